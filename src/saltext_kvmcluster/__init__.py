@@ -1,0 +1,1 @@
+"""Salt extension: KVM/libvirt hosts as a cluster whose guests move live."""

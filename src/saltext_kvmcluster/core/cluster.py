@@ -1,0 +1,269 @@
+"""The cluster as the pillar describes it: raw pillar in, a validated model out.
+
+Membership, names and addresses come from here and from nowhere else. Every error names the
+key by its whole path, what is wrong with it, and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+
+ROOT = "kvmcluster"
+KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
+DEFINITIONS = ("shared", "defined")
+EVERYDAY_KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+_PATTERN = re.compile(r"!?[A-Za-z0-9_.:*?-]{1,253}\Z")
+_PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A host that runs guests.
+
+    ``id`` is its minion id, ``migration`` the name that peers dial to migrate, ``names`` every
+    name by which it may be dialled (id and migration name included, no repetition).
+    """
+
+    id: str
+    names: tuple[str, ...]
+    migration: str
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How nodes log in to each other (pillar ``kvmcluster:ssh``)."""
+
+    login: str = "root"
+    key: str | None = None
+    key_type: str = "rsa"
+    host_patterns: tuple[str, ...] = ()
+    exclusive: bool = False
+    manage_sshd: bool = False
+
+
+@dataclass(frozen=True)
+class Guests:
+    """Where guests are defined (pillar ``kvmcluster:guests``)."""
+
+    definitions: str = "shared"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The set of nodes named in the pillar, and how they trust each other."""
+
+    name: str
+    nodes: Mapping[str, Node]
+    ssh: Ssh = field(default_factory=Ssh)
+    guests: Guests = field(default_factory=Guests)
+
+    def node(self, node_id: str) -> Node:
+        """Return the node of that minion id; InputError names the members if there is none."""
+        if node_id in self.nodes:
+            return self.nodes[node_id]
+        for node in self.nodes.values():
+            if node_id in node.names:
+                raise InputError(
+                    f"{node_id} is a name of node {node.id}; give the node's minion id, {node.id}"
+                )
+        raise InputError(
+            f"{node_id} is not a node of cluster {self.name}; its nodes are {_listed(self.nodes)}"
+            f" (pillar {ROOT}:nodes){_suggestion(node_id, self.nodes)}"
+        )
+
+    def peers(self, node_id: str) -> tuple[Node, ...]:
+        """Return every node but the given one, in pillar order."""
+        self.node(node_id)
+        return tuple(node for node in self.nodes.values() if node.id != node_id)
+
+
+def from_pillar(pillar: object) -> Cluster:
+    """Return the cluster that the pillar's ``kvmcluster`` part describes.
+
+    pillar
+        The whole pillar of a minion (a mapping).
+
+    Raises InputError with the path of the wrong key.
+    """
+    raw = pillar.get(ROOT) if isinstance(pillar, Mapping) else None
+    if raw is None:
+        raise InputError(
+            f"this minion has no pillar '{ROOT}': describe the cluster there"
+            " (pillar.example shows every key) and run saltutil.refresh_pillar"
+        )
+    top = _section(raw, ROOT, ("name", "nodes", "ssh", "guests"))
+    name = _matching(top, "name", ROOT, _CLUSTER_NAME, "letters, digits, '.', '_' and '-'")
+    return Cluster(
+        name=name,
+        nodes=_nodes(top.get("nodes")),
+        ssh=_ssh(top.get("ssh", {})),
+        guests=_guests(top.get("guests", {})),
+    )
+
+
+def _nodes(raw: object) -> dict[str, Node]:
+    path = f"{ROOT}:nodes"
+    if not isinstance(raw, Mapping) or not raw:
+        raise InputError(f"{path}: want a mapping of minion ids to nodes, got {_shown(raw)}")
+    nodes = {}
+    owners: dict[str, str] = {}
+    for node_id, body in raw.items():
+        node = _node(node_id, body, path)
+        nodes[node.id] = node
+        for name in node.names:
+            owner = owners.setdefault(name.lower(), node.id)
+            if owner != node.id:
+                raise InputError(
+                    f"{path}: the name {name} belongs to both {owner} and {node.id};"
+                    " every name must lead to one node"
+                )
+    return nodes
+
+
+def _node(node_id: object, body: object, path: str) -> Node:
+    known = _host(node_id, path)
+    here = f"{path}:{known}"
+    fields = _section({} if body is None else body, here, ("names", "migration"))
+    names = [_host(name, f"{here}:names") for name in _list(fields, "names", here)]
+    migration = _host(fields.get("migration", known), f"{here}:migration")
+    return Node(known, tuple(dict.fromkeys([known, *names, migration])), migration)
+
+
+def _ssh(raw: object) -> Ssh:
+    path = f"{ROOT}:ssh"
+    keys = ("login", "key", "key_type", "host_patterns", "exclusive", "manage_sshd")
+    fields = _section(raw, path, keys)
+    default = Ssh()
+    key = fields.get("key")
+    return Ssh(
+        login=_matching(fields, "login", path, _LOGIN, "a Unix account's name", default.login),
+        key=None if key is None else _key_path(key, f"{path}:key"),
+        key_type=_choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
+        host_patterns=tuple(
+            _pattern(item, f"{path}:host_patterns") for item in _list(fields, "host_patterns", path)
+        ),
+        exclusive=_flag(fields, "exclusive", path, default.exclusive),
+        manage_sshd=_flag(fields, "manage_sshd", path, default.manage_sshd),
+    )
+
+
+def _guests(raw: object) -> Guests:
+    path = f"{ROOT}:guests"
+    fields = _section(raw, path, ("definitions",))
+    return Guests(_choice(fields, "definitions", path, DEFINITIONS, Guests().definitions))
+
+
+def _key_path(value: object, path: str) -> str:
+    if not isinstance(value, str) or not _PATH.match(value):
+        raise InputError(
+            f"{path}: want an absolute path of letters, digits and './_@+-', got {_shown(value)}"
+        )
+    wanted = posixpath.normpath(value)
+    if posixpath.basename(wanted) in EVERYDAY_KEYS:
+        raise InputError(
+            f"{path}: {wanted} is a login's everyday key; the cluster needs a key of its own,"
+            f" such as {posixpath.join(posixpath.dirname(wanted), 'id_rsa_cluster')}"
+        )
+    return wanted
+
+
+def _pattern(value: object, path: str) -> str:
+    if not isinstance(value, str) or not _PATTERN.match(value):
+        raise InputError(f"{path}: want ssh_config patterns such as 'kvm-*', got {_shown(value)}")
+    if not re.search(r"[A-Za-z0-9]", value):
+        raise InputError(f"{path}: {value!r} matches every host; name the cluster's hosts alone")
+    if value.startswith("!"):
+        raise InputError(f"{path}: {value!r} excludes hosts; patterns here only add some")
+    return value
+
+
+def _host(value: object, path: str) -> str:
+    if isinstance(value, str):
+        if _HOST_NAME.match(value):
+            return value
+        try:
+            return str(ipaddress.IPv6Address(value))
+        except ValueError:
+            pass
+    raise InputError(f"{path}: want a host name or an address, got {_shown(value)}")
+
+
+def _section(raw: object, path: str, known: Iterable[str]) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{path}: want a mapping, got {_shown(raw)}")
+    known = tuple(known)
+    for key in raw:
+        if key not in known:
+            raise InputError(
+                f"{path}: unknown key {_shown(key)}{_suggestion(key, known)};"
+                f" known keys are {', '.join(known)}"
+            )
+    return raw
+
+
+def _list(fields: Mapping[str, Any], key: str, path: str) -> list[object]:
+    value = fields.get(key, [])
+    if not isinstance(value, list):
+        raise InputError(f"{path}:{key}: want a list, got {_shown(value)}")
+    return value
+
+
+def _flag(fields: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
+    value = fields.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{path}:{key}: want true or false, got {_shown(value)}")
+    return value
+
+
+def _choice(
+    fields: Mapping[str, Any], key: str, path: str, choices: tuple[str, ...], default: str
+) -> str:
+    value = fields.get(key, default)
+    if value not in choices:
+        raise InputError(
+            f"{path}:{key}: want {' or '.join(choices)}, got {_shown(value)}"
+            f"{_suggestion(value, choices)}"
+        )
+    return str(value)
+
+
+def _matching(
+    fields: Mapping[str, Any],
+    key: str,
+    path: str,
+    pattern: re.Pattern[str],
+    words: str,
+    default: str | None = None,
+) -> str:
+    value = fields.get(key, default)
+    if not isinstance(value, str) or not pattern.match(value):
+        raise InputError(f"{path}:{key}: want {words}, got {_shown(value)}")
+    return value
+
+
+def _suggestion(value: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(value), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _listed(ids: Iterable[str], limit: int = 10) -> str:
+    all_ids = list(ids)
+    rest = len(all_ids) - limit
+    return ", ".join(all_ids[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _shown(value: object, limit: int = 60) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"

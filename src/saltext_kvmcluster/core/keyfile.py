@@ -1,0 +1,88 @@
+"""Is the file at the cluster key's place fit to be the cluster key?"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+from saltext_kvmcluster.core.cluster import KEY_TYPES, Cluster
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.identity import PublicKey, parse_cluster_key
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A private key as it was found.
+
+    ``public`` is derived from the private key itself, ``public_file`` is what lies beside it;
+    ``trouble`` says why the first could not be had, ``everyday`` which everyday key is the same.
+    """
+
+    path: str
+    exists: bool
+    mode: int | None = None
+    owner: str | None = None
+    public: str | None = None
+    public_file: str | None = None
+    encrypted: bool = False
+    trouble: str | None = None
+    everyday: str | None = None
+
+
+def key_path(cluster: Cluster, home: str) -> str:
+    """Return where the cluster key lies: the pillar's place or the default in the login's home."""
+    return cluster.ssh.key or posixpath.join(home, ".ssh", f"id_{cluster.ssh.key_type}_cluster")
+
+
+def key_problem(found: KeyFile, cluster: Cluster) -> str | None:
+    """Return what is wrong with an existing key and what to do, or None if it is fit."""
+    path, login = found.path, cluster.ssh.login
+    if found.owner != login:
+        return f"{path} belongs to {found.owner}; run: chown {login}: {path}"
+    if found.mode is not None and found.mode & 0o077:
+        return f"{path} has mode {found.mode:04o}, others may use it; run: chmod 600 {path}"
+    if found.everyday:
+        return (
+            f"{path} is {login}'s everyday key ({found.everyday}); the cluster needs a key of its"
+            " own: move it away and this state makes one"
+        )
+    if found.encrypted:
+        return (
+            f"{path} has a passphrase, which nobody types at night; remove it with"
+            f" 'ssh-keygen -p -N \"\" -f {path}', or move the key away and this state makes one"
+        )
+    if found.public is None:
+        return f"{path} cannot be read as a private key: {found.trouble}"
+    return _public_problem(found, cluster)
+
+
+def parsed(found: KeyFile, cluster: Cluster) -> PublicKey:
+    """Return the public key of a key that is fit; InputError says why it is not, or is missing."""
+    if not found.exists:
+        raise InputError(f"{found.path} does not exist; apply the state kvmcluster.key_present")
+    problem = key_problem(found, cluster)
+    if problem:
+        raise InputError(problem)
+    return parse_cluster_key(_stripped(found.public or ""))
+
+
+def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
+    try:
+        key = parse_cluster_key(_stripped(found.public or ""))
+    except InputError as error:
+        return f"{found.path}: {error}; move it away and this state makes a fit one"
+    if key.type != KEY_TYPES[cluster.ssh.key_type]:
+        return (
+            f"{found.path} is of type {key.type}, the pillar wants {cluster.ssh.key_type}:"
+            " change kvmcluster:ssh:key_type, or move the key away and this state makes one"
+        )
+    if found.public_file is not None and _stripped(found.public_file) != str(key):
+        return (
+            f"{found.path}.pub is not the public half of {found.path}, and ssh would offer the"
+            f" wrong one; run: ssh-keygen -y -f {found.path} > {found.path}.pub"
+        )
+    return None
+
+
+def _stripped(line: str) -> str:
+    return " ".join(line.split(None, 2)[:2])

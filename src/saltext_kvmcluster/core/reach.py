@@ -1,0 +1,155 @@
+"""What one ssh login to a peer showed, and the name of what went wrong.
+
+ssh ends with 255 for every failure of its own and says the cause only in words, in English
+whatever the locale. The table below is read top to bottom; what it does not know stays `failed`
+with ssh's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core.cluster import Cluster, Node
+
+OK = "ok"
+NOISE = "noise"
+TIMED_OUT = "timed out"
+FAILED = "failed"
+NOT_TRIED = "not tried"
+KEY_NOT_ACCEPTED = "key not accepted"
+PASSPHRASE = "passphrase asked"
+
+CAUSES = (
+    ("no such name", r"Could not resolve hostname"),
+    ("refused", r"Connection refused"),
+    ("host key changed", r"REMOTE HOST IDENTIFICATION HAS CHANGED|HOST KEY HAS BEEN REVOKED"),
+    ("host key unknown", r"host key is known for|Host key verification failed"),
+    (TIMED_OUT, r"timed out|Timeout, server"),
+    ("no route", r"No route to host|Network is unreachable"),
+    (KEY_NOT_ACCEPTED, r"Permission denied|Too many authentication failures"),
+    ("dropped", r"Connection (closed|reset) by|kex_exchange_identification"),
+    (
+        "bad configuration",
+        r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad",
+    ),
+)
+
+REMEDIES = {
+    "no such name": "give the name an address (DNS or /etc/hosts), or correct the pillar",
+    "refused": "start sshd there",
+    "host key changed": "if the node was reinstalled: salt-run state.orchestrate"
+    " kvmcluster.orch.prepare; else find out who answers there",
+    "host key unknown": "apply kvmcluster.trust here, after mine.send kvmcluster.identity there",
+    TIMED_OUT: "look at the network and firewall between the two",
+    "no route": "look at the network between the two",
+    KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
+    PASSPHRASE: "apply kvmcluster.key here; it says what to do",
+    "dropped": "sshd there is overloaded (MaxStartups) or broken; read its log",
+    "bad configuration": "correct ssh's configuration here as it says",
+    NOISE: "silence the login's shell start-up files there for non-interactive shells",
+    FAILED: "read what ssh said",
+    NOT_TRIED: "time ran out; give a longer time_limit",
+}
+
+RETRIED = ("dropped",)
+
+
+@dataclass(frozen=True)
+class Knock:
+    """One login: exit code (None: its time ran out), what it printed, and how long it took."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def cause(knock: Knock, encrypted_key: bool) -> str:
+    """Return `ok` or the name of what went wrong.
+
+    encrypted_key
+        Whether our key has a passphrase: sshd then sees no key at all, and says just that.
+    """
+    if knock.code == 0:
+        return NOISE if knock.stdout else OK
+    found = next((name for name, text in CAUSES if re.search(text, knock.stderr)), None)
+    if found == KEY_NOT_ACCEPTED and encrypted_key:
+        return PASSPHRASE
+    if found:
+        return found
+    return TIMED_OUT if knock.code is None else FAILED
+
+
+def cell(peer: str, name: str, knock: Knock | None, encrypted_key: bool) -> dict[str, Any]:
+    """Return one cell of the matrix as plain data; without a knock it was not tried."""
+    found = cause(knock, encrypted_key) if knock else NOT_TRIED
+    knock = knock or Knock(None, "", "", 0.0)
+    said = knock.stdout if found == NOISE else knock.stderr
+    return {
+        "peer": peer,
+        "name": name,
+        "ok": found == OK,
+        "cause": found,
+        "said": _last_words(said),
+        "remedy": REMEDIES.get(found, ""),
+        "seconds": knock.seconds,
+    }
+
+
+def row(cluster_name: str, node: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one node's row of the matrix."""
+    return {
+        "cluster": cluster_name,
+        "node": node,
+        "ok": all(cell["ok"] for cell in cells),
+        "cells": list(cells),
+    }
+
+
+def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
+    """Put the rows together; a node whose row is missing or malformed is listed as silent.
+
+    ``ok`` needs every node's row and, in it, a good cell for every peer and name in the pillar.
+    """
+    told = {node: row for node, row in rows.items() if isinstance(row, dict) and "cells" in row}
+    silent = {
+        node: str(rows.get(node) or "did not answer")[:300]
+        for node in cluster.nodes
+        if node not in told
+    }
+    wanted = {
+        (node.id, peer.id, name)
+        for node in cluster.nodes.values()
+        for peer in cluster.peers(node.id)
+        for name in peer.names
+    }
+    good = {
+        (node, cell["peer"], cell["name"])
+        for node, row in told.items()
+        for cell in row["cells"]
+        if cell["ok"]
+    }
+    return {
+        "cluster": cluster.name,
+        "nodes": list(cluster.nodes),
+        "ok": wanted <= good,
+        "cells": len(wanted),
+        "good": len(wanted & good),
+        "rows": told,
+        "silent": silent,
+    }
+
+
+def calling_order(cluster: Cluster, node: str) -> list[Node]:
+    """Return the peers beginning after one's own place, so that not all call the first at once."""
+    nodes = list(cluster.nodes.values())
+    at = [item.id for item in nodes].index(cluster.node(node).id)
+    return nodes[at + 1 :] + nodes[:at]
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " / ".join(lines[-3:])[:300]

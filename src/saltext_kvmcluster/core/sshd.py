@@ -1,0 +1,168 @@
+"""Does sshd, as it is configured, let the login in by the file that we manage?
+
+Judged from what ``sshd -T -C user=…,host=…,addr=…`` prints: sshd's own reading of its files for
+one connection, Match blocks included. See sshd(8) and sshd_config(5).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from saltext_kvmcluster.core.plan import Wanted, Words
+from saltext_kvmcluster.core.trust import AUTHORIZED_KEYS, BEGIN, END
+
+DROP_IN = "/etc/ssh/sshd_config.d/00-kvmcluster.conf"
+RELATIVE_FILE = f".ssh/{AUTHORIZED_KEYS}"
+
+Settings = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Account:
+    """What sshd looks at in the account that logs in."""
+
+    login: str
+    home: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason why sshd would not let the login in, and what mends it.
+
+    ``setting`` is the sshd_config line that mends it, None where only people may decide.
+    """
+
+    problem: str
+    remedy: str
+    setting: str | None = None
+
+
+def parse_settings(output: str) -> dict[str, tuple[str, ...]]:
+    """Return ``sshd -T``'s lines by keyword; a keyword that repeats collects its values."""
+    settings: dict[str, tuple[str, ...]] = {}
+    for line in output.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        settings[keyword.lower()] = (*settings.get(keyword.lower(), ()), value)
+    return settings
+
+
+def obstacles(settings: Settings, account: Account, key_type: str) -> list[Obstacle]:
+    """Return all that keeps the login from entering with a key of our file; empty is good."""
+    found = [
+        _file_not_read(settings, account),
+        _keys_refused(settings),
+        _type_refused(settings, key_type),
+        _root_refused(settings, account),
+        _more_than_a_key(settings),
+        *_lists(settings, account),
+    ]
+    return [obstacle for obstacle in found if obstacle]
+
+
+def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
+    """Return the drop-in that mends every obstacle that a setting can mend.
+
+    A Match block for the login alone: it overrides the global section and changes nothing for
+    other accounts. An existing drop-in keeps its settings, since they are why it works now.
+    """
+    held = [line.strip() for line in present.splitlines()[2:] if not line.startswith("#")]
+    settings = {line.partition(" ")[0]: line for line in held if line}
+    fresh = {o.setting.partition(" ")[0]: o.setting for o in found if o.setting}
+    body = "".join(f"    {line}\n" for line in {**settings, **fresh}.values())
+    added = tuple(line for key, line in fresh.items() if key not in settings)
+    replaced = tuple(
+        f"{settings[key]} -> {line}"
+        for key, line in fresh.items()
+        if key in settings and settings[key] != line
+    )
+    return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Words(added, (), replaced))
+
+
+def _file_not_read(settings: Settings, account: Account) -> Obstacle | None:
+    files = " ".join(settings.get("authorizedkeysfile", ())).split()
+    wanted = f"{account.home}/{RELATIVE_FILE}"
+    if any(_expanded(name, account) == wanted for name in files):
+        return None
+    kept = " ".join(name for name in files if name.lower() != "none")
+    setting = f"AuthorizedKeysFile {kept} {RELATIVE_FILE}".replace("  ", " ")
+    return Obstacle(
+        f"sshd reads {' '.join(files) or 'no file'}, not {RELATIVE_FILE}",
+        f"put '{setting}' into sshd_config",
+        setting,
+    )
+
+
+def _keys_refused(settings: Settings) -> Obstacle | None:
+    if settings.get("pubkeyauthentication", ("yes",)) == ("yes",):
+        return None
+    setting = "PubkeyAuthentication yes"
+    return Obstacle("sshd takes no keys (PubkeyAuthentication no)", f"set '{setting}'", setting)
+
+
+def _type_refused(settings: Settings, key_type: str) -> Obstacle | None:
+    named = ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes")
+    accepted = ",".join(value for name in named for value in settings.get(name, ())).split(",")
+    algorithms = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519",)}[key_type]
+    if accepted == [""] or any(algorithm in accepted for algorithm in algorithms):
+        return None
+    return Obstacle(
+        f"sshd accepts no {key_type} keys (PubkeyAcceptedAlgorithms)",
+        f"add {algorithms[0]} there, or choose another kvmcluster:ssh:key_type",
+    )
+
+
+def _root_refused(settings: Settings, account: Account) -> Obstacle | None:
+    permit = settings.get("permitrootlogin", ("prohibit-password",))[0]
+    if account.login != "root" or permit in ("yes", "prohibit-password", "without-password"):
+        return None
+    setting = "PermitRootLogin prohibit-password"
+    return Obstacle(f"sshd refuses root (PermitRootLogin {permit})", f"set '{setting}'", setting)
+
+
+def _more_than_a_key(settings: Settings) -> Obstacle | None:
+    methods = " ".join(settings.get("authenticationmethods", ("any",))).split()
+    if any(method in ("any", "publickey") for method in methods):
+        return None
+    return Obstacle(
+        f"sshd asks for more than a key (AuthenticationMethods {' '.join(methods)})",
+        "allow 'publickey' alone for this login, in a Match block",
+    )
+
+
+def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
+    """Yield what the four access lists say; host parts (USER@HOST) are taken as matching."""
+    users, groups = (account.login,), account.groups
+    checks = (
+        ("denyusers", "DenyUsers", users, False),
+        ("allowusers", "AllowUsers", users, True),
+        ("denygroups", "DenyGroups", groups, False),
+        ("allowgroups", "AllowGroups", groups, True),
+    )
+    for keyword, name, subjects, must_match in checks:
+        patterns = " ".join(settings.get(keyword, ())).split()
+        matched = _any_match(patterns, subjects, host_parts=must_match)
+        if patterns and matched != must_match:
+            verb = "does not list" if must_match else "lists"
+            yield Obstacle(
+                f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
+                f"change {name} so that {account.login} may enter",
+            )
+
+
+def _any_match(patterns: Iterable[str], subjects: Iterable[str], host_parts: bool) -> bool:
+    """Match as sshd does; with a host part a pattern may allow, but is not held to deny."""
+    for pattern in patterns:
+        user, at, _ = pattern.partition("@")
+        if at and not host_parts:
+            continue
+        if any(fnmatch.fnmatchcase(subject, user) for subject in subjects):
+            return not pattern.startswith("!")
+    return False
+
+
+def _expanded(name: str, account: Account) -> str:
+    expanded = name.replace("%h", account.home).replace("%u", account.login).replace("%%", "%")
+    return expanded if expanded.startswith("/") else f"{account.home}/{expanded}"

@@ -1,0 +1,410 @@
+"""From cluster, identities and present text to the wanted text of the ssh files.
+
+Three rules shape all of it. Only leaving the pillar removes a node's entries: whoever is missing
+from the mine, or published something unfit, keeps what it has. Keys come from identities, names
+from the pillar. What is not ours in a shared file stays byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.identity import Identities, PublicKey, parse_public_key
+from saltext_kvmcluster.core.plan import Wanted, Words
+
+AUTHORIZED_KEYS = "authorized_keys2"
+KNOWN_HOSTS = "kvmcluster_known_hosts"
+CONFIG = "kvmcluster_config"
+USER_CONFIG = "config"
+
+BEGIN = "# BEGIN kvmcluster (managed by Salt: changes inside are lost)\n"
+END = "# END kvmcluster\n"
+_BEGIN = re.compile(r"\s*# BEGIN kvmcluster\b")
+_END = re.compile(r"\s*# END kvmcluster\b")
+_TAG = re.compile(r"kvmcluster/[^/\s]+/(\S+)\Z")
+_KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\Z")
+
+HOST_LINE_LENGTH = 900
+
+
+def tag(cluster: Cluster, node: str) -> str:
+    """Return the comment that marks a line as ours and says which node it belongs to."""
+    return f"kvmcluster/{cluster.name}/{node}"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of an authorized_keys file, as far as it can be understood."""
+
+    raw: str
+    key: PublicKey | None = None
+    options: bool = False
+    comment: str = ""
+    inside: bool = False
+    number: int = 0
+
+    @property
+    def node(self) -> str | None:
+        """The node that our tag names."""
+        match = _TAG.match(self.comment)
+        return match.group(1) if match else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether the line stands in our block or bears our tag."""
+        return self.inside or self.node is not None
+
+
+def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> Wanted:
+    """Return the wanted ``authorized_keys2``: one owned block, all members' keys, no former ones.
+
+    Outside the block a line goes when our tag marks it, when it repeats a key of the block, when
+    it holds a key that the block now drops, or when its comment is ``login@name`` of a member and
+    it carries no options (a key from before, distributed by hand). sshd takes the first line that
+    matches a key, so such lines shadow ours.
+
+    A key that already stands here under somebody else's comment, or that another node has, is
+    refused: it is not a cluster key, and taking it over would end with that person locked out.
+    """
+    lines = _read_authorized_keys(present)
+    held = _held(lines)
+    refused = _unfit(cluster, identities, lines, held)
+    entries = {}
+    for node in cluster.nodes:
+        identity = None if node in refused else identities.accepted.get(node)
+        key = identity.cluster_key if identity else held.get(node)
+        if key:
+            entries[node] = key
+    block = [BEGIN, *(f"{key} {tag(cluster, node)}\n" for node, key in entries.items()), END]
+    doomed = _doomed(cluster, lines, held, entries)
+    text = "".join(block) if cluster.ssh.exclusive else _with_block(lines, block, doomed)
+    return Wanted(text, _key_words(cluster, lines, held, entries, doomed), refused)
+
+
+def known_hosts(cluster: Cluster, identities: Identities, present: str) -> Wanted:
+    """Return the wanted known hosts file: each host key of each member under all its names."""
+    held = _read_known_hosts(present)
+    lines = [BEGIN]
+    words = _WordList()
+    for node in cluster.nodes.values():
+        old_names, old_keys = held.pop(node.id, ("", ()))
+        identity = identities.accepted.get(node.id)
+        keys = identity.host_keys if identity else old_keys
+        names = ",".join(name.lower() for name in node.names)
+        lines += [f"{names} {key} {tag(cluster, node.id)}\n" for key in keys]
+        words.compare(node.id, old_keys, keys)
+        if old_keys and keys and names != old_names:
+            words.replaced.append(f"{node.id} names {old_names} -> {names}")
+    for node_id, (_, keys) in held.items():
+        words.compare(node_id, keys, ())
+    return Wanted("".join([*lines, END]), words.words())
+
+
+def ssh_config(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> Wanted:
+    """Return the wanted client configuration for every name of every member.
+
+    The host keys of our file are the only ones that count (no global known hosts, no DNS, no
+    rewriting by UpdateHostKeys), and a connection that stalls ends, so that nothing that runs
+    over ssh waits for ever. See ssh_config(5).
+    """
+    options = (
+        f"User {cluster.ssh.login}",
+        f"IdentityFile {_quoted(key)}",
+        "IdentitiesOnly yes",
+        "PubkeyAuthentication yes",
+        "StrictHostKeyChecking yes",
+        f"UserKnownHostsFile {_quoted(known_hosts_path)}",
+        "GlobalKnownHostsFile /dev/null",
+        "VerifyHostKeyDNS no",
+        "UpdateHostKeys no",
+        "CheckHostIP no",
+        "ControlPath none",
+        "ForwardAgent no",
+        "ForwardX11 no",
+        "ConnectTimeout 10",
+        "ServerAliveInterval 10",
+        "ServerAliveCountMax 3",
+    )
+    body = "".join(f"    {option}\n" for option in options)
+    hosts = list(_host_lines(_host_patterns(cluster)))
+    text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + END
+    return Wanted(text, _config_words(present, text))
+
+
+def with_include(present: str, include: str) -> Wanted:
+    """Return the login's own ssh configuration with our file included ahead of all else.
+
+    The first value that ssh finds wins, so the block stands before the first directive.
+    """
+    block = f"{BEGIN}Include {_quoted(include)}\n{END}"
+    lines = present.splitlines(keepends=True)
+    inside = _owned(lines)
+    rest = "".join(line for line, owned in zip(lines, inside, strict=True) if not owned)
+    head = present.partition(block)[0] if block in present else present
+    if block in present and rest == present.replace(block, "", 1) and not _directives(head):
+        return Wanted(present)
+    known = f"Include {_quoted(include)}\n" in lines
+    words = Words(replaced=("block put first",)) if known else Words(added=(block.split("\n")[1],))
+    return Wanted(block + rest, words)
+
+
+class _WordList:
+    """Collects the words of a change to keys, node by node."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        self.removed: list[str] = []
+        self.replaced: list[str] = []
+
+    def words(self) -> Words:
+        return Words(tuple(self.added), tuple(self.removed), tuple(self.replaced))
+
+    def compare(self, node: str, old: Iterable[PublicKey], new: Iterable[PublicKey]) -> None:
+        """Say what became of one node's keys; keys of one type replace each other."""
+        gone = [key for key in old if key not in set(new)]
+        come = [key for key in new if key not in set(old)]
+        for key in come:
+            former = next((item for item in gone if item.type == key.type), None)
+            if former:
+                gone.remove(former)
+                self.replaced.append(f"{node} {_print(former)} -> {key.fingerprint}")
+            else:
+                self.added.append(f"{node} {_print(key)}")
+        self.removed += [f"{node} {_print(key)}" for key in gone]
+
+
+def _print(key: PublicKey) -> str:
+    return f"{key.type} {key.fingerprint}"
+
+
+def _read_authorized_keys(text: str) -> list[_Line]:
+    raws = text.split("\n")
+    lines = [raw + "\n" for raw in raws[:-1]] + ([raws[-1]] if raws[-1] else [])
+    return [
+        _read_line(raw, inside, number)
+        for number, (raw, inside) in enumerate(zip(lines, _owned(lines), strict=True), start=1)
+    ]
+
+
+def _owned(lines: list[str]) -> list[bool]:
+    """Say of each line whether it is in our block; a begin without an end owns only itself."""
+    owned = [False] * len(lines)
+    begin: int | None = None
+    for index, line in enumerate(lines):
+        if _BEGIN.match(line):
+            begin = index
+            owned[index] = True
+        elif _END.match(line):
+            owned[index] = True
+            if begin is not None:
+                owned[begin : index + 1] = [True] * (index + 1 - begin)
+            begin = None
+    return owned
+
+
+def _read_line(raw: str, inside: bool, number: int) -> _Line:
+    stripped = raw.strip()
+    if not stripped or stripped.startswith("#"):
+        return _Line(raw, inside=inside, number=number)
+    options, rest = _without_options(stripped)
+    kind, blob, comment = (*rest.split(None, 2), "", "", "")[:3]
+    try:
+        key = parse_public_key(f"{kind} {blob}")
+    except InputError:
+        key = None
+    return _Line(raw, key, bool(options), comment, inside, number)
+
+
+def _without_options(line: str) -> tuple[str, str]:
+    """Split a line into its options and the rest; spaces inside quotes do not end the options."""
+    if _KEY_TYPE.match(line.split(None, 1)[0]):
+        return "", line
+    match = re.match(r'((?:[^\s"]|"(?:\\.|[^"\\])*")+)\s+(.*)\Z', line)
+    return (match.group(1), match.group(2)) if match else (line, "")
+
+
+def _held(lines: Iterable[_Line]) -> dict[str, PublicKey]:
+    """Return the key that our lines hold for each node, the block's before any stray one."""
+    held: dict[str, PublicKey] = {}
+    for line in sorted(lines, key=lambda line: not line.inside):
+        if line.node and line.key:
+            held.setdefault(line.node, line.key)
+    return held
+
+
+def _unfit(
+    cluster: Cluster, identities: Identities, lines: list[_Line], held: Mapping[str, PublicKey]
+) -> dict[str, str]:
+    """Return the nodes whose key cannot be theirs, each with the reason."""
+    accepted = identities.accepted
+    shared = Counter(identity.cluster_key for identity in accepted.values())
+    strangers = {
+        line.key: line
+        for line in lines
+        if line.key and not line.ours and not _names_member(cluster, line.comment)
+    }
+    unfit = {}
+    for node, identity in accepted.items():
+        key = identity.cluster_key
+        others = [
+            other for other in accepted if other != node and accepted[other].cluster_key == key
+        ]
+        if shared[key] > 1 and (held.get(node) != key or any(held.get(o) == key for o in others)):
+            unfit[node] = f"its cluster key {key.fingerprint} is also published by {others[0]}"
+        elif key in strangers and held.get(node) != key:
+            line = strangers[key]
+            unfit[node] = (
+                f"its cluster key {key.fingerprint} already stands in {AUTHORIZED_KEYS}, line"
+                f" {line.number}, as {line.comment!r}; if it is the node's, delete that line"
+            )
+    return unfit
+
+
+def _names_member(cluster: Cluster, comment: str) -> bool:
+    """Whether a comment is empty or ``somebody@host`` with a member's name, domain aside."""
+    if not comment:
+        return True
+    host = comment.rpartition("@")[2].lower().partition(".")[0]
+    shorts = {
+        name.lower().partition(".")[0] for node in cluster.nodes.values() for name in node.names
+    }
+    return host in shorts
+
+
+def _doomed(
+    cluster: Cluster,
+    lines: Iterable[_Line],
+    held: Mapping[str, PublicKey],
+    entries: Mapping[str, PublicKey],
+) -> set[int]:
+    """Return the numbers of the lines outside the block that have to go."""
+    keys = {*held.values(), *entries.values()}
+    ids = {*held, *(name for node in cluster.nodes.values() for name in node.names)}
+    comments = {f"{cluster.ssh.login}@{name}".lower() for name in ids}
+    return {
+        line.number
+        for line in lines
+        if line.key
+        and not line.ours
+        and (line.key in keys or (line.comment.lower() in comments and not line.options))
+    }
+
+
+def _with_block(lines: list[_Line], block: list[str], doomed: set[int]) -> str:
+    """Put the block where the old one began, or at the end, and leave out what has to go."""
+    at = next((index for index, line in enumerate(lines) if line.inside), len(lines))
+    kept = [line.raw for line in lines[:at] if not line.ours and line.number not in doomed]
+    if kept and not kept[-1].endswith("\n"):
+        kept[-1] += "\n"
+    tail = [line.raw for line in lines[at:] if not line.ours and line.number not in doomed]
+    return "".join([*kept, *block, *tail])
+
+
+def _key_words(
+    cluster: Cluster,
+    lines: list[_Line],
+    held: Mapping[str, PublicKey],
+    entries: Mapping[str, PublicKey],
+    doomed: set[int],
+) -> Words:
+    words = _WordList()
+    for node in dict.fromkeys([*entries, *held]):
+        old, new = held.get(node), entries.get(node)
+        if old and new and old != new:
+            words.replaced.append(f"{node} {_print(old)} -> {_print(new)}")
+        else:
+            words.compare(node, [old] if old else [], [new] if new else [])
+    said = Counter([*held.values()])
+    for line in lines:
+        if line.ours and line.key and said[line.key]:
+            said[line.key] -= 1
+        elif line.ours and line.key:
+            words.removed.append(
+                f"{line.comment or 'no comment'} {_print(line.key)} (in our block)"
+            )
+        elif line.number in doomed or (cluster.ssh.exclusive and not line.ours and line.key):
+            assert line.key
+            owner = line.comment or "no comment"
+            words.removed.append(f"{owner} {_print(line.key)} (line {line.number})")
+    return words.words()
+
+
+def _read_known_hosts(text: str) -> dict[str, tuple[str, tuple[PublicKey, ...]]]:
+    """Return the names and keys that our own file holds for each node."""
+    held: dict[str, tuple[str, tuple[PublicKey, ...]]] = {}
+    for line in text.splitlines():
+        names, kind, blob, comment = (*line.split(None, 3), "", "", "", "")[:4]
+        match = _TAG.match(comment)
+        if not match:
+            continue
+        try:
+            key = parse_public_key(f"{kind} {blob}")
+        except InputError:
+            continue
+        held[match.group(1)] = (names, (*held.get(match.group(1), ("", ()))[1], key))
+    return held
+
+
+def _host_patterns(cluster: Cluster) -> Iterator[str]:
+    """Yield every name as written and in lower case, then the further patterns.
+
+    ``Host`` compares with what was typed; a capital letter in the pillar must not hide the name.
+    """
+    for node in cluster.nodes.values():
+        for name in node.names:
+            yield name
+            if name != name.lower():
+                yield name.lower()
+    yield from cluster.ssh.host_patterns
+
+
+def _host_lines(patterns: Iterable[str]) -> Iterator[str]:
+    """Yield Host lines short enough for every OpenSSH that knows Include (7.3 reads 4096)."""
+    line = "Host"
+    for pattern in patterns:
+        if len(line) + len(pattern) > HOST_LINE_LENGTH:
+            yield line
+            line = "Host"
+        line += f" {pattern}"
+    yield line
+
+
+def _config_words(present: str, text: str) -> Words:
+    old_hosts, old_options = _config_parts(present)
+    new_hosts, new_options = _config_parts(text)
+    changed = [
+        key for key in new_options if old_options and old_options.get(key) != new_options[key]
+    ]
+    return Words(
+        tuple(name for name in new_hosts if name not in old_hosts),
+        tuple(name for name in old_hosts if name not in new_hosts),
+        tuple(f"{key} {old_options.get(key, 'unset')} -> {new_options[key]}" for key in changed),
+    )
+
+
+def _config_parts(text: str) -> tuple[dict[str, None], dict[str, str]]:
+    hosts: dict[str, None] = {}
+    options: dict[str, str] = {}
+    for line in text.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        if keyword == "Host":
+            hosts.update(dict.fromkeys(value.split()))
+        elif keyword and not keyword.startswith("#"):
+            options[keyword] = value
+    return hosts, options
+
+
+def _directives(text: str) -> bool:
+    stripped = (line.strip() for line in text.splitlines())
+    return any(line and not line.startswith("#") for line in stripped)
+
+
+def _quoted(path: str) -> str:
+    """Return a path as ssh_config takes it: percent signs doubled, quoted where it has a space."""
+    escaped = path.replace("%", "%%")
+    return f'"{escaped}"' if " " in escaped else escaped

@@ -1,0 +1,45 @@
+"""What the doors share: Salt's data in, our model out; our errors in, Salt's out."""
+
+from __future__ import annotations
+
+import functools
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from saltext_kvmcluster.core import cluster, identity
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+
+
+def salt_errors(function):
+    """Turn our errors into those that Salt prints as one sentence."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except InputError as error:
+            raise SaltInvocationError(str(error)) from None
+        except KvmclusterError as error:
+            raise CommandExecutionError(str(error)) from None
+
+    return wrapped
+
+
+def member_cluster(pillar, node_id):
+    """Return the cluster of this minion's pillar; InputError if the minion is no node of it."""
+    found = cluster.from_pillar(pillar)
+    found.node(node_id)
+    return found
+
+
+def mine_identities(found, mine_get):
+    """Read what the mine holds of the members. ``mine_get`` is the ``mine.get`` to ask."""
+    filed = mine_get(tgt=list(found.nodes), fun=identity.MINE_FUNCTION, tgt_type="list")
+    return identity.read_identities(found, filed)
+
+
+def seconds(value, name):
+    """Return an argument that is a number of seconds above 0; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
+        raise InputError(f"{name}: want seconds, above 0 and at most 86400, got {value!r}")
+    return float(value)

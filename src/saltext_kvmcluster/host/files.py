@@ -1,0 +1,165 @@
+"""The only place that writes files: whole or not at all, with owner, mode and label set first.
+
+Everything happens relative to an opened folder that belongs to root or to the account, so that
+an account whose files root writes cannot lead root elsewhere by a symbolic link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pwd
+import stat
+import time
+from collections.abc import Iterator
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.plan import FilePlan, FileState
+from saltext_kvmcluster.host import commands
+
+LOCK = "/run/lock/kvmcluster.lock"
+MAX_SIZE = 64 * 1024 * 1024
+SELINUX = "/sys/fs/selinux/enforce"
+RESTORECON = "/sbin/restorecon"
+
+
+@contextlib.contextmanager
+def lock(timeout: float = 60.0) -> Iterator[None]:
+    """Hold the one lock that every reading-and-writing of ours takes.
+
+    timeout
+        Seconds to wait for another holder before giving up with WorldError.
+    """
+    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _wait_for(descriptor, timeout)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str) -> FileState:
+    """Return a file as it is; an empty state if there is none. WorldError if it cannot be read.
+
+    Bytes that are not UTF-8 survive: they are read, and written again, by surrogates.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return FileState()
+    except OSError as error:
+        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise WorldError(f"{path} is not a regular file; move it away")
+        if found.st_size > MAX_SIZE:
+            raise WorldError(f"{path} has {found.st_size} bytes, more than is read ({MAX_SIZE})")
+        text = file.read().decode("utf-8", "surrogateescape")
+    return FileState(text, stat.S_IMODE(found.st_mode), owner_name(found.st_uid))
+
+
+def apply(plan: FilePlan) -> None:
+    """Carry out a plan: make the folder (0700) where it is missing, then replace the file.
+
+    The new file is complete, on disk, and has its mode, owner and SELinux label before it takes
+    the old one's name, so whoever reads finds the old file or the new one. WorldError if the
+    file cannot be written; then the old one stands.
+    """
+    path = _resolved(plan.path, plan.owner)
+    folder, name = os.path.split(path)
+    ensure_folder(folder, plan.owner)
+    with _folder(folder, plan.owner) as directory:
+        aside = f".{name}.kvmcluster-new"
+        try:
+            _write(directory, folder, aside, plan)
+            os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(aside, dir_fd=directory)
+            raise WorldError(
+                f"{path} cannot be written: {error.strerror}; it is as it was"
+            ) from None
+
+
+def ensure_folder(folder: str, owner: str) -> None:
+    """Make a folder of mode 0700 for an account if it is missing."""
+    account = pwd.getpwnam(owner)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        label(folder)
+
+
+def label(path: str) -> None:
+    """Give a path the SELinux label that the policy wants, where SELinux is on."""
+    if os.path.exists(SELINUX):
+        commands.checked([RESTORECON, path])
+
+
+def owner_name(uid: int) -> str:
+    """Return the account's name of a user id, or the number if nobody has it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:
+    account = pwd.getpwnam(plan.owner)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+    with open(descriptor, "wb") as file:
+        os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        os.fchmod(descriptor, plan.mode)
+        file.write(plan.text.encode("utf-8", "surrogateescape"))
+        file.flush()
+        os.fsync(descriptor)
+    label(os.path.join(folder, name))
+
+
+def _resolved(path: str, owner: str) -> str:
+    """Follow a symbolic link only to a file of the account itself."""
+    if not os.path.islink(path):
+        return path
+    target = os.path.realpath(path)
+    if not os.path.exists(target) or owner_name(os.stat(target).st_uid) != owner:
+        raise WorldError(f"{path} is a link to {target}, which is not a file of {owner}'s")
+    return target
+
+
+@contextlib.contextmanager
+def _folder(folder: str, owner: str) -> Iterator[int]:
+    try:
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        reason = "is a link" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+        raise WorldError(f"{folder} cannot be opened as a folder: {reason}") from None
+    try:
+        found = owner_name(os.fstat(directory).st_uid)
+        if found not in ("root", owner):
+            raise WorldError(f"{folder} belongs to {found}; it must belong to {owner}")
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _wait_for(descriptor: int, timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise WorldError(
+                    f"another run of kvmcluster holds {LOCK} for over {timeout:g} s;"
+                    " find it with 'fuser -v' on that file"
+                ) from None
+            time.sleep(0.05)

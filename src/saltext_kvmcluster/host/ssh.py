@@ -1,0 +1,284 @@
+"""What ssh and sshd are on this host: keys, effective settings, and one knock at a peer's door."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import glob
+import grp
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from saltext_kvmcluster.core import reach, sshd
+from saltext_kvmcluster.core.cluster import EVERYDAY_KEYS, Node
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.identity import PublicKey, parse_host_key
+from saltext_kvmcluster.core.keyfile import KeyFile
+from saltext_kvmcluster.host import commands, files
+
+SSHD = "/usr/sbin/sshd"
+SSHD_CONFIG = "/etc/ssh/sshd_config"
+RSA_BITS = "4096"
+WORKERS = 16
+RETRY_PAUSES = (0.5, 2.0)
+
+_MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
+_DIRECTIVE = re.compile(r"\s*[A-Za-z]")
+
+
+def account(login: str) -> sshd.Account:
+    """Return the account of a login; InputError if this host has none of that name."""
+    try:
+        entry = pwd.getpwnam(login)
+    except KeyError:
+        raise InputError(
+            f"kvmcluster:ssh:login: this host has no account {login}; make it with user.present"
+        ) from None
+    groups = [grp.getgrgid(gid).gr_name for gid in os.getgrouplist(login, entry.pw_gid)]
+    return sshd.Account(login, entry.pw_dir, tuple(groups))
+
+
+def key_file(path: str, home: str) -> KeyFile:
+    """Look at the private key at ``path`` without touching it."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return KeyFile(path, exists=False)
+    except OSError as error:
+        raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
+    mode, owner = found.st_mode & 0o7777, files.owner_name(found.st_uid)
+    outcome = commands.run(["ssh-keygen", "-y", "-P", "", "-f", path])
+    public = outcome.stdout.strip() if outcome.code == 0 else None
+    trouble = outcome.stderr.strip().rpartition("\n")[2]
+    beside = files.read(f"{path}.pub").text
+    return KeyFile(
+        path,
+        exists=True,
+        mode=mode,
+        owner=owner,
+        public=public,
+        public_file=beside,
+        encrypted=public is None and "passphrase" in trouble,
+        trouble=trouble,
+        everyday=_everyday(path, public or beside, home),
+    )
+
+
+def make_key(path: str, key_type: str, comment: str, login: str) -> None:
+    """Make a key pair without a passphrase for a login; an existing file is never replaced.
+
+    The pair is made in a folder of its own beside its place and linked there when it is whole.
+    """
+    folder = os.path.dirname(path)
+    files.ensure_folder(folder, login)
+    _sweep(folder)
+    workshop = tempfile.mkdtemp(prefix=".kvmcluster-key-", dir=folder)
+    try:
+        made = os.path.join(workshop, "key")
+        size = ["-b", RSA_BITS] if key_type == "rsa" else []
+        commands.checked(
+            ["ssh-keygen", "-q", "-t", key_type, *size, "-N", "", "-C", comment, "-f", made], 120
+        )
+        os.chmod(f"{made}.pub", 0o644)
+        for source, target in ((made, path), (f"{made}.pub", f"{path}.pub")):
+            _give(source, login)
+            os.link(source, target, follow_symlinks=False)
+            files.label(target)
+    except FileExistsError as error:
+        raise WorldError(f"{error.filename2} is there already; it was not touched") from None
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def host_keys() -> tuple[PublicKey, ...]:
+    """Return the public keys that sshd shows to whoever connects, as its configuration has them.
+
+    Keys of types or sizes that peers would refuse are left out; WorldError if none is left.
+    """
+    settings = effective_settings("root", "localhost", "127.0.0.1")
+    keys = []
+    for path in settings.get("hostkey", ()):
+        with contextlib.suppress(InputError):
+            public = _host_public(path)
+            if public:
+                keys.append(parse_host_key(public))
+    if not keys:
+        raise WorldError(
+            f"sshd has no host key that can be published; see HostKey in {SSHD_CONFIG}"
+        )
+    return tuple(keys)
+
+
+def effective_settings(
+    login: str, host: str, address: str, config: str = SSHD_CONFIG
+) -> sshd.Settings:
+    """Return sshd's own reading of its configuration for one connection (``sshd -T -C``)."""
+    connection = f"user={login},host={host},addr={address}"
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    return sshd.parse_settings(commands.checked([SSHD, "-T", "-C", connection, "-f", config]))
+
+
+def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings:
+    """Return what sshd's settings would be with our drop-in's text ahead of the configuration.
+
+    Checked with ``sshd -t`` first; WorldError with sshd's own words if it does not pass.
+    """
+    with tempfile.TemporaryDirectory(prefix="kvmcluster-sshd-") as folder:
+        drop_in, main = os.path.join(folder, "drop-in"), os.path.join(folder, "main")
+        for path, content in (
+            (drop_in, text),
+            (main, f"Include {drop_in}\nInclude {SSHD_CONFIG}\n"),
+        ):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(content)
+        commands.checked([SSHD, "-t", "-f", main])
+        return effective_settings(login, host, address, main)
+
+
+def connections(peers: Sequence[Node]) -> list[tuple[str, str]]:
+    """Return the connections (host, address) for which sshd's settings have to be asked.
+
+    One stands for all unless a Match block looks at hosts or addresses; then it is each address
+    of each name of each peer, as far as this host can resolve them.
+    """
+    if not any(_MATCH.search(files.read(path).text or "") for path in _sshd_files()):
+        return [(peers[0].names[0] if peers else "localhost", "127.0.0.1")]
+    found: dict[tuple[str, str], None] = {}
+    for name in (name for peer in peers for name in peer.names):
+        with contextlib.suppress(OSError):
+            for entry in socket.getaddrinfo(name, 22, type=socket.SOCK_STREAM):
+                found[(name, str(entry[4][0]))] = None
+    return list(found) or [("localhost", "127.0.0.1")]
+
+
+def drop_in_ignored() -> list[str]:
+    """Return why sshd would not read our drop-in; empty if its configuration includes the folder.
+
+    It has to come before every other setting: the first value that sshd finds wins.
+    """
+    text = files.read(SSHD_CONFIG).text or ""
+    first = next((line for line in text.splitlines() if _DIRECTIVE.match(line)), "")
+    pattern = first.split()[1:2] if first.lower().lstrip().startswith("include") else []
+    if any(fnmatch.fnmatch(sshd.DROP_IN, item.strip('"')) for item in pattern):
+        return []
+    folder = os.path.dirname(sshd.DROP_IN)
+    return [f"{SSHD_CONFIG} does not begin with 'Include {folder}/*.conf': put it first"]
+
+
+def reload_sshd() -> None:
+    """Tell a running sshd to read its configuration again, as its unit's ExecReload does."""
+    settings = effective_settings("root", "localhost", "127.0.0.1")
+    path = (settings.get("pidfile") or ("none",))[0]
+    try:
+        with open(path, encoding="ascii") as file:
+            pid = int(file.read())
+        if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("sshd"):
+            os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return
+
+
+def knock(name: str, timeout: float) -> reach.Knock:
+    """Log in to a peer by one name, as libvirt does, run nothing there, and say what was seen."""
+    begun = time.monotonic()
+    outcome = commands.run(
+        [
+            "ssh",
+            "-T",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ControlMaster=no",
+            "-o",
+            "ControlPath=none",
+            "-o",
+            f"ConnectTimeout={max(1, int(timeout))}",
+            "--",
+            name,
+            "true",
+        ],
+        timeout + 2,
+    )
+    return reach.Knock(
+        outcome.code, outcome.stdout, outcome.stderr, round(time.monotonic() - begun, 3)
+    )
+
+
+def knock_peers(
+    nodes: Sequence[Node], timeout: float, time_limit: float
+) -> dict[tuple[str, str], reach.Knock]:
+    """Knock at every name of the given nodes and return what was seen, by node id and name.
+
+    Nodes are tried side by side, the names of one node after each other: sshd's MaxStartups
+    drops logins when more than ten are pending, and every other node may be asking as well.
+
+    timeout
+        Seconds for one login.
+    time_limit
+        Seconds for all; what is not begun by then is not in the result.
+    """
+    end = time.monotonic() + time_limit
+
+    def names_of(node: Node) -> dict[tuple[str, str], reach.Knock]:
+        seen: dict[tuple[str, str], reach.Knock] = {}
+        for name in node.names:
+            if time.monotonic() < end:
+                seen[(node.id, name)] = _knock_again(name, timeout)
+        return seen
+
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        return {key: knock for seen in pool.map(names_of, nodes) for key, knock in seen.items()}
+
+
+def _knock_again(name: str, timeout: float) -> reach.Knock:
+    """Knock, and when sshd dropped us for want of room, wait and knock again."""
+    for pause in RETRY_PAUSES:
+        seen = knock(name, timeout)
+        if reach.cause(seen, encrypted_key=False) not in reach.RETRIED:
+            return seen
+        time.sleep(pause)
+    return knock(name, timeout)
+
+
+def _sshd_files() -> list[str]:
+    return [SSHD_CONFIG, *glob.glob(os.path.join(os.path.dirname(sshd.DROP_IN), "*.conf"))]
+
+
+def _host_public(path: str) -> str | None:
+    if path.endswith(".pub"):
+        return files.read(path).text
+    outcome = commands.run(["ssh-keygen", "-y", "-P", "", "-f", path])
+    return outcome.stdout.strip() if outcome.code == 0 else None
+
+
+def _everyday(path: str, public: str | None, home: str) -> str | None:
+    """Return the everyday key that is the same file or has the same public half."""
+    for name in EVERYDAY_KEYS:
+        everyday = os.path.join(home, ".ssh", name)
+        if os.path.exists(everyday) and os.path.samefile(everyday, path):
+            return everyday
+        beside = files.read(f"{everyday}.pub").text
+        if public and beside and beside.split()[:2] == public.split()[:2]:
+            return everyday
+    return None
+
+
+def _give(path: str, login: str) -> None:
+    entry = pwd.getpwnam(login)
+    os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def _sweep(folder: str) -> None:
+    """Remove workshops that a killed run left; the lock says that nobody works there now."""
+    leftovers: Iterable[os.DirEntry[str]] = os.scandir(folder)
+    for entry in leftovers:
+        if entry.name.startswith(".kvmcluster-key-") and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)

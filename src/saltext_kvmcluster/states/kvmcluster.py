@@ -1,0 +1,251 @@
+"""State module: keys, trust and client configuration of a node as the pillar wants them.
+
+Every state reads the cluster from pillar ``kvmcluster`` and takes no argument but its name.
+Under ``test=True`` a state returns the ``changes`` that the real run makes.
+"""
+
+import os
+
+from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import keyfile, sshd, trust
+from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
+from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
+from saltext_kvmcluster.host import files, ssh
+
+__virtualname__ = "kvmcluster"
+
+
+_MANAGE_SSHD = (
+    "kvmcluster:ssh:manage_sshd: true lets this state write a drop-in for what a setting can mend"
+)
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def key_present(name):
+    """Make sure that the cluster key exists and is fit: a new one is made, none is ever replaced.
+
+    A key with a passphrase, another owner, a mode that lets others in, another type than the
+    pillar wants, or that is the login's everyday key makes the state fail, with the remedy.
+    RSA keys are made with 4096 bits.
+
+    .. code-block:: yaml
+
+        kvmcluster-key:
+          kvmcluster.key_present: []
+    """
+    return _state(name, _key_present)
+
+
+def authorized_keys(name):
+    """Make sure that ``~login/.ssh/authorized_keys2`` lets every member in, and no former one.
+
+    One owned block holds the keys; former keys go wherever in the file they stand; all other
+    lines stay byte for byte (with ``kvmcluster:ssh:exclusive`` they go, too). Where sshd does
+    not read the file or refuses the login, the state fails with the remedy, or writes
+    ``/etc/ssh/sshd_config.d/00-kvmcluster.conf`` if ``kvmcluster:ssh:manage_sshd`` is true.
+
+    .. code-block:: yaml
+
+        kvmcluster-authorized-keys:
+          kvmcluster.authorized_keys: []
+    """
+    return _state(name, _authorized_keys)
+
+
+def known_hosts(name):
+    """Make sure that every host key of every member is pinned under all the member's names.
+
+    The file is our own, ``~/.ssh/kvmcluster_known_hosts``, for root (libvirt's daemon dials as
+    root) and, where that is another account, for the login.
+
+    .. code-block:: yaml
+
+        kvmcluster-known-hosts:
+          kvmcluster.known_hosts: []
+    """
+    return _state(name, _known_hosts)
+
+
+def ssh_config(name):
+    """Make sure that ssh dials every name of every member with our key and pinned host keys.
+
+    The rules are in a file of our own, ``~/.ssh/kvmcluster_config``; ``~/.ssh/config`` gets one
+    Include ahead of all else, and is otherwise left alone. For the same accounts as
+    ``known_hosts``.
+
+    .. code-block:: yaml
+
+        kvmcluster-ssh-config:
+          kvmcluster.ssh_config: []
+    """
+    return _state(name, _ssh_config)
+
+
+def _state(name, function):
+    """Run a state's function under the lock, with the cluster, and shape what it returns."""
+    ret = {"name": name, "changes": {}, "result": False, "comment": "", "warnings": []}
+    try:
+        cluster = doors.member_cluster(__pillar__, __opts__["id"])
+        with files.lock():
+            ret.update(function(cluster))
+    except KvmclusterError as error:
+        ret["comment"] = str(error)
+    return ret
+
+
+def _key_present(cluster):
+    login = cluster.ssh.login
+    home = ssh.account(login).home
+    path = keyfile.key_path(cluster, home)
+    found = ssh.key_file(path, home)
+    if found.exists:
+        return _carry_out([_public_half(cluster, found, keyfile.parsed(found, cluster))])
+    changes = {os.path.basename(path): {"added": [f"{cluster.ssh.key_type} key for {login}"]}}
+    if __opts__["test"]:
+        return {"result": None, "changes": changes, "comment": f"{path} would be made"}
+    ssh.make_key(path, cluster.ssh.key_type, trust.tag(cluster, __opts__["id"]), login)
+    key = keyfile.parsed(ssh.key_file(path, home), cluster)
+    return {"result": True, "changes": changes, "comment": f"{path} was made: {key.fingerprint}"}
+
+
+def _public_half(cluster, found, key):
+    """Plan the .pub file beside a fit key; one that is there was found to match."""
+    path = f"{found.path}.pub"
+    text = found.public_file or f"{key} {trust.tag(cluster, __opts__['id'])}\n"
+    wanted = Wanted(text, Words(added=(key.fingerprint,)))
+    state = files.read(path)
+    mode = 0o644 if state.mode is None else state.mode
+    return plan_file(path, state, wanted, mode, state.owner or cluster.ssh.login)
+
+
+def _authorized_keys(cluster):
+    account = ssh.account(cluster.ssh.login)
+    identities = doors.mine_identities(cluster, __salt__["mine.get"])
+    path = os.path.join(account.home, ".ssh", trust.AUTHORIZED_KEYS)
+    found = files.read(path)
+    wanted = trust.authorized_keys(cluster, identities, found.text or "")
+    plans = [plan_file(path, found, wanted, 0o600, account.login)]
+    drop_ins, problems = _sshd_plans(cluster, account)
+    refused = {**identities.refused, **wanted.refused}
+    done = _carry_out(
+        plans + drop_ins,
+        [*problems, *_refusals(refused)],
+        _absences(cluster, identities, wanted.text),
+    )
+    if drop_ins and not __opts__["test"]:
+        ssh.reload_sshd()
+    return done
+
+
+def _known_hosts(cluster):
+    identities = doors.mine_identities(cluster, __salt__["mine.get"])
+    plans = []
+    for account in _dialling_accounts(cluster):
+        path = os.path.join(account.home, ".ssh", trust.KNOWN_HOSTS)
+        found = files.read(path)
+        wanted = trust.known_hosts(cluster, identities, found.text or "")
+        plans.append(plan_file(path, found, wanted, 0o600, account.login))
+    absences = _absences(cluster, identities, plans[0].text)
+    return _carry_out(plans, _refusals(identities.refused), absences)
+
+
+def _ssh_config(cluster):
+    key = keyfile.key_path(cluster, ssh.account(cluster.ssh.login).home)
+    plans = []
+    for account in _dialling_accounts(cluster):
+        folder = os.path.join(account.home, ".ssh")
+        hosts, rules, own = (
+            os.path.join(folder, name)
+            for name in (trust.KNOWN_HOSTS, trust.CONFIG, trust.USER_CONFIG)
+        )
+        found = files.read(rules)
+        wanted = trust.ssh_config(cluster, key, hosts, found.text or "")
+        plans.append(plan_file(rules, found, wanted, 0o600, account.login))
+        found = files.read(own)
+        wanted = trust.with_include(found.text or "", rules)
+        mode = 0o600 if found.mode is None else found.mode & ~0o022
+        plans.append(plan_file(own, found, wanted, mode, found.owner or account.login))
+    return _carry_out(plans)
+
+
+def _dialling_accounts(cluster):
+    """Return the accounts that dial peers: root, as libvirt's daemon does, and the login."""
+    return [ssh.account(login) for login in dict.fromkeys(["root", cluster.ssh.login])]
+
+
+def _sshd_plans(cluster, account):
+    """Return the plan of a drop-in that lets the login in, and what still keeps it out."""
+    connections = ssh.connections(cluster.peers(__opts__["id"]))
+    found = _obstacles(cluster, account, connections, ssh.effective_settings)
+    if not found:
+        return [], []
+    if not cluster.ssh.manage_sshd:
+        return [], [f"{o.problem}: {o.remedy}" for o in found] + [_MANAGE_SSHD]
+    state = files.read(sshd.DROP_IN)
+    wanted = sshd.drop_in(found, account.login, state.text or "")
+
+    def tried(login, host, address):
+        return ssh.try_drop_in(wanted.text, login, host, address)
+
+    left = _obstacles(cluster, account, connections, tried)
+    problems = [f"{o.problem}: {o.remedy}" for o in left] + ssh.drop_in_ignored()
+    return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
+
+
+def _obstacles(cluster, account, connections, settings):
+    """Return what stands in the login's way over any of the connections, each thing once."""
+    found = {}
+    for host, address in connections:
+        effective = settings(account.login, host, address)
+        for obstacle in sshd.obstacles(effective, account, cluster.ssh.key_type):
+            found[obstacle] = None
+    return list(found)
+
+
+def _refusals(refused):
+    return [
+        f"{node}: what it published is refused: {why}; the entries it has stay"
+        for node, why in refused.items()
+    ]
+
+
+def _absences(cluster, identities, text):
+    """Say who is missing from the mine, and whether entries from before are still there."""
+    return [
+        f"{node} has no identity in the mine: "
+        + (
+            "its entries stay as they are"
+            if f"{trust.tag(cluster, node)}\n" in text
+            else "it has no entry yet"
+        )
+        + f"; run: salt {node} mine.send kvmcluster.identity"
+        for node in identities.missing
+    ]
+
+
+def _carry_out(plans, problems=(), warnings=()):
+    """Carry out plans, or only say what they would do under test, and shape the result."""
+    changes = merged_changes(plans)
+    pending = [plan for plan in plans if plan.changes]
+    if not __opts__["test"]:
+        for plan in pending:
+            files.apply(plan)
+            _look_again(plan)
+    verb = "would be changed" if __opts__["test"] else "changed"
+    done = [f"{plan.path} {verb if plan.changes else 'is as wanted'}" for plan in plans]
+    result = False if problems else None if pending and __opts__["test"] else True
+    return {
+        "result": result,
+        "changes": changes,
+        "comment": "\n".join([*problems, *done]),
+        "warnings": list(warnings),
+    }
+
+
+def _look_again(plan):
+    found = files.read(plan.path)
+    if (found.text, found.mode, found.owner) != (plan.text, plan.mode, plan.owner):
+        raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
