@@ -7,7 +7,7 @@ Under ``test=True`` a state returns the ``changes`` that the real run makes.
 import os
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, sshd, trust
+from saltext_kvmcluster.core import keyfile, sshd, tables, trust
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
 from saltext_kvmcluster.host import files, ssh
@@ -249,3 +249,53 @@ def _look_again(plan):
     found = files.read(plan.path)
     if (found.text, found.mode, found.owner) != (plan.text, plan.mode, plan.owner):
         raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
+
+
+def identities_published(name):
+    """Make sure that the mine holds what every node says of itself. For orchestrations.
+
+    name
+        The cluster's name.
+
+    .. code-block:: yaml
+
+        identities:
+          kvmcluster.identities_published:
+            - name: marathon
+    """
+    return _orchestrated(name, "kvmcluster.publish", _publication)
+
+
+def ssh_ready(name):
+    """Succeed if every node reaches every node by every name. For orchestrations.
+
+    name
+        The cluster's name.
+
+    .. code-block:: yaml
+
+        ssh:
+          kvmcluster.ssh_ready:
+            - name: marathon
+    """
+    return _orchestrated(name, "kvmcluster.ssh_matrix", lambda data: {})
+
+
+def _publication(data):
+    return {"mine": {"published": data["published"]}} if data.get("published") else {}
+
+
+def _orchestrated(name, runner, changes):
+    """Run one of our runner functions on the master and shape its data as a state's return."""
+    if __opts__["test"]:
+        return {"name": name, "changes": {}, "result": None, "comment": f"{runner} would be run"}
+    full = __salt__["saltutil.runner"](runner, cluster=name, full_return=True)
+    data = full["return"].get("data") if isinstance(full.get("return"), dict) else None
+    if not data:
+        return {"name": name, "changes": {}, "result": False, "comment": str(full.get("return"))}
+    return {
+        "name": name,
+        "changes": changes(data),
+        "result": data["ok"],
+        "comment": tables.render(data) or "",
+    }

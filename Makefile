@@ -1,0 +1,53 @@
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
+
+dev: packages $(STAMP)  ## install Debian packages, the guest image and the virtual environment
+
+packages:
+	$(PYTHON) lab/ctl install
+
+$(STAMP): pyproject.toml | packages
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,tests,lint]'
+	touch $(STAMP)
+
+lint: $(STAMP)  ## ruff (format and lint) and mypy --strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: dev lint unit functional lab-tests  ## install all that is needed and run every tier
+
+unit: $(STAMP)  ## core only: no process, no file
+	$(BIN)/pytest tests/unit
+
+functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
+	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest tests/functional
+
+lab-tests: $(STAMP)  ## the whole cluster: real sshd, libvirtd, QEMU, Salt, GlusterFS
+	$(BIN)/pytest tests/lab
+
+torture: dev  ## kill -9 at 200 random moments of applying trust
+	KVMCLUSTER_KILLS=200 $(BIN)/pytest tests/lab/test_kill.py
+
+demo: dev  ## the whole path, told step by step
+	$(BIN)/python lab/demo
+
+lab: dev  ## bring the lab up and leave it for you (lab/ctl down ends it)
+	$(PYTHON) lab/ctl up
+
+bench: dev  ## side-by-side measurements
+	$(BIN)/python benchmarks/run.py
+
+docs: $(STAMP)  ## the documentation as HTML, in docs/_build
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
+
+.PHONY: help dev packages lint test unit functional lab-tests torture demo lab bench docs

@@ -1,0 +1,105 @@
+"""Returned data as text for people: the worst first, a matrix that is read at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+WIDEST_MATRIX = 16
+
+
+def render(data: object) -> str | None:
+    """Return the text for data of ours, or None for data of another shape."""
+    if not isinstance(data, Mapping):
+        return None
+    for key, function in (
+        ("error", _error),
+        ("rows", _matrix),
+        ("cells", _row),
+        ("published", _published),
+        ("members", _members),
+    ):
+        if key in data and "ok" in data:
+            return function(data)
+    return None
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows in columns under a header, each column as wide as its widest cell."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _error(data: Mapping[str, Any]) -> str:
+    return f"ERROR: {data['error']}"
+
+
+def _members(data: Mapping[str, Any]) -> str:
+    return f"cluster {data['cluster']}: {', '.join(data['members'])}"
+
+
+def _published(data: Mapping[str, Any]) -> str:
+    lines = [f"PROBLEM  {node}: {why}" for node, why in data["failed"].items()]
+    lines += [f"published  {entry}" for entry in data["published"]]
+    lines.append(
+        f"{len(data['published'])} published, {len(data['unchanged'])} unchanged,"
+        f" {len(data['failed'])} failed"
+    )
+    return "\n".join(lines)
+
+
+def _row(data: Mapping[str, Any]) -> str:
+    return _matrix(
+        {
+            "cluster": data["cluster"],
+            "nodes": list(dict.fromkeys(cell["peer"] for cell in data["cells"])),
+            "rows": {data["node"]: data},
+            "silent": {},
+            "ok": data["ok"],
+            "cells": len(data["cells"]),
+            "good": sum(cell["ok"] for cell in data["cells"]),
+        }
+    )
+
+
+def _matrix(data: Mapping[str, Any]) -> str:
+    parts = [_problems(data)]
+    if len(data["nodes"]) <= WIDEST_MATRIX:
+        parts.append(table(["ssh from \\ to", *data["nodes"]], _matrix_rows(data)))
+    state = "OK" if data["ok"] else "PROBLEM"
+    parts.append(
+        f"{state}: {data['good']} of {data['cells']} logins good in cluster {data['cluster']}"
+    )
+    return "\n".join(part for part in parts if part)
+
+
+def _problems(data: Mapping[str, Any]) -> str:
+    lines = [f"PROBLEM  {node} gave no row: {why}" for node, why in data["silent"].items()]
+    for node, row in data["rows"].items():
+        for cell in row["cells"]:
+            if not cell["ok"]:
+                said = f" ({cell['said']})" if cell["said"] else ""
+                lines.append(f"PROBLEM  {node} -> {cell['name']}: {cell['cause']}{said}")
+                lines.append(f"         {cell['remedy']}")
+    return "\n".join(lines)
+
+
+def _matrix_rows(data: Mapping[str, Any]) -> Iterable[list[str]]:
+    for node in dict.fromkeys([*data["rows"], *data["silent"]]):
+        row = data["rows"].get(node)
+        yield [node, *(_cell(node, peer, row) for peer in data["nodes"])]
+
+
+def _cell(node: str, peer: str, row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "?"
+    cells = [cell for cell in row["cells"] if cell["peer"] == peer]
+    if not cells:
+        return "-" if node == peer else "?"
+    bad = list(dict.fromkeys(cell["cause"].upper() for cell in cells if not cell["ok"]))
+    good = sum(cell["ok"] for cell in cells)
+    return f"ok {good}/{len(cells)}" if not bad else f"{', '.join(bad)} {good}/{len(cells)}"

@@ -1,0 +1,31 @@
+"""Outputter: the extension's returns as text for people.
+
+What is not of a shape that the extension returns goes through Salt's own ``nested`` outputter.
+"""
+
+import salt.loader
+
+from saltext_kvmcluster.core import tables
+
+__virtualname__ = "kvmcluster"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def output(data, **kwargs):
+    """Return the data as text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.ssh_check --out=kvmcluster
+    """
+    text = tables.render(data)
+    if text is not None:
+        return text
+    if isinstance(data, dict) and all(tables.render(item) is not None for item in data.values()):
+        return "\n\n".join(tables.render(item) for item in data.values())
+    return salt.loader.outputters(__opts__)["nested"](data, **kwargs)

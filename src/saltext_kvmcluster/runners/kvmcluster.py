@@ -1,0 +1,177 @@
+"""Runner: the whole cluster, seen and prepared from the master.
+
+Membership comes from the pillar, rendered afresh on the master. Every function returns plain
+data with ``ok`` and ``retcode``, prints it by the outputter ``kvmcluster``, and ends with exit
+code 1 when not all is well; ``--out=json`` gives the data itself.
+"""
+
+import functools
+import time
+
+import salt.utils.minions
+
+from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import cluster as pillar_cluster
+from saltext_kvmcluster.core import publication, reach
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.core.identity import MINE_FUNCTION
+
+__virtualname__ = "kvmcluster"
+
+POLL = 0.2
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _reported(function):
+    """Make a function's errors a sentence, not a traceback, and its data the outputter's."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            data = function(*args, **kwargs)
+        except KvmclusterError as error:
+            data = {"ok": False, "error": str(error)}
+        return {"data": {**data, "retcode": 0 if data["ok"] else 1}, "outputter": "kvmcluster"}
+
+    return wrapped
+
+
+@_reported
+def members(cluster=None):
+    """Return the minion ids of a cluster's nodes, as the pillar names them.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.members
+    """
+    found = _cluster(cluster)
+    return {"cluster": found.name, "ok": True, "members": list(found.nodes)}
+
+
+@_reported
+def publish(cluster=None, timeout=60):
+    """Have every node publish its identity, and wait until the mine holds what each one says.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    timeout
+        Seconds to wait for the mine. Default: 60.
+
+    Returns ``{cluster, ok, published, unchanged, failed, retcode}``; ``failed`` says of each
+    node why its identity is not in the mine.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.publish
+    """
+    found = _cluster(cluster)
+    limit = doors.seconds(timeout, "timeout")
+    nodes = list(found.nodes)
+    _ask(nodes, "saltutil.refresh_pillar", wait=True)
+    before = doors.mine_identities(found, __salt__["mine.get"]).accepted
+    told, failed = publication.told_identities(found, _ask(nodes, MINE_FUNCTION))
+    _ask(list(told), "mine.send", MINE_FUNCTION)
+    end = time.monotonic() + limit
+    after = doors.mine_identities(found, __salt__["mine.get"]).accepted
+    while publication.pending(told, after) and time.monotonic() < end:
+        time.sleep(POLL)
+        after = doors.mine_identities(found, __salt__["mine.get"]).accepted
+    return publication.report(found, told, before, after, failed)
+
+
+@_reported
+def ssh_matrix(cluster=None, timeout=10, time_limit=120):
+    """Check ssh from every node to every node by every name, and put the rows together.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    timeout
+        Seconds for one login. Default: 10.
+
+    time_limit
+        Seconds for all logins of one node. Default: 120.
+
+    Returns ``{cluster, nodes, ok, cells, good, rows, silent, retcode}``: ``rows`` holds each
+    node's ``kvmcluster.ssh_check``, ``silent`` the nodes that gave none, with what they said.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.ssh_matrix
+        salt-run kvmcluster.ssh_matrix --out=json
+    """
+    found = _cluster(cluster)
+    limits = {
+        "timeout": doors.seconds(timeout, "timeout"),
+        "time_limit": doors.seconds(time_limit, "time_limit"),
+    }
+    return reach.matrix(found, _ask(list(found.nodes), "kvmcluster.ssh_check", **limits))
+
+
+def _ask(nodes, function, *arguments, **named):
+    """Run a function on the nodes, as one job, and return what each one answered."""
+    if not nodes:
+        return {}
+    answers = __salt__["salt.execute"](
+        nodes, function, arg=arguments, kwarg=named, tgt_type="list", full_return=True
+    )
+    return {
+        node: answer["ret"]
+        for node, answer in answers.items()
+        if isinstance(answer, dict) and "ret" in answer
+    }
+
+
+def _cluster(name):
+    """Return the cluster of that name, or the only one, as the pillar has it now."""
+    clusters = _clusters()
+    if not clusters:
+        raise InputError(
+            "no accepted minion has the pillar 'kvmcluster': describe the cluster there, for its"
+            " nodes (pillar.example shows every key), and accept their keys"
+        )
+    if name is None and len(clusters) == 1:
+        return next(iter(clusters.values()))
+    if name in clusters:
+        return clusters[name]
+    wanted = "say which cluster" if name is None else f"there is no cluster {name!r}"
+    raise InputError(f"{wanted}: cluster= one of {', '.join(sorted(clusters))}")
+
+
+def _clusters():
+    """Render the pillar of minions that may be nodes, each cluster's once."""
+    clusters = {}
+    covered = set()
+    for minion in _candidates():
+        if minion in covered:
+            continue
+        pillar = __salt__["pillar.show_pillar"](minion)
+        if pillar.get("_errors"):
+            raise InputError(f"the pillar of {minion} does not render: {pillar['_errors'][0]}")
+        if pillar_cluster.ROOT in pillar:
+            found = pillar_cluster.from_pillar(pillar)
+            clusters[found.name] = found
+            covered.update(found.nodes)
+    return clusters
+
+
+def _candidates():
+    """Return the minions whose cached pillar speaks of a cluster, or all, where none does."""
+    cached = __salt__["cache.pillar"](tgt="*")
+    known = [minion for minion, pillar in cached.items() if pillar_cluster.ROOT in (pillar or {})]
+    if known:
+        return sorted(known)
+    return sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])

@@ -1,0 +1,4 @@
+# Everything a node of the cluster needs, from pillar kvmcluster.
+include:
+  - kvmcluster.key
+  - kvmcluster.trust

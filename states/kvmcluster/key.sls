@@ -1,0 +1,3 @@
+# The cluster key exists and is fit.
+kvmcluster-key:
+  kvmcluster.key_present: []

@@ -1,0 +1,9 @@
+# Every member may log in, and is dialled with our key and pinned host keys.
+kvmcluster-authorized-keys:
+  kvmcluster.authorized_keys: []
+
+kvmcluster-known-hosts:
+  kvmcluster.known_hosts: []
+
+kvmcluster-ssh-config:
+  kvmcluster.ssh_config: []
