@@ -241,39 +241,38 @@ def _unfit(
     cluster: Cluster, identities: Identities, lines: list[_Line], held: Mapping[str, PublicKey]
 ) -> dict[str, str]:
     """Return the nodes whose key cannot be theirs, each with the reason."""
-    accepted = identities.accepted
-    shared = Counter(identity.cluster_key for identity in accepted.values())
+    shorts = {_short(name) for node in cluster.nodes.values() for name in node.names}
+    publishers: dict[PublicKey, list[str]] = {}
+    for node, identity in identities.accepted.items():
+        publishers.setdefault(identity.cluster_key, []).append(node)
     strangers = {
         line.key: line
         for line in lines
-        if line.key and not line.ours and not _names_member(cluster, line.comment)
+        if line.key and not line.ours and not _names_member(shorts, line.comment)
     }
     unfit = {}
-    for node, identity in accepted.items():
-        key = identity.cluster_key
-        others = [
-            other for other in accepted if other != node and accepted[other].cluster_key == key
-        ]
-        if shared[key] > 1 and (held.get(node) != key or any(held.get(o) == key for o in others)):
-            unfit[node] = f"its cluster key {key.fingerprint} is also published by {others[0]}"
-        elif key in strangers and held.get(node) != key:
-            line = strangers[key]
-            unfit[node] = (
-                f"its cluster key {key.fingerprint} already stands in {AUTHORIZED_KEYS}, line"
-                f" {line.number}, as {line.comment!r}; if it is the node's, delete that line"
-            )
+    for key, nodes in publishers.items():
+        holders = [node for node in nodes if held.get(node) == key]
+        for node in nodes:
+            if len(nodes) > 1 and holders != [node]:
+                other = next(item for item in nodes if item != node)
+                unfit[node] = f"its cluster key {key.fingerprint} is also published by {other}"
+            elif key in strangers and node not in holders:
+                line = strangers[key]
+                unfit[node] = (
+                    f"its cluster key {key.fingerprint} already stands in {AUTHORIZED_KEYS}, line"
+                    f" {line.number}, as {line.comment!r}; if it is the node's, delete that line"
+                )
     return unfit
 
 
-def _names_member(cluster: Cluster, comment: str) -> bool:
+def _names_member(shorts: set[str], comment: str) -> bool:
     """Whether a comment is empty or ``somebody@host`` with a member's name, domain aside."""
-    if not comment:
-        return True
-    host = comment.rpartition("@")[2].lower().partition(".")[0]
-    shorts = {
-        name.lower().partition(".")[0] for node in cluster.nodes.values() for name in node.names
-    }
-    return host in shorts
+    return not comment or _short(comment.rpartition("@")[2]) in shorts
+
+
+def _short(name: str) -> str:
+    return name.lower().partition(".")[0]
 
 
 def _doomed(

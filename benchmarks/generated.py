@@ -1,0 +1,52 @@
+"""A cluster of any size: pillar and identities that are sound, of keys that nobody has."""
+
+import base64
+import random
+
+from saltext_kvmcluster.core.identity import PublicKey
+
+
+def pillar(size):
+    """Return the pillar of a cluster of ``size`` nodes, three names each."""
+    nodes = {
+        f"node{n}": {"names": [f"node{n}.bench.example"], "migration": f"node{n}-mig"}
+        for n in range(1, size + 1)
+    }
+    return {"kvmcluster": {"name": "bench", "nodes": nodes}}
+
+
+def mine(size):
+    """Return every node's identity: an RSA cluster key of 4096 bits and three host keys."""
+    random.seed(size)
+    return {f"node{n}": _identity(f"node{n}") for n in range(1, size + 1)}
+
+
+def _identity(node):
+    cluster_key = _rsa(4096)
+    host_keys = [_rsa(3072), _ed25519(), _ecdsa()]
+    return {
+        "node": node,
+        "login": "root",
+        "cluster_key": str(cluster_key),
+        "cluster_fingerprint": cluster_key.fingerprint,
+        "host_keys": [{"key": str(key), "fingerprint": key.fingerprint} for key in host_keys],
+        "time": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def _rsa(bits):
+    modulus = random.getrandbits(bits) | 1 << bits - 1 | 1
+    return _key("ssh-rsa", b"\x01\x00\x01", b"\x00" + modulus.to_bytes(bits // 8, "big"))
+
+
+def _ed25519():
+    return _key("ssh-ed25519", random.randbytes(32))
+
+
+def _ecdsa():
+    return _key("ecdsa-sha2-nistp256", b"nistp256", b"\x04" + random.randbytes(64))
+
+
+def _key(kind, *fields):
+    wire = b"".join(len(f).to_bytes(4, "big") + f for f in (kind.encode(), *fields))
+    return PublicKey(kind, base64.b64encode(wire).decode())
