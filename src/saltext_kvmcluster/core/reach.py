@@ -114,7 +114,11 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
 
     ``ok`` needs every node's row and, in it, a good cell for every peer and name in the pillar.
     """
-    told = {node: row for node, row in rows.items() if isinstance(row, dict) and "cells" in row}
+    told = {
+        node: rows[node]
+        for node in cluster.nodes
+        if isinstance(rows.get(node), dict) and "cells" in rows[node]
+    }
     silent = {
         node: str(rows.get(node) or "did not answer")[:300]
         for node in cluster.nodes

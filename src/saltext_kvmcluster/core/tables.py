@@ -56,7 +56,7 @@ def _row(data: Mapping[str, Any]) -> str:
     return _matrix(
         {
             "cluster": data["cluster"],
-            "nodes": list(dict.fromkeys(cell["peer"] for cell in data["cells"])),
+            "nodes": list(dict.fromkeys([data["node"], *(c["peer"] for c in data["cells"])])),
             "rows": {data["node"]: data},
             "silent": {},
             "ok": data["ok"],
@@ -89,7 +89,7 @@ def _problems(data: Mapping[str, Any]) -> str:
 
 
 def _matrix_rows(data: Mapping[str, Any]) -> Iterable[list[str]]:
-    for node in dict.fromkeys([*data["rows"], *data["silent"]]):
+    for node in [*data["rows"], *data["silent"]]:
         row = data["rows"].get(node)
         yield [node, *(_cell(node, peer, row) for peer in data["nodes"])]
 

@@ -86,7 +86,7 @@ def ssh_config(name):
 
 def _state(name, function):
     """Run a state's function under the lock, with the cluster, and shape what it returns."""
-    ret = {"name": name, "changes": {}, "result": False, "comment": "", "warnings": []}
+    ret = {"name": name, "changes": {}, "result": False, "comment": ""}
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"])
         with files.lock():
@@ -237,12 +237,8 @@ def _carry_out(plans, problems=(), warnings=()):
     verb = "would be changed" if __opts__["test"] else "changed"
     done = [f"{plan.path} {verb if plan.changes else 'is as wanted'}" for plan in plans]
     result = False if problems else None if pending and __opts__["test"] else True
-    return {
-        "result": result,
-        "changes": changes,
-        "comment": "\n".join([*problems, *done]),
-        "warnings": list(warnings),
-    }
+    shaped = {"result": result, "changes": changes, "comment": "\n".join([*problems, *done])}
+    return {**shaped, "warnings": list(warnings)} if warnings else shaped
 
 
 def _look_again(plan):
@@ -251,51 +247,70 @@ def _look_again(plan):
         raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
 
 
-def identities_published(name):
+def applied(name, sls, cluster=None):
+    """Apply an SLS on every node of a cluster. For orchestrations.
+
+    sls
+        The SLS to apply.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        trust:
+          kvmcluster.applied:
+            - sls: kvmcluster.trust
+    """
+    data = _run("kvmcluster.members", cluster)
+    if not data["ok"]:
+        return {"name": name, "changes": {}, "result": False, "comment": data["error"]}
+    return __states__["salt.state"](name, tgt=data["members"], tgt_type="list", sls=sls)
+
+
+def identities_published(name, cluster=None):
     """Make sure that the mine holds what every node says of itself. For orchestrations.
 
-    name
-        The cluster's name.
+    cluster
+        The cluster's name; needed only where the master has several.
 
     .. code-block:: yaml
 
         identities:
-          kvmcluster.identities_published:
-            - name: marathon
+          kvmcluster.identities_published: []
     """
-    return _orchestrated(name, "kvmcluster.publish", _publication)
+    return _orchestrated(name, "kvmcluster.publish", cluster)
 
 
-def ssh_ready(name):
+def ssh_ready(name, cluster=None):
     """Succeed if every node reaches every node by every name. For orchestrations.
 
-    name
-        The cluster's name.
+    cluster
+        The cluster's name; needed only where the master has several.
 
     .. code-block:: yaml
 
         ssh:
-          kvmcluster.ssh_ready:
-            - name: marathon
+          kvmcluster.ssh_ready: []
     """
-    return _orchestrated(name, "kvmcluster.ssh_matrix", lambda data: {})
+    return _orchestrated(name, "kvmcluster.ssh_matrix", cluster)
 
 
-def _publication(data):
-    return {"mine": {"published": data["published"]}} if data.get("published") else {}
-
-
-def _orchestrated(name, runner, changes):
+def _orchestrated(name, runner, cluster):
     """Run one of our runner functions on the master and shape its data as a state's return."""
+    ret = {"name": name, "changes": {}, "result": None, "comment": f"{runner} would be run"}
     if __opts__["test"]:
-        return {"name": name, "changes": {}, "result": None, "comment": f"{runner} would be run"}
-    full = __salt__["saltutil.runner"](runner, cluster=name, full_return=True)
-    data = full["return"].get("data") if isinstance(full.get("return"), dict) else None
-    if not data:
-        return {"name": name, "changes": {}, "result": False, "comment": str(full.get("return"))}
-    return {
-        "name": name,
-        "changes": changes(data),
-        "result": data["ok"],
-        "comment": tables.render(data) or "",
-    }
+        return ret
+    data = _run(runner, cluster)
+    if data.get("published"):
+        ret["changes"] = {"mine": {"published": data["published"]}}
+    return {**ret, "result": data["ok"], "comment": tables.render(data)}
+
+
+def _run(runner, cluster):
+    """Return what one of our runner functions returned, or its failure as such data."""
+    full = __salt__["saltutil.runner"](runner, cluster=cluster, full_return=True)
+    returned = full.get("return")
+    if isinstance(returned, dict) and "data" in returned:
+        return returned["data"]
+    return {"ok": False, "error": str(returned)}

@@ -1,0 +1,153 @@
+"""Who owns a guest, judged from what two nodes report of it.
+
+Only pairs in the table are certain. Every other pair is UNKNOWN, and UNKNOWN touches nothing:
+a guest that is shot on a guess is lost, a guest that is left alone can still be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Sighting(Enum):
+    """What one node reports of one guest."""
+
+    RUNNING = "running"
+    RUNNING_IN_POST_COPY = "running in post-copy"
+    PAUSED_BY_USER = "paused by its user"
+    PAUSED_FOR_MIGRATION = "paused for migration"
+    PAUSED_IN_POST_COPY = "paused in post-copy"
+    PAUSED_OTHERWISE = "neither running nor paused by its user"
+    SHUT_OFF = "shut off"
+    ABSENT = "absent"
+    UNREACHABLE = "unreachable"
+
+
+class Owner(Enum):
+    """Whose the guest is now."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+    NOBODY = "nobody"
+    CONFLICT = "conflict"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whose the guest is, and why, in a sentence that names the nodes."""
+
+    owner: Owner
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at one guest on one node.
+
+    ``job`` names what is under way with it, empty if nothing is; ``said`` holds the words of a
+    node that could not be asked.
+    """
+
+    sighting: Sighting
+    name: str = ""
+    uuid: str = ""
+    persistent: bool = False
+    autostart: bool = False
+    job: str = ""
+    said: str = ""
+
+
+_NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT)
+
+TABLE = (
+    (
+        (Sighting.RUNNING,),
+        _NOT_ACTIVE,
+        Owner.SOURCE,
+        "it runs on {source} and not on {destination}",
+    ),
+    (
+        (Sighting.RUNNING,),
+        (Sighting.PAUSED_FOR_MIGRATION,),
+        Owner.SOURCE,
+        "it runs on {source}; {destination} is left with a paused copy, to be tidied away",
+    ),
+    (
+        (Sighting.PAUSED_BY_USER,),
+        _NOT_ACTIVE,
+        Owner.SOURCE,
+        "it is on {source}, paused by its user, and not on {destination}",
+    ),
+    (
+        _NOT_ACTIVE,
+        (Sighting.RUNNING,),
+        Owner.DESTINATION,
+        "it runs on {destination} and not on {source}",
+    ),
+    (
+        (Sighting.PAUSED_FOR_MIGRATION,),
+        (Sighting.RUNNING,),
+        Owner.DESTINATION,
+        "it runs on {destination}; {source} is left with a paused copy, to be tidied away",
+    ),
+    (
+        _NOT_ACTIVE,
+        (Sighting.PAUSED_BY_USER,),
+        Owner.DESTINATION,
+        "it is on {destination}, paused by its user, and not on {source}",
+    ),
+    (
+        (Sighting.SHUT_OFF,),
+        _NOT_ACTIVE,
+        Owner.NOBODY,
+        "it runs neither on {source} nor on {destination}; an operator has to start it",
+    ),
+    (
+        (Sighting.ABSENT,),
+        (Sighting.SHUT_OFF,),
+        Owner.NOBODY,
+        "it runs neither on {source} nor on {destination}; an operator has to start it",
+    ),
+    (
+        (Sighting.RUNNING,),
+        (Sighting.RUNNING,),
+        Owner.CONFLICT,
+        "it RUNS TWICE, on {source} and on {destination}: its disks are in danger; nothing was"
+        " touched, decide which of the two has to go",
+    ),
+    (
+        (Sighting.PAUSED_FOR_MIGRATION,),
+        (Sighting.ABSENT,),
+        Owner.UNKNOWN,
+        "{source} has it paused for migration and {destination} does not have it, but may have"
+        " run it, and written to its disks, before it vanished there",
+    ),
+)
+
+_VERDICTS = {
+    (at_source, at_destination): (owner, sentence)
+    for at_sources, at_destinations, owner, sentence in TABLE
+    for at_source in at_sources
+    for at_destination in at_destinations
+}
+
+
+def judge(at_source: Sighting, at_destination: Sighting, source: str, destination: str) -> Verdict:
+    """Return whose the guest is.
+
+    To be asked only when the migration's call has returned and no job is active on either side.
+
+    source, destination
+        What to call the two nodes in the sentence.
+    """
+    owner, sentence = _VERDICTS.get(
+        (at_source, at_destination),
+        (
+            Owner.UNKNOWN,
+            f"{{source}} says {at_source.value}, {{destination}} says {at_destination.value}:"
+            " that does not tell which of them owns it",
+        ),
+    )
+    return Verdict(owner, sentence.format(source=source, destination=destination))
