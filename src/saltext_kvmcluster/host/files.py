@@ -73,7 +73,7 @@ def apply(plan: FilePlan) -> None:
     folder, name = os.path.split(path)
     ensure_folder(folder, plan.owner)
     with _folder(folder, plan.owner) as directory:
-        aside = f".{name}.kvmcluster-new"
+        aside = _aside(name)
         try:
             _write(directory, folder, aside, plan)
             os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -84,6 +84,13 @@ def apply(plan: FilePlan) -> None:
             raise WorldError(
                 f"{path} cannot be written: {error.strerror}; it is as it was"
             ) from None
+
+
+def sweep(path: str) -> None:
+    """Remove what a killed run left beside a file; the lock says that nobody is writing now."""
+    folder, name = os.path.split(os.path.realpath(path))
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, _aside(name)))
 
 
 def ensure_folder(folder: str, owner: str) -> None:
@@ -107,6 +114,10 @@ def owner_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _aside(name: str) -> str:
+    return f".{name}.kvmcluster-new"
 
 
 def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:

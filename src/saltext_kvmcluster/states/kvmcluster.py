@@ -234,6 +234,8 @@ def _carry_out(plans, problems=(), warnings=()):
         for plan in pending:
             files.apply(plan)
             _look_again(plan)
+        for plan in plans:
+            files.sweep(plan.path)
     verb = "would be changed" if __opts__["test"] else "changed"
     done = [f"{plan.path} {verb if plan.changes else 'is as wanted'}" for plan in plans]
     result = False if problems else None if pending and __opts__["test"] else True

@@ -1,0 +1,53 @@
+"""kill -9 at random moments of applying trust: every file is the old one or the new one, whole.
+
+KVMCLUSTER_KILLS says how many moments (``make torture``: 200).
+"""
+
+import os
+import random
+import time
+
+SSH = "/root/.ssh"
+FILES = ("authorized_keys2", "kvmcluster_known_hosts", "kvmcluster_config", "config")
+KILLS = int(os.environ.get("KVMCLUSTER_KILLS", "12"))
+APPLY = ("salt-call", "--out=quiet", "state.apply", "kvmcluster")
+
+
+def contents(lab):
+    script = f'cd {SSH}; for f in {" ".join(FILES)}; do cat "$f"; printf "\\0"; done'
+    return tuple(lab.exec("node1", "sh", "-c", script).split("\0")[:-1])
+
+
+def test_a_kill_at_any_moment_leaves_whole_files_and_ssh_working(lab):
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    with lab.pillar() as pillar:
+        texts = []
+        for extra in ([], [f"further-{n}.lab.example" for n in range(400)]):
+            pillar.cluster["nodes"]["node3"]["names"] = ["node3.lab.example", *extra]
+            pillar.save()
+            begun = time.monotonic()
+            lab.exec("node1", *APPLY)
+            length = time.monotonic() - begun
+            texts.append((dict(pillar.cluster["nodes"]["node3"]), contents(lab)))
+        allowed = [set(pair) for pair in zip(texts[0][1], texts[1][1], strict=True)]
+        hit = 0
+        for number in range(KILLS):
+            pillar.cluster["nodes"]["node3"] = texts[number % 2][0]
+            pillar.save()
+            # Half of the moments fall into the last third of a run, where the writing is.
+            earliest = 0.0 if number % 2 else length * 0.6
+            moment = chance.uniform(earliest, length * 1.05)
+            done = lab.ctl(
+                "exec", "node1", "--", "timeout", "-s", "KILL", f"{moment:.3f}", *APPLY, check=False
+            )
+            hit += done.returncode == 137
+            where = f"kill {number} after {moment:.3f} s, seed {seed}"
+            for name, text, whole in zip(FILES, contents(lab), allowed, strict=True):
+                assert text in whole, f"{name} is neither old nor new: {where}"
+            assert lab.exec("node1", "ssh", "node2-mig", "echo in") == "in\n", where
+            assert lab.exec("node2", "ssh", "node1-mig", "echo in") == "in\n", where
+    assert hit, "no run was killed before its end"
+    print(f"{hit} of {KILLS} runs were killed, seed {seed}")
+    assert lab.apply("node1", "kvmcluster")["kvmcluster-key"]["result"]
+    assert not lab.exec("node1", "find", SSH, "-name", ".*kvmcluster*").split()
