@@ -1,0 +1,205 @@
+"""A lab's life, seen from outside: up, down, status."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+from . import install, network, salting, services
+from .plan import MASTER, MAX_NODES, STATE_ROOT, Lab, LabError, host_number, lab_name, networks_of
+from .processes import INSIDE, NAMESPACES, birth, clean_environment, end, find, run
+
+UP_SECONDS = 180
+
+
+def current():
+    """The lab that is up; its size is what `up` wrote down."""
+    lab = Lab(lab_name())
+    with suppress(OSError, ValueError):
+        lab = Lab(lab.name, int((lab.state / "size").read_text()))
+    if find(lab, "switch") is None:
+        raise LabError(f"there is no lab {lab.name!r}; run lab/ctl up")
+    return lab
+
+
+@contextmanager
+def only_one(lab, blocked=None):
+    """Keep two ups of one lab apart, with a socket name that vanishes with its process."""
+    lock = socket.socket(socket.AF_UNIX)
+    while True:
+        try:
+            lock.bind(f"\0kvmcluster-lab-{lab.name}")
+            break
+        except OSError as error:
+            if blocked is None:
+                message = f"another lab/ctl is building or removing lab {lab.name!r}"
+                raise LabError(message) from error
+            blocked()
+            time.sleep(0.1)
+    with lock:
+        yield
+
+
+def up(size, say):
+    if not 1 <= size <= MAX_NODES:
+        raise LabError(f"--nodes {size}: between 1 and {MAX_NODES}")
+    lab = Lab(lab_name(), size)
+    check_machine()
+    with only_one(lab):
+        if is_whole(lab, say):
+            return
+        started = time.monotonic()
+        try:
+            build(lab, say)
+        except BaseException:
+            remove(lab)
+            raise
+    say(f"lab {lab.name!r} is up: master and {size} nodes, {time.monotonic() - started:.0f} s")
+    say("try: lab/ctl status; lab/ctl salt -- '*' test.ping; lab/ctl guest web1 --on node1")
+
+
+def check_machine():
+    install.need_root()
+    missing = [name for name in ("unshare", "nsenter", "tini", "ip", "libvirtd", "glusterd",
+                                 "sshd", "qemu-system-x86_64") if not shutil.which(name)]
+    if missing or not install.KERNEL.exists():
+        raise LabError(f"not installed: {', '.join(missing) or 'guest kernel'}; "
+                       "run lab/ctl install")
+    if subprocess.run(["unshare", *NAMESPACES, "--fork", "true"], capture_output=True).returncode:
+        raise LabError("this machine does not let root make namespaces (a container without "
+                       "privileges?): the lab cannot run here")
+
+
+def is_whole(lab, say):
+    """True for a lab that is all there, False where there is none; a half one is refused."""
+    if find(lab, "switch") is None:
+        if lab.state.exists():
+            raise LabError("what a lab left behind is still there; run lab/ctl down first")
+        return False
+    there = current()
+    if not there.ready.exists() or missing_parts(there):
+        raise LabError("a lab is there, but not all of it; run lab/ctl down first")
+    if there.size != lab.size:
+        raise LabError(f"a lab of {there.size} nodes is up; run lab/ctl down first")
+    say(f"lab {lab.name!r} is up already: master and {lab.size} nodes")
+    return True
+
+
+def missing_parts(lab):
+    missing = []
+    for place in lab.places:
+        if find(lab, place) is None:
+            missing.append(place)
+            continue
+        found, _ = services.running(lab, place)
+        missing += [f"{name} on {place}" for name, pids in found.items() if not pids]
+    return missing
+
+
+def build(lab, say):
+    lab.logs.mkdir(parents=True)
+    (lab.state / "size").write_text(f"{lab.size}\n")
+    salting.write_pillar(lab)
+    path = lab.logs / "lab"
+    with open(path, "wb") as log:
+        root = birth(lab, "switch", stdout=log, stderr=log)
+    with open(path) as progress:
+        deadline = time.monotonic() + UP_SECONDS
+        while not lab.ready.exists():
+            over = root.poll() is not None
+            if lines := progress.read().rstrip():
+                say(lines)
+            if over:
+                raise LabError("the lab did not come up; what there was of it is removed")
+            if time.monotonic() > deadline:
+                raise LabError(f"not ready after {UP_SECONDS} seconds")
+            time.sleep(0.05)
+
+
+def down(say):
+    lab = Lab(lab_name())
+    install.need_root()
+    there = find(lab, "switch") is not None or lab.state.exists()
+    with only_one(lab, blocked=lambda: end_root(lab)):
+        remove(lab)
+    say(f"lab {lab.name!r} is down" if there else f"there is no lab {lab.name!r}")
+
+
+def end_root(lab):
+    root = find(lab, "switch")
+    if root is not None:
+        end(root)
+
+
+def remove(lab):
+    """All processes, namespaces and mounts of a lab die with its root; files remain."""
+    end_root(lab)
+    shutil.rmtree(lab.state, ignore_errors=True)
+    with suppress(OSError):
+        STATE_ROOT.rmdir()
+
+
+def status():
+    """One row for each place: its addresses, services and guests."""
+    lab = current()
+    cut = network.cut_networks(lab)
+    rows = [("place", *networks_heading(), "services", "guests")]
+    for place in lab.places:
+        if find(lab, place) is None:
+            rows.append((place, "-", "-", "GONE", ""))
+            continue
+        found, guests = services.running(lab, place)
+        words = [name if pids else f"{name} DOWN" for name, pids in found.items()]
+        links = [link(place, name, cut[place]) for name in ("management", "migration")]
+        rows.append((place, *links, ", ".join(words), ", ".join(sorted(guests))))
+    return table(rows)
+
+
+def networks_heading():
+    return "management", "migration"
+
+
+def link(place, name, cut):
+    networks = networks_of(place)
+    if name not in networks:
+        return "-"
+    address = networks[name].address(host_number(place))
+    return f"{address} CUT" if name in cut else address
+
+
+def table(rows):
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def reinstall(lab, node):
+    """Make a node look as if its system had been installed anew under the same name."""
+    if node == MASTER:
+        raise LabError("the master cannot be reinstalled")
+    script = """
+        rm -f /etc/ssh/ssh_host_*
+        ssh-keygen -A
+        find /root -xdev -mindepth 1 -delete 2>/dev/null
+        true
+    """
+    run(*services.entering(services.need(lab, node), ["sh", "-ec", script]))
+    found, _ = services.running(lab, node)
+    if found["sshd"]:
+        services.kill(lab, node, "sshd")
+    services.start(lab, node, "sshd")
+
+
+def sandbox(command):
+    """Become a throw-away environment that runs the command; all of it ends with the command."""
+    check_machine()
+    environment = {**os.environ, **clean_environment(), "TERM": os.environ.get("TERM", "dumb")}
+    line = ["unshare", *NAMESPACES, "--fork", "--kill-child", "tini", "-s", "--",
+            sys.executable, "-B", INSIDE, "sandbox", "sandbox", "0", *command]
+    os.execvpe(line[0], line, environment)

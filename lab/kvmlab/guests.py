@@ -1,0 +1,153 @@
+"""Real guests on the lab's nodes: their definitions, disks, life and records."""
+
+import os
+import re
+import shutil
+import uuid
+
+from . import install, services
+from .hypervisor import domain_type
+from .plan import BRICK, CONSOLES, GUESTS, MASTER, LabError
+from .processes import find, inside_path, need, run_in, wait_until
+from .record import RECORD, SECTOR, judge
+
+DISK_BYTES = 64 * 1024 * 1024
+BOOT = GUESTS / "boot"
+DEFINITION = """<domain type='{type}'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>{memory}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>{boot}/vmlinuz</kernel>
+    <initrd>{boot}/initramfs</initrd>
+    <cmdline>console=ttyS0 quiet panic=-1 dirty={dirty}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <clock offset='utc'/>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw' cache='none'/>
+      <source file='{disk}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <serial type='file'>
+      <source path='{console}' append='on'/>
+      <target port='0'/>
+    </serial>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def check_name(name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
+        raise LabError(f"{name!r} is no name for a guest: letters, digits, and . _ - inside")
+    return name
+
+
+def disk_path(name):
+    return GUESTS / f"{name}.img"
+
+
+def definition_path(name):
+    return GUESTS / f"{name}.xml"
+
+
+def console_path(name):
+    return CONSOLES / f"{name}.console"
+
+
+def where(lab, name):
+    """The nodes on which a process of the guest runs."""
+    nodes = [node for node in lab.nodes if find(lab, node)]
+    return [node for node in nodes if name in services.running(lab, node)[1]]
+
+
+def start(lab, name, node, memory, dirty):
+    check_name(name)
+    if node not in lab.nodes:
+        raise LabError(f"--on {node}: the nodes are {', '.join(lab.nodes)}")
+    volume = inside_path(need(lab, MASTER), GUESTS)
+    definition = inside_path(need(lab, MASTER), definition_path(name))
+    if definition.exists():
+        raise LabError(f"guest {name} exists already; remove it with: lab/ctl guest {name} --stop")
+    put_boot_files(volume / BOOT.name)
+    with open(volume / disk_path(name).name, "xb") as disk:
+        disk.truncate(DISK_BYTES)
+    definition.write_text(DEFINITION.format(
+        type=domain_type(), name=name, uuid=uuid.uuid4(), memory=memory, dirty=dirty, boot=BOOT,
+        disk=disk_path(name), console=console_path(name),
+    ))
+    run_in(lab, node, "virsh", "--quiet", "create", definition_path(name))
+    wait_until(lambda: records_so_far(lab, name) >= 3, 60,
+               f"guest {name} does not write to its disk; see its console on {node}, "
+               f"{console_path(name)}")
+
+
+def put_boot_files(folder):
+    """The kernel lies on the shared volume: every node must find it in the same place."""
+    if folder.exists():
+        return
+    aside = folder.with_name("boot.new")
+    aside.mkdir(exist_ok=True)
+    shutil.copyfile(install.KERNEL, aside / "vmlinuz")
+    shutil.copyfile(install.INITRAMFS, aside / "initramfs")
+    aside.rename(folder)
+
+
+def stop(lab, name):
+    """End the guest wherever it runs and remove its files."""
+    check_name(name)
+    volume = inside_path(need(lab, MASTER), GUESTS)
+    nodes = where(lab, name)
+    for node in nodes:
+        try:
+            run_in(lab, node, "virsh", "destroy", name, timeout=10)
+        except LabError:
+            services.kill(lab, node, f"qemu:{name}")
+    paths = [volume / definition_path(name).name, volume / disk_path(name).name]
+    paths += console_files(lab, name).values()
+    if not nodes and not any(path.exists() for path in paths):
+        raise LabError(f"there is no guest {name}")
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def console_files(lab, name):
+    pids = {node: find(lab, node) for node in lab.nodes}
+    return {node: inside_path(pid, console_path(name)) for node, pid in pids.items() if pid}
+
+
+def brick_path(lab, name):
+    """The guest's disk as the storage server has it, with no client's cache between."""
+    path = inside_path(need(lab, MASTER), BRICK / disk_path(name).name)
+    if not path.exists():
+        raise LabError(f"there is no guest {name}")
+    return path
+
+
+def records_so_far(lab, name):
+    """How many numbers the guest has written, counted up to the first gap."""
+    with open(brick_path(lab, name), "rb") as disk:
+        disk.seek(SECTOR)
+        count = 0
+        while RECORD.match(disk.read(SECTOR)):
+            count += 1
+    return count
+
+
+def record(lab, name):
+    check_name(name)
+    # Consoles first: what is printed was on the disk before.
+    consoles = {
+        node: path.read_text(errors="replace")
+        for node, path in console_files(lab, name).items() if os.path.exists(path)
+    }
+    return judge(brick_path(lab, name).read_bytes(), consoles)

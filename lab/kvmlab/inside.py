@@ -1,0 +1,128 @@
+"""What the first process of each namespace does, role by role."""
+
+import json
+import os
+import subprocess
+import sys
+
+from . import hypervisor, network, room, salting, storage
+from .plan import GUESTS, MASTER, LabError, hosts_file, venv
+from .processes import birth, entering, find, run, run_in, wait_until
+from .services import start_here
+
+SANDBOX_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
+
+
+def play(role, lab, command):
+    if role == "switch":
+        switch(lab)
+    elif role == "sandbox":
+        sandbox(command)
+    elif role == MASTER:
+        master(lab)
+    else:
+        node(lab, role)
+
+
+def rest():
+    """Stay, doing nothing: as long as this process lives, so does its namespace."""
+    os.execvp("sleep", ["sleep", "infinity"])
+
+
+def tell(line):
+    print(line, flush=True)
+
+
+def switch(lab):
+    """The lab's root: everything else of the lab is born here and dies with it."""
+    run("mount", "-t", "proc", "proc", "/proc")
+    network.build_switch()
+    tell(f"starting master and {lab.size} nodes")
+    births = {place: start_place(lab, place) for place in lab.places}
+    for place, process in births.items():
+        if process.stdout.readline() != b"ready\n":
+            raise LabError(f"{place} did not come up:\n{last_lines(lab.logs / place)}")
+    tell("mounting the shared volume on every place")
+    in_parallel({place: entering(find(lab, place), storage.mount_command())
+                 for place in lab.places})
+    tell("waiting for libvirt on every node")
+    in_parallel({node: entering(find(lab, node), ["virsh", "--quiet", "list"])
+                 for node in lab.nodes})
+    tell("waiting for every minion to answer")
+    wait_until(lambda: minions_answer(lab), 120, "not every minion answers; "
+               "see lab/ctl exec master -- tail /var/log/salt/master")
+    lab.ready.write_text("")
+    rest()
+
+
+def start_place(lab, place):
+    with open(lab.logs / place, "wb") as log:
+        return birth(lab, place, stdout=subprocess.PIPE, stderr=log)
+
+
+def last_lines(path, count=5):
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
+
+
+def in_parallel(commands):
+    started = {
+        place: subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for place, command in commands.items()
+    }
+    for place, process in started.items():
+        said, _ = process.communicate()
+        if process.returncode:
+            raise LabError(f"{place}: {said.strip()}")
+
+
+def minions_answer(lab):
+    command = [venv() / "bin" / "salt", "--static", "--out=json", "--timeout=3", "*", "test.ping"]
+    try:
+        answers = json.loads(run_in(lab, MASTER, *command))
+    except (LabError, ValueError):
+        return False
+    return set(answers) >= set(lab.nodes) and all(answers.values())
+
+
+def furnish_place(lab, place, extra_paths=()):
+    network.plug_in(place)
+    room.furnish(place, hosts_file(lab), extra_paths=extra_paths)
+    GUESTS.mkdir()
+
+
+def master(lab):
+    furnish_place(lab, MASTER, extra_paths=[lab.pillar])
+    os.symlink(lab.pillar, salting.MASTER_PILLAR)
+    salting.write_master_config()
+    start_here("salt-master")
+    storage.configure()
+    start_here("glusterd")
+    storage.make_volume()
+    tell("ready")
+    rest()
+
+
+def node(lab, name):
+    furnish_place(lab, name)
+    salting.write_minion_config(name)
+    start_here("minion")
+    room.ssh_server()
+    start_here("sshd")
+    hypervisor.configure()
+    start_here("libvirtd")
+    tell("ready")
+    rest()
+
+
+def sandbox(command):
+    directory = os.getcwd()
+    room.furnish("sandbox", SANDBOX_HOSTS, own_tmp=False)
+    room.ssh_server()
+    start_here("sshd")
+    os.chdir(directory)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")

@@ -1,0 +1,161 @@
+"""Installs what the lab needs: distribution packages, a guest kernel, a guest program."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from .plan import CACHE, CHECKOUT, LabError
+from .processes import run
+
+PACKAGES = [
+    *("attr", "busybox-static", "cpio", "dmidecode", "gcc", "iproute2", "kmod", "libc6-dev"),
+    *("glusterfs-client", "glusterfs-server", "openssh-client", "openssh-server"),
+    *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
+    *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),
+    *("tcpdump", "tini", "util-linux", "zstd"),
+]
+# The package that depends on the newest kernel image made for virtual machines.
+KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
+GUEST_MODULES = ["virtio_pci", "virtio_blk", "evdev", "button"]
+KERNEL = CACHE / "vmlinuz"
+INITRAMFS = CACHE / "initramfs"
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def install(say):
+    need_root()
+    distribution = which_distribution()
+    install_packages(say)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if KERNEL.exists() and INITRAMFS.exists():
+        say("guest kernel and initramfs: there already")
+        return
+    build_guest(KERNELS[distribution], say)
+
+
+def need_root():
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root: it makes namespaces, mounts and bridges")
+
+
+def which_distribution():
+    """debian or ubuntu; anything else is told what to install by itself."""
+    text = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
+    release = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    name = release.get("ID", "unknown").strip('"')
+    if name not in KERNELS or not shutil.which("apt-get"):
+        raise LabError(
+            f"this is {name}; lab/ctl install knows Debian and Ubuntu. Install what corresponds "
+            f"to these packages yourself: {' '.join(PACKAGES)}. Then put a kernel for guests at "
+            f"{KERNEL} and an initramfs with lab/guest/recorder.c as /init at {INITRAMFS}"
+        )
+    return name
+
+
+def missing_packages():
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
+    answer = subprocess.run([*query, *PACKAGES], capture_output=True, text=True, check=False)
+    there = {line.split()[0] for line in answer.stdout.splitlines() if line.endswith(" installed")}
+    return [package for package in PACKAGES if package not in there]
+
+
+def install_packages(say):
+    missing = missing_packages()
+    if not missing:
+        say("packages: all there")
+        return
+    say(f"packages: installing {' '.join(missing)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "--quiet", timeout=600, env=environment)
+    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
+    with no_services_started():
+        run(*command, timeout=1800, env=environment)
+
+
+@contextmanager
+def no_services_started():
+    """Keep packages from starting their services; an existing policy is the admin's and stays."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def build_guest(metapackage, say):
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        image = newest_kernel(metapackage)
+        say(f"guest kernel: {image}")
+        unpacked = unpack_kernel(image, scratch)
+        say("guest initramfs: compiling lab/guest/recorder.c")
+        INITRAMFS.write_bytes(build_initramfs(unpacked, scratch))
+        kernel = next(unpacked.glob("boot/vmlinuz-*"))
+        shutil.copyfile(kernel, KERNEL)
+
+
+def newest_kernel(metapackage):
+    for line in run("apt-cache", "depends", metapackage).splitlines():
+        kind, _, package = line.strip().partition(": ")
+        if kind == "Depends" and package.startswith("linux-image-"):
+            return package
+    raise LabError(f"{metapackage}: no such package known; run apt-get update")
+
+
+def unpack_kernel(image, scratch):
+    """The kernel and all its modules below one directory, without installing anything."""
+    packages = [image, image.replace("linux-image-", "linux-modules-")]
+    known = [name for name in packages if run("apt-cache", "search", "--names-only", f"^{name}$")]
+    # The unprivileged account that apt downloads with may not write here.
+    run("apt-get", "download", "-o", "APT::Sandbox::User=root", *known, cwd=scratch, timeout=600)
+    unpacked = scratch / "kernel"
+    for package in scratch.glob("*.deb"):
+        run("dpkg-deb", "--extract", package, unpacked)
+    modules = unpacked / "lib" / "modules"
+    if not modules.exists():
+        modules.parent.mkdir(exist_ok=True)
+        modules.symlink_to(unpacked / "usr" / "lib" / "modules")
+    return unpacked
+
+
+def build_initramfs(unpacked, scratch):
+    """A cpio archive with /init, the recorder, and /modules in the order to load them."""
+    root = scratch / "initramfs"
+    (root / "modules").mkdir(parents=True)
+    source = CHECKOUT / "lab" / "guest" / "recorder.c"
+    run("gcc", "-O2", "-Wall", "-static", "-o", root / "init", source)
+    for number, module in enumerate(modules_to_load(unpacked)):
+        put_module(module, root / "modules" / f"{number:02}-{module.name.split('.ko')[0]}.ko")
+    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "--quiet", "--create", "--format=newc"],
+        cwd=root, input=names.encode(), capture_output=True, check=True,
+    )
+    return archive.stdout
+
+
+def modules_to_load(unpacked):
+    version = next((unpacked / "lib" / "modules").iterdir()).name
+    run("depmod", "--basedir", unpacked, version)
+    lookup = ["modprobe", "--dirname", unpacked, "--set-version", version, "--show-depends"]
+    paths = []
+    for line in run(*lookup, "--all", *GUEST_MODULES).splitlines():
+        kind, path = line.split()[:2]
+        # "builtin NAME": that kernel needs no module for it.
+        if kind == "insmod" and Path(path) not in paths:
+            paths.append(Path(path))
+    return paths
+
+
+def put_module(module, target):
+    unpackers = {".zst": ["zstd", "-dc"], ".xz": ["xz", "-dc"], ".gz": ["gzip", "-dc"]}
+    command = unpackers.get(module.suffix, ["cat"])
+    done = subprocess.run([*command, module], capture_output=True, check=True)
+    target.write_bytes(done.stdout)

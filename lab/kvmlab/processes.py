@@ -1,0 +1,134 @@
+"""Finds, enters and ends the processes of a lab, and nothing else on the machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .plan import CHECKOUT, LabError, clean_environment
+
+INSIDE = str(CHECKOUT / "lab" / "inside")
+NAMESPACES = ["--mount", "--pid", "--net", "--uts", "--ipc"]
+
+
+def run(*command, timeout=60, **options):
+    """Run a command, return its output; a failure is a LabError with its last line."""
+    text = " ".join(str(word) for word in command)
+    try:
+        result = subprocess.run(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **options,
+        )
+    except FileNotFoundError as error:
+        raise LabError(f"{command[0]}: not installed; run lab/ctl install") from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{text}: no answer in {timeout} seconds") from error
+    if result.returncode:
+        said = (result.stderr or result.stdout).strip() or f"exit code {result.returncode}"
+        raise LabError(f"{text}: {said}")
+    return result.stdout
+
+
+def wait_until(condition, seconds, complaint):
+    """Return the first true value of condition(); complain when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise LabError(complaint)
+        time.sleep(0.05)
+    return value
+
+
+def first_process(lab, role):
+    """The command that is process 1 of a namespace; by it the namespace is found again."""
+    return ["tini", "-s", "--", sys.executable, "-B", INSIDE, role, lab.name, str(lab.size)]
+
+
+def birth(lab, role, **options):
+    """Start a new namespace whose first process plays the role."""
+    command = ["unshare", *NAMESPACES, "--fork", *first_process(lab, role)]
+    environment = clean_environment()
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment, **options
+    )
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def all_pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def find(lab, role):
+    """The process id of the role's first process, or None."""
+    for pid in all_pids():
+        line = command_line(pid)
+        if line[:3] == ["tini", "-s", "--"] and line[5:8] == [INSIDE, role, lab.name]:
+            return pid
+    return None
+
+
+def need(lab, role):
+    pid = find(lab, role)
+    if pid is None:
+        raise LabError(f"{role} is not running in lab {lab.name!r}; see lab/ctl status")
+    return pid
+
+
+def pid_namespace(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
+def processes_in(pid):
+    """All processes of the PID namespace that pid is in: {pid: command line}."""
+    namespace = pid_namespace(pid)
+    found = {other: command_line(other) for other in all_pids()}
+    return {other: line for other, line in found.items() if line and
+            namespace and pid_namespace(other) == namespace}
+
+
+def end(pid):
+    """Kill the first process of a namespace, and with it the namespace."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or not command_line(pid), 30,
+               f"process {pid} does not end")
+
+
+def entering(pid, command, directory="/root"):
+    """The command that runs a command in all the namespaces of pid.
+
+    The parent-death signal ends the command when its caller is killed; what the command
+    itself started in the background is left alone.
+    """
+    environment = [f"{key}={value}" for key, value in clean_environment().items()]
+    return [
+        "nsenter", "--target", str(pid), "--all", "--",
+        "setpriv", "--pdeathsig", "KILL",
+        "env", "--ignore-environment", f"--chdir={directory}", *environment, *map(str, command),
+    ]
+
+
+def run_in(lab, place, *command, **options):
+    return run(*entering(need(lab, place), command), **options)
+
+
+def inside_path(pid, path):
+    """A path as the process sees it, reachable from here."""
+    return Path(f"/proc/{pid}/root") / str(path).lstrip("/")

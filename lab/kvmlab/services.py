@@ -1,0 +1,102 @@
+"""The daemons of the lab: how each is started, recognised and killed."""
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from .plan import MASTER, LabError, venv
+from .processes import entering, need, processes_in, run, wait_until
+
+
+def daemon(name, *command):
+    """A command that leaves a foreground program running, its output in the log."""
+    return ["sh", "-c", f'exec setsid --fork "$@" >>/var/log/{name}.log 2>&1', "sh", *command]
+
+
+def start_commands(service):
+    return {
+        "sshd": [["/usr/sbin/sshd"]],
+        "libvirtd": [
+            # It keeps the guests' consoles open and so outlives a killed libvirtd.
+            ["sh", "-c", "pidof virtlogd || virtlogd --daemon"],
+            ["libvirtd", "--daemon"],
+        ],
+        "minion": [daemon("minion", str(venv() / "bin" / "salt-minion"))],
+        "salt-master": [daemon("master", str(venv() / "bin" / "salt-master"))],
+        "glusterd": [["glusterd"]],
+    }[service]
+
+
+SERVICES = {MASTER: ["salt-master", "glusterd"], "node": ["sshd", "libvirtd", "minion"]}
+
+
+def services_of(place):
+    return SERVICES[MASTER] if place == MASTER else SERVICES["node"]
+
+
+def belongs_to(service, line):
+    """Whether a process with this command line is part of the service.
+
+    Programs rename themselves ("sshd: ... [listener]", "python3 .../salt-master MainProcess"),
+    so the words are looked at, wherever one argument ends.
+    """
+    program = {"minion": "salt-minion"}.get(service, service)
+    words = " ".join(line).split()[:2]
+    return program in [Path(word).name.rstrip(":") for word in words]
+
+
+def guest_of(line):
+    """The guest that a process with this command line runs, or None."""
+    if not line[0].endswith("qemu-system-x86_64") or "-name" not in line:
+        return None
+    name = line[line.index("-name") + 1].split(",")[0]
+    return name.removeprefix("guest=")
+
+
+def running(lab, place):
+    """({service: [pids]}, {guest: [pids]}) of a place, as seen from outside."""
+    processes = processes_in(need(lab, place))
+    services = {
+        service: [pid for pid, line in processes.items() if belongs_to(service, line)]
+        for service in services_of(place)
+    }
+    guests = {}
+    for pid, line in processes.items():
+        if guest := guest_of(line):
+            guests.setdefault(guest, []).append(pid)
+    return services, guests
+
+
+def kill(lab, place, target):
+    """Kill a service, or with qemu:GUEST the process of a guest, as a crash would."""
+    services, guests = running(lab, place)
+    kind, _, guest = target.partition(":")
+    if kind == "qemu":
+        pids = guests.get(guest, [])
+    elif target in services:
+        pids = services[target]
+    else:
+        known = ", ".join([*services, "qemu:GUEST"])
+        raise LabError(f"{target}: {place} has no such process to kill; known are {known}")
+    if not pids:
+        raise LabError(f"{target} is not running on {place}")
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10,
+               f"{target} on {place} does not end")
+
+
+def start(lab, place, service):
+    services, _ = running(lab, place)
+    if service not in services:
+        raise LabError(f"{service}: {place} runs {', '.join(services)}")
+    if services[service]:
+        raise LabError(f"{service} is running on {place} already")
+    start_here(service, lambda *command: run(*entering(need(lab, place), command)))
+
+
+def start_here(service, runner=run):
+    for command in start_commands(service):
+        runner(*command)
