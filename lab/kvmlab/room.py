@@ -43,7 +43,8 @@ rpc: files
 
 def furnish(hostname, hosts, own_tmp=True, extra_paths=()):
     """Replace the machine's /etc, /var, /root, /run ... by private ones."""
-    layers = Path("/run")
+    # Not below /run: what is kept of it must stay visible until it is replaced.
+    layers = Path("/mnt")
     run("mount", "-t", "tmpfs", "-o", "mode=755", "layers", layers)
     for path in OVERLAID:
         overlay(path, layers)

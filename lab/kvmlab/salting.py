@@ -64,7 +64,7 @@ def write_pillar(lab):
         "kvmcluster": {
             "name": "lab",
             "nodes": nodes,
-            "guests": {"definitions": "shared", "path": str(GUESTS)},
+            "guests": {"definitions": "shared"},
         },
         "mine_functions": {"kvmcluster.identity": []},
     })
