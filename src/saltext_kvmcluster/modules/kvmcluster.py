@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 import salt.defaults.exitcodes
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, reach
+from saltext_kvmcluster.core import keyfile, migration, reach
 from saltext_kvmcluster.core.identity import Identity
-from saltext_kvmcluster.host import ssh
+from saltext_kvmcluster.host import migrator, ssh
 
 __virtualname__ = "kvmcluster"
 __outputter__ = {"ssh_check": "kvmcluster"}
@@ -110,3 +110,47 @@ def ssh_check(timeout=10, time_limit=120):
     if not row["ok"]:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return row
+
+
+@doors.salt_errors
+def migrate(guest, destination, patience=60):
+    """Move a guest live from this node to a peer, and say where it was seen afterwards.
+
+    libvirt's daemon here drives the migration, peer to peer over ssh; the guest's memory goes
+    over the destination's migration name. If this call is killed, the migration goes on. A
+    transient guest stays transient. A persistent one becomes persistent there; here it is
+    undefined where the pillar says ``guests: {definitions: shared}``.
+
+    guest
+        The guest's name, exactly.
+
+    destination
+        The minion id of another node of the cluster.
+
+    patience
+        Seconds to go on asking both nodes while it is not sure where the guest is, after libvirt
+        has ended the migration. Default: 60.
+
+    Returns ``{guest, uuid, source, destination, owner, result, reason, findings, started,
+    elapsed, downtime_ms, memory_bytes, iterations}``. ``result`` is ``moved``, ``not_moved`` or
+    ``unknown``, as seen on both nodes after the end, whatever libvirt said; the exit code is
+    non-zero unless it is ``moved``. ``owner`` is the node entitled to run the guest, or None
+    where that is not certain: then nothing was touched, and ``reason`` says what was seen.
+    ``elapsed`` is in seconds, from ``started`` to the last look. What libvirt did not measure is
+    None.
+
+    A request that cannot be right is refused with an error that names every reason; then nothing
+    was begun.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.migrate web1 node2
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"])
+    limit = doors.seconds(patience, "patience")
+    done = migrator.migrate(cluster, __opts__["id"], guest, destination, limit)
+    if done["result"] != migration.MOVED:
+        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
+    return done

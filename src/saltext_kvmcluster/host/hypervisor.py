@@ -1,0 +1,223 @@
+"""The only place that speaks to libvirt: this host's own, and a peer's over ssh.
+
+No verb waits for ever. libvirt's keepalive would need its event loop, a thread that does not
+survive the fork by which Salt starts a job, so each call runs in a thread of its own that is
+waited for by the clock; ssh's ServerAlive settings end what hangs on a dead link.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
+
+from saltext_kvmcluster.core import migration
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import Host, Plan
+from saltext_kvmcluster.core.recovery import Look, Sighting
+
+LOCAL = "qemu:///system"
+# Above the 30 s for which libvirt itself waits for its lock on a domain.
+TIME_LIMIT = 35.0
+
+_T = TypeVar("_T")
+
+
+class Hypervisor:
+    """One libvirt daemon. Its connection is made when needed and again after it broke.
+
+    Every verb raises WorldError, with libvirt's words, when the daemon cannot be asked.
+    """
+
+    def __init__(self, uri: str = LOCAL) -> None:
+        self.uri = uri
+        self._connection: Any = None
+
+    def host(self) -> Host:
+        """Return who this libvirt says its host is."""
+        capabilities, name = self._ask(lambda found: (found.getCapabilities(), found.getHostname()))
+        return Host(migration.host_uuid(capabilities), name)
+
+    def names(self) -> list[str]:
+        """Return the names of all guests."""
+        return self._ask(lambda found: [domain.name() for domain in found.listAllDomains()])
+
+    def by_name(self, name: str) -> Look:
+        """Look at the guest of exactly that name."""
+        return self._ask(lambda found: _look(lambda: found.lookupByName(name)))
+
+    def by_uuid(self, uuid: str) -> Look:
+        """Look at the guest of that UUID."""
+        return self._ask(lambda found: _look(lambda: found.lookupByUUIDString(uuid)))
+
+    def sight(self, uuid: str) -> Look:
+        """Look at a guest; a daemon that cannot be asked is a sighting too."""
+        try:
+            return self.by_uuid(uuid)
+        except WorldError as error:
+            return Look(Sighting.UNREACHABLE, said=str(error))
+
+    def migrate(self, uuid: str, way: Plan) -> Future[None]:
+        """Begin a migration and return what its end can be waited for with.
+
+        The daemon drives it: it goes on if we are killed. The future's exception, if any, is a
+        WorldError with libvirt's words, which do not tell where the guest is.
+        """
+        libvirt = _libvirt()
+        flags = sum(getattr(libvirt, f"VIR_MIGRATE_{flag}") for flag in way.flags)
+        addresses = {
+            libvirt.VIR_MIGRATE_PARAM_URI: way.data,
+            libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: way.listen,
+        }
+
+        def call() -> None:
+            try:
+                domain = libvirt.open(self.uri).lookupByUUIDString(uuid)
+                domain.migrateToURI3(way.connection, addresses, flags)
+            except libvirt.libvirtError as error:
+                raise WorldError(_words(error)) from None
+
+        return _begun(call)
+
+    def measured(self, uuid: str) -> dict[str, Any]:
+        """Return libvirt's statistics of the guest's last completed job, empty if it has none."""
+        libvirt = _libvirt()
+        flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+        return dict(self._ask(lambda found: found.lookupByUUIDString(uuid).jobStats(flags)))
+
+    def close(self, after: Sequence[Future[Any]] = ()) -> None:
+        """Let the connection go, without waiting for a daemon that may never answer.
+
+        after
+            Calls that still use the connection: it is closed when they have ended.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _begun(lambda: (wait(after), connection.close()))
+
+    def _ask(self, verb: Callable[[Any], _T]) -> _T:
+        if self._connection is None:
+            self._connection = self._ended(_begun(lambda: _libvirt().open(self.uri)))
+        connection = self._connection
+        call = _begun(lambda: verb(connection))
+        try:
+            return self._ended(call)
+        except WorldError:
+            self.close(after=[call])
+            raise
+
+    def _ended(self, call: Future[_T]) -> _T:
+        try:
+            return call.result(TIME_LIMIT)
+        except FutureTimeout:
+            raise WorldError(f"{self.uri} gave no answer within {TIME_LIMIT:g} s") from None
+        except _libvirt().libvirtError as error:
+            raise WorldError(f"{self.uri}: {_words(error)}") from None
+
+
+def address(name: str) -> str:
+    """Return the address to which this host resolves a name; WorldError if to none."""
+    try:
+        return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise WorldError(f"{name} has no address here: {error.strerror}") from None
+
+
+def _look(find: Callable[[], Any]) -> Look:
+    """Look at a domain that may be gone at any moment.
+
+    Its job is read before its state: if none was active, the state is one that no job will end.
+    """
+    libvirt = _libvirt()
+    try:
+        domain = find()
+        job = _job(domain)
+        sighting = _sighting(*domain.state())
+        return Look(
+            sighting,
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            persistent=bool(domain.isPersistent()),
+            autostart=bool(domain.autostart()),
+            job="" if sighting is Sighting.SHUT_OFF else job,
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return Look(Sighting.ABSENT)
+        raise
+
+
+def _sighting(state: int, reason: int) -> Sighting:
+    libvirt = _libvirt()
+    running, paused = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED
+    special = {
+        (running, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY): Sighting.RUNNING_IN_POST_COPY,
+        (running, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED): Sighting.RUNNING_IN_POST_COPY,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_USER): Sighting.PAUSED_BY_USER,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_MIGRATION): Sighting.PAUSED_FOR_MIGRATION,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY): Sighting.PAUSED_IN_POST_COPY,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED): Sighting.PAUSED_IN_POST_COPY,
+    }
+    plain = {running: Sighting.RUNNING, libvirt.VIR_DOMAIN_SHUTOFF: Sighting.SHUT_OFF}
+    return special.get((state, reason), plain.get(state, Sighting.PAUSED_OTHERWISE))
+
+
+def _job(domain: Any) -> str:
+    """Return what is under way with a domain, empty if nothing is.
+
+    libvirt refuses to answer on the side that receives, and while it waits for another operation:
+    that is an answer too.
+    """
+    libvirt = _libvirt()
+    try:
+        found = domain.jobStats()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            return "an incoming migration"
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+            return "an operation that does not end"
+        raise
+    if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE:
+        return ""
+    outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    return "an outgoing migration" if outgoing else "a save, dump, snapshot or backup"
+
+
+def _begun(call: Callable[[], _T]) -> Future[_T]:
+    """Run a call in a thread that nobody has to wait for, not even at the end of the program."""
+    future: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def _words(error: Any) -> str:
+    return migration.short(error.get_error_message() or str(error))
+
+
+@functools.cache
+def _libvirt() -> Any:
+    """Return libvirt's Python module, told not to print errors by itself."""
+    try:
+        libvirt = importlib.import_module("libvirt")
+    except ImportError as error:
+        raise WorldError(
+            f"libvirt-python is missing for {sys.executable} ({error}): where Salt comes from the"
+            " distribution, install its python3-libvirt; else 'salt-pip install libvirt-python',"
+            " which needs gcc, pkg-config and libvirt's headers (Debian libvirt-dev, RHEL"
+            " libvirt-devel)"
+        ) from None
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    return libvirt

@@ -1,0 +1,290 @@
+"""What speaks against a migration, how it is to be done, what is said of it afterwards."""
+
+from dataclasses import replace
+
+import pytest
+
+from saltext_kvmcluster.core import migration
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.migration import (
+    OK,
+    PROBLEM,
+    UNKNOWN,
+    Answer,
+    Facts,
+    Finding,
+    Host,
+    Statistics,
+)
+from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
+
+UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+ABSENT = Look(Sighting.ABSENT)
+RUNNING = Look(Sighting.RUNNING, name="web", uuid=UUID)
+DEFINED = Look(Sighting.SHUT_OFF, name="web", uuid=UUID, persistent=True)
+SILENT = Look(Sighting.UNREACHABLE, said="node2 said nothing")
+GOOD = Facts(
+    guest="web",
+    source="node1",
+    destination="node2",
+    definitions="shared",
+    here=RUNNING,
+    host=Host("aaaa", "node1"),
+    answer=Answer(Host("bbbb", "node2"), ABSENT, ABSENT),
+)
+NOT_ASKED = replace(GOOD, answer=None, said="no route to host")
+
+
+def cluster(**more):
+    nodes = {"node1": {}, "node2": {"names": ["node2.example.com"], "migration": "node2-mig"}}
+    return from_pillar({"kvmcluster": {"name": "lab", "nodes": nodes, **more}})
+
+
+def here(**changes):
+    return replace(GOOD, here=replace(RUNNING, **changes))
+
+
+def there(same_uuid=ABSENT, same_name=ABSENT, host=GOOD.answer.host, **changes):
+    return replace(GOOD, answer=Answer(host, same_uuid, same_name), **changes)
+
+
+CASES = [
+    ("guest.here", OK, GOOD),
+    ("guest.here", OK, here(sighting=Sighting.PAUSED_BY_USER)),
+    ("guest.here", PROBLEM, here(sighting=Sighting.SHUT_OFF)),
+    ("guest.here", PROBLEM, here(sighting=Sighting.PAUSED_FOR_MIGRATION)),
+    ("guest.here", PROBLEM, here(sighting=Sighting.PAUSED_OTHERWISE)),
+    ("guest.here", PROBLEM, replace(GOOD, here=ABSENT)),
+    ("guest.here", UNKNOWN, replace(GOOD, here=SILENT)),
+    ("guest.job", OK, GOOD),
+    ("guest.job", PROBLEM, here(job="an outgoing migration")),
+    ("guest.job", UNKNOWN, replace(GOOD, here=SILENT)),
+    ("guest.autostart", OK, GOOD),
+    ("guest.autostart", PROBLEM, here(autostart=True)),
+    ("guest.autostart", PROBLEM, there(replace(DEFINED, autostart=True), definitions="defined")),
+    ("guest.autostart", PROBLEM, replace(here(autostart=True), answer=None)),
+    ("guest.autostart", UNKNOWN, NOT_ASKED),
+    ("node.daemon", OK, GOOD),
+    ("node.daemon", UNKNOWN, NOT_ASKED),
+    ("node.uuid", OK, GOOD),
+    ("node.uuid", PROBLEM, there(host=Host("aaaa", "node2"))),
+    ("node.uuid", PROBLEM, there(host=Host("bbbb", "node1"))),
+    ("node.uuid", UNKNOWN, there(host=Host("", "node2"))),
+    ("node.uuid", UNKNOWN, NOT_ASKED),
+    ("guest.uuid", OK, GOOD),
+    ("guest.uuid", OK, there(DEFINED, DEFINED, definitions="defined")),
+    ("guest.uuid", PROBLEM, there(DEFINED, DEFINED)),
+    ("guest.uuid", PROBLEM, there(replace(DEFINED, name="web-1"), definitions="defined")),
+    ("guest.uuid", PROBLEM, there(RUNNING, RUNNING, definitions="defined")),
+    ("guest.uuid", UNKNOWN, NOT_ASKED),
+    ("guest.name", OK, GOOD),
+    ("guest.name", OK, there(DEFINED, DEFINED, definitions="defined")),
+    ("guest.name", PROBLEM, there(same_name=replace(DEFINED, uuid=OTHER))),
+    ("guest.name", PROBLEM, there(same_name=replace(RUNNING, uuid=OTHER))),
+    ("guest.name", UNKNOWN, NOT_ASKED),
+]
+
+
+@pytest.mark.parametrize(("check", "outcome", "facts"), CASES)
+def test_check(check, outcome, facts):
+    found = {}
+    for finding in (run(facts) for run in migration.CHECKS):
+        found[finding.id] = finding
+    assert found[check].outcome == outcome
+    assert found[check].sentence
+
+
+def test_every_check_was_seen_ok_and_not_ok():
+    ids = {run(GOOD).id for run in migration.CHECKS}
+    seen = {(check, outcome == OK) for check, outcome, _ in CASES}
+    assert seen == {(check, good) for check in ids for good in (True, False)}
+
+
+def test_a_good_request_is_not_refused():
+    assert [finding.outcome for finding in migration.examined(GOOD)] == [OK] * 7
+
+
+def test_a_refusal_names_every_reason_and_what_to_do():
+    bad = there(replace(DEFINED, autostart=True), replace(RUNNING, uuid=OTHER))
+    with pytest.raises(WorldError) as refused:
+        migration.examined(bad)
+    for part in ("guest.autostart", "guest.uuid", "guest.name", "node2", OTHER, "virsh"):
+        assert part in str(refused.value)
+    assert "node.daemon" not in str(refused.value)
+
+
+def test_local_reasons_need_no_destination():
+    with pytest.raises(WorldError, match="shut off"):
+        migration.examined(
+            replace(NOT_ASKED, here=replace(RUNNING, sighting=Sighting.SHUT_OFF)),
+            migration.LOCAL_CHECKS,
+        )
+    assert migration.examined(NOT_ASKED, migration.LOCAL_CHECKS)
+
+
+def test_a_silent_destination_is_a_reason_with_its_words_and_a_remedy():
+    with pytest.raises(WorldError, match=r"no route to host.*salt node1 kvmcluster.ssh_check"):
+        migration.examined(NOT_ASKED)
+
+
+def test_a_warning_does_not_block():
+    assert not Finding("x", PROBLEM, "well", severity=migration.WARN).blocks
+    assert Finding("x", UNKNOWN, "well").blocks
+
+
+@pytest.mark.parametrize(
+    ("guest", "destination", "words"),
+    [
+        ("web", "node3", "node1, node2"),
+        ("web", "node1", "this node itself"),
+        ("web", "node2.example.com", "minion id, node2"),
+        ("web", "node2-mig", "minion id, node2"),
+        ("web", ["node2"], "destination: want a name"),
+        (7, "node2", "guest: want a name"),
+        ("", "node2", "guest: want a name"),
+        (None, "node2", "guest: want a name"),
+    ],
+)
+def test_a_request_that_makes_no_sense(guest, destination, words):
+    with pytest.raises(InputError, match=words):
+        migration.target(cluster(), "node1", guest, destination)
+
+
+def test_an_unknown_guest_is_answered_with_the_known_ones():
+    error = migration.no_such_guest("web", "node1", ["web-1", "db"])
+    assert "node1 has no guest web;" in str(error) and "db, web-1" in str(error)
+    assert "more" in str(migration.no_such_guest("x", "node1", [f"g{i}" for i in range(12)]))
+    assert "none" in str(migration.no_such_guest("x", "node1", []))
+
+
+@pytest.mark.parametrize(
+    ("persistent", "definitions", "flags"),
+    [
+        (False, "shared", {"LIVE", "PEER2PEER"}),
+        (False, "defined", {"LIVE", "PEER2PEER"}),
+        (True, "shared", {"LIVE", "PEER2PEER", "PERSIST_DEST", "UNDEFINE_SOURCE"}),
+        (True, "defined", {"LIVE", "PEER2PEER", "PERSIST_DEST"}),
+    ],
+)
+def test_flags(persistent, definitions, flags):
+    found = cluster(guests={"definitions": definitions})
+    way = migration.plan(found, found.node("node2"), persistent, "192.0.2.2")
+    assert set(way.flags) == flags
+
+
+@pytest.mark.parametrize(("name", "shown"), [("node2-mig", "node2-mig"), ("fd00::2", "[fd00::2]")])
+def test_addresses(name, shown):
+    found = from_pillar(
+        {
+            "kvmcluster": {
+                "name": "lab",
+                "nodes": {"node1": {}, "node2": {"migration": name}},
+                "ssh": {"login": "mover"},
+            }
+        }
+    )
+    way = migration.plan(found, found.node("node2"), False, "192.0.2.2")
+    assert way.connection == f"qemu+ssh://mover@{shown}/system?no_tty=1"
+    assert (way.data, way.listen) == (f"tcp:{shown}", "192.0.2.2")
+
+
+def judged(here=RUNNING, there=ABSENT, returned=True, steady=True):
+    return migration.verdict(GOOD, (here, there), returned, steady)
+
+
+def test_verdict_is_that_of_the_table_once_all_is_quiet():
+    assert judged().owner is Owner.SOURCE
+    assert judged(ABSENT, RUNNING).owner is Owner.DESTINATION
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        {"returned": False},
+        {"steady": False},
+        {"here": replace(RUNNING, job="an outgoing migration")},
+        {"there": replace(RUNNING, job="an incoming migration")},
+        {"there": SILENT},
+        {"here": SILENT},
+    ],
+)
+def test_nothing_is_judged_in_doubt(doubt):
+    assert judged(**doubt).owner is Owner.UNKNOWN
+
+
+def test_a_silent_nodes_words_are_handed_on():
+    assert "node2 said nothing" in judged(there=SILENT).sentence
+
+
+MEASURED = Statistics(downtime_ms=12, memory_bytes=34, iterations=5)
+
+
+def shaped(owner, said="", looks=(ABSENT, RUNNING), persistent=False, definitions="shared"):
+    found = cluster(guests={"definitions": definitions})
+    way = migration.plan(found, found.node("node2"), persistent, "192.0.2.2")
+    verdict = Verdict(owner, "so it was seen")
+    return migration.result(GOOD, way, verdict, looks, MEASURED, said)
+
+
+@pytest.mark.parametrize(
+    ("owner", "result", "node"),
+    [
+        (Owner.DESTINATION, "moved", "node2"),
+        (Owner.SOURCE, "not_moved", "node1"),
+        (Owner.NOBODY, "unknown", None),
+        (Owner.CONFLICT, "unknown", None),
+        (Owner.UNKNOWN, "unknown", None),
+    ],
+)
+@pytest.mark.parametrize("said", ["", "it failed"])
+def test_what_was_seen_decides_whatever_libvirt_said(owner, result, node, said):
+    shown = shaped(owner, said)
+    assert (shown["result"], shown["owner"], shown["uuid"]) == (result, node, UUID)
+    assert "so it was seen" in shown["reason"] and said in shown["reason"]
+
+
+def test_figures_are_those_of_a_guest_that_moved():
+    assert shaped(Owner.DESTINATION)["downtime_ms"] == 12
+    assert shaped(Owner.SOURCE)["downtime_ms"] is None
+    assert shaped(Owner.UNKNOWN)["memory_bytes"] is None
+
+
+def test_definitions_that_are_not_where_they_should_be_are_told():
+    left = shaped(Owner.DESTINATION, looks=(DEFINED, RUNNING), persistent=True)
+    assert "node2 keeps no definition" in left["reason"]
+    assert "node1 still has a definition" in left["reason"]
+    right = (DEFINED, replace(RUNNING, persistent=True))
+    shown = shaped(Owner.DESTINATION, looks=right, persistent=True, definitions="defined")
+    assert shown["reason"] == "so it was seen"
+
+
+def test_statistics():
+    job = {"downtime": 12, "memory_processed": 34, "memory_iteration": 5, "type": 3}
+    assert migration.statistics(job) == MEASURED
+    assert migration.statistics({"downtime": "?"}) == Statistics()
+
+
+BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaa'>]><capabilities><host><uuid>&a;</uuid></host></capabilities>"
+FILE = BOMB.replace("'aaaa'", "SYSTEM 'file:///etc/hostname'")
+
+
+@pytest.mark.parametrize(
+    ("xml", "uuid"),
+    [
+        ("<capabilities><host><uuid> abc </uuid></host></capabilities>", "abc"),
+        ("<capabilities/>", ""),
+        ("no xml", ""),
+        ("", ""),
+        (BOMB, ""),
+        (FILE, ""),
+        ("<a>" + " " * migration.MAX_XML + "</a>", ""),
+    ],
+)
+def test_host_uuid(xml, uuid):
+    assert migration.host_uuid(xml) == uuid
+
+
+def test_words_are_one_line_of_bounded_length():
+    assert migration.short("a\n  b") == "a b"
+    assert len(migration.short("x" * 9999)) == migration.MAX_WORDS + 1

@@ -1,0 +1,50 @@
+"""Every pair of sightings, judged against the table as the design states it."""
+
+import itertools
+
+import pytest
+
+from saltext_kvmcluster.core.recovery import Owner, Sighting, judge
+
+CERTAIN = {
+    "running / paused for migration": Owner.SOURCE,
+    "running / shut off": Owner.SOURCE,
+    "running / absent": Owner.SOURCE,
+    "paused by its user / shut off": Owner.SOURCE,
+    "paused by its user / absent": Owner.SOURCE,
+    "shut off / running": Owner.DESTINATION,
+    "absent / running": Owner.DESTINATION,
+    "paused for migration / running": Owner.DESTINATION,
+    "shut off / paused by its user": Owner.DESTINATION,
+    "absent / paused by its user": Owner.DESTINATION,
+    "shut off / shut off": Owner.NOBODY,
+    "shut off / absent": Owner.NOBODY,
+    "absent / shut off": Owner.NOBODY,
+    "running / running": Owner.CONFLICT,
+}
+PAIRS = list(itertools.product(Sighting, Sighting))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), PAIRS, ids=[f"{a.value} / {b.value}" for a, b in PAIRS]
+)
+def test_pair(source, destination):
+    verdict = judge(source, destination, "node1", "node2")
+    expected = CERTAIN.get(f"{source.value} / {destination.value}", Owner.UNKNOWN)
+    assert verdict.owner is expected
+    assert "node1" in verdict.sentence and "node2" in verdict.sentence
+
+
+def test_every_certain_pair_is_a_pair():
+    assert set(CERTAIN) <= {f"{a.value} / {b.value}" for a, b in PAIRS}
+
+
+@pytest.mark.parametrize("seen", [Sighting.UNREACHABLE, Sighting.PAUSED_IN_POST_COPY])
+def test_silence_and_split_memory_are_never_certain(seen):
+    for other in Sighting:
+        assert judge(seen, other, "a", "b").owner is Owner.UNKNOWN
+        assert judge(other, seen, "a", "b").owner is Owner.UNKNOWN
+
+
+def test_conflict_is_said_loudly():
+    assert "RUNS TWICE" in judge(Sighting.RUNNING, Sighting.RUNNING, "a", "b").sentence
