@@ -11,8 +11,8 @@ from .plan import CACHE, CHECKOUT, LabError
 from .processes import run
 
 PACKAGES = [
-    *("attr", "busybox-static", "cpio", "dmidecode", "gcc", "iproute2", "kmod", "libc6-dev"),
-    *("glusterfs-client", "glusterfs-server", "openssh-client", "openssh-server"),
+    *("attr", "busybox-static", "cpio", "dmidecode", "gcc", "iproute2", "iputils-ping", "kmod"),
+    *("glusterfs-client", "glusterfs-server", "libc6-dev", "openssh-client", "openssh-server"),
     *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
     *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),
     *("tcpdump", "tini", "util-linux", "zstd"),
@@ -22,18 +22,28 @@ KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 GUEST_MODULES = ["virtio_pci", "virtio_blk", "evdev", "button"]
 KERNEL = CACHE / "vmlinuz"
 INITRAMFS = CACHE / "initramfs"
+RECORDER = CHECKOUT / "lab" / "guest" / "recorder.c"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def install(say):
     need_root()
     distribution = which_distribution()
-    install_packages(say)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    if KERNEL.exists() and INITRAMFS.exists():
-        say("guest kernel and initramfs: there already")
+    missing = missing_packages()
+    say(f"packages: {'installing ' + ' '.join(missing) if missing else 'all there'}")
+    if not missing and guest_is_built():
+        say("guest kernel and initramfs: all there")
         return
+    run("apt-get", "update", "--quiet", timeout=600)
+    if missing:
+        install_packages(missing)
+    CACHE.mkdir(parents=True, exist_ok=True)
     build_guest(KERNELS[distribution], say)
+
+
+def guest_is_built():
+    newest = RECORDER.stat().st_mtime
+    return KERNEL.exists() and INITRAMFS.exists() and INITRAMFS.stat().st_mtime > newest
 
 
 def need_root():
@@ -62,14 +72,8 @@ def missing_packages():
     return [package for package in PACKAGES if package not in there]
 
 
-def install_packages(say):
-    missing = missing_packages()
-    if not missing:
-        say("packages: all there")
-        return
-    say(f"packages: installing {' '.join(missing)}")
+def install_packages(missing):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "update", "--quiet", timeout=600, env=environment)
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     with no_services_started():
         run(*command, timeout=1800, env=environment)
@@ -129,8 +133,7 @@ def build_initramfs(unpacked, scratch):
     """A cpio archive with /init, the recorder, and /modules in the order to load them."""
     root = scratch / "initramfs"
     (root / "modules").mkdir(parents=True)
-    source = CHECKOUT / "lab" / "guest" / "recorder.c"
-    run("gcc", "-O2", "-Wall", "-static", "-o", root / "init", source)
+    run("gcc", "-O2", "-Wall", "-static", "-o", root / "init", RECORDER)
     for number, module in enumerate(modules_to_load(unpacked)):
         put_module(module, root / "modules" / f"{number:02}-{module.name.split('.ko')[0]}.ko")
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))

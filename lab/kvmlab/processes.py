@@ -13,9 +13,9 @@ INSIDE = str(CHECKOUT / "lab" / "inside")
 NAMESPACES = ["--mount", "--pid", "--net", "--uts", "--ipc"]
 
 
-def run(*command, timeout=60, **options):
-    """Run a command, return its output; a failure is a LabError with its last line."""
-    text = " ".join(str(word) for word in command)
+def run(*command, timeout=60, title=None, **options):
+    """Run a command, return its output; a failure is a LabError with what it said."""
+    text = title or " ".join(str(word) for word in command)
     try:
         result = subprocess.run(
             [str(word) for word in command],
@@ -126,7 +126,8 @@ def entering(pid, command, directory="/root"):
 
 
 def run_in(lab, place, *command, **options):
-    return run(*entering(need(lab, place), command), **options)
+    title = f"{place}: {' '.join(map(str, command))}"
+    return run(*entering(need(lab, place), command), title=title, **options)
 
 
 def inside_path(pid, path):

@@ -56,6 +56,8 @@ def furnish(hostname, hosts, own_tmp=True, extra_paths=()):
     for path in FRESH:
         if own_tmp or path != SHARED_TMP:
             replace(path, layers, [*kept_paths(), *extra_paths])
+    # Out of sight; what was mounted from it stays.
+    run("umount", "--lazy", layers)
     run("mount", "-t", "proc", "proc", "/proc")
     run("umount", "--recursive", "/sys")
     run("mount", "-t", "sysfs", "sysfs", "/sys")

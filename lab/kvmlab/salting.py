@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from .plan import CHECKOUT, GUESTS, NETWORKS, fqdn, host_number, migration_name
+from .plan import CHECKOUT, NETWORKS, fqdn, host_number, migration_name
 
 MASTER_PILLAR = "/srv/pillar"
 SALT = Path("/etc/salt")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .plan import MASTER, LabError, venv
-from .processes import entering, need, processes_in, run, wait_until
+from .processes import need, processes_in, run, run_in, wait_until
 
 
 def daemon(name, *command):
@@ -94,7 +94,7 @@ def start(lab, place, service):
         raise LabError(f"{service}: {place} runs {', '.join(services)}")
     if services[service]:
         raise LabError(f"{service} is running on {place} already")
-    start_here(service, lambda *command: run(*entering(need(lab, place), command)))
+    start_here(service, lambda *command: run_in(lab, place, *command))
 
 
 def start_here(service, runner=run):

@@ -1,0 +1,4 @@
+# A highstate of the lab makes every minion a node of the cluster.
+base:
+  "*":
+    - kvmcluster
