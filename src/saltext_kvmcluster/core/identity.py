@@ -22,6 +22,7 @@ MINE_FUNCTION = "kvmcluster.identity"
 
 LOGIN_RSA_BITS = 3072
 HOST_RSA_BITS = 2048
+MAX_RSA_BITS = 16384
 MAX_KEY_TEXT = 4096
 MAX_COMMENT = 256
 MAX_HOST_KEYS = 16
@@ -189,7 +190,7 @@ def _check_blob(kind: str, raw: bytes) -> None:
     if not fields or fields[0] != kind.encode():
         raise InputError(f"key: its inside is not of type {kind}")
     if kind == "ssh-rsa":
-        sound = len(fields) == 3 and _sound_rsa(fields[1], fields[2])
+        sound = len(fields) == 3 and _sound_rsa(*fields[1:])
     elif kind == "ssh-ed25519":
         sound = len(fields) == 2 and len(fields[1]) == 32
     else:
@@ -201,9 +202,20 @@ def _check_blob(kind: str, raw: bytes) -> None:
 
 
 def _sound_rsa(exponent: bytes, modulus: bytes) -> bool:
+    """Whether OpenSSH can use the key, and its numbers are written in the one shortest way.
+
+    OpenSSH reads over leading zeros, so the same key would have many blobs and pass for another.
+    Its limits: 16384 bits, and of the exponent 64 bits (OpenSSL's, for large moduli).
+    """
     e, n = int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big")
-    positive = exponent[:1] < b"\x80" and modulus[:1] < b"\x80"
-    return positive and e >= 3 and e % 2 == 1 and n > 0 and n % 2 == 1
+    shortest = exponent == _mpint(e) and modulus == _mpint(n)
+    odd = e % 2 == 1 and n % 2 == 1
+    return shortest and odd and 3 <= e < 1 << 64 and n.bit_length() <= MAX_RSA_BITS
+
+
+def _mpint(number: int) -> bytes:
+    """Return a positive number as RFC 4251, 5 writes it: a zero byte before a high first bit."""
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
 
 
 def _fields(raw: bytes) -> list[bytes]:
