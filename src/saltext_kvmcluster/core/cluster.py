@@ -10,7 +10,8 @@ import difflib
 import ipaddress
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,10 @@ _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 _PATTERN = re.compile(r"!?[A-Za-z0-9_.:*?-]{1,253}\Z")
 _PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
+_DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,11 @@ def _nodes(raw: object) -> dict[str, Node]:
 
 def _node(node_id: object, body: object, path: str) -> Node:
     known = _host(node_id, path)
-    here = f"{path}:{known}"
+    here = f"{path}:{node_id}"
     fields = _section({} if body is None else body, here, ("names", "migration"))
     names = [_host(name, f"{here}:names") for name in _list(fields, "names", here)]
     migration = _host(fields.get("migration", known), f"{here}:migration")
-    return Node(known, tuple(dict.fromkeys([known, *names, migration])), migration)
+    return Node(str(node_id), tuple(dict.fromkeys([known, *names, migration])), migration)
 
 
 def _ssh(raw: object) -> Ssh:
@@ -190,14 +195,20 @@ def _pattern(value: object, path: str) -> str:
 
 
 def _host(value: object, path: str) -> str:
-    if isinstance(value, str):
-        if _HOST_NAME.match(value):
-            return value
+    """Return a host name, or an address in its one spelling.
+
+    Addresses with a scope (``fe80::1%eth0``) mean another host on each node; they are refused.
+    """
+    if isinstance(value, str) and "%" not in value:
         try:
-            return str(ipaddress.IPv6Address(value))
+            return str(ipaddress.ip_address(value))
         except ValueError:
-            pass
-    raise InputError(f"{path}: want a host name or an address, got {_shown(value)}")
+            if _HOST_NAME.match(value) and not _DOTTED_NUMBERS.match(value):
+                return value
+    quotes = (
+        "" if value is None or isinstance(value, (str, list, Mapping)) else "; put it in quotes"
+    )
+    raise InputError(f"{path}: want a host name or an address, got {_shown(value)}{quotes}")
 
 
 def _section(raw: object, path: str, known: Iterable[str]) -> Mapping[str, Any]:
@@ -207,8 +218,8 @@ def _section(raw: object, path: str, known: Iterable[str]) -> Mapping[str, Any]:
     for key in raw:
         if key not in known:
             raise InputError(
-                f"{path}: unknown key {_shown(key)}{_suggestion(key, known)};"
-                f" known keys are {', '.join(known)}"
+                f"{path}: unknown key {_shown(key)}; known keys are {', '.join(known)}"
+                f"{_suggestion(key, known)}"
             )
     return raw
 
@@ -253,8 +264,8 @@ def _matching(
     return value
 
 
-def _suggestion(value: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(value), list(known), n=1)
+def _suggestion(value: object, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(value[:80], known, n=1) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -264,6 +275,11 @@ def _listed(ids: Iterable[str], limit: int = 10) -> str:
     return ", ".join(all_ids[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _shown(value: object, limit: int = 60) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= limit else text[:limit] + "…"
+def _shown(value: object) -> str:
+    """Return a value as a short text, however large, deep or odd it is."""
+    if value is None:
+        return "nothing"
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return "a number too long to be shown"
