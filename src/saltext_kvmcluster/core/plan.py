@@ -11,6 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def printable(text: str) -> str:
+    """Return a text with every character that does not print shown as a replacement character.
+
+    What stands in a file or was said by a peer may hold terminal sequences, or bytes that are not
+    UTF-8, which Salt cannot carry.
+    """
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 @dataclass(frozen=True)
 class FileState:
     """A file as it was found; all None when there is none. ``mode`` holds permission bits."""
@@ -29,11 +38,11 @@ class Words:
     replaced: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, list[str]]:
-        """Return the three lists under their names."""
+        """Return the three lists under their names, as text that any terminal and codec bears."""
         return {
-            "added": list(self.added),
-            "removed": list(self.removed),
-            "replaced": list(self.replaced),
+            "added": [printable(word) for word in self.added],
+            "removed": [printable(word) for word in self.removed],
+            "replaced": [printable(word) for word in self.replaced],
         }
 
 
