@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from saltext_kvmcluster.core.cluster import Cluster, Node
+from saltext_kvmcluster.core.plan import printable
 
 OK = "ok"
 NOISE = "noise"
@@ -56,6 +57,17 @@ REMEDIES = {
 
 RETRIED = ("dropped",)
 
+SSH_FAILED = 255
+CELL: dict[str, type | tuple[type, ...]] = {
+    "peer": str,
+    "name": str,
+    "ok": bool,
+    "cause": str,
+    "said": str,
+    "remedy": str,
+    "seconds": (int, float),
+}
+
 
 @dataclass(frozen=True)
 class Knock:
@@ -70,11 +82,15 @@ class Knock:
 def cause(knock: Knock, encrypted_key: bool) -> str:
     """Return `ok` or the name of what went wrong.
 
+    Any other exit code than 255 comes from the far side: ssh got in, and its words are not ssh's.
+
     encrypted_key
         Whether our key has a passphrase: sshd then sees no key at all, and says just that.
     """
     if knock.code == 0:
         return NOISE if knock.stdout else OK
+    if knock.code not in (None, SSH_FAILED):
+        return FAILED
     found = next((name for name, text in CAUSES if re.search(text, knock.stderr)), None)
     if found == KEY_NOT_ACCEPTED and encrypted_key:
         return PASSPHRASE
@@ -87,7 +103,7 @@ def cell(peer: str, name: str, knock: Knock | None, encrypted_key: bool) -> dict
     """Return one cell of the matrix as plain data; without a knock it was not tried."""
     found = cause(knock, encrypted_key) if knock else NOT_TRIED
     knock = knock or Knock(None, "", "", 0.0)
-    said = knock.stdout if found == NOISE else knock.stderr
+    said = knock.stdout if found == NOISE else knock.stderr or knock.stdout
     return {
         "peer": peer,
         "name": name,
@@ -113,35 +129,26 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
     """Put the rows together; a node whose row is missing or malformed is listed as silent.
 
     ``ok`` needs every node's row and, in it, a good cell for every peer and name in the pillar.
+    A node is believed about its own logins alone, and about those that the pillar asks for.
     """
-    told = {
-        node: rows[node]
-        for node in cluster.nodes
-        if isinstance(rows.get(node), dict) and "cells" in rows[node]
-    }
-    silent = {
-        node: str(rows.get(node) or "did not answer")[:300]
-        for node in cluster.nodes
-        if node not in told
-    }
-    wanted = {
-        (node.id, peer.id, name)
-        for node in cluster.nodes.values()
-        for peer in cluster.peers(node.id)
-        for name in peer.names
-    }
-    good = {
-        (node, cell["peer"], cell["name"])
-        for node, row in told.items()
-        for cell in row["cells"]
-        if cell["ok"]
-    }
+    told = {}
+    silent = {}
+    for node in cluster.nodes:
+        sent = rows.get(node)
+        wanted = [(peer.id, name) for peer in cluster.peers(node) for name in peer.names]
+        if _is_row(sent):
+            cells = {(cell["peer"], cell["name"]): _plain(cell) for cell in sent["cells"]}
+            told[node] = row(cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted])
+        else:
+            silent[node] = _excuse(sent)
+    good = sum(cell["ok"] for node in told for cell in told[node]["cells"])
+    total = sum(len(node.names) for node in cluster.nodes.values()) * (len(cluster.nodes) - 1)
     return {
         "cluster": cluster.name,
         "nodes": list(cluster.nodes),
-        "ok": wanted <= good,
-        "cells": len(wanted),
-        "good": len(wanted & good),
+        "ok": good == total and not silent,
+        "cells": total,
+        "good": good,
         "rows": told,
         "silent": silent,
     }
@@ -154,6 +161,33 @@ def calling_order(cluster: Cluster, node: str) -> list[Node]:
     return nodes[at + 1 :] + nodes[:at]
 
 
+def _is_row(sent: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a node sent a row: what it holds of logins, in the shape that we give it."""
+    cells = sent.get("cells") if isinstance(sent, dict) else None
+    return isinstance(cells, list) and all(
+        isinstance(cell, dict) and all(isinstance(cell.get(key), CELL[key]) for key in CELL)
+        for cell in cells
+    )
+
+
+def _plain(sent: dict[str, Any]) -> dict[str, Any]:
+    """Return a cell as a node sent it, its words made fit for a terminal."""
+    return {key: printable(item) if isinstance(item, str) else item for key, item in sent.items()}
+
+
+def _absent(peer: str, name: str) -> dict[str, Any]:
+    """Return the cell of a login that a node's row says nothing of."""
+    remedy = "its pillar is not the master's: run saltutil.refresh_pillar there"
+    return {**cell(peer, name, None, False), "said": "not in its row", "remedy": remedy}
+
+
+def _excuse(sent: object) -> str:
+    """Return why there is no row: what the node said, where that is words."""
+    if isinstance(sent, str) and sent:
+        return _last_words(sent)
+    return "did not answer" if sent in (None, "") else "what it sent is not a row"
+
+
 def _last_words(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[:300]
+    return printable(" / ".join(lines[-3:]))[:300]
