@@ -7,6 +7,8 @@ one connection, Match blocks included. See sshd(8) and sshd_config(5).
 from __future__ import annotations
 
 import fnmatch
+import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -68,9 +70,9 @@ def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
     A Match block for the login alone: it overrides the global section and changes nothing for
     other accounts. An existing drop-in keeps its settings, since they are why it works now.
     """
-    held = [line.strip() for line in present.splitlines()[2:] if not line.startswith("#")]
-    settings = {line.partition(" ")[0]: line for line in held if line}
-    fresh = {o.setting.partition(" ")[0]: o.setting for o in found if o.setting}
+    lines = [line.strip() for line in present.splitlines()]
+    settings = {_keyword(line): line for line in lines if _keyword(line) not in ("", "match")}
+    fresh = {_keyword(o.setting): o.setting for o in found if o.setting}
     body = "".join(f"    {line}\n" for line in {**settings, **fresh}.values())
     added = tuple(line for key, line in fresh.items() if key not in settings)
     replaced = tuple(
@@ -81,9 +83,14 @@ def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
     return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Words(added, (), replaced))
 
 
+def _keyword(line: str) -> str:
+    """Return a line's keyword in lower case; nothing for a comment or an empty line."""
+    return "" if line.startswith("#") else line.partition(" ")[0].lower()
+
+
 def _file_not_read(settings: Settings, account: Account) -> Obstacle | None:
     files = " ".join(settings.get("authorizedkeysfile", ())).split()
-    wanted = f"{account.home}/{RELATIVE_FILE}"
+    wanted = _expanded(RELATIVE_FILE, account)
     if any(_expanded(name, account) == wanted for name in files):
         return None
     kept = " ".join(name for name in files if name.lower() != "none")
@@ -133,7 +140,10 @@ def _more_than_a_key(settings: Settings) -> Obstacle | None:
 
 
 def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
-    """Yield what the four access lists say; host parts (USER@HOST) are taken as matching."""
+    """Yield what the four access lists say, each pattern by itself, as sshd reads them.
+
+    A user pattern with a host part (USER@HOST) may let in, but is not held to keep out.
+    """
     users, groups = (account.login,), account.groups
     checks = (
         ("denyusers", "DenyUsers", users, False),
@@ -143,7 +153,9 @@ def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
     )
     for keyword, name, subjects, must_match in checks:
         patterns = " ".join(settings.get(keyword, ())).split()
-        matched = _any_match(patterns, subjects, host_parts=must_match)
+        if subjects == users:
+            patterns = [p.rpartition("@")[0] or p for p in patterns if must_match or "@" not in p]
+        matched = any(_matches(pattern, name) for pattern in patterns for name in subjects)
         if patterns and matched != must_match:
             verb = "does not list" if must_match else "lists"
             yield Obstacle(
@@ -152,17 +164,13 @@ def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
             )
 
 
-def _any_match(patterns: Iterable[str], subjects: Iterable[str], host_parts: bool) -> bool:
-    """Match as sshd does; with a host part a pattern may allow, but is not held to deny."""
-    for pattern in patterns:
-        user, at, _ = pattern.partition("@")
-        if at and not host_parts:
-            continue
-        if any(fnmatch.fnmatchcase(subject, user) for subject in subjects):
-            return not pattern.startswith("!")
-    return False
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a pattern of ``*`` and ``?`` matches; these lists know no negation and no sets."""
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _expanded(name: str, account: Account) -> str:
-    expanded = name.replace("%h", account.home).replace("%u", account.login).replace("%%", "%")
-    return expanded if expanded.startswith("/") else f"{account.home}/{expanded}"
+    """Return the path that sshd opens for a name in AuthorizedKeysFile."""
+    tokens = {"%h": account.home, "%u": account.login, "%%": "%"}
+    expanded = re.sub("%[hu%]", lambda token: tokens[token.group()], name)
+    return posixpath.normpath(posixpath.join(account.home, expanded))
