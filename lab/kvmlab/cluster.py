@@ -64,14 +64,29 @@ def up(size, say):
 
 def check_machine():
     install.need_root()
-    missing = [name for name in ("unshare", "nsenter", "tini", "ip", "libvirtd", "glusterd",
-                                 "sshd", "qemu-system-x86_64") if not shutil.which(name)]
+    missing = [
+        name
+        for name in (
+            "unshare",
+            "nsenter",
+            "tini",
+            "ip",
+            "libvirtd",
+            "glusterd",
+            "sshd",
+            "qemu-system-x86_64",
+        )
+        if not shutil.which(name)
+    ]
     if missing or not install.KERNEL.exists():
-        raise LabError(f"not installed: {', '.join(missing) or 'guest kernel'}; "
-                       "run lab/ctl install")
+        raise LabError(
+            f"not installed: {', '.join(missing) or 'guest kernel'}; run lab/ctl install"
+        )
     if subprocess.run(["unshare", *NAMESPACES, "--fork", "true"], capture_output=True).returncode:
-        raise LabError("this machine does not let root make namespaces (a container without "
-                       "privileges?): the lab cannot run here")
+        raise LabError(
+            "this machine does not let root make namespaces (a container without "
+            "privileges?): the lab cannot run here"
+        )
 
 
 def is_whole(lab, say):
@@ -197,6 +212,20 @@ def sandbox(command):
     """Become a throw-away environment that runs the command; all of it ends with the command."""
     check_machine()
     environment = {**os.environ, **clean_environment(), "TERM": os.environ.get("TERM", "dumb")}
-    line = ["unshare", *NAMESPACES, "--fork", "--kill-child", "tini", "-s", "--",
-            sys.executable, "-B", INSIDE, "sandbox", "sandbox", "0", *command]
+    line = [
+        "unshare",
+        *NAMESPACES,
+        "--fork",
+        "--kill-child",
+        "tini",
+        "-s",
+        "--",
+        sys.executable,
+        "-B",
+        INSIDE,
+        "sandbox",
+        "sandbox",
+        "0",
+        *command,
+    ]
     os.execvpe(line[0], line, environment)

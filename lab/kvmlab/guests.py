@@ -81,14 +81,24 @@ def start(lab, name, node, memory, dirty):
     put_boot_files(volume / BOOT.name)
     with open(volume / disk_path(name).name, "xb") as disk:
         disk.truncate(DISK_BYTES)
-    definition.write_text(DEFINITION.format(
-        type=domain_type(), name=name, uuid=uuid.uuid4(), memory=memory, dirty=dirty, boot=BOOT,
-        disk=disk_path(name), console=console_path(name),
-    ))
+    definition.write_text(
+        DEFINITION.format(
+            type=domain_type(),
+            name=name,
+            uuid=uuid.uuid4(),
+            memory=memory,
+            dirty=dirty,
+            boot=BOOT,
+            disk=disk_path(name),
+            console=console_path(name),
+        )
+    )
     run_in(lab, node, "virsh", "--quiet", "create", definition_path(name))
-    wait_until(lambda: records_so_far(lab, name) >= 3, 60,
-               f"guest {name} does not write to its disk; see its console on {node}, "
-               f"{console_path(name)}")
+    wait_until(
+        lambda: records_so_far(lab, name) >= 3,
+        60,
+        f"guest {name} does not write to its disk; see its console on {node}, {console_path(name)}",
+    )
 
 
 def put_boot_files(folder):
@@ -148,6 +158,7 @@ def record(lab, name):
     # Consoles first: what is printed was on the disk before.
     consoles = {
         node: path.read_text(errors="replace")
-        for node, path in console_files(lab, name).items() if os.path.exists(path)
+        for node, path in console_files(lab, name).items()
+        if os.path.exists(path)
     }
     return judge(brick_path(lab, name).read_bytes(), consoles)

@@ -43,14 +43,19 @@ def switch(lab):
         if process.stdout.readline() != b"ready\n":
             raise LabError(f"{place} did not come up:\n{last_lines(lab.logs / place)}")
     tell("mounting the shared volume on every place")
-    in_parallel({place: entering(find(lab, place), storage.mount_command())
-                 for place in lab.places})
+    in_parallel(
+        {place: entering(find(lab, place), storage.mount_command()) for place in lab.places}
+    )
     tell("waiting for libvirt on every node")
-    in_parallel({node: entering(find(lab, node), ["virsh", "--quiet", "list"])
-                 for node in lab.nodes})
+    in_parallel(
+        {node: entering(find(lab, node), ["virsh", "--quiet", "list"]) for node in lab.nodes}
+    )
     tell("waiting for every minion to answer")
-    wait_until(lambda: minions_answer(lab), 120, "not every minion answers; "
-               "see lab/ctl exec master -- tail /var/log/salt/master")
+    wait_until(
+        lambda: minions_answer(lab),
+        120,
+        "not every minion answers; see lab/ctl exec master -- tail /var/log/salt/master",
+    )
     lab.ready.write_text("")
     rest()
 

@@ -139,7 +139,10 @@ def build_initramfs(unpacked, scratch):
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
     archive = subprocess.run(
         ["cpio", "--quiet", "--create", "--format=newc"],
-        cwd=root, input=names.encode(), capture_output=True, check=True,
+        cwd=root,
+        input=names.encode(),
+        capture_output=True,
+        check=True,
     )
     return archive.stdout
 

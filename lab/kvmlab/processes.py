@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from .plan import CHECKOUT, LabError, clean_environment
@@ -97,18 +98,40 @@ def processes_in(pid):
     """All processes of the PID namespace that pid is in: {pid: command line}."""
     namespace = pid_namespace(pid)
     found = {other: command_line(other) for other in all_pids()}
-    return {other: line for other, line in found.items() if line and
-            namespace and pid_namespace(other) == namespace}
+    return {
+        other: line
+        for other, line in found.items()
+        if line and namespace and pid_namespace(other) == namespace
+    }
+
+
+def stat(pid):
+    """What /proc/PID/stat says from the state on, or None for no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return None
+
+
+def is_over(pid):
+    """Whether a process has ended, whether or not its parent has asked for its exit code."""
+    now = stat(pid)
+    return now is None or now[0] in "ZX"
 
 
 def end(pid):
-    """Kill the first process of a namespace, and with it the namespace."""
-    try:
+    """Kill the first process of a namespace, and with it the namespace.
+
+    It is over only when all others in its namespace are; last of all goes the unshare that
+    waits for it.
+    """
+    parent = int((stat(pid) or [None, 0])[1])
+    waiting = command_line(parent)[:1] == ["unshare"]
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or not command_line(pid), 30,
-               f"process {pid} does not end")
+    wait_until(lambda: is_over(pid), 30, f"process {pid} does not end")
+    if waiting:
+        wait_until(lambda: is_over(parent), 30, f"process {parent} does not end")
 
 
 def entering(pid, command, directory="/root"):
@@ -119,9 +142,19 @@ def entering(pid, command, directory="/root"):
     """
     environment = [f"{key}={value}" for key, value in clean_environment().items()]
     return [
-        "nsenter", "--target", str(pid), "--all", "--",
-        "setpriv", "--pdeathsig", "KILL",
-        "env", "--ignore-environment", f"--chdir={directory}", *environment, *map(str, command),
+        "nsenter",
+        "--target",
+        str(pid),
+        "--all",
+        "--",
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "env",
+        "--ignore-environment",
+        f"--chdir={directory}",
+        *environment,
+        *map(str, command),
     ]
 
 

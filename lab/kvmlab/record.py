@@ -37,8 +37,10 @@ class Judgement:
 
     @property
     def whole(self):
-        return self.written > 0 and self.boots == 1 and not (
-            self.lost or self.repeated or self.doubled
+        return (
+            self.written > 0
+            and self.boots == 1
+            and not (self.lost or self.repeated or self.doubled)
         )
 
     def as_dict(self):
@@ -68,8 +70,14 @@ def judge(disk, consoles):
         first=min(on_disk, default=0),
         last=max(on_disk, default=0),
         lost=[number for number in range(1, highest + 1) if number not in on_disk],
-        repeated=sorted({number for numbers in printed.values()
-                         for number, times in numbers.items() if times > 1}),
+        repeated=sorted(
+            {
+                number
+                for numbers in printed.values()
+                for number, times in numbers.items()
+                if times > 1
+            }
+        ),
         doubled=sorted(number for number, nodes in everywhere.items() if nodes > 1),
         boots=len({record.boot for record in records}),
         longest_pause=longest_pause(records),
@@ -86,12 +94,18 @@ def longest_pause(records):
     longest = 0.0
     for at in range(1, len(records)):
         before, after = records[at - 1], records[at]
-        if before.boot != after.boot:
-            continue
-        unseen = lead(records[at:at + WINDOW]) - lead(records[max(0, at - WINDOW):at])
-        pause = after.stamp - before.stamp + (unseen if unseen > CLOCK_NOISE else 0)
-        longest = max(longest, pause)
+        if before.boot == after.boot:
+            longest = max(longest, after.stamp - before.stamp + unseen(records, at))
     return round(longest, 2)
+
+
+def unseen(records, at):
+    """The time before records[at] that the guest's clock missed, as far as it can be told."""
+    before, after = records[max(0, at - WINDOW) : at], records[at : at + WINDOW]
+    if len(before) < WINDOW or len(after) < WINDOW:
+        return 0.0
+    jump = lead(after) - lead(before)
+    return jump if jump > CLOCK_NOISE else 0.0
 
 
 def lead(records):

@@ -21,53 +21,60 @@ def write_config(name, values):
 
 def write_master_config():
     states = [str(CHECKOUT / "states"), str(CHECKOUT / "lab" / "states")]
-    write_config("master", {
-        "interface": NETWORKS["management"].address(host_number("master")),
-        "auto_accept": True,
-        "file_roots": {"base": states},
-        "pillar_roots": {"base": [MASTER_PILLAR]},
-        "worker_threads": 4,
-        "timeout": 10,
-        "gather_job_timeout": 5,
-        "log_level_logfile": "info",
-    })
+    write_config(
+        "master",
+        {
+            "interface": NETWORKS["management"].address(host_number("master")),
+            "auto_accept": True,
+            "file_roots": {"base": states},
+            "pillar_roots": {"base": [MASTER_PILLAR]},
+            "worker_threads": 4,
+            "timeout": 10,
+            "gather_job_timeout": 5,
+            "log_level_logfile": "info",
+        },
+    )
 
 
 def write_minion_config(node):
-    write_config("minion", {
-        "id": node,
-        "master": "master",
-        # A node that was cut off is back soon after its cable is healed.
-        "recon_default": 250,
-        "recon_max": 1000,
-        "tcp_keepalive_idle": 5,
-        "tcp_keepalive_cnt": 3,
-        "tcp_keepalive_intvl": 2,
-        "auth_timeout": 5,
-        "acceptance_wait_time": 1,
-        "random_reauth_delay": 1,
-        # Nothing answers these look-ups in the lab.
-        "enable_fqdns_grains": False,
-        "enable_gpu_grains": False,
-        "log_level_logfile": "info",
-    })
+    write_config(
+        "minion",
+        {
+            "id": node,
+            "master": "master",
+            # A node that was cut off is back soon after its cable is healed.
+            "recon_default": 250,
+            "recon_max": 1000,
+            "tcp_keepalive_idle": 5,
+            "tcp_keepalive_cnt": 3,
+            "tcp_keepalive_intvl": 2,
+            "auth_timeout": 5,
+            "acceptance_wait_time": 1,
+            "random_reauth_delay": 1,
+            # Nothing answers these look-ups in the lab.
+            "enable_fqdns_grains": False,
+            "enable_gpu_grains": False,
+            "log_level_logfile": "info",
+        },
+    )
 
 
 def write_pillar(lab):
     """The pillar, in the lab's state directory, where tests may edit it."""
     lab.pillar.mkdir(parents=True)
     write_yaml(lab.pillar / "top.sls", {"base": {"*": ["kvmcluster"]}})
-    nodes = {
-        node: {"names": [fqdn(node)], "migration": migration_name(node)} for node in lab.nodes
-    }
-    write_yaml(pillar_file(lab), {
-        "kvmcluster": {
-            "name": "lab",
-            "nodes": nodes,
-            "guests": {"definitions": "shared"},
+    nodes = {node: {"names": [fqdn(node)], "migration": migration_name(node)} for node in lab.nodes}
+    write_yaml(
+        pillar_file(lab),
+        {
+            "kvmcluster": {
+                "name": "lab",
+                "nodes": nodes,
+                "guests": {"definitions": "shared"},
+            },
+            "mine_functions": {"kvmcluster.identity": []},
         },
-        "mine_functions": {"kvmcluster.identity": []},
-    })
+    )
 
 
 def pillar_file(lab):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .plan import MASTER, LabError, venv
-from .processes import need, processes_in, run, run_in, wait_until
+from .processes import is_over, need, processes_in, run, run_in, wait_until
 
 
 def daemon(name, *command):
@@ -84,8 +84,11 @@ def kill(lab, place, target):
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10,
-               f"{target} on {place} does not end")
+    wait_until(
+        lambda: all(is_over(pid) for pid in pids),
+        10,
+        f"{target} on {place} does not end",
+    )
 
 
 def start(lab, place, service):
