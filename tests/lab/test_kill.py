@@ -41,7 +41,7 @@ def test_a_kill_at_any_moment_leaves_whole_files_and_ssh_working(lab):
             done = lab.ctl(
                 "exec", "node1", "--", "timeout", "-s", "KILL", f"{moment:.3f}", *APPLY, check=False
             )
-            hit += done.returncode == 137
+            hit += done.returncode != 0
             where = f"kill {number} after {moment:.3f} s, seed {seed}"
             for name, text, whole in zip(FILES, contents(lab), allowed, strict=True):
                 assert text in whole, f"{name} is neither old nor new: {where}"

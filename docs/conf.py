@@ -1,0 +1,7 @@
+"""Sphinx configuration; built by ``make docs``."""
+
+project = "saltext-kvmcluster"
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+html_theme = "furo"
+exclude_patterns = ["_build"]
+autodoc_member_order = "bysource"
