@@ -57,7 +57,7 @@ def members(cluster=None):
 
 
 @_reported
-def publish(cluster=None, timeout=60):
+def publish(cluster=None, timeout=60, test=False):
     """Have every node publish its identity, and wait until the mine holds what each one says.
 
     cluster
@@ -65,6 +65,9 @@ def publish(cluster=None, timeout=60):
 
     timeout
         Seconds to wait for the mine. Default: 60.
+
+    test
+        Only say what would be published. Default: false.
 
     Returns ``{cluster, ok, published, unchanged, failed, retcode}``; ``failed`` says of each
     node why its identity is not in the mine.
@@ -81,6 +84,8 @@ def publish(cluster=None, timeout=60):
     _ask(nodes, "saltutil.refresh_pillar", wait=True)
     before = doors.mine_identities(found, __salt__["mine.get"]).accepted
     told, failed = publication.told_identities(found, _ask(nodes, MINE_FUNCTION))
+    if test:
+        return publication.report(found, told, before, {**before, **told}, failed)
     _ask(list(told), "mine.send", MINE_FUNCTION)
     end = time.monotonic() + limit
     after = doors.mine_identities(found, __salt__["mine.get"]).accepted

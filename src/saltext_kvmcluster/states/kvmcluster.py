@@ -8,7 +8,7 @@ import os
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import keyfile, sshd, tables, trust
-from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
 from saltext_kvmcluster.host import files, ssh
 
@@ -98,16 +98,19 @@ def _state(name, function):
 
 def _key_present(cluster):
     login = cluster.ssh.login
-    home = ssh.account(login).home
-    path = keyfile.key_path(cluster, home)
-    found = ssh.key_file(path, home)
+    account = ssh.account(login)
+    path = keyfile.key_path(cluster, account.home)
+    found = ssh.key_file(path, account)
     if found.exists:
         return _carry_out([_public_half(cluster, found, keyfile.parsed(found, cluster))])
+    problem = keyfile.making_problem(found)
+    if problem:
+        raise InputError(problem)
     changes = {os.path.basename(path): {"added": [f"{cluster.ssh.key_type} key for {login}"]}}
     if __opts__["test"]:
         return {"result": None, "changes": changes, "comment": f"{path} would be made"}
     ssh.make_key(path, cluster.ssh.key_type, trust.tag(cluster, __opts__["id"]), login)
-    key = keyfile.parsed(ssh.key_file(path, home), cluster)
+    key = keyfile.parsed(ssh.key_file(path, account), cluster)
     return {"result": True, "changes": changes, "comment": f"{path} was made: {key.fingerprint}"}
 
 
@@ -116,7 +119,7 @@ def _public_half(cluster, found, key):
     path = f"{found.path}.pub"
     text = found.public_file or f"{key} {trust.tag(cluster, __opts__['id'])}\n"
     wanted = Wanted(text, Words(added=(key.fingerprint,)))
-    state = files.read(path)
+    state = files.read(path, cluster.ssh.login)
     mode = 0o644 if state.mode is None else state.mode
     return plan_file(path, state, wanted, mode, state.owner or cluster.ssh.login)
 
@@ -125,7 +128,7 @@ def _authorized_keys(cluster):
     account = ssh.account(cluster.ssh.login)
     identities = doors.mine_identities(cluster, __salt__["mine.get"])
     path = os.path.join(account.home, ".ssh", trust.AUTHORIZED_KEYS)
-    found = files.read(path)
+    found = files.read(path, account.login)
     wanted = trust.authorized_keys(cluster, identities, found.text or "")
     plans = [plan_file(path, found, wanted, 0o600, account.login)]
     drop_ins, problems = _sshd_plans(cluster, account)
@@ -145,7 +148,7 @@ def _known_hosts(cluster):
     plans = []
     for account in _dialling_accounts(cluster):
         path = os.path.join(account.home, ".ssh", trust.KNOWN_HOSTS)
-        found = files.read(path)
+        found = files.read(path, account.login)
         wanted = trust.known_hosts(cluster, identities, found.text or "")
         plans.append(plan_file(path, found, wanted, 0o600, account.login))
     absences = _absences(cluster, identities, plans[0].text)
@@ -161,10 +164,10 @@ def _ssh_config(cluster):
             os.path.join(folder, name)
             for name in (trust.KNOWN_HOSTS, trust.CONFIG, trust.USER_CONFIG)
         )
-        found = files.read(rules)
+        found = files.read(rules, account.login)
         wanted = trust.ssh_config(cluster, key, hosts, found.text or "")
         plans.append(plan_file(rules, found, wanted, 0o600, account.login))
-        found = files.read(own)
+        found = files.read(own, account.login)
         wanted = trust.with_include(found.text or "", rules)
         mode = 0o600 if found.mode is None else found.mode & ~0o022
         plans.append(plan_file(own, found, wanted, mode, found.owner or account.login))
@@ -264,7 +267,7 @@ def applied(name, sls, cluster=None):
           kvmcluster.applied:
             - sls: kvmcluster.trust
     """
-    data = _run("kvmcluster.members", cluster)
+    data = _run("kvmcluster.members", cluster=cluster)
     if not data["ok"]:
         return {"name": name, "changes": {}, "result": False, "comment": data["error"]}
     return __states__["salt.state"](name, tgt=data["members"], tgt_type="list", sls=sls)
@@ -281,11 +284,13 @@ def identities_published(name, cluster=None):
         identities:
           kvmcluster.identities_published: []
     """
-    return _orchestrated(name, "kvmcluster.publish", cluster)
+    return _orchestrated(name, _run("kvmcluster.publish", cluster=cluster, test=__opts__["test"]))
 
 
 def ssh_ready(name, cluster=None):
     """Succeed if every node reaches every node by every name. For orchestrations.
+
+    It changes nothing, so under ``test=True`` it looks as well.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -295,23 +300,23 @@ def ssh_ready(name, cluster=None):
         ssh:
           kvmcluster.ssh_ready: []
     """
-    return _orchestrated(name, "kvmcluster.ssh_matrix", cluster)
+    return _orchestrated(name, _run("kvmcluster.ssh_matrix", cluster=cluster))
 
 
-def _orchestrated(name, runner, cluster):
-    """Run one of our runner functions on the master and shape its data as a state's return."""
-    ret = {"name": name, "changes": {}, "result": None, "comment": f"{runner} would be run"}
-    if __opts__["test"]:
-        return ret
-    data = _run(runner, cluster)
-    if data.get("published"):
-        ret["changes"] = {"mine": {"published": data["published"]}}
-    return {**ret, "result": data["ok"], "comment": tables.render(data)}
+def _orchestrated(name, data):
+    """Shape what one of our runner functions returned as a state's return."""
+    published = data.get("published")
+    return {
+        "name": name,
+        "changes": {"mine": {"published": published}} if published else {},
+        "result": None if __opts__["test"] else data["ok"],
+        "comment": tables.render(data),
+    }
 
 
-def _run(runner, cluster):
+def _run(runner, **arguments):
     """Return what one of our runner functions returned, or its failure as such data."""
-    full = __salt__["saltutil.runner"](runner, cluster=cluster, full_return=True)
+    full = __salt__["saltutil.runner"](runner, full_return=True, **arguments)
     returned = full.get("return")
     if isinstance(returned, dict) and "data" in returned:
         return returned["data"]
