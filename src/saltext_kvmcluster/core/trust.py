@@ -7,6 +7,8 @@ from the pillar. What is not ours in a shared file stays byte for byte.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,10 +26,14 @@ USER_CONFIG = "config"
 
 BEGIN = "# BEGIN kvmcluster (managed by Salt: changes inside are lost)\n"
 END = "# END kvmcluster\n"
-_BEGIN = re.compile(r"\s*# BEGIN kvmcluster\b")
-_END = re.compile(r"\s*# END kvmcluster\b")
+_BEGIN = re.compile(r"[ \t]*# BEGIN kvmcluster(?: \(.*)?\s*\Z")
+_END = re.compile(r"[ \t]*# END kvmcluster\s*\Z")
 _TAG = re.compile(r"kvmcluster/[^/\s]+/(\S+)\Z")
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\Z")
+_OPTIONS = re.compile(
+    r"""((?:\\"|\\(?!")|[^ \t"\\]|"(?:\\"|\\(?!")|[^"\\])*")+)[ \t]+(.*)\Z""", re.DOTALL
+)
+_ADDRESS = re.compile(r"[0-9.]+\Z|.*:")
 
 HOST_LINE_LENGTH = 900
 
@@ -39,9 +45,13 @@ def tag(cluster: Cluster, node: str) -> str:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of an authorized_keys file, as far as it can be understood."""
+    """One line of an authorized_keys file, as far as it can be understood.
+
+    ``key`` may be of any type; it need not be one that a node could have.
+    """
 
     raw: str
+    blank: bool = False
     key: PublicKey | None = None
     options: bool = False
     comment: str = ""
@@ -64,24 +74,33 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
     """Return the wanted ``authorized_keys2``: one owned block, all members' keys, no former ones.
 
     Outside the block a line goes when our tag marks it, when it repeats a key of the block, when
-    it holds a key that the block now drops, or when its comment is ``login@name`` of a member and
-    it carries no options (a key from before, distributed by hand). sshd takes the first line that
-    matches a key, so such lines shadow ours.
+    it holds a key that the block now drops, or when its comment is ``login@name`` of a former
+    member, or of a member whose present key is known, and it carries no options (a key from
+    before, distributed by hand). sshd takes the first line that matches a key, so such lines
+    shadow ours. While a member's key is not known, keys from before are what lets it in, and stay.
 
-    A key that already stands here under somebody else's comment, or that another node has, is
-    refused: it is not a cluster key, and taking it over would end with that person locked out.
+    A key that already stands here under somebody else's comment or under none, or that another
+    node has, is refused: it is not known to be the node's, and taking it over would end with
+    its owner locked out.
     """
     lines = _read_authorized_keys(present)
     held = _held(lines)
     refused = _unfit(cluster, identities, lines, held)
-    entries = {}
-    for node in cluster.nodes:
-        identity = None if node in refused else identities.accepted.get(node)
-        key = identity.cluster_key if identity else held.get(node)
-        if key:
-            entries[node] = key
+    known = {
+        node: identity.cluster_key
+        for node, identity in identities.accepted.items()
+        if node not in refused
+    }
+    ways = {**held, **known}
+    entries = {node: ways[node] for node in cluster.nodes if node in ways}
     block = [BEGIN, *(f"{key} {tag(cluster, node)}\n" for node, key in entries.items()), END]
-    doomed = _doomed(cluster, lines, held, entries)
+    keys = {*held.values(), *entries.values()}
+    former = _former_comments(cluster, held, known)
+    doomed = {
+        line.number
+        for line in lines
+        if line.key and not line.ours and (line.key in keys or _is_former(line, former))
+    }
     text = "".join(block) if cluster.ssh.exclusive else _with_block(lines, block, doomed)
     return Wanted(text, _key_words(cluster, lines, held, entries, doomed), refused)
 
@@ -142,7 +161,7 @@ def with_include(present: str, include: str) -> Wanted:
     The first value that ssh finds wins, so the block stands before the first directive.
     """
     block = f"{BEGIN}Include {_quoted(include)}\n{END}"
-    lines = present.splitlines(keepends=True)
+    lines = _split(present)
     inside = _owned(lines)
     rest = "".join(line for line, owned in zip(lines, inside, strict=True) if not owned)
     head = present.partition(block)[0] if block in present else present
@@ -183,12 +202,16 @@ def _print(key: PublicKey) -> str:
 
 
 def _read_authorized_keys(text: str) -> list[_Line]:
-    raws = text.split("\n")
-    lines = [raw + "\n" for raw in raws[:-1]] + ([raws[-1]] if raws[-1] else [])
+    lines = _split(text)
     return [
         _read_line(raw, inside, number)
         for number, (raw, inside) in enumerate(zip(lines, _owned(lines), strict=True), start=1)
     ]
+
+
+def _split(text: str) -> list[str]:
+    """Split at line feeds alone, as ssh and sshd do; every line keeps its own."""
+    return re.findall(r"[^\n]*\n|[^\n]+\Z", text)
 
 
 def _owned(lines: list[str]) -> list[bool]:
@@ -208,24 +231,34 @@ def _owned(lines: list[str]) -> list[bool]:
 
 
 def _read_line(raw: str, inside: bool, number: int) -> _Line:
-    stripped = raw.strip()
+    stripped = raw.strip(" \t\r\n")
     if not stripped or stripped.startswith("#"):
-        return _Line(raw, inside=inside, number=number)
+        return _Line(raw, blank=True, inside=inside, number=number)
     options, rest = _without_options(stripped)
-    kind, blob, comment = (*rest.split(None, 2), "", "", "")[:3]
-    try:
-        key = parse_public_key(f"{kind} {blob}")
-    except InputError:
-        key = None
-    return _Line(raw, key, bool(options), comment, inside, number)
+    kind, blob, comment = (*re.split(r"[ \t]+", rest, maxsplit=2), "", "", "")[:3]
+    return _Line(raw, False, _any_key(kind, blob), bool(options), comment, inside, number)
 
 
 def _without_options(line: str) -> tuple[str, str]:
-    """Split a line into its options and the rest; spaces inside quotes do not end the options."""
-    if _KEY_TYPE.match(line.split(None, 1)[0]):
+    """Split a line into its options and the rest, as sshd does.
+
+    Spaces inside quotes do not end the options, and a backslash hides nothing but a quote.
+    """
+    if _KEY_TYPE.match(re.split(r"[ \t]", line, maxsplit=1)[0]):
         return "", line
-    match = re.match(r'((?:[^\s"]|"(?:\\.|[^"\\])*")+)\s+(.*)\Z', line)
+    match = _OPTIONS.match(line)
     return (match.group(1), match.group(2)) if match else (line, "")
+
+
+def _any_key(kind: str, blob: str) -> PublicKey | None:
+    """Return the key of a line that a person wrote: of whatever type and size."""
+    if not _KEY_TYPE.match(kind):
+        return None
+    try:
+        raw = base64.b64decode(blob.encode("ascii"), validate=True)
+    except ValueError:
+        return None
+    return PublicKey(kind, base64.b64encode(raw).decode())
 
 
 def _held(lines: Iterable[_Line]) -> dict[str, PublicKey]:
@@ -233,65 +266,96 @@ def _held(lines: Iterable[_Line]) -> dict[str, PublicKey]:
     held: dict[str, PublicKey] = {}
     for line in sorted(lines, key=lambda line: not line.inside):
         if line.node and line.key:
-            held.setdefault(line.node, line.key)
+            with contextlib.suppress(InputError):
+                held.setdefault(line.node, parse_public_key(str(line.key)))
     return held
 
 
 def _unfit(
     cluster: Cluster, identities: Identities, lines: list[_Line], held: Mapping[str, PublicKey]
 ) -> dict[str, str]:
-    """Return the nodes whose key cannot be theirs, each with the reason."""
-    shorts = {_short(name) for node in cluster.nodes.values() for name in node.names}
+    """Return the nodes whose key cannot be theirs, each with the reason.
+
+    Whoever is refused keeps its key and the lines from before, which may show that a further
+    node's claim is false: so look until there is nothing more to refuse.
+    """
     publishers: dict[PublicKey, list[str]] = {}
     for node, identity in identities.accepted.items():
         publishers.setdefault(identity.cluster_key, []).append(node)
-    strangers = {
-        line.key: line
-        for line in lines
-        if line.key and not line.ours and not _names_member(shorts, line.comment)
-    }
-    unfit = {}
-    for key, nodes in publishers.items():
-        holders = [node for node in nodes if held.get(node) == key]
-        for node in nodes:
-            if len(nodes) > 1 and holders != [node]:
-                other = next(item for item in nodes if item != node)
-                unfit[node] = f"its cluster key {key.fingerprint} is also published by {other}"
-            elif key in strangers and node not in holders:
-                line = strangers[key]
-                unfit[node] = (
-                    f"its cluster key {key.fingerprint} already stands in {AUTHORIZED_KEYS}, line"
-                    f" {line.number}, as {line.comment!r}; if it is the node's, delete that line"
-                )
-    return unfit
+    unfit: dict[str, str] = {}
+    while True:
+        fit = {key: [n for n in nodes if n not in unfit] for key, nodes in publishers.items()}
+        known = {node for nodes in fit.values() for node in nodes}
+        keepers = {held[node]: node for node in cluster.nodes if node in held and node not in known}
+        strangers = _strangers(cluster, lines, held, known)
+        more = {}
+        for key, nodes in fit.items():
+            holders = [node for node in publishers[key] if held.get(node) == key]
+            for node in nodes:
+                if len(publishers[key]) > 1 and holders != [node]:
+                    other = next(item for item in publishers[key] if item != node)
+                    more[node] = f"is also published by {other}"
+                elif node in holders:
+                    continue
+                elif key in keepers:
+                    more[node] = f"is the one that {keepers[key]} has"
+                elif line := _stranger(cluster, node, strangers.get(key, ())):
+                    more[node] = (
+                        f"already stands in {AUTHORIZED_KEYS}, line {line.number},"
+                        f" {f'as {line.comment!r}' if line.comment else 'without a comment'};"
+                        " if it is the node's, delete that line"
+                    )
+                if node in more:
+                    more[node] = f"its cluster key {key.fingerprint} {more[node]}"
+        if not more:
+            return unfit
+        unfit.update(more)
 
 
-def _names_member(shorts: set[str], comment: str) -> bool:
-    """Whether a comment is empty or ``somebody@host`` with a member's name, domain aside."""
-    return not comment or _short(comment.rpartition("@")[2]) in shorts
+def _strangers(
+    cluster: Cluster, lines: Iterable[_Line], held: Mapping[str, PublicKey], known: Iterable[str]
+) -> dict[PublicKey, list[_Line]]:
+    """Return the lines that are not ours and have no other reason to go, by key."""
+    strangers: dict[PublicKey, list[_Line]] = {}
+    if cluster.ssh.exclusive:
+        return strangers
+    keys, former = set(held.values()), _former_comments(cluster, held, known)
+    for line in lines:
+        if line.key and not line.ours and line.key not in keys and not _is_former(line, former):
+            strangers.setdefault(line.key, []).append(line)
+    return strangers
+
+
+def _stranger(cluster: Cluster, node: str, lines: Iterable[_Line]) -> _Line | None:
+    """Return the first line whose comment does not say that the key was made on the node."""
+    return next((line for line in lines if not _made_on(cluster, node, line.comment)), None)
+
+
+def _made_on(cluster: Cluster, node: str, comment: str) -> bool:
+    """Whether a comment is a name of the node, or the login's or root's there; domain aside."""
+    user, _, host = comment.lower().rpartition("@")
+    names = {name.lower() for name in cluster.nodes[node].names}
+    return user in ("", "root", cluster.ssh.login.lower()) and (
+        host in names or _short(host) in {_short(name) for name in names}
+    )
 
 
 def _short(name: str) -> str:
-    return name.lower().partition(".")[0]
+    """Return a name without its domain; an address has none."""
+    return name if _ADDRESS.match(name) else name.partition(".")[0]
 
 
-def _doomed(
-    cluster: Cluster,
-    lines: Iterable[_Line],
-    held: Mapping[str, PublicKey],
-    entries: Mapping[str, PublicKey],
-) -> set[int]:
-    """Return the numbers of the lines outside the block that have to go."""
-    keys = {*held.values(), *entries.values()}
-    ids = {*held, *(name for node in cluster.nodes.values() for name in node.names)}
-    comments = {f"{cluster.ssh.login}@{name}".lower() for name in ids}
-    return {
-        line.number
-        for line in lines
-        if line.key
-        and not line.ours
-        and (line.key in keys or (line.comment.lower() in comments and not line.options))
-    }
+def _former_comments(
+    cluster: Cluster, held: Mapping[str, PublicKey], known: Iterable[str]
+) -> set[str]:
+    """Return the comments of keys from before: those of former members and of known members."""
+    names = {node for node in held if node not in cluster.nodes}
+    names.update(name for node in known for name in cluster.nodes[node].names)
+    return {f"{cluster.ssh.login}@{name}".lower() for name in names}
+
+
+def _is_former(line: _Line, comments: set[str]) -> bool:
+    return not line.options and line.comment.lower() in comments
 
 
 def _with_block(lines: list[_Line], block: list[str], doomed: set[int]) -> str:
@@ -326,10 +390,9 @@ def _key_words(
             words.removed.append(
                 f"{line.comment or 'no comment'} {_print(line.key)} (in our block)"
             )
-        elif line.number in doomed or (cluster.ssh.exclusive and not line.ours and line.key):
-            assert line.key
-            owner = line.comment or "no comment"
-            words.removed.append(f"{owner} {_print(line.key)} (line {line.number})")
+        elif line.number in doomed or (cluster.ssh.exclusive and not line.ours and not line.blank):
+            what = f"{line.comment or 'no comment'} {_print(line.key)}" if line.key else "not a key"
+            words.removed.append(f"{what} (line {line.number})")
     return words.words()
 
 

@@ -1,0 +1,160 @@
+"""What the tests of this tier are made of: cases from files, keys as data, small clusters."""
+
+import base64
+import functools
+from pathlib import Path
+
+import yaml
+
+from saltext_kvmcluster.core import cluster as clusters
+from saltext_kvmcluster.core import identity as identities
+
+CASES = Path(__file__).parent.parent / "cases"
+KEYS = yaml.safe_load((CASES / "keys.yaml").read_text())
+TIME = "2026-01-02T03:04:05+00:00"
+
+
+def mpint(number):
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+
+
+def line(kind, *fields):
+    """Return a public key line whose blob holds the fields after the type's own name."""
+    parts = [kind.encode(), *fields]
+    raw = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return f"{kind} {base64.b64encode(raw).decode()}"
+
+
+def rsa(bits=3072, exponent=65537, modulus=None):
+    """Return an RSA line of that many bits; the modulus is odd, and nothing else is promised."""
+    return line("ssh-rsa", mpint(exponent), mpint(modulus or (1 << (bits - 1)) | 1))
+
+
+def ed25519(number):
+    return line("ssh-ed25519", number.to_bytes(32, "big"))
+
+
+def published(node, **changed):
+    """Return good mine data of a node, with some fields changed; None drops a field."""
+    data = {
+        "node": node,
+        "login": "root",
+        "cluster_key": KEYS.get(node) or KEYS["other"],
+        "host_keys": [{"key": KEYS.get(f"host{node[-1]}") or KEYS["host1"]}],
+        "time": TIME,
+        **changed,
+    }
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def cluster(*nodes, name="marathon", names=None, **ssh):
+    """Return a cluster of nodes, each with its ``names`` besides its id."""
+    bodies = {node: {"names": list((names or {}).get(node, ()))} for node in nodes}
+    return clusters.from_pillar({"kvmcluster": {"name": name, "nodes": bodies, "ssh": ssh}})
+
+
+def read(found, **mine):
+    """Return the identities of a mine in which a text stands for good data with that key."""
+    filed = {
+        node: published(node, cluster_key=data, login=found.ssh.login) if _is_line(data) else data
+        for node, data in mine.items()
+    }
+    return identities.read_identities(found, filed)
+
+
+def _is_line(data):
+    return isinstance(data, str) and data.startswith("ssh-")
+
+
+def cases(kind, pattern="*.yaml"):
+    """Return the case files of a kind; none at all is an error, since then nothing is tested."""
+    found = sorted((CASES / kind).glob(pattern))
+    assert found, f"no cases in {CASES / kind}"
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with a few tags for data that is too large or too odd to be written out."""
+
+
+def _tag(name):
+    def register(function):
+        def construct(loader, node):
+            if isinstance(node, yaml.ScalarNode):
+                return function(loader.construct_scalar(node))
+            if isinstance(node, yaml.SequenceNode):
+                return function(*loader.construct_sequence(node, deep=True))
+            return function(**loader.construct_mapping(node, deep=True))
+
+        _Loader.add_constructor(name, construct)
+        return function
+
+    return register
+
+
+_tag("!rsa")(rsa)
+
+
+@_tag("!real")
+def _real(name):
+    return KEYS[name]
+
+
+@_tag("!join")
+def _join(*parts):
+    return "".join(parts)
+
+
+@_tag("!cut")
+def _cut(text, count):
+    return text[:-count]
+
+
+@_tag("!repeat")
+def _repeat(item, count):
+    return item * count if isinstance(item, str) else [item] * count
+
+
+@_tag("!nested")
+def _nested(depth):
+    bomb = []
+    for _ in range(int(depth)):
+        bomb = [bomb]
+    return bomb
+
+
+@_tag("!wire")
+def _wire(kind, *fields):
+    """Return a line of a type and fields: text as it is, hex after 0x, numbers as mpints."""
+    return line(kind, *[_field(field) for field in fields])
+
+
+@_tag("!dressed")
+def _dressed(kind, text):
+    """Return a line that says one type outside and keeps another inside."""
+    return f"{kind} {text.split()[1]}"
+
+
+@_tag("!trailing")
+def _trailing(text, hexadecimal):
+    kind, blob = text.split()
+    return (
+        f"{kind} {base64.b64encode(base64.b64decode(blob) + bytes.fromhex(hexadecimal)).decode()}"
+    )
+
+
+@_tag("!truncated")
+def _truncated(text, count):
+    kind, blob = text.split()
+    return f"{kind} {base64.b64encode(base64.b64decode(blob)[:-count]).decode()}"
+
+
+def _field(field):
+    if isinstance(field, int):
+        return mpint(field)
+    return bytes.fromhex(field[2:]) if field.startswith("0x") else field.encode()
+
+
+@functools.cache
+def load(path):
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
