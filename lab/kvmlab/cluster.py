@@ -9,10 +9,21 @@ import time
 from contextlib import contextmanager, suppress
 
 from . import install, network, salting, services
-from .plan import MASTER, MAX_NODES, STATE_ROOT, Lab, LabError, host_number, lab_name, networks_of
+from .plan import (
+    MASTER,
+    MAX_NODES,
+    STATE_ROOT,
+    Lab,
+    LabError,
+    host_number,
+    lab_name,
+    networks_of,
+    venv,
+)
 from .processes import INSIDE, NAMESPACES, birth, clean_environment, end, find, run_in
 
-UP_SECONDS = 180
+SANDBOX_PROGRAMS = ["unshare", "nsenter", "tini", "ip", "sshd"]
+CLUSTER_PROGRAMS = [*SANDBOX_PROGRAMS, "libvirtd", "virsh", "qemu-system-x86_64", "glusterd"]
 
 
 def current():
@@ -48,7 +59,8 @@ def up(size, say):
     if not 1 <= size <= MAX_NODES:
         raise LabError(f"--nodes {size}: between 1 and {MAX_NODES}")
     lab = Lab(lab_name(), size)
-    check_machine()
+    check_machine(CLUSTER_PROGRAMS)
+    check_guest_image()
     with only_one(lab):
         if is_whole(lab, say):
             return
@@ -62,31 +74,24 @@ def up(size, say):
     say("try: lab/ctl status; lab/ctl salt -- '*' test.ping; lab/ctl guest web1 --on node1")
 
 
-def check_machine():
+def check_machine(programs):
+    """Say in plain words why namespaces with these programs cannot be had here."""
     install.need_root()
-    missing = [
-        name
-        for name in (
-            "unshare",
-            "nsenter",
-            "tini",
-            "ip",
-            "libvirtd",
-            "glusterd",
-            "sshd",
-            "qemu-system-x86_64",
-        )
-        if not shutil.which(name)
-    ]
-    if missing or not install.KERNEL.exists():
-        raise LabError(
-            f"not installed: {', '.join(missing) or 'guest kernel'}; run lab/ctl install"
-        )
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        raise LabError(f"not installed: {', '.join(missing)}; run lab/ctl install")
+    if not (venv() / "bin" / "salt-master").exists():
+        raise LabError(f"no Salt in {venv()}; install it there, or name another KVMCLUSTER_VENV")
     if subprocess.run(["unshare", *NAMESPACES, "--fork", "true"], capture_output=True).returncode:
         raise LabError(
-            "this machine does not let root make namespaces (a container without "
-            "privileges?): the lab cannot run here"
+            "this machine does not let root make namespaces (a container without privileges?): "
+            "the lab cannot run here"
         )
+
+
+def check_guest_image():
+    if not (install.KERNEL.exists() and install.INITRAMFS.exists()):
+        raise LabError("there is no guest image yet; run lab/ctl install")
 
 
 def is_whole(lab, say):
@@ -120,10 +125,11 @@ def build(lab, say):
     (lab.state / "size").write_text(f"{lab.size}\n")
     salting.write_pillar(lab)
     path = lab.logs / "lab"
+    seconds = 120 + 10 * lab.size
     with open(path, "wb") as log:
         root = birth(lab, "switch", stdout=log, stderr=log)
     with open(path) as progress:
-        deadline = time.monotonic() + UP_SECONDS
+        deadline = time.monotonic() + seconds
         while not lab.ready.exists():
             over = root.poll() is not None
             if lines := progress.read().rstrip():
@@ -131,7 +137,7 @@ def build(lab, say):
             if over:
                 raise LabError("the lab did not come up; what there was of it is removed")
             if time.monotonic() > deadline:
-                raise LabError(f"not ready after {UP_SECONDS} seconds")
+                raise LabError(f"not ready after {seconds} seconds")
             time.sleep(0.05)
 
 
@@ -210,7 +216,7 @@ def reinstall(lab, node):
 
 def sandbox(command):
     """Become a throw-away environment that runs the command; all of it ends with the command."""
-    check_machine()
+    check_machine(SANDBOX_PROGRAMS)
     environment = {**os.environ, **clean_environment(), "TERM": os.environ.get("TERM", "dumb")}
     line = [
         "unshare",

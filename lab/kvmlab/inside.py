@@ -7,7 +7,7 @@ import sys
 
 from . import hypervisor, network, room, salting, storage
 from .plan import GUESTS, MASTER, LabError, hosts_file, venv
-from .processes import birth, entering, find, run, run_in, wait_until
+from .processes import birth, entering, find, inside_path, run, run_in, wait_until
 from .services import start_here
 
 SANDBOX_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
@@ -51,11 +51,7 @@ def switch(lab):
         {node: entering(find(lab, node), ["virsh", "--quiet", "list"]) for node in lab.nodes}
     )
     tell("waiting for every minion to answer")
-    wait_until(
-        lambda: minions_answer(lab),
-        120,
-        "not every minion answers; see lab/ctl exec master -- tail /var/log/salt/master",
-    )
+    wait_for_minions(lab)
     lab.ready.write_text("")
     rest()
 
@@ -66,6 +62,8 @@ def start_place(lab, place):
 
 
 def last_lines(path, count=5):
+    if not path.exists():
+        return "(nothing)"
     return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
 
 
@@ -82,13 +80,24 @@ def in_parallel(commands):
             raise LabError(f"{place}: {said.strip()}")
 
 
-def minions_answer(lab):
+def wait_for_minions(lab):
+    try:
+        wait_until(lambda: not silent_minions(lab), 60 + 10 * lab.size, "")
+    except LabError as error:
+        silent = silent_minions(lab)
+        node = silent[0] if silent else lab.nodes[0]
+        log = inside_path(find(lab, node), "/var/log/salt/minion")
+        message = f"no answer from {', '.join(silent)}; {node} says:\n{last_lines(log)}"
+        raise LabError(message) from error
+
+
+def silent_minions(lab):
     command = [venv() / "bin" / "salt", "--static", "--out=json", "--timeout=3", "*", "test.ping"]
     try:
         answers = json.loads(run_in(lab, MASTER, *command))
     except (LabError, ValueError):
-        return False
-    return set(answers) >= set(lab.nodes) and all(answers.values())
+        answers = {}
+    return [node for node in lab.nodes if answers.get(node) is not True]
 
 
 def furnish_place(lab, place, extra_paths=()):

@@ -4,7 +4,6 @@ Configuration files are written as JSON, which is YAML as well.
 """
 
 import json
-import os
 from pathlib import Path
 
 from .plan import CHECKOUT, NETWORKS, fqdn, host_number, migration_name
@@ -93,9 +92,3 @@ def yaml_lines(value, indent=""):
             yield from yaml_lines(item, indent + "  ")
         else:
             yield f"{indent}{json.dumps(key) if key == '*' else key}: {json.dumps(item)}"
-
-
-def accepted_minions():
-    """Inside the master: the minions whose keys it has accepted."""
-    folder = SALT / "pki" / "master" / "minions"
-    return set(os.listdir(folder)) if folder.exists() else set()
