@@ -146,7 +146,7 @@ def judge(at_source: Sighting, at_destination: Sighting, source: str, destinatio
         (at_source, at_destination),
         (
             Owner.UNKNOWN,
-            f"{{source}} says {at_source.value}, {{destination}} says {at_destination.value}:"
+            f"on {{source}} it is {at_source.value}, on {{destination}} {at_destination.value}:"
             " that does not tell which of them owns it",
         ),
     )

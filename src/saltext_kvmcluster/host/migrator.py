@@ -106,6 +106,8 @@ def _carried_out(
     started, begun = datetime.now(timezone.utc), time.monotonic()
     call = source.migrate(facts.here.uuid, way)
     _awaited(call, facts.here.uuid, source, patience)
+    if _words(call):
+        peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
     looks, judged = _sure(facts, call, source, peer, patience)
     measured = Statistics()
     if judged.owner is Owner.DESTINATION:
@@ -137,7 +139,9 @@ def _sure(
         before = source.sight(facts.here.uuid)
         there = peer.sight(facts.here.uuid)
         looks = (source.sight(facts.here.uuid), there)
-        judged = migration.verdict(facts, looks, returned, steady=before == looks[0])
+        judged = migration.verdict(
+            facts, looks, returned, steady=before.sighting is looks[0].sighting
+        )
         if judged.owner is not Owner.UNKNOWN or time.monotonic() >= end:
             return looks, judged
         time.sleep(POLL)
