@@ -53,4 +53,7 @@ def answers(command):
 
 
 def mount_command():
-    return ["mount", "-t", "glusterfs", f"{MASTER}:/{VOLUME}", GUESTS]
+    # Without it, a file rewritten in its old size on one node goes on to be read from the
+    # kernel's page cache on the others.
+    options = "direct-io-mode=enable"
+    return ["mount", "-t", "glusterfs", "-o", options, f"{MASTER}:/{VOLUME}", GUESTS]
