@@ -38,9 +38,10 @@
 #define HEADER "kvmcluster lab record 1\n"
 #define PERIOD_NS 100000000L
 #define PAGE 4096
+#define BUTTONS 8
 
 static int console = -1;
-static int button = -1;
+static int buttons[BUTTONS];
 
 static void say(const char *text)
 {
@@ -135,21 +136,14 @@ static long rtc_seconds(void)
 	return timegm(&tm);
 }
 
-static void open_button(void)
+/* All input devices: a keyboard may claim a power key too, next to ACPI's own button. */
+static void open_buttons(void)
 {
 	char path[64];
 
-	for (int i = 0; i < 8 && button < 0; i++) {
-		unsigned char keys[KEY_MAX / 8 + 1] = {0};
+	for (int i = 0; i < BUTTONS; i++) {
 		snprintf(path, sizeof path, "/dev/input/event%d", i);
-		int file = open(path, O_RDONLY | O_NONBLOCK);
-		if (file < 0)
-			continue;
-		ioctl(file, EVIOCGBIT(EV_KEY, sizeof keys), keys);
-		if (keys[KEY_POWER / 8] & (1 << KEY_POWER % 8))
-			button = file;
-		else
-			close(file);
+		buttons[i] = open(path, O_RDONLY | O_NONBLOCK);
 	}
 }
 
@@ -157,9 +151,10 @@ static int button_pressed(void)
 {
 	struct input_event event;
 
-	while (button >= 0 && read(button, &event, sizeof event) == sizeof event)
-		if (event.type == EV_KEY && event.code == KEY_POWER && event.value == 1)
-			return 1;
+	for (int i = 0; i < BUTTONS; i++)
+		while (buttons[i] >= 0 && read(buttons[i], &event, sizeof event) == sizeof event)
+			if (event.type == EV_KEY && event.code == KEY_POWER && event.value == 1)
+				return 1;
 	return 0;
 }
 
@@ -252,7 +247,7 @@ int main(void)
 	console = open("/dev/ttyS0", O_WRONLY | O_NOCTTY);
 	load_modules();
 	int disk = wait_and_open("/dev/vda", O_RDWR | O_DIRECT | O_SYNC);
-	open_button();
+	open_buttons();
 	if (dirty && atol(dirty) > 0 && fork() == 0)
 		make_dirty(atol(dirty));
 

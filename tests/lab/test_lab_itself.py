@@ -133,6 +133,11 @@ def test_a_guest_moves_and_its_record_is_whole(nothing_left):
     for node in ("node1", "node2"):
         assert record.PRINTED.search(on(node, "cat /var/log/guests/web1.console").stdout)
 
+    on("node2", "echo first > /srv/guests/note")
+    on("node1", "cat /srv/guests/note")
+    on("node2", "echo other > /srv/guests/note")
+    assert on("node1", "cat /srv/guests/note").stdout == "other\n"
+
     ctl("kill", "node1", "qemu:web1")
     assert on("node1", "virsh domstate web1", check=False).returncode != 0
     ctl("guest", "web1", "--stop")
