@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile(
-    "unit", deadline=None, database=None, derandomize=True, max_examples=60, print_blob=False
+    "unit", deadline=None, database=None, derandomize=True, max_examples=40, print_blob=False
 )
 settings.load_profile("unit")
 

@@ -123,6 +123,16 @@ def _nested(depth):
     return bomb
 
 
+@_tag("!huge")
+def _huge(_):
+    return 1 << 100_000
+
+
+@_tag("!key_of_a_megabyte")
+def _key_of_a_megabyte(letter):
+    return {letter * 1_000_000: None}
+
+
 @_tag("!wire")
 def _wire(kind, *fields):
     """Return a line of a type and fields: text as it is, hex after 0x, numbers as mpints."""

@@ -12,6 +12,9 @@ from saltext_kvmcluster.core.errors import InputError
 
 FORMER = published("node2", cluster_key=KEYS["node2-new"], host_keys=[{"key": KEYS["other"]}])
 FOUND = cluster("node1", "node2", "node3", names={"node2": ["192.0.2.12"]})
+BEFORE = read(FOUND, node1=published("node1"), node2=FORMER)
+KEYS_BEFORE = trust.authorized_keys(FOUND, BEFORE, "ssh-dss AAAA admin\n").text
+HOSTS_BEFORE = trust.known_hosts(FOUND, BEFORE, "").text
 
 
 def mine_of(case):
@@ -25,15 +28,11 @@ def mine_of(case):
 
 
 def files_after(mine):
-    """Return the three files as they are written where node2's former entries already stand."""
-    before = read(FOUND, node1=published("node1"), node2=FORMER)
+    """Return the files that mine data reaches, where node2's former entries already stand."""
     after = read(FOUND, **mine)
-    keys = trust.authorized_keys(FOUND, before, "ssh-dss AAAA admin\n").text
-    hosts = trust.known_hosts(FOUND, before, "").text
     return (
-        trust.authorized_keys(FOUND, after, keys).text,
-        trust.known_hosts(FOUND, after, hosts).text,
-        trust.ssh_config(FOUND, "/root/.ssh/id_rsa_cluster", "/root/.ssh/hosts", "").text,
+        trust.authorized_keys(FOUND, after, KEYS_BEFORE).text,
+        trust.known_hosts(FOUND, after, HOSTS_BEFORE).text,
     )
 
 
@@ -49,26 +48,18 @@ BAD, GOOD = sorted_cases(good=False), sorted_cases(good=True)
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_unfit_data_is_refused_by_name_and_nobody_else_suffers(case):
+def test_unfit_data_is_refused_by_name_in_one_plain_line_and_nobody_else_suffers(case):
     found = read(FOUND, **mine_of(case))
-    assert list(found.refused) == ["node2"]
-    assert case["refused"] in found.refused["node2"]
-    assert list(found.accepted) == ["node1", "node3"]
-    assert found.missing == ()
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_refusal_is_one_short_printable_line_without_what_was_smuggled(case):
-    why = read(FOUND, **mine_of(case)).refused["node2"]
-    assert why.isprintable() and len(why) < 200
+    assert (list(found.refused), list(found.accepted)) == (["node2"], ["node1", "node3"])
+    why = found.refused["node2"]
+    assert case["refused"] in why and why.isprintable() and len(why) < 200
     assert case.get("leak", "no such text") not in why
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_nothing_of_refused_data_reaches_a_file_and_the_last_good_entry_stays(case):
-    without = mine_of({"data": None})
-    assert files_after(mine_of(case)) == files_after(without)
-    keys, hosts, _ = files_after(mine_of(case))
+    keys, hosts = files_after(mine_of(case))
+    assert (keys, hosts) == files_after(mine_of({"data": None}))
     assert f"{KEYS['node2-new']} kvmcluster/marathon/node2\n" in keys
     assert f"node2,192.0.2.12 {KEYS['other']} kvmcluster/marathon/node2\n" in hosts
 

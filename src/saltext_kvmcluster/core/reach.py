@@ -26,7 +26,7 @@ PASSPHRASE = "passphrase asked"
 CAUSES = (
     ("no such name", r"Could not resolve hostname"),
     ("refused", r"Connection refused"),
-    ("host key changed", r"REMOTE HOST IDENTIFICATION HAS CHANGED|HOST KEY HAS BEEN REVOKED"),
+    ("host key changed", r"REMOTE HOST IDENTIFICATION HAS CHANGED|(?i:revoked)"),
     ("host key unknown", r"host key is known for|Host key verification failed"),
     (TIMED_OUT, r"timed out|Timeout, server"),
     ("no route", r"No route to host|Network is unreachable"),

@@ -1,0 +1,221 @@
+"""The house's rules: who may import whom, who may touch what; and this tier's own rules."""
+
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "saltext_kvmcluster"
+SRC = Path(__file__).parent.parent.parent / "src" / PACKAGE
+STDLIB = sys.stdlib_module_names
+CORE_FORBIDDEN = {"os", "subprocess", "socket", "time", "random"}
+DOORS = {"modules", "states", "runners", "beacons", "output", "utils"}
+KEY_WORKSHOP = {"make_key", "try_drop_in"}
+WRITERS = {
+    *("os.rename", "os.replace", "os.renames", "os.link", "os.symlink", "os.truncate", "os.write"),
+    *("shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move", "shutil.copytree"),
+}
+PATH_WRITERS = {"write_text", "write_bytes", "rename_to", "touch"}
+UNDER_TEST = re.compile(
+    r"pytest|unittest|hypothesis|\bmock|under_test|in_test|is_test(ing)?\b|\bTESTING\b|_TEST\b"
+)
+
+
+def faults(path, text):
+    """Return what in a file, at its path inside the package, breaks a rule of the house."""
+    tree = ast.parse(text)
+    part = path.split("/")[0] if "/" in path else ""
+    found = [f"speaks of tests: {match.group()}" for match in UNDER_TEST.finditer(text)]
+    for name, lazy in imports(tree):
+        found += import_faults(path, part, name, lazy)
+    if path != "host/files.py":
+        found += [f"writes: {call}" for call in writes(tree, path)]
+    return found
+
+
+def imports(tree):
+    """Yield every imported module's whole name, and whether only a function imports it."""
+    inner = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in inner
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            for alias in node.names:
+                yield f"{base}.{alias.name}", id(node) in inner
+        elif isinstance(node, ast.Call) and called(node).endswith(("__import__", "import_module")):
+            name = node.args[0]
+            known = isinstance(name, ast.Constant)
+            yield (name.value if known else f"{PACKAGE}.<computed>"), id(node) in inner
+
+
+def import_faults(path, part, name, lazy):
+    top = name.split(".")[0]
+    target = name.split(".")[1] if top == PACKAGE else ""
+    may = {"core": {"core"}, "host": {"core", "host"}}.get(part, {"core", "host", "doors"})
+    if top == PACKAGE and target not in may:
+        yield f"imports {name}"
+    if top in ("", "salt") and (part in ("core", "host") or top == ""):
+        yield f"imports {name}"
+    if part == "core" and (top in CORE_FORBIDDEN or top not in {*STDLIB, "lxml", PACKAGE}):
+        yield f"core imports {name}"
+    if part == "host" and top not in {*STDLIB, "libvirt", PACKAGE}:
+        yield f"host imports {name}"
+    if top in ("libvirt", "libvirt_qemu") and (path != "host/hypervisor.py" or not lazy):
+        yield f"imports {name} {'here' if lazy else 'eagerly'}"
+    if top in ("subprocess", "pty", "multiprocessing") and path != "host/commands.py":
+        yield f"imports {name}"
+    if path == "doors.py" and target not in ("core", ""):
+        yield f"the doors' common part imports {name}"
+
+
+def writes(tree, path):
+    """Yield the calls that write or replace files, outside of the key workshop."""
+    excused = {
+        id(node)
+        for function in ast.walk(tree)
+        if path == "host/ssh.py" and getattr(function, "name", "") in KEY_WORKSHOP
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and id(node) not in excused and writes_by(node):
+            yield ast.unparse(node)[:80]
+
+
+def writes_by(call):
+    name = called(call)
+    if name in WRITERS or name.rpartition(".")[2] in PATH_WRITERS:
+        return True
+    if name in ("open", "io.open", "os.fdopen") or name.endswith(".open"):
+        modes = [*call.args[1:2], *(item.value for item in call.keywords if item.arg == "mode")]
+        told = " ".join(map(ast.unparse, modes))
+        return bool(re.search(r"^'.*[wax+]|O_(WRONLY|RDWR|CREAT|TRUNC)", told))
+    return name in ("os.system", "os.popen", "os.fork", "os.posix_spawn") or name.startswith(
+        ("os.exec", "os.spawn")
+    )
+
+
+def called(call):
+    return ast.unparse(call.func)
+
+
+FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_the_rules_of_the_house_are_kept(path):
+    assert faults(path, (SRC / path).read_text()) == []
+
+
+def test_all_parts_of_the_house_were_read():
+    assert {"core/trust.py", "host/files.py", "modules/kvmcluster.py", "doors.py"} <= set(FILES)
+    assert {path.split("/")[0] for path in FILES if "/" in path} <= {"core", "host", *DOORS}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("core/x.py", "import os"),
+        ("core/x.py", "import os.path"),
+        ("core/x.py", "from os import path"),
+        ("core/x.py", "def f():\n    import subprocess"),
+        ("core/x.py", "import socket"),
+        ("core/x.py", "from time import time"),
+        ("core/x.py", "import random"),
+        ("core/x.py", "import yaml"),
+        ("core/x.py", "import salt.utils"),
+        ("core/x.py", "import libvirt"),
+        ("core/x.py", f"from {PACKAGE}.host import files"),
+        ("core/x.py", f"from {PACKAGE} import doors"),
+        ("core/x.py", f"import {PACKAGE}.host.files"),
+        ("core/x.py", "from ..host import files"),
+        ("core/x.py", "open('x', 'w')"),
+        ("host/x.py", "import salt.client"),
+        ("host/x.py", "import lxml.etree"),
+        ("host/x.py", "import subprocess"),
+        ("host/x.py", "def f():\n    from subprocess import run"),
+        ("host/x.py", "def f():\n    import libvirt"),
+        ("host/x.py", f"from {PACKAGE}.modules import kvmcluster"),
+        ("host/x.py", f"from {PACKAGE} import doors"),
+        ("host/hypervisor.py", "import libvirt"),
+        ("host/hypervisor.py", "try:\n    import libvirt\nexcept ImportError:\n    pass"),
+        ("host/x.py", "import os\nos.rename('a', 'b')"),
+        ("host/x.py", "import os\nos.replace('a', 'b')"),
+        ("host/x.py", "open('x', mode='ab')"),
+        ("host/x.py", "open('x', 'r+')"),
+        ("host/x.py", "import os\nos.open('x', os.O_RDONLY | os.O_CREAT)"),
+        ("host/x.py", "from pathlib import Path\nPath('x').write_text('')"),
+        ("host/x.py", "import os\nos.system('ls')"),
+        ("host/ssh.py", "def knock():\n    open('x', 'w')"),
+        ("modules/x.py", f"from {PACKAGE}.states import kvmcluster"),
+        ("states/x.py", f"import {PACKAGE}.modules.kvmcluster"),
+        ("runners/x.py", f"from {PACKAGE} import modules"),
+        ("output/x.py", f"from {PACKAGE}.runners.kvmcluster import status"),
+        ("modules/x.py", "import libvirt"),
+        ("modules/x.py", "import subprocess"),
+        ("states/x.py", "open('x', 'w')"),
+        ("doors.py", f"from {PACKAGE}.host import files"),
+        ("doors.py", f"from {PACKAGE}.modules import kvmcluster"),
+        ("states/x.py", "import importlib\nimportlib.import_module(name)"),
+        ("modules/x.py", "import importlib\ndef f():\n    importlib.import_module('libvirt')"),
+        ("host/x.py", "import os\nif os.environ.get('PYTEST_CURRENT_TEST'):\n    pass".lower()),
+        ("host/x.py", "def f(under_test=False):\n    pass"),
+        ("core/x.py", "from unittest import mock"),
+    ],
+)
+def test_each_rule_catches_its_breach(path, text):
+    assert faults(path, text) != []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (
+            "core/x.py",
+            f"import posixpath, re\nfrom lxml import etree\nfrom {PACKAGE}.core import a",
+        ),
+        ("core/x.py", "from __future__ import annotations"),
+        (
+            "host/x.py",
+            f"import os\nfrom {PACKAGE}.host import files\nopen('x', 'rb', encoding='ascii')",
+        ),
+        ("host/hypervisor.py", "def f():\n    import libvirt"),
+        ("host/commands.py", "import subprocess"),
+        ("host/files.py", "import os\nos.rename('a', 'b')\nopen('x', 'w')"),
+        ("host/ssh.py", "import os\ndef make_key():\n    os.link('a', 'b')"),
+        (
+            "modules/x.py",
+            f"import salt.utils\nfrom {PACKAGE} import doors\nfrom {PACKAGE}.host import a",
+        ),
+        ("doors.py", f"import salt.exceptions\nfrom {PACKAGE}.core import cluster"),
+        ("states/x.py", "result = None if __opts__['test'] else True"),
+    ],
+)
+def test_what_is_allowed_is_not_caught(path, text):
+    assert faults(path, text) == []
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda: subprocess.run(["true"], check=False),
+        lambda: os.fork(),
+        lambda: Path("/nowhere/to/be/written").write_text(""),
+        lambda: os.open("/nowhere", os.O_CREAT | os.O_RDONLY),
+        lambda: socket.create_connection(("127.0.0.1", 9), 0.1),
+    ],
+)
+def test_a_test_of_this_tier_can_neither_start_a_process_nor_write(deed):
+    with pytest.raises(RuntimeError, match="in the unit tier"):
+        deed()

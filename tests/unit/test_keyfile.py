@@ -1,0 +1,65 @@
+"""Whether a file is fit to be the cluster key, and what to do if it is not."""
+
+import dataclasses
+
+import pytest
+from material import KEYS, cluster
+
+from saltext_kvmcluster.core import keyfile
+from saltext_kvmcluster.core.errors import InputError
+
+PATH = "/root/.ssh/id_rsa_cluster"
+RSA = cluster("node1")
+FIT = keyfile.KeyFile(PATH, True, 0o600, "root", KEYS["rsa4096"], f"{KEYS['rsa4096']} comment\n")
+
+
+def found(**changed):
+    return dataclasses.replace(FIT, **changed)
+
+
+def test_a_fit_key_has_no_problem_and_is_read():
+    assert keyfile.key_problem(FIT, RSA) is None
+    assert str(keyfile.parsed(FIT, RSA)) == KEYS["rsa4096"]
+
+
+def test_a_fit_key_needs_no_public_half_beside_it():
+    assert keyfile.key_problem(found(public_file=None), RSA) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"owner": "alice"}, f"belongs to alice; run: chown root: {PATH}"),
+        ({"mode": 0o640}, f"mode 0640, others may use it; run: chmod 600 {PATH}"),
+        ({"mode": 0o601}, "mode 0601"),
+        ({"everyday": "/root/.ssh/id_rsa"}, "everyday key (/root/.ssh/id_rsa)"),
+        ({"encrypted": True, "public": None}, f'ssh-keygen -p -N "" -f {PATH}'),
+        ({"public": None, "trouble": "invalid format"}, "cannot be read as a private key"),
+        ({"public": KEYS["rsa2048"]}, "RSA of 2048 bits, 3072 or more are needed"),
+        ({"public": KEYS["node1"]}, "is of type ssh-ed25519, the pillar wants rsa:"),
+        ({"public": KEYS["ecdsa256"]}, "is not rsa or ed25519"),
+        ({"public_file": KEYS["rsa3072"]}, f"run: ssh-keygen -y -f {PATH} > {PATH}.pub"),
+        ({"public_file": ""}, "is not the public half"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_remedy(changed, words):
+    assert words in keyfile.key_problem(found(**changed), RSA)
+    with pytest.raises(InputError, match=PATH):
+        keyfile.parsed(found(**changed), RSA)
+
+
+def test_a_missing_key_is_to_be_made_by_its_state():
+    with pytest.raises(InputError, match=r"does not exist; apply the state kvmcluster.key_present"):
+        keyfile.parsed(keyfile.KeyFile(PATH, False), RSA)
+
+
+@pytest.mark.parametrize(
+    ("ssh", "path"),
+    [
+        ({}, "/root/.ssh/id_rsa_cluster"),
+        ({"key_type": "ed25519"}, "/root/.ssh/id_ed25519_cluster"),
+        ({"key": "/srv/key"}, "/srv/key"),
+    ],
+)
+def test_the_key_lies_where_the_pillar_says_or_in_the_login_s_home(ssh, path):
+    assert keyfile.key_path(cluster("node1", **ssh), "/root") == path

@@ -1,0 +1,119 @@
+"""The pillar becomes a cluster, or an error that names the path, the fault and the remedy."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from material import CASES, cases, cluster, load
+
+from saltext_kvmcluster.core.cluster import Cluster, Guests, Node, Ssh, from_pillar
+from saltext_kvmcluster.core.errors import InputError
+
+
+def sorted_cases(good):
+    found = [path for path in cases("pillar") if ("error" not in load(path)) == good]
+    return [pytest.param(load(path), id=path.stem) for path in found]
+
+
+@pytest.mark.parametrize("case", sorted_cases(good=False))
+def test_a_fault_is_told_with_its_path_and_a_remedy(case):
+    with pytest.raises(InputError) as caught:
+        from_pillar(case["pillar"])
+    said = str(caught.value)
+    assert [words for words in case["error"] if words not in said] == [], said
+    assert said.isprintable() and len(said) < 300
+
+
+@pytest.mark.parametrize("case", sorted_cases(good=True))
+def test_a_good_pillar_is_a_cluster(case):
+    assert from_pillar(case["pillar"]).name
+
+
+def test_every_key_arrives_in_the_model():
+    found = from_pillar(load(CASES / "pillar" / "good_everything.yaml")["pillar"])
+    one = ("marathon-01.example.com", "marathon-01", "192.0.2.11", "2001:db8::11", "198.51.100.11")
+    two = ("marathon-02.example.com", "marathon-02-mig")
+    assert found == Cluster(
+        "marathon",
+        {one[0]: Node(one[0], one, one[-1]), two[0]: Node(two[0], two, two[-1])},
+        Ssh(
+            login="virt",
+            key="/srv/keys/id_cluster",
+            key_type="ed25519",
+            host_patterns=("marathon-*", "*.example.com", "192.0.2.1?"),
+            exclusive=True,
+            manage_sshd=True,
+        ),
+        Guests("defined"),
+    )
+
+
+def test_what_is_left_out_has_the_documented_default():
+    found = cluster("node1")
+    assert found.ssh == Ssh("root", None, "rsa", (), False, False)
+    assert found.guests == Guests("shared")
+    assert found.nodes["node1"] == Node("node1", ("node1",), "node1")
+
+
+def test_the_example_is_a_good_pillar():
+    example = CASES.parent.parent / "pillar.example"
+    assert from_pillar(yaml.safe_load(example.read_text())).name == "marathon"
+
+
+def test_a_minion_that_is_no_node_is_told_who_is():
+    many = cluster(*(f"node{number}" for number in range(1, 13)))
+    with pytest.raises(InputError, match=r"nodex is not a node of cluster marathon; its nodes are"):
+        many.node("nodex")
+    with pytest.raises(InputError, match=r"node10 and 2 more .*did you mean node\d+\?"):
+        many.node("nodee1")
+
+
+def test_a_further_name_is_not_an_id_and_the_id_is_told():
+    with pytest.raises(InputError, match=r"192.0.2.1 is a name of node node1; give .* node1"):
+        cluster("node1", names={"node1": ["192.0.2.1"]}).node("192.0.2.1")
+
+
+def test_peers_are_the_other_nodes_in_the_pillar_s_order():
+    found = cluster("c", "a", "b")
+    assert [node.id for node in found.peers("a")] == ["c", "b"]
+
+
+words = st.sampled_from(["kvmcluster", "name", "nodes", "ssh", "names", "key", "node1", "rsa"])
+leaves = st.one_of(
+    words, st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.binary()
+)
+data = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(words | st.text(), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+near = st.fixed_dictionaries(
+    {"name": st.just("a"), "nodes": st.dictionaries(st.text(min_size=1), data, max_size=2)},
+    optional={
+        "ssh": st.dictionaries(words, data, max_size=2) | data,
+        "guests": data,
+    },
+)
+
+
+@given(pillar=data | st.fixed_dictionaries({"kvmcluster": data | near}))
+def test_any_pillar_is_a_cluster_or_an_input_error(pillar):
+    try:
+        found = from_pillar(pillar)
+    except InputError as error:
+        assert str(error).isprintable()
+    else:
+        assert isinstance(found, Cluster) and found.nodes
+
+
+@given(name=st.text(st.sampled_from("a1.:%-_\n *,@/\u2028é"), min_size=1, max_size=6))
+def test_a_name_that_is_accepted_cannot_break_a_line_or_a_list_of_names(name):
+    try:
+        found = cluster("node1", names={"node1": [name]})
+    except InputError:
+        return
+    for accepted in found.nodes["node1"].names:
+        assert accepted.isascii() and not set(accepted) & set("%\n *,@/")
+        assert not accepted.startswith("-")

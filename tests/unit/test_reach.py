@@ -1,0 +1,136 @@
+"""One login's outcome has a named cause; the matrix believes a node about its own logins alone."""
+
+import json
+
+import pytest
+from material import cases, cluster, load
+
+from saltext_kvmcluster.core import reach
+
+CASES = [pytest.param(load(path), id=path.stem) for path in cases("reach")]
+FOUND = cluster("node1", "node2", names={"node2": ["192.0.2.12"]})
+OK = reach.Knock(0, "", "", 0.2)
+
+
+def knock(case, end="\n"):
+    stderr = case["stderr"].replace("\n", end)
+    return reach.Knock(case["code"], case.get("stdout", ""), stderr, 0.5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_ssh_says_has_a_name(case):
+    encrypted = case.get("encrypted", False)
+    assert reach.cause(knock(case), encrypted) == case["cause"]
+    assert reach.cause(knock(case, end="\r\n"), encrypted) == case["cause"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_cell_says_what_was_said_and_what_to_do(case):
+    cell = reach.cell("node2", "192.0.2.12", knock(case), case.get("encrypted", False))
+    assert cell["ok"] == (case["cause"] == "ok") == (cell["remedy"] == "")
+    assert cell["said"] == case.get("said", cell["said"])
+    assert cell["said"].isprintable() and len(cell["said"]) <= 300
+    assert json.loads(json.dumps(cell)) == cell
+
+
+def test_every_cause_has_been_seen():
+    seen = {param.values[0]["cause"] for param in CASES}
+    assert seen == {*(name for name, _ in reach.CAUSES), *reach.REMEDIES, "ok"} - {"not tried"}
+
+
+def test_a_login_that_was_not_tried_is_not_good():
+    cell = reach.cell("node2", "node2", None, False)
+    assert (cell["ok"], cell["cause"], cell["seconds"]) == (False, "not tried", 0.0)
+
+
+def row(node, *bad):
+    """Return a row in which every login is good but those by the given names."""
+    down = reach.Knock(255, "", "Connection refused", 0.1)
+    cells = [
+        reach.cell(peer.id, name, down if name in bad else OK, False)
+        for peer in FOUND.peers(node)
+        for name in peer.names
+    ]
+    return reach.row("marathon", node, cells)
+
+
+GOOD = {"node1": row("node1"), "node2": row("node2")}
+
+
+def test_a_matrix_is_good_when_every_login_is():
+    matrix = reach.matrix(FOUND, GOOD)
+    assert (matrix["ok"], matrix["good"], matrix["cells"]) == (True, 3, 3)
+    assert matrix["rows"] == GOOD and matrix["silent"] == {}
+
+
+def test_one_bad_login_is_counted_and_the_matrix_is_not_good():
+    matrix = reach.matrix(FOUND, {**GOOD, "node1": row("node1", "192.0.2.12")})
+    assert (matrix["ok"], matrix["good"], matrix["cells"]) == (False, 2, 3)
+    assert matrix["rows"]["node1"]["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (None, "did not answer"),
+        ("", "did not answer"),
+        ("ERROR: no pillar\x1b[2J", "ERROR: no pillar\ufffd[2J"),
+        (False, "what it sent is not a row"),
+        ([], "what it sent is not a row"),
+        ({}, "what it sent is not a row"),
+        ({"cells": None}, "what it sent is not a row"),
+        ({"cells": 7}, "what it sent is not a row"),
+        ({"cells": "ok"}, "what it sent is not a row"),
+        ({"cells": [None]}, "what it sent is not a row"),
+        ({"cells": [{}]}, "what it sent is not a row"),
+        ({"cells": [{**GOOD["node1"]["cells"][0], "ok": "yes"}]}, "what it sent is not a row"),
+        (
+            {"cells": [{**GOOD["node1"]["cells"][0], "peer": ["node2"]}]},
+            "what it sent is not a row",
+        ),
+    ],
+)
+def test_without_a_sound_row_a_node_is_silent_and_the_matrix_not_good(sent, why):
+    matrix = reach.matrix(FOUND, {**GOOD, "node1": sent})
+    assert matrix["silent"] == {"node1": why} and list(matrix["rows"]) == ["node2"]
+    assert (matrix["ok"], matrix["good"], matrix["cells"]) == (False, 1, 3)
+
+
+def test_a_node_of_which_nothing_is_known_is_silent():
+    assert reach.matrix(FOUND, {"node2": GOOD["node2"]})["silent"] == {"node1": "did not answer"}
+
+
+def test_cells_and_rows_that_the_pillar_does_not_ask_for_are_left_out():
+    foreign = reach.cell("stranger", "stranger", OK, False)
+    itself = reach.cell("node1", "node1", OK, False)
+    sent = {**GOOD["node1"], "cells": [foreign, itself, *GOOD["node1"]["cells"]]}
+    assert reach.matrix(FOUND, {**GOOD, "node1": sent, "stranger": sent}) == reach.matrix(
+        FOUND, GOOD
+    )
+
+
+def test_a_login_that_a_row_does_not_mention_is_not_good_and_is_shown():
+    half = {**GOOD["node1"], "cells": GOOD["node1"]["cells"][:1]}
+    matrix = reach.matrix(FOUND, {**GOOD, "node1": half})
+    missing = matrix["rows"]["node1"]["cells"][1]
+    assert (matrix["ok"], matrix["good"], missing["name"]) == (False, 2, "192.0.2.12")
+    assert "saltutil.refresh_pillar" in missing["remedy"]
+
+
+def test_a_node_s_own_verdict_on_its_row_counts_for_nothing():
+    boasting = {**row("node1", "node2"), "ok": True, "node": "node2"}
+    matrix = reach.matrix(FOUND, {**GOOD, "node1": boasting})
+    assert matrix["rows"]["node1"]["ok"] is False and matrix["rows"]["node1"]["node"] == "node1"
+
+
+def test_words_in_a_row_cannot_reach_the_terminal():
+    cell = {**GOOD["node1"]["cells"][0], "said": "\x1b]0;gone\x07"}
+    sent = {**GOOD["node1"], "cells": [cell, GOOD["node1"]["cells"][1]]}
+    shown = reach.matrix(FOUND, {**GOOD, "node1": sent})["rows"]["node1"]["cells"][0]
+    assert shown["said"].isprintable()
+
+
+def test_nodes_call_in_turn_so_that_not_all_call_the_first_at_once():
+    found = cluster("a", "b", "c")
+    order = {node: [peer.id for peer in reach.calling_order(found, node)] for node in "abc"}
+    assert order == {"a": ["b", "c"], "b": ["c", "a"], "c": ["a", "b"]}

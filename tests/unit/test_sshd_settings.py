@@ -1,0 +1,94 @@
+"""sshd's settings: what keeps the login out is found, and the drop-in mends what settings mend."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from material import cases, load
+
+from saltext_kvmcluster.core import sshd
+from saltext_kvmcluster.core.plan import Words
+from saltext_kvmcluster.core.trust import BEGIN, END
+
+ROOT = sshd.Account("root", "/root", ("root",))
+CASES = [pytest.param(load(path), id=path.stem) for path in cases("sshd")]
+
+
+def found_in(case):
+    account = case.get("account")
+    account = sshd.Account(**{**account, "groups": tuple(account["groups"])}) if account else ROOT
+    settings = sshd.parse_settings(case["output"])
+    return sshd.obstacles(settings, account, case.get("key_type", "rsa"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_obstacle_is_found_and_no_other(case):
+    found = found_in(case)
+    assert [o.setting for o in found] == [wanted["setting"] for wanted in case["obstacles"]]
+    for obstacle, wanted in zip(found, case["obstacles"], strict=True):
+        assert wanted["problem"] in obstacle.problem
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_obstacle_has_a_remedy_that_names_its_setting(case):
+    for obstacle in found_in(case):
+        assert (obstacle.setting or "") in obstacle.remedy and obstacle.remedy
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_drop_in_has_a_line_for_each_setting_and_touches_the_login_alone(case):
+    found = found_in(case)
+    wanted = sshd.drop_in(found, "root", "")
+    settings = [obstacle.setting for obstacle in found if obstacle.setting]
+    body = [f"    {line}" for line in settings]
+    assert wanted.text.splitlines() == [BEGIN[:-1], "Match User root", *body, END[:-1]]
+    assert wanted.words == Words(added=tuple(settings))
+
+
+def test_a_keyword_that_repeats_collects_its_values():
+    settings = sshd.parse_settings("AllowUsers alice\nport 22\nallowusers bob\n")
+    assert settings == {"allowusers": ("alice", "bob"), "port": ("22",)}
+
+
+def test_settings_of_an_old_sshd_that_names_key_types_are_read():
+    settings = {"authorizedkeysfile": (".ssh/authorized_keys2",)}
+    old = {**settings, "pubkeyacceptedkeytypes": ("ssh-ed25519",)}
+    assert sshd.obstacles(settings, ROOT, "rsa") == []
+    assert [o.problem.partition(" (")[0] for o in sshd.obstacles(old, ROOT, "rsa")] == [
+        "sshd accepts no rsa keys"
+    ]
+
+
+KEYS_FILE = sshd.Obstacle("p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2")
+ROOT_IN = sshd.Obstacle("p", "r", "PermitRootLogin prohibit-password")
+PEOPLE_DECIDE = sshd.Obstacle("p", "r")
+
+
+def test_a_drop_in_keeps_what_it_mended_before():
+    before = sshd.drop_in([KEYS_FILE], "root", "").text
+    wanted = sshd.drop_in([ROOT_IN, PEOPLE_DECIDE], "root", before)
+    assert KEYS_FILE.setting in wanted.text and ROOT_IN.setting in wanted.text
+    assert wanted.words == Words(added=(ROOT_IN.setting,))
+
+
+def test_a_setting_that_is_another_now_is_replaced_whatever_its_case():
+    before = f"{BEGIN}Match User root\n    authorizedkeysfile .ssh/old\n{END}"
+    wanted = sshd.drop_in([KEYS_FILE], "root", before)
+    assert wanted.text.lower().count("authorizedkeysfile") == 1
+    assert wanted.words.replaced == (f"authorizedkeysfile .ssh/old -> {KEYS_FILE.setting}",)
+
+
+def test_settings_that_stand_without_our_frame_are_kept():
+    wanted = sshd.drop_in([ROOT_IN], "root", "PubkeyAuthentication yes\n# a note\n")
+    assert "    PubkeyAuthentication yes\n" in wanted.text
+
+
+some = st.lists(st.sampled_from([KEYS_FILE, ROOT_IN, PEOPLE_DECIDE]), max_size=3)
+
+
+@given(first=some, second=some, login=st.sampled_from(["root", "virt"]))
+def test_a_drop_in_written_twice_is_written_once(first, second, login):
+    start = sshd.drop_in(first, "root", "").text
+    once = sshd.drop_in(second, login, start)
+    twice = sshd.drop_in(second, login, once.text)
+    assert (twice.text, twice.words) == (once.text, Words())
+    assert all(not o.setting or o.setting in once.text for o in [*first, *second])
