@@ -167,7 +167,8 @@ def test_memory_goes_over_the_migration_network(lab):
     assert answer["result"] == "moved"
     grown = {name: after[name] - before[name] for name in after}
     assert grown.pop(device) >= answer["memory_bytes"]
-    assert sum(grown.values()) < answer["memory_bytes"] / 10, grown
+    # A kernel and an initramfs may be fetched from shared storage, over the other network.
+    assert sum(grown.values()) < answer["memory_bytes"] / 3, grown
 
 
 @pytest.mark.parametrize(

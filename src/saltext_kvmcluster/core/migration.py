@@ -250,9 +250,9 @@ Check = Callable[[Facts], Finding]
 LOCAL_CHECKS: tuple[Check, ...] = (guest_here, guest_job)
 CHECKS: tuple[Check, ...] = (
     *LOCAL_CHECKS,
-    guest_autostart,
     node_daemon,
     node_uuid,
+    guest_autostart,
     guest_uuid,
     guest_name,
 )
