@@ -24,11 +24,11 @@ class Lab:
         done = subprocess.run(
             [str(ROOT / "lab" / "ctl"), *map(str, arguments)],
             capture_output=True,
-            text=True,
             timeout=timeout,
             env=self.environment,
-            input=stdin,
+            input=None if stdin is None else stdin.encode(),
         )
+        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
         if check and done.returncode:
             raise AssertionError(
                 f"lab/ctl {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
@@ -54,6 +54,7 @@ class Lab:
             "--",
             "--out=json",
             "--static",
+            "--timeout=120",
             node,
             function,
             *arguments,
