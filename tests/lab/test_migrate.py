@@ -4,7 +4,7 @@ Whatever is returned is compared with libvirt on every node and with the guest's
 """
 
 import contextlib
-import json
+import itertools
 import re
 import threading
 import time
@@ -63,10 +63,7 @@ def route(lab):
 
 
 def migrate(lab, source, destination, *more):
-    """Migrate the guest; salt's command line is told to wait, for some of these take a minute."""
-    words = ("--out=json", "--static", "--timeout=150", source, "kvmcluster.migrate")
-    done = lab.ctl("salt", "--", *words, GUEST, destination, *more, check=False)
-    return json.loads(done.stdout)[source]
+    return lab.salt(source, "kvmcluster.migrate", GUEST, destination, *more)
 
 
 def refused(lab, source, destination, guest=GUEST):
@@ -156,6 +153,18 @@ def test_it_moves_round_all_nodes_and_writes_on(lab):
         assert {finding["outcome"] for finding in answer["findings"]} == {"OK"}
     time.sleep(0.5)
     assert lab.record(GUEST)["last"] > written
+
+
+def test_twenty_moves_leave_its_record_whole(lab):
+    source = running(lab, GUEST)[0]
+    at = lab.nodes.index(source)
+    legs = [lab.nodes[(at + step) % len(lab.nodes)] for step in range(21)]
+    for here, there in itertools.pairwise(legs):
+        answer = migrate(lab, here, there)
+        assert (answer["result"], answer["owner"]) == ("moved", there), answer
+    record = lab.record(GUEST)
+    assert record["whole"] and record["boots"] == 1, record
+    migrate(lab, legs[-1], legs[0])
 
 
 def test_memory_goes_over_the_migration_network(lab):
