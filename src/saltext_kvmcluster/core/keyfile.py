@@ -15,7 +15,8 @@ class KeyFile:
     """A private key as it was found.
 
     ``public`` is derived from the private key itself, ``public_file`` is what lies beside it;
-    ``trouble`` says why the first could not be had, ``everyday`` which everyday key is the same.
+    ``trouble`` says why the first could not be had, ``everyday`` which everyday key is the same,
+    ``link`` where ``path`` leads if it is a symbolic link.
     """
 
     path: str
@@ -27,6 +28,7 @@ class KeyFile:
     encrypted: bool = False
     trouble: str | None = None
     everyday: str | None = None
+    link: str | None = None
 
 
 def key_path(cluster: Cluster, home: str) -> str:
@@ -34,25 +36,45 @@ def key_path(cluster: Cluster, home: str) -> str:
     return cluster.ssh.key or posixpath.join(home, ".ssh", f"id_{cluster.ssh.key_type}_cluster")
 
 
+def making_problem(found: KeyFile) -> str | None:
+    """Return why no key can be made where none is, and what to do, or None."""
+    if found.link:
+        return f"{found.path} is a link to {found.link}, which does not exist; {_away(found)}"
+    if found.public_file is not None:
+        return (
+            f"{found.path}.pub is there without its private key; bring the private key back, or"
+            f" let this state make a new pair: {_away(found)}"
+        )
+    return None
+
+
 def key_problem(found: KeyFile, cluster: Cluster) -> str | None:
     """Return what is wrong with an existing key and what to do, or None if it is fit."""
     path, login = found.path, cluster.ssh.login
+    if found.link and found.owner != login:
+        return (
+            f"{path} is a link to {found.link}, which belongs to {found.owner}; this state makes a"
+            f" key of {login}'s own: {_away(found)}"
+        )
+    if found.everyday:
+        return (
+            f"{path} is {login}'s everyday key ({found.everyday}); the cluster needs a key of its"
+            f" own, which this state makes: {_away(found)}"
+        )
     if found.owner != login:
         return f"{path} belongs to {found.owner}; run: chown {login}: {path}"
     if found.mode is not None and found.mode & 0o077:
         return f"{path} has mode {found.mode:04o}, others may use it; run: chmod 600 {path}"
-    if found.everyday:
-        return (
-            f"{path} is {login}'s everyday key ({found.everyday}); the cluster needs a key of its"
-            " own: move it away and this state makes one"
-        )
     if found.encrypted:
         return (
             f"{path} has a passphrase, which nobody types at night; remove it with"
-            f" 'ssh-keygen -p -N \"\" -f {path}', or move the key away and this state makes one"
+            f" 'ssh-keygen -p -N \"\" -f {path}', or let this state make a new key: {_away(found)}"
         )
     if found.public is None:
-        return f"{path} cannot be read as a private key: {found.trouble}"
+        return (
+            f"{path} cannot be read as a private key ({found.trouble}); this state makes a new"
+            f" one: {_away(found)}"
+        )
     return _public_problem(found, cluster)
 
 
@@ -70,11 +92,11 @@ def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
     try:
         key = parse_cluster_key(_stripped(found.public or ""))
     except InputError as error:
-        return f"{found.path}: {error}; move it away and this state makes a fit one"
+        return f"{found.path}: {error}; this state makes a fit one: {_away(found)}"
     if key.type != KEY_TYPES[cluster.ssh.key_type]:
         return (
             f"{found.path} is of type {key.type}, the pillar wants {cluster.ssh.key_type}:"
-            " change kvmcluster:ssh:key_type, or move the key away and this state makes one"
+            f" change kvmcluster:ssh:key_type, or let this state make a new key: {_away(found)}"
         )
     if found.public_file is not None and _stripped(found.public_file) != str(key):
         return (
@@ -82,6 +104,13 @@ def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
             f" wrong one; run: ssh-keygen -y -f {found.path} > {found.path}.pub"
         )
     return None
+
+
+def _away(found: KeyFile) -> str:
+    """Return the command that makes room for a new pair and loses nothing."""
+    halves = [found.path] if found.exists or found.link else []
+    halves += [f"{found.path}.pub"] if found.public_file is not None else []
+    return "run: " + " && ".join(f"mv {half} {half}.old" for half in halves)
 
 
 def _stripped(line: str) -> str:

@@ -10,7 +10,7 @@ import fnmatch
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saltext_kvmcluster.core.plan import Wanted, Words
 from saltext_kvmcluster.core.trust import AUTHORIZED_KEYS, BEGIN, END
@@ -22,12 +22,22 @@ Settings = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A folder on the way to the file that we manage; ``mode`` holds permission bits."""
+
+    path: str
+    mode: int
+    owner: str
+
+
+@dataclass(frozen=True)
 class Account:
-    """What sshd looks at in the account that logs in."""
+    """What sshd looks at in the account that logs in; ``folders`` are its home and ~/.ssh."""
 
     login: str
     home: str
     groups: tuple[str, ...]
+    folders: tuple[Folder, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,26 @@ def obstacles(settings: Settings, account: Account, key_type: str) -> list[Obsta
         _root_refused(settings, account),
         _more_than_a_key(settings),
         *_lists(settings, account),
+        *_loose_folders(settings, account),
     ]
     return [obstacle for obstacle in found if obstacle]
+
+
+def together(found: Mapping[str, Iterable[Obstacle]]) -> list[Obstacle]:
+    """Return the obstacles of several connections, each once.
+
+    What stands in the way of some connections alone says of which.
+    """
+    connections: dict[Obstacle, list[str]] = {}
+    for connection, obstacles_there in found.items():
+        for obstacle in obstacles_there:
+            connections.setdefault(obstacle, []).append(connection)
+    return [
+        obstacle
+        if len(there) == len(found)
+        else replace(obstacle, problem=f"for logins from {', '.join(there)}: {obstacle.problem}")
+        for obstacle, there in connections.items()
+    ]
 
 
 def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
@@ -97,7 +125,7 @@ def _file_not_read(settings: Settings, account: Account) -> Obstacle | None:
     setting = f"AuthorizedKeysFile {kept} {RELATIVE_FILE}".replace("  ", " ")
     return Obstacle(
         f"sshd reads {' '.join(files) or 'no file'}, not {RELATIVE_FILE}",
-        f"put '{setting}' into sshd_config",
+        _set(setting),
         setting,
     )
 
@@ -106,7 +134,7 @@ def _keys_refused(settings: Settings) -> Obstacle | None:
     if settings.get("pubkeyauthentication", ("yes",)) == ("yes",):
         return None
     setting = "PubkeyAuthentication yes"
-    return Obstacle("sshd takes no keys (PubkeyAuthentication no)", f"set '{setting}'", setting)
+    return Obstacle("sshd takes no keys (PubkeyAuthentication no)", _set(setting), setting)
 
 
 def _type_refused(settings: Settings, key_type: str) -> Obstacle | None:
@@ -126,7 +154,7 @@ def _root_refused(settings: Settings, account: Account) -> Obstacle | None:
     if account.login != "root" or permit in ("yes", "prohibit-password", "without-password"):
         return None
     setting = "PermitRootLogin prohibit-password"
-    return Obstacle(f"sshd refuses root (PermitRootLogin {permit})", f"set '{setting}'", setting)
+    return Obstacle(f"sshd refuses root (PermitRootLogin {permit})", _set(setting), setting)
 
 
 def _more_than_a_key(settings: Settings) -> Obstacle | None:
@@ -135,7 +163,7 @@ def _more_than_a_key(settings: Settings) -> Obstacle | None:
         return None
     return Obstacle(
         f"sshd asks for more than a key (AuthenticationMethods {' '.join(methods)})",
-        "allow 'publickey' alone for this login, in a Match block",
+        "allow 'publickey' alone for this login, in a Match block, and reload sshd",
     )
 
 
@@ -160,8 +188,31 @@ def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
             verb = "does not list" if must_match else "lists"
             yield Obstacle(
                 f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
-                f"change {name} so that {account.login} may enter",
+                f"change {name} so that {account.login} may enter, and reload sshd",
             )
+
+
+def _loose_folders(settings: Settings, account: Account) -> Iterable[Obstacle]:
+    """Yield the folders whose keys sshd does not trust; it says so in its log alone."""
+    if settings.get("strictmodes", ("yes",)) != ("yes",):
+        return
+    for folder in account.folders:
+        if folder.owner not in ("root", account.login):
+            yield Obstacle(
+                f"{folder.path} belongs to {folder.owner}, so sshd (StrictModes) takes no key"
+                " there",
+                f"run: chown {account.login}: {folder.path}",
+            )
+        if folder.mode & 0o022:
+            yield Obstacle(
+                f"{folder.path} has mode {folder.mode:04o}, others may write there, so sshd"
+                " (StrictModes) takes no key there",
+                f"run: chmod go-w {folder.path}",
+            )
+
+
+def _set(setting: str) -> str:
+    return f"set '{setting}' in sshd's configuration and reload sshd"
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -7,22 +7,24 @@ an account whose files root writes cannot lead root elsewhere by a symbolic link
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import pwd
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.plan import FilePlan, FileState
 from saltext_kvmcluster.host import commands
 
-LOCK = "/run/lock/kvmcluster.lock"
+LOCK = "/run/kvmcluster.lock"  # not /run/lock, where any account may take the name first
 MAX_SIZE = 64 * 1024 * 1024
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
+
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -32,8 +34,10 @@ def lock(timeout: float = 60.0) -> Iterator[None]:
     timeout
         Seconds to wait for another holder before giving up with WorldError.
     """
-    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise WorldError(f"{LOCK} cannot be opened: {error.strerror}") from None
     try:
         _wait_for(descriptor, timeout)
         yield
@@ -41,25 +45,26 @@ def lock(timeout: float = 60.0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read(path: str) -> FileState:
+def read(path: str, owner: str | None = None) -> FileState:
     """Return a file as it is; an empty state if there is none. WorldError if it cannot be read.
 
     Bytes that are not UTF-8 survive: they are read, and written again, by surrogates.
+
+    owner
+        The account whose file this is to be: what ``apply`` would refuse is refused here, so that
+        a plan that cannot be carried out is not made, and nobody else's text gets into the file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if owner is None:
+            return _content(path, os.open(path, _READING))
+        real = _resolved(path, owner)
+        with _folder(os.path.dirname(real), owner) as directory:
+            name = os.path.basename(real)
+            return _content(path, os.open(name, _READING | os.O_NOFOLLOW, dir_fd=directory), owner)
     except FileNotFoundError:
         return FileState()
     except OSError as error:
         raise WorldError(f"{path} cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise WorldError(f"{path} is not a regular file; move it away")
-        if found.st_size > MAX_SIZE:
-            raise WorldError(f"{path} has {found.st_size} bytes, more than is read ({MAX_SIZE})")
-        text = file.read().decode("utf-8", "surrogateescape")
-    return FileState(text, stat.S_IMODE(found.st_mode), owner_name(found.st_uid))
 
 
 def apply(plan: FilePlan) -> None:
@@ -69,21 +74,12 @@ def apply(plan: FilePlan) -> None:
     the old one's name, so whoever reads finds the old file or the new one. WorldError if the
     file cannot be written; then the old one stands.
     """
-    path = _resolved(plan.path, plan.owner)
-    folder, name = os.path.split(path)
-    ensure_folder(folder, plan.owner)
-    with _folder(folder, plan.owner) as directory:
-        aside = _aside(name)
-        try:
-            _write(directory, folder, aside, plan)
-            os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(aside, dir_fd=directory)
-            raise WorldError(
-                f"{path} cannot be written: {error.strerror}; it is as it was"
-            ) from None
+    _put(plan, os.rename)
+
+
+def create(plan: FilePlan) -> None:
+    """Carry out a plan like ``apply``, but only where no file of that name is."""
+    _put(plan, _link)
 
 
 def sweep(path: str) -> None:
@@ -95,11 +91,23 @@ def sweep(path: str) -> None:
 
 def ensure_folder(folder: str, owner: str) -> None:
     """Make a folder of mode 0700 for an account if it is missing."""
+    parent, name = os.path.split(folder)
+    if os.path.lexists(folder):
+        return
     account = pwd.getpwnam(owner)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        label(folder)
+    try:
+        with _folder(parent, owner) as directory:
+            os.mkdir(name, 0o700, dir_fd=directory)
+            made = os.open(name, _FOLDER, dir_fd=directory)
+            try:
+                os.fchown(made, account.pw_uid, account.pw_gid)
+            finally:
+                os.close(made)
+    except FileNotFoundError:
+        raise WorldError(f"{folder} cannot be made: there is no {parent}; make it first") from None
+    except OSError as error:
+        raise WorldError(f"{folder} cannot be made: {error.strerror}") from None
+    label(folder)
 
 
 def label(path: str) -> None:
@@ -118,6 +126,47 @@ def owner_name(uid: int) -> str:
 
 def _aside(name: str) -> str:
     return f".{name}.kvmcluster-new"
+
+
+def _put(plan: FilePlan, place: Callable[..., None]) -> None:
+    """Write a file aside and give it its name by ``place``, a function like ``os.rename``."""
+    path = _resolved(plan.path, plan.owner)
+    folder, name = os.path.split(path)
+    ensure_folder(folder, plan.owner)
+    aside = _aside(name)
+    try:
+        with _folder(folder, plan.owner) as directory:
+            try:
+                _write(directory, folder, aside, plan)
+                place(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(aside, dir_fd=directory)
+                raise
+    except FileExistsError:
+        raise WorldError(f"{path} is there already; it was not touched") from None
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror}; it is as it was") from None
+
+
+def _link(aside: str, name: str, src_dir_fd: int, dst_dir_fd: int) -> None:
+    os.link(aside, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)
+    os.unlink(aside, dir_fd=src_dir_fd)
+
+
+def _content(path: str, descriptor: int, owner: str | None = None) -> FileState:
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise WorldError(f"{path} is not a regular file; move it away")
+        if found.st_size > MAX_SIZE:
+            raise WorldError(f"{path} has {found.st_size} bytes, more than is read ({MAX_SIZE})")
+        belongs = owner_name(found.st_uid)
+        if owner and belongs != owner and found.st_nlink > 1:
+            raise WorldError(f"{path} is a file of {belongs}'s under a second name; move it away")
+        text = file.read().decode("utf-8", "surrogateescape")
+    return FileState(text, stat.S_IMODE(found.st_mode), belongs)
 
 
 def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:
@@ -140,25 +189,47 @@ def _resolved(path: str, owner: str) -> str:
     if not os.path.islink(path):
         return path
     target = os.path.realpath(path)
-    if not os.path.exists(target) or owner_name(os.stat(target).st_uid) != owner:
-        raise WorldError(f"{path} is a link to {target}, which is not a file of {owner}'s")
-    return target
+    with contextlib.suppress(FileNotFoundError):
+        if owner_name(os.stat(target).st_uid) == owner:
+            return target
+    raise WorldError(
+        f"{path} is a link to {target}, which is not a file of {owner}'s; move the link away"
+    )
 
 
 @contextlib.contextmanager
 def _folder(folder: str, owner: str) -> Iterator[int]:
+    """Open a folder that an account's files may be written to; FileNotFoundError if it is none."""
     try:
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = os.open(folder, _FOLDER)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        reason = "is a link" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
-        raise WorldError(f"{folder} cannot be opened as a folder: {reason}") from None
+        reason = "is a link" if os.path.islink(folder) else error.strerror
+        raise WorldError(f"{folder} cannot be opened as a folder: {reason}; move it away") from None
     try:
         found = owner_name(os.fstat(directory).st_uid)
         if found not in ("root", owner):
-            raise WorldError(f"{folder} belongs to {found}; it must belong to {owner}")
+            raise WorldError(f"{folder} belongs to {found}; run: chown {owner}: {folder}")
+        _stay(folder, owner, directory)
         yield directory
     finally:
         os.close(directory)
+
+
+def _stay(folder: str, owner: str, directory: int) -> None:
+    """Refuse a folder that was reached over a link which the account itself could have laid."""
+    if owner == "root":
+        return
+    home = pwd.getpwnam(owner).pw_dir
+    expected = folder
+    if os.path.commonpath([home, folder]) == os.path.normpath(home):
+        expected = os.path.normpath(
+            os.path.join(os.path.realpath(home), os.path.relpath(folder, home))
+        )
+    actual = os.readlink(f"/proc/self/fd/{directory}")
+    if actual != expected:
+        raise WorldError(f"{folder} is reached over a link and is {actual}; give the path itself")
 
 
 def _wait_for(descriptor: int, timeout: float) -> None:

@@ -12,9 +12,10 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from saltext_kvmcluster.core import reach, sshd
@@ -22,6 +23,7 @@ from saltext_kvmcluster.core.cluster import EVERYDAY_KEYS, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.identity import PublicKey, parse_host_key
 from saltext_kvmcluster.core.keyfile import KeyFile
+from saltext_kvmcluster.core.plan import FilePlan
 from saltext_kvmcluster.host import commands, files
 
 SSHD = "/usr/sbin/sshd"
@@ -30,6 +32,7 @@ RSA_BITS = "4096"
 WORKERS = 16
 RETRY_PAUSES = (0.5, 2.0)
 
+_WORKSHOP = ".kvmcluster-work-"
 _MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
 _DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
@@ -43,59 +46,53 @@ def account(login: str) -> sshd.Account:
             f"kvmcluster:ssh:login: this host has no account {login}; make it with user.present"
         ) from None
     groups = [grp.getgrgid(gid).gr_name for gid in os.getgrouplist(login, entry.pw_gid)]
-    return sshd.Account(login, entry.pw_dir, tuple(groups))
+    folders = (entry.pw_dir, os.path.join(entry.pw_dir, ".ssh"))
+    return sshd.Account(
+        login, entry.pw_dir, tuple(groups), tuple(item for path in folders for item in _look(path))
+    )
 
 
-def key_file(path: str, home: str) -> KeyFile:
+def key_file(path: str, account: sshd.Account) -> KeyFile:
     """Look at the private key at ``path`` without touching it."""
+    beside = files.read(f"{path}.pub", account.login).text
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        return KeyFile(path, exists=False)
+        link = os.readlink(path) if os.path.islink(path) else None
+        return KeyFile(path, exists=False, public_file=beside, link=link)
     except OSError as error:
         raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
-    mode, owner = found.st_mode & 0o7777, files.owner_name(found.st_uid)
-    outcome = commands.run(["ssh-keygen", "-y", "-P", "", "-f", path])
-    public = outcome.stdout.strip() if outcome.code == 0 else None
-    trouble = outcome.stderr.strip().rpartition("\n")[2]
-    beside = files.read(f"{path}.pub").text
+    if not stat.S_ISREG(found.st_mode):
+        raise WorldError(f"{path} is not a regular file; move it away")
+    public, trouble = _public_half(path)
     return KeyFile(
         path,
         exists=True,
-        mode=mode,
-        owner=owner,
+        mode=found.st_mode & 0o7777,
+        owner=files.owner_name(found.st_uid),
         public=public,
         public_file=beside,
         encrypted=public is None and "passphrase" in trouble,
         trouble=trouble,
-        everyday=_everyday(path, public or beside, home),
+        everyday=_everyday(path, public or beside, account.home),
+        link=os.path.realpath(path) if os.path.islink(path) else None,
     )
 
 
 def make_key(path: str, key_type: str, comment: str, login: str) -> None:
     """Make a key pair without a passphrase for a login; an existing file is never replaced.
 
-    The pair is made in a folder of its own beside its place and linked there when it is whole.
+    The pair is made where only root comes, and put in its place when it is whole.
     """
-    folder = os.path.dirname(path)
-    files.ensure_folder(folder, login)
-    _sweep(folder)
-    workshop = tempfile.mkdtemp(prefix=".kvmcluster-key-", dir=folder)
-    try:
+    with _workshop() as workshop:
         made = os.path.join(workshop, "key")
         size = ["-b", RSA_BITS] if key_type == "rsa" else []
         commands.checked(
             ["ssh-keygen", "-q", "-t", key_type, *size, "-N", "", "-C", comment, "-f", made], 120
         )
-        os.chmod(f"{made}.pub", 0o644)
-        for source, target in ((made, path), (f"{made}.pub", f"{path}.pub")):
-            _give(source, login)
-            os.link(source, target, follow_symlinks=False)
-            files.label(target)
-    except FileExistsError as error:
-        raise WorldError(f"{error.filename2} is there already; it was not touched") from None
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        for source, target, mode in ((made, path, 0o600), (f"{made}.pub", f"{path}.pub", 0o644)):
+            text = files.read(source).text or ""
+            files.create(FilePlan(target, text, mode, login, {}))
 
 
 def host_keys() -> tuple[PublicKey, ...]:
@@ -121,26 +118,36 @@ def effective_settings(
     login: str, host: str, address: str, config: str = SSHD_CONFIG
 ) -> sshd.Settings:
     """Return sshd's own reading of its configuration for one connection (``sshd -T -C``)."""
-    connection = f"user={login},host={host},addr={address}"
+    connection = f"user={login},host={host},addr={address},laddr={_local_address(address)},lport=22"
     os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    return sshd.parse_settings(commands.checked([SSHD, "-T", "-C", connection, "-f", config]))
+    outcome = commands.run([SSHD, "-T", "-C", connection, "-f", config])
+    if outcome.code != 0:
+        said = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
+        raise WorldError(f"sshd does not take its configuration; correct it; it said: {said[:500]}")
+    return sshd.parse_settings(outcome.stdout)
 
 
 def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings:
-    """Return what sshd's settings would be with our drop-in's text ahead of the configuration.
+    """Return what sshd's settings would be with our drop-in's text in its place.
 
-    Checked with ``sshd -t`` first; WorldError with sshd's own words if it does not pass.
+    WorldError with sshd's own words if it does not take it.
     """
-    with tempfile.TemporaryDirectory(prefix="kvmcluster-sshd-") as folder:
+    with _workshop() as folder:
         drop_in, main = os.path.join(folder, "drop-in"), os.path.join(folder, "main")
+        order = [*read_before_drop_in(), drop_in, SSHD_CONFIG]
         for path, content in (
             (drop_in, text),
-            (main, f"Include {drop_in}\nInclude {SSHD_CONFIG}\n"),
+            (main, "".join(f"Include {item}\n" for item in order)),
         ):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(content)
-        commands.checked([SSHD, "-t", "-f", main])
         return effective_settings(login, host, address, main)
+
+
+def read_before_drop_in() -> list[str]:
+    """Return the drop-ins whose names come before ours: what they set wins."""
+    others = sorted(glob.glob(os.path.join(os.path.dirname(sshd.DROP_IN), "*.conf")))
+    return [path for path in others if path < sshd.DROP_IN]
 
 
 def connections(peers: Sequence[Node]) -> list[tuple[str, str]]:
@@ -253,32 +260,62 @@ def _sshd_files() -> list[str]:
 
 
 def _host_public(path: str) -> str | None:
-    if path.endswith(".pub"):
-        return files.read(path).text
+    return files.read(path).text if path.endswith(".pub") else _public_half(path)[0]
+
+
+def _public_half(path: str) -> tuple[str | None, str]:
+    """Return the public half of a private key without a passphrase, or None and the trouble."""
     outcome = commands.run(["ssh-keygen", "-y", "-P", "", "-f", path])
-    return outcome.stdout.strip() if outcome.code == 0 else None
+    public = outcome.stdout.strip() if outcome.code == 0 else None
+    return public, outcome.stderr.strip().rpartition("\n")[2]
 
 
 def _everyday(path: str, public: str | None, home: str) -> str | None:
     """Return the everyday key that is the same file or has the same public half."""
     for name in EVERYDAY_KEYS:
         everyday = os.path.join(home, ".ssh", name)
-        if os.path.exists(everyday) and os.path.samefile(everyday, path):
+        if not os.path.isfile(everyday):
+            continue
+        if os.path.samefile(everyday, path):
             return everyday
-        beside = files.read(f"{everyday}.pub").text
-        if public and beside and beside.split()[:2] == public.split()[:2]:
+        theirs = files.read(f"{everyday}.pub").text or _public_half(everyday)[0]
+        if public and theirs and theirs.split()[:2] == public.split()[:2]:
             return everyday
     return None
 
 
-def _give(path: str, login: str) -> None:
-    entry = pwd.getpwnam(login)
-    os.chown(path, entry.pw_uid, entry.pw_gid)
+@contextlib.contextmanager
+def _workshop() -> Iterator[str]:
+    """Make a folder where only root comes, for as long as the context lasts.
 
-
-def _sweep(folder: str) -> None:
-    """Remove workshops that a killed run left; the lock says that nobody works there now."""
-    leftovers: Iterable[os.DirEntry[str]] = os.scandir(folder)
-    for entry in leftovers:
-        if entry.name.startswith(".kvmcluster-key-") and entry.is_dir(follow_symlinks=False):
+    What a killed run left goes first; the lock says that nobody works there now.
+    """
+    room = os.path.dirname(files.LOCK)
+    for entry in os.scandir(room):
+        if entry.name.startswith(_WORKSHOP) and entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=room) as folder:
+            yield folder
+    except OSError as error:
+        raise WorldError(f"{room} cannot be written: {error.strerror}") from None
+
+
+def _look(path: str) -> list[sshd.Folder]:
+    """Return what a folder is, or nothing if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return []
+    return [sshd.Folder(path, stat.S_IMODE(found.st_mode), files.owner_name(found.st_uid))]
+
+
+def _local_address(address: str) -> str:
+    """Return the address of ours at which a peer of that address arrives; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 22))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

@@ -36,8 +36,8 @@ def identity():
         salt '*' mine.send kvmcluster.identity
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"])
-    home = ssh.account(cluster.ssh.login).home
-    found = ssh.key_file(keyfile.key_path(cluster, home), home)
+    account = ssh.account(cluster.ssh.login)
+    found = ssh.key_file(keyfile.key_path(cluster, account.home), account)
     return Identity(
         node=__opts__["id"],
         cluster_key=keyfile.parsed(found, cluster),
@@ -93,8 +93,8 @@ def ssh_check(timeout=10, time_limit=120):
         salt-run kvmcluster.ssh_matrix
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"])
-    home = ssh.account(cluster.ssh.login).home
-    encrypted = ssh.key_file(keyfile.key_path(cluster, home), home).encrypted
+    account = ssh.account(cluster.ssh.login)
+    encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
     peers_in_order = reach.calling_order(cluster, __opts__["id"])
     seen = ssh.knock_peers(
         peers_in_order,

@@ -170,7 +170,7 @@ def _ssh_config(cluster):
         found = files.read(own, account.login)
         wanted = trust.with_include(found.text or "", rules)
         mode = 0o600 if found.mode is None else found.mode & ~0o022
-        plans.append(plan_file(own, found, wanted, mode, found.owner or account.login))
+        plans.append(plan_file(own, found, wanted, mode, account.login))
     return _carry_out(plans)
 
 
@@ -186,7 +186,8 @@ def _sshd_plans(cluster, account):
     if not found:
         return [], []
     if not cluster.ssh.manage_sshd:
-        return [], [f"{o.problem}: {o.remedy}" for o in found] + [_MANAGE_SSHD]
+        hint = [_MANAGE_SSHD] if any(obstacle.setting for obstacle in found) else []
+        return [], _said(found) + hint
     state = files.read(sshd.DROP_IN)
     wanted = sshd.drop_in(found, account.login, state.text or "")
 
@@ -194,18 +195,29 @@ def _sshd_plans(cluster, account):
         return ssh.try_drop_in(wanted.text, login, host, address)
 
     left = _obstacles(cluster, account, connections, tried)
-    problems = [f"{o.problem}: {o.remedy}" for o in left] + ssh.drop_in_ignored()
+    problems = _said(left) + ssh.drop_in_ignored()
+    if any(obstacle.setting for obstacle in left):
+        problems += [
+            f"{path} is read before {sshd.DROP_IN}, and the first value wins: correct it there"
+            for path in ssh.read_before_drop_in()
+        ]
     return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
 
 
 def _obstacles(cluster, account, connections, settings):
     """Return what stands in the login's way over any of the connections, each thing once."""
-    found = {}
-    for host, address in connections:
-        effective = settings(account.login, host, address)
-        for obstacle in sshd.obstacles(effective, account, cluster.ssh.key_type):
-            found[obstacle] = None
-    return list(found)
+    return sshd.together(
+        {
+            f"{host} ({address})": sshd.obstacles(
+                settings(account.login, host, address), account, cluster.ssh.key_type
+            )
+            for host, address in connections
+        }
+    )
+
+
+def _said(obstacles):
+    return [f"{obstacle.problem}: {obstacle.remedy}" for obstacle in obstacles]
 
 
 def _refusals(refused):
@@ -231,19 +243,31 @@ def _absences(cluster, identities, text):
 
 def _carry_out(plans, problems=(), warnings=()):
     """Carry out plans, or only say what they would do under test, and shape the result."""
-    changes = merged_changes(plans)
     pending = [plan for plan in plans if plan.changes]
-    if not __opts__["test"]:
-        for plan in pending:
-            files.apply(plan)
-            _look_again(plan)
-        for plan in plans:
-            files.sweep(plan.path)
+    failed = {} if __opts__["test"] else _apply(pending)
+    plans = [plan for plan in plans if plan.path not in failed]
+    problems = [*problems, *failed.values()]
     verb = "would be changed" if __opts__["test"] else "changed"
     done = [f"{plan.path} {verb if plan.changes else 'is as wanted'}" for plan in plans]
     result = False if problems else None if pending and __opts__["test"] else True
-    shaped = {"result": result, "changes": changes, "comment": "\n".join([*problems, *done])}
+    comment = "\n".join([*problems, *done])
+    shaped = {"result": result, "changes": merged_changes(plans), "comment": comment}
+    if not __opts__["test"]:
+        for plan in plans:
+            files.sweep(plan.path)
     return {**shaped, "warnings": list(warnings)} if warnings else shaped
+
+
+def _apply(plans):
+    """Carry out what can be; return why the other files, by path, are as they were."""
+    failed = {}
+    for plan in plans:
+        try:
+            files.apply(plan)
+            _look_again(plan)
+        except WorldError as error:
+            failed[plan.path] = str(error)
+    return failed
 
 
 def _look_again(plan):
