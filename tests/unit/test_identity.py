@@ -102,6 +102,22 @@ def test_fingerprints_are_those_of_ssh_keygen():
     assert key.fingerprint == "SHA256:cEB1CYgkoX0+/vihmzNyaczUPIYaJCX0frIkst4n440"
 
 
+@pytest.mark.parametrize("exponent", [3, 65537, (1 << 64) - 1])
+def test_rsa_exponents_that_openssl_bears_are_fit(exponent):
+    assert identity.parse_cluster_key(rsa(exponent=exponent)).type == "ssh-rsa"
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 65536, (1 << 64) + 1])
+def test_other_rsa_exponents_are_refused(exponent):
+    with pytest.raises(InputError, match="not a sound ssh-rsa key"):
+        identity.parse_cluster_key(rsa(exponent=exponent))
+
+
+def test_a_line_is_measured_before_it_is_read():
+    with pytest.raises(InputError, match="5008 characters, at most 4096"):
+        identity.parse_host_key("ssh-rsa " + "A" * 5000)
+
+
 @pytest.mark.parametrize("bits", [3072, 4096, 16384])
 def test_rsa_of_sizes_that_openssh_bears_is_fit(bits):
     assert identity.rsa_bits(identity.parse_cluster_key(rsa(bits))) == bits

@@ -68,6 +68,16 @@ def test_a_minion_that_is_no_node_is_told_who_is():
         many.node("nodee1")
 
 
+def test_few_nodes_are_told_without_more():
+    with pytest.raises(InputError, match=r"n8, n9 \(pillar kvmcluster:nodes\)\Z"):
+        cluster(*(f"n{number}" for number in range(10))).node("quite another")
+
+
+def test_nothing_need_not_be_quoted():
+    with pytest.raises(InputError, match=r"got nothing\Z"):
+        from_pillar({"kvmcluster": {"name": "a", "nodes": {"node1": {"migration": None}}}})
+
+
 def test_a_further_name_is_not_an_id_and_the_id_is_told():
     with pytest.raises(InputError, match=r"192.0.2.1 is a name of node node1; give .* node1"):
         cluster("node1", names={"node1": ["192.0.2.1"]}).node("192.0.2.1")

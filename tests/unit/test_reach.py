@@ -26,7 +26,7 @@ def test_what_ssh_says_has_a_name(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_cell_says_what_was_said_and_what_to_do(case):
-    cell = reach.cell("node2", "192.0.2.12", knock(case), case.get("encrypted", False))
+    cell = reach.cell("node2", "192.0.2.12", knock(case, "\r\n"), case.get("encrypted", False))
     assert cell["ok"] == (case["cause"] == "ok") == (cell["remedy"] == "")
     assert cell["said"] == case.get("said", cell["said"])
     assert cell["said"].isprintable() and len(cell["said"]) <= 300
@@ -94,6 +94,11 @@ def test_without_a_sound_row_a_node_is_silent_and_the_matrix_not_good(sent, why)
     matrix = reach.matrix(FOUND, {**GOOD, "node1": sent})
     assert matrix["silent"] == {"node1": why} and list(matrix["rows"]) == ["node2"]
     assert (matrix["ok"], matrix["good"], matrix["cells"]) == (False, 1, 3)
+
+
+def test_a_cluster_of_one_silent_node_is_not_good():
+    assert reach.matrix(cluster("node1"), {})["ok"] is False
+    assert reach.matrix(cluster("node1"), {"node1": {"cells": []}})["ok"] is True
 
 
 def test_a_node_of_which_nothing_is_known_is_silent():

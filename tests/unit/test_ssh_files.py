@@ -25,6 +25,7 @@ def test_each_host_key_is_pinned_under_all_names_in_lower_case():
         f"node2,2001:db8::2 {KEYS['host2']} kvmcluster/marathon/node2",
     ]
     assert [word.split()[0] for word in wanted.words.added] == ["node1", "node2"]
+    assert wanted.words.replaced == wanted.words.removed == ()
 
 
 def test_a_silent_or_refused_member_keeps_its_host_keys_under_the_names_of_today():

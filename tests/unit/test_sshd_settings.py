@@ -45,7 +45,7 @@ def test_the_drop_in_has_a_line_for_each_setting_and_touches_the_login_alone(cas
 
 
 def test_a_keyword_that_repeats_collects_its_values():
-    settings = sshd.parse_settings("AllowUsers alice\nport 22\nallowusers bob\n")
+    settings = sshd.parse_settings("allowusers alice\nport 22\nAllowUsers bob\n")
     assert settings == {"allowusers": ("alice", "bob"), "port": ("22",)}
 
 
@@ -58,28 +58,39 @@ def test_settings_of_an_old_sshd_that_names_key_types_are_read():
     ]
 
 
+def test_a_group_may_have_a_domain():
+    account = sshd.Account("virt", "/srv/virt", ("kvm@example.com",))
+    settings = {"authorizedkeysfile": (".ssh/authorized_keys2",), "allowgroups": ("kvm",)}
+    assert len(sshd.obstacles(settings, account, "rsa")) == 1
+    settings["allowgroups"] = ("kvm@example.com",)
+    assert sshd.obstacles(settings, account, "rsa") == []
+
+
 KEYS_FILE = sshd.Obstacle("p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2")
 ROOT_IN = sshd.Obstacle("p", "r", "PermitRootLogin prohibit-password")
 PEOPLE_DECIDE = sshd.Obstacle("p", "r")
 
 
+def drop_in(*settings):
+    return "".join([BEGIN, "Match User root\n", *(f"    {line}\n" for line in settings), END])
+
+
 def test_a_drop_in_keeps_what_it_mended_before():
     before = sshd.drop_in([KEYS_FILE], "root", "").text
     wanted = sshd.drop_in([ROOT_IN, PEOPLE_DECIDE], "root", before)
-    assert KEYS_FILE.setting in wanted.text and ROOT_IN.setting in wanted.text
+    assert wanted.text == drop_in(KEYS_FILE.setting, ROOT_IN.setting)
     assert wanted.words == Words(added=(ROOT_IN.setting,))
 
 
 def test_a_setting_that_is_another_now_is_replaced_whatever_its_case():
-    before = f"{BEGIN}Match User root\n    authorizedkeysfile .ssh/old\n{END}"
-    wanted = sshd.drop_in([KEYS_FILE], "root", before)
-    assert wanted.text.lower().count("authorizedkeysfile") == 1
+    wanted = sshd.drop_in([KEYS_FILE], "root", drop_in("authorizedkeysfile .ssh/old"))
+    assert wanted.text == drop_in(KEYS_FILE.setting)
     assert wanted.words.replaced == (f"authorizedkeysfile .ssh/old -> {KEYS_FILE.setting}",)
 
 
-def test_settings_that_stand_without_our_frame_are_kept():
-    wanted = sshd.drop_in([ROOT_IN], "root", "PubkeyAuthentication yes\n# a note\n")
-    assert "    PubkeyAuthentication yes\n" in wanted.text
+def test_settings_that_stand_without_our_frame_are_kept_and_notes_are_not():
+    wanted = sshd.drop_in([ROOT_IN], "root", "PubkeyAuthentication yes\n\n# a note\n")
+    assert wanted.text == drop_in("PubkeyAuthentication yes", ROOT_IN.setting)
 
 
 some = st.lists(st.sampled_from([KEYS_FILE, ROOT_IN, PEOPLE_DECIDE]), max_size=3)

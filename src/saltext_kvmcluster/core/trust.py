@@ -164,7 +164,7 @@ def with_include(present: str, include: str) -> Wanted:
     lines = _split(present)
     inside = _owned(lines)
     rest = "".join(line for line, owned in zip(lines, inside, strict=True) if not owned)
-    head = present.partition(block)[0] if block in present else present
+    head = present.partition(block)[0]
     if block in present and rest == present.replace(block, "", 1) and not _directives(head):
         return Wanted(present)
     known = f"Include {_quoted(include)}\n" in lines
@@ -334,9 +334,9 @@ def _stranger(cluster: Cluster, node: str, lines: Iterable[_Line]) -> _Line | No
 def _made_on(cluster: Cluster, node: str, comment: str) -> bool:
     """Whether a comment is a name of the node, or the login's or root's there; domain aside."""
     user, _, host = comment.lower().rpartition("@")
-    names = {name.lower() for name in cluster.nodes[node].names}
+    names = [name.lower() for name in cluster.nodes[node].names]
     return user in ("", "root", cluster.ssh.login.lower()) and (
-        host in names or _short(host) in {_short(name) for name in names}
+        _short(host) in {_short(name) for name in names}
     )
 
 

@@ -57,6 +57,12 @@ def test_a_second_run_changes_nothing(folder):
     assert list(again.refused) == list(trust.authorized_keys(found, mine, before).refused)
 
 
+def test_a_key_that_two_members_always_had_stays_with_both():
+    held = "".join(f"{KEYS['other']} kvmcluster/marathon/{node}\n" for node in ("node1", "node2"))
+    wanted = trust.authorized_keys(FOUND, read(FOUND, node1=KEYS["other"]), held)
+    assert wanted.refused == {} and wanted.text == f"{trust.BEGIN}{held}{trust.END}"
+
+
 def test_words_about_a_file_that_is_not_utf_8_can_be_sent_by_salt():
     line = f"{KEYS['node1']} caf\udce9 \x1b[2J\n"
     held = f"{KEYS['node1']} kvmcluster/marathon/node1\n"
