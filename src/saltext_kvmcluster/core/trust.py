@@ -107,21 +107,33 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
 
 def known_hosts(cluster: Cluster, identities: Identities, present: str) -> Wanted:
     """Return the wanted known hosts file: each host key of each member under all its names."""
+    known = {node: identity.host_keys for node, identity in identities.accepted.items()}
+    text = _known_hosts_text(cluster, known)
+    if text == present:
+        return Wanted(text)
     held = _read_known_hosts(present)
-    lines = [BEGIN]
+    keys = {node: known.get(node) or held.get(node, ("", ()))[1] for node in cluster.nodes}
     words = _WordList()
-    for node in cluster.nodes.values():
-        old_names, old_keys = held.pop(node.id, ("", ()))
-        identity = identities.accepted.get(node.id)
-        keys = identity.host_keys if identity else old_keys
-        names = ",".join(name.lower() for name in node.names)
-        lines += [f"{names} {key} {tag(cluster, node.id)}\n" for key in keys]
-        words.compare(node.id, old_keys, keys)
-        if old_keys and keys and names != old_names:
-            words.replaced.append(f"{node.id} names {old_names} -> {names}")
-    for node_id, (_, keys) in held.items():
-        words.compare(node_id, keys, ())
-    return Wanted("".join([*lines, END]), words.words())
+    for node in dict.fromkeys([*cluster.nodes, *held]):
+        old_names, old_keys = held.get(node, ("", ()))
+        words.compare(node, old_keys, keys.get(node, ()))
+        if node in cluster.nodes and old_keys and old_names != _known_names(cluster, node):
+            words.replaced.append(f"{node} names {old_names} -> {_known_names(cluster, node)}")
+    return Wanted(_known_hosts_text(cluster, keys), words.words())
+
+
+def _known_hosts_text(cluster: Cluster, keys: Mapping[str, Iterable[PublicKey]]) -> str:
+    lines = (
+        f"{_known_names(cluster, node)} {key} {tag(cluster, node)}\n"
+        for node in cluster.nodes
+        for key in keys.get(node, ())
+    )
+    return "".join([BEGIN, *lines, END])
+
+
+def _known_names(cluster: Cluster, node: str) -> str:
+    """Return a node's names as known_hosts has them: ssh compares in lower case."""
+    return ",".join(name.lower() for name in cluster.nodes[node].names)
 
 
 def ssh_config(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> Wanted:

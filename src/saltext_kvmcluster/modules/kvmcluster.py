@@ -58,7 +58,7 @@ def peers():
         salt 'node1' kvmcluster.peers
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"])
-    found = doors.mine_identities(cluster, __salt__["mine.get"])
+    found = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     own = __opts__["id"]
     return {
         "cluster": cluster.name,

@@ -82,16 +82,16 @@ def publish(cluster=None, timeout=60, test=False):
     limit = doors.seconds(timeout, "timeout")
     nodes = list(found.nodes)
     _ask(nodes, "saltutil.refresh_pillar", wait=True)
-    before = doors.mine_identities(found, __salt__["mine.get"]).accepted
+    before = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
     told, failed = publication.told_identities(found, _ask(nodes, MINE_FUNCTION))
     if test:
         return publication.report(found, told, before, {**before, **told}, failed)
     _ask(list(told), "mine.send", MINE_FUNCTION)
     end = time.monotonic() + limit
-    after = doors.mine_identities(found, __salt__["mine.get"]).accepted
+    after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
     while publication.pending(told, after) and time.monotonic() < end:
         time.sleep(POLL)
-        after = doors.mine_identities(found, __salt__["mine.get"]).accepted
+        after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
     return publication.report(found, told, before, after, failed)
 
 

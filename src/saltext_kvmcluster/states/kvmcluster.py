@@ -126,7 +126,7 @@ def _public_half(cluster, found, key):
 
 def _authorized_keys(cluster):
     account = ssh.account(cluster.ssh.login)
-    identities = doors.mine_identities(cluster, __salt__["mine.get"])
+    identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     path = os.path.join(account.home, ".ssh", trust.AUTHORIZED_KEYS)
     found = files.read(path, account.login)
     wanted = trust.authorized_keys(cluster, identities, found.text or "")
@@ -144,7 +144,7 @@ def _authorized_keys(cluster):
 
 
 def _known_hosts(cluster):
-    identities = doors.mine_identities(cluster, __salt__["mine.get"])
+    identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     plans = []
     for account in _dialling_accounts(cluster):
         path = os.path.join(account.home, ".ssh", trust.KNOWN_HOSTS)
