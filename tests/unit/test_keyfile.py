@@ -63,3 +63,42 @@ def test_a_missing_key_is_to_be_made_by_its_state():
 )
 def test_the_key_lies_where_the_pillar_says_or_in_the_login_s_home(ssh, path):
     assert keyfile.key_path(cluster("node1", **ssh), "/root") == path
+
+
+def test_a_key_behind_a_link_is_fit_if_it_is_the_login_s_own():
+    assert keyfile.key_problem(found(link="/srv/keys/cluster"), RSA) is None
+    problem = keyfile.key_problem(found(link="/home/alice/key", owner="alice"), RSA)
+    assert "is a link to /home/alice/key, which belongs to alice" in problem
+
+
+def test_where_nothing_is_a_key_can_be_made():
+    assert keyfile.making_problem(keyfile.KeyFile(PATH, False)) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "command"),
+    [
+        ({"link": "/gone"}, "link to /gone, which does not exist", f"mv {PATH} {PATH}.old"),
+        ({"public_file": ""}, "without its private key", f"mv {PATH}.pub {PATH}.pub.old"),
+        (
+            {"link": "/gone", "public_file": "x"},
+            "link to /gone",
+            f"mv {PATH} {PATH}.old && mv {PATH}.pub {PATH}.pub.old",
+        ),
+    ],
+)
+def test_what_is_in_the_way_of_a_new_key_is_moved_not_lost(changed, words, command):
+    problem = keyfile.making_problem(keyfile.KeyFile(PATH, False, **changed))
+    assert words in problem and problem.endswith(f"run: {command}")
+
+
+def test_an_unfit_pair_is_moved_away_whole_and_a_single_half_alone():
+    both = keyfile.key_problem(found(public=None), RSA)
+    assert both.endswith(f"run: mv {PATH} {PATH}.old && mv {PATH}.pub {PATH}.pub.old")
+    alone = keyfile.key_problem(found(public=None, public_file=None), RSA)
+    assert alone.endswith(f"run: mv {PATH} {PATH}.old")
+
+
+def test_a_public_half_may_have_any_comment_and_spacing():
+    line = KEYS["rsa4096"].replace(" ", "   ") + " a b c\n"
+    assert keyfile.key_problem(found(public_file=line, public=line), RSA) is None

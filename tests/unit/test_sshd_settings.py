@@ -64,6 +64,35 @@ def test_a_group_may_have_a_domain():
     assert len(sshd.obstacles(settings, account, "rsa")) == 1
     settings["allowgroups"] = ("kvm@example.com",)
     assert sshd.obstacles(settings, account, "rsa") == []
+    settings["allowgroups"] = ("root@example.com",)
+    assert len(sshd.obstacles(settings, ROOT, "rsa")) == 1
+
+
+GOOD = {"authorizedkeysfile": (".ssh/authorized_keys2",), "strictmodes": ("yes",)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "remedies"),
+    [
+        (0o700, "virt", []),
+        (0o755, "root", []),
+        (0o720, "virt", ["run: chmod go-w /srv/virt"]),
+        (0o702, "virt", ["run: chmod go-w /srv/virt"]),
+        (0o755, "alice", ["run: chown virt: /srv/virt"]),
+        (0o777, "alice", ["run: chown virt: /srv/virt", "run: chmod go-w /srv/virt"]),
+    ],
+)
+def test_a_folder_where_others_may_write_is_an_obstacle(mode, owner, remedies):
+    folder = sshd.Folder("/srv/virt", mode, owner)
+    account = sshd.Account("virt", "/srv/virt", ("virt",), (folder,))
+    assert [o.remedy for o in sshd.obstacles(GOOD, account, "rsa")] == remedies
+    assert sshd.obstacles({**GOOD, "strictmodes": ("no",)}, account, "rsa") == []
+
+
+def test_obstacles_of_all_connections_are_told_once_and_those_of_some_with_whom():
+    found = sshd.together({"node2": [KEYS_FILE, ROOT_IN], "node3": [KEYS_FILE]})
+    assert [o.problem for o in found] == ["p", "for logins from node2: p"]
+    assert [o.setting for o in found] == [KEYS_FILE.setting, ROOT_IN.setting]
 
 
 KEYS_FILE = sshd.Obstacle("p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2")

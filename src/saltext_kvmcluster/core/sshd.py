@@ -181,7 +181,7 @@ def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
     )
     for keyword, name, subjects, must_match in checks:
         patterns = " ".join(settings.get(keyword, ())).split()
-        if subjects == users:
+        if keyword.endswith("users"):
             patterns = [p.rpartition("@")[0] or p for p in patterns if must_match or "@" not in p]
         matched = any(_matches(pattern, name) for pattern in patterns for name in subjects)
         if patterns and matched != must_match:
