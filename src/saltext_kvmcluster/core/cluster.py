@@ -113,8 +113,8 @@ def from_pillar(pillar: object) -> Cluster:
     return Cluster(
         name=name,
         nodes=_nodes(top.get("nodes")),
-        ssh=_ssh(top.get("ssh", {})),
-        guests=_guests(top.get("guests", {})),
+        ssh=_ssh(top.get("ssh")),
+        guests=_guests(top.get("guests")),
     )
 
 
@@ -140,7 +140,7 @@ def _nodes(raw: object) -> dict[str, Node]:
 def _node(node_id: object, body: object, path: str) -> Node:
     known = _host(node_id, path)
     here = f"{path}:{node_id}"
-    fields = _section({} if body is None else body, here, ("names", "migration"))
+    fields = _section(body, here, ("names", "migration"), may_be_empty=True)
     names = [_host(name, f"{here}:names") for name in _list(fields, "names", here)]
     migration = _host(fields.get("migration", known), f"{here}:migration")
     return Node(str(node_id), tuple(dict.fromkeys([known, *names, migration])), migration)
@@ -149,7 +149,7 @@ def _node(node_id: object, body: object, path: str) -> Node:
 def _ssh(raw: object) -> Ssh:
     path = f"{ROOT}:ssh"
     keys = ("login", "key", "key_type", "host_patterns", "exclusive", "manage_sshd")
-    fields = _section(raw, path, keys)
+    fields = _section(raw, path, keys, may_be_empty=True)
     default = Ssh()
     key = fields.get("key")
     return Ssh(
@@ -166,7 +166,7 @@ def _ssh(raw: object) -> Ssh:
 
 def _guests(raw: object) -> Guests:
     path = f"{ROOT}:guests"
-    fields = _section(raw, path, ("definitions",))
+    fields = _section(raw, path, ("definitions",), may_be_empty=True)
     return Guests(_choice(fields, "definitions", path, DEFINITIONS, Guests().definitions))
 
 
@@ -211,7 +211,12 @@ def _host(value: object, path: str) -> str:
     raise InputError(f"{path}: want a host name or an address, got {_shown(value)}{quotes}")
 
 
-def _section(raw: object, path: str, known: Iterable[str]) -> Mapping[str, Any]:
+def _section(
+    raw: object, path: str, known: Iterable[str], may_be_empty: bool = False
+) -> Mapping[str, Any]:
+    """Return a mapping whose keys are all known; with all of them commented out it is empty."""
+    if raw is None and may_be_empty:
+        return {}
     if not isinstance(raw, Mapping):
         raise InputError(f"{path}: want a mapping, got {_shown(raw)}")
     known = tuple(known)

@@ -189,5 +189,7 @@ def _excuse(sent: object) -> str:
 
 
 def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """Return the end of what was said, without ssh's advice to forget a pinned host key."""
+    stripped = (line.strip() for line in text.splitlines())
+    lines = [line for line in stripped if line and not line.startswith("ssh-keygen -f")]
     return printable(" / ".join(lines[-3:]))[:300]

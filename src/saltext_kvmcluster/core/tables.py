@@ -21,7 +21,7 @@ def render(data: object) -> str | None:
     ):
         if key in data and "ok" in data:
             return function(data)
-    return None
+    return _migration(data) if "downtime_ms" in data else None
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,6 +36,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _error(data: Mapping[str, Any]) -> str:
     return f"ERROR: {data['error']}"
+
+
+def _migration(data: Mapping[str, Any]) -> str:
+    lines = [
+        f"{finding['outcome']}  {finding['sentence']}: {finding['remedy']}"
+        for finding in data["findings"]
+        if finding["outcome"] != "OK"
+    ]
+    measured = [f"{data['elapsed']:.1f} s"]
+    if data["downtime_ms"] is not None:
+        measured.append(f"downtime {data['downtime_ms']} ms")
+    if data["memory_bytes"] is not None:
+        measured.append(f"{data['memory_bytes'] / 2**20:.0f} MiB sent")
+    lines.append(
+        f"{data['result'].upper()}  {data['guest']}, {data['source']} -> {data['destination']}:"
+        f" {data['reason']}; {', '.join(measured)}"
+    )
+    return "\n".join(lines)
 
 
 def _members(data: Mapping[str, Any]) -> str:
@@ -80,12 +98,21 @@ def _matrix(data: Mapping[str, Any]) -> str:
 def _problems(data: Mapping[str, Any]) -> str:
     lines = [f"PROBLEM  {node} gave no row: {why}" for node, why in data["silent"].items()]
     for node, row in data["rows"].items():
-        for cell in row["cells"]:
-            if not cell["ok"]:
-                said = f" ({cell['said']})" if cell["said"] else ""
-                lines.append(f"PROBLEM  {node} -> {cell['name']}: {cell['cause']}{said}")
-                lines.append(f"         {cell['remedy']}")
+        for alike in _grouped(row["cells"]):
+            names = ", ".join(cell["name"] for cell in alike)
+            said = f" ({alike[0]['said']})" if alike[0]["said"] else ""
+            lines.append(f"PROBLEM  {node} -> {names}: {alike[0]['cause']}{said}")
+            lines.append(f"         {alike[0]['remedy']}")
     return "\n".join(lines)
+
+
+def _grouped(cells: Iterable[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
+    """Put the bad logins to one peer together that have one cause."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        if not cell["ok"]:
+            groups.setdefault((cell["peer"], cell["cause"]), []).append(cell)
+    return groups.values()
 
 
 def _matrix_rows(data: Mapping[str, Any]) -> Iterable[list[str]]:

@@ -84,6 +84,7 @@ def make_key(path: str, key_type: str, comment: str, login: str) -> None:
 
     The pair is made where only root comes, and put in its place when it is whole.
     """
+    files.ensure_folder(os.path.dirname(path), login)
     with _workshop() as workshop:
         made = os.path.join(workshop, "key")
         size = ["-b", RSA_BITS] if key_type == "rsa" else []

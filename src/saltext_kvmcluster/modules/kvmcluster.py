@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.identity import Identity
 from saltext_kvmcluster.host import migrator, ssh
 
 __virtualname__ = "kvmcluster"
-__outputter__ = {"ssh_check": "kvmcluster"}
+__outputter__ = {"migrate": "kvmcluster", "ssh_check": "kvmcluster"}
 
 
 def __virtual__():
