@@ -56,6 +56,7 @@ REMEDIES = {
 }
 
 RETRIED = ("dropped",)
+FORGETTING = ("ssh-keygen -f", "remove with:")
 
 SSH_FAILED = 255
 CELL: dict[str, type | tuple[type, ...]] = {
@@ -191,5 +192,5 @@ def _excuse(sent: object) -> str:
 def _last_words(text: str) -> str:
     """Return the end of what was said, without ssh's advice to forget a pinned host key."""
     stripped = (line.strip() for line in text.splitlines())
-    lines = [line for line in stripped if line and not line.startswith("ssh-keygen -f")]
+    lines = [line for line in stripped if line and not line.startswith(FORGETTING)]
     return printable(" / ".join(lines[-3:]))[:300]

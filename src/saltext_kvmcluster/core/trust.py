@@ -140,8 +140,9 @@ def ssh_config(cluster: Cluster, key: str, known_hosts_path: str, present: str) 
     """Return the wanted client configuration for every name of every member.
 
     The host keys of our file are the only ones that count (no global known hosts, no DNS, no
-    rewriting by UpdateHostKeys), and a connection that stalls ends, so that nothing that runs
-    over ssh waits for ever. See ssh_config(5).
+    rewriting by UpdateHostKeys), peers are dialled straight (``ProxyCommand none`` rules out
+    ProxyJump, too), and a connection that stalls ends, so that nothing that runs over ssh waits
+    for ever. See ssh_config(5).
     """
     options = (
         f"User {cluster.ssh.login}",
@@ -154,6 +155,7 @@ def ssh_config(cluster: Cluster, key: str, known_hosts_path: str, present: str) 
         "VerifyHostKeyDNS no",
         "UpdateHostKeys no",
         "CheckHostIP no",
+        "ProxyCommand none",
         "ControlPath none",
         "ForwardAgent no",
         "ForwardX11 no",
