@@ -1,0 +1,124 @@
+"""Runner and orchestration on the real master: the words and exit codes an administrator gets."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from sandbox import NODES, SSH, sentence, sh
+
+SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
+
+
+class Master:
+    def __init__(self, salt):
+        self.config = salt.master.config_dir
+        self.pki = pathlib.Path(salt.master.config["pki_dir"]) / "minions"
+
+    def text(self, *words, code=0):
+        """Return what salt-run prints for people; Salt's own warnings go to standard error."""
+        command = (SALT_RUN, "-c", self.config, "--log-level=quiet", *words)
+        return sentence(sh(*command, code=code, stderr=subprocess.DEVNULL))
+
+    def data(self, *words, code=0):
+        return json.loads(self.text("--out=json", *words, code=code))
+
+    def prepare(self, code=0):
+        """Run the orchestration and return its states by id."""
+        data = self.data("state.orchestrate", "kvmcluster.orch.prepare", code=code)
+        states = next(iter(data["data"].values()))
+        return {state["__id__"]: state for state in states.values()}
+
+
+@pytest.fixture
+def master(kvm):
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    return Master(kvm)
+
+
+@pytest.fixture
+def sleeper(master):
+    """A member whose key is accepted and whose minion is down."""
+    shutil.copyfile(master.pki / "beta", master.pki / "ghost")
+    yield "ghost"
+    (master.pki / "ghost").unlink()
+
+
+def pillar(name, *nodes):
+    return {"kvmcluster": {"name": name, "nodes": {node: NODES.get(node) for node in nodes}}}
+
+
+def test_members_are_those_of_the_pillar(master):
+    assert master.text("kvmcluster.members") == "cluster test: alpha, beta\n"
+    assert master.data("kvmcluster.members")["members"] == ["alpha", "beta"]
+
+
+def test_identities_are_published_once(member, master):
+    for node in NODES:
+        member.publish(node, None)
+    first = master.data("kvmcluster.publish")
+    assert [entry.split()[0] for entry in first["published"]] == ["alpha", "beta"]
+    assert member.filed("alpha")["cluster_key"] in (SSH / "id_rsa_cluster.pub").read_text()
+    again = master.data("kvmcluster.publish")
+    assert (again["published"], again["unchanged"], again["ok"]) == ([], ["alpha", "beta"], True)
+
+
+def test_a_node_that_cannot_publish_is_named(kvm, master):
+    said = master.text("kvmcluster.publish", code=1)
+    assert "PROBLEM  alpha" in said and "kvmcluster.key_present" in said
+
+
+def test_the_matrix_is_good_and_then_names_what_is_not(member, master):
+    for state in ("authorized_keys", "known_hosts", "ssh_config"):
+        assert member.state(state)["result"] is True
+    assert "OK: 5 of 5 logins good" in master.text("kvmcluster.ssh_matrix")
+    (SSH / "authorized_keys2").unlink()
+    said = master.text("kvmcluster.ssh_matrix", code=1)
+    assert "alpha -> beta" in said and "beta-mig: key not accepted" in said
+
+
+def test_prepare_with_a_minion_down_names_it_and_goes_on_with_the_others(kvm, master, sleeper):
+    kvm.pillar(raw=pillar("test", "alpha", sleeper))
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    states = master.prepare(code=1)
+    for name in ("keys", "identities", "trust", "ssh"):
+        assert states[name]["result"] is False, name
+        assert sleeper in states[name]["comment"], name
+    assert (SSH / "id_rsa_cluster").exists()
+    assert "/alpha\n" in (SSH / "authorized_keys2").read_text()
+
+
+def test_with_two_clusters_the_master_asks_which(kvm, master):
+    kvm.pillar("alpha", raw=pillar("one", "alpha"))
+    kvm.pillar("beta", raw=pillar("two", "beta"))
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    assert "cluster= one of one, two" in master.text("kvmcluster.members", code=1)
+    assert master.text("kvmcluster.members", "cluster=two") == "cluster two: beta\n"
+
+
+def test_without_a_pillar_there_is_one_sentence(kvm, master):
+    kvm.pillar(raw={})
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    said = master.text("kvmcluster.members", code=1)
+    assert said.startswith("ERROR: ") and said.count("\n") == 1 and "pillar.example" in said
+    for state in ("key_present", "authorized_keys", "known_hosts", "ssh_config"):
+        assert "no pillar 'kvmcluster'" in kvm.bad(state)
+
+
+def test_a_wrong_key_in_the_pillar_is_a_sentence_everywhere(kvm, master):
+    kvm.pillar(raw={"kvmcluster": {"name": "test", "nodes": NODES, "shh": {}}})
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    assert "did you mean ssh?" in kvm.bad("ssh_config")
+    assert "did you mean ssh?" in kvm.run("alpha", "kvmcluster.identity")
+    assert "did you mean ssh?" in master.text("kvmcluster.members", code=1)
+
+
+def test_a_failed_function_has_an_exit_code(kvm, master):
+    assert kvm.full("alpha", "kvmcluster.identity")["retcode"] != 0
