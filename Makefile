@@ -8,12 +8,14 @@ STAMP := $(VENV)/installed
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
 
-dev: packages $(STAMP)  ## install Debian packages, the guest image and the virtual environment
+dev: packages venv  ## install Debian packages, the guest image and the virtual environment
+
+venv: $(STAMP)
 
 packages:
 	$(PYTHON) lab/ctl install
 
-$(STAMP): pyproject.toml | packages
+$(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,tests,lint]'
 	touch $(STAMP)
@@ -50,4 +52,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages lint test unit functional lab-tests torture demo lab bench docs
+.PHONY: help dev packages venv lint test unit functional lab-tests torture demo lab bench docs

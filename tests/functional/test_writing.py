@@ -17,12 +17,13 @@ from saltext_kvmcluster.host import files
 
 SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 TRUST = ("authorized-keys", "known-hosts", "ssh-config")
+LOCK = "/run/kvmcluster.lock"
 STATES = ("key_present", "authorized_keys", "known_hosts", "ssh_config")
 
 
 @pytest.fixture
 def held_lock():
-    with open(files.LOCK, "w") as lock:
+    with open(LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
 
@@ -30,7 +31,7 @@ def held_lock():
 def holders():
     """Count the times that this process has the lock's file open."""
     links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
-    return sum(os.path.realpath(link) == files.LOCK for link in links)
+    return sum(os.path.realpath(link) == LOCK for link in links)
 
 
 def test_a_run_waits_for_the_lock(member, held_lock):
@@ -48,16 +49,16 @@ def test_a_run_gives_up_and_says_how_to_find_the_holder(held_lock):
     with pytest.raises(WorldError, match="another run of kvmcluster") as caught, files.lock(0.1):
         pass
     assert "fuser" in str(caught.value)
-    assert str(os.getpid()) in sh("fuser", "-v", files.LOCK)
+    assert str(os.getpid()) in sh("fuser", "-v", LOCK)
 
 
 def test_a_lock_that_cannot_be_had_is_a_sentence(member):
-    os.unlink(files.LOCK)
-    os.symlink("/etc/shadow", files.LOCK)
+    os.unlink(LOCK)
+    os.symlink("/etc/shadow", LOCK)
     try:
-        assert files.LOCK in member.bad("authorized_keys")
+        assert LOCK in member.bad("authorized_keys")
     finally:
-        os.unlink(files.LOCK)
+        os.unlink(LOCK)
 
 
 def test_two_runs_at_once_on_one_minion_end_whole(member):

@@ -15,11 +15,11 @@ SRC = Path(__file__).parent.parent.parent / "src" / PACKAGE
 STDLIB = sys.stdlib_module_names
 CORE_FORBIDDEN = {"os", "subprocess", "socket", "time", "random"}
 DOORS = {"modules", "states", "runners", "beacons", "output", "utils"}
-KEY_WORKSHOP = {"make_key", "try_drop_in"}
-WRITERS = {
-    *("os.rename", "os.replace", "os.renames", "os.link", "os.symlink", "os.truncate", "os.write"),
-    *("shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move", "shutil.copytree"),
-}
+WRITERS = re.compile(
+    r"os\.(rename|replace|renames|link|symlink|truncate|write|unlink|remove|mkdir|makedirs|rmdir)\Z"
+    r"|os\.(l?chmod|l?chown|fchmod|fchown|mkfifo|mknod|utime|setxattr)\Z|shutil\.(?!which|disk_usage)"
+    r"|tempfile\."
+)
 PATH_WRITERS = {"write_text", "write_bytes", "rename_to", "touch"}
 UNDER_TEST = re.compile(
     r"pytest|unittest|hypothesis|\bmock|under_test|in_test|is_test(ing)?\b|\bTESTING\b|_TEST\b"
@@ -34,7 +34,7 @@ def faults(path, text):
     for name, lazy in imports(tree):
         found += import_faults(path, part, name, lazy)
     if path != "host/files.py":
-        found += [f"writes: {call}" for call in writes(tree, path)]
+        found += [f"writes: {call}" for call in writes(tree)]
     return found
 
 
@@ -80,23 +80,20 @@ def import_faults(path, part, name, lazy):
         yield f"the doors' common part imports {name}"
 
 
-def writes(tree, path):
-    """Yield the calls that write or replace files, outside of the key workshop."""
-    excused = {
-        id(node)
-        for function in ast.walk(tree)
-        if path == "host/ssh.py" and getattr(function, "name", "") in KEY_WORKSHOP
-        for node in ast.walk(function)
-    }
+def writes(tree):
+    """Yield the calls that write, replace or remove files; flags not spelled out count as such."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and id(node) not in excused and writes_by(node):
+        if isinstance(node, ast.Call) and writes_by(node):
             yield ast.unparse(node)[:80]
 
 
 def writes_by(call):
     name = called(call)
-    if name in WRITERS or name.rpartition(".")[2] in PATH_WRITERS:
+    if WRITERS.match(name) or name.rpartition(".")[2] in PATH_WRITERS:
         return True
+    if name == "os.open":
+        flags = set(ast.unparse(call.args[1]).split(" | "))
+        return not flags <= {"os.O_RDONLY", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY"}
     if name in ("open", "io.open", "os.fdopen") or name.endswith(".open"):
         modes = [*call.args[1:2], *(item.value for item in call.keywords if item.arg == "mode")]
         told = " ".join(map(ast.unparse, modes))
@@ -158,6 +155,11 @@ def test_all_parts_of_the_house_were_read():
         ("host/x.py", "from pathlib import Path\nPath('x').write_text('')"),
         ("host/x.py", "import os\nos.system('ls')"),
         ("host/ssh.py", "def knock():\n    open('x', 'w')"),
+        ("host/x.py", "import os\nflags = os.O_RDWR\nos.open('x', flags)"),
+        ("host/x.py", "import os\nos.makedirs('x')"),
+        ("host/x.py", "import os\nos.unlink('x')"),
+        ("host/x.py", "import shutil\nshutil.rmtree('x')"),
+        ("host/x.py", "import tempfile\ntempfile.NamedTemporaryFile()"),
         ("modules/x.py", f"from {PACKAGE}.states import kvmcluster"),
         ("states/x.py", f"import {PACKAGE}.modules.kvmcluster"),
         ("runners/x.py", f"from {PACKAGE} import modules"),
@@ -193,7 +195,7 @@ def test_each_rule_catches_its_breach(path, text):
         ("host/hypervisor.py", "def f():\n    import libvirt"),
         ("host/commands.py", "import subprocess"),
         ("host/files.py", "import os\nos.rename('a', 'b')\nopen('x', 'w')"),
-        ("host/ssh.py", "import os\ndef make_key():\n    os.link('a', 'b')"),
+        ("host/x.py", "import os\nos.open('x', os.O_RDONLY | os.O_CLOEXEC)"),
         (
             "modules/x.py",
             f"import salt.utils\nfrom {PACKAGE} import doors\nfrom {PACKAGE}.host import a",

@@ -70,6 +70,7 @@ def obstacles(settings: Settings, account: Account, key_type: str) -> list[Obsta
         _root_refused(settings, account),
         _more_than_a_key(settings),
         *_lists(settings, account),
+        *_closed_folders(account),
         *_loose_folders(settings, account),
     ]
     return [obstacle for obstacle in found if obstacle]
@@ -189,6 +190,17 @@ def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
             yield Obstacle(
                 f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
                 f"change {name} so that {account.login} may enter, and reload sshd",
+            )
+
+
+def _closed_folders(account: Account) -> Iterable[Obstacle]:
+    """Yield the folders that the login itself cannot enter; sshd reads the keys as the login."""
+    for folder in account.folders:
+        if folder.owner == "root" != account.login and not folder.mode & 0o001:
+            yield Obstacle(
+                f"{folder.path} belongs to root with mode {folder.mode:04o}, so"
+                f" {account.login} cannot enter, and sshd finds no key there",
+                f"run: chown {account.login}: {folder.path}",
             )
 
 

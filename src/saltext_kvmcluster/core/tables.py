@@ -88,6 +88,8 @@ def _matrix(data: Mapping[str, Any]) -> str:
     parts = [_problems(data)]
     if len(data["nodes"]) <= WIDEST_MATRIX:
         parts.append(table(["ssh from \\ to", *data["nodes"]], _matrix_rows(data)))
+    else:
+        parts.append(f"{len(data['nodes'])} nodes: no matrix is shown, --out=json has every cell")
     state = "OK" if data["ok"] else "PROBLEM"
     parts.append(
         f"{state}: {data['good']} of {data['cells']} logins good in cluster {data['cluster']}"
@@ -108,10 +110,11 @@ def _problems(data: Mapping[str, Any]) -> str:
 
 def _grouped(cells: Iterable[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
     """Put the bad logins to one peer together that have one cause."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         if not cell["ok"]:
-            groups.setdefault((cell["peer"], cell["cause"]), []).append(cell)
+            said = cell["said"] if cell["cause"] == "failed" else ""
+            groups.setdefault((cell["peer"], cell["cause"], said), []).append(cell)
     return groups.values()
 
 

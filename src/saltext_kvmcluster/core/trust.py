@@ -149,6 +149,7 @@ def ssh_config(cluster: Cluster, key: str, known_hosts_path: str, present: str) 
         f"IdentityFile {_quoted(key)}",
         "IdentitiesOnly yes",
         "PubkeyAuthentication yes",
+        "PreferredAuthentications publickey",
         "StrictHostKeyChecking yes",
         f"UserKnownHostsFile {_quoted(known_hosts_path)}",
         "GlobalKnownHostsFile /dev/null",

@@ -10,7 +10,9 @@ import contextlib
 import fcntl
 import os
 import pwd
+import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -18,28 +20,34 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.plan import FilePlan, FileState
 from saltext_kvmcluster.host import commands
 
-LOCK = "/run/kvmcluster.lock"  # not /run/lock, where any account may take the name first
+RUN = "/run"  # not /run/lock, where any account may take a lock's name first
 MAX_SIZE = 64 * 1024 * 1024
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
 
+_WORKSHOP = ".kvmcluster-work-"
 _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Busy(WorldError):
+    """Somebody else holds the lock."""
+
+
 @contextlib.contextmanager
-def lock(timeout: float = 60.0) -> Iterator[None]:
-    """Hold the one lock that every reading-and-writing of ours takes.
+def lock(name: str = "kvmcluster", timeout: float = 60.0) -> Iterator[None]:
+    """Hold a lock of this host; the default one is taken by every reading-and-writing of ours.
 
     timeout
-        Seconds to wait for another holder before giving up with WorldError.
+        Seconds to wait for another holder before giving up with Busy; 0 asks once.
     """
+    path = os.path.join(RUN, f"{name}.lock")
     try:
-        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise WorldError(f"{LOCK} cannot be opened: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be opened: {error.strerror}") from None
     try:
-        _wait_for(descriptor, timeout)
+        _wait_for(path, descriptor, timeout)
         yield
     finally:
         os.close(descriptor)
@@ -97,17 +105,33 @@ def ensure_folder(folder: str, owner: str) -> None:
     account = pwd.getpwnam(owner)
     try:
         with _folder(parent, owner) as directory:
-            os.mkdir(name, 0o700, dir_fd=directory)
-            made = os.open(name, _FOLDER, dir_fd=directory)
-            try:
-                os.fchown(made, account.pw_uid, account.pw_gid)
-            finally:
-                os.close(made)
+            aside = _aside(name)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(aside, dir_fd=directory)
+            os.mkdir(aside, 0o700, dir_fd=directory)
+            os.chown(aside, account.pw_uid, account.pw_gid, dir_fd=directory, follow_symlinks=False)
+            os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
     except FileNotFoundError:
         raise WorldError(f"{folder} cannot be made: there is no {parent}; make it first") from None
     except OSError as error:
         raise WorldError(f"{folder} cannot be made: {error.strerror}") from None
     label(folder)
+
+
+@contextlib.contextmanager
+def workshop() -> Iterator[str]:
+    """Make a folder where only root comes, for as long as the context lasts.
+
+    What a killed run left goes first; the lock says that nobody works there now.
+    """
+    for entry in os.scandir(RUN):
+        if entry.name.startswith(_WORKSHOP) and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=RUN) as folder:
+            yield folder
+    except OSError as error:
+        raise WorldError(f"{RUN} cannot be written: {error.strerror}") from None
 
 
 def label(path: str) -> None:
@@ -139,15 +163,24 @@ def _put(plan: FilePlan, place: Callable[..., None]) -> None:
             try:
                 _write(directory, folder, aside, plan)
                 place(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(directory)
-            except OSError:
+            except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(aside, dir_fd=directory)
                 raise
+            _confirm(path, directory)
     except FileExistsError:
         raise WorldError(f"{path} is there already; it was not touched") from None
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror}; it is as it was") from None
+
+
+def _confirm(path: str, directory: int) -> None:
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        raise WorldError(
+            f"{path} is in place, but the disk does not confirm it: {error.strerror}"
+        ) from None
 
 
 def _link(aside: str, name: str, src_dir_fd: int, dst_dir_fd: int) -> None:
@@ -232,16 +265,16 @@ def _stay(folder: str, owner: str, directory: int) -> None:
         raise WorldError(f"{folder} is reached over a link and is {actual}; give the path itself")
 
 
-def _wait_for(descriptor: int, timeout: float) -> None:
+def _wait_for(path: str, descriptor: int, timeout: float) -> None:
     end = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > end:
-                raise WorldError(
-                    f"another run of kvmcluster holds {LOCK} for over {timeout:g} s;"
+            if time.monotonic() >= end:
+                raise Busy(
+                    f"another run of kvmcluster holds {path} for over {timeout:g} s;"
                     " find it with 'fuser -v' on that file"
                 ) from None
             time.sleep(0.05)

@@ -7,8 +7,6 @@ resumed here, whatever is seen.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -21,10 +19,9 @@ from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import Answer, Facts, Plan, Statistics
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
-from saltext_kvmcluster.host import hypervisor
+from saltext_kvmcluster.host import files, hypervisor
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
-LOCKS = "/run/lock"
 POLL = 0.5
 
 
@@ -70,24 +67,10 @@ def _only_one(uuid: str, guest: str, here: str, destination: str) -> Iterator[No
 
     libvirt's job lock alone would let the second one wait, and act on what it saw before.
     """
-    path = os.path.join(LOCKS, f"kvmcluster-migrate-{uuid}.lock")
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        os.makedirs(LOCKS, exist_ok=True)
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise WorldError(f"{path} cannot be opened: {error.strerror}") from None
-    try:
-        _taken(descriptor, guest, here, destination)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int, guest: str, here: str, destination: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with files.lock(f"kvmcluster-migrate-{uuid}", timeout=0):
+            yield
+    except files.Busy:
         raise migration.refusal(guest, destination, [migration.at_work(guest, here)]) from None
 
 

@@ -9,13 +9,11 @@ import grp
 import os
 import pwd
 import re
-import shutil
 import signal
 import socket
 import stat
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from saltext_kvmcluster.core import reach, sshd
@@ -31,8 +29,8 @@ SSHD_CONFIG = "/etc/ssh/sshd_config"
 RSA_BITS = "4096"
 WORKERS = 16
 RETRY_PAUSES = (0.5, 2.0)
+RELOAD_TIME = 10.0
 
-_WORKSHOP = ".kvmcluster-work-"
 _MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
 _DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
@@ -74,7 +72,7 @@ def key_file(path: str, account: sshd.Account) -> KeyFile:
         public_file=beside,
         encrypted=public is None and "passphrase" in trouble,
         trouble=trouble,
-        everyday=_everyday(path, public or beside, account.home),
+        everyday=_everyday(path, public or beside, account),
         link=os.path.realpath(path) if os.path.islink(path) else None,
     )
 
@@ -85,7 +83,7 @@ def make_key(path: str, key_type: str, comment: str, login: str) -> None:
     The pair is made where only root comes, and put in its place when it is whole.
     """
     files.ensure_folder(os.path.dirname(path), login)
-    with _workshop() as workshop:
+    with files.workshop() as workshop:
         made = os.path.join(workshop, "key")
         size = ["-b", RSA_BITS] if key_type == "rsa" else []
         commands.checked(
@@ -120,10 +118,15 @@ def effective_settings(
 ) -> sshd.Settings:
     """Return sshd's own reading of its configuration for one connection (``sshd -T -C``)."""
     connection = f"user={login},host={host},addr={address},laddr={_local_address(address)},lport=22"
-    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    files.ensure_folder("/run/sshd", "root")
     outcome = commands.run([SSHD, "-T", "-C", connection, "-f", config])
     if outcome.code != 0:
         said = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
+        if "Bad configuration option: Include" in said:
+            raise WorldError(
+                "this sshd knows no Include (OpenSSH 8.2 brought it), so no drop-in can help;"
+                f" set in {SSHD_CONFIG} itself what is missing"
+            )
         raise WorldError(f"sshd does not take its configuration; correct it; it said: {said[:500]}")
     return sshd.parse_settings(outcome.stdout)
 
@@ -133,15 +136,12 @@ def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings
 
     WorldError with sshd's own words if it does not take it.
     """
-    with _workshop() as folder:
+    with files.workshop() as folder:
         drop_in, main = os.path.join(folder, "drop-in"), os.path.join(folder, "main")
         order = [*read_before_drop_in(), drop_in, SSHD_CONFIG]
-        for path, content in (
-            (drop_in, text),
-            (main, "".join(f"Include {item}\n" for item in order)),
-        ):
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(content)
+        includes = "".join(f"Include {item}\n" for item in order)
+        for path, content in ((drop_in, text), (main, includes)):
+            files.apply(FilePlan(path, content, 0o600, "root", {}))
         return effective_settings(login, host, address, main)
 
 
@@ -155,16 +155,16 @@ def connections(peers: Sequence[Node]) -> list[tuple[str, str]]:
     """Return the connections (host, address) for which sshd's settings have to be asked.
 
     One stands for all unless a Match block looks at hosts or addresses; then it is each address
-    of each name of each peer, as far as this host can resolve them.
+    that the peers' names have, as far as this host can resolve them.
     """
     if not any(_MATCH.search(files.read(path).text or "") for path in _sshd_files()):
         return [(peers[0].names[0] if peers else "localhost", "127.0.0.1")]
-    found: dict[tuple[str, str], None] = {}
+    found: dict[str, str] = {}
     for name in (name for peer in peers for name in peer.names):
         with contextlib.suppress(OSError):
             for entry in socket.getaddrinfo(name, 22, type=socket.SOCK_STREAM):
-                found[(name, str(entry[4][0]))] = None
-    return list(found) or [("localhost", "127.0.0.1")]
+                found.setdefault(str(entry[4][0]), name)
+    return [(name, at) for at, name in found.items()] or [("localhost", "127.0.0.1")]
 
 
 def drop_in_ignored() -> list[str]:
@@ -181,17 +181,44 @@ def drop_in_ignored() -> list[str]:
     return [f"{SSHD_CONFIG} does not begin with 'Include {folder}/*.conf': put it first"]
 
 
-def reload_sshd() -> None:
-    """Tell a running sshd to read its configuration again, as its unit's ExecReload does."""
+def reload_sshd_if_due() -> None:
+    """Make a running sshd read our drop-in if it is younger than sshd's last start or reload.
+
+    By SIGHUP, as its unit's ExecReload does: sshd then starts itself anew and writes its pid file
+    again, which is waited for. WorldError if that is not seen.
+    """
+    drop_in = _written(sshd.DROP_IN)
+    if drop_in is None:
+        return
     settings = effective_settings("root", "localhost", "127.0.0.1")
     path = (settings.get("pidfile") or ("none",))[0]
-    try:
-        with open(path, encoding="ascii") as file:
-            pid = int(file.read())
-        if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("sshd"):
-            os.kill(pid, signal.SIGHUP)
-    except (OSError, ValueError):
+    started, pid = _written(path), _pid_of_sshd(path)
+    if started is None or pid is None or started > drop_in:
         return
+    os.kill(pid, signal.SIGHUP)
+    end = time.monotonic() + RELOAD_TIME
+    while _written(path) in (None, started):
+        if time.monotonic() > end:
+            raise WorldError(f"sshd (process {pid}) did not reload; run: systemctl reload ssh")
+        time.sleep(0.02)
+
+
+def _written(path: str) -> int | None:
+    """Return when a file was last written, None if there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _pid_of_sshd(path: str) -> int | None:
+    """Return the process that a pid file names, if it is an sshd."""
+    try:
+        pid = int(files.read(path).text or "")
+        program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except (OSError, ValueError):
+        return None
+    return pid if program.startswith("sshd") else None
 
 
 def knock(name: str, timeout: float) -> reach.Knock:
@@ -271,35 +298,21 @@ def _public_half(path: str) -> tuple[str | None, str]:
     return public, outcome.stderr.strip().rpartition("\n")[2]
 
 
-def _everyday(path: str, public: str | None, home: str) -> str | None:
+def _everyday(path: str, public: str | None, account: sshd.Account) -> str | None:
     """Return the everyday key that is the same file or has the same public half."""
     for name in EVERYDAY_KEYS:
-        everyday = os.path.join(home, ".ssh", name)
+        everyday = os.path.join(account.home, ".ssh", name)
         if not os.path.isfile(everyday):
             continue
         if os.path.samefile(everyday, path):
             return everyday
-        theirs = files.read(f"{everyday}.pub").text or _public_half(everyday)[0]
+        theirs = None
+        with contextlib.suppress(WorldError):
+            theirs = files.read(f"{everyday}.pub", account.login).text
+        theirs = theirs or _public_half(everyday)[0]
         if public and theirs and theirs.split()[:2] == public.split()[:2]:
             return everyday
     return None
-
-
-@contextlib.contextmanager
-def _workshop() -> Iterator[str]:
-    """Make a folder where only root comes, for as long as the context lasts.
-
-    What a killed run left goes first; the lock says that nobody works there now.
-    """
-    room = os.path.dirname(files.LOCK)
-    for entry in os.scandir(room):
-        if entry.name.startswith(_WORKSHOP) and entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=room) as folder:
-            yield folder
-    except OSError as error:
-        raise WorldError(f"{room} cannot be written: {error.strerror}") from None
 
 
 def _look(path: str) -> list[sshd.Folder]:

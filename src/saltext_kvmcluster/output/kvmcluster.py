@@ -26,6 +26,10 @@ def output(data, **kwargs):
     text = tables.render(data)
     if text is not None:
         return text
-    if isinstance(data, dict) and all(tables.render(item) is not None for item in data.values()):
+    if (
+        data
+        and isinstance(data, dict)
+        and all(tables.render(item) is not None for item in data.values())
+    ):
         return "\n\n".join(tables.render(item) for item in data.values())
     return salt.loader.outputters(__opts__)["nested"](data, **kwargs)

@@ -13,7 +13,7 @@ import salt.utils.minions
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cluster as pillar_cluster
 from saltext_kvmcluster.core import publication, reach
-from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 
 __virtualname__ = "kvmcluster"
@@ -141,42 +141,19 @@ def _ask(nodes, function, *arguments, **named):
 
 
 def _cluster(name):
-    """Return the cluster of that name, or the only one, as the pillar has it now."""
-    clusters = _clusters()
-    if not clusters:
-        raise InputError(
-            "no accepted minion has the pillar 'kvmcluster': describe the cluster there, for its"
-            " nodes (pillar.example shows every key), and accept their keys"
-        )
-    if name is None and len(clusters) == 1:
-        return next(iter(clusters.values()))
-    if name in clusters:
-        return clusters[name]
-    wanted = "say which cluster" if name is None else f"there is no cluster {name!r}"
-    raise InputError(f"{wanted}: cluster= one of {', '.join(sorted(clusters))}")
+    """Return the cluster of that name, or the only one, as the pillar has it now.
 
-
-def _clusters():
-    """Render the pillar of minions that may be nodes, each cluster's once."""
-    clusters = {}
-    covered = set()
-    for minion in _candidates():
-        if minion in covered:
-            continue
-        pillar = __salt__["pillar.show_pillar"](minion)
-        if pillar.get("_errors"):
-            raise InputError(f"the pillar of {minion} does not render: {pillar['_errors'][0]}")
-        if pillar_cluster.ROOT in pillar:
-            found = pillar_cluster.from_pillar(pillar)
-            clusters[found.name] = found
-            covered.update(found.nodes)
-    return clusters
-
-
-def _candidates():
-    """Return the minions whose cached pillar speaks of a cluster, or all, where none does."""
+    Minions whose cached pillar speaks of a cluster are rendered first; the others only where
+    that does not answer the question.
+    """
+    clusters = pillar_cluster.Clusters()
+    accepted = sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
     cached = __salt__["cache.pillar"](tgt="*")
-    known = [minion for minion, pillar in cached.items() if pillar_cluster.ROOT in (pillar or {})]
-    if known:
-        return sorted(known)
-    return sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
+    likely = [minion for minion in accepted if pillar_cluster.ROOT in (cached.get(minion) or {})]
+    for minions in (likely, [minion for minion in accepted if minion not in likely]):
+        for minion in minions:
+            if not clusters.covers(minion):
+                clusters.read(minion, __salt__["pillar.show_pillar"](minion))
+        if clusters.has(name):
+            break
+    return clusters.choose(name)

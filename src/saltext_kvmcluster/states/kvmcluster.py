@@ -42,8 +42,10 @@ def key_present(name):
 def authorized_keys(name):
     """Make sure that ``~login/.ssh/authorized_keys2`` lets every member in, and no former one.
 
-    One owned block holds the keys; former keys go wherever in the file they stand; all other
-    lines stay byte for byte (with ``kvmcluster:ssh:exclusive`` they go, too). Where sshd does
+    One owned block holds the keys; former keys go wherever in the file they stand, and so do
+    keys commented ``login@name`` of a member that carry no options, since they were put there by
+    hand before; all other lines stay byte for byte (with ``kvmcluster:ssh:exclusive`` they go,
+    too). A member that never published has no entry: a warning says so. Where sshd does
     not read the file or refuses the login, the state fails with the remedy, or writes
     ``/etc/ssh/sshd_config.d/00-kvmcluster.conf`` if ``kvmcluster:ssh:manage_sshd`` is true.
 
@@ -109,6 +111,7 @@ def _key_present(cluster):
     changes = {os.path.basename(path): {"added": [f"{cluster.ssh.key_type} key for {login}"]}}
     if __opts__["test"]:
         return {"result": None, "changes": changes, "comment": f"{path} would be made"}
+    files.sweep(path)
     ssh.make_key(path, cluster.ssh.key_type, trust.tag(cluster, __opts__["id"]), login)
     key = keyfile.parsed(ssh.key_file(path, account), cluster)
     return {"result": True, "changes": changes, "comment": f"{path} was made: {key.fingerprint}"}
@@ -138,8 +141,11 @@ def _authorized_keys(cluster):
         [*problems, *_refusals(refused)],
         _absences(cluster, identities, wanted.text),
     )
-    if drop_ins and not __opts__["test"]:
-        ssh.reload_sshd()
+    if not __opts__["test"]:
+        try:
+            ssh.reload_sshd_if_due()
+        except WorldError as error:
+            done = {**done, "result": False, "comment": f"{error}\n{done['comment']}"}
     return done
 
 
@@ -330,10 +336,11 @@ def ssh_ready(name, cluster=None):
 def _orchestrated(name, data):
     """Shape what one of our runner functions returned as a state's return."""
     published = data.get("published")
+    pending = __opts__["test"] and "error" not in data and (published or not data["ok"])
     return {
         "name": name,
         "changes": {"mine": {"published": published}} if published else {},
-        "result": None if __opts__["test"] else data["ok"],
+        "result": None if pending else data["ok"],
         "comment": tables.render(data),
     }
 
