@@ -46,7 +46,10 @@ def test_a_run_waits_for_the_lock(member, held_lock):
 
 
 def test_a_run_gives_up_and_says_how_to_find_the_holder(held_lock):
-    with pytest.raises(WorldError, match="another run of kvmcluster") as caught, files.lock(0.1):
+    with (
+        pytest.raises(WorldError, match="another run of kvmcluster") as caught,
+        files.lock(timeout=0.1),
+    ):
         pass
     assert "fuser" in str(caught.value)
     assert str(os.getpid()) in sh("fuser", "-v", LOCK)

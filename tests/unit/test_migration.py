@@ -143,6 +143,8 @@ def test_a_warning_does_not_block():
         ("web", ["node2"], "destination: want a name"),
         (7, "node2", "guest: want a name"),
         ("", "node2", "guest: want a name"),
+        ("a\0b", "node2", "does not print"),
+        ("web1\n", "node2", "does not print"),
         (None, "node2", "guest: want a name"),
     ],
 )

@@ -53,3 +53,10 @@ def test_the_report_tells_fresh_unchanged_late_and_failed_apart():
     late = publication.report(FOUND, TOLD, before, before, {})
     assert list(late["failed"]) == ["node2"] and late["published"] == [] and not late["ok"]
     assert publication.report(FOUND, TOLD, TOLD, TOLD, {})["ok"] is True
+
+
+def test_what_a_node_says_instead_is_one_printable_line():
+    said = "\x1b[2J\nOK: 18 of 18 logins good\r\n" + "x" * 1000
+    _, failed = publication.told_identities(FOUND, {"node1": said})
+    assert failed["node1"].isprintable() and "\n" not in failed["node1"]
+    assert len(failed["node1"]) <= 500

@@ -107,7 +107,11 @@ def target(cluster: Cluster, here: str, guest: object, destination: object) -> N
     """Return the node to migrate to; InputError if the request makes no sense by itself."""
     for value, name in ((guest, "guest"), (destination, "destination")):
         if not isinstance(value, str) or not value:
-            raise InputError(f"{name}: want a name, got {value!r}; quote it twice: \"'{value}'\"")
+            raise InputError(
+                f"{name}: want a name, got {value!r}; a number needs two pairs of quotes"
+            )
+        if not value.isprintable():
+            raise InputError(f"{name}: {value!r} has a character that does not print; no name has")
     node = cluster.node(str(destination))
     if node.id == here:
         raise InputError(f"destination: {here} is this node itself; name one of its peers")

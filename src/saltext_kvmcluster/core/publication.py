@@ -8,6 +8,9 @@ from typing import Any
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.identity import Identity, parse_identity
+from saltext_kvmcluster.core.plan import printable
+
+MAX_WORDS = 500
 
 
 def same_keys(one: Identity | None, other: Identity | None) -> bool:
@@ -32,12 +35,12 @@ def told_identities(
         if answer is None:
             failed[node] = "did not answer"
         elif isinstance(answer, str):
-            failed[node] = answer[:500]
+            failed[node] = printable(" ".join(answer[:MAX_WORDS].split()))
         else:
             try:
                 told[node] = parse_identity(node, answer, cluster.ssh.login)
             except InputError as error:
-                failed[node] = str(error)
+                failed[node] = printable(str(error))
     return told, failed
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.identity import Identities, PublicKey, parse_public_key
 from saltext_kvmcluster.core.plan import Wanted, Words
@@ -347,17 +347,22 @@ def _stranger(cluster: Cluster, node: str, lines: Iterable[_Line]) -> _Line | No
 
 
 def _made_on(cluster: Cluster, node: str, comment: str) -> bool:
-    """Whether a comment is a name of the node, or the login's or root's there; domain aside."""
+    """Whether a comment is a name of the node, or the login's or root's there.
+
+    A host name without a domain may be the beginning of a name, if of this one node's alone; one
+    with a domain has to be a name: another domain's host of the same short name is a stranger.
+    """
     user, _, host = comment.lower().rpartition("@")
-    names = [name.lower() for name in cluster.nodes[node].names]
-    return user in ("", "root", cluster.ssh.login.lower()) and (
-        _short(host) in {_short(name) for name in names}
-    )
+    if user not in ("", "root", cluster.ssh.login.lower()):
+        return False
+    if host in (name.lower() for name in cluster.nodes[node].names):
+        return True
+    return [item.id for item in cluster.nodes.values() if host in _shorts(item)] == [node]
 
 
-def _short(name: str) -> str:
-    """Return a name without its domain; an address has none."""
-    return name if _ADDRESS.match(name) else name.partition(".")[0]
+def _shorts(node: Node) -> set[str]:
+    """Return a node's names without their domains; an address has none."""
+    return {name.lower().partition(".")[0] for name in node.names if not _ADDRESS.match(name)}
 
 
 def _former_comments(
