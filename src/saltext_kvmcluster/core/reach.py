@@ -8,6 +8,7 @@ with ssh's own words.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -28,6 +29,7 @@ CAUSES = (
     ("refused", r"Connection refused"),
     ("host key changed", r"REMOTE HOST IDENTIFICATION HAS CHANGED|(?i:revoked)"),
     ("host key unknown", r"host key is known for|Host key verification failed"),
+    ("no answer", r"timed out during banner exchange|banner exchange: .*timed out"),
     (TIMED_OUT, r"timed out|Timeout, server"),
     ("no route", r"No route to host|Network is unreachable"),
     (KEY_NOT_ACCEPTED, r"Permission denied|Too many authentication failures"),
@@ -44,6 +46,7 @@ REMEDIES = {
     "host key changed": "if the node was reinstalled: salt-run state.orchestrate"
     " kvmcluster.orch.prepare; else find out who answers there",
     "host key unknown": "apply kvmcluster.trust here, after mine.send kvmcluster.identity there",
+    "no answer": "sshd there accepts but does not answer: look whether it hangs",
     TIMED_OUT: "look at the network and firewall between the two",
     "no route": "look at the network between the two",
     KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
@@ -56,6 +59,7 @@ REMEDIES = {
 }
 
 RETRIED = ("dropped",)
+WORDS = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
 
 SSH_FAILED = 255
@@ -72,22 +76,30 @@ CELL: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Knock:
-    """One login: exit code (None: its time ran out), what it printed, and how long it took."""
+    """One login: exit code (None: it was ended), what it printed, and how long it took.
+
+    ``overflowed`` when it was ended because it printed more than is kept.
+    """
 
     code: int | None
     stdout: str
     stderr: str
     seconds: float
+    overflowed: bool = False
 
 
 def cause(knock: Knock, encrypted_key: bool) -> str:
     """Return `ok` or the name of what went wrong.
 
     Any other exit code than 255 comes from the far side: ssh got in, and its words are not ssh's.
+    The same holds for a login that had to be ended while it printed: ssh prints to standard error
+    only, and little.
 
     encrypted_key
         Whether our key has a passphrase: sshd then sees no key at all, and says just that.
     """
+    if knock.overflowed or (knock.code is None and knock.stdout):
+        return NOISE
     if knock.code == 0:
         return NOISE if knock.stdout else OK
     if knock.code not in (None, SSH_FAILED):
@@ -104,7 +116,8 @@ def cell(peer: str, name: str, knock: Knock | None, encrypted_key: bool) -> dict
     """Return one cell of the matrix as plain data; without a knock it was not tried."""
     found = cause(knock, encrypted_key) if knock else NOT_TRIED
     knock = knock or Knock(None, "", "", 0.0)
-    said = knock.stdout if found == NOISE else knock.stderr or knock.stdout
+    first, second = knock.stderr, knock.stdout
+    said = second or first if found == NOISE else first or second
     return {
         "peer": peer,
         "name": name,
@@ -172,8 +185,26 @@ def _is_row(sent: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _plain(sent: dict[str, Any]) -> dict[str, Any]:
-    """Return a cell as a node sent it, its words made fit for a terminal."""
-    return {key: printable(item) if isinstance(item, str) else item for key, item in sent.items()}
+    """Return a cell from what a node sent: of its own making are the cause, the words, the time.
+
+    A cause that we do not know, or a good one that the cell's own ``ok`` denies, is `failed`.
+    """
+    found = sent["cause"] if sent["cause"] in REMEDIES or sent["cause"] == OK else FAILED
+    found = FAILED if found == OK and not sent["ok"] else found
+    return {
+        "peer": _bounded(sent["peer"]),
+        "name": _bounded(sent["name"]),
+        "ok": found == OK,
+        "cause": found,
+        "said": _bounded(sent["said"]),
+        "remedy": REMEDIES.get(found, ""),
+        "seconds": _duration(sent["seconds"]),
+    }
+
+
+def _duration(sent: float) -> float:
+    """Return a number of seconds that JSON can carry; 0.0 for what is none."""
+    return float(sent) if 0 <= sent <= sys.float_info.max else 0.0
 
 
 def _absent(peer: str, name: str) -> dict[str, Any]:
@@ -193,4 +224,9 @@ def _last_words(text: str) -> str:
     """Return the end of what was said, without ssh's advice to forget a pinned host key."""
     stripped = (line.strip() for line in text.splitlines())
     lines = [line for line in stripped if line and not line.startswith(FORGETTING)]
-    return printable(" / ".join(lines[-3:]))[:300]
+    return _bounded(" / ".join(lines[-3:]))
+
+
+def _bounded(text: str) -> str:
+    """Return as much of a text as is shown, fit for one line of a terminal."""
+    return printable(text[:WORDS])

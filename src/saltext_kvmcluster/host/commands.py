@@ -1,56 +1,74 @@
-"""The only place that runs a process: an argument list, a time limit, never a shell."""
+"""The only place that runs a process: an argument list, a time limit, never a shell.
+
+What a process prints may come from a peer, so it is kept up to a limit only. A process is given
+a session of its own, and whatever is left of its group ends with it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core.errors import WorldError
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LIMIT = 1024 * 1024
+CHUNK = 65536
+GRACE = 0.2
+PAUSES = (0.001, 0.05)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a process did. ``code`` is None when its time ran out and it was ended."""
+    """What a process did. ``code`` is None when it was ended: time ran out, or it overflowed."""
 
     code: int | None
     stdout: str
     stderr: str
+    overflowed: bool = False
 
 
-def run(arguments: Sequence[str], timeout: float = 30.0, home: str | None = None) -> Outcome:
+@dataclass
+class _Heard:
+    """What a process has printed so far, and whether it ended by itself."""
+
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+    overflowed: bool = False
+
+
+def run(
+    arguments: Sequence[str], timeout: float = 30.0, home: str | None = None, limit: int = LIMIT
+) -> Outcome:
     """Run a program and return what it did, whatever its exit code.
 
     timeout
         Seconds after which the program is killed; its outcome then has code None.
     home
         The HOME it is given; default: ours.
+    limit
+        Bytes of standard output, and of standard error, that are kept. A program that prints
+        more is killed; its outcome then has code None and says that it overflowed.
 
-    Raises WorldError if the program is not installed. Output is decoded as UTF-8, with every
-    undecodable byte shown as a replacement character.
+    A program that has ended and left its output open to another is not waited for beyond a short
+    grace. Raises WorldError if the program is not installed. Output is decoded as UTF-8, with
+    every undecodable byte shown as a replacement character.
     """
-    environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": home or os.path.expanduser("~")}
+    end = time.monotonic() + timeout
+    process = _start(arguments, home)
     try:
-        done = subprocess.run(
-            list(arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            env=environment,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise WorldError(
-            f"{arguments[0]} is not installed; it belongs to {_package(arguments[0])}"
-        ) from None
-    except subprocess.TimeoutExpired as error:
-        return Outcome(None, _text(error.stdout), _text(error.stderr))
-    except OSError as error:
-        raise WorldError(f"{arguments[0]} cannot be run: {error.strerror}") from None
-    return Outcome(done.returncode, _text(done.stdout), _text(done.stderr))
+        heard = _listen(process, end, limit)
+    finally:
+        _finish(process)
+    code = process.returncode if heard.ended and not heard.overflowed else None
+    return Outcome(code, _text(heard.stdout), _text(heard.stderr), heard.overflowed)
 
 
 def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
@@ -59,12 +77,86 @@ def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
     if outcome.code == 0:
         return outcome.stdout
     ended = f"no end within {timeout:g} s" if outcome.code is None else f"exit code {outcome.code}"
+    ended = f"it was ended after {LIMIT} bytes of output" if outcome.overflowed else ended
     said = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
     raise WorldError(f"{' '.join(arguments)}: {ended}; it said: {said[:500]}")
 
 
-def _text(output: bytes | None) -> str:
-    return (output or b"").decode("utf-8", "replace")
+def _start(arguments: Sequence[str], home: str | None) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, its output piped to us."""
+    environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": home or os.path.expanduser("~")}
+    try:
+        return subprocess.Popen(
+            list(arguments),
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise WorldError(
+            f"{arguments[0]} is not installed; it belongs to {_package(arguments[0])}"
+        ) from None
+    except OSError as error:
+        raise WorldError(f"{arguments[0]} cannot be run: {error.strerror}") from None
+
+
+def _listen(process: subprocess.Popen[bytes], end: float, limit: int) -> _Heard:
+    """Keep what a process prints until it has ended, its time is up or it has printed too much."""
+    heard = _Heard()
+    gone = None
+    pause = PAUSES[0]
+    with selectors.DefaultSelector() as selector:
+        for stream, kept in ((process.stdout, heard.stdout), (process.stderr, heard.stderr)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, kept)
+        while not (heard.ended or heard.overflowed) and (left := end - time.monotonic()) > 0:
+            if gone is None and _has_ended(process):
+                gone = time.monotonic()
+            ready = selector.select(min(pause, left))
+            pause = PAUSES[0] if ready else min(2 * pause, PAUSES[1])
+            for key, _ in ready:
+                heard.overflowed |= _take(selector, key, limit)
+            silent = not ready and gone is not None and time.monotonic() > gone + GRACE
+            heard.ended = silent or (gone is not None and not selector.get_map())
+    return heard
+
+
+def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey, limit: int) -> bool:
+    """Read once from a stream that is ready; return whether that was more than its limit."""
+    kept: bytearray = key.data
+    said = os.read(key.fd, CHUNK)
+    if not said:
+        selector.unregister(key.fileobj)
+    room = limit - len(kept)
+    kept += said[:room]
+    return len(said) > room
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended; it is not reaped yet, so that its number stays its own."""
+    try:
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, process.pid, options) is not None
+    except ChildProcessError:
+        return True
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a process and its group, and let go of its output."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _text(output: bytearray) -> str:
+    return output.decode("utf-8", "replace")
 
 
 def _package(program: str) -> str:

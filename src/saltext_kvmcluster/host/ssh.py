@@ -28,6 +28,7 @@ SSHD = "/usr/sbin/sshd"
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 RSA_BITS = "4096"
 WORKERS = 16
+KNOCK_LIMIT = 65536
 RETRY_PAUSES = (0.5, 2.0)
 RELOAD_TIME = 10.0
 
@@ -241,10 +242,10 @@ def knock(name: str, timeout: float) -> reach.Knock:
             "true",
         ],
         timeout + 2,
+        limit=KNOCK_LIMIT,
     )
-    return reach.Knock(
-        outcome.code, outcome.stdout, outcome.stderr, round(time.monotonic() - begun, 3)
-    )
+    seconds = round(time.monotonic() - begun, 3)
+    return reach.Knock(outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed)
 
 
 def knock_peers(
@@ -266,18 +267,19 @@ def knock_peers(
         seen: dict[tuple[str, str], reach.Knock] = {}
         for name in node.names:
             if time.monotonic() < end:
-                seen[(node.id, name)] = _knock_again(name, timeout)
+                seen[(node.id, name)] = _knock_again(name, timeout, end)
         return seen
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         return {key: knock for seen in pool.map(names_of, nodes) for key, knock in seen.items()}
 
 
-def _knock_again(name: str, timeout: float) -> reach.Knock:
-    """Knock, and when sshd dropped us for want of room, wait and knock again."""
+def _knock_again(name: str, timeout: float, end: float) -> reach.Knock:
+    """Knock, and when sshd dropped us for want of room, wait and knock again while time is left."""
     for pause in RETRY_PAUSES:
         seen = knock(name, timeout)
-        if reach.cause(seen, encrypted_key=False) not in reach.RETRIED:
+        dropped = reach.cause(seen, encrypted_key=False) in reach.RETRIED
+        if not dropped or time.monotonic() + pause >= end:
             return seen
         time.sleep(pause)
     return knock(name, timeout)
