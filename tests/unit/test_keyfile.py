@@ -1,15 +1,21 @@
 """Whether a file is fit to be the cluster key, and what to do if it is not."""
 
 import dataclasses
+import grp
+import os
+import pwd
 
 import pytest
 from material import KEYS, cluster
 
 from saltext_kvmcluster.core import keyfile
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.host import ssh
 
 PATH = "/root/.ssh/id_rsa_cluster"
 RSA = cluster("node1")
+PLACED = cluster("node1", key=PATH)
+UNREAD = f'Load key "{PATH}": bad permissions'
 FIT = keyfile.KeyFile(PATH, True, 0o600, "root", KEYS["rsa4096"], f"{KEYS['rsa4096']} comment\n")
 
 
@@ -43,9 +49,46 @@ def test_a_fit_key_needs_no_public_half_beside_it():
     ],
 )
 def test_what_is_wrong_is_told_with_the_remedy(changed, words):
-    assert words in keyfile.key_problem(found(**changed), RSA)
+    problem = keyfile.key_problem(found(**changed), RSA)
+    assert words in problem and problem.startswith("kvmcluster:ssh:key: ")
     with pytest.raises(InputError, match=PATH):
         keyfile.parsed(found(**changed), RSA)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"owner": "alice", "mode": 0o644},
+        {"mode": 0o644, "public_file": None},
+        {"link": "/home/alice/notes", "owner": "alice"},
+    ],
+)
+def test_a_file_that_is_no_private_key_is_left_alone(changed):
+    strange = found(**{"public": None, "trouble": "error in libcrypto", **changed})
+    assert keyfile.key_problem(strange, PLACED) == (
+        f"kvmcluster:ssh:key: {PATH} is not a private key; choose another place in"
+        " kvmcluster:ssh:key"
+    )
+
+
+@pytest.mark.parametrize("owner", ["root", "alice"])
+def test_what_could_not_be_read_for_its_mode_may_be_no_key(owner):
+    unread = found(owner=owner, mode=0o644, public=None, public_file=None, trouble=UNREAD)
+    problem = keyfile.key_problem(unread, PLACED)
+    assert "has mode 0644" in problem and "belongs" not in problem
+    assert "if it is not a private key, choose another place in kvmcluster:ssh:key" in problem
+    assert problem.endswith(f"if it is one, run: chmod 600 {PATH}")
+
+
+def test_a_key_beside_its_public_half_gets_its_mode_back_though_it_was_not_read():
+    problem = keyfile.key_problem(found(mode=0o640, public=None, trouble=UNREAD), PLACED)
+    assert problem.endswith(f"mode 0640, others may use it; run: chmod 600 {PATH}")
+
+
+def test_a_passphrase_makes_a_key_no_less_a_key():
+    problem = keyfile.key_problem(found(public=None, encrypted=True, mode=0o640), PLACED)
+    assert "run: chmod 600" in problem
 
 
 def test_a_missing_key_is_to_be_made_by_its_state():
@@ -102,3 +145,23 @@ def test_an_unfit_pair_is_moved_away_whole_and_a_single_half_alone():
 def test_a_public_half_may_have_any_comment_and_spacing():
     line = KEYS["rsa4096"].replace(" ", "   ") + " a b c\n"
     assert keyfile.key_problem(found(public_file=line, public=line), RSA) is None
+
+
+def account_of(monkeypatch, home):
+    entry = pwd.struct_passwd(("virt", "x", 1000, 1000, "", home, "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda login: entry)
+    monkeypatch.setattr(os, "getgrouplist", lambda login, gid: [0, 4242])
+    monkeypatch.setattr(grp, "getgrgid", {0: grp.struct_group(("root", "x", 0, []))}.__getitem__)
+    return ssh.account("virt")
+
+
+def test_a_group_without_a_name_is_known_by_its_number(monkeypatch):
+    assert account_of(monkeypatch, "/nowhere/virt").groups == ("root", "4242")
+
+
+@pytest.mark.parametrize("home", ["", "virt"])
+def test_an_account_without_a_usable_home_is_told_with_the_remedy(monkeypatch, home):
+    with pytest.raises(InputError) as caught:
+        account_of(monkeypatch, home)
+    assert f"home of account virt is '{home}', not an absolute path" in str(caught.value)
+    assert str(caught.value).endswith("usermod -d /its/home virt")

@@ -78,6 +78,49 @@ def test_nothing_need_not_be_quoted():
         from_pillar({"kvmcluster": {"name": "a", "nodes": {"node1": {"migration": None}}}})
 
 
+@pytest.mark.parametrize("name", ["a/b", None, 1 << 100_000], ids=["text", "nothing", "huge"])
+def test_quotes_are_not_advised_where_they_would_not_help(name):
+    with pytest.raises(InputError) as caught:
+        from_pillar({"kvmcluster": {"name": name, "nodes": {"node1": None}}})
+    assert "quotes" not in str(caught.value)
+
+
+@pytest.mark.parametrize("login", [0, 1.5])
+def test_a_login_is_never_a_number_in_quotes_either(login):
+    with pytest.raises(InputError, match=r"kvmcluster:ssh:login: .*account's name, got [\d.]+\Z"):
+        cluster("node1", login=login)
+
+
+def test_names_of_text_alone_are_told_what_a_minion_id_is():
+    with pytest.raises(InputError, match=r"got 'a b'\Z"):
+        cluster("node1", names={"node1": ["a b"]})
+    with pytest.raises(InputError, match=r"got 101; put it in quotes\Z"):
+        cluster(101)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("authorized_keys", "authorized_keys2", "known_hosts", "config", "environment", "rc"),
+        *("kvmcluster_known_hosts", "kvmcluster_config", "ssh_host_rsa_key"),
+    ],
+)
+def test_no_file_of_ssh_or_ours_is_the_cluster_key(name):
+    with pytest.raises(InputError, match=r"kvmcluster:ssh:key: .* choose another name"):
+        cluster("node1", key=f"/home/virt/.ssh/{name}")
+    assert cluster("node1", key=f"/home/virt/.ssh/{name}/key").ssh.key
+
+
+@pytest.mark.parametrize(
+    "folder", ["/proc", "/sys", "/dev", "/run", "/var/run", "/tmp", "/var/tmp"]
+)
+def test_no_place_that_is_the_system_s_or_passing_holds_the_key(folder):
+    for place in (folder, f"{folder}/key", f"{folder}/a/key"):
+        with pytest.raises(InputError, match=f"is in {folder}, "):
+            cluster("node1", key=place)
+    assert cluster("node1", key=f"{folder}s/key").ssh.key
+
+
 def test_a_further_name_is_not_an_id_and_the_id_is_told():
     with pytest.raises(InputError, match=r"192.0.2.1 is a name of node node1; give .* node1"):
         cluster("node1", names={"node1": ["192.0.2.1"]}).node("192.0.2.1")

@@ -7,6 +7,7 @@ key by its whole path, what is wrong with it, and what would be right.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import ipaddress
 import posixpath
 import re
@@ -21,6 +22,16 @@ ROOT = "kvmcluster"
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
 DEFINITIONS = ("shared", "defined")
 EVERYDAY_KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
+TAKEN_NAMES = (
+    *("authorized_keys", "authorized_keys2", "known_hosts", "config", "environment", "rc"),
+    *("kvmcluster_known_hosts", "kvmcluster_config", "ssh_host_*"),
+)
+TAKEN_FOLDERS = (
+    *("/boot", "/dev", "/etc/ssh", "/proc", "/run", "/sys", "/tmp"),
+    *("/var/lock", "/var/run", "/var/tmp"),
+)
+LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+LITERAL_LENGTH = 2
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -191,7 +202,7 @@ def _nodes(raw: object) -> dict[str, Node]:
 
 
 def _node(node_id: object, body: object, path: str) -> Node:
-    known = _host(node_id, path)
+    known = _minion_id(node_id, path)
     here = f"{path}:{node_id}"
     fields = _section(body, here, ("names", "migration"), may_be_empty=True)
     names = [_host(name, f"{here}:names") for name in _list(fields, "names", here)]
@@ -228,13 +239,35 @@ def _key_path(value: object, path: str) -> str:
         raise InputError(
             f"{path}: want an absolute path of letters, digits and './_@+-', got {_shown(value)}"
         )
+    if "//" in value or posixpath.basename(value) in ("", ".", ".."):
+        raise InputError(
+            f"{path}: want the path of a file, without '//' and without '/' at its end,"
+            f" got {_shown(value)}"
+        )
     wanted = posixpath.normpath(value)
-    if posixpath.basename(wanted) in EVERYDAY_KEYS:
+    _not_taken(wanted, path)
+    return wanted
+
+
+def _not_taken(wanted: str, path: str) -> None:
+    """Raise InputError if a key at that place would be, or would replace, somebody else's."""
+    folder, name = posixpath.split(wanted)
+    if name in EVERYDAY_KEYS:
         raise InputError(
             f"{path}: {wanted} is a login's everyday key; the cluster needs a key of its own,"
-            f" such as {posixpath.join(posixpath.dirname(wanted), 'id_rsa_cluster')}"
+            f" such as {posixpath.join(folder, 'id_rsa_cluster')}"
         )
-    return wanted
+    for taken in TAKEN_FOLDERS:
+        if f"{wanted}/".startswith(f"{taken}/"):
+            raise InputError(
+                f"{path}: {_shown(wanted)} is in {taken}, which is the system's or does not last;"
+                " choose a place in the login's home, such as ~/.ssh/id_rsa_cluster, written out"
+            )
+    if any(fnmatch.fnmatchcase(name, taken) for taken in TAKEN_NAMES):
+        raise InputError(
+            f"{path}: {_shown(wanted)} has the name of a file that ssh or this project keeps;"
+            " choose another name, such as id_rsa_cluster"
+        )
 
 
 def _pattern(value: object, path: str) -> str:
@@ -244,24 +277,70 @@ def _pattern(value: object, path: str) -> str:
         raise InputError(f"{path}: {value!r} matches every host; name the cluster's hosts alone")
     if value.startswith("!"):
         raise InputError(f"{path}: {value!r} excludes hosts; patterns here only add some")
+    first, *others = re.split(r"[*?]", value)
+    if others and max(len(first), len(others[-1])) < LITERAL_LENGTH:
+        raise InputError(
+            f"{path}: {_shown(value)} matches hosts of all sorts; give it a beginning or an end of"
+            f" {LITERAL_LENGTH} characters or more without '*' and '?', as 'kvm-*' has"
+        )
     return value
 
 
+def _minion_id(value: object, path: str) -> str:
+    """Return a node's minion id, by which peers dial it; Salt allows more than a host name has."""
+    if isinstance(value, str) and _spelled(value) is None:
+        raise InputError(
+            f"{path}: want a host name or an address, got {_shown(value)}; the minion id has to be"
+            " a host name here, of letters, digits, '.', '_' and '-': change 'id' in the minion's"
+            " configuration"
+        )
+    return _host(value, path)
+
+
 def _host(value: object, path: str) -> str:
-    """Return a host name, or an address in its one spelling.
+    """Return a host name, or an address in its one spelling, that peers can dial.
 
     Addresses with a scope (``fe80::1%eth0``) mean another host on each node; they are refused.
     """
-    if isinstance(value, str) and "%" not in value:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            if _HOST_NAME.match(value) and not _DOTTED_NUMBERS.match(value):
-                return value
-    quotes = (
-        "" if value is None or isinstance(value, (str, list, Mapping)) else "; put it in quotes"
-    )
-    raise InputError(f"{path}: want a host name or an address, got {_shown(value)}{quotes}")
+    found = _spelled(value)
+    if found is None:
+        raise InputError(
+            f"{path}: want a host name or an address, got {_shown(value)}{_quotes(value)}"
+        )
+    kind = _undiallable(found)
+    if kind:
+        raise InputError(
+            f"{path}: {found} is {kind}, peers cannot dial it; give a name or an address that"
+            " leads to this node from every other"
+        )
+    return found
+
+
+def _spelled(value: object) -> str | None:
+    """Return a host name as it is, an address in its one spelling, None for anything else."""
+    if not isinstance(value, str) or "%" in value:
+        return None
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        named = _HOST_NAME.match(value) and not _DOTTED_NUMBERS.match(value)
+        return value if named else None
+
+
+def _undiallable(host: str) -> str | None:
+    """Return what a name or address is that leads to no host, or to whoever dials it; or None."""
+    if host.lower() in LOOPBACK_NAMES:
+        return "every host's own name for itself"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback:
+        return "a loopback address"
+    if address.is_unspecified:
+        return "the unspecified address"
+    return "a multicast address" if address.is_multicast else None
 
 
 def _section(
@@ -318,8 +397,16 @@ def _matching(
 ) -> str:
     value = fields.get(key, default)
     if not isinstance(value, str) or not pattern.match(value):
-        raise InputError(f"{path}:{key}: want {words}, got {_shown(value)}")
+        number = isinstance(value, (int, float))
+        quotes = "" if number and not pattern.match(_shown(value)) else _quotes(value)
+        raise InputError(f"{path}:{key}: want {words}, got {_shown(value)}{quotes}")
     return value
+
+
+def _quotes(value: object) -> str:
+    """Return the remedy for text that YAML took for a number, a date or a truth value."""
+    is_else = value is None or isinstance(value, (str, list, Mapping))
+    return "" if is_else else "; put it in quotes"
 
 
 def _suggestion(value: object, known: Collection[str]) -> str:

@@ -37,14 +37,26 @@ _DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
 
 def account(login: str) -> sshd.Account:
-    """Return the account of a login; InputError if this host has none of that name."""
+    """Return the account of a login; InputError if there is none, or none with a usable home."""
+
+    def group(gid: int) -> str:
+        try:
+            return grp.getgrgid(gid).gr_name
+        except KeyError:
+            return str(gid)
+
     try:
         entry = pwd.getpwnam(login)
     except KeyError:
         raise InputError(
             f"kvmcluster:ssh:login: this host has no account {login}; make it with user.present"
         ) from None
-    groups = [grp.getgrgid(gid).gr_name for gid in os.getgrouplist(login, entry.pw_gid)]
+    if not os.path.isabs(entry.pw_dir):
+        raise InputError(
+            f"kvmcluster:ssh:login: the home of account {login} is {entry.pw_dir!r}, not an"
+            f" absolute path; give it one: usermod -d /its/home {login}"
+        )
+    groups = [group(gid) for gid in os.getgrouplist(login, entry.pw_gid)]
     folders = (entry.pw_dir, os.path.join(entry.pw_dir, ".ssh"))
     return sshd.Account(
         login, entry.pw_dir, tuple(groups), tuple(item for path in folders for item in _look(path))
