@@ -44,15 +44,11 @@ class _Heard:
     overflowed: bool = False
 
 
-def run(
-    arguments: Sequence[str], timeout: float = 30.0, home: str | None = None, limit: int = LIMIT
-) -> Outcome:
+def run(arguments: Sequence[str], timeout: float = 30.0, limit: int = LIMIT) -> Outcome:
     """Run a program and return what it did, whatever its exit code.
 
     timeout
         Seconds after which the program is killed; its outcome then has code None.
-    home
-        The HOME it is given; default: ours.
     limit
         Bytes of standard output, and of standard error, that are kept. A program that prints
         more is killed; its outcome then has code None and says that it overflowed.
@@ -62,7 +58,7 @@ def run(
     every undecodable byte shown as a replacement character.
     """
     end = time.monotonic() + timeout
-    process = _start(arguments, home)
+    process = _start(arguments)
     try:
         heard = _listen(process, end, limit)
     finally:
@@ -82,9 +78,9 @@ def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
     raise WorldError(f"{' '.join(arguments)}: {ended}; it said: {said[:500]}")
 
 
-def _start(arguments: Sequence[str], home: str | None) -> subprocess.Popen[bytes]:
+def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, its output piped to us."""
-    environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": home or os.path.expanduser("~")}
+    environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": os.path.expanduser("~")}
     try:
         return subprocess.Popen(
             list(arguments),

@@ -82,7 +82,7 @@ def ssh_check(timeout=10, time_limit=120):
 
     Returns ``{cluster, node, ok, cells: [{peer, name, ok, cause, said, remedy, seconds}]}``; the
     exit code is non-zero unless every cell is good. ``cause`` is ``ok`` or one of: no such name,
-    refused, host key changed, host key unknown, timed out, no route, key not accepted,
+    refused, host key changed, host key unknown, timed out, no answer, no route, key not accepted,
     passphrase asked, dropped, bad configuration, noise, not tried, failed.
 
     CLI Example:
