@@ -24,7 +24,7 @@ DEFINITIONS = ("shared", "defined")
 EVERYDAY_KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
 TAKEN_NAMES = (
     *("authorized_keys", "authorized_keys2", "known_hosts", "config", "environment", "rc"),
-    *("kvmcluster_known_hosts", "kvmcluster_config", "ssh_host_*"),
+    *("kvmcluster_known_hosts", "kvmcluster_config", "ssh_host_*", "*.pub"),
 )
 TAKEN_FOLDERS = (
     *("/boot", "/dev", "/etc/ssh", "/proc", "/run", "/sys", "/tmp"),
