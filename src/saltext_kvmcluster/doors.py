@@ -25,11 +25,18 @@ def salt_errors(function):
     return wrapped
 
 
-def member_cluster(pillar, node_id):
-    """Return the cluster of this minion's pillar; InputError if the minion is no node of it."""
-    found = cluster.from_pillar(pillar)
-    found.node(node_id)
-    return found
+def member_cluster(pillar, node_id, context):
+    """Return the cluster of this minion's pillar; InputError if the minion is no node of it.
+
+    context
+        ``__context__``, where the last cluster is kept for as long as the pillar is the same.
+    """
+    raw = pillar.get(cluster.ROOT)
+    last = context.get(cluster.ROOT)
+    if not last or last[0] != raw:
+        last = context[cluster.ROOT] = (raw, cluster.from_pillar(pillar))
+    last[1].node(node_id)
+    return last[1]
 
 
 def mine_identities(found, mine_get, context):

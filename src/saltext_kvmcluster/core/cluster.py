@@ -320,20 +320,29 @@ def _spelled(value: object) -> str | None:
     """Return a host name as it is, an address in its one spelling, None for anything else."""
     if not isinstance(value, str) or "%" in value:
         return None
+    address = _address(value)
+    if address:
+        return str(address)
+    named = _HOST_NAME.match(value) and not _DOTTED_NUMBERS.match(value)
+    return value if named else None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a text spells; most texts are names and need no closer look."""
+    if ":" not in text and not _DOTTED_NUMBERS.match(text):
+        return None
     try:
-        return str(ipaddress.ip_address(value))
+        return ipaddress.ip_address(text)
     except ValueError:
-        named = _HOST_NAME.match(value) and not _DOTTED_NUMBERS.match(value)
-        return value if named else None
+        return None
 
 
 def _undiallable(host: str) -> str | None:
     """Return what a name or address is that leads to no host, or to whoever dials it; or None."""
     if host.lower() in LOOPBACK_NAMES:
         return "every host's own name for itself"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = _address(host)
+    if address is None:
         return None
     address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback:

@@ -83,17 +83,16 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
     node has, is refused: it is not known to be the node's, and taking it over would end with
     its owner locked out.
     """
+    published = {node: item.cluster_key for node, item in identities.accepted.items()}
+    if len(set(published.values())) == len(cluster.nodes) and present == _block(cluster, published):
+        return Wanted(present)
     lines = _read_authorized_keys(present)
     held = _held(lines)
     refused = _unfit(cluster, identities, lines, held)
-    known = {
-        node: identity.cluster_key
-        for node, identity in identities.accepted.items()
-        if node not in refused
-    }
+    known = {node: key for node, key in published.items() if node not in refused}
     ways = {**held, **known}
     entries = {node: ways[node] for node in cluster.nodes if node in ways}
-    block = [BEGIN, *(f"{key} {tag(cluster, node)}\n" for node, key in entries.items()), END]
+    block = _block(cluster, entries)
     keys = {*held.values(), *entries.values()}
     former = _former_comments(cluster, held, known)
     doomed = {
@@ -101,7 +100,7 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
         for line in lines
         if line.key and not line.ours and (line.key in keys or _is_former(line, former))
     }
-    text = "".join(block) if cluster.ssh.exclusive else _with_block(lines, block, doomed)
+    text = block if cluster.ssh.exclusive else _with_block(lines, block, doomed)
     return Wanted(text, _key_words(cluster, lines, held, entries, doomed), refused)
 
 
@@ -378,14 +377,19 @@ def _is_former(line: _Line, comments: set[str]) -> bool:
     return not line.options and line.comment.lower() in comments
 
 
-def _with_block(lines: list[_Line], block: list[str], doomed: set[int]) -> str:
+def _block(cluster: Cluster, entries: Mapping[str, PublicKey]) -> str:
+    lines = (f"{entries[node]} {tag(cluster, node)}\n" for node in cluster.nodes if node in entries)
+    return "".join([BEGIN, *lines, END])
+
+
+def _with_block(lines: list[_Line], block: str, doomed: set[int]) -> str:
     """Put the block where the old one began, or at the end, and leave out what has to go."""
     at = next((index for index, line in enumerate(lines) if line.inside), len(lines))
     kept = [line.raw for line in lines[:at] if not line.ours and line.number not in doomed]
     if kept and not kept[-1].endswith("\n"):
         kept[-1] += "\n"
     tail = [line.raw for line in lines[at:] if not line.ours and line.number not in doomed]
-    return "".join([*kept, *block, *tail])
+    return "".join([*kept, block, *tail])
 
 
 def _key_words(

@@ -35,7 +35,7 @@ def identity():
         salt 'node1' kvmcluster.identity
         salt '*' mine.send kvmcluster.identity
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"])
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     account = ssh.account(cluster.ssh.login)
     found = ssh.key_file(keyfile.key_path(cluster, account.home), account)
     return Identity(
@@ -57,7 +57,7 @@ def peers():
 
         salt 'node1' kvmcluster.peers
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"])
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     found = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     own = __opts__["id"]
     return {
@@ -92,7 +92,7 @@ def ssh_check(timeout=10, time_limit=120):
         salt 'node1' kvmcluster.ssh_check
         salt-run kvmcluster.ssh_matrix
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"])
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     account = ssh.account(cluster.ssh.login)
     encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
     peers_in_order = reach.calling_order(cluster, __opts__["id"])
@@ -148,7 +148,7 @@ def migrate(guest, destination, patience=60):
 
         salt 'node1' kvmcluster.migrate web1 node2
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"])
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
     done = migrator.migrate(cluster, __opts__["id"], guest, destination, limit)
     if done["result"] != migration.MOVED:

@@ -90,7 +90,7 @@ def _state(name, function):
     """Run a state's function under the lock, with the cluster, and shape what it returns."""
     ret = {"name": name, "changes": {}, "result": False, "comment": ""}
     try:
-        cluster = doors.member_cluster(__pillar__, __opts__["id"])
+        cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
         with files.lock():
             ret.update(function(cluster))
     except KvmclusterError as error:
