@@ -42,7 +42,7 @@ def main():
 
 def measure(folder, sizes, rounds):
     """Return all figures as plain data, times in seconds."""
-    report = {"ping": ping(folder, rounds * 3), "trust": {}}
+    report = {"ping": ping(folder, rounds * 6), "trust": {}}
     for size in sizes:
         print(f"measuring {size} nodes ...", file=sys.stderr)
         report["trust"][size] = trust(folder / str(size), size, rounds)
