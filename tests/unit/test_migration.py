@@ -7,6 +7,7 @@ import pytest
 from saltext_kvmcluster.core import migration
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.findings import WARN
 from saltext_kvmcluster.core.migration import (
     OK,
     PROBLEM,
@@ -129,7 +130,7 @@ def test_a_silent_destination_is_a_reason_with_its_words_and_a_remedy():
 
 
 def test_a_warning_does_not_block():
-    assert not Finding("x", PROBLEM, "well", severity=migration.WARN).blocks
+    assert not Finding("x", PROBLEM, "well", severity=WARN).blocks
     assert Finding("x", UNKNOWN, "well").blocks
 
 

@@ -30,6 +30,7 @@ TAKEN_FOLDERS = (
     *("/boot", "/dev", "/etc/ssh", "/proc", "/run", "/sys", "/tmp"),
     *("/var/lock", "/var/run", "/var/tmp"),
 )
+SYSTEM_FOLDERS = ("/boot", "/dev", "/proc", "/run", "/sys")
 LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 LITERAL_LENGTH = 2
 
@@ -38,6 +39,7 @@ _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 _PATTERN = re.compile(r"!?[A-Za-z0-9_.:*?-]{1,253}\Z")
 _PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
+_GUEST = re.compile(r"[^/.\-\s\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}\Z")
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
 
 _SHORT = reprlib.Repr()
@@ -70,10 +72,28 @@ class Ssh:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A guest of the cluster's own list (pillar ``kvmcluster:guests:list``).
+
+    ``xmlfile`` is where its definition lies, None to search ``path``; ``home`` the node where it
+    is started when it runs nowhere, None if that is left to people.
+    """
+
+    name: str
+    xmlfile: str | None = None
+    home: str | None = None
+
+
+@dataclass(frozen=True)
 class Guests:
-    """Where guests are defined (pillar ``kvmcluster:guests``)."""
+    """Which guests there are, and where they are defined (pillar ``kvmcluster:guests``).
+
+    ``path`` are folders on shared storage, searched in order for NAME, then NAME.xml.
+    """
 
     definitions: str = "shared"
+    path: tuple[str, ...] = ()
+    list: Mapping[str, Listed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,11 +141,12 @@ def from_pillar(pillar: object) -> Cluster:
         )
     top = _section(raw, ROOT, ("name", "nodes", "ssh", "guests"))
     name = _matching(top, "name", ROOT, _CLUSTER_NAME, "letters, digits, '.', '_' and '-'")
+    nodes = _nodes(top.get("nodes"))
     return Cluster(
         name=name,
-        nodes=_nodes(top.get("nodes")),
+        nodes=nodes,
         ssh=_ssh(top.get("ssh")),
-        guests=_guests(top.get("guests")),
+        guests=_guests(top.get("guests"), nodes),
     )
 
 
@@ -228,10 +249,78 @@ def _ssh(raw: object) -> Ssh:
     )
 
 
-def _guests(raw: object) -> Guests:
+def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     path = f"{ROOT}:guests"
-    fields = _section(raw, path, ("definitions",), may_be_empty=True)
-    return Guests(_choice(fields, "definitions", path, DEFINITIONS, Guests().definitions))
+    fields = _section(raw, path, ("definitions", "path", "list"), may_be_empty=True)
+    definitions = _choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
+    return Guests(
+        definitions,
+        _search_path(fields.get("path"), f"{path}:path"),
+        _listed_guests(fields.get("list"), f"{path}:list", definitions, nodes),
+    )
+
+
+def _search_path(raw: object, path: str) -> tuple[str, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, str):
+        raise InputError(f"{path}: want folders with ':' between them, got {_shown(raw)}")
+    return tuple(_definition_path(folder, path) for folder in raw.split(":"))
+
+
+def _listed_guests(
+    raw: object, path: str, definitions: str, nodes: Mapping[str, Node]
+) -> dict[str, Listed]:
+    fields = {} if raw is None else raw
+    if not isinstance(fields, Mapping):
+        raise InputError(f"{path}: want a mapping of guest names, got {_shown(raw)}")
+    return {
+        guest.name: guest
+        for guest in (
+            _listed_guest(name, body, path, definitions, nodes) for name, body in fields.items()
+        )
+    }
+
+
+def _listed_guest(
+    name: object, body: object, path: str, definitions: str, nodes: Mapping[str, Node]
+) -> Listed:
+    if not isinstance(name, str) or not _GUEST.match(name):
+        raise InputError(
+            f"{path}: want the names of guests, got {_shown(name)}{_quotes(name)}; a name is"
+            " printable, without '/', and begins with neither '.' nor '-'"
+        )
+    here = f"{path}:{name}"
+    fields = _section(body, here, ("xmlfile", "home"), may_be_empty=True)
+    xmlfile, home = fields.get("xmlfile"), fields.get("home")
+    if xmlfile is not None and definitions == "defined":
+        raise InputError(
+            f"{here}:xmlfile: with {ROOT}:guests:definitions defined, libvirt keeps the"
+            " definition; leave it out"
+        )
+    if home is not None and home not in nodes:
+        raise InputError(
+            f"{here}:home: {_shown(home)} is not a node; nodes are {_listed(nodes)}"
+            f"{_suggestion(home, nodes)}"
+        )
+    return Listed(
+        name, None if xmlfile is None else _definition_path(xmlfile, f"{here}:xmlfile"), home
+    )
+
+
+def _definition_path(value: object, path: str) -> str:
+    """Return an absolute path for definitions; libvirt's own folder must never be shared."""
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise InputError(f"{path}: want an absolute path, got {_shown(value)}")
+    wanted = posixpath.normpath(value)
+    wanted = wanted[1:] if wanted.startswith("//") else wanted
+    for folder in ("/etc/libvirt", *SYSTEM_FOLDERS):
+        if f"{wanted}/".startswith(f"{folder}/"):
+            raise InputError(
+                f"{path}: {_shown(wanted)} is in {folder}, which belongs to one host alone; choose"
+                " a folder on storage that every node mounts"
+            )
+    return wanted
 
 
 def _key_path(value: object, path: str) -> str:

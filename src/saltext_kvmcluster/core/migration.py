@@ -13,41 +13,15 @@ from lxml import etree
 from saltext_kvmcluster.core import recovery
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, Finding, sentences
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
-OK, PROBLEM, UNKNOWN = "OK", "PROBLEM", "UNKNOWN"
-BLOCK, WARN = "BLOCK", "WARN"
 MOVED, NOT_MOVED = "moved", "not_moved"
 RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 MAX_XML = 10 * 1024 * 1024
 MAX_WORDS = 500
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check's outcome. What could not be found out blocks as a problem does."""
-
-    id: str
-    outcome: str
-    sentence: str
-    remedy: str = ""
-    severity: str = BLOCK
-
-    @property
-    def blocks(self) -> bool:
-        return self.severity == BLOCK and self.outcome != OK
-
-    def shown(self) -> dict[str, str]:
-        """Return the finding as plain data."""
-        return {
-            "id": self.id,
-            "severity": self.severity,
-            "outcome": self.outcome,
-            "sentence": self.sentence,
-            "remedy": self.remedy,
-        }
 
 
 @dataclass(frozen=True)
@@ -273,11 +247,7 @@ def examined(facts: Facts, checks: Sequence[Check] = CHECKS) -> tuple[Finding, .
 
 def refusal(guest: str, destination: str, findings: Sequence[Finding]) -> WorldError:
     """Return the error that says why a guest is left where it is."""
-    reasons = [
-        f"{finding.id}: {finding.sentence}" + (f" ({finding.remedy})" if finding.remedy else "")
-        for finding in findings
-    ]
-    return WorldError(f"{guest} was not touched, not sent to {destination}: {'; '.join(reasons)}")
+    return WorldError(f"{guest} was not touched, not sent to {destination}: {sentences(findings)}")
 
 
 def at_work(guest: str, source: str) -> Finding:

@@ -1,0 +1,67 @@
+"""What a check found: the one shape in which everything that speaks for or against is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+OK, PROBLEM, UNKNOWN = "OK", "PROBLEM", "UNKNOWN"
+BLOCK, WARN = "BLOCK", "WARN"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One reason why a check is not OK; ``outcome`` is PROBLEM or UNKNOWN."""
+
+    sentence: str
+    remedy: str = ""
+    outcome: str = PROBLEM
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome for one subject. What could not be found out blocks as a problem does.
+
+    The subject is a node (``source`` or ``destination`` alone), a pair of nodes, a guest (which
+    is at ``source``), or a guest and the node it would go to; what does not matter is empty.
+    """
+
+    id: str
+    outcome: str
+    sentence: str
+    remedy: str = ""
+    severity: str = BLOCK
+    guest: str = ""
+    source: str = ""
+    destination: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a guest must not be moved because of it."""
+        return self.severity == BLOCK and self.outcome != OK
+
+    def shown(self) -> dict[str, str]:
+        """Return the finding as plain data."""
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "outcome": self.outcome,
+            "sentence": self.sentence,
+            "remedy": self.remedy,
+            "guest": self.guest,
+            "source": self.source,
+            "destination": self.destination,
+        }
+
+
+def unknown(sentence: str, remedy: str = "") -> Trouble:
+    """Return the trouble of a fact that could not be had."""
+    return Trouble(sentence, remedy, UNKNOWN)
+
+
+def sentences(findings: Iterable[Finding]) -> str:
+    """Return findings as one line for an error."""
+    return "; ".join(
+        f"{finding.id}: {finding.sentence}" + (f" ({finding.remedy})" if finding.remedy else "")
+        for finding in findings
+    )
