@@ -63,3 +63,10 @@ def seconds(value, name):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
         raise InputError(f"{name}: want seconds, above 0 and at most 86400, got {value!r}")
     return float(value)
+
+
+def flag(value, name):
+    """Return an argument that is true or false; InputError otherwise."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: want true or false, got {value!r}")
+    return value

@@ -1,15 +1,23 @@
 """What is known of nodes and their guests at one moment: facts in, for the checks to judge.
 
-Every value that could not be had is None, and says why beside it: silence is not absence.
+Every value that could not be had is None, and says why beside it: silence is not absence. What a
+node sends is hostile until it was read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from saltext_kvmcluster.core.findings import Trouble
+from saltext_kvmcluster.core import factparse, guestxml, reach, storage
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.factparse import NOTHING, Said
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Trouble
 from saltext_kvmcluster.core.guestxml import Guest
+from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import StorageFacts
 
@@ -131,11 +139,261 @@ class NodeFacts:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
     """The token that it wrote itself, by folder."""
+    written_said: Mapping[str, str] = field(default_factory=dict)
+    """Why it could write no token, by folder."""
     tokens: Mapping[tuple[str, str], str] = field(default_factory=dict)
     definitions: Mapping[str, str] = field(default_factory=dict)
-    """For each guest of the pillar's list: the definition's text, where it was found."""
+    """For each guest of the pillar's list: the definition's text, empty if there is none there."""
 
 
 def silent(node: str, said: str) -> NodeFacts:
     """Return the facts of a node that could not be asked."""
     return NodeFacts(node, said=said, daemon_said=said)
+
+
+WORDS = 1000
+MAX_ITEMS = 100_000
+TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
+KINDS = ("file", "block", "directory", "other", "nothing")
+
+_T = TypeVar("_T")
+
+
+def parse(node: str, sent: object, asked: float, answered: float) -> NodeFacts:
+    """Return the facts that a node sent, or those of a silent node if they are none.
+
+    asked, answered
+        When the node was asked and when its answer came, in seconds by one clock: the asker's.
+    """
+    if not isinstance(sent, Mapping):
+        return silent(node, _excuse(sent))
+    try:
+        return _parsed(node, sent, asked, answered)
+    except InputError as error:
+        return silent(node, f"what it sent is not facts: {error}")
+
+
+def answered(facts: NodeFacts, answer: object) -> NodeFacts:
+    """Return facts with what the node answered to its question; what is no answer is left out."""
+    if not isinstance(answer, Mapping):
+        return facts
+    seen = {}
+    for path, told in _pairs(answer, "paths"):
+        if isinstance(told, Mapping) and told.get("kind") in KINDS:
+            seen[path] = Seen(str(told["kind"]), _whole(told.get("size")))
+    tokens = {
+        (folder, writer): token
+        for folder, read in _pairs(answer, "tokens")
+        if isinstance(read, Mapping)
+        for writer, token in read.items()
+        if isinstance(writer, str) and is_token(token)
+    }
+    daemon = facts.daemon
+    if daemon:
+        cpus = {cpu: _short(why) for cpu, why in _pairs(answer, "cpus") if isinstance(why, str)}
+        daemon = replace(daemon, cpus={**daemon.cpus, **cpus})
+    return replace(facts, daemon=daemon, seen=seen, tokens=tokens)
+
+
+def is_token(value: object) -> bool:
+    """Whether a value is a token as nodes write it into a folder that they share."""
+    return isinstance(value, str) and bool(TOKEN.match(value))
+
+
+def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -> NodeFacts:
+    outputs = _outputs(_get(sent, "commands", Mapping, {}))
+
+    def said(name: str) -> Said:
+        return outputs.get(name, NOTHING)
+
+    told = _get(sent, "daemon", Mapping, {"said": "it did not speak of its libvirt daemon"})
+    daemon = None if "said" in told else _daemon(told, said)
+    clock, memory = factparse.number(said("clock")), factparse.memory(said("memory"))
+    started = factparse.started(said("started"))
+    guests = _get(sent, "guests", list, None)
+    return NodeFacts(
+        node,
+        daemon=daemon,
+        daemon_said=_short(_get(told, "said", str, "")),
+        guests=None if guests is None else tuple(_guest(node, g, started, clock) for g in guests),
+        clock=None if clock is None else clock - (asked + answered) / 2,
+        clock_error=max(0.0, (answered - asked) / 2),
+        memory_kib=memory[0] if memory else None,
+        free_kib=memory[1] if memory else None,
+        host_name=factparse.word(said("host_name")),
+        resolves=factparse.addresses(said("resolves")),
+        bridges=factparse.links(said("bridges")),
+        listening=factparse.listening(said("listening")),
+        storage=storage.parse({key: (one.code, one.out) for key, one in outputs.items()}),
+        ssh=_each(_get(sent, "ssh", Mapping, {}), _troubles),
+        peers=_each(_get(sent, "peers", Mapping, {}), _reach),
+        written=_each(_get(sent, "written", Mapping, {}), _token),
+        written_said=_each(_get(sent, "written_said", Mapping, {}), _words),
+        definitions=_each(_get(sent, "definitions", Mapping, {}), _text),
+    )
+
+
+def _outputs(commands: Mapping[str, Any]) -> dict[str, Said]:
+    def output(told: object) -> Said:
+        if not isinstance(told, Mapping):
+            raise InputError("a command's output is none")
+        code = told.get("code")
+        if code is not None and not _is_whole(code):
+            raise InputError("a command's exit code is none")
+        return Said(code, _get(told, "out", str, ""), _short(_get(told, "said", str, "")))
+
+    return _each(commands, output)
+
+
+def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
+    capabilities = factparse.capabilities(_get(told, "capabilities", str, ""))
+    if capabilities is None:
+        raise InputError("libvirt's capabilities cannot be read")
+    settings = factparse.settings(said("settings"))
+    return Daemon(
+        uuid=capabilities[0],
+        name=factparse.word(said("host_name")),
+        libvirt=_number(told, "libvirt"),
+        qemu=factparse.qemu(said("qemu"), said("qemu_kvm")),
+        machines=capabilities[1],
+        networks={_words(name): True for name in _get(told, "networks", list, [])},
+        ports=factparse.ports(settings),
+        lock_manager=settings.get("lock_manager", ""),
+    )
+
+
+def _guest(
+    node: str, told: object, started: Mapping[str, float], clock: float | None
+) -> GuestFacts:
+    if not isinstance(told, Mapping):
+        raise InputError("a guest is none")
+    try:
+        sighting = Sighting(told.get("sighting"))
+    except ValueError:
+        raise InputError("a guest is in a state that is none") from None
+    name = _get(told, "name", str, "")
+    look = Look(
+        sighting,
+        name=name,
+        uuid=_words(_get(told, "uuid", str, "")),
+        persistent=_get(told, "persistent", bool, False),
+        autostart=_get(told, "autostart", bool, False),
+        job=_short(_get(told, "job", str, "")),
+    )
+    guest, trouble = _definition(_get(told, "xml", str, ""))
+    kept, kept_trouble = _definition(_get(told, "kept", str, ""))
+    begun = started.get(name)
+    facts = GuestFacts(
+        node,
+        look,
+        reason=_short(_get(told, "reason", str, "")),
+        guest=guest,
+        trouble=_short(_get(told, "trouble", str, "")) or trouble or kept_trouble,
+        kept=kept,
+        disks=tuple(_text(path) for path in _get(told, "disks", list, [])),
+        memory_kib=_number(told, "memory_kib"),
+        vcpus=_number(told, "vcpus"),
+    )
+    if not facts.active or begun is None or clock is None:
+        return facts
+    return replace(facts, uptime=max(0.0, clock - begun))
+
+
+def _definition(text: str) -> tuple[Guest | None, str]:
+    if not text:
+        return None, ""
+    try:
+        return guestxml.read(text), ""
+    except InputError as error:
+        return None, _short(str(error))
+
+
+def _troubles(told: object) -> tuple[Trouble, ...]:
+    if not isinstance(told, list):
+        raise InputError("what it says of ssh is no list")
+    return tuple(_trouble(item) for item in told)
+
+
+def _trouble(told: object) -> Trouble:
+    if not isinstance(told, Mapping):
+        raise InputError("what it says of ssh is no trouble")
+    outcome = PROBLEM if told.get("outcome") == PROBLEM else UNKNOWN
+    return Trouble(
+        _short(_get(told, "sentence", str, "")), _short(_get(told, "remedy", str, "")), outcome
+    )
+
+
+def _reach(told: object) -> Reach:
+    if not isinstance(told, Mapping):
+        raise InputError("what it saw of a peer is nothing")
+    return Reach(
+        tuple(reach.cells(told.get("cells"))),
+        _short(_get(told, "address", str, "")),
+        _short(_get(told, "port", str, "")),
+    )
+
+
+def _token(told: object) -> str:
+    if not is_token(told):
+        raise InputError("a token that it wrote is none")
+    return str(told)
+
+
+def _words(told: object) -> str:
+    return _short(_text(told))
+
+
+def _text(told: object) -> str:
+    if not isinstance(told, str):
+        raise InputError("what should be text is not")
+    return told
+
+
+def _get(told: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
+    """Return a value of a mapping; InputError if it is there and of another kind."""
+    value = told.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        raise InputError(f"{key} is of another kind")
+    if isinstance(value, (Mapping, list)) and len(value) > MAX_ITEMS:
+        raise InputError(f"{key} has more than {MAX_ITEMS} entries")
+    return value
+
+
+def _number(told: Mapping[str, Any], key: str) -> int:
+    value = told.get(key, 0)
+    if not _is_whole(value):
+        raise InputError(f"{key} is no number")
+    return int(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.maxsize
+
+
+def _whole(value: Any) -> int:
+    return int(value) if _is_whole(value) else 0
+
+
+def _each(told: Mapping[Any, Any], read: Callable[[object], _T]) -> dict[str, _T]:
+    return {_text(key): read(value) for key, value in told.items()}
+
+
+def _pairs(answer: Mapping[Any, Any], key: str) -> list[tuple[str, object]]:
+    """Return a part of an answer; what is of another kind is left out."""
+    part = answer.get(key)
+    if not isinstance(part, Mapping):
+        return []
+    return [(name, value) for name, value in part.items() if isinstance(name, str)]
+
+
+def _short(text: str) -> str:
+    return printable(text[:WORDS])
+
+
+def _excuse(sent: object) -> str:
+    """Return why there are no facts: what the node said, where that is words."""
+    if isinstance(sent, str) and sent:
+        return _short(" / ".join(sent.split("\n")[-3:]))
+    return "did not answer" if sent in (None, "", False) else "what it sent is not facts"

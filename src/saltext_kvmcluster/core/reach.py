@@ -175,6 +175,12 @@ def calling_order(cluster: Cluster, node: str) -> list[Node]:
     return nodes[at + 1 :] + nodes[:at]
 
 
+def cells(sent: object) -> list[dict[str, Any]]:
+    """Return the logins that a node says it tried; none if what it sent says nothing of any."""
+    told: object = {"cells": sent}
+    return [_plain(cell) for cell in told["cells"]] if _is_row(told) else []
+
+
 def _is_row(sent: object) -> TypeGuard[dict[str, Any]]:
     """Whether a node sent a row: what it holds of logins, in the shape that we give it."""
     cells = sent.get("cells") if isinstance(sent, dict) else None

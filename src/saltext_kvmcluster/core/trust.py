@@ -104,6 +104,21 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
     return Wanted(text, _key_words(cluster, lines, held, entries, doomed), refused)
 
 
+def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line that has a key tagged as a node's, not its own now, and why.
+
+    A key of a member whose identity is not known is held to be its own.
+    """
+    for line in _read_authorized_keys(present):
+        if not line.key or not line.node or f"/{cluster.name}/" not in line.comment:
+            continue
+        known = identities.accepted.get(line.node)
+        if line.node not in cluster.nodes:
+            yield line.number, f"the key of {line.node}, which is no longer a member"
+        elif known and known.cluster_key != line.key:
+            yield line.number, f"a former key of {line.node}"
+
+
 def known_hosts(cluster: Cluster, identities: Identities, present: str) -> Wanted:
     """Return the wanted known hosts file: each host key of each member under all its names."""
     known = {node: identity.host_keys for node, identity in identities.accepted.items()}

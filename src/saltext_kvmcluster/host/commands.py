@@ -12,7 +12,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -22,6 +22,11 @@ LIMIT = 1024 * 1024
 CHUNK = 65536
 GRACE = 0.2
 PAUSES = (0.001, 0.05)
+NOT_FOUND = 127
+
+
+class NotInstalled(WorldError):
+    """There is no such program on this host."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,32 @@ def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
     raise WorldError(f"{' '.join(arguments)}: {ended}; it said: {said[:500]}")
 
 
+def run_all(
+    wanted: Mapping[str, Sequence[str]], timeout: float = 30.0, limit: int = LIMIT
+) -> dict[str, Outcome]:
+    """Run programs one after another and return what each one did, by the key it has in ``wanted``.
+
+    timeout
+        Seconds for all of them; what is not begun by then has code None.
+
+    A program that is not installed has code 127, as from a shell. See ``ssh.run_all``.
+    """
+    end = time.monotonic() + timeout
+    return {key: _tried(arguments, end, limit) for key, arguments in wanted.items()}
+
+
+def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
+    left = end - time.monotonic()
+    if left <= 0:
+        return Outcome(None, "", "time ran out before it was begun")
+    try:
+        return run(arguments, left, limit)
+    except NotInstalled as error:
+        return Outcome(NOT_FOUND, "", str(error))
+    except WorldError as error:
+        return Outcome(None, "", str(error))
+
+
 def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, its output piped to us."""
     environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": os.path.expanduser("~")}
@@ -92,7 +123,7 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise WorldError(
+        raise NotInstalled(
             f"{arguments[0]} is not installed; it belongs to {_package(arguments[0])}"
         ) from None
     except OSError as error:

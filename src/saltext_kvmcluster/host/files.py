@@ -118,6 +118,24 @@ def ensure_folder(folder: str, owner: str) -> None:
     label(folder)
 
 
+def leave(folder: str, name: str, text: str) -> None:
+    """Put a small file, readable by all, into a folder of ours on storage that nodes share.
+
+    The folder is made where it is missing. Others write such storage, too, and its server may
+    map root to somebody else: so it does not matter whose the folder and the files are, no
+    symbolic link is followed below the parent folder, and a failure leaves the old file.
+    """
+    parent, own = os.path.split(folder)
+    try:
+        with _opened(parent) as above:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(own, 0o755, dir_fd=above)
+            with _opened(own, above) as directory:
+                _replace(directory, name, text)
+    except OSError as error:
+        raise WorldError(f"{folder}/{name} cannot be written: {error.strerror}") from None
+
+
 @contextlib.contextmanager
 def workshop() -> Iterator[str]:
     """Make a folder where only root comes, for as long as the context lasts.
@@ -228,6 +246,27 @@ def _resolved(path: str, owner: str) -> str:
     raise WorldError(
         f"{path} is a link to {target}, which is not a file of {owner}'s; move the link away"
     )
+
+
+@contextlib.contextmanager
+def _opened(folder: str, above: int | None = None) -> Iterator[int]:
+    directory = os.open(folder, _FOLDER, dir_fd=above)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _replace(directory: int, name: str, text: str) -> None:
+    aside = _aside(name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(aside, dir_fd=directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(aside, flags, 0o644, dir_fd=directory), "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 @contextlib.contextmanager

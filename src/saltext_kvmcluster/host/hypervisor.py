@@ -12,7 +12,7 @@ import importlib
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
@@ -25,6 +25,25 @@ from saltext_kvmcluster.core.recovery import Look, Sighting
 LOCAL = "qemu:///system"
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
 TIME_LIMIT = 35.0
+
+# libvirt's enumerations of reasons, by the number of the state: virDomainRunningReason and so on.
+REASONS = {
+    1: (
+        *("", "booted", "migrated", "restored", "from a snapshot", "unpaused"),
+        *("migration canceled", "save canceled", "woken up", "went on after a crash"),
+        *("post-copy", "post-copy failed"),
+    ),
+    3: (
+        *("", "by its user", "migration", "save", "dump", "I/O error", "watchdog"),
+        *("from a snapshot", "shutting down", "snapshot", "crashed", "starting up"),
+        *("post-copy", "post-copy failed", "API error"),
+    ),
+    5: (
+        *("", "shut down", "destroyed", "crashed", "migrated", "saved", "failed"),
+        *("from a snapshot", "ended by the daemon"),
+    ),
+}
+_NO_MODEL = "Unknown CPU model"
 
 _T = TypeVar("_T")
 
@@ -91,6 +110,92 @@ class Hypervisor:
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         return dict(self._ask(lambda found: found.lookupByUUIDString(uuid).jobStats(flags)))
 
+    def daemon(self) -> dict[str, Any]:
+        """Return what the daemon says of itself and its host, in three round trips.
+
+        ``capabilities`` as XML, ``libvirt`` as a number, ``networks``: the names of the active
+        ones.
+        """
+
+        def verb(found: Any) -> dict[str, Any]:
+            active = _libvirt().VIR_CONNECT_LIST_NETWORKS_ACTIVE
+            return {
+                "capabilities": found.getCapabilities(),
+                "libvirt": found.getLibVersion(),
+                "networks": [network.name() for network in found.listAllNetworks(active)],
+            }
+
+        return self._ask(verb)
+
+    def guests(self) -> list[dict[str, Any]]:
+        """Return what the daemon says of every guest: two round trips, and four for an active one.
+
+        A guest that is not active is told by name, UUID, state, size, disks and autostart; an
+        active one also by its definition, the persistent one if it has that, and its job.
+        """
+        libvirt = _libvirt()
+        groups = (
+            libvirt.VIR_DOMAIN_STATS_STATE
+            | libvirt.VIR_DOMAIN_STATS_BALLOON
+            | libvirt.VIR_DOMAIN_STATS_VCPU
+            | libvirt.VIR_DOMAIN_STATS_BLOCK
+        )
+        nowait = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        own = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
+        starting, told = self._ask(
+            lambda found: (
+                {domain.UUIDString() for domain in found.listAllDomains(own)},
+                found.getAllDomainStats(groups, nowait),
+            )
+        )
+        guests = [self._guest(domain, stats, starting) for domain, stats in told]
+        return [guest for guest in guests if guest]
+
+    def definition(self, name: str) -> str:
+        """Return the persistent definition of the guest of that name, empty if there is none."""
+        return self._ask(lambda found: _kept(lambda: found.lookupByName(name)))
+
+    def cpu_trouble(self, asked: Mapping[str, str]) -> str | None:
+        """Return why this host cannot run a CPU, empty if it can, None if libvirt cannot tell.
+
+        asked
+            ``cpu`` as XML, ``emulator``, ``arch``, ``machine`` and ``type``; see
+            virConnectCompareHypervisorCPU. It judges models and features, so a CPU that names no
+            model (host-passthrough, maximum) is not judged.
+        """
+        if "<model" not in asked["cpu"]:
+            return None
+        return self._ask(lambda found: _cpu_trouble(found, asked))
+
+    def _guest(
+        self, domain: Any, stats: Mapping[str, Any], starting: Collection[str]
+    ) -> dict[str, Any] | None:
+        """Return one guest of all, None if it has gone meanwhile."""
+        state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
+        look = Look(_sighting(state, reason), domain.name(), domain.UUIDString(), persistent=True)
+        definitions: dict[str, str] = {}
+        if look.sighting is not Sighting.SHUT_OFF:
+            look, state, reason, definitions = self._ask(lambda found: _active(domain))
+        if look.sighting is Sighting.ABSENT:
+            return None
+        return {
+            "name": look.name,
+            "uuid": look.uuid,
+            "sighting": look.sighting.value,
+            "reason": _reason(state, reason),
+            "persistent": look.persistent,
+            "autostart": look.uuid in starting,
+            "job": look.job,
+            "memory_kib": stats.get("balloon.maximum", 0),
+            "vcpus": stats.get("vcpu.current", 0),
+            "disks": [
+                stats[f"block.{number}.path"]
+                for number in range(stats.get("block.count", 0))
+                if f"block.{number}.path" in stats
+            ],
+            **definitions,
+        }
+
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
         """Let the connection go, without waiting for a daemon that may never answer.
 
@@ -151,6 +256,65 @@ def _look(find: Callable[[], Any]) -> Look:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Look(Sighting.ABSENT)
         raise
+
+
+def _active(domain: Any) -> tuple[Look, int, int, dict[str, str]]:
+    """Look closer at a domain that was active: its job, its state, and its definitions."""
+    libvirt = _libvirt()
+    try:
+        job = _job(domain)
+        state, reason = domain.state()
+        persistent = bool(domain.isPersistent())
+        kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
+        definitions = {"xml": domain.XMLDesc(), "kept": kept}
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return Look(Sighting.ABSENT), 0, 0, {}
+        if not domain.connect().isAlive():
+            raise
+        definitions = {"trouble": _words(error)}
+    sighting = _sighting(state, reason)
+    job = "" if sighting is Sighting.SHUT_OFF else job
+    look = Look(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
+    return look, state, reason, definitions
+
+
+def _kept(find: Callable[[], Any]) -> str:
+    """Return the persistent definition of a domain, empty if it has none."""
+    libvirt = _libvirt()
+    try:
+        domain = find()
+        if not domain.isPersistent():
+            return ""
+        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return ""
+        raise
+
+
+def _cpu_trouble(connection: Any, asked: Mapping[str, str]) -> str | None:
+    libvirt = _libvirt()
+    try:
+        connection.compareHypervisorCPU(
+            asked["emulator"] or None,
+            asked["arch"] or None,
+            asked["machine"] or None,
+            asked["type"] or None,
+            asked["cpu"],
+            libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE,
+        )
+    except libvirt.libvirtError as error:
+        words = _words(error)
+        if error.get_error_code() == libvirt.VIR_ERR_CPU_INCOMPATIBLE or _NO_MODEL in words:
+            return words
+        return None
+    return ""
+
+
+def _reason(state: int, reason: int) -> str:
+    words = REASONS.get(state, ())
+    return words[reason] if 0 <= reason < len(words) else ""
 
 
 def _sighting(state: int, reason: int) -> Sighting:

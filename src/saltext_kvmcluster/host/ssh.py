@@ -9,15 +9,17 @@ import grp
 import os
 import pwd
 import re
+import secrets
+import shlex
 import signal
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from saltext_kvmcluster.core import reach, sshd
-from saltext_kvmcluster.core.cluster import EVERYDAY_KEYS, Node
+from saltext_kvmcluster.core.cluster import EVERYDAY_KEYS, Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.identity import PublicKey, parse_host_key
 from saltext_kvmcluster.core.keyfile import KeyFile
@@ -29,6 +31,7 @@ SSHD_CONFIG = "/etc/ssh/sshd_config"
 RSA_BITS = "4096"
 WORKERS = 16
 KNOCK_LIMIT = 65536
+BATCH_LIMIT = 16 * 1024 * 1024
 RETRY_PAUSES = (0.5, 2.0)
 RELOAD_TIME = 10.0
 
@@ -180,6 +183,23 @@ def connections(peers: Sequence[Node]) -> list[tuple[str, str]]:
     return [(name, at) for at, name in found.items()] or [("localhost", "127.0.0.1")]
 
 
+def obstacles(
+    cluster: Cluster,
+    account: sshd.Account,
+    connections: Sequence[tuple[str, str]],
+    settings: Callable[[str, str, str], sshd.Settings] = effective_settings,
+) -> list[sshd.Obstacle]:
+    """Return what stands in the login's way over any of the connections, each thing once."""
+    return sshd.together(
+        {
+            f"{host} ({address})": sshd.obstacles(
+                settings(account.login, host, address), account, cluster.ssh.key_type
+            )
+            for host, address in connections
+        }
+    )
+
+
 def drop_in_ignored() -> list[str]:
     """Return why sshd would not read our drop-in; empty if its configuration includes the folder.
 
@@ -234,30 +254,98 @@ def _pid_of_sshd(path: str) -> int | None:
     return pid if program.startswith("sshd") else None
 
 
+def dialling(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
+    """Return ssh's own reading of its configuration for each name (``ssh -G``)."""
+
+    def of(name: str) -> sshd.Settings | None:
+        outcome = commands.run(["ssh", "-G", "--", name])
+        return sshd.parse_settings(outcome.stdout) if outcome.code == 0 else None
+
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        return dict(zip(names, pool.map(of, names), strict=True))
+
+
+def labels(folder: str) -> dict[str, str | None]:
+    """Return each file's SELinux label in a folder, None if unreadable; nothing without SELinux."""
+    if not os.path.exists(files.SELINUX) or not os.path.isdir(folder):
+        return {}
+
+    def of(path: str) -> str | None:
+        try:
+            return os.getxattr(path, "security.selinux").decode().rstrip("\0")
+        except (OSError, ValueError):
+            return None
+
+    return {
+        path: of(path) for path in [folder, *sorted(entry.path for entry in os.scandir(folder))]
+    }
+
+
 def knock(name: str, timeout: float) -> reach.Knock:
     """Log in to a peer by one name, as libvirt does, run nothing there, and say what was seen."""
     begun = time.monotonic()
-    outcome = commands.run(
-        [
-            "ssh",
-            "-T",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ControlMaster=no",
-            "-o",
-            "ControlPath=none",
-            "-o",
-            f"ConnectTimeout={max(1, int(timeout))}",
-            "--",
-            name,
-            "true",
-        ],
-        timeout + 2,
-        limit=KNOCK_LIMIT,
-    )
+    outcome = commands.run([*_dial(name, timeout), "true"], timeout + 2, limit=KNOCK_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
     return reach.Knock(outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed)
+
+
+def run_all(
+    name: str, wanted: Mapping[str, Sequence[str]], timeout: float = 30.0, limit: int = BATCH_LIMIT
+) -> dict[str, commands.Outcome]:
+    """Run programs on a peer over one login and return what each one did; see commands.run_all.
+
+    WorldError, with the named cause, if the login fails. What was not reached when the login
+    ended, for whatever reason, has code None.
+    """
+    if not wanted:
+        return {}
+    mark = secrets.token_hex(8)
+    outcome = commands.run(
+        [*_dial(name, timeout), f"sh -c {shlex.quote(_script(wanted.values(), mark))}"],
+        timeout,
+        limit,
+    )
+    done = _split(outcome.stdout, mark)
+    if not done:
+        raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(outcome)}")
+    lost = commands.Outcome(None, "", "the login ended before it did")
+    return {key: done[at] if at < len(done) else lost for at, key in enumerate(wanted)}
+
+
+def _script(wanted: Iterable[Sequence[str]], mark: str) -> str:
+    """Return a script for any POSIX shell that tells of each program what ``_split`` reads."""
+    return "".join(
+        f"{{ e=$({shlex.join(arguments)} 2>&1 >&3 3>&- </dev/null); c=$?; }} 3>&1;"
+        f' printf \'\\000{mark} %s %s\\000\' "$c" "$e";'
+        for arguments in wanted
+    ).join(("LC_ALL=C; export LC_ALL; printf '\\000" + mark + " 0 \\000';", ""))
+
+
+def _split(output: str, mark: str) -> list[commands.Outcome]:
+    """Return each program's outcome; what the login itself printed before the first is dropped.
+
+    The mark is new each time, so that no output can pass for the end of another.
+    """
+    parts = re.split(rf"\0{mark} (\d+) ([^\0]*)\0", output)[3:]
+    return [
+        commands.Outcome(int(code), text, said)
+        for text, code, said in zip(parts[0::3], parts[1::3], parts[2::3], strict=False)
+    ]
+
+
+def _login_trouble(outcome: commands.Outcome) -> str:
+    cell = reach.cell(
+        "", "", reach.Knock(outcome.code, outcome.stdout, outcome.stderr, 0.0), encrypted_key=False
+    )
+    return ": ".join(filter(None, (cell["cause"], cell["said"], cell["remedy"])))
+
+
+def _dial(name: str, timeout: float) -> list[str]:
+    """Return the beginning of a command line that logs in to a peer as libvirt does."""
+    return [
+        *("ssh", "-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no", "-o", "ControlPath=none"),
+        *("-o", f"ConnectTimeout={max(1, int(timeout))}", "--", name),
+    ]
 
 
 def knock_peers(

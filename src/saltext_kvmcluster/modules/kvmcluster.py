@@ -7,10 +7,12 @@ one sentence that says what was wrong and what to do.
 from datetime import datetime, timezone
 
 import salt.defaults.exitcodes
+from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import keyfile, migration, reach
 from saltext_kvmcluster.core.identity import Identity
+from saltext_kvmcluster.host import facts as host_facts
 from saltext_kvmcluster.host import migrator, ssh
 
 __virtualname__ = "kvmcluster"
@@ -154,3 +156,43 @@ def migrate(guest, destination, patience=60):
     if done["result"] != migration.MOVED:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return done
+
+
+@doors.salt_errors
+def facts(reach=True):
+    """Return what the checks need to know of this node, raw, for ``salt-run kvmcluster.check``.
+
+    Writes a fresh token into each shared folder that holds parts of its guests.
+
+    reach
+        Whether to log in to every peer by every name as well. Default: true.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.facts reach=false
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
+    return host_facts.gather(cluster, __opts__["id"], identities, doors.flag(reach, "reach"))
+
+
+@doors.salt_errors
+def look(question):
+    """Return what this node sees of what it is asked, for ``salt-run kvmcluster.check``.
+
+    question
+        By node: ``{"paths": [PATH], "tokens": {FOLDER: [NODE]}, "cpus": [...]}``; each node
+        answers its own.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.look '{node1: {paths: [/mounts/images/web1.img]}}'
+    """
+    doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    if not isinstance(question, dict):
+        raise SaltInvocationError(f"question: want a mapping by node, got {question!r}")
+    return host_facts.look(question.get(__opts__["id"], {}))

@@ -188,7 +188,7 @@ def _dialling_accounts(cluster):
 def _sshd_plans(cluster, account):
     """Return the plan of a drop-in that lets the login in, and what still keeps it out."""
     connections = ssh.connections(cluster.peers(__opts__["id"]))
-    found = _obstacles(cluster, account, connections, ssh.effective_settings)
+    found = ssh.obstacles(cluster, account, connections)
     if not found:
         return [], []
     if not cluster.ssh.manage_sshd:
@@ -200,7 +200,7 @@ def _sshd_plans(cluster, account):
     def tried(login, host, address):
         return ssh.try_drop_in(wanted.text, login, host, address)
 
-    left = _obstacles(cluster, account, connections, tried)
+    left = ssh.obstacles(cluster, account, connections, tried)
     problems = _said(left) + ssh.drop_in_ignored()
     if any(obstacle.setting for obstacle in left):
         problems += [
@@ -208,18 +208,6 @@ def _sshd_plans(cluster, account):
             for path in ssh.read_before_drop_in()
         ]
     return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
-
-
-def _obstacles(cluster, account, connections, settings):
-    """Return what stands in the login's way over any of the connections, each thing once."""
-    return sshd.together(
-        {
-            f"{host} ({address})": sshd.obstacles(
-                settings(account.login, host, address), account, cluster.ssh.key_type
-            )
-            for host, address in connections
-        }
-    )
 
 
 def _said(obstacles):

@@ -1,0 +1,173 @@
+"""What a host's own tools print of it, read: memory, names, links, ports, QEMU's settings.
+
+Each reader takes a tool's output and returns None where it tells nothing that can be relied on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lxml import etree
+
+PORTS = (49152, 49215)
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "clock": ("date", "+%s.%N"),
+    "memory": ("cat", "/proc/meminfo"),
+    "host_name": ("hostname",),
+    "resolves": ("hostname", "-i"),
+    "bridges": ("ip", "-j", "link", "show"),
+    "listening": ("ss", "-Htln"),
+    "settings": (
+        *("grep", "-hE", "^[[:space:]]*(lock_manager|migration_port_(min|max))[[:space:]]*="),
+        "/etc/libvirt/qemu.conf",
+    ),
+    "started": (
+        *("find", "/run/libvirt/qemu", "-maxdepth", "1", "-name", "*.pid"),
+        *("-printf", "%T@ %f\\n"),
+    ),
+    "qemu": ("qemu-system-x86_64", "--version"),
+    "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
+}
+"""What is run on a host to learn of it, beside storage's own commands."""
+
+_NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown host", re.I)
+_SETTING = re.compile(r'\s*(\w+)\s*=\s*"?([^"#\s]*)')
+_VERSION = re.compile(r"QEMU emulator version (\d{1,4})\.(\d{1,3})(?:\.(\d{1,3}))?")
+_MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.M)
+_STARTED = re.compile(r"^(\d{1,12}(?:\.\d+)?) (.+)\.pid$", re.M)
+
+
+class Said(NamedTuple):
+    """What a program did: exit code (None: it was ended, 127: not installed) and its words."""
+
+    code: int | None
+    out: str
+    words: str = ""
+
+
+NOTHING = Said(None, "", "it was not asked")
+
+
+def number(said: Said) -> float | None:
+    """Return the number that a program printed."""
+    text = said.out.strip()
+    if said.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
+        return None
+    return float(text)
+
+
+def memory(said: Said) -> tuple[int, int] | None:
+    """Return all memory and what is available, in KiB, from /proc/meminfo; see proc(5)."""
+    found = {key: int(value) for key, value in _MEMORY.findall(said.out)}
+    if said.code != 0 or len(found) != 2:
+        return None
+    return found["MemTotal"], found["MemAvailable"]
+
+
+def word(said: Said) -> str:
+    """Return the one word that a program printed, empty if it printed something else."""
+    words = said.out.split()
+    return words[0][:253] if said.code == 0 and len(words) == 1 and words[0].isprintable() else ""
+
+
+def addresses(said: Said) -> tuple[str, ...] | None:
+    """Return the addresses of ``hostname -i``; none if the name has none, None if not known."""
+    if said.code != 0:
+        return () if said.code is not None and _NO_NAME.search(said.words) else None
+    found = tuple(item.partition("%")[0] for item in said.out.split())
+    return found if found and all(map(_is_address, found)) else None
+
+
+def links(said: Said) -> dict[str, bool] | None:
+    """Return of each network device whether it is up, from ``ip -j link show``; see ip-link(8)."""
+    try:
+        found = json.loads(said.out) if said.code == 0 else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list):
+        return None
+    return {
+        item["ifname"]: "UP" in item["flags"]
+        for item in found
+        if isinstance(item, dict)
+        and isinstance(item.get("ifname"), str)
+        and isinstance(item.get("flags"), list)
+    }
+
+
+def listening(said: Said) -> frozenset[int] | None:
+    """Return the TCP ports in use, from ``ss -Htln``; see ss(8)."""
+    if said.code != 0:
+        return None
+    ports = (line.split()[3:4] for line in said.out.splitlines())
+    found = [item[0].rpartition(":")[2] if item else "" for item in ports]
+    if not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in found):
+        return None
+    return frozenset(map(int, found))
+
+
+def settings(said: Said) -> dict[str, str]:
+    """Return settings of qemu.conf by name; what it does not set has libvirt's default."""
+    found = (_SETTING.match(line) for line in said.out.splitlines())
+    return {match.group(1): match.group(2) for match in found if match}
+
+
+def ports(set_: Mapping[str, str]) -> tuple[int, int]:
+    """Return the first and last migration port; defaults as in libvirt's qemu.conf."""
+    chosen = []
+    for name, default in zip(("migration_port_min", "migration_port_max"), PORTS, strict=True):
+        text = set_.get(name, "")
+        chosen.append(int(text) if re.fullmatch(r"\d{1,5}", text, re.ASCII) else default)
+    return chosen[0], chosen[1]
+
+
+def started(said: Said) -> dict[str, float]:
+    """Return when each active guest's process was started, from its pid file's time."""
+    return {name: float(time) for time, name in _STARTED.findall(said.out)}
+
+
+def qemu(*all_said: Said) -> int:
+    """Return QEMU's version as a number, 7002022 for 7.2.22; 0 where it is not known."""
+    for said in all_said:
+        match = _VERSION.match(said.out)
+        if said.code == 0 and match:
+            major, minor, patch = (int(part or 0) for part in match.groups())
+            return major * 1000000 + minor * 1000 + patch
+    return 0
+
+
+def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]]] | None:
+    """Return the host's UUID and the machine types, aliases included, by ``ARCH/TYPE``.
+
+    From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
+    of its architecture.
+    """
+    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True)
+    try:
+        root = etree.fromstring(xml.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+    machines: dict[str, frozenset[str]] = {}
+    for arch in root.findall("guest/arch"):
+        common = _machines(arch)
+        for domain in arch.findall("domain"):
+            own = _machines(domain) or common
+            machines[f"{arch.get('name')}/{domain.get('type')}"] = own
+    return (root.findtext("host/uuid") or "").strip(), machines
+
+
+def _machines(element: Any) -> frozenset[str]:
+    return frozenset(item.text or "" for item in element.findall("machine"))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

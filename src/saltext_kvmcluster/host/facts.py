@@ -1,0 +1,339 @@
+"""Gathers what the checks need to know of a host: this one, or a peer over the cluster's own ssh.
+
+What is sent is raw: what programs printed, definitions as they are. ``core.facts`` reads it where
+it is judged. Both ways are alike: argument lists that are run, and one libvirt connection; a peer
+needs neither Salt nor this package for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core import factparse, keyfile, migration, reach, sshcheck, storage, trust
+from saltext_kvmcluster.core import facts as read
+from saltext_kvmcluster.core.cluster import Cluster, Listed, Node
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.facts import NodeFacts
+from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.guestxml import Source
+from saltext_kvmcluster.core.identity import Identities
+from saltext_kvmcluster.host import commands, files, hypervisor, ssh
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+
+TOKENS = ".kvmcluster"
+LOGIN_TIME = 10.0
+PEERS_TIME = 60.0
+PORT_TIME = 3.0
+PORTS_TRIED = 16
+
+_KINDS = {
+    "regular file": "file",
+    "regular empty file": "file",
+    "block special file": "block",
+    "directory": "directory",
+}
+
+Outputs = Mapping[str, commands.Outcome]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a host is asked: by running programs there, and by its libvirt."""
+
+    run_all: Callable[[Mapping[str, Sequence[str]]], Outputs]
+    hypervisor: Hypervisor
+
+
+def here() -> Way:
+    """Return the way to this host."""
+    return Way(commands.run_all, Hypervisor())
+
+
+def to_peer(cluster: Cluster, peer: Node) -> Way:
+    """Return the way to a peer: its migration name, as a migration dials it."""
+    uri = migration.connection_uri(cluster.ssh.login, peer)
+    return Way(functools.partial(ssh.run_all, peer.migration), Hypervisor(uri))
+
+
+def gather(
+    cluster: Cluster, node: str, identities: Identities | None = None, reach: bool = True
+) -> dict[str, Any]:
+    """Return the facts of this node, as plain data for ``core.facts.parse``.
+
+    Writes a fresh token into each shared folder that holds something of its active guests, or
+    definitions; whoever reads it there sees the same storage.
+
+    identities
+        What the mine holds of the members; None where that is not known.
+    reach
+        Whether to log in to every peer by every name, and to try a migration port there.
+    """
+    way = here()
+    with ThreadPoolExecutor() as pool:
+        host = pool.submit(_of_host, cluster, way, node)
+        trusted = pool.submit(_ssh, cluster, node, identities)
+        peers = pool.submit(_peers, cluster, node) if reach else None
+        told = {**host.result(), "ssh": trusted.result(), "peers": peers.result() if peers else {}}
+    written, said = _write_tokens(cluster, node, read.parse(node, told, 0.0, 0.0))
+    return {**told, "written": written, "written_said": said}
+
+
+def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
+    """Return the facts of a peer, without what only it can see: its own ssh trust and its peers.
+
+    WorldError if it cannot be logged in to.
+    """
+    return {**_of_host(cluster, to_peer(cluster, peer), peer.id), "ssh": {"ssh.authorized": []}}
+
+
+def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
+    """Answer a question of ``core.readiness``: what lies at paths, tokens, whether CPUs can run.
+
+    way
+        How to ask; None for this host. What cannot be found out is not in the answer.
+    """
+    if not isinstance(question, Mapping):
+        raise InputError(f"question: want a mapping, got {type(question).__name__}")
+    asked = way or here()
+    with contextlib.closing(asked.hypervisor):
+        return {
+            "paths": _paths(asked, question.get("paths", [])),
+            "tokens": _tokens(asked, question.get("tokens", {})),
+            "cpus": _cpus(asked, question.get("cpus", [])),
+        }
+
+
+def _of_host(cluster: Cluster, way: Way, node: str) -> dict[str, Any]:
+    with ThreadPoolExecutor() as pool:
+        machine = pool.submit(_libvirt, cluster, way)
+        outputs = way.run_all({**factparse.COMMANDS, **storage.COMMANDS})
+        definitions = _placed(cluster, way) if cluster.guests.definitions == "shared" else {}
+        told = {"node": node, "commands": {key: _sent(one) for key, one in outputs.items()}}
+        return {**told, "definitions": definitions, **machine.result()}
+
+
+def _sent(outcome: commands.Outcome) -> dict[str, Any]:
+    said = {"said": outcome.stderr[:300]} if outcome.code != 0 else {}
+    return {"code": outcome.code, "out": outcome.stdout, **said}
+
+
+def _libvirt(cluster: Cluster, way: Way) -> dict[str, Any]:
+    """Ask libvirt; that its daemon cannot be asked is a fact, too."""
+    with contextlib.closing(way.hypervisor) as found:
+        try:
+            told = {"daemon": found.daemon(), "guests": found.guests()}
+            if cluster.guests.definitions == "defined":
+                texts = {name: found.definition(name) for name in cluster.guests.list}
+                return {**told, "definitions": texts}
+            return told
+        except WorldError as error:
+            return {"daemon": {"said": str(error)}}
+
+
+def _placed(cluster: Cluster, way: Way) -> dict[str, str]:
+    """Return the text of each listed guest's definition on shared storage, empty if none is there.
+
+    One that is there and cannot be read is left out: it is not known.
+    """
+    wanted = {
+        f"{guest.name}/{path}": ("cat", "--", path)
+        for guest in cluster.guests.list.values()
+        for path in _places(cluster, guest)
+    }
+    found = way.run_all(wanted)
+    texts = {}
+    for guest in cluster.guests.list.values():
+        outcomes = [found[f"{guest.name}/{path}"] for path in _places(cluster, guest)]
+        there = [one for one in outcomes if not _is_missing(one)]
+        if not there or there[0].code == 0:
+            texts[guest.name] = there[0].stdout if there else ""
+    return texts
+
+
+def _places(cluster: Cluster, guest: Listed) -> list[str]:
+    """Return where a definition is looked for: its file, or NAME and NAME.xml along the path."""
+    if guest.xmlfile:
+        return [guest.xmlfile]
+    names = (guest.name, f"{guest.name}.xml")
+    return [os.path.join(folder, name) for folder in cluster.guests.path for name in names]
+
+
+def _is_missing(outcome: commands.Outcome) -> bool:
+    return outcome.code == 1 and outcome.stderr.rstrip().endswith(
+        ("No such file or directory", "Not a directory")
+    )
+
+
+def _ssh(
+    cluster: Cluster, node: str, identities: Identities | None
+) -> dict[str, list[dict[str, str]]]:
+    """Return what is wrong with this node's ssh, by the check's id."""
+    account = ssh.account(cluster.ssh.login)
+    key_path = keyfile.key_path(cluster, account.home)
+    folder = os.path.join(account.home, ".ssh")
+    checks: dict[str, Callable[[], list[Trouble]]] = {
+        "ssh.key": lambda: sshcheck.key(ssh.key_file(key_path, account), cluster),
+        "ssh.authorized": lambda: sshcheck.authorized(
+            ssh.obstacles(cluster, account, ssh.connections(cluster.peers(node)))
+        ),
+        "ssh.config": lambda: sshcheck.config(
+            cluster,
+            ssh.dialling(sshcheck.names(cluster, node)),
+            key_path,
+            os.path.join(ssh.account("root").home, ".ssh", trust.KNOWN_HOSTS),
+        ),
+        "ssh.label": lambda: sshcheck.label(ssh.labels(folder)),
+    }
+    if identities is not None:
+        known = identities
+        checks["ssh.stale"] = lambda: sshcheck.stale(cluster, known, _key_files(folder))
+    return {check: _told(function) for check, function in checks.items()}
+
+
+def _told(check: Callable[[], list[Trouble]]) -> list[dict[str, str]]:
+    try:
+        troubles = check()
+    except KvmclusterError as error:
+        troubles = [unknown(str(error))]
+    return [
+        {"sentence": trouble.sentence, "remedy": trouble.remedy, "outcome": trouble.outcome}
+        for trouble in troubles
+    ]
+
+
+def _key_files(folder: str) -> dict[str, str]:
+    paths = [os.path.join(folder, name) for name in ("authorized_keys", trust.AUTHORIZED_KEYS)]
+    return {path: files.read(path).text or "" for path in paths}
+
+
+def _peers(cluster: Cluster, node: str) -> dict[str, dict[str, Any]]:
+    """Return what this node sees of each peer: its logins, its address, and a migration port."""
+    peers = reach.calling_order(cluster, node)
+    account = ssh.account(cluster.ssh.login)
+    with ThreadPoolExecutor() as pool:
+        ports = dict(zip(peers, pool.map(_port, peers), strict=True))
+        encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
+        seen = ssh.knock_peers(peers, LOGIN_TIME, PEERS_TIME)
+    return {
+        peer.id: {
+            "cells": [
+                reach.cell(peer.id, name, seen.get((peer.id, name)), encrypted)
+                for name in peer.names
+            ],
+            **ports[peer],
+        }
+        for peer in peers
+    }
+
+
+def _port(peer: Node) -> dict[str, str]:
+    """Say what a connection to a free migration port of a peer meets: refused, if all is well.
+
+    Which ports are free there is not known here, so some are tried; see factparse.PORTS.
+    """
+    try:
+        address = hypervisor.address(peer.migration)
+    except WorldError as error:
+        return {"address": "", "port": str(error)}
+    for port in range(factparse.PORTS[0], factparse.PORTS[0] + PORTS_TRIED):
+        try:
+            socket.create_connection((address, port), PORT_TIME).close()
+        except ConnectionRefusedError:
+            return {"address": address, "port": "refused"}
+        except TimeoutError:
+            return {"address": address, "port": f"no answer from port {port}"}
+        except OSError as error:
+            return {"address": address, "port": f"port {port}: {error.strerror}"}
+    return {"address": address, "port": "taken"}
+
+
+def _write_tokens(
+    cluster: Cluster, node: str, found: NodeFacts
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Write a token into each shared folder of ours; return them, and why some were not written."""
+    written, said = {}, {}
+    for folder in sorted(_folders(cluster, found)):
+        token = f"{secrets.token_hex(16)} {int(time.time())}"
+        try:
+            files.leave(os.path.join(folder, TOKENS), node, token)
+            written[folder] = token
+        except WorldError as error:
+            said[folder] = str(error)
+    return written, said
+
+
+def _folders(cluster: Cluster, found: NodeFacts) -> Iterable[str]:
+    """Return the mount points that hold parts of active guests, or definitions."""
+    if found.storage is None:
+        return set()
+    sources = [
+        source
+        for guest in found.guests or ()
+        if guest.active and guest.guest
+        for source in (
+            *(part for disk in guest.guest.disks for part in (disk.source, *disk.backing)),
+            *(Source("file", file.path) for file in guest.guest.files),
+        )
+    ]
+    if cluster.guests.definitions == "shared":
+        sources += [
+            Source("file", path)
+            for guest in cluster.guests.list.values()
+            for path in _places(cluster, guest)
+        ]
+    places = (storage.place(source, found.storage) for source in sources)
+    return {place.folder for place in places if place.folder and place.fit}
+
+
+def _paths(way: Way, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found = way.run_all({path: ("stat", "-L", "-c", "%s %F", "--", path) for path in paths})
+    seen = {}
+    for path, outcome in found.items():
+        size, _, kind = outcome.stdout.strip().partition(" ")
+        if outcome.code == 0 and size.isdecimal():
+            seen[path] = {"kind": _KINDS.get(kind, "other"), "size": int(size)}
+        elif _is_missing(outcome):
+            seen[path] = {"kind": "nothing", "size": 0}
+    return seen
+
+
+def _tokens(way: Way, asked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Read the tokens of the named writers.
+
+    Each folder is listed first: NFS asks its server anew then, where it would else show a cached
+    absence. A token comes from storage that others write, so only what is one is passed on.
+    """
+    wanted: dict[str, tuple[str, ...]] = {}
+    for folder, writers in asked.items():
+        place = os.path.join(folder, TOKENS)
+        wanted[folder] = ("ls", "--", place)
+        for writer in writers:
+            wanted[f"{folder}\n{writer}"] = ("head", "-c", "100", "--", os.path.join(place, writer))
+    found = way.run_all(wanted)
+    return {
+        folder: {
+            writer: token
+            for writer in writers
+            if read.is_token(token := found[f"{folder}\n{writer}"].stdout.strip())
+        }
+        for folder, writers in asked.items()
+    }
+
+
+def _cpus(way: Way, asked: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    answers = {}
+    with contextlib.suppress(WorldError):
+        for cpu in asked:
+            trouble = way.hypervisor.cpu_trouble(cpu)
+            if trouble is not None:
+                answers[cpu["cpu"]] = trouble
+    return answers
