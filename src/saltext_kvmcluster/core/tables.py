@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 WIDEST_MATRIX = 16
+NOT_ACTIVE = ("shut off", "absent", "unreachable")
 
 
 def render(data: object) -> str | None:
@@ -18,6 +19,8 @@ def render(data: object) -> str | None:
         ("cells", _row),
         ("published", _published),
         ("members", _members),
+        ("guests", _guests),
+        ("status", _status),
     ):
         if key in data and "ok" in data:
             return function(data)
@@ -54,6 +57,99 @@ def _migration(data: Mapping[str, Any]) -> str:
         f" {data['reason']}; {', '.join(measured)}"
     )
     return "\n".join(lines)
+
+
+def _guests(data: Mapping[str, Any]) -> str:
+    """Return a node's guests; what is wrong comes first."""
+    lines = [] if data["ok"] else [f"PROBLEM  {data['node']} is unreachable: {data['said']}"]
+    lines += _why_not(data["guests"])
+    header = [
+        "guest",
+        "state",
+        "job",
+        "vcpus",
+        "memory",
+        "uptime",
+        "storage",
+        "autostart",
+        "movable",
+    ]
+    rows = [
+        [
+            guest["name"],
+            _state(guest),
+            guest["job"] or "-",
+            str(guest["vcpus"]),
+            _size(guest["memory_kib"]),
+            _duration(guest["uptime"]),
+            ", ".join(dict.fromkeys(disk.get("storage") or "-" for disk in guest["disks"])) or "-",
+            "yes" if guest["autostart"] else "no",
+            _movable(guest),
+        ]
+        for guest in data["guests"]
+    ]
+    lines += [table(header, rows)] if rows else []
+    lines.append(f"{len(rows)} guests on {data['node']}" if data["ok"] else "guests: not known")
+    return "\n".join(lines)
+
+
+def _status(data: Mapping[str, Any]) -> str:
+    """Return the cluster's guests; problems come first, and no node is left out."""
+    lines = [f"PROBLEM  {problem}" for problem in data["problems"]]
+    lines += _why_not(data["status"])
+    rows = [
+        [guest["name"], guest["where"], _state(guest), _movable(guest)] for guest in data["status"]
+    ]
+    lines += [table(["guest", "where", "state", "movable"], rows), ""] if rows else []
+    nodes = [
+        [
+            name,
+            node["state"],
+            *("?" if node[key] is None else str(node[key]) for key in ("active", "guests")),
+            _size(node["free_kib"]),
+            _size(node["memory_kib"]),
+        ]
+        for name, node in data["nodes"].items()
+    ]
+    lines.append(table(["node", "state", "active", "guests", "free", "memory"], nodes))
+    state = "OK" if data["ok"] else "PROBLEM"
+    lines.append(
+        f"{state}: {len(rows)} guests, {len(data['nodes']) - len(data['silent'])} of"
+        f" {len(data['nodes'])} nodes answered in cluster {data['cluster']}"
+    )
+    return "\n".join(lines)
+
+
+def _why_not(guests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return why active guests cannot be moved; a shut off one says so in its state."""
+    return [
+        f"{'NOT MOVABLE' if guest['movable'] is False else 'UNKNOWN'}  {guest['name']}: {why}"
+        for guest in guests
+        if guest["state"] not in NOT_ACTIVE
+        for why in guest["why"]
+    ]
+
+
+def _state(guest: Mapping[str, Any]) -> str:
+    return guest["state"] + (", frozen" if guest.get("frozen") is not None else "")
+
+
+def _movable(guest: Mapping[str, Any]) -> str:
+    if guest["state"] in NOT_ACTIVE:
+        return "-"
+    return {True: "yes", False: "NO", None: "?"}[guest["movable"]]
+
+
+def _size(kib: int | None) -> str:
+    return "?" if kib is None else f"{kib / 1024:.0f} MiB"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes = int(seconds // 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
 
 
 def _members(data: Mapping[str, Any]) -> str:

@@ -112,6 +112,18 @@ def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
         }
 
 
+def of_host(cluster: Cluster, node: str) -> dict[str, Any]:
+    """Return the facts of this node that tell of its guests, storage and host alone."""
+    return _of_host(cluster, here(), node)
+
+
+def own(cluster: Cluster, node: str) -> NodeFacts:
+    """Return this node's guests, storage and host, read."""
+    begun = time.time()
+    told = of_host(cluster, node)
+    return read.parse(node, told, begun, time.time())
+
+
 def _of_host(cluster: Cluster, way: Way, node: str) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, cluster, way)

@@ -10,13 +10,13 @@ import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, migration, reach
+from saltext_kvmcluster.core import keyfile, migration, reach, status
 from saltext_kvmcluster.core.identity import Identity
 from saltext_kvmcluster.host import facts as host_facts
 from saltext_kvmcluster.host import migrator, ssh
 
 __virtualname__ = "kvmcluster"
-__outputter__ = {"migrate": "kvmcluster", "ssh_check": "kvmcluster"}
+__outputter__ = {"guests": "kvmcluster", "migrate": "kvmcluster", "ssh_check": "kvmcluster"}
 
 
 def __virtual__():
@@ -159,13 +159,15 @@ def migrate(guest, destination, patience=60):
 
 
 @doors.salt_errors
-def facts(reach=True):
-    """Return what the checks need to know of this node, raw, for ``salt-run kvmcluster.check``.
-
-    Writes a fresh token into each shared folder that holds parts of its guests.
+def facts(reach=True, trust=True):
+    """Return what the checks need to know of this node, raw, for the runner to read.
 
     reach
-        Whether to log in to every peer by every name as well. Default: true.
+        Whether to log in to every peer by every name, too. Default: true.
+
+    trust
+        Whether to look at this node's own part in the ssh trust, and to write a fresh token into
+        each shared folder that holds parts of its guests. Default: true.
 
     CLI Example:
 
@@ -174,6 +176,8 @@ def facts(reach=True):
         salt 'node1' kvmcluster.facts reach=false
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    if not doors.flag(trust, "trust"):
+        return host_facts.of_host(cluster, __opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     return host_facts.gather(cluster, __opts__["id"], identities, doors.flag(reach, "reach"))
 
@@ -196,3 +200,28 @@ def look(question):
     if not isinstance(question, dict):
         raise SaltInvocationError(f"question: want a mapping by node, got {question!r}")
     return host_facts.look(question.get(__opts__["id"], {}))
+
+
+@doors.salt_errors
+def guests():
+    """Return every guest of this node, those that nobody manages included.
+
+    Returns ``{cluster, node, ok, guests: [{name, uuid, state, reason, persistent, autostart,
+    frozen, vcpus, memory_kib, disks, networks, machine, uptime, job, movable, why}]}``. ``frozen``
+    is the reason given, or None; ``uptime`` is in seconds since it runs on this node; ``movable``
+    is what this node alone can tell, and ``why`` says what speaks against it; what only the
+    definition tells is None for a guest whose definition was not read, because it does not run.
+    The exit code is non-zero where libvirt could not be asked; ``said`` holds its words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.guests
+        salt 'node1' kvmcluster.guests --out=json
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    data = status.guests(cluster, host_facts.own(cluster, __opts__["id"]))
+    if not data["ok"]:
+        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
+    return data

@@ -12,7 +12,8 @@ import salt.utils.minions
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cluster as pillar_cluster
-from saltext_kvmcluster.core import publication, reach
+from saltext_kvmcluster.core import facts, publication, reach
+from saltext_kvmcluster.core import status as cluster_status
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 
@@ -124,6 +125,40 @@ def ssh_matrix(cluster=None, timeout=10, time_limit=120):
         "time_limit": doors.seconds(time_limit, "time_limit"),
     }
     return reach.matrix(found, _ask(list(found.nodes), "kvmcluster.ssh_check", **limits))
+
+
+@_reported
+def status(cluster=None):
+    """Return every guest of the cluster, where it is, how it is and whether it can move.
+
+    All nodes are asked by one job. A node that does not answer is in ``silent``, and a problem,
+    and so is a guest that runs twice.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, nodes, silent, problems, status, retcode}``; ``status`` has a row for
+    each guest and node where it is active: what ``kvmcluster.guests`` tells, ``where`` (a node,
+    ``nowhere``, or ``?`` while a node is silent) and ``defined``, the nodes that keep its
+    definition. A guest of the pillar's list that no node has is a row, too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.status
+        salt-run kvmcluster.status --out=json
+    """
+    found = _cluster(cluster)
+    return cluster_status.status(found, _facts(found, reach=False, trust=False))
+
+
+def _facts(found, **named):
+    """Ask every node for its facts, by one job."""
+    asked = time.time()
+    sent = _ask(list(found.nodes), "kvmcluster.facts", **named)
+    answered = time.time()
+    return {node: facts.parse(node, sent.get(node), asked, answered) for node in found.nodes}
 
 
 def _ask(nodes, function, *arguments, **named):

@@ -1,0 +1,203 @@
+"""Guests as a node reports them, and as the whole cluster does: plain data for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core import storage
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.findings import PROBLEM
+from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.migration import MOVABLE
+from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.recovery import Sighting
+from saltext_kvmcluster.core.storage import Place, StorageFacts
+
+NOWHERE = "nowhere"
+UNREACHABLE = Sighting.UNREACHABLE.value
+_EXECUTED = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY)
+
+
+def guests(cluster: Cluster, facts: NodeFacts) -> dict[str, Any]:
+    """Return every guest of a node; ``ok`` is False where its libvirt could not be asked."""
+    found = sorted(facts.guests or (), key=lambda guest: guest.name)
+    data = {"cluster": cluster.name, "node": facts.node, "ok": facts.guests is not None}
+    said = {} if data["ok"] else {"said": _silence(facts)}
+    return {**data, **said, "guests": [row(guest, facts) for guest in found]}
+
+
+def row(found: GuestFacts, facts: NodeFacts) -> dict[str, Any]:
+    """Return one guest of a node.
+
+    ``movable`` is what this node alone can tell: False with the reasons in ``why``, None where
+    only something unknown speaks against it.
+    """
+    guest = found.guest
+    movable, why = _movable(found, facts)
+    return {
+        "name": printable(found.name),
+        "uuid": found.uuid,
+        "state": found.look.sighting.value,
+        "reason": found.reason,
+        "persistent": found.look.persistent,
+        "autostart": found.look.autostart,
+        "frozen": guest.frozen.reason if guest and guest.frozen else None,
+        "vcpus": found.vcpus,
+        "memory_kib": found.memory_kib,
+        "disks": [_disk(disk, facts) for disk in guest.disks] if guest else _paths(found),
+        "networks": [
+            {"kind": card.kind, "source": printable(card.source), "mac": card.mac}
+            for card in guest.interfaces
+        ]
+        if guest
+        else None,
+        "machine": printable(guest.machine) if guest else None,
+        "uptime": None if found.uptime is None else round(found.uptime, 1),
+        "job": found.look.job,
+        "movable": movable,
+        "why": why,
+    }
+
+
+def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
+    """Return all guests of a cluster, one row for each and the node where it is active.
+
+    A guest that is active nowhere has one row, with the nodes that hold its definition; where it
+    is is not known while a node is silent. ``silent`` holds the nodes that could not be asked,
+    with what they said; ``problems`` are sentences.
+    """
+    silent = {node: _silence(facts) for node, facts in nodes.items() if facts.guests is None}
+    groups: dict[tuple[str, str], list[GuestFacts]] = {}
+    for facts in nodes.values():
+        for found in facts.guests or ():
+            groups.setdefault((found.name, found.uuid), []).append(found)
+    elsewhere = "?" if silent else NOWHERE
+    rows = [row for group in groups.values() for row in _shown(group, nodes, elsewhere)]
+    rows += [
+        _unseen(name, sorted(silent))
+        for name in cluster.guests.list
+        if not any(name == known for known, _ in groups)
+    ]
+    problems = [f"{node} is unreachable: {said}" for node, said in silent.items()]
+    problems += _doubled(groups.values())
+    return {
+        "cluster": cluster.name,
+        "ok": not problems,
+        "nodes": {node: _node(facts) for node, facts in nodes.items()},
+        "silent": silent,
+        "problems": problems,
+        "status": sorted(rows, key=lambda row: (str(row["name"]), str(row["where"]))),
+    }
+
+
+def _silence(facts: NodeFacts) -> str:
+    return facts.said or facts.daemon_said or "it did not speak of its guests"
+
+
+def _node(facts: NodeFacts) -> dict[str, Any]:
+    active = None if facts.guests is None else sum(guest.active for guest in facts.guests)
+    return {
+        "state": UNREACHABLE if facts.guests is None else "ok",
+        "guests": None if facts.guests is None else len(facts.guests),
+        "active": active,
+        "memory_kib": facts.memory_kib,
+        "free_kib": facts.free_kib,
+    }
+
+
+def _shown(
+    group: list[GuestFacts], nodes: Mapping[str, NodeFacts], elsewhere: str
+) -> Iterable[dict[str, Any]]:
+    """Yield the rows of one guest, seen on one node or more."""
+    active = [found for found in group if found.active]
+    defined = [found.node for found in group if found.look.persistent]
+    for found in active:
+        yield {"where": found.node, "defined": defined, **row(found, nodes[found.node])}
+    if not active:
+        yield {"where": elsewhere, "defined": defined, **row(group[0], nodes[group[0].node])}
+
+
+def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
+    """Return the row of a guest of the pillar's list that no node has."""
+    said = f"no node has it; not known of {', '.join(silent)}" if silent else "no node has it"
+    state = UNREACHABLE if silent else Sighting.ABSENT.value
+    return {
+        "where": "?" if silent else NOWHERE,
+        "defined": [],
+        "name": name,
+        "state": state,
+        "movable": None if silent else False,
+        "why": [said],
+    }
+
+
+def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
+    """Say which guests run more than once, by UUID; a migration's two halves are no two runs."""
+    running: dict[str, list[GuestFacts]] = {}
+    for group in groups:
+        for found in group:
+            if found.look.sighting in _EXECUTED:
+                running.setdefault(found.uuid, []).append(found)
+    return [
+        f"{printable(twice[0].name)} RUNS TWICE, on {' and on '.join(one.node for one in twice)}:"
+        " its disks are in danger; decide which of them has to go"
+        for twice in running.values()
+        if len(twice) > 1
+    ]
+
+
+def _movable(found: GuestFacts, facts: NodeFacts) -> tuple[bool | None, list[str]]:
+    if found.look.sighting not in MOVABLE:
+        return False, [f"it is {found.look.sighting.value}"]
+    if found.look.job:
+        return False, [f"{found.look.job} is under way"]
+    guest = found.guest
+    if guest is None:
+        return None, [found.trouble or "its definition is not known"]
+    against = [f"frozen: {printable(guest.frozen.reason)}"] if guest.frozen else []
+    against += [printable(blocker) for blocker in guest.blockers]
+    unsure: list[str] = []
+    for disk in guest.disks:
+        for fit, why in _disk_troubles(disk, facts):
+            (unsure if fit is None else against).append(f"{disk.target}: {printable(why)}")
+    return (False if against else None if unsure else True), [*against, *unsure]
+
+
+def _disk_troubles(disk: Disk, facts: NodeFacts) -> Iterable[tuple[bool | None, str]]:
+    for source in (disk.source, *disk.backing):
+        place = _place(source, facts)
+        if place is None:
+            continue
+        if not place.fit:
+            yield place.fit, place.why
+        elif source is disk.source and (trouble := storage.cache_trouble(disk, place)):
+            yield (False if trouble.outcome == PROBLEM else None), trouble.sentence
+
+
+def _place(source: Source, facts: NodeFacts) -> Place | None:
+    """Return where something lies; None for a drive without a medium."""
+    if not source.kind or not source.path:
+        return None
+    return storage.place(source, facts.storage or StorageFacts())
+
+
+def _disk(disk: Disk, facts: NodeFacts) -> dict[str, Any]:
+    place = _place(disk.source, facts)
+    return {
+        "target": disk.target,
+        "device": disk.device,
+        "source": printable(disk.source.path),
+        "kind": disk.source.kind,
+        "format": disk.source.format,
+        "cache": disk.cache,
+        "readonly": disk.readonly,
+        "storage": place.kind if place else None,
+        "fit": place.fit if place else None,
+    }
+
+
+def _paths(found: GuestFacts) -> list[dict[str, Any]]:
+    """Return the disks of a guest whose definition was not asked for."""
+    return [{"source": printable(path)} for path in found.disks]
