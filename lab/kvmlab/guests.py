@@ -5,13 +5,12 @@ import re
 import shutil
 import uuid
 
-from . import install, services
+from . import disks, install, services
 from .hypervisor import domain_type
-from .plan import BRICK, CONSOLES, GUESTS, MASTER, LabError
+from .plan import CONSOLES, GUESTS, MASTER, LabError
 from .processes import find, inside_path, need, run_in, wait_until
-from .record import RECORD, SECTOR, judge
+from .record import PRINTED, judge
 
-DISK_BYTES = 64 * 1024 * 1024
 BOOT = GUESTS / "boot"
 DEFINITION = """<domain type='{type}'>
   <name>{name}</name>
@@ -31,11 +30,8 @@ DEFINITION = """<domain type='{type}'>
   <on_crash>destroy</on_crash>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <disk type='file' device='disk'>
-      <driver name='qemu' type='raw' cache='none'/>
-      <source file='{disk}'/>
-      <target dev='vda' bus='virtio'/>
-    </disk>
+    {disk}
+    {interface}
     <serial type='file'>
       <source path='{console}' append='on'/>
       <target port='0'/>
@@ -44,16 +40,13 @@ DEFINITION = """<domain type='{type}'>
   </devices>
 </domain>
 """
+INTERFACE = "<interface type='bridge'><source bridge='{}'/><model type='virtio'/></interface>"
 
 
 def check_name(name):
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
         raise LabError(f"{name!r} is no name for a guest: letters, digits, and . _ - inside")
     return name
-
-
-def disk_path(name):
-    return GUESTS / f"{name}.img"
 
 
 def definition_path(name):
@@ -70,7 +63,7 @@ def where(lab, name):
     return [node for node in nodes if name in services.running(lab, node)[1]]
 
 
-def start(lab, name, node, memory, dirty):
+def start(lab, name, node, memory, dirty, disk, cache, backing, bridge):
     check_name(name)
     if node not in lab.nodes:
         raise LabError(f"--on {node}: the nodes are {', '.join(lab.nodes)}")
@@ -79,8 +72,6 @@ def start(lab, name, node, memory, dirty):
     if definition.exists():
         raise LabError(f"guest {name} exists already; remove it with: lab/ctl guest {name} --stop")
     put_boot_files(volume / BOOT.name)
-    with open(volume / disk_path(name).name, "xb") as disk:
-        disk.truncate(DISK_BYTES)
     definition.write_text(
         DEFINITION.format(
             type=domain_type(),
@@ -89,13 +80,14 @@ def start(lab, name, node, memory, dirty):
             memory=memory,
             dirty=dirty,
             boot=BOOT,
-            disk=disk_path(name),
+            disk=disks.make(lab, name, node, disk, cache, backing),
+            interface=INTERFACE.format(bridge) if bridge else "",
             console=console_path(name),
         )
     )
     run_in(lab, node, "virsh", "--quiet", "create", definition_path(name))
     wait_until(
-        lambda: records_so_far(lab, name) >= 3,
+        lambda: numbers_printed(lab, name, node) >= 3,
         60,
         f"guest {name} does not write to its disk; see its console on {node}, {console_path(name)}",
     )
@@ -122,12 +114,13 @@ def stop(lab, name):
             run_in(lab, node, "virsh", "destroy", name, timeout=10)
         except LabError:
             services.kill(lab, node, f"qemu:{name}")
-    paths = [volume / definition_path(name).name, volume / disk_path(name).name]
-    paths += console_files(lab, name).values()
-    if not nodes and not any(path.exists() for path in paths):
+    paths = [volume / definition_path(name).name, *console_files(lab, name).values()]
+    there = [path for path in paths if path.exists()]
+    if not (nodes or there or disks.files(lab, name)):
         raise LabError(f"there is no guest {name}")
-    for path in paths:
-        path.unlink(missing_ok=True)
+    for path in there:
+        path.unlink()
+    disks.remove(lab, name)
 
 
 def console_files(lab, name):
@@ -135,22 +128,10 @@ def console_files(lab, name):
     return {node: inside_path(pid, console_path(name)) for node, pid in pids.items() if pid}
 
 
-def brick_path(lab, name):
-    """The guest's disk as the storage server has it, with no client's cache between."""
-    path = inside_path(need(lab, MASTER), BRICK / disk_path(name).name)
-    if not path.exists():
-        raise LabError(f"there is no guest {name}")
-    return path
-
-
-def records_so_far(lab, name):
-    """How many numbers the guest has written, counted up to the first gap."""
-    with open(brick_path(lab, name), "rb") as disk:
-        disk.seek(SECTOR)
-        count = 0
-        while RECORD.match(disk.read(SECTOR)):
-            count += 1
-    return count
+def numbers_printed(lab, name, node):
+    """How many numbers the guest has written; each was on its disk before it was printed."""
+    console = inside_path(need(lab, node), console_path(name))
+    return len(PRINTED.findall(console.read_text(errors="replace"))) if console.exists() else 0
 
 
 def record(lab, name):
@@ -161,4 +142,4 @@ def record(lab, name):
         for node, path in console_files(lab, name).items()
         if os.path.exists(path)
     }
-    return judge(brick_path(lab, name).read_bytes(), consoles)
+    return judge(disks.raw_file(lab, name).read_bytes(), consoles)

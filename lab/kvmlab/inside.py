@@ -120,6 +120,7 @@ def master(lab):
 
 def node(lab, name):
     furnish_place(lab, name)
+    network.build_bridge()
     salting.write_minion_config(name)
     start_here("minion")
     room.ssh_server()

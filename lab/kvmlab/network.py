@@ -2,7 +2,7 @@
 
 import json
 
-from .plan import NETWORKS, host_number, networks_of
+from .plan import BRIDGE, NETWORKS, host_number, networks_of
 from .processes import need, run
 
 SWITCH = "/proc/1/ns/net"
@@ -30,6 +30,12 @@ def plug_in(place):
         run(*switch, "master", device, "up")
         run("ip", "address", "add", network.address(host_number(place)) + "/24", "dev", device)
         run("ip", "link", "set", device, "up")
+
+
+def build_bridge():
+    """A bridge for guests, on every node. It leads nowhere: lab guests have no address."""
+    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "link", "set", BRIDGE, "up")
 
 
 def set_link(lab, place, names, state):

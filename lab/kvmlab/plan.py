@@ -14,6 +14,9 @@ MAX_NODES = 32
 GUESTS = Path("/srv/guests")
 BRICK = Path("/srv/brick")
 CONSOLES = Path("/var/log/guests")
+LOCAL = Path("/var/lib/libvirt/images")
+STORE = Path("/srv/store")
+BRIDGE = "br0"
 
 
 class LabError(Exception):

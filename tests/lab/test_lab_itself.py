@@ -70,11 +70,17 @@ def lab_processes():
     return {(pid, began) for pid, (its, began) in processes.items() if its & spaces}
 
 
+def loop_devices():
+    """Those that this test's lab has in use, by the files that they stand for."""
+    listed = subprocess.run(["losetup", "--list", "--output=BACK-FILE"], capture_output=True)
+    return [path for path in listed.stdout.decode().split() if f"/{NAME}-" in path]
+
+
 @pytest.fixture
 def nothing_left():
     """Take the lab down after the test and look whether anything of it is left."""
     ctl("down")
-    mounts = Path("/proc/self/mounts").read_text()
+    mounts, loops = Path("/proc/self/mounts").read_text(), loop_devices()
     yield
     processes = lab_processes()
     assert len(processes) > 10
@@ -83,6 +89,7 @@ def nothing_left():
     assert processes & left == set()
     assert [pid for pid in all_processes() if named_after_lab(pid)] == []
     assert Path("/proc/self/mounts").read_text() == mounts
+    assert loop_devices() == loops
     assert not STATE.exists()
     assert "there is no lab" in ctl("down").stdout
 
@@ -142,6 +149,26 @@ def test_a_guest_moves_and_its_record_is_whole(nothing_left):
     assert on("node1", "virsh domstate web1", check=False).returncode != 0
     ctl("guest", "web1", "--stop")
     assert "no guest" in ctl("record", "web1", check=False).stderr
+
+
+def test_disks_elsewhere_are_whole_and_vanish_with_their_guest(nothing_left):
+    ctl("up", "--nodes", "2")
+    names = {kind: f"{NAME}-{kind}" for kind in ("local", "lun", "nbd")}
+    for kind, name in names.items():
+        ctl("guest", name, "--on", "node1", "--disk", kind, "--bridge")
+    for name in names.values():
+        assert json.loads(ctl("record", name, "--json").stdout)["whole"]
+    lun = on("node1", f"virsh domblklist {names['lun']} | grep -o '/dev/loop.*'").stdout.strip()
+    wwns = [on(node, f"lsblk -dno WWN {lun}").stdout for node in ("node1", "node2")]
+    assert wwns[0] == wwns[1] != "\n"
+    assert len(on("node1", "ls /sys/class/net/br0/brif").stdout.split()) == 3
+
+    ctl("guest", f"{NAME}-more", "--on", "node2", "--disk", "lun")
+    assert len(loop_devices()) == 2
+    ctl("guest", names["lun"], "--stop")
+    assert len(loop_devices()) == 1
+    ctl("guest", f"{NAME}-over", "--on", "node2", "--backing")
+    assert "overlay" in ctl("record", f"{NAME}-over", check=False).stderr
 
 
 def trust_each_other(*nodes):
