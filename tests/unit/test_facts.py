@@ -1,0 +1,310 @@
+"""Facts as nodes send them: what is read of them, and that nothing they send does harm."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from material import KEYS, cluster, published, read
+
+from saltext_kvmcluster.core import factparse, facts, sshcheck, status, tables
+from saltext_kvmcluster.core.factparse import Said
+from saltext_kvmcluster.core.findings import UNKNOWN
+from saltext_kvmcluster.core.identity import read_identities
+from saltext_kvmcluster.core.trust import tag
+
+CAPABILITIES = """<capabilities>
+  <host><uuid>11111111-2222-3333-4444-555555555555</uuid></host>
+  <guest><os_type>hvm</os_type><arch name='x86_64'>
+    <machine maxCpus='255'>pc-i440fx-7.2</machine>
+    <machine canonical='pc-i440fx-7.2' maxCpus='255'>pc</machine>
+    <domain type='qemu'/>
+    <domain type='kvm'><machine>q35</machine></domain>
+  </arch></guest>
+</capabilities>"""
+COMMANDS = {
+    "clock": "1000.5\n",
+    "memory": "MemTotal:       2048 kB\nMemFree:  1 kB\nMemAvailable:   1024 kB\n",
+    "host_name": "node1\n",
+    "resolves": "192.0.2.11 2001:db8::11\n",
+    "bridges": '[{"ifname":"lo","flags":["LOOPBACK","UP"]},{"ifname":"br0","flags":["BROADCAST"]}]',
+    "listening": "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0 128 [::]:49152 [::]:*\n",
+    "settings": 'lock_manager = "lockd"\nmigration_port_min = 50000\n',
+    "started": "900.0 web1.pid\n10.0 driver.pid\n",
+    "qemu": "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n",
+}
+GUEST = {
+    "name": "web1",
+    "uuid": "16a36525-6e7b-454c-93a9-97f91369f824",
+    "sighting": "running",
+    "reason": "booted",
+    "persistent": False,
+    "autostart": True,
+    "job": "",
+    "memory_kib": 163840,
+    "vcpus": 1,
+    "disks": ["/srv/web1.img"],
+}
+SENT = {
+    "node": "node1",
+    "daemon": {"capabilities": CAPABILITIES, "libvirt": 9000000, "networks": ["default"]},
+    "guests": [GUEST],
+    "commands": {name: {"code": 0, "out": text} for name, text in COMMANDS.items()},
+    "ssh": {"ssh.key": [], "ssh.label": [{"sentence": "s", "remedy": "r", "outcome": "UNKNOWN"}]},
+    "peers": {"node2": {"cells": [], "address": "198.51.100.12", "port": "refused"}},
+    "written": {"/srv": "0" * 32 + " 1000"},
+    "written_said": {"/nfs": "Permission denied"},
+    "definitions": {"web1": "<domain/>"},
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+
+
+def parsed(**changed):
+    return facts.parse("node1", {**SENT, **changed}, 998.0, 1000.0)
+
+
+def commanded(**changed):
+    told = {name: {"code": 0, "out": text} for name, text in changed.items()}
+    return parsed(commands={**SENT["commands"], **told})
+
+
+def places(value, path=()):
+    """Yield the path of every value inside a value, itself included."""
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from places(inner, (*path, index))
+
+
+def with_other(value, path, other):
+    """Return a value with another one at a path."""
+    if not path:
+        return other
+    copy = value.copy()
+    copy[path[0]] = with_other(value[path[0]], path[1:], other)
+    return copy
+
+
+def test_what_a_node_sends_is_read():
+    found = parsed()
+    assert found.said == "" and found.daemon_said == ""
+    daemon = found.daemon
+    assert daemon.uuid == "11111111-2222-3333-4444-555555555555"
+    assert daemon.machines == {
+        "x86_64/qemu": frozenset({"pc", "pc-i440fx-7.2"}),
+        "x86_64/kvm": frozenset({"q35"}),
+    }
+    assert (daemon.libvirt, daemon.qemu, daemon.networks) == (9000000, 7002022, {"default": True})
+    assert (daemon.ports, daemon.lock_manager) == ((50000, 49215), "lockd")
+    assert (found.clock, found.clock_error) == (1.5, 1.0)
+    assert (found.memory_kib, found.free_kib) == (2048, 1024)
+    assert found.resolves == ("192.0.2.11", "2001:db8::11")
+    assert found.bridges == {"lo": True, "br0": False}
+    assert found.listening == {22, 49152}
+    assert found.guests[0].uptime == 100.5 and found.guests[0].look.autostart
+    assert found.ssh["ssh.key"] == () and found.ssh["ssh.label"][0].outcome == UNKNOWN
+    assert found.peers["node2"].port == "refused"
+    assert found.written == {"/srv": "0" * 32 + " 1000"}
+
+
+def test_json_carries_facts():
+    assert facts.parse("node1", json.loads(json.dumps(SENT)), 998.0, 1000.0) == parsed()
+
+
+def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node():
+    found = parsed(daemon={"said": "no socket"}, guests=None)
+    assert (found.said, found.daemon, found.daemon_said) == ("", None, "no socket")
+    assert found.guests is None and found.free_kib == 1024
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (None, "did not answer"),
+        ("Minion did not return. [Not connected]", "Minion did not return. [Not connected]"),
+        ([], "what it sent is not facts"),
+        ({**SENT, "guests": "none"}, "guests is of another kind"),
+        ({**SENT, "guests": [{**GUEST, "sighting": "fine"}]}, "a state that is none"),
+        ({**SENT, "written": {"/srv": "not a token"}}, "a token"),
+    ],
+)
+def test_what_is_not_facts_makes_a_silent_node(sent, said):
+    found = facts.parse("node1", sent, 0.0, 1.0)
+    assert said in found.said and found.guests is None and found.daemon is None
+
+
+@given(place=st.sampled_from(sorted(places(SENT), key=repr)), other=JSON)
+def test_whatever_stands_at_any_place_it_is_facts_or_a_silent_node(place, other):
+    found = facts.parse("node1", with_other(SENT, place, other), 0.0, 1.0)
+    assert isinstance(found, facts.NodeFacts)
+    shown = status.status(cluster("node1", "node2"), {"node1": found})
+    assert json.dumps(shown) and tables.render(shown).isprintable() is False
+
+
+@given(JSON)
+def test_whatever_is_answered_facts_stay_facts(answer):
+    found = parsed()
+    assert facts.answered(found, answer).guests == found.guests
+
+
+@given(kept=st.sampled_from(["paths", "tokens", "cpus"]), part=JSON)
+def test_of_an_answer_what_is_none_is_left_out(kept, part):
+    assert isinstance(facts.answered(parsed(), {kept: part}), facts.NodeFacts)
+
+
+def test_an_answer_is_merged():
+    token = "a" * 32 + " 1000"
+    answer = {
+        "paths": {"/a": {"kind": "file", "size": 3}, "/b": {"kind": "ghost", "size": 3}},
+        "tokens": {"/srv": {"node2": token, "node3": "root:x:0:0"}},
+        "cpus": {"<cpu/>": "no such feature"},
+    }
+    found = facts.answered(parsed(), answer)
+    assert found.seen == {"/a": facts.Seen("file", 3)}
+    assert found.tokens == {("/srv", "node2"): token}
+    assert found.daemon.cpus == {"<cpu/>": "no such feature"}
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "field"),
+    [
+        ("clock", "now", "clock"),
+        ("memory", "MemTotal: 5 kB", "memory_kib"),
+        ("resolves", "node1", "resolves"),
+        ("bridges", "[" * 100_000, "bridges"),
+        ("bridges", "{}", "bridges"),
+        ("listening", "LISTEN 0 128 here", "listening"),
+    ],
+)
+def test_what_a_tool_prints_otherwise_is_not_known(command, text, field):
+    assert getattr(commanded(**{command: text}), field) is None
+
+
+def test_a_name_without_an_address_is_a_fact_and_a_failing_resolver_is_not():
+    nobody = Said(1, "", "hostname: Name or service not known")
+    assert factparse.addresses(nobody) == ()
+    assert factparse.addresses(Said(1, "", "Temporary failure in name resolution")) is None
+    assert factparse.addresses(factparse.NOTHING) is None
+
+
+@given(st.text(), st.sampled_from([0, 1, 127, None]))
+def test_readers_of_output_raise_nothing(text, code):
+    said = Said(code, text)
+    for reader in (
+        *(factparse.number, factparse.memory, factparse.word, factparse.addresses),
+        *(factparse.links, factparse.listening, factparse.settings, factparse.started),
+        factparse.qemu,
+    ):
+        reader(said)
+    factparse.ports(factparse.settings(said))
+    factparse.capabilities(text)
+
+
+def test_capabilities_expand_no_entity():
+    bomb = '<!DOCTYPE c [<!ENTITY a "pc">]>' + CAPABILITIES.replace(">pc<", ">&a;<")
+    found = factparse.capabilities(bomb)
+    assert found is None or "pc" not in found[1]["x86_64/qemu"]
+
+
+GOOD = {
+    "user": ("root",),
+    "identityfile": ("/root/.ssh/id_rsa_cluster",),
+    "identitiesonly": ("yes",),
+    "stricthostkeychecking": ("true",),
+    "userknownhostsfile": ("/root/.ssh/kvmcluster_known_hosts",),
+}
+
+
+def configured(**settings):
+    return sshcheck.config(
+        cluster("node1", "node2"),
+        settings,
+        GOOD["identityfile"][0],
+        GOOD["userknownhostsfile"][0],
+    )
+
+
+def test_names_that_are_dialled_alike_share_a_trouble():
+    loose = {**GOOD, "stricthostkeychecking": ("accept-new",)}
+    assert configured(a=GOOD) == []
+    found = configured(a=loose, b=loose, c=None)
+    assert [trouble.sentence for trouble in found] == [
+        "ssh to a, b: stricthostkeychecking is accept-new, not true",
+        "ssh to c: its configuration cannot be read by ssh",
+    ]
+
+
+def test_keys_of_former_members_and_former_keys_of_members_are_stale():
+    found = cluster("node1", "node2")
+    known = read_identities(found, {"node1": published("node1"), "node2": published("node2")})
+    text = "".join(
+        f"{key} {comment}\n"
+        for key, comment in (
+            (KEYS["node1"], tag(found, "node1")),
+            (KEYS["other"], tag(found, "node2")),
+            (KEYS["other"], tag(found, "gone")),
+            (KEYS["other"], "kvmcluster/another/gone"),
+            (KEYS["other"], "somebody@else"),
+        )
+    )
+    troubles = sshcheck.stale(found, known, {"/root/.ssh/authorized_keys": text})
+    assert [trouble.sentence.partition(": ")[2] for trouble in troubles] == [
+        "a former key of node2",
+        "the key of gone, which is no longer a member",
+    ]
+    assert sshcheck.stale(found, read(found), {"a": f"{KEYS['other']} {tag(found, 'node2')}"}) == []
+
+
+def test_labels_other_than_sshs_are_told_and_unread_ones_unknown():
+    found = sshcheck.label(
+        {"a": "system_u:object_r:ssh_home_t:s0", "b": "x:y:user_t:s0", "c": None}
+    )
+    assert [trouble.outcome for trouble in found] == ["PROBLEM", "UNKNOWN"]
+
+
+def cluster_status(**nodes):
+    return status.status(
+        cluster("node1", "node2"),
+        {node: facts.parse(node, sent, 998.0, 1000.0) for node, sent in nodes.items()},
+    )
+
+
+def test_a_guest_that_runs_on_two_nodes_is_the_first_thing_said():
+    data = cluster_status(node1=SENT, node2=SENT)
+    assert not data["ok"] and [row["where"] for row in data["status"]] == ["node1", "node2"]
+    assert tables.render(data).startswith("PROBLEM  web1 RUNS TWICE, on node1 and on node2")
+
+
+def test_a_guest_on_its_way_does_not_run_twice():
+    arriving = {**SENT, "guests": [{**GUEST, "sighting": "paused for migration"}]}
+    assert cluster_status(node1=SENT, node2=arriving)["problems"] == []
+
+
+def test_an_unreachable_node_is_shown_and_where_a_guest_is_not_is_not_claimed():
+    idle = {**SENT, "guests": [{**GUEST, "sighting": "shut off"}]}
+    data = cluster_status(node1=idle, node2=None)
+    assert data["silent"] == {"node2": "did not answer"} and not data["ok"]
+    assert data["status"][0]["where"] == "?"
+    text = tables.render(data)
+    assert "PROBLEM  node2 is unreachable: did not answer" in text
+    assert "node2  unreachable" in text
+    assert cluster_status(node1=idle)["status"][0]["where"] == "nowhere"
+
+
+def test_a_listed_guest_that_no_node_has_is_shown():
+    found = facts.parse("node1", SENT, 998.0, 1000.0)
+    wanted = cluster("node1")
+    listed = type(wanted.guests)(list={"db1": None})
+    data = status.status(type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found})
+    assert [(row["name"], row["where"], row["state"]) for row in data["status"]] == [
+        ("db1", "nowhere", "absent"),
+        ("web1", "node1", "running"),
+    ]
+    assert data["ok"]
