@@ -11,11 +11,17 @@ BLOCK, WARN = "BLOCK", "WARN"
 
 @dataclass(frozen=True)
 class Trouble:
-    """One reason why a check is not OK; ``outcome`` is PROBLEM or UNKNOWN."""
+    """One reason why a check is not OK; ``outcome`` is PROBLEM or UNKNOWN.
+
+    ``severity`` is that of its check where it is empty. ``destination`` names the one node to
+    which it forbids a guest to go, empty if it forbids all.
+    """
 
     sentence: str
     remedy: str = ""
     outcome: str = PROBLEM
+    severity: str = ""
+    destination: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,234 @@
+"""What a check is, and the world that it looks at: the nodes' facts, with indexes made once."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+from saltext_kvmcluster.core import guestxml, storage
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.findings import BLOCK, UNKNOWN, WARN, Trouble, unknown
+from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.storage import Place
+
+NODE, PAIR, GUEST, MOVE = "node", "pair", "guest", "move"
+SOURCE, DESTINATION, BOTH = "source", "destination", "source or destination"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of the registry.
+
+    ``find`` yields a trouble for each reason why it is not OK. What it is given depends on the
+    scope, after the world:
+
+    - node: the node; ``role`` is the one in which a trouble there keeps guests from moving.
+    - pair: source and destination.
+    - guest: the guest; ``resting`` if it also concerns guests that do not run.
+    - move: what ``asks`` returns of the guest, and ``offers`` of the destination. Both are plain
+      values, so that each different pair of them is judged once, however many guests and nodes
+      there are. Of a guest that asks for None nothing is judged; of a node that offers None, or
+      a guest whose definition cannot be read, nothing is known.
+
+    A sentence names neither its guest nor its nodes, since those stand beside it: "it" is the
+    node or guest, "here" the source, "there" the destination.
+    """
+
+    id: str
+    says: str
+    remedy: str
+    scope: str
+    find: Callable[..., Iterable[Trouble]]
+    severity: str = BLOCK
+    role: str = BOTH
+    resting: bool = False
+    asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
+    offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
+
+    def judged(self, world: World, asked: Hashable, offered: Hashable) -> tuple[Trouble, ...]:
+        """Return what a move check finds for one pair of values."""
+        if asked is None:
+            return ()
+        if asked == UNREAD:
+            return (UNREADABLE,)
+        return (NOT_TOLD,) if offered is None else tuple(self.find(world, asked, offered))
+
+
+UNREAD = "definition not read"
+UNREADABLE = unknown("not known: its definition could not be read", "see guest.blockers")
+NOT_TOLD = unknown("not known: the destination did not tell", "see node.daemon")
+
+
+class Use(NamedTuple):
+    """A guest's use of a disk.
+
+    ``writes`` is True where its definition says that it writes it, False where that is not
+    known, or where another disk of its own is based on it.
+    """
+
+    guest: GuestFacts
+    source: Source
+    writes: bool
+    shareable: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """The cluster, and the facts of those of its nodes that were asked."""
+
+    cluster: Cluster
+    nodes: Mapping[str, NodeFacts]
+
+    @cached_property
+    def guests(self) -> tuple[GuestFacts, ...]:
+        """Every guest of every node, as each node tells of it."""
+        return tuple(guest for node in self.nodes.values() for guest in node.guests or ())
+
+    @cached_property
+    def by_name(self) -> Mapping[str, list[GuestFacts]]:
+        return _grouped((guest.name, guest) for guest in self.guests)
+
+    @cached_property
+    def by_uuid(self) -> Mapping[str, list[GuestFacts]]:
+        return _grouped((guest.uuid, guest) for guest in self.guests)
+
+    def copies(self, guest: GuestFacts) -> list[GuestFacts]:
+        """Return what the nodes tell of one guest, which has one UUID and one name."""
+        return [found for found in self.by_uuid[guest.uuid] if found.name == guest.name]
+
+    @cached_property
+    def silence(self) -> tuple[Trouble, ...]:
+        """What the nodes that did not tell their guests mean for any other guest.
+
+        That forbids no move between two nodes that did: it makes nothing worse.
+        """
+        silent = [node.node for node in self.nodes.values() if node.guests is None]
+        if not silent:
+            return ()
+        sentence = f"not known of {listed(silent)}: no word of what guests are there"
+        return (Trouble(sentence, "see node.daemon", UNKNOWN, WARN),)
+
+    @cached_property
+    def steady(self) -> NodeFacts | None:
+        """The node whose clock is in the middle of all, None if no node tells its time."""
+        told = {node.clock: node for node in self.nodes.values() if node.clock is not None}
+        return told[statistics.median_low(told)] if told else None
+
+    @cached_property
+    def free_ports(self) -> Mapping[str, bool | None]:
+        """Whether a node has a free port for migrations, None where that is not known."""
+        return {node.node: _has_free_port(node) for node in self.nodes.values()}
+
+    @cached_property
+    def uses(self) -> Mapping[str, list[Use]]:
+        """Which guests use a disk, by its path and, for what is no file, by its identity."""
+        return _grouped(
+            (key, use) for guest in self.guests for use in uses(guest) for key in self.keys(use)
+        )
+
+    def keys(self, use: Use) -> tuple[str, ...]:
+        """Return what a disk is known by; one block device has several paths."""
+        if use.source.kind != "block":
+            return (use.source.path,)
+        place = self.place(use.guest.node, use.source)
+        return (use.source.path, place.identity) if place and place.identity else (use.source.path,)
+
+    def place(self, node: str, source: Source) -> Place | None:
+        """Return where something lies on a node, None if its storage is not known."""
+        facts = self.nodes[node].storage
+        if facts is None:
+            return None
+        key = (node, source)
+        if key not in self._places:
+            self._places[key] = storage.place(source, facts)
+        return self._places[key]
+
+    def identity(self, node: str, folder: str) -> str:
+        """Return what identifies the file system in which a folder is, empty if nothing does."""
+        place = self.place(node, Source("file", folder))
+        return place.identity if place else ""
+
+    def definition(self, text: str) -> guestxml.Guest | str:
+        """Return a definition that was read, or why it cannot be."""
+        if text not in self._definitions:
+            try:
+                self._definitions[text] = guestxml.read(text)
+            except InputError as error:
+                self._definitions[text] = str(error)
+        return self._definitions[text]
+
+    def witnesses(self, node: str, folder: str) -> frozenset[str]:
+        """Return the nodes whose fresh token that node has seen in a folder, itself included."""
+        key = (node, folder)
+        if key not in self._witnesses:
+            self._witnesses[key] = frozenset(self._seen(self.nodes[node], folder))
+        return self._witnesses[key]
+
+    def _seen(self, node: NodeFacts, folder: str) -> Iterable[str]:
+        if folder in node.written:
+            yield node.node
+        for (at, writer), token in node.tokens.items():
+            known = self.nodes.get(writer)
+            if at == folder and known and known.written.get(folder) == token:
+                yield writer
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, Source], Place]:
+        return {}
+
+    @cached_property
+    def _definitions(self) -> dict[str, guestxml.Guest | str]:
+        return {}
+
+    @cached_property
+    def _witnesses(self) -> dict[tuple[str, str], frozenset[str]]:
+        return {}
+
+
+def listed(words: Iterable[str], limit: int = 5) -> str:
+    """Return some of the words, and how many more there are."""
+    known = list(words)
+    rest = len(known) - limit
+    return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def uses(guest: GuestFacts) -> Iterable[Use]:
+    """Return the disks that a guest uses.
+
+    Where its definition was not asked for, libvirt tells paths without saying what is written.
+    """
+    if guest.guest is None:
+        for path in guest.disks:
+            yield Use(guest, Source("file", path), writes=False, shareable=False)
+        return
+    for disk in written(guest.guest):
+        yield Use(guest, disk.source, writes=True, shareable=disk.shareable)
+        for layer in disk.backing:
+            yield Use(guest, layer, writes=False, shareable=False)
+
+
+def written(guest: guestxml.Guest) -> Iterable[Disk]:
+    """Return the disks that a guest writes."""
+    return (disk for disk in guest.disks if disk.source.kind and not disk.readonly)
+
+
+def _grouped(pairs: Iterable[tuple[str, _T]]) -> Mapping[str, list[_T]]:
+    groups: dict[str, list[_T]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return groups
+
+
+def _has_free_port(node: NodeFacts) -> bool | None:
+    if node.daemon is None or node.listening is None:
+        return None
+    first, last = node.daemon.ports
+    return any(port not in node.listening for port in range(first, last + 1))

@@ -1,0 +1,209 @@
+"""Whether a guest's disks are on shared storage, the same one on both nodes, and whole there.
+
+Thousands of images lie in one file system: what holds for its folder is judged once, for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from saltext_kvmcluster.core import guestxml, storage
+from saltext_kvmcluster.core.checks.base import UNREAD, World
+from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.storage import Place
+
+REMEDY = "put it on storage that every node has: GFS2, NFS, GlusterFS, a shared LUN, clustered LVM…"
+PATHS = ("file", "block", "dir")
+
+
+class Part(NamedTuple):
+    """A disk, or all disks of one file system, as it lies on the guest's own node."""
+
+    source: Source
+    place: Place | None
+    witnesses: frozenset[str] = frozenset()
+    """Whose fresh token was seen in its file system here."""
+
+
+class Paths(NamedTuple):
+    """What a guest needs to find: what is missing here already, what nobody looked for here, and
+    what has to be looked for there since it is in no shared file system."""
+
+    missing: tuple[str, ...]
+    unseen: tuple[str, ...]
+    alone: tuple[str, ...]
+
+
+def parts(world: World, guest: GuestFacts) -> Hashable:
+    """Return what a guest's disks lie on, each file system once."""
+    if guest.guest is None:
+        return UNREAD
+    found = (_part(world, guest.node, source) for source in _sources(guest.guest))
+    return frozenset(found) or None
+
+
+def destination(world: World, node: NodeFacts) -> Hashable:
+    """Return the node itself: its storage is like no other's."""
+    return None if node.said else node.node
+
+
+def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]:
+    """Whether each disk lies on storage that may be shared by hosts, here and there.
+
+    GFS or GFS2, NFS, a clustered LVM volume that is active there, a shared LUN or partition,
+    dual-primary DRBD; also OCFS2, CephFS and RBD, GlusterFS, iSCSI and NBD. Nothing else.
+    """
+    for part in sorted(asked, key=_path):
+        yield from _unfit(part.source, part.place, "here")
+        if part.place and part.place.fit:
+            yield from _unfit(part.source, world.place(offered, part.source), "there")
+
+
+def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]:
+    """Whether it is the same storage on both nodes.
+
+    Of a file system that is proven by a token, freshly written on one node and read on the
+    others; of a block device by what identifies it: WWN, LV UUID, DRBD resource.
+    """
+    for part in sorted(asked, key=_path):
+        there = world.place(offered, part.source)
+        if part.place is None or there is None or not (part.place.fit and there.fit):
+            continue  # storage.kind tells
+        trouble = storage.same(part.place, there)
+        if trouble:
+            yield trouble
+        elif part.place.folder:
+            yield from _unproven(world, part, offered)
+
+
+def paths(world: World, guest: GuestFacts) -> Hashable:
+    """Return what a guest needs to find at the same path on its destination."""
+    if guest.guest is None:
+        return UNREAD
+    missing, unseen, alone = [], [], []
+    seen = world.nodes[guest.node].seen
+    for source in needed(guest):
+        there = seen.get(source.path)
+        if there is None:
+            unseen.append(source.path)
+        elif there.kind == "nothing":
+            missing.append(source.path)
+        elif not in_shared(world, guest.node, source):
+            alone.append(source.path)
+    found = Paths(tuple(missing), tuple(unseen), tuple(alone))
+    return found if any(found) else None
+
+
+def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
+    """Whether the images, backing chains, kernel, initrd, nvram and cdrom are there.
+
+    What is in a file system that is the same on both nodes (storage.same) is there if it is
+    here; everything else is looked for on the destination itself.
+    """
+    for path in asked.missing:
+        yield Trouble(f"{path} is missing here already", f"find out what became of {path}")
+    for path in asked.unseen:
+        yield unknown(f"not known: {path} was not looked for here")
+    seen = world.nodes[offered].seen
+    for path in asked.alone:
+        if path not in seen:
+            yield unknown(f"not known: {path} was not looked for there")
+        elif seen[path].kind == "nothing":
+            yield Trouble(
+                f"{path} does not exist there",
+                f"put {path} there as it is on the node where the guest is, or on shared storage",
+            )
+
+
+def cache(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether no disk has a cache that the destination does not see.
+
+    libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster's
+    file system or block storage.
+    """
+    if guest.guest is None:
+        yield unknown("not known: its definition could not be read", "see guest.blockers")
+        return
+    for disk in guest.guest.disks:
+        place = world.place(guest.node, disk.source) if disk.source.kind else None
+        trouble = storage.cache_trouble(disk, place) if place else None
+        if trouble:
+            yield trouble
+
+
+def needed(guest: GuestFacts) -> Iterable[Source]:
+    """Return all that a guest needs to find at a path, as far as its definition is known."""
+    if guest.guest:
+        for disk in guest.guest.disks:
+            yield from (source for source in (disk.source, *disk.backing) if source.kind in PATHS)
+        yield from (Source("file", file.path) for file in guest.guest.files)
+
+
+def in_shared(world: World, node: str, source: Source) -> bool:
+    """Whether it is found under the folder of a file system that a token proves."""
+    place = world.place(node, source)
+    return bool(place and place.fit and place.folder and _under(place.folder, source.path))
+
+
+def _sources(guest: guestxml.Guest) -> Iterable[Source]:
+    """Return the disks that have to be on shared storage: all but media that are only read.
+
+    Those are whole in themselves, so that a copy of each node does as well.
+    """
+    for disk in guest.disks:
+        if disk.source.kind and not _is_medium(disk):
+            yield from (disk.source, *disk.backing)
+
+
+def _is_medium(disk: Disk) -> bool:
+    return disk.readonly and disk.device in ("cdrom", "floppy")
+
+
+def _part(world: World, node: str, source: Source) -> Part:
+    place = world.place(node, source)
+    if place is None or not place.fit:
+        return Part(source, place)
+    if not place.folder:
+        return Part(source, place)
+    witnesses = world.witnesses(node, place.folder)
+    if in_shared(world, node, source):
+        source = replace(source, path=place.folder, format="")
+        place = replace(place, why="")
+    return Part(source, place, witnesses)
+
+
+def _under(folder: str, path: str) -> bool:
+    return path.startswith(folder if folder.endswith("/") else f"{folder}/")
+
+
+def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]:
+    if place is None:
+        yield unknown(f"not known: no word of the storage {where}, for {source.path}")
+    elif not place.fit:
+        outcome = "UNKNOWN" if place.fit is None else "PROBLEM"
+        yield Trouble(f"{source.path} {where}: {place.why}", REMEDY, outcome)
+
+
+def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
+    folder = part.place.folder if part.place else ""
+    if part.witnesses & world.witnesses(offered, folder):
+        return
+    if part.witnesses:
+        yield unknown(
+            f"not proven to be the same storage on both nodes: {folder}; no token that was seen"
+            " here was seen there",
+            f"there: ls {folder} must show what it shows here; if not, mount it again",
+        )
+    else:
+        yield unknown(
+            f"not proven to be the same storage on both nodes: {folder}; no token was written",
+            f"make {folder} writable, and look for space on it: df {folder}",
+        )
+
+
+def _path(part: Part) -> str:
+    return part.source.path
