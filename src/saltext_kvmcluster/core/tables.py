@@ -131,7 +131,8 @@ def _why_not(guests: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _state(guest: Mapping[str, Any]) -> str:
-    return guest["state"] + (", frozen" if guest.get("frozen") is not None else "")
+    frozen = ", frozen" if guest.get("frozen") is not None else ""
+    return f"{guest['state']}{frozen}"
 
 
 def _movable(guest: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ PEERS_TIME = 60.0
 PORT_TIME = 3.0
 PORTS_TRIED = 16
 
-_KINDS = {
+KINDS = {
     "regular file": "file",
     "regular empty file": "file",
     "block special file": "block",
@@ -79,10 +79,13 @@ def gather(
     """
     way = here()
     with ThreadPoolExecutor() as pool:
-        host = pool.submit(_of_host, cluster, way, node)
+        host = pool.submit(_of_host, way, node, _defined(cluster))
+        placed = pool.submit(_placed, cluster, way)
         trusted = pool.submit(_ssh, cluster, node, identities)
         peers = pool.submit(_peers, cluster, node) if reach else None
-        told = {**host.result(), "ssh": trusted.result(), "peers": peers.result() if peers else {}}
+        told = host.result()
+        told["definitions"].update(placed.result())
+        told.update(ssh=trusted.result(), peers=peers.result() if peers else {})
     written, said = _write_tokens(cluster, node, read.parse(node, told, 0.0, 0.0))
     return {**told, "written": written, "written_said": said}
 
@@ -90,9 +93,11 @@ def gather(
 def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     """Return the facts of a peer, without what only it can see: its own ssh trust and its peers.
 
-    WorldError if it cannot be logged in to.
+    Definitions on shared storage are not read there: they are the same ones. WorldError if it
+    cannot be logged in to.
     """
-    return {**_of_host(cluster, to_peer(cluster, peer), peer.id), "ssh": {"ssh.authorized": []}}
+    told = _of_host(to_peer(cluster, peer), peer.id, _defined(cluster))
+    return {**told, "ssh": {"ssh.authorized": []}}
 
 
 def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
@@ -104,33 +109,41 @@ def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
     if not isinstance(question, Mapping):
         raise InputError(f"question: want a mapping, got {type(question).__name__}")
     asked = way or here()
-    with contextlib.closing(asked.hypervisor):
+    paths, tokens = question.get("paths", []), question.get("tokens", {})
+    with contextlib.closing(asked.hypervisor), ThreadPoolExecutor() as pool:
+        cpus = pool.submit(_cpus, asked.hypervisor, question.get("cpus", []))
+        found = asked.run_all({**_path_commands(paths), **_token_commands(tokens)})
         return {
-            "paths": _paths(asked, question.get("paths", [])),
-            "tokens": _tokens(asked, question.get("tokens", {})),
-            "cpus": _cpus(asked, question.get("cpus", [])),
+            "paths": _paths(paths, found),
+            "tokens": _tokens(tokens, found),
+            "cpus": cpus.result(),
         }
 
 
-def of_host(cluster: Cluster, node: str) -> dict[str, Any]:
+def of_host(node: str) -> dict[str, Any]:
     """Return the facts of this node that tell of its guests, storage and host alone."""
-    return _of_host(cluster, here(), node)
+    return _of_host(here(), node, ())
 
 
-def own(cluster: Cluster, node: str) -> NodeFacts:
+def own(node: str) -> NodeFacts:
     """Return this node's guests, storage and host, read."""
     begun = time.time()
-    told = of_host(cluster, node)
+    told = of_host(node)
     return read.parse(node, told, begun, time.time())
 
 
-def _of_host(cluster: Cluster, way: Way, node: str) -> dict[str, Any]:
+def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
+    """Return what a host tells; of the guests ``defined`` libvirt's definitions, too."""
     with ThreadPoolExecutor() as pool:
-        machine = pool.submit(_libvirt, cluster, way)
+        machine = pool.submit(_libvirt, way.hypervisor, defined)
         outputs = way.run_all({**factparse.COMMANDS, **storage.COMMANDS})
-        definitions = _placed(cluster, way) if cluster.guests.definitions == "shared" else {}
-        told = {"node": node, "commands": {key: _sent(one) for key, one in outputs.items()}}
-        return {**told, "definitions": definitions, **machine.result()}
+        commands_told = {key: _sent(one) for key, one in outputs.items()}
+        return {"node": node, "commands": commands_told, **machine.result()}
+
+
+def _defined(cluster: Cluster) -> Collection[str]:
+    """Return the guests whose definitions libvirt keeps on every node."""
+    return cluster.guests.list if cluster.guests.definitions == "defined" else ()
 
 
 def _sent(outcome: commands.Outcome) -> dict[str, Any]:
@@ -138,17 +151,17 @@ def _sent(outcome: commands.Outcome) -> dict[str, Any]:
     return {"code": outcome.code, "out": outcome.stdout, **said}
 
 
-def _libvirt(cluster: Cluster, way: Way) -> dict[str, Any]:
+def _libvirt(libvirt: Hypervisor, defined: Collection[str]) -> dict[str, Any]:
     """Ask libvirt; that its daemon cannot be asked is a fact, too."""
-    with contextlib.closing(way.hypervisor) as found:
+    with contextlib.closing(libvirt):
         try:
-            told = {"daemon": found.daemon(), "guests": found.guests()}
-            if cluster.guests.definitions == "defined":
-                texts = {name: found.definition(name) for name in cluster.guests.list}
-                return {**told, "definitions": texts}
-            return told
+            return {
+                "daemon": libvirt.daemon(),
+                "guests": libvirt.guests(),
+                "definitions": {name: libvirt.definition(name) for name in defined},
+            }
         except WorldError as error:
-            return {"daemon": {"said": str(error)}}
+            return {"daemon": {"said": str(error)}, "definitions": {}}
 
 
 def _placed(cluster: Cluster, way: Way) -> dict[str, str]:
@@ -156,6 +169,8 @@ def _placed(cluster: Cluster, way: Way) -> dict[str, str]:
 
     One that is there and cannot be read is left out: it is not known.
     """
+    if cluster.guests.definitions != "shared":
+        return {}
     wanted = {
         f"{guest.name}/{path}": ("cat", "--", path)
         for guest in cluster.guests.list.values()
@@ -306,46 +321,57 @@ def _folders(cluster: Cluster, found: NodeFacts) -> Iterable[str]:
     return {place.folder for place in places if place.folder and place.fit}
 
 
-def _paths(way: Way, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = way.run_all({path: ("stat", "-L", "-c", "%s %F", "--", path) for path in paths})
+def _path_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    return {f"stat {path}": ("stat", "-L", "-c", "%s %F", "--", path) for path in paths}
+
+
+def _paths(paths: Iterable[str], found: Outputs) -> dict[str, dict[str, Any]]:
     seen = {}
-    for path, outcome in found.items():
+    for path in paths:
+        outcome = found[f"stat {path}"]
         size, _, kind = outcome.stdout.strip().partition(" ")
         if outcome.code == 0 and size.isdecimal():
-            seen[path] = {"kind": _KINDS.get(kind, "other"), "size": int(size)}
+            seen[path] = {"kind": KINDS.get(kind, "other"), "size": int(size)}
         elif _is_missing(outcome):
             seen[path] = {"kind": "nothing", "size": 0}
     return seen
 
 
-def _tokens(way: Way, asked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Read the tokens of the named writers.
+def _token_commands(asked: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return what reads the tokens of the named writers.
 
     Each folder is listed first: NFS asks its server anew then, where it would else show a cached
-    absence. A token comes from storage that others write, so only what is one is passed on.
+    absence.
     """
     wanted: dict[str, tuple[str, ...]] = {}
     for folder, writers in asked.items():
         place = os.path.join(folder, TOKENS)
-        wanted[folder] = ("ls", "--", place)
+        wanted[f"list {folder}"] = ("ls", "--", place)
         for writer in writers:
-            wanted[f"{folder}\n{writer}"] = ("head", "-c", "100", "--", os.path.join(place, writer))
-    found = way.run_all(wanted)
-    return {
-        folder: {
-            writer: token
-            for writer in writers
-            if read.is_token(token := found[f"{folder}\n{writer}"].stdout.strip())
-        }
-        for folder, writers in asked.items()
-    }
+            path = os.path.join(place, writer)
+            wanted[f"read {path}"] = ("head", "-c", "100", "--", path)
+    return wanted
 
 
-def _cpus(way: Way, asked: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def _tokens(asked: Mapping[str, Sequence[str]], found: Outputs) -> dict[str, dict[str, str]]:
+    """Return the tokens that were read.
+
+    They lie where others write, so only what is a token is passed on, not what a link leads to.
+    """
+    tokens: dict[str, dict[str, str]] = {}
+    for folder, writers in asked.items():
+        for writer in writers:
+            text = found[f"read {os.path.join(folder, TOKENS, writer)}"].stdout.strip()
+            if read.is_token(text):
+                tokens.setdefault(folder, {})[writer] = text
+    return tokens
+
+
+def _cpus(libvirt: Hypervisor, asked: Sequence[Mapping[str, str]]) -> dict[str, str]:
     answers = {}
     with contextlib.suppress(WorldError):
         for cpu in asked:
-            trouble = way.hypervisor.cpu_trouble(cpu)
+            trouble = libvirt.cpu_trouble(cpu)
             if trouble is not None:
                 answers[cpu["cpu"]] = trouble
     return answers

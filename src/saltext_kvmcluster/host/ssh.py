@@ -326,7 +326,7 @@ def _split(output: str, mark: str) -> list[commands.Outcome]:
 
     The mark is new each time, so that no output can pass for the end of another.
     """
-    parts = re.split(rf"\0{mark} (\d+) ([^\0]*)\0", output)[3:]
+    parts = re.split(rf"\x00{mark} (\d+) ([^\x00]*)\x00", output)[3:]
     return [
         commands.Outcome(int(code), text, said)
         for text, code, said in zip(parts[0::3], parts[1::3], parts[2::3], strict=False)

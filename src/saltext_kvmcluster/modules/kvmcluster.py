@@ -177,7 +177,7 @@ def facts(reach=True, trust=True):
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not doors.flag(trust, "trust"):
-        return host_facts.of_host(cluster, __opts__["id"])
+        return host_facts.of_host(__opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     return host_facts.gather(cluster, __opts__["id"], identities, doors.flag(reach, "reach"))
 
@@ -221,7 +221,7 @@ def guests():
         salt 'node1' kvmcluster.guests --out=json
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    data = status.guests(cluster, host_facts.own(cluster, __opts__["id"]))
+    data = status.guests(cluster, host_facts.own(__opts__["id"]))
     if not data["ok"]:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return data
