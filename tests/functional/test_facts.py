@@ -1,0 +1,89 @@
+"""What facts are gathered with: programs in a batch, and files left on storage that is shared."""
+
+import os
+import secrets
+
+import pytest
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.host import commands, facts, files, ssh
+
+WANTED = {
+    "good": ("printf", "a%sb", "'; \\0 $(touch /tmp/owned) \""),
+    "bad": ("cat", "--", "/nowhere"),
+    "missing": ("no-such-program",),
+    "nul": ("printf", r"\0000 0\0"),
+    "both": ("sh", "-c", "echo out; echo err >&2; exit 3"),
+    "reader": ("cat",),
+}
+
+
+def over_a_shell(shell):
+    """Run a batch as a peer's login shell gets it."""
+    mark = secrets.token_hex(8)
+    script = ssh._script(WANTED.values(), mark)
+    done = commands.run([shell, "-c", f"echo noise of the login; {script}"])
+    return dict(zip(WANTED, ssh._split(done.stdout, mark), strict=True))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_batch_over_a_shell_tells_what_the_same_batch_tells_here(shell):
+    there, here = over_a_shell(shell), commands.run_all(WANTED)
+    for name in WANTED:
+        assert (name, there[name].code, there[name].stdout) == (
+            name,
+            here[name].code,
+            here[name].stdout,
+        )
+    assert there["both"] == commands.Outcome(3, "out\n", "err")
+    assert there["missing"].code == commands.NOT_FOUND
+    assert facts._is_missing(there["bad"]) and facts._is_missing(here["bad"])
+    assert not os.path.exists("/tmp/owned")
+
+
+def test_what_the_time_for_a_batch_does_not_allow_is_not_known():
+    done = commands.run_all({"slow": ("sleep", "60"), "late": ("true",)}, timeout=0.3)
+    assert [outcome.code for outcome in done.values()] == [None, None]
+
+
+def test_a_file_is_left_in_a_folder_whoever_owns_it(tmp_path):
+    os.chown(tmp_path, 1234, 1234)
+    for text in ("first", "second"):
+        files.leave(str(tmp_path / ".kvmcluster"), "node1", text)
+        assert (tmp_path / ".kvmcluster" / "node1").read_text() == text
+    assert os.listdir(tmp_path / ".kvmcluster") == ["node1"]
+
+
+def test_no_link_leads_elsewhere(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / ".kvmcluster").symlink_to(elsewhere)
+    with pytest.raises(WorldError, match="cannot be written"):
+        files.leave(str(tmp_path / ".kvmcluster"), "node1", "text")
+    assert os.listdir(elsewhere) == []
+    (tmp_path / ".kvmcluster").unlink()
+    (tmp_path / ".kvmcluster").mkdir()
+    target = elsewhere / "precious"
+    target.write_text("precious")
+    (tmp_path / ".kvmcluster" / "node1").symlink_to(target)
+    files.leave(str(tmp_path / ".kvmcluster"), "node1", "text")
+    assert target.read_text() == "precious"
+    assert (tmp_path / ".kvmcluster" / "node1").read_text() == "text"
+
+
+def test_what_a_link_in_place_of_a_token_leads_to_is_not_passed_on(tmp_path):
+    folder = tmp_path / facts.TOKENS
+    folder.mkdir()
+    (folder / "beta").symlink_to("/etc/shadow")
+    token = f"{secrets.token_hex(16)} 1000"
+    (folder / "gamma").write_text(token)
+    question = {"tokens": {str(tmp_path): ["beta", "gamma", "delta"]}, "paths": [str(folder), "/x"]}
+    answer = facts.look(question)
+    assert answer["tokens"] == {str(tmp_path): {"gamma": token}}
+    assert answer["paths"][str(folder)]["kind"] == "directory"
+    assert answer["paths"]["/x"]["kind"] == "nothing"
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(WorldError, match="No such file"):
+        files.leave(str(tmp_path / "gone" / ".kvmcluster"), "node1", "text")

@@ -1,0 +1,119 @@
+"""Guests as nodes and the cluster report them, against real libvirt, QEMU, sshd and Salt."""
+
+import json
+import sys
+import time
+
+import pytest
+
+DEFINED = 200
+GUEST = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>
+<emulator>/usr/bin/qemu-system-x86_64</emulator>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/>
+<source file='/srv/guests/{name}.img'/><target dev='vda' bus='virtio'/></disk>
+</devices></domain>"""
+CHANGING = """
+import libvirt, sys
+libvirt.registerErrorHandler(lambda *a: None, None)
+daemon = libvirt.open("qemu:///system")
+for number in range({count}):
+    name = f"idle{{number}}"
+    if {define}:
+        daemon.defineXML({guest!r}.format(name=name))
+    else:
+        daemon.lookupByName(name).undefine()
+"""
+COUNTING = """
+import collections, json, time, libvirt
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host import facts
+calls = collections.Counter()
+LOCAL = ("Free", "GetName", "GetUUID", "Ref", "Open", "Close", "Error", "IsAlive", "GetConnect")
+for name in dir(libvirt.libvirtmod):
+    function = getattr(libvirt.libvirtmod, name)
+    if name.startswith("vir") and callable(function) and not any(w in name for w in LOCAL):
+        def counted(*a, _f=function, _n=name):
+            calls[_n] += 1
+            return _f(*a)
+        setattr(libvirt.libvirtmod, name, counted)
+begun = time.monotonic()
+told = facts.of_host("node1")
+seconds = time.monotonic() - begun
+print(json.dumps({"seconds": seconds, "calls": calls, "guests": len(told["guests"])}))
+"""
+
+
+@pytest.fixture
+def web1(lab):
+    lab.guest("web1", "node1")
+    yield "web1"
+    lab.stop_guest("web1")
+
+
+@pytest.fixture
+def idle_guests(lab):
+    def change(define):
+        script = CHANGING.format(count=DEFINED, define=define, guest=GUEST)
+        lab.exec("node1", sys.executable, "-c", script)
+
+    change(True)
+    yield DEFINED
+    change(False)
+
+
+def named(data, name):
+    return next(guest for guest in data if guest["name"] == name)
+
+
+def test_a_node_tells_of_a_guest_that_nobody_manages(lab, web1):
+    data = lab.salt("node1", "kvmcluster.guests")
+    found = named(data["guests"], web1)
+    assert data["ok"] and found["state"] == "running"
+    assert (found["persistent"], found["autostart"], found["frozen"]) == (False, False, None)
+    assert found["machine"].startswith("pc") and 0 < found["uptime"] < 600
+    disk = found["disks"][0]
+    assert disk["source"] == "/srv/guests/web1.img" and disk["fit"] is True
+    assert "glusterfs" in disk["storage"]
+    assert found["movable"] is True, found["why"]
+
+
+def test_guests_are_a_table_for_people(lab, web1):
+    text = lab.ctl("salt", "--", "node1", "kvmcluster.guests").stdout
+    assert "guest" in text and "web1" in text and "running" in text and "{" not in text
+
+
+def test_facts_of_a_node_with_many_defined_guests_are_cheap(lab, web1, idle_guests):
+    told = json.loads(lab.exec("node1", sys.executable, "-c", COUNTING))
+    assert told["guests"] == idle_guests + 1
+    running = {"virDomainGetJobStats", "virDomainGetState", "virDomainIsPersistent"}
+    running |= {"virDomainGetXMLDesc"}
+    for_all = {name: n for name, n in told["calls"].items() if name not in running}
+    assert sum(for_all.values()) <= 5, told["calls"]
+    assert all(told["calls"].get(name, 0) <= 1 for name in running), told["calls"]
+    assert told["seconds"] <= 1, told
+
+
+def test_status_shows_every_node_and_never_leaves_one_out(lab, web1):
+    begun = time.monotonic()
+    data = lab.run("kvmcluster.status")["data"]
+    took = time.monotonic() - begun
+    assert data["ok"] and set(data["nodes"]) == set(lab.nodes)
+    assert named(data["status"], web1)["where"] == "node1"
+    assert took < 5
+    lab.ctl("kill", "node2", "libvirtd")
+    try:
+        data = lab.run("kvmcluster.status")["data"]
+        assert not data["ok"] and list(data["silent"]) == ["node2"]
+        done = lab.ctl("salt-run", "--", "kvmcluster.status", check=False)
+        assert done.returncode == 1 and "PROBLEM  node2 is unreachable" in done.stdout
+    finally:
+        lab.ctl("heal", "node2", check=False)
+
+
+def test_a_token_written_on_one_node_is_read_on_another(lab, web1):
+    sent = lab.salt("node1", "kvmcluster.facts", "reach=false")
+    assert list(sent["written"]) == ["/srv/guests"] and not sent["written_said"]
+    question = {"node2": {"tokens": {"/srv/guests": ["node1", "node3"]}}}
+    answer = lab.salt("node2", "kvmcluster.look", json.dumps(question))
+    assert answer["tokens"] == {"/srv/guests": {"node1": sent["written"]["/srv/guests"]}}
