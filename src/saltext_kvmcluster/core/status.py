@@ -161,7 +161,7 @@ def _movable(found: GuestFacts, facts: NodeFacts) -> tuple[bool | None, list[str
     unsure: list[str] = []
     for disk in guest.disks:
         for fit, why in _disk_troubles(disk, facts):
-            (unsure if fit is None else against).append(f"{disk.target}: {printable(why)}")
+            (unsure if fit is None else against).append(printable(why))
     return (False if against else None if unsure else True), [*against, *unsure]
 
 
@@ -171,7 +171,7 @@ def _disk_troubles(disk: Disk, facts: NodeFacts) -> Iterable[tuple[bool | None, 
         if place is None:
             continue
         if not place.fit:
-            yield place.fit, place.why
+            yield place.fit, f"{disk.target}: {place.why}"
         elif source is disk.source and (trouble := storage.cache_trouble(disk, place)):
             yield (False if trouble.outcome == PROBLEM else None), trouble.sentence
 

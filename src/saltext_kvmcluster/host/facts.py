@@ -30,7 +30,7 @@ from saltext_kvmcluster.host import commands, files, hypervisor, ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
 TOKENS = ".kvmcluster"
-LOGIN_TIME = 10.0
+LOGIN_TIME = 5.0
 PEERS_TIME = 60.0
 PORT_TIME = 3.0
 PORTS_TRIED = 16
