@@ -177,10 +177,12 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     """Return facts with what the node answered to its question; what is no answer is left out."""
     if not isinstance(answer, Mapping):
         return facts
-    seen = {}
+    seen, links = {}, {}
     for path, told in _pairs(answer, "paths"):
         if isinstance(told, Mapping) and told.get("kind") in KINDS:
             seen[path] = Seen(str(told["kind"]), _whole(told.get("size")))
+            if isinstance(told.get("real"), str) and told["real"] != path:
+                links[path] = str(told["real"])
     tokens = {
         (folder, writer): token
         for folder, read in _pairs(answer, "tokens")
@@ -192,7 +194,10 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     if daemon:
         cpus = {cpu: _short(why) for cpu, why in _pairs(answer, "cpus") if isinstance(why, str)}
         daemon = replace(daemon, cpus={**daemon.cpus, **cpus})
-    return replace(facts, daemon=daemon, seen=seen, tokens=tokens)
+    found = facts.storage
+    if found and links:
+        found = replace(found, links={**found.links, **links})
+    return replace(facts, daemon=daemon, storage=found, seen=seen, tokens=tokens)
 
 
 def is_token(value: object) -> bool:

@@ -137,8 +137,14 @@ def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, way.hypervisor, defined)
         outputs = way.run_all({**factparse.COMMANDS, **storage.COMMANDS})
-        commands_told = {key: _sent(one) for key, one in outputs.items()}
-        return {"node": node, "commands": commands_told, **machine.result()}
+        sent = {key: _sent(one) for key, one in outputs.items()}
+        told: dict[str, Any] = {"node": node, "commands": sent, **machine.result()}
+    sources = _sources(read.parse(node, told, 0.0, 0.0))
+    paths = [source.path for source in sources if source.path.startswith("/")]
+    found = way.run_all(_real_commands(paths))
+    links = [f"{path}\t{real}\n" for path, real in _real(paths, found).items() if path != real]
+    sent["links"]["out"] += "".join(["\n", *links])
+    return told
 
 
 def _defined(cluster: Cluster) -> Collection[str]:
@@ -298,19 +304,11 @@ def _write_tokens(
     return written, said
 
 
-def _folders(cluster: Cluster, found: NodeFacts) -> Iterable[str]:
+def _folders(cluster: Cluster, found: NodeFacts) -> set[str]:
     """Return the mount points that hold parts of active guests, or definitions."""
     if found.storage is None:
         return set()
-    sources = [
-        source
-        for guest in found.guests or ()
-        if guest.active and guest.guest
-        for source in (
-            *(part for disk in guest.guest.disks for part in (disk.source, *disk.backing)),
-            *(Source("file", file.path) for file in guest.guest.files),
-        )
-    ]
+    sources = _sources(found)
     if cluster.guests.definitions == "shared":
         sources += [
             Source("file", path)
@@ -321,12 +319,36 @@ def _folders(cluster: Cluster, found: NodeFacts) -> Iterable[str]:
     return {place.folder for place in places if place.folder and place.fit}
 
 
+def _sources(found: NodeFacts) -> list[Source]:
+    """Return where the parts of a node's active guests lie."""
+    guests = [guest.guest for guest in found.guests or () if guest.active and guest.guest]
+    disks = [disk for guest in guests for disk in guest.disks]
+    return [
+        *(source for disk in disks for source in (disk.source, *disk.backing) if source.path),
+        *(Source("file", file.path) for guest in guests for file in guest.files),
+    ]
+
+
+def _real_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return what says where paths lead when every symbolic link is followed."""
+    lines = [path for path in paths if "\n" not in path]
+    return {"real": ("realpath", "-m", "--", *lines)} if lines else {}
+
+
+def _real(paths: Iterable[str], found: Outputs) -> dict[str, str]:
+    lines = [path for path in paths if "\n" not in path]
+    said = found["real"].stdout.splitlines() if lines else []
+    return dict(zip(lines, said, strict=True)) if len(lines) == len(said) else {}
+
+
 def _path_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    return {f"stat {path}": ("stat", "-L", "-c", "%s %F", "--", path) for path in paths}
+    stats = {f"stat {path}": ("stat", "-L", "-c", "%s %F", "--", path) for path in paths}
+    return {**stats, **_real_commands(paths)}
 
 
 def _paths(paths: Iterable[str], found: Outputs) -> dict[str, dict[str, Any]]:
-    seen = {}
+    seen: dict[str, dict[str, Any]] = {}
+    real = _real(paths, found)
     for path in paths:
         outcome = found[f"stat {path}"]
         size, _, kind = outcome.stdout.strip().partition(" ")
@@ -334,6 +356,8 @@ def _paths(paths: Iterable[str], found: Outputs) -> dict[str, dict[str, Any]]:
             seen[path] = {"kind": KINDS.get(kind, "other"), "size": int(size)}
         elif _is_missing(outcome):
             seen[path] = {"kind": "nothing", "size": 0}
+        if path in seen and path in real:
+            seen[path]["real"] = real[path]
     return seen
 
 
