@@ -20,6 +20,13 @@ TRUST = "apply the state kvmcluster.trust on that node"
 
 REGISTRY = (
     Check(
+        "node.daemon",
+        "the libvirt daemon answers",
+        "start the node, or on it: systemctl restart libvirtd (or virtqemud)",
+        NODE,
+        node.daemon,
+    ),
+    Check(
         "ssh.key",
         "the cluster key exists, 0600, owned by the login, no passphrase, is not the login's"
         " everyday key",
@@ -73,13 +80,6 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.stale"),
         severity=WARN,
-    ),
-    Check(
-        "node.daemon",
-        "the libvirt daemon answers",
-        "start the node, or on it: systemctl restart libvirtd (or virtqemud)",
-        NODE,
-        node.daemon,
     ),
     Check(
         "node.versions",

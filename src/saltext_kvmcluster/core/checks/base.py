@@ -65,6 +65,8 @@ class Check:
 UNREAD = "definition not read"
 UNREADABLE = unknown("not known: its definition could not be read", "see guest.blockers")
 NOT_TOLD = unknown("not known: the destination did not tell", "see node.daemon")
+SILENT = unknown("not known: it did not answer", "see node.daemon")
+SOURCE_SILENT = unknown("not known: the source did not answer", "see node.daemon")
 
 
 class Use(NamedTuple):
@@ -121,6 +123,11 @@ class World:
         """The node whose clock is in the middle of all, None if no node tells its time."""
         told = {node.clock: node for node in self.nodes.values() if node.clock is not None}
         return told[statistics.median_low(told)] if told else None
+
+    @cached_property
+    def oldest_qemu(self) -> int:
+        """The lowest version of QEMU of all nodes, 0 where one did not tell."""
+        return min((node.daemon.qemu if node.daemon else 0) for node in self.nodes.values())
 
     @cached_property
     def free_ports(self) -> Mapping[str, bool | None]:
@@ -198,6 +205,16 @@ def listed(words: Iterable[str], limit: int = 5) -> str:
     known = list(words)
     rest = len(known) - limit
     return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> Trouble:
+    """Return the trouble of a fact of a node, or of a pair, that nobody told.
+
+    Of nodes that did not answer all such troubles are the same, to be told as one.
+    """
+    if node.said:
+        return SOURCE_SILENT if destination else SILENT
+    return NOT_TOLD if destination and destination.said else unknown(f"not known: {what}")
 
 
 def uses(guest: GuestFacts) -> Iterable[Use]:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-from saltext_kvmcluster.core.checks.base import UNREAD, World, listed
+from saltext_kvmcluster.core.checks.base import UNREAD, World, listed, untold
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
 
@@ -93,7 +93,8 @@ def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Tr
     """
     here, there = source.daemon, destination.daemon
     if here is None or there is None or not (here.uuid and there.uuid):
-        return (unknown("not known: a libvirt daemon does not tell its host's UUID"),)
+        what = "a libvirt daemon does not tell its host's UUID"
+        return (untold(what, source, destination),)
     if here.uuid == there.uuid:
         return (
             Trouble(
@@ -116,7 +117,7 @@ def name(world: World, node: NodeFacts) -> Iterable[Trouble]:
     sends the guest's memory back to where it comes from.
     """
     if node.resolves is None:
-        yield unknown("it did not tell what its name resolves to")
+        yield untold("no word of what its name resolves to", node)
     elif not node.resolves:
         yield Trouble(
             f"its name {node.host_name} has no address there", _hosts_remedy(node.host_name)
@@ -146,11 +147,11 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
         )
         return
     if free is None:
-        yield unknown("not known: no word of the ports that are in use there")
+        yield untold("no word of the ports that are in use there", source, destination)
     seen = source.peers.get(destination.node)
     tried = seen.port if seen else ""
     if not tried:
-        yield unknown("not known: no connection to a migration port was tried")
+        yield untold("no connection to a migration port was tried", source, destination)
     elif tried not in ("refused", "taken"):
         yield Trouble(
             f"a migration port there cannot be reached: {tried}",
@@ -182,7 +183,7 @@ def clock(world: World, node: NodeFacts) -> Iterable[Trouble]:
     in the middle of all.
     """
     if node.clock is None or world.steady is None or world.steady.clock is None:
-        yield unknown("it did not tell its time")
+        yield untold("no word of its time", node)
         return
     ahead = node.clock - world.steady.clock
     if abs(ahead) > CLOCK_LIMIT + node.clock_error + world.steady.clock_error:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from saltext_kvmcluster.core import reach
-from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.checks.base import SOURCE_SILENT, World, untold
+from saltext_kvmcluster.core.cluster import Node
 from saltext_kvmcluster.core.facts import NodeFacts
-from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble
+
+UNTRIED = {"ok": False, "cause": reach.NOT_TRIED, "remedy": ""}
 
 
 def told(check: str) -> Callable[[World, NodeFacts], Iterable[Trouble]]:
     """Return the function of a check that a node makes of itself, see ``core.sshcheck``."""
 
     def find(world: World, node: NodeFacts) -> Iterable[Trouble]:
+        """As the node finds by its own files, ``ssh -G`` and ``sshd -T``.
+
+        A peer that is asked by another node, and not by Salt, cannot tell.
+        """
         if check in node.ssh:
             return node.ssh[check]
-        return (
-            unknown(f"it said nothing of it{_why(node)}", f"salt {node.node} kvmcluster.facts"),
-        )
+        return (untold("no word of it", node),)
 
     return find
 
@@ -32,14 +37,16 @@ def reaches(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable
     cells = _cells(source, destination)
     if len(cells) == len(peer.names) and all(cell["ok"] for cell in cells.values()):
         return ()
-    return _unreached(source, peer.names, peer.migration, cells)
+    if source.said:
+        return (SOURCE_SILENT,)
+    return _unreached(peer, cells)
 
 
 def is_quiet(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
     """Whether a login prints nothing; libvirt would take what it prints for its peer's answer."""
     cells = _cells(source, destination)
     if not cells:
-        return (unknown(f"no login was tried{_why(source)}"),)
+        return (untold("no login was tried", source, destination),)
     noisy = [cell for cell in cells.values() if cell["cause"] == reach.NOISE]
     if not noisy:
         return ()
@@ -51,28 +58,15 @@ def _cells(source: NodeFacts, destination: NodeFacts) -> dict[str, Mapping[str, 
     return {str(cell["name"]): cell for cell in seen.cells} if seen else {}
 
 
-def _unreached(
-    source: NodeFacts,
-    names: Iterable[str],
-    migration: str,
-    cells: Mapping[str, Mapping[str, object]],
-) -> Iterator[Trouble]:
+def _unreached(peer: Node, cells: Mapping[str, Mapping[str, object]]) -> Iterator[Trouble]:
     """Put the names together that have one cause, the migration name apart."""
     groups: dict[tuple[str, str, bool], list[str]] = {}
-    for name in names:
-        cell = cells.get(name, {"ok": False, "cause": reach.NOT_TRIED, "remedy": ""})
+    for name in peer.names:
+        cell = cells.get(name, UNTRIED)
         if not cell["ok"] and cell["cause"] != reach.NOISE:
-            key = (str(cell["cause"]), str(cell["remedy"]), name == migration)
+            key = (str(cell["cause"]), str(cell["remedy"]), name == peer.migration)
             groups.setdefault(key, []).append(name)
-    for (cause, remedy, blocks), alike in groups.items():
-        severity = "" if blocks else WARN
-        if cause == reach.NOT_TRIED:
-            sentence = f"no login by {', '.join(alike)} was tried{_why(source)}"
-            yield Trouble(sentence, remedy, "UNKNOWN", severity)
-        else:
-            sentence = f"no login by {', '.join(alike)}: {cause}"
-            yield Trouble(sentence, remedy, PROBLEM, severity)
-
-
-def _why(node: NodeFacts) -> str:
-    return ": it did not answer" if node.said else ""
+    for (cause, remedy, blocks), names in groups.items():
+        outcome = UNKNOWN if cause == reach.NOT_TRIED else PROBLEM
+        sentence = f"login by {', '.join(names)}: {cause}"
+        yield Trouble(sentence, remedy, outcome, "" if blocks else WARN)

@@ -130,7 +130,7 @@ def cache(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         return
     for disk in guest.guest.disks:
         place = world.place(guest.node, disk.source) if disk.source.kind else None
-        trouble = storage.cache_trouble(disk, place) if place else None
+        trouble = storage.cache_trouble(disk, place, world.oldest_qemu) if place else None
         if trouble:
             yield trouble
 

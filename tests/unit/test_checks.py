@@ -1,0 +1,356 @@
+"""Every check of the registry, seen OK, PROBLEM and UNKNOWN."""
+
+from dataclasses import replace
+
+import pytest
+import worlds
+from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
+
+from saltext_kvmcluster.core.checks import REGISTRY
+from saltext_kvmcluster.core.checks.base import GUEST, NODE, PAIR
+from saltext_kvmcluster.core.facts import Seen, silent
+from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, Trouble
+from saltext_kvmcluster.core.guestxml import Disk, File, Frozen, Interface, Source
+from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.storage import Mount, StorageFacts
+
+CHECKS = {check.id: check for check in REGISTRY}
+SHUT_OFF = replace(RUNNING, sighting=Sighting.SHUT_OFF, persistent=True)
+GOOD = world()
+SILENT = silent("node2", "timed out")
+NO_DAEMON = node("node2", daemon=None, daemon_said="connection refused", guests=None)
+
+
+def at(*guests, **changes):
+    """Node1 with the guests, and whatever else is changed on it."""
+    return node(guests=guests or (guest(),), **changes)
+
+
+def there(*guests, **changes):
+    return world(at(), node("node2", guests=guests, **changes))
+
+
+def here(*guests, **changes):
+    return world(at(*guests, **changes), node("node2"))
+
+
+def with_definition(**changes):
+    return here(guest(of=replace(WEB, **changes)))
+
+
+def with_disk(**changes):
+    return with_definition(disks=(replace(WEB.disks[0], **changes),))
+
+
+def listed(text, **more):
+    """A world in which web1 is listed, and its definition has this text on every node."""
+    definitions = {} if text is None else {"web1": text}
+    return world(
+        at(definitions=definitions),
+        node("node2", definitions=definitions),
+        guests={"list": {"web1": {}}, "path": "/images", **more},
+    )
+
+
+def ssh(check, outcome):
+    trouble = Trouble("it is not well", "mend it", outcome)
+    changed = {**dict.fromkeys(worlds.SSH, ()), check: (trouble,)}
+    return world(at(ssh=changed), node("node2", ssh=changed))
+
+
+def told_nothing(check):
+    left = {other: () for other in worlds.SSH if other != check}
+    return world(at(ssh=left), node("node2", ssh=left))
+
+
+def reaching(**causes):
+    seen = worlds.Reach(worlds.cells("node2", **causes), "192.0.2.2", "refused")
+    return here(peers={"node2": seen})
+
+
+def port(said):
+    return here(peers={"node2": worlds.Reach(worlds.cells("node2"), "192.0.2.2", said)})
+
+
+DEFINITION = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory>{}</memory>
+<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os></domain>"""
+TWIN = guest("node2", replace(RUNNING, name="twin", uuid=OTHER), replace(WEB, name="twin"))
+LOCAL = Disk("vdb", Source("file", "/var/lib/web1.img", "raw"), cache="none")
+LUN = Disk("vdb", Source("block", "/dev/sdz"), cache="none")
+BROKEN = guest(of=None, trouble="its definition is no XML")
+
+CASES = [
+    *((check, OK, GOOD) for check in worlds.SSH),
+    *((check, PROBLEM, ssh(check, PROBLEM)) for check in worlds.SSH),
+    *((check, UNKNOWN, ssh(check, UNKNOWN)) for check in worlds.SSH),
+    *((check, UNKNOWN, told_nothing(check)) for check in worlds.SSH),
+    ("ssh.reach", OK, GOOD),
+    ("ssh.reach", PROBLEM, reaching(mig="timed out")),
+    ("ssh.reach", PROBLEM, reaching(id="refused")),
+    ("ssh.reach", OK, reaching(mig="noise")),
+    ("ssh.reach", UNKNOWN, reaching(mig="not tried")),
+    ("ssh.reach", UNKNOWN, here(peers={})),
+    ("ssh.noise", OK, GOOD),
+    ("ssh.noise", PROBLEM, reaching(mig="noise")),
+    ("ssh.noise", UNKNOWN, here(peers={})),
+    ("node.daemon", OK, GOOD),
+    ("node.daemon", PROBLEM, world(at(), NO_DAEMON)),
+    ("node.daemon", UNKNOWN, world(at(), SILENT)),
+    ("node.versions", OK, GOOD),
+    ("node.versions", PROBLEM, with_definition(machine="pc-i440fx-9.0")),
+    ("node.versions", PROBLEM, with_definition(arch="aarch64")),
+    ("node.versions", PROBLEM, there(daemon=worlds.daemon("node2", qemu=6002000))),
+    ("node.versions", OK, there(daemon=worlds.daemon("node2", qemu=8002000))),
+    ("node.versions", UNKNOWN, world(at(), NO_DAEMON)),
+    ("node.versions", UNKNOWN, here(BROKEN)),
+    ("node.uuid", OK, GOOD),
+    ("node.uuid", PROBLEM, there(daemon=worlds.daemon("node2", uuid="host-node1"))),
+    ("node.uuid", PROBLEM, there(daemon=worlds.daemon("node2", name="node1"))),
+    ("node.uuid", UNKNOWN, there(daemon=worlds.daemon("node2", uuid=""))),
+    ("node.uuid", UNKNOWN, world(at(), SILENT)),
+    ("node.name", OK, GOOD),
+    ("node.name", PROBLEM, there(resolves=("127.0.1.1",))),
+    ("node.name", PROBLEM, there(resolves=("::1", "192.0.2.1"))),
+    ("node.name", PROBLEM, there(resolves=("::ffff:127.0.0.1",))),
+    ("node.name", PROBLEM, there(resolves=())),
+    ("node.name", UNKNOWN, there(resolves=None)),
+    ("node.ports", OK, GOOD),
+    ("node.ports", OK, port("taken")),
+    ("node.ports", PROBLEM, port("no answer from port 49152")),
+    ("node.ports", PROBLEM, there(listening=frozenset(range(49152, 49216)))),
+    ("node.ports", OK, there(listening=frozenset(range(49152, 49215)))),
+    ("node.ports", UNKNOWN, there(listening=None)),
+    ("node.ports", UNKNOWN, port("")),
+    ("node.ports", UNKNOWN, world(at(), SILENT)),
+    ("node.memory", OK, GOOD),
+    ("node.memory", OK, there(free_kib=1024)),
+    ("node.memory", PROBLEM, there(free_kib=1023)),
+    ("node.memory", UNKNOWN, there(free_kib=None)),
+    ("node.clock", OK, GOOD),
+    ("node.clock", OK, there(clock=5.1)),
+    ("node.clock", PROBLEM, there(clock=5.3)),
+    ("node.clock", PROBLEM, there(clock=-5.3)),
+    ("node.clock", UNKNOWN, there(clock=None)),
+    ("cpu.model", OK, GOOD),
+    ("cpu.model", OK, with_definition(cpu="")),
+    ("cpu.model", PROBLEM, there(daemon=worlds.daemon("node2", cpus={worlds.CPU: "no avx512"}))),
+    ("cpu.model", UNKNOWN, there(daemon=worlds.daemon("node2", cpus={}))),
+    ("network.present", OK, GOOD),
+    ("network.present", OK, with_definition(interfaces=(Interface("user"),))),
+    ("network.present", PROBLEM, there(bridges={})),
+    ("network.present", PROBLEM, there(bridges={"br0": False})),
+    ("network.present", PROBLEM, there(daemon=worlds.daemon("node2", networks={}))),
+    ("network.present", UNKNOWN, there(bridges=None)),
+    ("storage.kind", OK, GOOD),
+    ("storage.kind", PROBLEM, with_definition(disks=(LOCAL,))),
+    ("storage.kind", PROBLEM, there(storage=StorageFacts(mounts=worlds.MOUNTS[:1]))),
+    ("storage.kind", OK, with_disk(device="cdrom", readonly=True, source=LOCAL.source)),
+    ("storage.kind", UNKNOWN, there(storage=StorageFacts(mounts=None))),
+    ("storage.kind", UNKNOWN, there(storage=None)),
+    ("storage.kind", UNKNOWN, here(BROKEN)),
+    ("storage.same", OK, GOOD),
+    (
+        "storage.same",
+        PROBLEM,
+        there(
+            storage=StorageFacts(
+                mounts=(worlds.MOUNTS[0], Mount(IMAGES, "nfs4", "other:/images", "0:51"))
+            )
+        ),
+    ),
+    ("storage.same", UNKNOWN, world(at(tokens={}), node("node2", tokens={}))),
+    ("storage.same", UNKNOWN, world(at(written={}, tokens={}), node("node2", tokens={}))),
+    ("storage.visible", OK, GOOD),
+    ("storage.visible", PROBLEM, here(seen={IMAGE: Seen("nothing")})),
+    (
+        "storage.visible",
+        PROBLEM,
+        world(
+            at(
+                guest(of=replace(WEB, files=(File("/boot/vmlinuz", "kernel"),))),
+                seen={IMAGE: Seen("file"), "/boot/vmlinuz": Seen("file")},
+            ),
+            node("node2", seen={"/boot/vmlinuz": Seen("nothing")}),
+        ),
+    ),
+    ("storage.visible", UNKNOWN, here(seen={})),
+    (
+        "storage.visible",
+        UNKNOWN,
+        world(
+            at(
+                guest(of=replace(WEB, files=(File("/boot/vmlinuz", "kernel"),))),
+                seen={IMAGE: Seen("file"), "/boot/vmlinuz": Seen("file")},
+            ),
+            node("node2"),
+        ),
+    ),
+    ("storage.cache", OK, GOOD),
+    (
+        "storage.cache",
+        PROBLEM,
+        world(
+            at(
+                guest(of=replace(WEB, disks=(replace(WEB.disks[0], cache="unsafe"),))),
+                storage=StorageFacts(
+                    mounts=(worlds.MOUNTS[0], Mount(IMAGES, "nfs4", "s:/images", "0:50"))
+                ),
+            ),
+            node("node2"),
+        ),
+    ),
+    ("storage.cache", UNKNOWN, here(BROKEN)),
+    ("guest.name", OK, GOOD),
+    ("guest.name", PROBLEM, there(guest("node2", replace(SHUT_OFF, uuid=OTHER), None))),
+    ("guest.name", UNKNOWN, world(at(), SILENT)),
+    ("guest.uuid", OK, GOOD),
+    ("guest.uuid", PROBLEM, there(guest("node2", replace(SHUT_OFF, name="twin"), None))),
+    ("guest.uuid", PROBLEM, there(guest("node2", SHUT_OFF, None))),
+    (
+        "guest.uuid",
+        OK,
+        world(
+            at(),
+            node("node2", guests=(guest("node2", SHUT_OFF, None),)),
+            guests={"definitions": "defined"},
+        ),
+    ),
+    ("guest.uuid", UNKNOWN, world(at(), NO_DAEMON)),
+    ("guest.disk", OK, GOOD),
+    ("guest.disk", PROBLEM, there(TWIN)),
+    ("guest.disk", PROBLEM, here(guest(), replace(TWIN, node="node1"))),
+    ("guest.disk", PROBLEM, there(replace(TWIN, guest=None, look=replace(SHUT_OFF, uuid=OTHER)))),
+    ("guest.disk", OK, there(replace(TWIN, look=RUNNING))),
+    ("guest.disk", UNKNOWN, world(at(), SILENT)),
+    ("guest.disk", UNKNOWN, world(at(storage=None), node("node2", guests=(TWIN,)))),
+    ("guest.definition", OK, GOOD),
+    ("guest.definition", PROBLEM, listed("")),
+    ("guest.definition", PROBLEM, listed("no XML")),
+    ("guest.definition", PROBLEM, listed(DEFINITION.format(OTHER, 4096))),
+    ("guest.definition", PROBLEM, listed("", path=None, definitions="defined")),
+    ("guest.definition", UNKNOWN, listed(None)),
+    ("guest.blockers", OK, GOOD),
+    ("guest.blockers", PROBLEM, with_definition(blockers=("it has a host device",))),
+    ("guest.blockers", PROBLEM, here(guest(look=replace(RUNNING, job="a backup")))),
+    (
+        "guest.blockers",
+        PROBLEM,
+        here(guest(look=replace(RUNNING, sighting=Sighting.PAUSED_OTHERWISE))),
+    ),
+    ("guest.blockers", UNKNOWN, here(BROKEN)),
+    ("guest.frozen", OK, GOOD),
+    ("guest.frozen", PROBLEM, with_definition(frozen=Frozen("a test", "2026-01-01"))),
+    ("guest.frozen", UNKNOWN, here(BROKEN)),
+    ("guest.once", OK, GOOD),
+    ("guest.once", PROBLEM, there(guest("node2"))),
+    ("guest.once", PROBLEM, here(guest(look=SHUT_OFF, of=None))),
+    ("guest.once", UNKNOWN, world(at(), SILENT)),
+    ("guest.autostart", OK, GOOD),
+    ("guest.autostart", PROBLEM, here(guest(look=replace(RUNNING, autostart=True)))),
+    ("guest.autostart", PROBLEM, there(guest("node2", replace(SHUT_OFF, autostart=True), None))),
+    ("guest.autostart", UNKNOWN, world(at(), SILENT)),
+    ("guest.lock", OK, GOOD),
+    ("guest.lock", PROBLEM, with_definition(disks=(LUN,))),
+    ("guest.lock", PROBLEM, with_disk(shareable=True)),
+    (
+        "guest.lock",
+        OK,
+        here(
+            guest(of=replace(WEB, disks=(LUN,))),
+            daemon=worlds.daemon("node1", lock_manager="lockd"),
+        ),
+    ),
+    ("guest.lock", UNKNOWN, here(BROKEN)),
+]
+
+
+def found(check, one):
+    """Return the troubles of a check: web1 of node1 would go to node2."""
+    source, destination = one.nodes["node1"], one.nodes["node2"]
+    (web,) = (each for each in source.guests if each.name == "web1")
+    if check.scope == NODE:
+        return [*check.find(one, source), *check.find(one, destination)]
+    if check.scope == PAIR:
+        return list(check.find(one, source, destination))
+    if check.scope == GUEST:
+        return list(check.find(one, web))
+    return list(check.judged(one, check.asks(one, web), check.offers(one, destination)))
+
+
+def outcome(troubles):
+    """Return a check's outcome: a problem is worse than what is not known."""
+    outcomes = {trouble.outcome for trouble in troubles}
+    return PROBLEM if PROBLEM in outcomes else UNKNOWN if outcomes else OK
+
+
+@pytest.mark.parametrize(("check", "wanted", "one"), CASES)
+def test_check(check, wanted, one):
+    troubles = found(CHECKS[check], one)
+    assert outcome(troubles) == wanted, troubles
+    for trouble in troubles:
+        assert trouble.sentence and "\n" not in trouble.sentence
+        assert trouble.remedy or CHECKS[check].remedy
+
+
+def test_every_check_was_seen_ok_problem_and_unknown():
+    seen = {(check, wanted) for check, wanted, _ in CASES}
+    assert seen == {(check, wanted) for check in CHECKS for wanted in (OK, PROBLEM, UNKNOWN)}
+
+
+def test_every_check_says_what_it_wants_and_what_to_do():
+    for check in REGISTRY:
+        assert check.says and check.remedy and check.find.__doc__, check.id
+    assert len(CHECKS) == len(REGISTRY) == 29
+
+
+@pytest.mark.parametrize(
+    ("check", "one", "severity"),
+    [
+        ("ssh.reach", reaching(id="refused"), "WARN"),
+        ("ssh.reach", reaching(mig="refused"), ""),
+        ("node.versions", there(daemon=worlds.daemon("node2", qemu=6002000)), "WARN"),
+        ("guest.name", world(at(), SILENT), "WARN"),
+    ],
+)
+def test_what_stops_no_migration_is_a_warning(check, one, severity):
+    (trouble,) = found(CHECKS[check], one)
+    assert trouble.severity == severity
+
+
+def test_an_old_definition_forbids_the_way_to_it_alone():
+    (trouble,) = found(CHECKS["guest.uuid"], there(guest("node2", SHUT_OFF, None)))
+    assert trouble.destination == "node2"
+
+
+def test_a_backing_file_that_another_guest_writes():
+    based = replace(
+        WEB.disks[0], source=Source("file", f"{IMAGES}/top"), backing=(Source("file", IMAGE),)
+    )
+    one = world(at(guest(of=replace(WEB, disks=(based,)))), node("node2", guests=(TWIN,)))
+    assert "twin on node2 uses its disk" in found(CHECKS["guest.disk"], one)[0].sentence
+
+
+def test_disks_that_both_share_are_meant_so():
+    disk = replace(WEB.disks[0], shareable=True)
+    twin = replace(TWIN, guest=replace(WEB, name="twin", disks=(disk,)))
+    one = world(at(guest(of=replace(WEB, disks=(disk,)))), node("node2", guests=(twin,)))
+    assert found(CHECKS["guest.disk"], one) == []
+
+
+def test_one_path_of_two_local_disks_is_no_clash():
+    disks = (LOCAL,)
+    twin = replace(TWIN, guest=replace(WEB, name="twin", disks=disks), disks=())
+    one = world(at(guest(of=replace(WEB, disks=disks))), node("node2", guests=(twin,)))
+    assert found(CHECKS["guest.disk"], one) == []
+
+
+def test_a_token_seen_by_both_of_a_third_proves_their_storage():
+    nodes = [node(name, worlds.NODES, written={}) for name in ("node1", "node2")]
+    nodes[0] = replace(nodes[0], guests=(guest(),))
+    one = world(*nodes, node("node3", worlds.NODES))
+    assert found(CHECKS["storage.same"], one) == []
+
+
+def test_a_definition_that_lists_no_guest_is_not_asked_for():
+    one = here(guest(look=Look(Sighting.RUNNING, name="web1", uuid=UUID)))
+    assert found(CHECKS["guest.definition"], one) == []

@@ -1,0 +1,257 @@
+"""Which guest can go where: the same whether judged move by move or all at once, told once."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import worlds
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
+
+from saltext_kvmcluster.core import readiness
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import Seen, silent
+from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
+from saltext_kvmcluster.core.guestxml import File, Frozen, Interface, Source
+from saltext_kvmcluster.core.recovery import Sighting
+
+DB_LOOK = replace(RUNNING, name="db", uuid=OTHER)
+DB = replace(WEB, name="db", uuid=OTHER, disks=())
+SHUT_OFF = replace(RUNNING, sighting=Sighting.SHUT_OFF, persistent=True)
+
+
+def three(**changes):
+    """web1 runs on node1, db on node2, nothing on node3; ``changes`` are of nodes by name."""
+    guests = {"node1": (guest(),), "node2": (guest("node2", DB_LOOK, DB),)}
+    nodes = {
+        name: replace(
+            node(name, NODES, guests=guests.get(name, ()), clock=0.0), **changes.get(name, {})
+        )
+        for name in NODES
+    }
+    return World(worlds.cluster(NODES), nodes)
+
+
+def rows(found):
+    return {row["guest"]: row for row in found.as_data()["guests"]}
+
+
+def told(found):
+    return [(one.id, one.trouble.outcome) for one in found.findings]
+
+
+def test_all_well():
+    found = readiness.examine(three())
+    assert found.ok and found.findings == ()
+    assert rows(found)["web1"]["movable_to"] == ["node2", "node3"]
+    assert rows(found)["db"]["movable_to"] == ["node1", "node3"]
+    data = found.as_data()
+    assert (data["moves"], data["movable"]) == (4, 4)
+
+
+def test_a_missing_bridge_forbids_one_way():
+    found = readiness.examine(three(node3={"bridges": {}}))
+    assert not found.ok
+    assert rows(found)["web1"]["blocked"] == {"node3": ["network.present"]}
+    (one,) = found.findings
+    assert (one.guests, one.destinations, one.everywhere) == (("web1", "db"), ("node3",), False)
+
+
+def test_a_guest_that_cannot_move_at_all():
+    frozen = guest(of=replace(WEB, frozen=Frozen("a test", "2026-01-01")))
+    found = readiness.examine(three(node1={"guests": (frozen,)}))
+    assert rows(found)["web1"]["movable_to"] == []
+    assert rows(found)["web1"]["blocked"] == {node: ["guest.frozen"] for node in ("node2", "node3")}
+    assert rows(found)["db"]["blocked"] == {}
+    assert found.findings[0].guests == ("web1",)
+
+
+def test_a_silent_node_is_told_by_name_and_forbids_no_move_between_others():
+    nodes = {**three().nodes, "node3": silent("node3", "timed out")}
+    found = readiness.examine(World(worlds.cluster(NODES), nodes))
+    assert not found.ok
+    first = found.findings[0]
+    assert (first.id, first.nodes, first.trouble.outcome) == ("node.daemon", ("node3",), UNKNOWN)
+    assert rows(found)["web1"]["movable_to"] == ["node2"]
+    assert "node.daemon" in rows(found)["web1"]["blocked"]["node3"]
+    unsure = [one for one in found.findings if one.id == "guest.once"]
+    assert [(one.severity, one.guests) for one in unsure] == [("WARN", ("web1", "db"))]
+
+
+def test_the_worst_comes_first():
+    found = readiness.examine(
+        three(node1={"clock": 99.0}, node2={"resolves": None}, node3={"bridges": {}})
+    )
+    assert told(found)[:3] == [
+        ("network.present", PROBLEM),
+        ("node.name", UNKNOWN),
+        ("node.clock", PROBLEM),
+    ]
+
+
+def test_warnings_alone_are_ok():
+    found = readiness.examine(three(node1={"clock": 99.0}))
+    assert found.ok and told(found) == [("node.clock", PROBLEM)]
+
+
+def test_a_guest_that_runs_nowhere_is_audited_and_has_no_row():
+    resting = guest("node3", replace(SHUT_OFF, name="web1", uuid=OTHER), None, disks=())
+    found = readiness.examine(three(node2={"guests": ()}, node3={"guests": (resting,)}))
+    assert list(rows(found)) == ["web1"]
+    assert ("guest.name", PROBLEM) in told(found)
+
+
+def test_one_guest_and_one_destination():
+    found = readiness.examine(three(node3={"bridges": {}}), "web1", "node1", "node2")
+    assert found.ok
+    assert rows(found)["web1"]["movable_to"] == ["node2"]
+
+
+def test_a_guest_asked_for_by_name_is_examined_though_it_does_not_run():
+    resting = guest("node1", SHUT_OFF, None)
+    found = readiness.examine(three(node1={"guests": (resting,)}), "web1")
+    assert ("guest.once", PROBLEM) in told(found)
+    assert rows(found)["web1"]["movable_to"] == []
+
+
+@pytest.mark.parametrize(
+    ("guest", "source", "words"),
+    [
+        ("web", None, "cluster lab has no guest web; its guests are: db, web1; did you mean web1"),
+        ("web1", "node2", "node2 has no guest web1; its guests are: db"),
+        ("w\x1b[31m", None, "has no guest w\ufffd"),
+    ],
+)
+def test_an_unknown_guest_is_answered_with_the_known_ones(guest, source, words):
+    with pytest.raises(InputError) as refused:
+        readiness.examine(three(), guest, source)
+    assert words in str(refused.value)
+
+
+def test_an_unknown_node_is_answered_with_the_known_ones():
+    with pytest.raises(InputError, match="node9 is not a node of cluster lab"):
+        readiness.examine(three(), None, None, "node9")
+
+
+def test_data_is_plain():
+    data = readiness.examine(three(node3={"bridges": {}})).as_data()
+    assert json.loads(json.dumps(data)) == data
+
+
+def test_words_of_a_hostile_node_print_as_one_line():
+    ugly = {"daemon": None, "daemon_said": "no\x1b[31m\n" + "x" * 5000, "guests": None}
+    (first, *_) = readiness.examine(three(node3=ugly)).as_data()["findings"]
+    assert first["id"] == "node.daemon" and first["sentence"].isprintable()
+    assert len(first["sentence"]) <= readiness.WORDS
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "bridges": st.sampled_from([{}, {"br0": False}, None]),
+        "free_kib": st.sampled_from([None, 0, 10**9]),
+        "resolves": st.sampled_from([(), ("127.0.0.1",), None]),
+        "clock": st.sampled_from([None, 50.0]),
+        "ssh": st.just({}),
+        "peers": st.just({}),
+        "listening": st.sampled_from([None, frozenset(range(49152, 49216))]),
+        "daemon": st.sampled_from([None, worlds.daemon("node2"), worlds.daemon("x", qemu=1)]),
+        "storage": st.just(None),
+        "seen": st.sampled_from([{}, {IMAGE: Seen("nothing")}]),
+        "written": st.just({}),
+        "tokens": st.just({}),
+        "guests": st.sampled_from(
+            [
+                None,
+                (),
+                (guest("node3", SHUT_OFF, None), guest("node3", DB_LOOK, None)),
+                (guest("node3", replace(RUNNING, uuid=OTHER, autostart=True)),),
+            ]
+        ),
+    },
+)
+
+
+@given(CHANGES, CHANGES, CHANGES)
+def test_all_at_once_is_as_move_by_move(one, two, three_):
+    one.pop("guests", None)
+    if two.get("guests"):
+        two.pop("guests")
+    found = three(node1=one, node2=two, node3=three_)
+    for row in readiness.examine(found).rows:
+        for destination in NODES:
+            if destination != row.guest.node:
+                judged = readiness.findings(found, row.guest, destination)
+                wanted = list(dict.fromkeys(item.id for item in judged if item.blocks))
+                assert row.blocked.get(destination, []) == wanted
+                assert (destination in row.movable_to) == (not wanted)
+
+
+def test_findings_of_one_move_tell_what_is_ok_too():
+    found = three()
+    web = found.by_name["web1"][0]
+    judged = readiness.findings(found, web, "node2")
+    assert {one.outcome for one in judged} == {OK} and {one.severity for one in judged} == {BLOCK}
+    assert {one.id for one in judged} == {
+        check.id for check in readiness.REGISTRY if check.severity == BLOCK
+    }
+
+
+def test_findings_name_the_node_that_they_are_about():
+    found = three(node2={"resolves": ("127.0.0.1",)})
+    judged = readiness.findings(found, found.by_name["web1"][0], "node2")
+    (bad,) = [one for one in judged if one.outcome != OK]
+    assert bad.sentence.startswith("node2: its name node2 is 127.0.0.1 there")
+
+
+def test_only_what_no_shared_file_system_brings_is_asked_of_others():
+    kernel = replace(WEB, files=(File("/boot/vmlinuz", "kernel"),))
+    asked = readiness.questions(three(node1={"guests": (guest(of=kernel),)}))
+    assert asked["node1"]["paths"] == [IMAGE, "/boot/vmlinuz"]
+    assert asked["node2"]["paths"] == asked["node3"]["paths"] == ["/boot/vmlinuz"]
+    assert asked["node3"]["tokens"] == {IMAGES: list(NODES)}
+    assert [one["cpu"] for one in asked["node3"]["cpus"]] == [worlds.CPU]
+
+
+def test_questions_about_one_move_are_for_its_two_nodes():
+    asked = readiness.questions(three(), "web1", "node1", "node2")
+    assert set(asked) == {"node1", "node2"}
+    assert asked["node1"]["cpus"] == [] and asked["node1"]["paths"] == [IMAGE]
+
+
+def test_the_silent_are_asked_nothing():
+    nodes = {**three().nodes, "node3": silent("node3", "timed out")}
+    assert "node3" not in readiness.questions(World(worlds.cluster(NODES), nodes))
+
+
+def test_a_few_witnesses_are_enough_for_a_folder():
+    names = [f"node{number}" for number in range(1, 11)]
+    nodes = {name: node(name, names, guests=()) for name in names}
+    nodes["node9"] = replace(nodes["node9"], guests=(guest("node9"),))
+    asked = readiness.questions(World(worlds.cluster(names), nodes))
+    assert asked["node5"]["tokens"] == {IMAGES: ["node9", "node1", "node2"]}
+
+
+def test_alike_troubles_are_told_once_for_many():
+    names = [f"node{number}" for number in range(1, 31)]
+    card = (Interface("bridge", "br9"),)
+    nodes = {
+        name: node(
+            name,
+            names,
+            guests=(
+                guest(
+                    name,
+                    replace(RUNNING, name=f"web{name}", uuid=f"uuid of {name}"),
+                    replace(WEB, interfaces=card, disks=(replace(WEB.disks[0], source=Source()),)),
+                ),
+            ),
+        )
+        for name in names
+    }
+    found = readiness.examine(World(worlds.cluster(names), nodes))
+    (one,) = found.findings
+    assert one.everywhere and one.destinations == () and len(one.guests) == 30
+    assert found.as_data()["movable"] == 0

@@ -1,0 +1,106 @@
+"""Worlds for the checks: all is well in them until a test changes something."""
+
+from dataclasses import replace
+
+from saltext_kvmcluster.core import reach
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.facts import Daemon, GuestFacts, NodeFacts, Reach, Seen
+from saltext_kvmcluster.core.guestxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.storage import Mount, StorageFacts
+
+NODES = ("node1", "node2", "node3")
+UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+CPU = "<cpu><model>qemu64</model></cpu>"
+IMAGES = "/images"
+IMAGE = f"{IMAGES}/web1.img"
+MOUNTS = (
+    Mount("/", "ext4", "/dev/sda1", "8:1"),
+    Mount(IMAGES, "fuse.glusterfs", "storage:/images", "0:50"),
+)
+SSH = ("ssh.key", "ssh.authorized", "ssh.config", "ssh.label", "ssh.stale")
+RUNNING = Look(Sighting.RUNNING, name="web1", uuid=UUID)
+WEB = Guest(
+    "web1",
+    UUID,
+    "kvm",
+    arch="x86_64",
+    machine="pc-i440fx-7.2",
+    emulator="/usr/bin/qemu-system-x86_64",
+    memory_kib=1024,
+    vcpus=1,
+    cpu=CPU,
+    disks=(Disk("vda", Source("file", IMAGE, "raw"), cache="none"),),
+    interfaces=(Interface("bridge", "br0"), Interface("network", "default")),
+)
+
+
+def cluster(nodes=NODES[:2], guests=None, **more):
+    body = {"name": "lab", "nodes": {node: {"migration": f"{node}-mig"} for node in nodes}}
+    return from_pillar({"kvmcluster": {**body, "guests": guests or {}, **more}})
+
+
+def daemon(node, **changes):
+    found = Daemon(
+        uuid=f"host-{node}",
+        name=node,
+        libvirt=9000000,
+        qemu=7002000,
+        machines={"x86_64/kvm": frozenset({"pc-i440fx-7.2", "q35"})},
+        networks={"default": True},
+        cpus={CPU: ""},
+    )
+    return replace(found, **changes)
+
+
+def cells(peer, **causes):
+    """The logins to a peer; ``causes`` says by the ending of a name what went wrong."""
+    return tuple(
+        {
+            "peer": peer,
+            "name": name,
+            "ok": cause == reach.OK,
+            "cause": cause,
+            "said": "",
+            "remedy": reach.REMEDIES.get(cause, ""),
+            "seconds": 0.1,
+        }
+        for name, cause in (
+            (peer, causes.get("id", reach.OK)),
+            (f"{peer}-mig", causes.get("mig", reach.OK)),
+        )
+    )
+
+
+def node(name="node1", nodes=NODES[:2], **changes):
+    good = NodeFacts(
+        name,
+        daemon=daemon(name),
+        guests=(),
+        clock=0.0,
+        clock_error=0.1,
+        memory_kib=8192,
+        free_kib=4096,
+        host_name=name,
+        resolves=("192.0.2.1",),
+        bridges={"br0": True},
+        listening=frozenset({22}),
+        storage=StorageFacts(mounts=MOUNTS),
+        ssh=dict.fromkeys(SSH, ()),
+        peers={peer: Reach(cells(peer), "192.0.2.9", "refused") for peer in nodes if peer != name},
+        seen={IMAGE: Seen("file", 1)},
+        written={IMAGES: f"token of {name}"},
+        tokens={(IMAGES, peer): f"token of {peer}" for peer in nodes},
+    )
+    return replace(good, **changes)
+
+
+def guest(at="node1", look=RUNNING, of=WEB, **changes):
+    return replace(GuestFacts(at, look, guest=of, memory_kib=1024, disks=(IMAGE,)), **changes)
+
+
+def world(*nodes, **more):
+    """A world of some nodes; without any, all is well: web1 runs on node1."""
+    found = {one.node: one for one in nodes or (node(guests=(guest(),)), node("node2"))}
+    return World(cluster(tuple(found), **more), found)
