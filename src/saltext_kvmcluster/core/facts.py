@@ -151,6 +151,7 @@ def silent(node: str, said: str) -> NodeFacts:
     return NodeFacts(node, said=said, daemon_said=said)
 
 
+NO_RETURN = "Minion did not return"
 WORDS = 1000
 MAX_ITEMS = 100_000
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
@@ -399,6 +400,8 @@ def _short(text: str) -> str:
 
 def _excuse(sent: object) -> str:
     """Return why there are no facts: what the node said, where that is words."""
+    if isinstance(sent, str) and sent.startswith(NO_RETURN):
+        return _short(sent.split("\n")[0])
     if isinstance(sent, str) and sent:
         return _short(" / ".join(sent.split("\n")[-3:]))
     return "did not answer" if sent in (None, "", False) else "what it sent is not facts"
