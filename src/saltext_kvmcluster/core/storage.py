@@ -63,6 +63,7 @@ _SHARED_PROTOCOLS = {
 _READ_ONLY_PROTOCOLS = ("http", "https", "ftp", "ftps", "tftp")
 _OWN_TRANSPORTS = ("ata", "sata", "usb", "nvme", "mmc", "sbp", "virtio", "pcie")
 _NETWORK_TRANSPORTS = ("fc", "fcoe", "iscsi", "srp")
+_LAYERS = 4
 _REFUSED = (
     'it is not on the list of shared storage: "If it is not in the above list, DO NOT USE IT"'
 )

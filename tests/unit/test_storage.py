@@ -1,0 +1,263 @@
+"""Storage: what real tools print is read, each disk's place is judged, and nonsense is no fact."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from material import cases, load
+
+from saltext_kvmcluster.core import storage
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN
+from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.storage import COMMANDS, Place, StorageFacts, cache_trouble, same
+
+ROOT = "22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n"
+USUAL = {"mounts": (0, ROOT), "devices": (0, '{"blockdevices": []}'), "links": (0, "")}
+CHECKED = ("kind", "fit", "identity", "folder")
+
+
+def told(outputs):
+    """Return outputs of COMMANDS in which what a case leaves out is not installed, or empty."""
+    given = {
+        key: (out["code"], out["out"]) if isinstance(out, dict) else (0, out)
+        for key, out in outputs.items()
+    }
+    return {**dict.fromkeys(COMMANDS, (127, "")), **USUAL, "old_replicas": (1, ""), **given}
+
+
+def variants():
+    for path in cases("storage"):
+        case = load(path)
+        assert case["format"]
+        yield pytest.param(case, id=path.stem)
+        for variant in case.get("variants", ()):
+            yield pytest.param(variant, id=f"{path.stem}: {variant['what']}")
+
+
+def source_of(disk):
+    kind, path = next(iter(disk.items()))
+    protocol = path.partition(":")[0] if kind == "network" else ""
+    return Source(kind, path, protocol=protocol, hosts=tuple(disk.get("hosts", ())))
+
+
+@pytest.mark.parametrize("case", list(variants()))
+def test_each_disk_lies_where_the_tools_say(case):
+    facts = storage.parse(told(case["outputs"]))
+    for disk in case["disks"]:
+        found = storage.place(source_of(disk), facts)
+        wanted = {key: disk[key] for key in CHECKED if key in disk}
+        assert {key: getattr(found, key) for key in wanted} == wanted, found
+        assert disk.get("why", "") in found.why
+    if "said" in case:
+        assert facts.said == case["said"]
+
+
+def test_what_was_never_asked_is_not_known():
+    for source in (Source("file", "/x"), Source("block", "/dev/sda")):
+        assert storage.place(source, StorageFacts()).fit is None
+        assert storage.place(source, storage.parse({})).fit is None
+
+
+def drbd(role, here, there, resource="r0", settings=True):
+    """Return the place of a DRBD volume on a node that is connected from here to there."""
+    status = [
+        {
+            "name": resource,
+            "role": role,
+            "devices": [{"volume": 0, "minor": 1, "disk-state": "UpToDate"}],
+            "connections": [
+                {
+                    "peer-node-id": 1,
+                    "connection-state": "Connected",
+                    "peer-role": "Primary",
+                    "peer_devices": [{"volume": 0, "peer-disk-state": "UpToDate"}],
+                }
+            ],
+        }
+    ]
+    path = f"path {{ _this_host ipv4 {here}:7; _remote_host ipv4 {there}:7; }}"
+    net = "net { allow-two-primaries yes; }"
+    net = f'resource "{resource}" {{ connection {{ _peer_node_id 1; {net} {path} }} }}'
+    device = {"kname": "/dev/drbd1", "name": "/dev/drbd1", "type": "disk"}
+    facts = storage.parse(
+        told(
+            {
+                "devices": json.dumps({"blockdevices": [device]}),
+                "replicas": json.dumps(status),
+                "replica_settings": net if settings else {"code": 20, "out": ""},
+            }
+        )
+    )
+    return storage.place(Source("block", "/dev/drbd1"), facts)
+
+
+LUN = Place("lun", True, "", "WWN 1")
+GFS = Place("gfs2", True, "", "gfs2 1", "/g")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "outcome"),
+    [
+        (LUN, LUN, None),
+        (LUN, Place("lun", True, "", "WWN 2"), PROBLEM),
+        (LUN, Place("lun", True, ""), UNKNOWN),
+        (LUN, Place("nothing", False, ""), PROBLEM),
+        (LUN, Place("nfs", True, "", folder="/n"), PROBLEM),
+        (GFS, GFS, None),
+        (GFS, Place("gfs2", True, "", "", "/g"), None),
+        (GFS, Place("gfs2", True, "", "gfs2 2", "/g"), PROBLEM),
+        (Place("none", True, ""), Place("none", True, ""), None),
+        (drbd("Primary", "a", "b"), drbd("Secondary", "b", "a"), None),
+        (drbd("Primary", "a", "b"), drbd("Secondary", "c", "d"), PROBLEM),
+        (drbd("Primary", "a", "b"), drbd("Primary", "b", "a", "r1"), PROBLEM),
+        (drbd("Primary", "a", "b"), drbd("Primary", "b", "a", settings=False), UNKNOWN),
+    ],
+)
+def test_two_nodes_see_the_same_only_where_something_proves_it(here, there, outcome):
+    for found in (same(here, there), same(there, here)):
+        assert (found and found.outcome) == outcome
+        assert found is None or (found.sentence and found.remedy)
+
+
+FILE, BLOCK, NETWORK = Source("file", "/x"), Source("block", "/x"), Source("network", "nbd:x")
+NFS = Place("nfs", True, "", folder="/n")
+
+
+@pytest.mark.parametrize(
+    ("disk", "place", "qemu", "safe"),
+    [
+        (Disk("vda", FILE, cache="none"), NFS, 0, True),
+        (Disk("vda", FILE, cache="directsync"), NFS, 0, True),
+        (Disk("vda", FILE, cache="writeback"), NFS, 0, False),
+        (Disk("vda", FILE), NFS, 0, False),
+        (Disk("vda", FILE), NFS, 3_001_000, False),
+        (Disk("vda", FILE), NFS, 4_000_000, True),
+        (Disk("vda", FILE, cache="unsafe"), NFS, 8_000_000, False),
+        (Disk("vda", FILE, cache="writethrough"), NFS, 0, False),
+        (Disk("vda", FILE, cache="writeback"), GFS, 0, True),
+        (Disk("vda", FILE, cache="writeback", readonly=True), NFS, 0, True),
+        (Disk("vda", FILE, shareable=True), NFS, 0, True),
+        (Disk("vda", FILE, shareable=True, cache="writeback"), NFS, 0, False),
+        (Disk("vda", BLOCK, cache="writeback"), LUN, 0, False),
+        (Disk("vda", BLOCK, cache="none"), LUN, 0, True),
+        (Disk("vda", NETWORK, cache="writeback"), Place("nbd", True, ""), 0, True),
+        (Disk("vda", NETWORK, cache="unsafe"), Place("nbd", True, ""), 8_000_000, False),
+        (Disk("sda", Source(), cache="writeback"), Place("none", True, ""), 0, True),
+    ],
+)
+def test_the_cache_mode_is_judged_as_libvirt_does(disk, place, qemu, safe):
+    found = cache_trouble(disk, place, qemu)
+    assert (found is None) == safe
+    assert found is None or (disk.target in found.sentence and "cache='none'" in found.remedy)
+
+
+def test_what_a_node_says_cannot_spoil_the_terminal():
+    mounts = ROOT + "30 22 0:9 / /g\x1b[2J\\033[31m rw - \x1bfs a rw\n"
+    facts = storage.parse(told({"mounts": mounts}))
+    found = storage.place(Source("file", "/g\x1b[2J\x1b[31m/" + "x" * 9000), facts)
+    assert found.folder == "/g\x1b[2J\x1b[31m"
+    assert found.why.isprintable() and found.kind.isprintable() and len(found.why) < 1000
+
+
+WORDS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+    st.sampled_from(["/dev/drbd1", "/dev/sda", "part", "mpath", "disk", "lvm", "0x12", "wz--ns"]),
+)  # fmt: skip
+KEYS = st.sampled_from(
+    [
+        *("blockdevices", "children", "kname", "name", "type", "wwn", "report", "lv", "lv_path"),
+        *("vg_attr", "maps", "path_groups", "paths", "sysfs", "uuid", "devices", "connections"),
+        *("volume", "minor", "peer_devices", "peer-node-id", "role"),
+    ]
+)
+DOCUMENTS = st.recursive(
+    WORDS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=5)),
+    max_leaves=12,
+).map(json.dumps)
+MOUNTS = st.lists(
+    st.lists(
+        st.sampled_from(["1", "2", "3", "0:1", "/", "/a", "/a/b", "-", "nfs", "rw", "\\040", ""]),
+        max_size=12,
+    ).map(" ".join),
+    max_size=5,
+).map("\n".join)
+SETTINGS = st.lists(
+    st.sampled_from(
+        [
+            *("resource", '"r0"', "{", "}", ";", "net", "volume", "0", "1", "_this_host", "path"),
+            *("connection", "device", "minor", "#", "\n", '"'),
+        ]
+    ),
+    max_size=30,
+).map(" ".join)
+PROC = st.lists(
+    st.sampled_from(["version: 8.4", "\n", " 0: cs:", "Connected", " ro:", "a/b", " ds:", " C "]),
+    max_size=12,
+).map("".join)
+LINKS = st.lists(
+    st.sampled_from(["/a", "/a/b", "\t", "\n", "..", "/", "/dev/sda", "/dev/rbd/x", "/dev/rbd0"]),
+    max_size=12,
+).map("".join)
+CODES = st.sampled_from([0, 0, 0, 0, 1, 5, 20, 127, None])
+OUTPUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        key: st.tuples(CODES, st.one_of(DOCUMENTS, MOUNTS, SETTINGS, PROC, LINKS, st.text()))
+        for key in COMMANDS
+    },
+)
+DISKS = [
+    Source(kind, path, protocol="nbd", hosts=("[x",))
+    for kind in ("file", "block", "network")
+    for path in ("/", "/a/b/c", "/dev/sda", "/dev/drbd1", "/dev/rbd0", "..", "\x00")
+]
+
+
+@given(OUTPUTS)
+def test_no_output_is_more_than_unknown(outputs):
+    facts = storage.parse(outputs)
+    for source in DISKS:
+        assert storage.place(source, facts).fit in (True, False, None)
+
+
+@pytest.mark.parametrize("key", COMMANDS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"blockdevices": [' + '{"children": [' * 20_000,
+        "{" * 100_000 + "}" * 100_000,
+        "resource r { " * 30_000 + "}" * 30_000,
+        "9" * 10_000,
+        '{"blockdevices": [{"kname": ' + "9" * 9_999 + "}]}",
+        "\ud800",
+    ],
+)
+def test_no_output_is_too_deep_or_too_long(key, text):
+    storage.parse(told({key: text}))
+
+
+def test_devices_that_are_made_of_each_other_end_somewhere():
+    part = {"kname": "/dev/a", "type": "part"}
+    other = {"kname": "/dev/b", "type": "part", "children": [part]}
+    devices = json.dumps({"blockdevices": [other, {**part, "children": [{**other}]}]})
+    facts = storage.parse(told({"devices": devices}))
+    assert not storage.place(Source("block", "/dev/a"), facts).fit
+
+
+def test_links_that_lead_in_circles_or_grow_end_somewhere():
+    facts = storage.parse(told({"links": "/a\t/a/a\n/b\t/c\n/c\t/b\n"}))
+    for path in ("/a", "/b", "/b/x"):
+        assert storage.place(Source("file", path), facts).folder == "/"
+
+
+def test_twenty_thousand_disks_are_judged_at_once():
+    mounts = ROOT + "".join(f"{n} 22 0:{n} / /g/{n} rw - nfs4 a:/{n} rw\n" for n in range(30, 330))
+    facts = storage.parse(told({"mounts": mounts}))
+    disks = [Source("file", f"/g/{30 + n % 300}/guests/{n}.img") for n in range(20_000)]
+    began = time.process_time()
+    assert all(storage.place(disk, facts).fit for disk in disks)
+    assert time.process_time() - began < 1
