@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import select
 import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from saltext_kvmcluster.core.errors import WorldError
 
@@ -97,6 +100,64 @@ def run_all(
     return {key: _tried(arguments, end, limit) for key, arguments in wanted.items()}
 
 
+class Held:
+    """A process that stays until it is let go, and echoes what it is told."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._heard = _Heard()
+        self._code: int | None = None
+
+    def echoes(self, timeout: float) -> bool:
+        """Whether the process is still there: whether it echoes a new word in time."""
+        word = secrets.token_hex(8).encode()
+        end = time.monotonic() + timeout
+        with contextlib.suppress(OSError):
+            os.write(self._stream(self._process.stdin), word + b"\n")
+        while word not in self._heard.stdout and (left := end - time.monotonic()) > 0:
+            if not self._listen(left):
+                return False
+        return word in self._heard.stdout
+
+    def outcome(self) -> Outcome:
+        """Return what the process has done so far; its code is None if it has not ended."""
+        return Outcome(self._code, _text(self._heard.stdout), _text(self._heard.stderr))
+
+    def _listen(self, timeout: float) -> bool:
+        """Take in what is printed next; return whether more may come."""
+        kept = {
+            self._stream(self._process.stdout): self._heard.stdout,
+            self._stream(self._process.stderr): self._heard.stderr,
+        }
+        ready, _, _ = select.select(list(kept), [], [], timeout)
+        for stream in ready:
+            said = os.read(stream, CHUNK)
+            kept[stream] += said[: LIMIT - len(kept[stream])]
+            self._heard.ended |= not said or len(kept[stream]) == LIMIT
+        if self._heard.ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._code = self._process.wait(GRACE)
+        return not self._heard.ended
+
+    @staticmethod
+    def _stream(stream: IO[bytes] | None) -> int:
+        assert stream is not None
+        return stream.fileno()
+
+
+@contextlib.contextmanager
+def held(arguments: Sequence[str]) -> Iterator[Held]:
+    """Keep a program running that reads its standard input, and end it with the context.
+
+    If we are killed, it reads the end of its input.
+    """
+    process = _start(arguments, stdin=subprocess.PIPE)
+    try:
+        yield Held(process)
+    finally:
+        _finish(process)
+
+
 def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
     left = end - time.monotonic()
     if left <= 0:
@@ -109,14 +170,14 @@ def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
         return Outcome(None, "", str(error))
 
 
-def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(arguments: Sequence[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, its output piped to us."""
     environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": os.path.expanduser("~")}
     try:
         return subprocess.Popen(
             list(arguments),
             bufsize=0,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
@@ -177,7 +238,7 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
 
