@@ -227,10 +227,10 @@ def test_no_output_is_more_than_unknown(outputs):
 @pytest.mark.parametrize(
     "text",
     [
-        "[" * 100_000,
+        "[" * 20_000,
         '{"blockdevices": [' + '{"children": [' * 20_000,
-        "{" * 100_000 + "}" * 100_000,
-        "resource r { " * 30_000 + "}" * 30_000,
+        "{" * 20_000 + "}" * 20_000,
+        "resource r { " * 5_000 + "}" * 5_000,
         "9" * 10_000,
         '{"blockdevices": [{"kname": ' + "9" * 9_999 + "}]}",
         "\ud800",
