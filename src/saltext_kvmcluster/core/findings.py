@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 OK, PROBLEM, UNKNOWN = "OK", "PROBLEM", "UNKNOWN"
 BLOCK, WARN = "BLOCK", "WARN"
+SEE = "see "
+"""How the remedy begins of what is not known because of another check's finding."""
 
 
 @dataclass(frozen=True)

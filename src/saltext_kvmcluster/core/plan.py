@@ -20,6 +20,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
+def listed(words: Iterable[str], limit: int = 5) -> str:
+    """Return some of the words, and how many more there are."""
+    known = list(words)
+    rest = len(known) - limit
+    return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
 @dataclass(frozen=True)
 class FileState:
     """A file as it was found; all None when there is none. ``mode`` holds permission bits."""

@@ -6,13 +6,13 @@ bits of one number.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from saltext_kvmcluster.core import migration
 from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.checks.base import (
     DESTINATION,
@@ -23,13 +23,12 @@ from saltext_kvmcluster.core.checks.base import (
     SOURCE,
     Check,
     World,
-    listed,
 )
 from saltext_kvmcluster.core.checks.storage import in_shared, needed
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, Finding, Trouble
-from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.plan import listed, printable
 
 WITNESSES = 3
 WORDS = 1000
@@ -69,8 +68,8 @@ class Told:
             "severity": self.severity,
             "outcome": self.trouble.outcome,
             "sentence": printable(self.trouble.sentence[:WORDS]),
-            "remedy": printable(self.trouble.remedy[:WORDS]),
-            "guests": list(self.guests),
+            "remedy": printable((self.trouble.remedy or BY_ID[self.id].remedy)[:WORDS]),
+            "guests": [printable(guest) for guest in self.guests],
             "nodes": list(self.nodes),
             "destinations": list(self.destinations),
             "everywhere": self.everywhere,
@@ -429,13 +428,9 @@ def no_such_guest(world: World, guest: str, source: str | None) -> InputError:
     """Return the error that says that no node has the guest, and which ones there are."""
     nodes = _one_or_all(world, source)
     names = sorted({found.name for found in world.guests if found.node in nodes})
-    close = difflib.get_close_matches(guest[:80], names, n=1)
     silent = [node for node in nodes if world.nodes[node].guests is None]
-    words = f"{source or f'cluster {world.cluster.name}'} has no guest {guest}"
-    words += f"; its guests are: {listed(names, 10) or 'none'}"
-    words += f"; did you mean {close[0]}?" if close else ""
-    words += f"; {listed(silent)} did not tell" if silent else ""
-    return InputError(printable(words))
+    words = str(migration.no_such_guest(guest, source or f"cluster {world.cluster.name}", names))
+    return InputError(printable(words) + (f"; {listed(silent)} did not tell" if silent else ""))
 
 
 def _one_or_all(world: World, node: str | None) -> Sequence[str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from saltext_kvmcluster.core.findings import SEE
+from saltext_kvmcluster.core.plan import listed
+
 WIDEST_MATRIX = 16
+LONGEST_MATRIX = 200
 NOT_ACTIVE = ("shut off", "absent", "unreachable")
 
 
@@ -19,6 +23,7 @@ def render(data: object) -> str | None:
         ("cells", _row),
         ("published", _published),
         ("members", _members),
+        ("moves", _readiness),
         ("guests", _guests),
         ("status", _status),
     ):
@@ -151,6 +156,69 @@ def _duration(seconds: float | None) -> str:
     minutes = int(seconds // 60)
     days, hours = minutes // 1440, minutes // 60 % 24
     return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
+
+
+def _readiness(data: Mapping[str, Any]) -> str:
+    lines = [*_reasons(data["findings"]), *_ways(data)]
+    state = "OK" if data["ok"] else "PROBLEM"
+    lines.append(
+        f"{state}: {data['movable']} of {data['moves']} moves possible in cluster {data['cluster']}"
+    )
+    return "\n".join(lines)
+
+
+def _reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Say each reason once, with its remedy; checks that have one reason share a line.
+
+    Of what is not known because of another finding only the checks are named.
+    """
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    follow: dict[str, None] = {}
+    for one in findings:
+        if one["remedy"].startswith(SEE):
+            follow[one["id"]] = None
+        else:
+            label = one["outcome"] if one["severity"] == "BLOCK" else "WARN"
+            said = f"{_concerned(one)}: {one['sentence']}"
+            groups.setdefault((label, said, one["remedy"]), []).append(one["id"])
+    for (label, said, remedy), checks in groups.items():
+        yield f"{label.ljust(7)}  {listed(checks)}  {said}"
+        yield f"         {remedy}"
+    if follow:
+        yield f"UNKNOWN  because of that {len(follow)} checks tell nothing; --out=json names them"
+
+
+def _concerned(finding: Mapping[str, Any]) -> str:
+    who = listed(finding["guests"] or finding["nodes"])
+    if finding["everywhere"]:
+        return f"{who} -> every node"
+    return f"{who} -> {listed(finding['destinations'])}" if finding["destinations"] else who
+
+
+def _ways(data: Mapping[str, Any]) -> Iterable[str]:
+    """Show where each guest can go: a matrix, or figures where that would be too wide."""
+    rows = data["guests"][:LONGEST_MATRIX]
+    nodes = data["nodes"]
+    if len(nodes) <= WIDEST_MATRIX:
+        cells = [[row["guest"], *(_way(row, node) for node in nodes)] for row in rows]
+        yield table(["guest \\ to", *nodes], cells)
+    else:
+        figures = [
+            [row["guest"], row["node"], f"{len(row['movable_to'])} of {len(nodes) - 1} nodes"]
+            for row in rows
+        ]
+        yield table(["guest", "where", "can go to"], figures)
+    if len(data["guests"]) > LONGEST_MATRIX:
+        yield f"and {len(data['guests']) - LONGEST_MATRIX} more guests: --out=json shows them"
+
+
+def _way(row: Mapping[str, Any], node: str) -> str:
+    if node in row["movable_to"]:
+        return "ok"
+    checks = row["blocked"].get(node)
+    if not checks:
+        return "-" if node == row["node"] else ""
+    return f"NO {checks[0]}" + (f" +{len(checks) - 1}" if len(checks) > 1 else "")
 
 
 def _members(data: Mapping[str, Any]) -> str:

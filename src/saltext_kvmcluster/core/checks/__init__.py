@@ -80,6 +80,7 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.stale"),
         severity=WARN,
+        role=SOURCE,
     ),
     Check(
         "node.versions",

@@ -13,8 +13,9 @@ from saltext_kvmcluster.core import guestxml, storage
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import BLOCK, UNKNOWN, WARN, Trouble, unknown
+from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.plan import listed
 from saltext_kvmcluster.core.storage import Place
 
 NODE, PAIR, GUEST, MOVE = "node", "pair", "guest", "move"
@@ -63,10 +64,10 @@ class Check:
 
 
 UNREAD = "definition not read"
-UNREADABLE = unknown("not known: its definition could not be read", "see guest.blockers")
-NOT_TOLD = unknown("not known: the destination did not tell", "see node.daemon")
-SILENT = unknown("not known: it did not answer", "see node.daemon")
-SOURCE_SILENT = unknown("not known: the source did not answer", "see node.daemon")
+UNREADABLE = unknown("not known: its definition could not be read", f"{SEE}guest.blockers")
+NOT_TOLD = unknown("not known: the destination did not tell", f"{SEE}node.daemon")
+SILENT = unknown("not known: it did not answer", f"{SEE}node.daemon")
+SOURCE_NOT_TOLD = unknown("not known: the source did not tell", f"{SEE}node.daemon")
 
 
 class Use(NamedTuple):
@@ -116,7 +117,7 @@ class World:
         if not silent:
             return ()
         sentence = f"not known of {listed(silent)}: no word of what guests are there"
-        return (Trouble(sentence, "see node.daemon", UNKNOWN, WARN),)
+        return (Trouble(sentence, f"{SEE}node.daemon", UNKNOWN, WARN),)
 
     @cached_property
     def steady(self) -> NodeFacts | None:
@@ -200,21 +201,16 @@ class World:
         return {}
 
 
-def listed(words: Iterable[str], limit: int = 5) -> str:
-    """Return some of the words, and how many more there are."""
-    known = list(words)
-    rest = len(known) - limit
-    return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> Trouble:
-    """Return the trouble of a fact of a node, or of a pair, that nobody told.
+    """Return the trouble of a fact of a node, or of a pair of nodes, that nobody told.
 
-    Of nodes that did not answer all such troubles are the same, to be told as one.
+    Where the reason is a silent node or daemon all such troubles are the same, to be told as one.
     """
-    if node.said:
-        return SOURCE_SILENT if destination else SILENT
-    return NOT_TOLD if destination and destination.said else unknown(f"not known: {what}")
+    if destination and destination.daemon is None:
+        return NOT_TOLD
+    if destination and node.daemon is None:
+        return SOURCE_NOT_TOLD
+    return SILENT if node.said else unknown(f"not known: {what}")
 
 
 def uses(guest: GuestFacts) -> Iterable[Use]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from saltext_kvmcluster.core import guestxml
-from saltext_kvmcluster.core.checks.base import Use, World, listed, uses
+from saltext_kvmcluster.core.checks.base import Use, World, uses
 from saltext_kvmcluster.core.facts import GuestFacts
-from saltext_kvmcluster.core.findings import Trouble, unknown
-from saltext_kvmcluster.core.recovery import Sighting
+from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
+from saltext_kvmcluster.core.migration import MOVABLE
+from saltext_kvmcluster.core.plan import listed
 
-MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 LOCKING_FILES = ("file", "dir", "")
 UNREAD = "its definition could not be read"
 
@@ -57,7 +57,7 @@ def disk(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     writes is ruined for all that are based on it.
     """
     if guest.active and guest.guest is None:
-        yield unknown(f"not known: {UNREAD}", "see guest.blockers")
+        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
     pairs = (
         (use, other)
         for use in uses(guest)
@@ -79,7 +79,7 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     for node in nodes:
         text = world.nodes[node].definitions.get(guest.name)
         if text is None:
-            yield unknown(f"not known: {node} did not tell its definition", "see node.daemon")
+            yield unknown(f"not known: {node} did not tell its definition", f"{SEE}node.daemon")
         elif not text:
             yield _undefined(world, guest, node)
         else:
@@ -111,7 +111,7 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
 def frozen(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     """Whether nobody has said that it stays where it is."""
     if guest.guest is None:
-        yield unknown(f"not known: {UNREAD}", "see guest.blockers")
+        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
         return
     found = guest.guest.frozen or (guest.kept.frozen if guest.kept else None)
     if found:
@@ -226,7 +226,7 @@ def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator
                 f" virsh dumpxml --inactive {guest.name}",
             )
     elif guest.active:
-        yield unknown(f"not known: {UNREAD}", "see guest.blockers")
+        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
 
 
 def _placed(guest: GuestFacts) -> str:

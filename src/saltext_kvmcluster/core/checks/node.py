@@ -6,9 +6,10 @@ import ipaddress
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-from saltext_kvmcluster.core.checks.base import UNREAD, World, listed, untold
+from saltext_kvmcluster.core.checks.base import UNREAD, World, untold
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
+from saltext_kvmcluster.core.plan import listed
 
 CLOCK_LIMIT = 5.0
 MIB = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from saltext_kvmcluster.core import reach
-from saltext_kvmcluster.core.checks.base import SOURCE_SILENT, World, untold
+from saltext_kvmcluster.core.checks.base import SOURCE_NOT_TOLD, World, untold
 from saltext_kvmcluster.core.cluster import Node
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble
@@ -38,7 +38,7 @@ def reaches(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable
     if len(cells) == len(peer.names) and all(cell["ok"] for cell in cells.values()):
         return ()
     if source.said:
-        return (SOURCE_SILENT,)
+        return (SOURCE_NOT_TOLD,)
     return _unreached(peer, cells)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from saltext_kvmcluster.core import guestxml, storage
 from saltext_kvmcluster.core.checks.base import UNREAD, World
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Disk, Source
 from saltext_kvmcluster.core.storage import Place
 
@@ -126,7 +126,7 @@ def cache(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     file system or block storage.
     """
     if guest.guest is None:
-        yield unknown("not known: its definition could not be read", "see guest.blockers")
+        yield unknown("not known: its definition could not be read", f"{SEE}guest.blockers")
         return
     for disk in guest.guest.disks:
         place = world.place(guest.node, disk.source) if disk.source.kind else None
