@@ -172,7 +172,9 @@ def _disk_troubles(disk: Disk, facts: NodeFacts) -> Iterable[tuple[bool | None, 
             continue
         if not place.fit:
             yield place.fit, f"{disk.target}: {place.why}"
-        elif source is disk.source and (trouble := storage.cache_trouble(disk, place)):
+        elif source is disk.source and (
+            trouble := storage.cache_trouble(disk, place, facts.daemon.qemu if facts.daemon else 0)
+        ):
             yield (False if trouble.outcome == PROBLEM else None), trouble.sentence
 
 
