@@ -79,17 +79,39 @@ class Statistics:
 
 def target(cluster: Cluster, here: str, guest: object, destination: object) -> Node:
     """Return the node to migrate to; InputError if the request makes no sense by itself."""
-    for value, name in ((guest, "guest"), (destination, "destination")):
-        if not isinstance(value, str) or not value:
-            raise InputError(
-                f"{name}: want a name, got {value!r}; a number needs two pairs of quotes"
-            )
-        if not value.isprintable():
-            raise InputError(f"{name}: {value!r} has a character that does not print; no name has")
-    node = cluster.node(str(destination))
+    named(guest, "guest")
+    node = cluster.node(named(destination, "destination"))
     if node.id == here:
         raise InputError(f"destination: {here} is this node itself; name one of its peers")
     return node
+
+
+def move(
+    cluster: Cluster, here: str | None, guest: object, destination: object
+) -> tuple[str | None, str | None]:
+    """Return the guest and destination to be examined, None for all; InputError as for `target`.
+
+    here
+        The node whose guests are examined, None for those of all nodes.
+    """
+    name = None if guest is None else named(guest, "guest")
+    if destination is None:
+        return name, None
+    node = cluster.node(named(destination, "destination"))
+    if node.id == here:
+        raise InputError(f"destination: {here} is this node itself; name one of its peers")
+    return name, node.id
+
+
+def named(value: object, argument: str) -> str:
+    """Return an argument that may be a name; InputError if it is none."""
+    if not isinstance(value, str) or not value:
+        raise InputError(
+            f"{argument}: want a name, got {value!r}; a number needs two pairs of quotes"
+        )
+    if not value.isprintable():
+        raise InputError(f"{argument}: {value!r} has a character that does not print; no name has")
+    return value
 
 
 def no_such_guest(guest: str, here: str, names: Sequence[str]) -> InputError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from saltext_kvmcluster.core import migration
+from saltext_kvmcluster.core import facts, migration
 from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.checks.base import (
     DESTINATION,
@@ -222,6 +222,12 @@ def questions(
         for node in {**needs, **away}
         if not world.nodes[node].said
     }
+
+
+def answered(world: World, answers: Mapping[str, object]) -> World:
+    """Return the world with what the nodes answered to their questions."""
+    nodes = {node: facts.answered(one, answers.get(node)) for node, one in world.nodes.items()}
+    return World(world.cluster, nodes)
 
 
 class _Examination:
@@ -461,8 +467,8 @@ def _witnesses(world: World, sources: Iterable[str]) -> dict[str, list[str]]:
 def _cpus(guests: Iterable[GuestFacts]) -> list[dict[str, str]]:
     """Return each different CPU of the guests once, as ``host.facts.look`` is asked about it."""
     found = {}
-    for facts in guests:
-        guest = facts.guest
+    for one in guests:
+        guest = one.guest
         if guest and guest.cpu:
             found[guest.cpu] = {
                 "emulator": guest.emulator,

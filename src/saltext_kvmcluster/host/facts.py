@@ -65,7 +65,10 @@ def to_peer(cluster: Cluster, peer: Node) -> Way:
 
 
 def gather(
-    cluster: Cluster, node: str, identities: Identities | None = None, reach: bool = True
+    cluster: Cluster,
+    node: str,
+    identities: Identities | None = None,
+    peers: Sequence[Node] | None = None,
 ) -> dict[str, Any]:
     """Return the facts of this node, as plain data for ``core.facts.parse``.
 
@@ -74,18 +77,19 @@ def gather(
 
     identities
         What the mine holds of the members; None where that is not known.
-    reach
-        Whether to log in to every peer by every name, and to try a migration port there.
+    peers
+        The peers to log in to by every name, and to try a migration port of; None for all.
     """
     way = here()
     with ThreadPoolExecutor() as pool:
         host = pool.submit(_of_host, way, node, _defined(cluster))
         placed = pool.submit(_placed, cluster, way)
         trusted = pool.submit(_ssh, cluster, node, identities)
-        peers = pool.submit(_peers, cluster, node) if reach else None
+        wanted = reach.calling_order(cluster, node) if peers is None else peers
+        reached = pool.submit(_peers, cluster, wanted)
         told = host.result()
         told["definitions"].update(placed.result())
-        told.update(ssh=trusted.result(), peers=peers.result() if peers else {})
+        told.update(ssh=trusted.result(), peers=reached.result())
     written, said = _write_tokens(cluster, node, read.parse(node, told, 0.0, 0.0))
     return {**told, "written": written, "written_said": said}
 
@@ -248,9 +252,10 @@ def _key_files(folder: str) -> dict[str, str]:
     return {path: files.read(path).text or "" for path in paths}
 
 
-def _peers(cluster: Cluster, node: str) -> dict[str, dict[str, Any]]:
+def _peers(cluster: Cluster, peers: Sequence[Node]) -> dict[str, dict[str, Any]]:
     """Return what this node sees of each peer: its logins, its address, and a migration port."""
-    peers = reach.calling_order(cluster, node)
+    if not peers:
+        return {}
     account = ssh.account(cluster.ssh.login)
     with ThreadPoolExecutor() as pool:
         ports = dict(zip(peers, pool.map(_port, peers), strict=True))

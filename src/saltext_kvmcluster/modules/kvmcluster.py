@@ -12,11 +12,16 @@ from salt.exceptions import SaltInvocationError
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import keyfile, migration, reach, status
 from saltext_kvmcluster.core.identity import Identity
+from saltext_kvmcluster.host import examiner, migrator, ssh
 from saltext_kvmcluster.host import facts as host_facts
-from saltext_kvmcluster.host import migrator, ssh
 
 __virtualname__ = "kvmcluster"
-__outputter__ = {"guests": "kvmcluster", "migrate": "kvmcluster", "ssh_check": "kvmcluster"}
+__outputter__ = {
+    "check": "kvmcluster",
+    "guests": "kvmcluster",
+    "migrate": "kvmcluster",
+    "ssh_check": "kvmcluster",
+}
 
 
 def __virtual__():
@@ -179,7 +184,8 @@ def facts(reach=True, trust=True):
     if not doors.flag(trust, "trust"):
         return host_facts.of_host(__opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
-    return host_facts.gather(cluster, __opts__["id"], identities, doors.flag(reach, "reach"))
+    peers = None if doors.flag(reach, "reach") else ()
+    return host_facts.gather(cluster, __opts__["id"], identities, peers)
 
 
 @doors.salt_errors
@@ -225,3 +231,40 @@ def guests():
     if not data["ok"]:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return data
+
+
+@doors.salt_errors
+def check(guest=None, destination=None):
+    """Say which guests of this node can go where, and why not, with a remedy for each reason.
+
+    Asks this node and its peers, these over ssh, as a migration does; names and UUIDs are
+    compared with those of the nodes that are asked. ``salt-run kvmcluster.check`` looks at all
+    guests of all nodes.
+
+    guest
+        The guest in question. Default: all that are active here.
+
+    destination
+        The minion id of the peer in question, which alone is asked then. Default: every peer.
+
+    Returns ``{cluster, ok, nodes, moves, movable, findings, guests}``: ``findings`` says what is
+    not as it should be, the worst first, each reason once: ``{id, severity, outcome, sentence,
+    remedy, guests, nodes, destinations, everywhere}``; ``guests`` has for each guest ``{guest,
+    uuid, node, state, movable_to, blocked}``, where ``blocked`` names the checks that forbid each
+    destination. Of all ``moves`` in question, ``movable`` are possible. The exit code is non-zero
+    unless ``ok``: unless nothing forbids any of them. Warnings forbid nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.check
+        salt 'node1' kvmcluster.check web1 node2
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    wanted = migration.move(cluster, __opts__["id"], guest, destination)
+    identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
+    found = examiner.examine(cluster, __opts__["id"], *wanted, identities)
+    if not found.ok:
+        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
+    return found.as_data()

@@ -12,8 +12,9 @@ import salt.utils.minions
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cluster as pillar_cluster
-from saltext_kvmcluster.core import facts, publication, reach
+from saltext_kvmcluster.core import facts, migration, publication, reach, readiness
 from saltext_kvmcluster.core import status as cluster_status
+from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 
@@ -151,6 +152,41 @@ def status(cluster=None):
     """
     found = _cluster(cluster)
     return cluster_status.status(found, _facts(found, reach=False, trust=False))
+
+
+@_reported
+def check(guest=None, destination=None, cluster=None):
+    """Say which guest of the cluster can go where, and why not, with a remedy for each reason.
+
+    Two jobs: all nodes tell their facts, then look at what the guests need. Names, UUIDs and
+    disks are compared over all guests of all nodes.
+
+    guest
+        The guest in question. Default: all that are active.
+
+    destination
+        The minion id of the node to which they would go. Default: every node.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns what ``kvmcluster.check`` returns, and ``retcode``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.check
+        salt-run kvmcluster.check web1 node2
+        salt-run kvmcluster.check --out=json
+    """
+    found = _cluster(cluster)
+    guest, destination = migration.move(found, None, guest, destination)
+    world = World(found, _facts(found))
+    questions = readiness.questions(world, guest, None, destination)
+    answers = _ask(list(questions), "kvmcluster.look", questions)
+    world = readiness.answered(world, answers)
+    return readiness.examine(world, guest, None, destination).as_data()
 
 
 def _facts(found, **named):

@@ -10,7 +10,7 @@ from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import keyfile, sshd, tables, trust
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
-from saltext_kvmcluster.host import files, ssh
+from saltext_kvmcluster.host import examiner, files, ssh
 
 __virtualname__ = "kvmcluster"
 
@@ -84,6 +84,27 @@ def ssh_config(name):
           kvmcluster.ssh_config: []
     """
     return _state(name, _ssh_config)
+
+
+def migration_ready(name):
+    """Succeed if every guest of this node can go to every peer; else say why not.
+
+    It looks as ``kvmcluster.check`` does and changes nothing, so under ``test=True`` it is the
+    same. Warnings do not make it fail.
+
+    .. code-block:: yaml
+
+        kvmcluster-ready:
+          kvmcluster.migration_ready: []
+    """
+    ret = {"name": name, "changes": {}, "result": False}
+    try:
+        cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+        identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
+        found = examiner.examine(cluster, __opts__["id"], identities=identities)
+    except KvmclusterError as error:
+        return {**ret, "comment": str(error)}
+    return {**ret, "result": found.ok, "comment": tables.render(found.as_data())}
 
 
 def _state(name, function):

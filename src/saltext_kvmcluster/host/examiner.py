@@ -1,0 +1,97 @@
+"""Asks this node and its peers for what the checks need, over the cluster's own ssh trust."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from saltext_kvmcluster.core import facts as read
+from saltext_kvmcluster.core import readiness
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.cluster import Cluster, Node
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.facts import NodeFacts
+from saltext_kvmcluster.core.identity import Identities
+from saltext_kvmcluster.core.readiness import Readiness
+from saltext_kvmcluster.host import facts
+
+WORKERS = 32
+
+_T = TypeVar("_T")
+
+
+def examine(
+    cluster: Cluster,
+    here: str,
+    guest: str | None = None,
+    destination: str | None = None,
+    identities: Identities | None = None,
+) -> Readiness:
+    """Say which guest of this node can go where.
+
+    guest
+        The guest in question; None for all.
+    destination
+        The peer in question, which alone is asked then; None for all.
+    identities
+        What the mine holds of the members; None where that is not known.
+
+    InputError if there is no such guest here.
+    """
+    peers = cluster.peers(here) if destination is None else (cluster.node(destination),)
+    world = look(cluster, here, peers, guest, identities)
+    return readiness.examine(world, guest, here, destination)
+
+
+def look(
+    cluster: Cluster,
+    here: str,
+    peers: Sequence[Node],
+    guest: str | None = None,
+    identities: Identities | None = None,
+) -> World:
+    """Return the facts of this node and of some peers, all asked side by side, in two rounds.
+
+    The second round asks about what is known only after the first: what guests need. Parameters
+    as for ``examine``.
+    """
+    asked: dict[str, Node | None] = {here: None, **{peer.id: peer for peer in peers}}
+
+    def ask(node: str, peer: Node | None) -> object:
+        if peer is None:
+            return facts.gather(cluster, node, identities, peers)
+        return facts.of_peer(cluster, peer)
+
+    found = _side_by_side(asked, lambda node, peer: _timed(node, lambda: ask(node, peer)))
+    world = World(cluster, found)
+    questions = readiness.questions(world, guest, here)
+    answers = _side_by_side(
+        questions, lambda node, question: _answer(cluster, here, node, question)
+    )
+    return readiness.answered(world, answers)
+
+
+def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
+    """Ask a node for its facts; that it does not answer is a fact, too."""
+    begun = time.time()
+    try:
+        sent = ask()
+    except WorldError as error:
+        return read.silent(node, str(error))
+    return read.parse(node, sent, begun, time.time())
+
+
+def _answer(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:
+    way = None if node == here else facts.to_peer(cluster, cluster.node(node))
+    try:
+        return facts.look(question, way)
+    except WorldError as error:
+        return str(error)
+
+
+def _side_by_side(asked: Mapping[str, Any], ask: Callable[[str, Any], _T]) -> dict[str, _T]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = {node: pool.submit(ask, node, what) for node, what in asked.items()}
+        return {node: future.result() for node, future in futures.items()}
