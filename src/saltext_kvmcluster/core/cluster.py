@@ -150,6 +150,20 @@ def from_pillar(pillar: object) -> Cluster:
     )
 
 
+def guest_name(value: object, where: str) -> str:
+    """Return the name of a guest, which may name its file, too; InputError if it is none.
+
+    where
+        What to call the place where it stands: a key's path, or an argument's name.
+    """
+    if isinstance(value, str) and value.isprintable() and _GUEST.match(value):
+        return value
+    raise InputError(
+        f"{where}: want a guest's name, got {_shown(value)}{_quotes(value)}; a name is"
+        " printable, without '/', and begins with neither '.' nor '-'"
+    )
+
+
 class Clusters:
     """The clusters that the pillars of several minions describe, one pillar read after another."""
 
@@ -285,12 +299,8 @@ def _listed_guests(
 def _listed_guest(
     name: object, body: object, path: str, definitions: str, nodes: Mapping[str, Node]
 ) -> Listed:
-    if not isinstance(name, str) or not _GUEST.match(name):
-        raise InputError(
-            f"{path}: want the names of guests, got {_shown(name)}{_quotes(name)}; a name is"
-            " printable, without '/', and begins with neither '.' nor '-'"
-        )
-    here = f"{path}:{name}"
+    known = guest_name(name, path)
+    here = f"{path}:{known}"
     fields = _section(body, here, ("xmlfile", "home"), may_be_empty=True)
     xmlfile, home = fields.get("xmlfile"), fields.get("home")
     if xmlfile is not None and definitions == "defined":
@@ -304,7 +314,7 @@ def _listed_guest(
             f"{_suggestion(home, nodes)}"
         )
     return Listed(
-        name, None if xmlfile is None else _definition_path(xmlfile, f"{here}:xmlfile"), home
+        known, None if xmlfile is None else _definition_path(xmlfile, f"{here}:xmlfile"), home
     )
 
 

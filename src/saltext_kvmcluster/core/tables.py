@@ -29,7 +29,9 @@ def render(data: object) -> str | None:
     ):
         if key in data and "ok" in data:
             return function(data)
-    return _migration(data) if "downtime_ms" in data else None
+    if "downtime_ms" in data:
+        return _migration(data)
+    return _lifecycle(data) if {"result", "owner", "reason"} <= data.keys() else None
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -219,6 +221,12 @@ def _way(row: Mapping[str, Any], node: str) -> str:
     if not checks:
         return "-" if node == row["node"] else ""
     return f"NO {checks[0]}" + (f" +{len(checks) - 1}" if len(checks) > 1 else "")
+
+
+def _lifecycle(data: Mapping[str, Any]) -> str:
+    took = f"; {data['elapsed']:.1f} s" if "elapsed" in data else ""
+    word = data["result"].upper().replace("_", " ")
+    return f"{word}  {data['guest']} on {data['node']}: {data['reason']}{took}"
 
 
 def _members(data: Mapping[str, Any]) -> str:

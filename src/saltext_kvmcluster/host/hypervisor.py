@@ -95,14 +95,56 @@ class Hypervisor:
             libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: way.listen,
         }
 
-        def call() -> None:
-            try:
-                domain = libvirt.open(self.uri).lookupByUUIDString(uuid)
-                domain.migrateToURI3(way.connection, addresses, flags)
-            except libvirt.libvirtError as error:
-                raise WorldError(_words(error)) from None
+        return self._begin(
+            lambda found: found.lookupByUUIDString(uuid).migrateToURI3(
+                way.connection, addresses, flags
+            )
+        )
 
-        return _begun(call)
+    def create(self, definition: str) -> Future[None]:
+        """Begin to start a transient guest; see ``migrate`` for what is returned."""
+        return self._begin(lambda found: found.createXML(definition))
+
+    def boot(self, uuid: str) -> Future[None]:
+        """Begin to start a guest that is defined here; see ``migrate`` for what is returned."""
+        return self._begin(lambda found: found.lookupByUUIDString(uuid).create())
+
+    def press_power(self, uuid: str) -> None:
+        """Press a guest's power button (ACPI); what it makes of it is its own affair."""
+        how = _libvirt().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+        self._ask(lambda found: found.lookupByUUIDString(uuid).shutdownFlags(how))
+
+    def destroy(self, uuid: str) -> None:
+        """End a guest as if its plug was pulled."""
+        self._ask(lambda found: found.lookupByUUIDString(uuid).destroy())
+
+    def define(self, definition: str) -> None:
+        """Define a guest, or redefine the one of its UUID and name; it is not started."""
+        self._ask(lambda found: found.defineXML(definition))
+
+    def autostart_off(self, uuid: str) -> None:
+        """Keep the daemon from starting a guest by itself."""
+        self._ask(lambda found: found.lookupByUUIDString(uuid).setAutostart(0))
+
+    def note(self, uuid: str, namespace: str, text: str | None) -> None:
+        """Keep an element of ours in a guest's metadata, where it runs and where it is defined.
+
+        None takes the element of that namespace away.
+        """
+        libvirt = _libvirt()
+
+        def verb(found: Any) -> None:
+            domain = found.lookupByUUIDString(uuid)
+            live = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+            config = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+            kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            domain.setMetadata(kind, text, "kvmcluster", namespace, live | config)
+
+        self._ask(verb)
+
+    def described(self, uuid: str) -> str:
+        """Return the definition of a guest: of an active one that by which it runs."""
+        return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc()))
 
     def measured(self, uuid: str) -> dict[str, Any]:
         """Return libvirt's statistics of the guest's last completed job, empty if it has none."""
@@ -205,6 +247,18 @@ class Hypervisor:
         connection, self._connection = self._connection, None
         if connection is not None:
             _begun(lambda: (wait(after), connection.close()))
+
+    def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
+        """Begin what may last, over a connection of its own."""
+        libvirt = _libvirt()
+
+        def call() -> None:
+            try:
+                verb(libvirt.open(self.uri))
+            except libvirt.libvirtError as error:
+                raise WorldError(_words(error)) from None
+
+        return _begun(call)
 
     def _ask(self, verb: Callable[[Any], _T]) -> _T:
         if self._connection is None:

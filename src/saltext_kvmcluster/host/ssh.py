@@ -312,6 +312,15 @@ def run_all(
     return {key: done[at] if at < len(done) else lost for at, key in enumerate(wanted)}
 
 
+def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
+    """Return the command line that runs a program on a peer.
+
+    timeout
+        Seconds to wait for the connection.
+    """
+    return [*_dial(name, timeout), shlex.join(arguments)]
+
+
 def _script(wanted: Iterable[Sequence[str]], mark: str) -> str:
     """Return a script for any POSIX shell that tells of each program what ``_split`` reads."""
     return "".join(

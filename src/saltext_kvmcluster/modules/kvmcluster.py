@@ -10,9 +10,10 @@ import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, migration, reach, status
+from saltext_kvmcluster.core import keyfile, migration, reach, starting, status
+from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.identity import Identity
-from saltext_kvmcluster.host import examiner, migrator, ssh
+from saltext_kvmcluster.host import examiner, lifecycle, migrator, ssh
 from saltext_kvmcluster.host import facts as host_facts
 
 __virtualname__ = "kvmcluster"
@@ -20,7 +21,9 @@ __outputter__ = {
     "check": "kvmcluster",
     "guests": "kvmcluster",
     "migrate": "kvmcluster",
+    "shutdown": "kvmcluster",
     "ssh_check": "kvmcluster",
+    "start": "kvmcluster",
 }
 
 
@@ -262,9 +265,141 @@ def check(guest=None, destination=None):
         salt 'node1' kvmcluster.check web1 node2
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    wanted = migration.move(cluster, __opts__["id"], guest, destination)
+    wanted = migration.wanted(cluster, __opts__["id"], guest, destination)
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     found = examiner.examine(cluster, __opts__["id"], *wanted, identities)
     if not found.ok:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return found.as_data()
+
+
+@doors.salt_errors
+def start(guest, force_unreachable=None, timeout=300):
+    """Start a guest on this node, unless it runs anywhere in the cluster.
+
+    Every node is asked, over the cluster's own ssh trust, and has to answer that it does not have
+    the guest. Of several starts at one moment, on whatever nodes, one wins; the others wait and
+    say where the guest runs. With ``guests: {definitions: shared}`` a transient guest is made
+    from its definition; with ``defined`` the one that libvirt keeps here is started. That a
+    guest is frozen forbids to move it, not to start it.
+
+    guest
+        The guest's name, exactly.
+
+    force_unreachable
+        Nodes of which you know that they are off, although they do not answer. If you are wrong,
+        the guest may run twice, with nothing but QEMU's image lock to save its disks. Default:
+        none.
+
+    timeout
+        Seconds for all of it. Default: 300.
+
+    Returns ``{guest, uuid, node, result, owner, reason, started, elapsed}``. ``result`` is
+    ``started``, ``running`` (it ran already, or another start was first: ``owner`` says where),
+    ``not_started`` or ``unknown``, as seen afterwards; the exit code is zero if it runs.
+
+    A start that must not be is refused with an error that names every reason; then nothing was
+    begun.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.start web1
+        salt 'node1' kvmcluster.start web1 force_unreachable=node3
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    done = lifecycle.start(
+        cluster,
+        __opts__["id"],
+        guest_name(guest, "guest"),
+        force_unreachable,
+        doors.seconds(timeout, "timeout"),
+    )
+    if done["result"] not in (starting.STARTED, starting.RUNNING):
+        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
+    return done
+
+
+@doors.salt_errors
+def shutdown(guest, timeout=120, destroy=False):
+    """Shut a guest of this node down by its power button (ACPI), and wait for its end.
+
+    guest
+        The guest's name, exactly.
+
+    timeout
+        Seconds to wait. Default: 120.
+
+    destroy
+        Whether to end a guest that is still there then as if its plug was pulled: what it did not
+        write is lost. Default: false.
+
+    Returns ``{guest, uuid, node, result, owner, reason}``. ``result`` is ``stopped``,
+    ``not_stopped`` or ``unknown``, as seen on all nodes afterwards; the exit code is zero if it
+    is stopped.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.shutdown web1
+        salt 'node1' kvmcluster.shutdown web1 timeout=60 destroy=true
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    done = lifecycle.shutdown(
+        cluster,
+        __opts__["id"],
+        guest_name(guest, "guest"),
+        doors.seconds(timeout, "timeout"),
+        doors.flag(destroy, "destroy"),
+    )
+    if done["result"] != starting.STOPPED:
+        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
+    return done
+
+
+@doors.salt_errors
+def freeze(guest, reason):
+    """Forbid to move a guest of this node, until ``kvmcluster.unfreeze``.
+
+    The word is kept in the guest's libvirt metadata, so it is where the guest is. A transient
+    guest that ends takes it along. It may be shut down and started all the same.
+
+    guest
+        The guest's name, exactly.
+
+    reason
+        Why, for whoever wants to move it.
+
+    Returns ``{guest, uuid, node, frozen, reason, since, changed}``, as read afterwards.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.freeze web1 'backup until Monday, ask Ann'
+    """
+    doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    return lifecycle.freeze(__opts__["id"], name, starting.freezing_reason(reason))
+
+
+@doors.salt_errors
+def unfreeze(guest):
+    """Allow to move a guest of this node again.
+
+    guest
+        The guest's name, exactly.
+
+    Returns ``{guest, uuid, node, frozen, reason, since, changed}``: ``reason`` and ``since`` are
+    those of the freeze that ended.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.unfreeze web1
+    """
+    doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    return lifecycle.freeze(__opts__["id"], guest_name(guest, "guest"), None)
