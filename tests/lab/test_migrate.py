@@ -262,7 +262,7 @@ def test_a_second_call_is_refused_while_the_first_is_at_work(lab):
     with slow_migration(lab, source, destination) as call:
         second = migrate(lab, source, other)
         early = call.is_alive()
-    assert early and "guest.job" in second and GUEST in second
+    assert early and "guest.blockers" in second and GUEST in second
     assert call.end()["result"] == "moved"
     assert running(lab, GUEST) == [destination]
 

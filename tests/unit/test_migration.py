@@ -1,4 +1,4 @@
-"""What speaks against a migration, how it is to be done, what is said of it afterwards."""
+"""What a migration is refused for, how it is to be done, what is said of it afterwards."""
 
 from dataclasses import replace
 
@@ -7,34 +7,16 @@ import pytest
 from saltext_kvmcluster.core import migration
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.findings import WARN
-from saltext_kvmcluster.core.migration import (
-    OK,
-    PROBLEM,
-    UNKNOWN,
-    Answer,
-    Facts,
-    Finding,
-    Host,
-    Statistics,
-)
+from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
+from saltext_kvmcluster.core.migration import Move, Statistics
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
-UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+UUID = "11111111-1111-1111-1111-111111111111"
 ABSENT = Look(Sighting.ABSENT)
 RUNNING = Look(Sighting.RUNNING, name="web", uuid=UUID)
 DEFINED = Look(Sighting.SHUT_OFF, name="web", uuid=UUID, persistent=True)
 SILENT = Look(Sighting.UNREACHABLE, said="node2 said nothing")
-GOOD = Facts(
-    guest="web",
-    source="node1",
-    destination="node2",
-    definitions="shared",
-    here=RUNNING,
-    host=Host("aaaa", "node1"),
-    answer=Answer(Host("bbbb", "node2"), ABSENT, ABSENT),
-)
-NOT_ASKED = replace(GOOD, answer=None, said="no route to host")
+MOVE = Move("web", UUID, "node1", "node2")
 
 
 def cluster(**more):
@@ -42,96 +24,35 @@ def cluster(**more):
     return from_pillar({"kvmcluster": {"name": "lab", "nodes": nodes, **more}})
 
 
-def here(**changes):
-    return replace(GOOD, here=replace(RUNNING, **changes))
+def bad(check, sentence, remedy="", outcome=PROBLEM, severity=BLOCK):
+    return Finding(check, outcome, sentence, remedy, severity)
 
 
-def there(same_uuid=ABSENT, same_name=ABSENT, host=GOOD.answer.host, **changes):
-    return replace(GOOD, answer=Answer(host, same_uuid, same_name), **changes)
-
-
-CASES = [
-    ("guest.here", OK, GOOD),
-    ("guest.here", OK, here(sighting=Sighting.PAUSED_BY_USER)),
-    ("guest.here", PROBLEM, here(sighting=Sighting.SHUT_OFF)),
-    ("guest.here", PROBLEM, here(sighting=Sighting.PAUSED_FOR_MIGRATION)),
-    ("guest.here", PROBLEM, here(sighting=Sighting.PAUSED_OTHERWISE)),
-    ("guest.here", PROBLEM, replace(GOOD, here=ABSENT)),
-    ("guest.here", UNKNOWN, replace(GOOD, here=SILENT)),
-    ("guest.job", OK, GOOD),
-    ("guest.job", PROBLEM, here(job="an outgoing migration")),
-    ("guest.job", UNKNOWN, replace(GOOD, here=SILENT)),
-    ("guest.autostart", OK, GOOD),
-    ("guest.autostart", PROBLEM, here(autostart=True)),
-    ("guest.autostart", PROBLEM, there(replace(DEFINED, autostart=True), definitions="defined")),
-    ("guest.autostart", PROBLEM, replace(here(autostart=True), answer=None)),
-    ("guest.autostart", UNKNOWN, NOT_ASKED),
-    ("node.daemon", OK, GOOD),
-    ("node.daemon", UNKNOWN, NOT_ASKED),
-    ("node.uuid", OK, GOOD),
-    ("node.uuid", PROBLEM, there(host=Host("aaaa", "node2"))),
-    ("node.uuid", PROBLEM, there(host=Host("bbbb", "node1"))),
-    ("node.uuid", UNKNOWN, there(host=Host("", "node2"))),
-    ("node.uuid", UNKNOWN, NOT_ASKED),
-    ("guest.uuid", OK, GOOD),
-    ("guest.uuid", OK, there(DEFINED, DEFINED, definitions="defined")),
-    ("guest.uuid", PROBLEM, there(DEFINED, DEFINED)),
-    ("guest.uuid", PROBLEM, there(replace(DEFINED, name="web-1"), definitions="defined")),
-    ("guest.uuid", PROBLEM, there(RUNNING, RUNNING, definitions="defined")),
-    ("guest.uuid", UNKNOWN, NOT_ASKED),
-    ("guest.name", OK, GOOD),
-    ("guest.name", OK, there(DEFINED, DEFINED, definitions="defined")),
-    ("guest.name", PROBLEM, there(same_name=replace(DEFINED, uuid=OTHER))),
-    ("guest.name", PROBLEM, there(same_name=replace(RUNNING, uuid=OTHER))),
-    ("guest.name", UNKNOWN, NOT_ASKED),
-]
-
-
-@pytest.mark.parametrize(("check", "outcome", "facts"), CASES)
-def test_check(check, outcome, facts):
-    found = {}
-    for finding in (run(facts) for run in migration.CHECKS):
-        found[finding.id] = finding
-    assert found[check].outcome == outcome
-    assert found[check].sentence
-
-
-def test_every_check_was_seen_ok_and_not_ok():
-    ids = {run(GOOD).id for run in migration.CHECKS}
-    seen = {(check, outcome == OK) for check, outcome, _ in CASES}
-    assert seen == {(check, good) for check in ids for good in (True, False)}
-
-
-def test_a_good_request_is_not_refused():
-    assert [finding.outcome for finding in migration.examined(GOOD)] == [OK] * 7
+def test_what_is_ok_and_what_is_a_warning_does_not_refuse():
+    fine = [Finding("x", OK, "well"), bad("y", "not quite", severity=WARN)]
+    assert migration.refuse_if_blocked(MOVE, fine) is None
 
 
 def test_a_refusal_names_every_reason_and_what_to_do():
-    bad = there(replace(DEFINED, autostart=True), replace(RUNNING, uuid=OTHER))
+    found = [bad("guest.uuid", "it is there twice", "virsh undefine it"), bad("x", "y", "z")]
     with pytest.raises(WorldError) as refused:
-        migration.examined(bad)
-    for part in ("guest.autostart", "guest.uuid", "guest.name", "node2", OTHER, "virsh"):
-        assert part in str(refused.value)
-    assert "node.daemon" not in str(refused.value)
+        migration.refuse_if_blocked(MOVE, [Finding("ok", OK, "well"), *found])
+    assert str(refused.value) == (
+        "web was not touched, not sent to node2: guest.uuid: it is there twice"
+        " (virsh undefine it); x: y (z)"
+    )
 
 
-def test_local_reasons_need_no_destination():
-    with pytest.raises(WorldError, match="shut off"):
-        migration.examined(
-            replace(NOT_ASKED, here=replace(RUNNING, sighting=Sighting.SHUT_OFF)),
-            migration.LOCAL_CHECKS,
-        )
-    assert migration.examined(NOT_ASKED, migration.LOCAL_CHECKS)
+def test_a_refusal_names_the_cause_and_not_what_is_unknown_because_of_it():
+    follows = bad("cpu.model", "not known", f"{SEE}node.daemon", UNKNOWN)
+    with pytest.raises(WorldError, match=r"node\.daemon: no route to host$"):
+        migration.refuse_if_blocked(MOVE, [bad("node.daemon", "no route to host"), follows])
+    with pytest.raises(WorldError, match=r"cpu\.model: not known"):
+        migration.refuse_if_blocked(MOVE, [follows])
 
 
-def test_a_silent_destination_is_a_reason_with_its_words_and_a_remedy():
-    with pytest.raises(WorldError, match=r"no route to host.*salt node1 kvmcluster.ssh_check"):
-        migration.examined(NOT_ASKED)
-
-
-def test_a_warning_does_not_block():
-    assert not Finding("x", PROBLEM, "well", severity=WARN).blocks
-    assert Finding("x", UNKNOWN, "well").blocks
+def test_a_second_call_is_refused_by_name():
+    assert "another kvmcluster.migrate of web is at work on node1" in str(migration.at_work(MOVE))
 
 
 @pytest.mark.parametrize(
@@ -146,12 +67,16 @@ def test_a_warning_does_not_block():
         ("", "node2", "guest: want a name"),
         ("a\0b", "node2", "does not print"),
         ("web1\n", "node2", "does not print"),
-        (None, "node2", "guest: want a name"),
     ],
 )
 def test_a_request_that_makes_no_sense(guest, destination, words):
     with pytest.raises(InputError, match=words):
-        migration.target(cluster(), "node1", guest, destination)
+        migration.wanted(cluster(), "node1", guest, destination)
+
+
+def test_what_is_left_out_stands_for_all():
+    assert migration.wanted(cluster(), "node1", None, None) == (None, None)
+    assert migration.wanted(cluster(), None, "web", "node1") == ("web", "node1")
 
 
 def test_an_unknown_guest_is_answered_with_the_known_ones():
@@ -193,7 +118,7 @@ def test_addresses(name, shown):
 
 
 def judged(here=RUNNING, there=ABSENT, returned=True, steady=True):
-    return migration.verdict(GOOD, (here, there), returned, steady)
+    return migration.verdict(MOVE, (here, there), returned, steady)
 
 
 def test_verdict_is_that_of_the_table_once_all_is_quiet():
@@ -227,7 +152,7 @@ def shaped(owner, said="", looks=(ABSENT, RUNNING), persistent=False, definition
     found = cluster(guests={"definitions": definitions})
     way = migration.plan(found, found.node("node2"), persistent, "192.0.2.2")
     verdict = Verdict(owner, "so it was seen")
-    return migration.result(GOOD, way, verdict, looks, MEASURED, said)
+    return migration.result(MOVE, way, verdict, looks, MEASURED, said)
 
 
 @pytest.mark.parametrize(

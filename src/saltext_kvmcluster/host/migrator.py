@@ -10,16 +10,16 @@ import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from saltext_kvmcluster.core import migration
-from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core import migration, readiness
+from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import Answer, Facts, Plan, Statistics
+from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.migration import Move, Plan, Statistics
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
-from saltext_kvmcluster.host import files, hypervisor
+from saltext_kvmcluster.host import examiner, files, hypervisor
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
 POLL = 0.5
@@ -36,22 +36,28 @@ def migrate(
 
     InputError or WorldError means that nothing was begun.
     """
-    node = migration.target(cluster, here, guest, destination)
+    migration.named(guest, "guest")
+    node = migration.target(cluster, here, destination)
     source = Hypervisor()
     peer = Hypervisor(migration.connection_uri(cluster.ssh.login, node))
     with contextlib.closing(source), contextlib.closing(peer):
-        uuid = _uuid(source, guest, here)
-        with _only_one(uuid, guest, here, node.id):
-            definitions = cluster.guests.definitions
-            look, host = source.by_uuid(uuid), source.host()
-            alone = Facts(guest, here, node.id, definitions, look, host)
-            migration.examined(alone, migration.LOCAL_CHECKS)
-            facts = _asked(alone, peer)
-            findings = migration.examined(facts)
+        move = Move(guest, _uuid(source, guest, here), here, node.id)
+        with _only_one(move):
+            findings = _examined(cluster, node, move)
             address = hypervisor.address(node.migration)
-            way = migration.plan(cluster, node, look.persistent, address)
-            done = _carried_out(facts, way, source, peer, patience)
+            persistent = source.by_uuid(move.uuid).persistent
+            way = migration.plan(cluster, node, persistent, address)
+            done = _carried_out(move, way, source, peer, patience)
     return {**done, "findings": [finding.shown() for finding in findings]}
+
+
+def _examined(cluster: Cluster, node: Node, move: Move) -> tuple[Finding, ...]:
+    """Run the blocking checks and return what they found; WorldError if one forbids the move."""
+    world = examiner.look(cluster, move.source, (node,), move.guest)
+    (facts,) = (one for one in world.by_uuid[move.uuid] if one.node == move.source)
+    findings = readiness.findings(world, facts, node.id)
+    migration.refuse_if_blocked(move, findings)
+    return findings
 
 
 def _uuid(source: Hypervisor, guest: str, here: str) -> str:
@@ -62,41 +68,32 @@ def _uuid(source: Hypervisor, guest: str, here: str) -> str:
 
 
 @contextlib.contextmanager
-def _only_one(uuid: str, guest: str, here: str, destination: str) -> Iterator[None]:
+def _only_one(move: Move) -> Iterator[None]:
     """Refuse a second call for the same guest while the first is at work.
 
     libvirt's job lock alone would let the second one wait, and act on what it saw before.
     """
     try:
-        with files.lock(f"kvmcluster-migrate-{uuid}", timeout=0):
+        with files.lock(f"kvmcluster-migrate-{move.uuid}", timeout=0):
             yield
     except files.Busy:
-        raise migration.refusal(guest, destination, [migration.at_work(guest, here)]) from None
-
-
-def _asked(facts: Facts, peer: Hypervisor) -> Facts:
-    """Ask the destination; that it does not answer is a fact too."""
-    try:
-        same_uuid, same_name = peer.by_uuid(facts.here.uuid), peer.by_name(facts.guest)
-        return replace(facts, answer=Answer(peer.host(), same_uuid, same_name))
-    except WorldError as error:
-        return replace(facts, said=str(error))
+        raise migration.at_work(move) from None
 
 
 def _carried_out(
-    facts: Facts, way: Plan, source: Hypervisor, peer: Hypervisor, patience: float
+    move: Move, way: Plan, source: Hypervisor, peer: Hypervisor, patience: float
 ) -> dict[str, Any]:
     started, begun = datetime.now(timezone.utc), time.monotonic()
-    call = source.migrate(facts.here.uuid, way)
-    _awaited(call, facts.here.uuid, source, patience)
+    call = source.migrate(move.uuid, way)
+    _awaited(call, move.uuid, source, patience)
     if _words(call):
         peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
-    looks, judged = _sure(facts, call, source, peer, patience)
+    looks, judged = _sure(move, call, source, peer, patience)
     measured = Statistics()
     if judged.owner is Owner.DESTINATION:
-        measured = _measured(facts.here.uuid, peer)
+        measured = _measured(move.uuid, peer)
     return {
-        **migration.result(facts, way, judged, looks, measured, _words(call)),
+        **migration.result(move, way, judged, looks, measured, _words(call)),
         "started": started.isoformat(timespec="milliseconds"),
         "elapsed": round(time.monotonic() - begun, 3),
     }
@@ -113,17 +110,17 @@ def _awaited(call: Future[None], uuid: str, source: Hypervisor, patience: float)
 
 
 def _sure(
-    facts: Facts, call: Future[None], source: Hypervisor, peer: Hypervisor, patience: float
+    move: Move, call: Future[None], source: Hypervisor, peer: Hypervisor, patience: float
 ) -> tuple[tuple[Look, Look], Verdict]:
     """Look at both sides until it is sure whose the guest is, or patience ends."""
     end = time.monotonic() + patience
     while True:
         returned = call.done()
-        before = source.sight(facts.here.uuid)
-        there = peer.sight(facts.here.uuid)
-        looks = (source.sight(facts.here.uuid), there)
+        before = source.sight(move.uuid)
+        there = peer.sight(move.uuid)
+        looks = (source.sight(move.uuid), there)
         judged = migration.verdict(
-            facts, looks, returned, steady=before.sighting is looks[0].sighting
+            move, looks, returned, steady=before.sighting is looks[0].sighting
         )
         if judged.owner is not Owner.UNKNOWN or time.monotonic() >= end:
             return looks, judged

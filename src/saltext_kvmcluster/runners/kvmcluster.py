@@ -181,7 +181,7 @@ def check(guest=None, destination=None, cluster=None):
         salt-run kvmcluster.check --out=json
     """
     found = _cluster(cluster)
-    guest, destination = migration.move(found, None, guest, destination)
+    guest, destination = migration.wanted(found, None, guest, destination)
     world = World(found, _facts(found))
     questions = readiness.questions(world, guest, None, destination)
     answers = _ask(list(questions), "kvmcluster.look", questions)

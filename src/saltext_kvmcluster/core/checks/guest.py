@@ -91,12 +91,15 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
 
     See libvirt's qemuMigrationSrcIsAllowed.
     """
+    if not guest.active:
+        yield unknown("not known of a guest that does not run", f"{SEE}guest.once")
+        return
     if guest.look.job:
         yield Trouble(
             f"a job is active on it: {guest.look.job}",
             f"wait for its end; virsh domjobinfo {guest.name} shows it",
         )
-    if guest.active and guest.look.sighting not in MOVABLE:
+    if guest.look.sighting not in MOVABLE:
         yield Trouble(
             f"it is {_seen(guest)}",
             f"on {guest.node}: virsh domstate --reason {guest.name}; mend that first",
