@@ -47,9 +47,12 @@ lab: dev  ## bring the lab up and leave it for you (lab/ctl down ends it)
 
 bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/lab.py
+	$(BIN)/python benchmarks/readiness.py
 
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -c 'from saltext_kvmcluster.core import checkdocs; print(checkdocs.document(), end="")' > docs/checks.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
 .PHONY: help dev packages venv lint test unit functional lab-tests torture demo lab bench docs
