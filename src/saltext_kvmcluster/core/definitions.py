@@ -129,6 +129,14 @@ def same_guest(old: Guest, new: Guest, where: str) -> None:
         )
 
 
+def left_to_do(kept: Guest, wanted: Guest) -> tuple[str, ...]:
+    """Return how the definition that libvirt keeps differs from the one it was given.
+
+    libvirt fills in what the text leaves open, and notes of ours are not in the text at all.
+    """
+    return guestxml.differences(kept, wanted)
+
+
 def misplaced(folder: str) -> str:
     """Return why definitions must not lie in a folder, whatever links lead there; empty if not.
 

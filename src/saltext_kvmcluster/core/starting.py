@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.cluster import ROOT, Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts import ACTIVE
 from saltext_kvmcluster.core.migration import Host
@@ -91,6 +91,19 @@ def forced(cluster: Cluster, here: str, nodes: object) -> frozenset[str]:
         if node == here:
             raise InputError(f"force_unreachable: {here} is this node itself, and answers")
     return frozenset(wanted)
+
+
+def home(cluster: Cluster, guest: str, node: object) -> str:
+    """Return the node that is to start a guest: the given one, or its home by the pillar."""
+    if node is not None:
+        return cluster.node(str(node)).id
+    listed = cluster.guests.list.get(guest)
+    if listed and listed.home:
+        return listed.home
+    raise InputError(
+        f"{ROOT}:guests:list:{guest}:home is not set, so no node is to start {guest}: set it, or"
+        " give node"
+    )
 
 
 def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
@@ -181,9 +194,9 @@ def refusal(request: Request, sentence: str) -> WorldError:
 
 def freezing_reason(reason: object) -> str:
     """Return the reason of a freeze; InputError if it is none that anybody could read later."""
-    if isinstance(reason, str) and reason.isprintable() and len(reason) <= LONGEST_REASON:
-        if words := reason.strip():
-            return words
+    words = reason.strip() if isinstance(reason, str) else ""
+    if words and words.isprintable() and len(words) <= LONGEST_REASON:
+        return words
     raise InputError(
         f"reason: want a line of text of at most {LONGEST_REASON} characters that tells others why"
         " the guest must stay"

@@ -123,7 +123,7 @@ def runs(cluster: Cluster, here: str, guest: str) -> Decision:
 
 def found(cluster: Cluster, guest: str) -> definitions.Found:
     """Return where the definition of a guest lies; InputError, which lists where was looked."""
-    there = [path for path in definitions.all_places(cluster.guests, guest) if _exists(path)]
+    there = [path for path in definitions.all_places(cluster.guests, guest) if exists(path)]
     return definitions.find(cluster.guests, guest, there)
 
 
@@ -333,7 +333,7 @@ def _words(call: Future[None]) -> str:
     return str(error) if error else ""
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
     """Whether there is something at a path; WorldError if that cannot be found out."""
     try:
         os.stat(path)

@@ -6,11 +6,16 @@ Under ``test=True`` a state returns the ``changes`` that the real run makes.
 
 import os
 
+from salt.exceptions import SaltRenderError
+
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, sshd, tables, trust
+from saltext_kvmcluster.core import keyfile, sshd, starting, tables, trust
+from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
-from saltext_kvmcluster.host import examiner, files, ssh
+from saltext_kvmcluster.core.starting import May
+from saltext_kvmcluster.host import examiner, files, lifecycle, ssh
+from saltext_kvmcluster.host import placing as placing_plans
 
 __virtualname__ = "kvmcluster"
 
@@ -107,16 +112,156 @@ def migration_ready(name):
     return {**ret, "result": found.ok, "comment": tables.render(found.as_data())}
 
 
+def guest_placed(
+    name, source=None, contents=None, template="jinja", context=None, defaults=None, saltenv=None
+):
+    """Make sure that the definition of a guest is where the pillar says.
+
+    With ``guests: {definitions: shared}`` it is a file on shared storage: the guest's
+    ``xmlfile``, or where it is found along ``path``, or NAME.xml in the first folder of that.
+    Any node may put it there, and several at once. With ``defined`` it is defined in this node's
+    libvirt, to be started by nobody but us; no daemon is restarted.
+
+    The text has to follow libvirt's schema, and to name the guest and its UUID, which never
+    changes. Of a guest that runs, the new definition takes effect at its next start, and the
+    comment says so. ``changes`` tell what the new one means, not how its text differs.
+
+    name
+        The guest's name.
+
+    source
+        Where the definition comes from, such as ``salt://guests/web1.xml``.
+
+    contents
+        The definition itself, in place of ``source``.
+
+    template
+        The engine that renders it; an empty one for none. Default: jinja.
+
+    context, defaults
+        Variables for the template; ``context`` wins.
+
+    saltenv
+        The environment to take ``source`` from. Default: that of the run.
+
+    .. code-block:: yaml
+
+        web1:
+          kvmcluster.guest_placed:
+            - source: salt://guests/web1.xml
+    """
+    rendering = (source, contents, template, context, defaults, saltenv)
+    return _state(name, lambda cluster: _guest_placed(cluster, name, rendering))
+
+
+def guest_running(name, node=None, timeout=300):
+    """Make sure that a guest runs somewhere in the cluster; its home starts it if it does not.
+
+    For a highstate of all nodes: on every other node than the home the state succeeds and does
+    nothing. At home it starts the guest only when every node has answered that it does not have
+    it; it fails, and names the node, where one does not answer.
+
+    name
+        The guest's name.
+
+    node
+        The minion id of the node that is to start it. Default: its ``home`` in the pillar.
+
+    timeout
+        Seconds for a start. Default: 300.
+
+    .. code-block:: yaml
+
+        web1:
+          kvmcluster.guest_running: []
+    """
+    return _shaped(name, lambda cluster: _guest_running(cluster, name, node, timeout))
+
+
 def _state(name, function):
     """Run a state's function under the lock, with the cluster, and shape what it returns."""
+
+    def locked(cluster):
+        with files.lock():
+            return function(cluster)
+
+    return _shaped(name, locked)
+
+
+def _shaped(name, function):
+    """Run a state's function with the cluster, and shape what it returns."""
     ret = {"name": name, "changes": {}, "result": False, "comment": ""}
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-        with files.lock():
-            ret.update(function(cluster))
+        ret.update(function(cluster))
     except KvmclusterError as error:
         ret["comment"] = str(error)
     return ret
+
+
+def _guest_placed(cluster, name, rendering):
+    text = _rendered(*rendering)
+    guest = guest_name(name, "name")
+    if cluster.guests.definitions == "shared":
+        placing = placing_plans.plan_shared(cluster, __opts__["id"], guest, text)
+        done = _carry_out([placing.plan], (), placing.warnings)
+        return {**done, "comment": "\n".join([done["comment"], *placing.remarks])}
+    defining = placing_plans.plan_defined(cluster, __opts__["id"], guest, text)
+    pending = bool(defining.changes)
+    if pending and not __opts__["test"]:
+        placing_plans.define(defining)
+    verb = "would be defined" if __opts__["test"] else "was defined"
+    said = f"{name} {verb if pending else 'is defined as wanted'} on {__opts__['id']}"
+    return {
+        "result": None if pending and __opts__["test"] else True,
+        "changes": defining.changes,
+        "comment": "\n".join([said, *defining.remarks]),
+        **({"warnings": list(defining.warnings)} if defining.warnings else {}),
+    }
+
+
+def _rendered(source, contents, template, context, defaults, saltenv):
+    """Return a definition as text, from the file server or the pillar, rendered."""
+    if (source is None) == (contents is None):
+        raise InputError("give either source or contents")
+    env = saltenv or __opts__.get("saltenv") or "base"
+    if source is not None:
+        cached = __salt__["cp.cache_file"](source, env)
+        contents = files.read(cached).text if cached else None
+        if contents is None:
+            raise InputError(f"source: {source} is not to be had in saltenv {env}")
+    if not isinstance(contents, str):
+        raise InputError(f"contents: want text, got {type(contents).__name__}")
+    if template:
+        render = __salt__["file.apply_template_on_contents"]
+        try:
+            contents = render(contents, template, context, defaults, env)
+        except SaltRenderError as error:
+            raise InputError(f"the definition does not render: {error}") from None
+        if isinstance(contents, dict):
+            raise InputError(f"template: {contents['comment']}")
+    return contents if contents.endswith("\n") else f"{contents}\n"
+
+
+def _guest_running(cluster, name, node, timeout):
+    here = __opts__["id"]
+    home = starting.home(cluster, guest_name(name, "name"), node)
+    limit = doors.seconds(timeout, "timeout")
+    if home != here:
+        return {"result": True, "comment": f"the home of {name} is {home}, which starts it"}
+    changes = {name: {"old": "runs nowhere", "new": f"runs on {here}"}}
+    if __opts__["test"]:
+        found = lifecycle.runs(cluster, here, name)
+        result = {May.RUNS: True, May.START: None}.get(found.may, False)
+        said = found.sentence if result is not None else f"{name} would be started on {here}"
+        return {"result": result, "changes": changes if result is None else {}, "comment": said}
+    done = lifecycle.start(cluster, here, name, timeout=limit)
+    started = done["result"] == starting.STARTED
+    return {
+        "result": started or done["result"] == starting.RUNNING,
+        "changes": changes if started else {},
+        "comment": tables.render(done),
+    }
 
 
 def _key_present(cluster):

@@ -1,0 +1,161 @@
+"""Puts a guest's definition where it belongs: a file on shared storage, or this host's libvirt."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core import definitions, guestxml, storage
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.definitions import SCHEMA, SCHEMAS
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.guestxml import Frozen, Guest, Source
+from saltext_kvmcluster.core.plan import FilePlan, Wanted, Words, plan_file
+from saltext_kvmcluster.core.starting import Asked, May, Request, decide
+from saltext_kvmcluster.host import commands, files, lifecycle
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+
+
+@dataclass(frozen=True)
+class Placing:
+    """A definition on its way to shared storage; ``remarks`` are for whoever reads the result."""
+
+    plan: FilePlan
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Defining:
+    """A definition on its way into this host's libvirt. Without ``changes`` there is nothing to do.
+
+    ``frozen`` is an administrator's word in the definition that is there: it is kept.
+    """
+
+    guest: Guest
+    text: str
+    changes: Mapping[str, Any]
+    frozen: Frozen | None = None
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
+    """Return the plan of a definition on shared storage.
+
+    InputError if the text is no good definition of the guest, or its place is no good place.
+    """
+    wanted, warnings = _read(name, text)
+    guests = cluster.guests
+    there = [path for path in definitions.all_places(guests, name) if lifecycle.exists(path)]
+    path = definitions.target(guests, name, there)
+    _check_place(os.path.dirname(path))
+    found = files.read(path)
+    words = Words(added=(f"definition of {name}, UUID {wanted.uuid}",))
+    if found.text is not None:
+        old = definitions.read(name, found.text, f"{path}, which would be replaced,")
+        definitions.same_guest(old, wanted, path)
+        words = Words(replaced=guestxml.differences(old, wanted))
+    mode = 0o600 if found.mode is None else found.mode
+    plan = plan_file(path, found, Wanted(text, words), mode, found.owner or "root")
+    if not plan.changes:
+        return Placing(plan, (), warnings)
+    with contextlib.closing(lifecycle.Nodes(cluster, here)) as nodes:
+        asked = nodes.ask(name, wanted.uuid)
+    request = Request(name, wanted.uuid, here, guests.definitions)
+    return Placing(plan, *_remarks(request, asked, warnings))
+
+
+def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
+    """Return the plan of a definition in this host's libvirt; InputError as of ``plan_shared``."""
+    wanted, warnings = _read(name, text)
+    with contextlib.closing(Hypervisor()) as own:
+        named, found = own.by_name(name), own.by_uuid(wanted.uuid)
+        kept = own.definition(name)
+    if named.name and named.uuid != wanted.uuid:
+        raise InputError(
+            f"{here} has a guest {name} of UUID {named.uuid}; with {wanted.uuid} it would be"
+            " another guest: keep the first, or undefine the old one by hand"
+        )
+    if found.name and found.name != name:
+        raise InputError(f"{here} has the guest {found.name} with that UUID: give {name} another")
+    old = definitions.read(name, kept, f"libvirt's definition on {here}") if kept else None
+    change: dict[str, Any] = {}
+    if old is None:
+        change["added"] = [f"definition of {name}, UUID {wanted.uuid}"]
+    elif replaced := definitions.left_to_do(old, wanted):
+        change["replaced"] = list(replaced)
+    if found.autostart:
+        change["autostart"] = "on -> off"
+    request = Request(name, wanted.uuid, here, cluster.guests.definitions)
+    remarks = _remarks(request, {here: Asked(found, named)}, warnings) if change else ((), warnings)
+    frozen = old.frozen if old else None
+    return Defining(wanted, text, {name: change} if change else {}, frozen, *remarks)
+
+
+def define(defining: Defining) -> None:
+    """Carry out a plan of ``plan_defined``, without a restart of the daemon, and look again."""
+    guest = defining.guest
+    with contextlib.closing(Hypervisor()) as own:
+        own.define(definitions.as_text(defining.text))
+        if defining.frozen:
+            note = guestxml.frozen_xml(defining.frozen.reason, defining.frozen.since)
+            own.note(guest.uuid, guestxml.METADATA, note)
+        own.autostart_off(guest.uuid)
+        kept = definitions.read(guest.name, own.definition(guest.name), "what libvirt kept")
+        left = definitions.left_to_do(kept, guest)
+        if left or own.by_uuid(guest.uuid).autostart:
+            raise WorldError(f"libvirt kept another definition than given: {'; '.join(left)}")
+
+
+def _read(name: str, text: str) -> tuple[Guest, tuple[str, ...]]:
+    """Return what a definition says, and warnings; InputError if it is not good enough."""
+    guest = definitions.read(name, text, "the definition given")
+    schema = {os.path.basename(path): _bytes(path) for path in glob.glob(f"{SCHEMAS}/*.rng")}
+    if SCHEMA not in schema:
+        return guest, (f"there is no {SCHEMAS}/{SCHEMA}: libvirt's schema was not applied",)
+    faults = definitions.faults(text, schema)
+    if faults:
+        raise InputError(f"the definition given breaks libvirt's schema: {'; '.join(faults)}")
+    return guest, ()
+
+
+def _bytes(path: str) -> bytes:
+    return (files.read(path).text or "").encode("utf-8", "surrogateescape")
+
+
+def _check_place(folder: str) -> None:
+    """Raise unless a folder is on storage that every node has."""
+    real = os.path.realpath(folder)
+    misplaced = definitions.misplaced(real)
+    if misplaced:
+        raise InputError(f"{misplaced}; choose a folder on storage that every node mounts")
+    if not os.path.isdir(real):
+        raise WorldError(f"there is no folder {folder}; is its file system mounted?")
+    outputs = commands.run_all(storage.COMMANDS)
+    facts = storage.parse({key: (said.code, said.stdout) for key, said in outputs.items()})
+    place = storage.place(Source("file", real), facts)
+    if place.fit is None:
+        raise WorldError(f"it is not known whether every node has {folder}: {place.why}")
+    if not place.fit:
+        raise InputError(f"a definition must lie where every node has it: {place.why}")
+
+
+def _remarks(
+    request: Request, asked: Mapping[str, Asked], warnings: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say that a guest which runs goes on as it is, and of whom that is not known."""
+    decision = decide(request, asked)
+    active = decision.may in (May.RUNS, May.WAIT)
+    remarks = (f"{decision.sentence}: the change takes effect at the next start",) if active else ()
+    unknown = [
+        f"{node} does not answer; if {request.guest} runs there, the change takes effect at the"
+        " next start"
+        for node, said in asked.items()
+        if said.said and not active
+    ]
+    return remarks, (*warnings, *unknown)
