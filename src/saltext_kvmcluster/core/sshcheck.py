@@ -20,7 +20,10 @@ def key(found: KeyFile, cluster: Cluster) -> list[Trouble]:
     if not found.exists:
         return [Trouble(f"{found.path} does not exist", "apply the state kvmcluster.key here")]
     problem = keyfile.key_problem(found, cluster)
-    return [Trouble(problem)] if problem else []
+    if not problem:
+        return []
+    what, _, how = problem.partition("; ")
+    return [Trouble(what, how.replace("this state", "the state kvmcluster.key"))]
 
 
 def authorized(obstacles: Iterable[Obstacle]) -> list[Trouble]:
@@ -45,11 +48,12 @@ def config(
     }
     alike: dict[str, list[str]] = {}
     for name, found in settings.items():
-        for wrong in _differences(found, wanted):
-            alike.setdefault(wrong, []).append(name)
+        wrong = "; ".join(_differences(found, wanted))
+        alike.setdefault(wrong, []).append(name)
     return [
         Trouble(f"ssh to {', '.join(names)}: {wrong}", f"{TRUST}; 'ssh -G {names[0]}' shows it")
         for wrong, names in alike.items()
+        if wrong
     ]
 
 
