@@ -21,7 +21,7 @@ def name(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         if other.uuid != guest.uuid:
             yield Trouble(
                 f"{other.node} has another guest of this name, of UUID {other.uuid}",
-                f"rename one of the two while it is shut off: virsh domrename {guest.name} ANOTHER",
+                f"{_where_at_rest(guest, other)}: virsh domrename {guest.name} ANOTHER",
             )
     yield from world.silence
 
@@ -36,8 +36,8 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         if other.name != guest.name:
             yield Trouble(
                 f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
-                f"give one of the two a new UUID (virsh dumpxml, uuidgen, virsh define); if"
-                f" {other.name} is not needed: virsh undefine {other.name} on {other.node}",
+                f"{_where_at_rest(guest, other)}: virsh undefine it, if it is not needed; else"
+                " virsh dumpxml first, and define that again with what uuidgen prints",
             )
         elif _is_leftover(world, guest, other):
             yield Trouble(
@@ -149,7 +149,7 @@ def autostart(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     if by_itself:
         yield Trouble(
             f"{' and '.join(by_itself)} would start it at the next boot, wherever it runs then",
-            f"there: virsh autostart --disable {guest.name}",
+            f"on {' and on '.join(by_itself)}: virsh autostart --disable {guest.name}",
         )
     yield from world.silence
 
@@ -176,6 +176,14 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
             'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
             " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
         )
+
+
+def _where_at_rest(guest: GuestFacts, other: GuestFacts) -> str:
+    """Say where the one of two guests is that is shut off, or that one has to be."""
+    for found in (other, guest):
+        if not found.active:
+            return f"on {found.node}, where {found.name} is shut off"
+    return "shut one of the two down, and there"
 
 
 def _is_leftover(world: World, guest: GuestFacts, other: GuestFacts) -> bool:
