@@ -136,11 +136,16 @@ class World:
         return {node.node: _has_free_port(node) for node in self.nodes.values()}
 
     @cached_property
-    def uses(self) -> Mapping[str, list[Use]]:
-        """Which guests use a disk, by its path and, for what is no file, by its identity."""
+    def users(self) -> Mapping[str, list[Use]]:
+        """Which guests use a disk, by what it is known by."""
         return _grouped(
             (key, use) for guest in self.guests for use in uses(guest) for key in self.keys(use)
         )
+
+    @cached_property
+    def writers(self) -> Mapping[str, list[Use]]:
+        """Which guests write a disk: of one on which thousands are based, hardly any."""
+        return {key: [use for use in found if use.writes] for key, found in self.users.items()}
 
     def keys(self, use: Use) -> tuple[str, ...]:
         """Return what a disk is known by; one block device has several paths."""
@@ -174,15 +179,13 @@ class World:
         return self._definitions[text]
 
     def witnesses(self, node: str, folder: str) -> frozenset[str]:
-        """Return the nodes whose fresh token that node has seen in a folder, itself included."""
+        """Return the nodes whose fresh token that node has read in a folder, maybe its own."""
         key = (node, folder)
         if key not in self._witnesses:
             self._witnesses[key] = frozenset(self._seen(self.nodes[node], folder))
         return self._witnesses[key]
 
     def _seen(self, node: NodeFacts, folder: str) -> Iterable[str]:
-        if folder in node.written:
-            yield node.node
         for (at, writer), token in node.tokens.items():
             known = self.nodes.get(writer)
             if at == folder and known and known.written.get(folder) == token:

@@ -62,7 +62,7 @@ def disk(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         (use, other)
         for use in uses(guest)
         for key in world.keys(use)
-        for other in world.uses[key]
+        for other in (world.users if use.writes else world.writers)[key]
         if _clash(use, other)
     )
     found = dict.fromkeys(_clashing(world, use, other) for use, other in pairs)

@@ -1,0 +1,200 @@
+"""Measure the examination of simulated clusters: core alone, no node, no libvirt.
+
+Run by ``make bench``. Each cluster is examined in a process of its own, facts already made; times
+are of the processor, since nothing here waits.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+from saltext_kvmcluster.core import readiness
+from saltext_kvmcluster.core.checks import REGISTRY
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.facts import Daemon, GuestFacts, NodeFacts, Reach, Seen
+from saltext_kvmcluster.core.guestxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.storage import Mount, StorageFacts
+
+CPUS = [f"<cpu><model>Model{number}</model></cpu>" for number in range(4)]
+FOLDERS = [f"/images{number}" for number in range(4)]
+UNIQUE = ("guest.name", "guest.uuid")
+MOST = {"seconds": 30.0, "MiB": 1024.0, "growth": 12.0, "audit": 1.0}
+
+
+def main():
+    arguments = _arguments()
+    if arguments.one:
+        print(json.dumps(measure(*arguments.one)))
+        return 0
+    sizes = ((1000, 2000), (1000, 20000))
+    found = [in_a_process(*size) for size in sizes]
+    audited = in_a_process(1000, 100000)
+    figures = {
+        "seconds": found[1]["questions"] + found[1]["examine"],
+        "MiB": found[1]["MiB"],
+        "growth": found[1]["examine"] / found[0]["examine"],
+        "audit": audited["unique"],
+    }
+    for size, one in zip(sizes, found, strict=True):
+        print(
+            f"{size[0]} nodes, {size[1]} guests: questions {one['questions']:.2f} s, examination"
+            f" {one['examine']:.2f} s, {one['MiB']:.0f} MiB, {one['movable']} of {one['moves']}"
+            f" moves possible, {one['findings']} findings"
+        )
+    print(
+        f"audit of 100000 guests: names and UUIDs {audited['unique']:.2f} s,"
+        f" disks {audited['disks']:.2f} s"
+    )
+    missed = {name: bar for name, bar in MOST.items() if figures[name] > bar}
+    for name, bar in missed.items():
+        print(f"MISSED {name}: {figures[name]:.2f}, the bar is {bar}")
+    return 1 if missed else 0
+
+
+def measure(nodes, guests):
+    """Return the figures of one cluster, as plain data; an audit alone of the largest."""
+    facts = cluster_of(nodes, guests)
+    if guests > 20000:
+        return {
+            "unique": seconds(lambda: audit(facts, *UNIQUE))[0],
+            "disks": seconds(lambda: audit(facts, "guest.disk"))[0],
+        }
+    asking, asked = seconds(lambda: readiness.questions(facts))
+    assert len(asked) == nodes
+    taken, found = seconds(lambda: readiness.examine(facts))
+    ways = [row.ways for row in found.rows]
+    return {
+        "questions": asking,
+        "examine": taken,
+        "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "moves": sum(of for _, of in ways),
+        "movable": sum(free for free, _ in ways),
+        "findings": len(found.findings),
+    }
+
+
+def audit(facts, *ids):
+    """Run checks that compare every guest with every other."""
+    checks = [check for check in REGISTRY if check.id in ids]
+    return sum(1 for guest in facts.guests for check in checks for _ in check.find(facts, guest))
+
+
+def cluster_of(size, guests):
+    """Return a cluster in which one thing in a hundred is not as it should be."""
+    names = [f"node{number}" for number in range(size)]
+    reached = {name: Reach(cells(name), "192.0.2.1", "refused") for name in names}
+    homes = {name: [] for name in names}
+    for number in range(guests):
+        homes[names[number % size]].append(number)
+    pillar = {"name": "bench", "nodes": dict.fromkeys(names)}
+    nodes = {
+        name: node(name, place, [guest(name, number) for number in homes[name]], reached)
+        for place, name in enumerate(names)
+    }
+    return World(from_pillar({"kvmcluster": pillar}), nodes)
+
+
+def node(name, place, guests, reached):
+    broken = place % 100 == 7
+    token = {folder: f"token of {name} in {folder}" for folder in FOLDERS}
+    return NodeFacts(
+        name,
+        daemon=Daemon(
+            uuid=f"host {name}",
+            name=name,
+            libvirt=9000000,
+            qemu=7002000,
+            machines={"x86_64/kvm": frozenset(f"pc-i440fx-{number}" for number in range(40))},
+            networks={"default": True},
+            cpus=dict.fromkeys(CPUS, ""),
+        ),
+        guests=tuple(guests),
+        clock=0.1,
+        clock_error=0.1,
+        memory_kib=256 << 20,
+        free_kib=(64 << 20) + place,
+        host_name=name,
+        resolves=("192.0.2.1",),
+        bridges={**{f"br{number}": True for number in range(20)}, f"tap of {name}": True}
+        if not broken
+        else {},
+        listening=frozenset({22, 49152, 49153}),
+        storage=StorageFacts(mounts=mounts(), devices=(), volumes=(), replicas=(), maps=()),
+        ssh={check.id: () for check in REGISTRY if check.id.startswith("ssh.")},
+        peers=reached,
+        seen={
+            source.path: Seen("file")
+            for one in guests
+            for disk in one.guest.disks
+            for source in (disk.source, *disk.backing)
+        },
+        written=token,
+        tokens={
+            (folder, f"node{writer}"): f"token of node{writer} in {folder}"
+            for folder in FOLDERS
+            for writer in range(3)
+        },
+    )
+
+
+def guest(at, number):
+    uuid = f"00000000-0000-0000-0000-{number:012d}"
+    folder = FOLDERS[number % len(FOLDERS)]
+    image = Source("file", f"{folder}/guest{number}.qcow2", "qcow2")
+    base = Source("file", f"{folder}/base{number % 10}.img", "raw")
+    found = Guest(
+        f"guest{number}",
+        uuid,
+        "kvm",
+        arch="x86_64",
+        machine=f"pc-i440fx-{number % 40}",
+        memory_kib=(1 + number % 100) << 20,
+        vcpus=2,
+        cpu=CPUS[number % len(CPUS)],
+        disks=(Disk("vda", image, cache="none", backing=(base,), chain_told=True),),
+        interfaces=(Interface("bridge", f"br{number % 20}"),),
+        blockers=("it has a host device",) if number % 100 == 3 else (),
+    )
+    look = Look(Sighting.RUNNING, name=found.name, uuid=uuid)
+    return GuestFacts(at, look, guest=found, memory_kib=found.memory_kib)
+
+
+def mounts():
+    return (
+        Mount("/", "ext4", "/dev/sda1", "8:1"),
+        *(
+            Mount(folder, "nfs4", f"server:{folder}", f"0:{number}")
+            for number, folder in enumerate(FOLDERS)
+        ),
+    )
+
+
+def cells(peer):
+    good = {"peer": peer, "ok": True, "cause": "ok", "said": "", "remedy": "", "seconds": 0.1}
+    return ({**good, "name": peer},)
+
+
+def seconds(run):
+    begun = time.process_time()
+    result = run()
+    return time.process_time() - begun, result
+
+
+def in_a_process(nodes, guests):
+    command = [sys.executable, __file__, "--one", str(nodes), str(guests)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", type=int, nargs=2, metavar=("NODES", "GUESTS"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
