@@ -214,7 +214,9 @@ def _block(source: Source, facts: StorageFacts) -> Place:
     if facts.devices is None:
         return _not_known("device", path, facts.said.get("devices", "it was not asked"))
     if device is None:
-        why = f"this host has no block device {_shown(path)}; present it, or activate it, here"
+        why = (
+            f"this host has no block device {_shown(path)}; present it to this host, or activate it"
+        )
         return Place("nothing", False, why)
     return _device(device, facts)
 
@@ -264,7 +266,9 @@ def _volume(volume: Volume) -> Place:
         )
         return Place("lv", False, why)
     if not volume.active:
-        why = f"{name} is not active here; activate it on every node: 'lvchange -asy {name}'"
+        why = (
+            f"{name} is not active on this host; activate it on every node: 'lvchange -asy {name}'"
+        )
         return Place("lv", False, why)
     why = f"{name} is in the shared volume group {group}"
     return Place("lv", True, why, f"LV {volume.uuid}" if volume.uuid else "")
@@ -335,7 +339,7 @@ def _drbd(device: Device, facts: StorageFacts) -> Place:
 def _replicated(replica: Replica, peers: list[Peer]) -> tuple[bool | None, str]:
     resource = _shown(replica.resource) or "RESOURCE"
     if not _is_good(replica.disk):
-        return False, f"is {_shown(replica.disk)} here; wait until it is UpToDate"
+        return False, f"is {_shown(replica.disk)} on this host; wait until it is UpToDate"
     if not peers or "UpToDate" not in (replica.disk, *(peer.disk for peer in peers)):
         return False, f"has no connected peer that is UpToDate; see 'drbdadm status {resource}'"
     both = replica.role == "Primary" and any(peer.role == "Primary" for peer in peers)
@@ -347,7 +351,7 @@ def _replicated(replica: Replica, peers: list[Peer]) -> tuple[bool | None, str]:
     if not both and not any(net.two_primaries for net in nets):
         return False, "does not allow two primaries; set allow-two-primaries in its net section"
     if replica.role != "Primary" and not replica.promotes:
-        return False, f"is not Primary here; make it so: 'drbdadm primary {resource}'"
+        return False, f"is not Primary on this host; make it so: 'drbdadm primary {resource}'"
     return True, "is replicated, and may be Primary on both nodes"
 
 

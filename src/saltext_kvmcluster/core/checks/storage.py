@@ -86,13 +86,14 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
         return UNREAD
     missing, unseen, alone = [], [], []
     seen = world.nodes[guest.node].seen
+    disks = frozenset(_sources(guest.guest))
     for source in needed(guest):
         there = seen.get(source.path)
         if there is None:
             unseen.append(source.path)
         elif there.kind == "nothing":
             missing.append(source.path)
-        elif not in_shared(world, guest.node, source):
+        elif source not in disks and not in_shared(world, guest.node, source):
             alone.append(source.path)
     found = Paths(tuple(missing), tuple(unseen), tuple(alone))
     return found if any(found) else None
@@ -102,7 +103,8 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
     """Whether the images, backing chains, kernel, initrd, nvram and cdrom are there.
 
     What is in a file system that is the same on both nodes (storage.same) is there if it is
-    here; everything else is looked for on the destination itself.
+    here; a disk elsewhere is what storage.kind and storage.same judge, since nobody must put a
+    copy of it there; everything else is looked for on the destination itself.
     """
     for path in asked.missing:
         yield Trouble(f"{path} is missing here already", f"find out what became of {path}")
@@ -185,7 +187,8 @@ def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]
         yield unknown(f"not known: no word of the storage {where}, for {source.path}")
     elif not place.fit:
         outcome = "UNKNOWN" if place.fit is None else "PROBLEM"
-        yield Trouble(f"{source.path} {where}: {place.why}", REMEDY, outcome)
+        what, _, how = place.why.partition("; ")
+        yield Trouble(f"{where}: {what}", how or REMEDY, outcome)
 
 
 def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
