@@ -42,11 +42,15 @@ def with_disk(**changes):
     return with_definition(disks=(replace(WEB.disks[0], **changes),))
 
 
+DEFINITION = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory>{}</memory>
+<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os></domain>"""
+
+
 def listed(text, **more):
     """A world in which web1 is listed, and its definition has this text on every node."""
     definitions = {} if text is None else {"web1": text}
     return world(
-        at(definitions=definitions),
+        at(guest(of=replace(WEB, text=DEFINITION.format(UUID, 1024))), definitions=definitions),
         node("node2", definitions=definitions),
         guests={"list": {"web1": {}}, "path": "/images", **more},
     )
@@ -72,8 +76,18 @@ def port(said):
     return here(peers={"node2": worlds.Reach(worlds.cells("node2"), "192.0.2.2", said)})
 
 
-DEFINITION = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory>{}</memory>
-<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os></domain>"""
+def passed_through(cpu):
+    """A guest with the CPU of its host; node2 can run the one of the other guests alone."""
+    answers = {worlds.CPU: "", "<cpu><model>Other</model></cpu>": "no avx512"}
+    return world(
+        at(
+            guest(of=replace(WEB, cpu='<cpu mode="host-passthrough"></cpu>')),
+            daemon=worlds.daemon("node1", cpu=cpu),
+        ),
+        node("node2", daemon=worlds.daemon("node2", cpus=answers)),
+    )
+
+
 TWIN = guest("node2", replace(RUNNING, name="twin", uuid=OTHER), replace(WEB, name="twin"))
 LOCAL = Disk("vdb", Source("file", "/var/lib/web1.img", "raw"), cache="none")
 LUN = Disk("vdb", Source("block", "/dev/sdz"), cache="none")
@@ -133,6 +147,10 @@ CASES = [
     ("node.clock", UNKNOWN, there(clock=None)),
     ("cpu.model", OK, GOOD),
     ("cpu.model", OK, with_definition(cpu="")),
+    ("cpu.model", OK, with_definition(cpu="<cpu><topology></topology></cpu>")),
+    ("cpu.model", OK, passed_through(worlds.CPU)),
+    ("cpu.model", PROBLEM, passed_through("<cpu><model>Other</model></cpu>")),
+    ("cpu.model", UNKNOWN, passed_through("")),
     ("cpu.model", PROBLEM, there(daemon=worlds.daemon("node2", cpus={worlds.CPU: "no avx512"}))),
     ("cpu.model", UNKNOWN, there(daemon=worlds.daemon("node2", cpus={}))),
     ("network.present", OK, GOOD),
@@ -224,7 +242,9 @@ CASES = [
     ("guest.disk", UNKNOWN, world(at(), SILENT)),
     ("guest.disk", UNKNOWN, world(at(storage=None), node("node2", guests=(TWIN,)))),
     ("guest.definition", OK, GOOD),
+    ("guest.definition", OK, listed(DEFINITION.format(UUID, 1024))),
     ("guest.definition", PROBLEM, listed("")),
+    ("guest.definition", PROBLEM, listed(DEFINITION.format(UUID, 4096))),
     ("guest.definition", PROBLEM, listed("no XML")),
     ("guest.definition", PROBLEM, listed(DEFINITION.format(OTHER, 4096))),
     ("guest.definition", PROBLEM, listed("", path=None, definitions="defined")),
@@ -232,6 +252,7 @@ CASES = [
     ("guest.blockers", OK, GOOD),
     ("guest.blockers", PROBLEM, with_definition(blockers=("it has a host device",))),
     ("guest.blockers", PROBLEM, here(guest(look=replace(RUNNING, job="a backup")))),
+    ("guest.blockers", PROBLEM, here(guest(snapshots=1))),
     (
         "guest.blockers",
         PROBLEM,

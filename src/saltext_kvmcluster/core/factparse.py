@@ -141,8 +141,8 @@ def qemu(*all_said: Said) -> int:
     return 0
 
 
-def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]]] | None:
-    """Return the host's UUID and the machine types, aliases included, by ``ARCH/TYPE``.
+def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str] | None:
+    """Return the host's UUID, its machine types, aliases included, by ``ARCH/TYPE``, and its CPU.
 
     From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
     of its architecture.
@@ -158,7 +158,20 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]]] | None:
         for domain in arch.findall("domain"):
             own = _machines(domain) or common
             machines[f"{arch.get('name')}/{domain.get('type')}"] = own
-    return (root.findtext("host/uuid") or "").strip(), machines
+    return (root.findtext("host/uuid") or "").strip(), machines, _cpu(root.find("host/cpu"))
+
+
+def _cpu(element: Any) -> str:
+    """Return a host's CPU as libvirt compares it, without topology and microcode."""
+    if element is None:
+        return ""
+    for part in list(element):
+        if part.tag not in ("arch", "model", "vendor", "feature"):
+            element.remove(part)
+    element.text, element.tail = None, None
+    for part in element:
+        part.tail = None
+    return str(etree.tostring(element, method="c14n").decode())
 
 
 def _machines(element: Any) -> frozenset[str]:

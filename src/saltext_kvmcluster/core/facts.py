@@ -48,6 +48,7 @@ class GuestFacts:
     disks: tuple[str, ...] = ()
     memory_kib: int = 0
     vcpus: int = 0
+    snapshots: int = 0
     uptime: float | None = None
 
     @property
@@ -70,8 +71,8 @@ class Daemon:
 
     ``versions`` are libvirt's and QEMU's as numbers, 9000000 for 9.0.0. ``machines`` are the
     machine types by architecture and domain type, as ``"x86_64/kvm" -> {"pc-i440fx-7.2", …}``;
-    aliases count. ``cpus`` tells of CPUs that were asked about, by their canonical XML: empty if
-    the host can run them, else why not.
+    aliases count. ``cpu`` is the host's own, as XML. ``cpus`` tells of CPUs that were asked
+    about, by their canonical XML: empty if the host can run them, else why not.
     """
 
     uuid: str
@@ -80,6 +81,7 @@ class Daemon:
     qemu: int
     machines: Mapping[str, frozenset[str]] = field(default_factory=dict)
     networks: Mapping[str, bool] = field(default_factory=dict)
+    cpu: str = ""
     cpus: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, int] = (49152, 49215)
     lock_manager: str = ""
@@ -262,6 +264,7 @@ def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
         libvirt=_number(told, "libvirt"),
         qemu=factparse.qemu(said("qemu"), said("qemu_kvm")),
         machines=capabilities[1],
+        cpu=capabilities[2],
         networks={_words(name): True for name in _get(told, "networks", list, [])},
         ports=factparse.ports(settings),
         lock_manager=settings.get("lock_manager", ""),
@@ -299,6 +302,7 @@ def _guest(
         disks=tuple(_text(path) for path in _get(told, "disks", list, [])),
         memory_kib=_number(told, "memory_kib"),
         vcpus=_number(told, "vcpus"),
+        snapshots=_number(told, "snapshots"),
     )
     if not facts.active or begun is None or clock is None:
         return facts

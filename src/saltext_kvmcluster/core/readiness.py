@@ -24,6 +24,7 @@ from saltext_kvmcluster.core.checks.base import (
     Check,
     World,
 )
+from saltext_kvmcluster.core.checks.node import asked_cpu
 from saltext_kvmcluster.core.checks.storage import in_shared, needed
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
@@ -211,7 +212,7 @@ def questions(
             needs[found.node][need.path] = None
             if not in_shared(world, found.node, need):
                 alone[need.path] = None
-    tokens, cpus = _witnesses(world, needs), _cpus(moving)
+    tokens, cpus = _witnesses(world, needs), _cpus(world, moving)
     away = dict.fromkeys(_one_or_all(world, destination))
     return {
         node: {
@@ -464,18 +465,18 @@ def _witnesses(world: World, sources: Iterable[str]) -> dict[str, list[str]]:
     return dict(tokens)
 
 
-def _cpus(guests: Iterable[GuestFacts]) -> list[dict[str, str]]:
+def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[dict[str, str]]:
     """Return each different CPU of the guests once, as ``host.facts.look`` is asked about it."""
     found = {}
     for one in guests:
-        guest = one.guest
-        if guest and guest.cpu:
-            found[guest.cpu] = {
+        guest, cpu = one.guest, asked_cpu(world, one)
+        if guest and cpu:
+            found[cpu] = {
                 "emulator": guest.emulator,
                 "arch": guest.arch,
                 "machine": guest.machine,
                 "type": guest.type,
-                "cpu": guest.cpu,
+                "cpu": cpu,
             }
     return list(found.values())
 

@@ -312,25 +312,25 @@ def _look(find: Callable[[], Any]) -> Look:
         raise
 
 
-def _active(domain: Any) -> tuple[Look, int, int, dict[str, str]]:
-    """Look closer at a domain that was active: its job, its state, and its definitions."""
+def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
+    """Look closer at a domain that was active: its job, state, definitions and snapshots."""
     libvirt = _libvirt()
     try:
         job = _job(domain)
         state, reason = domain.state()
         persistent = bool(domain.isPersistent())
         kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
-        definitions = {"xml": domain.XMLDesc(), "kept": kept}
+        told = {"xml": domain.XMLDesc(), "kept": kept, "snapshots": domain.snapshotNum()}
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Look(Sighting.ABSENT), 0, 0, {}
         if not domain.connect().isAlive():
             raise
-        definitions = {"trouble": _words(error)}
+        told = {"trouble": _words(error)}
     sighting = _sighting(state, reason)
     job = "" if sighting is Sighting.SHUT_OFF else job
     look = Look(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
-    return look, state, reason, definitions
+    return look, state, reason, told
 
 
 def _kept(find: Callable[[], Any]) -> str:

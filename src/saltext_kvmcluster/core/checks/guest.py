@@ -104,6 +104,12 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
             f"it is {_seen(guest)}",
             f"on {guest.node}: virsh domstate --reason {guest.name}; mend that first",
         )
+    if guest.snapshots:
+        yield Trouble(
+            f"libvirt keeps {guest.snapshots} snapshots of it, and migrates no such guest",
+            f"virsh snapshot-delete {guest.name} NAME, for each of virsh snapshot-list"
+            f" {guest.name}; with --metadata where the disk's own layers are to stay",
+        )
     if guest.guest is None:
         yield unknown(f"{UNREAD}: {guest.trouble or 'it was not asked for'}")
     else:
@@ -232,7 +238,8 @@ def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator
         differences = guestxml.differences(found, guest.guest)
         if differences:
             yield Trouble(
-                f"its definition on {node} is not what runs: {listed(differences, 3)}",
+                f"its definition on {node}, here, is not what runs, there:"
+                f" {listed(differences, 3)}",
                 "it takes effect when the guest is started anew; if what runs is right, place that:"
                 f" virsh dumpxml --inactive {guest.name}",
             )

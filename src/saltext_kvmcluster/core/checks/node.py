@@ -199,7 +199,7 @@ def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterabl
     """Whether the destination's hypervisor can run the guest's CPU.
 
     libvirt there is asked (virConnectCompareHypervisorCPU) for the CPU that the running guest
-    has. It judges models and features; of a CPU that is the host's own it can say nothing.
+    has, or for that of the guest's host where it is passed through.
     """
     why = dict(offered).get(asked)
     if why is None:
@@ -216,9 +216,20 @@ def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterabl
 
 
 def wanted_cpu(world: World, guest: GuestFacts) -> Hashable:
-    if guest.guest is None:
-        return UNREAD
-    return guest.guest.cpu or None
+    return UNREAD if guest.guest is None else asked_cpu(world, guest) or None
+
+
+def asked_cpu(world: World, guest: GuestFacts) -> str:
+    """Return the CPU that the destination has to be able to run, empty where any can.
+
+    That of its host where the guest has it whole; of a running guest libvirt tells any other by
+    model and features.
+    """
+    cpu = guest.guest.cpu if guest.guest else ""
+    if 'mode="host-passthrough"' in cpu:
+        daemon = world.nodes[guest.node].daemon
+        return (daemon.cpu if daemon else "") or cpu
+    return cpu if "<model" in cpu or 'mode="maximum"' in cpu else ""
 
 
 def cpus(world: World, node: NodeFacts) -> Hashable:
