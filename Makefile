@@ -36,8 +36,9 @@ functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd,
 lab-tests: $(STAMP)  ## the whole cluster: real sshd, libvirtd, QEMU, Salt, GlusterFS
 	$(BIN)/pytest tests/lab
 
-torture: dev  ## kill -9 at 200 random moments of applying trust
-	KVMCLUSTER_KILLS=200 $(BIN)/pytest tests/lab/test_kill.py
+torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simultaneous starts
+	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \
+	  tests/lab/test_start.py
 
 demo: dev  ## the whole path, told step by step
 	$(BIN)/python lab/demo

@@ -185,7 +185,7 @@ def test_what_a_killed_run_left_is_swept(kvm):
     SSH.mkdir(0o700)
     workshop = "/run/.kvmcluster-work-killed"
     os.mkdir(workshop)
-    left = SSH / ".id_rsa_cluster.kvmcluster-new"
+    left = SSH / f".id_rsa_cluster.kvmcluster-new-{os.uname().nodename}"
     left.write_text("half a key")
     kvm.pillar(key=str(KEY), key_type="ed25519")
     kvm.good("key_present")

@@ -180,8 +180,9 @@ def stopped(request: Request, asked: Mapping[str, Asked], said: Sequence[str]) -
         What happened on the way.
     """
     active = [node for node, found in asked.items() if _active(request, found)]
-    where = f"it is on {' and on '.join(active)}" if active else "it runs on no node that answers"
     silent = [f"{node} does not answer" for node, found in asked.items() if found.said]
+    nowhere = "it runs on no node that answers" if silent else "it runs nowhere"
+    where = f"it is on {' and on '.join(active)}" if active else nowhere
     result = NOT_STOPPED if active else UNKNOWN if asked[request.here].said else STOPPED
     owner = active[0] if len(active) == 1 else None
     return shown(request, result, owner, "; ".join([*said, where, *silent]))

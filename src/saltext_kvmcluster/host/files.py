@@ -167,7 +167,8 @@ def owner_name(uid: int) -> str:
 
 
 def _aside(name: str) -> str:
-    return f".{name}.kvmcluster-new"
+    """Return the name under which this host writes a file: on shared storage others do it, too."""
+    return f".{name}.kvmcluster-new-{os.uname().nodename}"
 
 
 def _put(plan: FilePlan, place: Callable[..., None]) -> None:
