@@ -293,13 +293,12 @@ def _source(element: etree._Element, format: str) -> Source:
         protocol = source.get("protocol", "")
         path = f"{protocol}:{source.get('name', '')}"
         return Source(kind, path, format, protocol, tuple(map(_host, source.iterfind("host"))))
-    if kind == "volume":
-        path = f"{source.get('pool', '')}/{source.get('volume', '')}"
-        return Source(kind, path if source.get("volume") else "", format)
-    if kind == "nvme":
-        address = source.find("address")
-        return Source(kind, pci(address) if address is not None else "", format)
-    path = source.get(_PATHS.get(kind, "file"), "")
+    if kind == "volume" and source.get("volume"):
+        path = f"{source.get('pool', '')}/{source.get('volume')}"
+    elif kind == "nvme" and (address := source.find("address")) is not None:
+        path = pci(address)
+    else:
+        path = source.get(_PATHS.get(kind, "file"), "")
     return Source(kind, path, format) if path else Source()
 
 
@@ -350,7 +349,7 @@ def _character(device: etree._Element) -> Iterator[File]:
     """
     use = str(device.tag)
     for source in device.iterfind("source"):
-        path, kind = source.get("path", ""), device.get("type", source.get("type", ""))
+        path, kind = source.get("path", ""), source.get("type", device.get("type", ""))
         made = kind == "file" or (kind == "unix" and source.get("mode") in ("bind", "server"))
         if made and not path.startswith(_GENERATED):
             yield _folder(path, use)
@@ -378,6 +377,7 @@ def _rng(rng: etree._Element) -> Iterator[File]:
     for backend in rng.iterfind("backend"):
         if backend.get("model") == "random":
             yield File((backend.text or "").strip(), "source of random numbers")
+        yield from _character(backend)
 
 
 def _tpm(tpm: etree._Element) -> Iterator[File]:

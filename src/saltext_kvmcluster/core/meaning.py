@@ -55,9 +55,10 @@ def _node(element: etree._Element, ours: str, parent: str = "") -> _Node:
         del attributes[name]
     if tag == "address":
         attributes = {name: _number(value) for name, value in attributes.items()}
-    children = tuple(
-        _node(child, ours, tag) for child in element if not _is_generated(child, tag, ours)
+    known = (
+        (child, _node(child, ours, tag)) for child in element if not _is_ours(child, tag, ours)
     )
+    children = tuple(node for child, node in known if not _is_generated(child, node))
     if tag == "devices":
         children = _without_twin(children)
     key = (tag, frozenset(attributes.items()), text, _content(children))
@@ -94,16 +95,20 @@ def _is_serial_console(node: _Node) -> bool:
     )
 
 
-def _is_generated(element: etree._Element, parent: str, ours: str) -> bool:
-    """Whether libvirt makes an element anew for each run, or it is our own note."""
-    tag = str(element.tag)
-    if tag == "alias":
-        return not element.get("name", "").startswith("ua-")
-    if tag == "seclabel":
-        return element.get("type") == "dynamic" and element.find("baselabel") is None
-    if tag == "metadata":
-        return all(str(child.tag).startswith(f"{{{ours}}}") for child in element)
-    return tag == "privateData" or (parent == "metadata" and tag.startswith(f"{{{ours}}}"))
+def _is_ours(element: etree._Element, parent: str, ours: str) -> bool:
+    return parent == "metadata" and str(element.tag).startswith(f"{{{ours}}}")
+
+
+def _is_generated(element: etree._Element, node: _Node) -> bool:
+    """Whether libvirt makes an element anew for each run, or nothing is left that it does not."""
+    if node.tag == "alias":
+        return not node.attributes.get("name", "").startswith("ua-")
+    if node.tag == "seclabel":
+        return node.attributes.get("type") == "dynamic" and element.find("baselabel") is None
+    if node.tag == "privateData":
+        return True
+    had = bool(element.attrib) or node.tag == "metadata"
+    return had and not (node.attributes or node.text or node.children)
 
 
 def _is_made(parent: str, tag: str, name: str, attributes: Mapping[str, str]) -> bool:
@@ -306,10 +311,9 @@ def _value(value: str) -> str:
 
 
 def _brief(node: _Node) -> str:
-    """Return a few words on an element: its text, or its attributes and those below it."""
-    if node.text:
-        return _shown(node.text)
-    told = [value for at in (node, *node.children) for value in at.attributes.values()]
+    """Return a few words on an element: attributes and text, its own and those right below."""
+    parts = (node, *node.children)
+    told = [value for part in parts for value in (*part.attributes.values(), part.text)]
     told = [value for value in dict.fromkeys(told) if value and value != node.name]
     return _shown(" ".join(told)) or "present"
 
