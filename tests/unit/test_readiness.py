@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
 
-from saltext_kvmcluster.core import readiness
+from saltext_kvmcluster.core import readiness, tables
 from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import Seen, silent
@@ -255,3 +255,35 @@ def test_alike_troubles_are_told_once_for_many():
     (one,) = found.findings
     assert one.everywhere and one.destinations == () and len(one.guests) == 30
     assert found.as_data()["movable"] == 0
+
+
+def text(found):
+    return tables.render(found.as_data()).splitlines()
+
+
+def test_reasons_come_first_then_the_matrix_then_the_sum():
+    assert text(readiness.examine(three(node3={"bridges": {}}))) == [
+        "PROBLEM  network.present  web1, db -> node3: there is no bridge br0 there",
+        "         make bridge br0 there, in its network configuration, as on the node where the"
+        " guest is",
+        "guest \\ to  node1  node2  node3",
+        "web1        -      ok     NO network.present",
+        "db          ok     -      NO network.present",
+        "PROBLEM: 2 of 4 moves possible in cluster lab",
+    ]
+
+
+def test_what_a_silent_node_leaves_unknown_is_one_line():
+    nodes = {**three().nodes, "node3": silent("node3", "timed out")}
+    lines = text(readiness.examine(World(worlds.cluster(NODES), nodes)))
+    assert lines[0] == "UNKNOWN  node.daemon  node3: it did not answer: timed out"
+    assert lines[2].startswith("UNKNOWN  because of that ") and lines[3].startswith("guest ")
+    assert lines[4].startswith("web1        -      ok     NO node.daemon +")
+
+
+def test_a_wide_cluster_is_shown_in_figures():
+    names = [f"node{number}" for number in range(1, 31)]
+    nodes = {name: node(name, names) for name in names}
+    nodes["node1"] = replace(nodes["node1"], guests=(guest(),))
+    lines = text(readiness.examine(World(worlds.cluster(names), nodes)))
+    assert lines[1].split() == ["web1", "node1", "29", "of", "29", "nodes"]

@@ -356,6 +356,10 @@ class _Examination:
             found[check.id] = groups
         return found
 
+    def _is_all(self, mask: int) -> bool:
+        """Whether it is all the destinations, of several."""
+        return mask == self.all and len(self.destinations) > 1
+
     def _tell(
         self, check: Check, trouble: Trouble, guest: str = "", node: str = "", mask: int = 0
     ) -> None:
@@ -374,8 +378,8 @@ class _Examination:
                 trouble,
                 tuple(guests),
                 tuple(nodes),
-                () if mask == self.all else _names(mask, self.nodes),
-                everywhere=mask == self.all,
+                () if self._is_all(mask) else _names(mask, self.nodes),
+                everywhere=self._is_all(mask),
             )
             for (check, trouble, mask), (guests, nodes) in self.told.items()
         ]

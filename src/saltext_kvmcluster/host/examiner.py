@@ -65,7 +65,7 @@ def look(
         return facts.of_peer(cluster, peer)
 
     found = _side_by_side(asked, lambda node, peer: _timed(node, lambda: ask(node, peer)))
-    world = World(cluster, found)
+    world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     questions = readiness.questions(world, guest, here)
     answers = _side_by_side(
         questions, lambda node, question: _answer(cluster, here, node, question)

@@ -215,10 +215,19 @@ def _clashing(world: World, use: Use, other: Use) -> Trouble | None:
             return unknown(f"not known whether {whose} uses the same disk {use.source.path}")
         if not (here.fit and there.fit) or here.identity != there.identity:
             return None
-    return Trouble(
-        f"{whose} uses its disk {use.source.path}",
-        "shut one of the two down before both have written to it, and give one of them another"
-        f" disk: virsh domblklist {other.guest.name}",
+    return Trouble(f"{whose} uses its disk {use.source.path}", _parting(other.guest))
+
+
+def _parting(other: GuestFacts) -> str:
+    if other.active:
+        return (
+            "shut one of the two down at once, and give it another disk: virsh domblklist"
+            f" {other.name}"
+        )
+    return (
+        f"on {other.node}, before {other.name} is started: give it another disk (virsh edit"
+        f" {other.name}), or, if it is not needed: virsh undefine {other.name} (never with"
+        " --remove-all-storage)"
     )
 
 

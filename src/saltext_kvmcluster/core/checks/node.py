@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-from saltext_kvmcluster.core.checks.base import UNREAD, World, untold
+from saltext_kvmcluster.core.checks.base import NOT_TOLD, UNREAD, World, untold
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
 from saltext_kvmcluster.core.plan import listed
@@ -140,6 +140,9 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
     there: nobody listens yet, and no firewall is in between.
     """
     free = world.free_ports[destination.node]
+    if destination.daemon is None:
+        yield NOT_TOLD
+        return
     if free is False:
         yield Trouble(
             "no migration port is free there",
