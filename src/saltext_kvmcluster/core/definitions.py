@@ -15,12 +15,14 @@ from saltext_kvmcluster.core.cluster import ROOT, Guests
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.guestxml import Guest
 from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.xmltext import parse
 
 SCHEMAS = "/usr/share/libvirt/schemas"
 SCHEMA = "domain.rng"
 FAULTS = 5
 
 _DECLARED = re.compile(r"""<\?xml[^>]{0,99}encoding\s*=\s*["']([^"']{1,40})["']""")
+_OLD, _NEW = re.compile(r" here(?=, |\Z)"), re.compile(r" there(?=, |\Z)")
 _RNG = "{http://relaxng.org/ns/structure/1.0}"
 
 
@@ -129,12 +131,10 @@ def same_guest(old: Guest, new: Guest, where: str) -> None:
         )
 
 
-def left_to_do(kept: Guest, wanted: Guest) -> tuple[str, ...]:
-    """Return how the definition that libvirt keeps differs from the one it was given.
-
-    libvirt fills in what the text leaves open, and notes of ours are not in the text at all.
-    """
-    return guestxml.differences(kept, wanted)
+def changes(old: Guest, new: Guest) -> tuple[str, ...]:
+    """Return what replacing a definition changes in meaning, a sentence each."""
+    said = guestxml.differences(old, new)
+    return tuple(_NEW.sub(" now", _OLD.sub(" before", sentence)) for sentence in said)
 
 
 def misplaced(folder: str) -> str:
@@ -158,8 +158,7 @@ def faults(text: str, schema: Mapping[str, bytes]) -> tuple[str, ...]:
     grammar = _parsed(schema[SCHEMA])
     _include(grammar, schema, set())
     validator = etree.RelaxNG(grammar)
-    document = _parsed(text.encode("utf-8", "surrogateescape"))
-    if validator.validate(document):
+    if validator.validate(parse(text.encode("utf-8", "surrogateescape"))):
         return ()
     found = dict.fromkeys(
         f"line {error.line}: {printable(error.message[:200])}" for error in validator.error_log
@@ -174,9 +173,7 @@ def _along_path(guests: Guests, name: str) -> tuple[str, ...]:
 
 
 def _parsed(data: bytes) -> etree._Element:
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
-    )
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     return etree.fromstring(data, parser)
 
 

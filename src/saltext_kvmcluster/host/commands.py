@@ -112,8 +112,9 @@ class Held:
         """Whether the process is still there: whether it echoes a new word in time."""
         word = secrets.token_hex(8).encode()
         end = time.monotonic() + timeout
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            os.write(self._stream(self._process.stdin), word + b"\n")
+            self._process.stdin.write(word + b"\n")
         while word not in self._heard.stdout and (left := end - time.monotonic()) > 0:
             if not self._listen(left):
                 return False

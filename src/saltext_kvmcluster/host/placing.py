@@ -59,7 +59,7 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     if found.text is not None:
         old = definitions.read(name, found.text, f"{path}, which would be replaced,")
         definitions.same_guest(old, wanted, path)
-        words = Words(replaced=guestxml.differences(old, wanted))
+        words = Words(replaced=definitions.changes(old, wanted))
     mode = 0o600 if found.mode is None else found.mode
     plan = plan_file(path, found, Wanted(text, words), mode, found.owner or "root")
     if not plan.changes:
@@ -87,7 +87,7 @@ def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
     change: dict[str, Any] = {}
     if old is None:
         change["added"] = [f"definition of {name}, UUID {wanted.uuid}"]
-    elif replaced := definitions.left_to_do(old, wanted):
+    elif replaced := definitions.changes(old, wanted):
         change["replaced"] = list(replaced)
     if found.autostart:
         change["autostart"] = "on -> off"
@@ -107,7 +107,7 @@ def define(defining: Defining) -> None:
             own.note(guest.uuid, guestxml.METADATA, note)
         own.autostart_off(guest.uuid)
         kept = definitions.read(guest.name, own.definition(guest.name), "what libvirt kept")
-        left = definitions.left_to_do(kept, guest)
+        left = guestxml.differences(guest, kept)
         if left or own.by_uuid(guest.uuid).autostart:
             raise WorldError(f"libvirt kept another definition than given: {'; '.join(left)}")
 

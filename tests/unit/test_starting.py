@@ -1,0 +1,220 @@
+"""May a guest start? Only when every node has answered that it does not have it."""
+
+import itertools
+
+import pytest
+from material import cluster
+
+from saltext_kvmcluster.core import starting
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.migration import Host
+from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.starting import Asked, May, Request, decide, ending
+
+UUID, OTHER = "1" * 8, "2" * 8
+REQUEST = Request("web1", UUID, "node1", "shared")
+NODES = ("node1", "node2", "node3")
+ACTIVE = [
+    sighting
+    for sighting in Sighting
+    if sighting not in (Sighting.SHUT_OFF, Sighting.ABSENT, Sighting.UNREACHABLE)
+]
+SETTLED = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
+
+
+def has(sighting, name="web1", uuid=UUID, **more):
+    """Return what a node says that has a guest of that name and UUID."""
+    look = Look(sighting, name, uuid, **more)
+    same_uuid = look if uuid == UUID else starting.NOWHERE
+    return Asked(same_uuid, look if name == "web1" else starting.NOWHERE)
+
+
+def world(**said):
+    """Return what three nodes say; those that are not named do not have the guest."""
+    hosts = {node: Host(f"uuid of {node}", node) for node in NODES}
+    full = {}
+    for node in NODES:
+        asked = said.get(node, Asked())
+        full[node] = asked if asked.said else Asked(asked.same_uuid, asked.same_name, hosts[node])
+    return full
+
+
+SILENT = Asked(said="no route")
+
+
+def test_it_may_start_where_no_node_has_it():
+    assert decide(REQUEST, world()).may is May.START
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_one_silent_node_forbids_it_and_is_named(node):
+    decision = decide(REQUEST, world(**{node: SILENT}))
+    assert decision.may is May.REFUSED
+    assert f"{node} does not answer, and may have it: no route" in decision.sentence
+    assert f"force_unreachable={node}" in decision.sentence
+
+
+def test_an_administrators_word_counts_for_the_node_that_he_named():
+    forced = Request("web1", UUID, "node1", "shared", frozenset({"node3"}))
+    allowed = decide(forced, world(node3=SILENT))
+    assert allowed.may is May.START and "node3 is off" in allowed.sentence
+    assert decide(forced, world(node2=SILENT)).may is May.REFUSED
+    assert decide(forced, world(node2=SILENT, node3=SILENT)).may is May.REFUSED
+    assert decide(forced, world()).sentence == "no node has it"
+
+
+def test_his_word_does_not_count_against_what_a_node_says():
+    forced = Request("web1", UUID, "node1", "shared", frozenset(NODES[1:]))
+    decision = decide(forced, world(node3=has(Sighting.RUNNING)))
+    assert (decision.may, decision.owner) == (May.RUNS, "node3")
+
+
+@pytest.mark.parametrize(("sighting", "node"), [*itertools.product(ACTIVE, NODES)])
+def test_it_never_starts_while_a_node_has_it_in_whatever_state(sighting, node):
+    for peers in ({}, {"node2": SILENT}):
+        decision = decide(REQUEST, world(**{**peers, node: has(sighting)}))
+        assert decision.may is (May.RUNS if sighting in SETTLED else May.WAIT)
+        assert node in decision.sentence
+        assert decision.owner == (node if sighting in SETTLED else None)
+
+
+def test_a_guest_on_the_move_runs_at_its_source():
+    moving = world(node2=has(Sighting.RUNNING), node3=has(Sighting.PAUSED_FOR_MIGRATION))
+    assert (decide(REQUEST, moving).may, decide(REQUEST, moving).owner) == (May.RUNS, "node2")
+
+
+def test_a_guest_that_runs_twice_is_an_alarm():
+    decision = decide(REQUEST, world(node2=has(Sighting.RUNNING), node3=has(Sighting.RUNNING)))
+    assert (decision.may, decision.owner) == (May.REFUSED, None)
+    assert "on node2 and on node3" in decision.sentence and "RUNS TWICE" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("node", "found", "said"),
+    [
+        ("node3", has(Sighting.SHUT_OFF, uuid=OTHER), "node3 has another guest of that name"),
+        ("node3", has(Sighting.RUNNING, uuid=OTHER), "node3 has another guest of that name"),
+        ("node3", has(Sighting.SHUT_OFF, name="web2"), "node3 has a guest web2 of the same UUID"),
+        (
+            "node3",
+            has(Sighting.SHUT_OFF, autostart=True),
+            "virsh autostart --disable web1 on node3",
+        ),
+        ("node1", has(Sighting.SHUT_OFF), "virsh undefine web1 on node1"),
+    ],
+)
+def test_what_is_in_the_way_is_named_with_a_remedy(node, found, said):
+    decision = decide(REQUEST, world(**{node: found}))
+    assert decision.may is May.REFUSED and said in decision.sentence
+
+
+def test_a_definition_that_is_wanted_is_not_in_the_way():
+    defined = Request("web1", UUID, "node1", "defined")
+    kept = {node: has(Sighting.SHUT_OFF) for node in NODES}
+    assert decide(defined, world(**kept)).may is May.START
+    assert decide(REQUEST, world(node2=has(Sighting.SHUT_OFF))).may is May.START
+
+
+def test_without_a_definition_it_is_looked_for_by_name_and_never_started():
+    unknown = Request("web1", "", "node1", "shared", said="there is no definition")
+    named = Asked(same_name=Look(Sighting.RUNNING, "web1", OTHER))
+    assert decide(unknown, world(node2=named)).owner == "node2"
+    assert decide(unknown, world()) == starting.Decision(May.REFUSED, "there is no definition")
+
+
+def test_two_names_of_one_host_leave_another_unasked():
+    asked = world()
+    asked["node3"] = asked["node2"]
+    decision = decide(REQUEST, asked)
+    assert decision.may is May.REFUSED and "node2 and node3 are one host" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "returned", "result", "owner"),
+    [
+        ({"node1": has(Sighting.RUNNING)}, "", True, "started", "node1"),
+        ({"node1": has(Sighting.RUNNING), "node2": SILENT}, "", True, "started", "node1"),
+        ({"node1": has(Sighting.RUNNING)}, "it exists", True, "running", "node1"),
+        ({"node2": has(Sighting.RUNNING)}, "no lock", True, "running", "node2"),
+        ({}, "no lock", True, "not_started", None),
+        ({}, "", True, "not_started", None),
+        ({"node2": SILENT}, "no lock", True, "not_started", None),
+        ({"node1": SILENT}, "it is gone", True, "unknown", None),
+        ({}, "", False, "unknown", None),
+        ({"node1": has(Sighting.PAUSED_OTHERWISE)}, "", True, "unknown", None),
+        (
+            {"node1": has(Sighting.RUNNING), "node2": has(Sighting.RUNNING)},
+            *("", True, "unknown", None),
+        ),
+    ],
+)
+def test_the_result_is_what_was_seen(said, words, returned, result, owner):
+    done = ending(REQUEST, world(**said), words, returned)
+    assert (done["result"], done["owner"]) == (result, owner), done
+    assert words in done["reason"]
+    assert list(done) == ["guest", "uuid", "node", "result", "owner", "reason"]
+
+
+@pytest.mark.parametrize(
+    ("said", "result"),
+    [
+        ({}, "stopped"),
+        ({"node1": has(Sighting.SHUT_OFF)}, "stopped"),
+        ({"node3": SILENT}, "stopped"),
+        ({"node1": SILENT}, "unknown"),
+        ({"node1": has(Sighting.RUNNING)}, "not_stopped"),
+        ({"node2": has(Sighting.RUNNING)}, "not_stopped"),
+    ],
+)
+def test_stopped_is_what_runs_nowhere(said, result):
+    done = starting.stopped(REQUEST, world(**said), ["libvirt said: no"])
+    assert done["result"] == result and "libvirt said: no" in done["reason"]
+
+
+def test_the_administrators_word_is_about_peers():
+    found = cluster(*NODES)
+    assert starting.forced(found, "node1", None) == frozenset()
+    assert starting.forced(found, "node1", "node2") == {"node2"}
+    assert starting.forced(found, "node1", ["node2", "node3"]) == {"node2", "node3"}
+    for nodes, said in (
+        ("node1", "this node itself"),
+        (["node4"], "not a node"),
+        ([2], "want a list of nodes"),
+        ({"node2": 1}, "want a list of nodes"),
+        (True, "want a list of nodes"),
+    ):
+        with pytest.raises(InputError, match=said):
+            starting.forced(found, "node1", nodes)
+
+
+def test_home_is_the_pillars_word_or_the_callers():
+    nodes = dict.fromkeys(NODES)
+    guests = {"list": {"web1": {"home": "node2"}, "web2": None}}
+    found = from_pillar({"kvmcluster": {"name": "a", "nodes": nodes, "guests": guests}})
+    assert starting.home(found, "web1", None) == "node2"
+    assert starting.home(found, "web1", "node3") == "node3"
+    for guest in ("web2", "web3"):
+        with pytest.raises(InputError, match=f"list:{guest}:home is not set"):
+            starting.home(found, guest, None)
+    with pytest.raises(InputError, match="not a node"):
+        starting.home(found, "web1", "node9")
+
+
+@pytest.mark.parametrize("reason", [None, "", "  ", "a\nb", "\x1b[2J", 5, "x" * 501])
+def test_a_freeze_needs_a_reason_that_can_be_read(reason):
+    with pytest.raises(InputError, match="reason: want a line of text"):
+        starting.freezing_reason(reason)
+    assert starting.freezing_reason(" ask Ann ") == "ask Ann"
+
+
+def test_a_claim_names_its_holder_and_has_a_file_of_its_node_where_homes_may_be_shared():
+    assert starting.claim_order(["node2", "node10", "node1"]) == ["node1", "node10", "node2"]
+    root = starting.claim_path("root", "/root", "node2", UUID)
+    assert root == f"/run/kvmcluster-start-{UUID}.lock"
+    other = starting.claim_path("virt", ".", "node2", UUID)
+    assert other == f"./.ssh/kvmcluster-start-{UUID}-node2.lock"
+    assert starting.claim(root, "node1", 60.5)[-3:] == (root, "node1", "60")
+    assert starting.claimed("node2", "node1\n").startswith("node1 is starting it")
+    assert starting.claimed("node2", "\x1b[2J" + "x" * 1000).isprintable()
+    assert starting.claimed("node2", "").startswith("somebody is starting it")
