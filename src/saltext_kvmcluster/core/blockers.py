@@ -58,7 +58,10 @@ def _disk(disk: etree._Element) -> Iterator[str]:
     """
     name = f"disk {_shown(_get(disk, 'target', 'dev'))}"
     if disk.find("mirror") is not None:
-        yield f"{name} has an active block job"
+        yield (
+            f"{name} has an active block job; wait for its end, or end it: virsh blockjob GUEST"
+            f" {_shown(_get(disk, 'target', 'dev'))} --abort"
+        )
     if disk.find("transient") is not None:
         yield f"{name} is transient: what it holds lies on this host, for this run"
     if _get(disk, "target", "bus") == "nvme":

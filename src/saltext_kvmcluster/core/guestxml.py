@@ -310,7 +310,14 @@ def _host(host: etree._Element) -> str:
 
 
 def _interface(card: etree._Element) -> Interface:
+    """Read a card.
+
+    Of one that runs, libvirt also tells the bridge or device that its network gave it. The
+    destination needs the network, which gives it its own there.
+    """
     kind, source = card.get("type", ""), card.find("source")
+    if source is not None and source.get("network"):
+        kind = "network"
     address = card.find("source/address")
     if kind == "hostdev" and address is not None:
         name = pci(address)

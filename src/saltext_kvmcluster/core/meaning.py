@@ -48,8 +48,13 @@ def differences(one: etree._Element, other: etree._Element, ours: str) -> tuple[
 
 
 def _node(element: etree._Element, ours: str, parent: str = "") -> _Node:
+    """Return an element's meaning; a network is told by its name, not as what runs was given it."""
     tag = str(element.tag)
     told = {str(name): str(value) for name, value in element.attrib.items()}
+    if tag == "interface" and element.find("source[@network]") is not None:
+        told["type"] = "network"
+    if parent == "interface" and tag == "source" and "network" in told:
+        told = {name: told[name] for name in ("network", "portgroup") if name in told}
     attributes, text = _sizes(tag, told, (element.text or "").strip())
     for name in [name for name in attributes if _is_made(parent, tag, name, attributes)]:
         del attributes[name]
@@ -224,8 +229,17 @@ def _alone(
 ) -> Iterator[str]:
     """Tell of an element that one side lacks, unless libvirt fills it in."""
     for node, side in ((here, "here"), (there, "there")):
-        if node and not _is_filled(parent.tag, node):
+        if node and node.tag == "cpu":
+            node = _as_asked(node, _NO_CPU)
+        if node and not _is_filled(parent.tag, _without_features(node)):
             yield f"{' '.join(path)}: {_brief(node)} {side}, nothing {_OTHER[side]}"
+
+
+def _without_features(node: _Node) -> _Node:
+    """Return a CPU that runs without the features that came with its model."""
+    if node.tag != "cpu" or node.attributes.get("check") != "full":
+        return node
+    return replace(node, children=tuple(part for part in node.children if part.tag != "feature"))
 
 
 def _pairs(mine: list[_Node], theirs: list[_Node]) -> Iterator[tuple[_Node | None, _Node | None]]:
@@ -327,6 +341,7 @@ def _shown(text: str) -> str:
 
 
 ANY = None
+_NO_CPU = _Node("cpu", {}, "", (), None)
 _OTHER = {"here": "there", "there": "here"}
 _NAMES = (("mac", "address"), ("target", "dir"), ("target", "name"), ("target", "dev"))
 _OWN_NAMES = ("name", "id", "index", "vcpu", "iothread", "vcpus", "alias")
@@ -341,6 +356,7 @@ _MADE: Mapping[str, tuple[str, ...]] = {
     "source@index": ("",),
     "source@portid": ("",),
     "console@tty": ("",),
+    "channel/target@state": ("",),
     "interface/target@dev": ("vnet", "macvtap", "macvlan"),
     "source@path": ("/dev/pts/", "/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/"),
 }
@@ -367,11 +383,14 @@ _FILLED: Mapping[str, Sequence[str] | None] = {
     "cpu@migratable": ANY,
     "cpu/model": ("qemu64", "qemu32"),
     "cpu/model@fallback": ("allow", "forbid"),
+    "topology@dies": ("1",),
+    "topology@clusters": ("1",),
     "cell@id": ANY,
     "cell/distances": ANY,
     "hyperv@mode": ("custom",),
     "disk@type": ("file",),
     "disk@device": ("disk",),
+    "disk/target@bus": ANY,
     "disk/driver@name": ("qemu",),
     "disk/driver@type": ("raw",),
     "disk/backingStore": ANY,

@@ -114,7 +114,9 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         yield unknown(f"{UNREAD}: {guest.trouble or 'it was not asked for'}")
     else:
         for sentence in guest.guest.blockers:
-            yield Trouble(sentence, f"take it away (virsh edit {guest.name}, then start it anew)")
+            what, _, how = sentence.partition("; ")
+            anew = f"take it away (virsh edit {guest.name}, then start it anew)"
+            yield Trouble(what, how.replace("GUEST", guest.name) or anew)
 
 
 def frozen(world: World, guest: GuestFacts) -> Iterator[Trouble]:
