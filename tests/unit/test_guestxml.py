@@ -24,6 +24,7 @@ READ = ("plain", "disks", "host_parts", "files")
 CASE = {name: load(CASES / "definitions" / f"{name}.yaml") for name in READ}
 REFUSED = load(CASES / "definitions" / "refused.yaml")["refused"]
 PAIRS = load(CASES / "definitions" / "differences.yaml")
+RUNS = load(CASES / "definitions" / "runs.yaml")["pairs"]
 PLAIN, BASE = CASE["plain"]["xml"], PAIRS["base"]
 SMALL = "<domain type='kvm'><name>{}</name>{}</domain>"
 
@@ -154,6 +155,14 @@ def test_what_is_said_of_frozen_guests_is_bounded():
 def test_what_means_the_same_is_no_difference(case):
     one, other = read(replaced(BASE, case.get("of", ()))), read(replaced(BASE, case["replace"]))
     assert differences(one, other) == differences(other, one) == ()
+
+
+@pytest.mark.parametrize("case", RUNS, ids=lambda case: case["what"])
+def test_what_runs_is_what_was_written(case):
+    written, runs = read(case["written"]), read(case["runs"])
+    assert differences(written, runs) == differences(runs, written) == ()
+    other = read(case["runs"].replace(">131072<", ">262144<"))
+    assert "memory: 131072 KiB here, 262144 KiB there" in differences(written, other)
 
 
 @pytest.mark.parametrize("case", PAIRS["differ"], ids=lambda case: case["says"][0])

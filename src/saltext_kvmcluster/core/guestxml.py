@@ -153,7 +153,7 @@ def read(text: str | bytes) -> Guest:
         cpu=canonical_cpu(cpu) if cpu is not None else "",
         disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
         interfaces=tuple(_interface(card) for card in root.iterfind("devices/interface")),
-        files=tuple(dict.fromkeys(file for file in _files(root) if file.path.startswith("/"))),
+        files=_once(file for file in _files(root) if file.path.startswith("/")),
         blockers=blockers(root),
         frozen=_frozen(root),
         lease=root.find("devices/lease") is not None,
@@ -342,6 +342,14 @@ def _files(root: etree._Element) -> Iterator[File]:
         tell = _FILES.get(device.tag)
         if tell:
             yield from tell(device)
+
+
+def _once(files: Iterator[File]) -> tuple[File, ...]:
+    """Return the first of each path: a console is its serial port, told a second time."""
+    known: dict[str, File] = {}
+    for file in files:
+        known.setdefault(file.path, file)
+    return tuple(known.values())
 
 
 def _path(element: etree._Element) -> str:
