@@ -96,7 +96,7 @@ def _guests(data: Mapping[str, Any]) -> str:
         for guest in data["guests"]
     ]
     lines += [table(header, rows)] if rows else []
-    lines.append(f"{len(rows)} guests on {data['node']}" if data["ok"] else "guests: not known")
+    lines.append(f"guests on {data['node']}: {len(rows)}" if data["ok"] else "guests: not known")
     return "\n".join(lines)
 
 
@@ -226,7 +226,7 @@ def _way(row: Mapping[str, Any], node: str) -> str:
 def _lifecycle(data: Mapping[str, Any]) -> str:
     took = f"; {data['elapsed']:.1f} s" if "elapsed" in data else ""
     word = data["result"].upper().replace("_", " ")
-    return f"{word}  {data['guest']} on {data['node']}: {data['reason']}{took}"
+    return f"{word}  {data['guest']} (asked of {data['node']}): {data['reason']}{took}"
 
 
 def _members(data: Mapping[str, Any]) -> str:
