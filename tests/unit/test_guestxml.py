@@ -11,7 +11,7 @@ from material import CASES, load
 from saltext_kvmcluster.core import guestxml
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.guestxml import (
-    MAX_SIZE,
+    MAX_COMPARED,
     METADATA,
     Frozen,
     differences,
@@ -108,7 +108,11 @@ def test_deep_and_wide_definitions_end():
         guest = read(SMALL.format("a", more))
         assert differences(guest, guest) == ()
         assert len(differences(guest, read(SMALL.format("b", "")))) >= 2
-    assert len(SMALL.format("a", wide)) < MAX_SIZE
+    with pytest.raises(InputError, match="more than 10000 devices"):
+        read(SMALL.format("a", f"<devices>{'<disk/>' * 10_001}</devices>"))
+    long = read(SMALL.format("a", f"<!-- {'x' * MAX_COMPARED} -->"))
+    assert differences(long, long) == ()
+    assert len(differences(long, guest)) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,6 +184,9 @@ def test_host_model_is_what_it_became():
     runs = read(SMALL.format("a", cpu.format("Skylake", "")))
     assert differences(asked, runs) == ()
     more = read(SMALL.format("a", cpu.format("Skylake", "<topology cores='2'/>")))
+    assert differences(asked, read(SMALL.format("a", ""))) == (
+        "cpu: host-model partial here, nothing there",
+    )
     assert differences(asked, more) == ("cpu topology: 2 there, nothing here",)
 
 

@@ -24,13 +24,13 @@ _WORDS = 80
 
 @dataclass(frozen=True)
 class _Node:
-    """An element in its canonical form. ``key`` is all of it, equal for equal meaning."""
+    """An element in its canonical form. ``key`` is a number, equal for equal meaning."""
 
     tag: str
     attributes: Mapping[str, str]
     text: str
     children: tuple[_Node, ...]
-    key: Hashable
+    key: int
     name: str = ""
     """What tells it from its siblings of the same tag; may be empty."""
 
@@ -43,12 +43,17 @@ def differences(one: etree._Element, other: etree._Element, ours: str) -> tuple[
     ours
         The namespace of metadata that do not count.
     """
-    found = _compared(_node(one, ours), _node(other, ours), "", ())
+    keys: dict[Hashable, int] = {}
+    found = _compared(_node(one, ours, keys), _node(other, ours, keys), "", ())
     return tuple(islice(found, MAX_DIFFERENCES))
 
 
-def _node(element: etree._Element, ours: str, parent: str = "") -> _Node:
-    """Return an element's meaning; a network is told by its name, not as what runs was given it."""
+def _node(element: etree._Element, ours: str, keys: dict[Hashable, int], parent: str = "") -> _Node:
+    """Return an element's meaning; a network is told by its name, not as what runs was given it.
+
+    keys
+        The number of each meaning that was met; it grows.
+    """
     tag = str(element.tag)
     told = {str(name): str(value) for name, value in element.attrib.items()}
     if tag == "interface" and element.find("source[@network]") is not None:
@@ -56,18 +61,27 @@ def _node(element: etree._Element, ours: str, parent: str = "") -> _Node:
     if parent == "interface" and tag == "source" and "network" in told:
         told = {name: told[name] for name in ("network", "portgroup") if name in told}
     attributes, text = _sizes(tag, told, (element.text or "").strip())
-    for name in [name for name in attributes if _is_made(parent, tag, name, attributes)]:
-        del attributes[name]
-    if tag == "address":
+    if tag in _MADE_IN:
+        for name in [name for name in attributes if _is_made(parent, tag, name, attributes)]:
+            del attributes[name]
+    elif tag == "address":
         attributes = {name: _number(value) for name, value in attributes.items()}
-    known = (
-        (child, _node(child, ours, tag)) for child in element if not _is_ours(child, tag, ours)
-    )
-    children = tuple(node for child, node in known if not _is_generated(child, node))
+    children = tuple(_children(element, ours, keys, tag)) if len(element) else ()
     if tag == "devices":
         children = _without_twin(children)
-    key = (tag, frozenset(attributes.items()), text, _content(children))
-    return _Node(tag, attributes, text, children, hash(key), _name(tag, attributes, children))
+    content = (tag, frozenset(attributes.items()), text, _content(children) if children else ())
+    key = keys.setdefault(content, len(keys))
+    return _Node(tag, attributes, text, children, key, _name(tag, attributes, children))
+
+
+def _children(
+    element: etree._Element, ours: str, keys: dict[Hashable, int], tag: str
+) -> Iterator[_Node]:
+    for child in element:
+        if tag != "metadata" or not str(child.tag).startswith(f"{{{ours}}}"):
+            node = _node(child, ours, keys, tag)
+            if not _is_generated(child, node):
+                yield node
 
 
 def _content(children: Iterable[_Node]) -> Hashable:
@@ -98,10 +112,6 @@ def _is_serial_console(node: _Node) -> bool:
     return node.tag == "console" and all(
         child.attributes.get("type", "serial") == "serial" for child in targets
     )
-
-
-def _is_ours(element: etree._Element, parent: str, ours: str) -> bool:
-    return parent == "metadata" and str(element.tag).startswith(f"{{{ours}}}")
 
 
 def _is_generated(element: etree._Element, node: _Node) -> bool:
@@ -229,17 +239,11 @@ def _alone(
 ) -> Iterator[str]:
     """Tell of an element that one side lacks, unless libvirt fills it in."""
     for node, side in ((here, "here"), (there, "there")):
-        if node and node.tag == "cpu":
-            node = _as_asked(node, _NO_CPU)
-        if node and not _is_filled(parent.tag, _without_features(node)):
+        if node is None:
+            continue
+        asked = _as_asked(node, _NO_CPU) if node.tag == "cpu" else node
+        if not _is_filled(parent.tag, asked):
             yield f"{' '.join(path)}: {_brief(node)} {side}, nothing {_OTHER[side]}"
-
-
-def _without_features(node: _Node) -> _Node:
-    """Return a CPU that runs without the features that came with its model."""
-    if node.tag != "cpu" or node.attributes.get("check") != "full":
-        return node
-    return replace(node, children=tuple(part for part in node.children if part.tag != "feature"))
 
 
 def _pairs(mine: list[_Node], theirs: list[_Node]) -> Iterator[tuple[_Node | None, _Node | None]]:
@@ -341,7 +345,7 @@ def _shown(text: str) -> str:
 
 
 ANY = None
-_NO_CPU = _Node("cpu", {}, "", (), None)
+_NO_CPU = _Node("cpu", {}, "", (), -1)
 _OTHER = {"here": "there", "there": "here"}
 _NAMES = (("mac", "address"), ("target", "dir"), ("target", "name"), ("target", "dev"))
 _OWN_NAMES = ("name", "id", "index", "vcpu", "iothread", "vcpus", "alias")
@@ -361,6 +365,8 @@ _MADE: Mapping[str, tuple[str, ...]] = {
     "source@path": ("/dev/pts/", "/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/"),
 }
 """What libvirt makes anew for each run, by how its values begin."""
+
+_MADE_IN = {"graphics", *(key.partition("@")[0].rpartition("/")[2] for key in _MADE)}
 
 _FILLED: Mapping[str, Sequence[str] | None] = {
     "domain/uuid": ANY,
