@@ -405,7 +405,9 @@ def _of_move(
         troubles += [("", found) for found in check.judged(world, asked, offered)]
     troubles = [item for item in troubles if item[1].destination in ("", there.node)]
     if not troubles:
-        yield Finding(check.id, OK, check.says, severity=check.severity, **subject)
+        yield Finding(
+            check.id, OK, check.says + _limits(world, check), severity=check.severity, **subject
+        )
     for prefix, found in troubles:
         yield Finding(
             check.id,
@@ -415,6 +417,13 @@ def _of_move(
             found.severity or check.severity,
             **subject,
         )
+
+
+def _limits(world: World, check: Check) -> str:
+    """Say of what nodes a guest's check speaks, where not all of the cluster were asked."""
+    if check.scope != GUEST or len(world.nodes) == len(world.cluster.nodes):
+        return ""
+    return f" (of {listed(world.nodes)}, which were asked)"
 
 
 def _subjects(world: World, guest: str | None, source: str | None) -> list[GuestFacts]:
@@ -441,7 +450,9 @@ def no_such_guest(world: World, guest: str, source: str | None) -> InputError:
     names = sorted({found.name for found in world.guests if found.node in nodes})
     silent = [node for node in nodes if world.nodes[node].guests is None]
     words = str(migration.no_such_guest(guest, source or f"cluster {world.cluster.name}", names))
-    return InputError(printable(words) + (f"; {listed(silent)} did not tell" if silent else ""))
+    if silent:
+        words = f"of the nodes that answered, {words}; {listed(silent)} did not tell"
+    return InputError(printable(words))
 
 
 def _one_or_all(world: World, node: str | None) -> Sequence[str]:

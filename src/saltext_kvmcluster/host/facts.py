@@ -20,7 +20,8 @@ from typing import Any
 
 from saltext_kvmcluster.core import factparse, keyfile, migration, reach, sshcheck, storage, trust
 from saltext_kvmcluster.core import facts as read
-from saltext_kvmcluster.core.cluster import Cluster, Listed, Node
+from saltext_kvmcluster.core.cluster import Cluster, Node
+from saltext_kvmcluster.core.definitions import places
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import Trouble, unknown
@@ -184,24 +185,16 @@ def _placed(cluster: Cluster, way: Way) -> dict[str, str]:
     wanted = {
         f"{guest.name}/{path}": ("cat", "--", path)
         for guest in cluster.guests.list.values()
-        for path in _places(cluster, guest)
+        for path in places(cluster.guests, guest.name)
     }
     found = way.run_all(wanted)
     texts = {}
     for guest in cluster.guests.list.values():
-        outcomes = [found[f"{guest.name}/{path}"] for path in _places(cluster, guest)]
+        outcomes = [found[f"{guest.name}/{path}"] for path in places(cluster.guests, guest.name)]
         there = [one for one in outcomes if not _is_missing(one)]
         if not there or there[0].code == 0:
             texts[guest.name] = there[0].stdout if there else ""
     return texts
-
-
-def _places(cluster: Cluster, guest: Listed) -> list[str]:
-    """Return where a definition is looked for: its file, or NAME and NAME.xml along the path."""
-    if guest.xmlfile:
-        return [guest.xmlfile]
-    names = (guest.name, f"{guest.name}.xml")
-    return [os.path.join(folder, name) for folder in cluster.guests.path for name in names]
 
 
 def _is_missing(outcome: commands.Outcome) -> bool:
@@ -276,13 +269,15 @@ def _peers(cluster: Cluster, peers: Sequence[Node]) -> dict[str, dict[str, Any]]
 def _port(peer: Node) -> dict[str, str]:
     """Say what a connection to a free migration port of a peer meets: refused, if all is well.
 
-    Which ports are free there is not known here, so some are tried; see factparse.PORTS.
+    Which ports are free there is not known here, so some are tried: the last of the range, since
+    libvirt lets QEMU listen at the first free one, and QEMU takes whoever comes first for the
+    source. See factparse.PORTS.
     """
     try:
         address = hypervisor.address(peer.migration)
     except WorldError as error:
         return {"address": "", "port": str(error)}
-    for port in range(factparse.PORTS[0], factparse.PORTS[0] + PORTS_TRIED):
+    for port in range(factparse.PORTS[1], factparse.PORTS[1] - PORTS_TRIED, -1):
         try:
             socket.create_connection((address, port), PORT_TIME).close()
         except ConnectionRefusedError:
@@ -318,7 +313,7 @@ def _folders(cluster: Cluster, found: NodeFacts) -> set[str]:
         sources += [
             Source("file", path)
             for guest in cluster.guests.list.values()
-            for path in _places(cluster, guest)
+            for path in places(cluster.guests, guest.name)
         ]
     places = (storage.place(source, found.storage) for source in sources)
     return {place.folder for place in places if place.folder and place.fit}

@@ -315,6 +315,7 @@ def _look(find: Callable[[], Any]) -> Look:
 def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
     """Look closer at a domain that was active: its job, state, definitions and snapshots."""
     libvirt = _libvirt()
+    job, state, reason, persistent = "", libvirt.VIR_DOMAIN_NOSTATE, 0, False
     try:
         job = _job(domain)
         state, reason = domain.state()

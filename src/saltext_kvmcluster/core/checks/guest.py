@@ -36,15 +36,15 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         if other.name != guest.name:
             yield Trouble(
                 f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
-                f"{_where_at_rest(guest, other)}: virsh undefine it, if it is not needed; else"
-                " virsh dumpxml first, and define that again with what uuidgen prints",
+                f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram it, if it is not"
+                " needed; else virsh dumpxml first, and define that again with what uuidgen prints",
             )
         elif _is_leftover(world, guest, other):
             yield Trouble(
                 f"{other.node} has an old definition of it, shut off, that would replace the one"
                 " that runs",
-                f"on {other.node}: virsh undefine {other.name} (never with --remove-all-storage or"
-                " --nvram)",
+                f"on {other.node}: virsh undefine --keep-nvram {other.name} (never with"
+                " --remove-all-storage or --nvram)",
                 destination=other.node,
             )
     yield from world.silence
@@ -228,8 +228,8 @@ def _parting(other: GuestFacts) -> str:
         )
     return (
         f"on {other.node}, before {other.name} is started: give it another disk (virsh edit"
-        f" {other.name}), or, if it is not needed: virsh undefine {other.name} (never with"
-        " --remove-all-storage)"
+        f" {other.name}), or, if it is not needed: virsh undefine --keep-nvram {other.name}"
+        " (never with --remove-all-storage)"
     )
 
 
