@@ -7,6 +7,7 @@ an account whose files root writes cannot lead root elsewhere by a symbolic link
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pwd
@@ -15,6 +16,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.plan import FilePlan, FileState
@@ -25,9 +27,13 @@ MAX_SIZE = 64 * 1024 * 1024
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
 
+STALE_PAUSES = (0.1, 0.5, 1.0, 1.0)
+
 _WORKSHOP = ".kvmcluster-work-"
 _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_T = TypeVar("_T")
 
 
 class Busy(WorldError):
@@ -63,16 +69,22 @@ def read(path: str, owner: str | None = None) -> FileState:
         a plan that cannot be carried out is not made, and nobody else's text gets into the file.
     """
     try:
-        if owner is None:
-            return _content(path, os.open(path, _READING))
-        real = _resolved(path, owner)
-        with _folder(os.path.dirname(real), owner) as directory:
-            name = os.path.basename(real)
-            return _content(path, os.open(name, _READING | os.O_NOFOLLOW, dir_fd=directory), owner)
+        return _patiently(lambda: _found(path, owner))
     except FileNotFoundError:
         return FileState()
     except OSError as error:
         raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def exists(path: str) -> bool:
+    """Whether there is something at a path; WorldError if that cannot be found out."""
+    try:
+        _patiently(lambda: os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
+    return True
 
 
 def apply(plan: FilePlan) -> None:
@@ -164,6 +176,27 @@ def owner_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _found(path: str, owner: str | None) -> FileState:
+    if owner is None:
+        return _content(path, os.open(path, _READING))
+    real = _resolved(path, owner)
+    with _folder(os.path.dirname(real), owner) as directory:
+        name = os.path.basename(real)
+        return _content(path, os.open(name, _READING | os.O_NOFOLLOW, dir_fd=directory), owner)
+
+
+def _patiently(look: Callable[[], _T]) -> _T:
+    """Look again for a while where another host has just replaced the file on shared storage."""
+    for pause in STALE_PAUSES:
+        try:
+            return look()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        time.sleep(pause)
+    return look()
 
 
 def _aside(name: str) -> str:

@@ -8,7 +8,6 @@ node, held over ssh by a process that ends with us, with the connection, or afte
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -123,7 +122,7 @@ def runs(cluster: Cluster, here: str, guest: str) -> Decision:
 
 def found(cluster: Cluster, guest: str) -> definitions.Found:
     """Return where the definition of a guest lies; InputError, which lists where was looked."""
-    there = [path for path in definitions.all_places(cluster.guests, guest) if exists(path)]
+    there = [path for path in definitions.all_places(cluster.guests, guest) if files.exists(path)]
     return definitions.find(cluster.guests, guest, there)
 
 
@@ -331,14 +330,3 @@ def _tried(verb: Callable[[], None]) -> list[str]:
 def _words(call: Future[None]) -> str:
     error = call.exception() if call.done() else None
     return str(error) if error else ""
-
-
-def exists(path: str) -> bool:
-    """Whether there is something at a path; WorldError if that cannot be found out."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
-    return True

@@ -51,7 +51,7 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     """
     wanted, warnings = _read(name, text)
     guests = cluster.guests
-    there = [path for path in definitions.all_places(guests, name) if lifecycle.exists(path)]
+    there = [path for path in definitions.all_places(guests, name) if files.exists(path)]
     path = definitions.target(guests, name, there)
     _check_place(os.path.dirname(path))
     found = files.read(path)
