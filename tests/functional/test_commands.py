@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sandbox import until
 
+from saltext_kvmcluster.core import starting
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.host import commands
 
@@ -115,3 +116,40 @@ def test_who_needs_success_is_told_of_too_much_output():
         commands.checked(["yes"])
     with pytest.raises(WorldError, match="is not installed"):
         commands.run(["no-such-program"])
+
+
+def claim(path, holder="node1"):
+    return commands.held(starting.claim(str(path), holder, 60))
+
+
+def test_a_held_process_echoes_until_it_is_let_go():
+    with commands.held(["cat"]) as held:
+        assert held.echoes(5) and held.echoes(5)
+        assert held.outcome().code is None
+
+
+def test_a_process_that_ends_or_stays_silent_does_not_echo():
+    with commands.held(["sh", "-c", "echo out; echo err >&2; exit 3"]) as ended:
+        assert not ended.echoes(5)
+        assert ended.outcome() == commands.Outcome(3, "out\n", "err\n")
+    with commands.held(["sleep", "60"]) as silent:
+        assert not silent.echoes(0.2)
+
+
+def test_a_claim_is_held_by_one_and_tells_the_others_by_whom(tmp_path):
+    path = tmp_path / "lock"
+    with claim(path) as first:
+        assert first.echoes(5)
+        with claim(path, "node2") as second:
+            assert not second.echoes(5)
+            assert second.outcome().code == starting.CONFLICT
+            assert second.outcome().stdout == "node1\n"
+    with claim(path, "node2") as third:
+        assert third.echoes(5) and path.read_text() == "node2\n"
+
+
+def test_a_claim_that_cannot_be_made_is_not_one_that_another_has(tmp_path):
+    with claim(tmp_path / "missing" / "lock") as held:
+        assert not held.echoes(5)
+        assert held.outcome().code not in (None, starting.CONFLICT)
+        assert "lock" in held.outcome().stderr
