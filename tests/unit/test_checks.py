@@ -88,6 +88,40 @@ def passed_through(cpu):
     )
 
 
+def on_nfs(source, destination, cache=""):
+    """A disk on NFS with a cache mode, and QEMU's versions of both nodes."""
+    mounts = (worlds.MOUNTS[0], Mount(IMAGES, "nfs4", "s:/images", "0:50"))
+    facts = {"storage": StorageFacts(mounts=mounts)}
+    return world(
+        at(
+            guest(of=replace(WEB, disks=(replace(WEB.disks[0], cache=cache),))),
+            daemon=worlds.daemon("node1", qemu=source),
+            **facts,
+        ),
+        node("node2", daemon=worlds.daemon("node2", qemu=destination), **facts),
+    )
+
+
+def covered(*mounts):
+    """An image in a folder of the shared file system, on which node2 has more mounts."""
+    path = f"{IMAGES}/web/web1.img"
+    disk = replace(WEB.disks[0], source=Source("file", path, "raw"))
+    kernel = File(f"{IMAGES}/web/vmlinuz", "kernel")
+    return world(
+        at(
+            guest(of=replace(WEB, disks=(disk,), files=(kernel,))),
+            seen={path: Seen("file"), kernel.path: Seen("file")},
+        ),
+        node(
+            "node2",
+            storage=StorageFacts(mounts=(*worlds.MOUNTS, *mounts)),
+            seen={kernel.path: Seen("nothing")},
+        ),
+    )
+
+
+OVER = Mount(f"{IMAGES}/web", "ext4", "/dev/sdb1", "8:17")
+BIND = Mount(f"{IMAGES}/web", "fuse.glusterfs", "storage:/other", "0:51")
 TWIN = guest("node2", replace(RUNNING, name="twin", uuid=OTHER), replace(WEB, name="twin"))
 LOCAL = Disk("vdb", Source("file", "/var/lib/web1.img", "raw"), cache="none")
 LUN = Disk("vdb", Source("block", "/dev/sdz"), cache="none")
@@ -176,6 +210,13 @@ CASES = [
             )
         ),
     ),
+    ("storage.kind", PROBLEM, covered(OVER)),
+    ("storage.visible", PROBLEM, covered(OVER)),
+    ("storage.kind", PROBLEM, covered(replace(OVER, folder=f"{IMAGES}/web/web1.img"))),
+    ("storage.same", UNKNOWN, covered(BIND)),
+    ("storage.same", OK, covered()),
+    ("storage.same", OK, covered(replace(OVER, folder=f"{IMAGES}/we"))),
+    ("storage.visible", OK, covered()),
     ("storage.same", UNKNOWN, world(at(tokens={}), node("node2", tokens={}))),
     ("storage.same", UNKNOWN, world(at(written={}, tokens={}), node("node2", tokens={}))),
     ("storage.visible", OK, GOOD),
@@ -204,20 +245,13 @@ CASES = [
         ),
     ),
     ("storage.cache", OK, GOOD),
-    (
-        "storage.cache",
-        PROBLEM,
-        world(
-            at(
-                guest(of=replace(WEB, disks=(replace(WEB.disks[0], cache="unsafe"),))),
-                storage=StorageFacts(
-                    mounts=(worlds.MOUNTS[0], Mount(IMAGES, "nfs4", "s:/images", "0:50"))
-                ),
-            ),
-            node("node2"),
-        ),
-    ),
+    ("storage.cache", PROBLEM, on_nfs(7002000, 7002000, "unsafe")),
     ("storage.cache", UNKNOWN, here(BROKEN)),
+    ("storage.cache", OK, on_nfs(7002000, 7002000)),
+    ("storage.cache", PROBLEM, on_nfs(3001000, 7002000)),
+    ("storage.cache", PROBLEM, on_nfs(7002000, 3001000)),
+    ("storage.cache", UNKNOWN, on_nfs(7002000, 0)),
+    ("storage.cache", UNKNOWN, on_nfs(0, 7002000)),
     ("guest.name", OK, GOOD),
     ("guest.name", PROBLEM, there(guest("node2", replace(SHUT_OFF, uuid=OTHER), None))),
     ("guest.name", UNKNOWN, world(at(), SILENT)),

@@ -47,4 +47,4 @@ def _section(check: Check) -> str:
 
 
 def _role(check: Check) -> str:
-    return f", in the role of {check.role}" if check.scope == NODE else ""
+    return f", in the role of {' or '.join(check.role)}" if check.scope == NODE else ""

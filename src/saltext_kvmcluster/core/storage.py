@@ -151,9 +151,16 @@ def cache_trouble(disk: Disk, place: Place, qemu: int = 0) -> Trouble | None:
         return None
     if disk.cache != "unsafe" and (disk.source.kind == "network" or qemu >= QEMU_DROPS_CACHE):
         return None
+    mode = f"{_shown(disk.target)} has cache mode {_shown(disk.cache) or 'default'}"
+    if disk.cache != "unsafe" and not qemu:
+        return unknown(
+            f"not known: {mode}, and whether QEMU drops its cache depends on its version",
+            "see that 'qemu-system-x86_64 --version' tells it on both nodes; or set <driver"
+            " cache='none'> in its definition and start the guest anew",
+        )
     return Trouble(
-        f"{_shown(disk.target)} has cache mode {_shown(disk.cache) or 'default'}, which may leave"
-        f" what the guest wrote, or an old state of it, in one host's memory on {place.kind}",
+        f"{mode}, which may leave what the guest wrote, or an old state of it, in one host's"
+        f" memory on {place.kind}",
         "set <driver cache='none'> in its definition and start the guest anew",
     )
 

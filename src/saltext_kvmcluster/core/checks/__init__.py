@@ -33,7 +33,7 @@ REGISTRY = (
         "apply the state kvmcluster.key on that node; it says what to do with a key that is unfit",
         NODE,
         ssh.told("ssh.key"),
-        role=SOURCE,
+        role=(SOURCE,),
     ),
     Check(
         "ssh.authorized",
@@ -41,7 +41,7 @@ REGISTRY = (
         f"{TRUST}; kvmcluster:ssh:manage_sshd: true lets it set what sshd needs",
         NODE,
         ssh.told("ssh.authorized"),
-        role=DESTINATION,
+        role=(DESTINATION,),
     ),
     Check(
         "ssh.config",
@@ -49,7 +49,7 @@ REGISTRY = (
         TRUST,
         NODE,
         ssh.told("ssh.config"),
-        role=SOURCE,
+        role=(SOURCE,),
     ),
     Check(
         "ssh.reach",
@@ -71,7 +71,7 @@ REGISTRY = (
         "restorecon -Rv ~/.ssh of the login, on that node",
         NODE,
         ssh.told("ssh.label"),
-        role=SOURCE,
+        role=(SOURCE,),
     ),
     Check(
         "ssh.stale",
@@ -80,7 +80,7 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.stale"),
         severity=WARN,
-        role=SOURCE,
+        role=(SOURCE,),
     ),
     Check(
         "node.versions",
@@ -104,7 +104,7 @@ REGISTRY = (
         "the node's own address in its /etc/hosts",
         NODE,
         node.name,
-        role=DESTINATION,
+        role=(DESTINATION,),
     ),
     Check(
         "node.ports",
@@ -179,8 +179,10 @@ REGISTRY = (
         "storage.cache",
         "the cache mode is safe for that storage",
         "cache='none' for the disk (virsh edit, then start the guest anew)",
-        GUEST,
+        MOVE,
         storage.cache,
+        asks=storage.cached,
+        offers=storage.qemu,
     ),
     Check(
         "guest.name",

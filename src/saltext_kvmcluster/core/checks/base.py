@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -19,7 +20,8 @@ from saltext_kvmcluster.core.plan import listed
 from saltext_kvmcluster.core.storage import Place
 
 NODE, PAIR, GUEST, MOVE = "node", "pair", "guest", "move"
-SOURCE, DESTINATION, BOTH = "source", "destination", "source or destination"
+SOURCE, DESTINATION = "source", "destination"
+BOTH = (SOURCE, DESTINATION)
 
 _T = TypeVar("_T")
 
@@ -31,7 +33,7 @@ class Check:
     ``find`` yields a trouble for each reason why it is not OK. What it is given depends on the
     scope, after the world:
 
-    - node: the node; ``role`` is the one in which a trouble there keeps guests from moving.
+    - node: the node; ``role`` names those in which a trouble there keeps guests from moving.
     - pair: source and destination.
     - guest: the guest; ``resting`` if it also concerns guests that do not run.
     - move: what ``asks`` returns of the guest, and ``offers`` of the destination. Both are plain
@@ -49,7 +51,7 @@ class Check:
     scope: str
     find: Callable[..., Iterable[Trouble]]
     severity: str = BLOCK
-    role: str = BOTH
+    role: tuple[str, ...] = BOTH
     resting: bool = False
     asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
     offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
@@ -126,11 +128,6 @@ class World:
         return told[statistics.median_low(told)] if told else None
 
     @cached_property
-    def oldest_qemu(self) -> int:
-        """The lowest version of QEMU of all nodes, 0 where one did not tell."""
-        return min((node.daemon.qemu if node.daemon else 0) for node in self.nodes.values())
-
-    @cached_property
     def free_ports(self) -> Mapping[str, bool | None]:
         """Whether a node has a free port for migrations, None where that is not known."""
         return {node.node: _has_free_port(node) for node in self.nodes.values()}
@@ -164,6 +161,27 @@ class World:
             self._places[key] = storage.place(source, facts)
         return self._places[key]
 
+    def is_covered(self, path: str, folder: str) -> bool:
+        """Whether some node has another file system mounted between a folder and a path in it."""
+        below = self._mounted_below(folder)
+        while below and len(path) > len(folder):
+            if path in below:
+                return True
+            path = posixpath.dirname(path)
+        return False
+
+    def _mounted_below(self, folder: str) -> frozenset[str]:
+        if folder not in self._below:
+            self._below[folder] = frozenset(
+                found for found in self._mounted if is_under(folder, found)
+            )
+        return self._below[folder]
+
+    @cached_property
+    def _mounted(self) -> frozenset[str]:
+        storages = (node.storage for node in self.nodes.values() if node.storage)
+        return frozenset(mount.folder for one in storages for mount in one.mounts or ())
+
     def identity(self, node: str, folder: str) -> str:
         """Return what identifies the file system in which a folder is, empty if nothing does."""
         place = self.place(node, Source("file", folder))
@@ -192,6 +210,10 @@ class World:
                 yield writer
 
     @cached_property
+    def _below(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    @cached_property
     def _places(self) -> dict[tuple[str, Source], Place]:
         return {}
 
@@ -214,6 +236,11 @@ def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> 
     if destination and node.daemon is None:
         return SOURCE_NOT_TOLD
     return SILENT if node.said else unknown(f"not known: {what}")
+
+
+def is_under(folder: str, path: str) -> bool:
+    """Whether a path is inside a folder, by its name alone."""
+    return path.startswith(folder if folder.endswith("/") else f"{folder}/")
 
 
 def uses(guest: GuestFacts) -> Iterable[Use]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from saltext_kvmcluster.core import guestxml, storage
-from saltext_kvmcluster.core.checks.base import UNREAD, World
+from saltext_kvmcluster.core.checks.base import UNREAD, World, is_under
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Disk, Source
@@ -36,6 +36,13 @@ class Paths(NamedTuple):
     missing: tuple[str, ...]
     unseen: tuple[str, ...]
     alone: tuple[str, ...]
+
+
+class Caches(NamedTuple):
+    """Disks with the kind of storage that they lie on, and the version of QEMU that they are in."""
+
+    disks: tuple[tuple[Disk, Place], ...]
+    qemu: int
 
 
 def parts(world: World, guest: GuestFacts) -> Hashable:
@@ -76,6 +83,12 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]
         trouble = storage.same(part.place, there)
         if trouble:
             yield trouble
+        elif part.place.folder != there.folder:
+            yield unknown(
+                f"not proven to be the same storage on both nodes: {part.source.path} is in"
+                f" {part.place.folder} here, and in {there.folder} there",
+                f"mount the same storage at the same folders on both: findmnt -T {part.source.path}",
+            )
         elif part.place.folder:
             yield from _unproven(world, part, offered)
 
@@ -121,18 +134,31 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
             )
 
 
-def cache(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def cached(world: World, guest: GuestFacts) -> Hashable:
+    """Return the disks whose caches are not safe with every QEMU, without their paths."""
+    if guest.guest is None:
+        return UNREAD
+    found = []
+    for disk in guest.guest.disks:
+        place = world.place(guest.node, disk.source) if disk.source.kind else None
+        if place and storage.cache_trouble(disk, place):
+            bare = replace(disk, source=Source(disk.source.kind), backing=())
+            found.append((bare, Place(place.kind, place.fit, "")))
+    return Caches(tuple(found), _qemu(world.nodes[guest.node]) or 0) if found else None
+
+
+def qemu(world: World, node: NodeFacts) -> Hashable:
+    return _qemu(node)
+
+
+def cache(world: World, asked: Caches, offered: int) -> Iterator[Trouble]:
     """Whether no disk has a cache that the destination does not see.
 
     libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster's
     file system or block storage.
     """
-    if guest.guest is None:
-        yield unknown("not known: its definition could not be read", f"{SEE}guest.blockers")
-        return
-    for disk in guest.guest.disks:
-        place = world.place(guest.node, disk.source) if disk.source.kind else None
-        trouble = storage.cache_trouble(disk, place, world.oldest_qemu) if place else None
+    for disk, place in asked.disks:
+        trouble = storage.cache_trouble(disk, place, min(asked.qemu, offered))
         if trouble:
             yield trouble
 
@@ -146,9 +172,16 @@ def needed(guest: GuestFacts) -> Iterable[Source]:
 
 
 def in_shared(world: World, node: str, source: Source) -> bool:
-    """Whether it is found under the folder of a file system that a token proves."""
+    """Whether it is found under the folder of a file system that a token proves.
+
+    Not if some node has another file system on the way there.
+    """
     place = world.place(node, source)
-    return bool(place and place.fit and place.folder and _under(place.folder, source.path))
+    if not (place and place.fit and place.folder and is_under(place.folder, source.path)):
+        return False
+    facts = world.nodes[node].storage
+    ways = {source.path, facts.real(source.path) if facts else source.path}
+    return not any(world.is_covered(way, place.folder) for way in ways)
 
 
 def _sources(guest: guestxml.Guest) -> Iterable[Source]:
@@ -178,10 +211,6 @@ def _part(world: World, node: str, source: Source) -> Part:
     return Part(source, place, witnesses)
 
 
-def _under(folder: str, path: str) -> bool:
-    return path.startswith(folder if folder.endswith("/") else f"{folder}/")
-
-
 def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]:
     if place is None:
         yield unknown(f"not known: no word of the storage {where}, for {source.path}")
@@ -206,6 +235,10 @@ def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
             f"not proven to be the same storage on both nodes: {folder}; no token was written",
             f"make {folder} writable, and look for space on it: df {folder}",
         )
+
+
+def _qemu(node: NodeFacts) -> int | None:
+    return node.daemon.qemu if node.daemon else None
 
 
 def _path(part: Part) -> str:
