@@ -315,8 +315,8 @@ def _folders(cluster: Cluster, found: NodeFacts) -> set[str]:
             for guest in cluster.guests.list.values()
             for path in places(cluster.guests, guest.name)
         ]
-    places = (storage.place(source, found.storage) for source in sources)
-    return {place.folder for place in places if place.folder and place.fit}
+    lie = (storage.place(source, found.storage) for source in sources)
+    return {place.folder for place in lie if place.folder and place.fit}
 
 
 def _sources(found: NodeFacts) -> list[Source]:
