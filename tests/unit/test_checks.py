@@ -76,6 +76,12 @@ def port(said):
     return here(peers={"node2": worlds.Reach(worlds.cells("node2"), "192.0.2.2", said)})
 
 
+def other_range(said):
+    seen = worlds.Reach(worlds.cells("node2"), "192.0.2.2", said)
+    elsewhere = worlds.daemon("node2", ports=(50000, 50010))
+    return world(at(peers={"node2": seen}), node("node2", daemon=elsewhere))
+
+
 def passed_through(cpu):
     """A guest with the CPU of its host; node2 can run the one of the other guests alone."""
     answers = {worlds.CPU: "", "<cpu><model>Other</model></cpu>": "no avx512"}
@@ -169,6 +175,8 @@ CASES = [
     ("node.ports", OK, there(listening=frozenset(range(49152, 49215)))),
     ("node.ports", UNKNOWN, there(listening=None)),
     ("node.ports", UNKNOWN, port("")),
+    ("node.ports", UNKNOWN, other_range("no answer from port 49215")),
+    ("node.ports", UNKNOWN, other_range("refused")),
     ("node.ports", UNKNOWN, world(at(), SILENT)),
     ("node.memory", OK, GOOD),
     ("node.memory", OK, there(free_kib=1024)),
@@ -344,7 +352,7 @@ def test_check(check, wanted, one):
     assert outcome(troubles) == wanted, troubles
     for trouble in troubles:
         assert trouble.sentence and "\n" not in trouble.sentence
-        assert trouble.remedy or CHECKS[check].remedy
+        assert trouble.remedy or (trouble.outcome == PROBLEM and CHECKS[check].remedy)
 
 
 def test_every_check_was_seen_ok_problem_and_unknown():
@@ -365,11 +373,18 @@ def test_every_check_says_what_it_wants_and_what_to_do():
         ("ssh.reach", reaching(mig="refused"), ""),
         ("node.versions", there(daemon=worlds.daemon("node2", qemu=6002000)), "WARN"),
         ("guest.name", world(at(), SILENT), "WARN"),
+        ("node.ports", other_range("refused"), "WARN"),
     ],
 )
 def test_what_stops_no_migration_is_a_warning(check, one, severity):
     (trouble,) = found(CHECKS[check], one)
     assert trouble.severity == severity
+
+
+def test_why_no_token_was_written_is_told():
+    said = {IMAGES: "read-only file system"}
+    one = world(at(written={}, tokens={}, written_said=said), node("node2", tokens={}))
+    assert "written here: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
 
 
 def test_an_old_definition_forbids_the_way_to_it_alone():

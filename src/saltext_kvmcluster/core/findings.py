@@ -62,8 +62,12 @@ class Finding:
         }
 
 
-def unknown(sentence: str, remedy: str = "") -> Trouble:
-    """Return the trouble of a fact that could not be had."""
+def unknown(sentence: str, remedy: str) -> Trouble:
+    """Return the trouble of a fact that could not be had.
+
+    remedy
+        How it can be had. That of the check would be for what nobody has seen.
+    """
     return Trouble(sentence, remedy, UNKNOWN)
 
 

@@ -76,7 +76,8 @@ def label(labels: Mapping[str, str | None]) -> list[Trouble]:
     troubles = []
     for path, context in labels.items():
         if context is None:
-            troubles.append(unknown(f"the SELinux label of {path} cannot be read"))
+            sentence = f"the SELinux label of {path} cannot be read"
+            troubles.append(unknown(sentence, f"see what 'ls -Z {path}' says here"))
         elif LABEL not in context.split(":"):
             troubles.append(Trouble(f"{path} is labelled {context}", f"run: restorecon -v {path}"))
     return troubles

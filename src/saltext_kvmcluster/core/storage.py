@@ -127,7 +127,7 @@ def same(here: Place, there: Place) -> Trouble | None:
     if not here.identity or not there.identity:
         return unknown(
             f"nothing proves that this {here.kind} is the same one on both nodes",
-            _PROOFS.get(here.kind, ""),
+            _PROOFS.get(here.kind, "use storage that tells the same identity on every node"),
         )
     return _connected(here, there)
 

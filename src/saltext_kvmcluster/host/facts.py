@@ -233,7 +233,7 @@ def _told(check: Callable[[], list[Trouble]]) -> list[dict[str, str]]:
     try:
         troubles = check()
     except KvmclusterError as error:
-        troubles = [unknown(str(error))]
+        troubles = [unknown(str(error), "mend that on this node, then check again")]
     return [
         {"sentence": trouble.sentence, "remedy": trouble.remedy, "outcome": trouble.outcome}
         for trouble in troubles

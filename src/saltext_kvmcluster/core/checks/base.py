@@ -235,7 +235,9 @@ def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> 
         return NOT_TOLD
     if destination and node.daemon is None:
         return SOURCE_NOT_TOLD
-    return SILENT if node.said else unknown(f"not known: {what}")
+    if node.said:
+        return SILENT
+    return unknown(f"not known: {what}", "see what 'salt NODE kvmcluster.facts' tells on that node")
 
 
 def is_under(folder: str, path: str) -> bool:

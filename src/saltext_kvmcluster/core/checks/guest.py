@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from saltext_kvmcluster.core import guestxml
+from saltext_kvmcluster.core import guestxml, recovery
 from saltext_kvmcluster.core.checks.base import Use, World, uses
 from saltext_kvmcluster.core.facts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
@@ -111,7 +111,10 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
             f" {guest.name}; with --metadata where the disk's own layers are to stay",
         )
     if guest.guest is None:
-        yield unknown(f"{UNREAD}: {guest.trouble or 'it was not asked for'}")
+        yield unknown(
+            f"{UNREAD}: {guest.trouble or 'it was not asked for'}",
+            f"on {guest.node}: virsh dumpxml {guest.name} shows it",
+        )
     else:
         for sentence in guest.guest.blockers:
             what, _, how = sentence.partition("; ")
@@ -141,12 +144,15 @@ def once(world: World, guest: GuestFacts) -> Iterator[Trouble]:
             f"it does not run on {guest.node}: it is {_seen(guest)} there{where}",
             "run the command on the node where it runs",
         )
+    elif double := recovery.doubled({found.node: found.look for found in active}):
+        which = f"find out which one is right, and stop the other there: virsh destroy {guest.name}"
+        yield Trouble(f"it {double.sentence}", "wait for its end" if double.job else which)
     elif len(active) > 1:
         where = " and ".join(f"{_seen(found)} on {found.node}" for found in active)
         yield Trouble(
             f"it is active {len(active)} times: {where}",
-            "if it is being migrated, look again afterwards; if not, its disks are in danger: find"
-            f" out which one is right, and stop the other there: virsh destroy {guest.name}",
+            "if it is being migrated, look again afterwards; if not, a copy that waits for a"
+            f" migration is left over: virsh domjobinfo {guest.name} there tells",
         )
     yield from world.silence
 
@@ -170,7 +176,8 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     """
     daemon = world.nodes[guest.node].daemon
     if daemon is None or guest.guest is None:
-        yield unknown("not known: no word of the lock manager, or of its disks")
+        see = "node.daemon" if daemon is None else "guest.blockers"
+        yield unknown("not known: no word of the lock manager, or of its disks", f"{SEE}{see}")
         return
     bare = [
         disk.target
@@ -214,7 +221,10 @@ def _clashing(world: World, use: Use, other: Use) -> Trouble | None:
         here = world.place(use.guest.node, use.source)
         there = world.place(other.guest.node, other.source)
         if here is None or there is None:
-            return unknown(f"not known whether {whose} uses the same disk {use.source.path}")
+            return unknown(
+                f"not known whether {whose} uses the same disk {use.source.path}",
+                "see that findmnt, lsblk and lvs answer on both nodes; then check again",
+            )
         if not (here.fit and there.fit) or here.identity != there.identity:
             return None
     return Trouble(f"{whose} uses its disk {use.source.path}", _parting(other.guest))

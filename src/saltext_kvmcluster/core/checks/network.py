@@ -28,7 +28,10 @@ def present(world: World, asked: Iterable[tuple[str, str]], offered: Offer) -> I
         if kind == "network":
             yield from _network(source, dict(offered.networks))
         elif offered.devices is None:
-            yield unknown("not known: no word of the network devices there")
+            yield unknown(
+                "not known: no word of the network devices there",
+                "there: see that 'ip -j link show' works, then check again",
+            )
         else:
             yield from _device(DEVICES[kind], source, dict(offered.devices))
 

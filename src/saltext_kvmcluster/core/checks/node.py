@@ -6,9 +6,10 @@ import ipaddress
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
+from saltext_kvmcluster.core import factparse
 from saltext_kvmcluster.core.checks.base import NOT_TOLD, UNREAD, World, untold
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble, unknown
 from saltext_kvmcluster.core.plan import listed
 
 CLOCK_LIMIT = 5.0
@@ -137,7 +138,8 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
 
     libvirt takes the first free one of its range (migration_port_min and _max in qemu.conf,
     49152 to 49215); GlusterFS's bricks use the same range. A connection that is refused got
-    there: nobody listens yet, and no firewall is in between.
+    there: nobody listens yet, and no firewall is in between. Where the range is another, only
+    whether one is free is known.
     """
     free = world.free_ports[destination.node]
     if destination.daemon is None:
@@ -152,14 +154,23 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
         return
     if free is None:
         yield untold("no word of the ports that are in use there", source, destination)
+    first, last = destination.daemon.ports
     seen = source.peers.get(destination.node)
     tried = seen.port if seen else ""
-    if not tried:
+    if (first, last) != factparse.PORTS:
+        yield Trouble(
+            f"not known whether its migration ports {first} to {last} can be reached: only"
+            " libvirt's own range was tried",
+            f"open TCP ports {first} to {last} there, for the peers, in the firewall",
+            UNKNOWN,
+            WARN,
+        )
+    elif not tried:
         yield untold("no connection to a migration port was tried", source, destination)
     elif tried not in ("refused", "taken"):
         yield Trouble(
             f"a migration port there cannot be reached: {tried}",
-            "open TCP ports 49152 to 49215 there, for the peers, in the firewall",
+            f"open TCP ports {first} to {last} there, for the peers, in the firewall",
         )
 
 

@@ -10,7 +10,11 @@ from saltext_kvmcluster.core.cluster import Node
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble
 
-UNTRIED = {"ok": False, "cause": reach.NOT_TRIED, "remedy": ""}
+UNTRIED = {
+    "ok": False,
+    "cause": reach.NOT_TRIED,
+    "remedy": "try it there: salt NODE kvmcluster.ssh_check",
+}
 
 
 def told(check: str) -> Callable[[World, NodeFacts], Iterable[Trouble]]:

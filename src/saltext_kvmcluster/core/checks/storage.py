@@ -5,6 +5,7 @@ Thousands of images lie in one file system: what holds for its folder is judged 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from saltext_kvmcluster.core import guestxml, storage
 from saltext_kvmcluster.core.checks.base import UNREAD, World, is_under
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
+from saltext_kvmcluster.core.findings import Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Disk, Source
 from saltext_kvmcluster.core.storage import Place
 
@@ -27,6 +28,8 @@ class Part(NamedTuple):
     place: Place | None
     witnesses: frozenset[str] = frozenset()
     """Whose fresh token was seen in its file system here."""
+    said: str = ""
+    """Why the guest's own node could write none there."""
 
 
 class Paths(NamedTuple):
@@ -87,7 +90,8 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]
             yield unknown(
                 f"not proven to be the same storage on both nodes: {part.source.path} is in"
                 f" {part.place.folder} here, and in {there.folder} there",
-                f"mount the same storage at the same folders on both: findmnt -T {part.source.path}",
+                "mount the same storage at the same folders on both: findmnt -T"
+                f" {part.source.path}",
             )
         elif part.place.folder:
             yield from _unproven(world, part, offered)
@@ -122,11 +126,11 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
     for path in asked.missing:
         yield Trouble(f"{path} is missing here already", f"find out what became of {path}")
     for path in asked.unseen:
-        yield unknown(f"not known: {path} was not looked for here")
+        yield unknown(f"not known: {path} was not looked for here", _look_for(path, "here"))
     seen = world.nodes[offered].seen
     for path in asked.alone:
         if path not in seen:
-            yield unknown(f"not known: {path} was not looked for there")
+            yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
         elif seen[path].kind == "nothing":
             yield Trouble(
                 f"{path} does not exist there",
@@ -208,16 +212,29 @@ def _part(world: World, node: str, source: Source) -> Part:
     if in_shared(world, node, source):
         source = replace(source, path=place.folder, format="")
         place = replace(place, why="")
-    return Part(source, place, witnesses)
+    said = world.nodes[node].written_said.get(place.folder, "")
+    return Part(source, place, witnesses, said)
 
 
 def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]:
     if place is None:
-        yield unknown(f"not known: no word of the storage {where}, for {source.path}")
+        yield unknown(
+            f"not known: no word of the storage {where}, for {source.path}",
+            f"{where}: see that findmnt, lsblk and lvs answer; then check again",
+        )
     elif not place.fit:
-        outcome = "UNKNOWN" if place.fit is None else "PROBLEM"
         what, _, how = place.why.partition("; ")
-        yield Trouble(f"{where}: {what}", how or REMEDY, outcome)
+        if place.fit is None:
+            yield unknown(
+                f"{where}: {what}",
+                how or f"{where}: see what findmnt, lsblk and lvs tell of {source.path}",
+            )
+        else:
+            yield Trouble(f"{where}: {what}", how or REMEDY)
+
+
+def _look_for(path: str, where: str) -> str:
+    return f"check again; if that does not help, {where}: ls -lLd {shlex.quote(path)}"
 
 
 def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
@@ -232,8 +249,9 @@ def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
         )
     else:
         yield unknown(
-            f"not proven to be the same storage on both nodes: {folder}; no token was written",
-            f"make {folder} writable, and look for space on it: df {folder}",
+            f"not proven to be the same storage on both nodes: {folder}; no token was written here:"
+            f" {part.said or 'nobody was asked to'}",
+            f"see that root can write in {folder}/.kvmcluster here",
         )
 
 
