@@ -75,6 +75,11 @@ def state(lab, node, function, *arguments):
     return next(iter(states.values()))
 
 
+def uuid(lab):
+    text = lab.read("node1", f"{FOLDER}/{GUEST}.xml")
+    return re.search("<uuid>(.*)</uuid>", text).group(1)
+
+
 def start(lab, node, *arguments):
     return lab.salt(node, "kvmcluster.start", GUEST, *arguments)
 
@@ -162,11 +167,10 @@ def is_claimed(lab, node, tries=1):
 
 
 def test_what_is_in_the_way_is_named(lab):
-    uuid = re.search("<uuid>(.*)</uuid>", lab.read("node1", f"{FOLDER}/{GUEST}.xml")).group(1)
     for name, other, node, said in (
         (GUEST, OTHER_UUID, "node3", "node3 has another guest of that name"),
-        ("start2", uuid, "node3", "node3 has a guest start2 of the same UUID"),
-        (GUEST, uuid, "node1", "virsh undefine start1 on node1"),
+        ("start2", uuid(lab), "node3", "node3 has a guest start2 of the same UUID"),
+        (GUEST, uuid(lab), "node1", "node1 has an old definition of it"),
     ):
         definition = DEFINITION.format(name, other, 9216)
         lab.exec(node, "virsh", "define", "/dev/stdin", stdin=definition)
@@ -199,6 +203,7 @@ def test_a_guest_that_ignores_its_power_button_is_destroyed_only_when_asked_for(
     start(lab, "node1")
     lab.exec("node1", "virsh", "suspend", GUEST)
     left = lab.salt("node1", "kvmcluster.shutdown", GUEST, "timeout=1")
+    assert isinstance(left, dict), left
     assert (left["result"], left["owner"]) == ("not_stopped", "node1"), left
     assert running(lab) == ["node1"]
     gone = lab.salt("node1", "kvmcluster.shutdown", GUEST, "timeout=1", "destroy=true")

@@ -9,7 +9,7 @@ from saltext_kvmcluster.core import starting
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import Host
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.recovery import ENDLESS, OUTGOING, Look, Sighting
 from saltext_kvmcluster.core.starting import Asked, May, Request, decide, ending
 
 UUID, OTHER = "1" * 8, "2" * 8
@@ -74,7 +74,10 @@ def test_his_word_does_not_count_against_what_a_node_says():
 def test_it_never_starts_while_a_node_has_it_in_whatever_state(sighting, node):
     for peers in ({}, {"node2": SILENT}):
         decision = decide(REQUEST, world(**{**peers, node: has(sighting)}))
-        assert decision.may is (May.RUNS if sighting in SETTLED else May.WAIT)
+        stuck = sighting is Sighting.PAUSED_OTHERWISE
+        rest = May.REFUSED if stuck else May.WAIT
+        assert decision.may is (May.RUNS if sighting in SETTLED else rest)
+        assert stuck is ("virsh domstate --reason web1" in decision.sentence)
         assert node in decision.sentence
         assert decision.owner == (node if sighting in SETTLED else None)
 
@@ -82,12 +85,29 @@ def test_it_never_starts_while_a_node_has_it_in_whatever_state(sighting, node):
 def test_a_guest_on_the_move_runs_at_its_source():
     moving = world(node2=has(Sighting.RUNNING), node3=has(Sighting.PAUSED_FOR_MIGRATION))
     assert (decide(REQUEST, moving).may, decide(REQUEST, moving).owner) == (May.RUNS, "node2")
+    assert "it is paused for migration on node3" in decide(REQUEST, moving).sentence
+    changing = world(
+        node2=has(Sighting.PAUSED_IN_POST_COPY, job=OUTGOING),
+        node3=has(Sighting.RUNNING_IN_POST_COPY),
+    )
+    decision = decide(REQUEST, changing)
+    assert decision.may is May.WAIT and "look again" in decision.sentence
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("sighting", [Sighting.SHUT_OFF, Sighting.PAUSED_OTHERWISE])
+def test_a_job_is_waited_for_wherever_it_is(node, sighting):
+    decision = decide(REQUEST, world(**{node: has(sighting, job=ENDLESS)}))
+    assert decision.may is May.WAIT and f"{ENDLESS} is active" in decision.sentence
 
 
 def test_a_guest_that_runs_twice_is_an_alarm():
     decision = decide(REQUEST, world(node2=has(Sighting.RUNNING), node3=has(Sighting.RUNNING)))
     assert (decision.may, decision.owner) == (May.REFUSED, None)
-    assert "on node2 and on node3" in decision.sentence and "RUNS TWICE" in decision.sentence
+    assert "RUNS TWICE, on node2 and on node3" in decision.sentence
+    for other in (Sighting.PAUSED_BY_USER, Sighting.PAUSED_OTHERWISE):
+        decision = decide(REQUEST, world(node2=has(Sighting.RUNNING), node3=has(other)))
+        assert decision.may is May.REFUSED and "on node2 and on node3" in decision.sentence
 
 
 @pytest.mark.parametrize(
@@ -101,7 +121,9 @@ def test_a_guest_that_runs_twice_is_an_alarm():
             has(Sighting.SHUT_OFF, autostart=True),
             "virsh autostart --disable web1 on node3",
         ),
-        ("node1", has(Sighting.SHUT_OFF), "virsh undefine web1 on node1"),
+        ("node1", has(Sighting.SHUT_OFF), "node1 has an old definition of it"),
+        ("node1", has(Sighting.SHUT_OFF), "virsh undefine --keep-nvram web1 on node1"),
+        ("node3", has(Sighting.SHUT_OFF, saved=True), "virsh managedsave-remove web1"),
     ],
 )
 def test_what_is_in_the_way_is_named_with_a_remedy(node, found, said):
@@ -157,19 +179,40 @@ def test_the_result_is_what_was_seen(said, words, returned, result, owner):
 
 
 @pytest.mark.parametrize(
-    ("said", "result"),
+    ("said", "stayed", "result"),
     [
-        ({}, "stopped"),
-        ({"node1": has(Sighting.SHUT_OFF)}, "stopped"),
-        ({"node3": SILENT}, "stopped"),
-        ({"node1": SILENT}, "unknown"),
-        ({"node1": has(Sighting.RUNNING)}, "not_stopped"),
-        ({"node2": has(Sighting.RUNNING)}, "not_stopped"),
+        ({}, True, "stopped"),
+        ({}, False, "stopped"),
+        ({"node1": has(Sighting.SHUT_OFF)}, True, "stopped"),
+        ({"node3": SILENT}, True, "stopped"),
+        ({"node3": SILENT}, False, "unknown"),
+        ({"node1": SILENT}, True, "unknown"),
+        ({"node1": has(Sighting.RUNNING)}, True, "not_stopped"),
+        ({"node2": has(Sighting.RUNNING)}, True, "not_stopped"),
+        ({"node2": has(Sighting.RUNNING), "node3": SILENT}, False, "not_stopped"),
     ],
 )
-def test_stopped_is_what_runs_nowhere(said, result):
-    done = starting.stopped(REQUEST, world(**said), ["libvirt said: no"])
+def test_stopped_is_what_runs_nowhere(said, stayed, result):
+    done = starting.stopped(REQUEST, world(**said), ["libvirt said: no"], stayed)
     assert done["result"] == result and "libvirt said: no" in done["reason"]
+    assert all(f"{node} does not answer" in done["reason"] for node in said if said[node].said)
+
+
+@pytest.mark.parametrize(
+    ("look", "why"),
+    [
+        (Look(Sighting.RUNNING), ""),
+        (Look(Sighting.PAUSED_OTHERWISE), ""),
+        (Look(Sighting.RUNNING, job=OUTGOING), OUTGOING),
+        (Look(Sighting.RUNNING_IN_POST_COPY), "post-copy"),
+        (Look(Sighting.PAUSED_IN_POST_COPY), "post-copy"),
+        (Look(Sighting.PAUSED_FOR_MIGRATION), "migration"),
+        (Look(Sighting.UNREACHABLE, said="no route"), "no route"),
+    ],
+)
+def test_the_plug_of_a_guest_on_the_move_is_not_pulled(look, why):
+    said = starting.keeps_its_plug(look)
+    assert why in said and bool(said) is bool(why)
 
 
 def test_the_administrators_word_is_about_peers():
