@@ -17,10 +17,17 @@ from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.facts import Daemon, GuestFacts, NodeFacts, Reach, Seen
 from saltext_kvmcluster.core.guestxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.question import cpu_key
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import Mount, StorageFacts
 
 CPUS = [f"<cpu><model>Model{number}</model></cpu>" for number in range(4)]
+MACHINES = [f"pc-i440fx-{number}" for number in range(40)]
+CAN_RUN = {
+    cpu_key({"type": "kvm", "arch": "x86_64", "machine": machine, "emulator": "", "cpu": cpu}): ""
+    for machine in MACHINES
+    for cpu in CPUS
+}
 FOLDERS = [f"/images{number}" for number in range(4)]
 UNIQUE = ("guest.name", "guest.uuid")
 MOST = {"seconds": 30.0, "MiB": 1024.0, "growth": 12.0, "audit": 1.0}
@@ -109,9 +116,9 @@ def node(name, place, guests, reached):
             name=name,
             libvirt=9000000,
             qemu=7002000,
-            machines={"x86_64/kvm": frozenset(f"pc-i440fx-{number}" for number in range(40))},
+            machines={"x86_64/kvm": frozenset(MACHINES)},
             networks={"default": True},
-            cpus=dict.fromkeys(CPUS, ""),
+            cpus=CAN_RUN,
         ),
         guests=tuple(guests),
         clock=0.1,
@@ -152,7 +159,7 @@ def guest(at, number):
         uuid,
         "kvm",
         arch="x86_64",
-        machine=f"pc-i440fx-{number % 40}",
+        machine=MACHINES[number % len(MACHINES)],
         memory_kib=(1 + number % 100) << 20,
         vcpus=2,
         cpu=CPUS[number % len(CPUS)],

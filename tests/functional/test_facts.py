@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 
 import pytest
 
@@ -82,6 +83,22 @@ def test_what_a_link_in_place_of_a_token_leads_to_is_not_passed_on(tmp_path):
     assert answer["tokens"] == {str(tmp_path): {"gamma": token}}
     assert answer["paths"][str(folder)]["kind"] == "directory"
     assert answer["paths"]["/x"]["kind"] == "nothing"
+
+
+def test_many_paths_are_asked_about_in_parts_that_ssh_can_carry():
+    paths = [f"/nowhere/{number}/it's" for number in range(3000)]
+    parts = []
+
+    def run_all(wanted):
+        parts.append(wanted)
+        return dict.fromkeys(wanted, commands.Outcome(1, "", "No such file or directory"))
+
+    answer = facts.look({"paths": paths}, facts.Way(run_all, facts.here().hypervisor))
+    assert {path: seen["kind"] for path, seen in answer["paths"].items()} == dict.fromkeys(
+        paths, "nothing"
+    )
+    for part in parts:
+        assert len(shlex.quote(ssh._script(part.values(), "0" * 16))) < 128 * 1024
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

@@ -84,7 +84,8 @@ def other_range(said):
 
 def passed_through(cpu):
     """A guest with the CPU of its host; node2 can run the one of the other guests alone."""
-    answers = {worlds.CPU: "", "<cpu><model>Other</model></cpu>": "no avx512"}
+    other = worlds.CPU_KEY.replace("qemu64", "Other")
+    answers = {worlds.CPU_KEY: "", other: "no avx512"}
     return world(
         at(
             guest(of=replace(WEB, cpu='<cpu mode="host-passthrough"></cpu>')),
@@ -193,8 +194,13 @@ CASES = [
     ("cpu.model", OK, passed_through(worlds.CPU)),
     ("cpu.model", PROBLEM, passed_through("<cpu><model>Other</model></cpu>")),
     ("cpu.model", UNKNOWN, passed_through("")),
-    ("cpu.model", PROBLEM, there(daemon=worlds.daemon("node2", cpus={worlds.CPU: "no avx512"}))),
+    (
+        "cpu.model",
+        PROBLEM,
+        there(daemon=worlds.daemon("node2", cpus={worlds.CPU_KEY: "no avx512"})),
+    ),
     ("cpu.model", UNKNOWN, there(daemon=worlds.daemon("node2", cpus={}))),
+    ("cpu.model", UNKNOWN, with_definition(machine="q35")),
     ("network.present", OK, GOOD),
     ("network.present", OK, with_definition(interfaces=(Interface("user"),))),
     ("network.present", PROBLEM, there(bridges={})),
@@ -306,6 +312,11 @@ CASES = [
     ("guest.frozen", UNKNOWN, here(BROKEN)),
     ("guest.once", OK, GOOD),
     ("guest.once", PROBLEM, there(guest("node2"))),
+    (
+        "guest.once",
+        PROBLEM,
+        there(guest("node2", look=replace(RUNNING, sighting=Sighting.PAUSED_FOR_MIGRATION))),
+    ),
     ("guest.once", PROBLEM, here(guest(look=SHUT_OFF, of=None))),
     ("guest.once", UNKNOWN, world(at(), SILENT)),
     ("guest.autostart", OK, GOOD),

@@ -160,6 +160,10 @@ def test_of_an_answer_what_is_none_is_left_out(kept, part):
     assert isinstance(facts.answered(parsed(), {kept: part}), facts.NodeFacts)
 
 
+def test_a_peer_that_was_asked_by_another_says_so():
+    assert parsed(by_peer=True).by_peer and not parsed().by_peer
+
+
 def test_an_answer_is_merged():
     token = "a" * 32 + " 1000"
     answer = {
@@ -283,9 +287,19 @@ def test_a_guest_that_runs_on_two_nodes_is_the_first_thing_said():
     assert tables.render(data).startswith("PROBLEM  web1 RUNS TWICE, on node1 and on node2")
 
 
+def test_a_guest_that_is_paused_by_its_user_elsewhere_runs_twice():
+    paused = {**SENT, "guests": [{**GUEST, "sighting": "paused by its user"}]}
+    (problem,) = cluster_status(node1=SENT, node2=paused)["problems"]
+    assert problem.startswith("web1 RUNS TWICE, on node1 and on node2")
+
+
 def test_a_guest_on_its_way_does_not_run_twice():
-    arriving = {**SENT, "guests": [{**GUEST, "sighting": "paused for migration"}]}
-    assert cluster_status(node1=SENT, node2=arriving)["problems"] == []
+    for sighting, job in (
+        ("paused for migration", ""),
+        ("paused in post-copy", "an outgoing migration"),
+    ):
+        other = {**SENT, "guests": [{**GUEST, "sighting": sighting, "job": job}]}
+        assert cluster_status(node1=SENT, node2=other)["problems"] == []
 
 
 def test_an_unreachable_node_is_shown_and_where_a_guest_is_not_is_not_claimed():

@@ -215,6 +215,30 @@ def test_only_what_no_shared_file_system_brings_is_asked_of_others():
     assert [one["cpu"] for one in asked["node3"]["cpus"]] == [worlds.CPU]
 
 
+def test_one_cpu_of_two_machine_types_is_two_questions():
+    other = guest(look=DB_LOOK, of=replace(DB, machine="q35"))
+    asked = readiness.questions(three(node1={"guests": (guest(), other)}, node2={"guests": ()}))
+    assert [one["machine"] for one in asked["node3"]["cpus"]] == ["pc-i440fx-7.2", "q35"]
+
+
+def test_what_no_node_can_be_asked_about_spoils_no_question():
+    disk = replace(WEB.disks[0], source=Source("file", "/images/\x1b[31m", "raw"))
+    files = (File("/boot/vmlinuz", "kernel"),)
+    bad = guest(of=replace(WEB, disks=(disk,), files=files))
+    assert readiness.questions(three(node1={"guests": (bad,)}))["node1"]["paths"] == [
+        "/boot/vmlinuz"
+    ]
+
+
+def test_what_a_peer_cannot_see_of_another_is_no_finding():
+    found = three(node2={"ssh": {}, "by_peer": True})
+    judged = readiness.findings(found, found.by_name["web1"][0], "node2")
+    assert {one.outcome for one in judged} == {OK}
+    ids = {one.id for one in judged}
+    assert "ssh.authorized" not in ids and {"ssh.key", "ssh.reach", "node.name"} <= ids
+    assert readiness.examine(found, "web1", "node1", "node2").findings == ()
+
+
 def test_questions_about_one_move_are_for_its_two_nodes():
     asked = readiness.questions(three(), "web1", "node1", "node2")
     assert set(asked) == {"node1", "node2"}

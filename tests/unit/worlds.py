@@ -7,12 +7,22 @@ from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.facts import Daemon, GuestFacts, NodeFacts, Reach, Seen
 from saltext_kvmcluster.core.guestxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.question import cpu_key
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import Mount, StorageFacts
 
 NODES = ("node1", "node2", "node3")
 UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 CPU = "<cpu><model>qemu64</model></cpu>"
+CPU_KEY = cpu_key(
+    {
+        "type": "kvm",
+        "arch": "x86_64",
+        "machine": "pc-i440fx-7.2",
+        "emulator": "/usr/bin/qemu-system-x86_64",
+        "cpu": CPU,
+    }
+)
 IMAGES = "/images"
 IMAGE = f"{IMAGES}/web1.img"
 MOUNTS = (
@@ -49,7 +59,7 @@ def daemon(node, **changes):
         qemu=7002000,
         machines={"x86_64/kvm": frozenset({"pc-i440fx-7.2", "q35"})},
         networks={"default": True},
-        cpus={CPU: ""},
+        cpus={CPU_KEY: ""},
     )
     return replace(found, **changes)
 

@@ -72,7 +72,7 @@ class Daemon:
     ``versions`` are libvirt's and QEMU's as numbers, 9000000 for 9.0.0. ``machines`` are the
     machine types by architecture and domain type, as ``"x86_64/kvm" -> {"pc-i440fx-7.2", …}``;
     aliases count. ``cpu`` is the host's own, as XML. ``cpus`` tells of CPUs that were asked
-    about, by their canonical XML: empty if the host can run them, else why not.
+    about, by question.cpu_key: empty if the host can run them, else why not.
     """
 
     uuid: str
@@ -146,6 +146,8 @@ class NodeFacts:
     tokens: Mapping[tuple[str, str], str] = field(default_factory=dict)
     definitions: Mapping[str, str] = field(default_factory=dict)
     """For each guest of the pillar's list: the definition's text, empty if there is none there."""
+    by_peer: bool = False
+    """Whether a peer asked it, which sees nothing of its ssh and of its own peers."""
 
 
 def silent(node: str, said: str) -> NodeFacts:
@@ -238,6 +240,7 @@ def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -
         written=_each(_get(sent, "written", Mapping, {}), _token),
         written_said=_each(_get(sent, "written_said", Mapping, {}), _words),
         definitions=_each(_get(sent, "definitions", Mapping, {}), _text),
+        by_peer=_get(sent, "by_peer", bool, False),
     )
 
 

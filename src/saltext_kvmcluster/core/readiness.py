@@ -29,7 +29,9 @@ from saltext_kvmcluster.core.checks.storage import in_shared, needed
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, Finding, Trouble
+from saltext_kvmcluster.core.guestxml import Source
 from saltext_kvmcluster.core.plan import listed, printable
+from saltext_kvmcluster.core.question import cpu_key, is_path
 
 WITNESSES = 3
 WORDS = 1000
@@ -208,7 +210,7 @@ def questions(
     needs: dict[str, dict[str, None]] = {found.node: {} for found in moving}
     alone: dict[str, None] = {}
     for found in moving:
-        for need in needed(found):
+        for need in filter(_is_asked, needed(found)):
             needs[found.node][need.path] = None
             if not in_shared(world, found.node, need):
                 alone[need.path] = None
@@ -393,9 +395,12 @@ def _of_move(
     subject = {"guest": guest.name, "source": source.node, "destination": there.node}
     troubles: list[tuple[str, Trouble]] = []
     if check.scope == NODE:
-        for role, node in ((SOURCE, source), (DESTINATION, there)):
-            if role in check.role:
-                troubles += [(f"{node.node}: ", found) for found in check.find(world, node)]
+        roles = {SOURCE: source, DESTINATION: there}
+        nodes = [roles[role] for role in check.role if not (check.own and roles[role].by_peer)]
+        if not nodes:
+            return
+        for node in nodes:
+            troubles += [(f"{node.node}: ", found) for found in check.find(world, node)]
     elif check.scope == PAIR:
         troubles += [("", found) for found in check.find(world, source, there)]
     elif check.scope == GUEST:
@@ -480,20 +485,15 @@ def _witnesses(world: World, sources: Iterable[str]) -> dict[str, list[str]]:
     return dict(tokens)
 
 
-def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[dict[str, str]]:
+def _is_asked(need: Source) -> bool:
+    """Whether a node can be asked; what a hostile definition names costs the others nothing."""
+    return is_path(need.path)
+
+
+def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[Mapping[str, str]]:
     """Return each different CPU of the guests once, as ``host.facts.look`` is asked about it."""
-    found = {}
-    for one in guests:
-        guest, cpu = one.guest, asked_cpu(world, one)
-        if guest and cpu:
-            found[cpu] = {
-                "emulator": guest.emulator,
-                "arch": guest.arch,
-                "machine": guest.machine,
-                "type": guest.type,
-                "cpu": cpu,
-            }
-    return list(found.values())
+    asked = (asked_cpu(world, one) for one in guests)
+    return list({cpu_key(cpu): cpu for cpu in asked if cpu}.values())
 
 
 def _blocks(check: Check, trouble: Trouble) -> bool:

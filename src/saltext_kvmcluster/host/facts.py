@@ -11,9 +11,10 @@ import contextlib
 import functools
 import os
 import secrets
+import shlex
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,13 @@ from saltext_kvmcluster.core import factparse, keyfile, migration, reach, sshche
 from saltext_kvmcluster.core import facts as read
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.definitions import places
-from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Source
 from saltext_kvmcluster.core.identity import Identities
+from saltext_kvmcluster.core.question import cpu_key
+from saltext_kvmcluster.core.question import read as read_question
 from saltext_kvmcluster.host import commands, files, hypervisor, ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
@@ -35,6 +38,10 @@ LOGIN_TIME = 5.0
 PEERS_TIME = 60.0
 PORT_TIME = 3.0
 PORTS_TRIED = 16
+PART = 100_000
+"""Bytes of what is run over ssh at once, which is one argument: see MAX_ARG_STRLEN in execve(2)."""
+OVERHEAD = 150
+"""Bytes that ssh.run_all adds to each program."""
 
 KINDS = {
     "regular file": "file",
@@ -102,7 +109,7 @@ def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     cannot be logged in to.
     """
     told = _of_host(to_peer(cluster, peer), peer.id, _defined(cluster))
-    return {**told, "ssh": {"ssh.authorized": []}}
+    return {**told, "by_peer": True}
 
 
 def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
@@ -110,19 +117,45 @@ def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
 
     way
         How to ask; None for this host. What cannot be found out is not in the answer.
+
+    InputError if it is no question.
     """
-    if not isinstance(question, Mapping):
-        raise InputError(f"question: want a mapping, got {type(question).__name__}")
-    asked = way or here()
-    paths, tokens = question.get("paths", []), question.get("tokens", {})
-    with contextlib.closing(asked.hypervisor), ThreadPoolExecutor() as pool:
-        cpus = pool.submit(_cpus, asked.hypervisor, question.get("cpus", []))
-        found = asked.run_all({**_path_commands(paths), **_token_commands(tokens)})
+    asked, to = read_question(question), way or here()
+    with contextlib.closing(to.hypervisor), ThreadPoolExecutor() as pool:
+        cpus = pool.submit(_cpus, to.hypervisor, asked.cpus)
+        wanted = {**_path_commands(asked.paths), **_token_commands(asked.tokens)}
+        found = _run_in_parts(to, wanted)
         return {
-            "paths": _paths(paths, found),
-            "tokens": _tokens(tokens, found),
+            "paths": _paths(asked.paths, found),
+            "tokens": _tokens(asked.tokens, found),
             "cpus": cpus.result(),
         }
+
+
+def _run_in_parts(way: Way, wanted: Mapping[str, Sequence[str]]) -> Outputs:
+    """Run many programs, as many at once as a peer can be told to in one login."""
+    found: dict[str, commands.Outcome] = {}
+    for part in _in_parts(wanted, lambda key: _size(shlex.join(wanted[key]))):
+        found.update(way.run_all({key: wanted[key] for key in part}))
+    return found
+
+
+def _in_parts(items: Iterable[str], size: Callable[[str], int]) -> Iterator[list[str]]:
+    """Yield items in groups whose sizes, with what goes with each, stay below PART together."""
+    part: list[str] = []
+    left = PART
+    for item in items:
+        left -= size(item) + OVERHEAD
+        if part and left < 0:
+            yield part
+            part, left = [], PART - size(item) - OVERHEAD
+        part.append(item)
+    if part:
+        yield part
+
+
+def _size(word: str) -> int:
+    return len(shlex.quote(word).encode("utf-8", "replace"))
 
 
 def of_host(node: str) -> dict[str, Any]:
@@ -146,7 +179,7 @@ def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
         told: dict[str, Any] = {"node": node, "commands": sent, **machine.result()}
     sources = _sources(read.parse(node, told, 0.0, 0.0))
     paths = [source.path for source in sources if source.path.startswith("/")]
-    found = way.run_all(_real_commands(paths))
+    found = _run_in_parts(way, _real_commands(paths))
     links = [f"{path}\t{real}\n" for path, real in _real(paths, found).items() if path != real]
     sent["links"]["out"] += "".join(["\n", *links])
     return told
@@ -331,14 +364,22 @@ def _sources(found: NodeFacts) -> list[Source]:
 
 def _real_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return what says where paths lead when every symbolic link is followed."""
-    lines = [path for path in paths if "\n" not in path]
-    return {"real": ("realpath", "-m", "--", *lines)} if lines else {}
+    return {f"real {part[0]}": ("realpath", "-m", "--", *part) for part in _lines(paths)}
 
 
 def _real(paths: Iterable[str], found: Outputs) -> dict[str, str]:
-    lines = [path for path in paths if "\n" not in path]
-    said = found["real"].stdout.splitlines() if lines else []
-    return dict(zip(lines, said, strict=True)) if len(lines) == len(said) else {}
+    real: dict[str, str] = {}
+    for part in _lines(paths):
+        said = found[f"real {part[0]}"].stdout.splitlines()
+        if len(said) == len(part):
+            real.update(zip(part, said, strict=True))
+    return real
+
+
+def _lines(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the paths that are a line, as many at once as one program is given."""
+    lines = dict.fromkeys(path for path in paths if "\n" not in path)
+    return _in_parts(lines, lambda path: _size(shlex.quote(path)))
 
 
 def _path_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -397,5 +438,5 @@ def _cpus(libvirt: Hypervisor, asked: Sequence[Mapping[str, str]]) -> dict[str, 
         for cpu in asked:
             trouble = libvirt.cpu_trouble(cpu)
             if trouble is not None:
-                answers[cpu["cpu"]] = trouble
+                answers[cpu_key(cpu)] = trouble
     return answers

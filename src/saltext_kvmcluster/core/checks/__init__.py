@@ -34,6 +34,7 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.key"),
         role=(SOURCE,),
+        own=True,
     ),
     Check(
         "ssh.authorized",
@@ -42,6 +43,7 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.authorized"),
         role=(DESTINATION,),
+        own=True,
     ),
     Check(
         "ssh.config",
@@ -50,6 +52,7 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.config"),
         role=(SOURCE,),
+        own=True,
     ),
     Check(
         "ssh.reach",
@@ -72,6 +75,7 @@ REGISTRY = (
         NODE,
         ssh.told("ssh.label"),
         role=(SOURCE,),
+        own=True,
     ),
     Check(
         "ssh.stale",
@@ -81,6 +85,7 @@ REGISTRY = (
         ssh.told("ssh.stale"),
         severity=WARN,
         role=(SOURCE,),
+        own=True,
     ),
     Check(
         "node.versions",

@@ -33,7 +33,8 @@ class Check:
     ``find`` yields a trouble for each reason why it is not OK. What it is given depends on the
     scope, after the world:
 
-    - node: the node; ``role`` names those in which a trouble there keeps guests from moving.
+    - node: the node; ``role`` names those in which a trouble there keeps guests from moving. With ``own`` nobody but the node itself can tell, so nothing is
+      said of a node that a peer asked.
     - pair: source and destination.
     - guest: the guest; ``resting`` if it also concerns guests that do not run.
     - move: what ``asks`` returns of the guest, and ``offers`` of the destination. Both are plain
@@ -53,6 +54,7 @@ class Check:
     severity: str = BLOCK
     role: tuple[str, ...] = BOTH
     resting: bool = False
+    own: bool = False
     asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
     offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
 

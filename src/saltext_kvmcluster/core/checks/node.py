@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from saltext_kvmcluster.core import factparse
+from saltext_kvmcluster.core import factparse, question
 from saltext_kvmcluster.core.checks.base import NOT_TOLD, UNREAD, World, untold
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble, unknown
@@ -230,20 +230,29 @@ def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterabl
 
 
 def wanted_cpu(world: World, guest: GuestFacts) -> Hashable:
-    return UNREAD if guest.guest is None else asked_cpu(world, guest) or None
+    if guest.guest is None:
+        return UNREAD
+    asked = asked_cpu(world, guest)
+    return question.cpu_key(asked) if asked else None
 
 
-def asked_cpu(world: World, guest: GuestFacts) -> str:
-    """Return the CPU that the destination has to be able to run, empty where any can.
+def asked_cpu(world: World, guest: GuestFacts) -> Mapping[str, str]:
+    """Return what to ask of the CPU that the destination has to run, empty where any can.
 
     That of its host where the guest has it whole; of a running guest libvirt tells any other by
     model and features.
     """
-    cpu = guest.guest.cpu if guest.guest else ""
+    found = guest.guest
+    cpu = found.cpu if found else ""
     if 'mode="host-passthrough"' in cpu:
         daemon = world.nodes[guest.node].daemon
-        return (daemon.cpu if daemon else "") or cpu
-    return cpu if "<model" in cpu or 'mode="maximum"' in cpu else ""
+        cpu = (daemon.cpu if daemon else "") or cpu
+    elif "<model" not in cpu and 'mode="maximum"' not in cpu:
+        return {}
+    if found is None:
+        return {}
+    asked = (found.type, found.arch, found.machine, found.emulator, cpu)
+    return dict(zip(question.CPU, asked, strict=True))
 
 
 def cpus(world: World, node: NodeFacts) -> Hashable:

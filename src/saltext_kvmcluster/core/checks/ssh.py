@@ -23,8 +23,11 @@ def told(check: str) -> Callable[[World, NodeFacts], Iterable[Trouble]]:
     def find(world: World, node: NodeFacts) -> Iterable[Trouble]:
         """As the node finds by its own files, ``ssh -G`` and ``sshd -T``.
 
-        A peer that is asked by another node, and not by Salt, cannot tell.
+        Nothing is said of a peer that is asked by another node, and not by Salt: ssh.reach shows
+        whether it lets the login in.
         """
+        if node.by_peer:
+            return ()
         if check in node.ssh:
             return node.ssh[check]
         return (untold("no word of it", node),)

@@ -1,0 +1,54 @@
+"""A question as a node gets it: read, or refused in a sentence."""
+
+import pytest
+import worlds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltext_kvmcluster.core import question, readiness
+from saltext_kvmcluster.core.errors import InputError
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+
+
+def test_what_readiness_asks_is_a_question():
+    for asked in readiness.questions(worlds.world()).values():
+        found = question.read(asked)
+        assert list(found.paths) == asked["paths"] and list(found.cpus) == asked["cpus"]
+        assert {folder: list(names) for folder, names in found.tokens.items()} == asked["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ([], "want a mapping, got list"),
+        ({"paths": "/etc"}, "paths is a str"),
+        ({"paths": ["etc/passwd"]}, "an absolute path"),
+        ({"paths": ["/a\0b"]}, "an absolute path"),
+        ({"paths": ["/a\nb"]}, "an absolute path"),
+        ({"paths": [None]}, "an absolute path"),
+        ({"paths": ["/a"] * 10_001}, "more than 10000"),
+        ({"tokens": {"images": ["node1"]}}, "an absolute path"),
+        ({"tokens": {"/images": "node1"}}, "a list of nodes"),
+        ({"tokens": {"/images": ["../../etc/shadow"]}}, "a list of nodes"),
+        ({"tokens": {"/images": [".."]}}, "a list of nodes"),
+        ({"cpus": [{"cpu": "<cpu/>"}]}, "want type, arch"),
+        ({"cpus": {"cpu": "<cpu/>"}}, "cpus is a dict"),
+    ],
+)
+def test_what_is_no_question_is_refused(told, words):
+    with pytest.raises(InputError, match=words):
+        question.read(told)
+
+
+@given(JSON, st.sampled_from(["paths", "tokens", "cpus"]))
+def test_whatever_is_asked_is_read_or_refused(told, part):
+    for one in (told, {part: told}):
+        try:
+            question.read(one)
+        except InputError as error:
+            assert str(error).isprintable()
