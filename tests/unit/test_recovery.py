@@ -4,7 +4,15 @@ import itertools
 
 import pytest
 
-from saltext_kvmcluster.core.recovery import Owner, Sighting, judge
+from saltext_kvmcluster.core.recovery import (
+    BACKUP,
+    OUTGOING,
+    Look,
+    Owner,
+    Sighting,
+    doubled,
+    judge,
+)
 
 CERTAIN = {
     "running / paused for migration": Owner.SOURCE,
@@ -48,3 +56,15 @@ def test_silence_and_split_memory_are_never_certain(seen):
 
 def test_conflict_is_said_loudly():
     assert "RUNS TWICE" in judge(Sighting.RUNNING, Sighting.RUNNING, "a", "b").sentence
+
+
+def test_two_copies_are_an_alarm_unless_one_waits_or_is_on_its_way():
+    def twice(look, job=""):
+        return doubled({"a": Look(Sighting.RUNNING), "b": Look(look, job=job)})
+
+    for look in (Sighting.RUNNING, Sighting.PAUSED_BY_USER, Sighting.PAUSED_OTHERWISE):
+        assert twice(look).sentence.startswith("RUNS TWICE, on a and on b")
+        assert twice(look, BACKUP).job == ""
+        assert "look again" in twice(look, OUTGOING).sentence
+    for look in (Sighting.ABSENT, Sighting.SHUT_OFF, Sighting.PAUSED_FOR_MIGRATION):
+        assert twice(look) is None

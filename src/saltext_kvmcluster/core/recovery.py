@@ -6,6 +6,7 @@ a guest that is shot on a guess is lost, a guest that is left alone can still be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -46,8 +47,9 @@ class Verdict:
 class Look:
     """One look at one guest on one node.
 
-    ``job`` names what is under way with it, empty if nothing is; ``said`` holds the words of a
-    node that could not be asked.
+    ``job`` names what is under way with it, empty if nothing is; ``saved`` is whether the node
+    keeps a saved state of it (virsh managedsave), with which its next start there would go on;
+    ``said`` holds the words of a node that could not be asked.
     """
 
     sighting: Sighting
@@ -57,9 +59,34 @@ class Look:
     autostart: bool = False
     job: str = ""
     said: str = ""
+    saved: bool = False
 
+
+@dataclass(frozen=True)
+class Doubled:
+    """A guest that several nodes have, none of them only to receive it or to have sent it.
+
+    ``job`` is what may explain it, and will end; without one it is an alarm.
+    """
+
+    nodes: tuple[str, ...]
+    job: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What to say of it; to be preceded by the guest's name."""
+        where = " and on ".join(self.nodes)
+        if self.job:
+            return f"is on its way: it is on {where}, and {self.job} is active; look again"
+        return f"RUNS TWICE, on {where}: its disks are in danger; decide which of them has to go"
+
+
+INCOMING, OUTGOING = "an incoming migration", "an outgoing migration"
+BACKUP, BOOT = "a save, dump, snapshot or backup", "a start"
+ENDLESS = "an operation that does not end"
 
 _NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT)
+_HARMLESS = (*_NOT_ACTIVE, Sighting.UNREACHABLE, Sighting.PAUSED_FOR_MIGRATION)
 
 TABLE = (
     (
@@ -132,6 +159,19 @@ _VERDICTS = {
     for at_source in at_sources
     for at_destination in at_destinations
 }
+
+
+def doubled(looks: Mapping[str, Look]) -> Doubled | None:
+    """Return whether several nodes have a guest, other than as a half that waits for the other.
+
+    A copy that is paused counts: whoever lets it go on lets it write.
+    """
+    found = {node: look for node, look in looks.items() if look.sighting not in _HARMLESS}
+    if len(found) < 2:
+        return None
+    # A backup explains no second copy.
+    jobs = [look.job for look in looks.values() if look.job not in ("", BACKUP)]
+    return Doubled(tuple(found), jobs[0] if jobs else "")
 
 
 def judge(at_source: Sighting, at_destination: Sighting, source: str, destination: str) -> Verdict:

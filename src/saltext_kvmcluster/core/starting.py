@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from saltext_kvmcluster.core import recovery
 from saltext_kvmcluster.core.cluster import ROOT, Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts import ACTIVE
@@ -36,6 +37,11 @@ Its file, $1, tells a loser who holds it, $2; $3 are seconds. It ends with code 
 
 NOWHERE = Look(Sighting.ABSENT)
 _STANDING = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
+_MOVING = (
+    Sighting.RUNNING_IN_POST_COPY,
+    Sighting.PAUSED_FOR_MIGRATION,
+    Sighting.PAUSED_IN_POST_COPY,
+)
 
 
 @dataclass(frozen=True)
@@ -112,21 +118,20 @@ def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
     That it runs somewhere is certain, whoever else is silent. That it runs nowhere takes all.
     """
     active = {node: look for node, said in asked.items() if (look := _active(request, said))}
-    standing = [node for node, look in active.items() if look.sighting in _STANDING]
-    if len(standing) > 1:
-        return Decision(
-            May.REFUSED,
-            f"it is on {' and on '.join(standing)}: if it RUNS TWICE its disks are in danger;"
-            " nothing was touched, decide which of them has to go",
-        )
-    if standing:
-        (node,) = standing
-        how = "paused by its user" if _is_paused(active[node]) else "and runs"
-        silent = [f"{name} does not answer" for name, said in asked.items() if said.said]
-        return Decision(May.RUNS, "; ".join([f"it is on {node}, {how}", *silent]), node)
-    if active:
-        seen = [f"{look.sighting.value} on {node}" for node, look in active.items()]
-        return Decision(May.WAIT, f"it is {' and '.join(seen)}")
+    if double := recovery.doubled(active):
+        may = May.WAIT if double.job else May.REFUSED
+        return Decision(may, f"it {double.sentence}; nothing was touched")
+    for node, look in active.items():
+        if look.sighting in _STANDING:
+            how = "paused by its user" if _is_paused(look) else "and runs"
+            others = [_whereabouts(name, other) for name, other in active.items() if name != node]
+            silent = [f"{name} does not answer" for name, said in asked.items() if said.said]
+            return Decision(
+                May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
+            )
+    busy = {node: look for node, said in asked.items() if (look := _busy(request, said))}
+    if active or busy:
+        return _unsettled(request, {**busy, **active})
     troubles = list(_troubles(request, asked))
     if troubles:
         return Decision(May.REFUSED, "; ".join(troubles))
@@ -171,21 +176,36 @@ def shown(request: Request, result: str, owner: str | None, reason: str) -> dict
     }
 
 
-def stopped(request: Request, asked: Mapping[str, Asked], said: Sequence[str]) -> dict[str, Any]:
+def stopped(
+    request: Request, asked: Mapping[str, Asked], said: Sequence[str], stayed: bool
+) -> dict[str, Any]:
     """Return what `shutdown` returns.
 
     asked
-        What the nodes said afterwards. One that is silent counts only where it matters: this one.
+        What the nodes said afterwards.
     said
         What happened on the way.
+    stayed
+        Whether it was seen active here at first, and no migration of it away from here since.
+        Then it ended here; otherwise it may run on a node that is silent.
     """
     active = [node for node, found in asked.items() if _active(request, found)]
     silent = [f"{node} does not answer" for node, found in asked.items() if found.said]
     nowhere = "it runs on no node that answers" if silent else "it runs nowhere"
     where = f"it is on {' and on '.join(active)}" if active else nowhere
-    result = NOT_STOPPED if active else UNKNOWN if asked[request.here].said else STOPPED
+    unsure = asked[request.here].said or (silent and not stayed)
+    result = NOT_STOPPED if active else UNKNOWN if unsure else STOPPED
     owner = active[0] if len(active) == 1 else None
     return shown(request, result, owner, "; ".join([*said, where, *silent]))
+
+
+def keeps_its_plug(look: Look) -> str:
+    """Return why a guest's plug must not be pulled; empty if it may be."""
+    if look.sighting is Sighting.UNREACHABLE:
+        return f"it is not known what it does now: {look.said}"
+    if look.job:
+        return f"{look.job} of it is active"
+    return f"it is {look.sighting.value}" if look.sighting in _MOVING else ""
 
 
 def refusal(request: Request, sentence: str) -> WorldError:
@@ -240,6 +260,28 @@ def _active(request: Request, said: Asked) -> Look | None:
     return said.same_name if same else None
 
 
+def _busy(request: Request, said: Asked) -> Look | None:
+    """Return the look at the guest, active or not, if something is under way with it."""
+    if said.same_uuid.job:
+        return said.same_uuid
+    same = said.same_name.job and request.uuid in ("", said.same_name.uuid)
+    return said.same_name if same else None
+
+
+def _unsettled(request: Request, looks: Mapping[str, Look]) -> Decision:
+    """Wait for what will end by itself; say of all else where it is."""
+    seen = "; ".join(_whereabouts(node, look) for node, look in looks.items())
+    if any(look.job or look.sighting in _MOVING for look in looks.values()):
+        return Decision(May.WAIT, seen)
+    remedy = f"virsh domstate --reason {request.guest} there says why; mend that first"
+    return Decision(May.REFUSED, f"{seen}: {remedy}")
+
+
+def _whereabouts(node: str, look: Look) -> str:
+    job = f", and {look.job} is active" if look.job else ""
+    return f"it is {look.sighting.value} on {node}{job}"
+
+
 def _is_paused(look: Look) -> bool:
     return look.sighting is Sighting.PAUSED_BY_USER
 
@@ -267,10 +309,17 @@ def _conflicts(request: Request, node: str, said: Asked) -> Iterator[str]:
         )
     if not found.name:
         return
+    if found.saved:
+        name = printable(found.name[:100])
+        yield (
+            f"{node} keeps a saved state of it, with which a start there would go on, over disks"
+            f" that may have changed: on {node} virsh managedsave-remove {name} throws it away; or,"
+            f" if it has run nowhere since, virsh start {name}"
+        )
     if found.name != request.guest:
         yield (
             f"{node} has a guest {printable(found.name[:100])} of the same UUID: give one of the"
-            " two another (virsh undefine, then define anew)"
+            " two another (virsh undefine --keep-nvram, then define anew)"
         )
     elif found.autostart:
         yield (
@@ -280,8 +329,8 @@ def _conflicts(request: Request, node: str, said: Asked) -> Iterator[str]:
     elif node == request.here and request.definitions == "shared":
         yield (
             f"{node} has an old definition of it, shut off, that would outlive this one:"
-            f" virsh undefine {request.guest} on {node} (never with --remove-all-storage or"
-            " --nvram)"
+            f" virsh undefine --keep-nvram {request.guest} on {node} (never with"
+            " --remove-all-storage or --nvram)"
         )
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from saltext_kvmcluster.core import storage
+from saltext_kvmcluster.core import recovery, storage
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM
 from saltext_kvmcluster.core.guestxml import Disk, Source
 from saltext_kvmcluster.core.migration import MOVABLE
 from saltext_kvmcluster.core.plan import printable
-from saltext_kvmcluster.core.recovery import Sighting
+from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import Place, StorageFacts
 
 NOWHERE = "nowhere"
 UNREACHABLE = Sighting.UNREACHABLE.value
-_EXECUTED = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY)
 
 
 def guests(cluster: Cluster, facts: NodeFacts) -> dict[str, Any]:
@@ -135,16 +135,14 @@ def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
 
 def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
     """Say which guests run more than once, by UUID; a migration's two halves are no two runs."""
-    running: dict[str, list[GuestFacts]] = {}
-    for group in groups:
-        for found in group:
-            if found.look.sighting in _EXECUTED:
-                running.setdefault(found.uuid, []).append(found)
+    copies: dict[str, dict[str, Look]] = {}
+    for found in itertools.chain.from_iterable(groups):
+        copies.setdefault(found.uuid, {})[found.node] = found.look
+    doubles = [(looks, recovery.doubled(looks)) for looks in copies.values()]
     return [
-        f"{printable(twice[0].name)} RUNS TWICE, on {' and on '.join(one.node for one in twice)}:"
-        " its disks are in danger; decide which of them has to go"
-        for twice in running.values()
-        if len(twice) > 1
+        f"{printable(looks[double.nodes[0]].name)} {double.sentence}"
+        for looks, double in doubles
+        if double and not double.job
     ]
 
 

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from saltext_kvmcluster.core import migration
+from saltext_kvmcluster.core import migration, recovery
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import Host, Plan
 from saltext_kvmcluster.core.recovery import Look, Sighting
@@ -217,7 +218,7 @@ class Hypervisor:
         look = Look(_sighting(state, reason), domain.name(), domain.UUIDString(), persistent=True)
         definitions: dict[str, str] = {}
         if look.sighting is not Sighting.SHUT_OFF:
-            look, state, reason, definitions = self._ask(lambda found: _active(domain))
+            look, state, reason, definitions = self._closer(domain, look, state, reason)
         if look.sighting is Sighting.ABSENT:
             return None
         return {
@@ -237,6 +238,27 @@ class Hypervisor:
             ],
             **definitions,
         }
+
+    def _closer(
+        self, domain: Any, look: Look, state: int, reason: int
+    ) -> tuple[Look, int, int, dict[str, Any]]:
+        """Look closer at an active guest; that this one does not answer hides no other.
+
+        look, state, reason
+            What is known of it without its answer.
+        """
+        uuid = look.uuid
+
+        def verb(found: Any) -> tuple[Look, int, int, dict[str, Any]]:
+            # On the connection on which a guest hangs, others may hang behind it.
+            return _active(domain if domain.connect() is found else found.lookupByUUIDString(uuid))
+
+        try:
+            return self._ask(verb)
+        except WorldError as error:
+            self._ask(lambda found: found.getLibVersion())
+            known = replace(look, persistent=False, job=recovery.ENDLESS)
+            return known, state, reason, {"trouble": str(error)}
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
         """Let the connection go, without waiting for a daemon that may never answer.
@@ -304,7 +326,8 @@ def _look(find: Callable[[], Any]) -> Look:
             uuid=domain.UUIDString(),
             persistent=bool(domain.isPersistent()),
             autostart=bool(domain.autostart()),
-            job="" if sighting is Sighting.SHUT_OFF else job,
+            job=_lasting(job, sighting),
+            saved=bool(domain.hasManagedSaveImage()),
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -315,7 +338,6 @@ def _look(find: Callable[[], Any]) -> Look:
 def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
     """Look closer at a domain that was active: its job, state, definitions and snapshots."""
     libvirt = _libvirt()
-    job, state, reason, persistent = "", libvirt.VIR_DOMAIN_NOSTATE, 0, False
     try:
         job = _job(domain)
         state, reason = domain.state()
@@ -325,11 +347,9 @@ def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Look(Sighting.ABSENT), 0, 0, {}
-        if not domain.connect().isAlive():
-            raise
-        told = {"trouble": _words(error)}
+        raise
     sighting = _sighting(state, reason)
-    job = "" if sighting is Sighting.SHUT_OFF else job
+    job = _lasting(job, sighting)
     look = Look(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
     return look, state, reason, told
 
@@ -398,14 +418,23 @@ def _job(domain: Any) -> str:
         found = domain.jobStats()
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
-            return "an incoming migration"
+            return recovery.INCOMING
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-            return "an operation that does not end"
+            return recovery.ENDLESS
         raise
     if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE:
-        return ""
+        starting = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
+        return recovery.BOOT if domain.state() == starting else ""
     outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-    return "an outgoing migration" if outgoing else "a save, dump, snapshot or backup"
+    return recovery.OUTGOING if outgoing else recovery.BACKUP
+
+
+def _lasting(job: str, sighting: Sighting) -> str:
+    """Return a job that counts: of a guest that is shut off only one that keeps libvirt busy.
+
+    The others ended with it; and libvirt answers of it as of a guest that arrives.
+    """
+    return "" if sighting is Sighting.SHUT_OFF and job != recovery.ENDLESS else job
 
 
 def _begun(call: Callable[[], _T]) -> Future[_T]:

@@ -18,8 +18,9 @@ from saltext_kvmcluster.core import definitions, guestxml, migration, starting
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts import ACTIVE
+from saltext_kvmcluster.core.guestxml import Frozen
 from saltext_kvmcluster.core.migration import Host
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.recovery import OUTGOING, Look, Sighting
 from saltext_kvmcluster.core.starting import Asked, Decision, May, Request
 from saltext_kvmcluster.host import commands, files, ssh
 from saltext_kvmcluster.host.commands import Held
@@ -30,6 +31,7 @@ SETTLING = 10.0
 ECHO_TIME = 15.0
 # A claim outlives the time in which its holder may begin a start.
 CLAIM_SPARE = 60.0
+_OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
 
 
 class _Taken(Exception):
@@ -131,27 +133,34 @@ def shutdown(
 ) -> dict[str, Any]:
     """Press a guest's power button and wait until it is off; return what was seen.
 
+    It is ``stopped`` if it was active here at first and is active on no node that answers, or if
+    all nodes answer. It is ``unknown`` where a node is silent and it may run there: if it was not
+    active here at first, or was seen on its way to another node.
+
+    timeout
+        Seconds until it is said, or acted on, that it is not off.
     destroy
-        Whether to pull the plug of one that is still there when time is up.
+        Whether to pull the plug of one that is still there then, unless it is on its way to
+        another node or libvirt is at work on it.
     """
     with contextlib.closing(Nodes(cluster, here)) as nodes:
         look = _here(nodes.own, guest, here)
         if look.sighting not in ACTIVE:
-            return _ended(cluster, nodes, look, [f"it is {look.sighting.value} on {here}"])
+            said = [f"it was {look.sighting.value} on {here}"]
+            return _ended(cluster, nodes, look, said, stayed=False)
         if look.job:
             raise WorldError(
                 f"{guest} was not shut down: {look.job} of it is active on {here};"
                 f" wait for its end (virsh domjobinfo {guest})"
             )
         said = _tried(lambda: nodes.own.press_power(look.uuid))
-        off = not said and _is_off(nodes.own, look.uuid, timeout)
-        if not said and not off:
-            said.append(f"it did not obey its power button within {timeout:g} s")
-        if not off and destroy:
-            said += _tried(lambda: nodes.own.destroy(look.uuid))
-            _is_off(nodes.own, look.uuid, SETTLING)
-            said.append("its plug was pulled, as asked for")
-        return _ended(cluster, nodes, look, said)
+        last, stayed = _until_off(nodes.own, look.uuid, timeout)
+        if last.sighting not in _OFF:
+            said.append(f"it was not off within {timeout:g} s of its power button")
+            if destroy:
+                said += _pulled(nodes.own, look.uuid)
+                stayed &= _until_off(nodes.own, look.uuid, SETTLING)[1]
+        return _ended(cluster, nodes, look, said, stayed)
 
 
 def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
@@ -162,23 +171,28 @@ def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with contextlib.closing(Hypervisor()) as own:
         look = _here(own, guest, here)
-        before = guestxml.read(own.described(look.uuid)).frozen
-        if reason is not None or before:
-            text = None if reason is None else guestxml.frozen_xml(reason, since)
-            own.note(look.uuid, guestxml.METADATA, text)
-        after = guestxml.read(own.described(look.uuid)).frozen
-    if (after.reason if after else None) != reason:
-        raise WorldError(f"libvirt on {here} did not keep it: {guest} is frozen: {bool(after)}")
-    known = after or before
+        before = _frozen(own, look)
+        text = None if reason is None else guestxml.frozen_xml(reason, since)
+        own.note(look.uuid, guestxml.METADATA, text)
+        after = _frozen(own, look)
+    if any((one.reason if one else None) != reason for one in after):
+        raise WorldError(f"libvirt on {here} did not keep it: {guest} is frozen: {any(after)}")
+    known = next(filter(None, (*after, *before)), None)
     return {
         "guest": guest,
         "uuid": look.uuid,
         "node": here,
-        "frozen": after is not None,
+        "frozen": any(after),
         "reason": known.reason if known else "",
         "since": known.since if known else "",
         "changed": after != before,
     }
+
+
+def _frozen(own: Hypervisor, look: Look) -> list[Frozen | None]:
+    """Return whether a guest is frozen by the definition that runs, and by the persistent one."""
+    texts = (own.described(look.uuid), own.definition(look.name))
+    return [guestxml.read(text).frozen for text in texts if text]
 
 
 def _request(
@@ -210,7 +224,7 @@ def _settled(
             claimed = nodes.give_up(asked)
             try:
                 with _claims(cluster, nodes.here, request.uuid, claimed, end) as claims:
-                    decision = _last_look(nodes, request, claims)
+                    decision = _last_look(nodes, request, claims, end)
                     if decision.may is May.START:
                         return _started(nodes, request, text, end)
             except _Taken as taken:
@@ -224,12 +238,14 @@ def _settled(
         time.sleep(POLL)
 
 
-def _last_look(nodes: Nodes, request: Request, claims: Mapping[str, Held]) -> Decision:
+def _last_look(nodes: Nodes, request: Request, claims: Mapping[str, Held], end: float) -> Decision:
     """Look at all nodes while they are claimed, and make sure that they still are."""
     decision = starting.decide(request, nodes.ask(request.guest, request.uuid))
     lost = [node for node, held in _echoed(claims).items() if not held]
     if lost and decision.may is May.START:
         return Decision(May.REFUSED, f"the claim on {' and on '.join(lost)} was lost")
+    if time.monotonic() >= end and decision.may is May.START:
+        return Decision(May.REFUSED, "time was up before its start could begin; give more: timeout")
     return decision
 
 
@@ -291,7 +307,8 @@ def _started(nodes: Nodes, request: Request, text: str, end: float) -> dict[str,
     settled = time.monotonic() + SETTLING
     while True:
         asked = nodes.ask(request.guest, request.uuid)
-        if starting.decide(request, asked).may is not May.WAIT or time.monotonic() >= settled:
+        waiting = not call.done() or starting.decide(request, asked).may is May.WAIT
+        if not waiting or time.monotonic() >= settled:
             return starting.ending(request, asked, _words(call), call.done())
         time.sleep(POLL)
 
@@ -303,19 +320,34 @@ def _here(own: Hypervisor, guest: str, here: str) -> Look:
     return look
 
 
-def _is_off(own: Hypervisor, uuid: str, timeout: float) -> bool:
-    end = time.monotonic() + timeout
-    while own.sight(uuid).sighting not in (Sighting.SHUT_OFF, Sighting.ABSENT):
-        if time.monotonic() >= end:
-            return False
+def _until_off(own: Hypervisor, uuid: str, timeout: float) -> tuple[Look, bool]:
+    """Wait until a guest is off; return the last look at it, and whether none saw it leave."""
+    end, stayed = time.monotonic() + timeout, True
+    while True:
+        look = own.sight(uuid)
+        stayed &= look.job != OUTGOING
+        if look.sighting in _OFF or time.monotonic() >= end:
+            return look, stayed
         time.sleep(POLL)
-    return True
 
 
-def _ended(cluster: Cluster, nodes: Nodes, look: Look, said: Sequence[str]) -> dict[str, Any]:
+def _pulled(own: Hypervisor, uuid: str) -> list[str]:
+    """Pull a guest's plug if it may be pulled now; return what was done."""
+    look = own.sight(uuid)
+    if look.sighting in _OFF:
+        return []
+    why = starting.keeps_its_plug(look)
+    if why:
+        return [f"its plug was not pulled: {why}"]
+    return _tried(lambda: own.destroy(uuid)) or ["its plug was pulled, as asked for"]
+
+
+def _ended(
+    cluster: Cluster, nodes: Nodes, look: Look, said: Sequence[str], stayed: bool
+) -> dict[str, Any]:
     """Say what became of a guest that was to be shut down: it may have moved meanwhile."""
     request = Request(look.name, look.uuid, nodes.here, cluster.guests.definitions)
-    return starting.stopped(request, nodes.ask(look.name, look.uuid), said)
+    return starting.stopped(request, nodes.ask(look.name, look.uuid), said, stayed)
 
 
 def _tried(verb: Callable[[], None]) -> list[str]:

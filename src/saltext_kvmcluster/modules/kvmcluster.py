@@ -335,9 +335,13 @@ def shutdown(guest, timeout=120, destroy=False):
         Whether to end a guest that is still there then as if its plug was pulled: what it did not
         write is lost. Default: false.
 
-    Returns ``{guest, uuid, node, result, owner, reason}``. ``result`` is ``stopped``,
-    ``not_stopped`` or ``unknown``, as seen on all nodes afterwards; the exit code is zero if it
-    is stopped.
+    A guest that is on its way to another node keeps its plug, and so does one on which libvirt is
+    at work.
+
+    Returns ``{guest, uuid, node, result, owner, reason}``, as seen on all nodes afterwards.
+    ``result`` is ``stopped``, ``not_stopped`` (it is active somewhere) or ``unknown``: this node's
+    libvirt does not answer, or another node does not and the guest may run there, since it was not
+    active here at first or was seen leaving. The exit code is zero if it is stopped.
 
     CLI Example:
 

@@ -1,0 +1,137 @@
+"""What libvirt's answers mean, and what one guest that does not answer hides: nothing else."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from saltext_kvmcluster.core.recovery import BOOT, ENDLESS, INCOMING, Sighting
+from saltext_kvmcluster.host import hypervisor
+
+libvirt = pytest.importorskip("libvirt")
+RUNNING, OFF = [libvirt.VIR_DOMAIN_RUNNING, 1], [libvirt.VIR_DOMAIN_SHUTOFF, 1]
+STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
+
+
+class Failure(libvirt.libvirtError):
+    """An error of libvirt's with a code of its own."""
+
+    def __init__(self, code):
+        super().__init__("libvirt's words")
+        self.code = code
+
+    def get_error_code(self):
+        return self.code
+
+    def get_error_message(self):
+        return "libvirt's words"
+
+
+class Domain:
+    """A guest as libvirt's Python module shows it."""
+
+    def __init__(self, name, state, job=libvirt.VIR_DOMAIN_JOB_NONE, saved=0):
+        self.found, self.told, self.job, self.saved = name, state, job, saved
+        self.connection = None
+
+    def name(self):
+        return self.found
+
+    def UUIDString(self):
+        return f"uuid of {self.found}"
+
+    def state(self):
+        return self.told
+
+    def isPersistent(self):
+        return 1
+
+    def autostart(self):
+        return 0
+
+    def hasManagedSaveImage(self):
+        return self.saved
+
+    def snapshotNum(self):
+        return 0
+
+    def XMLDesc(self, flags=0):
+        return "<domain/>"
+
+    def connect(self):
+        return self.connection
+
+    def jobStats(self):
+        if callable(self.job):
+            self.job()
+        if self.job in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_TIMEOUT):
+            raise Failure(self.job)
+        return {"type": self.job}
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "said"),
+    [
+        (RUNNING, libvirt.VIR_DOMAIN_JOB_NONE, ""),
+        (RUNNING, libvirt.VIR_ERR_OPERATION_INVALID, INCOMING),
+        (OFF, libvirt.VIR_ERR_OPERATION_INVALID, ""),
+        (OFF, libvirt.VIR_ERR_OPERATION_TIMEOUT, ENDLESS),
+        (STARTING, libvirt.VIR_DOMAIN_JOB_NONE, BOOT),
+    ],
+)
+def test_a_job_that_keeps_libvirt_busy_counts_whatever_the_state(state, job, said):
+    assert hypervisor._look(lambda: Domain("web1", state, job)).job == said
+
+
+def test_a_saved_state_is_seen():
+    assert hypervisor._look(lambda: Domain("web1", OFF, saved=1)).saved
+    assert not hypervisor._look(lambda: Domain("web1", OFF)).saved
+
+
+def connected(monkeypatch, *domains, alive=True):
+    """Let all connections lead to a daemon with these guests."""
+
+    def opened(uri):
+        def version():
+            if not alive:
+                raise Failure(libvirt.VIR_ERR_RPC)
+            return 9000000
+
+        named = {domain.UUIDString(): domain for domain in domains}
+        connection = SimpleNamespace(
+            listAllDomains=lambda flags: [],
+            getLibVersion=version,
+            lookupByUUIDString=named.get,
+            close=lambda: None,
+        )
+
+        def stats(groups, flags):
+            for domain in domains:
+                domain.connection = connection
+            return [(domain, {"state.state": domain.told[0]}) for domain in domains]
+
+        connection.getAllDomainStats = stats
+        return connection
+
+    monkeypatch.setattr(libvirt, "open", opened)
+    monkeypatch.setattr(hypervisor, "TIME_LIMIT", 0.2)
+
+
+def test_a_guest_that_does_not_answer_hides_no_other(monkeypatch):
+    released = threading.Event()
+    hung = Domain("hung", RUNNING, lambda: released.wait(30))
+    connected(monkeypatch, hung, Domain("web1", RUNNING))
+    first, second = hypervisor.Hypervisor().guests()
+    released.set()
+    assert (first["name"], first["sighting"]) == ("hung", Sighting.RUNNING.value)
+    assert "gave no answer" in first["trouble"] and first["job"] == ENDLESS
+    assert (second["name"], second["xml"]) == ("web1", "<domain/>")
+
+
+def test_a_daemon_that_does_not_answer_is_no_guests_trouble(monkeypatch):
+    def fail():
+        raise Failure(libvirt.VIR_ERR_RPC)
+
+    connected(monkeypatch, Domain("web1", RUNNING, fail), alive=False)
+    with pytest.raises(hypervisor.WorldError, match="libvirt's words"):
+        hypervisor.Hypervisor().guests()
