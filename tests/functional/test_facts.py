@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.host import commands, facts, files, ssh
 
@@ -104,3 +105,20 @@ def test_many_paths_are_asked_about_in_parts_that_ssh_can_carry():
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(WorldError, match="No such file"):
         files.leave(str(tmp_path / "gone" / ".kvmcluster"), "node1", "text")
+
+
+def test_a_definition_is_told_from_where_it_counts_and_in_its_own_encoding(tmp_path):
+    guests = {
+        "path": str(tmp_path),
+        "list": {"web1": {"xmlfile": str(tmp_path / "x.xml")}, "db": {}},
+    }
+    cluster = from_pillar({"kvmcluster": {"name": "lab", "nodes": {"node1": {}}, "guests": guests}})
+    text = "<?xml version='1.0' encoding='iso-8859-1'?><domain><title>wéb</title></domain>"
+    (tmp_path / "x.xml").write_bytes(text.encode("latin-1"))
+    (tmp_path / "web1").write_text("<domain/>")
+    texts, said = facts._placed(cluster, facts.here())
+    assert "wéb" in texts["web1"] and texts["db"] == ""
+    assert set(said) == {"web1"} and "is not" in said["web1"]
+    (tmp_path / "x.xml").write_bytes("<domain>é</domain>".encode("latin-1"))
+    texts, said = facts._placed(cluster, facts.here())
+    assert "web1" not in texts and "encoding" in said["web1"]

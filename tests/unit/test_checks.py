@@ -46,12 +46,15 @@ DEFINITION = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory>{}</m
 <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os></domain>"""
 
 
-def listed(text, **more):
+def listed(text, said="", **more):
     """A world in which web1 is listed, and its definition has this text on every node."""
-    definitions = {} if text is None else {"web1": text}
+    told = {
+        "definitions": {} if text is None else {"web1": text},
+        "definitions_said": {"web1": said} if said else {},
+    }
     return world(
-        at(guest(of=replace(WEB, text=DEFINITION.format(UUID, 1024))), definitions=definitions),
-        node("node2", definitions=definitions),
+        at(guest(of=replace(WEB, text=DEFINITION.format(UUID, 1024))), **told),
+        node("node2", **told),
         guests={"list": {"web1": {}}, "path": "/images", **more},
     )
 
@@ -297,6 +300,8 @@ CASES = [
     ("guest.definition", PROBLEM, listed(DEFINITION.format(OTHER, 4096))),
     ("guest.definition", PROBLEM, listed("", path=None, definitions="defined")),
     ("guest.definition", UNKNOWN, listed(None)),
+    ("guest.definition", PROBLEM, listed(DEFINITION.format(UUID, 1024), said="/b is not used")),
+    ("guest.definition", UNKNOWN, listed(None, said="Permission denied")),
     ("guest.blockers", OK, GOOD),
     ("guest.blockers", PROBLEM, with_definition(blockers=("it has a host device",))),
     ("guest.blockers", PROBLEM, here(guest(look=replace(RUNNING, job="a backup")))),

@@ -117,3 +117,15 @@ def test_a_definition_in_any_encoding_is_given_to_libvirt_as_text(encoding):
     raw = f"<?xml version='1.0' encoding='{encoding}'?>\n<domain><name>b\xfccher</name></domain>"
     text = raw.encode(encoding).decode("utf-8", "surrogateescape")
     assert "<name>b\xfccher</name>" in definitions.as_text(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
+def test_a_file_is_read_in_the_encoding_that_it_declares(encoding):
+    text = f"<?xml version='1.0' encoding='{encoding}'?><domain><title>wéb</title></domain>"
+    assert "wéb" in definitions.decoded(text.encode(encoding), "/a")
+
+
+def test_a_file_in_no_encoding_that_it_declares_is_refused():
+    with pytest.raises(InputError, match="/a is not text in the encoding"):
+        definitions.decoded("<domain><title>wéb</title></domain>".encode("latin-1"), "/a")
+    assert definitions.decoded(b"no XML", "/a") == "no XML"

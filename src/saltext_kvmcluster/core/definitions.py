@@ -122,6 +122,21 @@ def as_text(definition: str) -> str:
     )
 
 
+def decoded(data: bytes, where: str) -> str:
+    """Return a definition's file as characters; InputError if it is in no encoding that it tells.
+
+    where
+        Its path, for the error.
+    """
+    try:
+        return as_text(data.decode("utf-8", "surrogateescape"))
+    except (etree.LxmlError, SyntaxError, ValueError, LookupError) as error:
+        raise InputError(
+            f"{where} is not text in the encoding that it declares, or UTF-8:"
+            f" {printable(str(error)[:200])}"
+        ) from None
+
+
 def same_guest(old: Guest, new: Guest, where: str) -> None:
     """Raise InputError if a definition would make another guest of the one that is there."""
     if old.uuid != new.uuid:

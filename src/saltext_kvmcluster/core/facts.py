@@ -146,6 +146,8 @@ class NodeFacts:
     tokens: Mapping[tuple[str, str], str] = field(default_factory=dict)
     definitions: Mapping[str, str] = field(default_factory=dict)
     """For each guest of the pillar's list: the definition's text, empty if there is none there."""
+    definitions_said: Mapping[str, str] = field(default_factory=dict)
+    """What is to be said of where these were found, or why one could not be read."""
     by_peer: bool = False
     """Whether a peer asked it, which sees nothing of its ssh and of its own peers."""
 
@@ -240,6 +242,7 @@ def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -
         written=_each(_get(sent, "written", Mapping, {}), _token),
         written_said=_each(_get(sent, "written_said", Mapping, {}), _words),
         definitions=_each(_get(sent, "definitions", Mapping, {}), _text),
+        definitions_said=_each(_get(sent, "definitions_said", Mapping, {}), _words),
         by_peer=_get(sent, "by_peer", bool, False),
     )
 

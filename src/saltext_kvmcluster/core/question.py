@@ -1,4 +1,4 @@
-"""What a node is asked to look at once it is known what guests there are, read where it is asked."""
+"""What a node is asked once it is known what guests there are, read where it is asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = ("type", "arch", "machine", "emulator", "cpu")
 
 @dataclass(frozen=True)
 class Question:
-    """Paths to look at; in which folders to read whose tokens; CPUs, each told by the keys of CPU."""
+    """Paths to look at, whose tokens to read in which folders, and CPUs by the keys of CPU."""
 
     paths: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -66,13 +66,13 @@ def _path(told: object) -> str:
     return str(told)
 
 
-def _writers(told: object) -> tuple[str, ...]:
+def _writers(told: Any) -> tuple[str, ...]:
     if not isinstance(told, list) or len(told) > MAX_ITEMS or not all(map(_is_name, told)):
         raise InputError(f"question: want a list of nodes for each folder, got {_shown(told)}")
     return tuple(told)
 
 
-def _is_name(told: object) -> bool:
+def _is_name(told: Any) -> bool:
     """Whether it can be a node's id, which is a file's name where that node writes."""
     return (
         isinstance(told, str)

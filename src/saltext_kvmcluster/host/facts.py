@@ -7,6 +7,7 @@ needs neither Salt nor this package for it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import os
@@ -19,11 +20,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from saltext_kvmcluster.core import factparse, keyfile, migration, reach, sshcheck, storage, trust
+from saltext_kvmcluster.core import (
+    definitions,
+    factparse,
+    keyfile,
+    migration,
+    reach,
+    sshcheck,
+    storage,
+    trust,
+)
 from saltext_kvmcluster.core import facts as read
 from saltext_kvmcluster.core.cluster import Cluster, Node
-from saltext_kvmcluster.core.definitions import places
-from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Source
@@ -96,7 +105,9 @@ def gather(
         wanted = reach.calling_order(cluster, node) if peers is None else peers
         reached = pool.submit(_peers, cluster, wanted)
         told = host.result()
-        told["definitions"].update(placed.result())
+        texts, said_of = placed.result()
+        told["definitions"].update(texts)
+        told["definitions_said"] = said_of
         told.update(ssh=trusted.result(), peers=reached.result())
     written, said = _write_tokens(cluster, node, read.parse(node, told, 0.0, 0.0))
     return {**told, "written": written, "written_said": said}
@@ -208,26 +219,36 @@ def _libvirt(libvirt: Hypervisor, defined: Collection[str]) -> dict[str, Any]:
             return {"daemon": {"said": str(error)}, "definitions": {}}
 
 
-def _placed(cluster: Cluster, way: Way) -> dict[str, str]:
+def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]:
     """Return the text of each listed guest's definition on shared storage, empty if none is there.
 
-    One that is there and cannot be read is left out: it is not known.
+    Then, by guest, what is to be said of where it was found. A definition that is there and
+    cannot be read is left out of the first: it is not known.
     """
+    texts: dict[str, str] = {}
+    said: dict[str, str] = {}
     if cluster.guests.definitions != "shared":
-        return {}
-    wanted = {
-        f"{guest.name}/{path}": ("cat", "--", path)
-        for guest in cluster.guests.list.values()
-        for path in places(cluster.guests, guest.name)
-    }
-    found = way.run_all(wanted)
-    texts = {}
-    for guest in cluster.guests.list.values():
-        outcomes = [found[f"{guest.name}/{path}"] for path in places(cluster.guests, guest.name)]
-        there = [one for one in outcomes if not _is_missing(one)]
-        if not there or there[0].code == 0:
-            texts[guest.name] = there[0].stdout if there else ""
-    return texts
+        return texts, said
+    places = {name: definitions.all_places(cluster.guests, name) for name in cluster.guests.list}
+    paths = dict.fromkeys(path for found in places.values() for path in found)
+    read = way.run_all({path: ("base64", "-w0", "--", path) for path in paths})
+    for name, candidates in places.items():
+        there = [path for path in candidates if not _is_missing(read[path])]
+        try:
+            found = definitions.find(cluster.guests, name, there)
+        except InputError:
+            texts[name] = ""
+            continue
+        if read[found.path].code != 0:
+            said[name] = read[found.path].stderr.strip() or f"{found.path} cannot be read"
+            continue
+        try:
+            data = base64.b64decode(read[found.path].stdout)
+            texts[name] = definitions.decoded(data, found.path)
+            said[name] = found.warning
+        except InputError as error:
+            said[name] = str(error)
+    return texts, {name: words for name, words in said.items() if words}
 
 
 def _is_missing(outcome: commands.Outcome) -> bool:
@@ -346,7 +367,7 @@ def _folders(cluster: Cluster, found: NodeFacts) -> set[str]:
         sources += [
             Source("file", path)
             for guest in cluster.guests.list.values()
-            for path in places(cluster.guests, guest.name)
+            for path in definitions.places(cluster.guests, guest.name)
         ]
     lie = (storage.place(source, found.storage) for source in sources)
     return {place.folder for place in lie if place.folder and place.fit}

@@ -33,8 +33,8 @@ class Check:
     ``find`` yields a trouble for each reason why it is not OK. What it is given depends on the
     scope, after the world:
 
-    - node: the node; ``role`` names those in which a trouble there keeps guests from moving. With ``own`` nobody but the node itself can tell, so nothing is
-      said of a node that a peer asked.
+    - node: the node; ``role`` names those in which a trouble there keeps guests from moving. With
+      ``own`` nobody but the node itself can tell, so nothing is said of one that a peer asked.
     - pair: source and destination.
     - guest: the guest; ``resting`` if it also concerns guests that do not run.
     - move: what ``asks`` returns of the guest, and ``offers`` of the destination. Both are plain

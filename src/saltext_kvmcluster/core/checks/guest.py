@@ -77,13 +77,21 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     shared = world.cluster.guests.definitions == "shared"
     nodes = [guest.node] if shared else list(world.nodes)
     for node in nodes:
-        text = world.nodes[node].definitions.get(guest.name)
+        facts = world.nodes[node]
+        text, said = facts.definitions.get(guest.name), facts.definitions_said.get(guest.name)
         if text is None:
-            yield unknown(f"not known: {node} did not tell its definition", f"{SEE}node.daemon")
-        elif not text:
-            yield _undefined(world, guest, node)
-        else:
+            see = (
+                f"on {node}: see that root can read its definition" if said else f"{SEE}node.daemon"
+            )
+            why = f": {said}" if said else ""
+            yield unknown(f"not known: {node} did not tell its definition{why}", see)
+            continue
+        if said:
+            yield Trouble(said, "remove the one that is not meant, or take xmlfile from the pillar")
+        if text:
             yield from _compared(world, guest, node, text)
+        else:
+            yield _undefined(world, guest, node)
 
 
 def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
