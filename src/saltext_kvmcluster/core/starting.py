@@ -140,6 +140,11 @@ def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
     return Decision(May.START, f"no node has it{word}")
 
 
+def active_on(request: Request, asked: Mapping[str, Asked]) -> list[str]:
+    """Return the nodes that have the guest active, as far as they answered."""
+    return [node for node, said in asked.items() if _active(request, said)]
+
+
 def ending(
     request: Request, asked: Mapping[str, Asked], said: str, returned: bool
 ) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def stopped(
         Whether it was seen active here at first, and no migration of it away from here since.
         Then it ended here; otherwise it may run on a node that is silent.
     """
-    active = [node for node, found in asked.items() if _active(request, found)]
+    active = active_on(request, asked)
     silent = [f"{node} does not answer" for node, found in asked.items() if found.said]
     nowhere = "it runs on no node that answers" if silent else "it runs nowhere"
     where = f"it is on {' and on '.join(active)}" if active else nowhere

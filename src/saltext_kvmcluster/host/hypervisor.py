@@ -319,14 +319,14 @@ def _look(find: Callable[[], Any]) -> Look:
     try:
         domain = find()
         job = _job(domain)
-        sighting = _sighting(*domain.state())
+        state, reason = domain.state()
         return Look(
-            sighting,
+            _sighting(state, reason),
             name=domain.name(),
             uuid=domain.UUIDString(),
             persistent=bool(domain.isPersistent()),
             autostart=bool(domain.autostart()),
-            job=_lasting(job, sighting),
+            job=_lasting(job, state, reason),
             saved=bool(domain.hasManagedSaveImage()),
         )
     except libvirt.libvirtError as error:
@@ -349,7 +349,7 @@ def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
             return Look(Sighting.ABSENT), 0, 0, {}
         raise
     sighting = _sighting(state, reason)
-    job = _lasting(job, sighting)
+    job = _lasting(job, state, reason)
     look = Look(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
     return look, state, reason, told
 
@@ -423,18 +423,22 @@ def _job(domain: Any) -> str:
             return recovery.ENDLESS
         raise
     if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE:
-        starting = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
-        return recovery.BOOT if domain.state() == starting else ""
+        return ""
     outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     return recovery.OUTGOING if outgoing else recovery.BACKUP
 
 
-def _lasting(job: str, sighting: Sighting) -> str:
-    """Return a job that counts: of a guest that is shut off only one that keeps libvirt busy.
+def _lasting(job: str, state: int, reason: int) -> str:
+    """Return what is under way, by the job that was seen and the state that was seen after it.
 
-    The others ended with it; and libvirt answers of it as of a guest that arrives.
+    Of a guest that is shut off only what keeps libvirt busy: other jobs ended with it, and
+    libvirt answers of it as of a guest that arrives. A start shows in the state alone.
     """
-    return "" if sighting is Sighting.SHUT_OFF and job != recovery.ENDLESS else job
+    libvirt = _libvirt()
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and job != recovery.ENDLESS:
+        return ""
+    begins = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+    return recovery.BOOT if not job and (state, reason) == begins else job
 
 
 def _begun(call: Callable[[], _T]) -> Future[_T]:

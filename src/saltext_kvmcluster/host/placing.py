@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.definitions import SCHEMA, SCHEMAS
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guestxml import Frozen, Guest, Source
 from saltext_kvmcluster.core.plan import FilePlan, Wanted, Words, plan_file
-from saltext_kvmcluster.core.starting import Asked, May, Request, decide
+from saltext_kvmcluster.core.starting import Asked, Request, active_on, decide
 from saltext_kvmcluster.host import commands, files, lifecycle
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
@@ -53,7 +53,9 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     guests = cluster.guests
     there = [path for path in definitions.all_places(guests, name) if files.exists(path)]
     path = definitions.target(guests, name, there)
-    _check_place(os.path.dirname(path))
+    # What is written goes to where a link leads, and every node comes there by the same link.
+    for place in dict.fromkeys((path, os.path.realpath(path))):
+        _check_place(os.path.dirname(place))
     found = files.read(path)
     words = Words(added=(f"definition of {name}, UUID {wanted.uuid}",))
     if found.text is not None:
@@ -79,7 +81,7 @@ def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
     if named.name and named.uuid != wanted.uuid:
         raise InputError(
             f"{here} has a guest {name} of UUID {named.uuid}; with {wanted.uuid} it would be"
-            " another guest: keep the first, or undefine the old one by hand"
+            f" another guest: keep the first, or on {here}: virsh undefine --keep-nvram {name}"
         )
     if found.name and found.name != name:
         raise InputError(f"{here} has the guest {found.name} with that UUID: give {name} another")
@@ -92,24 +94,47 @@ def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
     if found.autostart:
         change["autostart"] = "on -> off"
     request = Request(name, wanted.uuid, here, cluster.guests.definitions)
-    remarks = _remarks(request, {here: Asked(found, named)}, warnings) if change else ((), warnings)
     frozen = old.frozen if old else None
-    return Defining(wanted, text, {name: change} if change else {}, frozen, *remarks)
+    if not change:
+        return Defining(wanted, text, {}, frozen, (), warnings)
+    remarks, warnings = _remarks(request, {here: Asked(found, named)}, warnings)
+    if "replaced" in change and not remarks:
+        remarks = (f"where {name} runs, if it does, it goes on as it is until its next start",)
+    return Defining(wanted, text, {name: change}, frozen, remarks, warnings)
 
 
-def define(defining: Defining) -> None:
-    """Carry out a plan of ``plan_defined``, without a restart of the daemon, and look again."""
+def define(defining: Defining) -> tuple[Mapping[str, Any], str]:
+    """Carry out a plan of ``plan_defined``, without a restart of the daemon, and look again.
+
+    Returns the changes that were made, and what failed after the first of them, empty if nothing.
+    WorldError if libvirt did not take the definition.
+    """
     guest = defining.guest
+    ((name, planned),) = defining.changes.items()
+    made = {what: said for what, said in planned.items() if what != "autostart"}
     with contextlib.closing(Hypervisor()) as own:
         own.define(definitions.as_text(defining.text))
-        if defining.frozen:
-            note = guestxml.frozen_xml(defining.frozen.reason, defining.frozen.since)
-            own.note(guest.uuid, guestxml.METADATA, note)
-        own.autostart_off(guest.uuid)
-        kept = definitions.read(guest.name, own.definition(guest.name), "what libvirt kept")
-        left = guestxml.differences(guest, kept)
-        if left or own.by_uuid(guest.uuid).autostart:
-            raise WorldError(f"libvirt kept another definition than given: {'; '.join(left)}")
+        try:
+            own.autostart_off(guest.uuid)
+            made = planned
+            _finish(own, defining)
+        except WorldError as error:
+            return {name: made} if made else {}, str(error)
+    return defining.changes, ""
+
+
+def _finish(own: Hypervisor, defining: Defining) -> None:
+    """Put back an administrator's word, and look whether libvirt has what it was given."""
+    guest = defining.guest
+    if defining.frozen:
+        note = guestxml.frozen_xml(defining.frozen.reason, defining.frozen.since)
+        own.note(guest.uuid, guestxml.METADATA, note)
+    kept = definitions.read(guest.name, own.definition(guest.name), "what libvirt kept")
+    left = guestxml.differences(guest, kept)
+    if left:
+        raise WorldError(f"libvirt kept another definition than given: {'; '.join(left)}")
+    if own.by_uuid(guest.uuid).autostart:
+        raise WorldError(f"libvirt would still start {guest.name} at the next boot")
 
 
 def _read(name: str, text: str) -> tuple[Guest, tuple[str, ...]]:
@@ -149,9 +174,9 @@ def _remarks(
     request: Request, asked: Mapping[str, Asked], warnings: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Say that a guest which runs goes on as it is, and of whom that is not known."""
-    decision = decide(request, asked)
-    active = decision.may in (May.RUNS, May.WAIT)
-    remarks = (f"{decision.sentence}: the change takes effect at the next start",) if active else ()
+    active = active_on(request, asked)
+    seen = decide(request, asked).sentence
+    remarks = (f"{seen}: the change takes effect at the next start",) if active else ()
     unknown = [
         f"{node} does not answer; if {request.guest} runs there, the change takes effect at the"
         " next start"

@@ -207,15 +207,16 @@ def _guest_placed(cluster, name, rendering):
         done = _carry_out([placing.plan], (), placing.warnings)
         return {**done, "comment": "\n".join([done["comment"], *placing.remarks])}
     defining = placing_plans.plan_defined(cluster, __opts__["id"], guest, text)
-    pending = bool(defining.changes)
+    pending, changes, trouble = bool(defining.changes), defining.changes, []
     if pending and not __opts__["test"]:
-        placing_plans.define(defining)
+        changes, failed = placing_plans.define(defining)
+        trouble = [failed] if failed else []
     verb = "would be defined" if __opts__["test"] else "was defined"
     said = f"{name} {verb if pending else 'is defined as wanted'} on {__opts__['id']}"
     return {
-        "result": None if pending and __opts__["test"] else True,
-        "changes": defining.changes,
-        "comment": "\n".join([said, *defining.remarks]),
+        "result": False if trouble else None if pending and __opts__["test"] else True,
+        "changes": changes,
+        "comment": "\n".join([*trouble, said, *defining.remarks]),
         **({"warnings": list(defining.warnings)} if defining.warnings else {}),
     }
 
@@ -252,9 +253,10 @@ def _guest_running(cluster, name, node, timeout):
     changes = {name: {"old": "runs nowhere", "new": f"runs on {here}"}}
     if __opts__["test"]:
         found = lifecycle.runs(cluster, here, name)
-        result = {May.RUNS: True, May.START: None}.get(found.may, False)
-        said = found.sentence if result is not None else f"{name} would be started on {here}"
-        return {"result": result, "changes": changes if result is None else {}, "comment": said}
+        starts = found.may is May.START
+        said = f"{name} would be started on {here}" if starts else found.sentence
+        result = {May.RUNS: True, May.REFUSED: False}.get(found.may)
+        return {"result": result, "changes": changes if starts else {}, "comment": said}
     done = lifecycle.start(cluster, here, name, timeout=limit)
     started = done["result"] == starting.STARTED
     return {

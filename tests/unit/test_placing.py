@@ -1,0 +1,167 @@
+"""Where a definition may come to lie, and what is told when only half of it was done."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from saltext_kvmcluster.core import definitions, guestxml
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.guestxml import Frozen
+from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.starting import Decision, May
+from saltext_kvmcluster.host import placing
+from saltext_kvmcluster.states import kvmcluster as states
+
+UUID = "11111111-1111-1111-1111-111111111111"
+TEXT = f"""<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid>
+<memory unit='MiB'>160</memory><os><type>hvm</type></os></domain>"""
+OLD = TEXT.replace("160", "99")
+OFF = Look(Sighting.SHUT_OFF, "web1", UUID, persistent=True, autostart=True)
+PLANNED = {"web1": {"replaced": ["memory"], "autostart": "on -> off"}}
+
+
+def clustered(**guests):
+    nodes = {"node1": None, "node2": None}
+    return from_pillar({"kvmcluster": {"name": "a", "nodes": nodes, "guests": guests}})
+
+
+class Libvirt:
+    """A libvirt that fails at what it is told to fail at."""
+
+    def __init__(self, fails=(), look=OFF, kept=OLD):
+        self.fails, self.look, self.kept = fails, look, kept
+
+    def by_name(self, name):
+        return self.look
+
+    def by_uuid(self, uuid):
+        return self.look
+
+    def definition(self, name):
+        return self.kept
+
+    def define(self, text):
+        self.do("define")
+        self.kept = text
+
+    def note(self, uuid, namespace, text):
+        self.do("note")
+
+    def autostart_off(self, uuid):
+        self.do("autostart")
+        self.look = Look(Sighting.SHUT_OFF, "web1", UUID, persistent=True)
+
+    def do(self, verb):
+        if verb in self.fails:
+            raise WorldError(f"no {verb}")
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def libvirt(monkeypatch):
+    def be(**how):
+        found = Libvirt(**how)
+        monkeypatch.setattr(placing, "Hypervisor", lambda: found)
+        return found
+
+    return be
+
+
+@pytest.mark.parametrize(
+    ("fails", "made", "said"),
+    [
+        ((), PLANNED, ""),
+        (("note",), PLANNED, "no note"),
+        (("autostart",), {"web1": {"replaced": ["memory"]}}, "no autostart"),
+    ],
+)
+def test_what_was_done_before_a_failure_is_told(libvirt, fails, made, said):
+    libvirt(fails=fails)
+    frozen = Frozen("ask Ann", "2026-01-01")
+    defining = placing.Defining(guestxml.read(TEXT), TEXT, PLANNED, frozen)
+    assert placing.define(defining) == (made, said)
+
+
+def test_a_definition_that_libvirt_refuses_changed_nothing(libvirt):
+    libvirt(fails=("define",))
+    with pytest.raises(WorldError, match="no define"):
+        placing.define(placing.Defining(guestxml.read(TEXT), TEXT, PLANNED))
+
+
+def state(monkeypatch, test, **dunders):
+    monkeypatch.setattr(states, "__opts__", {"id": "node1", "test": test}, raising=False)
+    for name, value in dunders.items():
+        monkeypatch.setattr(states, name, value)
+
+
+def test_the_state_fails_with_the_changes_that_were_made(monkeypatch):
+    defining = placing.Defining(guestxml.read(TEXT), TEXT, PLANNED)
+    plans = SimpleNamespace(plan_defined=lambda *_: defining, define=lambda _: (PLANNED, "no note"))
+    state(monkeypatch, False, placing_plans=plans, _rendered=lambda *_: TEXT)
+    done = states._guest_placed(clustered(definitions="defined"), "web1", ())
+    assert (done["result"], done["changes"]) == (False, PLANNED)
+    assert done["comment"].startswith("no note")
+
+
+@pytest.mark.parametrize(
+    ("may", "result", "changes"),
+    [
+        (May.START, None, True),
+        (May.WAIT, None, False),
+        (May.RUNS, True, False),
+        (May.REFUSED, False, False),
+    ],
+)
+def test_what_may_end_by_itself_is_not_foretold_to_fail(monkeypatch, may, result, changes):
+    life = SimpleNamespace(runs=lambda *_: Decision(may, "it is so"))
+    state(monkeypatch, True, lifecycle=life)
+    done = states._guest_running(clustered(), "web1", "node1", 5)
+    assert (done["result"], bool(done["changes"])) == (result, changes)
+    assert (may is May.START) is ("would be started" in done["comment"])
+
+
+def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
+    leads = {"/srv/g/web1.xml": "/etc/libvirt/qemu/web1.xml"}
+    monkeypatch.setattr(placing, "_read", lambda *_: (guestxml.read(TEXT), ()))
+    monkeypatch.setattr(placing.files, "exists", leads.__contains__)
+    monkeypatch.setattr(os.path, "realpath", lambda path: leads.get(path, path))
+    looked = []
+
+    def check(folder):
+        looked.append(folder)
+        if definitions.misplaced(folder):
+            raise InputError("libvirt's own folder")
+
+    monkeypatch.setattr(placing, "_check_place", check)
+    with pytest.raises(InputError, match="libvirt's own folder"):
+        placing.plan_shared(clustered(path="/srv/g"), "node1", "web1", TEXT)
+    assert looked == ["/srv/g", "/etc/libvirt/qemu"]
+
+
+@pytest.mark.parametrize(
+    ("look", "kept", "said"),
+    [
+        (Look(Sighting.RUNNING, "web1", UUID), OLD, "it is on node1, and runs: the change takes"),
+        (Look(Sighting.PAUSED_OTHERWISE, "web1", UUID), OLD, "takes effect at the next start"),
+        (Look(Sighting.SHUT_OFF, "web1", UUID), OLD, "where web1 runs, if it does"),
+        (Look(Sighting.SHUT_OFF, "web1", UUID), TEXT, None),
+        (Look(Sighting.ABSENT), "", None),
+    ],
+)
+def test_a_guest_that_runs_goes_on_as_it_is(monkeypatch, libvirt, look, kept, said):
+    libvirt(look=look, kept=kept)
+    monkeypatch.setattr(placing, "_read", lambda *_: (guestxml.read(TEXT), ()))
+    defining = placing.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
+    assert bool(defining.remarks) is (said is not None)
+    assert said is None or said in defining.remarks[0]
+
+
+def test_another_guest_of_that_name_is_not_replaced(monkeypatch, libvirt):
+    libvirt(look=Look(Sighting.SHUT_OFF, "web1", UUID.replace("1", "2")))
+    monkeypatch.setattr(placing, "_read", lambda *_: (guestxml.read(TEXT), ()))
+    with pytest.raises(InputError, match="virsh undefine --keep-nvram web1"):
+        placing.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
