@@ -108,17 +108,23 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_a_definition_is_told_from_where_it_counts_and_in_its_own_encoding(tmp_path):
-    guests = {
-        "path": str(tmp_path),
-        "list": {"web1": {"xmlfile": str(tmp_path / "x.xml")}, "db": {}},
-    }
+    guests = {"path": "/shared", "list": {"web1": {"xmlfile": "/shared/x.xml"}, "db": {}}}
     cluster = from_pillar({"kvmcluster": {"name": "lab", "nodes": {"node1": {}}, "guests": guests}})
+
+    def run_all(wanted):
+        here = {
+            path: [word.replace("/shared", str(tmp_path)) for word in words]
+            for path, words in wanted.items()
+        }
+        return commands.run_all(here)
+
+    way = facts.Way(run_all, facts.here().hypervisor)
     text = "<?xml version='1.0' encoding='iso-8859-1'?><domain><title>wéb</title></domain>"
     (tmp_path / "x.xml").write_bytes(text.encode("latin-1"))
     (tmp_path / "web1").write_text("<domain/>")
-    texts, said = facts._placed(cluster, facts.here())
+    texts, said = facts._placed(cluster, way)
     assert "wéb" in texts["web1"] and texts["db"] == ""
-    assert set(said) == {"web1"} and "is not" in said["web1"]
+    assert set(said) == {"web1"} and "/shared/web1 is not" in said["web1"]
     (tmp_path / "x.xml").write_bytes("<domain>é</domain>".encode("latin-1"))
-    texts, said = facts._placed(cluster, facts.here())
+    texts, said = facts._placed(cluster, way)
     assert "web1" not in texts and "encoding" in said["web1"]

@@ -1,8 +1,10 @@
 """Facts as nodes send them: what is read of them, and that nothing they send does harm."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import worlds
 from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
@@ -10,6 +12,7 @@ from material import KEYS, cluster, published, read
 from saltext_kvmcluster.core import factparse, facts, sshcheck, status, tables
 from saltext_kvmcluster.core.factparse import Said
 from saltext_kvmcluster.core.findings import UNKNOWN
+from saltext_kvmcluster.core.guestxml import Disk, Frozen, Source
 from saltext_kvmcluster.core.identity import read_identities
 from saltext_kvmcluster.core.trust import tag
 
@@ -323,3 +326,39 @@ def test_a_listed_guest_that_no_node_has_is_shown():
         ("web1", "node1", "running"),
     ]
     assert data["ok"]
+
+
+def told_of(one, **changes):
+    facts_ = replace(worlds.node(guests=(one,)), **changes)
+    (row,) = status.guests(worlds.cluster(), facts_)["guests"]
+    return row
+
+
+FROZEN = replace(worlds.WEB, frozen=Frozen("a test", "2026-01-01"))
+MEDIUM = Disk("sda", Source("file", "/root/cd.iso"), device="cdrom", readonly=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "changes", "movable", "words"),
+    [
+        (worlds.guest(), {}, True, ""),
+        (worlds.guest(snapshots=1), {}, False, "keeps 1 snapshots"),
+        (worlds.guest(kept=FROZEN), {}, False, "it was frozen 2026-01-01: a test"),
+        (worlds.guest(of=FROZEN), {}, False, "kvmcluster.unfreeze web1"),
+        (worlds.guest(look=replace(worlds.RUNNING, autostart=True)), {}, False, "next boot"),
+        (worlds.guest(look=replace(worlds.RUNNING, job="a backup")), {}, False, "a backup"),
+        (worlds.guest(of=None, trouble="no XML"), {}, None, "no XML"),
+        (worlds.guest(of=replace(worlds.WEB, disks=(MEDIUM,))), {}, True, ""),
+        (
+            worlds.guest(of=replace(worlds.WEB, disks=(replace(MEDIUM, readonly=False),))),
+            {},
+            False,
+            "ext4",
+        ),
+        (worlds.guest(), {"storage": None}, None, "no word of the storage here"),
+    ],
+)
+def test_what_is_movable_is_what_the_checks_say(one, changes, movable, words):
+    row = told_of(one, **changes)
+    assert row["movable"] is movable
+    assert words in " ".join(row["why"]) and bool(row["why"]) == (movable is not True)

@@ -51,7 +51,7 @@ def is_path(told: object) -> bool:
     )
 
 
-def _part(told: Mapping[Any, Any], key: str, kind: type, default: Any) -> Any:
+def _part(told: Mapping[Any, Any], key: str, kind: Any, default: Any) -> Any:
     value = told.get(key, default)
     if not isinstance(value, kind):
         raise InputError(f"question: {key} is a {type(value).__name__}")

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core import recovery, storage
+from saltext_kvmcluster.core.checks import REGISTRY
+from saltext_kvmcluster.core.checks.base import GUEST, World
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import PROBLEM
+from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Trouble
 from saltext_kvmcluster.core.guestxml import Disk, Source
-from saltext_kvmcluster.core.migration import MOVABLE
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import Place, StorageFacts
@@ -25,17 +26,19 @@ def guests(cluster: Cluster, facts: NodeFacts) -> dict[str, Any]:
     found = sorted(facts.guests or (), key=lambda guest: guest.name)
     data = {"cluster": cluster.name, "node": facts.node, "ok": facts.guests is not None}
     said = {} if data["ok"] else {"said": _silence(facts)}
-    return {**data, **said, "guests": [row(guest, facts) for guest in found]}
+    alone = World(cluster, {facts.node: facts})
+    return {**data, **said, "guests": [_row(guest, alone) for guest in found]}
 
 
-def row(found: GuestFacts, facts: NodeFacts) -> dict[str, Any]:
-    """Return one guest of a node.
+def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
+    """Return one guest of a node, which is alone in its world.
 
     ``movable`` is what this node alone can tell: False with the reasons in ``why``, None where
     only something unknown speaks against it.
     """
-    guest = found.guest
-    movable, why = _movable(found, facts)
+    guest, facts = found.guest, alone.nodes[found.node]
+    frozen = guest.frozen or (found.kept.frozen if found.kept else None) if guest else None
+    movable, why = _movable(found, alone)
     return {
         "name": printable(found.name),
         "uuid": found.uuid,
@@ -43,7 +46,7 @@ def row(found: GuestFacts, facts: NodeFacts) -> dict[str, Any]:
         "reason": found.reason,
         "persistent": found.look.persistent,
         "autostart": found.look.autostart,
-        "frozen": guest.frozen.reason if guest and guest.frozen else None,
+        "frozen": frozen.reason if frozen else None,
         "vcpus": found.vcpus,
         "memory_kib": found.memory_kib,
         "disks": [_disk(disk, facts) for disk in guest.disks] if guest else _paths(found),
@@ -74,7 +77,8 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
         for found in facts.guests or ():
             groups.setdefault((found.name, found.uuid), []).append(found)
     elsewhere = "?" if silent else NOWHERE
-    rows = [row for group in groups.values() for row in _shown(group, nodes, elsewhere)]
+    alone = {node: World(cluster, {node: facts}) for node, facts in nodes.items()}
+    rows = [row for group in groups.values() for row in _shown(group, alone, elsewhere)]
     rows += [
         _unseen(name, sorted(silent))
         for name in cluster.guests.list
@@ -108,15 +112,15 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
 
 
 def _shown(
-    group: list[GuestFacts], nodes: Mapping[str, NodeFacts], elsewhere: str
+    group: list[GuestFacts], alone: Mapping[str, World], elsewhere: str
 ) -> Iterable[dict[str, Any]]:
-    """Yield the rows of one guest, seen on one node or more."""
+    """Yield the rows of one guest, seen on one node or more, each of them alone in its world."""
     active = [found for found in group if found.active]
     defined = [found.node for found in group if found.look.persistent]
     for found in active:
-        yield {"where": found.node, "defined": defined, **row(found, nodes[found.node])}
+        yield {"where": found.node, "defined": defined, **_row(found, alone[found.node])}
     if not active:
-        yield {"where": elsewhere, "defined": defined, **row(group[0], nodes[group[0].node])}
+        yield {"where": elsewhere, "defined": defined, **_row(group[0], alone[group[0].node])}
 
 
 def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
@@ -146,34 +150,30 @@ def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
     ]
 
 
-def _movable(found: GuestFacts, facts: NodeFacts) -> tuple[bool | None, list[str]]:
-    if found.look.sighting not in MOVABLE:
+def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
+    """Judge what its own node tells, by the same checks as before a migration."""
+    if not found.active:
         return False, [f"it is {found.look.sighting.value}"]
-    if found.look.job:
-        return False, [f"{found.look.job} is under way"]
-    guest = found.guest
-    if guest is None:
-        return None, [found.trouble or "its definition is not known"]
-    against = [f"frozen: {printable(guest.frozen.reason)}"] if guest.frozen else []
-    against += [printable(blocker) for blocker in guest.blockers]
-    unsure: list[str] = []
-    for disk in guest.disks:
-        for fit, why in _disk_troubles(disk, facts):
-            (unsure if fit is None else against).append(printable(why))
-    return (False if against else None if unsure else True), [*against, *unsure]
+    troubles = sorted(_troubles(found, world), key=lambda trouble: trouble.outcome != PROBLEM)
+    why = [f"{one.sentence}; {one.remedy}" if one.remedy else one.sentence for one in troubles]
+    if not troubles:
+        return True, []
+    return (False if troubles[0].outcome == PROBLEM else None), [printable(one) for one in why]
 
 
-def _disk_troubles(disk: Disk, facts: NodeFacts) -> Iterable[tuple[bool | None, str]]:
-    for source in (disk.source, *disk.backing):
-        place = _place(source, facts)
-        if place is None:
-            continue
-        if not place.fit:
-            yield place.fit, f"{disk.target}: {place.why}"
-        elif source is disk.source and (
-            trouble := storage.cache_trouble(disk, place, facts.daemon.qemu if facts.daemon else 0)
-        ):
-            yield (False if trouble.outcome == PROBLEM else None), trouble.sentence
+def _troubles(found: GuestFacts, world: World) -> Iterable[Trouble]:
+    """Yield what forbids it to move, wherever to: of storage what is so on its own node already."""
+    for check in REGISTRY:
+        told: Iterable[Trouble] = ()
+        if check.scope == GUEST:
+            told = check.find(world, found)
+        elif check.id in ("storage.kind", "storage.cache"):
+            here = world.nodes[found.node]
+            told = check.judged(world, check.asks(world, found), check.offers(world, here))
+        for trouble in told:
+            blocks = (trouble.severity or check.severity) == BLOCK
+            if blocks and not trouble.remedy.startswith(SEE):
+                yield trouble
 
 
 def _place(source: Source, facts: NodeFacts) -> Place | None:
