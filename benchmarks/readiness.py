@@ -94,7 +94,7 @@ def audit(facts, *ids):
 def cluster_of(size, guests):
     """Return a cluster in which one thing in a hundred is not as it should be."""
     names = [f"node{number}" for number in range(size)]
-    reached = {name: Reach(cells(name), "192.0.2.1", "refused") for name in names}
+    reached = {name: Reach(cells(name), "refused") for name in names}
     homes = {name: [] for name in names}
     for number in range(guests):
         homes[names[number % size]].append(number)
@@ -114,7 +114,6 @@ def node(name, place, guests, reached):
         daemon=Daemon(
             uuid=f"host {name}",
             name=name,
-            libvirt=9000000,
             qemu=7002000,
             machines={"x86_64/kvm": frozenset(MACHINES)},
             networks={"default": True},
@@ -163,7 +162,7 @@ def guest(at, number):
         memory_kib=(1 + number % 100) << 20,
         vcpus=2,
         cpu=CPUS[number % len(CPUS)],
-        disks=(Disk("vda", image, cache="none", backing=(base,), chain_told=True),),
+        disks=(Disk("vda", image, cache="none", backing=(base,)),),
         interfaces=(Interface("bridge", f"br{number % 20}"),),
         blockers=("it has a host device",) if number % 100 == 3 else (),
     )

@@ -71,16 +71,16 @@ def told_nothing(check):
 
 
 def reaching(**causes):
-    seen = worlds.Reach(worlds.cells("node2", **causes), "192.0.2.2", "refused")
+    seen = worlds.Reach(worlds.cells("node2", **causes), "refused")
     return here(peers={"node2": seen})
 
 
 def port(said):
-    return here(peers={"node2": worlds.Reach(worlds.cells("node2"), "192.0.2.2", said)})
+    return here(peers={"node2": worlds.Reach(worlds.cells("node2"), said)})
 
 
 def other_range(said):
-    seen = worlds.Reach(worlds.cells("node2"), "192.0.2.2", said)
+    seen = worlds.Reach(worlds.cells("node2"), said)
     elsewhere = worlds.daemon("node2", ports=(50000, 50010))
     return world(at(peers={"node2": seen}), node("node2", daemon=elsewhere))
 
@@ -331,6 +331,7 @@ CASES = [
     ("guest.lock", OK, GOOD),
     ("guest.lock", PROBLEM, with_definition(disks=(LUN,))),
     ("guest.lock", PROBLEM, with_disk(shareable=True)),
+    ("guest.lock", PROBLEM, with_definition(lease=True)),
     (
         "guest.lock",
         OK,

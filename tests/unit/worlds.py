@@ -55,7 +55,6 @@ def daemon(node, **changes):
     found = Daemon(
         uuid=f"host-{node}",
         name=node,
-        libvirt=9000000,
         qemu=7002000,
         machines={"x86_64/kvm": frozenset({"pc-i440fx-7.2", "q35"})},
         networks={"default": True},
@@ -98,8 +97,8 @@ def node(name="node1", nodes=NODES[:2], **changes):
         listening=frozenset({22}),
         storage=StorageFacts(mounts=MOUNTS),
         ssh=dict.fromkeys(SSH, ()),
-        peers={peer: Reach(cells(peer), "192.0.2.9", "refused") for peer in nodes if peer != name},
-        seen={IMAGE: Seen("file", 1)},
+        peers={peer: Reach(cells(peer), "refused") for peer in nodes if peer != name},
+        seen={IMAGE: Seen("file")},
         written={IMAGES: f"token of {name}"},
         tokens={(IMAGES, peer): f"token of {peer}" for peer in nodes},
     )

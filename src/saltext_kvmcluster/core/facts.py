@@ -69,7 +69,7 @@ class GuestFacts:
 class Daemon:
     """A node's libvirt daemon as it describes itself and its host.
 
-    ``versions`` are libvirt's and QEMU's as numbers, 9000000 for 9.0.0. ``machines`` are the
+    ``qemu`` is QEMU's version as a number, 7002000 for 7.2.0, 0 if not known. ``machines`` are the
     machine types by architecture and domain type, as ``"x86_64/kvm" -> {"pc-i440fx-7.2", …}``;
     aliases count. ``cpu`` is the host's own, as XML. ``cpus`` tells of CPUs that were asked
     about, by question.cpu_key: empty if the host can run them, else why not.
@@ -77,7 +77,6 @@ class Daemon:
 
     uuid: str
     name: str
-    libvirt: int
     qemu: int
     machines: Mapping[str, frozenset[str]] = field(default_factory=dict)
     networks: Mapping[str, bool] = field(default_factory=dict)
@@ -91,13 +90,12 @@ class Daemon:
 class Reach:
     """What a node saw of one peer.
 
-    ``cells`` are its logins (see reach.cell), ``address`` what the migration name means there,
-    ``port`` how a connection to one of the peer's migration ports ended: ``refused`` (reachable
-    and free), ``taken``, or what went wrong; empty if it was not tried.
+    ``cells`` are its logins (see reach.cell), ``port`` how a connection to one of the peer's
+    migration ports ended: ``refused`` (reachable and free), ``taken``, or what went wrong; empty
+    if it was not tried.
     """
 
     cells: tuple[Mapping[str, object], ...] = ()
-    address: str = ""
     port: str = ""
 
 
@@ -106,7 +104,6 @@ class Seen:
     """What lies at a path on a node: ``kind`` is file, block, directory, other or nothing."""
 
     kind: str
-    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     seen, links = {}, {}
     for path, told in _pairs(answer, "paths"):
         if isinstance(told, Mapping) and told.get("kind") in KINDS:
-            seen[path] = Seen(str(told["kind"]), _whole(told.get("size")))
+            seen[path] = Seen(str(told["kind"]))
             if isinstance(told.get("real"), str) and told["real"] != path:
                 links[path] = str(told["real"])
     tokens = {
@@ -267,7 +264,6 @@ def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
     return Daemon(
         uuid=capabilities[0],
         name=factparse.word(said("host_name")),
-        libvirt=_number(told, "libvirt"),
         qemu=factparse.qemu(said("qemu"), said("qemu_kvm")),
         machines=capabilities[1],
         cpu=capabilities[2],
@@ -344,7 +340,6 @@ def _reach(told: object) -> Reach:
         raise InputError("what it saw of a peer is nothing")
     return Reach(
         tuple(reach.cells(told.get("cells"))),
-        _short(_get(told, "address", str, "")),
         _short(_get(told, "port", str, "")),
     )
 
@@ -386,10 +381,6 @@ def _number(told: Mapping[str, Any], key: str) -> int:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.maxsize
-
-
-def _whole(value: Any) -> int:
-    return int(value) if _is_whole(value) else 0
 
 
 def _each(told: Mapping[Any, Any], read: Callable[[object], _T]) -> dict[str, _T]:

@@ -49,22 +49,16 @@ class Disk:
     """One disk of a guest. ``backing`` is its chain below ``source``, nearest first.
 
     ``backing`` is what the definition tells: libvirt writes the whole chain into that of a
-    running guest; elsewhere it may be empty though there is one (``chain_told`` is False then).
+    running guest; elsewhere it may be empty though there is one.
     """
 
     target: str
     source: Source
     device: str = "disk"
-    bus: str = ""
     cache: str = ""
-    io: str = ""
     readonly: bool = False
     shareable: bool = False
-    transient: bool = False
-    serial: str = ""
-    mirror: bool = False
     backing: tuple[Source, ...] = ()
-    chain_told: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,20 +71,17 @@ class Interface:
     kind: str
     source: str = ""
     mac: str = ""
-    model: str = ""
 
 
 @dataclass(frozen=True)
 class File:
     """A path besides the disks that the destination needs; ``use`` says what for (kernel, …).
 
-    ``written`` is True where the guest writes it, as its nvram. Of what is made when the guest
-    starts, a console's log or socket, it is the folder.
+    Of what is made when the guest starts, a console's log or socket, it is the folder.
     """
 
     path: str
     use: str
-    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,39 +241,27 @@ def _vcpus(root: etree._Element) -> int:
 def _disk(disk: etree._Element) -> Disk:
     told, target = _attributes(disk, "driver"), _attributes(disk, "target")
     device, format = disk.get("device", "disk"), told.get("type", "")
-    source, (layers, whole) = _source(disk, format), _chain(disk)
     return Disk(
         target.get("dev", ""),
-        source,
+        _source(disk, format),
         device=device,
-        bus=target.get("bus", ""),
         cache=told.get("cache", ""),
-        io=told.get("io", ""),
         readonly=device == "cdrom" or disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
-        transient=disk.find("transient") is not None,
-        serial=_text(disk, "serial"),
-        mirror=disk.find("mirror") is not None,
-        backing=(*_data(disk), *layers),
-        chain_told=whole or format in ("", "raw") or not source.kind,
+        backing=(*_data(disk), *_chain(disk)),
     )
 
 
-def _chain(disk: etree._Element) -> tuple[list[Source], bool]:
-    """Return the layers below a disk's image, and whether an empty ``<backingStore/>`` ends them.
-
-    A layer that is raw has none below it.
-    """
-    layers: list[Source] = []
-    layer, format = disk.find("backingStore"), ""
+def _chain(disk: etree._Element) -> Iterator[Source]:
+    """Return the layers below a disk's image; an empty ``<backingStore/>`` ends them."""
+    layer = disk.find("backingStore")
     while layer is not None:
-        format = _attributes(layer, "format").get("type", "")
-        source = _source(layer, format)
+        source = _source(layer, _attributes(layer, "format").get("type", ""))
         if not source.kind:
-            return layers, True
-        layers += (source, *_data(layer))
+            return
+        yield source
+        yield from _data(layer)
         layer = layer.find("backingStore")
-    return layers, format == "raw"
 
 
 def _data(layer: etree._Element) -> Iterator[Source]:
@@ -331,8 +310,7 @@ def _interface(card: etree._Element) -> Interface:
         name = pci(address)
     else:
         name = source.get(_SOURCES.get(kind, "dev"), "") if source is not None else ""
-    mac, model = _attributes(card, "mac"), _attributes(card, "model")
-    return Interface(kind, name, mac.get("address", "").lower(), model.get("type", ""))
+    return Interface(kind, name, _attributes(card, "mac").get("address", "").lower())
 
 
 def _files(root: etree._Element) -> Iterator[File]:
@@ -341,7 +319,7 @@ def _files(root: etree._Element) -> Iterator[File]:
         if element.tag in ("kernel", "initrd", "dtb", "shim", "loader"):
             yield File((element.text or "").strip(), element.tag)
         elif element.tag == "nvram":
-            yield File((element.text or "").strip() or _path(element), "nvram", written=True)
+            yield File((element.text or "").strip() or _path(element), "nvram")
         elif element.tag == "acpi":
             yield from (File((table.text or "").strip(), "ACPI table") for table in element)
     for entry in root.iterfind("sysinfo/entry"):
@@ -407,11 +385,11 @@ def _tpm(tpm: etree._Element) -> Iterator[File]:
     for backend in tpm.iterfind("backend"):
         source = _attributes(backend, "source")
         if backend.get("type") in ("emulator", "external"):
-            yield File(source.get("path", ""), "TPM", written=backend.get("type") == "emulator")
+            yield File(source.get("path", ""), "TPM")
 
 
 def _memory_device(memory: etree._Element) -> Iterator[File]:
-    yield File(_text(memory, "source/path"), "memory device", written=True)
+    yield File(_text(memory, "source/path"), "memory device")
 
 
 def _input(device: etree._Element) -> Iterator[File]:

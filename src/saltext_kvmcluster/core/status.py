@@ -155,7 +155,8 @@ def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
     if not found.active:
         return False, [f"it is {found.look.sighting.value}"]
     troubles = sorted(_troubles(found, world), key=lambda trouble: trouble.outcome != PROBLEM)
-    why = [f"{one.sentence}; {one.remedy}" if one.remedy else one.sentence for one in troubles]
+    shown = [one for one in troubles if not one.remedy.startswith(SEE)] or troubles
+    why = [f"{one.sentence}; {one.remedy}" if one.remedy else one.sentence for one in shown]
     if not troubles:
         return True, []
     return (False if troubles[0].outcome == PROBLEM else None), [printable(one) for one in why]
@@ -171,8 +172,7 @@ def _troubles(found: GuestFacts, world: World) -> Iterable[Trouble]:
             here = world.nodes[found.node]
             told = check.judged(world, check.asks(world, found), check.offers(world, here))
         for trouble in told:
-            blocks = (trouble.severity or check.severity) == BLOCK
-            if blocks and not trouble.remedy.startswith(SEE):
+            if (trouble.severity or check.severity) == BLOCK:
                 yield trouble
 
 

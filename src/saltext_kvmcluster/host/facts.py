@@ -404,7 +404,7 @@ def _lines(paths: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _path_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    stats = {f"stat {path}": ("stat", "-L", "-c", "%s %F", "--", path) for path in paths}
+    stats = {f"stat {path}": ("stat", "-L", "-c", "%F", "--", path) for path in paths}
     return {**stats, **_real_commands(paths)}
 
 
@@ -413,11 +413,10 @@ def _paths(paths: Iterable[str], found: Outputs) -> dict[str, dict[str, Any]]:
     real = _real(paths, found)
     for path in paths:
         outcome = found[f"stat {path}"]
-        size, _, kind = outcome.stdout.strip().partition(" ")
-        if outcome.code == 0 and size.isdecimal():
-            seen[path] = {"kind": KINDS.get(kind, "other"), "size": int(size)}
+        if outcome.code == 0:
+            seen[path] = {"kind": KINDS.get(outcome.stdout.strip(), "other")}
         elif _is_missing(outcome):
-            seen[path] = {"kind": "nothing", "size": 0}
+            seen[path] = {"kind": "nothing"}
         if path in seen and path in real:
             seen[path]["real"] = real[path]
     return seen

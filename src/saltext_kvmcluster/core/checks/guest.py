@@ -180,7 +180,7 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     """Whether something keeps a second QEMU from its disks: a lock manager or image locking.
 
     QEMU locks image files; block devices and network disks are guarded by libvirt's lock manager
-    alone (lock_manager in qemu.conf: lockd or sanlock).
+    alone (lock_manager in qemu.conf: lockd or sanlock), and so is a ``<lease>``.
     """
     daemon = world.nodes[guest.node].daemon
     if daemon is None or guest.guest is None:
@@ -193,6 +193,7 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         if disk.source.kind not in LOCKING_FILES and not disk.readonly
     ]
     bare += [disk.target for disk in guest.guest.disks if disk.shareable]
+    bare += ["its lease"] if guest.guest.lease else []
     if bare and daemon.lock_manager not in ("lockd", "sanlock"):
         yield Trouble(
             f"nothing guards {listed(dict.fromkeys(bare))} from a second start elsewhere",

@@ -34,11 +34,11 @@ class Part(NamedTuple):
 
 class Paths(NamedTuple):
     """What a guest needs to find: what is missing here already, what nobody looked for here, and
-    what has to be looked for there since it is in no shared file system."""
+    what has to be looked for there since it is in no shared file system; each with its use."""
 
-    missing: tuple[str, ...]
-    unseen: tuple[str, ...]
-    alone: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+    unseen: tuple[tuple[str, str], ...]
+    alone: tuple[tuple[str, str], ...]
 
 
 class Caches(NamedTuple):
@@ -104,14 +104,16 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
     missing, unseen, alone = [], [], []
     seen = world.nodes[guest.node].seen
     disks = frozenset(_sources(guest.guest))
+    uses = {file.path: file.use for file in guest.guest.files}
     for source in needed(guest):
         there = seen.get(source.path)
+        what = (source.path, uses.get(source.path, "image"))
         if there is None:
-            unseen.append(source.path)
+            unseen.append(what)
         elif there.kind == "nothing":
-            missing.append(source.path)
+            missing.append(what)
         elif source not in disks and not in_shared(world, guest.node, source):
-            alone.append(source.path)
+            alone.append(what)
     found = Paths(tuple(missing), tuple(unseen), tuple(alone))
     return found if any(found) else None
 
@@ -123,17 +125,17 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
     here; a disk elsewhere is what storage.kind and storage.same judge, since nobody must put a
     copy of it there; everything else is looked for on the destination itself.
     """
-    for path in asked.missing:
-        yield Trouble(f"{path} is missing here already", f"find out what became of {path}")
-    for path in asked.unseen:
+    for path, use in asked.missing:
+        yield Trouble(f"{path} ({use}) is missing here already", f"find out what became of {path}")
+    for path, _ in asked.unseen:
         yield unknown(f"not known: {path} was not looked for here", _look_for(path, "here"))
     seen = world.nodes[offered].seen
-    for path in asked.alone:
+    for path, use in asked.alone:
         if path not in seen:
             yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
         elif seen[path].kind == "nothing":
             yield Trouble(
-                f"{path} does not exist there",
+                f"{path} ({use}) does not exist there",
                 f"put {path} there as it is on the node where the guest is, or on shared storage",
             )
 
