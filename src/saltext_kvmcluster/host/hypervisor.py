@@ -154,17 +154,15 @@ class Hypervisor:
         return dict(self._ask(lambda found: found.lookupByUUIDString(uuid).jobStats(flags)))
 
     def daemon(self) -> dict[str, Any]:
-        """Return what the daemon says of itself and its host, in three round trips.
+        """Return what the daemon says of itself and its host, in two round trips.
 
-        ``capabilities`` as XML, ``libvirt`` as a number, ``networks``: the names of the active
-        ones.
+        ``capabilities`` as XML, ``networks``: the names of the active ones.
         """
 
         def verb(found: Any) -> dict[str, Any]:
             active = _libvirt().VIR_CONNECT_LIST_NETWORKS_ACTIVE
             return {
                 "capabilities": found.getCapabilities(),
-                "libvirt": found.getLibVersion(),
                 "networks": [network.name() for network in found.listAllNetworks(active)],
             }
 
