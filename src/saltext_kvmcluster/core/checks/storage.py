@@ -126,7 +126,7 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
     copy of it there; everything else is looked for on the destination itself.
     """
     for path, use in asked.missing:
-        yield Trouble(f"{path} ({use}) is missing here already", f"find out what became of {path}")
+        yield Trouble(f"{use} {path} is missing here already", f"find out what became of {path}")
     for path, _ in asked.unseen:
         yield unknown(f"not known: {path} was not looked for here", _look_for(path, "here"))
     seen = world.nodes[offered].seen
@@ -135,7 +135,7 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
             yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
         elif seen[path].kind == "nothing":
             yield Trouble(
-                f"{path} ({use}) does not exist there",
+                f"{use} {path} does not exist there",
                 f"put {path} there as it is on the node where the guest is, or on shared storage",
             )
 
