@@ -9,8 +9,9 @@ from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.checks.base import GUEST, NODE, PAIR
 from saltext_kvmcluster.core.facts import Seen, silent
-from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, Trouble
+from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Trouble
 from saltext_kvmcluster.core.guestxml import Disk, File, Frozen, Interface, Source
+from saltext_kvmcluster.core.readiness import examine
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import Mount, StorageFacts
 
@@ -441,3 +442,16 @@ def test_a_token_seen_by_both_of_a_third_proves_their_storage():
 def test_a_definition_that_lists_no_guest_is_not_asked_for():
     one = here(guest(look=Look(Sighting.RUNNING, name="web1", uuid=UUID)))
     assert found(CHECKS["guest.definition"], one) == []
+
+
+def test_nvram_that_libvirt_makes_there_forbids_nothing():
+    nvram = "/var/lib/libvirt/qemu/nvram/web1.fd"
+    web = guest(of=replace(WEB, files=(File(nvram, "nvram"),)))
+    readiness = examine(
+        world(
+            at(web, seen={IMAGE: Seen("file"), nvram: Seen("file")}),
+            node("node2", seen={nvram: Seen("nothing")}),
+        )
+    )
+    assert readiness.rows[0].ways == (1, 1)
+    assert [told.severity for told in readiness.findings if told.id == "storage.visible"] == [WARN]

@@ -111,6 +111,7 @@ GFS = Place("gfs2", True, "", "gfs2 1", "/g")
         (Place("none", True, ""), Place("none", True, ""), None),
         (drbd("Primary", "a", "b"), drbd("Secondary", "b", "a"), None),
         (drbd("Primary", "a", "b"), drbd("Secondary", "c", "d"), PROBLEM),
+        (drbd("Primary", "a", "b"), drbd("Primary", "a", "b"), PROBLEM),
         (drbd("Primary", "a", "b"), drbd("Primary", "b", "a", "r1"), PROBLEM),
         (drbd("Primary", "a", "b"), drbd("Primary", "b", "a", settings=False), UNKNOWN),
     ],
@@ -261,3 +262,26 @@ def test_twenty_thousand_disks_are_judged_at_once():
     began = time.process_time()
     assert all(storage.place(disk, facts).fit for disk in disks)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost:10809", "127.0.0.1", "127.1", "2130706433", "0x7f.1", "0.0.0.0", "[::]:1"),
+        *("[::1]", "[::ffff:127.0.0.1]:1", "ip6-localhost", "ip6-loopback:3", "", ":10809"),
+        *("unix:/run/nbd", "/run/nbd.sock"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["nbd", "http"])
+def test_a_server_that_every_node_takes_for_itself_is_shared_by_nobody(protocol, host):
+    source = Source("network", f"{protocol}:disk", protocol=protocol, hosts=(host,))
+    assert storage.place(source, StorageFacts()).fit is False
+
+
+def test_a_wwn_that_every_target_has_is_none():
+    alike = "0x60000000000000000e00000000010001"
+    output = (
+        '{"blockdevices": [{"kname": "/dev/sda", "type": "disk", "tran": "iscsi", "wwn": "%s"}]}'
+    )
+    facts = storage.parse({"devices": (0, output % alike), "mounts": (0, "")})
+    assert storage.place(Source("block", "/dev/sda"), facts).identity == ""

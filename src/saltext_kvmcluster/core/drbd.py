@@ -27,12 +27,12 @@ _OLD = re.compile(
 class Net:
     """How a connection is set up; what is not set has DRBD's default.
 
-    ``ends`` are the pairs of addresses that it has; both nodes have the same ones.
+    ``ends`` are its pairs of addresses, one's own first: its peer has them the other way round.
     """
 
     protocol: str
     two_primaries: bool
-    ends: frozenset[str] = frozenset()
+    ends: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _net(block: _Block, ends: list[tuple[str, str]]) -> Net:
     return Net(
         _value(set_here, "protocol") or "C",
         _value(set_here, "allow-two-primaries") == "yes",
-        frozenset(" and ".join(sorted(pair)) for pair in ends if all(pair)),
+        frozenset(pair for pair in ends if all(pair)),
     )
 
 

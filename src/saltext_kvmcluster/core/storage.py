@@ -63,6 +63,7 @@ _SHARED_PROTOCOLS = {
 _READ_ONLY_PROTOCOLS = ("http", "https", "ftp", "ftps", "tftp")
 _OWN_TRANSPORTS = ("ata", "sata", "usb", "nvme", "mmc", "sbp", "virtio", "pcie")
 _NETWORK_TRANSPORTS = ("fc", "fcoe", "iscsi", "srp")
+_OWN_NAME = re.compile(r"(.*\.)?(localhost([46]?(\.localdomain[46]?)?)|ip6-localhost|ip6-loopback)")
 _LAYERS = 4
 _REFUSED = (
     'it is not on the list of shared storage: "If it is not in the above list, DO NOT USE IT"'
@@ -79,7 +80,7 @@ class Place:
     both see the same storage, empty where nothing proves it. ``folder`` is the mount point that
     a token proves, empty for what is not in a file system. ``ends`` are the connections of a
     DRBD volume that are up, None for what is none: its name alone may mean another volume on
-    another pair of nodes.
+    another pair of nodes. ``peers`` are the host names of a DRBD volume's peers, where it tells.
     """
 
     kind: str
@@ -87,7 +88,8 @@ class Place:
     why: str
     identity: str = ""
     folder: str = ""
-    ends: frozenset[str] | None = None
+    ends: frozenset[tuple[str, str]] | None = None
+    peers: frozenset[str] = frozenset()
 
 
 def place(source: Source, facts: StorageFacts) -> Place:
@@ -340,7 +342,8 @@ def _drbd(device: Device, facts: StorageFacts) -> Place:
     peers = [peer for peer in replica.peers if peer.connected and _is_good(peer.disk)]
     fit, why = _replicated(replica, peers)
     ends = frozenset(end for peer in peers if peer.net for end in peer.net.ends)
-    return Place("drbd", fit, f"{shown} {why}", name, ends=ends)
+    names = frozenset(peer.name for peer in peers if peer.name)
+    return Place("drbd", fit, f"{shown} {why}", name, ends=ends, peers=names)
 
 
 def _replicated(replica: Replica, peers: list[Peer]) -> tuple[bool | None, str]:
@@ -371,13 +374,13 @@ def _network(source: Source, _: StorageFacts) -> Place:
     name = source.path.removeprefix(f"{source.protocol}:")
     shown = f"{_shown(name)} ({_shown(source.protocol)})"
     at = " ".join(sorted(source.hosts))
-    if source.protocol in _READ_ONLY_PROTOCOLS:
+    own = [host for host in source.hosts if _is_own(host)]
+    if source.protocol in _READ_ONLY_PROTOCOLS and not own:
         why = f"{shown} comes from a server and is read only"
         return Place(source.protocol, True, why, f"{source.path} at {at}")
-    kind = _SHARED_PROTOCOLS.get(source.protocol)
-    if kind is None:
+    kind = _SHARED_PROTOCOLS.get(source.protocol, "")
+    if not kind:
         return Place(_shown(source.protocol), False, f"{shown}: {_REFUSED}; {_MOVE}")
-    own = [host for host in source.hosts if _is_own(host)]
     if own or (not source.hosts and kind != "rbd"):
         server = _shown(own[0]) if own else "no server"
         why = f"{shown} names {server}, which every node takes for itself; name its server by an"
@@ -391,14 +394,15 @@ def _network(source: Source, _: StorageFacts) -> Place:
 def _is_own(host: str) -> bool:
     """Whether a server's name means this host itself: a loopback address or a local socket."""
     name = re.sub(r"\A\[([^\]]*)\](:\d*)?\Z|\A([^:]*):\d*\Z", r"\1\3", host).lower().rstrip(".")
-    if name.startswith(("/", "unix")) or re.match(
-        r"(.*\.)?localhost([46]?(\.localdomain[46]?)?)\Z", name
-    ):
+    if name.startswith(("/", "unix")) or _OWN_NAME.fullmatch(name):
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
+        # A C library takes 127.1, 2130706433 and 0x7f.1 for addresses, too.
+        return not name or bool(re.fullmatch(r"(0x[0-9a-f]+|\d+)(\.(0x[0-9a-f]+|\d+))*", name))
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def _pool(source: Source, _: StorageFacts) -> Place:
@@ -417,7 +421,9 @@ def _own(source: Source, _: StorageFacts) -> Place:
 
 
 def _connected(here: Place, there: Place) -> Trouble | None:
-    if here.ends is None or there.ends is None or here.ends & there.ends:
+    if here.ends is None or there.ends is None:
+        return None
+    if any((other, own) in there.ends for own, other in here.ends):
         return None
     if here.ends and there.ends:
         return Trouble(

@@ -36,7 +36,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 _HOPS = 40
 _T = TypeVar("_T")
-_NO_WWN = re.compile(r"(naa\.|eui\.)?0*")
+# Nought, and what Linux's tgt and iscsitarget give to target N, LUN M of any server.
+_NO_WWN = re.compile(r"(naa\.|eui\.)?(0*|60000000000000000e0000000[0-9a-f]{7})")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 

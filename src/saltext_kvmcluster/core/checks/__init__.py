@@ -200,7 +200,7 @@ REGISTRY = (
     Check(
         "guest.uuid",
         "its UUID is unique over all guests of all nodes, and no old definition of it is left",
-        "a new UUID for one of the two, or virsh undefine for what is left behind",
+        "a new UUID for one of the two, or virsh undefine --keep-nvram for what is left behind",
         GUEST,
         guest.uuid,
         resting=True,

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from saltext_kvmcluster.core import guestxml, storage
 from saltext_kvmcluster.core.checks.base import UNREAD, World, is_under
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.plan import listed
 from saltext_kvmcluster.core.storage import Place
 
 REMEDY = "put it on storage that every node has: GFS2, NFS, GlusterFS, a shared LUN, clustered LVM…"
@@ -86,6 +87,12 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]
         trouble = storage.same(part.place, there)
         if trouble:
             yield trouble
+        elif part.place.peers and world.nodes[offered].host_name not in part.place.peers:
+            yield Trouble(
+                f"{part.source.path} is replicated with {listed(sorted(part.place.peers))}, not"
+                f" with {offered}",
+                "move the guest to a node that holds the other copy: drbdadm status",
+            )
         elif part.place.folder != there.folder:
             yield unknown(
                 f"not proven to be the same storage on both nodes: {part.source.path} is in"
@@ -133,6 +140,14 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
     for path, use in asked.alone:
         if path not in seen:
             yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
+        elif seen[path].kind == "nothing" and use == "nvram":
+            # qemuPrepareNVRAM in qemu_process.c; what the guest has written comes with its memory.
+            yield Trouble(
+                f"nvram {path} does not exist there: libvirt makes it from the firmware's template",
+                "install the same firmware there, or keep the nvram on shared storage",
+                PROBLEM,
+                WARN,
+            )
         elif seen[path].kind == "nothing":
             yield Trouble(
                 f"{use} {path} does not exist there",
