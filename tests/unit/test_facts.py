@@ -163,8 +163,14 @@ def test_of_an_answer_what_is_none_is_left_out(kept, part):
     assert isinstance(facts.answered(parsed(), {kept: part}), facts.NodeFacts)
 
 
-def test_a_peer_that_was_asked_by_another_says_so():
-    assert parsed(by_peer=True).by_peer and not parsed().by_peer
+@pytest.mark.parametrize("folders", [["relative"], ["/a\nb"], [f"/{n}" for n in range(1001)]])
+def test_a_node_that_names_folders_that_are_none_spoils_its_own_facts_alone(folders):
+    found = parsed(written=dict.fromkeys(folders, "a" * 32))
+    assert "what it sent is not facts" in found.said
+
+
+def test_how_it_was_asked_is_not_for_the_node_to_say():
+    assert not parsed(by_peer=True).by_peer
 
 
 def test_an_answer_is_merged():

@@ -157,7 +157,7 @@ def test_the_cache_mode_is_judged_as_libvirt_does(disk, place, qemu, safe):
 def test_what_a_node_says_cannot_spoil_the_terminal():
     mounts = ROOT + "30 22 0:9 / /g\x1b[2J\\033[31m rw - \x1bfs a rw\n"
     facts = storage.parse(told({"mounts": mounts}))
-    found = storage.place(Source("file", "/g\x1b[2J\x1b[31m/" + "x" * 9000), facts)
+    found = storage.place(Source("file", "/g\x1b[2J\x1b[31m/" + "x" * 4000), facts)
     assert found.folder == "/g\x1b[2J\x1b[31m"
     assert found.why.isprintable() and found.kind.isprintable() and len(found.why) < 1000
 

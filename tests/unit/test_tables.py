@@ -74,3 +74,9 @@ def test_a_silent_node_comes_first():
 
 def test_what_is_not_ours_is_left_to_salt():
     assert tables.render({"some": "thing"}) is None and tables.render("text") is None
+
+
+def test_what_a_minion_says_can_neither_paint_the_terminal_nor_break_the_outputter():
+    hostile = {"guest": "\x1b]0;x\x07web", "node": "node1", "result": "started", "owner": None}
+    assert "\x1b" not in tables.render({**hostile, "reason": "\x1b[2J"})
+    assert tables.render({"ok": True, "moves": 1, "guests": 5}) is None

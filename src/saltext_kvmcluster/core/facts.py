@@ -18,6 +18,7 @@ from saltext_kvmcluster.core.factparse import NOTHING, Said
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Trouble
 from saltext_kvmcluster.core.guestxml import Guest
 from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.question import is_path
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.core.storage import StorageFacts
 
@@ -156,6 +157,7 @@ def silent(node: str, said: str) -> NodeFacts:
 
 NO_RETURN = "Minion did not return"
 WORDS = 1000
+MAX_FOLDERS = 1000
 MAX_ITEMS = 100_000
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
 KINDS = ("file", "block", "directory", "other", "nothing")
@@ -236,12 +238,17 @@ def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -
         storage=storage.parse({key: (one.code, one.out) for key, one in outputs.items()}),
         ssh=_each(_get(sent, "ssh", Mapping, {}), _troubles),
         peers=_each(_get(sent, "peers", Mapping, {}), _reach),
-        written=_each(_get(sent, "written", Mapping, {}), _token),
+        written=_folders(_each(_get(sent, "written", Mapping, {}), _token)),
         written_said=_each(_get(sent, "written_said", Mapping, {}), _words),
         definitions=_each(_get(sent, "definitions", Mapping, {}), _text),
         definitions_said=_each(_get(sent, "definitions_said", Mapping, {}), _words),
-        by_peer=_get(sent, "by_peer", bool, False),
     )
+
+
+def _folders(written: dict[str, str]) -> dict[str, str]:
+    if len(written) > MAX_FOLDERS or not all(map(is_path, written)):
+        raise InputError("the folders that it wrote tokens to are none")
+    return written
 
 
 def _outputs(commands: Mapping[str, Any]) -> dict[str, Said]:

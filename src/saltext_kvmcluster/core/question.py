@@ -9,9 +9,9 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.storagefacts import MAX_PATH
 
 MAX_ITEMS = 10_000
-MAX_PATH = 4096
 CPU = ("type", "arch", "machine", "emulator", "cpu")
 
 

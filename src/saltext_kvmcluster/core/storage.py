@@ -20,6 +20,7 @@ from saltext_kvmcluster.core.guestxml import Disk, Source
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.storagefacts import (
     COMMANDS,
+    MAX_PATH,
     Device,
     Mount,
     StorageFacts,
@@ -96,6 +97,8 @@ def place(source: Source, facts: StorageFacts) -> Place:
     """Return where a disk, or a layer of its backing chain, lies on the node of the facts."""
     if not source.kind or not source.path:
         return Place("none", True, "the drive is empty")
+    if len(source.path) > MAX_PATH:
+        return _not_known(_shown(source.kind), source.path, "its path is longer than any can be")
     judge = _KINDS.get(source.kind)
     if judge is None:
         return Place(

@@ -34,6 +34,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is run on a node to learn of its storage."""
 
+MAX_PATH = 4096
+"""PATH_MAX of Linux, in bytes; what claims to be longer is no path."""
+
 _HOPS = 40
 _T = TypeVar("_T")
 # Nought, and what Linux's tgt and iscsitarget give to target N, LUN M of any server.
@@ -218,6 +221,8 @@ def _mount(line: str) -> _Row:
     number, parent, device = fields[:3]
     kind, source, options = rest
     folder = _unescaped(fields[4])
+    if len(folder) > MAX_PATH:
+        raise InputError("the list of mounts has a folder longer than any can be")
     mount = Mount(folder, kind, _unescaped(source), device, tuple(options.split(",")))
     return _Row(number, parent, mount)
 
@@ -329,4 +334,6 @@ def _map(item: Mapping[str, Any]) -> Map:
 def _links(outputs: Outputs) -> dict[str, str]:
     """Read the symbolic links; find ends with 1 if one of them vanished meanwhile."""
     lines = [line.split("\t") for line in outputs.text("links", 1).split("\n")]
-    return {line[0]: line[1] for line in lines if len(line) == 2}
+    return {
+        line[0]: line[1] for line in lines if len(line) == 2 and max(map(len, line)) <= MAX_PATH
+    }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from saltext_kvmcluster.core.findings import SEE
-from saltext_kvmcluster.core.plan import listed
+from saltext_kvmcluster.core.plan import listed, printable
 
 WIDEST_MATRIX = 16
 LONGEST_MATRIX = 200
@@ -14,9 +14,20 @@ NOT_ACTIVE = ("shut off", "absent", "unreachable")
 
 
 def render(data: object) -> str | None:
-    """Return the text for data of ours, or None for data of another shape."""
+    """Return the text for data of ours, or None for data of another shape.
+
+    Data comes from minions, too, so no line of it can hold a terminal's sequences.
+    """
     if not isinstance(data, Mapping):
         return None
+    try:
+        text = _rendered(data)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return None
+    return None if text is None else "\n".join(map(printable, text.split("\n")))
+
+
+def _rendered(data: Mapping[str, Any]) -> str | None:
     for key, function in (
         ("error", _error),
         ("rows", _matrix),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import select
 import selectors
 import signal
 import subprocess
@@ -130,7 +129,10 @@ class Held:
             self._stream(self._process.stdout): self._heard.stdout,
             self._stream(self._process.stderr): self._heard.stderr,
         }
-        ready, _, _ = select.select(list(kept), [], [], timeout)
+        with selectors.DefaultSelector() as selector:
+            for stream in kept:
+                selector.register(stream, selectors.EVENT_READ)
+            ready = [key.fd for key, _ in selector.select(timeout)]
         for stream in ready:
             said = os.read(stream, CHUNK)
             kept[stream] += said[: LIMIT - len(kept[stream])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from saltext_kvmcluster.core import facts as read
@@ -64,7 +65,10 @@ def look(
             return facts.gather(cluster, node, identities, peers)
         return facts.of_peer(cluster, peer)
 
-    found = _side_by_side(asked, lambda node, peer: _timed(node, lambda: ask(node, peer)))
+    found = _side_by_side(
+        asked,
+        lambda node, peer: replace(_timed(node, lambda: ask(node, peer)), by_peer=node != here),
+    )
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     questions = readiness.questions(world, guest, here)
     answers = _side_by_side(

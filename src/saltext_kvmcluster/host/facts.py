@@ -47,6 +47,7 @@ LOGIN_TIME = 5.0
 PEERS_TIME = 60.0
 PORT_TIME = 3.0
 PORTS_TRIED = 16
+LARGEST_KIB = 10 * 1024
 PART = 100_000
 """Bytes of what is run over ssh at once, which is one argument: see MAX_ARG_STRLEN in execve(2)."""
 OVERHEAD = 150
@@ -120,7 +121,7 @@ def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     cannot be logged in to.
     """
     told = _of_host(to_peer(cluster, peer), peer.id, _defined(cluster))
-    return {**told, "by_peer": True}
+    return told
 
 
 def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
         return texts, said
     places = {name: definitions.all_places(cluster.guests, name) for name in cluster.guests.list}
     paths = dict.fromkeys(path for found in places.values() for path in found)
-    read = way.run_all({path: ("base64", "-w0", "--", path) for path in paths})
+    read = way.run_all({path: _reading(path) for path in paths})
     for name, candidates in places.items():
         there = [path for path in candidates if not _is_missing(read[path])]
         try:
@@ -244,7 +245,10 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
             continue
         try:
             data = base64.b64decode(read[found.path].stdout)
-            texts[name] = definitions.decoded(data, found.path)
+            text = definitions.decoded(data, found.path)
+            if not text.lstrip().startswith("<"):
+                raise InputError(f"{found.path} holds no XML")
+            texts[name] = text
             said[name] = found.warning
         except InputError as error:
             said[name] = str(error)
@@ -330,17 +334,17 @@ def _port(peer: Node) -> dict[str, str]:
     try:
         address = hypervisor.address(peer.migration)
     except WorldError as error:
-        return {"address": "", "port": str(error)}
+        return {"port": str(error)}
     for port in range(factparse.PORTS[1], factparse.PORTS[1] - PORTS_TRIED, -1):
         try:
             socket.create_connection((address, port), PORT_TIME).close()
         except ConnectionRefusedError:
-            return {"address": address, "port": "refused"}
+            return {"port": "refused"}
         except TimeoutError:
-            return {"address": address, "port": f"no answer from port {port}"}
+            return {"port": f"no answer from port {port}"}
         except OSError as error:
-            return {"address": address, "port": f"port {port}: {error.strerror}"}
-    return {"address": address, "port": "taken"}
+            return {"port": f"port {port}: {error.strerror}"}
+    return {"port": "taken"}
 
 
 def _write_tokens(
@@ -434,8 +438,23 @@ def _token_commands(asked: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, 
         wanted[f"list {folder}"] = ("ls", "--", place)
         for writer in writers:
             path = os.path.join(place, writer)
-            wanted[f"read {path}"] = ("head", "-c", "100", "--", path)
+            wanted[f"read {path}"] = (
+                *("find", "-P", path, "-maxdepth", "0", "-type", "f"),
+                *("-exec", "head", "-c", "100", "{}", ";"),
+            )
     return wanted
+
+
+def _reading(path: str) -> tuple[str, ...]:
+    """Return a command that prints a file in base64, and opens nothing that is not a file.
+
+    What lies on shared storage was put there by others: to open a device is to act on it, and a
+    named pipe never answers.
+    """
+    return (
+        *("find", "-L", path, "-maxdepth", "0", "-type", "f", "-size", f"-{LARGEST_KIB}k"),
+        *("-exec", "base64", "-w0", "{}", ";"),
+    )
 
 
 def _tokens(asked: Mapping[str, Sequence[str]], found: Outputs) -> dict[str, dict[str, str]]:

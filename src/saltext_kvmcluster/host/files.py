@@ -180,11 +180,22 @@ def owner_name(uid: int) -> str:
 
 def _found(path: str, owner: str | None) -> FileState:
     if owner is None:
-        return _content(path, os.open(path, _READING))
+        return _content(path, _regular(path))
     real = _resolved(path, owner)
     with _folder(os.path.dirname(real), owner) as directory:
         name = os.path.basename(real)
         return _content(path, os.open(name, _READING | os.O_NOFOLLOW, dir_fd=directory), owner)
+
+
+def _regular(path: str) -> int:
+    """Open a regular file; nothing else is opened, since to open a device is to act on it."""
+    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(seen).st_mode):
+            raise WorldError(f"{path} is not a regular file; move it away")
+        return os.open(f"/proc/self/fd/{seen}", _READING)
+    finally:
+        os.close(seen)
 
 
 def _patiently(look: Callable[[], _T]) -> _T:
@@ -255,7 +266,13 @@ def _content(path: str, descriptor: int, owner: str | None = None) -> FileState:
 
 
 def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:
-    account = pwd.getpwnam(plan.owner)
+    try:
+        account = pwd.getpwnam(plan.owner)
+    except KeyError:
+        raise WorldError(
+            f"{plan.path} belongs to user {plan.owner}, whom this host does not know: give it an"
+            " owner that every node knows, root for one (chown)"
+        ) from None
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

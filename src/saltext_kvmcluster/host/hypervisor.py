@@ -12,11 +12,13 @@ import importlib
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from typing import Any, TypeVar
+from xml.sax.saxutils import escape
 
 from saltext_kvmcluster.core import migration, recovery
 from saltext_kvmcluster.core.errors import WorldError
@@ -102,13 +104,23 @@ class Hypervisor:
             )
         )
 
-    def create(self, definition: str) -> Future[None]:
-        """Begin to start a transient guest; see ``migrate`` for what is returned."""
-        return self._begin(lambda found: found.createXML(definition))
+    def create(self, definition: str, end: float) -> Future[None]:
+        """Begin to start a transient guest; see ``migrate`` for what is returned.
 
-    def boot(self, uuid: str) -> Future[None]:
-        """Begin to start a guest that is defined here; see ``migrate`` for what is returned."""
-        return self._begin(lambda found: found.lookupByUUIDString(uuid).create())
+        end
+            When it must have begun, by the monotonic clock: whoever stood still until then has
+            no claim on the guest any more.
+        """
+        return self._begin(lambda found: _in_time(end, lambda: found.createXML(definition)))
+
+    def boot(self, uuid: str, end: float) -> Future[None]:
+        """Begin to start a guest that is defined here; see ``create``."""
+
+        def verb(found: Any) -> None:
+            domain = found.lookupByUUIDString(uuid)
+            _in_time(end, domain.create)
+
+        return self._begin(verb)
 
     def press_power(self, uuid: str) -> None:
         """Press a guest's power button (ACPI); what it makes of it is its own affair."""
@@ -370,7 +382,7 @@ def _cpu_trouble(connection: Any, asked: Mapping[str, str]) -> str | None:
     libvirt = _libvirt()
     try:
         connection.compareHypervisorCPU(
-            asked["emulator"] or None,
+            _own_emulator(connection, asked["emulator"]),
             asked["arch"] or None,
             asked["machine"] or None,
             asked["type"] or None,
@@ -383,6 +395,20 @@ def _cpu_trouble(connection: Any, asked: Mapping[str, str]) -> str | None:
             return words
         return None
     return ""
+
+
+def _own_emulator(connection: Any, path: str) -> str | None:
+    """Return an emulator that this host's libvirt knows by itself, None for any other.
+
+    libvirt runs what it is asked about, and the question comes from another's definition.
+    """
+    return path if f"<emulator>{escape(path)}</emulator>" in connection.getCapabilities() else None
+
+
+def _in_time(end: float, verb: Callable[[], object]) -> None:
+    if time.monotonic() >= end:
+        raise WorldError("time was up before it was begun; nothing was started")
+    verb()
 
 
 def _reason(state: int, reason: int) -> str:

@@ -302,7 +302,7 @@ def _no_claim(node: str, outcome: commands.Outcome) -> Exception:
 def _started(nodes: Nodes, request: Request, text: str, end: float) -> dict[str, Any]:
     """Let libvirt start it, and look at all nodes afterwards."""
     own = nodes.own
-    call = own.create(definitions.as_text(text)) if text else own.boot(request.uuid)
+    call = own.create(definitions.as_text(text), end) if text else own.boot(request.uuid, end)
     wait([call], max(0.0, end - time.monotonic()))
     settled = time.monotonic() + SETTLING
     while True:

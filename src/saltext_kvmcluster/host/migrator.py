@@ -54,8 +54,11 @@ def migrate(
 def _examined(cluster: Cluster, node: Node, move: Move) -> tuple[Finding, ...]:
     """Run the blocking checks and return what they found; WorldError if one forbids the move."""
     world = examiner.look(cluster, move.source, (node,), move.guest)
-    (facts,) = (one for one in world.by_uuid[move.uuid] if one.node == move.source)
-    findings = readiness.findings(world, facts, node.id)
+    found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
+    if not found:
+        said = world.nodes[move.source].daemon_said or f"it is no longer on {move.source}"
+        raise WorldError(f"{move.guest} was not touched, not sent to {node.id}: {said}")
+    findings = readiness.findings(world, found[0], node.id)
     migration.refuse_if_blocked(move, findings)
     return findings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from saltext_kvmcluster.core import guestxml, recovery
 from saltext_kvmcluster.core.checks.base import Use, World, uses
@@ -11,18 +12,21 @@ from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
 from saltext_kvmcluster.core.migration import MOVABLE
 from saltext_kvmcluster.core.plan import listed
 
+MOST_TOLD = 5
+"""How many others a guest's trouble names: as many again are told when those are mended."""
+
 LOCKING_FILES = ("file", "dir", "")
 UNREAD = "its definition could not be read"
 
 
 def name(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     """Whether no other guest of any node has its name, unmanaged ones included."""
-    for other in world.by_name[guest.name]:
-        if other.uuid != guest.uuid:
-            yield Trouble(
-                f"{other.node} has another guest of this name, of UUID {other.uuid}",
-                f"{_where_at_rest(guest, other)}: virsh domrename {guest.name} ANOTHER",
-            )
+    others = (other for other in world.by_name[guest.name] if other.uuid != guest.uuid)
+    for other in islice(others, MOST_TOLD):
+        yield Trouble(
+            f"{other.node} has another guest of this name, of UUID {other.uuid}",
+            f"{_where_at_rest(guest, other)}: virsh domrename {guest.name} ANOTHER",
+        )
     yield from world.silence
 
 
@@ -32,14 +36,15 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     With ``guests: {definitions: defined}`` every node keeps its definition, shut off. Otherwise
     one that is left behind would replace what runs when the guest comes there.
     """
-    for other in world.by_uuid[guest.uuid]:
-        if other.name != guest.name:
-            yield Trouble(
-                f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
-                f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram it, if it is not"
-                " needed; else virsh dumpxml first, and define that again with what uuidgen prints",
-            )
-        elif _is_leftover(world, guest, other):
+    others = (other for other in world.by_uuid[guest.uuid] if other.name != guest.name)
+    for other in islice(others, MOST_TOLD):
+        yield Trouble(
+            f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
+            f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram it, if it is not"
+            " needed; else virsh dumpxml first, and define that again with what uuidgen prints",
+        )
+    for other in world.copies(guest):
+        if _is_leftover(world, guest, other):
             yield Trouble(
                 f"{other.node} has an old definition of it, shut off, that would replace the one"
                 " that runs",
@@ -65,8 +70,8 @@ def disk(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         for other in (world.users if use.writes else world.writers)[key]
         if _clash(use, other)
     )
-    found = dict.fromkeys(_clashing(world, use, other) for use, other in pairs)
-    yield from (trouble for trouble in found if trouble)
+    clashes = (_clashing(world, use, other) for use, other in pairs)
+    yield from dict.fromkeys(islice((trouble for trouble in clashes if trouble), MOST_TOLD))
     yield from world.silence
 
 
