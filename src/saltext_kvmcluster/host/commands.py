@@ -24,6 +24,15 @@ LIMIT = 1024 * 1024
 CHUNK = 65536
 GRACE = 0.2
 PAUSES = (0.001, 0.05)
+PACKAGES = {
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
+    "restorecon": "policycoreutils",
+    "lvs": "lvm2",
+    "multipathd": "multipath-tools",
+    "drbdsetup": "drbd-utils",
+}
 NOT_FOUND = 127
 
 
@@ -187,9 +196,7 @@ def _start(arguments: Sequence[str], stdin: int = subprocess.DEVNULL) -> subproc
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise NotInstalled(
-            f"{arguments[0]} is not installed; it belongs to {_package(arguments[0])}"
-        ) from None
+        raise NotInstalled(f"{arguments[0]} is not installed{_package(arguments[0])}") from None
     except OSError as error:
         raise WorldError(f"{arguments[0]} cannot be run: {error.strerror}") from None
 
@@ -251,5 +258,5 @@ def _text(output: bytearray) -> str:
 
 
 def _package(program: str) -> str:
-    name = os.path.basename(program)
-    return {"sshd": "openssh-server", "restorecon": "policycoreutils"}.get(name, "openssh-client")
+    package = PACKAGES.get(os.path.basename(program))
+    return f"; it belongs to {package}" if package else ""

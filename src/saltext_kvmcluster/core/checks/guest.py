@@ -40,8 +40,8 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     for other in islice(others, MOST_TOLD):
         yield Trouble(
             f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
-            f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram it, if it is not"
-            " needed; else virsh dumpxml first, and define that again with what uuidgen prints",
+            f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram, if it is not"
+            " needed; else virsh dumpxml first, and define that again without its <uuid>",
         )
     for other in world.copies(guest):
         if _is_leftover(world, guest, other):

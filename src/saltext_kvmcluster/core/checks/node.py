@@ -101,8 +101,9 @@ def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Tr
         return (
             Trouble(
                 f"both hosts have the same UUID for libvirt: {here.uuid}",
-                "there: set host_uuid in /etc/libvirt/libvirtd.conf (or virtqemud.conf) to what"
-                " uuidgen prints, and restart the daemon; or the migration name leads back here",
+                "on one of the two: set host_uuid in /etc/libvirt/libvirtd.conf (or virtqemud.conf)"
+                " to what 'cat /proc/sys/kernel/random/uuid' prints, and restart the daemon; or the"
+                " migration name leads back here",
             ),
         )
     if here.name and here.name == there.name:
@@ -219,7 +220,8 @@ def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterabl
     if why is None:
         yield unknown(
             "libvirt there cannot tell whether it can run the guest's CPU",
-            "give the guest a CPU of a named model, one that all nodes have, and start it anew",
+            "mend node.versions first, if that tells something; else give the guest a CPU of a"
+            " named model, one that all nodes have, and start it anew",
         )
     elif why:
         yield Trouble(
