@@ -127,6 +127,16 @@ def test_a_silent_node_forbids_a_start_unless_somebody_gives_his_word(lab):
     assert running(lab) == ["node1"]
 
 
+def test_a_node_whose_daemon_alone_is_gone_is_not_off_whatever_anybody_says(lab):
+    lab.ctl("kill", "node3", "libvirtd")
+    try:
+        refused = start(lab, "node1", "force_unreachable=[node3]")
+        assert "node3 is not off" in refused, refused
+    finally:
+        lab.ctl("start", "node3", "libvirtd")
+    assert running(lab) == []
+
+
 def test_a_highstate_starts_a_guest_at_home_only_and_not_while_a_node_is_silent(lab):
     elsewhere = state(lab, "node2", "guest_running", GUEST)
     assert (elsewhere["result"], elsewhere["changes"]) == (True, {}) and running(lab) == []

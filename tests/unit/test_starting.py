@@ -1,6 +1,7 @@
 """May a guest start? Only when every node has answered that it does not have it."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from material import cluster
@@ -62,6 +63,8 @@ def test_an_administrators_word_counts_for_the_node_that_he_named():
     assert decide(forced, world(node2=SILENT)).may is May.REFUSED
     assert decide(forced, world(node2=SILENT, node3=SILENT)).may is May.REFUSED
     assert decide(forced, world()).sentence == "no node has it"
+    alive = decide(forced, world(node3=replace(SILENT, alive=True)))
+    assert alive.may is May.REFUSED and "node3 is not off" in alive.sentence
 
 
 def test_his_word_does_not_count_against_what_a_node_says():

@@ -46,12 +46,16 @@ _MOVING = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What one node said of a guest, by UUID and by name; ``said`` is why it could not be asked."""
+    """What one node said of a guest, by UUID and by name; ``said`` is why it could not be asked.
+
+    ``alive``: it can be logged in to all the same, so that its guests may run.
+    """
 
     same_uuid: Look = NOWHERE
     same_name: Look = NOWHERE
     host: Host | None = None
     said: str = ""
+    alive: bool = False
 
 
 @dataclass(frozen=True)
@@ -295,7 +299,12 @@ def _troubles(request: Request, asked: Mapping[str, Asked]) -> Iterator[str]:
     if request.said:
         yield request.said
     for node, said in asked.items():
-        if said.said and node not in request.forced:
+        if said.alive and node in request.forced:
+            yield (
+                f"{node} is not off: it lets us in over ssh, and a guest outlives its libvirt"
+                f" daemon; mend that first, since it does not answer: {said.said}"
+            )
+        elif said.said and node not in request.forced:
             yield (
                 f"{node} does not answer, and may have it: {said.said}; if {node} is off, say so:"
                 f" force_unreachable={node}"

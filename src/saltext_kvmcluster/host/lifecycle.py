@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from typing import Any
@@ -29,6 +29,7 @@ from saltext_kvmcluster.host.hypervisor import Hypervisor
 POLL = 0.5
 SETTLING = 10.0
 ECHO_TIME = 15.0
+KNOCK_TIME = 5.0
 # A claim outlives the time in which its holder may begin a start.
 CLAIM_SPARE = 60.0
 _OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
@@ -41,8 +42,9 @@ class _Taken(Exception):
 class Nodes:
     """Every node of the cluster, to be asked side by side about one guest."""
 
-    def __init__(self, cluster: Cluster, here: str) -> None:
+    def __init__(self, cluster: Cluster, here: str, forced: Collection[str] = frozenset()) -> None:
         self.here = here
+        self._forced = {node: cluster.nodes[node].migration for node in forced}
         self._hypervisors = {
             node.id: Hypervisor()
             if node.id == here
@@ -87,7 +89,11 @@ class Nodes:
             same_uuid = hypervisor.by_uuid(uuid) if uuid else starting.NOWHERE
             return Asked(same_uuid, hypervisor.by_name(guest), self._hosts[node])
         except WorldError as error:
-            return Asked(said=str(error))
+            return Asked(said=str(error), alive=self._lets_in(node))
+
+    def _lets_in(self, node: str) -> bool:
+        """Whether a node that is off, by somebody's word, can be logged in to."""
+        return node in self._forced and ssh.knock(self._forced[node], KNOCK_TIME).code == 0
 
 
 def start(
@@ -108,7 +114,7 @@ def start(
     """
     began, end = datetime.now(timezone.utc), time.monotonic() + timeout
     forced = starting.forced(cluster, here, force_unreachable)
-    with contextlib.closing(Nodes(cluster, here)) as nodes:
+    with contextlib.closing(Nodes(cluster, here, forced)) as nodes:
         request, text = _request(cluster, nodes, guest, forced)
         done = _settled(cluster, nodes, request, text, end)
     elapsed = round(time.monotonic() - end + timeout, 3)

@@ -287,9 +287,9 @@ def start(guest, force_unreachable=None, timeout=300):
         The guest's name, exactly.
 
     force_unreachable
-        Nodes of which you know that they are off, although they do not answer. If you are wrong,
-        the guest may run twice, with nothing but QEMU's image lock to save its disks. Default:
-        none.
+        Nodes that do not answer and of which you know that they are off. One that can still be
+        logged in to is not. If you are wrong, the guest may run twice, with nothing but QEMU's
+        image lock to save its disks. Default: none.
 
     timeout
         Seconds for all of it. Default: 300.
