@@ -23,41 +23,56 @@ def contents(lab):
 def test_a_kill_at_any_moment_leaves_whole_files_and_ssh_working(lab):
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
-    with lab.pillar() as pillar:
-        texts = []
-        for name, extra in (("lab", 0), ("other", 400)):
-            further = [f"further-{n}.lab.example" for n in range(extra)]
-            pillar.cluster["name"] = name
-            pillar.cluster["nodes"]["node3"]["names"] = ["node3.lab.example", *further]
-            pillar.save()
-            begun = time.monotonic()
-            lab.exec("node1", *APPLY)
-            length = time.monotonic() - begun
-            texts.append((copy.deepcopy(pillar.data), contents(lab)))
-        allowed = [set(pair) for pair in zip(texts[0][1], texts[1][1], strict=True)]
-        allowed[-1].add("")  # the user's own file is emptied before each run
-        assert all(len(states) == 2 for states in allowed)
-        hit = 0
-        for number in itertools.count():
-            if hit == KILLS:
-                break
-            assert number < 4 * KILLS, f"only {hit} of {number} runs were killed before their end"
-            pillar.data = texts[number % 2][0]
-            pillar.save()
-            lab.exec("node1", "truncate", "-s", "0", f"{SSH}/config")
-            # Half of the moments fall into the last third of a run, where the writing is.
-            earliest = 0.0 if number % 2 else length * 0.6
-            moment = chance.uniform(earliest, length * 1.05)
-            done = lab.ctl(
-                "exec", "node1", "--", "timeout", "-s", "KILL", f"{moment:.3f}", *APPLY, check=False
-            )
-            hit += done.returncode != 0
-            where = f"kill {number} after {moment:.3f} s, seed {seed}"
-            for name, text, whole in zip(FILES, contents(lab), allowed, strict=True):
-                assert text in whole, f"{name} is neither old nor new: {where}"
-            rules = ("-F", f"{SSH}/kvmcluster_config")
-            assert lab.exec("node1", "ssh", *rules, "node2-mig", "echo in") == "in\n", where
-            assert lab.exec("node2", "ssh", "node1-mig", "echo in") == "in\n", where
+    try:
+        with lab.pillar() as pillar:
+            texts = []
+            for name, extra in (("lab", 0), ("other", 400)):
+                further = [f"further-{n}.lab.example" for n in range(extra)]
+                pillar.cluster["name"] = name
+                pillar.cluster["nodes"]["node3"]["names"] = ["node3.lab.example", *further]
+                pillar.save()
+                begun = time.monotonic()
+                lab.exec("node1", *APPLY)
+                length = time.monotonic() - begun
+                texts.append((copy.deepcopy(pillar.data), contents(lab)))
+            allowed = [set(pair) for pair in zip(texts[0][1], texts[1][1], strict=True)]
+            allowed[-1].add("")  # the user's own file is emptied before each run
+            assert all(len(states) == 2 for states in allowed)
+            hit = 0
+            for number in itertools.count():
+                if hit == KILLS:
+                    break
+                assert number < 4 * KILLS, (
+                    f"only {hit} of {number} runs were killed before their end"
+                )
+                pillar.data = texts[number % 2][0]
+                pillar.save()
+                lab.exec("node1", "truncate", "-s", "0", f"{SSH}/config")
+                # Half of the moments fall into the last third of a run, where the writing is.
+                earliest = 0.0 if number % 2 else length * 0.6
+                moment = chance.uniform(earliest, length * 1.05)
+                done = lab.ctl(
+                    "exec",
+                    "node1",
+                    "--",
+                    "timeout",
+                    "-s",
+                    "KILL",
+                    f"{moment:.3f}",
+                    *APPLY,
+                    check=False,
+                )
+                hit += done.returncode != 0
+                if done.returncode == 0:
+                    length = min(length, moment)
+                where = f"kill {number} after {moment:.3f} s, seed {seed}"
+                for name, text, whole in zip(FILES, contents(lab), allowed, strict=True):
+                    assert text in whole, f"{name} is neither old nor new: {where}"
+                rules = ("-F", f"{SSH}/kvmcluster_config")
+                assert lab.exec("node1", "ssh", *rules, "node2-mig", "echo in") == "in\n", where
+                assert lab.exec("node2", "ssh", "node1-mig", "echo in") == "in\n", where
+    finally:
+        applied = lab.apply("node1", "kvmcluster")
     print(f"{hit} runs were killed and {number - hit} ended before it, seed {seed}")
-    assert lab.apply("node1", "kvmcluster")["kvmcluster-key"]["result"]
+    assert applied["kvmcluster-key"]["result"]
     assert not lab.exec("node1", "find", SSH, "-name", ".*kvmcluster*").split()

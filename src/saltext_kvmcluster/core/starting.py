@@ -23,6 +23,7 @@ from saltext_kvmcluster.core.recovery import Look, Sighting
 STARTED, RUNNING, NOT_STARTED, UNKNOWN = "started", "running", "not_started", "unknown"
 STOPPED, NOT_STOPPED = "stopped", "not_stopped"
 
+CHANGED = "its definition was changed a moment ago; look at it, and try again"
 LONGEST_REASON = 500
 CONFLICT = 75
 CLAIM = (

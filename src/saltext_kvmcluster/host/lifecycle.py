@@ -232,6 +232,9 @@ def _settled(
                 with _claims(cluster, nodes.here, request.uuid, claimed, end) as claims:
                     decision = _last_look(nodes, request, claims, end)
                     if decision.may is May.START:
+                        again, text = _request(cluster, nodes, request.guest, request.forced)
+                        if again != request:
+                            raise starting.refusal(request, starting.CHANGED)
                         return _started(nodes, request, text, end)
             except _Taken as taken:
                 decision = Decision(May.WAIT, str(taken))
