@@ -171,8 +171,9 @@ def test_a_killed_starter_leaves_no_claim(lab):
 
 def is_claimed(lab, node, tries=1):
     """Whether somebody holds the guest's lock on a node, at one of so many looks."""
-    look = 'grep -q ":$(stat -c %i /run/kvmcluster-start-*.lock) " /proc/locks && exit 0'
-    script = f"for try in $(seq {tries}); do {look}; sleep 0.01; done; exit 1"
+    claim = f"/run/kvmcluster-start-{uuid(lab)}.lock"
+    look = f"test -e {claim} && ! flock -n {claim} true"
+    script = f"for try in $(seq {tries}); do {look} && exit 0; sleep 0.01; done; exit 1"
     return lab.ctl("exec", node, "--", "sh", "-c", script, check=False).returncode == 0
 
 
