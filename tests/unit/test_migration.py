@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from saltext_kvmcluster.core import migration
+from saltext_kvmcluster.core import migration, xmltext
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
@@ -206,7 +206,7 @@ FILE = BOMB.replace("'aaaa'", "SYSTEM 'file:///etc/hostname'")
         ("", ""),
         (BOMB, ""),
         (FILE, ""),
-        ("<a>" + " " * migration.MAX_XML + "</a>", ""),
+        ("<a>" + " " * xmltext.MAX_SIZE + "</a>", ""),
     ],
 )
 def test_host_uuid(xml, uuid):

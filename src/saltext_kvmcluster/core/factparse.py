@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
+from saltext_kvmcluster.core import xmltext
+from saltext_kvmcluster.core.errors import InputError
+
 PORTS = (49152, 49215)
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -147,10 +150,9 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str] | None:
     From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
     of its architecture.
     """
-    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True)
     try:
-        root = etree.fromstring(xml.encode(), parser)
-    except (etree.XMLSyntaxError, ValueError):
+        root = xmltext.parse(xml)
+    except InputError:
         return None
     machines: dict[str, frozenset[str]] = {}
     for arch in root.findall("guest/arch"):

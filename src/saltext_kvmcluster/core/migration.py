@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lxml import etree
-
-from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core import recovery, xmltext
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
@@ -20,7 +18,6 @@ MOVED, NOT_MOVED = "moved", "not_moved"
 RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
-MAX_XML = 10 * 1024 * 1024
 MAX_WORDS = 500
 
 
@@ -205,14 +202,10 @@ def verdict(move: Move, looks: tuple[Look, Look], returned: bool, steady: bool) 
 
 def host_uuid(capabilities: str) -> str:
     """Return the host's UUID from libvirt's capabilities, empty if they do not tell it."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    if len(capabilities) > MAX_XML:
-        return ""
     try:
-        root = etree.fromstring(capabilities.encode(), parser)
-    except etree.XMLSyntaxError:
+        return (xmltext.parse(capabilities).findtext("host/uuid") or "").strip()
+    except InputError:
         return ""
-    return (root.findtext("host/uuid") or "").strip()
 
 
 def statistics(job: Mapping[str, Any]) -> Statistics:
