@@ -9,6 +9,7 @@ from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
 from saltext_kvmcluster.core.migration import Move, Statistics
+from saltext_kvmcluster.core.options import Options
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -97,7 +98,7 @@ def test_an_unknown_guest_is_answered_with_the_known_ones():
 )
 def test_flags(persistent, definitions, flags):
     found = cluster(guests={"definitions": definitions})
-    way = migration.plan(found, found.node("node2"), persistent, "192.0.2.2")
+    way = migration.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
     assert set(way.flags) == flags
 
 
@@ -112,9 +113,9 @@ def test_addresses(name, shown):
             }
         }
     )
-    way = migration.plan(found, found.node("node2"), False, "192.0.2.2")
+    way = migration.plan(found, found.node("node2"), Options(), False, "192.0.2.2")
     assert way.connection == f"qemu+ssh://mover@{shown}/system?no_tty=1"
-    assert (way.data, way.listen) == (f"tcp:{shown}", "192.0.2.2")
+    assert way.parameters == {"URI": f"tcp:{shown}", "LISTEN_ADDRESS": "192.0.2.2"}
 
 
 def judged(here=RUNNING, there=ABSENT, returned=True, steady=True):
@@ -150,7 +151,7 @@ MEASURED = Statistics(downtime_ms=12, memory_bytes=34, iterations=5)
 
 def shaped(owner, said="", looks=(ABSENT, RUNNING), persistent=False, definitions="shared"):
     found = cluster(guests={"definitions": definitions})
-    way = migration.plan(found, found.node("node2"), persistent, "192.0.2.2")
+    way = migration.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
     verdict = Verdict(owner, "so it was seen")
     return migration.result(MOVE, way, verdict, looks, MEASURED, said)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from saltext_kvmcluster.core import recovery, xmltext
+from saltext_kvmcluster.core import pacing, recovery, xmltext
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
+from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.core.pacing import GiveUp, Pace, SetDowntime, StartPostCopy
+from saltext_kvmcluster.core.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
 MOVED, NOT_MOVED = "moved", "not_moved"
@@ -41,12 +44,57 @@ class Move:
 
 @dataclass(frozen=True)
 class Plan:
-    """How libvirt is to do it: names of its migration flags, and the three addresses."""
+    """How libvirt is to do it.
+
+    ``flags`` and ``parameters``: by libvirt's names, less VIR_MIGRATE_ and VIR_MIGRATE_PARAM_.
+    """
 
     flags: tuple[str, ...]
     connection: str
-    data: str
-    listen: str
+    parameters: Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at a migration that was begun.
+
+    ``at``: seconds of the observer's monotonic clock. ``ended``: libvirt's call has returned.
+    ``answered``: the source's daemon did, just now. ``progress``: None where it told of no job.
+    ``cancel``: who wants it cancelled, in words, empty if nobody.
+    """
+
+    at: float
+    ended: bool
+    answered: bool
+    progress: Progress | None
+    cancel: str = ""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is remembered of a migration between two looks at it.
+
+    ``spoke``: when the source's daemon answered last. ``ending``: why we want it to end, empty if
+    we do not.
+    """
+
+    began: float
+    spoke: float
+    pace: Pace
+    ending: str = ""
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Have libvirt end the migration; the guest goes on at the source."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Watch no longer; look at both sides."""
+
+
+Act = SetDowntime | StartPostCopy | Abort | Judge
 
 
 @dataclass(frozen=True)
@@ -122,7 +170,37 @@ def at_work(move: Move) -> WorldError:
     return _refusal(move, [at_work])
 
 
-def plan(cluster: Cluster, destination: Node, persistent: bool, address: str) -> Plan:
+def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Watch, Act | None]:
+    """Return what to remember of a migration, and what to do about it now; None for nothing.
+
+    patience
+        Seconds to wait for a daemon that no longer speaks, and for one that was told to end it.
+    """
+    if seen.ended:
+        return watch, Judge()
+    if not seen.answered:
+        return watch, Judge() if seen.at - watch.spoke >= patience else None
+    watch = replace(watch, spoke=seen.at)
+    if seen.progress and seen.progress.phase == POST_COPY:
+        return watch, None  # To end it now would lose the guest: its memory is on both sides.
+    if seen.cancel and not watch.ending:
+        watch = replace(watch, ending=f"cancelled: {seen.cancel}")
+    if watch.ending:
+        return watch, Abort()
+    if seen.progress is None:
+        late = seen.at - watch.began >= options.timeout
+        why = f"libvirt told of no progress within the timeout of {options.timeout:g} s"
+        return (replace(watch, ending=why), Abort()) if late else (watch, None)
+    known, step = pacing.pace(watch.pace, seen.progress, options)
+    watch = replace(watch, pace=known)
+    if isinstance(step, GiveUp):
+        return replace(watch, ending=step.reason), Abort()
+    return watch, step
+
+
+def plan(
+    cluster: Cluster, destination: Node, options: Options, persistent: bool, address: str
+) -> Plan:
     """Return how libvirt is to migrate a guest.
 
     persistent
@@ -135,8 +213,7 @@ def plan(cluster: Cluster, destination: Node, persistent: bool, address: str) ->
     return Plan(
         flags=("LIVE", "PEER2PEER", *definition),
         connection=connection_uri(cluster.ssh.login, destination),
-        data=f"tcp:{_in_uri(destination.migration)}",
-        listen=address,
+        parameters={"URI": f"tcp:{_in_uri(destination.migration)}", "LISTEN_ADDRESS": address},
     )
 
 
@@ -152,6 +229,7 @@ def result(
     looks: tuple[Look, Look],
     measured: Statistics,
     said: str,
+    ending: str = "",
 ) -> dict[str, Any]:
     """Return what `migrate` returns, less findings and times.
 
@@ -159,6 +237,8 @@ def result(
         The last look at the source and at the destination.
     said
         libvirt's words if its call failed. They explain; they decide nothing.
+    ending
+        Why we wanted it to end, empty if we did not.
     """
     found = RESULTS.get(judged.owner, "unknown")
     owners = {Owner.SOURCE: move.source, Owner.DESTINATION: move.destination}
@@ -171,7 +251,12 @@ def result(
         "owner": owners.get(judged.owner),
         "result": found,
         "reason": "; ".join(
-            [judged.sentence, *_remarks(move, way, found, looks), *_words(found, said)]
+            [
+                judged.sentence,
+                *filter(None, [ending]),
+                *_remarks(move, way, found, looks),
+                *_words(found, said),
+            ]
         ),
         "downtime_ms": measured.downtime_ms,
         "memory_bytes": measured.memory_bytes,

@@ -109,6 +109,28 @@ def sweep(path: str) -> None:
         os.unlink(os.path.join(folder, _aside(name)))
 
 
+def listed(folder: str) -> list[str]:
+    """Return the paths of what is in a folder, none if there is no folder."""
+    try:
+        return sorted(entry.path for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WorldError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there; when this returns, a crash does not bring it back."""
+    try:
+        with _opened(os.path.dirname(path)) as directory:
+            os.unlink(os.path.basename(path), dir_fd=directory)
+            os.fsync(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise WorldError(f"{path} cannot be removed: {error.strerror}") from None
+
+
 def ensure_folder(folder: str, owner: str) -> None:
     """Make a folder of mode 0700 for an account if it is missing."""
     parent, name = os.path.split(folder)

@@ -93,16 +93,32 @@ class Hypervisor:
         """
         libvirt = _libvirt()
         flags = sum(getattr(libvirt, f"VIR_MIGRATE_{flag}") for flag in way.flags)
-        addresses = {
-            libvirt.VIR_MIGRATE_PARAM_URI: way.data,
-            libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: way.listen,
+        parameters = {
+            getattr(libvirt, f"VIR_MIGRATE_PARAM_{name}"): value
+            for name, value in way.parameters.items()
         }
 
         return self._begin(
             lambda found: found.lookupByUUIDString(uuid).migrateToURI3(
-                way.connection, addresses, flags
+                way.connection, parameters, flags
             )
         )
+
+    def progress(self, uuid: str) -> dict[str, Any]:
+        """Return libvirt's statistics of the guest's job that is at work, empty if none is."""
+        return self._ask(lambda found: _progress(found.lookupByUUIDString(uuid)))
+
+    def set_downtime(self, uuid: str, milliseconds: int) -> None:
+        """Let the switch of the migration that is at work take so long."""
+        self._ask(lambda found: found.lookupByUUIDString(uuid).migrateSetMaxDowntime(milliseconds))
+
+    def start_post_copy(self, uuid: str) -> None:
+        """Switch the migration that is at work over to post-copy; it must have been allowed to."""
+        self._ask(lambda found: found.lookupByUUIDString(uuid).migrateStartPostCopy())
+
+    def abort(self, uuid: str) -> None:
+        """End the job that is at work; libvirt refuses to while it is in post-copy."""
+        self._ask(lambda found: found.lookupByUUIDString(uuid).abortJob())
 
     def create(self, definition: str, end: float) -> Future[None]:
         """Begin to start a transient guest; see ``migrate`` for what is returned.
@@ -134,6 +150,16 @@ class Hypervisor:
     def define(self, definition: str) -> None:
         """Define a guest, or redefine the one of its UUID and name; it is not started."""
         self._ask(lambda found: found.defineXML(definition))
+
+    def undefine(self, uuid: str) -> None:
+        """Let go of a guest's persistent definition; one that runs becomes transient.
+
+        What belongs to it stays: its nvram, its TPM's state.
+        """
+        libvirt = _libvirt()
+        kept = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        kept |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+        self._ask(lambda found: found.lookupByUUIDString(uuid).undefineFlags(kept))
 
     def autostart_off(self, uuid: str) -> None:
         """Keep the daemon from starting a guest by itself."""
@@ -450,6 +476,21 @@ def _job(domain: Any) -> str:
         return ""
     outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     return recovery.OUTGOING if outgoing else recovery.BACKUP
+
+
+def _progress(domain: Any) -> dict[str, Any]:
+    """Return the statistics of the job that is at work with a domain, empty if none is to be had.
+
+    The side that receives tells nothing.
+    """
+    libvirt = _libvirt()
+    try:
+        found = dict(domain.jobStats())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+            return {}
+        raise
+    return {} if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE else found
 
 
 def _lasting(job: str, state: int, reason: int) -> str:

@@ -1,34 +1,42 @@
-"""One migration: observe, decide, act, and look at both sides until it is sure where the guest is.
+"""One migration: observe, decide, journal, act, and look at both sides until it is sure.
 
-That libvirt's call ended, well or badly, decides nothing. Nothing is destroyed, undefined or
-resumed here, whatever is seen.
+That libvirt's call ended, well or badly, decides nothing. What is left to be put right afterwards
+is `recoverer`'s, which a migration calls as anybody can later.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, wait
-from datetime import datetime, timezone
+from collections.abc import Mapping
 from typing import Any
 
-from saltext_kvmcluster.core import migration, readiness
-from saltext_kvmcluster.core.cluster import Cluster, Node
+from saltext_kvmcluster.core import migration, progress
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.findings import Finding
-from saltext_kvmcluster.core.migration import Move, Plan, Statistics
+from saltext_kvmcluster.core.journal import BEGUN, Entry
+from saltext_kvmcluster.core.migration import (
+    Abort,
+    Act,
+    Judge,
+    Move,
+    Plan,
+    Seen,
+    Statistics,
+    Watch,
+)
+from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.core.pacing import Pace, SetDowntime, StartPostCopy
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
-from saltext_kvmcluster.host import examiner, files, hypervisor
-from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host import recoverer
+from saltext_kvmcluster.host.environment import Call, Environment
 
 POLL = 0.5
+TELL_EVERY = 5.0
 
 
 def migrate(
-    cluster: Cluster, here: str, guest: str, destination: str, patience: float = 60.0
+    env: Environment, guest: str, destination: str, options: Options, patience: float = 60.0
 ) -> dict[str, Any]:
-    """Move a guest live from this node to a peer and return what was seen on both afterwards.
+    """Move a guest from this node to a peer and return what was seen on both afterwards.
 
     patience
         Seconds to go on asking, after libvirt's call ended, while it is not sure where the guest
@@ -37,107 +45,187 @@ def migrate(
     InputError or WorldError means that nothing was begun.
     """
     migration.named(guest, "guest")
-    node = migration.target(cluster, here, destination)
-    source = Hypervisor()
-    peer = Hypervisor(migration.connection_uri(cluster.ssh.login, node))
-    with contextlib.closing(source), contextlib.closing(peer):
-        move = Move(guest, _uuid(source, guest, here), here, node.id)
-        with _only_one(move):
-            findings = _examined(cluster, node, move)
-            address = hypervisor.address(node.migration)
-            persistent = source.by_uuid(move.uuid).persistent
-            way = migration.plan(cluster, node, persistent, address)
-            done = _carried_out(move, way, source, peer, patience)
+    node = migration.target(env.cluster, env.here, destination)
+    look = _here(env, guest)
+    move = Move(guest, look.uuid, env.here, node.id)
+    with env.alone(move):
+        _refuse_unsettled(env, move)
+        findings = env.examine(move)
+        with env.place(move) as waited:
+            if waited:
+                findings = env.examine(move)
+            look = env.libvirt(env.here).by_uuid(move.uuid)
+            way = migration.plan(
+                env.cluster, node, options, look.persistent, env.address(node.migration)
+            )
+            entry = Entry(
+                move,
+                env.clock.now().isoformat(timespec="milliseconds"),
+                BEGUN,
+                look.persistent,
+                look.autostart,
+                env.cluster.guests.definitions,
+                way.flags,
+            )
+            env.journal(env.here).write(entry)
+            done = _Migration(env, entry, way, options, patience).carried_out()
     return {**done, "findings": [finding.shown() for finding in findings]}
 
 
-def _examined(cluster: Cluster, node: Node, move: Move) -> tuple[Finding, ...]:
-    """Run the blocking checks and return what they found; WorldError if one forbids the move."""
-    world = examiner.look(cluster, move.source, (node,), move.guest)
-    found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
-    if not found:
-        said = world.nodes[move.source].daemon_said or f"it is no longer on {move.source}"
-        raise WorldError(f"{move.guest} was not touched, not sent to {node.id}: {said}")
-    findings = readiness.findings(world, found[0], node.id)
-    migration.refuse_if_blocked(move, findings)
-    return findings
+def _here(env: Environment, guest: str) -> Look:
+    source = env.libvirt(env.here)
+    look = source.by_name(guest)
+    if look.sighting is Sighting.ABSENT:
+        raise migration.no_such_guest(guest, env.here, source.names())
+    return look
 
 
-def _uuid(source: Hypervisor, guest: str, here: str) -> str:
-    found = source.by_name(guest)
-    if found.sighting is Sighting.ABSENT:
-        raise migration.no_such_guest(guest, here, source.names())
-    return found.uuid
+def _refuse_unsettled(env: Environment, move: Move) -> None:
+    """Refuse a guest whose last migration from here is not settled; forget old requests to cancel.
 
-
-@contextlib.contextmanager
-def _only_one(move: Move) -> Iterator[None]:
-    """Refuse a second call for the same guest while the first is at work.
-
-    libvirt's job lock alone would let the second one wait, and act on what it saw before.
+    It is settled first, if it can be.
     """
-    try:
-        with files.lock(f"kvmcluster-migrate-{move.uuid}", timeout=0):
-            yield
-    except files.Busy:
-        raise migration.at_work(move) from None
+    own = env.journal(env.here)
+    if any(entry.move.uuid == move.uuid for entry in own.entries()):
+        settled = recoverer.recover(env, move.guest)
+        if any(entry.move.uuid == move.uuid for entry in own.entries()):
+            raise WorldError(
+                f"{move.guest} was not touched, not sent to {move.destination}: its last migration"
+                f" is not settled: {settled['reason']}"
+            )
+    own.clear(move.uuid)
 
 
-def _carried_out(
-    move: Move, way: Plan, source: Hypervisor, peer: Hypervisor, patience: float
-) -> dict[str, Any]:
-    started, begun = datetime.now(timezone.utc), time.monotonic()
-    call = source.migrate(move.uuid, way)
-    _awaited(call, move.uuid, source, patience)
-    if _words(call):
-        peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
-    looks, judged = _sure(move, call, source, peer, patience)
-    measured = Statistics()
-    if judged.owner is Owner.DESTINATION:
-        measured = _measured(move.uuid, peer)
-    return {
-        **migration.result(move, way, judged, looks, measured, _words(call)),
-        "started": started.isoformat(timespec="milliseconds"),
-        "elapsed": round(time.monotonic() - begun, 3),
-    }
+class _Migration:
+    """A migration that is in the journal, until it is judged."""
 
+    def __init__(
+        self, env: Environment, entry: Entry, way: Plan, options: Options, patience: float
+    ) -> None:
+        self.env, self.entry, self.move, self.way = env, entry, entry.move, way
+        self.options, self.patience = options, patience
+        self.source = env.libvirt(entry.move.source)
+        self.peer = env.libvirt(entry.move.destination)
+        self.journal = env.journal(env.here)
+        self._told: tuple[str, float] = ("", 0.0)
 
-def _awaited(call: Future[None], uuid: str, source: Hypervisor, patience: float) -> None:
-    """Wait for libvirt's call as long as it takes, but not for a daemon that no longer speaks."""
-    spoke = time.monotonic()
-    while time.monotonic() - spoke < patience:
-        if wait([call], POLL).done:
-            return
-        if source.sight(uuid).sighting is not Sighting.UNREACHABLE:
-            spoke = time.monotonic()
+    def carried_out(self) -> dict[str, Any]:
+        """Let libvirt migrate, and say what came of it and of what had to be done afterwards."""
+        began = self.env.clock.monotonic()
+        self._tell("begun", {})
+        call = self.source.migrate(self.move.uuid, self.way)
+        ending = self._watched(call, began)
+        if _words(call):
+            self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
+        looks, judged = self._sure(call)
+        measured = self._measured() if judged.owner is Owner.DESTINATION else Statistics()
+        elapsed = self.env.clock.monotonic() - began
+        done = {
+            **migration.result(self.move, self.way, judged, looks, measured, _words(call), ending),
+            "started": self.entry.began,
+            "elapsed": round(elapsed, 3),
+        }
+        done["afterwards"] = self._afterwards(judged, done)
+        self._tell("ended", {key: done[key] for key in ("result", "owner", "reason")})
+        return done
 
+    def _watched(self, call: Call, began: float) -> str:
+        """Watch over a migration until it has ended; return why we wanted that, if we did."""
+        watch = Watch(began, began, Pace(began))
+        while True:
+            self.env.clock.wait(call, POLL)
+            seen = self._seen(call)
+            watch, act = migration.act(watch, seen, self.options, self.patience)
+            if isinstance(act, Judge):
+                return watch.ending
+            self._carry_out(act)
+            self._show(seen, watch)
 
-def _sure(
-    move: Move, call: Future[None], source: Hypervisor, peer: Hypervisor, patience: float
-) -> tuple[tuple[Look, Look], Verdict]:
-    """Look at both sides until it is sure whose the guest is, or patience ends."""
-    end = time.monotonic() + patience
-    while True:
-        returned = call.done()
-        before = source.sight(move.uuid)
-        there = peer.sight(move.uuid)
-        looks = (source.sight(move.uuid), there)
-        judged = migration.verdict(
-            move, looks, returned, steady=before.sighting is looks[0].sighting
+    def _seen(self, call: Call) -> Seen:
+        uuid, at = self.move.uuid, self.env.clock.monotonic()
+        if call.done():
+            return Seen(at, True, True, None)
+        try:
+            look = self.source.by_uuid(uuid)
+            job = self.source.progress(uuid)
+        except WorldError:
+            return Seen(self.env.clock.monotonic(), call.done(), False, None)
+        in_post_copy = look.sighting in (
+            Sighting.PAUSED_IN_POST_COPY,
+            Sighting.RUNNING_IN_POST_COPY,
         )
-        if judged.owner is not Owner.UNKNOWN or time.monotonic() >= end:
-            return looks, judged
-        time.sleep(POLL)
+        found = progress.read(job, at, in_post_copy) if job else None
+        return Seen(at, call.done(), True, found, self.journal.asked_to_cancel(uuid))
+
+    def _carry_out(self, act: Act | None) -> None:
+        """Do what was decided; what cannot be done now is decided again at the next look."""
+        with contextlib.suppress(WorldError):
+            if isinstance(act, SetDowntime):
+                self.source.set_downtime(self.move.uuid, act.milliseconds)
+            elif isinstance(act, StartPostCopy):
+                self.source.start_post_copy(self.move.uuid)
+            elif isinstance(act, Abort):
+                self.source.abort(self.move.uuid)
+
+    def _show(self, seen: Seen, watch: Watch) -> None:
+        """Tell of each new phase, and every few seconds how far it is."""
+        if seen.progress is None:
+            return
+        phase, last = self._told
+        if phase != seen.progress.phase or seen.at - last >= TELL_EVERY:
+            self._told = (seen.progress.phase, seen.at)
+            self._tell(seen.progress.phase, {})
+
+    def _sure(self, call: Call) -> tuple[tuple[Look, Look], Verdict]:
+        """Look at both sides until it is sure whose the guest is, or patience ends."""
+        end = self.env.clock.monotonic() + self.patience
+        while True:
+            returned = call.done()
+            before = self.source.sight(self.move.uuid)
+            there = self.peer.sight(self.move.uuid)
+            looks = (self.source.sight(self.move.uuid), there)
+            judged = migration.verdict(
+                self.move, looks, returned, steady=before.sighting is looks[0].sighting
+            )
+            if judged.owner is not Owner.UNKNOWN or self.env.clock.monotonic() >= end:
+                return looks, judged
+            self.env.clock.wait(None, POLL)
+
+    def _measured(self) -> Statistics:
+        """Return what libvirt measured; that it cannot be had makes a moved guest no less moved."""
+        try:
+            return migration.statistics(self.peer.measured(self.move.uuid))
+        except WorldError:
+            return Statistics()
+
+    def _afterwards(self, judged: Verdict, done: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Put right what is left to be put right, each step with a result of its own."""
+        steps = []
+        if judged.owner in migration.RESULTS:
+            steps = recoverer.settle_after(self.env, self.entry)
+        else:
+            self.journal.write(self.entry.ended(done["reason"]))
+        try:
+            self.journal.remember(done)
+        except WorldError as error:
+            steps.append({"step": "remember it in the history", "ok": False, "said": str(error)})
+        return steps
+
+    def _tell(self, what: str, data: Mapping[str, Any]) -> None:
+        move = self.move
+        self.env.tell(
+            "migration",
+            {
+                "what": what,
+                "guest": move.guest,
+                "uuid": move.uuid,
+                "source": move.source,
+                "destination": move.destination,
+                **data,
+            },
+        )
 
 
-def _measured(uuid: str, peer: Hypervisor) -> Statistics:
-    """Return what libvirt measured; that it cannot be had makes a moved guest no less moved."""
-    try:
-        return migration.statistics(peer.measured(uuid))
-    except WorldError:
-        return Statistics()
-
-
-def _words(call: Future[None]) -> str:
+def _words(call: Call) -> str:
     error = call.exception() if call.done() else None
     return str(error) if error else ""

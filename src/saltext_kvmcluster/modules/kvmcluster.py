@@ -13,7 +13,8 @@ from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import keyfile, migration, reach, starting, status
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.identity import Identity
-from saltext_kvmcluster.host import examiner, lifecycle, migrator, ssh
+from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.host import environment, examiner, lifecycle, migrator, ssh
 from saltext_kvmcluster.host import facts as host_facts
 
 __virtualname__ = "kvmcluster"
@@ -160,7 +161,8 @@ def migrate(guest, destination, patience=60):
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
-    done = migrator.migrate(cluster, __opts__["id"], guest, destination, limit)
+    with environment.of_this_node(cluster, __opts__["id"], lambda kind, data: None) as env:
+        done = migrator.migrate(env, guest, destination, Options(), limit)
     if done["result"] != migration.MOVED:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return done

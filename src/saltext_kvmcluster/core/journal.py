@@ -1,0 +1,88 @@
+"""What is kept on disk of a migration from before it begins until it is settled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.migration import Move
+
+VERSION = 1
+# libvirt may have been told to migrate; its migration is over, but not everything is settled.
+BEGUN, ENDED = "begun", "ended"
+STAGES = (BEGUN, ENDED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One migration that was begun, and is not known to be settled.
+
+    ``persistent``, ``autostart``: how the guest was kept at the source before. ``definitions``:
+    the pillar's word on where definitions are kept, then. ``flags``: libvirt's, by name. ``began``:
+    ISO 8601, UTC. ``said``: what was known last, in words.
+    """
+
+    move: Move
+    began: str
+    stage: str
+    persistent: bool
+    autostart: bool
+    definitions: str
+    flags: tuple[str, ...] = ()
+    said: str = ""
+
+    def ended(self, said: str) -> Entry:
+        """Return the entry of the same migration after libvirt ended it."""
+        return replace(self, stage=ENDED, said=said)
+
+
+def text(entry: Entry) -> str:
+    """Return an entry as it is kept."""
+    return json.dumps({"version": VERSION, **asdict(entry)}, indent=1) + "\n"
+
+
+def read(kept: str, where: str) -> Entry:
+    """Return the entry that was kept; InputError, which names ``where``, if it is none.
+
+    It may come from a peer, or have been edited.
+    """
+    try:
+        raw = json.loads(kept)
+        if not isinstance(raw, Mapping) or raw.get("version") != VERSION:
+            raise ValueError
+        move = Move(**{key: _word(raw["move"], key) for key in Move.__dataclass_fields__})
+        stage = _word(raw, "stage")
+        if stage not in STAGES or not isinstance(raw["flags"], list):
+            raise ValueError
+        flags = tuple(_word({"flag": flag}, "flag") for flag in raw["flags"])
+        return Entry(
+            move,
+            _word(raw, "began"),
+            stage,
+            _truth(raw, "persistent"),
+            _truth(raw, "autostart"),
+            _word(raw, "definitions"),
+            flags,
+            _word(raw, "said"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(
+            f"{where} is no journal entry of version {VERSION}; if no migration is under way,"
+            " remove it"
+        ) from None
+
+
+def _word(raw: Mapping[str, Any], key: str) -> str:
+    value = raw[key]
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(key)
+    return value
+
+
+def _truth(raw: Mapping[str, Any], key: str) -> bool:
+    if not isinstance(raw[key], bool):
+        raise ValueError(key)
+    return bool(raw[key])

@@ -1,0 +1,173 @@
+"""All that a migration and its recovery touch, in one value; what decides never reaches past it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from saltext_kvmcluster.core import migration, readiness
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.journal import Entry
+from saltext_kvmcluster.core.migration import Move, Plan
+from saltext_kvmcluster.core.recovery import Look
+from saltext_kvmcluster.host import examiner, files, hypervisor, journal
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+
+
+class Call(Protocol):
+    """Something that was begun and goes on without us."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def exception(self) -> BaseException | None:
+        """Return what it failed with; to be asked once it has ended."""
+
+
+class Clock(Protocol):
+    """Time, and waiting for it."""
+
+    def monotonic(self) -> float:
+        """Return seconds of a clock that nobody sets."""
+
+    def now(self) -> datetime:
+        """Return the time of day, UTC."""
+
+    def wait(self, call: Call | None, seconds: float) -> None:
+        """Wait until a call has ended, but no longer than so many seconds."""
+
+
+class Libvirt(Protocol):
+    """One node's libvirt, as ``hypervisor.Hypervisor``: see there. WorldError: no answer."""
+
+    def by_name(self, name: str) -> Look: ...
+    def by_uuid(self, uuid: str) -> Look: ...
+    def sight(self, uuid: str) -> Look: ...
+    def names(self) -> list[str]: ...
+    def migrate(self, uuid: str, way: Plan) -> Call: ...
+    def progress(self, uuid: str) -> dict[str, Any]: ...
+    def measured(self, uuid: str) -> dict[str, Any]: ...
+    def set_downtime(self, uuid: str, milliseconds: int) -> None: ...
+    def start_post_copy(self, uuid: str) -> None: ...
+    def abort(self, uuid: str) -> None: ...
+    def destroy(self, uuid: str) -> None: ...
+    def described(self, uuid: str) -> str: ...
+    def definition(self, name: str) -> str: ...
+    def define(self, definition: str) -> None: ...
+    def undefine(self, uuid: str) -> None: ...
+    def autostart_off(self, uuid: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Journal(Protocol):
+    """One node's journal, as ``journal.Journal``: see there. WorldError: no answer."""
+
+    def entries(self) -> list[Entry]: ...
+    def write(self, entry: Entry) -> None: ...
+    def clear(self, uuid: str) -> None: ...
+    def ask_to_cancel(self, uuid: str, words: str) -> None: ...
+    def asked_to_cancel(self, uuid: str) -> str: ...
+    def remember(self, record: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a migration touches.
+
+    ``libvirt``, ``journal``: those of a node, by its id; a call gives the same one again.
+    ``address``: what a name means on this node. ``examine``: what the blocking checks say of a
+    move; it raises WorldError if one forbids it. ``alone``: nobody else moves this guest from here
+    meanwhile. ``place``: the move has its place among those that run at once; entering may take
+    long, and gives whether it did. ``tell``: an event's kind and data, which may get lost.
+    """
+
+    cluster: Cluster
+    here: str
+    libvirt: Callable[[str], Libvirt]
+    journal: Callable[[str], Journal]
+    clock: Clock
+    address: Callable[[str], str]
+    examine: Callable[[Move], Sequence[Finding]]
+    alone: Callable[[Move], AbstractContextManager[None]]
+    place: Callable[[Move], AbstractContextManager[bool]]
+    tell: Callable[[str, Mapping[str, Any]], None]
+
+
+@contextlib.contextmanager
+def of_this_node(
+    cluster: Cluster, here: str, tell: Callable[[str, Mapping[str, Any]], None]
+) -> Iterator[Environment]:
+    """Make the environment of a node, and let its connections go afterwards."""
+    libvirts = {
+        node.id: Hypervisor()
+        if node.id == here
+        else Hypervisor(migration.connection_uri(cluster.ssh.login, node))
+        for node in cluster.nodes.values()
+    }
+    own = journal.Journal()
+    try:
+        yield Environment(
+            cluster=cluster,
+            here=here,
+            libvirt=libvirts.__getitem__,
+            journal=lambda node: own,
+            clock=_Clock(),
+            address=hypervisor.address,
+            examine=lambda move: _examined(cluster, move),
+            alone=_alone,
+            place=lambda move: contextlib.nullcontext(False),
+            tell=tell,
+        )
+    finally:
+        for libvirt in libvirts.values():
+            libvirt.close()
+
+
+class _Clock:
+    """This host's clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(timezone.utc)
+
+    def wait(self, call: Call | None, seconds: float) -> None:
+        if isinstance(call, futures.Future):
+            futures.wait([call], seconds)
+        else:
+            time.sleep(seconds)
+
+
+def _examined(cluster: Cluster, move: Move) -> tuple[Finding, ...]:
+    """Run the blocking checks and return what they found; WorldError if one forbids the move."""
+    node = cluster.node(move.destination)
+    world = examiner.look(cluster, move.source, (node,), move.guest)
+    found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
+    if not found:
+        said = world.nodes[move.source].daemon_said or f"it is no longer on {move.source}"
+        raise WorldError(f"{move.guest} was not touched, not sent to {node.id}: {said}")
+    findings = readiness.findings(world, found[0], node.id)
+    migration.refuse_if_blocked(move, findings)
+    return findings
+
+
+@contextlib.contextmanager
+def _alone(move: Move) -> Iterator[None]:
+    """Refuse a second call for the same guest while the first is at work.
+
+    libvirt's job lock alone would let the second one wait, and act on what it saw before.
+    """
+    try:
+        with files.lock(f"kvmcluster-migrate-{move.uuid}", timeout=0):
+            yield
+    except files.Busy:
+        raise migration.at_work(move) from None
