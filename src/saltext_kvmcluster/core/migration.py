@@ -253,7 +253,7 @@ def result(
         "reason": "; ".join(
             [
                 judged.sentence,
-                *filter(None, [ending]),
+                *_ending(found, ending),
                 *_remarks(move, way, found, looks),
                 *_words(found, said),
             ]
@@ -334,6 +334,12 @@ def _remarks(move: Move, way: Plan, found: str, looks: tuple[Look, Look]) -> lis
     if "UNDEFINE_SOURCE" in way.flags and looks[0].sighting is Sighting.SHUT_OFF:
         remarks.append(f"but {move.source} still has a definition of it")
     return remarks
+
+
+def _ending(found: str, ending: str) -> list[str]:
+    if not ending:
+        return []
+    return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]
 
 
 def _words(found: str, said: str) -> list[str]:

@@ -7,7 +7,7 @@ is `recoverer`'s, which a migration calls as anybody can later.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core import migration, progress
@@ -200,16 +200,12 @@ class _Migration:
 
     def _afterwards(self, judged: Verdict, done: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Put right what is left to be put right, each step with a result of its own."""
-        steps = []
         if judged.owner in migration.RESULTS:
             steps = recoverer.settle_after(self.env, self.entry)
         else:
-            self.journal.write(self.entry.ended(done["reason"]))
-        try:
-            self.journal.remember(done)
-        except WorldError as error:
-            steps.append({"step": "remember it in the history", "ok": False, "said": str(error)})
-        return steps
+            ended = self.entry.ended(done["reason"])
+            steps = _failed("keep in the journal that it ended", lambda: self.journal.write(ended))
+        return steps + _failed("remember it", lambda: self.journal.remember(done))
 
     def _tell(self, what: str, data: Mapping[str, Any]) -> None:
         move = self.move
@@ -224,6 +220,15 @@ class _Migration:
                 **data,
             },
         )
+
+
+def _failed(step: str, verb: Callable[[], None]) -> list[dict[str, Any]]:
+    """Do something that may fail without harm; return what is to be said of it, if it does."""
+    try:
+        verb()
+    except WorldError as error:
+        return [{"step": step, "ok": False, "said": str(error)}]
+    return []
 
 
 def _words(call: Call) -> str:
