@@ -50,6 +50,7 @@ bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/readiness.py
+	$(BIN)/python benchmarks/migration.py
 
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
