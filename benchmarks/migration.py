@@ -22,7 +22,7 @@ GUEST = "web"
 WAY = ("node1", "node2")
 OURS, VIRSH = "kvmcluster.migrate", "virsh migrate"
 MOST = {"wall": 1.25, "downtime": 1.05}
-DOWNTIME = re.compile(r"^Total downtime:\s+(\d+)\s+ms", re.M)
+DOWNTIME = re.compile(r"Total downtime:\s+(\d+)\s+ms")
 LIMIT = 300
 
 
@@ -113,7 +113,7 @@ def measured(node):
 
 def salt(node, *words):
     done = subprocess.run(
-        ["salt", "--timeout=120", "--out=newline_values_only", node, *words],
+        ["salt", "--timeout=120", node, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
