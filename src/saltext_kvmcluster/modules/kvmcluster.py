@@ -4,24 +4,40 @@ Every function reads the cluster from pillar ``kvmcluster``, returns plain data,
 one sentence that says what was wrong and what to do.
 """
 
+import contextlib
 from datetime import datetime, timezone
 
 import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import keyfile, migration, reach, starting, status
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.identity import Identity
 from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.host import environment, examiner, lifecycle, migrator, ssh
+from saltext_kvmcluster.host import (
+    environment,
+    examiner,
+    jobs,
+    journal,
+    lifecycle,
+    migrator,
+    recoverer,
+    ssh,
+    telling,
+)
 from saltext_kvmcluster.host import facts as host_facts
 
 __virtualname__ = "kvmcluster"
 __outputter__ = {
+    "cancel": "kvmcluster",
     "check": "kvmcluster",
     "guests": "kvmcluster",
+    "history": "kvmcluster",
+    "job": "kvmcluster",
     "migrate": "kvmcluster",
+    "recover": "kvmcluster",
     "shutdown": "kvmcluster",
     "ssh_check": "kvmcluster",
     "start": "kvmcluster",
@@ -161,11 +177,101 @@ def migrate(guest, destination, patience=60):
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
-    with environment.of_this_node(cluster, __opts__["id"], lambda kind, data: None) as env:
+    with _environment(cluster) as env:
         done = migrator.migrate(env, guest, destination, Options(), limit)
-    if done["result"] != migration.MOVED:
-        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return done
+    return _ended(done, done["result"] == migration.MOVED)
+
+
+@doors.salt_errors
+def job(guest=None):
+    """Return the migrations that are under way from and to this node, and how far they are.
+
+    guest
+        The guest in question. Default: all.
+
+    Returns ``{cluster, node, ok, jobs: [{guest, uuid, source, destination, phase, percentage,
+    rate, dirty_rate, remaining, expected_end, downtime_ms, iteration, throttle, stalled, elapsed,
+    place}]}``. What is not known is None.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.job
+        salt 'node1' kvmcluster.job web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    wanted = None if guest is None else guest_name(guest, "guest")
+    with environment.of_this_node(cluster, __opts__["id"], _nobody) as env:
+        found = jobs.under_way(env, wanted, telling.last_words())
+    return {"cluster": cluster.name, "node": __opts__["id"], "ok": True, "jobs": found}
+
+
+@doors.salt_errors
+def cancel(guest):
+    """End a guest's migration from this node, and say where the guest was seen afterwards.
+
+    guest
+        The guest's name, exactly.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.cancel web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    with _environment(cluster) as env:
+        done = recoverer.cancel(env, name, f"kvmcluster.cancel on {__opts__['id']}")
+    return _ended(done, done["result"] == migration.NOT_MOVED)
+
+
+@doors.salt_errors
+def recover(guest):
+    """Settle a guest's last migration, as far as what every node says of the guest allows it.
+
+    guest
+        The guest's name, exactly.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.recover web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    with _environment(cluster) as env:
+        done = recoverer.recover(env, name)
+    return _ended(done, done["owner"] is not None)
+
+
+@doors.salt_errors
+def history(guest=None, limit=50):
+    """Return the migrations from this node that ended, the newest last.
+
+    guest
+        The guest in question. Default: all.
+
+    limit
+        How many of them at most. Default: 50.
+
+    Returns ``{cluster, node, ok, history: [{guest, uuid, source, destination, owner, result,
+    reason, started, elapsed, downtime_ms, memory_bytes, iterations}]}``, as ``kvmcluster.migrate``
+    returned it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.history
+        salt 'node1' kvmcluster.history web1 limit=5
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    wanted = None if guest is None else guest_name(guest, "guest")
+    found = records.chosen(journal.Journal().history(), wanted, records.number_of(limit))
+    return {"cluster": cluster.name, "node": __opts__["id"], "ok": True, "history": found}
 
 
 @doors.salt_errors
@@ -409,3 +515,25 @@ def unfreeze(guest):
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     return lifecycle.freeze(__opts__["id"], guest_name(guest, "guest"), None)
+
+
+@contextlib.contextmanager
+def _environment(cluster):
+    """Make this node's environment; what it tells becomes events."""
+    here = __opts__["id"]
+    with (
+        telling.teller(cluster.name, here, __salt__["event.send"]) as tell,
+        environment.of_this_node(cluster, here, tell) as env,
+    ):
+        yield env
+
+
+def _nobody(kind, data):
+    """Tell nobody."""
+
+
+def _ended(done, well):
+    """Give the exit code of a failure unless it ended well."""
+    if not well:
+        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
+    return done

@@ -1,0 +1,25 @@
+"""Events as values: their tags, and the data that they carry.
+
+Whoever receives one treats it as a rumour to be checked: it may be lost, late or invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from saltext_kvmcluster.core.migration import short
+
+ROOT = "kvmcluster"
+MIGRATION = "migration"
+
+
+def tag(cluster: str, kind: str, node: str, guest: str) -> str:
+    """Return an event's tag. Every part is quoted as in a URL, so that none adds another part."""
+    return "/".join([ROOT, *(quote(part, safe="") for part in (cluster, kind, node, guest))])
+
+
+def small(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event's data with every text as one line of bounded length."""
+    return {key: short(value) if isinstance(value, str) else value for key, value in data.items()}

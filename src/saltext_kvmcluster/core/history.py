@@ -1,0 +1,47 @@
+"""What moved when, from where, to where, why and how: the records of migrations that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.plan import printable
+
+TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", "started")
+FIGURES = ("elapsed", "downtime_ms", "memory_bytes", "iterations")
+_NEEDED = ("guest", "source", "destination", "result", "started")
+MOST = 1000
+
+
+def chosen(
+    records: Iterable[Mapping[str, Any]], guest: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Return the last records, the newest last; of one guest, or of all.
+
+    They were on a disk, or come from a node: what is no record is left out.
+    """
+    rows = [row for record in records if (row := _row(record)) is not None]
+    mine = [row for row in rows if guest in (None, row["guest"])]
+    return sorted(mine, key=lambda row: str(row["started"]))[-limit:]
+
+
+def number_of(limit: object) -> int:
+    """Return an argument that is a number of records; InputError otherwise."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MOST:
+        raise InputError(f"limit: want a number from 1 to {MOST}, got {limit!r}")
+    return limit
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    row: dict[str, Any] = {key: _text(record.get(key)) for key in TEXTS}
+    row.update({key: _figure(record.get(key)) for key in FIGURES})
+    return None if any(row[key] is None for key in _NEEDED) else row
+
+
+def _text(found: object) -> str | None:
+    return printable(found) if isinstance(found, str) else None
+
+
+def _figure(found: object) -> int | float | None:
+    return None if isinstance(found, bool) or not isinstance(found, (int, float)) else found

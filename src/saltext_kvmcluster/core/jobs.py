@@ -1,0 +1,84 @@
+"""The migrations that are under way on a node, as plain data for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core.journal import BEGUN, Entry
+from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.progress import Progress
+from saltext_kvmcluster.core.recovery import Look
+
+# What a migration waits for its place in, and what its destination sees of it.
+QUEUED, ARRIVING = "queued", "arriving"
+KEYS = (
+    *("guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate"),
+    *("remaining", "expected_end", "downtime_ms", "iteration", "throttle", "stalled", "elapsed"),
+    "place",
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A guest that libvirt has a migration under way with, and how far that is, if it says."""
+
+    look: Look
+    progress: Progress | None
+
+
+def under_way(
+    here: str,
+    seen: Iterable[Seen],
+    entries: Iterable[Entry],
+    words: Iterable[Mapping[str, Any]],
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """Return the migrations that are under way on a node, each with all KEYS.
+
+    entries
+        What the node's journal holds.
+    words
+        What was told last of each migration from here.
+    """
+    begun = {entry.move.uuid: entry for entry in entries if entry.stage == BEGUN}
+    told = {str(word.get("uuid")): word for word in words}
+    rows = {
+        one.look.uuid: _row(here, one, begun.get(one.look.uuid), told.get(one.look.uuid, {}), now)
+        for one in seen
+    }
+    queued = [_queued(word) for uuid, word in told.items() if uuid not in rows]
+    return [*rows.values(), *filter(None, queued)]
+
+
+def _row(
+    here: str, one: Seen, entry: Entry | None, word: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    named = {"guest": printable(one.look.name), "uuid": one.look.uuid}
+    if one.look.job == recovery.INCOMING:
+        return {**dict.fromkeys(KEYS), **named, "destination": here, "phase": ARRIVING}
+    known = {key: word.get(key) for key in ("expected_end", "stalled")}
+    if entry:
+        known["destination"] = entry.move.destination
+        known["elapsed"] = _since(entry.began, now)
+    if one.progress:
+        known["phase"] = one.progress.phase
+        known["rate"] = one.progress.rate
+    return {**dict.fromkeys(KEYS), **named, "source": here, **known}
+
+
+def _queued(word: Mapping[str, Any]) -> dict[str, Any] | None:
+    if word.get("what") != QUEUED:
+        return None
+    known = ("guest", "uuid", "source", "destination", "place")
+    return {**dict.fromkeys(KEYS), **{key: word.get(key) for key in known}, "phase": QUEUED}
+
+
+def _since(began: str, now: datetime) -> float | None:
+    try:
+        return round((now - datetime.fromisoformat(began)).total_seconds(), 1)
+    except (ValueError, TypeError):
+        return None
