@@ -6,17 +6,18 @@ key by its whole path, what is wrong with it, and what would be right.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import ipaddress
 import posixpath
 import re
-import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext_kvmcluster.core import given, options
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.given import listed, quotes, shown, suggestion
+from saltext_kvmcluster.core.options import Options
 
 ROOT = "kvmcluster"
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
@@ -33,6 +34,8 @@ TAKEN_FOLDERS = (
 SYSTEM_FOLDERS = ("/boot", "/dev", "/proc", "/run", "/sys")
 LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 LITERAL_LENGTH = 2
+# As many ports as libvirt sets aside for guests that arrive: qemu.conf's migration_port_min, _max.
+MOST_AT_ONCE = 64
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -41,9 +44,6 @@ _PATTERN = re.compile(r"!?[A-Za-z0-9_.:*?-]{1,253}\Z")
 _PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
 _GUEST = re.compile(r"[^/.\-\s\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}\Z")
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,18 @@ class Guests:
 
 
 @dataclass(frozen=True)
+class Migration:
+    """How guests migrate unless a call says otherwise (pillar ``kvmcluster:migration``).
+
+    ``max_outgoing``, ``max_incoming``: how many of them one node sends, and receives, at once.
+    """
+
+    options: Options = field(default_factory=Options)
+    max_outgoing: int = 2
+    max_incoming: int = 2
+
+
+@dataclass(frozen=True)
 class Cluster:
     """The set of nodes named in the pillar, and how they trust each other."""
 
@@ -104,6 +116,7 @@ class Cluster:
     nodes: Mapping[str, Node]
     ssh: Ssh = field(default_factory=Ssh)
     guests: Guests = field(default_factory=Guests)
+    migration: Migration = field(default_factory=Migration)
 
     def node(self, node_id: str) -> Node:
         """Return the node of that minion id; InputError names the members if there is none."""
@@ -115,8 +128,8 @@ class Cluster:
                     f"{node_id} is a name of node {node.id}; give the node's minion id, {node.id}"
                 )
         raise InputError(
-            f"{node_id} is not a node of cluster {self.name}; its nodes are {_listed(self.nodes)}"
-            f" (pillar {ROOT}:nodes){_suggestion(node_id, self.nodes)}"
+            f"{node_id} is not a node of cluster {self.name}; its nodes are {listed(self.nodes)}"
+            f" (pillar {ROOT}:nodes){suggestion(node_id, self.nodes)}"
         )
 
     def peers(self, node_id: str) -> tuple[Node, ...]:
@@ -139,14 +152,15 @@ def from_pillar(pillar: object) -> Cluster:
             f"this minion has no pillar '{ROOT}': describe the cluster there"
             " (pillar.example shows every key) and run saltutil.refresh_pillar"
         )
-    top = _section(raw, ROOT, ("name", "nodes", "ssh", "guests"))
-    name = _matching(top, "name", ROOT, _CLUSTER_NAME, "letters, digits, '.', '_' and '-'")
+    top = given.section(raw, ROOT, ("name", "nodes", "ssh", "guests", "migration"))
+    name = given.matching(top, "name", ROOT, _CLUSTER_NAME, "letters, digits, '.', '_' and '-'")
     nodes = _nodes(top.get("nodes"))
     return Cluster(
         name=name,
         nodes=nodes,
         ssh=_ssh(top.get("ssh")),
         guests=_guests(top.get("guests"), nodes),
+        migration=_migration(top.get("migration")),
     )
 
 
@@ -159,7 +173,7 @@ def guest_name(value: object, where: str) -> str:
     if isinstance(value, str) and value.isprintable() and _GUEST.match(value):
         return value
     raise InputError(
-        f"{where}: want a guest's name, got {_shown(value)}{_quotes(value)}; a name is"
+        f"{where}: want a guest's name, got {shown(value)}{quotes(value)}; a name is"
         " printable, without '/', and begins with neither '.' nor '-'"
     )
 
@@ -210,7 +224,7 @@ class Clusters:
         broken = "".join(f"; the pillar of {who}: {why}" for who, why in self._broken.items())
         if self._clusters:
             wanted = "say which cluster" if name is None else f"there is no cluster {name!r}"
-            raise InputError(f"{wanted}: cluster= one of {_listed(sorted(self._clusters))}{broken}")
+            raise InputError(f"{wanted}: cluster= one of {listed(sorted(self._clusters))}{broken}")
         raise InputError(
             f"no accepted minion has a usable pillar '{ROOT}': describe the cluster there, for its"
             f" nodes (pillar.example shows every key), and accept their keys{broken}"
@@ -220,7 +234,7 @@ class Clusters:
 def _nodes(raw: object) -> dict[str, Node]:
     path = f"{ROOT}:nodes"
     if not isinstance(raw, Mapping) or not raw:
-        raise InputError(f"{path}: want a mapping of minion ids to nodes, got {_shown(raw)}")
+        raise InputError(f"{path}: want a mapping of minion ids to nodes, got {shown(raw)}")
     nodes = {}
     owners: dict[str, str] = {}
     for node_id, body in raw.items():
@@ -239,8 +253,8 @@ def _nodes(raw: object) -> dict[str, Node]:
 def _node(node_id: object, body: object, path: str) -> Node:
     known = _minion_id(node_id, path)
     here = f"{path}:{node_id}"
-    fields = _section(body, here, ("names", "migration"), may_be_empty=True)
-    names = [_host(name, f"{here}:names") for name in _list(fields, "names", here)]
+    fields = given.section(body, here, ("names", "migration"), may_be_empty=True)
+    names = [_host(name, f"{here}:names") for name in given.items(fields, "names", here)]
     migration = _host(fields.get("migration", known), f"{here}:migration")
     return Node(str(node_id), tuple(dict.fromkeys([known, *names, migration])), migration)
 
@@ -248,25 +262,26 @@ def _node(node_id: object, body: object, path: str) -> Node:
 def _ssh(raw: object) -> Ssh:
     path = f"{ROOT}:ssh"
     keys = ("login", "key", "key_type", "host_patterns", "exclusive", "manage_sshd")
-    fields = _section(raw, path, keys, may_be_empty=True)
+    fields = given.section(raw, path, keys, may_be_empty=True)
     default = Ssh()
     key = fields.get("key")
     return Ssh(
-        login=_matching(fields, "login", path, _LOGIN, "a Unix account's name", default.login),
+        login=given.matching(fields, "login", path, _LOGIN, "a Unix account's name", default.login),
         key=None if key is None else _key_path(key, f"{path}:key"),
-        key_type=_choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
+        key_type=given.choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
         host_patterns=tuple(
-            _pattern(item, f"{path}:host_patterns") for item in _list(fields, "host_patterns", path)
+            _pattern(item, f"{path}:host_patterns")
+            for item in given.items(fields, "host_patterns", path)
         ),
-        exclusive=_flag(fields, "exclusive", path, default.exclusive),
-        manage_sshd=_flag(fields, "manage_sshd", path, default.manage_sshd),
+        exclusive=given.flag(fields, "exclusive", path, default.exclusive),
+        manage_sshd=given.flag(fields, "manage_sshd", path, default.manage_sshd),
     )
 
 
 def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     path = f"{ROOT}:guests"
-    fields = _section(raw, path, ("definitions", "path", "list"), may_be_empty=True)
-    definitions = _choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
+    fields = given.section(raw, path, ("definitions", "path", "list"), may_be_empty=True)
+    definitions = given.choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
     return Guests(
         definitions,
         _search_path(fields.get("path"), f"{path}:path"),
@@ -274,11 +289,22 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     )
 
 
+def _migration(raw: object) -> Migration:
+    path = f"{ROOT}:migration"
+    limits = ("max_outgoing", "max_incoming")
+    fields = given.section(raw, path, (*options.KEYS, *limits), may_be_empty=True)
+    outgoing, incoming = (
+        given.number(fields, key, path, (1, MOST_AT_ONCE), getattr(Migration, key))
+        for key in limits
+    )
+    return Migration(options.read(fields, path, Options()), outgoing, incoming)
+
+
 def _search_path(raw: object, path: str) -> tuple[str, ...]:
     if raw is None:
         return ()
     if not isinstance(raw, str):
-        raise InputError(f"{path}: want folders with ':' between them, got {_shown(raw)}")
+        raise InputError(f"{path}: want folders with ':' between them, got {shown(raw)}")
     return tuple(_definition_path(folder, path) for folder in raw.split(":"))
 
 
@@ -287,7 +313,7 @@ def _listed_guests(
 ) -> dict[str, Listed]:
     fields = {} if raw is None else raw
     if not isinstance(fields, Mapping):
-        raise InputError(f"{path}: want a mapping of guest names, got {_shown(raw)}")
+        raise InputError(f"{path}: want a mapping of guest names, got {shown(raw)}")
     return {
         guest.name: guest
         for guest in (
@@ -301,7 +327,7 @@ def _listed_guest(
 ) -> Listed:
     known = guest_name(name, path)
     here = f"{path}:{known}"
-    fields = _section(body, here, ("xmlfile", "home"), may_be_empty=True)
+    fields = given.section(body, here, ("xmlfile", "home"), may_be_empty=True)
     xmlfile, home = fields.get("xmlfile"), fields.get("home")
     if xmlfile is not None and definitions == "defined":
         raise InputError(
@@ -310,8 +336,8 @@ def _listed_guest(
         )
     if home is not None and home not in nodes:
         raise InputError(
-            f"{here}:home: {_shown(home)} is not a node; nodes are {_listed(nodes)}"
-            f"{_suggestion(home, nodes)}"
+            f"{here}:home: {shown(home)} is not a node; nodes are {listed(nodes)}"
+            f"{suggestion(home, nodes)}"
         )
     return Listed(
         known, None if xmlfile is None else _definition_path(xmlfile, f"{here}:xmlfile"), home
@@ -321,13 +347,13 @@ def _listed_guest(
 def _definition_path(value: object, path: str) -> str:
     """Return an absolute path for definitions; libvirt's own folder must never be shared."""
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
-        raise InputError(f"{path}: want an absolute path, got {_shown(value)}")
+        raise InputError(f"{path}: want an absolute path, got {shown(value)}")
     wanted = posixpath.normpath(value)
     wanted = wanted[1:] if wanted.startswith("//") else wanted
     for folder in ("/etc/libvirt", *SYSTEM_FOLDERS):
         if f"{wanted}/".startswith(f"{folder}/"):
             raise InputError(
-                f"{path}: {_shown(wanted)} is in {folder}, which belongs to one host alone; choose"
+                f"{path}: {shown(wanted)} is in {folder}, which belongs to one host alone; choose"
                 " a folder on storage that every node mounts"
             )
     return wanted
@@ -336,12 +362,12 @@ def _definition_path(value: object, path: str) -> str:
 def _key_path(value: object, path: str) -> str:
     if not isinstance(value, str) or not _PATH.match(value):
         raise InputError(
-            f"{path}: want an absolute path of letters, digits and './_@+-', got {_shown(value)}"
+            f"{path}: want an absolute path of letters, digits and './_@+-', got {shown(value)}"
         )
     if "//" in value or posixpath.basename(value) in ("", ".", ".."):
         raise InputError(
             f"{path}: want the path of a file, without '//' and without '/' at its end,"
-            f" got {_shown(value)}"
+            f" got {shown(value)}"
         )
     wanted = posixpath.normpath(value)
     _not_taken(wanted, path)
@@ -359,19 +385,19 @@ def _not_taken(wanted: str, path: str) -> None:
     for taken in TAKEN_FOLDERS:
         if f"{wanted}/".startswith(f"{taken}/"):
             raise InputError(
-                f"{path}: {_shown(wanted)} is in {taken}, which is the system's or does not last;"
+                f"{path}: {shown(wanted)} is in {taken}, which is the system's or does not last;"
                 " choose a place in the login's home, such as ~/.ssh/id_rsa_cluster, written out"
             )
     if any(fnmatch.fnmatchcase(name, taken) for taken in TAKEN_NAMES):
         raise InputError(
-            f"{path}: {_shown(wanted)} has the name of a file that ssh or this project keeps;"
+            f"{path}: {shown(wanted)} has the name of a file that ssh or this project keeps;"
             " choose another name, such as id_rsa_cluster"
         )
 
 
 def _pattern(value: object, path: str) -> str:
     if not isinstance(value, str) or not _PATTERN.match(value):
-        raise InputError(f"{path}: want ssh_config patterns such as 'kvm-*', got {_shown(value)}")
+        raise InputError(f"{path}: want ssh_config patterns such as 'kvm-*', got {shown(value)}")
     if not re.search(r"[A-Za-z0-9]", value):
         raise InputError(f"{path}: {value!r} matches every host; name the cluster's hosts alone")
     if value.startswith("!"):
@@ -379,7 +405,7 @@ def _pattern(value: object, path: str) -> str:
     first, *others = re.split(r"[*?]", value)
     if others and max(len(first), len(others[-1])) < LITERAL_LENGTH:
         raise InputError(
-            f"{path}: {_shown(value)} matches hosts of all sorts; give it a beginning or an end of"
+            f"{path}: {shown(value)} matches hosts of all sorts; give it a beginning or an end of"
             f" {LITERAL_LENGTH} characters or more without '*' and '?', as 'kvm-*' has"
         )
     return value
@@ -389,7 +415,7 @@ def _minion_id(value: object, path: str) -> str:
     """Return a node's minion id, by which peers dial it; Salt allows more than a host name has."""
     if isinstance(value, str) and _spelled(value) is None:
         raise InputError(
-            f"{path}: want a host name or an address, got {_shown(value)}; the minion id has to be"
+            f"{path}: want a host name or an address, got {shown(value)}; the minion id has to be"
             " a host name here, of letters, digits, '.', '_' and '-': change 'id' in the minion's"
             " configuration"
         )
@@ -404,7 +430,7 @@ def _host(value: object, path: str) -> str:
     found = _spelled(value)
     if found is None:
         raise InputError(
-            f"{path}: want a host name or an address, got {_shown(value)}{_quotes(value)}"
+            f"{path}: want a host name or an address, got {shown(value)}{quotes(value)}"
         )
     kind = _undiallable(found)
     if kind:
@@ -449,90 +475,3 @@ def _undiallable(host: str) -> str | None:
     if address.is_unspecified:
         return "the unspecified address"
     return "a multicast address" if address.is_multicast else None
-
-
-def _section(
-    raw: object, path: str, known: Iterable[str], may_be_empty: bool = False
-) -> Mapping[str, Any]:
-    """Return a mapping whose keys are all known; with all of them commented out it is empty."""
-    if raw is None and may_be_empty:
-        return {}
-    if not isinstance(raw, Mapping):
-        raise InputError(f"{path}: want a mapping, got {_shown(raw)}")
-    known = tuple(known)
-    for key in raw:
-        if key not in known:
-            raise InputError(
-                f"{path}: unknown key {_shown(key)}; known keys are {', '.join(known)}"
-                f"{_suggestion(key, known)}"
-            )
-    return raw
-
-
-def _list(fields: Mapping[str, Any], key: str, path: str) -> list[object]:
-    value = fields.get(key, [])
-    if not isinstance(value, list):
-        raise InputError(f"{path}:{key}: want a list, got {_shown(value)}")
-    return value
-
-
-def _flag(fields: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
-    value = fields.get(key, default)
-    if not isinstance(value, bool):
-        raise InputError(f"{path}:{key}: want true or false, got {_shown(value)}")
-    return value
-
-
-def _choice(
-    fields: Mapping[str, Any], key: str, path: str, choices: tuple[str, ...], default: str
-) -> str:
-    value = fields.get(key, default)
-    if value not in choices:
-        raise InputError(
-            f"{path}:{key}: want {' or '.join(choices)}, got {_shown(value)}"
-            f"{_suggestion(value, choices)}"
-        )
-    return str(value)
-
-
-def _matching(
-    fields: Mapping[str, Any],
-    key: str,
-    path: str,
-    pattern: re.Pattern[str],
-    words: str,
-    default: str | None = None,
-) -> str:
-    value = fields.get(key, default)
-    if not isinstance(value, str) or not pattern.match(value):
-        number = isinstance(value, (int, float))
-        quotes = "" if number and not pattern.match(_shown(value)) else _quotes(value)
-        raise InputError(f"{path}:{key}: want {words}, got {_shown(value)}{quotes}")
-    return value
-
-
-def _quotes(value: object) -> str:
-    """Return the remedy for text that YAML took for a number, a date or a truth value."""
-    is_else = value is None or isinstance(value, (str, list, Mapping))
-    return "" if is_else else "; put it in quotes"
-
-
-def _suggestion(value: object, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(value[:80], known, n=1) if isinstance(value, str) else []
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _listed(ids: Iterable[str], limit: int = 10) -> str:
-    all_ids = list(ids)
-    rest = len(all_ids) - limit
-    return ", ".join(all_ids[:limit]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _shown(value: object) -> str:
-    """Return a value as a short text, however large, deep or odd it is."""
-    if value is None:
-        return "nothing"
-    try:
-        return _SHORT.repr(value)
-    except ValueError:
-        return "a number too long to be shown"

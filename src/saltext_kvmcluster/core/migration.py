@@ -12,7 +12,7 @@ from saltext_kvmcluster.core import pacing, recovery, xmltext
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
-from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.core.options import NO_COMPRESSION, Options
 from saltext_kvmcluster.core.pacing import GiveUp, Pace, SetDowntime, StartPostCopy
 from saltext_kvmcluster.core.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
@@ -209,11 +209,14 @@ def plan(
         What the destination's migration name means on the source. The destination listens there
         alone: left to itself it would listen on every network that it has.
     """
-    definition = _definition_flags(persistent, cluster.guests.definitions)
     return Plan(
-        flags=("LIVE", "PEER2PEER", *definition),
+        flags=(
+            "PEER2PEER",
+            *_option_flags(options),
+            *_definition_flags(persistent, cluster.guests.definitions),
+        ),
         connection=connection_uri(cluster.ssh.login, destination),
-        parameters={"URI": f"tcp:{_in_uri(destination.migration)}", "LISTEN_ADDRESS": address},
+        parameters={**_way(options, destination, address), **_parameters(options)},
     )
 
 
@@ -313,6 +316,40 @@ def _refusal(move: Move, findings: Sequence[Finding]) -> WorldError:
     return WorldError(
         f"{move.guest} was not touched, not sent to {move.destination}: {sentences(findings)}"
     )
+
+
+def _option_flags(options: Options) -> tuple[str, ...]:
+    wanted = {
+        "LIVE": options.live,
+        "TUNNELLED": options.tunnelled,
+        "PARALLEL": options.parallel,
+        "COMPRESSED": options.compression != NO_COMPRESSION,
+        # A guest that stands still needs no throttle.
+        "AUTO_CONVERGE": options.auto_converge and options.live,
+        "POSTCOPY": options.post_copy,
+        "TLS": options.tls,
+    }
+    return tuple(flag for flag, is_wanted in wanted.items() if is_wanted)
+
+
+def _way(options: Options, destination: Node, address: str) -> dict[str, str]:
+    """Return where the memory goes; what is tunnelled goes where the connection does."""
+    if options.tunnelled:
+        return {}
+    return {"URI": f"tcp:{_in_uri(destination.migration)}", "LISTEN_ADDRESS": address}
+
+
+def _parameters(options: Options) -> dict[str, str | int]:
+    wanted: dict[str, str | int] = {}
+    if options.bandwidth:
+        wanted["BANDWIDTH"] = options.bandwidth
+        if options.post_copy:
+            wanted["BANDWIDTH_POSTCOPY"] = options.bandwidth
+    if options.parallel:
+        wanted["PARALLEL_CONNECTIONS"] = options.parallel
+    if options.compression != NO_COMPRESSION:
+        wanted["COMPRESSION"] = options.compression
+    return wanted
 
 
 def _definition_flags(persistent: bool, definitions: str) -> tuple[str, ...]:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
-COMPRESSIONS = ("none", "xbzrle", "zlib", "zstd")
+from saltext_kvmcluster.core import given
+
+NO_COMPRESSION, XBZRLE = "none", "xbzrle"
+PARALLEL_COMPRESSIONS = ("zlib", "zstd")
+COMPRESSIONS = (NO_COMPRESSION, XBZRLE, *PARALLEL_COMPRESSIONS)
+# libvirt keeps MiB/s, QEMU bytes/s as a signed number (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
+MOST_BANDWIDTH = (1 << 63) // (1 << 20) - 1
+# MAX_MIGRATE_DOWNTIME in QEMU's migration/options.c.
+MOST_DOWNTIME = 2_000_000
+# QEMU's multifd-channels is one byte.
+MOST_CONNECTIONS = 255
+LONGEST = 86400
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,40 @@ class Options:
     downtime: int = 500
     timeout: float = 3600.0
     parallel: int = 0
-    compression: str = "none"
+    compression: str = NO_COMPRESSION
     auto_converge: bool = True
     post_copy: bool = False
     tls: bool = False
     tunnelled: bool = False
+
+
+KEYS = tuple(field.name for field in fields(Options))
+
+
+def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
+    """Return how to do one migration: the pillar's defaults, with the arguments that are not None.
+
+    InputError names the argument, and says what is wanted.
+    """
+    named = {key: value for key, value in arguments.items() if value is not None}
+    return read(given.section(named, "options", KEYS), "", defaults)
+
+
+def read(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
+    """Return the options that a mapping gives, some of whose keys may be somebody else's.
+
+    path
+        The mapping's place in the pillar, empty for the arguments of a call.
+    """
+    return Options(
+        live=given.flag(raw, "live", path, defaults.live),
+        bandwidth=given.number(raw, "bandwidth", path, (0, MOST_BANDWIDTH), defaults.bandwidth),
+        downtime=given.number(raw, "downtime", path, (1, MOST_DOWNTIME), defaults.downtime),
+        timeout=given.seconds(raw, "timeout", path, LONGEST, defaults.timeout),
+        parallel=given.number(raw, "parallel", path, (0, MOST_CONNECTIONS), defaults.parallel),
+        compression=given.choice(raw, "compression", path, COMPRESSIONS, defaults.compression),
+        auto_converge=given.flag(raw, "auto_converge", path, defaults.auto_converge),
+        post_copy=given.flag(raw, "post_copy", path, defaults.post_copy),
+        tls=given.flag(raw, "tls", path, defaults.tls),
+        tunnelled=given.flag(raw, "tunnelled", path, defaults.tunnelled),
+    )

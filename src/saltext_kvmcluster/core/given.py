@@ -1,0 +1,138 @@
+"""What a person gave, in the pillar or as an argument: taken as it was meant, or refused by name.
+
+Every error names the place, what is wanted there and what was got.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def section(
+    raw: object, path: str, known: Iterable[str], may_be_empty: bool = False
+) -> Mapping[str, Any]:
+    """Return a mapping whose keys are all known; with all of them commented out it is empty."""
+    if raw is None and may_be_empty:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{path}: want a mapping, got {shown(raw)}")
+    known = tuple(known)
+    for key in raw:
+        if key not in known:
+            raise InputError(
+                f"{path}: unknown key {shown(key)}; known keys are {', '.join(known)}"
+                f"{suggestion(key, known)}"
+            )
+    return raw
+
+
+def place(path: str, key: str) -> str:
+    """Return what to call a key: an argument of a call has no path."""
+    return f"{path}:{key}" if path else key
+
+
+def items(fields: Mapping[str, Any], key: str, path: str) -> list[object]:
+    """Return a list, empty if it is left out."""
+    value = fields.get(key, [])
+    if not isinstance(value, list):
+        raise InputError(f"{place(path, key)}: want a list, got {shown(value)}")
+    return value
+
+
+def flag(fields: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
+    """Return what is true or false."""
+    value = fields.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{place(path, key)}: want true or false, got {shown(value)}")
+    return value
+
+
+def number(
+    fields: Mapping[str, Any], key: str, path: str, limits: tuple[int, int], default: int
+) -> int:
+    """Return a whole number within limits."""
+    value = fields.get(key, default)
+    least, most = limits
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(
+            f"{place(path, key)}: want a whole number from {least} to {most}, got {shown(value)}"
+        )
+    return value
+
+
+def seconds(fields: Mapping[str, Any], key: str, path: str, most: float, default: float) -> float:
+    """Return a number of seconds above 0."""
+    value = fields.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+        raise InputError(
+            f"{place(path, key)}: want seconds, above 0 and at most {most:g}, got {shown(value)}"
+        )
+    return float(value)
+
+
+def choice(
+    fields: Mapping[str, Any], key: str, path: str, choices: tuple[str, ...], default: str
+) -> str:
+    """Return one of several words."""
+    value = fields.get(key, default)
+    if value not in choices:
+        raise InputError(
+            f"{place(path, key)}: want {' or '.join(choices)}, got {shown(value)}"
+            f"{suggestion(value, choices)}"
+        )
+    return str(value)
+
+
+def matching(
+    fields: Mapping[str, Any],
+    key: str,
+    path: str,
+    pattern: re.Pattern[str],
+    words: str,
+    default: str | None = None,
+) -> str:
+    """Return a text of a certain form; ``words`` say which."""
+    value = fields.get(key, default)
+    if not isinstance(value, str) or not pattern.match(value):
+        is_number = isinstance(value, (int, float))
+        remedy = "" if is_number and not pattern.match(shown(value)) else quotes(value)
+        raise InputError(f"{place(path, key)}: want {words}, got {shown(value)}{remedy}")
+    return value
+
+
+def quotes(value: object) -> str:
+    """Return the remedy for text that YAML took for a number, a date or a truth value."""
+    is_else = value is None or isinstance(value, (str, list, Mapping))
+    return "" if is_else else "; put it in quotes"
+
+
+def suggestion(value: object, known: Collection[str]) -> str:
+    """Return a question that names the nearest of what is known, empty if none is near."""
+    close = difflib.get_close_matches(value[:80], known, n=1) if isinstance(value, str) else []
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def listed(ids: Iterable[str], limit: int = 10) -> str:
+    """Return the first few of them, and how many more there are."""
+    all_ids = list(ids)
+    rest = len(all_ids) - limit
+    return ", ".join(all_ids[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def shown(value: object) -> str:
+    """Return a value as a short text, however large, deep or odd it is."""
+    if value is None:
+        return "nothing"
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return "a number too long to be shown"
