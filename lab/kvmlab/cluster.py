@@ -174,10 +174,16 @@ def status():
             rows.append((place, "-", "-", "GONE", ""))
             continue
         found, guests = services.running(lab, place)
-        words = [name if pids else f"{name} DOWN" for name, pids in found.items()]
+        words = [service_word(name, pids) for name, pids in found.items()]
         links = [link(place, name, cut[place]) for name in ("management", "migration")]
         rows.append((place, *links, ", ".join(words), ", ".join(sorted(guests))))
     return table(rows)
+
+
+def service_word(name, pids):
+    if not pids:
+        return f"{name} DOWN"
+    return f"{name} STOPPED" if any(map(services.is_stopped, pids)) else name
 
 
 def networks_heading():

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .plan import MASTER, LabError, venv
-from .processes import is_over, need, processes_in, run, run_in, wait_until
+from .processes import is_over, need, processes_in, run, run_in, stat, wait_until
 
 
 def daemon(name, *command):
@@ -68,27 +68,69 @@ def running(lab, place):
     return services, guests
 
 
-def kill(lab, place, target):
-    """Kill a service, or with qemu:GUEST the process of a guest, as a crash would."""
+def targets(lab, place, target):
+    """The processes that are meant by SERVICE, qemu:GUEST, job or ssh; a LabError if none is."""
     services, guests = running(lab, place)
     kind, _, guest = target.partition(":")
     if kind == "qemu":
         pids = guests.get(guest, [])
+    elif target in PARTS and place != MASTER:
+        pids = PARTS[target](lab, place, services)
     elif target in services:
         pids = services[target]
     else:
-        known = ", ".join([*services, "qemu:GUEST"])
-        raise LabError(f"{target}: {place} has no such process to kill; known are {known}")
+        known = ", ".join([*services, *PARTS, "qemu:GUEST"])
+        raise LabError(f"{target}: {place} has no such process; known are {known}")
     if not pids:
         raise LabError(f"{target} is not running on {place}")
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def jobs(lab, place, services):
+    """The minion's processes that carry out a job; it names each by the job's id."""
+    lines = processes_in(need(lab, place))
+    return [pid for pid in services["minion"] if "ProcessPayload(" in " ".join(lines[pid])]
+
+
+def ssh_clients(lab, place, services):
+    """The ssh clients of the libvirt daemon: its connections to its peers."""
+    lines = processes_in(need(lab, place))
+    clients = [pid for pid, line in lines.items() if Path(line[0]).name == "ssh"]
+    return [pid for pid in clients if int((stat(pid) or [None, 0])[1]) in services["libvirtd"]]
+
+
+PARTS = {"job": jobs, "ssh": ssh_clients}
+
+
+def kill(lab, place, target):
+    """Kill what is meant as a crash would."""
+    pids = targets(lab, place, target)
+    send(pids, signal.SIGKILL)
     wait_until(
         lambda: all(is_over(pid) for pid in pids),
         10,
         f"{target} on {place} does not end",
     )
+
+
+def send(pids, number):
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def stop(lab, place, target):
+    """Make what is meant stand still: it keeps its connections and answers nothing."""
+    send(targets(lab, place, target), signal.SIGSTOP)
+
+
+def cont(lab, place, target):
+    send(targets(lab, place, target), signal.SIGCONT)
+
+
+def is_stopped(pid):
+    now = stat(pid)
+    return now is not None and now[0] == "T"
 
 
 def start(lab, place, service):
