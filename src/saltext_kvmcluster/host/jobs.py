@@ -1,11 +1,11 @@
-"""Looks at the migrations that are under way on this node."""
+"""Looks at guests of this node that are on their way, or are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saltext_kvmcluster.core import jobs, migration, progress, recovery
+from saltext_kvmcluster.core import jobs, migration, progress, recovery, whereabouts
 from saltext_kvmcluster.core.jobs import Seen
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.host.environment import Environment
@@ -36,6 +36,14 @@ def under_way(
     if guest is not None and not mine and looks[0].sighting is Sighting.ABSENT:
         raise migration.no_such_guest(guest, env.here, libvirt.names())
     return mine
+
+
+def sighting(env: Environment, guest: str) -> dict[str, Any]:
+    """Return what this node sees of a guest; see ``core.whereabouts``."""
+    libvirt = env.libvirt(env.here)
+    look = libvirt.by_name(guest)
+    names = libvirt.names() if look.sighting is Sighting.ABSENT else []
+    return whereabouts.as_data(guest, look, names)
 
 
 def _seen(env: Environment, look: Look) -> Seen:

@@ -12,10 +12,9 @@ from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import history as records
-from saltext_kvmcluster.core import keyfile, migration, reach, starting, status
+from saltext_kvmcluster.core import keyfile, migration, options, reach, starting, status
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.identity import Identity
-from saltext_kvmcluster.core.options import Options
 from saltext_kvmcluster.host import (
     environment,
     examiner,
@@ -140,7 +139,22 @@ def ssh_check(timeout=10, time_limit=120):
 
 
 @doors.salt_errors
-def migrate(guest, destination, patience=60):
+def migrate(
+    guest,
+    destination,
+    live=None,
+    bandwidth=None,
+    downtime=None,
+    timeout=None,
+    parallel=None,
+    compression=None,
+    auto_converge=None,
+    post_copy=None,
+    tls=None,
+    tunnelled=None,
+    wait=True,
+    patience=60,
+):
     """Move a guest live from this node to a peer, and say where it was seen afterwards.
 
     libvirt's daemon here drives the migration, peer to peer over ssh; the guest's memory goes
@@ -154,17 +168,56 @@ def migrate(guest, destination, patience=60):
     destination
         The minion id of another node of the cluster.
 
+    live
+        Whether the guest runs on while its memory is copied; otherwise it is paused meanwhile.
+
+    bandwidth
+        MiB/s that its memory may take on the network; 0 for no limit.
+
+    downtime
+        Milliseconds that it may stand still at the switch.
+
+    timeout
+        Seconds after which the migration is ended one way or the other.
+
+    parallel
+        Connections for its memory; 0 for the usual single one.
+
+    compression
+        ``none``, ``xbzrle``, ``zlib`` or ``zstd``; the last two need ``parallel``.
+
+    auto_converge
+        Whether QEMU may slow the guest's CPUs, when it writes memory faster than that is sent.
+
+    post_copy
+        Whether the guest may be switched over before all of its memory is there.
+
+    tls
+        Whether its memory is encrypted by TLS, for which libvirt must have been configured.
+
+    tunnelled
+        Whether its memory goes through the ssh connection.
+
+    wait
+        Whether to wait while as many migrations are under way as the pillar allows, in order;
+        otherwise this one is refused. Default: true.
+
     patience
         Seconds to go on asking both nodes while it is not sure where the guest is, after libvirt
         has ended the migration. Default: 60.
 
+    What is left out is as the pillar's ``kvmcluster:migration`` has it.
+
     Returns ``{guest, uuid, source, destination, owner, result, reason, findings, started,
-    elapsed, downtime_ms, memory_bytes, iterations}``. ``result`` is ``moved``, ``not_moved`` or
-    ``unknown``, as seen on both nodes after the end, whatever libvirt said; the exit code is
-    non-zero unless it is ``moved``. ``owner`` is the node entitled to run the guest, or None
-    where that is not certain: then nothing was touched, and ``reason`` says what was seen.
-    ``elapsed`` is in seconds, from ``started`` to the last look. What libvirt did not measure is
-    None.
+    elapsed, downtime_ms, memory_bytes, iterations, afterwards}``. ``result`` is ``moved``,
+    ``not_moved`` or ``unknown``, as seen on both nodes after the end, whatever libvirt said; the
+    exit code is non-zero unless it is ``moved``. ``owner`` is the node entitled to run the guest,
+    or None where that is not certain: then nothing was touched, and ``reason`` says what was
+    seen. ``elapsed`` is in seconds, from ``started`` to the last look. What libvirt did not
+    measure is None. ``afterwards`` lists what had to be put right then, ``{step, ok, said}`` for
+    each; that something of it failed changes no ``result``.
+
+    What becomes of it meanwhile is told by ``kvmcluster.job``, and by events.
 
     A request that cannot be right is refused with an error that names every reason; then nothing
     was begun.
@@ -174,11 +227,28 @@ def migrate(guest, destination, patience=60):
     .. code-block:: bash
 
         salt 'node1' kvmcluster.migrate web1 node2
+        salt 'node1' kvmcluster.migrate web1 node2 bandwidth=50 downtime=1000 post_copy=true
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
+    doors.flag(wait, "wait")
+    wanted = options.of_call(
+        cluster.migration.options,
+        {
+            "live": live,
+            "bandwidth": bandwidth,
+            "downtime": downtime,
+            "timeout": timeout,
+            "parallel": parallel,
+            "compression": compression,
+            "auto_converge": auto_converge,
+            "post_copy": post_copy,
+            "tls": tls,
+            "tunnelled": tunnelled,
+        },
+    )
     with _environment(cluster) as env:
-        done = migrator.migrate(env, guest, destination, Options(), limit)
+        done = migrator.migrate(env, guest, destination, wanted, limit)
     return _ended(done, done["result"] == migration.MOVED)
 
 
@@ -205,6 +275,28 @@ def job(guest=None):
     with environment.of_this_node(cluster, __opts__["id"], _nobody) as env:
         found = jobs.under_way(env, wanted, telling.last_words())
     return {"cluster": cluster.name, "node": __opts__["id"], "ok": True, "jobs": found}
+
+
+@doors.salt_errors
+def sighting(guest):
+    """Return what this node alone sees of a guest, for ``salt-run kvmcluster.migrate``.
+
+    guest
+        The guest's name, exactly.
+
+    Returns ``{guest, uuid, state, job, others}``; ``others`` names guests of this node, if it
+    lacks this one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' kvmcluster.sighting web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    with environment.of_this_node(cluster, __opts__["id"], _nobody) as env:
+        return jobs.sighting(env, name)
 
 
 @doors.salt_errors

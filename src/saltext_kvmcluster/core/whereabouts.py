@@ -1,0 +1,111 @@
+"""Where a guest is, by what every node says of it: which node has to be told to move it."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core import given, recovery
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.recovery import Look, Sighting
+
+_NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT, Sighting.UNREACHABLE)
+_MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one node says of a guest, and which guests it has if it lacks this one."""
+
+    look: Look
+    others: tuple[str, ...] = ()
+
+
+def as_data(guest: str, look: Look, names: Iterable[str]) -> dict[str, Any]:
+    """Return what a node says of a guest as plain data.
+
+    names
+        The node's guests, of which those are told that come nearest to the one in question.
+    """
+    others = difflib.get_close_matches(guest, list(names), n=10, cutoff=0.0)
+    return {
+        "guest": guest,
+        "uuid": look.uuid,
+        "state": look.sighting.value,
+        "job": look.job,
+        "others": [printable(name) for name in others],
+    }
+
+
+def read(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, Told]:
+    """Return what every node said; one that gave no such data is unreachable, with its words."""
+    return {node: _told(answers.get(node)) for node in nodes}
+
+
+def source(guest: str, told: Mapping[str, Told], destination: str) -> str:
+    """Return the node that a guest is to leave; an error in words if that is not just one."""
+    active = [node for node, one in told.items() if one.look.sighting not in _NOT_ACTIVE]
+    if not active:
+        raise _nowhere(guest, told)
+    if len(active) > 1 or told[active[0]].look.job in _MIGRATIONS:
+        raise WorldError(f"{guest} was not touched: {_under_way(guest, told, active)}")
+    if active[0] == destination:
+        raise InputError(f"{guest} is on {destination} already; nothing was done")
+    return active[0]
+
+
+def _told(answer: object) -> Told:
+    if not isinstance(answer, Mapping):
+        said = answer if isinstance(answer, str) else "it does not answer"
+        return Told(Look(Sighting.UNREACHABLE, said=said))
+    try:
+        look = Look(
+            Sighting(answer["state"]),
+            str(answer["guest"]),
+            str(answer["uuid"]),
+            job=str(answer["job"]),
+        )
+        return Told(look, tuple(map(str, answer["others"])))
+    except (KeyError, TypeError, ValueError):
+        return Told(Look(Sighting.UNREACHABLE, said="its answer is not one of ours"))
+
+
+def _under_way(guest: str, told: Mapping[str, Told], active: list[str]) -> str:
+    where = ", ".join(f"{told[node].look.sighting.value} on {node}" for node in active)
+    sending = [node for node in active if told[node].look.job == recovery.OUTGOING]
+    if sending:
+        return (
+            f"it is on its way from {sending[0]} already; to watch it:"
+            f" salt {sending[0]} kvmcluster.job {shlex.quote(guest)}"
+        )
+    return (
+        f"it is {where}{_hidden(told)}; to settle which of them counts:"
+        f" salt-run kvmcluster.recover {shlex.quote(guest)}"
+    )
+
+
+def _nowhere(guest: str, told: Mapping[str, Told]) -> KvmclusterError:
+    off = [node for node, one in told.items() if one.look.sighting is Sighting.SHUT_OFF]
+    if off:
+        return WorldError(
+            f"{guest} does not run: it is shut off on {given.listed(off)}{_hidden(told)}; to start"
+            f" it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
+        )
+    others = sorted({name for one in told.values() for name in one.others})
+    return InputError(
+        f"no node that answered has a guest {guest}; those they have are"
+        f" {given.listed(others) or 'none'}{_hidden(told)}{given.suggestion(guest, others)}"
+    )
+
+
+def _hidden(told: Mapping[str, Told]) -> str:
+    silent = [
+        f"{node} ({one.look.said})"
+        for node, one in told.items()
+        if one.look.sighting is Sighting.UNREACHABLE
+    ]
+    return f"; not known of {given.listed(silent)}" if silent else ""
