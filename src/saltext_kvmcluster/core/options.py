@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 from saltext_kvmcluster.core import given
+from saltext_kvmcluster.core.errors import InputError
 
 NO_COMPRESSION, XBZRLE = "none", "xbzrle"
 PARALLEL_COMPRESSIONS = ("zlib", "zstd")
@@ -47,8 +48,70 @@ class Options:
 KEYS = tuple(field.name for field in fields(Options))
 
 
+@dataclass(frozen=True)
+class Rule:
+    """What makes options unfit, above all to go together; ``keys`` name them."""
+
+    keys: tuple[str, ...]
+    broken: Callable[[Options], bool]
+    sentence: str
+
+
+RULES = (
+    Rule(
+        ("parallel",),
+        lambda options: options.parallel == 1,
+        "one connection is the usual way, 0; parallel ones are 2 or more",
+    ),
+    # qemuMigrationSrcBeginPhase: "not supported with non-live or paused migration".
+    Rule(
+        ("post_copy", "live"),
+        lambda options: options.post_copy and not options.live,
+        "post_copy is for a guest that runs on meanwhile, and needs live",
+    ),
+    # qemuMigrationSrcBeginPhase: "post-copy is not supported with tunnelled migration".
+    Rule(
+        ("post_copy", "tunnelled"),
+        lambda options: options.post_copy and options.tunnelled,
+        "post_copy fetches memory by a way back, which a tunnelled migration does not have",
+    ),
+    # migrate_caps_check of QEMU 8.0 and later, "not yet compatible with multifd". Earlier ones let
+    # it pass untested, a few later ones can do it.
+    Rule(
+        ("post_copy", "parallel"),
+        lambda options: options.post_copy and options.parallel > 0,
+        "QEMU does not do post_copy over parallel connections",
+    ),
+    # virDomainMigrateToURI3: exclusive flags.
+    Rule(
+        ("tunnelled", "parallel"),
+        lambda options: options.tunnelled and options.parallel > 0,
+        "a tunnelled migration has one connection, that of ssh, and no parallel ones",
+    ),
+    # qemuMigrationSrcRun reads the name to verify from where a tunnelled migration keeps its pipe.
+    Rule(
+        ("tunnelled", "tls"),
+        lambda options: options.tunnelled and options.tls,
+        "libvirt cannot verify who is at the other end of a tunnel, so it takes no tls;"
+        " ssh encrypts what is tunnelled",
+    ),
+    # qemuMigrationParamsSetCompression: "is only supported with parallel migration".
+    Rule(
+        ("compression", "parallel"),
+        lambda options: options.compression in PARALLEL_COMPRESSIONS and not options.parallel,
+        "QEMU compresses by zlib or zstd on parallel connections alone",
+    ),
+    # qemuMigrationParamsSetCompression: "isn't supported with parallel migration".
+    Rule(
+        ("compression", "parallel"),
+        lambda options: options.compression == XBZRLE and options.parallel > 0,
+        "QEMU compresses by xbzrle on the one usual connection, not on parallel ones",
+    ),
+)
+
+
 def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
-    """Return how to do one migration: the pillar's defaults, with the arguments that are not None.
+    """Return how to do one migration: the pillar's word where an argument is None.
 
     InputError names the argument, and says what is wanted.
     """
@@ -62,7 +125,7 @@ def read(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
     path
         The mapping's place in the pillar, empty for the arguments of a call.
     """
-    return Options(
+    found = Options(
         live=given.flag(raw, "live", path, defaults.live),
         bandwidth=given.number(raw, "bandwidth", path, (0, MOST_BANDWIDTH), defaults.bandwidth),
         downtime=given.number(raw, "downtime", path, (1, MOST_DOWNTIME), defaults.downtime),
@@ -74,3 +137,16 @@ def read(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
         tls=given.flag(raw, "tls", path, defaults.tls),
         tunnelled=given.flag(raw, "tunnelled", path, defaults.tunnelled),
     )
+    for rule in RULES:
+        if rule.broken(found):
+            raise InputError(f"{path or ', '.join(rule.keys)}: {_why(rule, found, raw)}")
+    return found
+
+
+def _why(rule: Rule, found: Options, raw: Mapping[str, object]) -> str:
+    """Return what is wrong, and what each option is that has to do with it."""
+    values = [
+        f"{key} is {str(getattr(found, key)).lower()}{'' if key in raw else ' by default'}"
+        for key in rule.keys
+    ]
+    return f"{rule.sentence} ({', '.join(values)})"

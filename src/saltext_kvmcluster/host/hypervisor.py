@@ -91,18 +91,13 @@ class Hypervisor:
         The daemon drives it: it goes on if we are killed. The future's exception, if any, is a
         WorldError with libvirt's words, which do not tell where the guest is.
         """
-        libvirt = _libvirt()
-        flags = sum(getattr(libvirt, f"VIR_MIGRATE_{flag}") for flag in way.flags)
-        parameters = {
-            getattr(libvirt, f"VIR_MIGRATE_PARAM_{name}"): value
-            for name, value in way.parameters.items()
-        }
 
-        return self._begin(
-            lambda found: found.lookupByUUIDString(uuid).migrateToURI3(
-                way.connection, parameters, flags
-            )
-        )
+        def verb(found: Any) -> None:
+            flags, parameters = _told(way)
+            domain = found.lookupByUUIDString(uuid)
+            domain.migrateToURI3(way.connection, parameters, flags)
+
+        return self._begin(verb)
 
     def progress(self, uuid: str) -> dict[str, Any]:
         """Return libvirt's statistics of the guest's job that is at work, empty if none is."""
@@ -344,6 +339,28 @@ def address(name: str) -> str:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         raise WorldError(f"{name} has no address here: {error.strerror}") from None
+
+
+def _told(way: Plan) -> tuple[int, dict[str, Any]]:
+    """Return a plan's flags and parameters as libvirt wants them; WorldError if it is too old."""
+    libvirt = _libvirt()
+
+    def known(name: str) -> Any:
+        found = getattr(libvirt, name, None)
+        if found is None:
+            raise WorldError(
+                f"libvirt-python for {sys.executable} is of libvirt {_version(libvirt)}, which has"
+                f" no {name}; install a newer one, or migrate without what needs it"
+            )
+        return found
+
+    flags = sum(known(f"VIR_MIGRATE_{flag}") for flag in way.flags)
+    return flags, {known(f"VIR_MIGRATE_PARAM_{name}"): it for name, it in way.parameters.items()}
+
+
+def _version(libvirt: Any) -> str:
+    number = libvirt.getVersion()
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def _look(find: Callable[[], Any]) -> Look:
