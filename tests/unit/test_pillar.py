@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import CASES, cases, cluster, load
 
-from saltext_kvmcluster.core.cluster import Cluster, Guests, Node, Ssh, from_pillar
+from saltext_kvmcluster.core.cluster import Cluster, Guests, Migration, Node, Ssh, from_pillar
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.options import Options
 
 
 def sorted_cases(good):
@@ -45,6 +46,20 @@ def test_every_key_arrives_in_the_model():
             manage_sshd=True,
         ),
         Guests("defined"),
+        Migration(
+            Options(
+                live=False,
+                bandwidth=8,
+                downtime=1000,
+                timeout=600.0,
+                parallel=2,
+                compression="zstd",
+                auto_converge=False,
+                tls=True,
+            ),
+            max_outgoing=1,
+            max_incoming=3,
+        ),
     )
 
 
@@ -52,6 +67,7 @@ def test_what_is_left_out_has_the_documented_default():
     found = cluster("node1")
     assert found.ssh == Ssh("root", None, "rsa", (), False, False)
     assert found.guests == Guests("shared")
+    assert found.migration == Migration(Options(), 2, 2)
     assert found.nodes["node1"] == Node("node1", ("node1",), "node1")
 
 
@@ -147,6 +163,7 @@ near = st.fixed_dictionaries(
     optional={
         "ssh": st.dictionaries(words, data, max_size=2) | data,
         "guests": data,
+        "migration": data,
     },
 )
 
