@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import BEGUN, Entry
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.progress import Progress
@@ -52,6 +53,26 @@ def under_way(
     }
     queued = [_queued(word) for uuid, word in told.items() if uuid not in rows]
     return [*rows.values(), *filter(None, queued)]
+
+
+def merged(told: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    """Return what several nodes told, each migration once: its source knows more of it."""
+    rows = [dict(row) for rows in told.values() for row in rows if _is_row(row)]
+    sent = {row["uuid"] for row in rows if row["phase"] != ARRIVING}
+    return [row for row in rows if row["phase"] != ARRIVING or row["uuid"] not in sent]
+
+
+def sender(guest: str, told: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:
+    """Return the node from which a guest is on its way; WorldError if it is not."""
+    for node, rows in told.items():
+        if any(_is_row(row) and (row["guest"], row["source"]) == (guest, node) for row in rows):
+            return node
+    hidden = "".join(f"; not known of {node}: {said}" for node, said in silent.items())
+    raise WorldError(f"no node that answered has a migration of {guest} under way{hidden}")
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, Mapping) and row.keys() >= set(KEYS)
 
 
 def _row(

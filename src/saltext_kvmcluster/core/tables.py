@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from saltext_kvmcluster.core.findings import SEE
+from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.plan import listed, printable
 
 WIDEST_MATRIX = 16
@@ -43,6 +44,16 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
     if "downtime_ms" in data:
         return _migration(data)
     return _lifecycle(data) if {"result", "owner", "reason"} <= data.keys() else None
+
+
+def progress_line(move: Move, told: Mapping[str, Any], elapsed: float) -> str:
+    """Return one line that says how far a migration is.
+
+    told
+        What was told of it last, empty if nothing was yet.
+    """
+    where = f"{move.guest}, {move.source} -> {move.destination}: {told.get('what', 'asked')}"
+    return printable(f"{where}, {elapsed:.0f} s")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 
 from saltext_kvmcluster.core import given, recovery
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED, Move, short
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 
+UNKNOWN = "unknown"
 _NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT, Sighting.UNREACHABLE)
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
 
@@ -58,10 +60,77 @@ def source(guest: str, told: Mapping[str, Told], destination: str) -> str:
     return active[0]
 
 
+def fit_to_ask(told: Mapping[str, Told]) -> list[str]:
+    """Return the nodes that answered, those that have the guest first."""
+    answered = [n for n, one in told.items() if one.look.sighting is not Sighting.UNREACHABLE]
+    return sorted(answered, key=lambda node: told[node].look.sighting in _NOT_ACTIVE)
+
+
+def nobody(guest: str, told: Mapping[str, Told]) -> WorldError:
+    """Return the error that says that no node could be asked, and what each one said."""
+    return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(told)}")
+
+
+def silent(answer: object) -> Told:
+    """Return what is made of an answer that tells nothing of a guest."""
+    said = "it does not answer"
+    if isinstance(answer, str):
+        # Of a traceback its last line tells the most.
+        lines = answer.strip().splitlines() if "Traceback" in answer else [answer]
+        said = printable(short(lines[-1]))
+    return Told(Look(Sighting.UNREACHABLE, said=said))
+
+
+def ended(answer: object) -> dict[str, Any] | None:
+    """Return what a node said of a migration; None where that does not tell how it ended.
+
+    WorldError, with the node's words, if nothing was begun.
+    """
+    if isinstance(answer, Mapping) and "result" in answer:
+        return dict(answer)
+    if isinstance(answer, str) and "Traceback" not in answer:
+        raise WorldError(printable(answer.removeprefix("ERROR executing 'kvmcluster.migrate': ")))
+    return None
+
+
+def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what came of a migration by what the other nodes found."""
+    results = {move.destination: MOVED, move.source: NOT_MOVED}
+    reason = f"{move.source} did not say how it ended; by all nodes: {found['reason']}"
+    if found["owner"] is None:
+        return lost(move, reason)
+    result = results.get(found["owner"], UNKNOWN)
+    return {**lost(move, reason), "owner": found["owner"], "result": result, "reason": reason}
+
+
+def lost(move: Move, reason: str) -> dict[str, Any]:
+    """Return what is said of a migration whose end was not seen: how to find out."""
+    guest = shlex.quote(move.guest)
+    ways = (
+        f"to watch it: salt {move.source} kvmcluster.job {guest}; to end it: salt-run"
+        f" kvmcluster.cancel {guest}; to see where it is: salt-run kvmcluster.recover {guest}"
+    )
+    return {
+        "guest": move.guest,
+        "uuid": move.uuid,
+        "source": move.source,
+        "destination": move.destination,
+        "owner": None,
+        "result": UNKNOWN,
+        "reason": f"{reason}; {ways}",
+        "findings": [],
+        "started": None,
+        "elapsed": None,
+        "downtime_ms": None,
+        "memory_bytes": None,
+        "iterations": None,
+        "afterwards": [],
+    }
+
+
 def _told(answer: object) -> Told:
     if not isinstance(answer, Mapping):
-        said = answer if isinstance(answer, str) else "it does not answer"
-        return Told(Look(Sighting.UNREACHABLE, said=said))
+        return silent(answer)
     try:
         look = Look(
             Sighting(answer["state"]),
@@ -71,7 +140,7 @@ def _told(answer: object) -> Told:
         )
         return Told(look, tuple(map(str, answer["others"])))
     except (KeyError, TypeError, ValueError):
-        return Told(Look(Sighting.UNREACHABLE, said="its answer is not one of ours"))
+        return silent("its answer is none of ours")
 
 
 def _under_way(guest: str, told: Mapping[str, Told], active: list[str]) -> str:

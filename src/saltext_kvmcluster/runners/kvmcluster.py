@@ -5,22 +5,45 @@ data with ``ok`` and ``retcode``, prints it by the outputter ``kvmcluster``, and
 code 1 when not all is well; ``--out=json`` gives the data itself.
 """
 
+import contextlib
 import functools
+import shutil
+import signal
+import sys
+import threading
 import time
 
+import salt.client
+import salt.utils.event
+import salt.utils.jid
 import salt.utils.minions
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cluster as pillar_cluster
-from saltext_kvmcluster.core import facts, migration, publication, reach, readiness
+from saltext_kvmcluster.core import (
+    events,
+    facts,
+    jobs,
+    migration,
+    options,
+    publication,
+    reach,
+    readiness,
+    tables,
+    whereabouts,
+)
+from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import status as cluster_status
 from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
+from saltext_kvmcluster.core.migration import Move
 
 __virtualname__ = "kvmcluster"
 
 POLL = 0.2
+ASK_AGAIN = 3.0
 
 
 def __virtual__():
@@ -187,6 +210,309 @@ def check(guest=None, destination=None, cluster=None):
     answers = _ask(list(questions), "kvmcluster.look", questions)
     world = readiness.answered(world, answers)
     return readiness.examine(world, guest, None, destination).as_data()
+
+
+@_reported
+def migrate(
+    guest,
+    destination,
+    live=None,
+    bandwidth=None,
+    downtime=None,
+    timeout=None,
+    parallel=None,
+    compression=None,
+    auto_converge=None,
+    post_copy=None,
+    tls=None,
+    tunnelled=None,
+    wait=True,
+    patience=60,
+    cluster=None,
+):
+    """Move a guest live to a node, wherever it is now, and say where it was seen afterwards.
+
+    Finds the guest by one job on all nodes, and has its node move it. On a terminal a line shows
+    how far it is. Ctrl-C ends the watching; the migration goes on. Where the node stops
+    answering, the others are asked where the guest is.
+
+    guest
+        The guest's name, exactly.
+
+    destination
+        The minion id of the node to which it is to go.
+
+    live, bandwidth, downtime, timeout, parallel, compression, auto_converge, post_copy, tls, \
+    tunnelled, wait
+        As ``kvmcluster.migrate`` on a node has them.
+
+    patience
+        Seconds to go on asking while it is not sure where the guest is, after libvirt has ended
+        the migration, or its node has stopped answering. Default: 60.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns what ``kvmcluster.migrate`` on a node returns, ``ok`` and ``retcode``; the exit code
+    is zero if the guest has moved.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.migrate web1 node2
+        salt-run kvmcluster.migrate web1 node2 bandwidth=50 --out=json
+    """
+    found = _cluster(cluster)
+    move = _move(found, guest_name(guest, "guest"), destination)
+    arguments = {
+        "live": live,
+        "bandwidth": bandwidth,
+        "downtime": downtime,
+        "timeout": timeout,
+        "parallel": parallel,
+        "compression": compression,
+        "auto_converge": auto_converge,
+        "post_copy": post_copy,
+        "tls": tls,
+        "tunnelled": tunnelled,
+    }
+    options.of_call(found.migration.options, arguments)
+    limit = doors.seconds(patience, "patience")
+    arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
+    given = {key: value for key, value in arguments.items() if value is not None}
+    try:
+        with _interruptible():
+            done = _watched(found, move, given)
+    except KeyboardInterrupt:
+        done = whereabouts.lost(move, "watched no longer; the migration goes on")
+    return {**done, "ok": done["result"] == migration.MOVED}
+
+
+@_reported
+def job(guest=None, cluster=None):
+    """Return the migrations that are under way in the cluster, and how far they are.
+
+    guest
+        The guest in question. Default: all.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, jobs, silent, retcode}``: ``jobs`` as ``kvmcluster.job`` on a node,
+    ``silent`` says of each node that did not tell why.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.job
+        salt-run kvmcluster.job web1
+    """
+    found = _cluster(cluster)
+    wanted = None if guest is None else guest_name(guest, "guest")
+    told, silent = _told(found, "kvmcluster.job", "jobs")
+    rows = [row for row in jobs.merged(told) if wanted in (None, row["guest"])]
+    return {"cluster": found.name, "ok": not silent, "jobs": rows, "silent": silent}
+
+
+@_reported
+def cancel(guest, cluster=None):
+    """End a guest's migration, and say where the guest was seen afterwards.
+
+    guest
+        The guest's name, exactly.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.cancel web1
+    """
+    found = _cluster(cluster)
+    name = guest_name(guest, "guest")
+    told, silent = _told(found, "kvmcluster.job", "jobs")
+    node = jobs.sender(name, told, silent)
+    done = whereabouts.ended(_ask([node], "kvmcluster.cancel", name).get(node))
+    if done is None:
+        return _recovered(found, name)
+    return {**done, "ok": done["result"] == migration.NOT_MOVED}
+
+
+@_reported
+def recover(guest, cluster=None):
+    """Settle a guest's last migration, as far as what every node says of the guest allows it.
+
+    One node that answers is told to; it asks all the others, over the cluster's own ssh trust.
+
+    guest
+        The guest's name, exactly.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.recover web1
+    """
+    return _recovered(_cluster(cluster), guest_name(guest, "guest"))
+
+
+@_reported
+def history(guest=None, limit=50, cluster=None):
+    """Return the migrations of the cluster that ended, the newest last.
+
+    guest
+        The guest in question. Default: all.
+
+    limit
+        How many of them at most. Default: 50.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, history, silent, retcode}``: ``history`` as ``kvmcluster.history`` on
+    a node, ``silent`` says of each node that did not tell its own why.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.history
+        salt-run kvmcluster.history web1 limit=5
+    """
+    found = _cluster(cluster)
+    wanted = None if guest is None else guest_name(guest, "guest")
+    most = records.number_of(limit)
+    told, silent = _told(found, "kvmcluster.history", "history", wanted, most)
+    rows = records.chosen((row for rows in told.values() for row in rows), wanted, most)
+    return {"cluster": found.name, "ok": not silent, "history": rows, "silent": silent}
+
+
+def _move(found, guest, destination):
+    """Return the move that is asked for; an error in words where it cannot be right."""
+    target = found.node(migration.named(destination, "destination"))
+    answers = _ask(list(found.nodes), "kvmcluster.sighting", guest)
+    told = whereabouts.read(answers, tuple(found.nodes))
+    source = whereabouts.source(guest, told, target.id)
+    return Move(guest, told[source].look.uuid, source, target.id)
+
+
+def _watched(found, move, given):
+    """Have a guest moved by its node, show how far it is, and return what came of it."""
+    jid = salt.utils.jid.gen_jid(__opts__)
+    with salt.client.get_local_client(__opts__["conf_file"]) as client:
+        done = whereabouts.ended(_answered(client, jid, found, move, given))
+        end = time.monotonic() + given["patience"]
+        while done is None:
+            done = _of_others(found, move)
+            if done["owner"] is None and time.monotonic() < end:
+                time.sleep(ASK_AGAIN)
+                late = client.get_cache_returns(jid).get(move.source, {})
+                done = whereabouts.ended(late.get("ret"))
+    return done
+
+
+def _answered(client, jid, found, move, given):
+    """Return what the node of a guest answers in the end, None if it stops answering."""
+    tag = events.tag(found.name, events.MIGRATION, move.source, move.guest)
+    told, begun = {}, time.monotonic()
+    job = client.cmd_iter_no_block(
+        [move.source],
+        "kvmcluster.migrate",
+        [move.guest, move.destination],
+        tgt_type="list",
+        kwarg=given,
+        jid=jid,
+    )
+    with (
+        salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"]) as bus,
+        contextlib.closing(_Line(__opts__)) as line,
+        contextlib.closing(job) as answers,
+    ):
+        for answer in answers:
+            if answer and move.source in answer:
+                return answer[move.source].get("ret")
+            # Any event ends the waiting: one of them is the answer.
+            event = bus.get_event(wait=POLL, full=True)
+            if event and event["tag"] == tag:
+                told = event["data"].get("data", {})
+            line.show(tables.progress_line(move, told, time.monotonic() - begun))
+    return None
+
+
+def _of_others(found, move):
+    """Return what came of a migration by what the nodes that answer find."""
+    try:
+        return whereabouts.settled(move, _recovered(found, move.guest))
+    except KvmclusterError as error:
+        return whereabouts.lost(move, str(error))
+
+
+def _recovered(found, guest):
+    """Have the first node that answers settle a guest's last migration."""
+    told = whereabouts.read(
+        _ask(list(found.nodes), "kvmcluster.sighting", guest), tuple(found.nodes)
+    )
+    for node in whereabouts.fit_to_ask(told):
+        answer = _ask([node], "kvmcluster.recover", guest).get(node)
+        if isinstance(answer, dict) and "owner" in answer:
+            return {**answer, "ok": answer["owner"] is not None}
+        told[node] = whereabouts.silent(answer)
+    raise whereabouts.nobody(guest, told)
+
+
+def _told(found, function, key, *arguments):
+    """Ask every node for rows by one job; return them, and why a node gave none."""
+    answers = _ask(list(found.nodes), function, *arguments)
+    told = {
+        node: answers[node][key]
+        for node in found.nodes
+        if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
+    }
+    silent = {
+        node: whereabouts.silent(answers.get(node)).look.said
+        for node in found.nodes
+        if node not in told
+    }
+    return told, silent
+
+
+class _Line:
+    """A line on a terminal that is written over until it is closed; nowhere else is it shown."""
+
+    def __init__(self, opts):
+        self._shown = sys.stderr.isatty() and opts.get("output") in (None, __virtualname__)
+        self._text = ""
+
+    def show(self, text):
+        if self._shown and text != self._text:
+            self._text = text
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def close(self):
+        if self._text:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._text = ""
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Have Ctrl-C raise KeyboardInterrupt, which Salt's own handler keeps from happening."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _facts(found, **named):
