@@ -23,6 +23,7 @@ MIGRATION = {
     "elapsed": 61.04,
     "downtime_ms": None,
     "memory_bytes": None,
+    "afterwards": [],
 }
 
 

@@ -17,7 +17,8 @@ MIGRATION = "migration"
 
 def tag(cluster: str, kind: str, node: str, guest: str) -> str:
     """Return an event's tag. Every part is quoted as in a URL, so that none adds another part."""
-    return "/".join([ROOT, *(quote(part, safe="") for part in (cluster, kind, node, guest))])
+    parts = (quote(part, safe="", errors="replace") for part in (cluster, kind, node, guest))
+    return "/".join([ROOT, *parts])
 
 
 def small(data: Mapping[str, Any]) -> dict[str, Any]:

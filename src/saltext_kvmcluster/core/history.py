@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,9 +15,7 @@ _NEEDED = ("guest", "source", "destination", "result", "started")
 MOST = 1000
 
 
-def chosen(
-    records: Iterable[Mapping[str, Any]], guest: str | None, limit: int
-) -> list[dict[str, Any]]:
+def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the last records, the newest last; of one guest, or of all.
 
     They were on a disk, or come from a node: what is no record is left out.
@@ -33,7 +32,9 @@ def number_of(limit: object) -> int:
     return limit
 
 
-def _row(record: Mapping[str, Any]) -> dict[str, Any] | None:
+def _row(record: object) -> dict[str, Any] | None:
+    if not isinstance(record, Mapping):
+        return None
     row: dict[str, Any] = {key: _text(record.get(key)) for key in TEXTS}
     row.update({key: _figure(record.get(key)) for key in FIGURES})
     return None if any(row[key] is None for key in _NEEDED) else row
@@ -44,4 +45,6 @@ def _text(found: object) -> str | None:
 
 
 def _figure(found: object) -> int | float | None:
-    return None if isinstance(found, bool) or not isinstance(found, (int, float)) else found
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        return None
+    return found

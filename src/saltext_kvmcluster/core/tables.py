@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("moves", _readiness),
         ("guests", _guests),
         ("status", _status),
+        ("jobs", _jobs),
+        ("history", _history),
     ):
         if key in data and "ok" in data:
             return function(data)
@@ -52,8 +55,29 @@ def progress_line(move: Move, told: Mapping[str, Any], elapsed: float) -> str:
     told
         What was told of it last, empty if nothing was yet.
     """
-    where = f"{move.guest}, {move.source} -> {move.destination}: {told.get('what', 'asked')}"
-    return printable(f"{where}, {elapsed:.0f} s")
+    where = f"{move.guest}, {move.source} -> {move.destination}, {elapsed:.0f} s: "
+    words = [str(told.get("phase") or told.get("what") or "asked for")]
+    if told.get("place") is not None:
+        words.append(f"place {told['place']}")
+    if told.get("percentage") is not None:
+        words[0] += f" {told['percentage']} %"
+        words += [_rate(told["rate"]), f"{_bytes(told['remaining'])} left"]
+        words += _speed(told)
+    return printable(where + ", ".join(words))
+
+
+def _speed(row: Mapping[str, Any]) -> list[str]:
+    """Say what speaks of a migration's end, as far as it is known."""
+    words = []
+    if row["stalled"]:
+        words.append("STALLED")
+    if row["expected_end"] is not None:
+        words.append(f"about {row['expected_end']:.0f} s more")
+    if row["dirty_rate"]:
+        words.append(f"the guest changes {_rate(row['dirty_rate'])}")
+    if row["throttle"]:
+        words.append(f"throttled by {row['throttle']} %")
+    return words
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -76,16 +100,105 @@ def _migration(data: Mapping[str, Any]) -> str:
         for finding in data["findings"]
         if finding["outcome"] != "OK"
     ]
-    measured = [f"{data['elapsed']:.1f} s"]
+    measured = [] if data["elapsed"] is None else [f"{data['elapsed']:.1f} s"]
     if data["downtime_ms"] is not None:
         measured.append(f"downtime {data['downtime_ms']} ms")
     if data["memory_bytes"] is not None:
         measured.append(f"{data['memory_bytes'] / 2**20:.0f} MiB sent")
-    lines.append(
-        f"{data['result'].upper()}  {data['guest']}, {data['source']} -> {data['destination']}:"
-        f" {data['reason']}; {', '.join(measured)}"
-    )
+    lines += _steps(data["afterwards"])
+    said = "; ".join(filter(None, [data["reason"], ", ".join(measured)]))
+    way = f"{data['guest']}, {data['source']} -> {data['destination']}"
+    lines.append(f"{_word(data['result'])}  {way}: {said}")
     return "\n".join(lines)
+
+
+def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say what was done to put things right, and what could not be."""
+    return [
+        f"{'DONE' if step['ok'] else 'FAILED'}  {step['step']}"
+        + (f": {step['said']}" if step["said"] else "")
+        for step in steps
+    ]
+
+
+def _jobs(data: Mapping[str, Any]) -> str:
+    """Return the migrations that are under way, on a node or in the cluster."""
+    lines = _silent(data)
+    lines += [
+        f"STALLED  {row['guest']}: nothing of it is sent; to end it: salt {row['source']}"
+        f" kvmcluster.cancel {shlex.quote(row['guest'])}"
+        for row in data["jobs"]
+        if row["stalled"]
+    ]
+    header = ["guest", "from", "to", "phase", "done", "rate", "guest changes", "left", "ends in"]
+    header += ["pass", "throttle", "switch", "since"]
+    rows = [
+        [
+            row["guest"],
+            row["source"] or "?",
+            row["destination"] or "?",
+            row["phase"] if row["place"] is None else f"{row['phase']}, place {row['place']}",
+            _or_dash(row["percentage"], "{} %"),
+            _rate(row["rate"]),
+            _rate(row["dirty_rate"]),
+            _bytes(row["remaining"]),
+            _or_dash(row["expected_end"], "{:.0f} s"),
+            _or_dash(row["iteration"], "{}"),
+            _or_dash(row["throttle"], "{} %"),
+            _or_dash(row["downtime_ms"], "{} ms"),
+            _or_dash(row["elapsed"], "{:.0f} s"),
+        ]
+        for row in data["jobs"]
+    ]
+    lines += [table(header, rows)] if rows else []
+    where = data.get("node") or f"cluster {data['cluster']}"
+    lines.append(f"migrations under way on {where}: {len(rows)}")
+    return "\n".join(lines)
+
+
+def _history(data: Mapping[str, Any]) -> str:
+    """Return the migrations that ended, the newest last, and so next to the prompt."""
+    header = ["started", "guest", "from", "to", "result", "took", "downtime", "sent", "reason"]
+    rows = [
+        [
+            row["started"][:19],
+            row["guest"],
+            row["source"],
+            row["destination"],
+            _word(row["result"]),
+            _or_dash(row["elapsed"], "{:.1f} s"),
+            _or_dash(row["downtime_ms"], "{} ms"),
+            _bytes(row["memory_bytes"]),
+            row["reason"] or "-",
+        ]
+        for row in data["history"]
+    ]
+    lines = _silent(data) + ([table(header, rows)] if rows else [])
+    where = data.get("node") or f"cluster {data['cluster']}"
+    lines.append(f"migrations remembered of {where}: {len(rows)}; times are UTC")
+    return "\n".join(lines)
+
+
+def _silent(data: Mapping[str, Any]) -> list[str]:
+    return [
+        f"PROBLEM  {node} told nothing: {said}" for node, said in data.get("silent", {}).items()
+    ]
+
+
+def _word(result: str) -> str:
+    return result.upper().replace("_", " ")
+
+
+def _or_dash(value: object, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _bytes(number: float | None) -> str:
+    return "-" if number is None else f"{number / 2**20:.0f} MiB"
+
+
+def _rate(number: float | None) -> str:
+    return "-" if number is None else f"{number / 2**20:.1f} MiB/s"
 
 
 def _guests(data: Mapping[str, Any]) -> str:
@@ -247,8 +360,8 @@ def _way(row: Mapping[str, Any], node: str) -> str:
 
 def _lifecycle(data: Mapping[str, Any]) -> str:
     took = f"; {data['elapsed']:.1f} s" if "elapsed" in data else ""
-    word = data["result"].upper().replace("_", " ")
-    return f"{word}  {data['guest']} (asked of {data['node']}): {data['reason']}{took}"
+    who = f"{data['guest']} (asked of {data['node']})"
+    return f"{_word(data['result'])}  {who}: {data['reason']}{took}"
 
 
 def _members(data: Mapping[str, Any]) -> str:

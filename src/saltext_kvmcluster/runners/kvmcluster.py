@@ -7,7 +7,7 @@ code 1 when not all is well; ``--out=json`` gives the data itself.
 
 import contextlib
 import functools
-import shutil
+import os
 import signal
 import sys
 import threading
@@ -44,6 +44,8 @@ __virtualname__ = "kvmcluster"
 
 POLL = 0.2
 ASK_AGAIN = 3.0
+# Of a terminal that does not say.
+COLUMNS = 80
 
 
 def __virtual__():
@@ -493,8 +495,8 @@ class _Line:
     def show(self, text):
         if self._shown and text != self._text:
             self._text = text
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or COLUMNS
+            print(f"\r{text[: columns - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def close(self):
         if self._text:

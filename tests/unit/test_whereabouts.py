@@ -1,0 +1,137 @@
+"""Which node has to be told to move a guest, by what every node says of it."""
+
+import re
+
+import pytest
+
+from saltext_kvmcluster.core import recovery, whereabouts
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.recovery import Look, Sighting
+
+NODES = ("node1", "node2", "node3")
+UUID = "11111111-1111-1111-1111-111111111111"
+MOVE = Move("web1", UUID, "node1", "node2")
+
+
+def seen(sighting, job=""):
+    return whereabouts.as_data("web1", Look(sighting, "web1", UUID, job=job), [])
+
+
+def lacks(*others):
+    return whereabouts.as_data("web1", Look(Sighting.ABSENT), others)
+
+
+def told(*answers):
+    return whereabouts.read(dict(zip(NODES, answers, strict=False)), NODES)
+
+
+def refused(*answers, destination="node2"):
+    with pytest.raises((InputError, WorldError)) as caught:
+        whereabouts.source("web1", told(*answers), destination)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("sighting", [Sighting.RUNNING, Sighting.PAUSED_BY_USER])
+def test_the_one_node_that_has_it_is_its_source(sighting):
+    assert whereabouts.source("web1", told(seen(sighting), lacks(), lacks()), "node2") == "node1"
+
+
+def test_a_silent_node_does_not_hide_one_that_has_it():
+    assert whereabouts.source("web1", told(seen(Sighting.RUNNING)), "node2") == "node1"
+
+
+def test_a_definition_elsewhere_is_no_second_place():
+    answers = told(seen(Sighting.SHUT_OFF), seen(Sighting.RUNNING), lacks())
+    assert whereabouts.source("web1", answers, "node3") == "node2"
+
+
+def test_where_it_is_already_nothing_is_done():
+    assert "is on node2 already" in refused(lacks(), seen(Sighting.RUNNING), lacks())
+
+
+def test_in_two_places_it_is_left_alone():
+    said = refused(seen(Sighting.RUNNING), lacks(), seen(Sighting.RUNNING))
+    assert "running on node1, running on node3" in said
+    assert said.endswith("salt-run kvmcluster.recover web1")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (
+            seen(Sighting.RUNNING, recovery.OUTGOING),
+            seen(Sighting.PAUSED_FOR_MIGRATION, recovery.INCOMING),
+        ),
+        (seen(Sighting.RUNNING, recovery.OUTGOING), "it hangs"),
+    ],
+)
+def test_on_its_way_it_is_watched_and_not_sent_again(answers):
+    said = refused(*answers)
+    assert "on its way from node1" in said and "salt node1 kvmcluster.job web1" in said
+
+
+def test_a_half_that_arrives_is_no_guest_that_is_there_already():
+    said = refused("", seen(Sighting.PAUSED_FOR_MIGRATION, recovery.INCOMING), lacks())
+    assert "already" not in said and "paused for migration on node2" in said and "node1" in said
+
+
+def test_nowhere_names_what_is_near_and_who_is_silent():
+    said = refused(lacks("web11", "db1"), lacks(), "no libvirt")
+    assert "no node that answered has a guest web1" in said and "db1, web11" in said
+    assert "not known of node3 (no libvirt)" in said and "did you mean web11?" in said
+
+
+def test_shut_off_says_how_to_start_it():
+    said = refused(lacks(), seen(Sighting.SHUT_OFF), lacks())
+    assert "shut off on node2" in said and "salt node2 kvmcluster.start web1" in said
+
+
+def test_a_name_with_blanks_can_be_typed_again():
+    answers = {"node1": {**seen(Sighting.SHUT_OFF), "guest": "web 1"}}
+    with pytest.raises(WorldError, match=r"kvmcluster.start 'web 1'"):
+        whereabouts.source("web 1", whereabouts.read(answers, NODES), "node2")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(None, False, [], {}, {"state": "flying"}),
+        {**seen(Sighting.RUNNING), "state": ["running"]},
+        {**seen(Sighting.RUNNING), "others": 3},
+        "Traceback (most recent call last):\n x\nKeyError: 1",
+    ],
+)
+def test_whatever_else_a_node_answers_makes_it_silent(answer):
+    assert told(answer)["node1"].look.sighting is Sighting.UNREACHABLE
+    assert "\n" not in told(answer)["node1"].look.said
+
+
+def test_those_that_have_it_are_asked_first_and_silent_ones_never():
+    assert whereabouts.fit_to_ask(told(None, lacks(), seen(Sighting.RUNNING))) == ["node3", "node2"]
+
+
+def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
+    assert whereabouts.ended({"result": "moved"}) == {"result": "moved"}
+    with pytest.raises(WorldError, match=r"^web1 was not touched$"):
+        whereabouts.ended("ERROR executing 'kvmcluster.migrate': web1 was not touched")
+
+
+@pytest.mark.parametrize("answer", [None, {}, 1, "Traceback (most recent call last):\nKeyError"])
+def test_what_does_not_tell_the_end_is_no_end(answer):
+    assert whereabouts.ended(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "result"), [("node1", "not_moved"), ("node2", "moved"), (None, "unknown")]
+)
+def test_what_the_others_find_is_the_result(owner, result):
+    done = whereabouts.settled(MOVE, {"owner": owner, "reason": "it runs there"})
+    assert (done["owner"], done["result"]) == (owner, result)
+    assert re.search(r"node1 did not say how it ended.*it runs there", done["reason"])
+
+
+def test_an_unseen_end_says_how_to_find_out():
+    said = whereabouts.lost(MOVE, "watched no longer")["reason"]
+    assert "salt node1 kvmcluster.job web1" in said and "salt-run kvmcluster.cancel web1" in said
+    assert "salt-run kvmcluster.recover web1" in said
