@@ -10,14 +10,23 @@ from typing import Any
 # it is not moved live); the destination runs it and fetches what is missing.
 PREPARING, COPYING, POST_COPY = "preparing", "copying", "post-copy"
 
+# virDomainJobOperation.
+_MIGRATION_OUT = 5
+# Numbers are libvirt's unsigned ones, of 64 bits at most.
+_MOST = (1 << 64) - 1
+
 
 @dataclass(frozen=True)
 class Progress:
     """A migration at one moment; sizes in bytes, rates in bytes a second.
 
-    ``at``: seconds of the observer's monotonic clock. ``throttle``: the percentage by which QEMU
-    slows the guest's CPUs. ``downtime_ms``: libvirt's own guess of the switch, None where it does
-    not say.
+    ``at``: seconds of the observer's monotonic clock. ``iteration``: 1 while all memory is sent
+    once, one more each time that what has changed meanwhile is counted and sent. ``changed``: what
+    was counted last. ``dirty_rate``: the same for each second between two counts; a page that
+    changes twice counts once, so a guest that writes to the same memory again and again seems to
+    change no more than the link carries. ``throttle``: the percentage by which QEMU slows the
+    guest's CPUs. ``downtime_ms``: libvirt's own guess of the switch, None where it does not say.
+    ``elapsed``: seconds since libvirt began.
     """
 
     at: float
@@ -30,10 +39,12 @@ class Progress:
     iteration: int = 0
     throttle: int = 0
     downtime_ms: int | None = None
+    changed: int = 0
+    elapsed: float = 0.0
 
 
 def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | None:
-    """Return what libvirt's job statistics tell; None if no migration is at work.
+    """Return what libvirt's job statistics tell; None if no migration from here is at work.
 
     job
         Typed parameters by libvirt's names for them (``memory_total`` and so on), as
@@ -43,4 +54,80 @@ def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | No
     in_post_copy
         Whether the guest was seen in post-copy.
     """
-    return Progress(at, POST_COPY if in_post_copy else COPYING)
+    if not job.get("type") or job.get("operation", _MIGRATION_OUT) != _MIGRATION_OUT:
+        return None
+    total, rate = _number(job, "memory_total"), _number(job, "memory_bps")
+    iteration = _number(job, "memory_iteration")
+    downtime = _number(job, "downtime") if "downtime" in job else None
+    # QEMU's guess of the switch is what it counted last by the rate that it measured last. Before
+    # it has counted anything, it gives the downtime that it is allowed.
+    changed = (downtime or 0) * rate // 1000 if iteration > 1 else 0
+    return Progress(
+        at,
+        POST_COPY if in_post_copy else COPYING if total else PREPARING,
+        total=total,
+        processed=_number(job, "memory_processed"),
+        remaining=_number(job, "memory_remaining"),
+        rate=rate,
+        dirty_rate=_number(job, "memory_dirty_rate") * _number(job, "memory_page_size"),
+        iteration=iteration,
+        throttle=min(_number(job, "auto_converge_throttle"), 100),
+        downtime_ms=downtime,
+        changed=min(changed, total),
+        elapsed=_number(job, "time_elapsed") / 1000,
+    )
+
+
+def percentage(seen: Progress) -> int:
+    """Return how much of the memory is as it should be at the destination.
+
+    It falls when what has changed meanwhile is counted.
+    """
+    if not seen.total:
+        return 0
+    return 100 * max(seen.total - seen.remaining, 0) // seen.total
+
+
+def expected_end(seen: Progress) -> float | None:
+    """Return the seconds until all memory is sent, None if that is not known or never.
+
+    While a guest runs here it changes memory that was sent already; while all memory is sent for
+    the first time nothing is known of that, and it is the least that it takes.
+    """
+    changes = 0 if seen.phase == POST_COPY else seen.dirty_rate
+    if seen.phase == PREPARING or seen.rate <= changes:
+        return None
+    return round(seen.remaining / (seen.rate - changes), 1)
+
+
+def shown(seen: Progress, stalled: bool | None = None) -> dict[str, Any]:
+    """Return a look as plain data.
+
+    ``remaining``, ``total``, ``processed`` in bytes, ``rate`` and ``dirty_rate`` in bytes a second,
+    ``expected_end`` in seconds from then, ``downtime_ms`` in milliseconds, ``elapsed`` in seconds,
+    ``percentage`` and ``throttle`` of 100.
+
+    stalled
+        Whether the link carries nothing, None if that is not known: one look does not tell.
+    """
+    return {
+        "phase": seen.phase,
+        "percentage": percentage(seen),
+        "rate": seen.rate,
+        "dirty_rate": seen.dirty_rate,
+        "remaining": seen.remaining,
+        "total": seen.total,
+        "processed": seen.processed,
+        "expected_end": expected_end(seen),
+        "downtime_ms": seen.downtime_ms,
+        "iteration": seen.iteration,
+        "throttle": seen.throttle,
+        "stalled": stalled,
+        "elapsed": seen.elapsed,
+    }
+
+
+def _number(job: Mapping[str, Any], key: str) -> int:
+    """Return a number that libvirt told, 0 for what is none."""
+    value = job.get(key)
+    return value if isinstance(value, int) and 0 <= value <= _MOST else 0
