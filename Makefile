@@ -40,6 +40,9 @@ torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simulta
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \
 	  tests/lab/test_start.py
 
+faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
+	$(BIN)/python tests/lab/faults.py
+
 demo: dev  ## the whole path, told step by step
 	$(BIN)/python lab/demo
 
@@ -57,4 +60,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python -c 'from saltext_kvmcluster.core import checkdocs; print(checkdocs.document(), end="")' > docs/checks.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit functional lab-tests torture demo lab bench docs
+.PHONY: help dev packages venv lint test unit functional lab-tests torture faults demo lab bench docs

@@ -1,0 +1,738 @@
+"""Real faults at random moments of real migrations, and what came of each.
+
+As a program (``make faults``) it goes on where the last call stopped: FAULTS says how many
+migrations in all, KVMCLUSTER_LAB which lab, KVMCLUSTER_FAULTS_FILE where the outcome of each one
+is appended as a line of JSON.
+
+A seed says what goes wrong, on which side, when, and for how long. What is compared: what
+kvmcluster.migrate returned, what libvirt and /proc show on every node once the fault has healed,
+what kvmcluster.recover makes of it, and what the guest itself wrote meanwhile.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import libvirt
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "lab")]
+
+import conftest  # noqa: E402
+from kvmlab import cluster, guests, network, plan, processes, services, spoiling  # noqa: E402
+
+libvirt.registerErrorHandler(lambda context, error: None, None)
+
+HISTORY = "/var/lib/kvmcluster/history"
+JOURNAL = "/var/lib/kvmcluster/journal"
+BEFORE, ASKED, COPYING, SWITCH, AFTER = "before", "asked", "copying", "switch", "after"
+LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
+# Seconds for a migration to answer, a job to end, a guest to be settled.
+LONGEST = 150
+# Its disk is full after 131,071.
+MOST_NUMBERS = 15_000
+CONF = "/etc/libvirt"
+CONFIGURATION = {
+    "libvirtd.conf": """
+log_filters="1:qemu.qemu_migration 1:qemu.qemu_process 3:rpc 4:util"
+log_outputs="1:file:/var/log/libvirt/libvirtd.log"
+""",
+    # A dead link is noticed after 8 seconds instead of 30.
+    "qemu.conf": """
+keepalive_interval = 2
+keepalive_count = 3
+""",
+}
+
+
+class Disorder(Exception):
+    """The lab is not in order: this says nothing about a migration."""
+
+
+# ---- what goes wrong, and when ----
+
+
+def does(verb, *words):
+    """Return a deed; it returns whether there was something to do it to.
+
+    words
+        Further arguments of the verb; {guest} stands for the guest's name.
+    """
+
+    def deed(bench, node):
+        told = [word.format(guest=bench.guest) if isinstance(word, str) else word for word in words]
+        try:
+            verb(bench.place, node, *told)
+        except plan.LabError:
+            return False
+        return True
+
+    return deed
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One kind of fault: ``begin`` makes it on the node of that ``side``, ``end`` heals it.
+
+    ``kills`` says whether it ends a QEMU process, ``mute`` whether nobody is left to answer.
+    """
+
+    name: str
+    side: str
+    begin: Callable = lambda bench, node: True
+    end: Callable = lambda bench, node: True
+    moments: tuple = (ASKED, COPYING, SWITCH, AFTER)
+    kills: bool = False
+    mute: bool = False
+
+
+def either(name, *deeds, **more):
+    return [Fault(f"{name}, {side}", side, *deeds, **more) for side in ("source", "destination")]
+
+
+def cut(name):
+    cable = network.set_link, [name]
+    return either(f"{name} network cut", does(*cable, "down"), does(*cable, "up"))
+
+
+def spoilt(kind):
+    return does(spoiling.spoil, kind), does(spoiling.mend, kind)
+
+
+EARLY = (BEFORE, ASKED, COPYING, SWITCH)
+NONE = Fault("none", "source")
+FAULTS = [
+    NONE,
+    *either("QEMU killed", does(services.kill, "qemu:{guest}"), kills=True),
+    *either("libvirtd killed", does(services.kill, "libvirtd"), does(services.start, "libvirtd")),
+    *either("libvirtd hangs", does(services.stop, "libvirtd"), does(services.cont, "libvirtd")),
+    Fault(
+        "minion killed, source",
+        "source",
+        does(services.kill, "minion"),
+        does(services.start, "minion"),
+        mute=True,
+    ),
+    Fault("job killed, source", "source", does(services.kill, "job"), mute=True),
+    Fault("ssh connection killed", "source", does(services.kill, "ssh")),
+    *cut("management"),
+    *cut("migration"),
+    *either("disk full", *spoilt("disk"), EARLY),
+    Fault(
+        "minion gone, destination",
+        "destination",
+        does(services.kill, "minion"),
+        does(services.start, "minion"),
+        (BEFORE, COPYING),
+    ),
+    Fault("second call", "source", lambda bench, node: bench.call_again(node)),
+    Fault("noise, destination", "destination", *spoilt("noise"), EARLY),
+    Fault("banner, destination", "destination", *spoilt("banner"), (BEFORE, COPYING)),
+    Fault("first contact", "source", *spoilt("known-hosts"), EARLY),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a seed stands for.
+
+    ``leg``: which of the other nodes is the destination. ``moment``: when the first fault begins;
+    ``share``, from 0 to 1, says how far in that. ``lasting``: seconds until all heals, None for
+    after the answer. ``pause``: seconds between two faults. ``speed``: MiB/s. ``asked``: which
+    node is to recover.
+    """
+
+    seed: int
+    faults: tuple
+    leg: int
+    moment: str
+    share: float
+    lasting: float | None
+    pause: float
+    speed: int
+    patience: int
+    asked: int
+
+    @classmethod
+    def of(cls, seed, brief=False):
+        """Draw a case; a brief one has a single fault that heals soon."""
+        chance = random.Random(f"faults {seed}")
+        first = FAULTS[seed % len(FAULTS)]
+        others = [fault for fault in FAULTS[1:] if fault is not first]
+        double = chance.random() < 0.25 and first is not NONE and seed >= 2 * len(FAULTS)
+        long = chance.random() < 0.2
+        return cls(
+            seed=seed,
+            faults=(first, chance.choice(others)) if double and not brief else (first,),
+            leg=chance.randrange(2),
+            moment=chance.choice(first.moments),
+            share=round(chance.random(), 3),
+            lasting=None if long and not brief else round(chance.uniform(0.1, 4.0), 2),
+            pause=round(chance.uniform(0.0, 1.0), 2),
+            speed=chance.choice((32, 48, 64)),
+            patience=chance.choice((3, 6, 15)),
+            asked=chance.randrange(3),
+        )
+
+    @property
+    def name(self):
+        return " + ".join(fault.name for fault in self.faults)
+
+
+# ---- what is seen ----
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """The guest on one node: libvirt's words for its state and job, its process, its journal."""
+
+    state: str
+    job: str
+    process: bool
+    journal: bool
+
+    @property
+    def runs(self):
+        return self.state.startswith("running")
+
+    @property
+    def absent(self):
+        return self.state == "absent" and not self.process
+
+
+def running(look):
+    return [node for node, sight in look.items() if sight.runs]
+
+
+def is_clean(look):
+    """Whether the guest runs on one node and nothing of it is on any other."""
+    rest = [sight for sight in look.values() if not sight.runs]
+    return len(rest) == len(look) - 1 and all(sight.absent for sight in rest)
+
+
+def told(look):
+    return {node: dataclasses.asdict(sight) for node, sight in look.items()}
+
+
+class Bench:
+    """A lab with one guest in it."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        # Started from here and not by lab/ctl, what is done takes no time for a Python to start.
+        os.environ["KVMCLUSTER_LAB"] = lab.environment["KVMCLUSTER_LAB"]
+        self.place = cluster.current()
+        self.guest = self.uuid = ""
+        self.route = ()
+        self.second = None
+
+    def node_of(self, fault):
+        return self.route[fault.side == "destination"]
+
+    def exec(self, node, script):
+        """Run a shell script on a node; return its exit code and what it printed."""
+        line = processes.entering(processes.need(self.place, node), ["sh", "-c", script])
+        done = subprocess.run(line, capture_output=True, text=True, timeout=LONGEST)
+        return done.returncode, done.stdout
+
+    def prepare(self):
+        """Have libvirt's daemons write down what they do, and begin with a new guest."""
+        for node, (name, text) in itertools.product(self.lab.nodes, CONFIGURATION.items()):
+            self.exec(node, f"cp {CONF}/{name} {CONF}/{name}.before")
+            self.lab.exec(node, "tee", "-a", f"{CONF}/{name}", stdin=text)
+        self.restart_libvirt()
+        self.new_guest()
+
+    def leave(self):
+        """Leave the lab as it was."""
+        self.lab.stop_guest(self.guest)
+        for node, name in itertools.product(self.lab.nodes, CONFIGURATION):
+            self.exec(node, f"mv {CONF}/{name}.before {CONF}/{name}")
+        self.restart_libvirt()
+
+    def restart_libvirt(self):
+        for node in self.lab.nodes:
+            services.kill(self.place, node, "libvirtd")
+            services.start(self.place, node, "libvirtd")
+
+    def new_guest(self):
+        """Begin with a new guest, of a new name: nothing of the old one's disk is in a cache."""
+        if self.guest:
+            self.lab.stop_guest(self.guest)
+        self.guest = f"fault{time.monotonic_ns() // 10**6}"
+        for node in self.lab.nodes:
+            self.exec(node, f"rm -f {JOURNAL}/*")
+        self.lab.guest(self.guest, self.lab.nodes[0], "--dirty", "2")
+        self.uuid = self.lab.exec(self.lab.nodes[0], "virsh", "domuuid", self.guest).strip()
+
+    # -- calls of the tool
+
+    def call(self, node, function, *words):
+        command = ["salt", "--", "--out=json", "--static", "--timeout=60", node, function, *words]
+        return subprocess.Popen(
+            [str(conftest.ROOT / "lab" / "ctl"), *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.lab.environment,
+        )
+
+    def call_again(self, source):
+        """Have the same guest migrated elsewhere at the same time."""
+        other = next(node for node in self.lab.nodes if node not in self.route)
+        self.second = self.call(source, "kvmcluster.migrate", self.guest, other, "patience=5")
+        return True
+
+    def answer(self, call, node, began, mute):
+        """Return what a call returned, and where that was found; None where nobody answers.
+
+        An answer may get lost between minion and master; then the node's history has it.
+        """
+        end, free_since = time.monotonic() + LONGEST, None
+        while call.poll() is None:
+            if self.at_work(node):
+                free_since = None
+            elif free_since is None:
+                free_since = time.monotonic()
+            elif time.monotonic() - free_since > (1 if mute else 10):
+                break
+            if time.monotonic() > end:
+                raise Disorder(f"no answer in {LONGEST} s")
+            time.sleep(0.2)
+        if call.poll() is None:
+            call.terminate()
+        said, _ = call.communicate()
+        with contextlib.suppress(ValueError):
+            found = json.loads(said)[node]
+            if isinstance(found, dict) or (found and "did not return" not in found):
+                return found, "salt"
+        for line in self.exec(node, f"cat {HISTORY}")[1].splitlines()[::-1]:
+            record = json.loads(line)
+            if record["uuid"] == self.uuid and record["started"] >= began:
+                return record, "history"
+        return None, ""
+
+    def at_work(self, node):
+        """Whether a process on the node has the guest's lock: it migrates it."""
+        lock = f"/run/kvmcluster-migrate-{self.uuid}.lock"
+        script = f"! [ -e {lock} ] || flock -n {lock} true"
+        return self.exec(node, script)[0] != 0
+
+    def recovered(self, node, wanted):
+        """Have a node recover the guest until it says whose it is; return its last answer.
+
+        wanted
+            Whether it must be able to say that.
+        """
+        end = time.monotonic() + LONGEST / 3
+        for tries in range(1, 100):
+            said, _ = self.call(node, "kvmcluster.recover", self.guest).communicate(timeout=LONGEST)
+            try:
+                found = json.loads(said)[node]
+            except ValueError:
+                raise Disorder(f"{node} does not answer: {said}") from None
+            if isinstance(found, str):
+                return None if "NotImplemented" in found else {"refused": found, "tries": tries}
+            if found["owner"] or not wanted or time.monotonic() > end:
+                return {**found, "tries": tries}
+            time.sleep(1)
+
+    # -- the right moment
+
+    def wait_for(self, case, source, call):
+        """Wait for a moment of a migration, or its end; return what was seen of it last."""
+        if case.moment == ASKED:
+            time.sleep(case.share * 2)
+            return self.seen(source)
+        enough = {COPYING: 0.05 + 0.8 * case.share, SWITCH: 0.88, AFTER: 2}[case.moment]
+        began = False
+        while call.poll() is None:
+            seen = self.seen(source)
+            began = began or "done" in seen
+            if seen.get("done", 0) >= enough or (began and "done" not in seen):
+                break
+            time.sleep(0.02)
+        if case.moment in (SWITCH, AFTER):
+            time.sleep(case.share * 0.4)
+        return self.seen(source)
+
+    def seen(self, source):
+        """What the source's daemon says of the guest at this moment, asked past all namespaces."""
+        socket = processes.inside_path(processes.need(self.place, source), LIBVIRT_SOCKET)
+        try:
+            connection = libvirt.open(f"qemu+unix:///system?socket={socket}")
+        except libvirt.libvirtError as error:
+            return {"said": str(error)}
+        try:
+            domain = connection.lookupByUUIDString(self.uuid)
+            job = domain.jobStats()
+            done = 1 - job["memory_remaining"] / job["memory_total"]
+            return {"state": domain.state()[0], "done": round(done, 3)}
+        except (KeyError, ZeroDivisionError):
+            return {"state": domain.state()[0]}
+        except libvirt.libvirtError as error:
+            return {"said": str(error)}
+        finally:
+            connection.close()
+
+    # -- looks
+
+    def status(self):
+        """Return the lines of lab/ctl status, by place."""
+        lines = cluster.status().splitlines()[1:]
+        return {line.split()[0]: line for line in lines}
+
+    def look(self):
+        """Look at the guest on all nodes; what libvirt was still doing there is waited for."""
+        end = time.monotonic() + LONGEST
+        while True:
+            status = self.status()
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                sights = pool.map(self.sight, self.lab.nodes, map(status.get, self.lab.nodes))
+                look = dict(zip(self.lab.nodes, sights, strict=True))
+            if not any(sight.job for sight in look.values()) or time.monotonic() > end:
+                return look
+            time.sleep(0.5)
+
+    def sight(self, node, status):
+        script = (
+            f"timeout 40 virsh -q domstate --reason {self.guest} 2>&1; echo ==;"
+            f" timeout 40 virsh -q domjobinfo {self.guest} 2>&1; echo ==;"
+            f" ls {JOURNAL}/{self.uuid}.json 2>/dev/null; true"
+        )
+        said = self.exec(node, script)[1].split("==")
+        state, job, entry = map(str.strip, said)
+        if "failed to get domain" in state:
+            state = job = "absent"
+        job = "" if job == "absent" else job.splitlines()[0].removeprefix("Job type:").strip()
+        job = "" if job == "None" else job
+        return Sight(state, job, self.guest in re.split("[ ,]+", status), bool(entry))
+
+    def last_writer(self):
+        """Return the node on whose console the highest number is."""
+        script = f"tail -n 5 /var/log/guests/{self.guest}.console 2>/dev/null; true"
+        highest = {}
+        for node in self.lab.nodes:
+            numbers = re.findall(r"<(\d{10})>", self.exec(node, script)[1])
+            highest[node] = max(map(int, numbers), default=0)
+        return max(highest, key=highest.get)
+
+    def record(self):
+        return guests.record(self.place, self.guest).as_dict()
+
+    def writes_on(self, last):
+        """Whether the guest has written more than ``last``, or does so soon."""
+        end = time.monotonic() + 60
+        while self.record()["last"] <= last:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.3)
+        return True
+
+    # -- order
+
+    def put_in_order(self, case, clean):
+        """Mend all, and see to it that the guest is in order; Disorder if that fails."""
+        for node, line in self.status().items():
+            for word, verb in (("STOPPED", "cont"), ("DOWN", "start")):
+                for service in re.findall(rf"([\w-]+) {word}", line):
+                    self.lab.ctl(verb, node, service)
+            if "CUT" in line:
+                self.lab.ctl("heal", node)
+        bad = [line for line in self.status().values() if re.search("STOPPED|DOWN|CUT|GONE", line)]
+        if bad:
+            raise Disorder("not mended: " + "; ".join(bad))
+        if re.search("minion|management|disk", case.name):
+            self.wait_for_minions()
+        if not clean:
+            self.new_guest()
+        look = self.look()
+        if not is_clean(look):
+            raise Disorder(f"the guest is not in order: {told(look)}")
+
+    def wait_for_minions(self):
+        words = ("--static", "--out=json", "--timeout=3", "*", "test.ping")
+        for _ in range(10):
+            done = self.lab.ctl("salt", "--", *words, check=False)
+            with contextlib.suppress(ValueError):
+                if all(json.loads(done.stdout).get(node) is True for node in self.lab.nodes):
+                    return
+        raise Disorder(f"not every minion answers: {done.stdout}")
+
+
+# ---- one migration ----
+
+
+def run(bench, case):
+    """Carry a case out; return what there is to tell of it."""
+    lab, started = bench.lab, time.monotonic()
+    look = bench.look()
+    if not is_clean(look):
+        raise Disorder(f"the guest is not in order: {told(look)}")
+    (source,) = running(look)
+    at = lab.nodes.index(source)
+    destination = lab.nodes[(at + 1 + case.leg) % len(lab.nodes)]
+    bench.route, bench.second = (source, destination), None
+    lab.exec(source, "virsh", "migrate-setspeed", bench.guest, str(case.speed))
+    before = bench.record()
+
+    tale = {"seed": case.seed, "fault": case.name, "moment": case.moment, "lasting": case.lasting}
+    tale |= {"source": source, "destination": destination, "at": utc()}
+    if case.moment == BEFORE:
+        begun = [begin(bench, case.faults[0])]
+    words = (bench.guest, destination, f"patience={case.patience}")
+    call = bench.call(source, "kvmcluster.migrate", *words)
+    if case.moment != BEFORE:
+        tale["seen"] = bench.wait_for(case, source, call)
+        begun = [begin(bench, case.faults[0])]
+    for fault in case.faults[1:]:
+        time.sleep(case.pause)
+        begun.append(begin(bench, fault))
+    tale["begun"] = begun
+    effective = [fault for fault, deed in zip(case.faults, begun, strict=True) if deed["effective"]]
+    mute = any(fault.mute for fault in effective) and call.poll() is None
+    if case.lasting is not None:
+        time.sleep(case.lasting)
+        end(bench, case)
+    tale["answer"], tale["from"] = bench.answer(call, source, tale["at"], mute)
+    if bench.second:
+        tale["second"], _ = bench.answer(bench.second, source, tale["at"], mute)
+    if case.lasting is None:
+        end(bench, case)
+    look = bench.look()
+    tale["look"] = told(look)
+
+    killed = [bench.node_of(fault) for fault in effective if fault.kills]
+    tale["own_qemu_killed"] = gone(look) and any(
+        node == bench.last_writer() or tale.get("seen", {}).get("state") != 1 for node in killed
+    )
+    answers = [found for found in (tale["answer"], tale.get("second")) if isinstance(found, dict)]
+    wrong = contradictions(answers, look, killed, tale["own_qemu_killed"])
+    node = lab.nodes[case.asked]
+    tale["recovered"] = bench.recovered(node, wanted=not tale["own_qemu_killed"])
+    if tale["recovered"]:
+        look = bench.look()
+        tale["look_again"] = told(look)
+        wrong += left_over(tale["recovered"], look, tale["own_qemu_killed"])
+    record = tale["record"] = bench.record()
+    wrong += [f"{word}: {record[word]}" for word in ("lost", "repeated", "doubled") if record[word]]
+    if record["boots"] != 1:
+        wrong.append(f"{record['boots']} boots")
+    if record["last"] < before["last"]:
+        wrong.append(f"its disk had {before['last']} numbers, and has {record['last']}")
+    if is_clean(look) and not bench.writes_on(record["last"]):
+        wrong.append("it does not write any more")
+    tale |= {"wrong": wrong, "took": round(time.monotonic() - started, 1)}
+    tale["clean"] = not wrong and is_clean(look) and record["last"] < MOST_NUMBERS
+    return tale
+
+
+def utc():
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    return f"{stamp}.{int(now % 1 * 1000):03}+00:00"
+
+
+def begin(bench, fault):
+    deed = {"fault": fault.name, "at": utc()}
+    return {**deed, "effective": fault.begin(bench, bench.node_of(fault))}
+
+
+def end(bench, case):
+    for fault in case.faults:
+        fault.end(bench, bench.node_of(fault))
+
+
+def gone(look):
+    return all(sight.absent for sight in look.values())
+
+
+def contradictions(answers, look, killed, own):
+    """Say where the world contradicts what was returned, or what never must be."""
+    where, wrong = running(look), []
+    if len(where) > 1:
+        wrong.append(f"RUNS TWICE: {where}")
+    if gone(look) and not own:
+        wrong.append("LOST: it is nowhere, and its own QEMU was not killed")
+    for answer in answers:
+        if answer["result"] == "unknown":
+            continue
+        expected = answer["destination"] if answer["result"] == "moved" else answer["source"]
+        if answer["owner"] != expected:
+            wrong.append(f"{answer['result']}, but the owner is {answer['owner']}")
+        died = gone(look) and answer["owner"] in killed
+        if where != [answer["owner"]] and not died:
+            wrong.append(f"{answer['result']} to {answer['owner']}, but it runs on {where}")
+    return wrong
+
+
+def left_over(recovered, look, own):
+    """Say what is not settled though all has healed and the guest was recovered."""
+    wrong = []
+    if "refused" in recovered:
+        return [f"recover: {recovered['refused']}"]
+    if own:
+        wrong += [] if gone(look) else ["its QEMU was killed, and it is not gone"]
+    elif not is_clean(look):
+        wrong.append("not settled after recover")
+    elif [recovered["owner"]] != running(look):
+        wrong.append(f"recover says {recovered['owner']}, but it runs on {running(look)}")
+    return wrong + [
+        f"{node}'s journal was not cleared" for node, sight in look.items() if sight.journal
+    ]
+
+
+# ---- many of them ----
+
+
+def carried_out(bench, case):
+    """Run a case and put the lab in order again; that it could not be is told, too."""
+    tale = {"seed": case.seed, "fault": case.name}
+    try:
+        tale = run(bench, case)
+        if tale["wrong"]:
+            tale["evidence"] = evidence(bench, case)
+        bench.put_in_order(case, tale["clean"])
+    except (Disorder, AssertionError, subprocess.SubprocessError) as error:
+        tale["disorder"] = f"{type(error).__name__}: {error}"
+        tale.setdefault("evidence", evidence(bench, case))
+    return tale
+
+
+def evidence(bench, case):
+    """Keep what daemons, QEMU and guest wrote; return the folder."""
+    folder = results_file().with_suffix(".evidence") / f"{case.seed}-{int(time.time())}"
+    logs = ("var/log/libvirt", "var/log/guests", "var/log/salt", "var/lib/kvmcluster")
+    for node in bench.lab.nodes:
+        (folder / node).mkdir(parents=True, exist_ok=True)
+        command = ["exec", node, "--", "tar", "-C", "/", "-czf", "-", *logs]
+        with open(folder / node / "logs.tar.gz", "wb") as archive:
+            subprocess.run(
+                [str(conftest.ROOT / "lab" / "ctl"), *command],
+                stdout=archive,
+                stderr=subprocess.DEVNULL,
+                env=bench.lab.environment,
+            )
+    return str(folder)
+
+
+def results_file():
+    default = pathlib.Path("/var/tmp/kvmcluster-faults.jsonl")
+    return pathlib.Path(os.environ.get("KVMCLUSTER_FAULTS_FILE", default))
+
+
+def results():
+    """Return what was told so far, the last word on each seed."""
+    if not results_file().exists():
+        return {}
+    lines = results_file().read_text(encoding="utf-8").splitlines()
+    return {tale["seed"]: tale for tale in map(json.loads, lines)}
+
+
+def main():
+    wanted = int(os.environ.get("FAULTS", "300"))
+    done = {seed for seed, tale in results().items() if "disorder" not in tale}
+    todo = [seed for seed in range(wanted) if seed not in done]
+    print(f"{len(done)} migrations are in {results_file()}, {len(todo)} are to be done")
+    if todo:
+        work_off(todo)
+    tales = results()
+    print(table(tales.values()))
+    write_document(tales.values())
+    bad = [tale for tale in tales.values() if tale.get("wrong") or "disorder" in tale]
+    return 1 if bad or len(tales) < wanted else 0
+
+
+def work_off(seeds):
+    """Carry out cases, each with its line in the file; a lab in disorder is built anew."""
+    lab = conftest.Lab(os.environ.get("KVMCLUSTER_LAB", "faults"))
+    try:
+        bench = None
+        for seed in seeds:
+            bench = bench or built(lab)
+            tale = carried_out(bench, Case.of(seed))
+            with open(results_file(), "a", encoding="utf-8") as file:
+                file.write(json.dumps(tale) + "\n")
+            print(seed, tale["fault"], outcome(tale), f"{tale.get('took', 0)} s", flush=True)
+            if "disorder" in tale:
+                bench = None
+    finally:
+        lab.ctl("down")
+
+
+def built(lab):
+    lab.ctl("down")
+    lab.ctl("up", timeout=300)
+    failed = [name for name, state in lab.prepare().items() if not state["result"]]
+    if failed:
+        raise Disorder(f"not prepared: {failed}")
+    bench = Bench(lab)
+    bench.prepare()
+    return bench
+
+
+WRONG, DISORDER = "WRONG", "harness"
+OUTCOMES = {
+    "moved": "moved",
+    "not_moved": "not moved",
+    "refused": "refused",
+    "unknown": "unknown, then settled",
+    "no answer": "no answer, then settled",
+    "ended": "ended with its own QEMU",
+    WRONG: "wrong",
+    DISORDER: "harness failed",
+}
+
+
+def outcome(tale):
+    """Return the key of what came of a run."""
+    if "disorder" in tale:
+        return DISORDER
+    if tale["wrong"]:
+        return WRONG
+    if tale["own_qemu_killed"]:
+        return "ended"
+    if tale["answer"] is None:
+        return "no answer"
+    return tale["answer"]["result"] if isinstance(tale["answer"], dict) else "refused"
+
+
+def table(tales):
+    """Return faults x outcomes as a table of text."""
+    counted = {}
+    for tale in tales:
+        name = tale["fault"] if " + " not in tale["fault"] else "two at once"
+        counted.setdefault(name, Counter())[outcome(tale)] += 1
+    names = [fault.name for fault in FAULTS] + ["two at once"]
+    rows = [["fault", "runs", *OUTCOMES.values()], ["---"] * (2 + len(OUTCOMES))]
+    for name in filter(counted.get, names):
+        count = counted[name]
+        rows.append([name, sum(count.values()), *(count[key] or "" for key in OUTCOMES)])
+    all_of_them = sum(counted.values(), Counter())
+    rows.append(["all", all_of_them.total(), *(all_of_them[key] or "0" for key in OUTCOMES)])
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def write_document(tales):
+    """Put the table into docs/faults.md, between its marks."""
+    path = conftest.ROOT / "docs" / "faults.md"
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{BEGIN}\n{table(tales)}\n{END}{after}", encoding="utf-8")
+
+
+BEGIN, END = "<!-- written by make faults -->", "<!-- end -->"
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Every kind of fault once, at a moment that its seed says; ``make faults`` goes on from there.
+
+A fault that hits nothing would prove nothing, so what the harness tells is looked at as well.
+"""
+
+import faults
+import pytest
+from faults import FAULTS, Case, Sight, contradictions, left_over
+
+HERE, THERE = "node1", "node2"
+RUNS = Sight("running (migrated)", "", True, False)
+PAUSED = Sight("paused (migration)", "", True, False)
+ABSENT = Sight("absent", "", False, False)
+ORPHAN = Sight("absent", "", True, False)
+
+
+@pytest.fixture(scope="module")
+def bench(prepared_lab):
+    bench = faults.Bench(prepared_lab)
+    bench.prepare()
+    yield bench
+    bench.leave()
+
+
+@pytest.mark.parametrize("seed", range(len(FAULTS)), ids=[fault.name for fault in FAULTS])
+def test_what_is_returned_is_what_all_nodes_show(bench, seed):
+    tale = faults.carried_out(bench, Case.of(seed, brief=True))
+    assert "disorder" not in tale, tale
+    assert tale["wrong"] == [], tale
+    assert tale["begun"][0]["effective"], tale
+
+
+# ---- the judge of runs, on crafted looks ----
+
+
+def answer(result, owner):
+    return {"result": result, "owner": owner, "source": HERE, "destination": THERE}
+
+
+MOVED, STAYED = answer("moved", THERE), answer("not_moved", HERE)
+
+
+def look(here, there):
+    return {HERE: here, THERE: there}
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen", "words"),
+    [
+        ([MOVED], look(ABSENT, RUNS), ""),
+        ([STAYED], look(RUNS, ABSENT), ""),
+        ([answer("unknown", None)], look(PAUSED, ABSENT), ""),
+        ([], look(RUNS, ABSENT), ""),
+        ([MOVED], look(RUNS, ABSENT), "moved to node2, but it runs on ['node1']"),
+        ([STAYED], look(ABSENT, RUNS), "not_moved to node1, but it runs on ['node2']"),
+        ([STAYED], look(PAUSED, ABSENT), "not_moved to node1, but it runs on []"),
+        ([answer("moved", HERE)], look(RUNS, ABSENT), "the owner is node1"),
+        ([answer("unknown", None)], look(RUNS, RUNS), "RUNS TWICE"),
+        ([answer("unknown", None)], look(ABSENT, ABSENT), "LOST"),
+        ([MOVED, STAYED], look(ABSENT, RUNS), "not_moved to node1"),
+    ],
+)
+def test_a_wrong_result_is_seen(answers, seen, words):
+    found = contradictions(answers, seen, killed=[], own=False)
+    assert words in "; ".join(found) if words else found == []
+
+
+def test_a_guest_whose_own_qemu_was_killed_is_not_lost():
+    assert contradictions([MOVED], look(ABSENT, ABSENT), [THERE], own=True) == []
+    assert contradictions([STAYED], look(ABSENT, ABSENT), [THERE], own=True) != []
+
+
+def test_what_recover_left_is_seen():
+    settled = {"owner": HERE}
+    assert left_over(settled, look(RUNS, ABSENT), own=False) == []
+    assert left_over(settled, look(RUNS, PAUSED), own=False)
+    assert left_over(settled, look(RUNS, ORPHAN), own=False)
+    assert left_over(settled, look(ABSENT, RUNS), own=False)
+    assert left_over({"owner": None}, look(PAUSED, ABSENT), own=False)
+    assert left_over({"owner": None}, look(RUNS, ABSENT), own=False)
+    assert left_over(settled, look(Sight("running", "", True, True), ABSENT), own=False)
+    assert left_over({"refused": "no"}, look(RUNS, ABSENT), own=False)
+
+
+def test_a_seed_stands_for_one_case_and_all_faults_get_their_turn():
+    assert Case.of(77) == Case.of(77)
+    assert {Case.of(seed).faults[0].name for seed in range(len(FAULTS))} == {
+        fault.name for fault in FAULTS
+    }
+    drawn = [Case.of(seed) for seed in range(300)]
+    assert any(len(case.faults) == 2 for case in drawn)
+    assert any(case.lasting is None for case in drawn)
