@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core import progress, recovery
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import BEGUN, Entry
 from saltext_kvmcluster.core.plan import printable
@@ -81,13 +81,11 @@ def _row(
     named = {"guest": printable(one.look.name), "uuid": one.look.uuid}
     if one.look.job == recovery.INCOMING:
         return {**dict.fromkeys(KEYS), **named, "destination": here, "phase": ARRIVING}
-    known = {key: word.get(key) for key in ("expected_end", "stalled")}
+    known = progress.shown(one.progress, word.get("stalled")) if one.progress else {}
     if entry:
         known["destination"] = entry.move.destination
         known["elapsed"] = _since(entry.began, now)
-    if one.progress:
-        known["phase"] = one.progress.phase
-        known["rate"] = one.progress.rate
+    known = {key: value for key, value in known.items() if key in KEYS}
     return {**dict.fromkeys(KEYS), **named, "source": here, **known}
 
 

@@ -140,11 +140,11 @@ def _jobs(data: Mapping[str, Any]) -> str:
             row["phase"] if row["place"] is None else f"{row['phase']}, place {row['place']}",
             _or_dash(row["percentage"], "{} %"),
             _rate(row["rate"]),
-            _rate(row["dirty_rate"]),
+            _rate(row["dirty_rate"] or None),
             _bytes(row["remaining"]),
             _or_dash(row["expected_end"], "{:.0f} s"),
             _or_dash(row["iteration"], "{}"),
-            _or_dash(row["throttle"], "{} %"),
+            _or_dash(row["throttle"] or None, "{} %"),
             _or_dash(row["downtime_ms"], "{} ms"),
             _or_dash(row["elapsed"], "{:.0f} s"),
         ]

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext_kvmcluster.core import migration, progress
+from saltext_kvmcluster.core import migration, pacing, progress
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration import (
@@ -30,7 +30,7 @@ from saltext_kvmcluster.host import recoverer
 from saltext_kvmcluster.host.environment import Call, Environment
 
 POLL = 0.5
-TELL_EVERY = 5.0
+TELL_EVERY = 3.0
 
 
 def migrate(
@@ -126,7 +126,8 @@ class _Migration:
             "elapsed": round(elapsed, 3),
         }
         done["afterwards"] = self._afterwards(judged, done)
-        self._tell("ended", {key: done[key] for key in ("result", "owner", "reason")})
+        told = ("result", "owner", "reason", "elapsed", "downtime_ms")
+        self._tell("ended", {key: done[key] for key in told})
         return done
 
     def _watched(self, call: Call, began: float) -> str:
@@ -174,7 +175,8 @@ class _Migration:
         phase, last = self._told
         if phase != seen.progress.phase or seen.at - last >= TELL_EVERY:
             self._told = (seen.progress.phase, seen.at)
-            self._tell(seen.progress.phase, {})
+            stalled = pacing.stalled(watch.pace, seen.progress)
+            self._tell(seen.progress.phase, progress.shown(seen.progress, stalled))
 
     def _sure(self, call: Call) -> tuple[tuple[Look, Look], Verdict]:
         """Look at both sides until it is sure whose the guest is, or patience ends."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +25,8 @@ FOLDER = f"{files.RUN}/kvmcluster"
 WAITING = 32
 # For the last events to be fired, when all else is done.
 FAREWELL = 2.0
+# Whoever was killed tells nothing any more.
+LATELY = 30.0
 
 Fire = Callable[[str, dict[str, Any]], object]
 _Said = tuple[str, Mapping[str, Any]]
@@ -38,12 +42,14 @@ def teller(
         Takes a tag and data. What it raises is lost with the event.
     """
     waiting: queue.Queue[_Said | None] = queue.Queue(WAITING)
+    left: set[str] = set()
 
     def work() -> None:
         while (said := waiting.get()) is not None:
             kind, data = said
+            left.add(_path(data))
             with contextlib.suppress(Exception):
-                _leave(data)
+                files.apply(FilePlan(_path(data), json.dumps(data), 0o600, "root", {}))
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
 
@@ -59,22 +65,21 @@ def teller(
         with contextlib.suppress(queue.Full):
             waiting.put_nowait(None)
         thread.join(FAREWELL)
+        for path in tuple(left):
+            with contextlib.suppress(WorldError):
+                files.remove(path)
 
 
 def last_words() -> list[dict[str, Any]]:
-    """Return what was told last of each migration that is under way here, or was cut short."""
+    """Return what was told last, and lately, of each migration that is watched from here."""
     found = []
     for path in files.listed(FOLDER):
-        with contextlib.suppress(ValueError, WorldError):
+        with contextlib.suppress(ValueError, WorldError, OSError):
             word = json.loads(files.read(path).text or "")
-            found += [word] if isinstance(word, dict) else []
+            lately = time.time() - os.stat(path).st_mtime < LATELY
+            found += [word] if lately and isinstance(word, dict) else []
     return found
 
 
-def _leave(data: Mapping[str, Any]) -> None:
-    """Leave the last word of a migration; when it has ended there is none."""
-    path = f"{FOLDER}/{data['uuid']}.json"
-    if data["what"] == "ended":
-        files.remove(path)
-    else:
-        files.apply(FilePlan(path, json.dumps(data), 0o600, "root", {}))
+def _path(data: Mapping[str, Any]) -> str:
+    return f"{FOLDER}/{data['uuid']}.json"

@@ -1,0 +1,134 @@
+"""What is under way on a node, what is remembered, what is told: as plain data."""
+
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltext_kvmcluster.core import events, history, jobs, recovery
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.journal import BEGUN, ENDED, Entry
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.progress import COPYING, Progress
+from saltext_kvmcluster.core.recovery import Look, Sighting
+
+NOW = datetime(2026, 11, 23, 12, 0, 34, tzinfo=timezone.utc)
+UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+MOVE = Move("web1", UUID, "node1", "node2")
+ENTRY = Entry(MOVE, "2026-11-23T12:00:00.000+00:00", BEGUN, False, False, "shared")
+SENDING = jobs.Seen(
+    Look(Sighting.RUNNING, "web1", UUID, job=recovery.OUTGOING),
+    Progress(5.0, COPYING, total=200, processed=90, remaining=100, rate=10, iteration=1),
+)
+QUEUED = {
+    "what": "queued", "guest": "web2", "uuid": OTHER, "source": "node1", "destination": "node3",
+    "place": 2,
+}  # fmt: skip
+RECORD = {
+    "guest": "web1", "uuid": UUID, "source": "node1", "destination": "node2", "owner": "node2",
+    "result": "moved", "reason": "it runs on node2", "started": "2026-11-23T12:00:00.000+00:00",
+    "elapsed": 1.5, "downtime_ms": 100, "memory_bytes": 1000, "iterations": 3,
+}  # fmt: skip
+
+
+def under_way(*seen, entries=(ENTRY,), words=()):
+    return jobs.under_way("node1", seen, entries, words, NOW)
+
+
+def test_a_migration_shows_where_to_how_far_and_for_how_long():
+    (row,) = under_way(SENDING, words=[{"uuid": UUID, "stalled": True}])
+    assert set(row) == set(jobs.KEYS)
+    assert (row["guest"], row["source"], row["destination"]) == ("web1", "node1", "node2")
+    assert (row["percentage"], row["rate"], row["remaining"]) == (50, 10, 100)
+    assert (row["elapsed"], row["stalled"], row["expected_end"]) == (34.0, True, 10.0)
+
+
+def test_one_that_was_not_begun_by_us_has_no_destination_that_we_know():
+    for entries in ((), (Entry(MOVE, ENTRY.began, ENDED, False, False, "shared"),)):
+        (row,) = under_way(SENDING, entries=entries)
+        assert (row["destination"], row["phase"]) == (None, COPYING)
+
+
+def test_one_that_arrives_is_named():
+    (row,) = under_way(
+        jobs.Seen(Look(Sighting.RUNNING, "web3", OTHER, job=recovery.INCOMING), None)
+    )
+    assert (row["guest"], row["destination"], row["phase"]) == ("web3", "node1", jobs.ARRIVING)
+    assert row["source"] is None and row["percentage"] is None
+
+
+def test_one_that_waits_has_its_place():
+    sending, queued = under_way(SENDING, words=[QUEUED, {"what": "copying", "uuid": "gone"}])
+    assert (queued["guest"], queued["phase"], queued["place"]) == ("web2", jobs.QUEUED, 2)
+    assert sending["place"] is None
+
+
+def test_a_clock_that_was_set_gives_no_traceback():
+    for began in ("yesterday", "2026-11-23T12:00:00", ""):
+        entry = Entry(MOVE, began, BEGUN, False, False, "shared")
+        assert under_way(SENDING, entries=[entry])[0]["elapsed"] is None
+
+
+def test_of_two_halves_the_source_knows_more():
+    arriving = jobs.Seen(Look(Sighting.RUNNING, "web1", UUID, job=recovery.INCOMING), None)
+    rows = jobs.merged(
+        {"node1": under_way(SENDING), "node2": jobs.under_way("node2", [arriving], [], [], NOW)}
+    )
+    assert [row["source"] for row in rows] == ["node1"]
+    alone = jobs.merged({"node2": jobs.under_way("node2", [arriving], [], [], NOW)})
+    assert [row["phase"] for row in alone] == [jobs.ARRIVING]
+
+
+def test_it_is_cancelled_where_it_comes_from():
+    told = {"node1": under_way(SENDING, words=[QUEUED]), "node2": [{"guest": "web1"}, None, 3]}
+    assert jobs.sender("web1", told, {}) == jobs.sender("web2", told, {}) == "node1"
+    with pytest.raises(WorldError, match="web9 under way; not known of node3: it does not answer"):
+        jobs.sender("web9", told, {"node3": "it does not answer"})
+
+
+def test_history_is_of_one_guest_or_all_and_the_newest_last():
+    older = {**RECORD, "guest": "web2", "started": "2026-11-22T12:00:00.000+00:00"}
+    assert history.chosen([RECORD, older], None, 5) == [older, RECORD]
+    assert history.chosen([RECORD, older], None, 1) == [RECORD]
+    assert history.chosen([RECORD, older], "web2", 5) == [older]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.sampled_from(sorted(RECORD)),
+)
+def test_what_is_no_record_is_left_out(odd, key):
+    for record in (odd, {**RECORD, key: odd}, {key: odd}):
+        for row in history.chosen([record], None, 5):
+            assert set(row) == set(RECORD)
+            assert all(text.isprintable() for text in row.values() if isinstance(text, str))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001, 1.5, "5", True, None])
+def test_a_limit_is_a_number(limit):
+    with pytest.raises(InputError, match="limit"):
+        history.number_of(limit)
+
+
+@pytest.mark.parametrize("guest", ["a/b", "../x", "*", "web 1\n", "ä", "\udcff", "a//", "#"])
+def test_no_name_adds_a_part_to_a_tag(guest):
+    tag = events.tag("lab", events.MIGRATION, "node1", guest)
+    assert tag.split("/")[:4] == ["kvmcluster", "lab", "migration", "node1"]
+    assert tag.count("/") == 4 and tag.isascii() and tag.isprintable() and " " not in tag
+    assert not set("*?[]{}") & set(tag)
+
+
+def test_a_plain_name_is_in_its_tag_as_it_is():
+    assert events.tag("lab", "migration", "node1", "web-1.x") == (
+        "kvmcluster/lab/migration/node1/web-1.x"
+    )
+
+
+def test_an_event_stays_small():
+    data = events.small({"reason": "x\n" * 9999, "elapsed": 1.5, "stalled": None})
+    assert len(data["reason"]) < 600 and "\n" not in data["reason"]
+    assert (data["elapsed"], data["stalled"]) == (1.5, None)
