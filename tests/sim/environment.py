@@ -1,0 +1,363 @@
+"""What a minion of the simulated world is given as its environment, with all that goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timedelta, timezone
+
+import libvirtd
+import world as sim
+from libvirtd import LibvirtError
+from world import Answer
+
+from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.host.environment import Environment
+
+TIME_LIMIT = 35.0
+CONNECT_LIMIT = 10.0
+START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+
+SIGHTINGS = {
+    (libvirtd.RUNNING, libvirtd.POST_COPY): Sighting.RUNNING_IN_POST_COPY,
+    (libvirtd.RUNNING, libvirtd.POST_COPY_FAILED): Sighting.RUNNING_IN_POST_COPY,
+    (libvirtd.PAUSED, libvirtd.BY_USER): Sighting.PAUSED_BY_USER,
+    (libvirtd.PAUSED, libvirtd.MIGRATION): Sighting.PAUSED_FOR_MIGRATION,
+    (libvirtd.PAUSED, libvirtd.POST_COPY): Sighting.PAUSED_IN_POST_COPY,
+    (libvirtd.PAUSED, libvirtd.POST_COPY_FAILED): Sighting.PAUSED_IN_POST_COPY,
+}
+PLAIN = {libvirtd.RUNNING: Sighting.RUNNING, libvirtd.SHUT_OFF: Sighting.SHUT_OFF}
+
+
+class Killed(BaseException):
+    """The minion's process is killed at this moment."""
+
+
+class Call:
+    """A libvirt call that lasts."""
+
+    def __init__(self):
+        self._done, self._said = False, ""
+
+    def end(self, said=""):
+        self._done, self._said = True, said
+
+    def done(self):
+        return self._done
+
+    def exception(self):
+        return WorldError(self._said) if self._said else None
+
+
+class Shelf:
+    """What outlives the minions of one node: its journal and its locks."""
+
+    def __init__(self):
+        self.entries, self.requests, self.history = {}, {}, []
+
+
+class Minion:
+    """One process on a node: it migrates, recovers or cancels, and may be killed at any call.
+
+    ``plan``: what goes wrong at its calls, by their number. A fault is a callable that is given
+    how to carry out the call, and returns what the call returns.
+    """
+
+    def __init__(self, world, cluster, here, shelves, plan=None):
+        self.world, self.cluster, self.here, self.shelves = world, cluster, here, shelves
+        self.plan = plan or {}
+        self.calls = 0
+        self.told = []
+        self.seen = {}
+        self.libvirts = {node: Libvirt(self, node) for node in cluster.nodes}
+        self.journals = {node: Journal(self, node) for node in cluster.nodes}
+
+    def environment(self):
+        return Environment(
+            cluster=self.cluster,
+            here=self.here,
+            libvirt=self.libvirts.__getitem__,
+            journal=self.journals.__getitem__,
+            clock=Clock(self),
+            address=self._address,
+            examine=self._examine,
+            alone=self._alone,
+            place=self._place,
+            tell=lambda kind, data: self.told.append((kind, data)),
+        )
+
+    def call(self, carry):
+        """Make one call of the environment; what was planned for it happens."""
+        self.calls += 1
+        fault = self.plan.get(self.calls)
+        return fault(self, carry) if fault else carry()
+
+    def _address(self, name):
+        return self.call(lambda: "192.0.2.1")
+
+    def _examine(self, move):
+        """Look as the blocking checks do, as far as they concern this world."""
+        for node in (move.source, move.destination):
+            look = self.libvirts[node].by_uuid(move.uuid)
+            away = node == move.destination
+            if away and look.sighting not in (Sighting.ABSENT, Sighting.SHUT_OFF):
+                raise WorldError(f"{move.guest} was not touched: it is on {node}, too")
+            if not away and (look.job or look.sighting not in _MOVABLE):
+                raise WorldError(f"{move.guest} was not touched: {look.job or look.sighting}")
+        return ()
+
+    @contextlib.contextmanager
+    def _alone(self, move):
+        busy = self.shelves[self.here]
+        if move.uuid in busy.requests.setdefault("busy", set()):
+            raise WorldError(f"another kvmcluster.migrate of {move.guest} is at work")
+        busy.requests["busy"].add(move.uuid)
+        try:
+            yield
+        finally:
+            busy.requests["busy"].discard(move.uuid)
+
+    @contextlib.contextmanager
+    def _place(self, move):
+        self.call(lambda: None)
+        yield False
+
+
+_MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
+
+
+class Clock:
+    def __init__(self, minion):
+        self._minion, self._world = minion, minion.world
+
+    def monotonic(self):
+        return self._world.now
+
+    def now(self):
+        return START + timedelta(seconds=self._world.now)
+
+    def wait(self, call, seconds):
+        world = self._world
+        self._minion.call(lambda: world.until(world.now + seconds, call and call.done))
+
+
+class Remote:
+    """Something on a node, which may be this one: how a question reaches it, or does not."""
+
+    def __init__(self, minion, node):
+        self.minion, self.node, self.world = minion, node, minion.world
+        self.connected = False
+
+    def reach(self):
+        """Let a question travel; WorldError where it does not arrive in time."""
+        world, here = self.world, self.minion.here
+        if here == self.node:
+            world.advance(0.002)
+            return
+        world.advance(0.005 if self.connected else 0.2)
+        if not world.path(sim.SSH, here, self.node):
+            limit = TIME_LIMIT if self.connected else CONNECT_LIMIT
+            world.until(world.now + limit, lambda: world.path(sim.SSH, here, self.node))
+            if not world.path(sim.SSH, here, self.node):
+                self.connected = False
+                raise WorldError(f"{self.node} gave no answer within {limit:g} s")
+        self.connected = True
+
+    def come_back(self):
+        """Let an answer travel back."""
+        world, here = self.world, self.minion.here
+        if not world.path(sim.SSH, here, self.node):
+            world.until(world.now + TIME_LIMIT, lambda: world.path(sim.SSH, here, self.node))
+            if not world.path(sim.SSH, here, self.node):
+                self.connected = False
+                raise WorldError(f"{self.node} gave no answer within {TIME_LIMIT:g} s")
+
+    def close(self):
+        self.connected = False
+
+
+class Libvirt(Remote):
+    """A node's libvirt, as host/hypervisor.py shows it."""
+
+    def _ask(self, verb):
+        return self.minion.call(lambda: self._carried(verb))
+
+    def _carried(self, verb):
+        self.reach()
+        world, daemon = self.world, self.world.daemons[self.node]
+        if not daemon.up:
+            self.connected = False
+            raise WorldError(f"{self.node}: Failed to connect socket: Connection refused")
+        found, error = self._done(daemon, verb)
+        if error:
+            world.advance(error.after)
+            self.connected = False
+            raise WorldError(f"{self.node}: {error}")
+        self.come_back()
+        return found
+
+    def _done(self, daemon, verb):
+        """Have a daemon do something; one that is stopped does it, in turn, when it goes on."""
+        if not daemon.stopped:
+            return _outcome(verb, daemon)
+        world, life, answer = self.world, daemon.life, Answer()
+        daemon.frozen.append(lambda: answer.set(_outcome(verb, daemon)))
+        world.until(world.now + TIME_LIMIT, lambda: answer.known or daemon.life != life)
+        if not answer.known:
+            self.connected = False
+            raise WorldError(f"{self.node} gave no answer within {TIME_LIMIT:g} s")
+        return answer.value
+
+    def by_name(self, name):
+        return self._ask(
+            lambda daemon: self._look(
+                daemon, next((d for d in daemon.domains.values() if d.guest.name == name), None)
+            )
+        )
+
+    def by_uuid(self, uuid):
+        return self._ask(lambda daemon: self._look(daemon, daemon.domains.get(uuid)))
+
+    def sight(self, uuid):
+        try:
+            return self.by_uuid(uuid)
+        except WorldError as error:
+            return Look(Sighting.UNREACHABLE, said=str(error))
+
+    def _look(self, daemon, domain):
+        if domain is None:
+            return Look(Sighting.ABSENT)
+        guest = domain.guest
+        self.minion.seen[guest.uuid] = guest.owners()
+        sighting = SIGHTINGS.get((domain.state, domain.reason)) or PLAIN.get(
+            domain.state, Sighting.PAUSED_OTHERWISE
+        )
+        return Look(
+            sighting,
+            name=guest.name,
+            uuid=guest.uuid,
+            persistent=domain.persistent,
+            autostart=domain.autostart,
+            job=_job(domain),
+        )
+
+    def names(self):
+        return self._ask(lambda daemon: [d.guest.name for d in daemon.domains.values()])
+
+    def migrate(self, uuid, way):
+        call = Call()
+
+        def begin():
+            daemon = self.world.daemons[self.node]
+            peer = next(
+                node.id
+                for node in self.minion.cluster.nodes.values()
+                if f"@{node.migration}/" in way.connection
+            )
+
+            def verb(daemon):
+                daemon.migrate(uuid, way, peer, call)
+
+            if not daemon.up:
+                call.end("Failed to connect socket: Connection refused")
+            elif daemon.stopped:
+                daemon.frozen.append(lambda: verb(daemon))
+                daemon.calls.append(call)
+            else:
+                verb(daemon)
+            return call
+
+        return self.minion.call(begin)
+
+    def progress(self, uuid):
+        return self._ask(lambda daemon: daemon.progress(uuid) if uuid in daemon.domains else {})
+
+    def measured(self, uuid):
+        return self._ask(lambda daemon: daemon.measured(uuid))
+
+    def set_downtime(self, uuid, milliseconds):
+        self._ask(lambda daemon: daemon.set_downtime(uuid, milliseconds))
+
+    def start_post_copy(self, uuid):
+        self._ask(lambda daemon: daemon.start_post_copy(uuid))
+
+    def abort(self, uuid):
+        self._ask(lambda daemon: daemon.abort(uuid))
+
+    def destroy(self, uuid):
+        self._ask(lambda daemon: daemon.destroy(uuid))
+
+    def described(self, uuid):
+        return self._ask(lambda daemon: daemon.find(uuid).live)
+
+    def definition(self, name):
+        def kept(daemon):
+            for domain in daemon.domains.values():
+                if domain.guest.name == name:
+                    return domain.definition if domain.persistent else ""
+            return ""
+
+        return self._ask(kept)
+
+    def define(self, definition):
+        self._ask(lambda daemon: daemon.define(definition))
+
+    def undefine(self, uuid):
+        self._ask(lambda daemon: daemon.undefine(uuid))
+
+    def autostart_off(self, uuid):
+        self._ask(lambda daemon: daemon.autostart_off(uuid))
+
+
+def _outcome(verb, daemon):
+    try:
+        return verb(daemon), None
+    except LibvirtError as error:
+        return None, error
+
+
+def _job(domain):
+    """What is under way with a domain; see hypervisor._job and _lasting."""
+    if domain.state == libvirtd.SHUT_OFF:
+        return ""
+    if domain.job:
+        return recovery.INCOMING if domain.job.kind == libvirtd.IN else recovery.OUTGOING
+    return ""
+
+
+class Journal(Remote):
+    """A node's journal."""
+
+    def _ask(self, verb, writes=False):
+        def carried():
+            self.reach()
+            if writes and self.node in self.world.full:
+                raise WorldError(f"{self.node}: No space left on device")
+            found = verb(self.minion.shelves[self.node])
+            self.come_back()
+            return found
+
+        return self.minion.call(carried)
+
+    def entries(self):
+        return self._ask(lambda shelf: list(shelf.entries.values()))
+
+    def write(self, entry):
+        self._ask(lambda shelf: shelf.entries.__setitem__(entry.move.uuid, entry), writes=True)
+
+    def clear(self, uuid):
+        def forget(shelf):
+            shelf.entries.pop(uuid, None)
+            shelf.requests.pop(uuid, None)
+
+        self._ask(forget)
+
+    def ask_to_cancel(self, uuid, words):
+        self._ask(lambda shelf: shelf.requests.__setitem__(uuid, words), writes=True)
+
+    def asked_to_cancel(self, uuid):
+        return self._ask(lambda shelf: shelf.requests.get(uuid, ""))
+
+    def remember(self, record):
+        self._ask(lambda shelf: shelf.history.append(record), writes=True)

@@ -1,0 +1,363 @@
+"""A scenario: a cluster, what is done, what goes wrong; what it comes to, judged by the truth.
+
+Its commands are lines of text, so that a failing one can be kept, read and changed:
+
+    on step prepared: kill qemu web1 on node2
+    on step finish sent + 0.01: cut ssh node2 for 40
+    on call 12: late 20
+    at 3.5: stop libvirtd node1 for 60
+    migrate web1 from node1 to node2 timeout=30
+    recover web1 on node3
+    cancel web1 on node1
+    wait 60
+    heal
+
+A fault with a trigger is armed until the next ``heal``. Steps are those that `libvirtd` and `world`
+tell of; calls are the calls of the environment of the next migrate, recover or cancel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import libvirtd
+import world as sim
+from environment import Killed, Minion, Shelf
+
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.host import migrator, recoverer
+
+UUID = "11111111-1111-1111-1111-{:012d}"
+SETTLING = 150.0  # Longer than any keepalive, connection or job of libvirt waits.
+LONGEST = 7200.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a guest is in the beginning. Sizes in MiB, rates in MiB/s."""
+
+    on: str
+    persistent: bool = False
+    autostart: bool = False
+    paused: bool = False
+    memory: float = 160
+    rate: float = 400
+    dirty: float = 20
+    working_set: float = 40
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a run is made of."""
+
+    commands: tuple[str, ...]
+    guests: dict[str, Start] = field(default_factory=lambda: {"web1": Start("node1")})
+    nodes: tuple[str, ...] = ("node1", "node2", "node3")
+    definitions: str = "shared"
+    seed: int = 0
+    locks: bool = True
+
+
+@dataclass
+class Outcome:
+    """What a run came to. ``results``: of each migration; ``faults``: that took place."""
+
+    wrong: list[tuple[str, str]]
+    log: list[str]
+    results: Counter
+    settled: Counter
+    faults: Counter
+    deaths: int
+
+
+_clusters = {}
+
+
+def cluster(nodes, definitions):
+    key = (nodes, definitions)
+    if key not in _clusters:
+        _clusters[key] = from_pillar(
+            {
+                "kvmcluster": {
+                    "name": "lab",
+                    "nodes": {node: {"migration": f"{node}-mig"} for node in nodes},
+                    "guests": {"definitions": definitions},
+                }
+            }
+        )
+    return _clusters[key]
+
+
+def definition(guest, version=1):
+    named = f"<name>{guest.name}</name><uuid>{guest.uuid}</uuid>"
+    return f"<domain>{named}<title>{version}</title></domain>"
+
+
+class Run:
+    """A scenario while it runs."""
+
+    def __init__(self, scenario, keep_log=True):
+        self.scenario = scenario
+        self.world = world = sim.World(scenario.nodes, scenario.seed, scenario.locks, keep_log)
+        self.cluster = cluster(scenario.nodes, scenario.definitions)
+        self.shelves = {node: Shelf() for node in scenario.nodes}
+        self.faults, self.results, self.settled = Counter(), Counter(), Counter()
+        self.plan, self.healing = {}, []
+        self.epoch = 0
+        for node in scenario.nodes:
+            libvirtd.Daemon(world, node)
+        for number, (name, start) in enumerate(scenario.guests.items()):
+            self._begin(name, start, UUID.format(number))
+
+    def _begin(self, name, start, uuid):
+        world, mib = self.world, 2**20
+        guest = world.guests[name] = sim.Guest(
+            world,
+            name,
+            uuid,
+            start.memory * mib,
+            start.rate * mib,
+            start.dirty * mib,
+            start.working_set * mib,
+        )
+        daemon = world.daemons[start.on]
+        daemon.begin(guest, definition(guest), not start.paused, start.persistent, start.autostart)
+
+    def outcome(self):
+        for command in self.scenario.commands:
+            self.do(command)
+        world = self.world
+        return Outcome(
+            world.wrong,
+            world.log or [],
+            self.results,
+            self.settled,
+            self.faults,
+            sum(guest.deaths for guest in world.guests.values()),
+        )
+
+    # Commands
+
+    def do(self, command):
+        self.world.note(f"> {command}")
+        word, _, rest = command.partition(" ")
+        if word in ("on", "at"):
+            self._arm(word, rest)
+        elif word == "migrate":
+            self.migrate(rest)
+        elif word == "recover":
+            name, _, node = rest.partition(" on ")
+            self.recover(name, node)
+        elif word == "cancel":
+            name, _, node = rest.partition(" on ")
+            self.cancel(name, node)
+        elif word == "wait":
+            self.world.advance(float(rest))
+        elif word == "heal":
+            self.heal()
+        else:
+            raise ValueError(f"no such command: {command}")
+
+    def _arm(self, word, rest):
+        trigger, _, words = rest.partition(": ")
+        if word == "at":
+            self._unless_healed(float(trigger), lambda: self.fault(words))
+        elif trigger.startswith("call "):
+            self.plan[int(trigger[5:])] = self._call_fault(words)
+        else:
+            step, _, delay = trigger.removeprefix("step ").partition(" + ")
+            happen = (
+                (lambda: self._unless_healed(float(delay), lambda: self.fault(words)))
+                if delay
+                else (lambda: self.fault(words))
+            )
+            self.world.on_step.setdefault(step, []).append(happen)
+
+    def _unless_healed(self, seconds, call):
+        epoch = self.epoch
+        self.world.after(seconds, lambda: call() if epoch == self.epoch else None)
+
+    # Faults of the world
+
+    def fault(self, words):
+        """Let a fault happen now: ``WHAT WHERE [for SECONDS]``."""
+        words, _, seconds = words.partition(" for ")
+        what, _, where = words.partition(" ")
+        if what == "kill" and where.startswith("qemu "):
+            self._kill_qemu(where)
+            return
+        what = f"{what} {where.split()[0]}" if " " in where else what
+        where = where.split()[-1]
+        begin, end = self._pair(what, where)
+        self.faults[what] += 1
+        begin()
+        self.healing.append(end)
+        if seconds:
+            self._unless_healed(float(seconds), end)
+
+    def _pair(self, what, where):
+        """How a fault begins, and how it ends."""
+        world, daemon = self.world, self.world.daemons.get(where)
+        cuts = {"cut ssh": (sim.SSH,), "cut data": (sim.DATA,), "cut both": (sim.SSH, sim.DATA)}
+        if what in cuts:
+            return (
+                lambda: [world.set_cut(network, where, True) for network in cuts[what]],
+                lambda: [world.set_cut(network, where, False) for network in cuts[what]],
+            )
+        pairs = {
+            "kill libvirtd": (lambda: daemon.kill(), lambda: daemon.start()),
+            "stop libvirtd": (lambda: daemon.stop(), lambda: daemon.go_on()),
+            "fill": (lambda: world.full.add(where), lambda: world.full.discard(where)),
+            "reset": (lambda: self._reset(where), lambda: None),
+        }
+        return pairs[what]
+
+    def _kill_qemu(self, where):
+        name, _, node = where.removeprefix("qemu ").partition(" on ")
+        for qemu in self.world.guests[name].alive:
+            if qemu.node == node:
+                self.faults["kill qemu"] += 1
+                qemu.die(sim.FAULT)
+
+    def _reset(self, node):
+        """Break every migration's own connection from or to a node."""
+        for guest in self.world.guests.values():
+            for qemu in guest.alive:
+                if qemu.outgoing and node in (qemu.node, qemu.outgoing.destination.node):
+                    qemu.outgoing.break_off()
+
+    def heal(self):
+        self.epoch += 1
+        healing, self.healing = self.healing, []
+        for end in healing:
+            end()
+        self.plan = {}
+        self.world.on_step.clear()
+
+    # Faults of single calls
+
+    def _call_fault(self, words):
+        what, _, value = words.partition(" ")
+
+        def happen(minion, carry):
+            world = self.world
+            world.note(f"call {minion.calls} of {minion.here}: {words}")
+            self.faults[f"call {what}" if what in _CALL_FAULTS else "actor"] += 1
+            if what == "die":
+                if value == "after":
+                    with contextlib.suppress(WorldError):
+                        carry()
+                raise Killed
+            if what == "refused":
+                raise WorldError("no answer, as somebody wished")
+            if what == "early":
+                world.advance(float(value))
+                return carry()
+            if what not in _CALL_FAULTS:
+                self.do(words)
+                return carry()
+            found = carry()
+            if what == "twice":
+                world.after(float(value), lambda: self._again(minion, carry))
+            elif what == "late":
+                world.advance(float(value))
+            elif what == "lost":
+                world.advance(35.0)
+                raise WorldError("the answer was lost, as somebody wished")
+            return found
+
+        return happen
+
+    def _again(self, minion, carry):
+        verb = minion.again
+        if verb:
+            verb()
+
+    # What is done
+
+    def _minion(self, node):
+        plan, self.plan = self.plan, {}
+        return Minion(self.world, self.cluster, node, self.shelves, plan)
+
+    def migrate(self, words):
+        found = re.fullmatch(r"(\S+) from (\S+) to (\S+)((?: \S+=\S+)*)", words)
+        name, source, destination, rest = found.groups()
+        given = {key: _value(value) for key, value in (pair.split("=") for pair in rest.split())}
+        patience = given.pop("patience", 60.0)
+        guest, world = self.world.guests[name], self.world
+        minion = self._minion(source)
+        began, told = world.now, None
+        try:
+            told = migrator.migrate(
+                minion.environment(), name, destination, Options(**given), patience
+            )
+        except Killed:
+            result = "killed"
+        except (InputError, WorldError) as error:
+            world.note(f"refused: {error}")
+            result = "refused"
+        else:
+            result = told["result"]
+            world.note(f"result: {result}, owner {told['owner']}: {told['reason']}")
+            self._check_verdict(guest, told["owner"], result, minion)
+        self.results[result] += 1
+        if world.now - began > LONGEST:
+            world.violation("endless", f"the migration took {world.now - began:.0f} s")
+
+    def _check_verdict(self, guest, owner, result, minion):
+        """A verdict other than unknown has to be right: when it was seen, or now."""
+        if result == "unknown" or owner is None:
+            return
+        right = guest.owners() | minion.seen.get(guest.uuid, set())
+        if owner not in right:
+            self.world.violation(
+                "wrong", f"{owner} said to own {guest.name}; true: {sorted(right)}"
+            )
+
+    def recover(self, name, node):
+        guest, world = self.world.guests[name], self.world
+        minion = self._minion(node)
+        try:
+            told = recoverer.recover(minion.environment(), name)
+        except Killed:
+            result = "killed"
+        except (InputError, WorldError) as error:
+            world.note(f"refused: {error}")
+            result = "refused"
+        else:
+            result = told["result"]
+            world.note(f"recovered: {result}, owner {told['owner']}: {told['reason']}")
+            for action in told["actions"]:
+                world.note(f"  {action}")
+            self._check_verdict(guest, told["owner"], result, minion)
+            if result == "nowhere" and guest.running:
+                world.violation("wrong", f"{name} is said to run nowhere; it does")
+            self.told = told
+        self.last = result
+
+    def cancel(self, name, node):
+        guest, world = self.world.guests[name], self.world
+        minion = self._minion(node)
+        try:
+            told = recoverer.cancel(minion.environment(), name, "somebody")
+        except Killed:
+            pass
+        except (InputError, WorldError) as error:
+            world.note(f"refused: {error}")
+        else:
+            world.note(f"cancelled: {told['result']}, owner {told['owner']}: {told['reason']}")
+            self._check_verdict(guest, told["owner"], told["result"], minion)
+
+
+_CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice")
+
+
+def _value(text):
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isdigit() else float(text) if text[0].isdigit() else text

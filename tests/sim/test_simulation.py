@@ -1,0 +1,78 @@
+"""The real migrator in the simulated world: what happens without faults, and that mistakes show."""
+
+import world as sim
+from scenario import Run, Scenario, Start
+
+
+def run(*commands, **guest):
+    found = Run(Scenario(commands, {"web1": Start("node1", **guest)}))
+    return found, found.outcome()
+
+
+def test_a_migration_without_faults():
+    found, outcome = run("wait 2", "migrate web1 from node1 to node2")
+    guest = found.world.guests["web1"]
+    assert [qemu.node for qemu in guest.running] == ["node2"]
+    assert not outcome.wrong and outcome.results == {"moved": 1}
+    found.world.advance(1)
+    assert guest.number() >= 10 * (found.world.now - 0.5)
+
+
+def test_the_destinations_qemu_dies_amid_the_copy():
+    found, outcome = run(
+        "on step copied once: kill qemu web1 on node2", "migrate web1 from node1 to node2"
+    )
+    assert [qemu.node for qemu in found.world.guests["web1"].running] == ["node1"]
+    assert not outcome.wrong and outcome.results == {"not_moved": 1}
+    assert outcome.faults == {"kill qemu": 1}
+
+
+def left_twice():
+    """A world in which the source waits, and the destination runs the guest."""
+    found = Run(
+        Scenario(
+            (
+                "on step resumed: kill libvirtd node2 for 5",
+                "migrate web1 from node1 to node2 patience=1",
+                "wait 30",
+            )
+        )
+    )
+    found.outcome()
+    return found, found.world.daemons, found.world.guests["web1"]
+
+
+def test_the_owner_that_is_destroyed_is_noticed():
+    found, daemons, guest = left_twice()
+    daemons["node2"].destroy(guest.uuid)
+    assert [kind for kind, _ in found.world.wrong] == ["owner destroyed"]
+
+
+def test_old_memory_that_goes_on_is_noticed():
+    found, _, guest = left_twice()
+    old = next(qemu for qemu in guest.alive if qemu.node == "node1")
+    assert not old.start()
+    guest.lock = None
+    guest.running[0].stop()
+    assert old.start()
+    assert [kind for kind, _ in found.world.wrong] == ["forked"]
+
+
+def test_a_guest_that_runs_twice_is_noticed():
+    found, _, guest = left_twice()
+    found.world.locks = False
+    assert next(qemu for qemu in guest.alive if qemu.node == "node1").start()
+    assert "twice" in [kind for kind, _ in found.world.wrong]
+
+
+def test_a_guest_that_libvirt_loses_is_noticed():
+    found, outcome = run("wait 1")
+    found.world.guests["web1"].running[0].die(sim.LIBVIRT)
+    assert [kind for kind, _ in outcome.wrong] == ["lost"]
+
+
+def test_a_wrong_verdict_is_noticed():
+    found, outcome = run("wait 1")
+    minion = found._minion("node1")
+    found._check_verdict(found.world.guests["web1"], "node2", "moved", minion)
+    assert [kind for kind, _ in outcome.wrong] == ["wrong"]
