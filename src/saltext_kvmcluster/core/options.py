@@ -75,12 +75,12 @@ RULES = (
         lambda options: options.post_copy and options.tunnelled,
         "post_copy fetches memory by a way back, which a tunnelled migration does not have",
     ),
-    # migrate_caps_check of QEMU 8.0 and later, "not yet compatible with multifd". Earlier ones let
-    # it pass untested, a few later ones can do it.
+    # migrate_caps_check of QEMU 8.0 to 10.0: "Postcopy is not yet compatible with multifd". Older
+    # ones let it pass untested.
     Rule(
         ("post_copy", "parallel"),
         lambda options: options.post_copy and options.parallel > 0,
-        "QEMU does not do post_copy over parallel connections",
+        "few QEMUs can do post_copy over parallel connections, some only seem to",
     ),
     # virDomainMigrateToURI3: exclusive flags.
     Rule(
