@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,7 +23,8 @@ class Entry:
 
     ``persistent``, ``autostart``: how the guest was kept at the source before. ``definitions``:
     the pillar's word on where definitions are kept, then. ``flags``: libvirt's, by name. ``began``:
-    ISO 8601, UTC. ``said``: what was known last, in words.
+    ISO 8601, UTC. ``said``: what was known last, in words. ``ran_there``: the guest was seen to run
+    at the destination, so whatever the source keeps of it is old.
     """
 
     move: Move
@@ -33,6 +35,7 @@ class Entry:
     definitions: str
     flags: tuple[str, ...] = ()
     said: str = ""
+    ran_there: bool = False
 
     def ended(self, said: str) -> Entry:
         """Return the entry of the same migration after libvirt ended it."""
@@ -55,6 +58,9 @@ def read(kept: str, where: str) -> Entry:
             raise ValueError
         move = Move(**{key: _word(raw["move"], key) for key in Move.__dataclass_fields__})
         stage = _word(raw, "stage")
+        # It becomes part of paths and commands.
+        if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
+            raise ValueError
         if stage not in STAGES or not isinstance(raw["flags"], list):
             raise ValueError
         flags = tuple(_word({"flag": flag}, "flag") for flag in raw["flags"])
@@ -67,6 +73,7 @@ def read(kept: str, where: str) -> Entry:
             _word(raw, "definitions"),
             flags,
             _word(raw, "said"),
+            _truth({"ran_there": False, **raw}, "ran_there"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(

@@ -84,6 +84,7 @@ class Doubled:
 INCOMING, OUTGOING = "an incoming migration", "an outgoing migration"
 BACKUP, BOOT = "a save, dump, snapshot or backup", "a start"
 ENDLESS = "an operation that does not end"
+BROKEN = "a post-copy migration that broke"
 
 _NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT)
 _HARMLESS = (*_NOT_ACTIVE, Sighting.UNREACHABLE, Sighting.PAUSED_FOR_MIGRATION)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -75,7 +75,14 @@ class Journal(Protocol):
     def clear(self, uuid: str) -> None: ...
     def ask_to_cancel(self, uuid: str, words: str) -> None: ...
     def asked_to_cancel(self, uuid: str) -> str: ...
+    def withdraw(self, uuid: str) -> None: ...
+    def keep(self, node: str, uuid: str, definition: str) -> None: ...
     def remember(self, record: Mapping[str, Any]) -> None: ...
+
+
+def one_by_one(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
+    """Ask nodes one after another; return what each one said."""
+    return {node: ask(node) for node in nodes}
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,9 @@ class Environment:
     ``libvirt``, ``journal``: those of a node, by its id; a call gives the same one again.
     ``address``: what a name means on this node. ``examine``: what the blocking checks say of a
     move; it raises WorldError if one forbids it. ``alone``: nobody else moves this guest from here
-    meanwhile. ``place``: the move has its place among those that run at once; entering may take
-    long, and gives whether it did. ``tell``: an event's kind and data, which may get lost.
+    meanwhile; who is in it may enter it again. ``place``: the move has its place among those that
+    run at once; entering may take long, and gives whether it did. ``tell``: an event's kind and
+    data, which may get lost. ``side_by_side``: what a function gives for each of some nodes.
     """
 
     cluster: Cluster
@@ -99,6 +107,7 @@ class Environment:
     alone: Callable[[Move], AbstractContextManager[None]]
     place: Callable[[Move], AbstractContextManager[bool]]
     tell: Callable[[str, Mapping[str, Any]], None]
+    side_by_side: Callable[[Callable[[str], Any], Iterable[str]], dict[str, Any]] = one_by_one
 
 
 @contextlib.contextmanager
@@ -112,19 +121,23 @@ def of_this_node(
         else Hypervisor(migration.connection_uri(cluster.ssh.login, node))
         for node in cluster.nodes.values()
     }
-    own = journal.Journal()
+    journals: dict[str, Journal] = {
+        node.id: journal.Journal() if node.id == here else journal.PeersJournal(node.migration)
+        for node in cluster.nodes.values()
+    }
     try:
         yield Environment(
             cluster=cluster,
             here=here,
             libvirt=libvirts.__getitem__,
-            journal=lambda node: own,
+            journal=journals.__getitem__,
             clock=_Clock(),
             address=hypervisor.address,
             examine=lambda move: _examined(cluster, move),
-            alone=_alone,
+            alone=_Alone(),
             place=lambda move: contextlib.nullcontext(False),
             tell=tell,
+            side_by_side=_side_by_side,
         )
     finally:
         for libvirt in libvirts.values():
@@ -160,14 +173,31 @@ def _examined(cluster: Cluster, move: Move) -> tuple[Finding, ...]:
     return findings
 
 
-@contextlib.contextmanager
-def _alone(move: Move) -> Iterator[None]:
-    """Refuse a second call for the same guest while the first is at work.
+class _Alone:
+    """Refuses a second call for the same guest while the first is at work.
 
     libvirt's job lock alone would let the second one wait, and act on what it saw before.
     """
-    try:
-        with files.lock(f"kvmcluster-migrate-{move.uuid}", timeout=0):
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+
+    @contextlib.contextmanager
+    def __call__(self, move: Move) -> Iterator[None]:
+        if move.uuid in self._held:
             yield
-    except files.Busy:
-        raise migration.at_work(move) from None
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(files.lock(journal.lock_name(move.uuid), timeout=0))
+            except files.Busy:
+                raise migration.at_work(move) from None
+            self._held.add(move.uuid)
+            stack.callback(self._held.discard, move.uuid)
+            yield
+
+
+def _side_by_side(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
+    with futures.ThreadPoolExecutor() as pool:
+        asked = {node: pool.submit(ask, node) for node in nodes}
+        return {node: answer.result() for node, answer in asked.items()}

@@ -514,11 +514,17 @@ def _lasting(job: str, state: int, reason: int) -> str:
     """Return what is under way, by the job that was seen and the state that was seen after it.
 
     Of a guest that is shut off only what keeps libvirt busy: other jobs ended with it, and
-    libvirt answers of it as of a guest that arrives. A start shows in the state alone.
+    libvirt answers of it as of a guest that arrives. A start shows in the state alone, and so does
+    that a post-copy migration broke: its job stays.
     """
     libvirt = _libvirt()
     if state == libvirt.VIR_DOMAIN_SHUTOFF and job != recovery.ENDLESS:
         return ""
+    if (state, reason) in (
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+    ):
+        return recovery.BROKEN
     begins = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
     return recovery.BOOT if not job and (state, reason) == begins else job
 

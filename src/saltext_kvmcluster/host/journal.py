@@ -1,25 +1,30 @@
 """What was begun is on disk before it is done: this node's journal of migrations, and its history.
 
 One file for each guest in /var/lib/kvmcluster/journal, there for as long as its last migration is
-not settled. The history is one line for each migration that ended.
+not settled. The history is one line for each migration that ended. A definition that was undefined
+is kept in /var/lib/kvmcluster/undefined.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from saltext_kvmcluster.core import journal
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.plan import FilePlan
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import commands, files, ssh
 
 FOLDER = "/var/lib/kvmcluster"
 ENTRIES = f"{FOLDER}/journal"
 HISTORY = f"{FOLDER}/history"
+UNDEFINED = f"{FOLDER}/undefined"
 LONGEST_HISTORY = 1000
+LONGEST_ENTRY = 65536
+PEER_TIME = 15.0
 
 
 class Journal:
@@ -49,6 +54,16 @@ class Journal:
         """Return the words of the request to cancel, empty if there is none."""
         return files.read(_request(uuid)).text or ""
 
+    def withdraw(self, uuid: str) -> None:
+        """Forget that anybody wanted a guest's migration cancelled."""
+        files.remove(_request(uuid))
+
+    def keep(self, node: str, uuid: str, definition: str) -> None:
+        """Keep the definition that a guest has on a node, which is about to be undefined there."""
+        files.ensure_folder(FOLDER, "root")
+        path = f"{UNDEFINED}/{uuid}-{node}.xml"
+        files.apply(FilePlan(path, definition, 0o600, "root", {}))
+
     def remember(self, record: Mapping[str, Any]) -> None:
         """Add a migration that ended to the history, which keeps the last LONGEST_HISTORY."""
         files.ensure_folder(FOLDER, "root")
@@ -65,6 +80,51 @@ class Journal:
                 record = json.loads(line)
                 found += [record] if isinstance(record, dict) else []
         return found
+
+
+class PeersJournal:
+    """A peer's journal, over ssh: read and cleared from here, but written on the peer alone."""
+
+    def __init__(self, name: str) -> None:
+        """Name the peer as ssh dials it."""
+        self.name = name
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, as ``Journal``; WorldError if the peer does not tell them."""
+        size = str(LONGEST_ENTRY)
+        each = ("-printf", r"\0%p\0", "-exec", "head", "-c", size, "{}", ";")
+        told = self._done(["find", ENTRIES, "-name", "*.json", "-type", "f", *each])
+        if told.code != 0 and told.stderr.endswith("No such file or directory"):
+            return []
+        if told.code != 0:
+            raise WorldError(f"{self.name} did not tell its journal: {told.stderr[:500]}")
+        _, *parts = told.stdout.split("\0")
+        return [
+            journal.read(kept, f"{path} on {self.name}")
+            for path, kept in zip(parts[0::2], parts[1::2], strict=False)
+        ]
+
+    def clear(self, uuid: str) -> None:
+        """Forget a guest's entry, as ``Journal``, unless a migration of it is at work there."""
+        lock = ("flock", "--nonblock", f"{files.RUN}/{lock_name(uuid)}.lock")
+        told = self._done([*lock, "rm", "-f", "--", _entry(uuid), _request(uuid)])
+        if told.code == 1 and not told.stderr:
+            raise WorldError(f"another kvmcluster command is at work on it on {self.name}")
+        if told.code != 0:
+            raise WorldError(f"{self.name} did not clear its journal: {told.stderr[:500]}")
+
+    def _elsewhere(self, *given: object, **named: object) -> NoReturn:
+        raise WorldError(f"the journal of {self.name} is written there alone")
+
+    write = ask_to_cancel = asked_to_cancel = withdraw = keep = remember = _elsewhere
+
+    def _done(self, program: Sequence[str]) -> commands.Outcome:
+        return ssh.run_all(self.name, {"": program}, PEER_TIME)[""]
+
+
+def lock_name(uuid: str) -> str:
+    """Return the name of the lock that whoever moves a guest holds, or settles its migration."""
+    return f"kvmcluster-migrate-{uuid}"
 
 
 def _entry(uuid: str) -> str:

@@ -6,23 +6,332 @@ Whatever is destroyed or undefined was looked at immediately before, with no job
 from __future__ import annotations
 
 import contextlib
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core import migration, settling
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.recovery import OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.settling import Action, Do, Settlement
 from saltext_kvmcluster.host.environment import Environment
 
+POLL = 0.5
+# Seconds for the rest of a post-copy migration; if they are over, it goes on all the same.
+RESUMING = 600.0
+# Seconds for whoever watches over a migration to end it by himself.
+COURTESY = 5.0
 
-def recover(env: Environment, guest: str) -> dict[str, Any]:
+
+def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, Any]:
     """Settle a guest's last migration as far as what all nodes say allows it.
 
+    guest
+        Its name, or its UUID where several have that name.
+    patience
+        Seconds to look again while something is at work.
+
     Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
+    InputError if no node has such a guest, nor a journal of it.
     """
-    raise NotImplementedError
+    case = _found(env, migration.named(guest, "guest"))
+    if not case.uuid:
+        return case.shown(settling.unheard(case.guest, case.silent), [])
+    with _alone(env, case.guest, case.uuid) as alone:
+        if alone:
+            return case.settled(patience)
+    case.looks = case.look(case.nodes)
+    return case.shown(
+        settling.busy(f"another kvmcluster command is at work on it on {env.here}"), []
+    )
+
+
+def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> dict[str, Any]:
+    """End a guest's migration from this node, and settle what it leaves; see ``recover``.
+
+    words
+        Who wants it, for whoever asks why it ended.
+    patience
+        Seconds to wait for its end.
+
+    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more; no
+    request to cancel is left then.
+    """
+    own = env.journal(env.here)
+    uuid, begun = _leaving(env, migration.named(guest, "guest"))
+    try:
+        met = _end(env, guest, uuid, words, patience)
+    finally:
+        with contextlib.suppress(WorldError):
+            own.withdraw(uuid)
+    if not met and not begun:
+        raise settling.nothing_to_cancel(guest, env.here)
+    return recover(env, guest)
 
 
 def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
-    """Put right what a migration that has just been judged left; return each step's result."""
-    with contextlib.suppress(WorldError):
-        env.journal(env.here).clear(entry.move.uuid)
-    return []
+    """Put right what a migration that has just been judged left; return each step's result.
+
+    It costs one look at either end; where nothing is to be put right, the journal is cleared.
+    """
+    case = _Case(env, entry.move.guest, entry.move.uuid, {entry.move.source: entry})
+    case.nodes = (entry.move.source, entry.move.destination)
+    settlement = case.judged(case.look(case.nodes), steady=True)
+    if settlement.owner is None:
+        return [_step("look at both sides", "", False, settlement.verdict.sentence)]
+    steps = case.carried_out(settlement)
+    return [step for step in steps if step["step"] != Do.CLEAR.value or not step["ok"]]
+
+
+@dataclass
+class _Case:
+    """A guest whose migration is to be settled. ``silent``: nodes that gave no answer, and why."""
+
+    env: Environment
+    guest: str
+    uuid: str
+    entries: Mapping[str, Entry]
+    silent: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
+    nodes: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        self.nodes = self.nodes or tuple(self.env.cluster.nodes)
+
+    def settled(self, patience: float) -> dict[str, Any]:
+        """Judge, act, and judge again by what is seen then."""
+        settlement = self._judged_patiently(patience)
+        actions = self.carried_out(settlement)
+        while any(one["step"] == Do.RESUME_POST_COPY.value and one["ok"] for one in actions[-1:]):
+            settlement = self._judged_patiently(patience)
+            actions += self.carried_out(settlement)
+        if any(one["step"] != Do.CLEAR.value for one in actions):
+            settlement = self._judged_patiently(patience)
+        elif not actions:
+            self._note_what_ran()
+        return self.shown(settlement, actions)
+
+    def look(self, nodes: Collection[str]) -> dict[str, Look]:
+        """Look at nodes side by side; one that was silent is not asked again."""
+        asked = [node for node in nodes if node not in self.silent]
+        found = self.env.side_by_side(lambda node: self.env.libvirt(node).sight(self.uuid), asked)
+        for node, look in found.items():
+            if look.sighting is Sighting.UNREACHABLE:
+                self.silent[node] = look.said
+        kept = {node: Look(Sighting.UNREACHABLE, said=said) for node, said in self.silent.items()}
+        return {node: found.get(node) or kept[node] for node in nodes}
+
+    def judged(self, looks: dict[str, Look], steady: bool) -> Settlement:
+        """Return what follows from a look, which is remembered."""
+        self.looks = looks
+        return settling.settle(self.guest, self.entries, looks, steady)
+
+    def carried_out(self, settlement: Settlement) -> list[dict[str, Any]]:
+        """Do what is to be done, each step by its own look; the first that fails is the last."""
+        done: list[dict[str, Any]] = []
+        for action in settlement.actions:
+            said = self._done(action, settlement.owner)
+            done.append(_step(action.do.value, action.node, not said, said))
+            if said:
+                break
+        return done
+
+    def shown(self, settlement: Settlement, actions: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what `recover` returns."""
+        needs = [
+            *settlement.needs,
+            *(
+                f"the journal of {node}, which could not be read: {said}"
+                for node, said in self.unread.items()
+            ),
+        ]
+        return {
+            "guest": self.guest,
+            "uuid": self.uuid,
+            "owner": settlement.owner,
+            "result": settlement.result,
+            "reason": settlement.verdict.sentence,
+            "sightings": {node: settling.words(look) for node, look in self.looks.items()},
+            "actions": actions,
+            "needs": needs,
+            "commands": list(settlement.commands),
+        }
+
+    def _judged_patiently(self, patience: float) -> Settlement:
+        """Judge by two looks at every node, again and again while something is at work."""
+        end = self.env.clock.monotonic() + patience
+        while True:
+            before, after = self.look(self.nodes), self.look(self.nodes)
+            steady = all(settling.same(before[node], after[node]) for node in self.nodes)
+            settlement = self.judged(after, steady)
+            if settlement.result != settling.BUSY or self.env.clock.monotonic() >= end:
+                return settlement
+            self.env.clock.wait(None, POLL)
+
+    def _done(self, action: Action, owner: str | None) -> str:
+        """Carry out an action, if it still may be; return why it was not, empty if it was."""
+        nodes = {action.node, owner} if owner else set(self.nodes)
+        if action.do is not Do.CLEAR:
+            why = settling.forbids(action, owner, self.look(nodes))
+            if why:
+                return f"not done: {why}"
+        verbs: dict[Do, Callable[[str], object]] = {
+            Do.DESTROY_COPY: lambda node: self.env.libvirt(node).destroy(self.uuid),
+            Do.UNDEFINE: self._undefine,
+            Do.DEFINE: self._define,
+            Do.AUTOSTART_OFF: lambda node: self.env.libvirt(node).autostart_off(self.uuid),
+            Do.RESUME_POST_COPY: self._resume,
+            Do.CLEAR: lambda node: self.env.journal(node).clear(self.uuid),
+        }
+        try:
+            verbs[action.do](action.node)
+        except WorldError as error:
+            return str(error)
+        return ""
+
+    def _undefine(self, node: str) -> None:
+        """Undefine a guest on a node; its definition is kept here, outside of libvirt."""
+        libvirt = self.env.libvirt(node)
+        self.env.journal(self.env.here).keep(node, self.uuid, libvirt.definition(self.guest))
+        libvirt.undefine(self.uuid)
+
+    def _define(self, owner: str) -> None:
+        """Define a guest where it runs, as its source kept it, or else as it runs."""
+        source = settling.youngest(self.entries).move.source
+        kept = "" if source == owner else self.env.libvirt(source).definition(self.guest)
+        libvirt = self.env.libvirt(owner)
+        libvirt.define(kept or libvirt.described(self.uuid))
+
+    def _resume(self, source: str) -> None:
+        """Let a post-copy migration go on that broke, and wait for its end."""
+        cluster, entry = self.env.cluster, settling.youngest(self.entries)
+        node = cluster.node(entry.move.destination)
+        way = settling.resumption(cluster, entry, self.env.address(node.migration))
+        call = self.env.libvirt(source).migrate(self.uuid, way)
+        end = self.env.clock.monotonic() + RESUMING
+        while not call.done() and self.env.clock.monotonic() < end:
+            self.env.clock.wait(call, POLL)
+        error = call.exception() if call.done() else None
+        if error:
+            raise WorldError(str(error))
+
+    def _note_what_ran(self) -> None:
+        """Remember that the guest was seen to run where it went: its source's copy is old then."""
+        own = self.entries.get(self.env.here)
+        if own and not own.ran_there and settling.ran_there(own, self.looks):
+            with contextlib.suppress(WorldError):
+                self.env.journal(self.env.here).write(replace(own, ran_there=True))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one node says of a guest; ``unread`` and ``said``: why its journal, and it, did not."""
+
+    look: Look
+    entries: tuple[Entry, ...] = ()
+    unread: str = ""
+
+
+def _found(env: Environment, guest: str) -> _Case:
+    """Return the guest of a name or UUID, by what journals and nodes say.
+
+    InputError if there is none, or more than one.
+    """
+    nodes = tuple(env.cluster.nodes)
+    answers = env.side_by_side(lambda node: _asked(env, node, guest), nodes)
+    entries = {node: entry for node, answer in answers.items() for entry in answer.entries}
+    looks = {node: answer.look for node, answer in answers.items()}
+    silent = {node: look.said for node, look in looks.items() if look.said}
+    settling.refuse_unless_one(guest, entries, looks)
+    names = [entry.move.guest for entry in entries.values()]
+    names += [look.name for look in looks.values() if look.name]
+    uuids = [entry.move.uuid for entry in entries.values()]
+    uuids += [look.uuid for look in looks.values() if look.uuid]
+    return _Case(
+        env,
+        names[0] if names else guest,
+        uuids[0] if uuids else "",
+        entries,
+        silent=silent,
+        unread={node: answer.unread for node, answer in answers.items() if answer.unread},
+    )
+
+
+def _asked(env: Environment, node: str, guest: str) -> _Answer:
+    entries: tuple[Entry, ...] = ()
+    unread = ""
+    try:
+        kept = env.journal(node).entries()
+        entries = tuple(entry for entry in kept if guest in (entry.move.guest, entry.move.uuid))
+    except (InputError, WorldError) as error:
+        unread = str(error)
+    libvirt = env.libvirt(node)
+    try:
+        look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
+    except WorldError as error:
+        look = Look(Sighting.UNREACHABLE, said=str(error))
+    return _Answer(look, entries, unread)
+
+
+def _is_uuid(guest: str) -> bool:
+    try:
+        return str(uuid.UUID(guest)) == guest
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def _alone(env: Environment, guest: str, uuid: str) -> Iterator[bool]:
+    """Give whether nobody else moves a guest from here meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(env.alone(Move(guest, uuid, env.here, env.here)))
+        except WorldError:
+            yield False
+        else:
+            yield True
+
+
+def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
+    """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
+    for entry in env.journal(env.here).entries():
+        if guest in (entry.move.guest, entry.move.uuid):
+            return entry.move.uuid, True
+    libvirt = env.libvirt(env.here)
+    look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
+    if not look.uuid:
+        raise migration.no_such_guest(guest, env.here, libvirt.names())
+    return look.uuid, False
+
+
+def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
+    """Have a migration end, by whoever watches over it or by us; return whether one was at work.
+
+    Whoever watches knows the reason then, and says it; so it is given the time to do it first.
+    """
+    libvirt, own = env.libvirt(env.here), env.journal(env.here)
+    begun = env.clock.monotonic()
+    met = False
+    while True:
+        with _alone(env, guest, uuid) as alone:
+            watched = not alone
+        look, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
+        settling.refuse_to_cancel(guest, env.here, look)
+        leaving = look.job == OUTGOING
+        if (not watched and not leaving) or waited >= patience:
+            return met
+        with contextlib.suppress(WorldError):
+            if watched and not own.asked_to_cancel(uuid):
+                own.ask_to_cancel(uuid, words)
+            if leaving and (not watched or waited >= COURTESY):
+                libvirt.abort(uuid)
+        met = True
+        env.clock.wait(None, POLL)
+
+
+def _step(step: str, node: str, ok: bool, said: str) -> dict[str, Any]:
+    return {"step": step, "node": node, "ok": ok, "said": said}
