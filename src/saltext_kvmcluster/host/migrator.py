@@ -156,7 +156,14 @@ class _Migration:
             Sighting.RUNNING_IN_POST_COPY,
         )
         found = progress.read(job, at, in_post_copy) if job else None
-        return Seen(at, call.done(), True, found, self.journal.asked_to_cancel(uuid))
+        return Seen(at, call.done(), True, found, self._asked_to_cancel())
+
+    def _asked_to_cancel(self) -> str:
+        """Return who wants it cancelled; a journal that cannot be read asks for nothing."""
+        try:
+            return self.journal.asked_to_cancel(self.move.uuid)
+        except WorldError:
+            return ""
 
     def _carry_out(self, act: Act | None) -> None:
         """Do what was decided; what cannot be done now is decided again at the next look."""
