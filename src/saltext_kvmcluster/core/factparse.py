@@ -38,6 +38,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is run on a host to learn of it, beside storage's own commands."""
 
+OF_SOURCE = ("host_name",)
+OF_DESTINATION = ("memory", "host_name", "resolves", "bridges", "listening", "settings")
+"""Those of COMMANDS that the blocking checks of one move need of its two nodes."""
+
 _NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown host", re.I)
 _SETTING = re.compile(r'\s*(\w+)\s*=\s*"?([^"#\s]*)')
 _VERSION = re.compile(r"QEMU emulator version (\d{1,4})\.(\d{1,3})(?:\.(\d{1,3}))?")

@@ -93,11 +93,12 @@ class Reach:
 
     ``cells`` are its logins (see reach.cell), ``port`` how a connection to one of the peer's
     migration ports ended: ``refused`` (reachable and free), ``taken``, or what went wrong; empty
-    if it was not tried.
+    if it was not tried. ``names`` are those by which a login was wanted, empty for all.
     """
 
     cells: tuple[Mapping[str, object], ...] = ()
     port: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,7 @@ def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
     return Daemon(
         uuid=capabilities[0],
         name=factparse.word(said("host_name")),
-        qemu=factparse.qemu(said("qemu"), said("qemu_kvm")),
+        qemu=factparse.qemu(said("qemu"), said("qemu_kvm")) or _number(told, "qemu"),
         machines=capabilities[1],
         cpu=capabilities[2],
         networks={_words(name): True for name in _get(told, "networks", list, [])},
@@ -348,6 +349,7 @@ def _reach(told: object) -> Reach:
     return Reach(
         tuple(reach.cells(told.get("cells"))),
         _short(_get(told, "port", str, "")),
+        tuple(_text(name) for name in _get(told, "names", list, [])),
     )
 
 

@@ -60,6 +60,11 @@ class Disk:
     shareable: bool = False
     backing: tuple[Source, ...] = ()
 
+    @property
+    def layers(self) -> tuple[Source, ...]:
+        """What it is made of, the topmost first."""
+        return (self.source, *self.backing)
+
 
 @dataclass(frozen=True)
 class Interface:

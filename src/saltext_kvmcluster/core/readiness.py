@@ -411,7 +411,11 @@ def _of_move(
     troubles = [item for item in troubles if item[1].destination in ("", there.node)]
     if not troubles:
         yield Finding(
-            check.id, OK, check.says + _limits(world, check), severity=check.severity, **subject
+            check.id,
+            OK,
+            check.says + _limits(world, check, source, there),
+            severity=check.severity,
+            **subject,
         )
     for prefix, found in troubles:
         yield Finding(
@@ -424,8 +428,11 @@ def _of_move(
         )
 
 
-def _limits(world: World, check: Check) -> str:
-    """Say of what nodes a guest's check speaks, where not all of the cluster were asked."""
+def _limits(world: World, check: Check, source: NodeFacts, there: NodeFacts) -> str:
+    """Say of what nodes a guest's check speaks, and by what names, where not all were asked."""
+    seen = source.peers.get(there.node)
+    if seen and seen.names and check.id in ("ssh.reach", "ssh.config"):
+        return f" (of {there.node}, as a migration dials it)"
     if check.scope != GUEST or len(world.nodes) == len(world.cluster.nodes):
         return ""
     return f" (of {listed(world.nodes)}, which were asked)"

@@ -51,6 +51,7 @@ _OWN_FILE_SYSTEMS = frozenset(
         *("tmpfs", "ramfs", "rootfs", "devtmpfs", "hugetlbfs"),
     }
 )
+_ON_DEVICES = ("gfs2", "ocfs2")
 _COHERENT = ("gfs", "gfs2", "ocfs2", "cephfs")
 """File systems whose page cache is the same on all nodes (virFileIsClusterFS, and GFS)."""
 
@@ -107,6 +108,16 @@ def place(source: Source, facts: StorageFacts) -> Place:
             f"{_shown(source.path)} is a {_shown(source.kind)}: {_REFUSED}",
         )
     return judge(source, facts)
+
+
+def is_told_by_mounts(source: Source, facts: StorageFacts) -> bool:
+    """Whether what is mounted is enough to know where a disk lies: no device has a part in it."""
+    judge = _KINDS.get(source.kind)
+    if judge is not _file:
+        return judge is not _block
+    mount = _mount_of(facts.real(source.path), facts)
+    kind = _SHARED_FILE_SYSTEMS.get(mount.kind) if mount else None
+    return kind is not None and kind not in _ON_DEVICES
 
 
 def same(here: Place, there: Place) -> Trouble | None:
@@ -201,7 +212,7 @@ def _on(mount: Mount, path: str, facts: StorageFacts) -> Place:
         why = f"{where}, which is mounted for this host alone; mount it with the cluster's locks"
         return Place(kind, False, why, folder=mount.folder)
     device = facts.device_numbered.get(mount.number)
-    known = kind in ("gfs2", "ocfs2") and device and device.uuid
+    known = kind in _ON_DEVICES and device and device.uuid
     identity = f"{kind} {device.uuid}" if device and known else ""
     return Place(kind, True, where, identity, mount.folder)
 

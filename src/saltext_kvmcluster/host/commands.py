@@ -109,63 +109,89 @@ def run_all(
 
 
 class Held:
-    """A process that stays until it is let go, and echoes what it is told."""
+    """A process that stays until it is let go, and answers what it is told."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], limit: int) -> None:
         self._process = process
+        self._limit = limit
         self._heard = _Heard()
         self._code: int | None = None
 
     def echoes(self, timeout: float) -> bool:
-        """Whether the process is still there: whether it echoes a new word in time."""
-        word = secrets.token_hex(8).encode()
-        end = time.monotonic() + timeout
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(word + b"\n")
-        while word not in self._heard.stdout and (left := end - time.monotonic()) > 0:
-            if not self._listen(left):
-                return False
-        return word in self._heard.stdout
+        """Whether the process, which echoes, is still there: whether it does so in time."""
+        word = secrets.token_hex(8)
+        return self.answer(f"{word}\n", word, timeout) is not None
+
+    def answer(self, told: str, end: str, timeout: float) -> str | None:
+        """Tell the process something; return what it prints until it prints ``end``.
+
+        None if that does not come in time, or not before the limit: then nobody knows what the
+        process is at, and it should be told nothing more.
+        """
+        left = memoryview(told.encode("utf-8", "surrogateescape"))
+        mark, searched = end.encode(), 0
+        limit = time.monotonic() + timeout
+        while (at := self._heard.stdout.find(mark, searched)) < 0:
+            searched = max(0, len(self._heard.stdout) - len(mark))
+            seconds = limit - time.monotonic()
+            if self._heard.ended or seconds <= 0:
+                return None
+            left = left[self._exchange(left, seconds) :]
+        said = _text(self._heard.stdout[:at])
+        del self._heard.stdout[: at + len(mark)]
+        return said
 
     def outcome(self) -> Outcome:
-        """Return what the process has done so far; its code is None if it has not ended."""
-        return Outcome(self._code, _text(self._heard.stdout), _text(self._heard.stderr))
+        """Return what the process has done that is no answer; code None if it has not ended."""
+        heard = self._heard
+        return Outcome(self._code, _text(heard.stdout), _text(heard.stderr), heard.overflowed)
 
-    def _listen(self, timeout: float) -> bool:
-        """Take in what is printed next; return whether more may come."""
+    def _exchange(self, left: memoryview, timeout: float) -> int:
+        """Wait until something can be told or heard; return how much of what is left was told."""
         kept = {
-            self._stream(self._process.stdout): self._heard.stdout,
-            self._stream(self._process.stderr): self._heard.stderr,
+            _stream(self._process.stdout): self._heard.stdout,
+            _stream(self._process.stderr): self._heard.stderr,
         }
+        stdin = _stream(self._process.stdin)
         with selectors.DefaultSelector() as selector:
             for stream in kept:
                 selector.register(stream, selectors.EVENT_READ)
+            if left:
+                selector.register(stdin, selectors.EVENT_WRITE)
             ready = [key.fd for key, _ in selector.select(timeout)]
-        for stream in ready:
-            said = os.read(stream, CHUNK)
-            kept[stream] += said[: LIMIT - len(kept[stream])]
-            self._heard.ended |= not said or len(kept[stream]) == LIMIT
+        for stream in kept.keys() & ready:
+            self._take(stream, kept[stream])
+        if stdin not in ready:
+            return 0
+        assert self._process.stdin is not None
+        try:
+            return self._process.stdin.write(left[:CHUNK]) or 0
+        except OSError:
+            return len(left)  # It reads no more; why, it says as it ends.
+
+    def _take(self, stream: int, kept: bytearray) -> None:
+        said = os.read(stream, CHUNK)
+        kept += said[: self._limit - len(kept)]
+        self._heard.overflowed |= len(kept) == self._limit
+        self._heard.ended |= not said or self._heard.overflowed
         if self._heard.ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._code = self._process.wait(GRACE)
-        return not self._heard.ended
-
-    @staticmethod
-    def _stream(stream: IO[bytes] | None) -> int:
-        assert stream is not None
-        return stream.fileno()
 
 
 @contextlib.contextmanager
-def held(arguments: Sequence[str]) -> Iterator[Held]:
+def held(arguments: Sequence[str], limit: int = LIMIT) -> Iterator[Held]:
     """Keep a program running that reads its standard input, and end it with the context.
 
     If we are killed, it reads the end of its input.
+
+    limit
+        Bytes of standard output, of one answer, and of standard error that are kept.
     """
     process = _start(arguments, stdin=subprocess.PIPE)
+    os.set_blocking(_stream(process.stdin), False)
     try:
-        yield Held(process)
+        yield Held(process, limit)
     finally:
         _finish(process)
 
@@ -251,6 +277,11 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
+
+
+def _stream(stream: IO[bytes] | None) -> int:
+    assert stream is not None
+    return stream.fileno()
 
 
 def _text(output: bytearray) -> str:

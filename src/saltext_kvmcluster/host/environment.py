@@ -20,6 +20,7 @@ from saltext_kvmcluster.core.migration import Move, Plan
 from saltext_kvmcluster.core.recovery import Look
 from saltext_kvmcluster.host import examiner, files, hypervisor, journal
 from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host.ssh import Session
 
 
 class Call(Protocol):
@@ -121,6 +122,10 @@ def of_this_node(
         else Hypervisor(migration.connection_uri(cluster.ssh.login, node))
         for node in cluster.nodes.values()
     }
+    shells = {
+        node.id: Session(None if node.id == here else node.migration)
+        for node in cluster.nodes.values()
+    }
     journals: dict[str, Journal] = {
         node.id: journal.Journal() if node.id == here else journal.PeersJournal(node.migration)
         for node in cluster.nodes.values()
@@ -133,7 +138,7 @@ def of_this_node(
             journal=journals.__getitem__,
             clock=_Clock(),
             address=hypervisor.address,
-            examine=lambda move: _examined(cluster, move),
+            examine=lambda move: _examined(cluster, move, shells, libvirts),
             alone=_Alone(),
             place=lambda move: contextlib.nullcontext(False),
             tell=tell,
@@ -142,6 +147,8 @@ def of_this_node(
     finally:
         for libvirt in libvirts.values():
             libvirt.close()
+        for shell in shells.values():
+            shell.close()
 
 
 class _Clock:
@@ -160,15 +167,16 @@ class _Clock:
             time.sleep(seconds)
 
 
-def _examined(cluster: Cluster, move: Move) -> tuple[Finding, ...]:
+def _examined(
+    cluster: Cluster, move: Move, shells: Mapping[str, Session], libvirts: Mapping[str, Hypervisor]
+) -> tuple[Finding, ...]:
     """Run the blocking checks and return what they found; WorldError if one forbids the move."""
-    node = cluster.node(move.destination)
-    world = examiner.look(cluster, move.source, (node,), move.guest)
+    world = examiner.look_at_move(cluster, move, shells, libvirts)
     found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
     if not found:
         said = world.nodes[move.source].daemon_said or f"it is no longer on {move.source}"
-        raise WorldError(f"{move.guest} was not touched, not sent to {node.id}: {said}")
-    findings = readiness.findings(world, found[0], node.id)
+        raise WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {said}")
+    findings = readiness.findings(world, found[0], move.destination)
     migration.refuse_if_blocked(move, findings)
     return findings
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,14 +11,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from saltext_kvmcluster.core import facts as read
-from saltext_kvmcluster.core import readiness
+from saltext_kvmcluster.core import guestxml, readiness
 from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import Cluster, Node
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import NodeFacts
+from saltext_kvmcluster.core.guestxml import Guest
 from saltext_kvmcluster.core.identity import Identities
+from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.readiness import Readiness
 from saltext_kvmcluster.host import facts
+from saltext_kvmcluster.host.facts import Way
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host.ssh import Session
 
 WORKERS = 32
 
@@ -71,10 +78,46 @@ def look(
     )
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     questions = readiness.questions(world, guest, here)
-    answers = _side_by_side(
-        questions, lambda node, question: _answer(cluster, here, node, question)
+    return readiness.answered(
+        world, _side_by_side(questions, functools.partial(_asked, cluster, here))
     )
+
+
+def look_at_move(
+    cluster: Cluster, move: Move, shells: Mapping[str, Session], libvirts: Mapping[str, Hypervisor]
+) -> World:
+    """Return those facts of a move's two nodes that its blocking checks need, in two rounds.
+
+    shells, libvirts
+        By which the nodes are asked. They are opened where they are not open, and stay so.
+    """
+    here, there = move.source, move.destination
+    ways = {node: Way(shells[node].run_all, libvirts[node]) for node in (here, there)}
+    libvirts[there].dial()
+    with ThreadPoolExecutor() as pool:
+        login = pool.submit(shells[there].login)
+        guest = _definition(libvirts[here], move.uuid)
+
+        def answer() -> object:
+            login.result()
+            shells[there].refuse_unless_open()
+            return facts.of_destination(move, ways[there], guest)
+
+        told = pool.submit(_timed, there, answer)
+        own = _timed(here, lambda: facts.of_source(cluster, move, ways[here], guest, login))
+        found = {here: own, there: replace(told.result(), by_peer=True)}
+    world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
+    questions = readiness.questions(world, move.guest, here, there)
+    answers = _side_by_side(questions, lambda node, question: _answer(question, ways[node]))
     return readiness.answered(world, answers)
+
+
+def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
+    """Return the definition of a guest, None if it cannot be had: the checks tell why."""
+    try:
+        return guestxml.read(hypervisor.described(uuid))
+    except KvmclusterError:
+        return None
 
 
 def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
@@ -87,8 +130,13 @@ def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
     return read.parse(node, sent, begun, time.time())
 
 
-def _answer(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:
-    way = None if node == here else facts.to_peer(cluster, cluster.node(node))
+def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:
+    way = facts.here() if node == here else facts.to_peer(cluster, cluster.node(node))
+    with contextlib.closing(way):
+        return _answer(question, way)
+
+
+def _answer(question: Mapping[str, Any], way: Way) -> object:
     try:
         return facts.look(question, way)
     except WorldError as error:

@@ -16,7 +16,7 @@ import shlex
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +31,18 @@ from saltext_kvmcluster.core import (
     trust,
 )
 from saltext_kvmcluster.core import facts as read
+from saltext_kvmcluster.core.checks.guest import Close, matters
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import Trouble, unknown
-from saltext_kvmcluster.core.guestxml import Source
+from saltext_kvmcluster.core.guestxml import Guest, Source
 from saltext_kvmcluster.core.identity import Identities
+from saltext_kvmcluster.core.keyfile import KeyFile
+from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.question import cpu_key
 from saltext_kvmcluster.core.question import read as read_question
+from saltext_kvmcluster.core.sshd import Account
 from saltext_kvmcluster.host import commands, files, hypervisor, ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
@@ -61,6 +65,7 @@ KINDS = {
 }
 
 Outputs = Mapping[str, commands.Outcome]
+Checks = Mapping[str, Callable[[], list[Trouble]]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Way:
 
     run_all: Callable[[Mapping[str, Sequence[str]]], Outputs]
     hypervisor: Hypervisor
+
+    def close(self) -> None:
+        """Let the connection to libvirt go."""
+        self.hypervisor.close()
 
 
 def here() -> Way:
@@ -98,8 +107,7 @@ def gather(
     peers
         The peers to log in to by every name, and to try a migration port of; None for all.
     """
-    way = here()
-    with ThreadPoolExecutor() as pool:
+    with contextlib.closing(here()) as way, ThreadPoolExecutor() as pool:
         host = pool.submit(_of_host, way, node, _defined(cluster))
         placed = pool.submit(_placed, cluster, way)
         trusted = pool.submit(_ssh, cluster, node, identities)
@@ -110,7 +118,8 @@ def gather(
         told["definitions"].update(texts)
         told["definitions_said"] = said_of
         told.update(ssh=trusted.result(), peers=reached.result())
-    written, said = _write_tokens(cluster, node, read.parse(node, told, 0.0, 0.0))
+    found = read.parse(node, told, 0.0, 0.0)
+    written, said = _write_tokens(_holding(_sources(cluster, found), found), node)
     return {**told, "written": written, "written_said": said}
 
 
@@ -120,8 +129,37 @@ def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     Definitions on shared storage are not read there: they are the same ones. WorldError if it
     cannot be logged in to.
     """
-    told = _of_host(to_peer(cluster, peer), peer.id, _defined(cluster))
-    return told
+    with contextlib.closing(to_peer(cluster, peer)) as way:
+        return _of_host(way, peer.id, _defined(cluster))
+
+
+def of_source(
+    cluster: Cluster, move: Move, way: Way, guest: Guest | None, login: Future[reach.Knock]
+) -> dict[str, Any]:
+    """Return those facts of this node that the blocking checks of one move need.
+
+    guest
+        The definition of the guest that is to move, None if it cannot be read.
+    login
+        How the login to the destination went, once that is known.
+    """
+    peer, account = cluster.node(move.destination), ssh.account(cluster.ssh.login)
+    key = functools.cache(lambda: ssh.key_file(keyfile.key_path(cluster, account.home), account))
+    with ThreadPoolExecutor() as pool:
+        port = pool.submit(_port, peer)
+        trusted = pool.submit(_told, _dialling(cluster, account, key, peer.names))
+        told = _of_one(way, move, guest, factparse.OF_SOURCE)
+        found = read.parse(move.source, told, 0.0, 0.0)
+        written, said = _write_tokens(_holding(_parts([guest]), found), move.source)
+        told.update(ssh=trusted.result(), written=written, written_said=said)
+        cell = reach.cell(peer.id, peer.migration, login.result(), _is_encrypted(key))
+        told["peers"] = {peer.id: {"cells": [cell], "names": [peer.migration], **port.result()}}
+        return told
+
+
+def of_destination(move: Move, way: Way, guest: Guest | None) -> dict[str, Any]:
+    """Return those facts of a peer that the blocking checks of one move to it need."""
+    return _of_one(way, move, guest, factparse.OF_DESTINATION)
 
 
 def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
@@ -132,11 +170,14 @@ def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
 
     InputError if it is no question.
     """
-    asked, to = read_question(question), way or here()
-    with contextlib.closing(to.hypervisor), ThreadPoolExecutor() as pool:
-        cpus = pool.submit(_cpus, to.hypervisor, asked.cpus)
+    if way is None:
+        with contextlib.closing(here()) as own:
+            return look(question, own)
+    asked = read_question(question)
+    with ThreadPoolExecutor() as pool:
+        cpus = pool.submit(_cpus, way.hypervisor, asked.cpus)
         wanted = {**_path_commands(asked.paths), **_token_commands(asked.tokens)}
-        found = _run_in_parts(to, wanted)
+        found = _run_in_parts(way, wanted)
         return {
             "paths": _paths(asked.paths, found),
             "tokens": _tokens(asked.tokens, found),
@@ -172,7 +213,8 @@ def _size(word: str) -> int:
 
 def of_host(node: str) -> dict[str, Any]:
     """Return the facts of this node that tell of its guests, storage and host alone."""
-    return _of_host(here(), node, ())
+    with contextlib.closing(here()) as way:
+        return _of_host(way, node, ())
 
 
 def own(node: str) -> NodeFacts:
@@ -187,14 +229,32 @@ def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, way.hypervisor, defined)
         outputs = way.run_all({**factparse.COMMANDS, **storage.COMMANDS})
-        sent = {key: _sent(one) for key, one in outputs.items()}
-        told: dict[str, Any] = {"node": node, "commands": sent, **machine.result()}
-    sources = _sources(read.parse(node, told, 0.0, 0.0))
-    paths = [source.path for source in sources if source.path.startswith("/")]
-    found = _run_in_parts(way, _real_commands(paths))
-    links = [f"{path}\t{real}\n" for path, real in _real(paths, found).items() if path != real]
-    sent["links"]["out"] += "".join(["\n", *links])
+        told: dict[str, Any] = {"node": node, "commands": _sent(outputs), **machine.result()}
+    paths = [source.path for source in _parts(_running(read.parse(node, told, 0.0, 0.0)))]
+    told["commands"]["links"]["out"] += _links(paths, _run_in_parts(way, _real_commands(paths)))
     return told
+
+
+def _of_one(way: Way, move: Move, guest: Guest | None, wanted: Iterable[str]) -> dict[str, Any]:
+    """Return what a host tells of one guest that is to move, by the programs that are wanted.
+
+    Its devices are asked for only where the guest's disks may lie on them.
+    """
+    paths = [source.path for source in _parts([guest])]
+    disks = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
+    asked = {key: factparse.COMMANDS[key] for key in wanted}
+    asked["mounts"] = storage.COMMANDS["mounts"]
+    with ThreadPoolExecutor() as pool:
+        close = matters(guest, move.guest, move.uuid)
+        machine = pool.submit(_libvirt, way.hypervisor, (), close)
+        outputs = _run_in_parts(way, {**asked, **_real_commands(paths)})
+        links, told = _links(paths, outputs), _sent({key: outputs[key] for key in asked})
+        told["links"] = {"code": 0, "out": links}
+        mounted = storage.parse({key: (one["code"], one["out"]) for key, one in told.items()})
+        if not all(storage.is_told_by_mounts(layer, mounted) for layer in disks):
+            told.update(_sent(way.run_all(storage.COMMANDS)))
+            told["links"]["out"] += links
+        return {"commands": told, **machine.result()}
 
 
 def _defined(cluster: Cluster) -> Collection[str]:
@@ -202,22 +262,29 @@ def _defined(cluster: Cluster) -> Collection[str]:
     return cluster.guests.list if cluster.guests.definitions == "defined" else ()
 
 
-def _sent(outcome: commands.Outcome) -> dict[str, Any]:
-    said = {"said": outcome.stderr[:300]} if outcome.code != 0 else {}
-    return {"code": outcome.code, "out": outcome.stdout, **said}
+def _sent(outputs: Outputs) -> dict[str, dict[str, Any]]:
+    return {
+        key: {
+            "code": one.code,
+            "out": one.stdout,
+            **({"said": one.stderr[:300]} if one.code != 0 else {}),
+        }
+        for key, one in outputs.items()
+    }
 
 
-def _libvirt(libvirt: Hypervisor, defined: Collection[str]) -> dict[str, Any]:
+def _libvirt(
+    libvirt: Hypervisor, defined: Collection[str], close: Close | None = None
+) -> dict[str, Any]:
     """Ask libvirt; that its daemon cannot be asked is a fact, too."""
-    with contextlib.closing(libvirt):
-        try:
-            return {
-                "daemon": libvirt.daemon(),
-                "guests": libvirt.guests(),
-                "definitions": {name: libvirt.definition(name) for name in defined},
-            }
-        except WorldError as error:
-            return {"daemon": {"said": str(error)}, "definitions": {}}
+    try:
+        return {
+            "daemon": libvirt.daemon(),
+            "guests": libvirt.guests(close),
+            "definitions": {name: libvirt.definition(name) for name in defined},
+        }
+    except WorldError as error:
+        return {"daemon": {"said": str(error)}, "definitions": {}}
 
 
 def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]:
@@ -266,36 +333,58 @@ def _ssh(
 ) -> dict[str, list[dict[str, str]]]:
     """Return what is wrong with this node's ssh, by the check's id."""
     account = ssh.account(cluster.ssh.login)
-    key_path = keyfile.key_path(cluster, account.home)
-    folder = os.path.join(account.home, ".ssh")
-    checks: dict[str, Callable[[], list[Trouble]]] = {
-        "ssh.key": lambda: sshcheck.key(ssh.key_file(key_path, account), cluster),
+    path = keyfile.key_path(cluster, account.home)
+    checks = {
+        **_dialling(
+            cluster, account, lambda: ssh.key_file(path, account), sshcheck.names(cluster, node)
+        ),
         "ssh.authorized": lambda: sshcheck.authorized(
             ssh.obstacles(cluster, account, ssh.connections(cluster.peers(node)))
         ),
-        "ssh.config": lambda: sshcheck.config(
-            cluster,
-            ssh.dialling(sshcheck.names(cluster, node)),
-            key_path,
-            os.path.join(ssh.account("root").home, ".ssh", trust.KNOWN_HOSTS),
-        ),
-        "ssh.label": lambda: sshcheck.label(ssh.labels(folder)),
     }
     if identities is not None:
-        known = identities
+        known, folder = identities, os.path.join(account.home, ".ssh")
         checks["ssh.stale"] = lambda: sshcheck.stale(cluster, known, _key_files(folder))
-    return {check: _told(function) for check, function in checks.items()}
+    return _told(checks)
 
 
-def _told(check: Callable[[], list[Trouble]]) -> list[dict[str, str]]:
+def _dialling(
+    cluster: Cluster, account: Account, key: Callable[[], KeyFile], names: Sequence[str]
+) -> Checks:
+    """Return the checks of what this node needs to dial its peers by their names."""
+    root = os.path.join(ssh.account("root").home, ".ssh", trust.KNOWN_HOSTS)
+    path = keyfile.key_path(cluster, account.home)
+    return {
+        "ssh.key": lambda: sshcheck.key(key(), cluster),
+        "ssh.config": lambda: sshcheck.config(cluster, ssh.dialling(names), path, root),
+        "ssh.label": lambda: sshcheck.label(ssh.labels(os.path.join(account.home, ".ssh"))),
+    }
+
+
+def _is_encrypted(key: Callable[[], KeyFile]) -> bool:
+    """Whether our key has a passphrase; one that cannot be read is what ssh.key tells of."""
     try:
-        troubles = check()
-    except KvmclusterError as error:
-        troubles = [unknown(str(error), "mend that on this node, then check again")]
-    return [
-        {"sentence": trouble.sentence, "remedy": trouble.remedy, "outcome": trouble.outcome}
-        for trouble in troubles
-    ]
+        return key().encrypted
+    except KvmclusterError:
+        return False
+
+
+def _told(checks: Checks) -> dict[str, list[dict[str, str]]]:
+    """Return the troubles that checks find; that one cannot look is a trouble, too."""
+
+    def troubles(check: Callable[[], list[Trouble]]) -> list[Trouble]:
+        try:
+            return check()
+        except KvmclusterError as error:
+            return [unknown(str(error), "mend that on this node, then check again")]
+
+    return {
+        name: [
+            {"sentence": one.sentence, "remedy": one.remedy, "outcome": one.outcome}
+            for one in troubles(check)
+        ]
+        for name, check in checks.items()
+    }
 
 
 def _key_files(folder: str) -> dict[str, str]:
@@ -347,12 +436,10 @@ def _port(peer: Node) -> dict[str, str]:
     return {"port": "taken"}
 
 
-def _write_tokens(
-    cluster: Cluster, node: str, found: NodeFacts
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Write a token into each shared folder of ours; return them, and why some were not written."""
+def _write_tokens(folders: Iterable[str], node: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Write a token into each folder; return them, and why some were not written."""
     written, said = {}, {}
-    for folder in sorted(_folders(cluster, found)):
+    for folder in sorted(folders):
         token = f"{secrets.token_hex(16)} {int(time.time())}"
         try:
             files.leave(os.path.join(folder, TOKENS), node, token)
@@ -362,34 +449,49 @@ def _write_tokens(
     return written, said
 
 
-def _folders(cluster: Cluster, found: NodeFacts) -> set[str]:
-    """Return the mount points that hold parts of active guests, or definitions."""
+def _holding(sources: Iterable[Source], found: NodeFacts) -> set[str]:
+    """Return the mount points of shared storage that hold any of these."""
     if found.storage is None:
         return set()
-    sources = _sources(found)
+    lie = (storage.place(source, found.storage) for source in sources)
+    return {place.folder for place in lie if place.folder and place.fit}
+
+
+def _sources(cluster: Cluster, found: NodeFacts) -> list[Source]:
+    """Return where the parts of a node's active guests lie, and definitions."""
+    sources = _parts(_running(found))
     if cluster.guests.definitions == "shared":
         sources += [
             Source("file", path)
             for guest in cluster.guests.list.values()
             for path in definitions.places(cluster.guests, guest.name)
         ]
-    lie = (storage.place(source, found.storage) for source in sources)
-    return {place.folder for place in lie if place.folder and place.fit}
+    return sources
 
 
-def _sources(found: NodeFacts) -> list[Source]:
-    """Return where the parts of a node's active guests lie."""
-    guests = [guest.guest for guest in found.guests or () if guest.active and guest.guest]
-    disks = [disk for guest in guests for disk in guest.disks]
+def _running(found: NodeFacts) -> list[Guest]:
+    return [guest.guest for guest in found.guests or () if guest.active and guest.guest]
+
+
+def _parts(guests: Iterable[Guest | None]) -> list[Source]:
+    """Return where the parts of guests lie, as far as they are known."""
+    known = [guest for guest in guests if guest]
+    disks = [disk for guest in known for disk in guest.disks]
     return [
-        *(source for disk in disks for source in (disk.source, *disk.backing) if source.path),
-        *(Source("file", file.path) for guest in guests for file in guest.files),
+        *(layer for disk in disks for layer in disk.layers if layer.path),
+        *(Source("file", file.path) for guest in known for file in guest.files),
     ]
 
 
 def _real_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return what says where paths lead when every symbolic link is followed."""
     return {f"real {part[0]}": ("realpath", "-m", "--", *part) for part in _lines(paths)}
+
+
+def _links(paths: Iterable[str], found: Outputs) -> str:
+    """Return where those paths lead that are links, as COMMANDS's find tells of links."""
+    real = _real(paths, found)
+    return "".join(["\n", *(f"{path}\t{to}\n" for path, to in real.items() if path != to)])
 
 
 def _real(paths: Iterable[str], found: Outputs) -> dict[str, str]:
@@ -403,7 +505,7 @@ def _real(paths: Iterable[str], found: Outputs) -> dict[str, str]:
 
 def _lines(paths: Iterable[str]) -> Iterator[list[str]]:
     """Yield the paths that are a line, as many at once as one program is given."""
-    lines = dict.fromkeys(path for path in paths if "\n" not in path)
+    lines = dict.fromkeys(path for path in paths if path.startswith("/") and "\n" not in path)
     return _in_parts(lines, lambda path: _size(shlex.quote(path)))
 
 

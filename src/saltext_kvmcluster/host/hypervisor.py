@@ -60,6 +60,12 @@ class Hypervisor:
     def __init__(self, uri: str = LOCAL) -> None:
         self.uri = uri
         self._connection: Any = None
+        self._dialled: Future[Any] | None = None
+
+    def dial(self) -> None:
+        """Begin to connect, for questions that come soon; they tell if it fails."""
+        if self._connection is None and self._dialled is None:
+            self._dialled = _begun(lambda: _libvirt().open(self.uri))
 
     def host(self) -> Host:
         """Return who this libvirt says its host is."""
@@ -187,9 +193,10 @@ class Hypervisor:
         return dict(self._ask(lambda found: found.lookupByUUIDString(uuid).jobStats(flags)))
 
     def daemon(self) -> dict[str, Any]:
-        """Return what the daemon says of itself and its host, in two round trips.
+        """Return what the daemon says of itself and its host, in three round trips.
 
-        ``capabilities`` as XML, ``networks``: the names of the active ones.
+        ``capabilities`` as XML, ``networks``: the names of the active ones, ``qemu``: the version
+        as a number, 0 if it has none.
         """
 
         def verb(found: Any) -> dict[str, Any]:
@@ -197,15 +204,22 @@ class Hypervisor:
             return {
                 "capabilities": found.getCapabilities(),
                 "networks": [network.name() for network in found.listAllNetworks(active)],
+                "qemu": _qemu(found),
             }
 
         return self._ask(verb)
 
-    def guests(self) -> list[dict[str, Any]]:
+    def guests(
+        self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
+    ) -> list[dict[str, Any]]:
         """Return what the daemon says of every guest: two round trips, and four for an active one.
 
         A guest that is not active is told by name, UUID, state, size, disks and autostart; an
         active one also by its definition, the persistent one if it has that, and its job.
+
+        matters
+            Whether an active guest is looked at as closely as that, by its name, its UUID, and
+            libvirt's statistics of it, whose blocks are all layers of its disks then. None for all.
         """
         libvirt = _libvirt()
         groups = (
@@ -214,15 +228,23 @@ class Hypervisor:
             | libvirt.VIR_DOMAIN_STATS_VCPU
             | libvirt.VIR_DOMAIN_STATS_BLOCK
         )
-        nowait = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        if matters:
+            how |= libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
         own = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
         starting, told = self._ask(
             lambda found: (
                 {domain.UUIDString() for domain in found.listAllDomains(own)},
-                found.getAllDomainStats(groups, nowait),
+                found.getAllDomainStats(groups, how),
             )
         )
-        guests = [self._guest(domain, stats, starting) for domain, stats in told]
+
+        def is_close(domain: Any, stats: Mapping[str, Any]) -> bool:
+            return matters is None or matters(domain.name(), domain.UUIDString(), stats)
+
+        guests = [
+            self._guest(domain, stats, starting, is_close(domain, stats)) for domain, stats in told
+        ]
         return [guest for guest in guests if guest]
 
     def definition(self, name: str) -> str:
@@ -242,13 +264,13 @@ class Hypervisor:
         return self._ask(lambda found: _cpu_trouble(found, asked))
 
     def _guest(
-        self, domain: Any, stats: Mapping[str, Any], starting: Collection[str]
+        self, domain: Any, stats: Mapping[str, Any], starting: Collection[str], close: bool
     ) -> dict[str, Any] | None:
         """Return one guest of all, None if it has gone meanwhile."""
         state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
         look = Look(_sighting(state, reason), domain.name(), domain.UUIDString(), persistent=True)
         definitions: dict[str, str] = {}
-        if look.sighting is not Sighting.SHUT_OFF:
+        if close and look.sighting is not Sighting.SHUT_OFF:
             look, state, reason, definitions = self._closer(domain, look, state, reason)
         if look.sighting is Sighting.ABSENT:
             return None
@@ -298,8 +320,11 @@ class Hypervisor:
             Calls that still use the connection: it is closed when they have ended.
         """
         connection, self._connection = self._connection, None
+        dialled, self._dialled = self._dialled, None
         if connection is not None:
             _begun(lambda: (wait(after), connection.close()))
+        if dialled is not None:
+            _begun(lambda: dialled.result().close())
 
     def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
         """Begin what may last, over a connection of its own."""
@@ -315,7 +340,10 @@ class Hypervisor:
 
     def _ask(self, verb: Callable[[Any], _T]) -> _T:
         if self._connection is None:
-            self._connection = self._ended(_begun(lambda: _libvirt().open(self.uri)))
+            self.dial()
+            dialled, self._dialled = self._dialled, None
+            assert dialled is not None
+            self._connection = self._ended(dialled)
         connection = self._connection
         call = _begun(lambda: verb(connection))
         try:
@@ -446,6 +474,13 @@ def _own_emulator(connection: Any, path: str) -> str | None:
     libvirt runs what it is asked about, and the question comes from another's definition.
     """
     return path if f"<emulator>{escape(path)}</emulator>" in connection.getCapabilities() else None
+
+
+def _qemu(connection: Any) -> int:
+    try:
+        return int(connection.getVersion())
+    except _libvirt().libvirtError:
+        return 0
 
 
 def _in_time(end: float, verb: Callable[[], object]) -> None:

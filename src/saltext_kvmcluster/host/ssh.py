@@ -14,6 +14,7 @@ import shlex
 import signal
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ BATCH_LIMIT = 16 * 1024 * 1024
 RETRY_PAUSES = (0.5, 2.0)
 RELOAD_TIME = 10.0
 
+_LOST = commands.Outcome(None, "", "the login ended before it did")
 _MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
 _DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
@@ -307,9 +309,100 @@ def run_all(
     )
     done = _split(outcome.stdout, mark)
     if not done:
-        raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(outcome)}")
-    lost = commands.Outcome(None, "", "the login ended before it did")
-    return {key: done[at] if at < len(done) else lost for at, key in enumerate(wanted)}
+        knock = reach.Knock(outcome.code, outcome.stdout, outcome.stderr, 0.0)
+        raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(knock)}")
+    return {key: done[at] if at < len(done) else _LOST for at, key in enumerate(wanted)}
+
+
+class Session:
+    """A shell that stays until it is let go: one login to a peer, for many questions.
+
+    Whatever breaks it ends it, and the next question logs in anew. Threads take turns.
+    """
+
+    def __init__(self, name: str | None = None, timeout: float = 10.0) -> None:
+        """Name a peer, or nobody for this host.
+
+        timeout
+            Seconds for a login.
+        """
+        self.name = name
+        self.timeout = timeout
+        self._knocked = reach.Knock(None, "", "", 0.0)
+        self._shell: commands.Held | None = None
+        self._end = contextlib.ExitStack()
+        self._turn = threading.RLock()
+
+    def login(self) -> reach.Knock:
+        """Log in, unless that was done; return what was seen of the login."""
+        with self._turn:
+            for pause in (0.0, *RETRY_PAUSES):
+                if self._shell is not None or (pause and not _is_dropped(self._knocked)):
+                    break
+                time.sleep(pause)
+                self._knocked = self._tried()
+            return self._knocked
+
+    def refuse_unless_open(self) -> None:
+        """Raise the WorldError that names the cause, if the last login failed."""
+        if self._shell is None:
+            raise WorldError(
+                f"{self.name} cannot be asked over ssh: {_login_trouble(self._knocked)}"
+            )
+
+    def run_all(
+        self, wanted: Mapping[str, Sequence[str]], timeout: float = 30.0
+    ) -> dict[str, commands.Outcome]:
+        """Run programs there and return what each one did; see the function ``run_all``."""
+        if not wanted:
+            return {}
+        done = self._ask(lambda mark: _items(wanted.values(), mark), timeout)
+        return {key: done[at] if at < len(done) else _LOST for at, key in enumerate(wanted)}
+
+    def run(self, script: str, timeout: float = 30.0) -> commands.Outcome:
+        """Run lines in the shell itself, which keeps what they open; return what they did.
+
+        WorldError if the shell does not get through them in time.
+        """
+        done = self._ask(lambda mark: _lines(script, mark), timeout)
+        if not done:
+            self.close()
+            raise WorldError(f"{self.name or 'a shell'} did not answer within {timeout:g} s")
+        return done[0]
+
+    def close(self) -> None:
+        """End the shell, and with it whatever it holds."""
+        with self._turn:
+            self._shell = None
+            self._end.close()
+
+    def _ask(self, script: Callable[[str], str], timeout: float) -> list[commands.Outcome]:
+        with self._turn:
+            self.login()
+            self.refuse_unless_open()
+            assert self._shell is not None
+            mark = secrets.token_hex(8)
+            told = f"{script(mark)} printf '\\000{mark} end';\n"
+            said = self._shell.answer(told, f"\0{mark} end", timeout)
+            if said is None:
+                said = self._shell.outcome().stdout
+                self.close()
+            return _split(said, mark)
+
+    def _tried(self) -> reach.Knock:
+        begun = time.monotonic()
+        line = ["sh"] if self.name is None else [*_dial(self.name, self.timeout), "sh"]
+        shell = self._end.enter_context(commands.held(line, BATCH_LIMIT))
+        mark = secrets.token_hex(8)
+        hello = f"LC_ALL=C; export LC_ALL; printf '\\000{mark}';\n"
+        noise = shell.answer(hello, f"\0{mark}", self.timeout + 2)
+        seconds = round(time.monotonic() - begun, 3)
+        if noise is not None:
+            self._shell = shell
+            return reach.Knock(0, noise[:KNOCK_LIMIT], "", seconds)
+        seen = shell.outcome()
+        self._end.close()
+        return reach.Knock(seen.code, seen.stdout, seen.stderr, seconds, seen.overflowed)
 
 
 def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
@@ -323,11 +416,20 @@ def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
 
 def _script(wanted: Iterable[Sequence[str]], mark: str) -> str:
     """Return a script for any POSIX shell that tells of each program what ``_split`` reads."""
-    return "".join(
+    return f"LC_ALL=C; export LC_ALL;{_items(wanted, mark)}"
+
+
+def _items(wanted: Iterable[Sequence[str]], mark: str) -> str:
+    items = (
         f"{{ e=$({shlex.join(arguments)} 2>&1 >&3 3>&- </dev/null); c=$?; }} 3>&1;"
         f' printf \'\\000{mark} %s %s\\000\' "$c" "$e";'
         for arguments in wanted
-    ).join(("LC_ALL=C; export LC_ALL; printf '\\000" + mark + " 0 \\000';", ""))
+    )
+    return f" printf '\\000{mark} 0 \\000';{''.join(items)}"
+
+
+def _lines(script: str, mark: str) -> str:
+    return f"printf '\\000{mark} 0 \\000';\n{script}\nprintf '\\000{mark} %s \\000' $?;"
 
 
 def _split(output: str, mark: str) -> list[commands.Outcome]:
@@ -342,10 +444,8 @@ def _split(output: str, mark: str) -> list[commands.Outcome]:
     ]
 
 
-def _login_trouble(outcome: commands.Outcome) -> str:
-    cell = reach.cell(
-        "", "", reach.Knock(outcome.code, outcome.stdout, outcome.stderr, 0.0), encrypted_key=False
-    )
+def _login_trouble(knock: reach.Knock) -> str:
+    cell = reach.cell("", "", knock, encrypted_key=False)
     return ": ".join(filter(None, (cell["cause"], cell["said"], cell["remedy"])))
 
 
@@ -387,11 +487,14 @@ def _knock_again(name: str, timeout: float, end: float) -> reach.Knock:
     """Knock, and when sshd dropped us for want of room, wait and knock again while time is left."""
     for pause in RETRY_PAUSES:
         seen = knock(name, timeout)
-        dropped = reach.cause(seen, encrypted_key=False) in reach.RETRIED
-        if not dropped or time.monotonic() + pause >= end:
+        if not _is_dropped(seen) or time.monotonic() + pause >= end:
             return seen
         time.sleep(pause)
     return knock(name, timeout)
+
+
+def _is_dropped(knock: reach.Knock) -> bool:
+    return reach.cause(knock, encrypted_key=False) in reach.RETRIED
 
 
 def _sshd_files() -> list[str]:

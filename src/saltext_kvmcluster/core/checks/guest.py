@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from saltext_kvmcluster.core import guestxml, recovery
 from saltext_kvmcluster.core.checks.base import Use, World, uses
@@ -17,6 +18,33 @@ MOST_TOLD = 5
 
 LOCKING_FILES = ("file", "dir", "")
 UNREAD = "its definition could not be read"
+
+
+Close = Callable[[str, str, Mapping[str, Any]], bool]
+"""Whether a guest has to be known closely, by its name, its UUID and libvirt's statistics."""
+
+
+def matters(guest: guestxml.Guest | None, name: str, uuid: str) -> Close:
+    """Return which active guests have to be known by their definitions, to judge one guest here.
+
+    Those are itself, its namesakes, and whoever may use one of its disks: by libvirt's statistics
+    of every layer, which tell files by their paths. Any other disk has more than one name.
+
+    guest
+        Its definition; None if that is not known.
+    """
+    layers = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
+    plain = guest is not None and all(layer.kind in LOCKING_FILES for layer in layers)
+    own = {layer.path for layer in layers}
+
+    def is_close(other: str, other_uuid: str, stats: Mapping[str, Any]) -> bool:
+        count = stats.get("block.count")
+        if other == name or other_uuid == uuid or count is None:
+            return True
+        paths = {stats.get(f"block.{number}.path") for number in range(count)}
+        return bool(own & paths if plain else paths)
+
+    return is_close
 
 
 def name(world: World, guest: GuestFacts) -> Iterator[Trouble]:

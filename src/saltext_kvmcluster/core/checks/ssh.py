@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from saltext_kvmcluster.core import reach
 from saltext_kvmcluster.core.checks.base import SOURCE_NOT_TOLD, World, untold
@@ -41,12 +41,18 @@ def reaches(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable
     Only the migration name stops a migration; another name is for people and for later.
     """
     peer = world.cluster.nodes[destination.node]
-    cells = _cells(source, destination)
-    if len(cells) == len(peer.names) and all(cell["ok"] for cell in cells.values()):
+    cells, names = _cells(source, destination), wanted(peer, source)
+    if len(cells) == len(names) and all(cell["ok"] for cell in cells.values()):
         return ()
     if source.said:
         return (SOURCE_NOT_TOLD,)
-    return _unreached(peer, cells)
+    return _unreached(peer, names, cells)
+
+
+def wanted(peer: Node, source: NodeFacts) -> Sequence[str]:
+    """Return the names by which the source was to log in to a peer."""
+    seen = source.peers.get(peer.id)
+    return [name for name in peer.names if seen and name in seen.names] or peer.names
 
 
 def is_quiet(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
@@ -65,15 +71,17 @@ def _cells(source: NodeFacts, destination: NodeFacts) -> dict[str, Mapping[str, 
     return {str(cell["name"]): cell for cell in seen.cells} if seen else {}
 
 
-def _unreached(peer: Node, cells: Mapping[str, Mapping[str, object]]) -> Iterator[Trouble]:
+def _unreached(
+    peer: Node, names: Sequence[str], cells: Mapping[str, Mapping[str, object]]
+) -> Iterator[Trouble]:
     """Put the names together that have one cause, the migration name apart."""
     groups: dict[tuple[str, str, bool], list[str]] = {}
-    for name in peer.names:
+    for name in names:
         cell = cells.get(name, UNTRIED)
         if not cell["ok"] and cell["cause"] != reach.NOISE:
             key = (str(cell["cause"]), str(cell["remedy"]), name == peer.migration)
             groups.setdefault(key, []).append(name)
-    for (cause, remedy, blocks), names in groups.items():
+    for (cause, remedy, blocks), alike in groups.items():
         outcome = UNKNOWN if cause == reach.NOT_TRIED else PROBLEM
-        sentence = f"login by {', '.join(names)}: {cause}"
+        sentence = f"login by {', '.join(alike)}: {cause}"
         yield Trouble(sentence, remedy, outcome, "" if blocks else WARN)
