@@ -519,7 +519,7 @@ def _job(domain: Any) -> str:
     try:
         found = domain.jobStats()
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+        if error.get_error_code() in _arriving():
             return recovery.INCOMING
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
             return recovery.ENDLESS
@@ -528,6 +528,12 @@ def _job(domain: Any) -> str:
         return ""
     outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     return recovery.OUTGOING if outgoing else recovery.BACKUP
+
+
+def _arriving() -> tuple[int, ...]:
+    """Return libvirt's errors that say that statistics are to be had from the sending side."""
+    libvirt = _libvirt()
+    return libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED
 
 
 def _progress(domain: Any) -> dict[str, Any]:
@@ -539,7 +545,7 @@ def _progress(domain: Any) -> dict[str, Any]:
     try:
         found = dict(domain.jobStats())
     except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+        if error.get_error_code() in (*_arriving(), libvirt.VIR_ERR_NO_DOMAIN):
             return {}
         raise
     return {} if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE else found
