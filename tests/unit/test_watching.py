@@ -1,0 +1,77 @@
+"""What is done about a migration at each look at it."""
+
+from dataclasses import replace
+
+import pytest
+
+from saltext_kvmcluster.core import migration
+from saltext_kvmcluster.core.migration import Abort, Judge, Seen, Watch
+from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.core.pacing import Pace
+from saltext_kvmcluster.core.progress import COPYING, POST_COPY, Progress
+
+BEGUN = Watch(began=0.0, spoke=0.0, pace=Pace(0.0))
+OPTIONS = Options(timeout=100.0)
+PATIENCE = 60.0
+
+
+def seen(at=10.0, **more):
+    known = {"ended": False, "answered": True, "progress": None, "cancel": ""}
+    return Seen(at, **{**known, **more})
+
+
+def act(watch=BEGUN, options=OPTIONS, **more):
+    return migration.act(watch, seen(**more), options, PATIENCE)
+
+
+def test_what_has_ended_is_judged_whatever_else_is_seen():
+    assert act(ended=True, answered=False, cancel="ann")[1] == Judge()
+
+
+@pytest.mark.parametrize(("at", "expected"), [(59.0, None), (60.0, Judge())])
+def test_a_daemon_that_does_not_speak_is_waited_for_with_patience(at, expected):
+    assert act(at=at, answered=False)[1] == expected
+
+
+def test_an_answer_renews_patience():
+    watch, _ = act(at=50.0)
+    assert act(watch, at=109.0, answered=False)[1] is None
+    assert act(watch, at=110.0, answered=False)[1] == Judge()
+
+
+def test_a_request_to_cancel_is_kept_until_it_has_an_effect():
+    watch, act_now = act(cancel="asked for by ann")
+    assert act_now == Abort()
+    watch, again = act(watch, at=11.0)
+    assert again == Abort() and watch.ending == "cancelled: asked for by ann"
+
+
+@pytest.mark.parametrize("more", [{"cancel": "ann"}, {"at": 10_000.0}])
+def test_nothing_ends_a_guest_whose_memory_is_on_two_nodes(more):
+    watch = replace(BEGUN, ending="cancelled: ann")
+    assert act(watch, progress=Progress(10.0, POST_COPY), **more)[1] is None
+
+
+@pytest.mark.parametrize(("at", "expected"), [(99.0, None), (100.0, Abort())])
+def test_a_job_of_which_nothing_is_told_ends_with_the_timeout(at, expected):
+    watch, found = act(at=at)
+    assert found == expected
+    assert ("100 s" in watch.ending) == (expected is not None)
+
+
+def test_what_pacing_gives_up_is_ended_with_its_figures():
+    stuck = [
+        Progress(float(at), COPYING, total=10**9, processed=at, remaining=10**9) for at in range(99)
+    ]
+    watch = BEGUN
+    for progress in stuck:
+        watch, found = act(watch, at=progress.at, progress=progress)
+    late = replace(stuck[-1], at=100.0)
+    watch, found = act(watch, at=100.0, progress=late)
+    assert found == Abort() and watch.ending
+
+
+def test_reason_says_why_we_ended_it_and_when_that_came_too_late():
+    moved = migration._ending(migration.MOVED, "cancelled: ann")
+    stayed = migration._ending(migration.NOT_MOVED, "cancelled: ann")
+    assert stayed == ["cancelled: ann"] and "moved before" in moved[0]
