@@ -46,6 +46,8 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
             return function(data)
     if "downtime_ms" in data:
         return _migration(data)
+    if "sightings" in data:
+        return _recovery(data)
     return _lifecycle(data) if {"result", "owner", "reason"} <= data.keys() else None
 
 
@@ -56,7 +58,7 @@ def progress_line(move: Move, told: Mapping[str, Any], elapsed: float) -> str:
         What was told of it last, empty if nothing was yet.
     """
     where = f"{move.guest}, {move.source} -> {move.destination}, {elapsed:.0f} s: "
-    words = [str(told.get("phase") or told.get("what") or "asked for")]
+    words = [str(told.get("phase") or told.get("what") or "being checked")]
     if told.get("place") is not None:
         words.append(f"place {told['place']}")
     if told.get("percentage") is not None:
@@ -72,7 +74,7 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
     if row["stalled"]:
         words.append("STALLED")
     if row["expected_end"] is not None:
-        words.append(f"about {row['expected_end']:.0f} s more")
+        words.append(f"{row['expected_end']:.0f} s to go")
     if row["dirty_rate"]:
         words.append(f"the guest changes {_rate(row['dirty_rate'])}")
     if row["throttle"]:
@@ -115,10 +117,22 @@ def _migration(data: Mapping[str, Any]) -> str:
 def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what was done to put things right, and what could not be."""
     return [
-        f"{'DONE' if step['ok'] else 'FAILED'}  {step['step']}"
+        f"{'DONE' if step['ok'] else 'FAILED'}  {step['node']}: {step['step']}"
         + (f": {step['said']}" if step["said"] else "")
         for step in steps
     ]
+
+
+def _recovery(data: Mapping[str, Any]) -> str:
+    """Return what was seen, done and found; where it is not settled, what would settle it."""
+    rows = [[node, said] for node, said in data["sightings"].items()]
+    lines = [table(["node", data["guest"]], rows)] if rows else []
+    lines += _steps(data["actions"])
+    lines += [f"NEEDED  {need}" for need in data["needs"]]
+    lines += [f"  to be typed by whoever knows: {command}" for command in data["commands"]]
+    where = f", owner {data['owner']}" if data["owner"] else ""
+    lines.append(f"{_word(data['result'])}  {data['guest']}{where}: {data['reason']}")
+    return "\n".join(lines)
 
 
 def _jobs(data: Mapping[str, Any]) -> str:

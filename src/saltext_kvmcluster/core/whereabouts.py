@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext_kvmcluster.core import given, recovery
+from saltext_kvmcluster.core import given, recovery, settling
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED, Move, short
+from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED, Move
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 
-UNKNOWN = "unknown"
+_BY_SALT = re.compile(r"ERROR executing '[^']*': ")
 _NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT, Sighting.UNREACHABLE)
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
 
@@ -67,17 +68,16 @@ def fit_to_ask(told: Mapping[str, Told]) -> list[str]:
 
 
 def nobody(guest: str, told: Mapping[str, Told]) -> WorldError:
-    """Return the error that says that no node could be asked, and what each one said."""
+    """Return the error that says that no node told anything, and what each one said."""
+    said = {one.look.said for one in told.values()}
+    if len(said) == 1:
+        return WorldError(*said)
     return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(told)}")
 
 
 def silent(answer: object) -> Told:
     """Return what is made of an answer that tells nothing of a guest."""
-    said = "it does not answer"
-    if isinstance(answer, str):
-        # Of a traceback its last line tells the most.
-        lines = answer.strip().splitlines() if "Traceback" in answer else [answer]
-        said = printable(short(lines[-1]))
+    said = _words(answer) if isinstance(answer, str) else "it does not answer"
     return Told(Look(Sighting.UNREACHABLE, said=said))
 
 
@@ -89,8 +89,14 @@ def ended(answer: object) -> dict[str, Any] | None:
     if isinstance(answer, Mapping) and "result" in answer:
         return dict(answer)
     if isinstance(answer, str) and "Traceback" not in answer:
-        raise WorldError(printable(answer.removeprefix("ERROR executing 'kvmcluster.migrate': ")))
+        raise WorldError(_words(answer))
     return None
+
+
+def is_settled(found: Mapping[str, Any]) -> bool:
+    """Whether a recovery left nothing open."""
+    certain = found["result"] in (settling.RUNNING, settling.PAUSED, settling.NOWHERE)
+    return certain and all(action["ok"] for action in found["actions"])
 
 
 def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
     reason = f"{move.source} did not say how it ended; by all nodes: {found['reason']}"
     if found["owner"] is None:
         return lost(move, reason)
-    result = results.get(found["owner"], UNKNOWN)
+    result = results.get(found["owner"], settling.UNKNOWN)
     return {**lost(move, reason), "owner": found["owner"], "result": result, "reason": reason}
 
 
@@ -116,7 +122,7 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
         "source": move.source,
         "destination": move.destination,
         "owner": None,
-        "result": UNKNOWN,
+        "result": settling.UNKNOWN,
         "reason": f"{reason}; {ways}",
         "findings": [],
         "started": None,
@@ -126,6 +132,12 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
         "iterations": None,
         "afterwards": [],
     }
+
+
+def _words(answer: str) -> str:
+    """Return a node's words without what Salt puts before them; of a traceback the last line."""
+    said = answer.strip().splitlines()[-1:] if "Traceback" in answer else [answer]
+    return printable(_BY_SALT.sub("", " ".join(said)))
 
 
 def _told(answer: object) -> Told:

@@ -12,7 +12,15 @@ from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import history as records
-from saltext_kvmcluster.core import keyfile, migration, options, reach, starting, status
+from saltext_kvmcluster.core import (
+    keyfile,
+    migration,
+    options,
+    reach,
+    starting,
+    status,
+    whereabouts,
+)
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.identity import Identity
 from saltext_kvmcluster.host import (
@@ -261,7 +269,12 @@ def job(guest=None):
 
     Returns ``{cluster, node, ok, jobs: [{guest, uuid, source, destination, phase, percentage,
     rate, dirty_rate, remaining, expected_end, downtime_ms, iteration, throttle, stalled, elapsed,
-    place}]}``. What is not known is None.
+    place}]}``. ``phase`` is ``queued`` (``place`` says at which place), ``preparing``, ``copying``,
+    ``post-copy``, or ``arriving`` for a guest of a peer, of which its source tells more. Rates are
+    in bytes a second, ``remaining`` in bytes, ``expected_end`` in seconds from now,
+    ``downtime_ms`` is the switch as QEMU expects it, ``throttle`` the percentage by which QEMU
+    slows the guest's CPUs, ``stalled`` whether nothing is sent, and ``elapsed`` in seconds. What
+    is not known is None.
 
     CLI Example:
 
@@ -303,8 +316,14 @@ def sighting(guest):
 def cancel(guest):
     """End a guest's migration from this node, and say where the guest was seen afterwards.
 
+    Whoever watches over the migration is asked to end it; where nobody does any more, it is ended
+    here. One that waits for its place is ended, too. In post-copy none can be: the guest's memory
+    is on two nodes.
+
     guest
-        The guest's name, exactly.
+        The guest's name, exactly, or its UUID.
+
+    Returns what ``kvmcluster.recover`` returns; the exit code is zero if the guest stayed here.
 
     CLI Example:
 
@@ -316,15 +335,26 @@ def cancel(guest):
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
         done = recoverer.cancel(env, name, f"kvmcluster.cancel on {__opts__['id']}")
-    return _ended(done, done["result"] == migration.NOT_MOVED)
+    return _ended(done, done["owner"] == __opts__["id"])
 
 
 @doors.salt_errors
 def recover(guest):
     """Settle a guest's last migration, as far as what every node says of the guest allows it.
 
+    Asks all nodes, over the cluster's own ssh trust, and judges by the table in the
+    documentation. Where it is certain whose the guest is, what the migration left is put right:
+    the paused copy, definitions, autostart, the journal. Where it is not, nothing is touched.
+
     guest
-        The guest's name, exactly.
+        The guest's name, exactly, or its UUID.
+
+    Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
+    ``result`` is ``running``, ``paused``, ``nowhere``, ``busy`` (look again), ``conflict`` (it runs
+    twice) or ``unknown``; ``sightings`` says by node what was seen there last; ``actions`` lists
+    what was done, ``{step, node, ok, said}`` for each; ``needs`` says what is not known, and
+    ``commands`` what would settle it, to be typed by whoever knows. The exit code is zero if it is
+    settled.
 
     CLI Example:
 
@@ -336,7 +366,7 @@ def recover(guest):
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
         done = recoverer.recover(env, name)
-    return _ended(done, done["owner"] is not None)
+    return _ended(done, whereabouts.is_settled(done))
 
 
 @doors.salt_errors

@@ -283,11 +283,8 @@ def migrate(
     limit = doors.seconds(patience, "patience")
     arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
     given = {key: value for key, value in arguments.items() if value is not None}
-    try:
-        with _interruptible():
-            done = _watched(found, move, given)
-    except KeyboardInterrupt:
-        done = whereabouts.lost(move, "watched no longer; the migration goes on")
+    with _interrupts() as interrupted:
+        done = _watched(found, move, given, interrupted)
     return {**done, "ok": done["result"] == migration.MOVED}
 
 
@@ -322,11 +319,16 @@ def job(guest=None, cluster=None):
 def cancel(guest, cluster=None):
     """End a guest's migration, and say where the guest was seen afterwards.
 
+    One job asks all nodes for their migrations; the node that sends the guest ends it.
+
     guest
         The guest's name, exactly.
 
     cluster
         The cluster's name; needed only where this master has several.
+
+    Returns what ``kvmcluster.recover`` on a node returns, ``ok`` and ``retcode``; the exit code is
+    zero if the guest stayed where it was.
 
     CLI Example:
 
@@ -339,9 +341,8 @@ def cancel(guest, cluster=None):
     told, silent = _told(found, "kvmcluster.job", "jobs")
     node = jobs.sender(name, told, silent)
     done = whereabouts.ended(_ask([node], "kvmcluster.cancel", name).get(node))
-    if done is None:
-        return _recovered(found, name)
-    return {**done, "ok": done["result"] == migration.NOT_MOVED}
+    done = done or _recovered(found, name)
+    return {**done, "ok": done["owner"] == node}
 
 
 @_reported
@@ -356,13 +357,16 @@ def recover(guest, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
+    Returns what ``kvmcluster.recover`` on a node returns, ``ok`` and ``retcode``.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-run kvmcluster.recover web1
     """
-    return _recovered(_cluster(cluster), guest_name(guest, "guest"))
+    done = _recovered(_cluster(cluster), guest_name(guest, "guest"))
+    return {**done, "ok": whereabouts.is_settled(done)}
 
 
 @_reported
@@ -405,23 +409,23 @@ def _move(found, guest, destination):
     return Move(guest, told[source].look.uuid, source, target.id)
 
 
-def _watched(found, move, given):
+def _watched(found, move, given, interrupted):
     """Have a guest moved by its node, show how far it is, and return what came of it."""
     jid = salt.utils.jid.gen_jid(__opts__)
     with salt.client.get_local_client(__opts__["conf_file"]) as client:
-        done = whereabouts.ended(_answered(client, jid, found, move, given))
+        done = whereabouts.ended(_answer(client, jid, found, move, given, interrupted))
         end = time.monotonic() + given["patience"]
-        while done is None:
+        while done is None and not interrupted.is_set():
             done = _of_others(found, move)
             if done["owner"] is None and time.monotonic() < end:
-                time.sleep(ASK_AGAIN)
+                interrupted.wait(ASK_AGAIN)
                 late = client.get_cache_returns(jid).get(move.source, {})
                 done = whereabouts.ended(late.get("ret"))
-    return done
+    return done or whereabouts.lost(move, "watched no longer; the migration goes on")
 
 
-def _answered(client, jid, found, move, given):
-    """Return what the node of a guest answers in the end, None if it stops answering."""
+def _answer(client, jid, found, move, given, interrupted):
+    """Return what a guest's node answers in the end; None if it stops answering, or we do."""
     tag = events.tag(found.name, events.MIGRATION, move.source, move.guest)
     told, begun = {}, time.monotonic()
     job = client.cmd_iter_no_block(
@@ -440,6 +444,8 @@ def _answered(client, jid, found, move, given):
         for answer in answers:
             if answer and move.source in answer:
                 return answer[move.source].get("ret")
+            if interrupted.is_set():
+                break
             # Any event ends the waiting: one of them is the answer.
             event = bus.get_event(wait=POLL, full=True)
             if event and event["tag"] == tag:
@@ -464,7 +470,7 @@ def _recovered(found, guest):
     for node in whereabouts.fit_to_ask(told):
         answer = _ask([node], "kvmcluster.recover", guest).get(node)
         if isinstance(answer, dict) and "owner" in answer:
-            return {**answer, "ok": answer["owner"] is not None}
+            return answer
         told[node] = whereabouts.silent(answer)
     raise whereabouts.nobody(guest, told)
 
@@ -505,14 +511,23 @@ class _Line:
 
 
 @contextlib.contextmanager
-def _interruptible():
-    """Have Ctrl-C raise KeyboardInterrupt, which Salt's own handler keeps from happening."""
+def _interrupts():
+    """Yield an event that the first Ctrl-C sets, the next one does what it always does.
+
+    An exception would not do: Salt's event bus takes KeyboardInterrupt for an event.
+    """
+    interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interrupted
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def note(number, frame):
+        signal.signal(signal.SIGINT, before)
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
 
