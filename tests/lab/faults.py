@@ -114,7 +114,14 @@ EARLY = (BEFORE, ASKED, COPYING, SWITCH)
 NONE = Fault("none", "source")
 FAULTS = [
     NONE,
-    *either("QEMU killed", does(services.kill, "qemu:{guest}"), kills=True),
+    Fault("QEMU killed, source", "source", does(services.kill, "qemu:{guest}"), kills=True),
+    Fault(
+        "QEMU killed, destination",
+        "destination",
+        does(services.kill, "qemu:{guest}"),
+        moments=(COPYING, SWITCH, AFTER),
+        kills=True,
+    ),
     *either("libvirtd killed", does(services.kill, "libvirtd"), does(services.start, "libvirtd")),
     *either("libvirtd hangs", does(services.stop, "libvirtd"), does(services.cont, "libvirtd")),
     Fault(
@@ -124,8 +131,14 @@ FAULTS = [
         does(services.start, "minion"),
         mute=True,
     ),
-    Fault("job killed, source", "source", does(services.kill, "job"), mute=True),
-    Fault("ssh connection killed", "source", does(services.kill, "ssh")),
+    Fault(
+        "job killed, source",
+        "source",
+        does(services.kill, "job"),
+        moments=(COPYING, SWITCH),
+        mute=True,
+    ),
+    Fault("ssh connection killed", "source", does(services.kill, "ssh"), moments=(COPYING, SWITCH)),
     *cut("management"),
     *cut("migration"),
     *either("disk full", *spoilt("disk"), EARLY),
@@ -343,7 +356,7 @@ class Bench:
             except ValueError:
                 raise Disorder(f"{node} does not answer: {said}") from None
             if isinstance(found, str):
-                return None if "NotImplemented" in found else {"refused": found, "tries": tries}
+                return {"refused": found, "tries": tries}
             if found["owner"] or not wanted or time.monotonic() > end:
                 return {**found, "tries": tries}
             time.sleep(1)
@@ -521,10 +534,9 @@ def run(bench, case):
     wrong = contradictions(answers, look, killed, tale["own_qemu_killed"])
     node = lab.nodes[case.asked]
     tale["recovered"] = bench.recovered(node, wanted=not tale["own_qemu_killed"])
-    if tale["recovered"]:
-        look = bench.look()
-        tale["look_again"] = told(look)
-        wrong += left_over(tale["recovered"], look, tale["own_qemu_killed"])
+    look = bench.look()
+    tale["look_again"] = told(look)
+    wrong += left_over(tale["recovered"], look, tale["own_qemu_killed"])
     record = tale["record"] = bench.record()
     wrong += [f"{word}: {record[word]}" for word in ("lost", "repeated", "doubled") if record[word]]
     if record["boots"] != 1:
@@ -580,10 +592,10 @@ def contradictions(answers, look, killed, own):
 def left_over(recovered, look, own):
     """Say what is not settled though all has healed and the guest was recovered."""
     wrong = []
-    if "refused" in recovered:
-        return [f"recover: {recovered['refused']}"]
     if own:
         wrong += [] if gone(look) else ["its QEMU was killed, and it is not gone"]
+    elif "refused" in recovered:
+        wrong.append(f"recover: {recovered['refused']}")
     elif not is_clean(look):
         wrong.append("not settled after recover")
     elif [recovered["owner"]] != running(look):
