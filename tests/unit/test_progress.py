@@ -95,13 +95,15 @@ def test_the_expected_end_counts_what_changes_meanwhile():
 
 def test_there_is_no_end_where_more_changes_than_is_carried():
     assert progress.expected_end(Progress(0, COPYING, remaining=9, rate=5, dirty_rate=5)) is None
+    assert progress.expected_end(Progress(0, COPYING, remaining=9, rate=50, dirty_rate=49)) is None
     assert progress.expected_end(Progress(0, COPYING, remaining=9)) is None
     assert progress.expected_end(Progress(0, PREPARING, rate=5)) is None
 
 
-def test_after_the_switch_nothing_changes_here_any_more():
-    seen = Progress(0, POST_COPY, remaining=10, rate=5, dirty_rate=50)
-    assert progress.expected_end(seen) == 2
+def test_after_the_switch_nothing_changes_here_and_no_switch_is_to_come():
+    seen = progress.read(JOB, 1, True)
+    assert (seen.dirty_rate, seen.downtime_ms, seen.changed) == (0, None, 0)
+    assert progress.expected_end(seen) == 3.9
 
 
 @given(

@@ -23,11 +23,11 @@ FIRST_DOWNTIME = 300
 # Seconds. A round is what is compared with what was before: at least one count, and long enough
 # for several where they follow fast, so that one of them does not decide.
 ROUND = 5.0
-# A round in which this part less was counted than in the best before converges.
-FALL = 0.05
-# So many rounds without less to be counted and without more throttle are the end. QEMU throttles
-# further after two counts, and a burst of half a minute is ridden out.
+# So many rounds in which it gets no better are the end. It gets better with a round that has this
+# part less to send than the best before, so what gains a hundredth each time goes on; and with
+# more throttle, which QEMU adds after two counts. A burst of half a minute is ridden out.
 QUIET = 6
+FALL = 0.05
 # Seconds without anything carried. The first is told, the second is the end: twice what libvirt
 # itself grants a peer that does not answer.
 STALLED, BROKEN = 5.0, 60.0
@@ -118,7 +118,7 @@ def pace(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | No
 def _noted(known: Pace, seen: Progress) -> Pace:
     """Remember what is carried, and what there is to be sent."""
     before = known.moved
-    if before is None or PREPARING in (seen.phase, before.phase) or _moved(before, seen):
+    if before is None or seen.phase == PREPARING or _moved(before, seen):
         known = replace(known, moved=seen)
     return replace(known, peak=max(known.peak, seen.remaining, seen.changed))
 
@@ -129,7 +129,8 @@ def _moved(before: Progress, seen: Progress) -> bool:
 
 def _idle(known: Pace, seen: Progress) -> float:
     """Return for how many seconds nothing was carried."""
-    return seen.at - known.moved.at if known.moved else 0.0
+    before = known.moved
+    return 0.0 if before is None or _moved(before, seen) else seen.at - before.at
 
 
 def _paced(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | None]:

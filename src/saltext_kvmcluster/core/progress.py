@@ -12,6 +12,8 @@ PREPARING, COPYING, POST_COPY = "preparing", "copying", "post-copy"
 
 # virDomainJobOperation.
 _MIGRATION_OUT = 5
+# Where nearly as much changes as is carried, it depends on chance when it ends.
+_ENDLESS = 0.9
 # Numbers are libvirt's unsigned ones, of 64 bits at most.
 _MOST = (1 << 64) - 1
 
@@ -24,9 +26,9 @@ class Progress:
     once, one more each time that what has changed meanwhile is counted and sent. ``changed``: what
     was counted last. ``dirty_rate``: the same for each second between two counts; a page that
     changes twice counts once, so a guest that writes to the same memory again and again seems to
-    change no more than the link carries. ``throttle``: the percentage by which QEMU slows the
-    guest's CPUs. ``downtime_ms``: libvirt's own guess of the switch, None where it does not say.
-    ``elapsed``: seconds since libvirt began.
+    change no more than the link carries. In post-copy nothing changes here any more. ``throttle``:
+    the percentage by which QEMU slows the guest's CPUs. ``downtime_ms``: libvirt's own guess of the
+    switch, None where it does not say. ``elapsed``: seconds since libvirt began.
     """
 
     at: float
@@ -58,9 +60,11 @@ def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | No
         return None
     total, rate = _number(job, "memory_total"), _number(job, "memory_bps")
     iteration = _number(job, "memory_iteration")
-    downtime = _number(job, "downtime") if "downtime" in job else None
-    # QEMU's guess of the switch is what it counted last by the rate that it measured last. Before
-    # it has counted anything, it gives the downtime that it is allowed.
+    # After the switch libvirt goes on to guess, as if it was still to come.
+    guessed = "downtime" in job and not in_post_copy
+    downtime = _number(job, "downtime") if guessed else None
+    # The guess is what QEMU counted last by the rate that it measured last. Before it has counted
+    # anything, it is the downtime that it is allowed.
     changed = (downtime or 0) * rate // 1000 if iteration > 1 else 0
     return Progress(
         at,
@@ -69,7 +73,9 @@ def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | No
         processed=_number(job, "memory_processed"),
         remaining=_number(job, "memory_remaining"),
         rate=rate,
-        dirty_rate=_number(job, "memory_dirty_rate") * _number(job, "memory_page_size"),
+        dirty_rate=0
+        if in_post_copy
+        else _number(job, "memory_dirty_rate") * _number(job, "memory_page_size"),
         iteration=iteration,
         throttle=min(_number(job, "auto_converge_throttle"), 100),
         downtime_ms=downtime,
@@ -89,15 +95,14 @@ def percentage(seen: Progress) -> int:
 
 
 def expected_end(seen: Progress) -> float | None:
-    """Return the seconds until all memory is sent, None if that is not known or never.
+    """Return the seconds until all memory is sent, None if that is not known, or never.
 
     While a guest runs here it changes memory that was sent already; while all memory is sent for
     the first time nothing is known of that, and it is the least that it takes.
     """
-    changes = 0 if seen.phase == POST_COPY else seen.dirty_rate
-    if seen.phase == PREPARING or seen.rate <= changes:
+    if seen.phase == PREPARING or not seen.rate or seen.dirty_rate >= seen.rate * _ENDLESS:
         return None
-    return round(seen.remaining / (seen.rate - changes), 1)
+    return round(seen.remaining / (seen.rate - seen.dirty_rate), 1)
 
 
 def shown(seen: Progress, stalled: bool | None = None) -> dict[str, Any]:
