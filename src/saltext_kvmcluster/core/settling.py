@@ -21,6 +21,8 @@ from saltext_kvmcluster.core.recovery import BACKUP, BROKEN, Look, Owner, Sighti
 RUNNING, PAUSED, NOWHERE = "running", "paused", "nowhere"
 CONFLICT, UNKNOWN, BUSY = "conflict", "unknown", "busy"
 
+KEPT = "/var/lib/kvmcluster/journal"
+
 OWNING = {Sighting.RUNNING: RUNNING, Sighting.PAUSED_BY_USER: PAUSED}
 OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
 POST_COPY = (Sighting.PAUSED_IN_POST_COPY, Sighting.RUNNING_IN_POST_COPY)
@@ -77,14 +79,13 @@ class _Case:
     @property
     def ends(self) -> set[str]:
         """The nodes between which it is known to have been on its way."""
-        moves = [entry.move for entry in self.entries.values()]
-        return {node for move in moves for node in (move.source, move.destination)}
+        return set(_ends(self.entries))
 
     def seen(self, *sightings: Sighting) -> list[str]:
         return [node for node, look in self.looks.items() if look.sighting in sightings]
 
     def sighting(self, node: str) -> Sighting:
-        return self.looks[node].sighting if node in self.looks else Sighting.UNREACHABLE
+        return self.looks[node].sighting
 
     @property
     def active(self) -> list[str]:
@@ -110,7 +111,7 @@ def settle(
     steady
         Whether every node said the same when it was asked twice.
     """
-    case = _Case(guest, entries, looks)
+    case = _Case(guest, entries, {**_strangers(entries, looks), **looks})
     jobs = {node: look.job for node, look in looks.items() if look.job not in ("", BROKEN)}
     # A backup explains no second copy: that one is an alarm at once.
     if steady and len(case.seen(Sighting.RUNNING)) > 1 and set(jobs.values()) <= {BACKUP}:
@@ -129,6 +130,19 @@ def settle(
         sentence = "it runs on no node; an operator has to start it"
         return Settlement(Verdict(Owner.NOBODY, sentence), NOWHERE, actions=_cleared(case))
     return _left_behind(case) or _unknown(case)
+
+
+def _strangers(entries: Mapping[str, Entry], looks: Mapping[str, Look]) -> dict[str, Look]:
+    """Return the ends of a migration that nobody can ask, since they left the cluster."""
+    said = "it is no node of this cluster any more"
+    return {
+        node: Look(Sighting.UNREACHABLE, said=said) for node in _ends(entries) if node not in looks
+    }
+
+
+def _ends(entries: Mapping[str, Entry]) -> list[str]:
+    moves = [entry.move for entry in entries.values()]
+    return [node for move in moves for node in (move.source, move.destination)]
 
 
 def busy(sentence: str) -> Settlement:
@@ -222,7 +236,7 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Look]) -> str
     for node, look in nodes.items():
         if look.job not in allowed:
             return f"{look.job} is active on {node}"
-        if look.said:
+        if look.sighting is Sighting.UNREACHABLE:
             return f"{node} does not answer: {look.said}"
     found = nodes[action.node]
     wanted = _WANTED[action.do] if action.node != owner else tuple(OWNING)
@@ -265,7 +279,7 @@ def _owner(case: _Case) -> str | None:
         return forth is Owner.SOURCE and back is Owner.DESTINATION
 
     for node in case.seen(*OWNING):
-        if all(over(node, other) for other in asked if other != node) and case.ends <= set(asked):
+        if all(over(node, other) for other in asked if other != node):
             return node
     return None
 
@@ -434,7 +448,14 @@ def _unknown(case: _Case) -> Settlement:
     verdict = Verdict(Owner.UNKNOWN, f"{case.told}: that does not tell which of them owns it")
     silent = _silence(case)
     if silent:
-        return Settlement(verdict, UNKNOWN, needs=silent, commands=(f"once they answer: {again}",))
+        gone = [
+            f"if {node} is gone for good, and the guest is where it should be: on"
+            f" {entry.move.source}: rm {KEPT}/{entry.move.uuid}.json"
+            for node in case.seen(Sighting.UNREACHABLE)
+            if entry and node in case.ends
+        ]
+        commands = (f"once they answer: {again}", *gone)
+        return Settlement(verdict, UNKNOWN, needs=silent, commands=commands)
     if entry and case.active == [entry.move.source] == case.seen(Sighting.PAUSED_FOR_MIGRATION):
         return _switched(case, entry)
     return Settlement(

@@ -1,0 +1,125 @@
+"""What a journal keeps of a migration, and what it refuses to have kept."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltext_kvmcluster.core import journal
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.journal import BEGUN, ENDED, Entry
+from saltext_kvmcluster.core.migration import Move
+
+UUID = "c6a03beb-295e-499a-b50f-94bfb088f6f2"
+ENTRY = Entry(
+    move=Move("web1", UUID, "node1", "node2"),
+    began="2024-01-01T00:00:00.000+00:00",
+    stage=BEGUN,
+    persistent=True,
+    autostart=False,
+    definitions="defined",
+    flags=("LIVE", "PEER2PEER"),
+    said="",
+)
+PRINTABLE = st.text(st.characters(blacklist_categories=("C", "Zl", "Zp")), max_size=20).filter(
+    str.isprintable
+)
+
+
+def kept(**changed):
+    """Return an entry as it is kept, with some of its fields changed; None drops a field."""
+    raw = {**json.loads(journal.text(ENTRY)), **changed}
+    return json.dumps({key: value for key, value in raw.items() if value is not None})
+
+
+def moved(**changed):
+    return kept(move={**json.loads(journal.text(ENTRY))["move"], **changed})
+
+
+@given(
+    st.builds(
+        Entry,
+        st.builds(Move, PRINTABLE.filter(bool), st.uuids().map(str), PRINTABLE, PRINTABLE),
+        PRINTABLE,
+        st.sampled_from(journal.STAGES),
+        st.booleans(),
+        st.booleans(),
+        PRINTABLE,
+        st.lists(PRINTABLE, max_size=3).map(tuple),
+        PRINTABLE,
+        st.booleans(),
+    )
+)
+def test_what_was_kept_is_read_again(entry):
+    assert journal.read(journal.text(entry), "there") == entry
+
+
+def test_an_entry_from_before_a_field_was_known():
+    assert journal.read(kept(ran_there=None), "there") == ENTRY
+    assert journal.read(kept(ran_there=True), "there") == replace(ENTRY, ran_there=True)
+
+
+def test_it_ends():
+    ended = ENTRY.ended("still at work")
+    assert (ended.stage, ended.said) == (ENDED, "still at work")
+    assert ended.move == ENTRY.move
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\0",
+        "{",
+        "[]",
+        "null",
+        "1" * 5000,
+        "[" * 100_000,
+        '{"version": 1}',
+        kept()[:-20],
+        kept(version=2),
+        kept(stage="over"),
+        kept(stage=["begun"]),
+        kept(persistent="yes"),
+        kept(persistent=1),
+        kept(ran_there="yes"),
+        kept(flags="LIVE"),
+        kept(flags=[1]),
+        kept(flags=None),
+        kept(said="two\nlines"),
+        kept(began=5),
+        kept(move=[]),
+        kept(move=None),
+        moved(uuid="../../../etc/passwd"),
+        moved(uuid=UUID.upper()),
+        moved(uuid=UUID.replace("-", "")),
+        moved(uuid=""),
+        moved(uuid=7),
+        moved(guest=""),
+        moved(guest="web1\x1b[2J"),
+        moved(source=None),
+    ],
+)
+def test_what_is_no_entry_is_refused_by_its_place(text):
+    with pytest.raises(InputError, match="/the/place is no journal entry"):
+        journal.read(text, "/the/place")
+
+
+@given(st.text() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))
+def test_nothing_but_an_input_error_comes_of_garbage(text):
+    with pytest.raises(InputError):
+        journal.read(text, "there")
+
+
+@given(st.data())
+def test_nor_of_an_entry_with_one_thing_wrong(data):
+    raw = json.loads(journal.text(ENTRY))
+    key = data.draw(st.sampled_from(sorted(raw)))
+    raw[key] = data.draw(st.none() | st.integers(2) | st.lists(st.integers()) | st.just({}))
+    try:
+        assert isinstance(journal.read(json.dumps(raw), "there"), Entry)
+    except InputError:
+        return
+    assert (key, raw[key]) == ("flags", [])

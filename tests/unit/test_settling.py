@@ -1,0 +1,482 @@
+"""What follows from all sightings: who owns the guest, and what may be done about it."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from material import cluster
+
+from saltext_kvmcluster.core import settling
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.journal import BEGUN, Entry
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.recovery import (
+    BACKUP,
+    BROKEN,
+    ENDLESS,
+    INCOMING,
+    OUTGOING,
+    Look,
+    Owner,
+    Sighting,
+    judge,
+)
+from saltext_kvmcluster.core.settling import Action, Do, forbids, settle
+
+UUID, OTHER = "c6a03beb-295e-499a-b50f-94bfb088f6f2", "11111111-1111-4111-8111-111111111111"
+ENTRY = Entry(
+    Move("web1", UUID, "node1", "node2"), "2024-01-01T00:00:00+00:00", BEGUN, False, False, "shared"
+)
+RUNS, COPY, OFF, ABSENT, SILENT = (
+    Look(Sighting.RUNNING, "web1", UUID),
+    Look(Sighting.PAUSED_FOR_MIGRATION, "web1", UUID),
+    Look(Sighting.SHUT_OFF, "web1", UUID, persistent=True),
+    Look(Sighting.ABSENT),
+    Look(Sighting.UNREACHABLE, said="no route"),
+)
+HARMLESS = {Do.CLEAR, Do.RESUME_POST_COPY}
+PAIRS = list(itertools.product(Sighting, Sighting))
+INACTIVE = {Sighting.SHUT_OFF, Sighting.ABSENT}
+
+
+def look(sighting, **more):
+    said = "no route" if sighting is Sighting.UNREACHABLE else ""
+    return Look(sighting, said=said, persistent=sighting is Sighting.SHUT_OFF, **more)
+
+
+def settled(node1, node2, node3=ABSENT, entry=ENTRY, steady=True):
+    entries = {entry.move.source: entry} if entry else {}
+    return settle("web1", entries, {"node1": node1, "node2": node2, "node3": node3}, steady)
+
+
+def done(settlement):
+    """Return the actions as words."""
+    return [f"{action.do.name} {action.node}" for action in settlement.actions]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=[f"{a.value} / {b.value}" for a, b in PAIRS])
+def test_every_pair_in_both_roles(one, other):
+    for source, destination in (("node1", "node2"), ("node2", "node1")):
+        looks = {source: look(one), destination: look(other), "node3": ABSENT}
+        entry = replace(ENTRY, move=Move("web1", UUID, source, destination))
+        settlement = settle("web1", {source: entry}, looks, True)
+        owner = judge(one, other, source, destination).owner
+        if {one, other} <= INACTIVE:
+            owner = Owner.NOBODY  # Three nodes have answered, so it is nowhere else.
+        assert settlement.verdict.owner is owner
+        expected = {Owner.SOURCE: source, Owner.DESTINATION: destination}.get(owner)
+        assert settlement.owner == expected
+        if expected or owner is Owner.NOBODY:
+            assert settlement.actions[-1] == Action(Do.CLEAR, source)
+        else:
+            assert settlement.actions == ()
+            assert settlement.needs and settlement.commands
+        copies = [node for node in looks if looks[node].sighting is Sighting.PAUSED_FOR_MIGRATION]
+        destroyed = [one.node for one in settlement.actions if one.do is Do.DESTROY_COPY]
+        assert destroyed == (copies if expected else [])
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=[f"{a.value} / {b.value}" for a, b in PAIRS])
+def test_without_a_journal_only_what_is_true_in_both_directions(one, other):
+    settlement = settled(look(one), look(other), entry=None)
+    forth, back = judge(one, other, "a", "b").owner, judge(other, one, "b", "a").owner
+    opposite = {Owner.SOURCE: Owner.DESTINATION, Owner.DESTINATION: Owner.SOURCE}
+    if back is opposite.get(forth):
+        assert settlement.owner == ("node1" if forth is Owner.SOURCE else "node2")
+    else:
+        assert settlement.owner is None
+        assert settlement.actions == ()
+
+
+@pytest.mark.parametrize("sighting", Sighting)
+def test_a_third_node(sighting):
+    """It counts wherever it has the guest; its silence only where it could be one of the two."""
+    beside_running = settled(RUNS, COPY, look(sighting))
+    if sighting in INACTIVE | {Sighting.UNREACHABLE}:
+        assert done(beside_running) == ["DESTROY_COPY node2", "CLEAR node1"]
+    elif sighting is Sighting.PAUSED_FOR_MIGRATION:
+        destroyed = ["DESTROY_COPY node2", "DESTROY_COPY node3", "CLEAR node1"]
+        assert done(beside_running) == destroyed
+    else:
+        assert beside_running.owner is None and beside_running.actions == ()
+    # A migration's both ends are off: it may have been moved on.
+    nowhere = settled(ABSENT, ABSENT, look(sighting))
+    if sighting in INACTIVE:
+        assert (nowhere.result, done(nowhere)) == (settling.NOWHERE, ["CLEAR node1"])
+    elif sighting in settling.OWNING:
+        assert nowhere.owner == "node3"
+    else:
+        assert nowhere.result == settling.UNKNOWN and nowhere.actions == ()
+
+
+def test_a_silent_third_node_may_be_an_end_if_there_is_no_journal():
+    settlement = settled(RUNS, COPY, SILENT, entry=None)
+    assert settlement.owner is None and settlement.actions == ()
+    assert "node3" in settlement.needs[0] and "no route" in settlement.needs[0]
+    assert done(settled(RUNS, COPY, entry=None)) == ["DESTROY_COPY node2"]
+
+
+@pytest.mark.parametrize("other", [RUNS, COPY, OFF, ABSENT, look(Sighting.PAUSED_BY_USER)])
+def test_a_silent_end_allows_nothing(other):
+    for settlement in (settled(other, SILENT), settled(SILENT, other)):
+        assert settlement.result == settling.UNKNOWN
+        assert settlement.actions == ()
+        assert any("no route" in need for need in settlement.needs)
+        assert any("kvmcluster.recover web1" in command for command in settlement.commands)
+
+
+def test_an_end_that_left_the_cluster_is_silent_for_ever():
+    entry = replace(ENTRY, move=Move("web1", UUID, "node1", "node9"))
+    settlement = settled(RUNS, ABSENT, entry=entry)
+    assert settlement.actions == () and "node9" in settlement.needs[0]
+    assert f"rm /var/lib/kvmcluster/journal/{UUID}.json" in settlement.commands[-1]
+
+
+@pytest.mark.parametrize("job", [OUTGOING, INCOMING, ENDLESS, BACKUP])
+def test_nothing_is_done_while_a_job_is_active_anywhere(job):
+    for node in range(3):
+        looks = [RUNS, COPY, ABSENT]
+        looks[node] = replace(looks[node], job=job)
+        settlement = settled(*looks)
+        assert settlement.result == settling.BUSY
+        assert settlement.actions == () and job in settlement.verdict.sentence
+
+
+def test_nothing_is_done_where_two_looks_differ():
+    settlement = settled(RUNS, COPY, steady=False)
+    assert settlement.result == settling.BUSY and settlement.actions == ()
+    assert not settling.same(RUNS, replace(RUNS, job=OUTGOING))
+    assert not settling.same(RUNS, COPY) and settling.same(RUNS, RUNS)
+
+
+def test_a_conflict_touches_nothing():
+    for others in ((RUNS, ABSENT), (ABSENT, RUNS), (RUNS, SILENT), (RUNS, COPY)):
+        settlement = settled(RUNS, *others)
+        assert settlement.result == settling.CONFLICT and settlement.owner is None
+        assert "RUNS TWICE" in settlement.verdict.sentence and settlement.actions == ()
+        assert any("virsh destroy web1" in command for command in settlement.commands)
+    saving = replace(RUNS, job=BACKUP)
+    assert settled(RUNS, saving).result == settling.CONFLICT
+    assert settled(RUNS, replace(RUNS, job=OUTGOING)).result == settling.BUSY
+    assert settled(RUNS, RUNS, steady=False).result == settling.BUSY
+
+
+def test_it_was_moved_on_meanwhile():
+    settlement = settled(ABSENT, COPY, RUNS)
+    assert settlement.owner == "node3"
+    assert done(settlement) == ["DESTROY_COPY node2", "CLEAR node1"]
+    assert "node3" in settlement.verdict.sentence
+
+
+def test_the_youngest_of_several_journals_gives_the_roles_and_all_are_cleared():
+    on = replace(ENTRY, move=Move("web1", UUID, "node2", "node3"), began="2024-02-01T00:00:00")
+    looks = {"node1": ABSENT, "node2": COPY, "node3": RUNS}
+    settlement = settle("web1", {"node1": ENTRY, "node2": on}, looks, True)
+    assert done(settlement) == ["DESTROY_COPY node2", "CLEAR node1", "CLEAR node2"]
+    assert settlement.verdict.owner is Owner.DESTINATION
+    looks["node1"] = SILENT
+    assert settle("web1", {"node1": ENTRY, "node2": on}, looks, True).actions == ()
+
+
+def test_a_source_that_waits_says_what_has_to_be_found_out():
+    settlement = settled(COPY, ABSENT)
+    assert settlement.result == settling.UNKNOWN and settlement.actions == ()
+    assert "node2" in settlement.needs[0] and ENTRY.began in settlement.needs[0]
+    told = "\n".join(settlement.commands)
+    assert "/var/log/libvirt/qemu/web1.log" in told and "stat" in told
+    assert "only if it never ran on node2: on node1: virsh resume web1" in told
+
+
+def test_a_source_that_waits_is_old_if_the_guest_was_seen_to_run():
+    entry = replace(ENTRY, ran_there=True)
+    settlement = settled(COPY, ABSENT, entry=entry)
+    assert settlement.result == settling.NOWHERE and settlement.owner is None
+    assert done(settlement) == ["DESTROY_COPY node1", "CLEAR node1"]
+    for others in ((ABSENT, SILENT), (SILENT, ABSENT), (COPY, ABSENT)):
+        assert settled(COPY, *others, entry=entry).actions == ()
+    assert settling.ran_there(ENTRY, {"node2": RUNS})
+    assert not settling.ran_there(ENTRY, {"node1": RUNS, "node2": replace(RUNS, job=INCOMING)})
+    assert not settling.ran_there(ENTRY, {"node1": RUNS, "node2": COPY})
+
+
+class TestPostCopy:
+    SOURCE = look(Sighting.PAUSED_IN_POST_COPY, job=BROKEN)
+    DESTINATION = look(Sighting.RUNNING_IN_POST_COPY, job=BROKEN)
+    ENTRY = replace(ENTRY, flags=("LIVE", "PEER2PEER", "POSTCOPY"))
+
+    def test_it_goes_on_where_both_halves_are_there(self):
+        settlement = settled(self.SOURCE, self.DESTINATION, entry=self.ENTRY)
+        assert done(settlement) == ["RESUME_POST_COPY node1"] and settlement.owner is None
+
+    @pytest.mark.parametrize(
+        ("source", "destination"),
+        [
+            (SOURCE, ABSENT),
+            (ABSENT, DESTINATION),
+            (SOURCE, SILENT),
+            (SILENT, DESTINATION),
+            (SOURCE, replace(DESTINATION, job="")),
+            (DESTINATION, SOURCE),
+            (SOURCE, RUNS),
+            (SOURCE, COPY),
+        ],
+    )
+    def test_a_half_is_never_touched(self, source, destination):
+        for entry in (self.ENTRY, None, replace(self.ENTRY, ran_there=True)):
+            settlement = settled(source, destination, entry=entry)
+            assert settlement.actions == () and settlement.result == settling.UNKNOWN
+            assert settlement.needs and settlement.commands
+
+    def test_one_that_was_not_begun_in_post_copy_or_that_nobody_knows_is_for_people(self):
+        assert settled(self.SOURCE, self.DESTINATION).actions == ()
+        settlement = settled(self.SOURCE, self.DESTINATION, entry=None)
+        assert settlement.actions == () and "--postcopy-resume" in settlement.commands[0]
+
+    def test_one_that_is_under_way_is_waited_for(self):
+        arriving = replace(self.DESTINATION, job=INCOMING)
+        assert settled(self.SOURCE, arriving, entry=self.ENTRY).result == settling.BUSY
+
+    def test_it_goes_on_with_the_flags_with_which_it_was_begun(self):
+        known = cluster("node1", "node2")
+        way = settling.resumption(known, self.ENTRY, "192.0.2.12")
+        assert way.flags == ("LIVE", "PEER2PEER", "POSTCOPY", "POSTCOPY_RESUME")
+        assert way.parameters["LISTEN_ADDRESS"] == "192.0.2.12"
+        assert known.node("node2").migration in way.connection
+
+    def test_it_cannot_be_cancelled(self):
+        with pytest.raises(WorldError, match="two nodes"):
+            settling.refuse_to_cancel("web1", "node1", self.SOURCE)
+        settling.refuse_to_cancel("web1", "node1", replace(RUNS, job=OUTGOING))
+
+
+KEEPS, RUNS_KEPT = OFF, replace(RUNS, persistent=True)
+AUTOSTARTS = replace(OFF, autostart=True)
+KEPT = replace(ENTRY, persistent=True)
+DEFINED = replace(KEPT, definitions="defined")
+
+
+@pytest.mark.parametrize(
+    ("entry", "source", "destination", "expected"),
+    [
+        pytest.param(ENTRY, ABSENT, RUNS, [], id="transient, moved"),
+        pytest.param(ENTRY, ABSENT, RUNS_KEPT, ["UNDEFINE node2"], id="an old one made it kept"),
+        pytest.param(ENTRY, KEEPS, RUNS, ["UNDEFINE node1"], id="one is left at the source"),
+        pytest.param(ENTRY, RUNS, KEEPS, ["UNDEFINE node2"], id="not moved, one is left there"),
+        pytest.param(ENTRY, RUNS_KEPT, ABSENT, [], id="somebody defined it where it stayed"),
+        pytest.param(KEPT, ABSENT, RUNS_KEPT, [], id="kept, moved"),
+        pytest.param(KEPT, KEEPS, RUNS_KEPT, ["UNDEFINE node1"], id="kept, left at the source"),
+        pytest.param(
+            KEPT, KEEPS, RUNS, ["DEFINE node2", "UNDEFINE node1"], id="kept, not where it went"
+        ),
+        pytest.param(KEPT, RUNS_KEPT, AUTOSTARTS, ["UNDEFINE node2"], id="kept, not moved"),
+        pytest.param(DEFINED, KEEPS, RUNS_KEPT, [], id="defined, moved"),
+        pytest.param(DEFINED, KEEPS, RUNS, ["DEFINE node2"], id="defined, not where it went"),
+        pytest.param(
+            DEFINED, AUTOSTARTS, RUNS_KEPT, ["AUTOSTART_OFF node1"], id="defined, autostart left"
+        ),
+        pytest.param(
+            DEFINED, RUNS_KEPT, AUTOSTARTS, ["AUTOSTART_OFF node2"], id="defined, not moved"
+        ),
+        pytest.param(
+            DEFINED, KEEPS, replace(RUNS_KEPT, autostart=True), [], id="the owner's own autostart"
+        ),
+        pytest.param(ENTRY, replace(KEEPS, saved=True), RUNS, [], id="a saved state"),
+        pytest.param(
+            KEPT,
+            replace(COPY, persistent=True),
+            RUNS_KEPT,
+            ["DESTROY_COPY node1", "UNDEFINE node1"],
+            id="a copy that is kept",
+        ),
+    ],
+)
+def test_definitions_and_autostart(entry, source, destination, expected):
+    settlement = settled(source, destination, entry=entry)
+    assert done(settlement) == [*expected, "CLEAR node1"]
+    assert bool(settlement.needs) is (source.saved or destination.saved)
+
+
+def test_where_it_was_moved_on_its_only_definition_is_not_undefined():
+    assert done(settled(KEEPS, ABSENT, RUNS, entry=KEPT)) == ["CLEAR node1"]
+    assert done(settled(KEEPS, ABSENT, RUNS_KEPT, entry=KEPT)) == ["UNDEFINE node1", "CLEAR node1"]
+
+
+class TestForbids:
+    """An action is looked at again immediately before."""
+
+    @pytest.mark.parametrize("copy", Sighting)
+    @pytest.mark.parametrize("owner", Sighting)
+    def test_a_copy(self, copy, owner):
+        action, nodes = Action(Do.DESTROY_COPY, "node2"), {"node1": look(owner)}
+        said = forbids(action, "node1", {**nodes, "node2": look(copy)})
+        fits = (owner, copy) == (Sighting.RUNNING, Sighting.PAUSED_FOR_MIGRATION)
+        assert (said == "") is fits
+
+    @pytest.mark.parametrize("job", [OUTGOING, INCOMING, BACKUP, ENDLESS, BROKEN])
+    def test_a_job(self, job):
+        busy = replace(RUNS, job=job)
+        for do in set(Do) - HARMLESS:
+            said = forbids(Action(do, "node2"), "node1", {"node1": busy, "node2": COPY})
+            assert job in said and "node1" in said
+
+    def test_an_old_copy_that_nobody_owns(self):
+        action = Action(Do.DESTROY_COPY, "node1")
+        assert forbids(action, None, {"node1": COPY, "node2": ABSENT, "node3": OFF}) == ""
+        for other in (RUNS, COPY, SILENT):
+            assert forbids(action, None, {"node1": COPY, "node2": other, "node3": ABSENT})
+
+    def test_a_definition(self):
+        there = Action(Do.UNDEFINE, "node2")
+        assert forbids(there, "node1", {"node1": RUNS, "node2": OFF}) == ""
+        for one in (RUNS, COPY, ABSENT, SILENT, replace(OFF, saved=True)):
+            assert forbids(there, "node1", {"node1": RUNS, "node2": one})
+        for one in (ABSENT, OFF, COPY, SILENT):
+            assert forbids(there, "node1", {"node1": one, "node2": OFF})
+        own = Action(Do.UNDEFINE, "node1")
+        assert forbids(own, "node1", {"node1": RUNS_KEPT}) == ""
+        assert forbids(own, "node1", {"node1": OFF})
+
+
+@st.composite
+def sighted(draw):
+    """A look, mostly one that settles: else nearly every draw would be UNKNOWN."""
+    often = [one.sighting for one in (RUNS, COPY, COPY, OFF, OFF, ABSENT, ABSENT)]
+    sighting = draw(st.sampled_from(often * 4) | st.sampled_from(Sighting))
+    if sighting in (Sighting.ABSENT, Sighting.UNREACHABLE):
+        return look(sighting)
+    kept, autostart, saved = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
+    jobs = [BROKEN] if sighting in settling.POST_COPY else [""] * 20 + [INCOMING, OUTGOING, BACKUP]
+    return replace(
+        look(sighting, job="" if sighting in INACTIVE else draw(st.sampled_from(jobs))),
+        persistent=kept or sighting in INACTIVE,
+        autostart=autostart,
+        saved=saved and sighting in INACTIVE,
+    )
+
+
+NODES = ("node1", "node2", "node3", "node4")
+LOOKS = st.fixed_dictionaries(dict.fromkeys(NODES, sighted()))
+ENTRIES = st.dictionaries(
+    st.sampled_from(NODES),
+    st.builds(
+        lambda to, persistent, definitions, ran: (to, persistent, definitions, ran),
+        st.sampled_from(NODES),
+        st.booleans(),
+        st.sampled_from(["shared", "defined"]),
+        st.booleans(),
+    ),
+    max_size=2,
+).map(
+    lambda drawn: {
+        node: Entry(
+            Move("web1", UUID, node, to if to != node else "node4" if node != "node4" else "node1"),
+            f"2024-01-0{NODES.index(node) + 1}",
+            BEGUN,
+            persistent,
+            False,
+            definitions,
+            ("POSTCOPY",),
+            ran_there=ran,
+        )
+        for node, (to, persistent, definitions, ran) in drawn.items()
+    }
+)
+
+
+@settings(max_examples=100)
+@given(LOOKS, ENTRIES, st.sampled_from([True, True, True, False]))
+def test_no_action_unless_allowed(looks, entries, steady):
+    settlement = settle("web1", entries, looks, steady)
+    runs = [node for node in NODES if looks[node].sighting is Sighting.RUNNING]
+    at_work = any(one.job not in ("", BROKEN) for one in looks.values())
+    dos = [action.do for action in settlement.actions]
+    event(f"{settlement.result}: {sorted({do.name for do in dos})}")
+    if at_work or not steady or settlement.result in (settling.CONFLICT, settling.BUSY):
+        assert dos == []
+    if settlement.result == settling.UNKNOWN:
+        assert set(dos) <= {Do.RESUME_POST_COPY}
+        assert settlement.needs or dos
+    if settlement.owner:
+        assert looks[settlement.owner].sighting in settling.OWNING
+        assert len(runs) <= 1
+        assert not any(looks[end].said for entry in entries.values() for end in _ends(entry))
+    for action in settlement.actions:
+        seen = looks[action.node]
+        if action.do is Do.DESTROY_COPY:
+            assert seen.sighting is Sighting.PAUSED_FOR_MIGRATION and action.node not in runs
+            assert runs == [settlement.owner] or (
+                runs == [] and settlement.owner is None and entries[action.node].ran_there
+            )
+        if action.do is Do.UNDEFINE:
+            assert not seen.saved and seen.persistent
+            assert action.node != settlement.owner or seen.sighting in settling.OWNING
+        if action.do is Do.AUTOSTART_OFF:
+            assert seen.autostart and action.node != settlement.owner
+    assert dos.count(Do.CLEAR) in (0, len(entries))
+    assert Do.CLEAR not in dos[: len(dos) - dos.count(Do.CLEAR)]
+
+
+def _ends(entry):
+    return entry.move.source, entry.move.destination
+
+
+def carried_out(action, owner, looks):
+    """Return the looks after an action, as libvirt's own rules have it."""
+    before = looks[action.node]
+    gone = Look(Sighting.ABSENT)
+    after = {
+        Do.DESTROY_COPY: replace(before, sighting=Sighting.SHUT_OFF) if before.persistent else gone,
+        Do.UNDEFINE: replace(before, persistent=False, autostart=False)
+        if action.node == owner
+        else gone,
+        Do.DEFINE: replace(before, persistent=True),
+        Do.AUTOSTART_OFF: replace(before, autostart=False),
+    }
+    return {**looks, action.node: after.get(action.do, before)}
+
+
+@pytest.mark.parametrize("entry", [None, ENTRY, KEPT, DEFINED, replace(ENTRY, ran_there=True)])
+def test_what_was_settled_stays_settled(entry):
+    """Each action may be done when its turn comes, and afterwards nothing is left to be done."""
+    copy_kept = replace(COPY, persistent=True, autostart=True)
+    known = (RUNS, RUNS_KEPT, look(Sighting.PAUSED_BY_USER), COPY, copy_kept)
+    met = set()
+    for drawn in itertools.product((*known, OFF, AUTOSTARTS, ABSENT, SILENT), repeat=3):
+        looks = dict(zip(("node1", "node2", "node3"), drawn, strict=True))
+        settlement = settled(**looks, entry=entry)
+        owner = settlement.owner
+        for action in settlement.actions:
+            near = {action.node, owner} if owner else set(looks)
+            assert forbids(action, owner, {node: looks[node] for node in near}) == ""
+            looks = carried_out(action, owner, looks)
+            met.add(action.do)
+        again = settled(**looks, entry=entry)
+        assert (again.owner, again.result) == (owner, settlement.result)
+        assert {action.do for action in again.actions} <= {Do.CLEAR}
+    expected = {
+        None: {Do.DESTROY_COPY},
+        ENTRY: {Do.DESTROY_COPY, Do.UNDEFINE, Do.AUTOSTART_OFF, Do.CLEAR},
+    }
+    assert met >= expected.get(entry, {Do.DESTROY_COPY, Do.AUTOSTART_OFF, Do.CLEAR})
+
+
+def test_a_name_means_one_guest():
+    known = Look(Sighting.RUNNING, "web1", UUID)
+    settling.refuse_unless_one("web1", {"node1": ENTRY}, {"node1": known, "node2": ABSENT})
+    with pytest.raises(InputError, match=f"{OTHER} on node2"):
+        settling.refuse_unless_one(
+            "web1", {}, {"node1": known, "node2": replace(known, uuid=OTHER)}
+        )
+    with pytest.raises(InputError, match="in the journal of node1"):
+        settling.refuse_unless_one("web1", {"node1": ENTRY}, {"node2": replace(known, uuid=OTHER)})
+    with pytest.raises(InputError, match="no node has"):
+        settling.refuse_unless_one("web1", {}, {"node1": ABSENT, "node2": ABSENT})
+    settling.refuse_unless_one("web1", {}, {"node1": ABSENT, "node2": SILENT})
+    assert settling.unheard("web1", ["node2"]).result == settling.UNKNOWN
+
+
+def test_a_look_in_words():
+    assert settling.words(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
+    assert settling.words(SILENT) == "unreachable; no route"
