@@ -190,6 +190,13 @@ def nothing_to_cancel(guest: str, here: str) -> InputError:
     )
 
 
+def after_cancel(owner: str | None, here: str) -> str:
+    """Return the result of a migration from here that was to be cancelled; it may be too late."""
+    if owner is None:
+        return UNKNOWN
+    return migration.NOT_MOVED if owner == here else migration.MOVED
+
+
 def youngest(entries: Mapping[str, Entry]) -> Entry:
     """Return the entry of the migration that was begun last."""
     return max(entries.values(), key=lambda entry: entry.began)
@@ -320,13 +327,11 @@ def _owned(case: _Case, owner: str) -> Settlement:
 
 def _sentence(case: _Case, owner: str, copies: Collection[str]) -> Verdict:
     """Return the table's sentence, of the migration's two ends or of the owner and a copy."""
-    if case.entry and owner in (case.entry.move.source, case.entry.move.destination):
-        pair = (case.entry.move.source, case.entry.move.destination)
-    else:
-        others = [*copies, *(node for node in case.looks if node != owner)]
-        pair = (owner, others[0]) if others else (owner, owner)
-    if len(set(pair)) < 2:
-        return Verdict(Owner.SOURCE, f"it is {case.sighting(owner).value} on {owner}")
+    ends = (case.entry.move.source, case.entry.move.destination) if case.entry else ()
+    pair = ends if owner in ends else (owner, *copies)[:2]
+    if len(pair) < 2:
+        found = case.sighting(owner).value
+        return Verdict(Owner.SOURCE, f"it is {found} on {owner}, and active on no other node")
     return recovery.judge(case.sighting(pair[0]), case.sighting(pair[1]), *pair)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from saltext_kvmcluster.core import migration, readiness
+from saltext_kvmcluster.core import events, migration, readiness
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.findings import Finding
@@ -20,6 +20,7 @@ from saltext_kvmcluster.core.migration import Move, Plan
 from saltext_kvmcluster.core.recovery import Look
 from saltext_kvmcluster.host import examiner, files, hypervisor, journal
 from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host.queue import Places
 from saltext_kvmcluster.host.ssh import Session
 
 
@@ -113,9 +114,19 @@ class Environment:
 
 @contextlib.contextmanager
 def of_this_node(
-    cluster: Cluster, here: str, tell: Callable[[str, Mapping[str, Any]], None]
+    cluster: Cluster,
+    here: str,
+    tell: Callable[[str, Mapping[str, Any]], None],
+    within: float | None = None,
 ) -> Iterator[Environment]:
-    """Make the environment of a node, and let its connections go afterwards."""
+    """Make the environment of a node, and let its connections go afterwards.
+
+    within
+        Seconds that a migration may wait for its place, 0 to refuse it instead; None for as long
+        as the pillar lets a migration last.
+    """
+    if within is None:
+        within = cluster.migration.options.timeout
     libvirts = {
         node.id: Hypervisor()
         if node.id == here
@@ -127,7 +138,7 @@ def of_this_node(
         for node in cluster.nodes.values()
     }
     journals: dict[str, Journal] = {
-        node.id: journal.Journal() if node.id == here else journal.PeersJournal(node.migration)
+        node.id: journal.Journal() if node.id == here else journal.PeersJournal(shells[node.id])
         for node in cluster.nodes.values()
     }
     try:
@@ -140,7 +151,14 @@ def of_this_node(
             address=hypervisor.address,
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             alone=_Alone(),
-            place=lambda move: contextlib.nullcontext(False),
+            place=Places(
+                cluster,
+                shells,
+                libvirts,
+                within,
+                journals[here].asked_to_cancel,
+                lambda data: tell(events.MIGRATION, data),
+            ),
             tell=tell,
             side_by_side=_side_by_side,
         )

@@ -16,7 +16,8 @@ from saltext_kvmcluster.core import journal
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.plan import FilePlan
-from saltext_kvmcluster.host import commands, files, ssh
+from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = "/var/lib/kvmcluster"
 ENTRIES = f"{FOLDER}/journal"
@@ -85,9 +86,8 @@ class Journal:
 class PeersJournal:
     """A peer's journal, over ssh: read and cleared from here, but written on the peer alone."""
 
-    def __init__(self, name: str) -> None:
-        """Name the peer as ssh dials it."""
-        self.name = name
+    def __init__(self, shell: Session) -> None:
+        self.name, self._shell = shell.name, shell
 
     def entries(self) -> list[Entry]:
         """Return all entries, as ``Journal``; WorldError if the peer does not tell them."""
@@ -119,7 +119,7 @@ class PeersJournal:
     write = ask_to_cancel = asked_to_cancel = withdraw = keep = remember = _elsewhere
 
     def _done(self, program: Sequence[str]) -> commands.Outcome:
-        return ssh.run_all(self.name, {"": program}, PEER_TIME)[""]
+        return self._shell.run_all({"": program}, PEER_TIME)[""]
 
 
 def lock_name(uuid: str) -> str:

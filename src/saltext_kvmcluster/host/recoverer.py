@@ -50,15 +50,16 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, A
 
 
 def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> dict[str, Any]:
-    """End a guest's migration from this node, and settle what it leaves; see ``recover``.
+    """End a guest's migration from this node, and settle what it leaves.
 
     words
         Who wants it, for whoever asks why it ended.
     patience
         Seconds to wait for its end.
 
-    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more; no
-    request to cancel is left then.
+    Returns what ``recover`` does, with the ``result`` of `migrate`: moved, not_moved, unknown.
+    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more. No
+    request to cancel is left in any case.
     """
     own = env.journal(env.here)
     uuid, begun = _leaving(env, migration.named(guest, "guest"))
@@ -69,7 +70,8 @@ def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> 
             own.withdraw(uuid)
     if not met and not begun:
         raise settling.nothing_to_cancel(guest, env.here)
-    return recover(env, guest)
+    done = recover(env, guest)
+    return {**done, "result": settling.after_cancel(done["owner"], env.here)}
 
 
 def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
