@@ -48,7 +48,8 @@ def test_the_names_are_libvirts():
     known = {value for name, value in vars(libvirt).items() if name.startswith("VIR_DOMAIN_JOB_")}
     assert set(JOB) - {"type"} <= known
     assert JOB["operation"] == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-    assert not libvirt.VIR_DOMAIN_JOB_NONE
+    at_work = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
+    assert all(progress.read({**JOB, "type": it}, 1, False) for it in at_work)
 
 
 def test_the_phases():
@@ -59,8 +60,8 @@ def test_the_phases():
 
 @pytest.mark.parametrize(
     "job",
-    [{}, {"type": 0}, {"type": 2, "operation": 3}, {**JOB, "operation": 4}],
-    ids=["nothing", "no job", "a save", "an arrival"],
+    [{}, {"type": 0}, {"type": 2, "operation": 3}, {**JOB, "operation": 4}, {**JOB, "type": 5}],
+    ids=["nothing", "no job", "a save", "an arrival", "cancelled"],
 )
 def test_what_is_no_migration_from_here(job):
     assert progress.read(job, 1, False) is None
@@ -98,6 +99,11 @@ def test_there_is_no_end_where_more_changes_than_is_carried():
     assert progress.expected_end(Progress(0, COPYING, remaining=9, rate=50, dirty_rate=49)) is None
     assert progress.expected_end(Progress(0, COPYING, remaining=9)) is None
     assert progress.expected_end(Progress(0, PREPARING, rate=5)) is None
+
+
+def test_where_nothing_is_carried_there_is_no_rate_and_no_end():
+    told = progress.shown(progress.read({**JOB, "memory_dirty_rate": 0}, 1, False), stalled=True)
+    assert (told["rate"], told["expected_end"], told["stalled"]) == (0, None, True)
 
 
 def test_after_the_switch_nothing_changes_here_and_no_switch_is_to_come():

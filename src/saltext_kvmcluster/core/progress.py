@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # In order: libvirt has not begun to send; memory is sent while the guest runs (or stands still, if
 # it is not moved live); the destination runs it and fetches what is missing.
 PREPARING, COPYING, POST_COPY = "preparing", "copying", "post-copy"
 
-# virDomainJobOperation.
-_MIGRATION_OUT = 5
+# virDomainJobOperation; and virDomainJobType: bounded and unbounded, other jobs are over.
+_MIGRATION_OUT, _AT_WORK = 5, (1, 2)
 # Where nearly as much changes as is carried, it depends on chance when it ends.
 _ENDLESS = 0.9
 # Numbers are libvirt's unsigned ones, of 64 bits at most.
@@ -56,7 +56,8 @@ def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | No
     in_post_copy
         Whether the guest was seen in post-copy.
     """
-    if not job.get("type") or job.get("operation", _MIGRATION_OUT) != _MIGRATION_OUT:
+    at_work = job.get("type") in _AT_WORK
+    if not at_work or job.get("operation", _MIGRATION_OUT) != _MIGRATION_OUT:
         return None
     total, rate = _number(job, "memory_total"), _number(job, "memory_bps")
     iteration = _number(job, "memory_iteration")
@@ -113,8 +114,11 @@ def shown(seen: Progress, stalled: bool | None = None) -> dict[str, Any]:
     ``percentage`` and ``throttle`` of 100.
 
     stalled
-        Whether the link carries nothing, None if that is not known: one look does not tell.
+        Whether the link carries nothing, None if that is not known: one look does not tell. QEMU
+        goes on to tell the rate at which it carried something last.
     """
+    if stalled:
+        seen = replace(seen, rate=0)
     return {
         "phase": seen.phase,
         "percentage": percentage(seen),
