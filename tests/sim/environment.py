@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import libvirtd
 import world as sim
@@ -50,18 +53,29 @@ class Call:
         return WorldError(self._said) if self._said else None
 
 
+@dataclass(frozen=True)
+class CallFault:
+    """What goes wrong at a call: ``happen`` is given the minion and how to carry it out.
+
+    ``answers``: it is the answer that goes wrong, so the call has to be one that may fail.
+    """
+
+    happen: Callable[[Minion, Callable[[], Any]], Any]
+    answers: bool
+
+
 class Shelf:
     """What outlives the minions of one node: its journal and its locks."""
 
     def __init__(self):
         self.entries, self.requests, self.history = {}, {}, []
+        self.locks, self.undefined = {}, {}
 
 
 class Minion:
     """One process on a node: it migrates, recovers or cancels, and may be killed at any call.
 
-    ``plan``: what goes wrong at its calls, by their number. A fault is a callable that is given
-    how to carry out the call, and returns what the call returns.
+    ``plan``: what goes wrong at its calls, by their number; see ``CallFault``.
     """
 
     def __init__(self, world, cluster, here, shelves, plan=None):
@@ -69,7 +83,10 @@ class Minion:
         self.plan = plan or {}
         self.calls = 0
         self.told = []
-        self.seen = {}
+        self.looks = {}
+        self.held = set()
+        self.clock = Clock(self)
+        self.begun = None
         self.libvirts = {node: Libvirt(self, node) for node in cluster.nodes}
         self.journals = {node: Journal(self, node) for node in cluster.nodes}
 
@@ -79,7 +96,7 @@ class Minion:
             here=self.here,
             libvirt=self.libvirts.__getitem__,
             journal=self.journals.__getitem__,
-            clock=Clock(self),
+            clock=self.clock,
             address=self._address,
             examine=self._examine,
             alone=self._alone,
@@ -87,11 +104,27 @@ class Minion:
             tell=lambda kind, data: self.told.append((kind, data)),
         )
 
-    def call(self, carry):
-        """Make one call of the environment; what was planned for it happens."""
+    def call(self, carry, fallible=True):
+        """Make one call of the environment; what was planned for it happens.
+
+        Time does not fail: what is planned for an answer then waits for the next call.
+        """
+        if self.here in self.world.dark:
+            raise Killed
         self.calls += 1
-        fault = self.plan.get(self.calls)
-        return fault(self, carry) if fault else carry()
+        fault = self.plan.pop(self.calls, None)
+        if fault and fault.answers and not fallible:
+            self.plan.setdefault(self.calls + 1, fault)
+            fault = None
+        found = fault.happen(self, carry) if fault else carry()
+        if self.here in self.world.dark:
+            raise Killed
+        return found
+
+    def truly(self, uuid, node, at):
+        """Who owned a guest when a node was looked at last before some time."""
+        found = [owners for when, owners in self.looks.get((uuid, node), []) if when <= at]
+        return found[-1] if found else set()
 
     def _address(self, name):
         return self.call(lambda: "192.0.2.1")
@@ -109,18 +142,24 @@ class Minion:
 
     @contextlib.contextmanager
     def _alone(self, move):
-        busy = self.shelves[self.here]
-        if move.uuid in busy.requests.setdefault("busy", set()):
+        """Hold the node's lock for a guest; whoever holds it may take it again."""
+        locks = self.shelves[self.here].locks
+        holder = locks.setdefault(move.uuid, self)
+        if holder is not self:
             raise WorldError(f"another kvmcluster.migrate of {move.guest} is at work")
-        busy.requests["busy"].add(move.uuid)
+        if move.uuid in self.held:
+            yield
+            return
+        self.held.add(move.uuid)
         try:
             yield
         finally:
-            busy.requests["busy"].discard(move.uuid)
+            self.held.discard(move.uuid)
+            del locks[move.uuid]
 
     @contextlib.contextmanager
     def _place(self, move):
-        self.call(lambda: None)
+        self.call(lambda: None, fallible=False)
         yield False
 
 
@@ -130,16 +169,20 @@ _MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 class Clock:
     def __init__(self, minion):
         self._minion, self._world = minion, minion.world
+        self.read = 0.0
 
     def monotonic(self):
-        return self._world.now
+        self.read = self._world.now
+        return self.read
 
     def now(self):
         return START + timedelta(seconds=self._world.now)
 
     def wait(self, call, seconds):
         world = self._world
-        self._minion.call(lambda: world.until(world.now + seconds, call and call.done))
+        self._minion.call(
+            lambda: world.until(world.now + seconds, call and call.done), fallible=False
+        )
 
 
 class Remote:
@@ -229,7 +272,8 @@ class Libvirt(Remote):
         if domain is None:
             return Look(Sighting.ABSENT)
         guest = domain.guest
-        self.minion.seen[guest.uuid] = guest.owners()
+        looks = self.minion.looks.setdefault((guest.uuid, self.node), [])
+        looks.append((self.world.now, guest.owners()))
         sighting = SIGHTINGS.get((domain.state, domain.reason)) or PLAIN.get(
             domain.state, Sighting.PAUSED_OTHERWISE
         )
@@ -249,6 +293,7 @@ class Libvirt(Remote):
         call = Call()
 
         def begin():
+            self.minion.begun = self.minion.clock.read
             daemon = self.world.daemons[self.node]
             peer = next(
                 node.id
@@ -268,7 +313,7 @@ class Libvirt(Remote):
                 verb(daemon)
             return call
 
-        return self.minion.call(begin)
+        return self.minion.call(begin, fallible=False)
 
     def progress(self, uuid):
         return self._ask(lambda daemon: daemon.progress(uuid) if uuid in daemon.domains else {})
@@ -321,13 +366,15 @@ def _job(domain):
     """What is under way with a domain; see hypervisor._job and _lasting."""
     if domain.state == libvirtd.SHUT_OFF:
         return ""
+    if domain.reason == libvirtd.POST_COPY_FAILED:
+        return recovery.BROKEN
     if domain.job:
         return recovery.INCOMING if domain.job.kind == libvirtd.IN else recovery.OUTGOING
-    return ""
+    return recovery.BOOT if domain.reason == libvirtd.STARTING else ""
 
 
 class Journal(Remote):
-    """A node's journal."""
+    """A node's journal: written on that node alone, read and cleared from everywhere."""
 
     def _ask(self, verb, writes=False):
         def carried():
@@ -338,6 +385,8 @@ class Journal(Remote):
             self.come_back()
             return found
 
+        if writes and self.node != self.minion.here:
+            raise WorldError(f"the journal of {self.node} is written there alone")
         return self.minion.call(carried)
 
     def entries(self):
@@ -348,6 +397,8 @@ class Journal(Remote):
 
     def clear(self, uuid):
         def forget(shelf):
+            if shelf.locks.get(uuid, self.minion) is not self.minion:
+                raise WorldError(f"another kvmcluster command is at work on it on {self.node}")
             shelf.entries.pop(uuid, None)
             shelf.requests.pop(uuid, None)
 
@@ -358,6 +409,12 @@ class Journal(Remote):
 
     def asked_to_cancel(self, uuid):
         return self._ask(lambda shelf: shelf.requests.get(uuid, ""))
+
+    def withdraw(self, uuid):
+        self._ask(lambda shelf: shelf.requests.pop(uuid, None))
+
+    def keep(self, node, uuid, definition):
+        self._ask(lambda shelf: shelf.undefined.__setitem__((uuid, node), definition), writes=True)
 
     def remember(self, record):
         self._ask(lambda shelf: shelf.history.append(record), writes=True)

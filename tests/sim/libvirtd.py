@@ -18,6 +18,7 @@ BY_USER, MIGRATION, POST_COPY, POST_COPY_FAILED = (
     "post-copy",
     "post-copy failed",
 )
+STARTING = "starting up"
 IN, OUT = "migration in", "migration out"
 PHASES = (
     *("none", "begin3", "perform3", "perform3_done", "confirm3_cancelled", "confirm3"),
@@ -259,9 +260,7 @@ class Daemon:
         self.up, self.stopped = False, False
         self.life += 1
         self.frozen, self.told = [], []
-        calls, self.calls = self.calls, []
-        for call in calls:
-            call.end("End of file while reading data: Input/output error")
+        self.drop_clients()
         for domain in self.domains.values():
             domain.autodestroy, domain.completed = None, None
             domain.changed = Answer()
@@ -276,7 +275,7 @@ class Daemon:
 
     def start(self):
         """Start it, and have it find its domains again."""
-        if self.up:
+        if self.up or self.node in self.world.dark:
             return
         self.world.note(f"{self.node}: libvirtd started")
         self.up = True
@@ -312,6 +311,32 @@ class Daemon:
                 call()
 
         return unless
+
+    def power_off(self):
+        """Nothing of it is left but definitions, and what starts by itself."""
+        self.kill()
+        for connection in list(self.connections):
+            connection.check()
+        for domain in list(self.domains.values()):
+            domain.qemu = domain.job = None
+            domain.state, domain.reason = SHUT_OFF, "crashed"
+            self._remove_inactive(domain)
+
+    def boot(self):
+        """Start it on a host that has just booted."""
+        self.start()
+        for domain in list(self.domains.values()):
+            if domain.autostart and self.world.may_lock(domain.guest):
+                qemu = sim.Qemu(domain.guest, self.node)
+                self._attach(domain, qemu)
+                domain.state, domain.reason = PAUSED, STARTING
+                self._start_cpus(domain, "booted")
+
+    def drop_clients(self):
+        """Close the connections of those who wait for a call; what they asked for goes on."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.end("End of file while reading data: Input/output error")
 
     # Domains
 
@@ -381,6 +406,8 @@ class Daemon:
         """End a domain's QEMU, if it still lives, and be rid of it if it is transient."""
         qemu, domain.qemu = domain.qemu, None
         domain.state, domain.reason = SHUT_OFF, reason
+        if domain.job and not domain.job.watched:
+            domain.job = None
         if qemu:
             qemu.events = None
             qemu.die(by, "ended")
@@ -537,7 +564,7 @@ class Daemon:
         if "LIVE" not in job.flags and domain.state == RUNNING:
             qemu.stop("paused")
         job.status = "migrating"
-        stream = sim.Stream(qemu, prepared)
+        stream = sim.Stream(qemu, prepared, "AUTO_CONVERGE" in job.flags)
         qemu.migrate(stream)
         try:
             yield from self._completed(domain, job, connection, switch=True)
@@ -639,7 +666,7 @@ class Daemon:
         job.phase = "prepare"
         qemu = sim.Qemu(guest, self.node, incoming=True)
         self._attach(domain, qemu)
-        domain.state, domain.reason = PAUSED, "starting up"
+        domain.state, domain.reason = PAUSED, STARTING
         world.step("prepare")
         yield world.some(0.1, 0.5)
         if domain.qemu is not qemu or not qemu.alive:
@@ -760,7 +787,7 @@ class Daemon:
         downtime = self.world.now - (stream.stopped_at or self.world.now)
         return {
             "type": 3,
-            "operation": 6 if job.kind == OUT else 5,
+            "operation": 5 if job.kind == OUT else 4,
             **stream.statistics(),
             "downtime": int(downtime * 1000),
         }
@@ -774,7 +801,7 @@ class Daemon:
             domain.job = None
             self._remove_inactive(domain)
             return
-        if not qemu.alive or domain.reason == "starting up":
+        if not qemu.alive or domain.reason == STARTING:
             domain.job = None
             self._stopped(domain, "crashed")
             return
@@ -955,8 +982,6 @@ class Daemon:
         if not domain.qemu:
             raise LibvirtError("Requested operation is not valid: domain is not running")
         domain.autodestroy = None
-        if domain.job and not domain.job.watched:
-            domain.job = None
         self._stopped(domain, "destroyed", by)
 
     def set_downtime(self, uuid, milliseconds):
@@ -1009,7 +1034,7 @@ class Daemon:
         if not domain.qemu or not domain.job or domain.job.kind == IN:
             return {}
         stream = domain.qemu.outgoing
-        found = {"type": 2, "operation": 6}
+        found = {"type": 2, "operation": 5}
         if stream is None or domain.job.status == "active":
             elapsed = int((self.world.now - domain.job.started) * 1000)
             return {**found, "time_elapsed": elapsed, **dict.fromkeys(EMPTY, 0)}

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import libvirtd
 import world as sim
-from environment import Killed, Minion, Shelf
+from environment import CallFault, Killed, Minion, Shelf
 
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
@@ -73,6 +73,7 @@ class Outcome:
     settled: Counter
     faults: Counter
     deaths: int
+    lost_in_post_copy: int
 
 
 _clusters = {}
@@ -139,6 +140,7 @@ class Run:
             self.settled,
             self.faults,
             sum(guest.deaths for guest in world.guests.values()),
+            world.lost_in_post_copy,
         )
 
     # Commands
@@ -160,6 +162,9 @@ class Run:
             self.world.advance(float(rest))
         elif word == "heal":
             self.heal()
+        elif word == "settle":
+            name, _, node = rest.partition(" on ")
+            self.settle(name, node)
         else:
             raise ValueError(f"no such command: {command}")
 
@@ -213,7 +218,9 @@ class Run:
             "kill libvirtd": (lambda: daemon.kill(), lambda: daemon.start()),
             "stop libvirtd": (lambda: daemon.stop(), lambda: daemon.go_on()),
             "fill": (lambda: world.full.add(where), lambda: world.full.discard(where)),
-            "reset": (lambda: self._reset(where), lambda: None),
+            "reset": (lambda: self._reset(where), _nothing),
+            "drop": (lambda: daemon.drop_clients(), _nothing),
+            "power off": (lambda: world.power_off(where), lambda: world.power_on(where)),
         }
         return pairs[what]
 
@@ -262,21 +269,14 @@ class Run:
                 self.do(words)
                 return carry()
             found = carry()
-            if what == "twice":
-                world.after(float(value), lambda: self._again(minion, carry))
-            elif what == "late":
+            if what == "late":
                 world.advance(float(value))
             elif what == "lost":
                 world.advance(35.0)
                 raise WorldError("the answer was lost, as somebody wished")
             return found
 
-        return happen
-
-    def _again(self, minion, carry):
-        verb = minion.again
-        if verb:
-            verb()
+        return CallFault(happen, what in ("refused", "lost"))
 
     # What is done
 
@@ -285,13 +285,16 @@ class Run:
         return Minion(self.world, self.cluster, node, self.shelves, plan)
 
     def migrate(self, words):
-        found = re.fullmatch(r"(\S+) from (\S+) to (\S+)((?: \S+=\S+)*)", words)
+        found = re.fullmatch(r"(\S+)(?: from (\S+))? to (\S+)((?: \S+=\S+)*)", words)
         name, source, destination, rest = found.groups()
+        guest, world = self.world.guests[name], self.world
+        source = source or (guest.owner.node if guest.owner.alive else None)
+        if source in (None, destination):
+            return
         given = {key: _value(value) for key, value in (pair.split("=") for pair in rest.split())}
         patience = given.pop("patience", 60.0)
-        guest, world = self.world.guests[name], self.world
         minion = self._minion(source)
-        began, told = world.now, None
+        began = world.now
         try:
             told = migrator.migrate(
                 minion.environment(), name, destination, Options(**given), patience
@@ -301,19 +304,22 @@ class Run:
         except (InputError, WorldError) as error:
             world.note(f"refused: {error}")
             result = "refused"
+            if minion.begun is not None:
+                world.violation("denied", f"an error after libvirt was told: {error}")
         else:
             result = told["result"]
             world.note(f"result: {result}, owner {told['owner']}: {told['reason']}")
-            self._check_verdict(guest, told["owner"], result, minion)
+            judged = minion.begun + told["elapsed"] + 0.001
+            self._check_verdict(guest, told["owner"], minion, judged)
         self.results[result] += 1
         if world.now - began > LONGEST:
             world.violation("endless", f"the migration took {world.now - began:.0f} s")
 
-    def _check_verdict(self, guest, owner, result, minion):
-        """A verdict other than unknown has to be right: when it was seen, or now."""
-        if result == "unknown" or owner is None:
+    def _check_verdict(self, guest, owner, minion, judged):
+        """An owner that is told has to be the true one: when it was looked at, or now."""
+        if owner is None:
             return
-        right = guest.owners() | minion.seen.get(guest.uuid, set())
+        right = guest.owners() | minion.truly(guest.uuid, owner, judged)
         if owner not in right:
             self.world.violation(
                 "wrong", f"{owner} said to own {guest.name}; true: {sorted(right)}"
@@ -326,7 +332,10 @@ class Run:
             told = recoverer.recover(minion.environment(), name)
         except Killed:
             result = "killed"
-        except (InputError, WorldError) as error:
+        except InputError as error:
+            world.note(f"refused: {error}")
+            result = "nowhere" if not guest.alive else "refused"
+        except WorldError as error:
             world.note(f"refused: {error}")
             result = "refused"
         else:
@@ -334,7 +343,7 @@ class Run:
             world.note(f"recovered: {result}, owner {told['owner']}: {told['reason']}")
             for action in told["actions"]:
                 world.note(f"  {action}")
-            self._check_verdict(guest, told["owner"], result, minion)
+            self._check_verdict(guest, told["owner"], minion, world.now)
             if result == "nowhere" and guest.running:
                 world.violation("wrong", f"{name} is said to run nowhere; it does")
             self.told = told
@@ -351,10 +360,116 @@ class Run:
             world.note(f"refused: {error}")
         else:
             world.note(f"cancelled: {told['result']}, owner {told['owner']}: {told['reason']}")
-            self._check_verdict(guest, told["owner"], told["result"], minion)
+            self._check_verdict(guest, told["owner"], minion, world.now)
+
+    # What is left when all has healed
+
+    def settle(self, name, node):
+        """Recover a guest until that is done; then nothing may be left but an operator's choice."""
+        world, guest = self.world, self.world.guests[name]
+        for _ in range(3):
+            self.recover(name, node)
+            if self.last in SETTLED:
+                break
+            world.advance(60)
+        else:
+            self._left(guest, node)
+        if self.last in SETTLED:
+            self.settled[self.last] += 1
+            self._check_tidy(guest)
+
+    def _left(self, guest, node):
+        """Recovering did not settle it: that may only be where nobody but an operator can know."""
+        world = self.world
+        active = {
+            name: daemon.domains[guest.uuid]
+            for name, daemon in world.daemons.items()
+            if guest.uuid in daemon.domains and daemon.domains[guest.uuid].qemu
+        }
+        states = sorted((domain.state, domain.reason) for domain in active.values())
+        world.note(f"left: {self.last}, {states}")
+        if any(domain.post_copy for domain in active.values()) and len(active) == 1:
+            self._operate(guest, node, next(iter(active)), "destroy", "half in post-copy")
+        elif states == [(libvirtd.PAUSED, libvirtd.MIGRATION)]:
+            source, domain = next(iter(active.items()))
+            young = domain.qemu in guest.whole()
+            self._operate(guest, node, source, "resume" if young else "destroy", "switched")
+        elif (
+            len(states) == 2 and (libvirtd.PAUSED, libvirtd.BY_USER) in states and not _jobs(active)
+        ):
+            old = next(name for name in active if name != guest.owner.node)
+            self._operate(guest, node, old, "destroy", "paused by its user")
+        elif _jobs(active):
+            self.cancel(guest.name, _jobs(active)[0])
+            self.settled["operator: cancel"] += 1
+            self.recover(guest.name, node)
+        else:
+            world.violation("left", f"{guest.name} is {self.last} by {node}: {states}")
+
+    def _operate(self, guest, node, where, verb, why):
+        """Do as the printed commands say, as an operator who knows whose it truly is."""
+        daemon, wanted = self.world.daemons[where], f"virsh {verb} {guest.name}"
+        commands = [command for command in self.told["commands"] if wanted in command]
+        self.world.note(f"operator, {where}: {commands}")
+        if not commands:
+            self.world.violation("left", f"no command says {wanted!r}: {self.told['commands']}")
+            return
+        if verb == "resume":
+            daemon.domains[guest.uuid].qemu.start(by=sim.OPERATOR)
+        else:
+            daemon.destroy(guest.uuid, by=sim.OPERATOR)
+        self.recover(guest.name, node)
+        self.settled[f"operator: {why}, {verb}"] += 1
+        if self.last not in SETTLED:
+            self.world.violation("left", f"{guest.name} is {self.last} after {wanted!r}")
+
+    def _check_tidy(self, guest):
+        world = self.world
+        here = {
+            node: daemon.domains[guest.uuid]
+            for node, daemon in world.daemons.items()
+            if guest.uuid in daemon.domains
+        }
+        journals = [node for node, shelf in self.shelves.items() if guest.uuid in shelf.entries]
+        active = [node for node, domain in here.items() if domain.qemu]
+        kept = {node for node, domain in here.items() if domain.persistent}
+        starting = {node for node, domain in here.items() if domain.autostart}
+        for wrong, words in (
+            (journals, f"journals on {journals}"),
+            (len(guest.alive) > 1, f"QEMUs on {[qemu.node for qemu in guest.alive]}"),
+            (any(domain.job for domain in here.values()), "a job"),
+            (self.last == "nowhere" and active, f"a QEMU on {active}"),
+            (self.last != "nowhere" and starting - set(active), f"autostart on {starting}"),
+        ):
+            if wrong:
+                world.violation("untidy", words)
+        if self.last != "nowhere":
+            self._check_definitions(self.scenario.guests[guest.name], set(active), kept)
+
+    def _check_definitions(self, start, active, kept):
+        if not start.persistent:
+            right = not kept
+        elif self.scenario.definitions == "shared":
+            right = kept == active
+        else:
+            right = kept >= active
+        if not right:
+            self.world.violation("untidy", f"runs on {sorted(active)}, defined on {sorted(kept)}")
 
 
-_CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice")
+SETTLED = ("running", "paused", "nowhere")
+_CALL_FAULTS = ("die", "refused", "early", "late", "lost")
+
+
+def _jobs(domains):
+    """The nodes that a migration is leaving."""
+    return [
+        node for node, domain in domains.items() if domain.job and domain.job.kind == libvirtd.OUT
+    ]
+
+
+def _nothing():
+    pass
 
 
 def _value(text):

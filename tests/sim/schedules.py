@@ -12,68 +12,76 @@ STEPS = (
     *("device state", "loaded", "perform done", "finish sent", "finish", "resume", "resumed"),
     *("finished", "confirm", "confirm cancelled"),
 )
-IN_POST_COPY = ("post-copy", *STEPS)
+POST_COPY = ("post-copy",) * 8
 
 
 def scenario(seed):
     """Return the scenario of a seed."""
     rng = random.Random(seed)
-    start = _start(rng)
+    post_copy = rng.random() < 0.2
+    start = _start(rng, post_copy)
     definitions = rng.choice(("shared", "defined"))
-    post_copy = rng.random() < 0.25 and not start.paused
-    commands = [*_first(rng, post_copy, start)]
+    pair = ("node1", "node2")
+    commands = [
+        *_armed(rng, pair, post_copy),
+        _migration(rng, "from node1 to node2", post_copy, start),
+    ]
     if rng.random() < 0.3:
-        commands.append(f"wait {rng.uniform(0, 60):.1f}")
-        commands += _recovery_amid_faults(rng)
+        commands += [f"wait {rng.uniform(0, 60):.1f}", *_recovery_amid_faults(rng, pair)]
     commands += _healed(rng)
+    if rng.random() < 0.25:
+        destination = rng.choice(NODES)
+        commands += _armed(rng, NODES, post_copy)
+        commands.append(_migration(rng, f"to {destination}", post_copy, start))
+        commands += _healed(rng)
     return Scenario(tuple(commands), {"web1": start}, NODES, definitions, seed)
 
 
-def _start(rng):
+def _start(rng, post_copy):
+    """How the guest is; one that is to go by post-copy is mostly too busy to go otherwise."""
     persistent = rng.random() < 0.5
-    slow = rng.random() < 0.2
+    busy = rng.random() < (0.8 if post_copy else 0.12)
     return Start(
         on="node1",
         persistent=persistent,
         autostart=persistent and rng.random() < 0.4,
-        paused=rng.random() < 0.06,
-        rate=rng.choice((32, 64)) if slow else 400,
-        dirty=rng.choice((10, 40, 80)) if slow else 20,
-        working_set=120 if slow else 40,
+        paused=not post_copy and rng.random() < 0.06,
+        rate=rng.choice((32, 64)) if busy else 400,
+        dirty=rng.choice((80, 100)) if busy else 20,
+        working_set=120 if busy else 40,
     )
 
 
-def _first(rng, post_copy, start):
-    """Arm some faults, and migrate."""
-    amount = rng.choices((0, 1, 2, 3, 4), (1, 8, 8, 4, 2))[0]
-    steps = IN_POST_COPY if post_copy else STEPS
-    for _ in range(amount):
-        yield _armed(rng, steps, "node1", "node2")
-    options = []
+def _migration(rng, way, post_copy, start):
+    words = [f"migrate web1 {way}"]
     if post_copy:
-        options.append("post_copy=true")
-    if rng.random() < 0.06 and not start.paused and not post_copy:
-        options.append("live=false")
-    options.append(f"timeout={rng.choice((5, 20, 60, 120))}")
+        words.append("post_copy=true")
+    elif rng.random() < 0.06:
+        words.append("live=false")
+    if start.rate < start.dirty and rng.random() < 0.7:
+        words.append("auto_converge=false")
+    words.append(f"timeout={rng.choice((10, 30) if post_copy else (10, 30, 60, 120))}")
     if rng.random() < 0.5:
-        options.append(f"patience={rng.choice((5, 20))}")
-    yield " ".join(["migrate web1 from node1 to node2", *options])
+        words.append(f"patience={rng.choice((5, 20))}")
+    return " ".join(words)
 
 
-def _armed(rng, steps, source, destination):
-    """Return a fault with what triggers it."""
-    kind = rng.random()
-    if kind < 0.25:
-        return f"on call {rng.randint(3, 40)}: {_call_fault(rng, source)}"
-    fault = _fault(rng, source, destination)
-    if kind < 0.85:
-        after = rng.choice((0, 0, 0.001, 0.005, 0.02, 0.05, 0.3, 2, 10))
-        when = f" + {after}" if after else ""
-        return f"on step {rng.choice(steps)}{when}: {fault}"
-    return f"at {rng.uniform(0, 4):.3f}: {fault}"
+def _armed(rng, nodes, post_copy):
+    """Arm some faults, each with what triggers it."""
+    steps = (*STEPS, *POST_COPY) if post_copy else STEPS
+    for _ in range(rng.choices((0, 1, 2, 3, 4), (1, 8, 8, 4, 2))[0]):
+        kind = rng.random()
+        if kind < 0.25:
+            yield f"on call {rng.randint(3, 40)}: {_call_fault(rng, nodes)}"
+        elif kind < 0.85:
+            after = rng.choice((0, 0, 0.001, 0.005, 0.02, 0.05, 0.3, 2, 10))
+            when = f" + {after}" if after else ""
+            yield f"on step {rng.choice(steps)}{when}: {_fault(rng, nodes)}"
+        else:
+            yield f"at {rng.uniform(0, 40 if post_copy else 3):.3f}: {_fault(rng, nodes)}"
 
 
-def _call_fault(rng, source):
+def _call_fault(rng, nodes):
     return rng.choice(
         (
             "die before",
@@ -82,34 +90,43 @@ def _call_fault(rng, source):
             "lost",
             f"late {rng.choice((1, 5, 20))}",
             f"early {rng.choice((1, 5, 20))}",
-            f"cancel web1 on {source}",
+            f"cancel web1 on {nodes[0]}",
             f"recover web1 on {rng.choice(NODES)}",
+            f"migrate web1 to {rng.choice(NODES)}",
         )
     )
 
 
-def _fault(rng, source, destination):
-    where = rng.choice((source, destination))
-    seconds = f" for {rng.choice((0.1, 1, 5, 20, 29, 40, 90)) * rng.uniform(0.8, 1.2):.2f}"
-    kind = rng.choices(
-        ("kill qemu", "kill libvirtd", "stop libvirtd", "cut", "fill", "reset"),
-        (4, 6, 4, 7, 1, 1),
-    )[0]
-    if kind == "kill qemu":
-        return f"kill qemu web1 on {where}"
-    if kind == "cut":
-        return f"cut {rng.choice(('ssh', 'data', 'both'))} {where}{seconds}"
-    if kind == "reset":
-        return f"reset {where}"
-    return f"{kind} {where}{seconds}"
+FAULTS = {
+    "kill qemu web1 on": 4,
+    "kill libvirtd": 6,
+    "stop libvirtd": 4,
+    "cut ssh": 3,
+    "cut data": 2,
+    "cut both": 3,
+    "fill": 1,
+    "reset": 1,
+    "drop": 1,
+    "power off": 2,
+}
+AT_ONCE = ("kill qemu web1 on", "reset", "drop")
 
 
-def _recovery_amid_faults(rng):
+def _fault(rng, nodes):
+    what = rng.choices(tuple(FAULTS), tuple(FAULTS.values()))[0]
+    words = f"{what} {rng.choice(nodes)}"
+    if what in AT_ONCE:
+        return words
+    seconds = rng.choice((0.1, 1, 5, 20, 29, 40, 90)) * rng.uniform(0.8, 1.2)
+    return f"{words} for {seconds:.2f}"
+
+
+def _recovery_amid_faults(rng, nodes):
     if rng.random() < 0.4:
-        fault = rng.choice(("die before", "die after", "lost", "late 20"))
-        yield f"on call {rng.randint(2, 25)}: {fault}"
+        fault = rng.choice(("die before", "die after", "lost", "late 20", "early 20"))
+        yield f"on call {rng.randint(2, 40)}: {fault}"
     if rng.random() < 0.4:
-        yield f"at {rng.uniform(0, 2):.3f}: {_fault(rng, 'node1', 'node2')}"
+        yield f"at {rng.uniform(0, 2):.3f}: {_fault(rng, nodes)}"
     yield f"recover web1 on {rng.choice(NODES)}"
 
 

@@ -17,6 +17,7 @@ FAULT, LIBVIRT, ENGINE, OPERATOR = "a fault", "libvirt", "the engine", "an opera
 PER_SECOND = 10
 CONNECT_LIMIT = 127.0  # Linux gives up a TCP connection after so long.
 EPSILON = 1e-6
+PAGE = 4096
 
 # States of a migration as QEMU names them.
 NONE, ACTIVE, PRE_SWITCHOVER, DEVICE = "none", "active", "pre-switchover", "device"
@@ -57,8 +58,9 @@ class World:
         self.cut = {SSH: set(), DATA: set()}
         self.guests = {}
         self.daemons = {}
-        self.full = set()
+        self.full, self.dark = set(), set()
         self.wrong = []
+        self.lost_in_post_copy = 0
         self.log = [] if keep_log else None
         self.on_step = {}
         self.nodes = tuple(nodes)
@@ -103,10 +105,15 @@ class World:
         self.note(f"VIOLATION {kind}: {words}")
         self.wrong.append((kind, words))
 
+    def may_lock(self, guest):
+        return not self.locks or guest.lock is None
+
     # Networks
 
     def path(self, network, one, other):
-        away = self.cut[network]
+        away, dark = self.cut[network], self.dark
+        if dark and (one in dark or other in dark):
+            return False
         return one == other or (one not in away and other not in away)
 
     def set_cut(self, network, node, cut):
@@ -115,6 +122,25 @@ class World:
         (self.cut[network].add if cut else self.cut[network].discard)(node)
         self.note(f"{node}: {network} network {'cut' if cut else 'healed'}")
         self.changed()
+
+    def power_off(self, node):
+        """Take the power from a node: all that runs on it is gone, what is on its disk is not."""
+        if node not in self.dark:
+            self.note(f"{node}: power lost")
+            self.dark.add(node)
+            for guest in self.guests.values():
+                for qemu in [qemu for qemu in guest.alive if qemu.node == node]:
+                    qemu.events = None
+                    qemu.die(FAULT, "lost power")
+            self.daemons[node].power_off()
+            self.changed()
+
+    def power_on(self, node):
+        if node in self.dark:
+            self.note(f"{node}: power is back")
+            self.dark.discard(node)
+            self.daemons[node].boot()
+            self.changed()
 
     def changed(self):
         """Somebody may have come back, or gone: whoever speaks over a network notices."""
@@ -133,7 +159,7 @@ class Guest:
 
     ``written``: the highest that its image knows, in seconds of the guest's life. ``owner``: the
     QEMU that ran last, or that has taken over its memory. ``killed``: a fault killed its owner,
-    and nothing of it has run since.
+    and nothing of it has run since. ``switched``: by post-copy, and not yet whole and running.
     """
 
     world: World
@@ -148,6 +174,7 @@ class Guest:
     qemus: list[Qemu] = field(default_factory=list)
     owner: Qemu | None = None
     killed: bool = False
+    switched: bool = False
     deaths: int = 0
     forks: int = 0
 
@@ -203,7 +230,8 @@ class Qemu:
         self.world, self.guest, self.node = guest.world, guest, node
         self.alive, self.running = True, False
         self.whole = not incoming
-        self._life, self._since = 0.0, 0.0
+        # A guest that boots goes on with what is on its disk.
+        self._life, self._since = 0.0 if incoming else guest.written, 0.0
         self.outgoing = self.incoming = None
         self.paused_as = "inmigrate" if incoming else "paused"
         self.events: Callable[[str, str], None] | None = None
@@ -219,7 +247,7 @@ class Qemu:
 
     def tell(self, event, value=""):
         """Send an event over the monitor, if anybody listens."""
-        if self.events:
+        if self.events and (self.alive or event == "EOF"):
             self.events(event, value)
 
     def start(self, by=LIBVIRT):
@@ -227,7 +255,7 @@ class Qemu:
         guest = self.guest
         if self.running:
             return True
-        if self.world.locks and guest.lock not in (None, self):
+        if guest.lock is not self and not self.world.may_lock(guest):
             self.world.note(f"{self}: write lock refused, {guest.lock.node} has it")
             if by == ENGINE:
                 self.world.violation("twice", f"{by} would have started {self} a second time")
@@ -242,6 +270,7 @@ class Qemu:
                 self.world.violation("forked", f"{self} goes on with old memory, started by {by}")
         self.running, self._since = True, self.world.now
         guest.owner, guest.killed = self, False
+        guest.switched = guest.switched and not self.whole
         self.world.note(f"{self}: runs, number {int(self._life * PER_SECOND)}")
         self.tell("RESUME")
         return True
@@ -284,7 +313,9 @@ class Qemu:
     def _torn(self):
         """Whether the guest's memory is partly here and partly elsewhere."""
         return any(
-            stream and stream.status in (POST_COPY, POST_COPY_PAUSED)
+            stream
+            and stream.status in (POST_COPY, POST_COPY_PAUSED)
+            and self.guest.owner in (stream.source, stream.destination)
             for stream in (self.outgoing, self.incoming)
         )
 
@@ -298,6 +329,11 @@ class Qemu:
             self.world.violation("owner destroyed", f"{by} destroyed {self}, which owned the guest")
         if heir and not torn:
             guest.owner = heir
+        elif guest.switched and by == LIBVIRT:
+            # A half that does not run yet is ended like any other guest that has not arrived.
+            self.world.note(f"LOST in post-copy: {by} ended {self}")
+            guest.killed = True
+            self.world.lost_in_post_copy += 1
         elif by == LIBVIRT and not guest.killed:
             self.world.violation("lost", f"{by} ended {self}, and there is no other")
 
@@ -312,10 +348,13 @@ class Stream:
     """A migration between two QEMUs, as the source's QEMU drives it."""
 
     __slots__ = (
+        "_busy",
+        "_pass_began",
         "_remaining",
-        "_resume_at",
+        "_sent",
         "_stalled",
         "_token",
+        "auto_converge",
         "began",
         "destination",
         "iteration",
@@ -325,11 +364,12 @@ class Stream:
         "source",
         "status",
         "stopped_at",
+        "throttle",
         "was_running",
         "world",
     )
 
-    def __init__(self, source, destination):
+    def __init__(self, source, destination, auto_converge=False):
         self.world, self.source, self.destination = source.world, source, destination
         self.status, self.loaded = NONE, False
         self.iteration, self.processed = 0, 0.0
@@ -337,6 +377,8 @@ class Stream:
         self.post_copy_wanted = False
         self.was_running = False
         self.began = self.stopped_at = 0.0
+        self._sent, self._pass_began = 0.0, None
+        self.auto_converge, self.throttle, self._busy = auto_converge, 0, 0
 
     def _set(self, status):
         self.status = status
@@ -364,9 +406,22 @@ class Stream:
 
     def check(self):
         """A network changed: what stood still goes on after a while."""
-        if self._stalled and self._flows():
+        flows = self._flows()
+        if self._pass_began is not None and not flows:
+            self._sent = self._sent_by_now()
+            self._pass_began = None
+            self._token += 1
+            self._stalled = self._send
+        if self._stalled and flows:
             call, self._stalled = self._stalled, None
             self._later(self.world.some(0.2, 3.0), call)
+
+    def _sent_by_now(self):
+        """The bytes of this pass that have been sent."""
+        if self._pass_began is None:
+            return self._sent
+        went = (self.world.now - self._pass_began) * self.source.guest.rate
+        return min(self._sent + went, self._remaining)
 
     def start(self):
         self.began = self.world.now
@@ -378,27 +433,44 @@ class Stream:
     # Precopy: pass after pass, until what is left fits into the allowed downtime.
 
     def _copy(self):
-        guest = self.source.guest
-        self._later(self._remaining / guest.rate, self._copied)
+        self._sent = 0.0
+        self._send()
+
+    def _send(self):
+        self._pass_began = self.world.now
+        self._later((self._remaining - self._sent) / self.source.guest.rate, self._copied)
 
     def _copied(self):
+        self._pass_began = None
         if not self.destination.alive:
             return self._fail()
         guest = self.source.guest
         self.iteration += 1
-        self.processed += self._remaining
-        taken = self._remaining / guest.rate
-        dirtied = guest.dirty * taken if self.source.running else 0.0
-        self._remaining = min(guest.working_set, dirtied)
+        sent, self._sent = self._remaining, 0.0
+        self.processed += sent
+        self._remaining = self._dirtied(sent)
         if self.iteration == 1:
             self.world.step("copied once")
         if self.post_copy_wanted or self._remaining <= guest.rate * self.source.downtime_limit:
             return self._switch()
         return self._copy()
 
+    def _dirtied(self, sent):
+        """The bytes that the guest has changed while some were sent; QEMU may slow it for that."""
+        guest = self.source.guest
+        if not self.source.running:
+            return 0.0
+        if self.auto_converge and self.iteration > 1:
+            self._busy += 1
+            if self._busy >= 2:
+                self._busy, self.throttle = 0, min(99, self.throttle + 10 if self.throttle else 20)
+        fast = guest.dirty * (1 - self.throttle / 100)
+        return min(guest.working_set, fast * sent / guest.rate)
+
     def _switch(self):
         """The guest stands still; libvirt has to say that it may go over."""
         self._token += 1
+        self._pass_began = self._stalled = None
         self.stopped_at = self.world.now
         self.source.stop("finish-migrate")
         self._set(PRE_SWITCHOVER)
@@ -440,8 +512,9 @@ class Stream:
     def start_post_copy(self):
         self.post_copy_wanted = True
         if self.status == ACTIVE:
-            self._token += 1
-            self._stalled = None
+            sent = self._sent_by_now()
+            self.processed += sent
+            self._remaining -= sent
             self._switch()
 
     def _arrived_early(self):
@@ -452,7 +525,7 @@ class Stream:
         destination = self.destination
         destination._life = self.source._life
         destination.paused_as = "paused"
-        self.source.whole = False
+        self.source.whole, self.source.guest.switched = False, True
         self._set(POST_COPY)
         self.world.step("post-copy")
         self._later(max(0.05, self._remaining / self.source.guest.rate), self._fetched)
@@ -462,6 +535,7 @@ class Stream:
             return
         self.loaded = True
         self.destination.whole = True
+        self.source.guest.switched = not self.destination.running
         self.processed += self._remaining
         self._remaining = 0.0
         self.destination.tell("MIGRATION", COMPLETED)
@@ -487,7 +561,7 @@ class Stream:
 
     def _give_back(self, status):
         self._token += 1
-        self._stalled = None
+        self._pass_began = self._stalled = None
         source, guest = self.source, self.source.guest
         self._set(status)
         if not self.was_running:
@@ -528,21 +602,34 @@ class Stream:
     # What is told of it
 
     def statistics(self):
-        guest, now = self.source.guest, self.world.now
+        """What QEMU tells of it, by libvirt's names."""
+        guest, sent = self.source.guest, self._sent_by_now()
+        processed, remaining = int(self.processed + sent), int(self._remaining - sent)
         found = {
-            "time_elapsed": int((now - self.began) * 1000),
-            "memory_total": int(guest.memory),
-            "memory_processed": int(self.processed),
-            "memory_remaining": int(self._remaining),
-            "data_total": int(guest.memory),
-            "data_processed": int(self.processed),
-            "data_remaining": int(self._remaining),
-            "memory_dirty_rate": int(guest.dirty / 4096) if self.iteration else 0,
-            "memory_iteration": self.iteration + 1,
-            "memory_page_size": 4096,
-            "memory_postcopy_requests": 0,
+            "time_elapsed": int((self.world.now - self.began) * 1000),
             "setup_time": 2,
+            "data_total": int(guest.memory),
+            "data_processed": processed,
+            "data_remaining": remaining,
+            "memory_total": int(guest.memory),
+            "memory_processed": processed,
+            "memory_remaining": remaining,
+            "memory_constant": 0,
+            "memory_normal": processed // PAGE,
+            "memory_normal_bytes": processed,
+            "memory_dirty_rate": int(guest.dirty / PAGE) if self.iteration else 0,
+            "memory_iteration": self.iteration + 1,
+            "memory_postcopy_requests": 0,
+            "memory_page_size": PAGE,
+            "disk_total": 0,
+            "disk_processed": 0,
+            "disk_remaining": 0,
         }
-        if self.processed:
+        if processed:
             found["memory_bps"] = int(guest.rate)
+        if self.throttle:
+            found["auto_converge_throttle"] = self.throttle
+        if self.status == ACTIVE:
+            switch = self._remaining / guest.rate if self.iteration else self.source.downtime_limit
+            found["downtime"] = int(switch * 1000)
         return found
