@@ -122,3 +122,34 @@ def test_a_wrong_key_in_the_pillar_is_a_sentence_everywhere(kvm, master):
 
 def test_a_failed_function_has_an_exit_code(kvm, master):
     assert kvm.full("alpha", "kvmcluster.identity")["retcode"] != 0
+
+
+def test_a_migration_that_cannot_be_right_is_refused_before_any_node_is_asked(master):
+    assert "did you mean beta?" in master.text("kvmcluster.migrate", "web1", "betta", code=1)
+    said = master.text("kvmcluster.migrate", "web1", "beta", "downtime=0", code=1)
+    assert said.startswith("ERROR: downtime: want") and said.count("\n") == 1
+    said = master.text("kvmcluster.migrate", "a/b", "beta", code=1)
+    assert said.startswith("ERROR: guest: want a guest's name")
+
+
+def test_a_guest_that_nobody_can_look_for_is_not_moved(master, sleeper):
+    data = master.data("kvmcluster.migrate", "web1", "beta", code=1)
+    assert set(data) == {"ok", "error", "retcode"}
+    assert data["error"].startswith("qemu:///system: ")
+
+
+def test_the_cluster_remembers_nothing_and_says_so(master):
+    assert master.text("kvmcluster.history") == (
+        "migrations remembered of cluster test: 0; times are UTC\n"
+    )
+    assert master.data("kvmcluster.history", "web1", "limit=5")["history"] == []
+    assert "limit: want" in master.text("kvmcluster.history", "limit=0", code=1)
+
+
+def test_nodes_that_cannot_tell_their_jobs_are_named(master):
+    said = master.text("kvmcluster.job", code=1)
+    assert "PROBLEM  alpha told nothing: qemu:///system" in said
+    assert "no node that answered has a migration of web1" in master.text(
+        "kvmcluster.cancel", "web1", code=1
+    )
+    assert "alpha" in master.text("kvmcluster.recover", "web1", code=1)

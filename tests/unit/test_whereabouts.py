@@ -82,6 +82,14 @@ def test_nowhere_names_what_is_near_and_who_is_silent():
     assert "not known of node3 (no libvirt)" in said and "did you mean web11?" in said
 
 
+def test_if_nobody_answers_nothing_is_known():
+    assert refused(None, "a", "b") == (
+        "nothing is known of web1, and nothing was done; not known of node1 (it does not answer),"
+        " node2 (a), node3 (b)"
+    )
+    assert refused("no libvirt", "no libvirt", "no libvirt") == "no libvirt"
+
+
 def test_shut_off_says_how_to_start_it():
     said = refused(lacks(), seen(Sighting.SHUT_OFF), lacks())
     assert "shut off on node2" in said and "salt node2 kvmcluster.start web1" in said
@@ -113,8 +121,9 @@ def test_those_that_have_it_are_asked_first_and_silent_ones_never():
 
 def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
     assert whereabouts.ended({"result": "moved"}) == {"result": "moved"}
-    with pytest.raises(WorldError, match=r"^web1 was not touched$"):
-        whereabouts.ended("ERROR executing 'kvmcluster.migrate': web1 was not touched")
+    for by_salt in ("ERROR executing 'kvmcluster.migrate': ", "ERROR: ", ""):
+        with pytest.raises(WorldError, match=r"^web1 was not touched$"):
+            whereabouts.ended(f"{by_salt}web1 was not touched")
 
 
 @pytest.mark.parametrize("answer", [None, {}, 1, "Traceback (most recent call last):\nKeyError"])

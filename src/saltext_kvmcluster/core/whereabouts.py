@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED, Move
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 
-_BY_SALT = re.compile(r"ERROR executing '[^']*': ")
+_BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
 _NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT, Sighting.UNREACHABLE)
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
 
@@ -176,6 +176,8 @@ def _nowhere(guest: str, told: Mapping[str, Told]) -> KvmclusterError:
             f"{guest} does not run: it is shut off on {given.listed(off)}{_hidden(told)}; to start"
             f" it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
         )
+    if all(one.look.sighting is Sighting.UNREACHABLE for one in told.values()):
+        return nobody(guest, told)
     others = sorted({name for one in told.values() for name in one.others})
     return InputError(
         f"no node that answered has a guest {guest}; those they have are"

@@ -25,8 +25,8 @@ FOLDER = f"{files.RUN}/kvmcluster"
 WAITING = 32
 # For the last events to be fired, when all else is done.
 FAREWELL = 2.0
-# Whoever was killed tells nothing any more.
-LATELY = 30.0
+# A last word is shown to be somebody's again and again; whoever was killed shows nothing.
+BEAT, LATELY = 10.0, 40.0
 
 Fire = Callable[[str, dict[str, Any]], object]
 _Said = tuple[str, Mapping[str, Any]]
@@ -42,14 +42,20 @@ def teller(
         Takes a tag and data. What it raises is lost with the event.
     """
     waiting: queue.Queue[_Said | None] = queue.Queue(WAITING)
-    left: set[str] = set()
+    left: dict[str, Mapping[str, Any]] = {}
 
     def work() -> None:
-        while (said := waiting.get()) is not None:
+        while True:
+            try:
+                said = waiting.get(timeout=BEAT)
+            except queue.Empty:
+                _leave(left)
+                continue
+            if said is None:
+                return
             kind, data = said
-            left.add(_path(data))
-            with contextlib.suppress(Exception):
-                files.apply(FilePlan(_path(data), json.dumps(data), 0o600, "root", {}))
+            left[_path(data)] = data
+            _leave(left)
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
 
@@ -79,6 +85,13 @@ def last_words() -> list[dict[str, Any]]:
             lately = time.time() - os.stat(path).st_mtime < LATELY
             found += [word] if lately and isinstance(word, dict) else []
     return found
+
+
+def _leave(left: Mapping[str, Mapping[str, Any]]) -> None:
+    """Leave last words, or show that they are somebody's still."""
+    for path, data in left.items():
+        with contextlib.suppress(Exception):
+            files.apply(FilePlan(path, json.dumps(data), 0o600, "root", {}))
 
 
 def _path(data: Mapping[str, Any]) -> str:

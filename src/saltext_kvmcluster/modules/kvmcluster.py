@@ -239,7 +239,7 @@ def migrate(
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
-    doors.flag(wait, "wait")
+    within = None if doors.flag(wait, "wait") else 0.0
     wanted = options.of_call(
         cluster.migration.options,
         {
@@ -255,7 +255,7 @@ def migrate(
             "tunnelled": tunnelled,
         },
     )
-    with _environment(cluster) as env:
+    with _environment(cluster, within) as env:
         done = migrator.migrate(env, guest, destination, wanted, limit)
     return _ended(done, done["result"] == migration.MOVED)
 
@@ -323,7 +323,8 @@ def cancel(guest):
     guest
         The guest's name, exactly, or its UUID.
 
-    Returns what ``kvmcluster.recover`` returns; the exit code is zero if the guest stayed here.
+    Returns what ``kvmcluster.recover`` returns, but with the ``result`` of a migration: it is
+    ``moved`` where this came too late. The exit code is zero if it is ``not_moved``.
 
     CLI Example:
 
@@ -335,7 +336,7 @@ def cancel(guest):
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
         done = recoverer.cancel(env, name, f"kvmcluster.cancel on {__opts__['id']}")
-    return _ended(done, done["owner"] == __opts__["id"])
+    return _ended(done, done["result"] == migration.NOT_MOVED)
 
 
 @doors.salt_errors
@@ -640,12 +641,12 @@ def unfreeze(guest):
 
 
 @contextlib.contextmanager
-def _environment(cluster):
-    """Make this node's environment; what it tells becomes events."""
+def _environment(cluster, within=None):
+    """Make this node's environment, as ``of_this_node``; what it tells becomes events."""
     here = __opts__["id"]
     with (
         telling.teller(cluster.name, here, __salt__["event.send"]) as tell,
-        environment.of_this_node(cluster, here, tell) as env,
+        environment.of_this_node(cluster, here, tell, within) as env,
     ):
         yield env
 

@@ -266,7 +266,7 @@ def migrate(
         salt-run kvmcluster.migrate web1 node2 bandwidth=50 --out=json
     """
     found = _cluster(cluster)
-    move = _move(found, guest_name(guest, "guest"), destination)
+    limit = doors.seconds(patience, "patience")
     arguments = {
         "live": live,
         "bandwidth": bandwidth,
@@ -280,9 +280,9 @@ def migrate(
         "tunnelled": tunnelled,
     }
     options.of_call(found.migration.options, arguments)
-    limit = doors.seconds(patience, "patience")
     arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
     given = {key: value for key, value in arguments.items() if value is not None}
+    move = _move(found, guest_name(guest, "guest"), destination)
     with _interrupts() as interrupted:
         done = _watched(found, move, given, interrupted)
     return {**done, "ok": done["result"] == migration.MOVED}
@@ -327,8 +327,7 @@ def cancel(guest, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns what ``kvmcluster.recover`` on a node returns, ``ok`` and ``retcode``; the exit code is
-    zero if the guest stayed where it was.
+    Returns what ``kvmcluster.cancel`` on a node returns, ``ok`` and ``retcode``.
 
     CLI Example:
 
@@ -402,7 +401,7 @@ def history(guest=None, limit=50, cluster=None):
 
 def _move(found, guest, destination):
     """Return the move that is asked for; an error in words where it cannot be right."""
-    target = found.node(migration.named(destination, "destination"))
+    target = migration.target(found, None, destination)
     answers = _ask(list(found.nodes), "kvmcluster.sighting", guest)
     told = whereabouts.read(answers, tuple(found.nodes))
     source = whereabouts.source(guest, told, target.id)

@@ -1,0 +1,144 @@
+"""Moving guests at the doors: what is refused before libvirt is asked, what is told and kept."""
+
+import json
+import os
+import pathlib
+import threading
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+from sandbox import sentence, until
+
+from saltext_kvmcluster.host import telling
+
+HISTORY = pathlib.Path("/var/lib/kvmcluster/history")
+UUID = "11111111-1111-1111-1111-111111111111"
+TOLD = {"what": "copying", "guest": "web 1/x", "uuid": UUID, "stalled": False}
+RECORD = {
+    "guest": "web1", "uuid": UUID, "source": "alpha", "destination": "beta", "owner": "beta",
+    "result": "moved", "reason": "it runs on beta", "started": "2026-11-23T12:00:00.000+00:00",
+    "elapsed": 1.5, "downtime_ms": 100, "memory_bytes": 1000, "iterations": 3, "findings": [],
+}  # fmt: skip
+JUNK = ["", "{", "[]", "3", '"x"', "\udcff\x1b[2J", '{"guest": {}}', json.dumps({"guest": "web1"})]
+
+
+def refused(kvm, function, *arguments, **named):
+    with pytest.raises((SaltInvocationError, CommandExecutionError)) as caught:
+        kvm.call(f"kvmcluster.{function}", *arguments, **named)
+    return sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"bandwidth": -1}, "bandwidth: want a whole number"),
+        ({"bandwidth": "50"}, "bandwidth: want a whole number"),
+        ({"downtime": 0}, "downtime: want a whole number"),
+        ({"timeout": True}, "timeout: want seconds"),
+        ({"live": "yes"}, "live: want true or false, got 'yes'"),
+        ({"compression": "xbzrl"}, "did you mean xbzrle"),
+        ({"wait": 1}, "wait: want true or false"),
+        ({"patience": 0}, "patience: want seconds"),
+        ({"destination": "alpha"}, "alpha is this node itself"),
+        ({"destination": "betta"}, "did you mean beta"),
+        ({"destination": "Beta.example.com"}, "give the node's minion id, beta"),
+        ({"destination": None}, "destination: want a name"),
+        ({"guest": 7}, "guest: want a name"),
+        ({"guest": "web\n1"}, "does not print"),
+    ],
+)
+def test_a_migration_that_cannot_be_right_is_refused_by_the_argument(kvm, named, words):
+    assert words in refused(kvm, "migrate", **{"guest": "web1", "destination": "beta", **named})
+
+
+def test_an_argument_that_nobody_knows_is_named(kvm):
+    said = kvm.run("alpha", "kvmcluster.migrate", "web1", "beta", banwidth=5)
+    assert "banwidth" in sentence(said)
+
+
+@pytest.mark.parametrize("function", ["job", "cancel", "recover", "history", "sighting"])
+@pytest.mark.parametrize("guest", [7, "a/b", "", "-x", ["web1"]])
+def test_what_is_no_name_is_refused_everywhere(kvm, function, guest):
+    assert "want a guest's name" in refused(kvm, function, guest)
+
+
+@pytest.mark.parametrize("function", ["job", "cancel web1", "sighting web1"])
+def test_without_a_daemon_there_is_one_sentence(kvm, function):
+    assert "qemu:///system" in refused(kvm, *function.split())
+
+
+@pytest.fixture
+def history(kvm):
+    """A function that writes lines into the history, which is gone afterwards."""
+
+    def write(*lines):
+        HISTORY.parent.mkdir(exist_ok=True)
+        HISTORY.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+    yield write
+    HISTORY.unlink(missing_ok=True)
+
+
+def test_nothing_moved_yet(kvm, history):
+    assert kvm.call("kvmcluster.history")["history"] == []
+    assert kvm.call("kvmcluster.history", "web1", 1)["ok"] is True
+
+
+def test_of_a_garbled_history_what_is_whole_is_told(kvm, history):
+    history(*JUNK, json.dumps(RECORD), *JUNK)
+    (told,) = kvm.call("kvmcluster.history")["history"]
+    assert (told["guest"], told["downtime_ms"]) == ("web1", 100)
+    assert kvm.call("kvmcluster.history", "web2")["history"] == []
+    assert "limit" in refused(kvm, "history", limit=0)
+
+
+@pytest.fixture
+def fired():
+    return []
+
+
+def tell(fire):
+    return telling.teller("test", "alpha", fire)
+
+
+def test_what_is_told_becomes_events_and_a_last_word_until_the_end(fired):
+    with tell(lambda tag, data: fired.append((tag, data))) as say:
+        say("migration", TOLD)
+        until(lambda: telling.last_words() == [TOLD], "no last word was left")
+    assert fired == [("kvmcluster/test/migration/alpha/web%201%2Fx", TOLD)]
+    assert telling.last_words() == []
+
+
+def test_whoever_was_killed_tells_nothing_any_more(fired):
+    with tell(lambda tag, data: fired.append(tag)) as say:
+        say("migration", TOLD)
+        until(lambda: fired, "nothing was fired")
+        os.utime(f"{telling.FOLDER}/{UUID}.json", (0, 0))
+        assert telling.last_words() == []
+
+
+def test_a_garbled_last_word_is_none(fired):
+    with tell(lambda tag, data: fired.append(tag)) as say:
+        say("migration", TOLD)
+        until(lambda: fired, "nothing was fired")
+        for junk in ("", "{", "[1]", "\x00"):
+            pathlib.Path(f"{telling.FOLDER}/{UUID}.json").write_text(junk)
+            assert telling.last_words() == []
+
+
+def test_an_event_that_cannot_be_fired_is_lost_and_nothing_else():
+    def fire(tag, data):
+        raise OSError("no bus")
+
+    with tell(fire) as say:
+        say("migration", TOLD)
+        until(lambda: telling.last_words() == [TOLD], "no last word was left")
+
+
+def test_a_bus_that_hangs_holds_nothing_up(fired):
+    free = threading.Event()
+    with tell(lambda tag, data: (free.wait(), fired.append(tag))) as say:
+        for _ in range(3 * telling.WAITING):
+            say("migration", TOLD)
+    assert not fired
+    free.set()
