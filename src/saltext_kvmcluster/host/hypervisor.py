@@ -109,6 +109,25 @@ class Hypervisor:
         """Return libvirt's statistics of the guest's job that is at work, empty if none is."""
         return self._ask(lambda found: _progress(found.lookupByUUIDString(uuid)))
 
+    def moving(self, job: str) -> dict[str, str]:
+        """Return the names of the guests that leave, or arrive, by UUID.
+
+        job
+            recovery.OUTGOING or INCOMING.
+        """
+        libvirt = _libvirt()
+        active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+
+        def verb(found: Any) -> dict[str, str]:
+            told = found.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, active)
+            return {
+                domain.UUIDString(): domain.name()
+                for domain, stats in told
+                if _may_have(job, stats) and _has(job, domain)
+            }
+
+        return self._ask(verb)
+
     def set_downtime(self, uuid: str, milliseconds: int) -> None:
         """Let the switch of the migration that is at work take so long."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).migrateSetMaxDowntime(milliseconds))
@@ -534,6 +553,23 @@ def _arriving() -> tuple[int, ...]:
     """Return libvirt's errors that say that statistics are to be had from the sending side."""
     libvirt = _libvirt()
     return libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED
+
+
+def _may_have(job: str, stats: Mapping[str, Any]) -> bool:
+    """Whether a guest in that state may have that job: one that arrives does not just run."""
+    state = _sighting(stats.get("state.state", 0), stats.get("state.reason", 0))
+    return job == recovery.OUTGOING or state is not Sighting.RUNNING
+
+
+def _has(job: str, domain: Any) -> bool:
+    """Whether that job is under way with a domain that may be gone at any moment."""
+    libvirt = _libvirt()
+    try:
+        return _job(domain) == job
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return False
+        raise
 
 
 def _progress(domain: Any) -> dict[str, Any]:

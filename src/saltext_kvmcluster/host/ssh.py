@@ -333,6 +333,11 @@ class Session:
         self._end = contextlib.ExitStack()
         self._turn = threading.RLock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was logged in, and has not been seen to break."""
+        return self._shell is not None
+
     def login(self) -> reach.Knock:
         """Log in, unless that was done; return what was seen of the login."""
         with self._turn:

@@ -1,0 +1,99 @@
+"""Who may go, and at which place the others are."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltext_kvmcluster.core import queueing, recovery
+from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.queueing import Queue
+
+MOVE = Move("web9", "uuid9", "node1", "node2")
+QUEUE = Queue("node1", queueing.OUTGOING, 2, "/run/kvmcluster-outgoing")
+
+
+def said(*guests, own="here is 100000009"):
+    """Return what the shell says when the tickets of these guests are before ours."""
+    tickets = [
+        f"before 10000000{place} {json.dumps([f'uuid of {guest}', guest, 'node1', 'node3'])}"
+        for place, guest in enumerate(guests)
+    ]
+    return "\n".join([*tickets, own, ""])
+
+
+def place(*guests, jobs=(), limit=2):
+    queue = Queue("node1", queueing.OUTGOING, limit, "/run/q")
+    found = {f"uuid of {guest}": guest for guest in jobs}
+    return queueing.standing(queue, MOVE, said(*guests), found).place
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "jobs", "expected"),
+    [
+        (1, [], [], 0),
+        (1, ["a"], [], 1),
+        (2, ["a"], [], 0),
+        (2, ["a", "b"], [], 1),
+        (2, ["a", "b", "c", "d"], [], 3),
+        # What libvirt shows counts, with a ticket or without, but once.
+        (1, [], ["a"], 1),
+        (2, ["a", "b"], ["a", "b"], 1),
+        (2, ["a"], ["b"], 1),
+        (2, ["a", "b"], ["c", "d"], 3),
+    ],
+)
+def test_as_many_go_at_once_as_there_are_places(limit, before, jobs, expected):
+    assert place(*before, jobs=jobs, limit=limit) == expected
+
+
+@given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 5))
+def test_whoever_is_let_go_brings_the_others_nearer(limit, before, jobs):
+    """Going is allowed to as many as there are places, and to nobody else; all get there."""
+    names = [f"guest{number}" for number in range(before)]
+    others = [f"job{number}" for number in range(jobs)]
+    at = place(*names, jobs=others, limit=limit)
+    assert (at == 0) == (before + jobs < limit)
+    if names:
+        assert max(0, at - 1) == place(*names[1:], jobs=others, limit=limit)
+
+
+def test_our_own_job_is_not_before_us():
+    assert queueing.standing(QUEUE, MOVE, said("a"), {MOVE.uuid: MOVE.guest}).place == 0
+
+
+def test_a_ticket_that_says_nothing_counts_all_the_same():
+    torn = "before 100000001 \nbefore 100000002 [1]\nbefore 100000003 {}\nhere is 100000009\n"
+    at = queueing.standing(QUEUE, MOVE, torn, {})
+    assert (at.place, at.before) == (2, ("somebody",) * 3)
+
+
+def test_who_is_before_is_said_so_that_a_person_understands():
+    at = queueing.standing(QUEUE, MOVE, said("db\x1b1", "db2"), {"x": "by\thand"})
+    error = queueing.refusal(MOVE, at, "cancelled: by Ann")
+    assert str(error) == (
+        "web9 was not touched, not sent to node2: cancelled: by Ann; node1 sends 2 at once"
+        " (kvmcluster:migration:max_outgoing), and before it are by�hand (by libvirt),"
+        " db�1 (node1 to node3), db2 (node1 to node3)"
+    )
+
+
+@pytest.mark.parametrize("words", ["", "before 100000001 []\n", "mkdir: No space left on device\n"])
+def test_without_a_ticket_nobody_goes(words):
+    with pytest.raises(WorldError, match=r"web9 was not touched.*outgoing migrations of node1"):
+        queueing.standing(QUEUE, MOVE, words, {})
+
+
+def test_a_migration_is_sent_from_one_queue_and_received_from_another():
+    nodes = {"node1": None, "node2": None}
+    limits = {"max_outgoing": 3, "max_incoming": 1}
+    pillar = {"name": "lab", "nodes": nodes, "migration": limits}
+    sent, received = queueing.queues(from_pillar({"kvmcluster": pillar}), MOVE)
+    assert (sent.node, sent.limit, sent.job) == ("node1", 3, recovery.OUTGOING)
+    assert (received.node, received.limit, received.job) == ("node2", 1, recovery.INCOMING)
+    assert sent.folder.startswith("/run/") and received.folder.startswith("/run/")
+    other = from_pillar({"kvmcluster": {**pillar, "ssh": {"login": "mover"}}})
+    assert queueing.queues(other, MOVE)[1].folder == ".ssh/kvmcluster-incoming-node2"
