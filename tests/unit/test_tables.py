@@ -1,6 +1,9 @@
 """What people read: the worst first, one line for what has one cause."""
 
-from saltext_kvmcluster.core import tables
+import pytest
+
+from saltext_kvmcluster.core import history, jobs, tables
+from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.reach import Knock, cell, row
 
 GOOD = Knock(0, "", "", 0.1)
@@ -81,3 +84,128 @@ def test_what_a_minion_says_can_neither_paint_the_terminal_nor_break_the_outputt
     hostile = {"guest": "\x1b]0;x\x07web", "node": "node1", "result": "started", "owner": None}
     assert "\x1b" not in tables.render({**hostile, "reason": "\x1b[2J"})
     assert tables.render({"ok": True, "moves": 1, "guests": 5}) is None
+
+
+def job(**known):
+    row = {**dict.fromkeys(jobs.KEYS), "guest": "web1", "source": "node1", "phase": "copying"}
+    return {**row, **known}
+
+
+COPYING = job(
+    destination="node2", percentage=42, rate=8388608, dirty_rate=3145728, remaining=83886080,
+    expected_end=12.0, downtime_ms=300, iteration=2, throttle=20, stalled=False, elapsed=34.2,
+)  # fmt: skip
+
+
+def under_way(*rows, **more):
+    return tables.render({"cluster": "lab", "ok": True, "jobs": rows, **more})
+
+
+def test_what_is_under_way_is_read_at_a_glance():
+    header, line, last = under_way(COPYING, node="node1").splitlines()
+    assert header.split("  ")[0] == "guest"
+    assert " ".join(line.split()) == (
+        "web1 node1 node2 copying 42 % 8.0 MiB/s 3.0 MiB/s 80 MiB 12 s 2 20 % 300 ms 34 s"
+    )
+    assert last == "migrations under way on node1: 1"
+
+
+def test_what_is_not_known_of_a_migration_is_a_dash():
+    line = under_way(job(destination="node2", dirty_rate=0)).splitlines()[1]
+    assert line.split() == ["web1", "node1", "node2", "copying", *"---------"]
+
+
+def test_a_place_in_the_queue_and_a_guest_that_arrives_are_told():
+    text = under_way(
+        job(phase="queued", place=2, destination="node3"),
+        job(phase="arriving", source=None, destination="node1"),
+    )
+    assert "queued, place 2" in text and " ?      node1  arriving" in text
+
+
+def test_one_that_stands_still_says_how_to_end_it():
+    first = under_way(job(stalled=True, guest="web 1")).splitlines()[0]
+    assert first.startswith("STALLED  web 1") and "salt node1 kvmcluster.cancel 'web 1'" in first
+
+
+def test_nothing_under_way_says_so_and_who_is_silent():
+    assert under_way() == "migrations under way on cluster lab: 0"
+    text = under_way(silent={"node3": "it does not answer"}, ok=False)
+    assert text.startswith("PROBLEM  node3 told nothing: it does not answer")
+
+
+def test_what_moved_when_is_a_line_each_with_why():
+    moved = {
+        **dict.fromkeys((*history.TEXTS, *history.FIGURES)),
+        **{"guest": "web1", "source": "node1", "destination": "node2", "result": "moved"},
+        **{"started": "2026-11-23T14:23:34.410+00:00", "elapsed": 1.77, "downtime_ms": 387},
+        **{"memory_bytes": 126900233, "reason": "it runs on node2 and not on node1"},
+    }
+    odd = {**moved, "result": "not_moved", "elapsed": None, "downtime_ms": None, "reason": None}
+    odd["memory_bytes"] = None
+    lines = tables.render(
+        {"cluster": "lab", "node": "node1", "ok": True, "history": [moved, odd]}
+    ).splitlines()
+    assert " ".join(lines[1].split()) == (
+        "2026-11-23T14:23:34 web1 node1 node2 MOVED 1.8 s 387 ms 121 MiB it runs on node2 and not"
+        " on node1"
+    )
+    assert lines[2].split()[4:] == ["NOT", "MOVED", "-", "-", "-", "-"]
+    assert lines[3] == "migrations remembered of node1: 2; times are UTC"
+
+
+RECOVERED = {
+    "guest": "web1", "uuid": "x", "owner": None, "result": "unknown", "reason": "node2 is silent",
+    "sightings": {"node1": "running", "node2": "unreachable; no route"}, "actions": [],
+    "needs": ["an answer of node2"], "commands": ["kvmcluster.recover web1"],
+}  # fmt: skip
+
+
+def test_what_is_not_settled_says_what_was_seen_what_is_needed_and_what_to_type():
+    lines = tables.render(RECOVERED).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["node", "node1", "node2"]
+    assert lines[3] == "NEEDED  an answer of node2"
+    assert lines[4].endswith("kvmcluster.recover web1")
+    assert lines[5] == "UNKNOWN  web1: node2 is silent"
+
+
+def test_what_was_done_to_settle_it_is_told_step_by_step():
+    steps = [
+        {"step": "undefine it", "node": "node1", "ok": True, "said": ""},
+        {"step": "clear the journal", "node": "node2", "ok": False, "said": "disk full"},
+    ]
+    done = {**RECOVERED, "owner": "node2", "result": "running", "reason": "it runs", "needs": []}
+    text = tables.render({**done, "actions": steps, "commands": []})
+    assert "DONE  node1: undefine it\nFAILED  node2: clear the journal: disk full\n" in text
+    assert text.endswith("RUNNING  web1, owner node2: it runs")
+    moved = tables.render({**MIGRATION, "afterwards": steps[1:], "result": "moved"})
+    assert moved.startswith("FAILED  node2: clear the journal: disk full\nMOVED  web1")
+
+
+MOVE = Move("web1", "x", "node1", "node2")
+
+
+def test_the_line_on_a_terminal_has_what_matters_in_front():
+    line = tables.progress_line(MOVE, {**COPYING, "what": "copying"}, 34.4)
+    assert line.startswith("web1, node1 -> node2, 34 s: copying 42 %, 8.0 MiB/s, 80 MiB left, 12 s")
+    assert "throttled by 20 %" in line and "STALLED" not in line
+    assert "STALLED" in tables.progress_line(MOVE, {**COPYING, "stalled": True}, 1)
+
+
+def test_the_line_says_what_it_waits_for():
+    assert tables.progress_line(MOVE, {}, 0) == "web1, node1 -> node2, 0 s: being checked"
+    queued = {"what": "queued", "place": 2}
+    assert tables.progress_line(MOVE, queued, 5).endswith("5 s: queued, place 2")
+    assert tables.progress_line(MOVE, {"what": "ended", "result": "moved"}, 9).endswith("ended")
+
+
+@pytest.mark.parametrize(
+    "told", [{"what": "\x1b[2J"}, {"what": ["x"]}, {"phase": 3}, {"place": "\r\n"}]
+)
+def test_whoever_fires_an_event_cannot_paint_the_terminal(told):
+    assert tables.progress_line(MOVE, told, 1).isprintable()
+
+
+@pytest.mark.parametrize("told", [{"percentage": 5}, {"percentage": "x", "rate": "y"}, 3, None, []])
+def test_an_event_that_is_none_of_ours_tells_nothing(told):
+    assert tables.progress_line(MOVE, told, 1) == "web1, node1 -> node2, 1 s: being checked"

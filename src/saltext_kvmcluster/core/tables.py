@@ -51,21 +51,29 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
     return _lifecycle(data) if {"result", "owner", "reason"} <= data.keys() else None
 
 
-def progress_line(move: Move, told: Mapping[str, Any], elapsed: float) -> str:
+def progress_line(move: Move, told: object, elapsed: float) -> str:
     """Return one line that says how far a migration is.
 
     told
-        What was told of it last, empty if nothing was yet.
+        An event's data, empty if there was none yet; one that is none of ours tells nothing.
     """
     where = f"{move.guest}, {move.source} -> {move.destination}, {elapsed:.0f} s: "
-    words = [str(told.get("phase") or told.get("what") or "being checked")]
+    try:
+        words = _progress(told) if isinstance(told, Mapping) else ""
+    except (KeyError, TypeError, ValueError, OverflowError):
+        words = ""
+    return printable(where + (words or "being checked"))
+
+
+def _progress(told: Mapping[str, Any]) -> str:
+    words = [told.get("phase") or told.get("what") or ""]
     if told.get("place") is not None:
         words.append(f"place {told['place']}")
     if told.get("percentage") is not None:
         words[0] += f" {told['percentage']} %"
         words += [_rate(told["rate"]), f"{_bytes(told['remaining'])} left"]
         words += _speed(told)
-    return printable(where + ", ".join(words))
+    return ", ".join(words)
 
 
 def _speed(row: Mapping[str, Any]) -> list[str]:
@@ -117,8 +125,8 @@ def _migration(data: Mapping[str, Any]) -> str:
 def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what was done to put things right, and what could not be."""
     return [
-        f"{'DONE' if step['ok'] else 'FAILED'}  {step['node']}: {step['step']}"
-        + (f": {step['said']}" if step["said"] else "")
+        f"{'DONE' if step['ok'] else 'FAILED'}  "
+        + ": ".join(filter(None, [step.get("node"), step["step"], step["said"]]))
         for step in steps
     ]
 

@@ -244,9 +244,11 @@ def migrate(
     destination
         The minion id of the node to which it is to go.
 
-    live, bandwidth, downtime, timeout, parallel, compression, auto_converge, post_copy, tls, \
-    tunnelled, wait
+    live, bandwidth, downtime, timeout, parallel, compression
         As ``kvmcluster.migrate`` on a node has them.
+
+    auto_converge, post_copy, tls, tunnelled, wait
+        As well.
 
     patience
         Seconds to go on asking while it is not sure where the guest is, after libvirt has ended
