@@ -186,7 +186,8 @@ def migrate(
         Milliseconds that it may stand still at the switch.
 
     timeout
-        Seconds after which the migration is ended one way or the other.
+        Seconds after which the migration is ended one way or the other; before that, it waits as
+        long for its place.
 
     parallel
         Connections for its memory; 0 for the usual single one.
@@ -239,7 +240,7 @@ def migrate(
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
-    within = None if doors.flag(wait, "wait") else 0.0
+    waits = doors.flag(wait, "wait")
     wanted = options.of_call(
         cluster.migration.options,
         {
@@ -255,7 +256,7 @@ def migrate(
             "tunnelled": tunnelled,
         },
     )
-    with _environment(cluster, within) as env:
+    with _environment(cluster, wanted.timeout if waits else 0.0) as env:
         done = migrator.migrate(env, guest, destination, wanted, limit)
     return _ended(done, done["result"] == migration.MOVED)
 
