@@ -477,6 +477,18 @@ def test_a_name_means_one_guest():
     assert settling.unheard("web1", ["node2"]).result == settling.UNKNOWN
 
 
+def test_a_node_keeps_account_of_its_own_migrations_alone():
+    settling.refuse_foreign("node1", (ENTRY,))
+    with pytest.raises(InputError, match=f"{UUID}.json on node3 tells of a migration from node1"):
+        settling.refuse_foreign("node3", (ENTRY,))
+
+
+def test_what_became_of_a_migration_that_was_cancelled():
+    assert settling.after_cancel("node1", "node1") == "not_moved"
+    assert settling.after_cancel("node2", "node1") == "moved"
+    assert settling.after_cancel(None, "node1") == "unknown"
+
+
 def test_a_look_in_words():
     assert settling.words(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
     assert settling.words(SILENT) == "unreachable; no route"

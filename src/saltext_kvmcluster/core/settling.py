@@ -172,6 +172,19 @@ def refuse_unless_one(guest: str, entries: Mapping[str, Entry], looks: Mapping[s
         raise InputError(f"{guest}: no node has such a guest, and none a journal of it")
 
 
+def refuse_foreign(node: str, entries: Collection[Entry]) -> None:
+    """Raise InputError if a journal tells of migrations that were begun elsewhere.
+
+    A node keeps account of its own migrations alone.
+    """
+    for entry in entries:
+        if entry.move.source != node:
+            raise InputError(
+                f"{KEPT}/{entry.move.uuid}.json on {node} tells of a migration from"
+                f" {entry.move.source}; if none is under way, remove it"
+            )
+
+
 def refuse_to_cancel(guest: str, node: str, look: Look) -> None:
     """Raise WorldError if a guest's migration cannot be ended any more."""
     if look.sighting in POST_COPY:

@@ -269,8 +269,9 @@ def _asked(env: Environment, node: str, guest: str) -> _Answer:
     try:
         kept = env.journal(node).entries()
         entries = tuple(entry for entry in kept if guest in (entry.move.guest, entry.move.uuid))
+        settling.refuse_foreign(node, entries)
     except (InputError, WorldError) as error:
-        unread = str(error)
+        entries, unread = (), str(error)
     libvirt = env.libvirt(node)
     try:
         look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
