@@ -8,6 +8,7 @@ from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 
 from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.checks.base import GUEST, NODE, PAIR
+from saltext_kvmcluster.core.checks.node import CLIENT, SERVER
 from saltext_kvmcluster.core.facts import Seen, silent
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Trouble
 from saltext_kvmcluster.core.guestxml import Disk, File, Frozen, Interface, Source
@@ -74,6 +75,22 @@ def told_nothing(check):
 def reaching(**causes):
     seen = worlds.Reach(worlds.cells("node2", **causes), "refused")
     return here(peers={"node2": seen})
+
+
+CERTIFICATES = frozenset({"ca-cert.pem", *CLIENT, *SERVER})
+
+
+def encrypted(here=CERTIFICATES, there=CERTIFICATES, tls=True, **more):
+    """A world in which migrations are encrypted, with those certificates."""
+    known = {
+        name: None if files is None else ("/etc/pki/qemu", files)
+        for name, files in (("node1", here), ("node2", there))
+    }
+    return world(
+        at(daemon=worlds.daemon("node1", certificates=known["node1"])),
+        node("node2", daemon=worlds.daemon("node2", certificates=known["node2"], **more)),
+        migration={"tls": tls},
+    )
 
 
 def port(said):
@@ -183,6 +200,17 @@ CASES = [
     ("node.ports", UNKNOWN, other_range("no answer from port 49215")),
     ("node.ports", UNKNOWN, other_range("refused")),
     ("node.ports", UNKNOWN, world(at(), SILENT)),
+    ("node.tls", OK, GOOD),
+    ("node.tls", OK, encrypted(None, frozenset(), tls=False)),
+    ("node.tls", OK, encrypted()),
+    ("node.tls", OK, encrypted(CERTIFICATES - {*SERVER}, CERTIFICATES - {*CLIENT})),
+    ("node.tls", OK, encrypted(frozenset({"ca-cert.pem"}), verifies=False)),
+    ("node.tls", PROBLEM, encrypted(CERTIFICATES - {CLIENT[0]})),
+    ("node.tls", PROBLEM, encrypted(CERTIFICATES - {"ca-cert.pem"}, verifies=False)),
+    ("node.tls", PROBLEM, encrypted(there=CERTIFICATES - {SERVER[1]})),
+    ("node.tls", PROBLEM, encrypted(there=frozenset())),
+    ("node.tls", UNKNOWN, encrypted(None)),
+    ("node.tls", UNKNOWN, encrypted(there=None)),
     ("node.memory", OK, GOOD),
     ("node.memory", OK, there(free_kib=1024)),
     ("node.memory", PROBLEM, there(free_kib=1023)),
@@ -381,7 +409,15 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.says and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 29
+    assert len(CHECKS) == len(REGISTRY) == 30
+
+
+def test_certificates_are_told_by_file_folder_and_side():
+    (here,) = found(CHECKS["node.tls"], encrypted(CERTIFICATES - {*CLIENT}))
+    (there,) = found(CHECKS["node.tls"], encrypted(there=frozenset(SERVER)))
+    said = "there is no client-cert.pem, client-key.pem in /etc/pki/qemu here"
+    assert here.sentence.replace(" and ", ", ") == said
+    assert there.sentence == "there is no ca-cert.pem in /etc/pki/qemu there"
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,42 @@ def test_a_name_without_an_address_is_a_fact_and_a_failing_resolver_is_not():
     assert factparse.addresses(factparse.NOTHING) is None
 
 
+@pytest.mark.parametrize(
+    ("configured", "present", "folder"),
+    [
+        ({}, (), "/etc/pki/qemu"),
+        ({}, ("/etc/pki/libvirt-migrate",), "/etc/pki/libvirt-migrate"),
+        ({"default": "/etc/pki/ours/"}, (), "/etc/pki/ours"),
+        ({"default": "/srv/ours"}, (), None),
+        ({"migrate": "/etc/pki/b"}, ("/etc/pki/libvirt-migrate",), "/etc/pki/b"),
+        ({"default": "/etc/pki/a", "migrate": "/etc/pki/b"}, (), "/etc/pki/b"),
+    ],
+)
+def test_the_folder_of_certificates_is_that_which_libvirt_takes(configured, present, folder):
+    settings = {f"{name}_tls_x509_cert_dir": path for name, path in configured.items()}
+    lines = [*present, f"{folder}/ca-cert.pem", "/etc/pki/other/client-key.pem"]
+    found = factparse.certificates(Said(1, "\n".join(lines), "no such folder"), settings)
+    assert found == (folder and (folder, frozenset({"ca-cert.pem"})))
+
+
+def test_certificates_that_nobody_looked_for_are_not_known():
+    assert factparse.certificates(Said(127, "", "find: not installed"), {}) is None
+    assert factparse.certificates(factparse.NOTHING, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "wants"),
+    [
+        ("", True),
+        ("migrate_tls_x509_verify = 0", False),
+        ("default_tls_x509_verify = 0", False),
+        ("default_tls_x509_verify = 0\nmigrate_tls_x509_verify = 1", True),
+    ],
+)
+def test_a_destination_wants_to_see_a_certificate_unless_told_not_to(said, wants):
+    assert factparse.verifies(factparse.settings(Said(0, said, ""))) is wants
+
+
 @given(st.text(), st.sampled_from([0, 1, 127, None]))
 def test_readers_of_output_raise_nothing(text, code):
     said = Said(code, text)
@@ -218,6 +254,7 @@ def test_readers_of_output_raise_nothing(text, code):
     ):
         reader(said)
     factparse.ports(factparse.settings(said))
+    factparse.certificates(said, factparse.settings(said))
     factparse.capabilities(text)
 
 

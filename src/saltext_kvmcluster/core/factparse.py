@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,12 @@ from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 
 PORTS = (49152, 49215)
+PKI = "/etc/pki"
+SETTINGS = (
+    *("lock_manager", "migration_port_min", "migration_port_max"),
+    *("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"),
+    *("migrate_tls_x509_verify", "default_tls_x509_verify"),
+)
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "clock": ("date", "+%s.%N"),
@@ -26,8 +33,12 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bridges": ("ip", "-j", "link", "show"),
     "listening": ("ss", "-Htln"),
     "settings": (
-        *("grep", "-hE", "^[[:space:]]*(lock_manager|migration_port_(min|max))[[:space:]]*="),
+        *("grep", "-hE", rf"^[[:space:]]*({'|'.join(SETTINGS)})[[:space:]]*="),
         "/etc/libvirt/qemu.conf",
+    ),
+    "certificates": (
+        *("find", "-L", PKI, "-mindepth", "1", "-maxdepth", "2"),
+        *("(", "-name", "*.pem", "-o", "-name", "libvirt-migrate", ")"),
     ),
     "started": (
         *("find", "/run/libvirt/qemu", "-maxdepth", "1", "-name", "*.pid"),
@@ -38,8 +49,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is run on a host to learn of it, beside storage's own commands."""
 
-OF_SOURCE = ("host_name",)
-OF_DESTINATION = ("memory", "host_name", "resolves", "bridges", "listening", "settings")
+OF_SOURCE = ("host_name", "settings", "certificates")
+OF_DESTINATION = ("memory", "host_name", "resolves", "bridges", "listening", *OF_SOURCE[1:])
 """Those of COMMANDS that the blocking checks of one move need of its two nodes."""
 
 _NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown host", re.I)
@@ -131,6 +142,28 @@ def ports(set_: Mapping[str, str]) -> tuple[int, int]:
         text = set_.get(name, "")
         chosen.append(int(text) if re.fullmatch(r"\d{1,5}", text, re.ASCII) else default)
     return chosen[0], chosen[1]
+
+
+def certificates(said: Said, set_: Mapping[str, str]) -> tuple[str, frozenset[str]] | None:
+    """Return the folder of the certificates for migrations, and what it holds; see qemu.conf.
+
+    None where that was not asked, as of a folder that is elsewhere.
+    """
+    found = frozenset(said.out.splitlines())
+    folder = set_.get("migrate_tls_x509_cert_dir", "")
+    if not folder and f"{PKI}/libvirt-migrate" in found:
+        folder = f"{PKI}/libvirt-migrate"
+    folder = (folder or set_.get("default_tls_x509_cert_dir", "") or f"{PKI}/qemu").rstrip("/")
+    if said.code not in (0, 1) or posixpath.dirname(folder) != PKI:
+        return None
+    files = (posixpath.split(path) for path in found)
+    return folder, frozenset(name for where, name in files if where == folder)
+
+
+def verifies(set_: Mapping[str, str]) -> bool:
+    """Whether a destination wants to see the source's certificate; it does unless told not to."""
+    default = set_.get("default_tls_x509_verify", "1")
+    return set_.get("migrate_tls_x509_verify", default) != "0"
 
 
 def started(said: Said) -> dict[str, float]:

@@ -73,7 +73,9 @@ class Daemon:
     ``qemu`` is QEMU's version as a number, 7002000 for 7.2.0, 0 if not known. ``machines`` are the
     machine types by architecture and domain type, as ``"x86_64/kvm" -> {"pc-i440fx-7.2", …}``;
     aliases count. ``cpu`` is the host's own, as XML. ``cpus`` tells of CPUs that were asked
-    about, by question.cpu_key: empty if the host can run them, else why not.
+    about, by question.cpu_key: empty if the host can run them, else why not. ``certificates``
+    are the folder of those for migrations and the files in it, None where that is not known;
+    ``verifies`` is whether it wants to see the certificate of a node that sends it a guest.
     """
 
     uuid: str
@@ -85,6 +87,8 @@ class Daemon:
     cpus: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, int] = (49152, 49215)
     lock_manager: str = ""
+    certificates: tuple[str, frozenset[str]] | None = None
+    verifies: bool = True
 
 
 @dataclass(frozen=True)
@@ -278,6 +282,8 @@ def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
         networks={_words(name): True for name in _get(told, "networks", list, [])},
         ports=factparse.ports(settings),
         lock_manager=settings.get("lock_manager", ""),
+        certificates=factparse.certificates(said("certificates"), settings),
+        verifies=factparse.verifies(settings),
     )
 
 

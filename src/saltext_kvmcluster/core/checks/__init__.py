@@ -119,6 +119,13 @@ REGISTRY = (
         node.ports,
     ),
     Check(
+        "node.tls",
+        "both have the certificates for encrypted memory, where that is wanted",
+        "certificates of one authority in libvirt's folder for them, on every node",
+        PAIR,
+        node.certificates,
+    ),
+    Check(
         "node.memory",
         "the destination can hold the guest",
         "move or stop another guest there",

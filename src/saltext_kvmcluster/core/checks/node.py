@@ -13,6 +13,9 @@ from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble, un
 from saltext_kvmcluster.core.plan import listed
 
 CLOCK_LIMIT = 5.0
+AUTHORITY = "ca-cert.pem"
+CLIENT = ("client-cert.pem", "client-key.pem")
+SERVER = ("server-cert.pem", "server-key.pem")
 MIB = 1024
 
 
@@ -173,6 +176,32 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
             f"a migration port there cannot be reached: {tried}",
             f"open TCP ports {first} to {last} there, for the peers, in the firewall",
         )
+
+
+def certificates(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
+    """Whether both have the certificates for memory that is encrypted, where it is to be.
+
+    That is wanted by ``tls``, of the pillar or of one migration. Whether the certificates fit,
+    QEMU finds out at the start, before any memory is sent.
+    """
+    if not world.cluster.migration.options.tls:
+        return
+    here, there = source.daemon, destination.daemon
+    if not (here and there and here.certificates and there.certificates):
+        yield untold("no word of the certificates for migrations", source, destination)
+        return
+    client = CLIENT if there.verifies else ()
+    for where, (folder, found), wanted in (
+        ("here", here.certificates, (AUTHORITY, *client)),
+        ("there", there.certificates, (AUTHORITY, *SERVER)),
+    ):
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            yield Trouble(
+                f"there is no {listed(missing)} in {folder} {where}",
+                "put certificates of one authority there, as docs/migrating.md says; or migrate"
+                " with tls false",
+            )
 
 
 def memory(world: World, asked: int, offered: int) -> Iterable[Trouble]:
