@@ -1,0 +1,218 @@
+"""A guest that changes memory without end, over 8 MiB/s: how its migration ends, and what is said.
+
+What is returned is compared with libvirt on every node and with the guest's own record.
+"""
+
+import contextlib
+import re
+import threading
+import time
+
+import pytest
+
+GUEST, CHANGED = "busy", 50  # MiB, each second; the guest writes to the same ones again and again
+SLOW = 8  # MiB/s
+PATIENT = 400
+
+
+@pytest.fixture(scope="module")
+def guests(prepared_lab):
+    """The guest, in a cluster whose pillar allows 8 MiB/s, and QEMU to throttle nobody."""
+    with prepared_lab.pillar() as pillar:
+        pillar.cluster["migration"] = {"bandwidth": SLOW, "auto_converge": False}
+        pillar.save()
+        refresh(prepared_lab)
+        prepared_lab.guest(GUEST, "node1", "--dirty", CHANGED)
+        yield prepared_lab
+        prepared_lab.stop_guest(GUEST)
+    refresh(prepared_lab)
+
+
+@pytest.fixture
+def lab(guests):
+    """The lab with the guest; whatever a test did, it runs once at its end, nothing lost."""
+    yield guests
+    assert len(nodes_of(guests)) == 1
+    assert guests.record(GUEST)["whole"], guests.record(GUEST)
+
+
+def refresh(lab):
+    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+
+
+def nodes_of(lab, guest=GUEST):
+    """Return the nodes whose libvirt has the guest, in whatever state."""
+    return [
+        node
+        for node in lab.nodes
+        if guest in lab.exec(node, "virsh", "list", "--all", "--name").split()
+    ]
+
+
+def route(lab):
+    (source,) = nodes_of(lab)
+    return source, next(node for node in lab.nodes if node != source)
+
+
+def migrate(lab, *options, guest=GUEST):
+    """Migrate the guest; return what was returned, and the nodes from and to which."""
+    (source,) = nodes_of(lab, guest)
+    destination = next(node for node in lab.nodes if node != source)
+    answer = lab.salt(source, "kvmcluster.migrate", guest, destination, *options, timeout=PATIENT)
+    assert isinstance(answer, dict), answer
+    return answer, source, destination
+
+
+def moved(lab, answer, destination, guest=GUEST):
+    assert (answer["result"], answer["owner"]) == ("moved", destination), answer
+    assert nodes_of(lab, guest) == [destination]
+
+
+def given_up(lab, answer, source):
+    assert (answer["result"], answer["owner"]) == ("not_moved", source), answer
+    assert nodes_of(lab) == [source]
+    assert lab.exec(source, "virsh", "domstate", GUEST, "--reason").startswith("running")
+
+
+def figures(reason):
+    """Return the figures of a reason: what changes, the switch that it would have meant."""
+    found = re.search(
+        r"it does not converge: ([\d.]+) of [\d.]+ MiB change while what changed before is sent.*;"
+        r" at ([\d.]+) MiB/s they take (\d+) ms, and (\d+) ms are allowed now; needed: downtime="
+        r"(\d+), or bandwidth=(\d+) \(it is 8\), or post_copy=true",
+        reason,
+    )
+    assert found, reason
+    return dict(
+        zip(
+            ("changed", "rate", "switch", "allowed", "downtime", "bandwidth"),
+            map(float, found.groups()),
+            strict=True,
+        )
+    )
+
+
+class Call(threading.Thread):
+    """A migration that is under way, and slow enough to be looked at."""
+
+    def __init__(self, lab, *options):
+        super().__init__()
+        self.lab, self.options, self.answer = lab, options, None
+        self.source, self.destination = route(lab)
+
+    def run(self):
+        self.answer, *_ = migrate(self.lab, *self.options)
+
+    def virsh(self, *words):
+        return self.lab.exec(self.source, "virsh", *words, check=False)
+
+    def until(self, looked, what):
+        """Wait until something is seen."""
+        for _ in range(600):
+            if looked():
+                return
+            assert self.is_alive(), self.answer
+            time.sleep(0.2)
+        raise AssertionError(f"never seen: {what}")
+
+    def copying(self):
+        return re.search(r"Memory processed: +[1-9]", self.virsh("domjobinfo", GUEST))
+
+    def end(self):
+        self.join(PATIENT)
+        assert not self.is_alive()
+        return self.answer
+
+
+@contextlib.contextmanager
+def under_way(lab, *options):
+    call = Call(lab, *options)
+    call.start()
+    try:
+        call.until(call.copying, "memory that was sent")
+        yield call
+    finally:
+        call.join(PATIENT)
+
+
+@pytest.fixture(scope="module")
+def needed(guests):
+    """The figures with which the guest is given up, where 500 ms are all that is allowed."""
+    answer, source, _ = migrate(guests, "downtime=500")
+    given_up(guests, answer, source)
+    return figures(answer["reason"])
+
+
+def test_what_cannot_be_moved_is_given_up_with_what_would_have_been_needed(lab, needed):
+    assert needed["changed"] >= CHANGED
+    assert SLOW * 0.8 < needed["rate"] < SLOW * 1.2
+    assert needed["allowed"] == 500
+    assert needed["switch"] > 500
+    assert needed["downtime"] > needed["switch"]
+    assert needed["bandwidth"] * 500 / 1000 > needed["changed"]
+
+
+def test_the_downtime_that_was_named_is_enough(lab, needed):
+    answer, _, destination = migrate(lab, f"downtime={needed['downtime']:.0f}")
+    moved(lab, answer, destination)
+    assert 0 < answer["downtime_ms"] <= needed["downtime"]
+
+
+def test_post_copy_moves_it_without_the_switch_that_was_needed(lab, needed):
+    answer, _, destination = migrate(lab, "downtime=500", "post_copy=true")
+    moved(lab, answer, destination)
+    assert lab.record(GUEST)["longest_pause"] < needed["switch"] / 1000
+
+
+def test_a_small_downtime_is_what_libvirt_is_told_and_the_timeout_is_kept(lab):
+    with under_way(lab, "downtime=20", "timeout=12") as call:
+        call.until(lambda: call.virsh("migrate-getmaxdowntime", GUEST).split() == ["20"], "20 ms")
+    given_up(lab, call.end(), call.source)
+    found = re.search(
+        r"the timeout of 12 s is over: [\d.]+ of [\d.]+ MiB are left, at [\d.]+ MiB/s;"
+        r" needed: at least timeout=(\d+)",
+        call.answer["reason"],
+    )
+    assert found, call.answer["reason"]
+    assert int(found[1]) > 12
+
+
+def test_a_link_that_carries_nothing_is_told_and_not_waited_for(lab):
+    with under_way(lab) as call, standing_still(lab, call.destination):
+        call.until(lambda: stalled(lab, call.source), "kvmcluster.job that says stalled")
+        call.until(
+            lambda: "Cancelled" in call.virsh("domjobinfo", GUEST), "an end of libvirt's job"
+        )
+    given_up(lab, call.end(), call.source)
+    assert re.search(
+        r"the link carried nothing for 60 s: [\d.]+ of [\d.]+ MiB are left", call.answer["reason"]
+    )
+
+
+@contextlib.contextmanager
+def standing_still(lab, node):
+    """Have the half of the guest that arrives take nothing that is sent to it."""
+    lab.ctl("stop", node, f"qemu:{GUEST}")
+    try:
+        yield
+    finally:
+        lab.ctl("cont", node, f"qemu:{GUEST}", check=False)
+
+
+def stalled(lab, node):
+    (job,) = lab.salt(node, "kvmcluster.job", GUEST)["jobs"]
+    return job["stalled"]
+
+
+def test_qemu_throttles_a_guest_until_it_can_be_moved(guests):
+    """The pauses that this means are the price, and no part of the downtime."""
+    guests.guest("throttled", "node1", "--dirty", 24)
+    try:
+        answer, _, destination = migrate(
+            guests, "downtime=1000", "auto_converge=true", guest="throttled"
+        )
+        moved(guests, answer, destination, "throttled")
+        assert answer["downtime_ms"] <= 1000
+        assert guests.record("throttled")["whole"]
+    finally:
+        guests.stop_guest("throttled")
