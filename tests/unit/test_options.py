@@ -8,16 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import CASES
 
-from saltext_kvmcluster.core import migration, options
+from saltext_kvmcluster.core import migration, options, queueing
 from saltext_kvmcluster.core.cluster import Migration, from_pillar
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.migration import Abort, Seen, Watch, act
+from saltext_kvmcluster.core.migration import Abort, Move, Seen, Watch, act
 from saltext_kvmcluster.core.options import Options
 from saltext_kvmcluster.core.pacing import Pace
 from saltext_kvmcluster.core.progress import COPYING, Progress
 
 NODES = {"node1": {}, "node2": {"migration": "node2-mig"}}
-EXAMPLE = CASES.parent.parent / "pillar.example"
+EXAMPLE = yaml.safe_load((CASES.parent.parent / "pillar.example").read_text())["kvmcluster"][
+    "migration"
+]
+MOVE = Move("web1", "11111111-1111-1111-1111-111111111111", "node1", "node2")
 MIB = 1024 * 1024
 
 
@@ -104,10 +107,11 @@ def stuck(wanted, last=20_000.0):
     return decided, watch.ending
 
 
-def heeded(key, value):
-    """Whether a plan or a decision is another one with that option changed."""
-    other = replace(Options(), **{key: value})
-    return plan(other) != plan(Options()) or stuck(other) != stuck(Options())
+def consequences(**section):
+    """Return all that follows from what the pillar says of migrations."""
+    found = cluster(**section)
+    wanted = found.migration.options
+    return plan(wanted), stuck(wanted), queueing.queues(found, MOVE)
 
 
 OTHERWISE = {
@@ -121,28 +125,29 @@ OTHERWISE = {
     "post_copy": True,
     "tls": True,
     "tunnelled": True,
+    "max_outgoing": 1,
+    "max_incoming": 5,
 }
 
 
-@pytest.mark.parametrize("key", options.KEYS)
-def test_no_option_is_without_consequence(key):
-    assert heeded(key, OTHERWISE[key])
+@pytest.mark.parametrize("key", EXAMPLE)
+def test_nothing_that_is_documented_is_without_consequence(key):
+    assert consequences(**{key: OTHERWISE[key]}) != consequences()
 
 
 def test_what_the_example_shows_is_all_there_is_and_the_default():
-    section = yaml.safe_load(EXAMPLE.read_text())["kvmcluster"]["migration"]
     limits = {field.name for field in fields(Migration)} - {"options"}
-    assert set(section) == {*options.KEYS, *limits}
-    assert cluster(**section).migration == Migration()
-    for key, value in section.items():
+    assert set(EXAMPLE) == {*options.KEYS, *limits}
+    assert cluster(**EXAMPLE).migration == Migration()
+    for key, value in EXAMPLE.items():
         default = getattr(Migration(), key) if key in limits else getattr(Options(), key)
         assert value == default, key
 
 
 def test_the_pillar_s_word_arrives():
-    found = cluster(**OTHERWISE | {"tls": False, "post_copy": False, "parallel": 0}).migration
-    assert found.options == Options(**OTHERWISE | {"tls": False, "post_copy": False, "parallel": 0})
-    assert cluster(max_outgoing=3, max_incoming=5).migration == Migration(Options(), 3, 5)
+    together = OTHERWISE | {"tls": False, "post_copy": False, "parallel": 0}
+    limits = {key: together.pop(key) for key in ("max_outgoing", "max_incoming")}
+    assert cluster(**together, **limits).migration == Migration(Options(**together), **limits)
 
 
 def test_an_argument_goes_before_the_pillar_and_none_is_no_word():

@@ -47,6 +47,9 @@ REASONS = {
     ),
 }
 _NO_MODEL = "Unknown CPU model"
+# A daemon that lets go of its connection to a peer, after a failure, may report that in its place.
+LOST = "End of file while reading data"
+HIDDEN = "; what it failed for may be hidden behind that, and is in the daemons' logs on both nodes"
 
 _T = TypeVar("_T")
 
@@ -353,7 +356,8 @@ class Hypervisor:
             try:
                 verb(libvirt.open(self.uri))
             except libvirt.libvirtError as error:
-                raise WorldError(_words(error)) from None
+                words = _words(error)
+                raise WorldError(words + HIDDEN if LOST in words else words) from None
 
         return _begun(call)
 
