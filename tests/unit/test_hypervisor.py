@@ -1,10 +1,12 @@
 """What libvirt's answers mean, and what one guest that does not answer hides: nothing else."""
 
+import re
 import threading
 from types import SimpleNamespace
 
 import pytest
 
+from saltext_kvmcluster.core.migration import Plan
 from saltext_kvmcluster.core.recovery import BOOT, ENDLESS, INCOMING, Sighting
 from saltext_kvmcluster.host import hypervisor
 
@@ -135,3 +137,34 @@ def test_a_daemon_that_does_not_answer_is_no_guests_trouble(monkeypatch):
     connected(monkeypatch, Domain("web1", RUNNING, fail), alive=False)
     with pytest.raises(hypervisor.WorldError, match="libvirt's words"):
         hypervisor.Hypervisor().guests()
+
+
+def failure_of(way):
+    return hypervisor.Hypervisor().migrate("uuid of web1", way).exception(5)
+
+
+def test_a_libvirt_that_is_too_old_for_an_option_is_named_with_it(monkeypatch):
+    connected(monkeypatch, Domain("web1", RUNNING))
+    told = Plan(("LIVE", "OF_TOMORROW"), "qemu+ssh://node2/system", {})
+    said = str(failure_of(told))
+    version = re.search(r"libvirt (\d+)\.(\d+)\.(\d+)", said)
+    major, minor, patch = map(int, version.groups())
+    assert major * 1_000_000 + minor * 1000 + patch == libvirt.getVersion()
+    assert "has no VIR_MIGRATE_OF_TOMORROW;" in said
+    told = Plan((), "qemu+ssh://node2/system", {"OF_TOMORROW": 1})
+    assert "has no VIR_MIGRATE_PARAM_OF_TOMORROW;" in str(failure_of(told))
+
+
+@pytest.mark.parametrize(
+    ("words", "hidden"),
+    [("End of file while reading data: : Input/output error", True), ("no such file", False)],
+)
+def test_the_end_of_a_connection_is_not_taken_for_a_cause(monkeypatch, words, hidden):
+    def migrate(uri, parameters, flags):
+        raise type("Lost", (Failure,), {"get_error_message": lambda self: words})(0)
+
+    domain = Domain("web1", RUNNING)
+    domain.migrateToURI3 = migrate
+    connected(monkeypatch, domain)
+    said = str(failure_of(Plan(("LIVE",), "qemu+ssh://node2/system", {})))
+    assert said.startswith(words) and ("may be hidden" in said) is hidden
