@@ -128,6 +128,8 @@ def test_a_guest_moves_and_its_record_is_whole(nothing_left):
     on("node1", "ssh node2.lab.example true")
     assert on("node1", "ssh -o ConnectTimeout=1 node2-mig true", check=False).returncode == 255
     ctl("heal", "node2", "--network", "migration")
+    assert on("node1", "yes | head -1").stdout == "y\n"
+    assert on("node1", "bash -c 'yes | head -1; echo ${PIPESTATUS[0]}'").stdout == "y\n141\n"
 
     ctl("guest", "web1", "--on", "node1")
     migrate("web1", "node1", "node2")
@@ -169,6 +171,47 @@ def test_disks_elsewhere_are_whole_and_vanish_with_their_guest(nothing_left):
     assert len(loop_devices()) == 1
     ctl("guest", f"{NAME}-over", "--on", "node2", "--backing")
     assert "overlay" in ctl("record", f"{NAME}-over", check=False).stderr
+
+
+def test_what_is_spoilt_or_stands_still_is_put_right(nothing_left):
+    ctl("up", "--nodes", "2")
+    trust_each_other("node1", "node2")
+
+    def login():
+        return on("node1", "ssh -o LogLevel=info -o ConnectTimeout=5 node2 echo in", check=False)
+
+    ctl("spoil", "node2", "banner")
+    assert "Authorised" in login().stderr and login().stdout == "in\n"
+    ctl("mend", "node2", "banner")
+    assert "Authorised" not in login().stderr
+
+    ctl("spoil", "node2", "noise")
+    assert "Welcome" in login().stdout
+    ctl("mend", "node2", "noise")
+    assert login().stdout == "in\n"
+
+    ctl("spoil", "node2", "disk")
+    for folder in ("/etc", "/var/lib", "/run", "/root"):
+        script = f"head -c 100000 /dev/zero > {folder}/some"
+        assert "No space left" in on("node2", script, check=False).stderr
+    ctl("mend", "node2", "disk")
+    on("node2", "head -c 1000000 /dev/zero > /var/lib/some")
+
+    on("node1", "echo known > /root/.ssh/kvmcluster_known_hosts")
+    ctl("spoil", "node1", "known-hosts")
+    assert on("node1", "ls /root/.ssh").stdout.split().count("kvmcluster_known_hosts") == 0
+    for _ in range(2):
+        ctl("mend", "node1", "known-hosts")
+        assert on("node1", "cat /root/.ssh/kvmcluster_known_hosts").stdout == "known\n"
+
+    ctl("stop", "node1", "libvirtd")
+    assert "libvirtd STOPPED" in ctl("status").stdout
+    assert on("node1", "timeout 2 virsh list", check=False).returncode == 124
+    ctl("cont", "node1", "libvirtd")
+    assert "STOPPED" not in ctl("status").stdout
+    on("node1", "virsh list")
+    assert "job is not running on node1" in ctl("kill", "node1", "job", check=False).stderr
+    assert "known are sshd, libvirtd, minion" in ctl("kill", "node1", "x", check=False).stderr
 
 
 def trust_each_other(*nodes):
