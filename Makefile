@@ -25,10 +25,16 @@ lint: $(STAMP)  ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: dev lint unit functional lab-tests  ## install all that is needed and run every tier
+test: dev lint unit sim functional lab-tests  ## install all that is needed and run every tier
 
 unit: $(STAMP)  ## core only: no process, no file
 	$(BIN)/pytest tests/unit
+
+sim: $(STAMP)  ## the real migrator and recoverer in a simulated world in which anything fails
+	$(BIN)/pytest tests/sim
+
+simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated migrations with faults, on all cores
+	$(BIN)/python tests/sim/simulate.py $(or $(SIMULATIONS),100000)
 
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest tests/functional
@@ -60,4 +66,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python -c 'from saltext_kvmcluster.core import checkdocs; print(checkdocs.document(), end="")' > docs/checks.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit functional lab-tests torture faults demo lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional lab-tests torture faults demo lab bench docs

@@ -55,12 +55,12 @@ class Call:
 
 @dataclass(frozen=True)
 class CallFault:
-    """What goes wrong at a call: ``happen`` is given the minion and how to carry it out.
+    """What goes wrong at a call: ``happen`` is given the minion, how to carry it out, and again.
 
     ``answers``: it is the answer that goes wrong, so the call has to be one that may fail.
     """
 
-    happen: Callable[[Minion, Callable[[], Any]], Any]
+    happen: Callable[..., Any]
     answers: bool
 
 
@@ -104,10 +104,13 @@ class Minion:
             tell=lambda kind, data: self.told.append((kind, data)),
         )
 
-    def call(self, carry, fallible=True):
+    def call(self, carry, again=None, fallible=True):
         """Make one call of the environment; what was planned for it happens.
 
         Time does not fail: what is planned for an answer then waits for the next call.
+
+        again
+            What a second delivery of the question does, if anything.
         """
         if self.here in self.world.dark:
             raise Killed
@@ -116,7 +119,7 @@ class Minion:
         if fault and fault.answers and not fallible:
             self.plan.setdefault(self.calls + 1, fault)
             fault = None
-        found = fault.happen(self, carry) if fault else carry()
+        found = fault.happen(self, carry, again) if fault else carry()
         if self.here in self.world.dark:
             raise Killed
         return found
@@ -224,11 +227,25 @@ class Libvirt(Remote):
     """A node's libvirt, as host/hypervisor.py shows it."""
 
     def _ask(self, verb):
-        return self.minion.call(lambda: self._carried(verb))
+        return self.minion.call(lambda: self._carried(verb), lambda: self._again(verb))
+
+    def _again(self, verb):
+        """Deliver a question whose answer nobody waits for."""
+        daemon = self.world.daemons[self.node]
+        if daemon.stopped:
+            daemon.frozen.append(lambda: _outcome(verb, daemon))
+        elif daemon.up:
+            self.world.note(f"{self.node}: a question arrives late, or once more")
+            _outcome(verb, daemon)
 
     def _carried(self, verb):
-        self.reach()
-        world, daemon = self.world, self.world.daemons[self.node]
+        world, daemon, connected = self.world, self.world.daemons[self.node], self.connected
+        try:
+            self.reach()
+        except WorldError:
+            if connected:
+                world.when_healed(self.minion.here, self.node, lambda: self._again(verb))
+            raise
         if not daemon.up:
             self.connected = False
             raise WorldError(f"{self.node}: Failed to connect socket: Connection refused")

@@ -9,10 +9,13 @@ Its commands are lines of text, so that a failing one can be kept, read and chan
     migrate web1 from node1 to node2 timeout=30
     recover web1 on node3
     cancel web1 on node1
+    fault fill node2
     wait 60
     heal
+    settle web1 on node3
 
-A fault with a trigger is armed until the next ``heal``. Steps are those that `libvirtd` and `world`
+A fault with a trigger is armed until the next ``heal``; ``settle`` recovers until that is done, if
+need be with an operator who does what the engine says. Steps are those that `libvirtd` and `world`
 tell of; calls are the calls of the environment of the next migrate, recover or cancel.
 """
 
@@ -21,10 +24,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import libvirtd
 import world as sim
+import yaml
 from environment import CallFault, Killed, Minion, Shelf
 
 from saltext_kvmcluster.core.cluster import from_pillar
@@ -61,6 +65,36 @@ class Scenario:
     definitions: str = "shared"
     seed: int = 0
     locks: bool = True
+
+
+def read(folder):
+    """Return the scenario of a folder, and the log that it is expected to have.
+
+    Its times and reasons are left out: they change with every word of the engine.
+    """
+    told = yaml.safe_load((folder / "cluster").read_text(encoding="utf-8"))
+    guests = {name: Start(**start) for name, start in told.pop("guests").items()}
+    commands = (folder / "commands").read_text(encoding="utf-8").splitlines()
+    found = Scenario(tuple(filter(None, commands)), guests, **told)
+    return replace(found, nodes=tuple(found.nodes)), (folder / "log").read_text(encoding="utf-8")
+
+
+def write(folder, scenario, readme):
+    """Keep a scenario in a folder, with the log that it has now."""
+    folder.mkdir(parents=True)
+    told = asdict(scenario)
+    del told["commands"]
+    told["nodes"] = list(scenario.nodes)
+    cluster = yaml.safe_dump(told, sort_keys=False)
+    (folder / "README").write_text(f"{readme}\n", encoding="utf-8")
+    (folder / "cluster").write_text(cluster, encoding="utf-8")
+    (folder / "commands").write_text("\n".join(scenario.commands) + "\n", encoding="utf-8")
+    (folder / "log").write_text(plain(Run(scenario).outcome().log), encoding="utf-8")
+
+
+def plain(log):
+    lines = (line[11:] for line in log)
+    return "".join(f"{line}\n" for line in lines if not line.startswith(BECAUSE))
 
 
 @dataclass
@@ -160,6 +194,8 @@ class Run:
             self.cancel(name, node)
         elif word == "wait":
             self.world.advance(float(rest))
+        elif word == "fault":
+            self.fault(rest)
         elif word == "heal":
             self.heal()
         elif word == "settle":
@@ -176,11 +212,14 @@ class Run:
             self.plan[int(trigger[5:])] = self._call_fault(words)
         else:
             step, _, delay = trigger.removeprefix("step ").partition(" + ")
-            happen = (
-                (lambda: self._unless_healed(float(delay), lambda: self.fault(words)))
-                if delay
-                else (lambda: self.fault(words))
-            )
+            acts = words.partition(" ")[0] in ACTORS
+
+            def happen():
+                if delay or acts:
+                    self._unless_healed(float(delay or 0), lambda: self.fault(words))
+                else:
+                    self.fault(words)
+
             self.world.on_step.setdefault(step, []).append(happen)
 
     def _unless_healed(self, seconds, call):
@@ -190,7 +229,11 @@ class Run:
     # Faults of the world
 
     def fault(self, words):
-        """Let a fault happen now: ``WHAT WHERE [for SECONDS]``."""
+        """Let a fault happen now: ``WHAT WHERE [for SECONDS]``; somebody who acts is one, too."""
+        if words.partition(" ")[0] in ACTORS:
+            self.faults["actor"] += 1
+            self.do(words)
+            return
         words, _, seconds = words.partition(" for ")
         what, _, where = words.partition(" ")
         if what == "kill" and where.startswith("qemu "):
@@ -251,7 +294,7 @@ class Run:
     def _call_fault(self, words):
         what, _, value = words.partition(" ")
 
-        def happen(minion, carry):
+        def happen(minion, carry, again):
             world = self.world
             world.note(f"call {minion.calls} of {minion.here}: {words}")
             self.faults[f"call {what}" if what in _CALL_FAULTS else "actor"] += 1
@@ -269,14 +312,16 @@ class Run:
                 self.do(words)
                 return carry()
             found = carry()
-            if what == "late":
+            if what == "twice" and again:
+                world.after(float(value), again)
+            elif what == "late":
                 world.advance(float(value))
             elif what == "lost":
                 world.advance(35.0)
                 raise WorldError("the answer was lost, as somebody wished")
             return found
 
-        return CallFault(happen, what in ("refused", "lost"))
+        return CallFault(happen, what in ("refused", "lost", "twice"))
 
     # What is done
 
@@ -302,18 +347,23 @@ class Run:
         except Killed:
             result = "killed"
         except (InputError, WorldError) as error:
-            world.note(f"refused: {error}")
+            world.note("refused")
+            world.note(f"{BECAUSE}{error}")
             result = "refused"
             if minion.begun is not None:
                 world.violation("denied", f"an error after libvirt was told: {error}")
         else:
             result = told["result"]
-            world.note(f"result: {result}, owner {told['owner']}: {told['reason']}")
+            self._note_told("result", told)
             judged = minion.begun + told["elapsed"] + 0.001
             self._check_verdict(guest, told["owner"], minion, judged)
         self.results[result] += 1
         if world.now - began > LONGEST:
             world.violation("endless", f"the migration took {world.now - began:.0f} s")
+
+    def _note_told(self, what, told):
+        self.world.note(f"{what}: {told['result']}, owner: {told['owner']}")
+        self.world.note(f"{BECAUSE}{told['reason']}")
 
     def _check_verdict(self, guest, owner, minion, judged):
         """An owner that is told has to be the true one: when it was looked at, or now."""
@@ -333,16 +383,19 @@ class Run:
         except Killed:
             result = "killed"
         except InputError as error:
-            world.note(f"refused: {error}")
+            world.note("refused")
+            world.note(f"{BECAUSE}{error}")
             result = "nowhere" if not guest.alive else "refused"
         except WorldError as error:
-            world.note(f"refused: {error}")
+            world.note("refused")
+            world.note(f"{BECAUSE}{error}")
             result = "refused"
         else:
             result = told["result"]
-            world.note(f"recovered: {result}, owner {told['owner']}: {told['reason']}")
+            self._note_told("recovered", told)
             for action in told["actions"]:
-                world.note(f"  {action}")
+                done = "done" if action["ok"] else "NOT DONE"
+                world.note(f"{action['node']}: {action['step']}: {done}")
             self._check_verdict(guest, told["owner"], minion, world.now)
             if result == "nowhere" and guest.running:
                 world.violation("wrong", f"{name} is said to run nowhere; it does")
@@ -357,9 +410,10 @@ class Run:
         except Killed:
             pass
         except (InputError, WorldError) as error:
-            world.note(f"refused: {error}")
+            world.note("refused")
+            world.note(f"{BECAUSE}{error}")
         else:
-            world.note(f"cancelled: {told['result']}, owner {told['owner']}: {told['reason']}")
+            self._note_told("cancelled", told)
             self._check_verdict(guest, told["owner"], minion, world.now)
 
     # What is left when all has healed
@@ -437,7 +491,7 @@ class Run:
         for wrong, words in (
             (journals, f"journals on {journals}"),
             (len(guest.alive) > 1, f"QEMUs on {[qemu.node for qemu in guest.alive]}"),
-            (any(domain.job for domain in here.values()), "a job"),
+            (any(here[node].job for node in active), "a job"),
             (self.last == "nowhere" and active, f"a QEMU on {active}"),
             (self.last != "nowhere" and starting - set(active), f"autostart on {starting}"),
         ):
@@ -457,8 +511,10 @@ class Run:
             self.world.violation("untidy", f"runs on {sorted(active)}, defined on {sorted(kept)}")
 
 
+BECAUSE = "  because "
+ACTORS = ("migrate", "recover", "cancel")
 SETTLED = ("running", "paused", "nowhere")
-_CALL_FAULTS = ("die", "refused", "early", "late", "lost")
+_CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice")
 
 
 def _jobs(domains):

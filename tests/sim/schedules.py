@@ -27,7 +27,8 @@ def scenario(seed):
         _migration(rng, "from node1 to node2", post_copy, start),
     ]
     if rng.random() < 0.3:
-        commands += [f"wait {rng.uniform(0, 60):.1f}", *_recovery_amid_faults(rng, pair)]
+        commands += [f"wait {rng.uniform(0, rng.choice((2, 60))):.3f}"]
+        commands += _recovery_amid_faults(rng, pair)
     commands += _healed(rng)
     if rng.random() < 0.25:
         destination = rng.choice(NODES)
@@ -88,6 +89,7 @@ def _call_fault(rng, nodes):
             "die after",
             "refused",
             "lost",
+            f"twice {rng.choice((0, 0.1, 1))}",
             f"late {rng.choice((1, 5, 20))}",
             f"early {rng.choice((1, 5, 20))}",
             f"cancel web1 on {nodes[0]}",
@@ -108,8 +110,10 @@ FAULTS = {
     "reset": 1,
     "drop": 1,
     "power off": 2,
+    "recover web1 on": 1,
+    "cancel web1 on": 1,
 }
-AT_ONCE = ("kill qemu web1 on", "reset", "drop")
+AT_ONCE = ("kill qemu web1 on", "reset", "drop", "recover web1 on", "cancel web1 on")
 
 
 def _fault(rng, nodes):
@@ -123,7 +127,18 @@ def _fault(rng, nodes):
 
 def _recovery_amid_faults(rng, nodes):
     if rng.random() < 0.4:
-        fault = rng.choice(("die before", "die after", "lost", "late 20", "early 20"))
+        fault = rng.choice(
+            (
+                "die before",
+                "die after",
+                "lost",
+                "late 0.2",
+                "late 20",
+                "early 1",
+                "early 20",
+                "twice 1",
+            )
+        )
         yield f"on call {rng.randint(2, 40)}: {fault}"
     if rng.random() < 0.4:
         yield f"at {rng.uniform(0, 2):.3f}: {_fault(rng, nodes)}"

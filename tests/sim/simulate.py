@@ -1,7 +1,8 @@
 """Many simulated migrations with faults: ``simulate.py [AMOUNT] [FIRST_SEED]``.
 
 Prints a table of faults and outcomes; exit code 1 if the world contradicts the engine anywhere,
-with the seeds, of which ``simulate.py --show SEED`` tells the story.
+with the seeds. ``simulate.py --show SEED`` tells the story of one, ``--show FOLDER`` that of a
+scenario, ``--keep SEED NAME`` makes it the scenario tests/scenarios/NAME.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
+import scenario
 import schedules
-from scenario import Run
 
 KINDS = (
     "lost",
@@ -27,6 +29,7 @@ KINDS = (
 )
 RESULTS = ("moved", "not_moved", "unknown", "refused", "killed")
 AT_ONCE = 250
+SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 SHOWN = 10
 
 
@@ -64,7 +67,7 @@ def tallied(seeds):
     tally = Tally()
     for seed in seeds:
         try:
-            tally.add(seed, Run(schedules.scenario(seed), keep_log=False).outcome())
+            tally.add(seed, scenario.Run(schedules.scenario(seed), keep_log=False).outcome())
         except Exception as error:
             tally.wrong["raised"] += 1
             tally.seeds.append((seed, "raised", repr(error)))
@@ -107,8 +110,14 @@ def report(tally, seconds):
 
 def main(arguments):
     if arguments[:1] == ["--show"]:
-        scenario = schedules.scenario(int(arguments[1]))
-        print(scenario, *Run(scenario).outcome().log, sep="\n")
+        what = arguments[1]
+        found = schedules.scenario(int(what)) if what.isdigit() else scenario.read(Path(what))[0]
+        print(found, *scenario.Run(found).outcome().log, sep="\n")
+        return 0
+    if arguments[:1] == ["--keep"]:
+        seed, name = arguments[1:]
+        readme = f"{name}: found by seed {seed}."
+        scenario.write(SCENARIOS / name, schedules.scenario(int(seed)), readme)
         return 0
     amount = int(arguments[0]) if arguments else 100_000
     first = int(arguments[1]) if len(arguments) > 1 else 0

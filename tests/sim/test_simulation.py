@@ -1,7 +1,15 @@
 """The real migrator in the simulated world: what happens without faults, and that mistakes show."""
 
+import os
+
+import simulate
 import world as sim
 from scenario import Run, Scenario, Start
+
+FAULTS = {
+    *("kill qemu", "kill libvirtd", "stop libvirtd", "cut ssh", "cut data", "cut both", "fill"),
+    *("reset", "drop", "power off", "call die", "call lost", "call late", "call twice", "actor"),
+}
 
 
 def run(*commands, **guest):
@@ -76,3 +84,11 @@ def test_a_wrong_verdict_is_noticed():
     minion = found._minion("node1")
     found._check_verdict(found.world.guests["web1"], "node2", minion, found.world.now)
     assert [kind for kind, _ in outcome.wrong] == ["wrong"]
+
+
+def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
+    tally = simulate.simulated(3000, 0, os.cpu_count())
+    assert tally.seeds == []
+    assert {fault for fault, _ in tally.table} >= FAULTS
+    assert all(tally.results[result] for result in simulate.RESULTS)
+    assert tally.settled["running"] and tally.deaths

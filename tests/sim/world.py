@@ -63,6 +63,7 @@ class World:
         self.lost_in_post_copy = 0
         self.log = [] if keep_log else None
         self.on_step = {}
+        self._late = []
         self.nodes = tuple(nodes)
         self._queue, self._count = [], 0
 
@@ -142,8 +143,18 @@ class World:
             self.daemons[node].boot()
             self.changed()
 
+    def when_healed(self, one, other, call):
+        """Let something arrive that was sent into a cut: shortly after it has healed."""
+        self._late.append((one, other, call))
+
     def changed(self):
         """Somebody may have come back, or gone: whoever speaks over a network notices."""
+        late, self._late = self._late, []
+        for one, other, call in late:
+            if self.path(SSH, one, other):
+                self.after(self.some(0.1, 3.0), call)
+            else:
+                self._late.append((one, other, call))
         for daemon in self.daemons.values():
             for connection in list(daemon.connections):
                 connection.check()
@@ -314,6 +325,7 @@ class Qemu:
         """Whether the guest's memory is partly here and partly elsewhere."""
         return any(
             stream
+            and not stream.loaded
             and stream.status in (POST_COPY, POST_COPY_PAUSED)
             and self.guest.owner in (stream.source, stream.destination)
             for stream in (self.outgoing, self.incoming)

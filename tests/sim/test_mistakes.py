@@ -1,0 +1,142 @@
+"""Mistakes put into the engine: the simulation has to notice each, or it would prove nothing."""
+
+from dataclasses import replace
+
+import pytest
+import simulate
+from scenario import Run, Scenario, Start
+
+from saltext_kvmcluster.core import migration, recovery, settling
+from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED
+from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.settling import Do
+from saltext_kvmcluster.host import migrator
+
+MOST = 3000
+
+
+def believing_libvirt(patch):
+    """The result is what libvirt's call said."""
+    result = migration.result
+
+    def believed(move, way, judged, looks, measured, said, ending=""):
+        told = result(move, way, judged, looks, measured, said, ending)
+        owner = move.source if said else move.destination
+        return {**told, "result": NOT_MOVED if said else MOVED, "owner": owner}
+
+    patch.setattr(migration, "result", believed)
+
+
+def silence_is_absence(patch):
+    settle = settling.settle
+
+    def settled(guest, entries, looks, *more):
+        heard = {node: Look(Sighting.ABSENT) if look.said else look for node, look in looks.items()}
+        return settle(guest, entries, heard, *more)
+
+    patch.setattr(settling, "settle", settled)
+
+
+def waiting_is_owning(patch):
+    """A source that waits, and a destination without it: the source owns it."""
+    judge = recovery.judge
+
+    def judged(at_source, at_destination, source, destination):
+        if (at_source, at_destination) == (Sighting.PAUSED_FOR_MIGRATION, Sighting.ABSENT):
+            return Verdict(Owner.SOURCE, "it waits there")
+        return judge(at_source, at_destination, source, destination)
+
+    patch.setattr(recovery, "judge", judged)
+
+
+def jobs_are_nothing(patch):
+    """A copy is destroyed by a judgement that heeds neither jobs nor changes."""
+    settle = settling.settle
+
+    def settled(guest, entries, looks, steady, *more):
+        idle = {node: replace(look, job="") for node, look in looks.items()}
+        return settle(guest, entries, idle, True, *more)
+
+    patch.setattr(settling, "settle", settled)
+    patch.setattr(settling, "forbids", lambda *found: "")
+
+
+def journal_that_is_never_cleared(patch):
+    settle = settling.settle
+
+    def settled(*given):
+        found = settle(*given)
+        kept = tuple(action for action in found.actions if action.do is not Do.CLEAR)
+        return replace(found, actions=kept)
+
+    patch.setattr(settling, "settle", settled)
+
+
+def copies_that_stay(patch):
+    settle = settling.settle
+
+    def settled(*given):
+        found = settle(*given)
+        kept = tuple(action for action in found.actions if action.do is not Do.DESTROY_COPY)
+        return replace(found, actions=kept)
+
+    patch.setattr(settling, "settle", settled)
+
+
+def error_while_it_runs(patch):
+    """What fails while libvirt migrates is handed on as if nothing had begun."""
+    patch.setattr(
+        migrator._Migration,
+        "_asked_to_cancel",
+        lambda self: self.journal.asked_to_cancel(self.move.uuid),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kinds"),
+    [
+        (believing_libvirt, {"wrong"}),
+        (silence_is_absence, {"wrong"}),
+        (journal_that_is_never_cleared, {"untidy"}),
+        (copies_that_stay, {"untidy", "left"}),
+        (error_while_it_runs, {"denied"}),
+    ],
+)
+def test_a_mistake_of_the_engine_shows(monkeypatch, mistake, kinds):
+    mistake(monkeypatch)
+    for first in range(0, MOST, 100):
+        found = {kind for _, kind, _ in simulate.tallied(range(first, first + 100)).seeds}
+        if found & kinds:
+            return
+    pytest.fail(f"{MOST} runs did not notice it; they found {found}")
+
+
+def outcomes(*commands, rate=400):
+    run = Run(Scenario(commands, {"web1": Start("node1", rate=rate)}))
+    return {kind for kind, _ in run.outcome().wrong}
+
+
+def test_a_copy_that_is_destroyed_amid_its_migration_shows(monkeypatch):
+    """It is the guest, if an answer on the way to that comes late enough."""
+    jobs_are_nothing(monkeypatch)
+    found = set()
+    for call in range(7, 20):
+        for late in (0.05, 0.1, 0.2, 0.4, 0.8):
+            found |= outcomes(
+                "on call 15: die after",
+                "migrate web1 from node1 to node2",
+                f"on call {call}: late {late}",
+                "recover web1 on node3",
+                rate=130,
+            )
+    assert "owner destroyed" in found
+
+
+def test_a_source_that_waits_and_is_taken_for_the_owner_shows(monkeypatch):
+    """The destination had run, and was killed."""
+    waiting_is_owning(monkeypatch)
+    assert outcomes(
+        "on step resumed: kill libvirtd node1 for 5",
+        "on step resumed + 0.5: kill qemu web1 on node2",
+        "migrate web1 from node1 to node2",
+    ) == {"wrong"}
