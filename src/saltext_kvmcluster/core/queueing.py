@@ -37,18 +37,22 @@ true >>"$1/lock" && exec 8<>"$1/lock" && flock -w 10 8 && {
   exec 8>&-
 }
 """
-# Of those before, as many as may go at once are tried: they count. Whoever is nobody's goes.
+# Of those before, as many as may go at once are tried, since they count, and the last one: so each
+# ticket is tried by somebody, at no great cost. One that is nobody's goes.
 _LOOK = r"""
+nobodys() { [ -n "$(find "$1" -mmin +1)" ] || flock -n 7 7<"$1"; }
 [ -n "$number" ] && [ -e "$1/$number" ] && exec 8<>"$1/lock" && flock -w 10 8 && {
   touch "$1/$number"
+  last=
+  for ticket in "$1"/1????????; do
+    [ "${ticket##*/}" -lt "$number" ] && last=$ticket
+  done
+  [ -n "$last" ] && nobodys "$last" && rm -f "$last"
   alive=0
   for ticket in "$1"/1????????; do
     [ "${ticket##*/}" -lt "$number" ] || break
     if [ "$alive" -lt "$2" ]; then
-      if [ -n "$(find "$ticket" -mmin +1)" ] || flock -n 7 7<"$ticket"; then
-        rm -f "$ticket"
-        continue
-      fi
+      nobodys "$ticket" && rm -f "$ticket" && continue
       alive=$((alive + 1))
     fi
     words=

@@ -108,7 +108,8 @@ def look_at_move(
         found = {here: own, there: replace(told.result(), by_peer=True)}
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     questions = readiness.questions(world, move.guest, here, there)
-    answers = _side_by_side(questions, lambda node, question: _answer(question, ways[node]))
+    answers = _side_by_side(questions, lambda node, question: _answer(question, ways[node], move))
+    facts.remove_tokens(found[here].written, move)
     return readiness.answered(world, answers)
 
 
@@ -136,9 +137,9 @@ def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) 
         return _answer(question, way)
 
 
-def _answer(question: Mapping[str, Any], way: Way) -> object:
+def _answer(question: Mapping[str, Any], way: Way, move: Move | None = None) -> object:
     try:
-        return facts.look(question, way)
+        return facts.look(question, way, move)
     except WorldError as error:
         return str(error)
 

@@ -119,7 +119,7 @@ def gather(
         told["definitions_said"] = said_of
         told.update(ssh=trusted.result(), peers=reached.result())
     found = read.parse(node, told, 0.0, 0.0)
-    written, said = _write_tokens(_holding(_sources(cluster, found), found), node)
+    written, said = _write_tokens(_holding(_sources(cluster, found), found), token_name(node))
     return {**told, "written": written, "written_said": said}
 
 
@@ -150,7 +150,8 @@ def of_source(
         trusted = pool.submit(_told, _dialling(cluster, account, key, peer.names))
         told = _of_one(way, move, guest, factparse.OF_SOURCE)
         found = read.parse(move.source, told, 0.0, 0.0)
-        written, said = _write_tokens(_holding(_parts([guest]), found), move.source)
+        folders = _holding(_parts([guest]), found)
+        written, said = _write_tokens(folders, token_name(move.source, move))
         told.update(ssh=trusted.result(), written=written, written_said=said)
         cell = reach.cell(peer.id, peer.migration, login.result(), _is_encrypted(key))
         told["peers"] = {peer.id: {"cells": [cell], "names": [peer.migration], **port.result()}}
@@ -162,11 +163,32 @@ def of_destination(move: Move, way: Way, guest: Guest | None) -> dict[str, Any]:
     return _of_one(way, move, guest, factparse.OF_DESTINATION)
 
 
-def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
+def token_name(node: str, move: Move | None = None) -> str:
+    """Return what the file is called that has a node's token in a folder.
+
+    move
+        The one that it is for: each has its own, since moves from one node may be examined at
+        the same moment. None for an examination of all.
+    """
+    return f"{node}.{move.uuid}" if move else node
+
+
+def remove_tokens(folders: Iterable[str], move: Move) -> None:
+    """Remove the tokens of a move, which nobody will look at again."""
+    for folder in folders:
+        with contextlib.suppress(WorldError):
+            files.remove(os.path.join(folder, TOKENS, token_name(move.source, move)))
+
+
+def look(
+    question: Mapping[str, Any], way: Way | None = None, move: Move | None = None
+) -> dict[str, Any]:
     """Answer a question of ``core.readiness``: what lies at paths, tokens, whether CPUs can run.
 
     way
         How to ask; None for this host. What cannot be found out is not in the answer.
+    move
+        The one whose tokens are meant; see ``token_name``.
 
     InputError if it is no question.
     """
@@ -176,11 +198,11 @@ def look(question: Mapping[str, Any], way: Way | None = None) -> dict[str, Any]:
     asked = read_question(question)
     with ThreadPoolExecutor() as pool:
         cpus = pool.submit(_cpus, way.hypervisor, asked.cpus)
-        wanted = {**_path_commands(asked.paths), **_token_commands(asked.tokens)}
+        wanted = {**_path_commands(asked.paths), **_token_commands(asked.tokens, move)}
         found = _run_in_parts(way, wanted)
         return {
             "paths": _paths(asked.paths, found),
-            "tokens": _tokens(asked.tokens, found),
+            "tokens": _tokens(asked.tokens, found, move),
             "cpus": cpus.result(),
         }
 
@@ -436,13 +458,13 @@ def _port(peer: Node) -> dict[str, str]:
     return {"port": "taken"}
 
 
-def _write_tokens(folders: Iterable[str], node: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Write a token into each folder; return them, and why some were not written."""
+def _write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Write a token of that name into each folder; return them, and why some were not written."""
     written, said = {}, {}
     for folder in sorted(folders):
         token = f"{secrets.token_hex(16)} {int(time.time())}"
         try:
-            files.leave(os.path.join(folder, TOKENS), node, token)
+            files.leave(os.path.join(folder, TOKENS), name, token)
             written[folder] = token
         except WorldError as error:
             said[folder] = str(error)
@@ -528,7 +550,9 @@ def _paths(paths: Iterable[str], found: Outputs) -> dict[str, dict[str, Any]]:
     return seen
 
 
-def _token_commands(asked: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def _token_commands(
+    asked: Mapping[str, Sequence[str]], move: Move | None
+) -> dict[str, tuple[str, ...]]:
     """Return what reads the tokens of the named writers.
 
     Each folder is listed first: NFS asks its server anew then, where it would else show a cached
@@ -539,7 +563,7 @@ def _token_commands(asked: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, 
         place = os.path.join(folder, TOKENS)
         wanted[f"list {folder}"] = ("ls", "--", place)
         for writer in writers:
-            path = os.path.join(place, writer)
+            path = os.path.join(place, token_name(writer, move))
             wanted[f"read {path}"] = (
                 *("find", "-P", path, "-maxdepth", "0", "-type", "f"),
                 *("-exec", "head", "-c", "100", "{}", ";"),
@@ -559,7 +583,9 @@ def _reading(path: str) -> tuple[str, ...]:
     )
 
 
-def _tokens(asked: Mapping[str, Sequence[str]], found: Outputs) -> dict[str, dict[str, str]]:
+def _tokens(
+    asked: Mapping[str, Sequence[str]], found: Outputs, move: Move | None
+) -> dict[str, dict[str, str]]:
     """Return the tokens that were read.
 
     They lie where others write, so only what is a token is passed on, not what a link leads to.
@@ -567,7 +593,8 @@ def _tokens(asked: Mapping[str, Sequence[str]], found: Outputs) -> dict[str, dic
     tokens: dict[str, dict[str, str]] = {}
     for folder, writers in asked.items():
         for writer in writers:
-            text = found[f"read {os.path.join(folder, TOKENS, writer)}"].stdout.strip()
+            path = os.path.join(folder, TOKENS, token_name(writer, move))
+            text = found[f"read {path}"].stdout.strip()
             if read.is_token(text):
                 tokens.setdefault(folder, {})[writer] = text
     return tokens
