@@ -7,7 +7,7 @@ import pytest
 from saltext_kvmcluster.core import migration
 from saltext_kvmcluster.core.migration import Abort, Judge, Seen, Watch
 from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.core.pacing import Pace
+from saltext_kvmcluster.core.pacing import Pace, StartPostCopy
 from saltext_kvmcluster.core.progress import COPYING, POST_COPY, Progress
 
 BEGUN = Watch(began=0.0, spoke=0.0, pace=Pace(0.0))
@@ -48,8 +48,19 @@ def test_a_request_to_cancel_is_kept_until_it_has_an_effect():
 
 @pytest.mark.parametrize("more", [{"cancel": "ann"}, {"at": 10_000.0}])
 def test_nothing_ends_a_guest_whose_memory_is_on_two_nodes(more):
-    watch = replace(BEGUN, ending="cancelled: ann")
+    watch = replace(BEGUN, ending="cancelled: ann", since=0.0)
     assert act(watch, progress=Progress(10.0, POST_COPY), **more)[1] is None
+
+
+@pytest.mark.parametrize(("at", "expected"), [(69.0, Abort()), (70.0, Judge())])
+def test_what_does_not_end_when_told_to_is_judged_after_patience(at, expected):
+    watch, _ = act(at=10.0, cancel="ann")
+    assert act(watch, at=at)[1] == expected
+
+
+def test_post_copy_that_was_asked_for_is_not_aborted_before_it_is_seen():
+    watch = replace(BEGUN, pace=Pace(0.0, asked=9.0))
+    assert act(watch, cancel="ann", progress=Progress(10.0, COPYING))[1] == StartPostCopy()
 
 
 @pytest.mark.parametrize(("at", "expected"), [(99.0, None), (100.0, Abort())])
@@ -72,6 +83,6 @@ def test_what_pacing_gives_up_is_ended_with_its_figures():
 
 
 def test_reason_says_why_we_ended_it_and_when_that_came_too_late():
-    moved = migration._ending(migration.MOVED, "cancelled: ann")
-    stayed = migration._ending(migration.NOT_MOVED, "cancelled: ann")
+    moved = migration._why_ended(migration.MOVED, "cancelled: ann")
+    stayed = migration._why_ended(migration.NOT_MOVED, "cancelled: ann")
     assert stayed == ["cancelled: ann"] and "moved before" in moved[0]

@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
 from saltext_kvmcluster.core.options import NO_COMPRESSION, Options
-from saltext_kvmcluster.core.pacing import GiveUp, Pace, SetDowntime, StartPostCopy
+from saltext_kvmcluster.core.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
@@ -74,14 +74,15 @@ class Seen:
 class Watch:
     """What is remembered of a migration between two looks at it.
 
-    ``spoke``: when the source's daemon answered last. ``ending``: why we want it to end, empty if
-    we do not.
+    ``spoke``: when the source's daemon answered last. ``ending``, ``since``: why we want it to
+    end, and since when; empty and None if we do not.
     """
 
     began: float
     spoke: float
     pace: Pace
     ending: str = ""
+    since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Judge:
     """Watch no longer; look at both sides."""
 
 
-Act = SetDowntime | StartPostCopy | Abort | Judge
+Act = Step | Abort | Judge
 
 
 @dataclass(frozen=True)
@@ -174,28 +175,38 @@ def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Wa
     """Return what to remember of a migration, and what to do about it now; None for nothing.
 
     patience
-        Seconds to wait for a daemon that no longer speaks, and for one that was told to end it.
+        Seconds to wait for a daemon that no longer speaks, and for one that was told to end it:
+        libvirt's call does not return while the destination's QEMU stands still.
     """
     if seen.ended:
         return watch, Judge()
     if not seen.answered:
         return watch, Judge() if seen.at - watch.spoke >= patience else None
-    watch = replace(watch, spoke=seen.at)
+    watch, step = _paced(replace(watch, spoke=seen.at), seen, options)
     if seen.progress and seen.progress.phase == POST_COPY:
         return watch, None  # To end it now would lose the guest: its memory is on both sides.
-    if seen.cancel and not watch.ending:
-        watch = replace(watch, ending=f"cancelled: {seen.cancel}")
-    if watch.ending:
-        return watch, Abort()
-    if seen.progress is None:
-        late = seen.at - watch.began >= options.timeout
-        why = f"libvirt told of no progress within the timeout of {options.timeout:g} s"
-        return (replace(watch, ending=why), Abort()) if late else (watch, None)
-    known, step = pacing.pace(watch.pace, seen.progress, options)
-    watch = replace(watch, pace=known)
     if isinstance(step, GiveUp):
-        return replace(watch, ending=step.reason), Abort()
-    return watch, step
+        watch = _ending(watch, seen, step.reason)
+    elif seen.cancel and watch.pace.asked is None:  # Post-copy that was asked for may have begun.
+        watch = _ending(watch, seen, f"cancelled: {seen.cancel}")
+    if watch.since is None:
+        return watch, step
+    return watch, Judge() if seen.at - watch.since >= patience else Abort()
+
+
+def _paced(watch: Watch, seen: Seen, options: Options) -> tuple[Watch, Step | None]:
+    if seen.progress:
+        known, step = pacing.pace(watch.pace, seen.progress, options)
+        return replace(watch, pace=known), step
+    if seen.at - watch.began < options.timeout:
+        return watch, None
+    why = f"libvirt told of no progress within the timeout of {options.timeout:g} s"
+    return watch, GiveUp(why)
+
+
+def _ending(watch: Watch, seen: Seen, why: str) -> Watch:
+    """Remember that it is to end; the first reason stands."""
+    return watch if watch.since is not None else replace(watch, ending=why, since=seen.at)
 
 
 def plan(
@@ -256,7 +267,7 @@ def result(
         "reason": "; ".join(
             [
                 judged.sentence,
-                *_ending(found, ending),
+                *_why_ended(found, ending),
                 *_remarks(move, way, found, looks),
                 *_words(found, said),
             ]
@@ -373,7 +384,7 @@ def _remarks(move: Move, way: Plan, found: str, looks: tuple[Look, Look]) -> lis
     return remarks
 
 
-def _ending(found: str, ending: str) -> list[str]:
+def _why_ended(found: str, ending: str) -> list[str]:
     if not ending:
         return []
     return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]

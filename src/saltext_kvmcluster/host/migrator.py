@@ -113,6 +113,8 @@ class _Migration:
         """Let libvirt migrate, and say what came of it and of what had to be done afterwards."""
         began = self.env.clock.monotonic()
         self._tell("begun", {})
+        # A small guest is moved before the first look, at which pacing sets it again.
+        self._carry_out(SetDowntime(pacing.first_downtime(self.options)))
         call = self.source.migrate(self.move.uuid, self.way)
         ending = self._watched(call, began)
         if _words(call):
