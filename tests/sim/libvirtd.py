@@ -28,6 +28,8 @@ PHASES = (
 )
 KEEPALIVE = (25.0, 30.0)
 JOB_WAIT = 30.0
+MIB = 2**20
+LIMITS = ("BANDWIDTH", "BANDWIDTH_POSTCOPY")
 
 
 class LibvirtError(Exception):
@@ -529,7 +531,7 @@ class Daemon:
         world.step("perform")
         first = None
         try:
-            yield from self._perform(domain, job, prepared, connection)
+            yield from self._perform(domain, job, way, prepared, connection)
             job.phase = "perform3_done"
             world.step("perform done")
         except LibvirtError as said:
@@ -549,7 +551,7 @@ class Daemon:
         if not moved:
             raise first or error
 
-    def _perform(self, domain, job, prepared, connection):
+    def _perform(self, domain, job, way, prepared, connection):
         world, qemu = self.world, domain.qemu
         end = world.now + sim.CONNECT_LIMIT
         while not world.path(sim.DATA, self.node, prepared.node):
@@ -564,7 +566,8 @@ class Daemon:
         if "LIVE" not in job.flags and domain.state == RUNNING:
             qemu.stop("paused")
         job.status = "migrating"
-        stream = sim.Stream(qemu, prepared, "AUTO_CONVERGE" in job.flags)
+        limits = {name: value * MIB for name, value in way.parameters.items() if name in LIMITS}
+        stream = sim.Stream(qemu, prepared, "AUTO_CONVERGE" in job.flags, limits)
         qemu.migrate(stream)
         try:
             yield from self._completed(domain, job, connection, switch=True)

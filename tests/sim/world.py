@@ -8,6 +8,7 @@ that it writes ten times a second. Its image knows the highest one and who may w
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -373,6 +374,8 @@ class Stream:
         "loaded",
         "post_copy_wanted",
         "processed",
+        "rate",
+        "rate_in_post_copy",
         "source",
         "status",
         "stopped_at",
@@ -381,7 +384,7 @@ class Stream:
         "world",
     )
 
-    def __init__(self, source, destination, auto_converge=False):
+    def __init__(self, source, destination, auto_converge=False, limits=None):
         self.world, self.source, self.destination = source.world, source, destination
         self.status, self.loaded = NONE, False
         self.iteration, self.processed = 0, 0.0
@@ -390,6 +393,11 @@ class Stream:
         self.was_running = False
         self.began = self.stopped_at = 0.0
         self._sent, self._pass_began = 0.0, None
+        limits = limits or {}
+        self.rate = min(source.guest.rate, limits.get("BANDWIDTH") or math.inf)
+        self.rate_in_post_copy = min(
+            source.guest.rate, limits.get("BANDWIDTH_POSTCOPY") or math.inf
+        )
         self.auto_converge, self.throttle, self._busy = auto_converge, 0, 0
 
     def _set(self, status):
@@ -432,7 +440,7 @@ class Stream:
         """The bytes of this pass that have been sent."""
         if self._pass_began is None:
             return self._sent
-        went = (self.world.now - self._pass_began) * self.source.guest.rate
+        went = (self.world.now - self._pass_began) * self.rate
         return min(self._sent + went, self._remaining)
 
     def start(self):
@@ -450,20 +458,19 @@ class Stream:
 
     def _send(self):
         self._pass_began = self.world.now
-        self._later((self._remaining - self._sent) / self.source.guest.rate, self._copied)
+        self._later((self._remaining - self._sent) / self.rate, self._copied)
 
     def _copied(self):
         self._pass_began = None
         if not self.destination.alive:
             return self._fail()
-        guest = self.source.guest
         self.iteration += 1
         sent, self._sent = self._remaining, 0.0
         self.processed += sent
         self._remaining = self._dirtied(sent)
         if self.iteration == 1:
             self.world.step("copied once")
-        if self.post_copy_wanted or self._remaining <= guest.rate * self.source.downtime_limit:
+        if self.post_copy_wanted or self._remaining <= self.rate * self.source.downtime_limit:
             return self._switch()
         return self._copy()
 
@@ -477,7 +484,7 @@ class Stream:
             if self._busy >= 2:
                 self._busy, self.throttle = 0, min(99, self.throttle + 10 if self.throttle else 20)
         fast = guest.dirty * (1 - self.throttle / 100)
-        return min(guest.working_set, fast * sent / guest.rate)
+        return min(guest.working_set, fast * sent / self.rate)
 
     def _switch(self):
         """The guest stands still; libvirt has to say that it may go over."""
@@ -540,7 +547,7 @@ class Stream:
         self.source.whole, self.source.guest.switched = False, True
         self._set(POST_COPY)
         self.world.step("post-copy")
-        self._later(max(0.05, self._remaining / self.source.guest.rate), self._fetched)
+        self._later(max(0.05, self._remaining / self.rate_in_post_copy), self._fetched)
 
     def _fetched(self):
         if self.status != POST_COPY:
@@ -557,7 +564,7 @@ class Stream:
         """Go on with a post-copy that had been broken."""
         if self.status == POST_COPY_PAUSED and self._flows():
             self._set(POST_COPY)
-            self._later(max(0.05, self._remaining / self.source.guest.rate), self._fetched)
+            self._later(max(0.05, self._remaining / self.rate_in_post_copy), self._fetched)
             return True
         return False
 
@@ -638,10 +645,10 @@ class Stream:
             "disk_remaining": 0,
         }
         if processed:
-            found["memory_bps"] = int(guest.rate)
+            found["memory_bps"] = int(self.rate)
         if self.throttle:
             found["auto_converge_throttle"] = self.throttle
         if self.status == ACTIVE:
-            switch = self._remaining / guest.rate if self.iteration else self.source.downtime_limit
+            switch = self._remaining / self.rate if self.iteration else self.source.downtime_limit
             found["downtime"] = int(switch * 1000)
         return found

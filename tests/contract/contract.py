@@ -1,0 +1,296 @@
+"""What is asked of libvirt, and of the simulated one: the same tests, on two benches.
+
+A bench has one guest, GUEST, which runs on node1 and is transient, and nothing else. It begins a
+migration, looks, breaks things, and waits; see ``Bench``.
+"""
+
+from typing import Protocol
+
+import pytest
+
+from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.recovery import Look, Sighting
+
+GUEST = "contract"
+SLOW = 4  # MiB/s: so slow that there is time for something to happen meanwhile.
+ABSENT = Look(Sighting.ABSENT)
+
+# What is read of a migration's statistics while it copies, and of one that is over.
+NUMBERS = {
+    *("type", "operation", "time_elapsed", "data_total", "data_processed", "data_remaining"),
+    *("memory_total", "memory_processed", "memory_remaining", "memory_dirty_rate"),
+    *("memory_iteration", "memory_page_size", "memory_bps", "downtime"),
+}
+
+
+class Bench(Protocol):
+    """Two nodes, node1 and node2, with a libvirt each."""
+
+    uuid: str
+
+    def begin(self, source: str, destination: str, *flags: str, **parameters: object) -> object:
+        """Begin a live peer-to-peer migration; the parameters are libvirt's."""
+
+    def words(self, call: object, seconds: float = 90) -> str:
+        """Wait for a migration's end and return what its call failed with, empty if it did not."""
+
+    def ask(self, node: str, verb: str, *arguments: object) -> object:
+        """Ask a node's libvirt, as host/hypervisor.py does; WorldError."""
+
+    def fault(self, words: str) -> None:
+        """Let something go wrong: ``kill qemu|libvirtd NODE``, ``cut both NODE``."""
+
+    def heal(self) -> None:
+        """Start what was killed, plug in what was cut."""
+
+    def break_post_copy(self, node: str) -> None:
+        """Interrupt a post-copy migration from a node."""
+
+    def alive(self) -> set[str]:
+        """The nodes on which a QEMU process of the guest lives."""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+
+
+def look(bench, node):
+    return bench.ask(node, "by_uuid", bench.uuid)
+
+
+def until(bench, holds, seconds=60.0):
+    """Wait until something holds."""
+    for _ in range(int(seconds / 0.25)):
+        if holds():
+            return
+        bench.wait(0.25)
+    pytest.fail("it did not come to that")
+
+
+def copying(bench, *flags, **parameters):
+    """Begin a slow migration and wait until some memory is there."""
+    call = bench.begin("node1", "node2", *flags, **{"BANDWIDTH": SLOW, **parameters})
+    until(bench, lambda: progress(bench).get("memory_processed", 0) > 1 << 20)
+    return call
+
+
+def progress(bench, node="node1"):
+    return bench.ask(node, "progress", bench.uuid)
+
+
+def stays_at_the_source(bench):
+    until(bench, lambda: look(bench, "node1").job == "")
+    assert look(bench, "node1").sighting is Sighting.RUNNING
+    until(bench, lambda: look(bench, "node2") == ABSENT)
+    assert bench.alive() == {"node1"}
+
+
+def test_success(bench):
+    assert bench.words(bench.begin("node1", "node2")) == ""
+    assert look(bench, "node1") == ABSENT
+    found = look(bench, "node2")
+    assert (found.sighting, found.job, found.persistent) == (Sighting.RUNNING, "", False)
+    assert (found.name, found.uuid) == (GUEST, bench.uuid)
+    assert bench.alive() == {"node2"}
+
+
+def test_what_both_sides_show_meanwhile(bench):
+    call = copying(bench)
+    here, there = look(bench, "node1"), look(bench, "node2")
+    assert (here.sighting, here.job) == (Sighting.RUNNING, recovery.OUTGOING)
+    assert (there.sighting, there.job) == (Sighting.PAUSED_FOR_MIGRATION, recovery.INCOMING)
+    assert progress(bench, "node2") == {}
+    bench.ask("node1", "abort", bench.uuid)
+    assert bench.words(call)
+
+
+def test_the_shape_of_statistics(bench):
+    call = copying(bench)
+    found = progress(bench)
+    assert set(found) >= NUMBERS and all(type(found[name]) is int for name in NUMBERS)
+    assert (found["operation"], found["memory_iteration"]) == (5, 1)
+    assert 0 < found["memory_remaining"] < found["memory_total"]
+    before = found["memory_processed"]
+    until(bench, lambda: progress(bench)["memory_processed"] > before)
+    bench.ask("node1", "abort", bench.uuid)
+    assert bench.words(call)
+    assert progress(bench) == {}
+
+
+def test_what_was_measured_is_kept_at_the_destination(bench):
+    assert bench.words(bench.begin("node1", "node2")) == ""
+    found = bench.ask("node2", "measured", bench.uuid)
+    wanted = ("downtime", "memory_processed", "memory_iteration")
+    assert all(type(found[name]) is int for name in wanted)
+    with pytest.raises(WorldError):
+        bench.ask("node1", "measured", bench.uuid)
+
+
+def test_abort(bench):
+    call = copying(bench)
+    bench.ask("node1", "abort", bench.uuid)
+    assert "canceled by client" in bench.words(call)
+    stays_at_the_source(bench)
+
+
+def test_nothing_to_abort(bench):
+    with pytest.raises(WorldError, match="no job is active"):
+        bench.ask("node1", "abort", bench.uuid)
+
+
+def test_an_arriving_guest_is_not_aborted_at_the_destination(bench):
+    call = copying(bench)
+    with pytest.raises(WorldError, match="cannot abort incoming migration"):
+        bench.ask("node2", "abort", bench.uuid)
+    bench.ask("node1", "abort", bench.uuid)
+    bench.words(call)
+
+
+def test_the_destinations_qemu_is_killed(bench):
+    call = copying(bench)
+    bench.fault("kill qemu node2")
+    assert bench.words(call)
+    stays_at_the_source(bench)
+
+
+def test_the_sources_qemu_is_killed(bench):
+    call = copying(bench)
+    bench.fault("kill qemu node1")
+    assert bench.words(call)
+    until(bench, lambda: look(bench, "node1") == look(bench, "node2") == ABSENT)
+    assert bench.alive() == set()
+
+
+def test_the_destination_is_destroyed_by_hand(bench):
+    call = copying(bench)
+    bench.ask("node2", "destroy", bench.uuid)
+    assert bench.words(call)
+    stays_at_the_source(bench)
+
+
+@pytest.mark.parametrize("node", ["node1", "node2"])
+def test_a_daemon_is_killed_and_started(bench, node):
+    call = copying(bench)
+    bench.fault(f"kill libvirtd {node}")
+    assert bench.words(call)
+    bench.heal()
+    stays_at_the_source(bench)
+
+
+def test_the_networks_are_cut(bench):
+    """libvirt's keepalive notices it within half a minute, on both sides."""
+    call = copying(bench)
+    bench.fault("cut both node2")
+    assert bench.words(call)
+    until(bench, lambda: bench.alive() == {"node1"}, 90)
+    bench.heal()
+    stays_at_the_source(bench)
+
+
+def test_a_second_migration_at_once(bench):
+    call = copying(bench)
+    second = bench.begin("node1", "node2")
+    assert "another migration job is already running" in bench.words(second)
+    assert look(bench, "node1").job == recovery.OUTGOING
+    bench.ask("node1", "abort", bench.uuid)
+    assert "canceled by client" in bench.words(call)
+    stays_at_the_source(bench)
+
+
+def test_a_guest_that_its_user_paused(bench):
+    bench.ask("node1", "suspend", bench.uuid)
+    assert bench.words(bench.begin("node1", "node2")) == ""
+    assert look(bench, "node2").sighting is Sighting.PAUSED_BY_USER
+    assert look(bench, "node1") == ABSENT
+
+
+def test_a_guest_that_is_moved_standing_still(bench):
+    call = bench.begin("node1", "node2", BANDWIDTH=SLOW, live=False)
+    until(bench, lambda: look(bench, "node1").sighting is Sighting.PAUSED_FOR_MIGRATION)
+    bench.ask("node1", "abort", bench.uuid)
+    assert bench.words(call)
+    stays_at_the_source(bench)
+
+
+def test_more_downtime_is_taken(bench):
+    call = copying(bench)
+    bench.ask("node1", "set_downtime", bench.uuid, 400)
+    bench.ask("node1", "abort", bench.uuid)
+    bench.words(call)
+
+
+def test_looks_at_what_is_not_there(bench):
+    unknown = "99999999-9999-9999-9999-999999999999"
+    assert bench.ask("node1", "by_uuid", unknown) == ABSENT
+    assert bench.ask("node1", "by_name", "unknown") == ABSENT
+    assert bench.ask("node1", "names") == [GUEST]
+    assert bench.ask("node1", "definition", GUEST) == ""
+    for verb in ("destroy", "undefine", "autostart_off", "described", "measured"):
+        with pytest.raises(WorldError, match="Domain not found"):
+            bench.ask("node2", verb, bench.uuid)
+
+
+def test_definitions(bench):
+    described = bench.ask("node1", "described", bench.uuid)
+    with pytest.raises(WorldError, match="cannot undefine transient domain"):
+        bench.ask("node1", "undefine", bench.uuid)
+    with pytest.raises(WorldError, match="cannot set autostart for transient domain"):
+        bench.ask("node1", "autostart_off", bench.uuid)
+    bench.ask("node2", "define", described)
+    found = look(bench, "node2")
+    assert (found.sighting, found.persistent) == (Sighting.SHUT_OFF, True)
+    assert bench.ask("node2", "definition", GUEST)
+    bench.ask("node2", "autostart_off", bench.uuid)
+    with pytest.raises(WorldError, match="domain is not running"):
+        bench.ask("node2", "destroy", bench.uuid)
+    bench.ask("node2", "undefine", bench.uuid)
+    assert look(bench, "node2") == ABSENT
+
+
+def test_what_may_not_be_done_amid_a_migration(bench):
+    """libvirt waits for half a minute for its lock, and gives up."""
+    bench.ask("node1", "define", bench.ask("node1", "described", bench.uuid))
+    call = copying(bench)
+    with pytest.raises(WorldError, match="cannot acquire state change lock"):
+        bench.ask("node1", "undefine", bench.uuid)
+    bench.ask("node1", "abort", bench.uuid)
+    bench.words(call)
+
+
+def test_a_guest_that_is_destroyed_is_gone(bench):
+    bench.ask("node1", "destroy", bench.uuid)
+    assert look(bench, "node1") == ABSENT and bench.alive() == set()
+
+
+def test_post_copy(bench):
+    call = copying(bench, "POSTCOPY")
+    bench.ask("node1", "start_post_copy", bench.uuid)
+    assert bench.words(call) == ""
+    assert look(bench, "node1") == ABSENT
+    found = look(bench, "node2")
+    assert (found.sighting, found.job) == (Sighting.RUNNING, "")
+
+
+def test_post_copy_that_was_not_allowed(bench):
+    call = copying(bench)
+    with pytest.raises(WorldError, match="post-copy"):
+        bench.ask("node1", "start_post_copy", bench.uuid)
+    bench.ask("node1", "abort", bench.uuid)
+    bench.words(call)
+
+
+def test_post_copy_that_breaks_and_goes_on(bench):
+    call = copying(bench, "POSTCOPY", BANDWIDTH_POSTCOPY=2 * SLOW)
+    bench.ask("node1", "start_post_copy", bench.uuid)
+    until(bench, lambda: look(bench, "node2").sighting is Sighting.RUNNING_IN_POST_COPY)
+    assert look(bench, "node1").sighting is Sighting.PAUSED_IN_POST_COPY
+    with pytest.raises(WorldError, match="post-copy"):
+        bench.ask("node1", "abort", bench.uuid)
+    bench.break_post_copy("node1")
+    assert bench.words(call)
+    here, there = look(bench, "node1"), look(bench, "node2")
+    assert (here.sighting, here.job) == (Sighting.PAUSED_IN_POST_COPY, recovery.BROKEN)
+    assert (there.sighting, there.job) == (Sighting.RUNNING_IN_POST_COPY, recovery.BROKEN)
+    assert bench.words(bench.begin("node1", "node2", "POSTCOPY", "POSTCOPY_RESUME")) == ""
+    assert look(bench, "node1") == ABSENT
+    assert look(bench, "node2").sighting is Sighting.RUNNING

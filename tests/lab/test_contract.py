@@ -1,0 +1,123 @@
+"""The contract with libvirt, on real parts."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.recovery import Look, Sighting
+
+pytest.register_assert_rewrite("contract")
+import contract  # noqa: E402
+from contract import *  # noqa: E402, F403
+
+AGENT = ROOT / "tests" / "contract" / "agent.py"
+NODES = ("node1", "node2")
+
+
+class Agent:
+    """A node's libvirt, through a process of ours on that node."""
+
+    def __init__(self, lab, node):
+        command = [str(ROOT / "lab" / "ctl"), "exec", node, "--", sys.executable, str(AGENT)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=lab.environment,
+        )
+
+    def ask(self, verb, *arguments):
+        print(json.dumps([verb, *arguments]), file=self._process.stdin, flush=True)
+        told = json.loads(self._process.stdout.readline())
+        if "error" in told:
+            raise WorldError(told["error"])
+        if "look" in told:
+            return Look(**{**told["look"], "sighting": Sighting(told["look"]["sighting"])})
+        return told["value"]
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+class Bench:
+    def __init__(self, lab, agents):
+        self.lab, self.agents = lab, agents
+        self.uuid = agents["node1"].ask("by_name", contract.GUEST).uuid
+        self._healing = []
+
+    def begin(self, source, destination, *flags, live=True, **parameters):
+        name = f"{destination}-mig"
+        ways = ("LIVE", "PEER2PEER") if live else ("PEER2PEER",)
+        connection = f"qemu+ssh://root@{name}/system?no_tty=1"
+        given = {"URI": f"tcp:{name}", **parameters}
+        return source, self.ask(source, "begin", self.uuid, [*ways, *flags], connection, given)
+
+    def words(self, call, seconds=90):
+        node, number = call
+        end = time.monotonic() + seconds
+        while (said := self.ask(node, "ended", number)) is None:
+            assert time.monotonic() < end, "the migration does not end"
+            time.sleep(0.1)
+        return said
+
+    def ask(self, node, verb, *arguments):
+        return self.agents[node].ask(verb, *arguments)
+
+    def fault(self, words):
+        verb, what, node = words.split()
+        if verb == "cut":
+            self.lab.ctl("cut", node)
+            self._healing.append(("heal", node))
+        elif what == "qemu":
+            self.lab.ctl("kill", node, f"qemu:{contract.GUEST}")
+        else:
+            self.lab.ctl("kill", node, what)
+            self._healing.append(("start", node, what))
+
+    def heal(self):
+        while self._healing:
+            self.lab.ctl(*self._healing.pop())
+
+    def break_post_copy(self, node):
+        self.ask(node, "break_post_copy", self.uuid)
+
+    def alive(self):
+        command = ("pgrep", "-f", f"guest={contract.GUEST},")
+        return {node for node in NODES if self.lab.exec(node, *command, check=False).split()}
+
+    def wait(self, seconds):
+        time.sleep(seconds)
+
+    def clean(self):
+        """Leave nothing of the guest on any node."""
+        self.heal()
+        for node in NODES:
+            for verb in ("destroy", "undefine"):
+                with contextlib.suppress(WorldError):
+                    self.ask(node, verb, self.uuid)
+
+
+@pytest.fixture(scope="module")
+def agents(prepared_lab):
+    with contextlib.ExitStack() as stack:
+        found = {node: Agent(prepared_lab, node) for node in NODES}
+        for agent in found.values():
+            stack.callback(agent.close)
+        yield found
+
+
+@pytest.fixture
+def bench(prepared_lab, agents):
+    prepared_lab.guest(contract.GUEST, "node1")
+    found = Bench(prepared_lab, agents)
+    yield found
+    found.clean()
+    prepared_lab.stop_guest(contract.GUEST)
