@@ -1,0 +1,345 @@
+"""Every option reaches libvirt and QEMU: seen while a migration runs, on both ends of it."""
+
+import contextlib
+import pathlib
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GUEST = "opted"
+MIB = 1024 * 1024
+# MiB/s at which a migration lasts long enough to be looked at.
+SLOW = 6
+CERTIFICATES = "/etc/pki/qemu"
+FIRST_BYTES = """
+import socket
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+wire.settimeout(90)
+print("listening", flush=True)
+while True:
+    packet = wire.recv(65535)
+    if packet[9] != 6:
+        continue
+    segment = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
+    said = segment[(segment[12] >> 4) * 4 :]
+    if said and 49152 <= int.from_bytes(segment[2:4], "big") < 49216:
+        print(said[:4].hex())
+        break
+"""
+PLAIN, TLS_HANDSHAKE = "5145564d", "1603"
+
+
+@pytest.fixture(scope="module")
+def guests(prepared_lab):
+    prepared_lab.guest(GUEST, "node1")
+    yield prepared_lab
+    prepared_lab.stop_guest(GUEST)
+
+
+@pytest.fixture
+def lab(guests):
+    """The lab with the guest; whatever a test did, it runs once at its end, nothing lost."""
+    yield guests
+    assert len(running(guests)) == 1
+    assert guests.record(GUEST)["whole"], guests.record(GUEST)
+
+
+def running(lab):
+    return [
+        node
+        for node in lab.nodes
+        if GUEST in lab.exec(node, "virsh", "list", "--name", "--state-running").split()
+    ]
+
+
+@contextlib.contextmanager
+def pillar_says(lab, node, **section):
+    """Let the pillar of a node say how to migrate."""
+    try:
+        with lab.pillar() as pillar:
+            pillar.cluster["migration"] = section
+            pillar.save()
+            lab.salt(node, "saltutil.refresh_pillar", "wait=true")
+            yield
+    finally:
+        lab.salt(node, "saltutil.refresh_pillar", "wait=true")
+
+
+class Underway(threading.Thread):
+    """A migration that is slow enough to be looked at, and quick once that was done."""
+
+    def __init__(self, lab, *options):
+        super().__init__()
+        self.lab, self.options, self.answer = lab, options, None
+        (self.source,) = running(lab)
+        self.destination = next(node for node in lab.nodes if node != self.source)
+
+    def run(self):
+        self.answer = self.lab.salt(
+            self.source, "kvmcluster.migrate", GUEST, self.destination, *self.options
+        )
+
+    def __enter__(self):
+        self.virsh("migrate-setspeed", GUEST, str(SLOW))
+        self.start()
+        for _ in range(200):
+            self.job = self.virsh("domjobinfo", GUEST, check=False)
+            if re.search(r"Memory processed: +[1-9]", self.job):
+                return self
+            assert self.is_alive(), self.answer
+            time.sleep(0.1)
+        raise AssertionError(f"no migration is under way: {self.job}")
+
+    def __exit__(self, *failed):
+        self.virsh("migrate-setspeed", GUEST, "10000", check=False)
+        self.join(150)
+        for node in running(self.lab):
+            self.lab.exec(node, "virsh", "migrate-setspeed", GUEST, "10000")
+        if not any(failed):
+            assert self.answer["result"] == "moved", self.answer
+
+    def virsh(self, *arguments, **more):
+        return self.lab.exec(self.source, "virsh", *arguments, **more)
+
+    def monitor(self, question):
+        """Return what QEMU itself says, as it says it."""
+        said = self.virsh("qemu-monitor-command", GUEST, "--hmp", f"info {question}")
+        return dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+
+    def able(self, capability):
+        return self.monitor("migrate_capabilities")[capability] == "on"
+
+    def connections(self):
+        """Return how many connections carry memory to the destination's migration ports."""
+        shown = self.lab.exec(self.source, "ss", "-Htnp", "state", "established")
+        return len(re.findall(r":49(?:1[5-9]|2[01])\d .*qemu", shown))
+
+
+def test_bandwidth(lab):
+    with Underway(lab, "bandwidth=5") as seen:
+        assert seen.monitor("migrate_parameters")["max-bandwidth"] == f"{5 * MIB} bytes/second"
+        assert seen.connections() == 1
+
+
+def test_downtime(lab):
+    """QEMU's own is 300 ms."""
+    with Underway(lab, "downtime=120") as seen:
+        said = [int(seen.virsh("migrate-getmaxdowntime", GUEST))]
+        while said[-1] == 300 and len(said) < 30:
+            time.sleep(0.2)
+            said.append(int(seen.virsh("migrate-getmaxdowntime", GUEST)))
+        assert 0 < said[-1] <= 120
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_auto_converge(lab, wanted):
+    with Underway(lab, f"auto_converge={wanted}") as seen:
+        assert seen.able("auto-converge") is wanted
+
+
+def test_parallel(lab):
+    with Underway(lab, "parallel=3") as seen:
+        assert seen.able("multifd")
+        assert seen.monitor("migrate_parameters")["multifd-channels"] == "3"
+        assert seen.connections() == 4
+
+
+def test_compression_by_xbzrle(lab):
+    with Underway(lab, "compression=xbzrle") as seen:
+        assert seen.able("xbzrle")
+        assert "Compression cache" in seen.job
+
+
+@pytest.mark.parametrize("kind", ["zlib", "zstd"])
+def test_compression_of_parallel_connections(lab, kind):
+    """libvirt can since 9.4; before, it refuses, and its words are handed on."""
+    (source,) = running(lab)
+    version = re.search(
+        r"against library: libvirt (\d+)\.(\d+)", lab.exec(source, "virsh", "version")
+    )
+    if tuple(map(int, version.groups())) >= (9, 4):
+        with Underway(lab, "parallel=2", f"compression={kind}") as seen:
+            assert seen.monitor("migrate_parameters")["multifd-compression"] == kind
+        return
+    destination = next(node for node in lab.nodes if node != source)
+    answer = lab.salt(
+        source, "kvmcluster.migrate", GUEST, destination, "parallel=2", f"compression={kind}"
+    )
+    assert answer["result"] == "not_moved"
+    assert f"Unsupported compression method '{kind}'" in answer["reason"]
+
+
+def test_post_copy(lab):
+    with Underway(lab, "post_copy=true", "bandwidth=5") as seen:
+        assert seen.able("postcopy-ram")
+        shown = seen.monitor("migrate_parameters")
+        assert int(shown["max-postcopy-bandwidth"].split()[0]) == 5 * MIB
+
+
+def test_nothing_is_switched_on_unasked(lab):
+    with Underway(lab) as seen:
+        able = seen.monitor("migrate_capabilities")
+        assert {name: able[name] for name in ("multifd", "xbzrle", "postcopy-ram")} == {
+            "multifd": "off",
+            "xbzrle": "off",
+            "postcopy-ram": "off",
+        }
+        assert seen.monitor("migrate_parameters")["tls-creds"] == "''"
+
+
+def test_tunnelled(lab):
+    with Underway(lab, "tunnelled=true") as seen:
+        assert seen.connections() == 0
+        ports = lab.exec(seen.destination, "ss", "-Htlnp")
+        assert not re.search(r":49(?:1[5-9]|2[01])\d .*qemu", ports), ports
+
+
+def test_not_live(lab):
+    """It stands still while its memory is copied, and goes on afterwards."""
+    with Underway(lab, "live=false") as seen:
+        state = seen.virsh("domstate", "--reason", GUEST).strip()
+        assert state == "paused (migrating)"
+    assert seen.answer["downtime_ms"] > 1000
+    before = lab.record(GUEST)["last"]
+    time.sleep(1)
+    assert lab.record(GUEST)["last"] > before
+
+
+def test_timeout(lab):
+    (source,) = running(lab)
+    destination = next(node for node in lab.nodes if node != source)
+    answer = lab.salt(source, "kvmcluster.migrate", GUEST, destination, "bandwidth=1", "timeout=4")
+    assert (answer["result"], answer["owner"]) == ("not_moved", source), answer
+    assert "4 s" in answer["reason"]
+    assert GUEST not in lab.exec(destination, "virsh", "list", "--all", "--name").split()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    return certificates(tmp_path_factory.mktemp("stranger"))
+
+
+def certificates(folder):
+    """Make a certificate authority, and a certificate of each node by its migration name."""
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl(
+        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=lab"),
+        *("-addext", "keyUsage=critical,keyCertSign", "-keyout", "ca-key.pem"),
+        *("-out", "ca-cert.pem"),
+    )
+    for node in ("node1", "node2", "node3"):
+        (folder / "extensions").write_text(
+            f"subjectAltName=DNS:{node}-mig\nextendedKeyUsage=serverAuth,clientAuth\n"
+            "keyUsage=critical,digitalSignature,keyEncipherment\n"
+        )
+        openssl(
+            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={node}-mig"),
+            *("-keyout", f"{node}-key.pem", "-out", f"{node}.csr"),
+        )
+        openssl(
+            *("x509", "-req", "-in", f"{node}.csr", "-CA", "ca-cert.pem", "-days", "2"),
+            *("-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "extensions"),
+            *("-out", f"{node}-cert.pem"),
+        )
+    return folder
+
+
+@pytest.fixture
+def certified(lab, authority):
+    for node in lab.nodes:
+        lab.exec(node, "mkdir", "-p", CERTIFICATES)
+        lab.write(node, f"{CERTIFICATES}/ca-cert.pem", (authority / "ca-cert.pem").read_text())
+        for part in ("key", "cert"):
+            text = (authority / f"{node}-{part}.pem").read_text()
+            for end in ("server", "client"):
+                lab.write(node, f"{CERTIFICATES}/{end}-{part}.pem", text)
+    yield lab
+    for node in lab.nodes:
+        lab.exec(node, "rm", "-r", CERTIFICATES)
+
+
+@contextlib.contextmanager
+def tapped(lab, node):
+    """Yield a list that holds afterwards what the memory that a node got began with, in hex."""
+    heard = []
+    listener = subprocess.Popen(
+        [ROOT / "lab" / "ctl", "exec", node, "--", "python3", "-c", FIRST_BYTES],
+        env=lab.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert listener.stdout.readline().strip() == "listening"
+    try:
+        yield heard
+    finally:
+        heard.append(listener.communicate(timeout=120)[0].strip())
+
+
+def test_memory_is_plain_without_tls(lab):
+    under = Underway(lab)
+    with tapped(lab, under.destination) as heard, under:
+        pass
+    assert heard == [PLAIN]
+
+
+@pytest.mark.parametrize("more", [(), ("parallel=2",)], ids=["one", "parallel"])
+def test_tls(certified, more):
+    under = Underway(certified, "tls=true", *more)
+    with tapped(certified, under.destination) as heard, under:
+        assert "tls" in under.monitor("migrate_parameters")["tls-creds"]
+    assert heard[0].startswith(TLS_HANDSHAKE), heard
+
+
+@pytest.mark.parametrize("side", ["here", "there"])
+def test_tls_without_certificates_begins_nothing(certified, side):
+    (source,) = running(certified)
+    destination = next(node for node in certified.nodes if node != source)
+    bare = {"here": source, "there": destination}[side]
+    certified.exec(bare, "rm", f"{CERTIFICATES}/ca-cert.pem")
+    with pillar_says(certified, source, tls=True):
+        answer = certified.salt(source, "kvmcluster.migrate", GUEST, destination)
+    assert f"node.tls: there is no ca-cert.pem in {CERTIFICATES} {side}" in answer
+    assert running(certified) == [source]
+
+
+def test_tls_with_certificates_of_two_authorities_moves_nothing(certified, stranger):
+    (source,) = running(certified)
+    destination = next(node for node in certified.nodes if node != source)
+    for part in ("key", "cert"):
+        text = (stranger / f"{destination}-{part}.pem").read_text()
+        certified.write(destination, f"{CERTIFICATES}/server-{part}.pem", text)
+    text = (stranger / "ca-cert.pem").read_text()
+    certified.write(destination, f"{CERTIFICATES}/ca-cert.pem", text)
+    answer = certified.salt(source, "kvmcluster.migrate", GUEST, destination, "tls=true")
+    assert (answer["result"], answer["owner"]) == ("not_moved", source), answer
+    assert running(certified) == [source]
+
+
+def test_the_pillar_s_word_reaches_libvirt(lab):
+    (source,) = running(lab)
+    section = {"bandwidth": 5, "auto_converge": False, "parallel": 2}
+    with pillar_says(lab, source, **section), Underway(lab) as seen:
+        shown = seen.monitor("migrate_parameters")
+        assert shown["max-bandwidth"] == f"{5 * MIB} bytes/second"
+        assert shown["multifd-channels"] == "2"
+        assert not seen.able("auto-converge")
+
+
+def test_what_does_not_go_together_is_refused_by_name(lab):
+    (source,) = running(lab)
+    destination = next(node for node in lab.nodes if node != source)
+    wanted = ("tunnelled=true", "parallel=2")
+    answer = lab.salt(source, "kvmcluster.migrate", GUEST, destination, *wanted)
+    assert "tunnelled, parallel: " in answer and "Traceback" not in answer
