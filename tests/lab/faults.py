@@ -12,6 +12,7 @@ what kvmcluster.recover makes of it, and what the guest itself wrote meanwhile.
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import json
 import os
@@ -527,7 +528,11 @@ def run(bench, case):
     look = bench.look()
     tale["look"] = told(look)
 
-    killed = [bench.node_of(fault) for fault in effective if fault.kills]
+    killed = {
+        bench.node_of(fault): deed["at"]
+        for fault, deed in zip(case.faults, begun, strict=True)
+        if fault.kills and deed["effective"]
+    }
     tale["own_qemu_killed"] = gone(look) and any(
         node == bench.last_writer() or tale.get("seen", {}).get("state") != 1 for node in killed
     )
@@ -550,9 +555,11 @@ def run(bench, case):
 
 
 def utc():
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    return f"{stamp}.{int(now % 1 * 1000):03}+00:00"
+    return stamp(datetime.datetime.now(datetime.timezone.utc))
+
+
+def stamp(moment):
+    return moment.isoformat(timespec="milliseconds")
 
 
 def begin(bench, fault):
@@ -570,7 +577,11 @@ def gone(look):
 
 
 def contradictions(answers, look, killed, own):
-    """Say where the world contradicts what was returned, or what never must be."""
+    """Say where the world contradicts what was returned, or what never must be.
+
+    killed
+        When a QEMU process of it was killed, by node.
+    """
     where, wrong = running(look), []
     if len(where) > 1:
         wrong.append(f"RUNS TWICE: {where}")
@@ -582,10 +593,16 @@ def contradictions(answers, look, killed, own):
         expected = answer["destination"] if answer["result"] == "moved" else answer["source"]
         if answer["owner"] != expected:
             wrong.append(f"{answer['result']}, but the owner is {answer['owner']}")
-        died = gone(look) and answer["owner"] in killed
+        died = gone(look) and killed.get(answer["owner"], "") > last_seen(answer)
         if where != [answer["owner"]] and not died:
             wrong.append(f"{answer['result']} to {answer['owner']}, but it runs on {where}")
     return wrong
+
+
+def last_seen(answer):
+    """When a guest was looked at for an answer, less what may lie between a look and its end."""
+    began = datetime.datetime.fromisoformat(answer["started"])
+    return stamp(began + datetime.timedelta(seconds=answer["elapsed"] - 2))
 
 
 def left_over(recovered, look, own):

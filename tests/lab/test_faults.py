@@ -33,8 +33,13 @@ def test_what_is_returned_is_what_all_nodes_show(bench, seed):
 # ---- the judge of runs, on crafted looks ----
 
 
+NOON = "2026-01-01T12:00:00.000+00:00"
+
+
 def answer(result, owner):
-    return {"result": result, "owner": owner, "source": HERE, "destination": THERE}
+    """An answer of what was seen ten seconds after noon."""
+    nodes = {"source": HERE, "destination": THERE}
+    return {"result": result, "owner": owner, **nodes, "started": NOON, "elapsed": 10.0}
 
 
 MOVED, STAYED = answer("moved", THERE), answer("not_moved", HERE)
@@ -61,13 +66,15 @@ def look(here, there):
     ],
 )
 def test_a_wrong_result_is_seen(answers, seen, words):
-    found = contradictions(answers, seen, killed=[], own=False)
+    found = contradictions(answers, seen, killed={}, own=False)
     assert words in "; ".join(found) if words else found == []
 
 
 def test_a_guest_whose_own_qemu_was_killed_is_not_lost():
-    assert contradictions([MOVED], look(ABSENT, ABSENT), [THERE], own=True) == []
-    assert contradictions([STAYED], look(ABSENT, ABSENT), [THERE], own=True) != []
+    nowhere, later = look(ABSENT, ABSENT), "2026-01-01T12:00:10.000+00:00"
+    assert contradictions([MOVED], nowhere, {THERE: later}, own=True) == []
+    assert contradictions([STAYED], nowhere, {THERE: later}, own=True)
+    assert contradictions([MOVED], nowhere, {THERE: NOON}, own=True)
 
 
 def test_what_recover_left_is_seen():
