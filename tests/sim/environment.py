@@ -145,20 +145,21 @@ class Minion:
 
     @contextlib.contextmanager
     def _alone(self, move):
-        """Hold the node's lock for a guest; whoever holds it may take it again."""
-        locks = self.shelves[self.here].locks
-        holder = locks.setdefault(move.uuid, self)
-        if holder is not self:
-            raise WorldError(f"another kvmcluster.migrate of {move.guest} is at work")
-        if move.uuid in self.held:
+        """Hold a node's lock for a guest; whoever holds it may take it again."""
+        claim = (move.source, move.uuid)
+        if claim in self.held:
             yield
             return
-        self.held.add(move.uuid)
+        locks = self.shelves[move.source].locks
         try:
+            if not self.journals[move.source].locked(move.uuid):
+                raise WorldError(f"another kvmcluster.migrate of {move.guest} is at work")
+            self.held.add(claim)
             yield
         finally:
-            self.held.discard(move.uuid)
-            del locks[move.uuid]
+            self.held.discard(claim)
+            if locks.get(move.uuid) is self:
+                del locks[move.uuid]
 
     @contextlib.contextmanager
     def _place(self, move):
@@ -350,15 +351,10 @@ class Libvirt(Remote):
     def destroy(self, uuid):
         self._ask(lambda daemon: daemon.destroy(uuid))
 
-    def described(self, uuid):
-        return self._ask(lambda daemon: daemon.find(uuid).live)
-
-    def definition(self, name):
+    def definition_of(self, uuid):
         def kept(daemon):
-            for domain in daemon.domains.values():
-                if domain.guest.name == name:
-                    return domain.definition if domain.persistent else ""
-            return ""
+            domain = daemon.find(uuid)
+            return domain.definition if domain.persistent else domain.live
 
         return self._ask(kept)
 
@@ -409,13 +405,14 @@ class Journal(Remote):
     def entries(self):
         return self._ask(lambda shelf: list(shelf.entries.values()))
 
+    def locked(self, uuid):
+        return self._ask(lambda shelf: shelf.locks.setdefault(uuid, self.minion)) is self.minion
+
     def write(self, entry):
         self._ask(lambda shelf: shelf.entries.__setitem__(entry.move.uuid, entry), writes=True)
 
     def clear(self, uuid):
         def forget(shelf):
-            if shelf.locks.get(uuid, self.minion) is not self.minion:
-                raise WorldError(f"another kvmcluster command is at work on it on {self.node}")
             shelf.entries.pop(uuid, None)
             shelf.requests.pop(uuid, None)
 

@@ -1,7 +1,6 @@
 """What a journal keeps of a migration, and what it refuses to have kept."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,7 +20,6 @@ ENTRY = Entry(
     autostart=False,
     definitions="defined",
     flags=("LIVE", "PEER2PEER"),
-    said="",
 )
 PRINTABLE = st.text(st.characters(blacklist_categories=("C", "Zl", "Zp")), max_size=20).filter(
     str.isprintable
@@ -48,22 +46,15 @@ def moved(**changed):
         st.booleans(),
         PRINTABLE,
         st.lists(PRINTABLE, max_size=3).map(tuple),
-        PRINTABLE,
-        st.booleans(),
     )
 )
 def test_what_was_kept_is_read_again(entry):
     assert journal.read(journal.text(entry), "there") == entry
 
 
-def test_an_entry_from_before_a_field_was_known():
-    assert journal.read(kept(ran_there=None), "there") == ENTRY
-    assert journal.read(kept(ran_there=True), "there") == replace(ENTRY, ran_there=True)
-
-
 def test_it_ends():
-    ended = ENTRY.ended("still at work")
-    assert (ended.stage, ended.said) == (ENDED, "still at work")
+    ended = ENTRY.ended()
+    assert ended.stage == ENDED
     assert ended.move == ENTRY.move
 
 
@@ -84,11 +75,10 @@ def test_it_ends():
         kept(stage=["begun"]),
         kept(persistent="yes"),
         kept(persistent=1),
-        kept(ran_there="yes"),
         kept(flags="LIVE"),
         kept(flags=[1]),
         kept(flags=None),
-        kept(said="two\nlines"),
+        kept(began="two\nlines"),
         kept(began=5),
         kept(move=[]),
         kept(move=None),

@@ -23,7 +23,7 @@ from saltext_kvmcluster.core.recovery import (
     Sighting,
     judge,
 )
-from saltext_kvmcluster.core.settling import Action, Do, forbids, settle
+from saltext_kvmcluster.core.settling import Action, Do, concerned, forbids, settle
 
 UUID, OTHER = "c6a03beb-295e-499a-b50f-94bfb088f6f2", "11111111-1111-4111-8111-111111111111"
 ENTRY = Entry(
@@ -189,16 +189,17 @@ def test_a_source_that_waits_says_what_has_to_be_found_out():
     assert "only if it never ran on node2: on node1: virsh resume web1" in told
 
 
-def test_a_source_that_waits_is_old_if_the_guest_was_seen_to_run():
-    entry = replace(ENTRY, ran_there=True)
-    settlement = settled(COPY, ABSENT, entry=entry)
-    assert settlement.result == settling.NOWHERE and settlement.owner is None
-    assert done(settlement) == ["DESTROY_COPY node1", "CLEAR node1"]
-    for others in ((ABSENT, SILENT), (SILENT, ABSENT), (COPY, ABSENT)):
-        assert settled(COPY, *others, entry=entry).actions == ()
-    assert settling.ran_there(ENTRY, {"node2": RUNS})
-    assert not settling.ran_there(ENTRY, {"node1": RUNS, "node2": replace(RUNS, job=INCOMING)})
-    assert not settling.ran_there(ENTRY, {"node1": RUNS, "node2": COPY})
+def test_what_is_to_be_typed_is_quoted():
+    settlement = settle("web 1;x", {}, {"node1": RUNS, "node2": RUNS}, True)
+    assert "virsh destroy 'web 1;x'" in "\n".join(settlement.commands)
+
+
+def test_the_two_halves_alone_are_looked_at_before_they_go_on():
+    action = Action(Do.RESUME_POST_COPY, "node1")
+    assert concerned(action, None, {"node1": ENTRY}, ("node1", "node2", "node3")) == {
+        "node1",
+        "node2",
+    }
 
 
 class TestPostCopy:
@@ -224,7 +225,7 @@ class TestPostCopy:
         ],
     )
     def test_a_half_is_never_touched(self, source, destination):
-        for entry in (self.ENTRY, None, replace(self.ENTRY, ran_there=True)):
+        for entry in (self.ENTRY, None):
             settlement = settled(source, destination, entry=entry)
             assert settlement.actions == () and settlement.result == settling.UNKNOWN
             assert settlement.needs and settlement.commands
@@ -360,13 +361,7 @@ NODES = ("node1", "node2", "node3", "node4")
 LOOKS = st.fixed_dictionaries(dict.fromkeys(NODES, sighted()))
 ENTRIES = st.dictionaries(
     st.sampled_from(NODES),
-    st.builds(
-        lambda to, persistent, definitions, ran: (to, persistent, definitions, ran),
-        st.sampled_from(NODES),
-        st.booleans(),
-        st.sampled_from(["shared", "defined"]),
-        st.booleans(),
-    ),
+    st.tuples(st.sampled_from(NODES), st.booleans(), st.sampled_from(["shared", "defined"])),
     max_size=2,
 ).map(
     lambda drawn: {
@@ -378,9 +373,8 @@ ENTRIES = st.dictionaries(
             False,
             definitions,
             ("POSTCOPY",),
-            ran_there=ran,
         )
-        for node, (to, persistent, definitions, ran) in drawn.items()
+        for node, (to, persistent, definitions) in drawn.items()
     }
 )
 
@@ -406,9 +400,7 @@ def test_no_action_unless_allowed(looks, entries, steady):
         seen = looks[action.node]
         if action.do is Do.DESTROY_COPY:
             assert seen.sighting is Sighting.PAUSED_FOR_MIGRATION and action.node not in runs
-            assert runs == [settlement.owner] or (
-                runs == [] and settlement.owner is None and entries[action.node].ran_there
-            )
+            assert runs == [settlement.owner]
         if action.do is Do.UNDEFINE:
             assert not seen.saved and seen.persistent
             assert action.node != settlement.owner or seen.sighting in settling.OWNING
@@ -437,7 +429,7 @@ def carried_out(action, owner, looks):
     return {**looks, action.node: after.get(action.do, before)}
 
 
-@pytest.mark.parametrize("entry", [None, ENTRY, KEPT, DEFINED, replace(ENTRY, ran_there=True)])
+@pytest.mark.parametrize("entry", [None, ENTRY, KEPT, DEFINED])
 def test_what_was_settled_stays_settled(entry):
     """Each action may be done when its turn comes, and afterwards nothing is left to be done."""
     copy_kept = replace(COPY, persistent=True, autostart=True)

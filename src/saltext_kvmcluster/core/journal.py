@@ -23,8 +23,7 @@ class Entry:
 
     ``persistent``, ``autostart``: how the guest was kept at the source before. ``definitions``:
     the pillar's word on where definitions are kept, then. ``flags``: libvirt's, by name. ``began``:
-    ISO 8601, UTC. ``said``: what was known last, in words. ``ran_there``: the guest was seen to run
-    at the destination, so whatever the source keeps of it is old.
+    ISO 8601, UTC.
     """
 
     move: Move
@@ -34,12 +33,10 @@ class Entry:
     autostart: bool
     definitions: str
     flags: tuple[str, ...] = ()
-    said: str = ""
-    ran_there: bool = False
 
-    def ended(self, said: str) -> Entry:
+    def ended(self) -> Entry:
         """Return the entry of the same migration after libvirt ended it."""
-        return replace(self, stage=ENDED, said=said)
+        return replace(self, stage=ENDED)
 
 
 def text(entry: Entry) -> str:
@@ -72,8 +69,6 @@ def read(kept: str, where: str) -> Entry:
             _truth(raw, "autostart"),
             _word(raw, "definitions"),
             flags,
-            _word(raw, "said"),
-            _truth({"ran_there": False, **raw}, "ran_there"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(

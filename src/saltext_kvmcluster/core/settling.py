@@ -6,6 +6,7 @@ nodes, in both directions, so that a wrong idea of who was the source can mislea
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -77,6 +78,11 @@ class _Case:
         return youngest(self.entries) if self.entries else None
 
     @property
+    def typed(self) -> str:
+        """The guest's name as one types it in a shell."""
+        return shlex.quote(self.guest)
+
+    @property
     def ends(self) -> set[str]:
         """The nodes between which it is known to have been on its way."""
         return set(_ends(self.entries))
@@ -129,7 +135,7 @@ def settle(
     if not case.active and not case.seen(Sighting.UNREACHABLE):
         sentence = "it runs on no node; an operator has to start it"
         return Settlement(Verdict(Owner.NOBODY, sentence), NOWHERE, actions=_cleared(case))
-    return _left_behind(case) or _unknown(case)
+    return _unknown(case)
 
 
 def _strangers(entries: Mapping[str, Entry], looks: Mapping[str, Look]) -> dict[str, Look]:
@@ -220,12 +226,6 @@ def same(before: Look, after: Look) -> bool:
     return (before.sighting, before.job) == (after.sighting, after.job)
 
 
-def ran_there(entry: Entry, looks: Mapping[str, Look]) -> bool:
-    """Whether a guest is seen to run where it was to go, so that the source's copy is old."""
-    look = looks.get(entry.move.destination)
-    return look is not None and look.sighting is Sighting.RUNNING and not look.job
-
-
 def words(look: Look) -> str:
     """Return a look in words."""
     parts = (look.sighting.value, f"{look.job} is active" if look.job else "", look.said)
@@ -243,12 +243,24 @@ def resumption(cluster: Cluster, entry: Entry, address: str) -> Plan:
     return replace(way, flags=(*entry.flags, "POSTCOPY_RESUME"))
 
 
+def concerned(
+    action: Action, owner: str | None, entries: Mapping[str, Entry], nodes: Collection[str]
+) -> set[str]:
+    """Return the nodes at which one has to look immediately before an action.
+
+    The two halves of a guest in post-copy tell enough: neither of them runs without the other.
+    """
+    if action.do is Do.RESUME_POST_COPY:
+        move = youngest(entries).move
+        return {move.source, move.destination}
+    return {action.node, owner} if owner else set(nodes)
+
+
 def forbids(action: Action, owner: str | None, nodes: Mapping[str, Look]) -> str:
     """Return why an action must not be carried out now, empty if nothing forbids it.
 
     nodes
-        A look, taken just now, at the action's node and at the owner; where there is no owner, at
-        every node.
+        A look, taken just now, at the nodes that it concerns.
     """
     if action.do is Do.CLEAR:
         return ""
@@ -325,7 +337,7 @@ def _owned(case: _Case, owner: str) -> Settlement:
     ]
     saved = [
         f"{node} keeps a saved state of it, which is old: on {node}: virsh managedsave-remove"
-        f" {case.guest}"
+        f" {case.typed}"
         for node in case.seen(Sighting.SHUT_OFF)
         if case.looks[node].saved
     ]
@@ -375,31 +387,6 @@ def _definitions(case: _Case, owner: str) -> list[Action]:
     return actions
 
 
-def _left_behind(case: _Case) -> Settlement | None:
-    """Return what follows for a source's paused copy where the guest is known to have gone on.
-
-    It was seen to run at the destination, and runs on no node now: the copy is older than its
-    disks.
-    """
-    entry = case.entry
-    if not entry or not entry.ran_there or case.seen(Sighting.UNREACHABLE):
-        return None
-    if case.active != case.seen(Sighting.PAUSED_FOR_MIGRATION) or case.active != [
-        entry.move.source
-    ]:
-        return None
-    sentence = (
-        f"it went on to {entry.move.destination}, was seen to run there, and runs on no node now;"
-        f" {entry.move.source} is left with an old copy, to be tidied away; an operator has to"
-        " start it"
-    )
-    return Settlement(
-        Verdict(Owner.NOBODY, sentence),
-        NOWHERE,
-        actions=(Action(Do.DESTROY_COPY, entry.move.source), *_cleared(case)),
-    )
-
-
 def _cleared(case: _Case) -> tuple[Action, ...]:
     return tuple(Action(Do.CLEAR, node) for node in case.entries)
 
@@ -415,9 +402,9 @@ def _conflict(case: _Case) -> Settlement:
         CONFLICT,
         needs=("which of them is the right one: the one whose work its users see",),
         commands=(
-            *(f"on {node}: virsh suspend {case.guest}" for node in nodes[1:]),
-            f"on the node where it has to go: virsh destroy {case.guest}",
-            f"kvmcluster.recover {case.guest}",
+            *(f"on {node}: virsh suspend {case.typed}" for node in nodes[1:]),
+            f"on the node where it has to go: virsh destroy {case.typed}",
+            f"kvmcluster.recover {case.typed}",
         ),
     )
 
@@ -436,10 +423,10 @@ def _torn(case: _Case) -> Settlement:
         UNKNOWN,
         needs=_silence(case) or ("whether both halves are still there, and can reach each other",),
         commands=(
-            f"on the source: virsh migrate --live --p2p --postcopy --postcopy-resume {case.guest}"
+            f"on the source: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
             " qemu+ssh://DESTINATION/system tcp:DESTINATION",
             "if one half is lost, so is its memory: on the other node: virsh destroy"
-            f" {case.guest}, then start it anew",
+            f" {case.typed}, then start it anew",
         ),
     )
 
@@ -461,7 +448,7 @@ def _silence(case: _Case) -> tuple[str, ...]:
 
 
 def _unknown(case: _Case) -> Settlement:
-    again = f"kvmcluster.recover {case.guest}"
+    again = f"kvmcluster.recover {case.typed}"
     entry = case.entry
     verdict = Verdict(Owner.UNKNOWN, f"{case.told}: that does not tell which of them owns it")
     silent = _silence(case)
@@ -481,9 +468,9 @@ def _unknown(case: _Case) -> Settlement:
         UNKNOWN,
         needs=("which node has the youngest state of it",),
         commands=(
-            *(f"on {node}: virsh domstate --reason {case.guest}" for node in case.active),
-            f"where the right one is paused: virsh resume {case.guest}",
-            f"where an old one is: virsh destroy {case.guest}",
+            *(f"on {node}: virsh domstate --reason {case.typed}" for node in case.active),
+            f"where the right one is paused: virsh resume {case.typed}",
+            f"where an old one is: virsh destroy {case.typed}",
             again,
         ),
     )
@@ -491,7 +478,7 @@ def _unknown(case: _Case) -> Settlement:
 
 def _switched(case: _Case, entry: Entry) -> Settlement:
     """Return what follows where the source waits, and the destination has nothing any more."""
-    source, destination, guest = entry.move.source, entry.move.destination, case.guest
+    source, destination, guest = entry.move.source, entry.move.destination, case.typed
     return Settlement(
         recovery.judge(case.sighting(source), case.sighting(destination), source, destination),
         UNKNOWN,

@@ -61,8 +61,7 @@ class Libvirt(Protocol):
     def start_post_copy(self, uuid: str) -> None: ...
     def abort(self, uuid: str) -> None: ...
     def destroy(self, uuid: str) -> None: ...
-    def described(self, uuid: str) -> str: ...
-    def definition(self, name: str) -> str: ...
+    def definition_of(self, uuid: str) -> str: ...
     def define(self, definition: str) -> None: ...
     def undefine(self, uuid: str) -> None: ...
     def autostart_off(self, uuid: str) -> None: ...
@@ -150,7 +149,7 @@ def of_this_node(
             clock=_Clock(),
             address=hypervisor.address,
             examine=lambda move: _examined(cluster, move, shells, libvirts),
-            alone=_Alone(),
+            alone=_Alone(cluster, here, shells),
             place=Places(
                 cluster,
                 shells,
@@ -200,27 +199,56 @@ def _examined(
 
 
 class _Alone:
-    """Refuses a second call for the same guest while the first is at work.
+    """Refuses a second call for the same guest of a node while the first is at work.
 
-    libvirt's job lock alone would let the second one wait, and act on what it saw before.
+    libvirt's job lock alone would let the second one wait, and act on what it saw before. A peer's
+    lock is taken by the login that is open anyway; one that is not root's cannot take it.
     """
 
-    def __init__(self) -> None:
-        self._held: set[str] = set()
+    def __init__(self, cluster: Cluster, here: str, shells: Mapping[str, Session]) -> None:
+        self._here, self._shells = here, shells
+        self._is_root = cluster.ssh.login == "root"
+        self._held: set[tuple[str, str]] = set()
 
     @contextlib.contextmanager
     def __call__(self, move: Move) -> Iterator[None]:
-        if move.uuid in self._held:
+        claim = (move.source, move.uuid)
+        if claim in self._held:
             yield
             return
         with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(files.lock(journal.lock_name(move.uuid), timeout=0))
-            except files.Busy:
-                raise migration.at_work(move) from None
-            self._held.add(move.uuid)
-            stack.callback(self._held.discard, move.uuid)
+            if move.source == self._here:
+                stack.enter_context(_locked(move))
+            elif self._is_root:
+                stack.enter_context(_locked_there(move, self._shells[move.source]))
+            self._held.add(claim)
+            stack.callback(self._held.discard, claim)
             yield
+
+
+@contextlib.contextmanager
+def _locked(move: Move) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.lock(journal.lock_name(move.uuid), timeout=0))
+        except files.Busy:
+            raise migration.at_work(move) from None
+        yield
+
+
+@contextlib.contextmanager
+def _locked_there(move: Move, shell: Session) -> Iterator[None]:
+    """Hold a peer's lock for as long as its shell stays."""
+    path = f"{files.RUN}/{journal.lock_name(move.uuid)}.lock"
+    took = shell.run(f"command exec 7<>{path} && flock --nonblock 7 && echo taken")
+    if took.stdout.strip() != "taken":
+        raise migration.at_work(move)
+    try:
+        yield
+    finally:
+        if shell.is_open:
+            with contextlib.suppress(WorldError):
+                shell.run("exec 7>&-")
 
 
 def _side_by_side(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:

@@ -208,6 +208,15 @@ class Hypervisor:
         """Return the definition of a guest: of an active one that by which it runs."""
         return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc()))
 
+    def definition_of(self, uuid: str) -> str:
+        """Return a guest as it would be defined again: by its persistent definition, if it has one.
+
+        Passwords included: what leaves them out cannot be defined again.
+        """
+        libvirt = _libvirt()
+        how = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc(how)))
+
     def measured(self, uuid: str) -> dict[str, Any]:
         """Return libvirt's statistics of the guest's last completed job, empty if it has none."""
         libvirt = _libvirt()

@@ -214,7 +214,7 @@ class _Migration:
         if judged.owner in migration.RESULTS:
             steps = recoverer.settle_after(self.env, self.entry)
         else:
-            ended = self.entry.ended(done["reason"])
+            ended = self.entry.ended()
             steps = _failed("keep in the journal that it ended", lambda: self.journal.write(ended))
         return steps + _failed("remember it", lambda: self.journal.remember(done))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from saltext_kvmcluster.core import migration, settling
@@ -40,13 +40,12 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, A
     case = _found(env, migration.named(guest, "guest"))
     if not case.uuid:
         return case.shown(settling.unheard(case.guest, case.silent), [])
-    with _alone(env, case.guest, case.uuid) as alone:
-        if alone:
+    answering = [node for node in case.nodes if node not in case.silent]
+    with _alone(env, case.guest, case.uuid, answering) as taken:
+        if not taken:
             return case.settled(patience)
     case.looks = case.look(case.nodes)
-    return case.shown(
-        settling.busy(f"another kvmcluster command is at work on it on {env.here}"), []
-    )
+    return case.shown(settling.busy(taken), [])
 
 
 def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> dict[str, Any]:
@@ -108,13 +107,11 @@ class _Case:
         """Judge, act, and judge again by what is seen then."""
         settlement = self._judged_patiently(patience)
         actions = self.carried_out(settlement)
-        while any(one["step"] == Do.RESUME_POST_COPY.value and one["ok"] for one in actions[-1:]):
+        if any(one["step"] == Do.RESUME_POST_COPY.value and one["ok"] for one in actions):
             settlement = self._judged_patiently(patience)
             actions += self.carried_out(settlement)
         if any(one["step"] != Do.CLEAR.value for one in actions):
             settlement = self._judged_patiently(patience)
-        elif not actions:
-            self._note_what_ran()
         return self.shown(settlement, actions)
 
     def look(self, nodes: Collection[str]) -> dict[str, Look]:
@@ -176,7 +173,7 @@ class _Case:
 
     def _done(self, action: Action, owner: str | None) -> str:
         """Carry out an action, if it still may be; return why it was not, empty if it was."""
-        nodes = {action.node, owner} if owner else set(self.nodes)
+        nodes = settling.concerned(action, owner, self.entries, self.nodes)
         if action.do is not Do.CLEAR:
             why = settling.forbids(action, owner, self.look(nodes))
             if why:
@@ -198,15 +195,15 @@ class _Case:
     def _undefine(self, node: str) -> None:
         """Undefine a guest on a node; its definition is kept here, outside of libvirt."""
         libvirt = self.env.libvirt(node)
-        self.env.journal(self.env.here).keep(node, self.uuid, libvirt.definition(self.guest))
+        self.env.journal(self.env.here).keep(node, self.uuid, libvirt.definition_of(self.uuid))
         libvirt.undefine(self.uuid)
 
     def _define(self, owner: str) -> None:
         """Define a guest where it runs, as its source kept it, or else as it runs."""
         source = settling.youngest(self.entries).move.source
-        kept = "" if source == owner else self.env.libvirt(source).definition(self.guest)
-        libvirt = self.env.libvirt(owner)
-        libvirt.define(kept or libvirt.described(self.uuid))
+        kept = source in self.looks and self.looks[source].persistent
+        definition = self.env.libvirt(source if kept else owner).definition_of(self.uuid)
+        self.env.libvirt(owner).define(definition)
 
     def _resume(self, source: str) -> None:
         """Let a post-copy migration go on that broke, and wait for its end."""
@@ -217,16 +214,12 @@ class _Case:
         end = self.env.clock.monotonic() + RESUMING
         while not call.done() and self.env.clock.monotonic() < end:
             self.env.clock.wait(call, POLL)
-        error = call.exception() if call.done() else None
-        if error:
+        if not call.done():
+            raise WorldError(
+                f"it goes on, and had not ended within {RESUMING:g} s; look again later"
+            )
+        if error := call.exception():
             raise WorldError(str(error))
-
-    def _note_what_ran(self) -> None:
-        """Remember that the guest was seen to run where it went: its source's copy is old then."""
-        own = self.entries.get(self.env.here)
-        if own and not own.ran_there and settling.ran_there(own, self.looks):
-            with contextlib.suppress(WorldError):
-                self.env.journal(self.env.here).write(replace(own, ran_there=True))
 
 
 @dataclass(frozen=True)
@@ -288,15 +281,17 @@ def _is_uuid(guest: str) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(env: Environment, guest: str, uuid: str) -> Iterator[bool]:
-    """Give whether nobody else moves a guest from here meanwhile."""
+def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
+    """Give why somebody else may move a guest from one of these nodes meanwhile, empty if not."""
+    taken = ""
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(env.alone(Move(guest, uuid, env.here, env.here)))
-        except WorldError:
-            yield False
-        else:
-            yield True
+        for node in {env.here: None, **dict.fromkeys(nodes)}:
+            try:
+                stack.enter_context(env.alone(Move(guest, uuid, node, env.here)))
+            except WorldError:
+                taken = f"another kvmcluster command is at work on it on {node}"
+                break
+        yield taken
 
 
 def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
@@ -318,10 +313,12 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
     """
     libvirt, own = env.libvirt(env.here), env.journal(env.here)
     begun = env.clock.monotonic()
+    # A switch to post-copy that was asked for may have begun, which only who asked for it knows.
+    may_switch = any("POSTCOPY" in one.flags for one in own.entries() if one.move.uuid == uuid)
     met = False
     while True:
-        with _alone(env, guest, uuid) as alone:
-            watched = not alone
+        with _alone(env, guest, uuid, ()) as taken:
+            watched = bool(taken)
         look, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
         settling.refuse_to_cancel(guest, env.here, look)
         leaving = look.job == OUTGOING
@@ -330,7 +327,7 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
         with contextlib.suppress(WorldError):
             if watched and not own.asked_to_cancel(uuid):
                 own.ask_to_cancel(uuid, words)
-            if leaving and (not watched or waited >= COURTESY):
+            if leaving and (not watched or (waited >= COURTESY and not may_switch)):
                 libvirt.abort(uuid)
         met = True
         env.clock.wait(None, POLL)
