@@ -2,12 +2,12 @@
 
 import contextlib
 import json
+import pathlib
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import ROOT
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.recovery import Look, Sighting
@@ -16,6 +16,7 @@ pytest.register_assert_rewrite("contract")
 import contract  # noqa: E402
 from contract import *  # noqa: E402, F403
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 AGENT = ROOT / "tests" / "contract" / "agent.py"
 NODES = ("node1", "node2")
 

@@ -403,7 +403,7 @@ class Journal(Remote):
         return self.minion.call(carried)
 
     def entries(self):
-        return self._ask(lambda shelf: list(shelf.entries.values()))
+        return self._ask(lambda shelf: Kept(tuple(shelf.entries.values())))
 
     def locked(self, uuid):
         return self._ask(lambda shelf: shelf.locks.setdefault(uuid, self.minion)) is self.minion

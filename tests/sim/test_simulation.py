@@ -1,10 +1,15 @@
 """The real migrator in the simulated world: what happens without faults, and that mistakes show."""
 
+import inspect
 import os
 
+import environment
+import pytest
 import simulate
 import world as sim
 from scenario import Run, Scenario, Start
+
+from saltext_kvmcluster.host import environment as real
 
 FAULTS = {
     *("kill qemu", "kill libvirtd", "stop libvirtd", "cut ssh", "cut data", "cut both", "fill"),
@@ -92,3 +97,20 @@ def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
     assert {fault for fault, _ in tally.table} >= FAULTS
     assert all(tally.results[result] for result in simulate.RESULTS)
     assert tally.settled["running"] and tally.deaths
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (real.Libvirt, environment.Libvirt),
+        (real.Journal, environment.Journal),
+        (real.Clock, environment.Clock),
+        (real.Call, environment.Call),
+    ],
+)
+def test_the_world_has_every_verb_and_no_other_parameters(wanted, found):
+    verbs = [name for name in vars(wanted) if not name.startswith("_")]
+    assert verbs
+    for name in verbs:
+        told = [list(inspect.signature(getattr(one, name)).parameters) for one in (wanted, found)]
+        assert told[0] == told[1], name
