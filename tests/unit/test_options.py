@@ -1,5 +1,6 @@
 """How to migrate: what may be wanted, what is refused and why, and that each option is heeded."""
 
+import re
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -142,6 +143,13 @@ def test_what_the_example_shows_is_all_there_is_and_the_default():
     for key, value in EXAMPLE.items():
         default = getattr(Migration(), key) if key in limits else getattr(Options(), key)
         assert value == default, key
+
+
+def test_the_page_tells_of_every_option_with_its_default_and_of_no_other():
+    page = (CASES.parent.parent / "docs" / "migrating.md").read_text(encoding="utf-8")
+    table = page.split("| key |")[1].split("\n\n")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \|.*?\| `([\w.]+)` \|", table, re.MULTILINE))
+    assert {key: yaml.safe_load(value) for key, value in told.items()} == asdict(Options())
 
 
 def test_the_pillar_s_word_arrives():
