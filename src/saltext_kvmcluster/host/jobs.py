@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import time
+from datetime import datetime, timezone
 from typing import Any
 
 from saltext_kvmcluster.core import jobs, migration, progress, recovery, whereabouts
 from saltext_kvmcluster.core.jobs import Seen
 from saltext_kvmcluster.core.recovery import Look, Sighting
-from saltext_kvmcluster.host.environment import Environment
+from saltext_kvmcluster.host import telling
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host.journal import Journal
 
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
 _IN_POST_COPY = (Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_IN_POST_COPY)
 
 
-def under_way(
-    env: Environment, guest: str | None, words: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the migrations from and to this node, or that of one guest; see ``core.jobs``.
-
-    words
-        What was told last of each migration from here.
-    """
-    libvirt = env.libvirt(env.here)
-    names = libvirt.names() if guest is None else [guest]
-    looks = [libvirt.by_name(name) for name in names]
-    found = jobs.under_way(
-        env.here,
-        [_seen(env, look) for look in looks if look.job in _MIGRATIONS],
-        env.journal(env.here).entries(),
-        words,
-        env.clock.now(),
-    )
-    mine = [row for row in found if guest in (None, row["guest"])]
-    if guest is not None and not mine and looks[0].sighting is Sighting.ABSENT:
-        raise migration.no_such_guest(guest, env.here, libvirt.names())
-    return mine
+def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
+    """Return the migrations from and to this node, or that of one guest; see ``core.jobs``."""
+    with contextlib.closing(Hypervisor()) as libvirt:
+        if guest is None:
+            uuids = [uuid for job in _MIGRATIONS for uuid in libvirt.moving(job)]
+            looks = [libvirt.by_uuid(uuid) for uuid in uuids]
+        else:
+            looks = [libvirt.by_name(guest)]
+        found = jobs.under_way(
+            here,
+            [_seen(libvirt, look) for look in looks if look.job in _MIGRATIONS],
+            Journal().entries().entries,
+            telling.last_words(),
+            datetime.now(timezone.utc),
+        )
+        mine = [row for row in found if guest in (None, row["guest"])]
+        if guest is not None and not mine and looks[0].sighting is Sighting.ABSENT:
+            raise migration.no_such_guest(guest, here, libvirt.names())
+        return mine
 
 
-def sighting(env: Environment, guest: str) -> dict[str, Any]:
+def sighting(guest: str) -> dict[str, Any]:
     """Return what this node sees of a guest; see ``core.whereabouts``."""
-    libvirt = env.libvirt(env.here)
-    look = libvirt.by_name(guest)
-    names = libvirt.names() if look.sighting is Sighting.ABSENT else []
-    return whereabouts.as_data(guest, look, names)
+    with contextlib.closing(Hypervisor()) as libvirt:
+        look = libvirt.by_name(guest)
+        names = libvirt.names() if look.sighting is Sighting.ABSENT else []
+        return whereabouts.as_data(guest, look, names)
 
 
-def _seen(env: Environment, look: Look) -> Seen:
+def _seen(libvirt: Hypervisor, look: Look) -> Seen:
     if look.job == recovery.INCOMING:
         return Seen(look, None)
-    job = env.libvirt(env.here).progress(look.uuid)
-    at = env.clock.monotonic()
-    return Seen(look, progress.read(job, at, look.sighting in _IN_POST_COPY) if job else None)
+    job = libvirt.progress(look.uuid)
+    found = progress.read(job, time.monotonic(), look.sighting in _IN_POST_COPY) if job else None
+    return Seen(look, found)

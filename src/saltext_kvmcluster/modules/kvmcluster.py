@@ -256,7 +256,8 @@ def migrate(
             "tunnelled": tunnelled,
         },
     )
-    with _environment(cluster, wanted.timeout if waits else 0.0) as env:
+    within = wanted.timeout if waits else 0.0
+    with _environment(cluster.with_options(wanted), within) as env:
         done = migrator.migrate(env, guest, destination, wanted, limit)
     return _ended(done, done["result"] == migration.MOVED)
 
@@ -286,8 +287,7 @@ def job(guest=None):
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     wanted = None if guest is None else guest_name(guest, "guest")
-    with environment.of_this_node(cluster, __opts__["id"], _nobody) as env:
-        found = jobs.under_way(env, wanted, telling.last_words())
+    found = jobs.under_way(__opts__["id"], wanted)
     return {"cluster": cluster.name, "node": __opts__["id"], "ok": True, "jobs": found}
 
 
@@ -307,10 +307,8 @@ def sighting(guest):
 
         salt '*' kvmcluster.sighting web1
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    name = guest_name(guest, "guest")
-    with environment.of_this_node(cluster, __opts__["id"], _nobody) as env:
-        return jobs.sighting(env, name)
+    doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    return jobs.sighting(guest_name(guest, "guest"))
 
 
 @doors.salt_errors
@@ -650,10 +648,6 @@ def _environment(cluster, within=None):
         environment.of_this_node(cluster, here, tell, within) as env,
     ):
         yield env
-
-
-def _nobody(kind, data):
-    """Tell nobody."""
 
 
 def _ended(done, well):
