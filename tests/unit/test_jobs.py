@@ -37,11 +37,16 @@ def under_way(*seen, entries=(ENTRY,), words=()):
 
 
 def test_a_migration_shows_where_to_how_far_and_for_how_long():
-    (row,) = under_way(SENDING, words=[{"uuid": UUID, "stalled": True}])
+    (row,) = under_way(SENDING, words=[{"uuid": UUID, "stalled": False}])
     assert set(row) == set(jobs.KEYS)
     assert (row["guest"], row["source"], row["destination"]) == ("web1", "node1", "node2")
     assert (row["percentage"], row["rate"], row["remaining"]) == (50, 10, 100)
-    assert (row["elapsed"], row["stalled"], row["expected_end"]) == (34.0, True, 10.0)
+    assert (row["elapsed"], row["stalled"], row["expected_end"]) == (34.0, False, 10.0)
+
+
+def test_one_that_stands_still_has_no_rate():
+    (row,) = under_way(SENDING, words=[{"uuid": UUID, "stalled": True}])
+    assert (row["stalled"], row["rate"], row["expected_end"]) == (True, 0, None)
 
 
 def test_one_that_was_not_begun_by_us_has_no_destination_that_we_know():

@@ -131,13 +131,34 @@ def test_what_does_not_tell_the_end_is_no_end(answer):
     assert whereabouts.ended(answer) is None
 
 
-@pytest.mark.parametrize(
-    ("owner", "result"), [("node1", "not_moved"), ("node2", "moved"), (None, "unknown")]
-)
-def test_what_the_others_find_is_the_result(owner, result):
+def test_a_guest_that_the_others_find_at_its_destination_has_moved():
+    done = whereabouts.settled(MOVE, {"owner": "node2", "reason": "it runs there"})
+    assert (done["owner"], done["result"]) == ("node2", "moved")
+    assert re.search(r"node1 did not say how it ended.*it runs there$", done["reason"])
+
+
+@pytest.mark.parametrize("owner", ["node1", "node3", None])
+def test_one_that_they_find_elsewhere_may_be_moved_yet(owner):
     done = whereabouts.settled(MOVE, {"owner": owner, "reason": "it runs there"})
-    assert (done["owner"], done["result"]) == (owner, result)
-    assert re.search(r"node1 did not say how it ended.*it runs there", done["reason"])
+    assert (done["owner"], done["result"]) == (owner, "unknown")
+    assert ("may not have begun it yet" in done["reason"]) == (owner == "node1")
+    assert "salt-run kvmcluster.recover web1" in done["reason"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "settled"),
+    [
+        ({}, True),
+        ({"result": "nowhere"}, True),
+        ({"result": "busy"}, False),
+        ({"result": "unknown"}, False),
+        ({"needs": ["an answer of node2"]}, False),
+        ({"actions": [{"ok": True}, {"ok": False}]}, False),
+    ],
+)
+def test_what_is_left_open_is_not_settled(changes, settled):
+    found = {"result": "running", "needs": [], "actions": [{"ok": True}], **changes}
+    assert whereabouts.is_settled(found) is settled
 
 
 def test_an_unseen_end_says_how_to_find_out():

@@ -11,7 +11,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import given, recovery, settling
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED, Move
+from saltext_kvmcluster.core.migration import MOVED, Move
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 
@@ -96,17 +96,17 @@ def ended(answer: object) -> dict[str, Any] | None:
 def is_settled(found: Mapping[str, Any]) -> bool:
     """Whether a recovery left nothing open."""
     certain = found["result"] in (settling.RUNNING, settling.PAUSED, settling.NOWHERE)
-    return certain and all(action["ok"] for action in found["actions"])
+    return certain and not found["needs"] and all(action["ok"] for action in found["actions"])
 
 
 def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what came of a migration by what the other nodes found."""
-    results = {move.destination: MOVED, move.source: NOT_MOVED}
     reason = f"{move.source} did not say how it ended; by all nodes: {found['reason']}"
-    if found["owner"] is None:
-        return lost(move, reason)
-    result = results.get(found["owner"], settling.UNKNOWN)
-    return {**lost(move, reason), "owner": found["owner"], "result": result, "reason": reason}
+    if found["owner"] == move.destination:
+        return {**lost(move, reason), "owner": move.destination, "result": MOVED, "reason": reason}
+    if found["owner"] == move.source:
+        reason += f"; {move.source} may not have begun it yet, and still begin it"
+    return {**lost(move, reason), "owner": found["owner"]}
 
 
 def lost(move: Move, reason: str) -> dict[str, Any]:

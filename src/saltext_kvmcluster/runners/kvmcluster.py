@@ -418,7 +418,7 @@ def _watched(found, move, given, interrupted):
         end = time.monotonic() + given["patience"]
         while done is None and not interrupted.is_set():
             done = _of_others(found, move)
-            if done["owner"] is None and time.monotonic() < end:
+            if done["result"] != migration.MOVED and time.monotonic() < end:
                 interrupted.wait(ASK_AGAIN)
                 late = client.get_cache_returns(jid).get(move.source, {})
                 done = whereabouts.ended(late.get("ret"))
