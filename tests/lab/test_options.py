@@ -308,8 +308,7 @@ def test_tls_without_certificates_begins_nothing(certified, side):
     destination = next(node for node in certified.nodes if node != source)
     bare = {"here": source, "there": destination}[side]
     certified.exec(bare, "rm", f"{CERTIFICATES}/ca-cert.pem")
-    with pillar_says(certified, source, tls=True):
-        answer = certified.salt(source, "kvmcluster.migrate", GUEST, destination)
+    answer = certified.salt(source, "kvmcluster.migrate", GUEST, destination, "tls=true")
     assert f"node.tls: there is no ca-cert.pem in {CERTIFICATES} {side}" in answer
     assert running(certified) == [source]
 

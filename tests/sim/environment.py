@@ -14,9 +14,11 @@ from libvirtd import LibvirtError
 from world import Answer
 
 from saltext_kvmcluster.core import recovery
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.journal import Kept
 from saltext_kvmcluster.core.recovery import Look, Sighting
 from saltext_kvmcluster.host.environment import Environment
+from saltext_kvmcluster.host.hypervisor import MOMENT
 
 TIME_LIMIT = 35.0
 CONNECT_LIMIT = 10.0
@@ -153,7 +155,7 @@ class Minion:
         locks = self.shelves[move.source].locks
         try:
             if not self.journals[move.source].locked(move.uuid):
-                raise WorldError(f"another kvmcluster.migrate of {move.guest} is at work")
+                raise AtWork(f"another kvmcluster command is at work on {move.guest}")
             self.held.add(claim)
             yield
         finally:
@@ -319,8 +321,13 @@ class Libvirt(Remote):
                 if f"@{node.migration}/" in way.connection
             )
 
+            end = self.world.now + MOMENT
+
             def verb(daemon):
-                daemon.migrate(uuid, way, peer, call)
+                if self.world.now >= end:
+                    call.end("time was up before it was begun; nothing was done")
+                else:
+                    daemon.migrate(uuid, way, peer, call)
 
             if not daemon.up:
                 call.end("Failed to connect socket: Connection refused")
@@ -350,6 +357,18 @@ class Libvirt(Remote):
 
     def destroy(self, uuid):
         self._ask(lambda daemon: daemon.destroy(uuid))
+
+    def destroy_copy(self, uuid):
+        def verb(daemon):
+            look = self._look(daemon, daemon.domains.get(uuid))
+            if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
+                raise WorldError(f"not done: it is {look.sighting.value} now {look.job}")
+            daemon.destroy(uuid)
+
+        self._ask(verb)
+
+    def described(self, uuid):
+        return self._ask(lambda daemon: daemon.find(uuid).live)
 
     def definition_of(self, uuid):
         def kept(daemon):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import environment
 import pytest
 import simulate
 from scenario import Run, Scenario, Start
@@ -59,6 +60,7 @@ def jobs_are_nothing(patch):
 
     patch.setattr(settling, "settle", settled)
     patch.setattr(settling, "forbids", lambda *found: "")
+    patch.setattr(environment.Libvirt, "destroy_copy", environment.Libvirt.destroy)
 
 
 def journal_that_is_never_cleared(patch):

@@ -53,7 +53,7 @@ def test_a_refusal_names_the_cause_and_not_what_is_unknown_because_of_it():
 
 
 def test_a_second_call_is_refused_by_name():
-    assert "another kvmcluster.migrate of web is at work on node1" in str(migration.at_work(MOVE))
+    assert "another kvmcluster command is at work on web on node1" in str(migration.at_work(MOVE))
 
 
 @pytest.mark.parametrize(

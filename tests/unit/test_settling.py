@@ -262,9 +262,9 @@ DEFINED = replace(KEPT, definitions="defined")
     ("entry", "source", "destination", "expected"),
     [
         pytest.param(ENTRY, ABSENT, RUNS, [], id="transient, moved"),
-        pytest.param(ENTRY, ABSENT, RUNS_KEPT, ["UNDEFINE node2"], id="an old one made it kept"),
-        pytest.param(ENTRY, KEEPS, RUNS, ["UNDEFINE node1"], id="one is left at the source"),
-        pytest.param(ENTRY, RUNS, KEEPS, ["UNDEFINE node2"], id="not moved, one is left there"),
+        pytest.param(ENTRY, ABSENT, RUNS_KEPT, [], id="somebody defined it since"),
+        pytest.param(ENTRY, KEEPS, RUNS, [], id="transient, the only definition"),
+        pytest.param(ENTRY, RUNS, KEEPS, [], id="transient, not moved, the only definition"),
         pytest.param(ENTRY, RUNS_KEPT, ABSENT, [], id="somebody defined it where it stayed"),
         pytest.param(KEPT, ABSENT, RUNS_KEPT, [], id="kept, moved"),
         pytest.param(KEPT, KEEPS, RUNS_KEPT, ["UNDEFINE node1"], id="kept, left at the source"),
@@ -299,9 +299,32 @@ def test_definitions_and_autostart(entry, source, destination, expected):
     assert bool(settlement.needs) is (source.saved or destination.saved)
 
 
-def test_where_it_was_moved_on_its_only_definition_is_not_undefined():
-    assert done(settled(KEEPS, ABSENT, RUNS, entry=KEPT)) == ["CLEAR node1"]
-    assert done(settled(KEEPS, ABSENT, RUNS_KEPT, entry=KEPT)) == ["UNDEFINE node1", "CLEAR node1"]
+def test_where_it_was_moved_on_nothing_is_undefined():
+    for there in (RUNS, RUNS_KEPT):
+        assert done(settled(KEEPS, ABSENT, there, entry=KEPT)) == ["CLEAR node1"]
+
+
+def test_a_transient_guest_stays_transient_if_that_is_seen_at_once():
+    looks = {"node1": ABSENT, "node2": RUNS_KEPT}
+    settlement = settle("web1", {"node1": ENTRY}, looks, True, fresh=True)
+    assert done(settlement) == ["UNDEFINE node2", "CLEAR node1"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "said"),
+    [
+        ("", ""),
+        ("<seclabel type='dynamic' model='dac' relabel='yes'/>", ""),
+        ("<seclabel type='none' model='selinux'/>", ""),
+        ("<seclabel type='dynamic' model='selinux' relabel='yes'/>", "SELinux"),
+        ("<devices><tpm><backend type='passthrough'/></tpm></devices>", ""),
+        ("<devices><tpm><backend type='emulator'/></tpm></devices>", "TPM"),
+    ],
+)
+def test_a_copy_whose_end_would_harm_the_owner_is_left(inside, said):
+    found = settling.hazard(f"<domain>{inside}</domain>")
+    assert said in found and bool(found) == bool(said)
+    assert "cannot be read" in settling.hazard("<domain>")
 
 
 class TestForbids:
@@ -449,7 +472,7 @@ def test_what_was_settled_stays_settled(entry):
         assert {action.do for action in again.actions} <= {Do.CLEAR}
     expected = {
         None: {Do.DESTROY_COPY},
-        ENTRY: {Do.DESTROY_COPY, Do.UNDEFINE, Do.AUTOSTART_OFF, Do.CLEAR},
+        KEPT: {Do.DESTROY_COPY, Do.UNDEFINE, Do.AUTOSTART_OFF, Do.CLEAR},
     }
     assert met >= expected.get(entry, {Do.DESTROY_COPY, Do.AUTOSTART_OFF, Do.CLEAR})
 

@@ -11,7 +11,7 @@ import ipaddress
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saltext_kvmcluster.core import given, options
@@ -136,6 +136,10 @@ class Cluster:
         """Return every node but the given one, in pillar order."""
         self.node(node_id)
         return tuple(node for node in self.nodes.values() if node.id != node_id)
+
+    def with_options(self, options: Options) -> Cluster:
+        """Return the same cluster for one migration that has options of its own."""
+        return replace(self, migration=replace(self.migration, options=options))
 
 
 def from_pillar(pillar: object) -> Cluster:

@@ -11,3 +11,7 @@ class InputError(KvmclusterError):
 
 class WorldError(KvmclusterError):
     """A file, a program, a daemon or a peer did not do what was needed."""
+
+
+class AtWork(WorldError):
+    """Another command of ours has the guest to itself on a node."""

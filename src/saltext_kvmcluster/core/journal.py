@@ -39,9 +39,36 @@ class Entry:
         return replace(self, stage=ENDED)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a journal holds. ``unread``: why a file is no entry, each in a sentence."""
+
+    entries: tuple[Entry, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    def of(self, guest: str) -> tuple[Entry, ...]:
+        """Return the entries of a guest, by its name or UUID."""
+        return tuple(one for one in self.entries if guest in (one.move.guest, one.move.uuid))
+
+
 def text(entry: Entry) -> str:
     """Return an entry as it is kept."""
     return json.dumps({"version": VERSION, **asdict(entry)}, indent=1) + "\n"
+
+
+def read_all(texts: Mapping[str, str]) -> Kept:
+    """Return what a journal holds, by what its files hold; one that is no entry hides no other.
+
+    texts
+        What each file holds, by what to call it.
+    """
+    entries, unread = [], []
+    for where, kept in texts.items():
+        try:
+            entries.append(read(kept, where))
+        except InputError as error:
+            unread.append(str(error))
+    return Kept(tuple(entries), tuple(unread))
 
 
 def read(kept: str, where: str) -> Entry:

@@ -10,7 +10,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import pacing, recovery, xmltext
 from saltext_kvmcluster.core.cluster import Cluster, Node
-from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
 from saltext_kvmcluster.core.options import NO_COMPRESSION, Options
 from saltext_kvmcluster.core.pacing import GiveUp, Pace, Step
@@ -160,15 +160,15 @@ def refuse_if_blocked(move: Move, findings: Iterable[Finding]) -> None:
         raise _refusal(move, causes or refused)
 
 
-def at_work(move: Move) -> WorldError:
+def at_work(move: Move) -> AtWork:
     """Return the error of a second call while the first one is at work."""
     at_work = Finding(
         "guest.blockers",
         PROBLEM,
-        f"another kvmcluster.migrate of {move.guest} is at work on {move.source}",
+        f"another kvmcluster command is at work on {move.guest} on {move.source}",
         "wait for its end",
     )
-    return _refusal(move, [at_work])
+    return AtWork(str(_refusal(move, [at_work])))
 
 
 def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Watch, Act | None]:
@@ -184,7 +184,8 @@ def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Wa
         return watch, Judge() if seen.at - watch.spoke >= patience else None
     watch, step = _paced(replace(watch, spoke=seen.at), seen, options)
     if seen.progress and seen.progress.phase == POST_COPY:
-        return watch, None  # To end it now would lose the guest: its memory is on both sides.
+        # To end it now would lose the guest: its memory is on both sides.
+        return watch, Judge() if pacing.broken(watch.pace, seen.progress) else None
     if isinstance(step, GiveUp):
         watch = _ending(watch, seen, step.reason)
     elif seen.cancel and watch.pace.asked is None:  # Post-copy that was asked for may have begun.

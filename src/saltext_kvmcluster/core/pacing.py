@@ -94,6 +94,11 @@ def stalled(known: Pace, seen: Progress) -> bool:
     return _idle(known, seen) >= STALLED
 
 
+def broken(known: Pace, seen: Progress) -> bool:
+    """Whether the link has carried nothing for so long that nobody needs to watch any more."""
+    return _idle(known, seen) >= BROKEN
+
+
 def pace(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | None]:
     """Return what to remember, and what to do now; None for nothing.
 
@@ -108,7 +113,7 @@ def pace(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | No
         return known, GiveUp(f"{why}; {_state(known, seen)}") if late else StartPostCopy()
     if seen.at - known.began >= options.timeout:
         return _ended(known, seen, options, f"the timeout of {options.timeout:g} s is over")
-    if _idle(known, seen) >= BROKEN:
+    if broken(known, seen):
         return known, GiveUp(f"the link carried nothing for {BROKEN:g} s: {_left(seen)}")
     if not options.live:
         return known, None

@@ -130,13 +130,15 @@ TABLE = (
         (Sighting.SHUT_OFF,),
         _NOT_ACTIVE,
         Owner.NOBODY,
-        "it runs neither on {source} nor on {destination}; an operator has to start it",
+        "it runs neither on {source} nor on {destination}; kvmcluster.recover asks the others, and"
+        " if it runs nowhere, an operator has to start it",
     ),
     (
         (Sighting.ABSENT,),
         (Sighting.SHUT_OFF,),
         Owner.NOBODY,
-        "it runs neither on {source} nor on {destination}; an operator has to start it",
+        "it runs neither on {source} nor on {destination}; kvmcluster.recover asks the others, and"
+        " if it runs nowhere, an operator has to start it",
     ),
     (
         (Sighting.RUNNING,),

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from saltext_kvmcluster.core import migration, recovery
+from saltext_kvmcluster.core import migration, recovery, xmltext
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
@@ -72,6 +72,7 @@ class _Case:
     guest: str
     entries: Mapping[str, Entry]
     looks: Mapping[str, Look]
+    fresh: bool
 
     @property
     def entry(self) -> Entry | None:
@@ -106,7 +107,11 @@ class _Case:
 
 
 def settle(
-    guest: str, entries: Mapping[str, Entry], looks: Mapping[str, Look], steady: bool
+    guest: str,
+    entries: Mapping[str, Entry],
+    looks: Mapping[str, Look],
+    steady: bool,
+    fresh: bool = False,
 ) -> Settlement:
     """Return what follows.
 
@@ -116,8 +121,10 @@ def settle(
         The last look at every node of the cluster; a silent one is UNREACHABLE.
     steady
         Whether every node said the same when it was asked twice.
+    fresh
+        Whether the migration has ended just now, so that what its journal says is still so.
     """
-    case = _Case(guest, entries, {**_strangers(entries, looks), **looks})
+    case = _Case(guest, entries, {**_strangers(entries, looks), **looks}, fresh)
     jobs = {node: look.job for node, look in looks.items() if look.job not in ("", BROKEN)}
     # A backup explains no second copy: that one is an alarm at once.
     if steady and len(case.seen(Sighting.RUNNING)) > 1 and set(jobs.values()) <= {BACKUP}:
@@ -279,6 +286,24 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Look]) -> str
     return _owner_changed(action, owner, nodes)
 
 
+def hazard(definition: str) -> str:
+    """Return why libvirt must not destroy a copy of a guest that runs elsewhere; empty if it may.
+
+    libvirt takes it for a guest that ends, not for one that left: it restores the SELinux labels
+    of disks that the other one has open (qemuProcessStop without VIR_QEMU_PROCESS_STOP_MIGRATED),
+    and removes the state of an emulated TPM (qemuTPMEmulatorCleanupHost).
+    """
+    try:
+        domain = xmltext.parse(definition)
+    except InputError as error:
+        return f"its definition cannot be read: {error}"
+    if domain.find("devices/tpm/backend[@type='emulator']") is not None:
+        return "libvirt would remove the state of its emulated TPM, which may lie on shared storage"
+    if domain.find("seclabel[@model='selinux'][@relabel='yes']") is not None:
+        return "libvirt would take the SELinux labels from its disks, which the owner has open"
+    return ""
+
+
 _WANTED = {
     Do.DESTROY_COPY: (Sighting.PAUSED_FOR_MIGRATION,),
     Do.UNDEFINE: (Sighting.SHUT_OFF,),
@@ -364,8 +389,9 @@ def _definitions(case: _Case, owner: str) -> list[Action]:
     """Return what puts definitions and autostart right, by how the guest was kept before.
 
     With ``shared`` nobody but the owner keeps a definition, and a guest that was transient has
-    none at all; with ``defined`` every node keeps one. No node but the owner starts it by itself;
-    whether that one may is an operator's wish, which the check guest.autostart names.
+    none at all; with ``defined`` every node keeps one. A definition that the migration did not
+    leave may be the only one, or somebody's wish since: it stays. No node but the owner starts it
+    by itself; whether that one may is an operator's wish, which the check guest.autostart names.
     """
     if not case.entry:
         return []
@@ -375,12 +401,13 @@ def _definitions(case: _Case, owner: str) -> list[Action]:
     lacking = entry.persistent and not look.persistent
     if lacking and owner in case.ends:
         actions.append(Action(Do.DEFINE, owner))
-    if shared and not entry.persistent and look.persistent and owner == entry.move.destination:
+    arrived = owner == entry.move.destination and not entry.persistent and look.persistent
+    if shared and case.fresh and arrived:
         actions.append(Action(Do.UNDEFINE, owner))
     for node, kept in case.looks.items():
         if node == owner or not kept.persistent or kept.saved:
             continue
-        if shared and node in case.ends and (owner in case.ends or not lacking):
+        if shared and entry.persistent and {node, owner} <= case.ends:
             actions.append(Action(Do.UNDEFINE, node))
         elif kept.autostart:
             actions.append(Action(Do.AUTOSTART_OFF, node))

@@ -28,6 +28,8 @@ from saltext_kvmcluster.core.recovery import Look, Sighting
 LOCAL = "qemu:///system"
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
 TIME_LIMIT = 35.0
+# Seconds between a decision and what it leads to; what comes later is not done at all.
+MOMENT = 5.0
 
 # libvirt's enumerations of reasons, by the number of the state: virDomainRunningReason and so on.
 REASONS = {
@@ -97,7 +99,8 @@ class Hypervisor:
     def migrate(self, uuid: str, way: Plan) -> Future[None]:
         """Begin a migration and return what its end can be waited for with.
 
-        The daemon drives it: it goes on if we are killed. The future's exception, if any, is a
+        The daemon drives it: it goes on if we are killed. A daemon that stands still now does not
+        begin it later, when nobody watches any more. The future's exception, if any, is a
         WorldError with libvirt's words, which do not tell where the guest is.
         """
 
@@ -169,6 +172,23 @@ class Hypervisor:
     def destroy(self, uuid: str) -> None:
         """End a guest as if its plug was pulled."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).destroy())
+
+    def destroy_copy(self, uuid: str) -> None:
+        """End a guest's copy that is paused for migration, with no job at work; nothing else.
+
+        Looked at and ended in one go: whatever held us up, a guest that has come to life meanwhile
+        is not met.
+        """
+        end = time.monotonic() + MOMENT
+
+        def verb(found: Any) -> None:
+            domain = found.lookupByUUIDString(uuid)
+            look = _look(lambda: domain)
+            if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
+                raise WorldError(f"not done: it is {look.sighting.value} now {look.job}".rstrip())
+            _in_time(end, domain.destroy)
+
+        self._ask(verb)
 
     def define(self, definition: str) -> None:
         """Define a guest, or redefine the one of its UUID and name; it is not started."""
@@ -517,7 +537,7 @@ def _qemu(connection: Any) -> int:
 
 def _in_time(end: float, verb: Callable[[], object]) -> None:
     if time.monotonic() >= end:
-        raise WorldError("time was up before it was begun; nothing was started")
+        raise WorldError("time was up before it was begun; nothing was done")
     verb()
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from saltext_kvmcluster.core import journal
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.journal import Entry
+from saltext_kvmcluster.core.journal import Entry, Kept
 from saltext_kvmcluster.core.plan import FilePlan
 from saltext_kvmcluster.host import commands, files
 from saltext_kvmcluster.host.ssh import Session
@@ -31,10 +31,10 @@ PEER_TIME = 15.0
 class Journal:
     """This node's own journal. Every verb raises WorldError where the disk does not do its part."""
 
-    def entries(self) -> list[Entry]:
-        """Return all entries; InputError, which names the file, if one is none."""
+    def entries(self) -> Kept:
+        """Return all entries, and why some files are none."""
         paths = [path for path in files.listed(ENTRIES) if path.endswith(".json")]
-        return [journal.read(kept, path) for path in paths if (kept := files.read(path).text)]
+        return journal.read_all({path: files.read(path).text or "" for path in paths})
 
     def write(self, entry: Entry) -> None:
         """Keep an entry, in place of an older one of the same guest."""
@@ -89,20 +89,18 @@ class PeersJournal:
     def __init__(self, shell: Session) -> None:
         self.name, self._shell = shell.name, shell
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> Kept:
         """Return all entries, as ``Journal``; WorldError if the peer does not tell them."""
         size = str(LONGEST_ENTRY)
         each = ("-printf", r"\0%p\0", "-exec", "head", "-c", size, "{}", ";")
         told = self._done(["find", ENTRIES, "-name", "*.json", "-type", "f", *each])
         if told.code != 0 and told.stderr.endswith("No such file or directory"):
-            return []
+            return journal.read_all({})
         if told.code != 0:
             raise WorldError(f"{self.name} did not tell its journal: {told.stderr[:500]}")
         _, *parts = told.stdout.split("\0")
-        return [
-            journal.read(kept, f"{path} on {self.name}")
-            for path, kept in zip(parts[0::2], parts[1::2], strict=False)
-        ]
+        kept = zip(parts[0::2], parts[1::2], strict=False)
+        return journal.read_all({f"{path} on {self.name}": text for path, text in kept})
 
     def clear(self, uuid: str) -> None:
         """Forget a guest's entry, as ``Journal``; to be done under its lock there."""

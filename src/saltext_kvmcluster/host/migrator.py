@@ -86,13 +86,16 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
     It is settled first, if it can be.
     """
     own = env.journal(env.here)
-    if any(entry.move.uuid == move.uuid for entry in own.entries()):
-        settled = recoverer.recover(env, move.guest)
-        if any(entry.move.uuid == move.uuid for entry in own.entries()):
-            raise WorldError(
-                f"{move.guest} was not touched, not sent to {move.destination}: its last migration"
-                f" is not settled: {settled['reason']}"
-            )
+    kept = own.entries()
+    why = "; ".join(said for said in kept.unread if move.uuid in said)
+    if kept.of(move.uuid):
+        why = recoverer.recover(env, move.uuid)["reason"]
+        why = why if own.entries().of(move.uuid) else ""
+    if why:
+        raise WorldError(
+            f"{move.guest} was not touched, not sent to {move.destination}: its last migration is"
+            f" not settled: {why}"
+        )
     own.clear(move.uuid)
 
 

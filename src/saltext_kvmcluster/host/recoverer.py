@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saltext_kvmcluster.core import migration, settling
-from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.recovery import OUTGOING, Look, Sighting
@@ -43,6 +43,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, A
     answering = [node for node in case.nodes if node not in case.silent]
     with _alone(env, case.guest, case.uuid, answering) as taken:
         if not taken:
+            case.read_again(answering)
             return case.settled(patience)
     case.looks = case.look(case.nodes)
     return case.shown(settling.busy(taken), [])
@@ -78,7 +79,7 @@ def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
 
     It costs one look at either end; where nothing is to be put right, the journal is cleared.
     """
-    case = _Case(env, entry.move.guest, entry.move.uuid, {entry.move.source: entry})
+    case = _Case(env, entry.move.guest, entry.move.uuid, {entry.move.source: entry}, fresh=True)
     case.nodes = (entry.move.source, entry.move.destination)
     settlement = case.judged(case.look(case.nodes), steady=True)
     if settlement.owner is None:
@@ -99,9 +100,20 @@ class _Case:
     unread: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)
     nodes: Collection[str] = ()
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         self.nodes = self.nodes or tuple(self.env.cluster.nodes)
+
+    def read_again(self, nodes: Collection[str]) -> None:
+        """Read journals anew, now that nobody else writes what they say of this guest."""
+        answers = self.env.side_by_side(lambda node: _journal(self.env, node, self.uuid), nodes)
+        self.entries = {
+            node: _agreed(self.env, entry)
+            for node, (entries, _) in answers.items()
+            for entry in entries
+        }
+        self.unread = {node: unread for node, (_, unread) in answers.items() if unread}
 
     def settled(self, patience: float) -> dict[str, Any]:
         """Judge, act, and judge again by what is seen then."""
@@ -127,7 +139,7 @@ class _Case:
     def judged(self, looks: dict[str, Look], steady: bool) -> Settlement:
         """Return what follows from a look, which is remembered."""
         self.looks = looks
-        return settling.settle(self.guest, self.entries, looks, steady)
+        return settling.settle(self.guest, self.entries, looks, steady, self.fresh)
 
     def carried_out(self, settlement: Settlement) -> list[dict[str, Any]]:
         """Do what is to be done, each step by its own look; the first that fails is the last."""
@@ -179,7 +191,7 @@ class _Case:
             if why:
                 return f"not done: {why}"
         verbs: dict[Do, Callable[[str], object]] = {
-            Do.DESTROY_COPY: lambda node: self.env.libvirt(node).destroy(self.uuid),
+            Do.DESTROY_COPY: self._destroy_copy,
             Do.UNDEFINE: self._undefine,
             Do.DEFINE: self._define,
             Do.AUTOSTART_OFF: lambda node: self.env.libvirt(node).autostart_off(self.uuid),
@@ -191,6 +203,16 @@ class _Case:
         except WorldError as error:
             return str(error)
         return ""
+
+    def _destroy_copy(self, node: str) -> None:
+        libvirt = self.env.libvirt(node)
+        why = settling.hazard(libvirt.described(self.uuid))
+        if why:
+            raise WorldError(
+                f"not done: {why}; on {node}: virsh destroy, when the owner is shut down; until"
+                " then the copy does no harm, but never resume it"
+            )
+        libvirt.destroy_copy(self.uuid)
 
     def _undefine(self, node: str) -> None:
         """Undefine a guest on a node; its definition is kept here, outside of libvirt."""
@@ -257,20 +279,30 @@ def _found(env: Environment, guest: str) -> _Case:
 
 
 def _asked(env: Environment, node: str, guest: str) -> _Answer:
-    entries: tuple[Entry, ...] = ()
-    unread = ""
-    try:
-        kept = env.journal(node).entries()
-        entries = tuple(entry for entry in kept if guest in (entry.move.guest, entry.move.uuid))
-        settling.refuse_foreign(node, entries)
-    except (InputError, WorldError) as error:
-        entries, unread = (), str(error)
+    entries, unread = _journal(env, node, guest)
     libvirt = env.libvirt(node)
     try:
         look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
     except WorldError as error:
         look = Look(Sighting.UNREACHABLE, said=str(error))
     return _Answer(look, entries, unread)
+
+
+def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
+    """Return what a node's journal holds of a guest, and why it could not be read, if so."""
+    try:
+        kept = env.journal(node).entries()
+        settling.refuse_foreign(node, kept.of(guest))
+    except (InputError, WorldError) as error:
+        return (), str(error)
+    return kept.of(guest), "; ".join(kept.unread)
+
+
+def _agreed(env: Environment, entry: Entry) -> Entry:
+    """Return an entry by which nothing is undefined that the pillar now says is to be kept."""
+    if entry.definitions == env.cluster.guests.definitions:
+        return entry
+    return replace(entry, definitions="defined")
 
 
 def _is_uuid(guest: str) -> bool:
@@ -288,7 +320,7 @@ def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
         for node in {env.here: None, **dict.fromkeys(nodes)}:
             try:
                 stack.enter_context(env.alone(Move(guest, uuid, node, env.here)))
-            except WorldError:
+            except AtWork:
                 taken = f"another kvmcluster command is at work on it on {node}"
                 break
         yield taken
@@ -296,9 +328,8 @@ def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
 
 def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
     """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
-    for entry in env.journal(env.here).entries():
-        if guest in (entry.move.guest, entry.move.uuid):
-            return entry.move.uuid, True
+    for entry in env.journal(env.here).entries().of(guest):
+        return entry.move.uuid, True
     libvirt = env.libvirt(env.here)
     look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
     if not look.uuid:
@@ -314,7 +345,7 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
     libvirt, own = env.libvirt(env.here), env.journal(env.here)
     begun = env.clock.monotonic()
     # A switch to post-copy that was asked for may have begun, which only who asked for it knows.
-    may_switch = any("POSTCOPY" in one.flags for one in own.entries() if one.move.uuid == uuid)
+    may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
     met = False
     while True:
         with _alone(env, guest, uuid, ()) as taken:
