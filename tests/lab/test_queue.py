@@ -1,0 +1,219 @@
+"""Migrations wait for their places: never more at once than allowed, in order, seen by libvirt."""
+
+import collections
+import contextlib
+import json
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import ROOT
+
+GUESTS = {f"guest{number}": f"node{number % 3 + 1}" for number in range(6)}
+SLOW = 16  # MiB/s: a migration lasts for some seconds, so that the others have to wait
+SAMPLE = """
+for guest in $(virsh list --name); do
+  case "$(virsh domjobinfo "$guest" 2>&1)" in
+    *'Outgoing migration'*) echo outgoing "$guest" ;;
+    *'only on the source'*) echo incoming "$guest" ;;
+  esac
+done
+"""
+HOLD = """
+mkdir -p "$1" && exec 9<>"$1/100000001" && flock -n 9 && echo "$2" >&9
+touch -d '1 hour' "$1/100000001" && echo held && exec cat
+"""
+
+
+@pytest.fixture(scope="module")
+def guests(prepared_lab):
+    for name, node in GUESTS.items():
+        prepared_lab.guest(name, node)
+    yield prepared_lab
+    for name in GUESTS:
+        prepared_lab.stop_guest(name)
+
+
+@pytest.fixture
+def lab(guests):
+    """The lab with all guests, each slow to migrate; none of them has lost anything at the end."""
+    for name, node in where(guests).items():
+        guests.exec(node, "virsh", "migrate-setspeed", name, str(SLOW))
+    yield guests
+    for name in GUESTS:
+        record = guests.record(name)
+        assert record["whole"], record
+
+
+def where(lab):
+    """Return the one node on which libvirt says that each guest runs."""
+    found = collections.defaultdict(list)
+    for node in lab.nodes:
+        for name in lab.exec(node, "virsh", "list", "--name", "--state-running").split():
+            found[name].append(node)
+    assert {name: len(nodes) for name, nodes in found.items()} == dict.fromkeys(GUESTS, 1)
+    return {name: nodes[0] for name, nodes in found.items()}
+
+
+@contextlib.contextmanager
+def limits(lab, outgoing, incoming):
+    with lab.pillar() as pillar:
+        limits = {"max_outgoing": outgoing, "max_incoming": incoming}
+        pillar.cluster["migration"] = {**pillar.cluster.get("migration", {}), **limits}
+        pillar.save()
+        lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+        yield
+    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+
+
+class Call(threading.Thread):
+    """One kvmcluster.migrate; ``answer`` is what it returned."""
+
+    def __init__(self, lab, guest, source, destination, *more):
+        super().__init__()
+        self.lab, self.guest, self.answer = lab, guest, None
+        self.request = (source, "kvmcluster.migrate", guest, destination, *more)
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(AssertionError, KeyError):  # No answer of one that was killed.
+            self.answer = self.lab.salt(*self.request, timeout=600)
+
+    def end(self):
+        self.join(600)
+        assert not self.is_alive()
+        return self.answer
+
+
+class Watch:
+    """What libvirt shows under way on all nodes, looked at again and again."""
+
+    def __init__(self, lab):
+        self.lab, self.over = lab, threading.Event()
+        self.most = collections.Counter()
+        self.threads = [threading.Thread(target=self.look, args=[node]) for node in lab.nodes]
+
+    def look(self, node):
+        while not self.over.is_set():
+            said = self.lab.exec(node, "sh", "-c", SAMPLE).split("\n")
+            for side in ("outgoing", "incoming"):
+                count = sum(line.startswith(side) for line in said)
+                self.most[node, side] = max(self.most[node, side], count)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(60)
+
+
+def queued(lab, node):
+    """Return the places of the migrations that wait on a node, by guest."""
+    jobs = lab.salt(node, "kvmcluster.job")["jobs"]
+    return {job["guest"]: job["place"] for job in jobs if job["phase"] == "queued"}
+
+
+def wait_for(question):
+    for _ in range(120):
+        found = question()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError("that never came")
+
+
+def has_moved(answer):
+    """Whether a call moved its guest; a refusal is words."""
+    return isinstance(answer, dict) and answer["result"] == "moved"
+
+
+def under_way(lab, node, guest):
+    found = lab.exec(node, "virsh", "domjobinfo", guest, check=False)
+    return re.search(r"Memory processed: +[1-9]", found)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_never_more_at_once_than_allowed_and_all_get_there(lab, limit):
+    """Each node sends two guests, and gets two, all at once."""
+    at = where(lab)
+    nodes = [*lab.nodes, *lab.nodes]
+    goals = {name: nodes[nodes.index(node) + 1] for name, node in at.items()}
+    with limits(lab, limit, limit), Watch(lab) as watch:
+        calls = [Call(lab, name, at[name], goal) for name, goal in goals.items()]
+        answers = [call.end() for call in calls]
+    assert all(map(has_moved, answers)), answers
+    assert where(lab) == goals
+    assert max(watch.most.values()) == limit, watch.most
+
+
+@contextlib.contextmanager
+def held(lab, node, folder):
+    """Have the first place of a queue, as any migration has it, for as long as is wanted."""
+    words = json.dumps(["another", "another", node, "elsewhere"])
+    line = [ROOT / "lab" / "ctl", "exec", node, "--", "sh", "-c", HOLD, "sh"]
+    with subprocess.Popen(
+        [*line, f"/run/kvmcluster-{folder}", words],
+        env=lab.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield
+
+
+def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
+    source, destination, other = lab.nodes
+    for name, node in where(lab).items():
+        goal = other if name == "guest5" else source
+        if node != goal:
+            assert has_moved(lab.salt(node, "kvmcluster.migrate", name, goal))
+    waiting = ("guest0", "guest1", "guest2", "guest3")
+    with limits(lab, 1, 1):
+        with held(lab, source, "outgoing"), held(lab, destination, f"incoming-{destination}"):
+            calls = []
+            for place, name in enumerate(waiting, 1):
+                calls.append(Call(lab, name, source, (other, destination)[place % 2]))
+                wait_for(lambda name=name, at=place: queued(lab, source).get(name) == at)
+            refused = lab.salt(other, "kvmcluster.migrate", "guest5", destination, "wait=False")
+            assert "guest5 was not touched" in refused and "max_incoming" in refused, refused
+            assert f"another ({destination} to elsewhere)" in refused
+
+            (killed,) = [
+                job["jid"]
+                for job in lab.salt(source, "saltutil.running")
+                if job["fun"] == "kvmcluster.migrate" and "guest1" in job["arg"]
+            ]
+            lab.salt(source, "saltutil.kill_job", killed)
+            wait_for(lambda: queued(lab, source).get("guest3") == 3)
+            lab.salt(source, "kvmcluster.cancel", "guest3")
+            assert re.search("guest3 was not touched.*cancelled", calls[3].end())
+            assert "guest3" not in queued(lab, source)
+        done = [call.end() for call in (calls[0], calls[2])]
+    assert all(map(has_moved, done)), done
+    assert done[0]["started"] < done[1]["started"]
+    at = where(lab)
+    assert (at["guest1"], at["guest3"]) == (source, source)
+
+
+def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
+    at = where(lab)
+    source, destination = at["guest0"], next(node for node in lab.nodes if node != at["guest0"])
+    neighbour = next(name for name, node in at.items() if node not in (source, destination))
+    lab.exec(source, "virsh", "migrate-setspeed", "guest0", "2")
+    uri = f"qemu+ssh://root@{destination}-mig/system"
+    line = f"virsh migrate --live --p2p guest0 {uri} tcp:{destination}-mig"
+    by_hand = threading.Thread(target=lab.exec, args=[source, "sh", "-c", line])
+    with limits(lab, 1, 1):
+        by_hand.start()
+        wait_for(lambda: under_way(lab, source, "guest0"))
+        call = Call(lab, neighbour, at[neighbour], destination)
+        wait_for(lambda: queued(lab, at[neighbour]).get(neighbour) == 1)
+        lab.exec(source, "virsh", "migrate-setspeed", "guest0", "1000")
+        assert has_moved(call.end())
+        by_hand.join(60)
