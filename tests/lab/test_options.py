@@ -328,12 +328,12 @@ def test_tls_with_certificates_of_two_authorities_moves_nothing(certified, stran
 
 def test_the_pillar_s_word_reaches_libvirt(lab):
     (source,) = running(lab)
-    section = {"bandwidth": 5, "auto_converge": False, "parallel": 2}
+    section = {"bandwidth": 5, "auto_converge": True, "parallel": 2}
     with pillar_says(lab, source, **section), Underway(lab) as seen:
         shown = seen.monitor("migrate_parameters")
         assert shown["max-bandwidth"] == f"{5 * MIB} bytes/second"
         assert shown["multifd-channels"] == "2"
-        assert not seen.able("auto-converge")
+        assert seen.able("auto-converge")
 
 
 def test_what_does_not_go_together_is_refused_by_name(lab):

@@ -17,9 +17,9 @@ PATIENT = 400
 
 @pytest.fixture(scope="module")
 def guests(prepared_lab):
-    """The guest, in a cluster whose pillar allows 8 MiB/s, and QEMU to throttle nobody."""
+    """The guest, in a cluster whose pillar allows 8 MiB/s."""
     with prepared_lab.pillar() as pillar:
-        pillar.cluster["migration"] = {"bandwidth": SLOW, "auto_converge": False}
+        pillar.cluster["migration"] = {"bandwidth": SLOW}
         pillar.save()
         refresh(prepared_lab)
         prepared_lab.guest(GUEST, "node1", "--dirty", CHANGED)

@@ -51,8 +51,8 @@ def changed(**wanted):
 @pytest.mark.parametrize(
     ("wanted", "gone", "come", "parameters"),
     [
-        ({"live": False}, {"LIVE", "AUTO_CONVERGE"}, set(), {}),
-        ({"auto_converge": False}, {"AUTO_CONVERGE"}, set(), {}),
+        ({"live": False}, {"LIVE"}, set(), {}),
+        ({"auto_converge": True}, set(), {"AUTO_CONVERGE"}, {}),
         ({"bandwidth": 8}, set(), set(), {"BANDWIDTH": 8}),
         (
             {"bandwidth": 8, "post_copy": True},
@@ -122,7 +122,7 @@ OTHERWISE = {
     "timeout": 60.0,
     "parallel": 4,
     "compression": "xbzrle",
-    "auto_converge": False,
+    "auto_converge": True,
     "post_copy": True,
     "tls": True,
     "tunnelled": True,

@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.progress import COPYING, POST_COPY, PREPARING, Prog
 POLL = 0.5
 LOOP = 0.1  # QEMU measures its rate, and so decides, no more often than that
 MOVED, GIVEN_UP, SWITCHED = "moved", "given up", "switched over by post-copy"
-SHORT = Options(auto_converge=False)
+SHORT = Options()
 
 
 @dataclass
@@ -186,13 +186,13 @@ def test_post_copy_comes_where_it_would_be_given_up():
 
 
 def test_qemu_throttles_before_anything_is_given_up():
-    done = run(Guest(), Options(), link=8)
+    done = run(Guest(), Options(auto_converge=True), link=8)
     assert done.end == MOVED
     assert done.downtimes() == [300, 500]
 
 
 def test_throttling_that_does_not_help_is_waited_for_until_it_rises_no_further():
-    done = run(Guest(writes=5000), Options())
+    done = run(Guest(writes=5000), Options(auto_converge=True))
     assert done.end == GIVEN_UP
     assert "although its CPUs are slowed by 99 %" in done.reason
 

@@ -39,7 +39,7 @@ class Options:
     timeout: float = 3600.0
     parallel: int = 0
     compression: str = NO_COMPRESSION
-    auto_converge: bool = True
+    auto_converge: bool = False
     post_copy: bool = False
     tls: bool = False
     tunnelled: bool = False
