@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirtd
 import world as sim
-from libvirtd import LibvirtError
+from libvirtd import LibvirtError, Locked
 from world import Answer
 
 from saltext_kvmcluster.core import recovery
@@ -252,9 +252,14 @@ class Libvirt(Remote):
         if not daemon.up:
             self.connected = False
             raise WorldError(f"{self.node}: Failed to connect socket: Connection refused")
+        end = world.now + libvirtd.JOB_WAIT
         found, error = self._done(daemon, verb)
+        while isinstance(error, Locked) and world.now < end:
+            world.until(end, lambda waited=error.domain: not waited.job or not daemon.up)
+            if not daemon.up:
+                break
+            found, error = self._done(daemon, verb)
         if error:
-            world.advance(error.after)
             self.connected = False
             raise WorldError(f"{self.node}: {error}")
         self.come_back()
@@ -359,13 +364,12 @@ class Libvirt(Remote):
         self._ask(lambda daemon: daemon.destroy(uuid))
 
     def destroy_copy(self, uuid):
-        def verb(daemon):
-            look = self._look(daemon, daemon.domains.get(uuid))
-            if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
-                raise WorldError(f"not done: it is {look.sighting.value} now {look.job}")
-            daemon.destroy(uuid)
-
-        self._ask(verb)
+        end, look = self.world.now + MOMENT, self.by_uuid(uuid)
+        if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
+            raise WorldError(f"not done: it is {look.sighting.value} now {look.job}")
+        if self.world.now >= end:
+            raise WorldError("time was up before it was begun; nothing was done")
+        self.destroy(uuid)
 
     def described(self, uuid):
         return self._ask(lambda daemon: daemon.find(uuid).live)

@@ -33,11 +33,15 @@ LIMITS = ("BANDWIDTH", "BANDWIDTH_POSTCOPY")
 
 
 class LibvirtError(Exception):
-    """What libvirt says when something is not done; ``after`` so many seconds."""
+    """What libvirt says when something is not done."""
 
-    def __init__(self, words, after=0.0):
-        super().__init__(words)
-        self.after = after
+
+class Locked(LibvirtError):
+    """A verb has to wait for a domain's job; libvirt gives up after JOB_WAIT seconds."""
+
+    def __init__(self, domain):
+        super().__init__("Timed out during operation: cannot acquire state change lock")
+        self.domain = domain
 
 
 class Thread:
@@ -970,10 +974,7 @@ class Daemon:
         if not job:
             raise LibvirtError("Requested operation is not valid: no job is active on the domain")
         if job.kind == IN:
-            raise LibvirtError(
-                "Requested operation is not valid: cannot abort incoming migration;"
-                " use virDomainDestroy instead"
-            )
+            raise Locked(domain)
         if domain.post_copy:
             raise LibvirtError("cannot abort migration in post-copy mode")
         job.abort = True
@@ -1028,9 +1029,7 @@ class Daemon:
 
     def _modify_allowed(self, domain, kind=None):
         if domain.job and domain.job.kind != kind:
-            raise LibvirtError(
-                "Timed out during operation: cannot acquire state change lock", JOB_WAIT
-            )
+            raise Locked(domain)
 
     def progress(self, uuid):
         domain = self.find(uuid)
