@@ -239,6 +239,15 @@ def told(look):
     return {node: dataclasses.asdict(sight) for node, sight in look.items()}
 
 
+def returned(said, node):
+    """What salt said that a node returned, None where it says that it did not."""
+    with contextlib.suppress(ValueError, KeyError):
+        found = json.loads(said)[node]
+        if isinstance(found, dict) or (found and "did not return" not in found):
+            return found
+    return None
+
+
 class Bench:
     """A lab with one guest in it."""
 
@@ -325,10 +334,8 @@ class Bench:
         if call.poll() is None:
             call.terminate()
         said, _ = call.communicate()
-        with contextlib.suppress(ValueError, KeyError):
-            found = json.loads(said)[node]
-            if isinstance(found, dict) or (found and "did not return" not in found):
-                return found, "salt"
+        if found := returned(said, node):
+            return found, "salt"
         for line in self.exec(node, f"cat {HISTORY}")[1].splitlines()[::-1]:
             record = json.loads(line)
             if record["uuid"] == self.uuid and record["started"] >= began:
@@ -348,13 +355,12 @@ class Bench:
         end = time.monotonic() + LONGEST / 3
         for tries in range(1, 100):
             said, _ = self.call(node, "kvmcluster.recover", self.guest).communicate(timeout=LONGEST)
-            try:
-                found = json.loads(said)[node]
-            except (ValueError, KeyError):
-                raise Disorder(f"{node} does not answer: {said}") from None
+            found = returned(said, node)
+            if found is None and time.monotonic() > end:
+                raise Disorder(f"{node} does not answer: {said}")
             if isinstance(found, str):
                 return {"refused": found, "tries": tries}
-            if found["owner"] or not wanted or time.monotonic() > end:
+            if found and (found["owner"] or not wanted or time.monotonic() > end):
                 return {**found, "tries": tries}
             time.sleep(1)
 
@@ -536,7 +542,8 @@ def run(bench, case):
         node == bench.last_writer() or tale.get("seen", {}).get("state") != 1 for node in killed
     )
     answers = [found for found in (tale["answer"], tale.get("second")) if isinstance(found, dict)]
-    wrong = contradictions(answers, look, killed, tale["own_qemu_killed"])
+    wrong = [f"no plain words: {said}" for said in map(str, tale.values()) if "Traceback" in said]
+    wrong += contradictions(answers, look, killed, tale["own_qemu_killed"])
     node = lab.nodes[case.asked]
     tale["recovered"] = bench.recovered(node, wanted=not tale["own_qemu_killed"])
     look = bench.look()
