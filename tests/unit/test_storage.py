@@ -14,6 +14,8 @@ from saltext_kvmcluster.core.guestxml import Disk, Source
 from saltext_kvmcluster.core.storage import COMMANDS, Place, StorageFacts, cache_trouble, same
 
 ROOT = "22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n"
+GLUSTER = "30 22 0:40 / /gluster rw - fuse.glusterfs server:/images rw\n"
+GFS2 = "31 22 8:3 / /gfs2 rw - gfs2 /dev/sda3 rw\n"
 USUAL = {"mounts": (0, ROOT), "devices": (0, '{"blockdevices": []}'), "links": (0, "")}
 CHECKED = ("kind", "fit", "identity", "folder")
 
@@ -52,6 +54,24 @@ def test_each_disk_lies_where_the_tools_say(case):
         assert disk.get("why", "") in found.why
     if "said" in case:
         assert facts.said == case["said"]
+
+
+@pytest.mark.parametrize("case", list(variants()))
+def test_what_mounts_tell_needs_no_devices(case):
+    facts = storage.parse(told(case["outputs"]))
+    mounted = StorageFacts(mounts=facts.mounts, links=facts.links, said=facts.said)
+    for disk in case["disks"]:
+        source = source_of(disk)
+        if storage.is_told_by_mounts(source, mounted):
+            assert storage.place(source, mounted) == storage.place(source, facts)
+
+
+def test_devices_are_asked_for_where_a_disk_may_lie_on_one():
+    facts = storage.parse(told({"mounts": ROOT + GLUSTER + GFS2}))
+    images = [Source("file", f"/{folder}/image") for folder in ("gluster", "gfs2", "own")]
+    others = [Source("block", "/dev/sda"), Source("network", "nbd:a"), Source()]
+    told_by = [storage.is_told_by_mounts(source, facts) for source in (*images, *others)]
+    assert told_by == [True, False, False, False, True, True]
 
 
 def test_what_was_never_asked_is_not_known():
