@@ -75,6 +75,12 @@ def test_a_clock_that_was_set_gives_no_traceback():
         assert under_way(SENDING, entries=[entry])[0]["elapsed"] is None
 
 
+def test_a_row_that_is_none_is_left_out():
+    (row,) = under_way(SENDING)
+    told = {"node1": [row], "node2": [{**row, "uuid": []}, {**row, "phase": {}}, 1, None]}
+    assert jobs.merged(told) == [row]
+
+
 def test_of_two_halves_the_source_knows_more():
     arriving = jobs.Seen(Look(Sighting.RUNNING, "web1", UUID, job=recovery.INCOMING), None)
     rows = jobs.merged(

@@ -120,7 +120,10 @@ def test_those_that_have_it_are_asked_first_and_silent_ones_never():
 
 
 def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
-    assert whereabouts.ended({"result": "moved"}) == {"result": "moved"}
+    done = {"guest": "web1", "uuid": "u", "result": "moved", "owner": "node2", "reason": "seen"}
+    assert whereabouts.ended(done) == done
+    for wrong in ({"owner": []}, {"result": 1}, {"actions": [1]}, {"needs": 1}, {"reason": None}):
+        assert whereabouts.ended({**done, **wrong}) is None
     for by_salt in ("ERROR executing 'kvmcluster.migrate': ", "ERROR: ", ""):
         with pytest.raises(WorldError, match=r"^web1 was not touched$"):
             whereabouts.ended(f"{by_salt}web1 was not touched")

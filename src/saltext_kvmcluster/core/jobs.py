@@ -72,7 +72,11 @@ def sender(guest: str, told: Mapping[str, Iterable[Any]], silent: Mapping[str, s
 
 
 def _is_row(row: object) -> bool:
-    return isinstance(row, Mapping) and row.keys() >= set(KEYS)
+    return (
+        isinstance(row, Mapping)
+        and row.keys() >= set(KEYS)
+        and all(isinstance(row[key], (str, int, float, type(None))) for key in KEYS)
+    )
 
 
 def _row(

@@ -86,17 +86,29 @@ def ended(answer: object) -> dict[str, Any] | None:
 
     WorldError, with the node's words, if nothing was begun.
     """
-    if isinstance(answer, Mapping) and "result" in answer:
+    if isinstance(answer, Mapping) and is_ending(answer):
         return dict(answer)
     if isinstance(answer, str) and "Traceback" not in answer:
         raise WorldError(_words(answer))
     return None
 
 
+def is_ending(answer: object) -> bool:
+    """Whether data of a node, which may say anything, is that of a migration or a recovery."""
+    if not isinstance(answer, Mapping):
+        return False
+    words = all(isinstance(answer.get(key), str) for key in ("guest", "uuid", "result", "reason"))
+    owner, done = answer.get("owner"), answer.get("actions", [])
+    needs = answer.get("needs", [])
+    steps = isinstance(done, list) and all(isinstance(one, Mapping) and "ok" in one for one in done)
+    return words and isinstance(owner, (str, type(None))) and steps and isinstance(needs, list)
+
+
 def is_settled(found: Mapping[str, Any]) -> bool:
     """Whether a recovery left nothing open."""
     certain = found["result"] in (settling.RUNNING, settling.PAUSED, settling.NOWHERE)
-    return certain and not found["needs"] and all(action["ok"] for action in found["actions"])
+    steps = found.get("actions", [])
+    return certain and not found.get("needs") and all(action["ok"] for action in steps)
 
 
 def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,10 +159,10 @@ def _told(answer: object) -> Told:
         look = Look(
             Sighting(answer["state"]),
             str(answer["guest"]),
-            str(answer["uuid"]),
-            job=str(answer["job"]),
+            printable(str(answer["uuid"])),
+            job=printable(str(answer["job"])),
         )
-        return Told(look, tuple(map(str, answer["others"])))
+        return Told(look, tuple(printable(str(name)) for name in answer["others"]))
     except (KeyError, TypeError, ValueError):
         return silent("its answer is none of ours")
 

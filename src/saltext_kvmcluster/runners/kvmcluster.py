@@ -470,7 +470,7 @@ def _recovered(found, guest):
     )
     for node in whereabouts.fit_to_ask(told):
         answer = _ask([node], "kvmcluster.recover", guest).get(node)
-        if isinstance(answer, dict) and "owner" in answer:
+        if whereabouts.is_ending(answer):
             return answer
         told[node] = whereabouts.silent(answer)
     raise whereabouts.nobody(guest, told)
