@@ -8,6 +8,7 @@ from collections.abc import Callable
 VOLUME = "/srv/guests"
 LOCAL = "/var/lib/libvirt/images"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
+CERTIFICATES = "/etc/pki/qemu"
 IDLE = """<domain type='qemu'>
   <name>{name}</name><uuid>{uuid}</uuid>
   <memory unit='KiB'>{memory}</memory>
@@ -261,6 +262,14 @@ HOSTS = [
         same_host,
         remedy="set host_uuid in /etc/libvirt/libvirtd.conf",
         cure=each(on("node2", NEW_UUID), restart("node2", "libvirtd")),
+    ),
+    Mistake(
+        "node.tls",
+        f"there is no ca-cert.pem in {CERTIFICATES} there",
+        {"nodes": ["node1"], "destinations": ["node2"]},
+        on("node2", f"mv {CERTIFICATES}/ca-cert.pem /tmp"),
+        remedy="put certificates of one authority there",
+        cure=on("node2", f"mv /tmp/ca-cert.pem {CERTIFICATES}"),
     ),
     Mistake(
         "node.memory",

@@ -11,6 +11,10 @@ import pytest
 from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN
 
+CERTIFIED = f"""mkdir -p {mistakes.CERTIFICATES} && cd {mistakes.CERTIFICATES}
+touch ca-cert.pem client-cert.pem client-key.pem server-cert.pem server-key.pem"""
+# They are empty: enough to be there, not to encrypt.
+PLAIN = "tls=false"
 LISTED = {"web": {"xmlfile": f"{mistakes.VOLUME}/web.xml"}}
 DISKS = {
     "web": ("node1", "--bridge"),
@@ -52,9 +56,12 @@ def seen():
 
 @pytest.fixture(scope="module")
 def lab(prepared_lab):
-    """Three guests, on a file system, a LUN and a network disk, one of them listed."""
+    """Three guests, on a file system, a LUN and a network disk, one listed; memory by TLS."""
+    for node in prepared_lab.nodes:
+        prepared_lab.exec(node, "sh", "-ec", CERTIFIED)
     with prepared_lab.pillar() as pillar:
         pillar.cluster["guests"]["list"] = LISTED
+        pillar.cluster["migration"] = {"tls": True}
         pillar.save()
         for name, (node, *options) in DISKS.items():
             prepared_lab.guest(name, node, *options)
@@ -63,6 +70,8 @@ def lab(prepared_lab):
         for name in DISKS:
             prepared_lab.stop_guest(name)
     refresh(prepared_lab)
+    for node in prepared_lab.nodes:
+        prepared_lab.exec(node, "rm", "-r", mistakes.CERTIFICATES)
 
 
 def refresh(lab):
@@ -84,9 +93,9 @@ def test_what_is_said_to_be_movable_moves(lab, seen):
     assert [found["id"] for found in data["findings"]] == ["guest.lock"]
     for name, (node, *_) in DISKS.items():
         assert row(data, name)["node"] == node
-        moved = lab.salt(node, "kvmcluster.migrate", name, "node3")
+        moved = lab.salt(node, "kvmcluster.migrate", name, "node3", PLAIN)
         assert moved["result"] == "moved", moved
-        assert lab.salt("node3", "kvmcluster.migrate", name, node)["result"] == "moved"
+        assert lab.salt("node3", "kvmcluster.migrate", name, node, PLAIN)["result"] == "moved"
         assert lab.record(name)["whole"]
     assert told(seen.check(lab, "web"), "guest.lock") == []
 

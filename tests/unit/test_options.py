@@ -52,6 +52,7 @@ def changed(**wanted):
     ("wanted", "gone", "come", "parameters"),
     [
         ({"live": False}, {"LIVE"}, set(), {}),
+        ({"live": False, "auto_converge": True}, {"LIVE"}, set(), {}),
         ({"auto_converge": True}, set(), {"AUTO_CONVERGE"}, {}),
         ({"bandwidth": 8}, set(), set(), {"BANDWIDTH": 8}),
         (
