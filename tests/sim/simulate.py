@@ -106,6 +106,8 @@ def report(tally, seconds):
     yield f"{tally.lost_in_post_copy} lost by libvirt itself in the switch to post-copy"
     yield ", ".join(f"{kind} {tally.wrong[kind]}" for kind in (*KINDS, "raised"))
     yield from (f"seed {seed}: {kind}: {words}" for seed, kind, words in tally.seeds[:SHOWN])
+    if tally.seeds:
+        yield "keep one as a scenario: tests/sim/simulate.py --keep SEED NAME"
 
 
 def main(arguments):

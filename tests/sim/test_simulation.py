@@ -92,7 +92,7 @@ def test_a_wrong_verdict_is_noticed():
 
 
 def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
-    tally = simulate.simulated(3000, 0, os.cpu_count())
+    tally = simulate.simulated(2500, 0, os.cpu_count())
     assert tally.seeds == []
     assert {fault for fault, _ in tally.table} >= FAULTS
     assert all(tally.results[result] for result in simulate.RESULTS)
