@@ -87,7 +87,8 @@ def test_if_nobody_answers_nothing_is_known():
         "nothing is known of web1, and nothing was done; not known of node1 (it does not answer),"
         " node2 (a), node3 (b)"
     )
-    assert refused("no libvirt", "no libvirt", "no libvirt") == "no libvirt"
+    same = refused("no libvirt", "no libvirt", "no libvirt")
+    assert same == "no libvirt (so say node1, node2, node3)"
 
 
 def test_shut_off_says_how_to_start_it():

@@ -71,7 +71,7 @@ def nobody(guest: str, told: Mapping[str, Told]) -> WorldError:
     """Return the error that says that no node told anything, and what each one said."""
     said = {one.look.said for one in told.values()}
     if len(said) == 1:
-        return WorldError(*said)
+        return WorldError(f"{said.pop()} (so say {given.listed(told)})")
     return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(told)}")
 
 
