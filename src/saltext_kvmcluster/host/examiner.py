@@ -107,9 +107,11 @@ def look_at_move(
         own = _timed(here, lambda: facts.of_source(cluster, move, ways[here], guest, login))
         found = {here: own, there: replace(told.result(), by_peer=True)}
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
-    questions = readiness.questions(world, move.guest, here, there)
-    answers = _side_by_side(questions, lambda node, question: _answer(question, ways[node], move))
-    facts.remove_tokens(found[here].written, move)
+    try:
+        asked = readiness.questions(world, move.guest, here, there)
+        answers = _side_by_side(asked, lambda node, question: _answer(question, ways[node], move))
+    finally:
+        facts.remove_tokens(own.written, move)
     return readiness.answered(world, answers)
 
 

@@ -1,0 +1,178 @@
+"""A shell that stays, asked again and again, and the tickets that it holds in a queue."""
+
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sandbox import until
+
+from saltext_kvmcluster.core import queueing
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.queueing import Queue
+from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.host.ssh import Session
+
+MUCH = 300_000
+
+
+@pytest.fixture
+def session():
+    found = Session()
+    yield found
+    found.close()
+
+
+def test_each_answer_is_what_was_printed_until_its_end():
+    with commands.held(["sh"]) as held:
+        assert held.answer("printf 'one END two END'\n", "END", 5) == "one "
+        assert held.answer("", "END", 5) == " two "
+        script = f"head -c {MUCH} /dev/zero; echo; echo END\n"
+        assert held.answer(script, "END", 5) == "\0" * MUCH + "\n"
+        told = "x" * MUCH
+        assert held.answer(f"cat <<'OVER'\n{told}\nOVER\necho END\n", "END", 5).strip() == told
+
+
+def test_no_answer_is_one_that_is_late_cut_or_too_long():
+    with commands.held(["sh"]) as held:
+        assert held.answer("sleep 60\n", "END", 0.2) is None
+    with commands.held(["sh"]) as held:
+        assert held.answer("echo half; echo why >&2; exit 3\n", "END", 5) is None
+        assert held.outcome() == commands.Outcome(3, "half\n", "why\n")
+    with commands.held(["sh"], limit=4096) as held:
+        assert held.answer("yes\n", "END", 5) is None
+        assert held.outcome().overflowed
+    with commands.held(["true"]) as held:
+        time.sleep(0.2)
+        assert held.answer("x" * MUCH, "END", 5) is None
+
+
+def test_a_session_runs_what_it_is_told_like_any_other_way(session):
+    wanted = {
+        "out": ("printf", "a\\0b\\n"),
+        "err": ("ls", "/no such folder"),
+        "none": ("no-such-program",),
+        "words": ("printf", "%s.", "a b", "it's", "$HOME", "\n"),
+        "input": ("cat",),
+    }
+    assert session.run_all({}) == {} and not session.is_open
+    for _ in range(2):
+        done = session.run_all(wanted)
+        assert [done[key].code for key in wanted] == [0, 2, 127, 0, 0]
+        assert done["out"].stdout == "a\0b\n" and "/no such folder" in done["err"].stderr
+        assert done["words"].stdout == "a b.it's.$HOME.\n." and done["input"].stdout == ""
+
+
+def test_what_a_session_opens_it_keeps(session, tmp_path):
+    path = tmp_path / "lock"
+    assert session.run(f"exec 9<>{path} && flock -n 9 && echo mine").stdout == "mine\n"
+    assert session.run("[ 1 = 2 ]").code == 1
+    assert subprocess.run(["flock", "-n", path, "true"]).returncode == 1
+    session.close()
+    until(lambda: subprocess.run(["flock", "-n", path, "true"]).returncode == 0, "still held", 5)
+
+
+def test_a_session_that_hangs_is_ended_and_the_next_question_has_a_new_one(session):
+    done = session.run_all({"slow": ("sleep", "60"), "late": ("true",)}, timeout=0.3)
+    assert [outcome.code for outcome in done.values()] == [None, None]
+    assert not session.is_open
+    assert session.run_all({"now": ("echo", "here")})["now"].stdout == "here\n"
+    with pytest.raises(WorldError, match=r"did not answer within 0\.3 s"):
+        session.run("sleep 60", timeout=0.3)
+    with pytest.raises(WorldError, match="did not answer"):
+        session.run("exit 3")
+    assert session.run("echo here").stdout == "here\n"
+
+
+def test_a_login_that_fails_has_its_cause_and_is_tried_once_more_when_asked():
+    away = Session("no-such-host.invalid", timeout=2)
+    for _ in range(2):
+        assert away.login().code == 255
+        with pytest.raises(WorldError, match=r"no-such-host\.invalid cannot be asked over ssh: no"):
+            away.run_all({"x": ("true",)})
+    assert not away.is_open
+
+
+class Waiter:
+    """A migration that stands in a queue."""
+
+    def __init__(self, queue, name):
+        self.queue, self.move = queue, Move(name, f"uuid of {name}", "node1", "node2")
+        self.session = Session()
+        self.script = queue.take(self.move)
+
+    def place(self, jobs=()):
+        said = self.session.run(self.script).stdout
+        self.script = self.queue.look()
+        return queueing.standing(self.queue, self.move, said, dict(jobs)).place
+
+    def let_go(self):
+        self.session.run(self.queue.let_go())
+
+
+@pytest.fixture
+def queue(tmp_path):
+    return Queue("node1", queueing.OUTGOING, 2, str(tmp_path / "not there yet" / "it's a queue"))
+
+
+@pytest.fixture
+def waiters(queue):
+    found = [Waiter(queue, f"g\\c\\n{number}'\x1b") for number in range(6)]
+    yield found
+    for one in found:
+        one.session.close()
+
+
+def places(waiters):
+    return [waiter.place() for waiter in waiters]
+
+
+def test_who_comes_later_stands_further_back(waiters):
+    assert places(waiters) == [0, 0, 1, 2, 3, 4]
+    assert places(waiters) == [0, 0, 1, 2, 3, 4]
+    waiters[1].let_go()
+    assert places(waiters[2:]) == [0, 1, 2, 3]
+    first, *_, last = waiters
+    assert last.place({"other": "by hand"}.items()) == 4
+    first.let_go()
+    assert places(waiters[2:]) == [0, 0, 1, 2]
+
+
+def test_whoever_is_killed_holds_nobody_up(waiters):
+    places(waiters)
+    for killed in (waiters[0], waiters[3]):
+        killed.session.close()
+    until(lambda: places(waiters[4:]) == [1, 2], "a dead one keeps its place", 5)
+    assert places([waiters[1], waiters[2], *waiters[4:]]) == [0, 0, 1, 2]
+
+
+def test_a_ticket_that_nobody_shows_to_be_his_is_nobodys(queue, waiters):
+    """As it is when a node has lost its power: the lock stays for hours."""
+    places(waiters)
+    tickets = sorted(name for name in os.listdir(queue.folder) if name != "lock")
+    old = time.time() - 100
+    os.utime(os.path.join(queue.folder, tickets[0]), (old, old))
+    assert waiters[2].place() == 0
+    with pytest.raises(WorldError, match="was not touched"):
+        waiters[0].place()
+    os.utime(os.path.join(queue.folder, tickets[1]), (old, old))
+    waiters[1].session.run(queue.beat())
+    assert places(waiters[1:4]) == [0, 0, 1]
+
+
+def test_many_at_one_moment_get_each_a_number_of_their_own(queue):
+    crowd = [Waiter(queue, f"guest{number}") for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        pool.map(lambda one: one.place(), crowd)
+    assert sorted(places(crowd)) == [0, 0, *range(1, 11)]
+    for one in crowd:
+        one.session.close()
+
+
+def test_a_queue_that_cannot_be_made_lets_nobody_go():
+    nowhere = Waiter(Queue("node1", queueing.OUTGOING, 2, "/proc/nowhere"), "guest")
+    with pytest.raises(WorldError, match=r"/proc/nowhere.*No such file"):
+        nowhere.place()
+    nowhere.session.close()
