@@ -691,11 +691,13 @@ def main():
 def work_off(seeds):
     """Carry out cases, each with its line in the file; a lab in disorder is built anew."""
     lab = conftest.Lab(os.environ.get("KVMCLUSTER_LAB", "faults"))
+    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    revision = told.stdout.strip()
     try:
         bench = None
         for seed in seeds:
             bench = bench or built(lab)
-            tale = carried_out(bench, Case.of(seed))
+            tale = {**carried_out(bench, Case.of(seed)), "revision": revision}
             with open(results_file(), "a", encoding="utf-8") as file:
                 file.write(json.dumps(tale) + "\n")
             print(seed, tale["fault"], outcome(tale), f"{tale.get('took', 0)} s", flush=True)
@@ -742,13 +744,23 @@ def outcome(tale):
     return tale["answer"]["result"] if isinstance(tale["answer"], dict) else "refused"
 
 
+TWO, MISSED = "two at once", "too late to hit anything"
+
+
+def row_of(tale):
+    """Return the row of the table in which a run is counted."""
+    hit = [deed["fault"] for deed in tale.get("begun", ()) if deed["effective"]]
+    if not hit:
+        return tale["fault"] if "disorder" in tale else MISSED
+    return hit[0] if len(hit) == 1 else TWO
+
+
 def table(tales):
     """Return faults x outcomes as a table of text."""
     counted = {}
     for tale in tales:
-        name = tale["fault"] if " + " not in tale["fault"] else "two at once"
-        counted.setdefault(name, Counter())[outcome(tale)] += 1
-    names = [fault.name for fault in FAULTS] + ["two at once"]
+        counted.setdefault(row_of(tale), Counter())[outcome(tale)] += 1
+    names = [*(fault.name for fault in FAULTS), TWO, MISSED]
     rows = [["fault", "runs", *OUTCOMES.values()], ["---"] * (2 + len(OUTCOMES))]
     for name in filter(counted.get, names):
         count = counted[name]
