@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saltext_kvmcluster.core.findings import SEE
-from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.plan import listed, printable
+
+if TYPE_CHECKING:  # Whoever prints a table need not wait for what it is about.
+    from saltext_kvmcluster.core.migration import Move
 
 WIDEST_MATRIX = 16
 LONGEST_MATRIX = 200
