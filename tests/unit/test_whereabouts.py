@@ -130,7 +130,16 @@ def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
             whereabouts.ended(f"{by_salt}web1 was not touched")
 
 
-@pytest.mark.parametrize("answer", [None, {}, 1, "Traceback (most recent call last):\nKeyError"])
+SILENCE = "Minion did not return. [No response]\nThe minions may not have all finished running"
+
+
+def test_what_salt_says_of_silence_is_silence():
+    assert told(SILENCE)["node1"].look.said == "it does not answer"
+
+
+@pytest.mark.parametrize(
+    "answer", [None, {}, 1, "Traceback (most recent call last):\nKeyError", SILENCE]
+)
 def test_what_does_not_tell_the_end_is_no_end(answer):
     assert whereabouts.ended(answer) is None
 

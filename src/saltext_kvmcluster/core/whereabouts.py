@@ -11,6 +11,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import given, recovery, settling
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.facts import NO_RETURN
 from saltext_kvmcluster.core.migration import MOVED, Move
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
@@ -77,7 +78,8 @@ def nobody(guest: str, told: Mapping[str, Told]) -> WorldError:
 
 def silent(answer: object) -> Told:
     """Return what is made of an answer that tells nothing of a guest."""
-    said = _words(answer) if isinstance(answer, str) else "it does not answer"
+    answered = isinstance(answer, str) and not answer.startswith(NO_RETURN)
+    said = _words(str(answer)) if answered else "it does not answer"
     return Told(Look(Sighting.UNREACHABLE, said=said))
 
 
@@ -88,7 +90,8 @@ def ended(answer: object) -> dict[str, Any] | None:
     """
     if isinstance(answer, Mapping) and is_ending(answer):
         return dict(answer)
-    if isinstance(answer, str) and "Traceback" not in answer:
+    # Neither a traceback nor silence, of which Salt makes words, too, means that nothing was begun.
+    if isinstance(answer, str) and "Traceback" not in answer and not answer.startswith(NO_RETURN):
         raise WorldError(_words(answer))
     return None
 
