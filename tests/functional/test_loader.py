@@ -13,9 +13,9 @@ from sandbox import put_key, sh
 
 SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 EXAMPLE = r"CLI Example:\n\n\s+.. code-block:: bash\n\n\s+salt"
-FUNCTIONS = {"identity", "peers", "ssh_check", "migrate"}
+FUNCTIONS = {"identity", "peers", "ssh_check", "migrate", "job", "cancel", "recover", "history"}
 STATES = {"key_present", "authorized_keys", "known_hosts", "ssh_config"}
-RUNNERS = {"members", "publish", "ssh_matrix"}
+RUNNERS = {"members", "publish", "ssh_matrix", "migrate", "job", "cancel", "recover", "history"}
 
 
 def ours(names):
