@@ -66,6 +66,7 @@ class Hypervisor:
         self.uri = uri
         self._connection: Any = None
         self._dialled: Future[Any] | None = None
+        self._capabilities = ""
 
     def dial(self) -> None:
         """Begin to connect, for questions that come soon; they tell if it fails."""
@@ -258,7 +259,9 @@ class Hypervisor:
                 "qemu": _qemu(found),
             }
 
-        return self._ask(verb)
+        told = self._ask(verb)
+        self._capabilities = told["capabilities"]
+        return told
 
     def guests(
         self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
@@ -312,7 +315,8 @@ class Hypervisor:
         """
         if "<model" not in asked["cpu"]:
             return None
-        return self._ask(lambda found: _cpu_trouble(found, asked))
+        known = self._capabilities
+        return self._ask(lambda found: _cpu_trouble(found, asked, known or found.getCapabilities()))
 
     def _guest(
         self, domain: Any, stats: Mapping[str, Any], starting: Collection[str], close: bool
@@ -372,6 +376,7 @@ class Hypervisor:
         """
         connection, self._connection = self._connection, None
         dialled, self._dialled = self._dialled, None
+        self._capabilities = ""
         if connection is not None:
             _begun(lambda: (wait(after), connection.close()))
         if dialled is not None:
@@ -501,11 +506,11 @@ def _kept(find: Callable[[], Any]) -> str:
         raise
 
 
-def _cpu_trouble(connection: Any, asked: Mapping[str, str]) -> str | None:
+def _cpu_trouble(connection: Any, asked: Mapping[str, str], capabilities: str) -> str | None:
     libvirt = _libvirt()
     try:
         connection.compareHypervisorCPU(
-            _own_emulator(connection, asked["emulator"]),
+            _own_emulator(capabilities, asked["emulator"]),
             asked["arch"] or None,
             asked["machine"] or None,
             asked["type"] or None,
@@ -520,12 +525,12 @@ def _cpu_trouble(connection: Any, asked: Mapping[str, str]) -> str | None:
     return ""
 
 
-def _own_emulator(connection: Any, path: str) -> str | None:
+def _own_emulator(capabilities: str, path: str) -> str | None:
     """Return an emulator that this host's libvirt knows by itself, None for any other.
 
     libvirt runs what it is asked about, and the question comes from another's definition.
     """
-    return path if f"<emulator>{escape(path)}</emulator>" in connection.getCapabilities() else None
+    return path if f"<emulator>{escape(path)}</emulator>" in capabilities else None
 
 
 def _qemu(connection: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ class World:
     def steady(self) -> NodeFacts | None:
         """The node whose clock is in the middle of all, None if no node tells its time."""
         told = {node.clock: node for node in self.nodes.values() if node.clock is not None}
-        return told[statistics.median_low(told)] if told else None
+        return told[sorted(told)[(len(told) - 1) // 2]] if told else None
 
     @cached_property
     def free_ports(self) -> Mapping[str, bool | None]:
