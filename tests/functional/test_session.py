@@ -4,15 +4,18 @@ import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from sandbox import until
 
 from saltext_kvmcluster.core import queueing
+from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.queueing import Queue
 from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.host.queue import Places
 from saltext_kvmcluster.host.ssh import Session
 
 MUCH = 300_000
@@ -176,3 +179,89 @@ def test_a_queue_that_cannot_be_made_lets_nobody_go():
     with pytest.raises(WorldError, match=r"/proc/nowhere.*No such file"):
         nowhere.place()
     nowhere.session.close()
+
+
+class Told(list):
+    """What was told of migrations, by its word."""
+
+    def __call__(self, data):
+        self.append((data["what"], data["guest"], data.get("place")))
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def places_of(told):
+    """Make the places of one call, on a node that is its own peer; libvirt has nothing to say."""
+    shells = []
+
+    def make(within=60.0, cancelled=lambda uuid: "", limit=1):
+        limits = {"max_outgoing": limit, "max_incoming": limit}
+        nodes = {"node1": None, "node2": None}
+        pillar = {"name": "lab", "nodes": nodes, "migration": limits}
+        own = {node: Session() for node in nodes}
+        shells.extend(own.values())
+        idle = dict.fromkeys(nodes, SimpleNamespace(moving=lambda job: {}))
+        return Places(from_pillar({"kvmcluster": pillar}), own, idle, within, cancelled, told)
+
+    yield make
+    for shell in shells:
+        shell.close()
+
+
+FIRST, SECOND = (Move(name, f"uuid of {name}", "node1", "node2") for name in ("first", "second"))
+
+
+def test_a_place_is_let_go_at_its_end(places_of, told):
+    for move in (FIRST, SECOND, FIRST):
+        with places_of(within=0.0)(move) as waited:
+            assert not waited
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"within": 0.0}, "there is no place now, and it was not to wait"),
+        ({"within": 0.6}, r"there was no place within 0\.6 s"),
+        ({"cancelled": lambda uuid: "by Ann"}, "cancelled: by Ann"),
+    ],
+)
+def test_who_waits_no_longer_says_why_and_has_no_ticket_any_more(places_of, told, more, words):
+    with places_of()(FIRST):
+        refused = rf"second was not touched.*{words}.*max_outgoing.*first \(node1 to node2\)"
+        with pytest.raises(WorldError, match=refused), places_of(**more)(SECOND):
+            raise AssertionError("it has a place")
+        assert told == [("queued", "second", 1), ("ended", "second", None)]
+    with places_of(within=0.0)(SECOND) as waited:
+        assert not waited
+
+
+def test_whoever_waited_knows_it(places_of, told):
+    order = []
+
+    def wait(move):
+        with places_of()(move) as waited:
+            order.append((move.guest, waited))
+
+    with ThreadPoolExecutor() as pool:
+        with places_of()(FIRST):
+            waiting = pool.submit(wait, SECOND)
+            until(lambda: told, "nobody is told that it waits", 5)
+            order.append(("first", False))
+        waiting.result()
+    assert order == [("first", False), ("second", True)]
+
+
+def test_a_place_stays_ones_own_for_as_long_as_it_is_needed(places_of, monkeypatch):
+    monkeypatch.setattr(queueing, "BEAT", 0.05)
+    folder = "/run/kvmcluster-outgoing"
+    with places_of()(FIRST):
+        (ticket,) = [entry.path for entry in os.scandir(folder) if entry.name != "lock"]
+        long_ago = time.time() - 100
+        os.utime(ticket, (long_ago, long_ago))
+        until(lambda: os.stat(ticket).st_mtime > long_ago + 50, "nobody keeps the ticket", 5)
+    assert os.listdir(folder) == ["lock"]
