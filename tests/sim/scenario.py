@@ -144,6 +144,7 @@ class Run:
         self.faults, self.results, self.settled = Counter(), Counter(), Counter()
         self.plan, self.healing = {}, []
         self.epoch = 0
+        self.last, self.told = "", {"actions": [], "commands": []}
         for node in scenario.nodes:
             libvirtd.Daemon(world, node)
         for number, (name, start) in enumerate(scenario.guests.items()):
@@ -378,6 +379,7 @@ class Run:
     def recover(self, name, node):
         guest, world = self.world.guests[name], self.world
         minion = self._minion(node)
+        self.told = {"actions": [], "commands": []}
         try:
             told = recoverer.recover(minion.environment(), name)
         except Killed:
@@ -429,8 +431,24 @@ class Run:
         else:
             self._left(guest, node)
         if self.last in SETTLED:
+            self._restart_what_is_stuck(guest, node)
             self.settled[self.last] += 1
             self._check_tidy(guest)
+
+    def _restart_what_is_stuck(self, guest, node):
+        """libvirt keeps the job of a post-copy that broke just before its end, even of a guest
+        that is shut off; until its daemon is restarted nothing can be changed there."""
+        stuck = {
+            action["node"]
+            for action in self.told["actions"]
+            if not action["ok"] and "state change lock" in action["said"]
+        }
+        for where in stuck:
+            self.world.daemons[where].kill()
+            self.world.daemons[where].start()
+        if stuck:
+            self.settled["operator: restart libvirtd"] += 1
+            self.recover(guest.name, node)
 
     def _left(self, guest, node):
         """Recovering did not settle it: that may only be where nobody but an operator can know."""
