@@ -74,15 +74,16 @@ class Call(threading.Thread):
     def __init__(self, lab, guest, source, destination, *more):
         super().__init__()
         self.lab, self.guest, self.answer = lab, guest, None
-        self.request = (source, "kvmcluster.migrate", guest, destination, *more)
+        self.request = ("--timeout=900", source, "kvmcluster.migrate", guest, destination, *more)
         self.start()
 
     def run(self):
-        with contextlib.suppress(AssertionError, KeyError):  # No answer of one that was killed.
-            self.answer = self.lab.salt(*self.request, timeout=600)
+        told = self.lab.ctl("salt", "--", "--out=json", *self.request, check=False, timeout=900)
+        with contextlib.suppress(ValueError):  # One that was killed has no answer.
+            self.answer = next(iter(json.loads(told.stdout).values()))
 
     def end(self):
-        self.join(600)
+        self.join(900)
         assert not self.is_alive()
         return self.answer
 
@@ -120,7 +121,7 @@ def queued(lab, node):
 
 
 def wait_for(question):
-    for _ in range(120):
+    for _ in range(300):
         found = question()
         if found:
             return found

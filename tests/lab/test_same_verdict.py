@@ -21,7 +21,7 @@ BLOCKING = {check.id for check in REGISTRY if check.severity == "BLOCK"}
 GUESTS = {
     "web": ("node1", "--bridge"),
     "lun": ("node1", "--disk", "lun"),
-    "nbd": ("node2", "--disk", "nbd"),
+    "nbd": ("node3", "--disk", "nbd"),
 }
 NBD = (
     "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>"
@@ -37,7 +37,7 @@ def mistake(check, guest, make, cure):
 
 CLASHES = [
     # What runs is known closely only where it may use the same disk.
-    mistake("guest.disk", "nbd", start("node3", "thief", devices=NBD), destroy("node3", "thief")),
+    mistake("guest.disk", "nbd", start("node2", "thief", devices=NBD), destroy("node2", "thief")),
     mistake(
         "",
         "one",
