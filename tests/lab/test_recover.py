@@ -101,10 +101,10 @@ def did(answer):
     return [f"{one['step']}: {one['node']}" for one in answer["actions"]]
 
 
-def begun(lab, source, destination, persistent=False, flags=("LIVE", "PEER2PEER")):
+def begun(lab, source, destination, persistent=False, definitions="shared"):
     """Leave a journal as a migration does that was killed after it had begun."""
     move = Move(GUEST, uuid(lab), source, destination)
-    entry = Entry(move, "2024-01-01T00:00:00+00:00", BEGUN, persistent, False, "shared", flags)
+    entry = Entry(move, "2024-01-01T00:00:00+00:00", BEGUN, persistent, False, definitions)
     lab.exec(source, "mkdir", "-p", JOURNAL)
     lab.write(source, f"{JOURNAL}/{move.uuid}.json", journal.text(entry))
 
@@ -303,6 +303,23 @@ def test_a_definition_that_was_left_goes_where_the_guest_is(lab):
     kept = lab.exec(destination, "virsh", "dumpxml", "--inactive", GUEST)
     assert f"<name>{GUEST}</name>" in kept and "/dev/" not in kept.split("<disk")[0]
     lab.exec(destination, "virsh", "undefine", GUEST)
+
+
+def test_no_second_autostart_remains_where_every_node_keeps_a_definition(lab):
+    source, destination, third = route(lab)
+    begun(lab, source, destination, persistent=True, definitions="defined")
+    for node in (source, destination):
+        define(lab, node)
+    lab.exec(destination, "virsh", "autostart", GUEST)
+    answer = recover(lab, third)
+    assert did(answer) == [
+        f"switch its autostart off: {destination}",
+        f"clear the journal: {source}",
+    ]
+    assert listed(lab, destination, "--autostart") == []
+    for node in (source, destination):
+        assert listed(lab, node, "--persistent") == [GUEST]
+        lab.exec(node, "virsh", "undefine", GUEST)
 
 
 def test_a_killed_job_is_gone_on_from_another_node(lab):
