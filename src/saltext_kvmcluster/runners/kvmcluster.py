@@ -15,8 +15,8 @@ import time
 
 import salt.client
 import salt.utils.event
-import salt.utils.jid
 import salt.utils.minions
+from salt.exceptions import SaltClientError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cluster as pillar_cluster
@@ -412,35 +412,43 @@ def _move(found, guest, destination):
 
 def _watched(found, move, given, interrupted):
     """Have a guest moved by its node, show how far it is, and return what came of it."""
-    jid = salt.utils.jid.gen_jid(__opts__)
     with salt.client.get_local_client(__opts__["conf_file"]) as client:
-        done = whereabouts.ended(_answer(client, jid, found, move, given, interrupted))
+        job = _begun(client, move, given)
+        done = whereabouts.ended(_answer(client, job, found, move, interrupted)) if job else None
         end = time.monotonic() + given["patience"]
         while done is None and not interrupted.is_set():
             done = _of_others(found, move)
             if done["result"] != migration.MOVED and time.monotonic() < end:
                 interrupted.wait(ASK_AGAIN)
-                late = client.get_cache_returns(jid).get(move.source, {})
-                done = whereabouts.ended(late.get("ret"))
+                done = whereabouts.ended(_late(client, job, move))
     return done or whereabouts.lost(move, "watched no longer; the migration goes on")
 
 
-def _answer(client, jid, found, move, given, interrupted):
+def _begun(client, move, given):
+    """Tell a guest's node to move it; return the job, None where nobody knows whether it was."""
+    try:
+        return client.run_job(
+            [move.source],
+            "kvmcluster.migrate",
+            [move.guest, move.destination],
+            tgt_type="list",
+            kwarg=given,
+            listen=True,
+        )
+    except SaltClientError:
+        return None
+
+
+def _answer(client, job, found, move, interrupted):
     """Return what a guest's node answers in the end; None if it stops answering, or we do."""
     tag = events.tag(found.name, events.MIGRATION, move.source, move.guest)
     told, begun = {}, time.monotonic()
-    job = client.cmd_iter_no_block(
-        [move.source],
-        "kvmcluster.migrate",
-        [move.guest, move.destination],
-        tgt_type="list",
-        kwarg=given,
-        jid=jid,
-    )
+    nodes = [move.source]
+    answers = client.get_iter_returns(job["jid"], nodes, tgt=nodes, tgt_type="list", block=False)
     with (
         salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"]) as bus,
         contextlib.closing(_Line(__opts__)) as line,
-        contextlib.closing(job) as answers,
+        contextlib.closing(answers),
     ):
         for answer in answers:
             if answer and move.source in answer:
@@ -453,6 +461,14 @@ def _answer(client, jid, found, move, given, interrupted):
                 told = event["data"].get("data", {})
             line.show(tables.progress_line(move, told, time.monotonic() - begun))
     return None
+
+
+def _late(client, job, move):
+    """Return the answer of a node that was given up, if it has come all the same."""
+    try:
+        return client.get_cache_returns(job["jid"])[move.source]["ret"] if job else None
+    except (KeyError, SaltClientError):
+        return None
 
 
 def _of_others(found, move):
