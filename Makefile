@@ -39,8 +39,8 @@ simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated migrations with faults, on
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest tests/functional
 
-lab-tests: $(STAMP)  ## the whole cluster: real sshd, libvirtd, QEMU, Salt, GlusterFS
-	$(BIN)/pytest tests/lab
+lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
+	$(BIN)/pytest -n 2 --dist loadfile tests/lab
 
 torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simultaneous starts
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \

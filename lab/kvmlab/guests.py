@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 import uuid
 
 from . import disks, install, services
@@ -12,6 +13,7 @@ from .processes import find, inside_path, need, run_in, wait_until
 from .record import PRINTED, judge
 
 BOOT = GUESTS / "boot"
+STALE = 5
 DEFINITION = """<domain type='{type}'>
   <name>{name}</name>
   <uuid>{uuid}</uuid>
@@ -85,12 +87,28 @@ def start(lab, name, node, memory, dirty, disk, cache, backing, bridge):
             console=console_path(name),
         )
     )
-    run_in(lab, node, "virsh", "--quiet", "create", definition_path(name))
+    try:
+        create(lab, name, node)
+    except LabError:
+        stop(lab, name)
+        raise
     wait_until(
         lambda: numbers_printed(lab, name, node) >= 3,
         60,
         f"guest {name} does not write to its disk; see its console on {node}, {console_path(name)}",
     )
+
+
+def create(lab, name, node):
+    """Start a guest; GlusterFS may still know an older file by the name of its disk."""
+    for _ in range(STALE):
+        try:
+            return run_in(lab, node, "virsh", "--quiet", "create", definition_path(name))
+        except LabError as error:
+            if "Stale file handle" not in str(error):
+                raise
+            time.sleep(1)
+    return run_in(lab, node, "virsh", "--quiet", "create", definition_path(name))
 
 
 def put_boot_files(folder):

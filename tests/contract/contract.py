@@ -292,6 +292,9 @@ def test_post_copy_that_breaks_and_goes_on(bench):
     assert look(bench, "node1").sighting is Sighting.PAUSED_IN_POST_COPY
     with pytest.raises(WorldError, match="post-copy"):
         bench.ask("node1", "abort", bench.uuid)
+    # Without its working memory QEMU stands still at the first page that it misses, and answers
+    # nobody any more, who would have it go on.
+    bench.wait(5)
     bench.break_post_copy("node1")
     assert bench.words(call)
     here, there = look(bench, "node1"), look(bench, "node2")

@@ -129,8 +129,9 @@ def _json(done):
 
 @pytest.fixture(scope="session")
 def bare_lab():
-    """A lab with nothing prepared yet."""
-    name = os.environ.get("KVMCLUSTER_LAB", "test")
+    """A lab with nothing prepared yet; each of several processes has one of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    name = os.environ.get("KVMCLUSTER_LAB", "test") + worker
     lab = Lab(name)
     lab.ctl("down")
     lab.ctl("up", timeout=300)

@@ -23,7 +23,8 @@ MIB = 2**20
 TAG = "kvmcluster/lab/migration/{}/{}"
 ROW = {
     "guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate",
-    "remaining", "expected_end", "downtime_ms", "iteration", "throttle", "stalled", "elapsed",
+    "remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle",
+    "stalled", "elapsed",
     "place",
 }  # fmt: skip
 

@@ -104,7 +104,7 @@ def did(answer):
 def begun(lab, source, destination, persistent=False, definitions="shared"):
     """Leave a journal as a migration does that was killed after it had begun."""
     move = Move(GUEST, uuid(lab), source, destination)
-    entry = Entry(move, "2024-01-01T00:00:00+00:00", BEGUN, persistent, False, definitions)
+    entry = Entry(move, "2024-01-01T00:00:00+00:00", BEGUN, persistent, definitions)
     lab.exec(source, "mkdir", "-p", JOURNAL)
     lab.write(source, f"{JOURNAL}/{move.uuid}.json", journal.text(entry))
 
@@ -197,6 +197,20 @@ def becomes(lab, node, wanted):
             return
         time.sleep(0.2)
     raise AssertionError(f"{node}: {seen}, not {wanted}")
+
+
+def has_its_working_memory(lab):
+    """Wait until a guest in post-copy has what it needs to write on.
+
+    Without that QEMU itself stands still at the first page that it misses once the link is gone,
+    answers nobody, and is not to be resumed.
+    """
+    begun = lab.record(GUEST)["last"]
+    for _ in range(100):
+        if lab.record(GUEST)["last"] >= begun + 30:
+            return
+        time.sleep(0.3)
+    raise AssertionError("it does not write on")
 
 
 def libvirt_has_ended(lab, *nodes):
@@ -371,6 +385,7 @@ def test_post_copy_that_broke_is_resumed(lab):
         peer = lab.exec(source, "getent", "hosts", f"{destination}-mig").split()[0]
         lab.exec(source, "virsh", "migrate-postcopy", GUEST)
         becomes(lab, destination, "running (post-copy)")
+        has_its_working_memory(lab)
         # As a firewall does that forgot the connection: both sides see it reset.
         lab.exec(source, "ss", "--kill", "-tn", "dst", peer, "dport", ">=", ":49152")
         becomes(lab, source, "paused (post-copy failed)")
@@ -379,6 +394,7 @@ def test_post_copy_that_broke_is_resumed(lab):
         assert "is in post-copy" in said
         first = call.end()
         assert first["result"] == "unknown"
+        lab.exec(source, "virsh", "migrate-setspeed", "--postcopy", GUEST, str(FAST))
         answer = recovered(lab, third)
     assert did(answer) == [
         f"resume the post-copy migration: {source}",

@@ -1,5 +1,6 @@
 """What is under way on a node, what is remembered, what is told: as plain data."""
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -16,7 +17,7 @@ from saltext_kvmcluster.core.recovery import Look, Sighting
 NOW = datetime(2026, 11, 23, 12, 0, 34, tzinfo=timezone.utc)
 UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 MOVE = Move("web1", UUID, "node1", "node2")
-ENTRY = Entry(MOVE, "2026-11-23T12:00:00.000+00:00", BEGUN, False, False, "shared")
+ENTRY = Entry(MOVE, "2026-11-23T12:00:00.000+00:00", BEGUN, False, "shared")
 SENDING = jobs.Seen(
     Look(Sighting.RUNNING, "web1", UUID, job=recovery.OUTGOING),
     Progress(5.0, COPYING, total=200, processed=90, remaining=100, rate=10, iteration=1),
@@ -49,8 +50,22 @@ def test_one_that_stands_still_has_no_rate():
     assert (row["stalled"], row["rate"], row["expected_end"]) == (True, 0, None)
 
 
+def test_how_long_it_has_stood_still_is_told_as_far_as_it_was_seen():
+    def told(sighting, word):
+        seen = replace(SENDING, look=replace(SENDING.look, sighting=sighting))
+        (row,) = under_way(seen, words=[{"uuid": UUID, **word}])
+        return row["downtime_ms"]
+
+    assert told(Sighting.RUNNING, {}) == 0
+    assert told(Sighting.RUNNING, {"downtime_ms": 700}) == 0
+    assert told(Sighting.PAUSED_FOR_MIGRATION, {"downtime_ms": 700}) == 700
+    # The watcher's last word is older than what is seen now.
+    assert told(Sighting.PAUSED_FOR_MIGRATION, {"downtime_ms": 0}) is None
+    assert told(Sighting.PAUSED_FOR_MIGRATION, {}) is None
+
+
 def test_one_that_was_not_begun_by_us_has_no_destination_that_we_know():
-    for entries in ((), (Entry(MOVE, ENTRY.began, ENDED, False, False, "shared"),)):
+    for entries in ((), (Entry(MOVE, ENTRY.began, ENDED, False, "shared"),)):
         (row,) = under_way(SENDING, entries=entries)
         assert (row["destination"], row["phase"]) == (None, COPYING)
 
@@ -71,7 +86,7 @@ def test_one_that_waits_has_its_place():
 
 def test_a_clock_that_was_set_gives_no_traceback():
     for began in ("yesterday", "2026-11-23T12:00:00", ""):
-        entry = Entry(MOVE, began, BEGUN, False, False, "shared")
+        entry = Entry(MOVE, began, BEGUN, False, "shared")
         assert under_way(SENDING, entries=[entry])[0]["elapsed"] is None
 
 
@@ -96,6 +111,18 @@ def test_it_is_cancelled_where_it_comes_from():
     assert jobs.sender("web1", told, {}) == jobs.sender("web2", told, {}) == "node1"
     with pytest.raises(WorldError, match="web9 under way; not known of node3: it does not answer"):
         jobs.sender("web9", told, {"node3": "it does not answer"})
+
+
+def test_of_a_migration_whose_end_was_seen_later_history_has_what_was_seen():
+    unseen = {**RECORD, "result": "unknown", "owner": None}
+    seen = history.settled(ENTRY, "node2", "it runs on node2 and not on node1")
+    assert (seen["result"], seen["owner"], seen["elapsed"]) == ("moved", "node2", None)
+    assert seen["reason"] == "by kvmcluster.recover: it runs on node2 and not on node1"
+    assert history.settled(ENTRY, "node1", "")["result"] == "not_moved"
+    assert history.settled(ENTRY, None, "")["result"] == "unknown"
+    same = {"uuid": ENTRY.move.uuid, "started": ENTRY.began}
+    assert history.chosen([{**unseen, **same}, seen], None, 5) == [seen]
+    assert history.chosen([seen, {**unseen, **same}], None, 5) == [seen]
 
 
 def test_history_is_of_one_guest_or_all_and_the_newest_last():

@@ -17,7 +17,6 @@ ENTRY = Entry(
     began="2024-01-01T00:00:00.000+00:00",
     stage=BEGUN,
     persistent=True,
-    autostart=False,
     definitions="defined",
     flags=("LIVE", "PEER2PEER"),
 )
@@ -42,7 +41,6 @@ def moved(**changed):
         st.builds(Move, PRINTABLE.filter(bool), st.uuids().map(str), PRINTABLE, PRINTABLE),
         PRINTABLE,
         st.sampled_from(journal.STAGES),
-        st.booleans(),
         st.booleans(),
         PRINTABLE,
         st.lists(PRINTABLE, max_size=3).map(tuple),

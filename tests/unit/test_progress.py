@@ -22,7 +22,8 @@ JOB = {
 }  # fmt: skip
 KEYS = (
     *("phase", "percentage", "rate", "dirty_rate", "remaining", "total", "processed"),
-    *("expected_end", "downtime_ms", "iteration", "throttle", "stalled", "elapsed"),
+    *("expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle", "stalled"),
+    "elapsed",
 )
 
 
@@ -37,7 +38,7 @@ def test_what_libvirt_tells():
         dirty_rate=2045 * 4096,
         iteration=11,
         throttle=20,
-        downtime_ms=6327,
+        expected_downtime_ms=6327,
         changed=6327 * 8413380 // 1000,
         elapsed=71.034,
     )
@@ -108,7 +109,7 @@ def test_where_nothing_is_carried_there_is_no_rate_and_no_end():
 
 def test_after_the_switch_nothing_changes_here_and_no_switch_is_to_come():
     seen = progress.read(JOB, 1, True)
-    assert (seen.dirty_rate, seen.downtime_ms, seen.changed) == (0, None, 0)
+    assert (seen.dirty_rate, seen.expected_downtime_ms, seen.changed) == (0, None, 0)
     assert progress.expected_end(seen) == 3.9
 
 

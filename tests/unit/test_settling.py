@@ -8,7 +8,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from material import cluster
 
-from saltext_kvmcluster.core import settling
+from saltext_kvmcluster.core import recovery, settling
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration import Move
@@ -27,7 +27,7 @@ from saltext_kvmcluster.core.settling import Action, Do, concerned, forbids, set
 
 UUID, OTHER = "c6a03beb-295e-499a-b50f-94bfb088f6f2", "11111111-1111-4111-8111-111111111111"
 ENTRY = Entry(
-    Move("web1", UUID, "node1", "node2"), "2024-01-01T00:00:00+00:00", BEGUN, False, False, "shared"
+    Move("web1", UUID, "node1", "node2"), "2024-01-01T00:00:00+00:00", BEGUN, False, "shared"
 )
 RUNS, COPY, OFF, ABSENT, SILENT = (
     Look(Sighting.RUNNING, "web1", UUID),
@@ -371,7 +371,9 @@ def sighted(draw):
     if sighting in (Sighting.ABSENT, Sighting.UNREACHABLE):
         return look(sighting)
     kept, autostart, saved = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
-    jobs = [BROKEN] if sighting in settling.POST_COPY else [""] * 20 + [INCOMING, OUTGOING, BACKUP]
+    jobs = (
+        [BROKEN] if sighting in recovery.IN_POST_COPY else [""] * 20 + [INCOMING, OUTGOING, BACKUP]
+    )
     return replace(
         look(sighting, job="" if sighting in INACTIVE else draw(st.sampled_from(jobs))),
         persistent=kept or sighting in INACTIVE,
@@ -393,7 +395,6 @@ ENTRIES = st.dictionaries(
             f"2024-01-0{NODES.index(node) + 1}",
             BEGUN,
             persistent,
-            False,
             definitions,
             ("POSTCOPY",),
         )
@@ -479,17 +480,28 @@ def test_what_was_settled_stays_settled(entry):
 
 def test_a_name_means_one_guest():
     known = Look(Sighting.RUNNING, "web1", UUID)
-    settling.refuse_unless_one("web1", {"node1": ENTRY}, {"node1": known, "node2": ABSENT})
+    settling.refuse_unless_one("web1", [("node1", ENTRY)], {"node1": known, "node2": ABSENT})
     with pytest.raises(InputError, match=f"{OTHER} on node2"):
         settling.refuse_unless_one(
-            "web1", {}, {"node1": known, "node2": replace(known, uuid=OTHER)}
+            "web1", [], {"node1": known, "node2": replace(known, uuid=OTHER)}
         )
     with pytest.raises(InputError, match="in the journal of node1"):
-        settling.refuse_unless_one("web1", {"node1": ENTRY}, {"node2": replace(known, uuid=OTHER)})
+        settling.refuse_unless_one(
+            "web1", [("node1", ENTRY)], {"node2": replace(known, uuid=OTHER)}
+        )
     with pytest.raises(InputError, match="no node has"):
-        settling.refuse_unless_one("web1", {}, {"node1": ABSENT, "node2": ABSENT})
-    settling.refuse_unless_one("web1", {}, {"node1": ABSENT, "node2": SILENT})
+        settling.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": ABSENT})
+    other = replace(ENTRY, move=replace(ENTRY.move, uuid=OTHER))
+    with pytest.raises(InputError, match=f"give the UUID.*{UUID}.*{OTHER} in the journal of node1"):
+        settling.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
+    settling.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
     assert settling.unheard("web1", ["node2"]).result == settling.UNKNOWN
+
+
+def test_a_uuid_is_one_in_capitals_too():
+    assert settling.name_of(UUID.upper()) == settling.name_of(UUID) == UUID
+    assert settling.name_of("WEB1") == "WEB1" and not settling.is_uuid("WEB1")
+    assert settling.name_of(UUID.replace("-", "").upper()) == UUID.replace("-", "").upper()
 
 
 def test_a_node_keeps_account_of_its_own_migrations_alone():

@@ -93,7 +93,8 @@ def job(**known):
 
 COPYING = job(
     destination="node2", percentage=42, rate=8388608, dirty_rate=3145728, remaining=83886080,
-    expected_end=12.0, downtime_ms=300, iteration=2, throttle=20, stalled=False, elapsed=34.2,
+    expected_end=12.0, expected_downtime_ms=300, downtime_ms=0, iteration=2, throttle=20,
+    stalled=False, elapsed=34.2,
 )  # fmt: skip
 
 
@@ -105,14 +106,14 @@ def test_what_is_under_way_is_read_at_a_glance():
     header, line, last = under_way(COPYING, node="node1").splitlines()
     assert header.split("  ")[0] == "guest"
     assert " ".join(line.split()) == (
-        "web1 node1 node2 copying 42 % 8.0 MiB/s 3.0 MiB/s 80 MiB 12 s 2 20 % 300 ms 34 s"
+        "web1 node1 node2 copying 42 % 8.0 MiB/s 3.0 MiB/s 80 MiB 12 s 2 20 % 300 ms 0 ms 34 s"
     )
     assert last == "migrations under way on node1: 1"
 
 
 def test_what_is_not_known_of_a_migration_is_a_dash():
     line = under_way(job(destination="node2", dirty_rate=0)).splitlines()[1]
-    assert line.split() == ["web1", "node1", "node2", "copying", *"---------"]
+    assert line.split() == ["web1", "node1", "node2", "copying", *"----------"]
 
 
 def test_a_place_in_the_queue_and_a_guest_that_arrives_are_told():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.journal import Entry
+from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED, UNKNOWN
 from saltext_kvmcluster.core.plan import printable
 
 TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", "started")
@@ -18,11 +21,29 @@ MOST = 1000
 def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the last records, the newest last; of one guest, or of all.
 
-    They were on a disk, or come from a node: what is no record is left out.
+    They were on a disk, or come from a node: what is no record is left out. Of a migration whose
+    end was not seen at first, and was seen later, it is the later one.
     """
-    rows = [row for record in records if (row := _row(record)) is not None]
-    mine = [row for row in rows if guest in (None, row["guest"])]
-    return sorted(mine, key=lambda row: str(row["started"]))[-limit:]
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for row in filter(None, map(_row, records)):
+        known = found.get((row["uuid"], row["started"]))
+        if guest in (None, row["guest"]) and (known is None or known["result"] == UNKNOWN):
+            found[row["uuid"], row["started"]] = row
+    return sorted(found.values(), key=lambda row: str(row["started"]))[-limit:]
+
+
+def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
+    """Return the record of a migration of which only `recover` saw what came of it."""
+    move = entry.move
+    results = {move.source: NOT_MOVED, move.destination: MOVED}
+    return {
+        **dict.fromkeys((*TEXTS, *FIGURES)),
+        **asdict(move),
+        "owner": owner,
+        "result": results.get(str(owner), UNKNOWN),
+        "reason": f"by kvmcluster.recover: {reason}",
+        "started": entry.began,
+    }
 
 
 def number_of(limit: object) -> int:

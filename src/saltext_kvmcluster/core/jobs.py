@@ -12,14 +12,14 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import BEGUN, Entry
 from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.progress import Progress
-from saltext_kvmcluster.core.recovery import Look
+from saltext_kvmcluster.core.recovery import Look, Sighting
 
 # What a migration waits for its place in, and what its destination sees of it.
 QUEUED, ARRIVING = "queued", "arriving"
 KEYS = (
     *("guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate"),
-    *("remaining", "expected_end", "downtime_ms", "iteration", "throttle", "stalled", "elapsed"),
-    "place",
+    *("remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle"),
+    *("stalled", "elapsed", "place"),
 )
 
 
@@ -85,12 +85,24 @@ def _row(
     named = {"guest": printable(one.look.name), "uuid": one.look.uuid}
     if one.look.job == recovery.INCOMING:
         return {**dict.fromkeys(KEYS), **named, "destination": here, "phase": ARRIVING}
-    known = progress.shown(one.progress, word.get("stalled")) if one.progress else {}
+    known = (
+        progress.shown(one.progress, word.get("stalled"), _downtime_ms(one.look, word))
+        if one.progress
+        else {}
+    )
     if entry:
         known["destination"] = entry.move.destination
         known["elapsed"] = _since(entry.began, now)
     known = {key: value for key, value in known.items() if key in KEYS}
     return {**dict.fromkeys(KEYS), **named, "source": here, **known}
+
+
+def _downtime_ms(look: Look, word: Mapping[str, Any]) -> int | None:
+    """Return for how long a guest has stood still so far; since when, only its watcher saw."""
+    if look.sighting is Sighting.RUNNING:
+        return 0
+    told = word.get("downtime_ms")
+    return told if isinstance(told, int) and told > 0 else None
 
 
 def _queued(word: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -21,16 +21,15 @@ STAGES = (BEGUN, ENDED)
 class Entry:
     """One migration that was begun, and is not known to be settled.
 
-    ``persistent``, ``autostart``: how the guest was kept at the source before. ``definitions``:
-    the pillar's word on where definitions are kept, then. ``flags``: libvirt's, by name. ``began``:
-    ISO 8601, UTC.
+    ``persistent``: whether the source kept a definition of the guest before. ``definitions``: the
+    pillar's word on where definitions are kept, then. ``flags``: libvirt's, by name. ``began``: ISO
+    8601, UTC.
     """
 
     move: Move
     began: str
     stage: str
     persistent: bool
-    autostart: bool
     definitions: str
     flags: tuple[str, ...] = ()
 
@@ -93,7 +92,6 @@ def read(kept: str, where: str) -> Entry:
             _word(raw, "began"),
             stage,
             _truth(raw, "persistent"),
-            _truth(raw, "autostart"),
             _word(raw, "definitions"),
             flags,
         )

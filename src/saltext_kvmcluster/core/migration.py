@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
-MOVED, NOT_MOVED = "moved", "not_moved"
+MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
 RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
@@ -60,13 +60,15 @@ class Seen:
 
     ``at``: seconds of the observer's monotonic clock. ``ended``: libvirt's call has returned.
     ``answered``: the source's daemon did, just now. ``progress``: None where it told of no job.
-    ``cancel``: who wants it cancelled, in words, empty if nobody.
+    ``stands``: the guest is paused there for the migration. ``cancel``: who wants it cancelled, in
+    words, empty if nobody.
     """
 
     at: float
     ended: bool
     answered: bool
     progress: Progress | None
+    stands: bool = False
     cancel: str = ""
 
 
@@ -74,13 +76,15 @@ class Seen:
 class Watch:
     """What is remembered of a migration between two looks at it.
 
-    ``spoke``: when the source's daemon answered last. ``ending``, ``since``: why we want it to
-    end, and since when; empty and None if we do not.
+    ``spoke``: when the source's daemon answered last. ``stood``: since when the guest was seen to
+    stand still, None if it runs. ``ending``, ``since``: why we want it to end, and since when;
+    empty and None if we do not.
     """
 
     began: float
     spoke: float
     pace: Pace
+    stood: float | None = None
     ending: str = ""
     since: float | None = None
 
@@ -182,7 +186,8 @@ def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Wa
         return watch, Judge()
     if not seen.answered:
         return watch, Judge() if seen.at - watch.spoke >= patience else None
-    watch, step = _paced(replace(watch, spoke=seen.at), seen, options)
+    stood = (seen.at if watch.stood is None else watch.stood) if seen.stands else None
+    watch, step = _paced(replace(watch, spoke=seen.at, stood=stood), seen, options)
     if seen.progress and seen.progress.phase == POST_COPY:
         # To end it now would lose the guest: its memory is on both sides.
         return watch, Judge() if pacing.broken(watch.pace, seen.progress) else None
@@ -193,6 +198,16 @@ def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Wa
     if watch.since is None:
         return watch, step
     return watch, Judge() if seen.at - watch.since >= patience else Abort()
+
+
+def downtime_ms(watch: Watch, seen: Seen) -> int | None:
+    """Return for how long the guest has stood still so far, None if that is not known.
+
+    In post-copy it runs at the destination, which was not looked at.
+    """
+    if seen.progress is None or seen.progress.phase == POST_COPY:
+        return None
+    return 0 if watch.stood is None else round(1000 * (seen.at - watch.stood))
 
 
 def _paced(watch: Watch, seen: Seen, options: Options) -> tuple[Watch, Step | None]:
@@ -255,7 +270,7 @@ def result(
     ending
         Why we wanted it to end, empty if we did not.
     """
-    found = RESULTS.get(judged.owner, "unknown")
+    found = RESULTS.get(judged.owner, UNKNOWN)
     owners = {Owner.SOURCE: move.source, Owner.DESTINATION: move.destination}
     measured = measured if found == MOVED else Statistics()
     return {

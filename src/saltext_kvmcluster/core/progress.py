@@ -27,8 +27,8 @@ class Progress:
     was counted last. ``dirty_rate``: the same for each second between two counts; a page that
     changes twice counts once, so a guest that writes to the same memory again and again seems to
     change no more than the link carries. In post-copy nothing changes here any more. ``throttle``:
-    the percentage by which QEMU slows the guest's CPUs. ``downtime_ms``: libvirt's own guess of the
-    switch, None where it does not say. ``elapsed``: seconds since libvirt began.
+    the percentage by which QEMU slows the guest's CPUs. ``expected_downtime_ms``: libvirt's own
+    guess of the switch, None where it does not say. ``elapsed``: seconds since libvirt began.
     """
 
     at: float
@@ -40,7 +40,7 @@ class Progress:
     dirty_rate: int = 0
     iteration: int = 0
     throttle: int = 0
-    downtime_ms: int | None = None
+    expected_downtime_ms: int | None = None
     changed: int = 0
     elapsed: float = 0.0
 
@@ -79,7 +79,7 @@ def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | No
         else _number(job, "memory_dirty_rate") * _number(job, "memory_page_size"),
         iteration=iteration,
         throttle=min(_number(job, "auto_converge_throttle"), 100),
-        downtime_ms=downtime,
+        expected_downtime_ms=downtime,
         changed=min(changed, total),
         elapsed=_number(job, "time_elapsed") / 1000,
     )
@@ -106,16 +106,20 @@ def expected_end(seen: Progress) -> float | None:
     return round(seen.remaining / (seen.rate - seen.dirty_rate), 1)
 
 
-def shown(seen: Progress, stalled: bool | None = None) -> dict[str, Any]:
+def shown(
+    seen: Progress, stalled: bool | None = None, downtime_ms: int | None = None
+) -> dict[str, Any]:
     """Return a look as plain data.
 
     ``remaining``, ``total``, ``processed`` in bytes, ``rate`` and ``dirty_rate`` in bytes a second,
-    ``expected_end`` in seconds from then, ``downtime_ms`` in milliseconds, ``elapsed`` in seconds,
-    ``percentage`` and ``throttle`` of 100.
+    ``expected_end`` in seconds from then, ``expected_downtime_ms`` and ``downtime_ms`` in
+    milliseconds, ``elapsed`` in seconds, ``percentage`` and ``throttle`` of 100.
 
     stalled
         Whether the link carries nothing, None if that is not known: one look does not tell. QEMU
         goes on to tell the rate at which it carried something last.
+    downtime_ms
+        For how long the guest has stood still for it so far, None if that is not known.
     """
     if stalled:
         seen = replace(seen, rate=0)
@@ -128,7 +132,8 @@ def shown(seen: Progress, stalled: bool | None = None) -> dict[str, Any]:
         "total": seen.total,
         "processed": seen.processed,
         "expected_end": expected_end(seen),
-        "downtime_ms": seen.downtime_ms,
+        "expected_downtime_ms": seen.expected_downtime_ms,
+        "downtime_ms": downtime_ms,
         "iteration": seen.iteration,
         "throttle": seen.throttle,
         "stalled": stalled,

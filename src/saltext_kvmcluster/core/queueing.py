@@ -37,12 +37,20 @@ true >>"$1/lock" && exec 8<>"$1/lock" && flock -w 10 8 && {
   exec 8>&-
 }
 """
+# The time of a ticket is seconds since the node was started: nobody sets that clock.
+_SHOW = r"""
+read -r up idle </proc/uptime
+up=${up%%.*}
+show() { touch -d "@$up" "$1"; }
+"""
 # Of those before, as many as may go at once are tried, since they count, and the last one: so each
 # ticket is tried by somebody, at no great cost. One that is nobody's goes.
-_LOOK = r"""
-nobodys() { [ -n "$(find "$1" -mmin +1)" ] || flock -n 7 7<"$1"; }
+_LOOK = (
+    _SHOW
+    + r"""
+nobodys() { [ -n "$(find "$1" ! -newermt "@$((up - 60))")" ] || flock -n 7 7<"$1"; }
 [ -n "$number" ] && [ -e "$1/$number" ] && exec 8<>"$1/lock" && flock -w 10 8 && {
-  touch "$1/$number"
+  show "$1/$number"
   last=
   for ticket in "$1"/1????????; do
     [ "${ticket##*/}" -lt "$number" ] && last=$ticket
@@ -63,7 +71,8 @@ nobodys() { [ -n "$(find "$1" -mmin +1)" ] || flock -n 7 7<"$1"; }
   echo "here is $number"
 }
 """
-_BEAT = '[ -e "$1/$number" ] && touch "$1/$number"'
+)
+_BEAT = _SHOW + '[ -e "$1/$number" ] && show "$1/$number"'
 _LET_GO = 'rm -f "$1/$number"; exec 9>&-'
 
 

@@ -86,13 +86,14 @@ BACKUP, BOOT = "a save, dump, snapshot or backup", "a start"
 ENDLESS = "an operation that does not end"
 BROKEN = "a post-copy migration that broke"
 
-_NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT)
-_HARMLESS = (*_NOT_ACTIVE, Sighting.UNREACHABLE, Sighting.PAUSED_FOR_MIGRATION)
+OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
+IN_POST_COPY = (Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_IN_POST_COPY)
+_HARMLESS = (*OFF, Sighting.UNREACHABLE, Sighting.PAUSED_FOR_MIGRATION)
 
 TABLE = (
     (
         (Sighting.RUNNING,),
-        _NOT_ACTIVE,
+        OFF,
         Owner.SOURCE,
         "it runs on {source} and not on {destination}",
     ),
@@ -104,12 +105,12 @@ TABLE = (
     ),
     (
         (Sighting.PAUSED_BY_USER,),
-        _NOT_ACTIVE,
+        OFF,
         Owner.SOURCE,
         "it is on {source}, paused by its user, and not on {destination}",
     ),
     (
-        _NOT_ACTIVE,
+        OFF,
         (Sighting.RUNNING,),
         Owner.DESTINATION,
         "it runs on {destination} and not on {source}",
@@ -121,14 +122,14 @@ TABLE = (
         "it runs on {destination}; {source} is left with a paused copy, to be tidied away",
     ),
     (
-        _NOT_ACTIVE,
+        OFF,
         (Sighting.PAUSED_BY_USER,),
         Owner.DESTINATION,
         "it is on {destination}, paused by its user, and not on {source}",
     ),
     (
         (Sighting.SHUT_OFF,),
-        _NOT_ACTIVE,
+        OFF,
         Owner.NOBODY,
         "it runs neither on {source} nor on {destination}; kvmcluster.recover asks the others, and"
         " if it runs nowhere, an operator has to start it",

@@ -7,7 +7,8 @@ nodes, in both directions, so that a wrong idea of who was the source can mislea
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping
+import uuid
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -17,16 +18,23 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.migration import Plan
 from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.core.recovery import BACKUP, BROKEN, Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.recovery import (
+    BACKUP,
+    BROKEN,
+    IN_POST_COPY,
+    OFF,
+    Look,
+    Owner,
+    Sighting,
+    Verdict,
+)
 
 RUNNING, PAUSED, NOWHERE = "running", "paused", "nowhere"
-CONFLICT, UNKNOWN, BUSY = "conflict", "unknown", "busy"
+CONFLICT, UNKNOWN, BUSY = "conflict", migration.UNKNOWN, "busy"
 
 KEPT = "/var/lib/kvmcluster/journal"
 
 OWNING = {Sighting.RUNNING: RUNNING, Sighting.PAUSED_BY_USER: PAUSED}
-OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
-POST_COPY = (Sighting.PAUSED_IN_POST_COPY, Sighting.RUNNING_IN_POST_COPY)
 
 
 class Do(Enum):
@@ -137,7 +145,7 @@ def settle(
     owner = _owner(case)
     if owner:
         return _owned(case, owner)
-    if case.seen(*POST_COPY):
+    if case.seen(*IN_POST_COPY):
         return _torn(case)
     if not case.active and not case.seen(Sighting.UNREACHABLE):
         sentence = "it runs on no node; an operator has to start it"
@@ -158,6 +166,19 @@ def _ends(entries: Mapping[str, Entry]) -> list[str]:
     return [node for move in moves for node in (move.source, move.destination)]
 
 
+def name_of(guest: str) -> str:
+    """Return a guest's name, or its UUID as libvirt writes it; many tools print it in capitals."""
+    return guest.lower() if is_uuid(guest.lower()) else guest
+
+
+def is_uuid(guest: str) -> bool:
+    """Whether that is a guest's UUID, and not a name."""
+    try:
+        return str(uuid.UUID(guest)) == guest
+    except ValueError:
+        return False
+
+
 def busy(sentence: str) -> Settlement:
     """Return what follows while something is at work: to look again."""
     return Settlement(Verdict(Owner.UNKNOWN, sentence), BUSY)
@@ -170,13 +191,19 @@ def unheard(guest: str, silent: Collection[str]) -> Settlement:
     return Settlement(Verdict(Owner.UNKNOWN, sentence), UNKNOWN, needs=needs)
 
 
-def refuse_unless_one(guest: str, entries: Mapping[str, Entry], looks: Mapping[str, Look]) -> None:
-    """Raise InputError if there is no such guest, or more than one of that name."""
+def refuse_unless_one(
+    guest: str, entries: Iterable[tuple[str, Entry]], looks: Mapping[str, Look]
+) -> None:
+    """Raise InputError if there is no such guest, or more than one of that name.
+
+    entries
+        What journals hold, each with its node.
+    """
     found: dict[str, list[str]] = {}
     for node, look in looks.items():
         if look.uuid:
             found.setdefault(look.uuid, []).append(f"on {node}")
-    for node, entry in entries.items():
+    for node, entry in entries:
         found.setdefault(entry.move.uuid, []).append(f"in the journal of {node}")
     if len(found) > 1:
         which = "; ".join(f"{uuid} {' and '.join(where)}" for uuid, where in found.items())
@@ -200,7 +227,7 @@ def refuse_foreign(node: str, entries: Collection[Entry]) -> None:
 
 def refuse_to_cancel(guest: str, node: str, look: Look) -> None:
     """Raise WorldError if a guest's migration cannot be ended any more."""
-    if look.sighting in POST_COPY:
+    if look.sighting in IN_POST_COPY:
         raise WorldError(
             f"the migration of {guest} was not cancelled: it is in post-copy, its memory is on two"
             " nodes, and to end it would lose the guest; wait for its end; if it stands still:"
@@ -445,13 +472,15 @@ def _torn(case: _Case) -> Settlement:
         return Settlement(
             verdict, UNKNOWN, actions=(Action(Do.RESUME_POST_COPY, entry.move.source),)
         )
+    known = (entry.move.source, entry.move.destination) if entry else ("SOURCE", "DESTINATION")
+    source, destination = map(shlex.quote, known)
     return Settlement(
         verdict,
         UNKNOWN,
         needs=_silence(case) or ("whether both halves are still there, and can reach each other",),
         commands=(
-            f"on the source: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
-            " qemu+ssh://DESTINATION/system tcp:DESTINATION",
+            f"on {source}: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
+            f" qemu+ssh://{destination}/system tcp:{destination}",
             "if one half is lost, so is its memory: on the other node: virsh destroy"
             f" {case.typed}, then start it anew",
         ),

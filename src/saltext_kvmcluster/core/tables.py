@@ -155,7 +155,7 @@ def _jobs(data: Mapping[str, Any]) -> str:
         if row["stalled"]
     ]
     header = ["guest", "from", "to", "phase", "done", "rate", "guest changes", "left", "ends in"]
-    header += ["pass", "throttle", "switch", "since"]
+    header += ["pass", "throttle", "switch", "downtime", "since"]
     rows = [
         [
             row["guest"],
@@ -169,6 +169,7 @@ def _jobs(data: Mapping[str, Any]) -> str:
             _or_dash(row["expected_end"], "{:.0f} s"),
             _or_dash(row["iteration"], "{}"),
             _or_dash(row["throttle"] or None, "{} %"),
+            _or_dash(row["expected_downtime_ms"], "{} ms"),
             _or_dash(row["downtime_ms"], "{} ms"),
             _or_dash(row["elapsed"], "{:.0f} s"),
         ]

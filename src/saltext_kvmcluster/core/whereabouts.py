@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 
 _BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
-_NOT_ACTIVE = (Sighting.SHUT_OFF, Sighting.ABSENT, Sighting.UNREACHABLE)
+_NOT_ACTIVE = (*recovery.OFF, Sighting.UNREACHABLE)
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
 
 

@@ -125,15 +125,16 @@ class Hypervisor:
         libvirt = _libvirt()
         active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 
-        def verb(found: Any) -> dict[str, str]:
-            told = found.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, active)
-            return {
-                domain.UUIDString(): domain.name()
-                for domain, stats in told
-                if _may_have(job, stats) and _has(job, domain)
-            }
-
-        return self._ask(verb)
+        told = self._ask(
+            lambda found: [
+                domain.UUIDString()
+                for domain, stats in found.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, active)
+                if _may_have(job, stats)
+            ]
+        )
+        # Each by itself: one that hangs keeps libvirt busy for as long as a call may last.
+        looks = [self.by_uuid(uuid) for uuid in told]
+        return {look.uuid: look.name for look in looks if look.job == job}
 
     def set_downtime(self, uuid: str, milliseconds: int) -> None:
         """Let the switch of the migration that is at work take so long."""
@@ -597,17 +598,6 @@ def _may_have(job: str, stats: Mapping[str, Any]) -> bool:
     """Whether a guest in that state may have that job: one that arrives does not just run."""
     state = _sighting(stats.get("state.state", 0), stats.get("state.reason", 0))
     return job == recovery.OUTGOING or state is not Sighting.RUNNING
-
-
-def _has(job: str, domain: Any) -> bool:
-    """Whether that job is under way with a domain that may be gone at any moment."""
-    libvirt = _libvirt()
-    try:
-        return _job(domain) == job
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return False
-        raise
 
 
 def _progress(domain: Any) -> dict[str, Any]:

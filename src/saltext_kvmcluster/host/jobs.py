@@ -15,7 +15,6 @@ from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.journal import Journal
 
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
-_IN_POST_COPY = (Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_IN_POST_COPY)
 
 
 def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
@@ -51,5 +50,9 @@ def _seen(libvirt: Hypervisor, look: Look) -> Seen:
     if look.job == recovery.INCOMING:
         return Seen(look, None)
     job = libvirt.progress(look.uuid)
-    found = progress.read(job, time.monotonic(), look.sighting in _IN_POST_COPY) if job else None
+    found = (
+        progress.read(job, time.monotonic(), look.sighting in recovery.IN_POST_COPY)
+        if job
+        else None
+    )
     return Seen(look, found)

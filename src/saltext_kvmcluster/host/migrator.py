@@ -7,10 +7,12 @@ is `recoverer`'s, which a migration calls as anybody can later.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from saltext_kvmcluster.core import migration, pacing, progress
+from saltext_kvmcluster.core import events, migration, pacing, progress
+from saltext_kvmcluster.core.cluster import Node
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration import (
@@ -25,7 +27,7 @@ from saltext_kvmcluster.core.migration import (
 )
 from saltext_kvmcluster.core.options import Options
 from saltext_kvmcluster.core.pacing import Pace, SetDowntime, StartPostCopy
-from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.recovery import IN_POST_COPY, Look, Owner, Sighting, Verdict
 from saltext_kvmcluster.host import recoverer
 from saltext_kvmcluster.host.environment import Call, Environment
 
@@ -48,27 +50,14 @@ def migrate(
     node = migration.target(env.cluster, env.here, destination)
     look = _here(env, guest)
     move = Move(guest, look.uuid, env.here, node.id)
-    with env.alone(move):
-        _refuse_unsettled(env, move)
-        findings = env.examine(move)
-        with env.place(move) as waited:
-            if waited:
+    with env.alone(move), contextlib.ExitStack() as places:
+        with _refusal_told(env, move):
+            _refuse_unsettled(env, move)
+            findings = env.examine(move)
+            if places.enter_context(env.place(move)):
                 findings = env.examine(move)
-            look = env.libvirt(env.here).by_uuid(move.uuid)
-            way = migration.plan(
-                env.cluster, node, options, look.persistent, env.address(node.migration)
-            )
-            entry = Entry(
-                move,
-                env.clock.now().isoformat(timespec="milliseconds"),
-                BEGUN,
-                look.persistent,
-                look.autostart,
-                env.cluster.guests.definitions,
-                way.flags,
-            )
-            env.journal(env.here).write(entry)
-            done = _Migration(env, entry, way, options, patience).carried_out()
+            way, entry = _begun(env, move, node, options)
+        done = _Migration(env, entry, way, options, patience).carried_out()
     return {**done, "findings": [finding.shown() for finding in findings]}
 
 
@@ -78,6 +67,32 @@ def _here(env: Environment, guest: str) -> Look:
     if look.sighting is Sighting.ABSENT:
         raise migration.no_such_guest(guest, env.here, source.names())
     return look
+
+
+@contextlib.contextmanager
+def _refusal_told(env: Environment, move: Move) -> Iterator[None]:
+    """Tell whoever listens that nothing was begun, and why; it may have waited long for that."""
+    try:
+        yield
+    except WorldError as error:
+        env.tell(events.MIGRATION, {"what": "refused", **asdict(move), "reason": str(error)})
+        raise
+
+
+def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[Plan, Entry]:
+    """Return how libvirt is to do it, and what is in the journal from now on."""
+    look = env.libvirt(env.here).by_uuid(move.uuid)
+    way = migration.plan(env.cluster, node, options, look.persistent, env.address(node.migration))
+    entry = Entry(
+        move,
+        env.clock.now().isoformat(timespec="milliseconds"),
+        BEGUN,
+        look.persistent,
+        env.cluster.guests.definitions,
+        way.flags,
+    )
+    env.journal(env.here).write(entry)
+    return way, entry
 
 
 def _refuse_unsettled(env: Environment, move: Move) -> None:
@@ -156,12 +171,10 @@ class _Migration:
             job = self.source.progress(uuid)
         except WorldError:
             return Seen(self.env.clock.monotonic(), call.done(), False, None)
-        in_post_copy = look.sighting in (
-            Sighting.PAUSED_IN_POST_COPY,
-            Sighting.RUNNING_IN_POST_COPY,
-        )
+        in_post_copy = look.sighting in IN_POST_COPY
         found = progress.read(job, at, in_post_copy) if job else None
-        return Seen(at, call.done(), True, found, self._asked_to_cancel())
+        stands = look.sighting is Sighting.PAUSED_FOR_MIGRATION
+        return Seen(at, call.done(), True, found, stands, self._asked_to_cancel())
 
     def _asked_to_cancel(self) -> str:
         """Return who wants it cancelled; a journal that cannot be read asks for nothing."""
@@ -188,7 +201,8 @@ class _Migration:
         if phase != seen.progress.phase or seen.at - last >= TELL_EVERY:
             self._told = (seen.progress.phase, seen.at)
             stalled = pacing.stalled(watch.pace, seen.progress)
-            self._tell(seen.progress.phase, progress.shown(seen.progress, stalled))
+            downtime = migration.downtime_ms(watch, seen)
+            self._tell(seen.progress.phase, progress.shown(seen.progress, stalled, downtime))
 
     def _sure(self, call: Call) -> tuple[tuple[Look, Look], Verdict]:
         """Look at both sides until it is sure whose the guest is, or patience ends."""
@@ -222,18 +236,7 @@ class _Migration:
         return steps + _failed("remember it", lambda: self.journal.remember(done))
 
     def _tell(self, what: str, data: Mapping[str, Any]) -> None:
-        move = self.move
-        self.env.tell(
-            "migration",
-            {
-                "what": what,
-                "guest": move.guest,
-                "uuid": move.uuid,
-                "source": move.source,
-                "destination": move.destination,
-                **data,
-            },
-        )
+        self.env.tell(events.MIGRATION, {"what": what, **asdict(self.move), **data})
 
 
 def _failed(step: str, verb: Callable[[], None]) -> list[dict[str, Any]]:

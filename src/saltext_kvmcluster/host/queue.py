@@ -6,11 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from saltext_kvmcluster.core import queueing
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.jobs import QUEUED
 from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.core.queueing import Queue, Standing
 from saltext_kvmcluster.host.hypervisor import Hypervisor
@@ -55,19 +57,13 @@ class Places:
         """Wait for a place; return whether that was necessary."""
         at = self._standing(queue, move, queue.take(move))
         waited, told = at.place > 0, 0
-        named = {"guest": move.guest, "uuid": move.uuid, "source": move.source}
-        named["destination"] = move.destination
-        try:
-            while at.place > 0:
-                if at.place != told:
-                    told = at.place
-                    self._tell({"what": "queued", **named, "place": told, "reason": str(at)})
-                self._refuse(move, at, end)
-                time.sleep(POLL)
-                at = self._standing(queue, move, queue.look())
-        except WorldError as error:
-            self._tell({"what": "ended", **named, "result": "not_moved", "reason": str(error)})
-            raise
+        while at.place > 0:
+            if at.place != told:
+                told = at.place
+                self._tell({"what": QUEUED, **asdict(move), "place": told, "reason": str(at)})
+            self._refuse(move, at, end)
+            time.sleep(POLL)
+            at = self._standing(queue, move, queue.look())
         return waited
 
     def _refuse(self, move: Move, at: Standing, end: float) -> None:

@@ -6,22 +6,23 @@ Whatever is destroyed or undefined was looked at immediately before, with no job
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import migration, settling
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.recovery import OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.recovery import BROKEN, OUTGOING, Look, Sighting
 from saltext_kvmcluster.core.settling import Action, Do, Settlement
-from saltext_kvmcluster.host.environment import Environment
+from saltext_kvmcluster.host.environment import Environment, Libvirt
 
 POLL = 0.5
-# Seconds for the rest of a post-copy migration; if they are over, it goes on all the same.
-RESUMING = 600.0
+# Seconds for a post-copy migration to go on that broke, and for its rest; when they are over, it
+# may do so all the same.
+RESUMED, RESUMING = 60.0, 600.0
 # Seconds for whoever watches over a migration to end it by himself.
 COURTESY = 5.0
 
@@ -37,7 +38,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, A
     Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
     InputError if no node has such a guest, nor a journal of it.
     """
-    case = _found(env, migration.named(guest, "guest"))
+    case = _found(env, settling.name_of(migration.named(guest, "guest")))
     if not case.uuid:
         return case.shown(settling.unheard(case.guest, case.silent), [])
     answering = [node for node in case.nodes if node not in case.silent]
@@ -62,7 +63,8 @@ def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> 
     request to cancel is left in any case.
     """
     own = env.journal(env.here)
-    uuid, begun = _leaving(env, migration.named(guest, "guest"))
+    guest = settling.name_of(migration.named(guest, "guest"))
+    uuid, begun = _leaving(env, guest)
     try:
         met = _end(env, guest, uuid, words, patience)
     finally:
@@ -124,7 +126,7 @@ class _Case:
             actions += self.carried_out(settlement)
         if any(one["step"] != Do.CLEAR.value for one in actions):
             settlement = self._judged_patiently(patience)
-        return self.shown(settlement, actions)
+        return self.shown(settlement, actions + self._remembered(settlement, actions))
 
     def look(self, nodes: Collection[str]) -> dict[str, Look]:
         """Look at nodes side by side; one that was silent is not asked again."""
@@ -171,6 +173,20 @@ class _Case:
             "needs": needs,
             "commands": list(settlement.commands),
         }
+
+    def _remembered(
+        self, settlement: Settlement, actions: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Remember here what came of migrations that are settled; return why that failed."""
+        cleared = {one["node"] for one in actions if one["step"] == Do.CLEAR.value and one["ok"]}
+        history = self.env.journal(self.env.here)
+        try:
+            for node in cleared:
+                sentence = settlement.verdict.sentence
+                history.remember(records.settled(self.entries[node], settlement.owner, sentence))
+        except WorldError as error:
+            return [_step("remember it", self.env.here, False, str(error))]
+        return []
 
     def _judged_patiently(self, patience: float) -> Settlement:
         """Judge by two looks at every node, again and again while something is at work."""
@@ -232,10 +248,16 @@ class _Case:
         cluster, entry = self.env.cluster, settling.youngest(self.entries)
         node = cluster.node(entry.move.destination)
         way = settling.resumption(cluster, entry, self.env.address(node.migration))
-        call = self.env.libvirt(source).migrate(self.uuid, way)
-        end = self.env.clock.monotonic() + RESUMING
-        while not call.done() and self.env.clock.monotonic() < end:
+        libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
+        call = libvirt.migrate(self.uuid, way)
+        while not call.done() and (lasted := self.env.clock.monotonic() - begun) < RESUMING:
             self.env.clock.wait(call, POLL)
+            if lasted >= RESUMED and libvirt.sight(self.uuid).job == BROKEN:
+                raise WorldError(
+                    f"libvirt did not let it go on within {RESUMED:g} s: QEMU on {node.id} may"
+                    " itself wait for a page that it misses, and then answers nobody; nothing was"
+                    " touched, look again later"
+                )
         if not call.done():
             raise WorldError(
                 f"it goes on, and had not ended within {RESUMING:g} s; look again later"
@@ -260,19 +282,19 @@ def _found(env: Environment, guest: str) -> _Case:
     """
     nodes = tuple(env.cluster.nodes)
     answers = env.side_by_side(lambda node: _asked(env, node, guest), nodes)
-    entries = {node: entry for node, answer in answers.items() for entry in answer.entries}
+    kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
     looks = {node: answer.look for node, answer in answers.items()}
     silent = {node: look.said for node, look in looks.items() if look.said}
-    settling.refuse_unless_one(guest, entries, looks)
-    names = [entry.move.guest for entry in entries.values()]
+    settling.refuse_unless_one(guest, kept, looks)
+    names = [entry.move.guest for _, entry in kept]
     names += [look.name for look in looks.values() if look.name]
-    uuids = [entry.move.uuid for entry in entries.values()]
+    uuids = [entry.move.uuid for _, entry in kept]
     uuids += [look.uuid for look in looks.values() if look.uuid]
     return _Case(
         env,
         names[0] if names else guest,
         uuids[0] if uuids else "",
-        entries,
+        dict(kept),
         silent=silent,
         unread={node: answer.unread for node, answer in answers.items() if answer.unread},
     )
@@ -282,7 +304,7 @@ def _asked(env: Environment, node: str, guest: str) -> _Answer:
     entries, unread = _journal(env, node, guest)
     libvirt = env.libvirt(node)
     try:
-        look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
+        look = _asked_for(libvirt, guest)
     except WorldError as error:
         look = Look(Sighting.UNREACHABLE, said=str(error))
     return _Answer(look, entries, unread)
@@ -305,11 +327,8 @@ def _agreed(env: Environment, entry: Entry) -> Entry:
     return replace(entry, definitions="defined")
 
 
-def _is_uuid(guest: str) -> bool:
-    try:
-        return str(uuid.UUID(guest)) == guest
-    except ValueError:
-        return False
+def _asked_for(libvirt: Libvirt, guest: str) -> Look:
+    return libvirt.by_uuid(guest) if settling.is_uuid(guest) else libvirt.by_name(guest)
 
 
 @contextlib.contextmanager
@@ -328,13 +347,12 @@ def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
 
 def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
     """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
-    for entry in env.journal(env.here).entries().of(guest):
-        return entry.move.uuid, True
-    libvirt = env.libvirt(env.here)
-    look = libvirt.by_uuid(guest) if _is_uuid(guest) else libvirt.by_name(guest)
-    if not look.uuid:
+    libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
+    look = _asked_for(libvirt, guest)
+    if not kept and not look.uuid:
         raise migration.no_such_guest(guest, env.here, libvirt.names())
-    return look.uuid, False
+    settling.refuse_unless_one(guest, [(env.here, entry) for entry in kept], {env.here: look})
+    return kept[0].move.uuid if kept else look.uuid, bool(kept)
 
 
 def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:

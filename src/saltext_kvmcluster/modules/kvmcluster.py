@@ -270,13 +270,14 @@ def job(guest=None):
         The guest in question. Default: all.
 
     Returns ``{cluster, node, ok, jobs: [{guest, uuid, source, destination, phase, percentage,
-    rate, dirty_rate, remaining, expected_end, downtime_ms, iteration, throttle, stalled, elapsed,
-    place}]}``. ``phase`` is ``queued`` (``place`` says at which place), ``preparing``, ``copying``,
-    ``post-copy``, or ``arriving`` for a guest of a peer, of which its source tells more. Rates are
-    in bytes a second, ``remaining`` in bytes, ``expected_end`` in seconds from now,
-    ``downtime_ms`` is the switch as QEMU expects it, ``throttle`` the percentage by which QEMU
-    slows the guest's CPUs, ``stalled`` whether nothing is sent, and ``elapsed`` in seconds. What
-    is not known is None.
+    rate, dirty_rate, remaining, expected_end, expected_downtime_ms, downtime_ms, iteration,
+    throttle, stalled, elapsed, place}]}``. ``phase`` is ``queued`` (``place`` says at which
+    place), ``preparing``, ``copying``, ``post-copy``, or ``arriving`` for a guest of a peer, of
+    which its source tells more. Rates are in bytes a second, ``remaining`` in bytes,
+    ``expected_end`` in seconds from now, ``expected_downtime_ms`` is the switch as QEMU expects
+    it, ``downtime_ms`` for how long the guest has stood still so far, ``throttle`` the percentage
+    by which QEMU slows its CPUs, ``stalled`` whether nothing is sent, and ``elapsed`` in seconds.
+    What is not known is None.
 
     CLI Example:
 

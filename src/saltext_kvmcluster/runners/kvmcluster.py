@@ -29,6 +29,7 @@ from saltext_kvmcluster.core import (
     publication,
     reach,
     readiness,
+    settling,
     tables,
     whereabouts,
 )
@@ -342,7 +343,9 @@ def cancel(guest, cluster=None):
     told, silent = _told(found, "kvmcluster.job", "jobs")
     node = jobs.sender(name, told, silent)
     done = whereabouts.ended(_ask([node], "kvmcluster.cancel", name).get(node))
-    done = done or _recovered(found, name)
+    if done is None:
+        done = _recovered(found, name)
+        done = {**done, "result": settling.after_cancel(done["owner"], node)}
     return {**done, "ok": done["owner"] == node}
 
 
