@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from saltext_kvmcluster.core.migration import Plan
-from saltext_kvmcluster.core.recovery import BOOT, ENDLESS, INCOMING, Sighting
+from saltext_kvmcluster.core.recovery import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
 from saltext_kvmcluster.host import hypervisor
 
 libvirt = pytest.importorskip("libvirt")
@@ -68,7 +68,7 @@ class Domain:
             self.job()
         if self.job in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_TIMEOUT):
             raise Failure(self.job)
-        return {"type": self.job}
+        return {"type": self.job, "operation": libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,19 @@ def test_a_daemon_that_does_not_answer_is_no_guests_trouble(monkeypatch):
     connected(monkeypatch, Domain("web1", RUNNING, fail), alive=False)
     with pytest.raises(hypervisor.WorldError, match="libvirt's words"):
         hypervisor.Hypervisor().guests()
+
+
+def test_who_leaves_is_told_whatever_becomes_of_the_others(monkeypatch):
+    broken = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED]
+    leaving = libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+    connected(
+        monkeypatch,
+        Domain("hangs", RUNNING, libvirt.VIR_ERR_OPERATION_TIMEOUT),
+        Domain("broke", broken, leaving),
+        Domain("leaves", RUNNING, leaving),
+        Domain("stays", RUNNING),
+    )
+    assert hypervisor.Hypervisor().moving(OUTGOING) == {"uuid of leaves": "leaves"}
 
 
 def failure_of(way):

@@ -73,12 +73,22 @@ def test_a_ticket_that_says_nothing_counts_all_the_same():
 
 def test_who_is_before_is_said_so_that_a_person_understands():
     at = queueing.standing(QUEUE, MOVE, said("db\x1b1", "db2"), {"x": "by\thand"})
-    error = queueing.refusal(MOVE, at, "cancelled: by Ann")
-    assert str(error) == (
+    with pytest.raises(WorldError) as refused:
+        queueing.refuse_to_wait(MOVE, at, "by Ann", within=60.0, is_over=False)
+    assert str(refused.value) == (
         "web9 was not touched, not sent to node2: cancelled: by Ann; node1 sends 2 at once"
         " (kvmcluster:migration:max_outgoing), and before it are by�hand (by libvirt),"
         " db�1 (node1 to node3), db2 (node1 to node3)"
     )
+
+
+def test_who_waits_is_refused_only_with_a_reason():
+    at = queueing.standing(QUEUE, MOVE, said("db1", "db2"), {})
+    queueing.refuse_to_wait(MOVE, at, "", within=60.0, is_over=False)
+    with pytest.raises(WorldError, match="there is no place now, and it was not to wait"):
+        queueing.refuse_to_wait(MOVE, at, "", within=0.0, is_over=True)
+    with pytest.raises(WorldError, match="there was no place within 60 s"):
+        queueing.refuse_to_wait(MOVE, at, "", within=60.0, is_over=True)
 
 
 @pytest.mark.parametrize("words", ["", "before 100000001 []\n", "mkdir: No space left on device\n"])

@@ -510,6 +510,24 @@ def test_a_node_keeps_account_of_its_own_migrations_alone():
         settling.refuse_foreign("node3", (ENTRY,))
 
 
+def test_a_migration_is_ended_by_whoever_watches_over_it_and_else_by_us():
+    leaving = replace(RUNS, job=OUTGOING)
+    soon, late = 0.0, settling.COURTESY
+
+    def ending(look, watched, waited, may_switch=False):
+        how = settling.ending(look, watched, waited, may_switch)
+        return how and (how.ask, how.abort)
+
+    assert ending(RUNS, watched=False, waited=soon) is None
+    assert ending(leaving, watched=False, waited=soon) == (False, True)
+    assert ending(leaving, watched=True, waited=soon) == (True, False)
+    assert ending(leaving, watched=True, waited=late) == (True, True)
+    # It may be in post-copy by now, and to end it would lose the guest.
+    assert ending(leaving, watched=True, waited=late, may_switch=True) == (True, False)
+    # It waits in the queue, or is about to begin.
+    assert ending(RUNS, watched=True, waited=late) == (True, False)
+
+
 def test_what_became_of_a_migration_that_was_cancelled():
     assert settling.after_cancel("node1", "node1") == "not_moved"
     assert settling.after_cancel("node2", "node1") == "moved"

@@ -39,6 +39,22 @@ def test_an_answer_renews_patience():
     assert act(watch, at=110.0, answered=False)[1] == Judge()
 
 
+def test_how_long_the_guest_stands_still_is_told_from_the_first_look_that_showed_it():
+    def told(watch, **more):
+        watch, _ = act(watch, **more)
+        return watch, migration.downtime_ms(watch, seen(**more))
+
+    copying = {"progress": Progress(10.0, COPYING)}
+    watch, downtime = told(BEGUN, at=10.0, **copying)
+    assert downtime == 0
+    watch, downtime = told(watch, at=11.0, stands=True, **copying)
+    assert downtime == 0
+    watch, downtime = told(watch, at=12.5, stands=True, **copying)
+    assert downtime == 1500
+    assert told(watch, at=13.0, stands=True, progress=Progress(13.0, POST_COPY))[1] is None
+    assert told(watch, at=13.0, **copying)[1] == 0
+
+
 def test_a_request_to_cancel_is_kept_until_it_has_an_effect():
     watch, act_now = act(cancel="asked for by ann")
     assert act_now == Abort()

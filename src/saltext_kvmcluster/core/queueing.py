@@ -172,9 +172,24 @@ def standing(queue: Queue, move: Move, said: str, jobs: Mapping[str, str]) -> St
     return Standing(queue, max(0, len(found) - queue.limit + 1), tuple(found.values()))
 
 
-def refusal(move: Move, at: Standing, why: str) -> WorldError:
-    """Return the error that says that a migration has no place, and who is before it."""
-    return WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {why}; {at}")
+def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_over: bool) -> None:
+    """Raise the WorldError that says why a migration waits no longer, and who is before it.
+
+    cancelled
+        Who wants it cancelled, in words, empty if nobody.
+    within
+        The seconds that it may wait, 0 if it is not to; ``is_over`` when they are.
+    """
+    why = ""
+    if cancelled:
+        why = f"cancelled: {cancelled}"
+    elif not within:
+        why = "there is no place now, and it was not to wait"
+    elif is_over:
+        why = f"there was no place within {within:g} s"
+    if why:
+        sent = f"{move.guest} was not touched, not sent to {move.destination}"
+        raise WorldError(f"{sent}: {why}; {at}")
 
 
 def _ticket(line: str) -> tuple[str, str]:

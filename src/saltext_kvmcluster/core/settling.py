@@ -23,6 +23,7 @@ from saltext_kvmcluster.core.recovery import (
     BROKEN,
     IN_POST_COPY,
     OFF,
+    OUTGOING,
     Look,
     Owner,
     Sighting,
@@ -31,6 +32,9 @@ from saltext_kvmcluster.core.recovery import (
 
 RUNNING, PAUSED, NOWHERE = "running", "paused", "nowhere"
 CONFLICT, UNKNOWN, BUSY = "conflict", migration.UNKNOWN, "busy"
+
+# Seconds for whoever watches over a migration to end it by himself.
+COURTESY = 5.0
 
 KEPT = "/var/lib/kvmcluster/journal"
 
@@ -71,6 +75,14 @@ class Settlement:
     actions: tuple[Action, ...] = ()
     needs: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a migration is to end now: ``ask`` who watches over it, or have libvirt ``abort`` it."""
+
+    ask: bool
+    abort: bool
 
 
 @dataclass(frozen=True)
@@ -223,6 +235,27 @@ def refuse_foreign(node: str, entries: Collection[Entry]) -> None:
                 f"{KEPT}/{entry.move.uuid}.json on {node} tells of a migration from"
                 f" {entry.move.source}; if none is under way, remove it"
             )
+
+
+def ending(look: Look, watched: bool, waited: float, may_switch: bool) -> Ending | None:
+    """Return what to do now about a migration that is to end, None if it has ended.
+
+    Whoever watches over it knows the reason then, and says it; so it is left to him at first.
+
+    look
+        The last look at its source.
+    watched
+        Whether somebody watches over it.
+    waited
+        For how many seconds it has been wanted to end.
+    may_switch
+        Whether it may switch to post-copy: that it was told to, only who told it knows.
+    """
+    leaving = look.job == OUTGOING
+    if not watched and not leaving:
+        return None
+    late = waited >= COURTESY and not may_switch
+    return Ending(ask=watched, abort=leaving and (late or not watched))
 
 
 def refuse_to_cancel(guest: str, node: str, look: Look) -> None:

@@ -61,20 +61,11 @@ class Places:
             if at.place != told:
                 told = at.place
                 self._tell({"what": QUEUED, **asdict(move), "place": told, "reason": str(at)})
-            self._refuse(move, at, end)
+            over = time.monotonic() >= end
+            queueing.refuse_to_wait(move, at, self._cancelled(move.uuid), self._within, over)
             time.sleep(POLL)
             at = self._standing(queue, move, queue.look())
         return waited
-
-    def _refuse(self, move: Move, at: Standing, end: float) -> None:
-        """Raise the WorldError that says why it waits no longer."""
-        words = self._cancelled(move.uuid)
-        if words:
-            raise queueing.refusal(move, at, f"cancelled: {words}")
-        if not self._within:
-            raise queueing.refusal(move, at, "there is no place now, and it was not to wait")
-        if time.monotonic() >= end:
-            raise queueing.refusal(move, at, f"there was no place within {self._within:g} s")
 
     def _standing(self, queue: Queue, move: Move, script: str) -> Standing:
         said = self._shells[queue.node].run(script).stdout

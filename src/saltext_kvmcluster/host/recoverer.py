@@ -15,7 +15,7 @@ from saltext_kvmcluster.core import migration, settling
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.recovery import BROKEN, OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.recovery import BROKEN, Look, Sighting
 from saltext_kvmcluster.core.settling import Action, Do, Settlement
 from saltext_kvmcluster.host.environment import Environment, Libvirt
 
@@ -23,8 +23,6 @@ POLL = 0.5
 # Seconds for a post-copy migration to go on that broke, and for its rest; when they are over, it
 # may do so all the same.
 RESUMED, RESUMING = 60.0, 600.0
-# Seconds for whoever watches over a migration to end it by himself.
-COURTESY = 5.0
 
 
 def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, Any]:
@@ -356,13 +354,9 @@ def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
 
 
 def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
-    """Have a migration end, by whoever watches over it or by us; return whether one was at work.
-
-    Whoever watches knows the reason then, and says it; so it is given the time to do it first.
-    """
+    """Have a migration end, by whoever watches over it or by us; return whether one was at work."""
     libvirt, own = env.libvirt(env.here), env.journal(env.here)
     begun = env.clock.monotonic()
-    # A switch to post-copy that was asked for may have begun, which only who asked for it knows.
     may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
     met = False
     while True:
@@ -370,13 +364,13 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
             watched = bool(taken)
         look, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
         settling.refuse_to_cancel(guest, env.here, look)
-        leaving = look.job == OUTGOING
-        if (not watched and not leaving) or waited >= patience:
+        how = settling.ending(look, watched, waited, may_switch)
+        if how is None or waited >= patience:
             return met
         with contextlib.suppress(WorldError):
-            if watched and not own.asked_to_cancel(uuid):
+            if how.ask and not own.asked_to_cancel(uuid):
                 own.ask_to_cancel(uuid, words)
-            if leaving and (not watched or (waited >= COURTESY and not may_switch)):
+            if how.abort:
                 libvirt.abort(uuid)
         met = True
         env.clock.wait(None, POLL)
