@@ -261,7 +261,7 @@ def test_every_rule_is_broken_by_some_case():
 
 
 def test_what_comes_from_the_pillar_is_said_to_a_call():
-    with pytest.raises(InputError, match=r"post_copy is true by default, tunnelled is true\)"):
+    with pytest.raises(InputError, match=r"post_copy is true by the pillar, tunnelled is true\)"):
         options.of_call(Options(post_copy=True), {"tunnelled": True})
     assert options.of_call(Options(post_copy=True), {"tunnelled": True, "post_copy": False})
 

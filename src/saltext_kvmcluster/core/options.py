@@ -139,14 +139,18 @@ def read(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
     )
     for rule in RULES:
         if rule.broken(found):
-            raise InputError(f"{path or ', '.join(rule.keys)}: {_why(rule, found, raw)}")
+            raise InputError(f"{path or ', '.join(rule.keys)}: {_why(rule, found, raw, defaults)}")
     return found
 
 
-def _why(rule: Rule, found: Options, raw: Mapping[str, object]) -> str:
-    """Return what is wrong, and what each option is that has to do with it."""
-    values = [
-        f"{key} is {str(getattr(found, key)).lower()}{'' if key in raw else ' by default'}"
-        for key in rule.keys
-    ]
+def _why(rule: Rule, found: Options, raw: Mapping[str, object], defaults: Options) -> str:
+    """Return what is wrong, and what each option is that has to do with it, by whose word."""
+
+    def by(key: str) -> str:
+        if key in raw:
+            return ""
+        is_ours = getattr(defaults, key) == getattr(Options(), key)
+        return " by default" if is_ours else " by the pillar"
+
+    values = [f"{key} is {str(getattr(found, key)).lower()}{by(key)}" for key in rule.keys]
     return f"{rule.sentence} ({', '.join(values)})"
