@@ -89,7 +89,7 @@ def targets(lab, place, target):
 def jobs(lab, place, services):
     """The minion's processes that carry out a job; it names each by the job's id."""
     lines = processes_in(need(lab, place))
-    return [pid for pid in services["minion"] if "ProcessPayload(" in " ".join(lines[pid])]
+    return [pid for pid in services["minion"] if "ProcessPayload(" in " ".join(lines.get(pid, []))]
 
 
 def ssh_clients(lab, place, services):
