@@ -41,6 +41,8 @@ BEFORE, ASKED, COPYING, SWITCH, AFTER = "before", "asked", "copying", "switch", 
 LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 # Seconds for a migration to answer, a job to end, a guest to be settled.
 LONGEST = 150
+# Seconds for libvirt to notice that a QEMU process has gone.
+NOTICED = 20
 # Its disk is full after 131,071.
 MOST_NUMBERS = 15_000
 CONF = "/etc/libvirt"
@@ -219,6 +221,11 @@ class Sight:
     @property
     def runs(self):
         return self.state.startswith("running")
+
+    @property
+    def has_no_process(self):
+        """Whether libvirt has not noticed yet that there is none any more."""
+        return self.state.startswith(("running", "paused")) and not self.process
 
     @property
     def absent(self):
@@ -407,13 +414,19 @@ class Bench:
     # -- looks
 
     def look(self):
-        """Look at the guest on all nodes; what libvirt was still doing there is waited for."""
-        end = time.monotonic() + LONGEST
+        """Look at the guest on all nodes; what libvirt was still doing there is waited for.
+
+        So is, for a while, that it learns of the end of a process.
+        """
+        begun = time.monotonic()
         while True:
             with concurrent.futures.ThreadPoolExecutor() as pool:
                 sights = pool.map(self.sight, self.lab.nodes)
                 look = dict(zip(self.lab.nodes, sights, strict=True))
-            if not any(sight.job for sight in look.values()) or time.monotonic() > end:
+            lasted = time.monotonic() - begun
+            at_work = any(sight.job for sight in look.values())
+            torn = any(sight.has_no_process for sight in look.values())
+            if not (at_work and lasted < LONGEST) and not (torn and lasted < NOTICED):
                 return look
             time.sleep(0.5)
 
