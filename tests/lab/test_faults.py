@@ -89,6 +89,15 @@ def test_what_recover_left_is_seen():
     assert left_over({"refused": "no"}, look(RUNS, ABSENT), own=False)
 
 
+def test_only_who_waits_at_its_source_and_is_nowhere_else_is_left_to_a_person():
+    unknown = {"owner": None, "result": "unknown"}
+    assert faults.is_for_an_operator(unknown, look(PAUSED, ABSENT))
+    assert not faults.is_for_an_operator(unknown, look(PAUSED, ORPHAN))
+    assert not faults.is_for_an_operator(unknown, look(PAUSED, PAUSED))
+    assert not faults.is_for_an_operator({**unknown, "result": "running"}, look(PAUSED, ABSENT))
+    assert not faults.is_for_an_operator({"refused": "no"}, look(PAUSED, ABSENT))
+
+
 def test_a_seed_stands_for_one_case_and_all_faults_get_their_turn():
     assert Case.of(77) == Case.of(77)
     assert {Case.of(seed).faults[0].name for seed in range(len(FAULTS))} == {
