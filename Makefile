@@ -40,11 +40,12 @@ functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd,
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest tests/functional
 
 lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
-	$(BIN)/pytest -n 2 --dist loadfile tests/lab
+	$(BIN)/pytest -n 2 --dist loadfile -m "not long" tests/lab
 
-torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simultaneous starts
+torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simultaneous starts; long tests
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \
 	  tests/lab/test_start.py
+	$(BIN)/pytest -m long tests/lab
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/faults.py

@@ -43,8 +43,9 @@ ELSEWHERE = {
 
 VERDICTS = pathlib.Path(__file__).with_name("verdicts.py")
 BLOCKING = {check.id for check in REGISTRY if check.severity == "BLOCK"}
-# A node cannot ask sshd elsewhere; that it lets nobody in shows in ssh.reach.
-NOT_TOLD = {"ssh.authorized"}
+# A node cannot ask sshd elsewhere; that it lets nobody in shows in ssh.reach. The key is spoilt on
+# a node that has no guest to send.
+NOT_TOLD = {"ssh.authorized", "ssh.key"}
 NBD = (
     "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>"
     "<source protocol='nbd' name='nbd'><host name='master' port='10809'/></source>"

@@ -203,7 +203,8 @@ def test_not_live(lab):
     with Underway(lab, "live=false") as seen:
         state = seen.virsh("domstate", "--reason", GUEST).strip()
         assert state == "paused (migrating)"
-    assert seen.answer["downtime_ms"] > 1000
+    # QEMU allows a switch 300.
+    assert seen.answer["downtime_ms"] > 500
     before = lab.record(GUEST)["last"]
     for _ in range(60):
         if lab.record(GUEST)["last"] > before:

@@ -204,6 +204,7 @@ def stalled(lab, node):
     return job["stalled"]
 
 
+@pytest.mark.long
 def test_qemu_throttles_a_guest_until_it_can_be_moved(guests):
     """The pauses that this means are the price, and no part of the downtime."""
     guests.guest("throttled", "node1", "--dirty", 24)

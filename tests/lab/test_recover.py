@@ -97,7 +97,7 @@ def recovered(lab, node, patience=90):
 
 def did(answer):
     """Return what was done, each as words; all of it went well."""
-    assert all(one["ok"] for one in answer["actions"]), answer
+    assert all(one["ok"] for one in answer["actions"]), answer["actions"]
     return [f"{one['step']}: {one['node']}" for one in answer["actions"]]
 
 

@@ -119,9 +119,11 @@ class _Case:
         """Judge, act, and judge again by what is seen then."""
         settlement = self._judged_patiently(patience)
         actions = self.carried_out(settlement)
-        if any(one["step"] == Do.RESUME_POST_COPY.value and one["ok"] for one in actions):
+        # Whatever libvirt said of it: it may go on, or be over, all the same.
+        if any(one["step"] == Do.RESUME_POST_COPY.value for one in actions):
             settlement = self._judged_patiently(patience)
-            actions += self.carried_out(settlement)
+            if settlement.owner is not None:
+                actions += self.carried_out(settlement)
         if any(one["step"] != Do.CLEAR.value for one in actions):
             settlement = self._judged_patiently(patience)
         return self.shown(settlement, actions + self._remembered(settlement, actions))
