@@ -47,14 +47,19 @@ class Lab:
     def write(self, node, path, text):
         self.exec(node, "tee", path, stdin=text)
 
-    def salt(self, node, function, *arguments, timeout=180):
-        """Run a function on a node through the master and return what it returned."""
+    def salt(self, node, function, *arguments, timeout=180, patience=120):
+        """Run a function on a node through the master and return what it returned.
+
+        patience
+            Seconds before Salt asks the minion whether it is still at work; on a busy machine the
+            minion may be too late to say so.
+        """
         done = self.ctl(
             "salt",
             "--",
             "--out=json",
             "--static",
-            "--timeout=120",
+            f"--timeout={patience}",
             node,
             function,
             *arguments,

@@ -58,7 +58,12 @@ def migrate(lab, *options, guest=GUEST):
     """Migrate the guest; return what was returned, and the nodes from and to which."""
     (source,) = nodes_of(lab, guest)
     destination = next(node for node in lab.nodes if node != source)
-    answer = lab.salt(source, "kvmcluster.migrate", guest, destination, *options, timeout=PATIENT)
+    answer = lab.salt(
+        source,
+        *("kvmcluster.migrate", guest, destination, *options),
+        timeout=PATIENT,
+        patience=PATIENT,
+    )
     assert isinstance(answer, dict), answer
     return answer, source, destination
 
