@@ -254,9 +254,9 @@ class _Case:
             self.env.clock.wait(call, POLL)
             if lasted >= RESUMED and libvirt.sight(self.uuid).job == BROKEN:
                 raise WorldError(
-                    f"libvirt did not let it go on within {RESUMED:g} s: QEMU on {node.id} may"
-                    " itself wait for a page that it misses, and then answers nobody; nothing was"
-                    " touched, look again later"
+                    f"libvirt was told to, and it had not gone on within {RESUMED:g} s; it may"
+                    f" still do so; perhaps QEMU on {node.id} answers nobody; neither half was"
+                    " destroyed, look again later"
                 )
         if not call.done():
             raise WorldError(
