@@ -9,7 +9,7 @@ from faults import FAULTS, Case, Sight, contradictions, left_over
 
 HERE, THERE = "node1", "node2"
 RUNS = Sight("running (migrated)", "", True, False)
-PAUSED = Sight("paused (migration)", "", True, False)
+PAUSED = Sight("paused (migrating)", "", True, False)
 ABSENT = Sight("absent", "", False, False)
 ORPHAN = Sight("absent", "", True, False)
 
