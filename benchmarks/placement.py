@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import Guests, Listed
 
 NODES, GUESTS = 1000, 20000
-NODE = "node1"
+NODE = "node5"
 MOST = {"a drain": 10.0, "a drain where room is scarce": 10.0}
 
 

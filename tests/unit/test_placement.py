@@ -278,6 +278,19 @@ def test_one_moves_aside_for_another_that_is_to_be_apart_from_it():
     assert plan.stuck == {} and dict(moves(plan)) == {"a": "node3", "b": "node2"}
 
 
+def test_one_for_whom_two_had_to_move_aside_is_tried_again():
+    """a may go to node2 alone, and not with b and c, who live there until g and k displace them."""
+    found = world(
+        [0, 16, 16],
+        *(one(name, size) for name, size in zip("abcgk", (3, 4, 4, 1, 1), strict=True)),
+        homes={"b": "node2", "c": "node2"},
+        apart=["ab", "ac", "bg", "ck"],
+    )
+    plan = drained(found, avoid={name: ["node3"] for name in "agk"})
+    assert plan.stuck == {}
+    assert dict(moves(plan)) == {**dict.fromkeys("agk", "node2"), **dict.fromkeys("bc", "node3")}
+
+
 def test_a_node_that_tells_nothing_cannot_be_drained():
     found = world([8, 8], one("web1"))
     nodes = {**found.nodes, "node1": silent("node1", "timed out")}
@@ -312,6 +325,15 @@ def test_who_cannot_come_home_is_told_why():
     }
     closed = brought_home(found, closed=["node1"]).stuck["web1"]
     assert closed == "it cannot go to node1: out of service"
+
+
+def test_of_what_is_against_a_guest_its_home_alone_is_told():
+    found = world([4, 8, 3], one("web1", 5, "node2"), homes={"web1": "node1"})
+    said = brought_home(found, ready=readiness.examine(found)).stuck["web1"]
+    assert said == (
+        "it cannot go to node1: node.memory (it needs 5 MiB of memory, and 4 MiB are available"
+        " there)"
+    )
 
 
 def test_who_may_be_on_a_silent_node_is_not_taken_for_absent():
@@ -367,9 +389,17 @@ def test_balance_keeps_the_rules():
 
 
 def test_guests_that_use_less_than_they_may_free_no_more_than_that():
-    """8 MiB are in use of 32 that guests may use: one that leaves frees 2, and may take 8."""
-    idle = [one(name, 8) for name in "abcd"]
-    assert evened(world([8, 16], *idle)).steps == ()
+    """12 MiB are in use of 48 that guests may use: one that leaves frees a quarter of one."""
+    idle = [one(f"g{number}") for number in range(48)]
+    assert evened(world([4, 16], *idle)).steps == ()
+    assert evened(world([4, 16], *idle[:12])).steps != ()
+
+
+def test_room_that_another_move_makes_is_not_counted_on():
+    """node1 has room for b when a has left: the two may be under way at once, or a may fail."""
+    late = one("late", 2, sighting=Sighting.PAUSED_FOR_MIGRATION, job=INCOMING)
+    found = world([2, 1, 10], one("a", 4), one("b", 2, "node2"), late)
+    assert moves(evened(found, avoid={"b": ["node3"]})) == [("a", "node3")]
 
 
 def test_a_node_whose_guests_cannot_move_hides_no_other():
