@@ -60,6 +60,7 @@ bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/readiness.py
+	$(BIN)/python benchmarks/placement.py
 	$(BIN)/python benchmarks/migration.py
 
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build

@@ -258,6 +258,16 @@ def test_readers_of_output_raise_nothing(text, code):
     factparse.capabilities(text)
 
 
+@pytest.mark.parametrize(
+    ("counts", "threads"), [([], 0), (["8"], 8), (["8", "4"], 12), (["8", "x"], 0), (["8", ""], 0)]
+)
+def test_a_host_has_the_cpus_of_all_its_cells(counts, threads):
+    cells = "".join(f"<cell><cpus num='{count}'/></cell>" for count in counts)
+    topology = f"<topology><cells>{cells}</cells></topology></host>"
+    told = {**SENT["daemon"], "capabilities": CAPABILITIES.replace("</host>", topology)}
+    assert facts.parse("node1", {**SENT, "daemon": told}, 0.0, 0.0).daemon.threads == threads
+
+
 def test_capabilities_expand_no_entity():
     bomb = '<!DOCTYPE c [<!ENTITY a "pc">]>' + CAPABILITIES.replace(">pc<", ">&a;<")
     found = factparse.capabilities(bomb)

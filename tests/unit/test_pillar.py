@@ -45,7 +45,7 @@ def test_every_key_arrives_in_the_model():
             exclusive=True,
             manage_sshd=True,
         ),
-        Guests("defined"),
+        Guests("defined", apart=(("web1", "web2"),)),
         Migration(
             Options(
                 live=False,

@@ -88,12 +88,14 @@ class Listed:
 class Guests:
     """Which guests there are, and where they are defined (pillar ``kvmcluster:guests``).
 
-    ``path`` are folders on shared storage, searched in order for NAME, then NAME.xml.
+    ``path`` are folders on shared storage, searched in order for NAME, then NAME.xml. ``apart`` are
+    groups of guests of which no two are to be on one node.
     """
 
     definitions: str = "shared"
     path: tuple[str, ...] = ()
     list: Mapping[str, Listed] = field(default_factory=dict)
+    apart: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -284,12 +286,17 @@ def _ssh(raw: object) -> Ssh:
 
 def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     path = f"{ROOT}:guests"
-    fields = given.section(raw, path, ("definitions", "path", "list"), may_be_empty=True)
+    keys = ("definitions", "path", "list", "apart")
+    fields = given.section(raw, path, keys, may_be_empty=True)
     definitions = given.choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
     return Guests(
         definitions,
         _search_path(fields.get("path"), f"{path}:path"),
         _listed_guests(fields.get("list"), f"{path}:list", definitions, nodes),
+        tuple(
+            _group(group, f"{path}:apart:{place}")
+            for place, group in enumerate(given.items(fields, "apart", path))
+        ),
     )
 
 
@@ -346,6 +353,20 @@ def _listed_guest(
     return Listed(
         known, None if xmlfile is None else _definition_path(xmlfile, f"{here}:xmlfile"), home
     )
+
+
+def _group(raw: object, path: str) -> tuple[str, ...]:
+    """Return a group of guests that are to be kept apart; no node need have them yet."""
+    if not isinstance(raw, list) or len(raw) < 2:
+        raise InputError(
+            f"{path}: want a list of two guests or more that are never on one node, as"
+            f" [web1, web2], got {shown(raw)}"
+        )
+    names = tuple(guest_name(name, path) for name in raw)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{path}: {shown(twice)} is there twice; name each guest once")
+    return names
 
 
 def _definition_path(value: object, path: str) -> str:

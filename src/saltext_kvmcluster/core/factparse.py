@@ -181,11 +181,11 @@ def qemu(*all_said: Said) -> int:
     return 0
 
 
-def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str] | None:
+def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str, int] | None:
     """Return the host's UUID, its machine types, aliases included, by ``ARCH/TYPE``, and its CPU.
 
     From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
-    of its architecture.
+    of its architecture. The last is how many CPUs, threads counted, the host has; 0 if untold.
     """
     try:
         root = xmltext.parse(xml)
@@ -197,7 +197,8 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str] | None:
         for domain in arch.findall("domain"):
             own = _machines(domain) or common
             machines[f"{arch.get('name')}/{domain.get('type')}"] = own
-    return (root.findtext("host/uuid") or "").strip(), machines, _cpu(root.find("host/cpu"))
+    uuid = (root.findtext("host/uuid") or "").strip()
+    return uuid, machines, _cpu(root.find("host/cpu")), _threads(root)
 
 
 def _cpu(element: Any) -> str:
@@ -211,6 +212,12 @@ def _cpu(element: Any) -> str:
     for part in element:
         part.tail = None
     return str(etree.tostring(element, method="c14n").decode())
+
+
+def _threads(root: Any) -> int:
+    counts = [item.get("num", "") for item in root.findall("host/topology/cells/cell/cpus")]
+    known = all(re.fullmatch(r"\d{1,6}", count, re.ASCII) for count in counts)
+    return sum(map(int, counts)) if known else 0
 
 
 def _machines(element: Any) -> frozenset[str]:

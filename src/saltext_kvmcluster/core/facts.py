@@ -72,7 +72,8 @@ class Daemon:
 
     ``qemu`` is QEMU's version as a number, 7002000 for 7.2.0, 0 if not known. ``machines`` are the
     machine types by architecture and domain type, as ``"x86_64/kvm" -> {"pc-i440fx-7.2", …}``;
-    aliases count. ``cpu`` is the host's own, as XML. ``cpus`` tells of CPUs that were asked
+    aliases count. ``cpu`` is the host's own, as XML; ``threads`` how many it has, threads counted,
+    0 if not known. ``cpus`` tells of CPUs that were asked
     about, by question.cpu_key: empty if the host can run them, else why not. ``certificates``
     are the folder of those for migrations and the files in it, None where that is not known;
     ``verifies`` is whether it wants to see the certificate of a node that sends it a guest.
@@ -89,6 +90,7 @@ class Daemon:
     lock_manager: str = ""
     certificates: tuple[str, frozenset[str]] | None = None
     verifies: bool = True
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -279,6 +281,7 @@ def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
         qemu=factparse.qemu(said("qemu"), said("qemu_kvm")) or _number(told, "qemu"),
         machines=capabilities[1],
         cpu=capabilities[2],
+        threads=capabilities[3],
         networks={_words(name): True for name in _get(told, "networks", list, [])},
         ports=factparse.ports(settings),
         lock_manager=settings.get("lock_manager", ""),

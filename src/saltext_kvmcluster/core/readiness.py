@@ -104,15 +104,16 @@ class Row:
     @property
     def movable_to(self) -> tuple[str, ...]:
         """The nodes to which it can go."""
-        return _names(self._free, self.nodes)
+        return _names(self.open_to, self.nodes)
 
     @property
     def ways(self) -> tuple[int, int]:
         """To how many nodes it can go, of how many."""
-        return self._free.bit_count(), self.destinations.bit_count()
+        return self.open_to.bit_count(), self.destinations.bit_count()
 
     @property
-    def _free(self) -> int:
+    def open_to(self) -> int:
+        """The nodes to which it can go, as bits."""
         free = self.destinations
         for _, mask in self.forbidden:
             free &= ~mask

@@ -1,0 +1,91 @@
+"""Measure plans for a simulated cluster of 1,000 nodes and 20,000 guests: core alone.
+
+Run by ``make bench``, on the world of ``benchmarks/readiness.py`` with a home for each guest and
+each node's guests kept apart from the next one's. Times are of the processor, facts already made;
+that of a drain holds the examination of its node.
+"""
+
+import sys
+from dataclasses import replace
+
+from readiness import cluster_of, seconds
+
+from saltext_kvmcluster.core import placement, readiness
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.cluster import Guests, Listed
+
+NODES, GUESTS = 1000, 20000
+NODE = "node5"
+MOST = {"a drain": 10.0, "a drain where room is scarce": 10.0}
+
+
+def main():
+    world = with_wishes(cluster_of(NODES, GUESTS), 50)
+    scarce = with_little_room(with_wishes(cluster_of(NODES, GUESTS), 50))
+    taken = {}
+    for name, found in (("a drain", world), ("a drain where room is scarce", scarce)):
+        taken[name], plan = seconds(lambda found=found: drained(found))
+        told(name, taken[name], plan)
+    took, found = seconds(lambda: readiness.examine(world))
+    print(f"the examination of all that the others are planned by: {took:.2f} s")
+    for name, planned in (
+        ("home", lambda: placement.home(world, found, NODE)),
+        ("balance", lambda: placement.balance(world, found, 20)),
+    ):
+        told(name, *seconds(planned))
+    took, _ = seconds(lambda: placement.best(world, found, "guest1"))
+    print(f"the best destination of one guest: {took:.2f} s")
+    missed = {name: bar for name, bar in MOST.items() if taken[name] > bar}
+    for name, bar in missed.items():
+        print(f"MISSED {name}: {taken[name]:.2f}, the bar is {bar}")
+    return 1 if missed else 0
+
+
+def drained(world):
+    return placement.drain(world, readiness.examine(world, source=NODE), NODE)
+
+
+def told(name, took, plan):
+    print(f"{name}: {took:.2f} s, {len(plan.steps)} moves, {len(plan.stuck)} stuck")
+
+
+def with_wishes(world, away):
+    """Return a world in which each guest has a home, so many nodes further, and is kept apart."""
+    homes = {f"guest{number}": f"node{(number + away) % NODES}" for number in range(GUESTS)}
+    guests = Guests(
+        list={name: Listed(name, home=node) for name, node in homes.items()},
+        apart=tuple((f"guest{number}", f"guest{number + 1}") for number in range(GUESTS - 1)),
+    )
+    nodes = {
+        name: replace(
+            node,
+            daemon=replace(node.daemon, threads=64 + place % 3 * 32),
+            free_kib=place * 37 % 200 << 20,
+        )
+        for place, (name, node) in enumerate(world.nodes.items())
+    }
+    return World(replace(world.cluster, guests=guests), nodes)
+
+
+def with_little_room(world):
+    """Return a world in which a node has a hundred guests, and there is room for half of them."""
+    node = world.nodes[NODE]
+    many = tuple(
+        replace(
+            one,
+            look=replace(one.look, name=f"{one.name}-{copy}", uuid=f"{one.uuid}{copy}"),
+            guest=replace(one.guest, disks=(), blockers=()),
+            memory_kib=(1 + copy) << 20,
+        )
+        for copy in range(10)
+        for one in node.guests[:10]
+    )
+    nodes = {
+        name: replace(one, free_kib=place % 11 << 20 if place < 60 else 0)
+        for place, (name, one) in enumerate(world.nodes.items())
+    }
+    return World(world.cluster, {**nodes, NODE: replace(nodes[NODE], guests=many)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

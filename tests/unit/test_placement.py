@@ -1,0 +1,582 @@
+"""Which guest goes where: no plan overfills a node, breaks a rule, or forgets a guest."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import worlds
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import RUNNING, WEB
+
+from saltext_kvmcluster.core import placement, readiness
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.checks.node import memory, needed_memory
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.facts import silent
+from saltext_kvmcluster.core.guestxml import Frozen
+from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.recovery import INCOMING, OUTGOING, Sighting
+
+MIB = 1024
+TOTAL = 16
+
+
+def one(name, size=1, at="node1", vcpus=1, sighting=Sighting.RUNNING, job="", **changes):
+    """A guest of ``size`` MiB without disks."""
+    uuid = f"uuid of {name}"
+    look = replace(RUNNING, name=name, uuid=uuid, sighting=sighting, job=job)
+    definition = replace(WEB, name=name, uuid=uuid, disks=(), memory_kib=size * MIB, **changes)
+    return worlds.guest(at, look, definition, disks=(), memory_kib=size * MIB, vcpus=vcpus)
+
+
+def world(free, *guests, threads=0, homes=None, apart=(), **changes):
+    """Nodes node1, node2, … of 16 MiB, of which so many are free; ``changes`` by node."""
+    names = [f"node{number}" for number in range(1, len(free) + 1)]
+    nodes = {}
+    for name, left in zip(names, free, strict=True):
+        here = tuple(guest for guest in guests if guest.node == name)
+        body = {"guests": here, "memory_kib": TOTAL * MIB, "free_kib": left * MIB}
+        daemon = worlds.daemon(name, threads=threads)
+        found = worlds.node(name, names, daemon=daemon, clock=0.0, **body)
+        nodes[name] = replace(found, **changes.get(name, {}))
+    listed = {guest: {"home": node} for guest, node in (homes or {}).items()}
+    pillar = {"list": listed, "apart": [list(group) for group in apart]}
+    return World(worlds.cluster(names, guests=pillar), nodes)
+
+
+def drained(found, node="node1", ready=None, **more):
+    ready = ready or readiness.examine(found, source=node)
+    return placement.drain(found, ready, node, **more)
+
+
+def brought_home(found, node="node1", ready=None, **more):
+    ready = ready or readiness.examine(found, destination=node)
+    return placement.home(found, ready, node, **more)
+
+
+def evened(found, most=10, ready=None, **more):
+    return placement.balance(found, ready or readiness.examine(found), most, **more)
+
+
+def moves(plan):
+    return [(step.move.guest, step.move.destination) for step in plan.steps]
+
+
+def test_a_guest_goes_where_most_is_left_with_it():
+    plan = drained(world([8, 4, 6], one("web1", 2)))
+    assert moves(plan) == [("web1", "node3")] and plan.stuck == {}
+    (step,) = plan.steps
+    assert step.move == Move("web1", "uuid of web1", "node1", "node3")
+    assert step.why == (
+        "it is the least busy, with it, of 2 nodes that can take it; with all that is planned"
+        " node3 has 75 % of its memory in use"
+    )
+
+
+def test_nodes_that_are_alike_are_taken_by_name():
+    assert moves(drained(world([8, 4, 4], one("web1")))) == [("web1", "node2")]
+
+
+def test_what_is_planned_counts_for_who_comes_next():
+    plan = drained(world([8, 6, 6], one("a", 2), one("b", 2), one("c", 1)))
+    assert moves(plan) == [("a", "node2"), ("b", "node3"), ("c", "node2")]
+
+
+def test_the_biggest_comes_first():
+    plan = drained(world([0, 16], one("a", 1), one("b", 3), one("c", 2)))
+    assert [step.move.guest for step in plan.steps] == ["b", "c", "a"]
+
+
+def test_cpus_count_where_they_are_the_scarcer_part():
+    busy = one("busy", 1, "node3", vcpus=12)
+    found = world([8, 8, 12], one("web1", 1, vcpus=2), busy, threads=8)
+    assert moves(drained(found)) == [("web1", "node2")]
+    unknown = world([8, 8, 12], one("web1", 1, vcpus=2), busy)
+    assert moves(drained(unknown)) == [("web1", "node3")]
+    only = drained(world([8, 8], one("web1", 1, vcpus=20), threads=8)).steps[0]
+    assert only.why == (
+        "it is the only node that can take it; with all that is planned node2 has 2.50 vCPUs for"
+        " each of its CPUs"
+    )
+
+
+def test_home_is_preferred_to_more_room():
+    homes = {"web1": "node2", "web2": "node1"}
+    plan = drained(world([8, 4, 8], one("web1", 2), one("web2", 2), homes=homes))
+    assert moves(plan) == [("web1", "node2"), ("web2", "node3")]
+    assert plan.steps[0].why.startswith("it is its home; ")
+
+
+@pytest.mark.parametrize(
+    "more", [{"closed": ["node2"]}, {"avoid": {"web1": ["node2"], "web2": ["node3"]}}]
+)
+def test_a_home_that_is_closed_or_to_be_avoided_is_none(more):
+    found = world([8, 4, 8], one("web1", 2), homes={"web1": "node2"})
+    assert moves(drained(found, **more)) == [("web1", "node3")]
+
+
+def test_a_node_that_is_none_of_ours_may_be_closed():
+    found = world([8, 4], one("web1"))
+    assert moves(drained(found, closed=["gone"], avoid={"web1": ["gone"]})) == [("web1", "node2")]
+
+
+def test_guests_that_are_apart_part_ways_and_stay_away_from_whom_they_find():
+    there = one("web3", 1, "node2")
+    found = world([8, 16, 4, 4], one("web1"), one("web2"), there, apart=[["web1", "web2", "web3"]])
+    plan = drained(found)
+    assert moves(plan) == [("web1", "node3"), ("web2", "node4")]
+
+
+def test_who_is_nowhere_apart_is_stuck_with_that_reason():
+    there = one("web3", 1, "node2")
+    found = world([8, 16, 4], one("web1"), one("web2"), there, apart=[["web1", "web2", "web3"]])
+    plan = drained(found)
+    assert moves(plan) == [("web1", "node3")]
+    assert plan.stuck == {
+        "web2": "it can go nowhere: node2: kept apart from web3, which is there; node3: kept apart"
+        " from web1, which goes there"
+    }
+
+
+def test_a_conflict_that_is_there_already_keeps_nobody_else_away():
+    here = [one("web1", 1, "node2"), one("web2", 1, "node2")]
+    found = world([8, 8], one("db"), *here, apart=[["web1", "web2"], ["db", "web9"]])
+    assert moves(drained(found)) == [("db", "node2")]
+
+
+def test_one_that_is_shut_off_there_keeps_nobody_away():
+    off = one("web2", 1, "node2", sighting=Sighting.SHUT_OFF)
+    assert moves(drained(world([8, 8], one("web1"), off, apart=[["web1", "web2"]]))) == [
+        ("web1", "node2")
+    ]
+
+
+def test_every_reason_is_told_and_destinations_that_share_them_are_together():
+    frozen = one("db", 1, frozen=Frozen("a test", "2026-01-01"))
+    big = one("big", 9)
+    found = world([8, 4, 4, 9, 12], frozen, big, node5={"bridges": {}})
+    plan = drained(found, closed=["node4"], avoid={"big": ["node4"]})
+    assert plan.steps == ()
+    assert plan.stuck == {
+        "big": "it can go nowhere: node2, node3: node.memory (it needs 9 MiB of memory, and 4 MiB"
+        " are available there); node4: out of service, to be avoided; node5: network.present"
+        " (there is no bridge br0 there)",
+        "db": "it can go nowhere: node2, node3: guest.frozen (it was frozen 2026-01-01: a test);"
+        " node4: guest.frozen (it was frozen 2026-01-01: a test), out of service; node5:"
+        " network.present (there is no bridge br0 there), guest.frozen (it was frozen 2026-01-01:"
+        " a test)",
+    }
+
+
+def test_one_reason_for_all_nodes_is_told_once():
+    frozen = one("db", 1, frozen=Frozen("a test", "2026-01-01"))
+    said = drained(world([8, 4, 4], frozen)).stuck["db"]
+    assert said == "it can go nowhere: guest.frozen (it was frozen 2026-01-01: a test)"
+
+
+def test_many_nodes_that_share_a_reason_are_counted():
+    said = drained(world([8] + [1] * 8, one("big", 2))).stuck["big"]
+    assert said == (
+        "it can go nowhere: node.memory (it needs 2 MiB of memory, and 1 MiB are available there)"
+    )
+    said = drained(world([8] + [1] * 8, one("big", 2)), closed=["node2"]).stuck["big"]
+    assert "node3, node4, node5, node6, node7 and 2 more: node.memory" in said
+
+
+def test_of_a_cluster_of_one_node_nobody_leaves():
+    said = drained(world([8], one("web1"))).stuck["web1"]
+    assert said == "there is no other node to which it could go"
+
+
+def test_who_was_not_examined_is_not_forgotten():
+    found = world([8, 8], one("web1"), one("web2"))
+    plan = placement.drain(found, readiness.examine(found, "web1"), "node1")
+    assert moves(plan) == [("web1", "node2")] and plan.stuck == {"web2": "it was not examined"}
+
+
+def test_memory_that_is_taken_by_the_plan_is_told_as_such():
+    plan = drained(world([8, 4], one("a", 3), one("b", 2)))
+    assert moves(plan) == [("a", "node2")]
+    assert plan.stuck == {
+        "b": "it can go nowhere: node.memory (what goes there leaves less than its 2 MiB)"
+    }
+
+
+@pytest.mark.parametrize(
+    "arriving",
+    [
+        {"sighting": Sighting.PAUSED_FOR_MIGRATION, "job": INCOMING},
+        {"sighting": Sighting.PAUSED_FOR_MIGRATION},
+        {"sighting": Sighting.PAUSED_IN_POST_COPY, "job": INCOMING},
+        {"sighting": Sighting.RUNNING_IN_POST_COPY},
+    ],
+)
+def test_room_is_kept_for_who_is_on_its_way(arriving):
+    coming = one("late", 3, "node2", **arriving)
+    found = world([8, 4, 2], one("web1", 2), coming, one("late", 3, "node3", job=OUTGOING))
+    assert moves(drained(found)) == [("web1", "node3")]
+    assert moves(drained(found, avoid={"web1": ["node3"]})) == []
+
+
+def test_who_leaves_a_node_is_not_on_its_way_there():
+    leaving = one("x", 3, "node2", sighting=Sighting.PAUSED_FOR_MIGRATION, job=OUTGOING)
+    assert moves(drained(world([8, 4], one("web1", 2), leaving))) == [("web1", "node2")]
+
+
+def test_moves_that_wait_keep_their_room_and_are_left_out():
+    waits = Move("web2", "uuid of web2", "node1", "node2")
+    found = world([8, 4, 2], one("web1", 2), one("web2", 3))
+    plan = drained(found, coming=[waits])
+    assert moves(plan) == [("web1", "node3")] and plan.stuck == {}
+    both = world([8, 4, 2], one("web1", 2), one("web2", 3), apart=[["web1", "web2"]])
+    said = drained(both, coming=[waits], closed=["node3"]).stuck["web1"]
+    assert "kept apart from web2, which is there" in said.replace("goes", "is")
+
+
+def test_room_is_kept_once_for_who_is_told_of_and_seen():
+    waits = Move("late", "uuid of late", "node3", "node2")
+    for seen in ({"sighting": Sighting.PAUSED_FOR_MIGRATION, "job": INCOMING}, {}):
+        there = one("late", 1, "node2", **seen)
+        found = world([8, 3, 0], one("web1", 2), there)
+        assert moves(drained(found, coming=[waits, waits])) == [("web1", "node2")]
+
+
+def test_a_move_that_nobody_knows_keeps_nobody_away():
+    lost = [Move("lost", "u", "node1", "node2"), Move("other", "u", "node1", "gone")]
+    assert moves(drained(world([8, 3], one("web1", 2)), coming=lost)) == [("web1", "node2")]
+
+
+def test_after_a_failure_the_rest_is_planned_anew():
+    found = world([8, 4, 4, 3], one("web1", 2), one("web2", 2), one("web3", 2))
+    first = dict(moves(drained(found)))
+    assert first == {"web1": "node2", "web2": "node3", "web3": "node4"}
+    arrived = replace(one("web2", 2), node="node3")
+    later = world([8, 4, 2, 3], one("web1", 2), one("web3", 2), arrived)
+    again = drained(later, closed=["node2"], avoid={"web1": ["node3"]})
+    assert moves(again) == [("web1", "node4"), ("web3", "node3")]
+
+
+def test_one_moves_aside_for_another_that_would_be_stranded():
+    """Biggest first alone puts 6 on node2, where most is free, then 5 on node3, and strands 5."""
+    plan = drained(world([0, 10, 6], one("a", 6), one("b", 5), one("c", 5)))
+    assert plan.stuck == {}
+    assert dict(moves(plan)) == {"a": "node3", "b": "node2", "c": "node2"}
+    assert any("to make room" in step.why for step in plan.steps)
+
+
+def test_who_can_go_to_one_node_alone_gets_it_though_it_comes_last():
+    found = world([0, 5, 4], one("a", 4), one("b", 3))
+    plan = drained(found, avoid={"b": ["node3"]})
+    assert plan.stuck == {} and dict(moves(plan)) == {"a": "node3", "b": "node2"}
+
+
+def test_one_moves_aside_for_another_that_is_to_be_apart_from_it():
+    found = world([0, 9, 8], one("a", 2), one("b", 1), apart=[["a", "b"]])
+    plan = drained(found, avoid={"b": ["node3"]})
+    assert plan.stuck == {} and dict(moves(plan)) == {"a": "node3", "b": "node2"}
+
+
+def test_one_for_whom_two_had_to_move_aside_is_tried_again():
+    """a may go to node2 alone, and not with b and c, who live there until g and k displace them."""
+    found = world(
+        [0, 16, 16],
+        *(one(name, size) for name, size in zip("abcgk", (3, 4, 4, 1, 1), strict=True)),
+        homes={"b": "node2", "c": "node2"},
+        apart=["ab", "ac", "bg", "ck"],
+    )
+    plan = drained(found, avoid={name: ["node3"] for name in "agk"})
+    assert plan.stuck == {}
+    assert dict(moves(plan)) == {**dict.fromkeys("agk", "node2"), **dict.fromkeys("bc", "node3")}
+
+
+def test_a_node_that_tells_nothing_cannot_be_drained():
+    found = world([8, 8], one("web1"))
+    nodes = {**found.nodes, "node1": silent("node1", "timed out")}
+    with pytest.raises(WorldError, match=r"not known what guests it has: timed out\Z"):
+        drained(World(found.cluster, nodes))
+    alone = World(found.cluster, {"node2": found.nodes["node2"]})
+    with pytest.raises(WorldError, match=r"nothing was moved off node1: .* it has\Z"):
+        placement.drain(alone, readiness.examine(alone), "node1")
+    with pytest.raises(InputError, match="node9 is not a node"):
+        drained(found, "node9")
+
+
+def test_home_brings_back_who_lives_there_and_nobody_else():
+    homes = {"web1": "node1", "web2": "node1", "web3": "node2", "web4": "node1", "web5": "node1"}
+    guests = [one("web1", 1, "node2"), one("web2", 2, "node3"), one("web3", 1, "node3")]
+    guests += [one("web4", 1, "node1"), one("web5", 1, "node2", sighting=Sighting.SHUT_OFF)]
+    plan = brought_home(world([8, 8, 8], *guests, one("db", 1, "node2"), homes=homes))
+    assert moves(plan) == [("web2", "node1"), ("web1", "node1")] and plan.stuck == {}
+    assert [step.move.source for step in plan.steps] == ["node3", "node2"]
+    assert plan.steps[0].why.startswith("it is its home; ")
+
+
+def test_who_cannot_come_home_is_told_why():
+    homes = {"web1": "node1", "web2": "node1", "web3": "node1"}
+    guests = [one("web1", 3, "node2"), one("web2", 2, "node3"), one("web3", 1, "node3")]
+    found = world([4, 8, 8], *guests, one("db"), homes=homes, apart=[["db", "web3"]])
+    plan = brought_home(found)
+    assert moves(plan) == [("web1", "node1")]
+    assert plan.stuck == {
+        "web2": "it cannot go to node1: node.memory (what goes there leaves less than its 2 MiB)",
+        "web3": "it cannot go to node1: kept apart from db, which is there",
+    }
+    closed = brought_home(found, closed=["node1"]).stuck["web1"]
+    assert closed == "it cannot go to node1: out of service"
+
+
+def test_of_what_is_against_a_guest_its_home_alone_is_told():
+    found = world([4, 8, 3], one("web1", 5, "node2"), homes={"web1": "node1"})
+    said = brought_home(found, ready=readiness.examine(found)).stuck["web1"]
+    assert said == (
+        "it cannot go to node1: node.memory (it needs 5 MiB of memory, and 4 MiB are available"
+        " there)"
+    )
+
+
+def test_who_may_be_on_a_silent_node_is_not_taken_for_absent():
+    homes = {"web1": "node1", "web2": "node1"}
+    found = world([8, 8, 8], one("web1", 1, "node2"), homes=homes)
+    assert brought_home(found).stuck == {}
+    nodes = {**found.nodes, "node3": silent("node3", "timed out")}
+    plan = brought_home(World(found.cluster, nodes))
+    assert moves(plan) == [("web1", "node1")]
+    assert plan.stuck == {"web2": "it is not known where it is: node3 did not tell"}
+
+
+def test_the_best_destination_of_one_guest():
+    found = world([8, 4, 6], one("web1", 2), one("web2", 9))
+    step = placement.best(found, readiness.examine(found, "web1"), "web1")
+    assert step.move.destination == "node3" and step.why.startswith("it is the least busy")
+    with pytest.raises(
+        WorldError, match=r"web2 was not touched: it can go nowhere: .*node\.memory"
+    ):
+        placement.best(found, readiness.examine(found, "web2"), "web2")
+    with pytest.raises(InputError, match=r"has no guest web; .*did you mean web"):
+        placement.best(found, readiness.examine(found), "web")
+    closed = placement.best(found, readiness.examine(found), "web1", closed=["node3"])
+    assert closed.move.destination == "node2"
+
+
+def test_balance_relieves_the_busiest_of_what_evens_out_most():
+    guests = [one("a", 7), one("b", 4), one("c", 1), one("d", 2, "node2")]
+    plan = evened(world([4, 12, 14], *guests), 1)
+    assert moves(plan) == [("b", "node3")] and plan.stuck == {}
+    assert plan.steps[0].why == (
+        "it takes the busier of the two nodes from 0.75 to 0.50: then node1 has 50 % of its memory"
+        " in use, and node3 38 % of its memory in use"
+    )
+
+
+def test_balance_stops_when_no_move_helps_noticeably():
+    plan = evened(world([4, 12, 14], one("a", 6), one("b", 4), one("c", 1)))
+    assert len(plan.steps) == 2
+    assert evened(world([8, 8], one("a", 6))).steps == ()
+    assert evened(world([8, 9], one("a", 1))).steps == (), "it would only change places"
+    assert evened(world([4, 16], one("a", 6)), 0).steps == ()
+
+
+def test_balance_keeps_the_rules():
+    guests = [one("a", 4), one("b", 4, "node2"), one("c", 4, frozen=Frozen("x", "y"))]
+    found = world([4, 12, 16], *guests, apart=[["a", "b"]])
+    assert moves(evened(found)) == [("a", "node3")]
+    assert evened(found, closed=["node3"]).steps == ()
+    assert evened(found, avoid={"a": ["node3"]}).steps == ()
+    assert evened(found, coming=[Move("a", "uuid of a", "node1", "node3")]).steps == ()
+    assert evened(found, closed=["node1"]).steps == ()
+
+
+def test_guests_that_use_less_than_they_may_free_no_more_than_that():
+    """12 MiB are in use of 48 that guests may use: one that leaves frees a quarter of one."""
+    idle = [one(f"g{number}") for number in range(48)]
+    assert evened(world([4, 16], *idle)).steps == ()
+    assert evened(world([4, 16], *idle[:12])).steps != ()
+
+
+def test_room_that_another_move_makes_is_not_counted_on():
+    """node1 has room for b when a has left: the two may be under way at once, or a may fail."""
+    late = one("late", 2, sighting=Sighting.PAUSED_FOR_MIGRATION, job=INCOMING)
+    found = world([2, 1, 10], one("a", 4), one("b", 2, "node2"), late)
+    assert moves(evened(found, avoid={"b": ["node3"]})) == [("a", "node3")]
+
+
+def test_a_node_whose_guests_cannot_move_hides_no_other():
+    stays = one("stays", 12, frozen=Frozen("x", "y"))
+    plan = evened(world([2, 6, 16], stays, one("b", 5, "node2"), one("c", 4, "node2")))
+    assert [(step.move.source, step.move.guest) for step in plan.steps] == [("node2", "b")]
+
+
+# Any cluster: 2 to 5 nodes, up to 8 guests.
+
+NAMES = [f"g{number}" for number in range(8)]
+NODES = [f"node{number}" for number in range(1, 6)]
+SOME_NODES = st.sets(st.sampled_from(NODES), max_size=2)
+SIGHTINGS = st.sampled_from(
+    [
+        *[(Sighting.RUNNING, "")] * 6,
+        (Sighting.PAUSED_BY_USER, ""),
+        (Sighting.RUNNING, OUTGOING),
+        (Sighting.PAUSED_FOR_MIGRATION, INCOMING),
+        (Sighting.SHUT_OFF, ""),
+    ]
+)
+
+
+@st.composite
+def clusters(draw):
+    """Return a world, and what a plan has to mind besides."""
+    free = draw(st.lists(st.integers(0, 12), min_size=2, max_size=5))
+    here = NODES[: len(free)]
+    places = st.sampled_from([here[0], *here])
+    guests = [
+        one(
+            name,
+            draw(st.integers(1, 6)),
+            draw(places),
+            draw(st.integers(1, 4)),
+            *draw(SIGHTINGS),
+            frozen=draw(st.sampled_from([None] * 9 + [Frozen("x", "y")])),
+        )
+        for name in NAMES[: draw(st.integers(1, 8))]
+    ]
+    group = st.lists(st.sampled_from(NAMES), min_size=2, max_size=4, unique=True)
+    found = world(
+        free,
+        *guests,
+        threads=draw(st.sampled_from([0, 4])),
+        homes=draw(st.dictionaries(st.sampled_from(NAMES), places, max_size=4)),
+        apart=draw(st.lists(group, max_size=2)),
+        **draw(st.dictionaries(places, st.just({"bridges": {}}), max_size=1)),
+    )
+    moving = st.builds(Move, st.sampled_from(NAMES), st.just("u"), places, places)
+    return found, {
+        "closed": draw(SOME_NODES),
+        "avoid": draw(st.dictionaries(st.sampled_from(NAMES), SOME_NODES, max_size=3)),
+        "coming": draw(st.lists(moving, max_size=2, unique_by=lambda one: one.guest)),
+    }
+
+
+def keeps_the_rules(found, ready, plan, closed, avoid, coming):
+    """Assert what holds of every plan, whatever it is for."""
+    names = [step.move.guest for step in plan.steps]
+    assert max(Counter(names).values(), default=0) <= 1, "moved twice"
+    assert not {*names} & {*plan.stuck}
+    assert not {*names} & {move.guest for move in coming}
+    allowed = {(row.guest.node, row.guest.name): row for row in ready.rows}
+    for step in plan.steps:
+        move = step.move
+        assert move.destination in allowed[move.source, move.guest].movable_to
+        assert move.destination not in {*closed, *avoid.get(move.guest, ())}
+        assert step.why
+    for node in found.nodes:
+        there_is_room(found, plan, node, coming)
+        nobody_meets(found, plan, node, coming)
+
+
+def there_is_room(found, plan, node, coming):
+    """Assert that a node can hold all that is sent there, one after another, by the check."""
+    here = [guest for guest in found.nodes[node].guests if guest.active]
+    arriving = [guest for guest in here if guest.look.job == INCOMING]
+    expected = [
+        guest
+        for move in coming
+        if move.destination == node and move.guest not in {guest.name for guest in here}
+        for guest in found.by_name.get(move.guest, [])[:1]
+    ]
+    sent = [
+        next(one for one in found.by_name[step.move.guest] if one.node == step.move.source)
+        for step in plan.steps
+        if step.move.destination == node
+    ]
+    free = found.nodes[node].free_kib
+    free -= sum(needed_memory(found, guest) for guest in [*arriving, *expected])
+    for guest in sent:
+        assert list(memory(found, needed_memory(found, guest), free)) == []
+        free -= needed_memory(found, guest)
+
+
+def nobody_meets(found, plan, node, coming):
+    """Assert that nobody is sent where one is, or comes, from whom it is to be apart."""
+    sent = {step.move.guest for step in plan.steps if step.move.destination == node}
+    there = {guest.name for guest in found.nodes[node].guests if guest.active}
+    there |= {move.guest for move in coming if move.destination == node}
+    for group in found.cluster.guests.apart:
+        for guest in sent.intersection(group):
+            assert not (sent | there).intersection(group) - {guest}
+
+
+@given(clusters())
+def test_a_drain_keeps_the_rules_and_forgets_nobody(case):
+    found, more = case
+    ready = readiness.examine(found)
+    plan = drained(found, ready=ready, **more)
+    keeps_the_rules(found, ready, plan, **more)
+    on_their_way = {move.guest for move in more["coming"]}
+    here = {guest.name for guest in found.nodes["node1"].guests if guest.active} - on_their_way
+    assert {step.move.guest for step in plan.steps} | {*plan.stuck} == here
+    assert all(said.isprintable() and said[-2:] != ": " for said in plan.stuck.values())
+    sizes = [found.by_name[step.move.guest][0].memory_kib for step in plan.steps]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@given(clusters())
+def test_home_keeps_the_rules_and_forgets_nobody(case):
+    found, more = case
+    ready = readiness.examine(found)
+    plan = brought_home(found, ready=ready, **more)
+    keeps_the_rules(found, ready, plan, **more)
+    assert {step.move.destination for step in plan.steps} <= {"node1"}
+    away = {guest.name for guest in found.guests if guest.active and guest.node != "node1"}
+    live_here = {name for name, one in found.cluster.guests.list.items() if one.home == "node1"}
+    on_their_way = {move.guest for move in more["coming"]}
+    assert {step.move.guest for step in plan.steps} | {*plan.stuck} == (
+        away & live_here - on_their_way
+    )
+
+
+@given(clusters(), st.integers(0, 3))
+def test_balance_keeps_the_rules_and_evens_out(case, most):
+    found, more = case
+    ready = readiness.examine(found)
+    plan = evened(found, most, ready, **more)
+    keeps_the_rules(found, ready, plan, **more)
+    assert len(plan.steps) <= most and not plan.stuck
+    for step in plan.steps:
+        assert not {step.move.source, step.move.destination} & {*more["closed"]}
+        words = step.why.split()
+        before, after = (float(words[words.index(at) + 1].rstrip(":")) for at in ("from", "to"))
+        assert after <= before - placement.NOTICEABLE + 0.011, "as printed, two digits"
+
+
+@given(clusters())
+def test_the_same_world_gives_the_same_plan_whatever_the_order_it_is_told_in(case):
+    found, more = case
+    nodes = {
+        node: replace(facts, guests=facts.guests[::-1])
+        for node, facts in reversed(found.nodes.items())
+    }
+    turned = World(found.cluster, nodes)
+    ready, again = readiness.examine(found), readiness.examine(turned)
+    for planned in (drained, brought_home, evened):
+        plan = planned(found, ready=ready, **more)
+        assert plan == planned(found, ready=ready, **more) == planned(turned, ready=again, **more)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    st.lists(st.sets(st.sampled_from(NODES[1:4])), min_size=1, max_size=5),
+)
+def test_of_guests_of_one_size_none_is_stranded_that_could_have_a_place(free, avoid):
+    guests = [one(name) for name in NAMES[: len(avoid)]]
+    shut = dict(zip(NAMES, avoid, strict=False))
+    plan = drained(world([0, *free], *guests), avoid=shut)
+    ways = [[None, *(set(NODES[1 : len(free) + 1]) - some)] for some in avoid]
+    room = dict(zip(NODES[1:], free, strict=False))
+    most = max(
+        sum(node is not None for node in chosen)
+        for chosen in itertools.product(*ways)
+        if all(chosen.count(node) <= left for node, left in room.items())
+    )
+    assert len(plan.steps) == most
