@@ -12,6 +12,7 @@ from saltext_kvmcluster.core import cluster, clusterconf, rgmanager, tables
 from saltext_kvmcluster.core.clusterconf import as_text, read
 from saltext_kvmcluster.core.errors import InputError
 
+JINJA = jinja2.Environment()
 FOLDER = CASES / "clusterconf"
 FILES = sorted(FOLDER.glob("*.xml"))
 VM = (
@@ -75,7 +76,7 @@ def check_text(found):
     """See that the text is the data, for YAML alone and after Salt's Jinja."""
     text = text_of(found)
     assert yaml.safe_load(text) == found.pillar
-    assert jinja2.Template(text, keep_trailing_newline=True).render() == text
+    assert [kind for _, kind, _ in JINJA.lex(text)] == ["data"]
     cluster.from_pillar(found.pillar)
 
 
@@ -127,7 +128,6 @@ def test_whatever_else_stands_in_a_file_is_remarked_on(data):
     added = [it for it in first.remarks if it.element.endswith("/" + word)]
     assert [it.attribute for it in added] == [None, "why"]
     assert all(it.why and it.became in rgmanager.BECAME for it in first.remarks)
-    check_text(first)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(VM), HOSTILE, min_size=1), max_size=4))
