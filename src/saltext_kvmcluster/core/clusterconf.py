@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ def read(text: str | bytes) -> Imported:
         )
     pillar = _pillar(parts)
     cluster.from_pillar(pillar)
-    for part in parts:
+    for part in parts:  # whatever stands in an element comes after it
         _remark_on_the_rest(part)
     remarks = sorted((remark for part in parts for remark in part.remarks), key=lambda it: it.line)
     return Imported(pillar, tuple(remarks))
@@ -123,7 +123,7 @@ class _Part:
     """An element of the file, and what of it nobody has taken over yet.
 
     ``seen``: the element itself has a counterpart. ``why``: why it was left out after all, with
-    everything in it.
+    everything in it. ``word``: what is said of all in it that has no word of its own.
     """
 
     tag: str
@@ -135,6 +135,7 @@ class _Part:
     left: dict[str, str]
     seen: bool = False
     why: str | None = None
+    word: Fate = rgmanager.UNKNOWN
     children: list[_Part] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
 
@@ -158,14 +159,10 @@ class _Part:
 
     def inside(self, tag: str) -> bool:
         """Whether the element stands in another one of that name, however deep."""
-        return any(part.tag == tag for part in self.above())
-
-    def above(self) -> Iterator[_Part]:
-        """Yield the elements in which this one stands, the nearest first."""
         part = self.parent
-        while part:
-            yield part
+        while part and part.tag != tag:
             part = part.parent
+        return part is not None
 
 
 def _parts(root: etree._Element) -> list[_Part]:
@@ -211,12 +208,9 @@ def _remark_on_the_rest(part: _Part) -> None:
 
 def _fate(part: _Part) -> Fate:
     """Return why an element is left out: its own word, or that of what it stands in."""
-    for one in (part, *part.above()):
-        if one.why:
-            return Fate(LEFT, one.why)
-        if one.tag in ELEMENTS and not (one is part and one.tag == "vm"):
-            return ELEMENTS[one.tag]
-    return rgmanager.UNKNOWN
+    above = part.parent.word if part.parent else rgmanager.UNKNOWN
+    part.word = Fate(LEFT, part.why) if part.why else ELEMENTS.get(part.tag, above)
+    return above if part.tag == "vm" and not part.why else part.word
 
 
 def _pillar(parts: list[_Part]) -> Pillar:
@@ -287,8 +281,10 @@ class _Nodes:
                 return f"the name {known} is one of {self._owners[known]}'s, and leads there"
         self._owners.update(dict.fromkeys(names, node))
         body = self.bodies.setdefault(node, {})
-        more["names"] = [*body.get("names", []), *more.get("names", [])]
-        body.update((key, value) for key, value in more.items() if value)
+        if key == "names":
+            body.setdefault(key, []).append(name)
+        elif key:
+            body[key] = name
         return None
 
     def map(self, pair: str) -> str | None:
@@ -423,7 +419,7 @@ def _listed(guests: Mapping[str, _Part], domains: Mapping[str, _Domain]) -> Pill
     if not folders and not any("xmlfile" in body for body in bodies.values()):
         return {"definitions": "defined", "list": bodies}
     for name, part in guests.items():
-        _remark_on_definition(part, bodies[name], list(folders))
+        _remark_on_definition(part, bodies[name], folders)
     path = {"path": ":".join(folders)} if folders else {}
     return {"definitions": "shared", **path, "list": bodies}
 
@@ -451,7 +447,7 @@ def _folders(part: _Part) -> list[str]:
     return fit
 
 
-def _remark_on_definition(part: _Part, body: Pillar, folders: list[str]) -> None:
+def _remark_on_definition(part: _Part, body: Pillar, folders: Mapping[str, None]) -> None:
     """Say where a guest's definition is looked for, if that is not where it was."""
     if "xmlfile" in body:
         return
@@ -464,7 +460,7 @@ def _remark_on_definition(part: _Part, body: Pillar, folders: list[str]) -> None
             " folder of guests:path"
         )
         part.remark(None, None, Fate(CHANGED, why))
-    elif list(dict.fromkeys(own)) != folders:
+    elif len(set(own)) < len(folders) or list(dict.fromkeys(own)) != list(folders):
         why = "there is one search path for all guests: the folders of all, in the file's order"
         part.remark("path", path, Fate(CHANGED, why))
 
