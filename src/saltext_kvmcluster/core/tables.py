@@ -43,6 +43,7 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("status", _status),
         ("jobs", _jobs),
         ("history", _history),
+        ("yaml", _yaml),
     ):
         if key in data and "ok" in data:
             return function(data)
@@ -104,6 +105,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _error(data: Mapping[str, Any]) -> str:
     return f"ERROR: {data['error']}"
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    return str(data["yaml"]).rstrip("\n")
 
 
 def _migration(data: Mapping[str, Any]) -> str:

@@ -16,11 +16,13 @@ import time
 import salt.client
 import salt.utils.event
 import salt.utils.minions
+import salt.utils.yaml
 from salt.exceptions import SaltClientError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cluster as pillar_cluster
 from saltext_kvmcluster.core import (
+    clusterconf,
     events,
     facts,
     jobs,
@@ -37,9 +39,10 @@ from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import status as cluster_status
 from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import guest_name
-from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.host import files
 
 __virtualname__ = "kvmcluster"
 
@@ -402,6 +405,41 @@ def history(guest=None, limit=50, cluster=None):
     told, silent = _told(found, "kvmcluster.history", "history", wanted, most)
     rows = records.chosen((row for rows in told.values() for row in rows), wanted, most)
     return {"cluster": found.name, "ok": not silent, "history": rows, "silent": silent}
+
+
+@_reported
+def import_cluster_conf(file):
+    """Make a pillar of RGManager's ``cluster.conf``: its nodes, guests, migration names and homes.
+
+    Nothing is changed anywhere. What has no counterpart here is told with the reason, and so is
+    what means something else here.
+
+    file
+        The file's path, on the master.
+
+    Returns ``{file, ok, pillar, yaml, remarks, retcode}``: ``pillar`` as data, ``yaml`` as the
+    text of an SLS file with the remarks as comments, ``remarks`` as rows of ``{line, element,
+    attribute, value, became, why}``. The text alone is printed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.import_cluster_conf /etc/cluster/cluster.conf > pillar.sls
+        salt-run kvmcluster.import_cluster_conf /etc/cluster/cluster.conf --out=json
+    """
+    path = clusterconf.path(file)
+    text = files.read(path).text
+    if text is None:
+        raise InputError(f"{path}: there is no such file")
+    try:
+        # Its bytes, whose encoding the file itself may name.
+        found = clusterconf.read(text.encode("utf-8", "surrogateescape"))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    dumped = salt.utils.yaml.safe_dump(found.pillar, default_flow_style=False, sort_keys=False)
+    text = clusterconf.as_text(found, path, dumped)
+    return {"file": path, "ok": True, "yaml": text, **found.as_data()}
 
 
 def _move(found, guest, destination):

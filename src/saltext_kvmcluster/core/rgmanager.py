@@ -1,0 +1,215 @@
+"""What became of RGManager's words: for each that has no counterpart here, why it has none.
+
+``ELEMENTS`` speaks for an element, for all that stands in it and has no word of its own.
+``ATTRIBUTES`` speaks for an attribute of an element that was taken over: by its value, under None
+for any other value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fate(NamedTuple):
+    """What became of a piece of the file, and why."""
+
+    became: str
+    why: str
+
+
+CHANGED, SAME, LEFT = "changed", "the same here", "left out"
+BECAME = (CHANGED, LEFT, SAME)
+"""What a reader wants to know first stands first."""
+
+YES, NO = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
+
+
+def is_yes(value: str | None) -> bool:
+    """Whether RGManager took a value for yes."""
+    return value is not None and value.strip().lower() in YES
+
+
+def _left(why: str) -> dict[str | None, Fate]:
+    return {None: Fate(LEFT, why)}
+
+
+def _flag(yes: Fate, no: Fate, other: Fate | None = None) -> dict[str | None, Fate]:
+    return {**dict.fromkeys(YES, yes), **dict.fromkeys(NO, no), None: other or yes}
+
+
+UNKNOWN = Fate(LEFT, "this import does not know it")
+EMPTY = Fate(SAME, "it is empty, as if it were not there")
+TEXT = Fate(LEFT, "cluster.conf says nothing by text between elements")
+
+_QUORUM = Fate(
+    LEFT,
+    "there is no quorum here: the pillar says who belongs, and a guest starts when every node has"
+    " answered that it does not have it",
+)
+_FENCING = Fate(
+    LEFT,
+    "nothing here fences a node; a node that is silent stops a start until somebody says that it is"
+    " off (force_unreachable)",
+)
+_TRANSPORT = Fate(LEFT, "nodes talk by Salt and ssh, so there is no cluster transport to be set up")
+_LOCKING = Fate(
+    LEFT,
+    "it belongs to the lock manager and the file system of the nodes; whoever keeps GFS2 or"
+    " clustered LVM keeps their configuration, too",
+)
+_LOGGING = Fate(LEFT, "Salt's own log settings say what is logged")
+_RESTARTS = (
+    "nothing here restarts a guest by itself, so there is nothing to count; the state"
+    " kvmcluster.guest_running in a highstate starts one that runs nowhere"
+)
+_AUTOSTART = (
+    "a guest starts by the state kvmcluster.guest_running in a highstate, or by"
+    " 'salt NODE kvmcluster.start GUEST'"
+)
+
+ELEMENTS = {
+    "cman": _QUORUM,
+    "quorumd": _QUORUM,
+    "totem": _TRANSPORT,
+    "multicast": _TRANSPORT,
+    "altname": Fate(LEFT, "it stands where no node was taken over"),
+    "fence": _FENCING,
+    "unfence": _FENCING,
+    "fencedevices": _FENCING,
+    "fence_daemon": _FENCING,
+    "fence_virtd": _FENCING,
+    "fence_xvmd": _FENCING,
+    "dlm": _LOCKING,
+    "gfs_controld": _LOCKING,
+    "clvmd": _LOCKING,
+    "group": _LOCKING,
+    "logging": _LOGGING,
+    "uidgid": Fate(LEFT, "it let accounts talk to corosync; here Salt says who may do what"),
+    "failoverdomain": Fate(LEFT, "no guest that was taken over is in it"),
+    "resources": Fate(LEFT, "only guests are looked after here; of the resources only they count"),
+    "service": Fate(
+        LEFT,
+        "only guests are looked after here. A guest inside is taken over by itself: there it could"
+        " not migrate, here it can; set its home by hand",
+    ),
+    "events": Fate(LEFT, "kvmcluster sends events of its own, for Salt's reactor"),
+    "vm": Fate(
+        LEFT,
+        "a guest here has no resources of its own: have states see to what it needs, such as"
+        " mounts, before kvmcluster.guest_running",
+    ),
+    "action": Fate(
+        LEFT, "time limits and intervals are set by call, or for all in kvmcluster:migration"
+    ),
+}
+
+ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
+    ("cluster", "alias"): _left("a cluster has one name here"),
+    ("cluster", "config_version"): _left("the pillar has no version; keep it in version control"),
+    ("clusternode", "nodeid"): _left("a node's id is its minion id"),
+    ("clusternode", "votes"): {None: _QUORUM},
+    ("clusternode", "weight"): _left("nodes are not weighed; a drain goes by free memory"),
+    ("altname", "port"): {None: _TRANSPORT},
+    ("altname", "mcast"): {None: _TRANSPORT},
+    ("altname", "ttl"): {None: _TRANSPORT},
+    ("rm", "log_level"): {None: _LOGGING},
+    ("rm", "log_facility"): {None: _LOGGING},
+    ("failoverdomain", "restricted"): _flag(
+        Fate(
+            LEFT,
+            "its guests could run on its nodes alone; here a guest may go to every node that passes"
+            " the checks. Where it must not leave: salt NODE kvmcluster.freeze GUEST REASON",
+        ),
+        Fate(SAME, "a guest may go to every node that passes the checks"),
+    ),
+    ("failoverdomain", "nofailback"): _flag(
+        Fate(SAME, "nothing moves a guest back by itself"),
+        Fate(
+            LEFT,
+            "its guests moved back when a better node returned; nothing here moves a guest by"
+            " itself: salt-run kvmcluster.migrate GUEST NODE",
+        ),
+    ),
+    ("failoverdomain", "ordered"): _flag(
+        Fate(LEFT, "none of its nodes can be the home of its guests"),
+        Fate(SAME, "no node comes before another, so its guests get no home"),
+    ),
+    ("failoverdomainnode", "name"): _left(
+        "only the first node of an ordered failover domain has a counterpart, home"
+    ),
+    ("failoverdomainnode", "priority"): _left(
+        "only the first node of an ordered failover domain has a counterpart, home"
+    ),
+    ("vm", "autostart"): _flag(
+        Fate(LEFT, f"no guest starts by itself when the cluster comes up: {_AUTOSTART}"),
+        Fate(SAME, f"no guest starts by itself: {_AUTOSTART}"),
+    ),
+    ("vm", "exclusive"): _flag(
+        Fate(LEFT, "guests share nodes here; give it a node by its home, and others another one"),
+        Fate(SAME, "guests share nodes"),
+    ),
+    ("vm", "hardrecovery"): _flag(
+        Fate(LEFT, "no node is rebooted here, whatever a guest does"),
+        Fate(SAME, "no node is rebooted because of a guest"),
+    ),
+    ("vm", "recovery"): {
+        "disable": Fate(SAME, "a guest that ended stays off until it is started"),
+        None: Fate(
+            LEFT,
+            "a guest that ended stays off until it is started, by a person or by the state"
+            " kvmcluster.guest_running",
+        ),
+    },
+    ("vm", "max_restarts"): {"0": Fate(SAME, _RESTARTS), None: Fate(LEFT, _RESTARTS)},
+    ("vm", "restart_expire_time"): {"0": Fate(SAME, _RESTARTS), None: Fate(LEFT, _RESTARTS)},
+    ("vm", "migrate"): {"live": Fate(SAME, "live is the default (kvmcluster:migration:live)")},
+    ("vm", "migrate_options"): _left(
+        "no options are handed to virsh; kvmcluster:migration has keys for what libvirt can do"
+        " (bandwidth, downtime, parallel, compression, auto_converge, post_copy, tls)"
+    ),
+    ("vm", "tunnelled"): {None: Fate(SAME, "memory is not tunnelled unless told so")},
+    ("vm", "use_virsh"): {None: Fate(SAME, "libvirt is always used, never xm")},
+    ("vm", "hypervisor"): {
+        "auto": Fate(SAME, "there is one hypervisor, QEMU/KVM"),
+        "qemu": Fate(SAME, "there is one hypervisor, QEMU/KVM"),
+        "kvm": Fate(SAME, "there is one hypervisor, QEMU/KVM"),
+        None: Fate(LEFT, "there is one hypervisor here, QEMU/KVM"),
+    },
+    ("vm", "hypervisor_uri"): {
+        "auto": Fate(SAME, "qemu:///system is always used"),
+        "qemu:///system": Fate(SAME, "it is always used"),
+        None: Fate(LEFT, "qemu:///system is always used"),
+    },
+    ("vm", "migration_uri"): {
+        "auto": Fate(SAME, "qemu+ssh://LOGIN@NAME/system is always used"),
+        "qemu+ssh://%s/system": Fate(SAME, "it is always used, with the login of kvmcluster:ssh"),
+        None: Fate(
+            LEFT,
+            "qemu+ssh://LOGIN@NAME/system is always used; kvmcluster:ssh:login and the node's"
+            " migration name are its parts",
+        ),
+    },
+    ("vm", "snapshot"): _left(
+        "a guest is shut down, never saved to a file when it stops and restored when it starts"
+    ),
+    ("vm", "status_program"): _left(
+        "nothing here looks inside a guest; watch its services by monitoring"
+    ),
+    ("vm", "depend"): _left("guests do not depend on each other here; order states by 'require'"),
+    ("vm", "depend_mode"): _left(
+        "guests do not depend on each other here; order states by 'require'"
+    ),
+    ("vm", "no_kill"): _flag(
+        Fate(SAME, "kvmcluster.shutdown kills a guest only where destroy=true says so"),
+        Fate(LEFT, "kvmcluster.shutdown kills a guest only where destroy=true says so"),
+    ),
+    ("vm", "ref"): _left("a guest is named once here"),
+}
+
+
+def fate(tag: str, attribute: str, value: str) -> Fate:
+    """Return what became of an attribute, of an element that was taken over, with that value."""
+    if not value.strip():
+        return EMPTY
+    known = ATTRIBUTES.get((tag, attribute), {})
+    return known.get(value.strip().lower()) or known.get(None) or UNKNOWN

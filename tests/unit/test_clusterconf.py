@@ -1,0 +1,352 @@
+"""cluster.conf: what it says is in the pillar or in a remark, whatever it says, and never lost."""
+
+import jinja2
+import pytest
+import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from lxml import etree
+from material import CASES
+
+from saltext_kvmcluster.core import cluster, clusterconf, rgmanager, tables
+from saltext_kvmcluster.core.clusterconf import as_text, read
+from saltext_kvmcluster.core.errors import InputError
+
+JINJA = jinja2.Environment()
+FOLDER = CASES / "clusterconf"
+FILES = sorted(FOLDER.glob("*.xml"))
+VM = (
+    *("name", "domain", "autostart", "exclusive", "recovery", "migration_mapping", "use_virsh"),
+    *("xmlfile", "migrate", "migrate_options", "tunnelled", "path", "snapshot", "depend"),
+    *("depend_mode", "max_restarts", "restart_expire_time", "status_program", "hypervisor"),
+    *("hypervisor_uri", "migration_uri", "no_kill"),
+)
+SHAPE = """
+<cluster name="c">
+ <clusternodes><clusternode name="n1"/><clusternode name="an1"/></clusternodes>
+ <rm><failoverdomains>{domains}</failoverdomains>{vms}</rm>
+</cluster>
+"""
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20).filter(
+    lambda text: not set(text) & {"\ufffe", "\uffff"}
+)
+HOSTILE = st.one_of(
+    TEXTS,
+    st.sampled_from(
+        [
+            *("", " ", "1", "0", "yes", "xen", "pause", "live", "null", "~", "1e3", "0777", "1_0"),
+            *("/a:/b", "/etc/libvirt/qemu", "a/b", "/a/{{b}}", "{%x", "{#", "#x", "- a", "a: b"),
+            *("n1:m1,an1:m2", "n1:an1", "n1", ":", ",,", "n1:::1", "x:y", "n1:n1.mig", "d1", "&a"),
+            *("/a\u2028b", "'", '"', "%a", "!!python/object:x", "2001-01-01", "=", "<<", "\ufeff"),
+        ]
+    ),
+)
+
+
+def dump(pillar):
+    return yaml.safe_dump(pillar, allow_unicode=True, default_flow_style=False, sort_keys=False)
+
+
+def text_of(found, source="/etc/cluster/cluster.conf"):
+    return as_text(found, source, dump(found.pillar))
+
+
+def guests(*vms, domains=""):
+    """Return what a small cluster.conf with those <vm> makes."""
+    return read(SHAPE.format(domains=domains, vms="".join(vms)))
+
+
+def vm(**attributes):
+    element = etree.Element("vm")
+    for name, value in attributes.items():
+        element.set(name, value)
+    return etree.tostring(element, encoding="unicode")
+
+
+def body(found):
+    return found.pillar["kvmcluster"]
+
+
+def fates(found, attribute):
+    """Return what became of an attribute, wherever it stands."""
+    return [(it.became, it.why) for it in found.remarks if it.attribute == attribute]
+
+
+def check_text(found):
+    """See that the text is the data, for YAML alone and after Salt's Jinja."""
+    text = text_of(found)
+    assert yaml.safe_load(text) == found.pillar
+    assert [kind for _, kind, _ in JINJA.lex(text)] == ["data"]
+    cluster.from_pillar(found.pillar)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_a_file_becomes_the_text_beside_it(file):
+    found = read(file.read_bytes())
+    check_text(found)
+    assert text_of(found, f"/etc/cluster/{file.name}") == file.with_suffix(".yaml").read_text()
+
+
+def test_there_are_files_to_compare():
+    assert len(FILES) >= 5
+
+
+# What of a taken attribute does not stand in the pillar by its own letters.
+MEANT = {"domain", "ordered", "priority", "tunnelled", "migrate", "name", "path"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_every_attribute_of_a_file_is_in_the_pillar_or_remarked_on(file):
+    found = read(file.read_bytes())
+    pillar = dump(found.pillar)
+    told = {(it.line, it.attribute) for it in found.remarks}
+    for element in etree.fromstring(file.read_bytes()).iter("*"):
+        for attribute, value in element.attrib.items():
+            if (element.sourceline, attribute) in told:
+                continue
+            pieces = value.replace(",", " ").replace(":", " ").split()
+            assert attribute in MEANT or all(piece in pillar for piece in pieces), (
+                element.tag,
+                attribute,
+                value,
+            )
+
+
+@given(st.data())
+def test_whatever_else_stands_in_a_file_is_remarked_on(data):
+    root = etree.fromstring(data.draw(st.sampled_from(FILES)).read_bytes())
+    places = list(root.iter("*"))
+    value = data.draw(TEXTS)
+    word = "x" + data.draw(st.text("abcdefgh", min_size=1, max_size=8))
+    one, other = data.draw(st.sampled_from(places)), data.draw(st.sampled_from(places))
+    one.set(word, value)
+    etree.SubElement(other, word).set("why", value)
+    first = read(etree.tostring(root))
+    assert [it.value for it in first.remarks if it.attribute == word] == [
+        clusterconf.printable(value)
+    ]
+    added = [it for it in first.remarks if it.element.endswith("/" + word)]
+    assert [it.attribute for it in added] == [None, "why"]
+    assert all(it.why and it.became in rgmanager.BECAME for it in first.remarks)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(VM), HOSTILE, min_size=1), max_size=4))
+def test_whatever_a_guest_says_makes_a_pillar_that_loads(vms):
+    domains = (
+        '<failoverdomain name="d1" ordered="1"><failoverdomainnode name="n1" priority="1"/>'
+        "</failoverdomain>"
+    )
+    found = guests(*(vm(**attributes) for attributes in vms), domains=domains)
+    check_text(found)
+    listed = body(found).get("guests", {}).get("list", {})
+    for attributes in vms:
+        name = attributes.get("name", "")
+        lost = [it for it in found.remarks if it.attribute == "name" and "/vm" in it.element]
+        assert name in listed or lost or not name.strip()
+
+
+@given(st.binary(max_size=200) | TEXTS)
+def test_what_is_no_cluster_conf_is_refused_in_a_sentence(text):
+    with pytest.raises(InputError, match=r"^it is "):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<cib/>", "its first element is cib, not cluster"),
+        ("<cluster name='c'/>", "no node that can be taken over"),
+        (
+            "<cluster><clusternodes><clusternode name='::1'/></clusternodes></cluster>",
+            "loopback address",
+        ),
+        ("<cluster><clusternode name='n1'/></cluster>", "no node"),
+        ("<!DOCTYPE cluster [<!ENTITY x SYSTEM 'file:///etc/shadow'>]><cluster/>", "a DTD"),
+        ("<cluster name='&x;'/>", "not XML"),
+        ("<cluster>" + " " * clusterconf.MAX_SIZE, "longer than 1024 KiB"),
+        ("<a>" * 5000, "not XML"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_refused_by_name(text, says):
+    for form in (text, text.encode()):
+        with pytest.raises(InputError) as caught:
+            read(form)
+        assert says in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [None, 1, "", "a\0b", ["x"]])
+def test_what_is_no_path_is_refused(value):
+    with pytest.raises(InputError, match=r"^file: want the path"):
+        clusterconf.path(value)
+
+
+@pytest.mark.parametrize("attribute", VM)
+def test_every_attribute_of_vm_sh_is_known(attribute):
+    value = {"name": "web1", "path": "/a", "xmlfile": "/a/b", "migration_mapping": "n1:m1"}
+    found = guests(vm(**{"name": "web1", attribute: value.get(attribute, "7")}))
+    assert rgmanager.UNKNOWN not in fates(found, attribute)
+    assert list(body(found)["guests"]["list"]) == ["web1"]
+
+
+def test_a_mapping_is_read_node_by_node_not_by_substring():
+    found = guests(vm(name="web1", migration_mapping="an1:an1-mig, n1:n1-mig"))
+    assert body(found)["nodes"] == {"n1": {"migration": "n1-mig"}, "an1": {"migration": "an1-mig"}}
+
+
+def test_of_two_mappings_the_first_is_taken_and_the_other_told():
+    found = guests(
+        vm(name="web1", migration_mapping="n1:m1"),
+        vm(name="web2", migration_mapping="n1:m2,an1:m3"),
+    )
+    assert body(found)["nodes"] == {"n1": {"migration": "m1"}, "an1": {"migration": "m3"}}
+    (remark,) = [it for it in found.remarks if it.attribute == "migration_mapping"]
+    assert (remark.element, remark.value) == ("cluster/rm/vm[web2]", "n1:m2")
+    assert remark.why.endswith("the first one for n1 is m1")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "says"),
+    [
+        ("n1", "want NODE:NAME"),
+        ("n1:", "want NODE:NAME"),
+        ("n7:m7", "'n7' is none of the nodes"),
+        ("n1:an1", "the name an1 is one of an1's"),
+        ("n1:127.0.0.1", "loopback"),
+        ("n1:a b", "want a host name"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_left_out(mapping, says):
+    found = guests(vm(name="web1", migration_mapping=mapping))
+    assert body(found)["nodes"] == {"n1": {}, "an1": {}}
+    ((became, why),) = fates(found, "migration_mapping")
+    assert became == rgmanager.LEFT and says in why
+
+
+@pytest.mark.parametrize(
+    ("ordered", "members", "home"),
+    [
+        ("1", {"n1": "2", "an1": "1"}, "an1"),
+        ("yes", {"an1": "1", "n1": "1"}, "an1"),
+        ("1", {"N1": "10", "an1": "9"}, "an1"),
+        ("1", {"N1": "1"}, "n1"),
+        ("1", {"n9": "1", "n1": "2"}, "n1"),
+        ("1", {"n1": "", "an1": "one"}, None),
+        ("0", {"n1": "1"}, None),
+        ("", {"n1": "1"}, None),
+    ],
+)
+def test_the_first_node_of_an_ordered_domain_is_home(ordered, members, home):
+    nodes = "".join(
+        f'<failoverdomainnode name="{name}" priority="{priority}"/>'
+        for name, priority in members.items()
+    )
+    domain = f'<failoverdomain name="d" ordered="{ordered}">{nodes}</failoverdomain>'
+    found = guests(vm(name="web1", domain="d"), domains=domain)
+    assert body(found)["guests"]["list"] == {"web1": {"home": home} if home else {}}
+    assert bool(fates(found, "domain")) is (home is None)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"hypervisor": "xen"},
+        {"hypervisor": "Xen"},
+        {"use_virsh": "0"},
+        {"hypervisor_uri": "xen+ssh://a/"},
+        {"migration_uri": "xenmigr://%s/"},
+    ],
+)
+def test_a_guest_of_xen_is_told_and_left_out_with_all_it_says(attributes):
+    found = guests(vm(name="old", migration_mapping="n1:m1", tunnelled="1", **attributes))
+    assert body(found) == {"name": "c", "nodes": {"n1": {}, "an1": {}}}
+    told = {it.attribute for it in found.remarks if "vm[old]" in it.element and "Xen" in it.why}
+    assert told == {None, "name", "migration_mapping", "tunnelled", *attributes}
+
+
+@pytest.mark.parametrize(
+    ("vms", "wanted"),
+    [
+        ([{"xmlfile": "/a/w"}], {"definitions": "shared", "list": {"g0": {"xmlfile": "/a/w"}}}),
+        ([{"path": "/a:/b"}], {"definitions": "shared", "path": "/a:/b", "list": {"g0": {}}}),
+        ([{"path": "/a:"}, {"path": "/b:/a"}], {"definitions": "shared", "path": "/a:/b"}),
+        ([{"path": "/etc/libvirt/qemu:/b"}], {"definitions": "shared", "path": "/b"}),
+        ([{"path": "b"}], {"definitions": "defined", "list": {"g0": {}}}),
+        ([{}], {"definitions": "defined", "list": {"g0": {}}}),
+        ([{"xmlfile": "/etc/libvirt/qemu/a.xml"}], {"definitions": "defined", "list": {"g0": {}}}),
+        ([{"xmlfile": "/a/w", "path": "/b"}], {"definitions": "shared"}),
+    ],
+)
+def test_definitions_are_where_the_guests_had_them(vms, wanted):
+    found = guests(*(vm(name=f"g{number}", **it) for number, it in enumerate(vms)))
+    told = body(found)["guests"]
+    assert {key: told[key] for key in wanted} == wanted
+    assert ("path" in told) is ("path" in wanted)
+
+
+def test_a_guest_that_finds_no_shared_definition_any_more_is_told():
+    found = guests(vm(name="web1", path="/a"), vm(name="web2"))
+    (remark,) = [it for it in found.remarks if it.element == "cluster/rm/vm[web2]"]
+    assert "kvmcluster:guests:list:web2:xmlfile" in remark.why
+    assert remark.became == rgmanager.CHANGED
+
+
+@pytest.mark.parametrize(
+    ("vms", "migration", "became"),
+    [
+        ([{"tunnelled": "ON"}], {"tunnelled": True}, []),
+        ([{"tunnelled": "no"}], None, ["the same here"]),
+        ([{"tunnelled": "no"}, {"tunnelled": "yes"}], {"tunnelled": True}, ["changed"]),
+        ([{"migrate": "pause"}], {"live": False}, []),
+        ([{"migrate": "live"}], None, ["the same here"]),
+        ([{"migrate": "pause"}, {}], None, ["left out"]),
+    ],
+)
+def test_how_guests_migrate_holds_for_all_of_them(vms, migration, became):
+    found = guests(*(vm(name=f"g{number}", **it) for number, it in enumerate(vms)))
+    assert body(found).get("migration") == migration
+    assert [it[0] for key in ("tunnelled", "migrate") for it in fates(found, key)] == became
+
+
+@pytest.mark.parametrize("attribute", ["passwd", "Password", "snmp_priv_passwd", "community"])
+def test_a_password_is_told_of_but_not_told(attribute):
+    found = guests(f'<fencedevice {attribute}="s3cr3t"/>', vm(name="web1", **{attribute: "s3cr3t"}))
+    assert len(fates(found, attribute)) == 2
+    assert "s3cr3t" not in text_of(found) + repr(found.as_data())
+
+
+def test_lines_are_those_of_the_file():
+    found = guests(vm(name="web1", snapshot="/a"), "\n\n", vm(name="web2", snapshot="/a"))
+    assert [it.line for it in found.remarks if it.attribute == "snapshot"] == [4, 6]
+
+
+@pytest.mark.parametrize("name", ["a/b", "{{ salt }}", "a{%b", "", "-x", ".x", "a\u2028b"])
+def test_names_that_cannot_be_are_left_out_and_told(name):
+    found = guests(vm(name=name), vm(name="web1"))
+    assert list(body(found)["guests"]["list"]) == ["web1"]
+    assert any(it.attribute == "name" and it.line == 4 for it in found.remarks)
+    check_text(found)
+
+
+def test_a_name_of_the_source_does_not_get_out_of_its_comment():
+    text = as_text(guests(), "/a\nkvmcluster: {{ x }}\x1b[2J", "")
+    assert all(line.startswith("#") for line in text.split("\n") if line)
+    assert "{{" not in text and "\x1b" not in text
+
+
+def test_people_get_the_text_alone():
+    found = guests(vm(name="web1"))
+    text = text_of(found)
+    data = {"file": "/a", "ok": True, "yaml": text, **found.as_data(), "retcode": 0}
+    assert tables.render(data) == text.rstrip("\n")
+    assert tables.render({"ok": False, "error": "no", "retcode": 1}) == "ERROR: no"
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30))
+def test_a_guest_whose_name_can_be_comes_through_the_text_unchanged(name):
+    try:
+        found = guests(vm(name=name))
+    except ValueError:
+        assume(False)  # no XML can hold it
+    for listed in body(found).get("guests", {}).get("list", {}):
+        assert listed == name
+    check_text(found)
