@@ -122,6 +122,7 @@ def node(name, place, guests, reached):
         guests=tuple(guests),
         clock=0.1,
         clock_error=0.1,
+        closed=(),
         memory_kib=256 << 20,
         free_kib=(64 << 20) + place,
         host_name=name,

@@ -9,6 +9,7 @@ from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.checks.base import GUEST, NODE, PAIR
 from saltext_kvmcluster.core.checks.node import CLIENT, SERVER
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.facts import Seen, silent
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Trouble
 from saltext_kvmcluster.core.guestxml import Disk, File, Frozen, Interface, Source
@@ -215,6 +216,9 @@ CASES = [
     ("node.memory", OK, there(free_kib=1024)),
     ("node.memory", PROBLEM, there(free_kib=1023)),
     ("node.memory", UNKNOWN, there(free_kib=None)),
+    ("node.open", OK, GOOD),
+    ("node.open", PROBLEM, there(closed=(Closed("", "updates"),))),
+    ("node.open", UNKNOWN, there(closed=None)),
     ("node.clock", OK, GOOD),
     ("node.clock", OK, there(clock=5.1)),
     ("node.clock", PROBLEM, there(clock=5.3)),
@@ -409,7 +413,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.says and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 30
+    assert len(CHECKS) == len(REGISTRY) == 31
 
 
 def test_certificates_are_told_by_file_folder_and_side():

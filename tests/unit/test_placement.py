@@ -13,6 +13,7 @@ from worlds import RUNNING, WEB
 from saltext_kvmcluster.core import placement, readiness
 from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.checks.node import memory, needed_memory
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts import silent
 from saltext_kvmcluster.core.guestxml import Frozen
@@ -31,7 +32,10 @@ def one(name, size=1, at="node1", vcpus=1, sighting=Sighting.RUNNING, job="", **
     return worlds.guest(at, look, definition, disks=(), memory_kib=size * MIB, vcpus=vcpus)
 
 
-def world(free, *guests, threads=0, homes=None, apart=(), **changes):
+CLOSED = (Closed("", "updates"),)
+
+
+def world(free, *guests, threads=0, homes=None, apart=(), closed=(), **changes):
     """Nodes node1, node2, … of 16 MiB, of which so many are free; ``changes`` by node."""
     names = [f"node{number}" for number in range(1, len(free) + 1)]
     nodes = {}
@@ -40,7 +44,8 @@ def world(free, *guests, threads=0, homes=None, apart=(), **changes):
         body = {"guests": here, "memory_kib": TOTAL * MIB, "free_kib": left * MIB}
         daemon = worlds.daemon(name, threads=threads)
         found = worlds.node(name, names, daemon=daemon, clock=0.0, **body)
-        nodes[name] = replace(found, **changes.get(name, {}))
+        shut = CLOSED if name in closed else ()
+        nodes[name] = replace(found, closed=shut, **changes.get(name, {}))
     listed = {guest: {"home": node} for guest, node in (homes or {}).items()}
     pillar = {"list": listed, "apart": [list(group) for group in apart]}
     return World(worlds.cluster(names, guests=pillar), nodes)
@@ -109,17 +114,18 @@ def test_home_is_preferred_to_more_room():
     assert plan.steps[0].why.startswith("it is its home; ")
 
 
-@pytest.mark.parametrize(
-    "more", [{"closed": ["node2"]}, {"avoid": {"web1": ["node2"], "web2": ["node3"]}}]
-)
-def test_a_home_that_is_closed_or_to_be_avoided_is_none(more):
-    found = world([8, 4, 8], one("web1", 2), homes={"web1": "node2"})
-    assert moves(drained(found, **more)) == [("web1", "node3")]
+def test_a_home_that_is_closed_or_to_be_avoided_is_none():
+    homes = {"web1": "node2"}
+    shut = world([8, 4, 8], one("web1", 2), homes=homes, closed=["node2"])
+    assert moves(drained(shut)) == [("web1", "node3")]
+    found = world([8, 4, 8], one("web1", 2), homes=homes)
+    avoid = {"web1": ["node2"], "web2": ["node3"]}
+    assert moves(drained(found, avoid=avoid)) == [("web1", "node3")]
 
 
-def test_a_node_that_is_none_of_ours_may_be_closed():
+def test_a_node_that_is_none_of_ours_may_be_avoided():
     found = world([8, 4], one("web1"))
-    assert moves(drained(found, closed=["gone"], avoid={"web1": ["gone"]})) == [("web1", "node2")]
+    assert moves(drained(found, avoid={"web1": ["gone"]})) == [("web1", "node2")]
 
 
 def test_guests_that_are_apart_part_ways_and_stay_away_from_whom_they_find():
@@ -156,17 +162,17 @@ def test_one_that_is_shut_off_there_keeps_nobody_away():
 def test_every_reason_is_told_and_destinations_that_share_them_are_together():
     frozen = one("db", 1, frozen=Frozen("a test", "2026-01-01"))
     big = one("big", 9)
-    found = world([8, 4, 4, 9, 12], frozen, big, node5={"bridges": {}})
-    plan = drained(found, closed=["node4"], avoid={"big": ["node4"]})
+    found = world([8, 4, 4, 9, 12], frozen, big, closed=["node4"], node5={"bridges": {}})
+    plan = drained(found, avoid={"big": ["node4"]})
     assert plan.steps == ()
     assert plan.stuck == {
         "big": "it can go nowhere: node2, node3: node.memory (it needs 9 MiB of memory, and 4 MiB"
-        " are available there); node4: out of service, to be avoided; node5: network.present"
-        " (there is no bridge br0 there)",
+        " are available there); node4: node.open (it is closed: updates), to be avoided; node5:"
+        " network.present (there is no bridge br0 there)",
         "db": "it can go nowhere: node2, node3: guest.frozen (it was frozen 2026-01-01: a test);"
-        " node4: guest.frozen (it was frozen 2026-01-01: a test), out of service; node5:"
-        " network.present (there is no bridge br0 there), guest.frozen (it was frozen 2026-01-01:"
-        " a test)",
+        " node4: node.open (it is closed: updates), guest.frozen (it was frozen 2026-01-01: a"
+        " test); node5: network.present (there is no bridge br0 there), guest.frozen (it was frozen"
+        " 2026-01-01: a test)",
     }
 
 
@@ -181,7 +187,7 @@ def test_many_nodes_that_share_a_reason_are_counted():
     assert said == (
         "it can go nowhere: node.memory (it needs 2 MiB of memory, and 1 MiB are available there)"
     )
-    said = drained(world([8] + [1] * 8, one("big", 2)), closed=["node2"]).stuck["big"]
+    said = drained(world([8] + [1] * 8, one("big", 2), closed=["node2"])).stuck["big"]
     assert "node3, node4, node5, node6, node7 and 2 more: node.memory" in said
 
 
@@ -230,8 +236,9 @@ def test_moves_that_wait_keep_their_room_and_are_left_out():
     found = world([8, 4, 2], one("web1", 2), one("web2", 3))
     plan = drained(found, coming=[waits])
     assert moves(plan) == [("web1", "node3")] and plan.stuck == {}
-    both = world([8, 4, 2], one("web1", 2), one("web2", 3), apart=[["web1", "web2"]])
-    said = drained(both, coming=[waits], closed=["node3"]).stuck["web1"]
+    guests, apart = (one("web1", 2), one("web2", 3)), [["web1", "web2"]]
+    both = world([8, 4, 2], *guests, apart=apart, closed=["node3"])
+    said = drained(both, coming=[waits]).stuck["web1"]
     assert "kept apart from web2, which is there" in said.replace("goes", "is")
 
 
@@ -253,8 +260,8 @@ def test_after_a_failure_the_rest_is_planned_anew():
     first = dict(moves(drained(found)))
     assert first == {"web1": "node2", "web2": "node3", "web3": "node4"}
     arrived = replace(one("web2", 2), node="node3")
-    later = world([8, 4, 2, 3], one("web1", 2), one("web3", 2), arrived)
-    again = drained(later, closed=["node2"], avoid={"web1": ["node3"]})
+    later = world([8, 4, 2, 3], one("web1", 2), one("web3", 2), arrived, closed=["node2"])
+    again = drained(later, avoid={"web1": ["node3"]})
     assert moves(again) == [("web1", "node4"), ("web3", "node3")]
 
 
@@ -323,8 +330,9 @@ def test_who_cannot_come_home_is_told_why():
         "web2": "it cannot go to node1: node.memory (what goes there leaves less than its 2 MiB)",
         "web3": "it cannot go to node1: kept apart from db, which is there",
     }
-    closed = brought_home(found, closed=["node1"]).stuck["web1"]
-    assert closed == "it cannot go to node1: out of service"
+    shut = world([4, 8, 8], *guests, homes=homes, closed=["node1"])
+    said = brought_home(shut).stuck["web1"]
+    assert said == "it cannot go to node1: node.open (it is closed: updates)"
 
 
 def test_of_what_is_against_a_guest_its_home_alone_is_told():
@@ -356,8 +364,8 @@ def test_the_best_destination_of_one_guest():
         placement.best(found, readiness.examine(found, "web2"), "web2")
     with pytest.raises(InputError, match=r"has no guest web; .*did you mean web"):
         placement.best(found, readiness.examine(found), "web")
-    closed = placement.best(found, readiness.examine(found), "web1", closed=["node3"])
-    assert closed.move.destination == "node2"
+    shut = world([8, 4, 6], one("web1", 2), closed=["node3"])
+    assert placement.best(shut, readiness.examine(shut), "web1").move.destination == "node2"
 
 
 def test_balance_relieves_the_busiest_of_what_evens_out_most():
@@ -382,10 +390,11 @@ def test_balance_keeps_the_rules():
     guests = [one("a", 4), one("b", 4, "node2"), one("c", 4, frozen=Frozen("x", "y"))]
     found = world([4, 12, 16], *guests, apart=[["a", "b"]])
     assert moves(evened(found)) == [("a", "node3")]
-    assert evened(found, closed=["node3"]).steps == ()
+    for node in ("node1", "node3"):
+        shut = world([4, 12, 16], *guests, apart=[["a", "b"]], closed=[node])
+        assert evened(shut).steps == ()
     assert evened(found, avoid={"a": ["node3"]}).steps == ()
     assert evened(found, coming=[Move("a", "uuid of a", "node1", "node3")]).steps == ()
-    assert evened(found, closed=["node1"]).steps == ()
 
 
 def test_guests_that_use_less_than_they_may_free_no_more_than_that():
@@ -448,17 +457,17 @@ def clusters(draw):
         threads=draw(st.sampled_from([0, 4])),
         homes=draw(st.dictionaries(st.sampled_from(NAMES), places, max_size=4)),
         apart=draw(st.lists(group, max_size=2)),
+        closed=draw(SOME_NODES),
         **draw(st.dictionaries(places, st.just({"bridges": {}}), max_size=1)),
     )
     moving = st.builds(Move, st.sampled_from(NAMES), st.just("u"), places, places)
     return found, {
-        "closed": draw(SOME_NODES),
         "avoid": draw(st.dictionaries(st.sampled_from(NAMES), SOME_NODES, max_size=3)),
         "coming": draw(st.lists(moving, max_size=2, unique_by=lambda one: one.guest)),
     }
 
 
-def keeps_the_rules(found, ready, plan, closed, avoid, coming):
+def keeps_the_rules(found, ready, plan, avoid, coming):
     """Assert what holds of every plan, whatever it is for."""
     names = [step.move.guest for step in plan.steps]
     assert max(Counter(names).values(), default=0) <= 1, "moved twice"
@@ -468,7 +477,8 @@ def keeps_the_rules(found, ready, plan, closed, avoid, coming):
     for step in plan.steps:
         move = step.move
         assert move.destination in allowed[move.source, move.guest].movable_to
-        assert move.destination not in {*closed, *avoid.get(move.guest, ())}
+        assert move.destination not in avoid.get(move.guest, ())
+        assert not found.nodes[move.destination].closed
         assert step.why
     for node in found.nodes:
         there_is_room(found, plan, node, coming)
@@ -544,7 +554,7 @@ def test_balance_keeps_the_rules_and_evens_out(case, most):
     keeps_the_rules(found, ready, plan, **more)
     assert len(plan.steps) <= most and not plan.stuck
     for step in plan.steps:
-        assert not {step.move.source, step.move.destination} & {*more["closed"]}
+        assert not found.nodes[step.move.source].closed
         words = step.why.split()
         before, after = (float(words[words.index(at) + 1].rstrip(":")) for at in ("from", "to"))
         assert after <= before - placement.NOTICEABLE + 0.011, "as printed, two digits"

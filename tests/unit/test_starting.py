@@ -7,6 +7,7 @@ import pytest
 from material import cluster
 
 from saltext_kvmcluster.core import starting
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import Host
@@ -54,6 +55,17 @@ def test_one_silent_node_forbids_it_and_is_named(node):
     assert decision.may is May.REFUSED
     assert f"{node} does not answer, and may have it: no route" in decision.sentence
     assert f"force_unreachable={node}" in decision.sentence
+
+
+def test_nothing_starts_on_a_closed_node_and_what_runs_elsewhere_runs():
+    request = replace(REQUEST, closed=Closed("2026-01-01T10:00:00+00:00", "updates"))
+    decision = decide(request, world())
+    assert decision.may is May.REFUSED
+    assert decision.sentence == (
+        "node1 is closed since 2026-01-01T10:00:00+00:00: updates; to open it: salt-run"
+        " kvmcluster.undrain node1"
+    )
+    assert decide(request, world(node2=has(Sighting.RUNNING))).may is May.RUNS
 
 
 def test_an_administrators_word_counts_for_the_node_that_he_named():

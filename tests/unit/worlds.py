@@ -89,6 +89,7 @@ def node(name="node1", nodes=NODES[:2], **changes):
         guests=(),
         clock=0.0,
         clock_error=0.1,
+        closed=(),
         memory_kib=8192,
         free_kib=4096,
         host_name=name,

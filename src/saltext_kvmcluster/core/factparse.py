@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from saltext_kvmcluster.core import xmltext
+from saltext_kvmcluster.core import closing, xmltext
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.errors import InputError
 
 PORTS = (49152, 49215)
@@ -44,15 +45,20 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         *("find", "/run/libvirt/qemu", "-maxdepth", "1", "-name", "*.pid"),
         *("-printf", "%T@ %f\\n"),
     ),
+    "closed": ("cat", closing.PATH),
     "qemu": ("qemu-system-x86_64", "--version"),
     "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
 }
 """What is run on a host to learn of it, beside storage's own commands."""
 
 OF_SOURCE = ("host_name", "settings", "certificates")
-OF_DESTINATION = ("memory", "host_name", "resolves", "bridges", "listening", *OF_SOURCE[1:])
+OF_DESTINATION = (
+    *("closed", "memory", "host_name", "resolves", "bridges", "listening"),
+    *OF_SOURCE[1:],
+)
 """Those of COMMANDS that the blocking checks of one move need of its two nodes."""
 
+_MISSING = ("No such file or directory", "Not a directory")
 _NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown host", re.I)
 _SETTING = re.compile(r'\s*(\w+)\s*=\s*"?([^"#\s]*)')
 _VERSION = re.compile(r"QEMU emulator version (\d{1,4})\.(\d{1,3})(?:\.(\d{1,3}))?")
@@ -69,6 +75,18 @@ class Said(NamedTuple):
 
 
 NOTHING = Said(None, "", "it was not asked")
+
+
+def is_missing(said: Said) -> bool:
+    """Whether a program said that the file that it was to read is not there."""
+    return said.code == 1 and said.words.rstrip().endswith(_MISSING)
+
+
+def closed(said: Said) -> tuple[Closed, ...] | None:
+    """Return what closes a node: one or nothing; None where that is not known."""
+    if said.code == 0:
+        return (closing.read(said.out),)
+    return () if is_missing(said) else None
 
 
 def number(said: Said) -> float | None:

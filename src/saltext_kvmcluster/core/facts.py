@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from saltext_kvmcluster.core import factparse, guestxml, reach, storage
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.factparse import NOTHING, Said
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Trouble
@@ -120,7 +121,8 @@ class NodeFacts:
 
     ``said`` is why it could not be asked at all; everything else is None or empty then.
     ``daemon_said`` is why its libvirt daemon could not. ``clock`` is how far its clock is ahead
-    of the asker's, in seconds, give or take ``clock_error``. ``resolves`` are the addresses that
+    of the asker's, in seconds, give or take ``clock_error``. ``closed`` says what closes it: one
+    thing or, if it is open, nothing. ``resolves`` are the addresses that
     its own host name has there. ``bridges`` says of each bridge, and of each device that carries
     guests directly, whether it is up. ``listening`` are the TCP ports in use. ``ssh`` holds, by
     the check's id, what is wrong there. ``seen`` holds the paths that it was asked about,
@@ -134,6 +136,7 @@ class NodeFacts:
     guests: tuple[GuestFacts, ...] | None = None
     clock: float | None = None
     clock_error: float = 0.0
+    closed: tuple[Closed, ...] | None = None
     memory_kib: int | None = None
     free_kib: int | None = None
     host_name: str = ""
@@ -236,6 +239,7 @@ def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -
         guests=None if guests is None else tuple(_guest(node, g, started, clock) for g in guests),
         clock=None if clock is None else clock - (asked + answered) / 2,
         clock_error=max(0.0, (answered - asked) / 2),
+        closed=factparse.closed(said("closed")),
         memory_kib=memory[0] if memory else None,
         free_kib=memory[1] if memory else None,
         host_name=factparse.word(said("host_name")),

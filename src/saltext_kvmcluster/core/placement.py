@@ -77,7 +77,6 @@ def drain(
     world: World,
     readiness: Readiness,
     node: str,
-    closed: Collection[str] = (),
     avoid: Mapping[str, Collection[str]] = _NOTHING,
     coming: Iterable[Move] = (),
 ) -> Placement:
@@ -89,8 +88,6 @@ def drain(
 
     readiness
         What was found in this world of all guests of the node, to all nodes.
-    closed
-        Nodes that are out of service: nobody's destination.
     avoid
         By guest, nodes that are no destination for it, as where a migration of it failed.
     coming
@@ -107,7 +104,7 @@ def drain(
             f"nothing was moved off {node}: it is not known what guests it has"
             f"{f': {printable(said)}' if said else ''}"
         )
-    plan = _Plan(world, readiness, closed, avoid, coming)
+    plan = _Plan(world, readiness, avoid, coming)
     return plan.placed(guest for guest in facts.guests if guest.active)
 
 
@@ -115,7 +112,6 @@ def home(
     world: World,
     readiness: Readiness,
     node: str,
-    closed: Collection[str] = (),
     avoid: Mapping[str, Collection[str]] = _NOTHING,
     coming: Iterable[Move] = (),
 ) -> Placement:
@@ -126,7 +122,7 @@ def home(
     """
     world.cluster.node(node)
     live_here = {one.name for one in world.cluster.guests.list.values() if one.home == node}
-    plan = _Plan(world, readiness, closed, avoid, coming, only=node)
+    plan = _Plan(world, readiness, avoid, coming, only=node)
     found = [guest for guest in world.guests if guest.active and guest.name in live_here]
     placed = plan.placed(guest for guest in found if guest.node != node)
     unseen = live_here.difference(plan.coming, (guest.name for guest in found))
@@ -141,7 +137,6 @@ def best(
     world: World,
     readiness: Readiness,
     guest: str,
-    closed: Collection[str] = (),
     avoid: Mapping[str, Collection[str]] = _NOTHING,
     coming: Iterable[Move] = (),
 ) -> Step:
@@ -153,7 +148,7 @@ def best(
     if not found:
         raise no_such_guest(world, guest, None)
     others = [move for move in coming if move.guest != guest]
-    placed = _Plan(world, readiness, closed, avoid, others).placed(found[:1])
+    placed = _Plan(world, readiness, avoid, others).placed(found[:1])
     if placed.stuck:
         raise WorldError(f"{printable(guest)} was not touched: {placed.stuck[guest]}")
     return placed.steps[0]
@@ -163,7 +158,6 @@ def balance(
     world: World,
     readiness: Readiness,
     most: int,
-    closed: Collection[str] = (),
     avoid: Mapping[str, Collection[str]] = _NOTHING,
     coming: Iterable[Move] = (),
 ) -> Placement:
@@ -177,7 +171,7 @@ def balance(
 
     Other parameters as of `drain`; ``readiness`` of all guests, to all nodes.
     """
-    plan = _Plan(world, readiness, closed, avoid, coming)
+    plan = _Plan(world, readiness, avoid, coming)
     return Placement(tuple(plan.evened(most)), {})
 
 
@@ -232,13 +226,12 @@ class _Plan:
         self,
         world: World,
         readiness: Readiness,
-        closed: Collection[str],
         avoid: Mapping[str, Collection[str]],
         coming: Iterable[Move],
         only: str | None = None,
     ) -> None:
         self.world, self.readiness = world, readiness
-        self.closed, self.avoid = frozenset(closed), avoid
+        self.avoid = avoid
         self.rows = {(row.guest.node, row.guest.name): row for row in readiness.rows}
         self.bit = {node: 1 << place for place, node in enumerate(readiness.nodes)}
         self.places = {node: _place(facts) for node, facts in sorted(world.nodes.items())}
@@ -266,7 +259,9 @@ class _Plan:
 
     def evened(self, most: int) -> Iterator[Step]:
         """Yield the moves that even out the load most, one after another."""
-        places = [place for place in self.places.values() if place.node not in self.closed]
+        nodes = self.world.nodes
+        # Who takes guests off a closed node drains it.
+        places = [place for place in self.places.values() if not nodes[place.node].closed]
         spent: set[str] = set()
         while len(self.chosen) < most:
             places.sort(key=lambda place: (place.load().share, place.node))
@@ -335,7 +330,7 @@ class _Plan:
     def _open_to(self, guest: GuestFacts) -> int:
         """Return the nodes to which a guest may go, whatever room they have, as bits."""
         row = self._row(guest)
-        shut = {*self.closed, *self.avoid.get(guest.name, ())} & self.bit.keys()
+        shut = self.bit.keys() & self.avoid.get(guest.name, ())
         return row.open_to & ~sum(self.bit[node] for node in shut) if row else 0
 
     def _row(self, guest: GuestFacts) -> Row | None:
@@ -443,10 +438,8 @@ class _Plan:
     def _against(self, guest: GuestFacts, place: _Place, checks: Iterable[str]) -> Iterator[str]:
         """Yield each reason why a guest does not go to a node; ``checks`` are those against it."""
         for check in checks:
-            said = self._said.get((guest.name, check), set())
+            said = self._said.get((guest.name, check)) or self._said_of(guest, place, check)
             yield f"{check} ({min(said)})" if len(said) == 1 else check
-        if place.node in self.closed:
-            yield "out of service"
         if place.node in self.avoid.get(guest.name, ()):
             yield "to be avoided"
         for other in self._others(guest, place):
@@ -455,6 +448,22 @@ class _Plan:
         if MEMORY not in checks and not _has_room(self.world, guest, place):
             needed = _memory(guest) // MIB
             yield f"{MEMORY} (what goes there leaves less than its {needed} MiB)"
+
+    def _said_of(self, guest: GuestFacts, place: _Place, check: str) -> set[str]:
+        """Return what a check says against a node as a destination, or else against the source."""
+        nodes = (place.node, guest.node)
+        return next(filter(None, (self._said_of_nodes.get((node, check)) for node in nodes)), set())
+
+    @cached_property
+    def _said_of_nodes(self) -> Mapping[tuple[str, str], set[str]]:
+        """What each check says against nodes, whichever guest it is, by node and check."""
+        said: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for told in self.readiness.findings:
+            for node in (
+                (told.destinations or told.nodes) if told.blocks and not told.guests else ()
+            ):
+                said[node, told.id].add(printable(told.trouble.sentence[:WORDS]))
+        return said
 
     @cached_property
     def _said(self) -> Mapping[tuple[str, str], set[str]]:

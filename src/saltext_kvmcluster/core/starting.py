@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core import closing, recovery
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.cluster import ROOT, Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts import ACTIVE
@@ -63,7 +64,8 @@ class Asked:
 class Request:
     """A guest that is to start. ``forced`` are the nodes that an administrator says are off.
 
-    ``uuid`` is empty where there is no definition of it; ``said`` is why then.
+    ``uuid`` is empty where there is no definition of it; ``said`` is why then. ``closed`` is what
+    closes its node.
     """
 
     guest: str
@@ -72,6 +74,7 @@ class Request:
     definitions: str
     forced: frozenset[str] = frozenset()
     said: str = ""
+    closed: Closed | None = None
 
 
 class May(Enum):
@@ -297,6 +300,8 @@ def _is_paused(look: Look) -> bool:
 
 
 def _troubles(request: Request, asked: Mapping[str, Asked]) -> Iterator[str]:
+    if request.closed:
+        yield f"{request.here} is {request.closed}; to open it: {closing.remedy(request.here)}"
     if request.said:
         yield request.said
     for node, said in asked.items():

@@ -34,6 +34,7 @@ from saltext_kvmcluster.core import facts as read
 from saltext_kvmcluster.core.checks.guest import Close, matters
 from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.factparse import Said
 from saltext_kvmcluster.core.facts import NodeFacts
 from saltext_kvmcluster.core.findings import Trouble, unknown
 from saltext_kvmcluster.core.guestxml import Guest, Source
@@ -345,9 +346,7 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
 
 
 def _is_missing(outcome: commands.Outcome) -> bool:
-    return outcome.code == 1 and outcome.stderr.rstrip().endswith(
-        ("No such file or directory", "Not a directory")
-    )
+    return factparse.is_missing(Said(outcome.code, outcome.stdout, outcome.stderr))
 
 
 def _ssh(

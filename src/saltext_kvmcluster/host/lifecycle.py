@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.guestxml import Frozen
 from saltext_kvmcluster.core.migration import Host
 from saltext_kvmcluster.core.recovery import OUTGOING, Look, Sighting
 from saltext_kvmcluster.core.starting import Asked, Decision, May, Request
-from saltext_kvmcluster.host import commands, files, ssh
+from saltext_kvmcluster.host import closing, commands, files, ssh
 from saltext_kvmcluster.host.commands import Held
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
@@ -205,18 +205,18 @@ def _request(
     cluster: Cluster, nodes: Nodes, guest: str, forced: frozenset[str]
 ) -> tuple[Request, str]:
     """Return what is to start, and its definition; empty where libvirt keeps it."""
-    kind = cluster.guests.definitions
+    kind, mark = cluster.guests.definitions, closing.mark()
     if kind == "defined":
         look = nodes.own.by_name(guest)
         said = "" if look.uuid else f"{nodes.here} has no definition of it; guest_placed puts it"
-        return Request(guest, look.uuid, nodes.here, kind, forced, said), ""
+        return Request(guest, look.uuid, nodes.here, kind, forced, said, mark), ""
     try:
         path = found(cluster, guest).path
         text = files.read(path).text or ""
         uuid = definitions.read(guest, text, path).uuid
     except InputError as error:
-        return Request(guest, "", nodes.here, kind, forced, str(error)), ""
-    return Request(guest, uuid, nodes.here, kind, forced), text
+        return Request(guest, "", nodes.here, kind, forced, str(error), mark), ""
+    return Request(guest, uuid, nodes.here, kind, forced, closed=mark), text
 
 
 def _settled(

@@ -15,7 +15,7 @@ from saltext_kvmcluster.core import migration, settling
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.journal import Entry
 from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.recovery import BROKEN, Look, Sighting
+from saltext_kvmcluster.core.recovery import BROKEN, OFF, OUTGOING, Look, Sighting
 from saltext_kvmcluster.core.settling import Action, Do, Settlement
 from saltext_kvmcluster.host.environment import Environment, Libvirt
 
@@ -262,8 +262,22 @@ class _Case:
             raise WorldError(
                 f"it goes on, and had not ended within {RESUMING:g} s; look again later"
             )
-        if error := call.exception():
+        if (error := call.exception()) and not self._has_arrived(entry.move, begun + RESUMING):
             raise WorldError(str(error))
+
+    def _has_arrived(self, move: Move, end: float) -> bool:
+        """Whether a guest is seen to have left for good: a call may fail by its connection alone.
+
+        end
+            Until when to wait for a job that goes on without its caller.
+        """
+        source, destination = self.env.libvirt(move.source), self.env.libvirt(move.destination)
+        while (look := source.sight(self.uuid)).job == OUTGOING:
+            if self.env.clock.monotonic() >= end:
+                return False
+            self.env.clock.wait(None, POLL)
+        there = destination.sight(self.uuid).sighting
+        return look.sighting in OFF and there is Sighting.RUNNING
 
 
 @dataclass(frozen=True)

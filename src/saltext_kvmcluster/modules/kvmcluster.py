@@ -11,8 +11,8 @@ import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import (
+    closing,
     keyfile,
     migration,
     options,
@@ -21,8 +21,10 @@ from saltext_kvmcluster.core import (
     status,
     whereabouts,
 )
+from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.identity import Identity
+from saltext_kvmcluster.host import closing as host_closing
 from saltext_kvmcluster.host import (
     environment,
     examiner,
@@ -37,6 +39,7 @@ from saltext_kvmcluster.host import (
 from saltext_kvmcluster.host import facts as host_facts
 
 __virtualname__ = "kvmcluster"
+__func_alias__ = {"open_": "open"}
 __outputter__ = {
     "cancel": "kvmcluster",
     "check": "kvmcluster",
@@ -638,6 +641,60 @@ def unfreeze(guest):
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     return lifecycle.freeze(__opts__["id"], guest_name(guest, "guest"), None)
+
+
+@doors.salt_errors
+def close(reason):
+    """Close this node: nothing starts on it and nothing moves to it, until ``kvmcluster.open``.
+
+    What runs here stays; ``salt-run kvmcluster.drain`` closes a node and moves its guests away.
+    The node stays closed over a reboot: the file /etc/kvmcluster.closed says so, whoever made it.
+
+    reason
+        Why, for whoever wants to use the node.
+
+    Returns ``{cluster, node, closed, since, reason, changed}``. A node that is closed already
+    keeps since when, and why.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.close 'new memory, ask Ann'
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    mark, changed = host_closing.close(closing.reason(reason))
+    return _mark(cluster, host_closing.mark(), mark, changed)
+
+
+@doors.salt_errors
+def open_():
+    """Open this node again: guests may start on it and move to it.
+
+    Returns ``{cluster, node, closed, since, reason, changed}``: ``since`` and ``reason`` are those
+    with which it was closed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.open
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    mark = host_closing.open_again()
+    return _mark(cluster, host_closing.mark(), mark, mark is not None)
+
+
+def _mark(cluster, found, known, changed):
+    """Return whether this node is closed, as read afterwards."""
+    return {
+        "cluster": cluster.name,
+        "node": __opts__["id"],
+        "closed": found is not None,
+        "since": known.since if known else "",
+        "reason": known.reason if known else "",
+        "changed": changed,
+    }
 
 
 @contextlib.contextmanager

@@ -27,6 +27,14 @@ REGISTRY = (
         node.daemon,
     ),
     Check(
+        "node.open",
+        "guests may come to it: nobody has closed it",
+        "salt-run kvmcluster.undrain NODE",
+        NODE,
+        node.is_open,
+        role=(DESTINATION,),
+    ),
+    Check(
         "ssh.key",
         "the cluster key exists, 0600, owned by the login, no passphrase, is not the login's"
         " everyday key",

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-from saltext_kvmcluster.core import factparse, question
+from saltext_kvmcluster.core import closing, factparse, question
 from saltext_kvmcluster.core.checks.base import NOT_TOLD, UNREAD, World, untold
 from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble, unknown
@@ -50,6 +50,14 @@ def daemon(world: World, node: NodeFacts) -> Iterable[Trouble]:
             f"its libvirt daemon does not answer: {node.daemon_said}",
             "there: systemctl restart libvirtd (or virtqemud), and read its journal",
         )
+
+
+def is_open(world: World, node: NodeFacts) -> Iterable[Trouble]:
+    """Whether guests may come to it: nobody has closed it, as a drain does."""
+    if node.closed is None:
+        yield untold("no word of whether it is closed", node)
+    for closed in node.closed or ():
+        yield Trouble(f"it is {closed}", closing.remedy(node.node))
 
 
 def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Trouble]:

@@ -1,0 +1,64 @@
+"""A closed node: nothing starts on it and nothing moves to it, until it is opened again.
+
+What says so is a file on the node, as nologin(5) is for people: that it is there closes the node,
+and its text says since when and why. So it outlives a reboot, and whoever can reach the node at
+all sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.plan import printable
+
+PATH = "/etc/kvmcluster.closed"
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Since when a node is closed, by its own clock, and why; empty where its file does not say."""
+
+    since: str
+    reason: str
+
+    def __str__(self) -> str:
+        since = f" since {self.since}" if self.since else ""
+        return f"closed{since}{f': {self.reason}' if self.reason else ''}"
+
+
+def read(text: str) -> Closed:
+    """Return what a node's file says, whoever wrote it."""
+    words = printable(" ".join(text[: 2 * LONGEST_REASON].split()))
+    since, _, reason = words.partition(" ")
+    return Closed(since, reason) if _is_time(since) else Closed("", words)
+
+
+def text(closed: Closed) -> str:
+    """Return a file's text, for ``read``."""
+    return f"{closed.since} {closed.reason}\n"
+
+
+def reason(value: object) -> str:
+    """Return why a node is to be closed; InputError if that is no line of text."""
+    words = value.strip() if isinstance(value, str) else ""
+    if words and words.isprintable() and len(words) <= LONGEST_REASON:
+        return words
+    raise InputError(
+        f"reason: want a line of text of at most {LONGEST_REASON} characters that tells others why"
+        " the node is closed"
+    )
+
+
+def remedy(node: str) -> str:
+    """Return how a node is opened again."""
+    return f"salt-run kvmcluster.undrain {node}"
+
+
+def _is_time(word: str) -> bool:
+    try:
+        return datetime.fromisoformat(word).tzinfo is not None
+    except ValueError:
+        return False

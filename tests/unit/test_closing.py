@@ -1,0 +1,59 @@
+"""What closes a node: whoever wrote its file, it is closed, and what it says is one plain line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltext_kvmcluster.core import closing
+from saltext_kvmcluster.core.closing import Closed
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.factparse import NOTHING, Said, closed
+
+SINCE = "2026-01-01T10:00:00.000+00:00"
+
+
+def test_what_is_written_is_read():
+    mark = Closed(SINCE, "new memory, ask Ann")
+    assert closing.read(closing.text(mark)) == mark
+    assert str(mark) == f"closed since {SINCE}: new memory, ask Ann"
+
+
+@pytest.mark.parametrize(
+    ("text", "mark", "words"),
+    [
+        ("", Closed("", ""), "closed"),
+        ("disk is broken\n", Closed("", "disk is broken"), "closed: disk is broken"),
+        ("2026-01-01T10:00:00 no zone", Closed("", "2026-01-01T10:00:00 no zone"), None),
+        (f"{SINCE}\n", Closed(SINCE, ""), f"closed since {SINCE}"),
+        ("a\x1b[2Jb", Closed("", "a\ufffd[2Jb"), None),
+    ],
+)
+def test_what_somebody_else_wrote_closes_it_too(text, mark, words):
+    assert closing.read(text) == mark
+    assert words is None or str(mark) == words
+
+
+@given(st.text())
+def test_any_text_is_read_as_one_line(text):
+    assert str(closing.read(text)).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (Said(0, f"{SINCE} updates\n"), (Closed(SINCE, "updates"),)),
+        (Said(0, ""), (Closed("", ""),)),
+        (Said(1, "", "cat: /etc/kvmcluster.closed: No such file or directory"), ()),
+        (Said(1, "", "cat: /etc/kvmcluster.closed: Permission denied"), None),
+        (Said(None, "", "timed out"), None),
+        (NOTHING, None),
+    ],
+)
+def test_that_nothing_is_known_does_not_make_a_node_open(said, found):
+    assert closed(said) == found
+
+
+@pytest.mark.parametrize("reason", [None, "", "  ", "two\nlines", "x" * 501, 7, "\x1b[2J"])
+def test_a_reason_is_a_line_of_text(reason):
+    with pytest.raises(InputError, match="reason: want a line of text"):
+        closing.reason(reason)
