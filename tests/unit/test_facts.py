@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
 from saltext_kvmcluster.core import factparse, facts, sshcheck, status, tables
+from saltext_kvmcluster.core.closing import PATH, Closed
 from saltext_kvmcluster.core.factparse import Said
 from saltext_kvmcluster.core.findings import UNKNOWN
 from saltext_kvmcluster.core.guestxml import Disk, Frozen, Source
@@ -34,6 +35,7 @@ COMMANDS = {
     "listening": "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0 128 [::]:49152 [::]:*\n",
     "settings": 'lock_manager = "lockd"\nmigration_port_min = 50000\n',
     "started": "900.0 web1.pid\n10.0 driver.pid\n",
+    "closed": "2026-01-01T10:00:00+00:00 updates\n",
     "qemu": "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n",
 }
 GUEST = {
@@ -93,6 +95,12 @@ def with_other(value, path, other):
     copy = value.copy()
     copy[path[0]] = with_other(value[path[0]], path[1:], other)
     return copy
+
+
+def test_a_node_is_open_when_its_file_is_not_there():
+    absent = {"code": 1, "out": "", "said": f"cat: {PATH}: No such file or directory\n"}
+    assert parsed(commands={**SENT["commands"], "closed": absent}).closed == ()
+    assert parsed().closed == (Closed("2026-01-01T10:00:00+00:00", "updates"),)
 
 
 def test_what_a_node_sends_is_read():

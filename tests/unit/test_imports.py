@@ -15,6 +15,7 @@ SRC = Path(__file__).parent.parent.parent / "src" / PACKAGE
 STDLIB = sys.stdlib_module_names
 CORE_FORBIDDEN = {"os", "subprocess", "socket", "time", "random"}
 DOORS = {"modules", "states", "runners", "beacons", "output", "utils"}
+SHARED = {"doors", "master"}
 WRITERS = re.compile(
     r"os\.(rename|replace|renames|link|symlink|truncate|write|unlink|remove|mkdir|makedirs|rmdir)\Z"
     r"|os\.(l?chmod|l?chown|fchmod|fchown|mkfifo|mknod|utime|setxattr)\Z|shutil\.(?!which|disk_usage)"
@@ -63,7 +64,7 @@ def imports(tree):
 def import_faults(path, part, name, lazy):
     top = name.split(".")[0]
     target = name.split(".")[1] if top == PACKAGE else ""
-    may = {"core": {"core"}, "host": {"core", "host"}}.get(part, {"core", "host", "doors"})
+    may = {"core": {"core"}, "host": {"core", "host"}}.get(part, {"core", "host", *SHARED})
     if top == PACKAGE and target not in may:
         yield f"imports {name}"
     if top in ("", "salt") and (part in ("core", "host") or top == ""):
@@ -76,7 +77,7 @@ def import_faults(path, part, name, lazy):
         yield f"imports {name} {'here' if lazy else 'eagerly'}"
     if top in ("subprocess", "pty", "multiprocessing") and path != "host/commands.py":
         yield f"imports {name}"
-    if path == "doors.py" and target not in ("core", ""):
+    if path in ("doors.py", "master.py") and target not in ("core", ""):
         yield f"the doors' common part imports {name}"
 
 

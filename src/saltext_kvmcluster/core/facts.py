@@ -269,7 +269,7 @@ def _outputs(commands: Mapping[str, Any]) -> dict[str, Said]:
         code = told.get("code")
         if code is not None and not _is_whole(code):
             raise InputError("a command's exit code is none")
-        return Said(code, _get(told, "out", str, ""), _short(_get(told, "said", str, "")))
+        return Said(code, _get(told, "out", str, ""), _short(_get(told, "said", str, "").strip()))
 
     return _each(commands, output)
 

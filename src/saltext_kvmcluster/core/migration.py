@@ -18,6 +18,8 @@ from saltext_kvmcluster.core.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
+CANCELLED = "cancelled: "
+"""How the reason of what somebody wanted to end goes on to say who."""
 RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
@@ -194,7 +196,7 @@ def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Wa
     if isinstance(step, GiveUp):
         watch = _ending(watch, seen, step.reason)
     elif seen.cancel and watch.pace.asked is None:  # Post-copy that was asked for may have begun.
-        watch = _ending(watch, seen, f"cancelled: {seen.cancel}")
+        watch = _ending(watch, seen, f"{CANCELLED}{seen.cancel}")
     if watch.since is None:
         return watch, step
     return watch, Judge() if seen.at - watch.since >= patience else Abort()

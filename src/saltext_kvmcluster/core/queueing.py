@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from saltext_kvmcluster.core import recovery
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.migration import CANCELLED, Move
 from saltext_kvmcluster.core.plan import printable
 
 OUTGOING, INCOMING = "outgoing", "incoming"
@@ -182,7 +182,7 @@ def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_o
     """
     why = ""
     if cancelled:
-        why = f"cancelled: {cancelled}"
+        why = f"{CANCELLED}{cancelled}"
     elif not within:
         why = "there is no place now, and it was not to wait"
     elif is_over:

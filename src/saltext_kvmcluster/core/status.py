@@ -104,6 +104,7 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
     active = None if facts.guests is None else sum(guest.active for guest in facts.guests)
     return {
         "state": UNREACHABLE if facts.guests is None else "ok",
+        "closed": str(facts.closed[0]) if facts.closed else None,
         "guests": None if facts.guests is None else len(facts.guests),
         "active": active,
         "memory_kib": facts.memory_kib,

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from saltext_kvmcluster.core import closing
 from saltext_kvmcluster.core.findings import SEE
 from saltext_kvmcluster.core.plan import listed, printable
 
@@ -38,6 +39,7 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("cells", _row),
         ("published", _published),
         ("members", _members),
+        ("plan", _plan),
         ("moves", _readiness),
         ("guests", _guests),
         ("status", _status),
@@ -111,6 +113,60 @@ def _yaml(data: Mapping[str, Any]) -> str:
     return str(data["yaml"]).rstrip("\n")
 
 
+def _plan(data: Mapping[str, Any]) -> str:
+    """Return a plan, or what came of it; who is not moved comes next to the prompt."""
+    lines = _proposed(data["plan"]) if data["test"] else _moved(data["moved"])
+    lines += [
+        f"FAILED  {row['guest']}, {row['source']} -> {row['destination']}: {row['reason']}"
+        for row in data.get("failed", ())
+    ]
+    lines += [
+        f"UNDER WAY  {row['guest']}, {row['source']} -> {row['destination']}"
+        for row in data.get("under_way", ())
+    ]
+    lines += [f"NOT MOVED  {guest}: {why}" for guest, why in data["stuck"].items()]
+    lines += [f"PROBLEM  {data['said']}"] if data.get("said") else []
+    return "\n".join([*lines, _of_plan(data)])
+
+
+def _proposed(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    rows = [[row["guest"], row["source"], row["destination"], row["why"]] for row in steps]
+    return [table(["guest", "from", "to", "why"], rows)] if rows else []
+
+
+def _moved(moves: Iterable[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        [
+            row["guest"],
+            row["source"],
+            row["destination"],
+            _or_dash(row["elapsed"], "{:.1f} s"),
+            _or_dash(row["downtime_ms"], "{} ms"),
+        ]
+        for row in moves
+    ]
+    return [table(["guest", "from", "to", "took", "downtime"], rows)] if rows else []
+
+
+def _of_plan(data: Mapping[str, Any]) -> str:
+    """Return the last line, by which somebody acts."""
+    if data["test"]:
+        return f"PLAN  moves: {len(data['plan'])}, cannot move: {len(data['stuck'])}; nothing done"
+    moved = f"moved: {len(data['moved'])}, in {data['elapsed']:.0f} s"
+    if "opened" in data:
+        was = "is open again" if data["opened"] else "was open already"
+        return f"{data['node']} {was}; {moved}; not moved: {len(data['stuck'])}"
+    if "closed" not in data:
+        return f"{moved}; not moved: {len(data['stuck'])}"
+    node, left, closed = data["node"], data["left"], data["closed"]
+    mark = f"it is closed since {closed['since'][:19]} UTC: {closed['reason']}"
+    if left == []:
+        return f"DRAINED  {node}: {moved}; none left; {mark}"
+    there = "not known who is left" if left is None else f"left: {listed(left, 20)}"
+    ways = f"salt-run kvmcluster.drain {node} goes on, kvmcluster.undrain {node} opens it"
+    return f"NOT DRAINED  {node}: {moved}; {there}; {mark}; {ways}"
+
+
 def _migration(data: Mapping[str, Any]) -> str:
     lines = [
         f"{finding['outcome']}  {finding['sentence']}: {finding['remedy']}"
@@ -123,6 +179,7 @@ def _migration(data: Mapping[str, Any]) -> str:
     if data["memory_bytes"] is not None:
         measured.append(f"{data['memory_bytes'] / 2**20:.0f} MiB sent")
     lines += _steps(data["afterwards"])
+    lines += [f"CHOSEN  {data['destination']}: {data['chosen']}"] if data.get("chosen") else []
     said = "; ".join(filter(None, [data["reason"], ", ".join(measured)]))
     way = f"{data['guest']}, {data['source']} -> {data['destination']}"
     lines.append(f"{_word(data['result'])}  {way}: {said}")
@@ -268,6 +325,11 @@ def _guests(data: Mapping[str, Any]) -> str:
 def _status(data: Mapping[str, Any]) -> str:
     """Return the cluster's guests; problems come first, and no node is left out."""
     lines = [f"PROBLEM  {problem}" for problem in data["problems"]]
+    lines += [
+        f"CLOSED  {node} is {one['closed']}; to open it: {closing.remedy(node)}"
+        for node, one in data["nodes"].items()
+        if one["closed"]
+    ]
     lines += _why_not(data["status"])
     rows = [
         [guest["name"], guest["where"], _state(guest), _movable(guest)] for guest in data["status"]
@@ -276,7 +338,7 @@ def _status(data: Mapping[str, Any]) -> str:
     nodes = [
         [
             name,
-            node["state"],
+            "closed" if node["closed"] and node["state"] == "ok" else node["state"],
             *("?" if node[key] is None else str(node[key]) for key in ("active", "guests")),
             _size(node["free_kib"]),
             _size(node["memory_kib"]),

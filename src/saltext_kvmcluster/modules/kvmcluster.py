@@ -405,7 +405,8 @@ def facts(reach=True, trust=True):
     """Return what the checks need to know of this node, raw, for the runner to read.
 
     reach
-        Whether to log in to every peer by every name, too. Default: true.
+        Whether to log in to every peer by every name, too; or a list of the nodes that do.
+        Default: true.
 
     trust
         Whether to look at this node's own part in the ssh trust, and to write a fresh token into
@@ -421,7 +422,9 @@ def facts(reach=True, trust=True):
     if not doors.flag(trust, "trust"):
         return host_facts.of_host(__opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
-    peers = None if doors.flag(reach, "reach") else ()
+    here = __opts__["id"]
+    logs_in = here in reach if isinstance(reach, list) else doors.flag(reach, "reach")
+    peers = None if logs_in else ()
     return host_facts.gather(cluster, __opts__["id"], identities, peers)
 
 

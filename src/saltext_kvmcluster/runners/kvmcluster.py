@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 
 import salt.client
 import salt.utils.event
@@ -19,15 +20,17 @@ import salt.utils.minions
 import salt.utils.yaml
 from salt.exceptions import SaltClientError
 
-from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import cluster as pillar_cluster
+from saltext_kvmcluster import doors, master
 from saltext_kvmcluster.core import (
+    closing,
     clusterconf,
+    draining,
     events,
     facts,
     jobs,
     migration,
     options,
+    placement,
     publication,
     reach,
     readiness,
@@ -35,8 +38,10 @@ from saltext_kvmcluster.core import (
     tables,
     whereabouts,
 )
+from saltext_kvmcluster.core import cluster as pillar_cluster
 from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import status as cluster_status
+from saltext_kvmcluster.core.batch import Batch
 from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
@@ -48,6 +53,7 @@ __virtualname__ = "kvmcluster"
 
 POLL = 0.2
 ASK_AGAIN = 3.0
+DRAINED = "drained"
 # Of a terminal that does not say.
 COLUMNS = 80
 
@@ -211,17 +217,14 @@ def check(guest=None, destination=None, cluster=None):
     """
     found = _cluster(cluster)
     guest, destination = migration.wanted(found, None, guest, destination)
-    world = World(found, _facts(found))
-    questions = readiness.questions(world, guest, None, destination)
-    answers = _ask(list(questions), "kvmcluster.look", questions)
-    world = readiness.answered(world, answers)
-    return readiness.examine(world, guest, None, destination).as_data()
+    _, ready = _examined(found, guest=guest, destination=destination)
+    return ready.as_data()
 
 
 @_reported
 def migrate(
     guest,
-    destination,
+    destination=None,
     live=None,
     bandwidth=None,
     downtime=None,
@@ -246,7 +249,8 @@ def migrate(
         The guest's name, exactly.
 
     destination
-        The minion id of the node to which it is to go.
+        The minion id of the node to which it is to go. Default: the best one, by all checks and
+        by what the nodes have to do; ``chosen`` says why.
 
     live, bandwidth, downtime, timeout, parallel, compression
         As ``kvmcluster.migrate`` on a node has them.
@@ -269,6 +273,7 @@ def migrate(
     .. code-block:: bash
 
         salt-run kvmcluster.migrate web1 node2
+        salt-run kvmcluster.migrate web1
         salt-run kvmcluster.migrate web1 node2 bandwidth=50 --out=json
     """
     found = _cluster(cluster)
@@ -288,10 +293,142 @@ def migrate(
     options.of_call(found.migration.options, arguments)
     arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
     given = {key: value for key, value in arguments.items() if value is not None}
-    move = _move(found, guest_name(guest, "guest"), destination)
+    guest, chosen = guest_name(guest, "guest"), ""
+    if destination is None:
+        step = placement.best(*_examined(found, guest=guest), guest)
+        destination, chosen = step.move.destination, step.why
+    move = _move(found, guest, destination)
     with _interrupts() as interrupted:
         done = _watched(found, move, given, interrupted)
-    return {**done, "ok": done["result"] == migration.MOVED}
+    return {**done, "chosen": chosen, "ok": done["result"] == migration.MOVED}
+
+
+@_reported
+def drain(node, reason=None, test=False, cluster=None):
+    """Close a node and move all its guests to others, by a plan made beforehand.
+
+    The plan gives each guest the place where it fits best: by every check, memory and CPUs, what
+    goes there already, ``kvmcluster:guests:apart`` and its home. As many moves at once as the
+    pillar allows, the biggest guest first; when one fails, the rest is planned anew. What can go
+    nowhere stays, with the reasons.
+
+    The node stays closed, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
+    and nothing moves to it. A drain that was interrupted goes on when it is called again. Ctrl-C
+    ends the watching; moves that are under way go on.
+
+    node
+        The node's minion id.
+
+    reason
+        Why, for whoever wants to use the node. Default: that it was drained.
+
+    test
+        Only show the plan; the node is not closed. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, node, ok, test, plan, stuck, moved, failed, under_way, left, said,
+    closed, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each move that
+    was planned at first, ``stuck`` says of each guest that is not moved why, ``moved`` are all
+    moves away since the node was closed, ``failed`` the attempts that moved nothing, ``left`` the
+    guests that are active there in the end (None if that is not known), ``closed`` is ``{since,
+    reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.drain node1 test=True
+        salt-run kvmcluster.drain node1 'new memory, ask Ann'
+    """
+    found = _cluster(cluster)
+    here = found.node(str(node)).id
+    words = closing.reason(DRAINED if reason is None else reason)
+
+    def plan(batch):
+        coming = [*batch.coming.values(), *draining.others(_under_way(here), batch.coming)]
+        world, ready = _examined(found, source=here)
+        return placement.drain(world, ready, here, batch.avoid, coming)
+
+    if doors.flag(test, "test"):
+        return {**_proposed(found, plan), "node": here}
+    mark = draining.closed(here, _ask([here], "kvmcluster.close", words).get(here))
+    done = _carried_out(found, plan, drained=here)
+    moved = draining.moved_since(_remembered(here), here, mark.since) or done["moved"]
+    return {**done, "node": here, "closed": asdict(mark), "moved": moved}
+
+
+@_reported
+def undrain(node, home=False, cluster=None):
+    """Open a node again: guests may start on it and move to it.
+
+    node
+        The node's minion id.
+
+    home
+        Whether to move the guests there whose home it is, by the pillar, and that are active
+        elsewhere. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, node, ok, opened, plan, stuck, moved, failed, under_way, said, elapsed,
+    retcode}``, as ``kvmcluster.drain``; ``opened`` is false if it was open already.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.undrain node1
+        salt-run kvmcluster.undrain node1 home=True
+    """
+    found = _cluster(cluster)
+    here = found.node(str(node)).id
+    bring = doors.flag(home, "home")
+
+    def plan(batch):
+        world, ready = _examined(found, destination=here)
+        return placement.home(world, ready, here, batch.avoid, batch.coming.values())
+
+    opened = draining.opened(here, _ask([here], "kvmcluster.open").get(here))
+    done = _carried_out(found, plan if bring else draining.nothing)
+    return {**done, "node": here, "opened": opened}
+
+
+@_reported
+def balance(most=4, test=True, cluster=None):
+    """Propose the few moves that even out the nodes' load most, or carry them out.
+
+    A node's load is the share of its memory, or of its CPUs, that is in use: the larger of the two.
+
+    most
+        How many moves at most. Default: 4.
+
+    test
+        Only show the plan. Default: true.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, test, plan, stuck, moved, failed, under_way, said, elapsed, retcode}``,
+    as ``kvmcluster.drain``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.balance
+        salt-run kvmcluster.balance most=2 test=False
+    """
+    found = _cluster(cluster)
+    most = draining.number_of(most)
+
+    def plan(batch):
+        left = most - len(batch.moved) - len(batch.coming)
+        return placement.balance(*_examined(found), left, batch.avoid, batch.coming.values())
+
+    return (_proposed if doors.flag(test, "test") else _carried_out)(found, plan)
 
 
 @_reported
@@ -442,6 +579,73 @@ def import_cluster_conf(file):
     return {"file": path, "ok": True, "yaml": text, **found.as_data()}
 
 
+def _proposed(found, plan):
+    """Return a plan that is not carried out."""
+    proposed = draining.planned(plan(Batch(found)))
+    return {"cluster": found.name, "ok": not proposed["stuck"], "test": True, **proposed}
+
+
+def _carried_out(found, plan, drained=None):
+    """Carry out a plan, and return what is to be told of it.
+
+    drained
+        The node that is to have no guest in the end.
+    """
+    begun, batch = time.monotonic(), Batch(found)
+    first = plan(batch)
+    batch.follow(first)
+    with _interrupts() as interrupted, contextlib.closing(_Line(__opts__)) as line:
+        carrier = master.Carrier(
+            __opts__, _ask, lambda move: _of_others(found, move), interrupted, line.show
+        )
+        said, left = carrier.carry_out(batch, plan), []
+        for _ in range(draining.ROUNDS if drained else 0):
+            left = _left(found, drained, batch, interrupted)
+            if said or interrupted.is_set() or not batch.is_old:
+                break
+            said = carrier.carry_out(batch, plan)
+    told = draining.told(found, first, batch, left, said, interrupted.is_set())
+    return {**told, "elapsed": round(time.monotonic() - begun, 1)}
+
+
+def _left(found, node, batch, interrupted):
+    """Return the guests that are active on a node; those nobody had seen make the plan an old one.
+
+    Moves of somebody else are waited for first.
+    """
+    while draining.others(_under_way(node), batch.coming) and not interrupted.is_set():
+        interrupted.wait(ASK_AGAIN)
+    facts_of = _facts(found, [node], reach=False, trust=False)
+    left = draining.active(facts_of[node])
+    batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))
+    return left
+
+
+def _under_way(node):
+    """Return the migrations that a node tells of; none if it tells nothing."""
+    told = _ask([node], "kvmcluster.job").get(node)
+    return jobs.merged({node: told["jobs"]}) if isinstance(told, dict) and "jobs" in told else []
+
+
+def _remembered(node):
+    """Return the migrations from a node that it remembers; none if it tells nothing."""
+    told = _ask([node], "kvmcluster.history", None, records.MOST).get(node)
+    rows = told.get("history") if isinstance(told, dict) else None
+    return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
+
+
+def _examined(found, guest=None, source=None, destination=None):
+    """Return the facts of all nodes, and what they mean for the moves in question.
+
+    Two jobs: all nodes tell their facts, then look at what the guests need.
+    """
+    world = World(found, _facts(found, reach=[source] if source else True))
+    questions = readiness.questions(world, guest, source, destination)
+    answers = _ask(list(questions), "kvmcluster.look", questions)
+    world = readiness.answered(world, answers)
+    return world, readiness.examine(world, guest, source, destination)
+
+
 def _move(found, guest, destination):
     """Return the move that is asked for; an error in words where it cannot be right."""
     target = migration.target(found, None, destination)
@@ -590,12 +794,13 @@ def _interrupts():
         signal.signal(signal.SIGINT, before)
 
 
-def _facts(found, **named):
-    """Ask every node for its facts, by one job."""
+def _facts(found, nodes=None, **named):
+    """Ask every node, or some, for their facts, by one job."""
+    nodes = list(nodes or found.nodes)
     asked = time.time()
-    sent = _ask(list(found.nodes), "kvmcluster.facts", **named)
+    sent = _ask(nodes, "kvmcluster.facts", **named)
     answered = time.time()
-    return {node: facts.parse(node, sent.get(node), asked, answered) for node in found.nodes}
+    return {node: facts.parse(node, sent.get(node), asked, answered) for node in nodes}
 
 
 def _ask(nodes, function, *arguments, **named):

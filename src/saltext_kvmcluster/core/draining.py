@@ -1,0 +1,142 @@
+"""What is told of many moves, before and after: the plan, what moved, what did not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from saltext_kvmcluster.core.batch import SHOWN, Batch
+from saltext_kvmcluster.core.closing import Closed
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.facts import NodeFacts
+from saltext_kvmcluster.core.migration import MOVED, Move
+from saltext_kvmcluster.core.placement import Placement
+from saltext_kvmcluster.core.plan import printable
+
+ROUNDS = 5
+"""How often it is looked again, and planned anew, while guests are found that nobody had seen."""
+
+MOST = 1000
+INTERRUPTED = (
+    "interrupted: nothing more is begun, and what is under way goes on; to watch it: salt-run"
+    " kvmcluster.job; to end one: salt-run kvmcluster.cancel GUEST"
+)
+
+
+def planned(plan: Placement) -> dict[str, Any]:
+    """Return a plan as plain data: its moves, in order, and who is stuck, with every reason."""
+    return {
+        "plan": [{**asdict(step.move), "why": step.why} for step in plan.steps],
+        "stuck": _printable(plan.stuck),
+    }
+
+
+def nothing(batch: Batch) -> Placement:
+    """Return the plan of whoever wants nothing moved."""
+    return Placement((), {})
+
+
+def told(
+    cluster: Cluster,
+    first: Placement,
+    batch: Batch,
+    left: list[str] | None,
+    said: str,
+    interrupted: bool,
+) -> dict[str, Any]:
+    """Return what came of a plan that was carried out.
+
+    first
+        The plan at the beginning.
+    left
+        Who is still active on the node that is to be left, None if that is not known.
+    said
+        Why the rest could not be planned.
+    """
+    stuck = {**batch.stuck, **batch.given_up}
+    words = f"it could not be planned anew: {said}" if said else INTERRUPTED if interrupted else ""
+    return {
+        "cluster": cluster.name,
+        "ok": left == [] and not (stuck or words),
+        "test": False,
+        "plan": planned(first)["plan"],
+        "stuck": _printable(stuck),
+        "moved": batch.moved,
+        "failed": batch.failed,
+        "under_way": [asdict(move) for move in batch.coming.values()],
+        "left": None if left is None else [printable(guest) for guest in left],
+        "said": words,
+    }
+
+
+def moved_since(rows: Iterable[Mapping[str, Any]], source: str, since: str) -> list[dict[str, Any]]:
+    """Return the moves from a node that it remembers to have gone well since it was closed.
+
+    An interrupted drain is one drain: so its report does not begin anew with each attempt.
+    """
+    begin = _time(since)
+    return [
+        {key: row.get(key) for key in SHOWN}
+        for row in rows
+        if (row["source"], row["result"]) == (source, MOVED)
+        and begin is not None
+        and (at := _time(row["started"])) is not None
+        and at >= begin
+    ]
+
+
+def active(facts: NodeFacts) -> list[str] | None:
+    """Return the guests that are active on a node, None where it does not tell."""
+    if facts.guests is None:
+        return None
+    return sorted(guest.name for guest in facts.guests if guest.active)
+
+
+def others(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[Move]:
+    """Return the moves that are under way by somebody else, with both ends known."""
+    return [
+        Move(row["guest"], row["uuid"], row["source"], row["destination"])
+        for row in rows
+        if row["guest"] not in known and row["source"] and row["destination"]
+    ]
+
+
+def closed(node: str, answer: object) -> Closed:
+    """Return what closes a node, by its answer; WorldError if it did not close itself."""
+    if isinstance(answer, Mapping) and answer.get("closed") is True:
+        return Closed(str(answer.get("since", "")), printable(str(answer.get("reason", ""))))
+    raise _no_answer(node, "closed", answer)
+
+
+def opened(node: str, answer: object) -> bool:
+    """Return whether a node was closed, by its answer; WorldError if it did not open itself."""
+    if isinstance(answer, Mapping) and answer.get("closed") is False:
+        return answer.get("changed") is True
+    raise _no_answer(node, "opened", answer)
+
+
+def number_of(most: object) -> int:
+    """Return an argument that is a number of moves; InputError otherwise."""
+    if isinstance(most, bool) or not isinstance(most, int) or not 0 < most <= MOST:
+        raise InputError(f"most: want a number from 1 to {MOST}, got {printable(repr(most))}")
+    return most
+
+
+def _no_answer(node: str, what: str, answer: object) -> WorldError:
+    said = printable(str(answer)[:300]) if answer else "it does not answer"
+    return WorldError(f"{node} was not {what}, and nothing was moved: {said}")
+
+
+def _printable(stuck: Mapping[str, str]) -> dict[str, str]:
+    return {printable(guest): why for guest, why in stuck.items()}
+
+
+def _time(word: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(word))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
