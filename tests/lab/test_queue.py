@@ -10,17 +10,10 @@ import time
 
 import pytest
 from conftest import ROOT
+from limits import Watch, limits
 
 GUESTS = {f"guest{number}": f"node{number % 3 + 1}" for number in range(6)}
 SLOW = 16  # MiB/s: a migration lasts for some seconds, so that the others have to wait
-SAMPLE = """
-for guest in $(virsh list --name); do
-  case "$(virsh domjobinfo "$guest" 2>&1)" in
-    *'Outgoing migration'*) echo outgoing "$guest" ;;
-    *'only on the source'*) echo incoming "$guest" ;;
-  esac
-done
-"""
 HOLD = """
 mkdir -p "$1" && exec 9<>"$1/100000001" && flock -n 9 && echo "$2" >&9
 touch -d '1 hour' "$1/100000001" && echo held && exec cat
@@ -57,17 +50,6 @@ def where(lab):
     return {name: nodes[0] for name, nodes in found.items()}
 
 
-@contextlib.contextmanager
-def limits(lab, outgoing, incoming):
-    with lab.pillar() as pillar:
-        limits = {"max_outgoing": outgoing, "max_incoming": incoming}
-        pillar.cluster["migration"] = {**pillar.cluster.get("migration", {}), **limits}
-        pillar.save()
-        lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
-        yield
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
-
-
 class Call(threading.Thread):
     """One kvmcluster.migrate; ``answer`` is what it returned."""
 
@@ -86,32 +68,6 @@ class Call(threading.Thread):
         self.join(900)
         assert not self.is_alive()
         return self.answer
-
-
-class Watch:
-    """What libvirt shows under way on all nodes, looked at again and again."""
-
-    def __init__(self, lab):
-        self.lab, self.over = lab, threading.Event()
-        self.most = collections.Counter()
-        self.threads = [threading.Thread(target=self.look, args=[node]) for node in lab.nodes]
-
-    def look(self, node):
-        while not self.over.is_set():
-            said = self.lab.exec(node, "sh", "-c", SAMPLE).split("\n")
-            for side in ("outgoing", "incoming"):
-                count = sum(line.startswith(side) for line in said)
-                self.most[node, side] = max(self.most[node, side], count)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join(60)
 
 
 def queued(lab, node):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from saltext_kvmcluster.core.cluster import Cluster
-from saltext_kvmcluster.core.migration import CANCELLED, MOVED, NOT_MOVED, Move
+from saltext_kvmcluster.core.migration import CANCELLED, MOVED, NOT_MOVED, UNKNOWN, Move
 from saltext_kvmcluster.core.placement import Placement, Step
 from saltext_kvmcluster.core.plan import printable
 
@@ -79,6 +79,24 @@ class Batch:
             self.given_up[guest] = str(result["reason"])
         elif len(tried) >= ATTEMPTS:
             self.given_up[guest] = f"{len(tried)} attempts failed; the last one: {result['reason']}"
+
+    @property
+    def unsettled(self) -> list[Move]:
+        """The moves of which it is not known what came of them."""
+        last = {row["guest"]: row for row in self.ended}
+        return [
+            Move(guest, row["uuid"], row["source"], row["destination"])
+            for guest, row in last.items()
+            if guest in self.given_up and row["result"] == UNKNOWN
+        ]
+
+    def settle(self, move: Move, found: Mapping[str, Any]) -> None:
+        """Take in where a guest of which it was not known has been found by all nodes."""
+        if found["result"] == MOVED:
+            self.ended.append({**dict.fromkeys(SHOWN), **dict(found), **asdict(move)})
+        if found["result"] == MOVED or found["owner"] == move.source:
+            del self.given_up[move.guest]
+            self.is_old = True
 
     def line(self) -> str:
         """Return one line that says how far it is."""

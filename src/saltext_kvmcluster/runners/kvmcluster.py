@@ -329,11 +329,11 @@ def drain(node, reason=None, test=False, cluster=None):
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, node, ok, test, plan, stuck, moved, failed, under_way, left, said,
-    closed, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each move that
-    was planned at first, ``stuck`` says of each guest that is not moved why, ``moved`` are all
-    moves away since the node was closed, ``failed`` the attempts that moved nothing, ``left`` the
-    guests that are active there in the end (None if that is not known), ``closed`` is ``{since,
-    reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
+    closed, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each
+    move that was planned at first, ``stuck`` says of each guest that is not moved why, ``moved``
+    are all moves away since the node was closed, ``failed`` the attempts that moved nothing,
+    ``left`` the guests that are active there in the end (None if that is not known), ``closed`` is
+    ``{since, reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
 
     CLI Example:
 
@@ -609,12 +609,15 @@ def _carried_out(found, plan, drained=None):
 
 
 def _left(found, node, batch, interrupted):
-    """Return the guests that are active on a node; those nobody had seen make the plan an old one.
+    """Return who is active on a node; one that nobody had seen makes a plan an old one.
 
-    Moves of somebody else are waited for first.
+    Moves of somebody else are waited for first, and all nodes are asked for guests of which it is
+    not known where they are.
     """
     while draining.others(_under_way(node), batch.coming) and not interrupted.is_set():
         interrupted.wait(ASK_AGAIN)
+    for move in batch.unsettled:
+        batch.settle(move, _of_others(found, move))
     facts_of = _facts(found, [node], reach=False, trust=False)
     left = draining.active(facts_of[node])
     batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))

@@ -1,0 +1,51 @@
+"""How many migrations run at once: the pillar's limits, and what libvirt shows of them."""
+
+import collections
+import contextlib
+import threading
+
+SAMPLE = """
+for guest in $(virsh list --name); do
+  case "$(virsh domjobinfo "$guest" 2>&1)" in
+    *'Outgoing migration'*) echo outgoing "$guest" ;;
+    *'only on the source'*) echo incoming "$guest" ;;
+  esac
+done
+"""
+
+
+@contextlib.contextmanager
+def limits(lab, outgoing, incoming):
+    with lab.pillar() as pillar:
+        limits = {"max_outgoing": outgoing, "max_incoming": incoming}
+        pillar.cluster["migration"] = {**pillar.cluster.get("migration", {}), **limits}
+        pillar.save()
+        lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+        yield
+    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+
+
+class Watch:
+    """What libvirt shows under way on all nodes, looked at again and again."""
+
+    def __init__(self, lab):
+        self.lab, self.over = lab, threading.Event()
+        self.most = collections.Counter()
+        self.threads = [threading.Thread(target=self.look, args=[node]) for node in lab.nodes]
+
+    def look(self, node):
+        while not self.over.is_set():
+            said = self.lab.exec(node, "sh", "-c", SAMPLE).split("\n")
+            for side in ("outgoing", "incoming"):
+                count = sum(line.startswith(side) for line in said)
+                self.most[node, side] = max(self.most[node, side], count)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(60)

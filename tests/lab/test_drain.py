@@ -1,0 +1,215 @@
+"""A node is drained: all leave it by one plan, whatever fails on the way, and it stays closed."""
+
+import contextlib
+import json
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import ROOT
+from limits import SAMPLE, Watch
+
+HOME = {"web1": "node1", "web2": "node1", "db1": "node1", "web3": "node2"}
+SLOW = 4  # MiB/s: a migration lasts for some twenty seconds
+LIMIT = 2
+
+
+@pytest.fixture(scope="module")
+def guests(prepared_lab):
+    with prepared_lab.pillar() as pillar:
+        pillar.cluster["guests"]["list"] = {name: {"home": node} for name, node in HOME.items()}
+        pillar.save()
+        for name, node in HOME.items():
+            prepared_lab.guest(name, node)
+        yield prepared_lab
+        for name in HOME:
+            prepared_lab.stop_guest(name)
+
+
+@pytest.fixture
+def lab(guests):
+    """The lab with all nodes open and all guests at home; at the end nothing of them is lost."""
+    for node in guests.nodes:
+        guests.salt(node, "kvmcluster.open")
+    guests.run("kvmcluster.undrain", "node1", "home=True")
+    for name, nodes in where(guests).items():
+        guests.exec(nodes[0], "virsh", "migrate-setspeed", name, "0")
+    assert where(guests) == {name: [node] for name, node in HOME.items()}
+    yield guests
+    assert {len(nodes) for nodes in where(guests).values()} == {1}
+    for name in HOME:
+        assert guests.record(name)["whole"], guests.record(name)
+
+
+def where(lab):
+    """Return the nodes on which libvirt says that each guest runs."""
+    found = {name: [] for name in HOME}
+    for node in lab.nodes:
+        for name in lab.exec(node, "virsh", "list", "--name", "--state-running").split():
+            found[name].append(node)
+    return found
+
+
+def slow(lab):
+    for name in ("web1", "web2", "db1"):
+        lab.exec("node1", "virsh", "migrate-setspeed", name, str(SLOW))
+
+
+def becomes(question, words, seconds=90):
+    end = time.monotonic() + seconds
+    while not (found := question()):
+        assert time.monotonic() < end, f"never seen: {words}"
+        time.sleep(0.3)
+    return found
+
+
+def sending(lab, node="node1"):
+    """Return the guests of which libvirt shows a migration under way."""
+    said = lab.exec(node, "sh", "-c", SAMPLE).split("\n")
+    return [line.split()[1] for line in said if line.startswith("outgoing")]
+
+
+class Drain:
+    """A drain that is under way; ``end`` returns its data and its exit code."""
+
+    def __init__(self, lab, node="node1"):
+        command = [str(ROOT / "lab" / "ctl"), "salt-run", "--", "--out=json"]
+        self.process = subprocess.Popen(
+            [*command, "kvmcluster.drain", node],
+            env=lab.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, timeout=500):
+        out, said = self.process.communicate(timeout=timeout)
+        assert "Traceback" not in out + said
+        return json.loads(out), self.process.returncode
+
+
+@contextlib.contextmanager
+def seen_once(lab):
+    """Look again and again while a block runs: no guest ever runs on two nodes."""
+    over, twice = threading.Event(), []
+
+    def look():
+        while not over.is_set():
+            twice.extend((name, nodes) for name, nodes in where(lab).items() if len(nodes) > 1)
+            over.wait(0.5)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(60)
+    assert twice == []
+
+
+def test_all_leave_and_the_node_stays_closed(lab):
+    plan = lab.run("kvmcluster.drain", "node1", "test=True")
+    assert {step["guest"] for step in plan["plan"]} == {"web1", "web2", "db1"}
+    assert (plan["ok"], plan["stuck"], plan["test"]) == (True, {}, True)
+    assert where(lab)["web1"] == ["node1"]
+    assert lab.salt("node1", "kvmcluster.close", "mine")["changed"] is True
+    assert lab.salt("node1", "kvmcluster.open")["reason"] == "mine"
+
+    with Watch(lab) as watch, seen_once(lab):
+        done = lab.run("kvmcluster.drain", "node1", "new memory")
+    assert (done["ok"], done["left"], done["stuck"], done["failed"]) == (True, [], {}, [])
+    assert max(watch.most.values()) <= LIMIT
+    planned = {step["guest"]: step["destination"] for step in done["plan"]}
+    assert planned == {step["guest"]: step["destination"] for step in plan["plan"]}
+    assert {row["guest"]: row["destination"] for row in done["moved"]} == planned
+    assert where(lab) == {**{name: [node] for name, node in planned.items()}, "web3": ["node2"]}
+
+    assert "kvmcluster.undrain node1" in refused(
+        lab, "node2", "kvmcluster.migrate", "web3", "node1"
+    )
+    said = refused(lab, "node1", "kvmcluster.start", "nobody")
+    assert "closed since" in said or "nobody" in said
+    shown = lab.ctl("salt-run", "--", "kvmcluster.status").stdout
+    assert re.search(r"CLOSED  node1 is closed since \S+: new memory", shown)
+    again = lab.run("kvmcluster.drain", "node1")
+    assert (again["ok"], again["closed"]) == (True, done["closed"])
+    assert {row["guest"] for row in again["moved"]} == {"web1", "web2", "db1"}
+
+    back = lab.run("kvmcluster.undrain", "node1", "home=True")
+    assert (back["ok"], back["opened"]) == (True, True)
+    assert where(lab) == {name: [node] for name, node in HOME.items()}
+
+
+def refused(lab, node, function, *arguments):
+    answer = lab.salt(node, function, *arguments)
+    assert isinstance(answer, str), answer
+    assert "Traceback" not in answer
+    return answer
+
+
+def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
+    slow(lab)
+    assert lab.salt("node1", "kvmcluster.freeze", "db1", "a backup")["changed"] is True
+    drain = Drain(lab)
+    try:
+        with seen_once(lab):
+            becomes(lambda: len(sending(lab)) == 2, "two migrations under way")
+            plan = {row["guest"]: row["destination"] for row in under_way(lab)}
+            cut = plan["web1"]
+            lab.ctl("cut", cut, "--network", "migration")
+            lab.ctl("kill", "master", "salt-master")
+            time.sleep(5)
+            lab.ctl("start", "master", "salt-master")
+            done, code = drain.end()
+    finally:
+        for node in lab.nodes:
+            lab.ctl("heal", node)
+        lab.ctl("salt", "--", "node1", "kvmcluster.unfreeze", "db1")
+    at = where(lab)
+    assert (done["ok"], code) == (False, 1)
+    assert "frozen" in done["stuck"]["db1"] and "db1" in done["left"]
+    assert sorted(done["left"]) == sorted(name for name, nodes in at.items() if nodes == ["node1"])
+    for row in done["moved"]:
+        assert at[row["guest"]] == [row["destination"]]
+    assert {row["guest"] for row in done["moved"]} == {"web1", "web2", "db1"} - {*done["left"]}
+    lab.run("kvmcluster.recover", "web1")
+    again = lab.run("kvmcluster.drain", "node1")
+    assert (again["ok"], again["left"]) == (True, [])
+    assert {row["guest"] for row in again["moved"]} == {"web1", "web2", "db1"}
+
+
+def under_way(lab):
+    return [row for row in lab.run("kvmcluster.job")["jobs"] if row["source"] == "node1"]
+
+
+@pytest.mark.parametrize("number", ["INT", "KILL"])
+def test_an_interrupted_drain_goes_on(lab, number):
+    slow(lab)
+    drain = Drain(lab)
+    first = becomes(lambda: sending(lab), "a migration under way")
+    lab.exec("master", "pkill", f"-{number}", "-f", "salt-run.*kvmcluster[.]drain")
+    if number == "INT":
+        done, code = drain.end()
+        assert (done["ok"], code) == (False, 1)
+        assert "kvmcluster.job" in done["said"]
+        assert {row["guest"] for row in done["under_way"]} >= {*first}
+    else:
+        drain.process.wait(60)
+        drain.process.communicate()
+    again = lab.run("kvmcluster.drain", "node1")
+    assert (again["ok"], again["left"]) == (True, [])
+    assert {row["guest"] for row in again["moved"]} == {"web1", "web2", "db1"}
+
+
+def test_the_best_node_is_chosen_and_it_is_said_why(lab):
+    done = lab.run("kvmcluster.migrate", "web1")
+    assert (done["result"], done["destination"]) == ("moved", "node3")
+    assert "least busy" in done["chosen"]
+    proposed = lab.run("kvmcluster.balance")
+    assert proposed["test"] is True
+    assert where(lab)["web1"] == ["node3"]
+    assert "reason: want a line" in lab.run("kvmcluster.drain", "node1", "reason=")["error"]
+    assert "did you mean" in lab.run("kvmcluster.drain", "node11")["error"]
