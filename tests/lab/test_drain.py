@@ -40,7 +40,8 @@ def lab(guests):
     yield guests
     assert {len(nodes) for nodes in where(guests).values()} == {1}
     for name in HOME:
-        assert guests.record(name)["whole"], guests.record(name)
+        record = guests.record(name)
+        assert record["whole"], (name, json.dumps(record))
 
 
 def where(lab):

@@ -75,7 +75,10 @@ class Batch:
         self.is_old = True
         tried = self.avoid.setdefault(guest, [])
         tried.append(move.destination)
-        if result["result"] != NOT_MOVED or CANCELLED in str(result["reason"]):
+        if result["result"] != NOT_MOVED:
+            there = f"it is not known what came of its move to {move.destination}"
+            self.given_up[guest] = f"{there}: {result['reason']}"
+        elif CANCELLED in str(result["reason"]):
             self.given_up[guest] = str(result["reason"])
         elif len(tried) >= ATTEMPTS:
             self.given_up[guest] = f"{len(tried)} attempts failed; the last one: {result['reason']}"

@@ -124,7 +124,7 @@ def _plan(data: Mapping[str, Any]) -> str:
         f"UNDER WAY  {row['guest']}, {row['source']} -> {row['destination']}"
         for row in data.get("under_way", ())
     ]
-    lines += [f"NOT MOVED  {guest}: {why}" for guest, why in data["stuck"].items()]
+    lines += [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
     lines += [f"PROBLEM  {data['said']}"] if data.get("said") else []
     return "\n".join([*lines, _of_plan(data)])
 
@@ -151,13 +151,13 @@ def _moved(moves: Iterable[Mapping[str, Any]]) -> list[str]:
 def _of_plan(data: Mapping[str, Any]) -> str:
     """Return the last line, by which somebody acts."""
     if data["test"]:
-        return f"PLAN  moves: {len(data['plan'])}, cannot move: {len(data['stuck'])}; nothing done"
+        return f"PLAN  moves: {len(data['plan'])}, stuck: {len(data['stuck'])}; nothing done"
     moved = f"moved: {len(data['moved'])}, in {data['elapsed']:.0f} s"
     if "opened" in data:
         was = "is open again" if data["opened"] else "was open already"
-        return f"{data['node']} {was}; {moved}; not moved: {len(data['stuck'])}"
+        return f"{data['node']} {was}; {moved}; stuck: {len(data['stuck'])}"
     if "closed" not in data:
-        return f"{moved}; not moved: {len(data['stuck'])}"
+        return f"{moved}; stuck: {len(data['stuck'])}"
     node, left, closed = data["node"], data["left"], data["closed"]
     mark = f"it is closed since {closed['since'][:19]} UTC: {closed['reason']}"
     if left == []:

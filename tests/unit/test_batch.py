@@ -1,0 +1,229 @@
+"""Many moves at once: within the limits, no guest twice, nothing more by a plan that failed."""
+
+from collections import Counter
+
+import pytest
+import worlds
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import NODES
+
+from saltext_kvmcluster.core import draining, tables
+from saltext_kvmcluster.core.batch import AHEAD, ATTEMPTS, Batch
+from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.facts import silent
+from saltext_kvmcluster.core.migration import CANCELLED, MOVED, NOT_MOVED, UNKNOWN, Move
+from saltext_kvmcluster.core.placement import Placement, Step
+
+SINCE = "2026-01-01T10:00:00.000+00:00"
+LIMIT = 2
+
+
+def cluster() -> Cluster:
+    return worlds.cluster(NODES, migration={"max_outgoing": LIMIT, "max_incoming": LIMIT})
+
+
+def move(guest, destination="node2", source="node1"):
+    return Move(guest, f"uuid of {guest}", source, destination)
+
+
+def plan(*moves, **stuck):
+    return Placement(tuple(Step(one, "because") for one in moves), stuck)
+
+
+def batch(*moves, **stuck):
+    made = Batch(cluster())
+    made.follow(plan(*moves, **stuck))
+    return made
+
+
+def begun(made):
+    return [one.guest for one in iter(made.due, None)]
+
+
+def result(how=MOVED, reason="", owner=None):
+    return {"result": how, "reason": reason, "owner": owner}
+
+
+def test_no_more_are_begun_than_a_node_may_send_and_one_that_is_ready():
+    made = batch(*(move(f"g{number}", f"node{2 + number % 2}") for number in range(6)))
+    assert begun(made) == ["g0", "g1", "g2"]
+    made.end("g1", result())
+    assert begun(made) == ["g3"]
+
+
+def test_a_full_destination_is_passed_over():
+    moves = [move(f"g{number}", "node2", f"node{number}") for number in (1, 3, 4, 5)]
+    made = batch(*moves, move("other", "node3", "node4"))
+    assert begun(made) == ["g1", "g3", "g4", "other"]
+
+
+def test_after_a_failure_nothing_is_begun_before_a_new_plan():
+    made = batch(*(move(name) for name in "abcd"))
+    assert begun(made) == ["a", "b", "c"]
+    made.end("a", result(NOT_MOVED, "no room"))
+    assert (made.is_old, begun(made), made.avoid) == (True, [], {"a": ["node2"]})
+    made.follow(plan(move("d"), move("b"), move("a", "node3"), e="frozen"))
+    assert begun(made) == ["d"], "b is under way, and takes its place"
+    assert made.stuck == {"e": "frozen"}
+    assert [row["reason"] for row in made.failed] == ["no room"]
+
+
+@pytest.mark.parametrize(
+    "how", [result(UNKNOWN, "who knows"), result(NOT_MOVED, f"{CANCELLED}kvmcluster.cancel on x")]
+)
+def test_who_was_cancelled_or_is_not_known_is_not_tried_again(how):
+    made = batch(move("a"))
+    begun(made)
+    made.end("a", how)
+    made.follow(plan(move("a", "node3")))
+    assert begun(made) == [] and made.given_up["a"].endswith(how["reason"])
+
+
+def test_after_some_attempts_it_is_enough():
+    made = batch(move("a"))
+    for number in range(ATTEMPTS):
+        made.follow(plan(move("a", f"node{number + 2}")))
+        assert begun(made) == ["a"]
+        made.end("a", result(NOT_MOVED, f"attempt {number}"))
+    made.follow(plan(move("a", "node9")))
+    assert begun(made) == []
+    assert made.given_up == {"a": "3 attempts failed; the last one: attempt 2"}
+
+
+def test_who_is_found_at_its_source_is_tried_again_and_elsewhere_has_moved():
+    for owner, how, again in (("node1", UNKNOWN, True), ("node2", MOVED, True), (None, UNKNOWN, 0)):
+        made = batch(move("a"))
+        begun(made)
+        made.end("a", result(UNKNOWN, "cut"))
+        made.follow(plan())
+        assert made.unsettled == [move("a")]
+        made.settle(move("a"), result(how, "by all nodes", owner))
+        assert (made.is_old, made.given_up == {}) == (bool(again), bool(again))
+        assert len(made.moved) == (how == MOVED)
+
+
+GUESTS = [f"g{number}" for number in range(8)]
+MOVES = st.lists(
+    st.builds(move, st.sampled_from(GUESTS), st.sampled_from(NODES), st.sampled_from(NODES)),
+    unique_by=lambda one: one.guest,
+)
+
+
+@given(MOVES, st.lists(st.sampled_from([MOVED, NOT_MOVED, UNKNOWN])), MOVES)
+def test_whatever_comes_limits_are_kept_and_all_is_told(moves, ends, again):
+    made = batch(*moves)
+    told = 0
+    for how in [*ends, *[MOVED] * len(GUESTS) * 2]:
+        before = set(made.coming)
+        for guest in begun(made):
+            assert guest not in before
+        for side in ("source", "destination"):
+            counts = Counter(getattr(one, side) for one in made.coming.values())
+            assert max(counts.values(), default=0) <= LIMIT + AHEAD
+        if made.coming:
+            made.end(sorted(made.coming)[0], result(how, "why"))
+            told += 1
+        if made.is_old:
+            made.follow(plan(*again))
+    assert not made.coming and not made.waiting
+    assert len(made.moved) + len(made.failed) == told
+    assert made.line().isprintable()
+
+
+def row(guest, source="node1", how=MOVED, started="2026-01-01T10:00:01.000+00:00"):
+    shown = {"elapsed": 2.0, "downtime_ms": 50, "reason": "", "uuid": "u", "destination": "node2"}
+    return {"guest": guest, "source": source, "result": how, "started": started, **shown}
+
+
+def test_what_moved_since_it_was_closed_is_of_one_drain_however_often_it_was_called():
+    rows = [
+        row("before", started="2026-01-01T09:59:59.999+00:00"),
+        row("a"),
+        row("elsewhere", source="node2"),
+        row("failed", how=NOT_MOVED),
+        row("odd", started="yesterday"),
+        row("b", started="2026-01-01T12:00:01.000+02:00"),
+    ]
+    moved = draining.moved_since(rows, "node1", SINCE)
+    assert [one["guest"] for one in moved] == ["a", "b"]
+    assert draining.moved_since(rows, "node1", "") == [], "nobody knows since when"
+
+
+def told(made, left, said="", interrupted=False, **more):
+    data = draining.told(cluster(), plan(), made, left, said, interrupted)
+    closed = {"since": SINCE, "reason": "updates"}
+    return {**data, "node": "node1", "closed": closed, "elapsed": 12.0, **more}
+
+
+def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
+    made = batch(move("a"))
+    begun(made)
+    made.end("a", result())
+    assert told(made, [])["ok"] is True
+    for left, stuck, said, interrupted in (
+        (["b"], {}, "", False),
+        (None, {}, "", False),
+        ([], {}, "no facts", False),
+        ([], {}, "", True),
+        ([], {"b": "frozen"}, "", False),
+    ):
+        made.stuck = stuck
+        assert told(made, left, said, interrupted)["ok"] is False
+
+
+def test_the_last_line_says_what_to_do():
+    made = batch(move("a"), move("b"), db="guest.frozen")
+    begun(made)
+    made.end("a", {**result(), "elapsed": 2.0, "downtime_ms": 31})
+    made.end("b", result(UNKNOWN, "node2 is cut"))
+    assert tables.render(told(made, ["b", "db"])).split("\n") == [
+        "guest  from   to     took   downtime",
+        "a      node1  node2  2.0 s  31 ms",
+        "FAILED  b, node1 -> node2: node2 is cut",
+        "STUCK  db: guest.frozen",
+        "STUCK  b: it is not known what came of its move to node2: node2 is cut",
+        "NOT DRAINED  node1: moved: 1, in 12 s; left: b, db; it is closed since"
+        " 2026-01-01T10:00:00 UTC: updates; salt-run kvmcluster.drain node1 goes on,"
+        " kvmcluster.undrain node1 opens it",
+    ]
+    empty = tables.render(told(batch(), []))
+    assert empty == (
+        "DRAINED  node1: moved: 0, in 12 s; none left; it is closed since 2026-01-01T10:00:00 UTC:"
+        " updates"
+    )
+    assert "not known who is left" in tables.render(told(batch(), None))
+
+
+def test_a_plan_is_shown_as_one():
+    data = {"ok": False, "test": True, **draining.planned(plan(move("a"), db="frozen"))}
+    assert tables.render(data).split("\n") == [
+        "guest  from   to     why",
+        "a      node1  node2  because",
+        "STUCK  db: frozen",
+        "PLAN  moves: 1, stuck: 1; nothing done",
+    ]
+
+
+def test_what_a_node_answers_decides_whether_it_is_closed():
+    mark = draining.closed("node1", {"closed": True, "since": SINCE, "reason": "a\x1bb"})
+    assert (mark.since, mark.reason) == (SINCE, "a\ufffdb")
+    assert draining.opened("node1", {"closed": False, "changed": True}) is True
+    assert draining.opened("node1", {"closed": False, "changed": False}) is False
+    for answer in (None, "", "ERROR: disk full", {}, {"closed": "yes"}, [True]):
+        with pytest.raises(WorldError, match="node1 was not closed, and nothing was moved"):
+            draining.closed("node1", answer)
+        with pytest.raises(WorldError, match="node1 was not opened"):
+            draining.opened("node1", answer)
+
+
+def test_a_silent_node_is_not_empty():
+    assert draining.active(silent("node1", "timed out")) is None
+    assert draining.active(worlds.node("node1", guests=(worlds.guest(),))) == ["web1"]
+
+
+@pytest.mark.parametrize("most", [0, 1001, True, "4", None])
+def test_a_number_of_moves_is_one(most):
+    with pytest.raises(InputError, match="most: want a number from 1 to 1000"):
+        draining.number_of(most)
