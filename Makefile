@@ -62,6 +62,7 @@ bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/readiness.py
 	$(BIN)/python benchmarks/placement.py
 	$(BIN)/python benchmarks/migration.py
+	$(BIN)/python benchmarks/drain.py
 
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -1,0 +1,172 @@
+"""Measure what a drain takes beside a loop of ``virsh migrate`` over the same guests.
+
+Run by ``make bench``: it brings up a lab of its own, of 4 nodes and 12 guests, 6 of them on node1.
+In each round node1 is emptied once by ``salt-run kvmcluster.drain`` and once by a loop on node1
+that sends each guest, one after another, evenly to the others, with the names and without the
+questions of ours. Each way is timed as a whole command. All the while libvirt on every node is
+asked how many migrations are under way; at the end every guest's record is judged.
+
+``--bandwidth`` is what one migration may use, in MiB/s, for both ways; without it a lab's guest is
+sent in a second, and what is measured is mostly the start of QEMU on the CPUs that all nodes share.
+"""
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ENVIRONMENT = {**os.environ, "KVMCLUSTER_LAB": "bench"}
+NODES = ["node1", "node2", "node3", "node4"]
+LEAVING = [f"web{number}" for number in range(1, 7)]
+STAYING = {f"db{number}": NODES[1 + number % 3] for number in range(1, 7)}
+DRAIN, LOOP = "kvmcluster.drain", "loop of virsh migrate"
+BAR = 0.8
+LIMIT = 2
+SAMPLE = """
+while sleep 0.3; do
+  count=0
+  for guest in $(virsh list --name); do
+    case "$(virsh domjobinfo "$guest" 2>&1)" in *'Outgoing migration'*) count=$((count + 1)) ;; esac
+  done
+  echo "$count"
+done
+"""
+
+
+def main():
+    arguments = _arguments()
+    ctl("down")
+    try:
+        build()
+        report = measure(arguments.rounds, arguments.bandwidth)
+        lost = [name for name in [*LEAVING, *STAYING] if not whole(name)]
+    finally:
+        ctl("down")
+    report["ratio"] = statistics.median(report[DRAIN]) / statistics.median(report[LOOP])
+    report["lost"] = lost
+    print(json.dumps(report, indent=2) if arguments.json else as_text(report))
+    return 1 if lost or report["ratio"] > BAR or report["most"] > LIMIT else 0
+
+
+def build():
+    print("building a lab of 4 nodes and 12 guests ...", file=sys.stderr)
+    ctl("up", "--nodes", str(len(NODES)))
+    ctl("salt-run", "--", "state.orchestrate", "kvmcluster.orch.prepare")
+    for name in LEAVING:
+        ctl("guest", name, "--on", "node1")
+    for name, node in STAYING.items():
+        ctl("guest", name, "--on", node)
+
+
+def measure(rounds, bandwidth):
+    """Return the seconds of each way, and how many migrations of a drain were seen at once."""
+    report = {DRAIN: [], LOOP: [], "bandwidth": bandwidth, "most": 0}
+    for number in range(rounds):
+        for name in (DRAIN, LOOP) if number % 2 else (LOOP, DRAIN):
+            limit(bandwidth)
+            begun = time.perf_counter()
+            most = drain() if name == DRAIN else loop()
+            taken = time.perf_counter() - begun
+            left = [guest for guest in LEAVING if guest in guests("node1")]
+            if left:
+                sys.exit(f"{name}: {left} are left on node1")
+            report[name].append(taken)
+            report["most"] = max(report["most"], most)
+            print(f"{name} {taken:.1f} s", file=sys.stderr, flush=True)
+            back()
+    return report
+
+
+def drain():
+    """Drain node1; return the most migrations from it that were seen under way at once."""
+    watching = subprocess.Popen(
+        [ROOT / "lab" / "ctl", "exec", "node1", "--", "sh", "-c", SAMPLE],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    seen = collections.deque()
+    thread = threading.Thread(target=lambda: seen.extend(map(int, watching.stdout)), daemon=True)
+    thread.start()
+    ctl("salt-run", "--", "kvmcluster.drain", "node1")
+    ctl("exec", "node1", "--", "pkill", "-f", "sleep 0[.]3; do", check=False)
+    watching.terminate()
+    thread.join(10)
+    return max(seen, default=0)
+
+
+def loop():
+    """Send one guest after another, evenly to all nodes, as a drain does; return 0."""
+    goals = {guest: NODES[1 + place % 3] for place, guest in enumerate(LEAVING)}
+    lines = [
+        f"virsh migrate --live --p2p {guest} 'qemu+ssh://root@{node}-mig/system?no_tty=1'"
+        f" tcp:{node}-mig"
+        for guest, node in goals.items()
+    ]
+    ctl("exec", "node1", "--", "sh", "-ec", "\n".join(lines))
+    return 0
+
+
+def back():
+    """Bring all guests back to node1, by virsh, and open it."""
+    limit(0)
+    for node in NODES[1:]:
+        for guest in set(LEAVING).intersection(guests(node)):
+            uri = "qemu+ssh://root@node1-mig/system?no_tty=1"
+            words = ("virsh", "migrate", "--live", "--p2p", guest, uri, "tcp:node1-mig")
+            ctl("exec", node, "--", *words)
+    ctl("salt-run", "--", "kvmcluster.undrain", "node1")
+
+
+def limit(bandwidth):
+    for guest in set(LEAVING).intersection(guests("node1")):
+        ctl("exec", "node1", "--", "virsh", "migrate-setspeed", guest, str(bandwidth))
+
+
+def guests(node):
+    return ctl("exec", node, "--", "virsh", "list", "--name").split()
+
+
+def whole(name):
+    return json.loads(ctl("record", name, "--json", check=False))["whole"]
+
+
+def ctl(*words, check=True):
+    done = subprocess.run(
+        [ROOT / "lab" / "ctl", *words], capture_output=True, text=True, env=ENVIRONMENT, timeout=900
+    )
+    if check and done.returncode:
+        sys.exit(f"lab/ctl {' '.join(words)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def as_text(report):
+    speed = f"{report['bandwidth']} MiB/s each" if report["bandwidth"] else "unlimited bandwidth"
+    lines = [f"4 nodes, 12 guests, 6 of which leave node1, {speed}:"]
+    lines += [
+        f"{name:24} {statistics.median(report[name]):6.1f} s  ({len(report[name])} rounds)"
+        for name in (DRAIN, LOOP)
+    ]
+    lines.append(f"ratio {report['ratio']:.2f}, the bar is {BAR}")
+    lines.append(f"most migrations of a drain at once: {report['most']}, the limit is {LIMIT}")
+    lines.append(f"guests that lost something: {', '.join(report['lost']) or 'none'}")
+    return "\n".join(lines)
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bandwidth", type=int, default=0, metavar="MiB/s")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
