@@ -7,3 +7,4 @@ myst_heading_anchors = 3
 html_theme = "furo"
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
+add_module_names = False
