@@ -1,5 +1,7 @@
 """cluster.conf: what it says is in the pillar or in a remark, whatever it says, and never lost."""
 
+import re
+
 import jinja2
 import pytest
 import yaml
@@ -87,8 +89,19 @@ def test_a_file_becomes_the_text_beside_it(file):
     assert text_of(found, f"/etc/cluster/{file.name}") == file.with_suffix(".yaml").read_text()
 
 
-def test_there_are_files_to_compare():
-    assert len(FILES) >= 5
+def test_there_are_files_to_compare_and_each_says_whence_it_is():
+    assert len(FILES) >= 10
+    for file in FILES:
+        assert re.search(
+            "<!-- (Put together after|After|What|Guests with)", file.read_text("latin-1")
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_no_password_of_a_file_is_told(file):
+    passwords = re.findall(r'(?:passwd|community)="([^"]+)"', file.read_text("latin-1"))
+    text = text_of(read(file.read_bytes()))
+    assert [word for word in passwords if f'"{word}"' in text] == []
 
 
 # What of a taken attribute does not stand in the pillar by its own letters.
@@ -226,7 +239,10 @@ def test_a_mapping_that_cannot_be_is_left_out(mapping, says):
     ("ordered", "members", "home"),
     [
         ("1", {"n1": "2", "an1": "1"}, "an1"),
-        ("yes", {"an1": "1", "n1": "1"}, "an1"),
+        ("2", {"an1": "1", "n1": "1"}, "an1"),
+        ("yes", {"n1": "1"}, None),
+        ("1", {"n1": "0", "an1": "100"}, "an1"),
+        ("1", {"n1": "101"}, None),
         ("1", {"N1": "10", "an1": "9"}, "an1"),
         ("1", {"N1": "1"}, "n1"),
         ("1", {"n9": "1", "n1": "2"}, "n1"),
@@ -312,6 +328,45 @@ def test_a_password_is_told_of_but_not_told(attribute):
     found = guests(f'<fencedevice {attribute}="s3cr3t"/>', vm(name="web1", **{attribute: "s3cr3t"}))
     assert len(fates(found, attribute)) == 2
     assert "s3cr3t" not in text_of(found) + repr(found.as_data())
+
+
+def test_a_password_inside_a_value_is_not_told_either():
+    found = guests('<netfs options="rw,username=ann,password=s3cr3t"/>', "<a>secret: s3cr3t</a>")
+    assert "s3cr3t" not in text_of(found) + repr(found.as_data())
+    assert fates(found, "options")
+
+
+@pytest.mark.parametrize("flag", ["ordered", "restricted", "nofailback"])
+def test_a_domain_s_flag_in_words_was_none(flag):
+    node = '<failoverdomainnode name="n1" priority="1"/>'
+    domain = f'<failoverdomain name="d" {flag}="yes">{node}</failoverdomain>'
+    found = guests(vm(name="web1", domain="d"), domains=domain)
+    assert fates(found, flag) == [rgmanager.NO_NUMBER]
+
+
+def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
+    node = '<failoverdomainnode name="{}" priority="1"/>'
+    domains = "".join(
+        f'<failoverdomain name="{name}" ordered="1">{node.format(first)}</failoverdomain>'
+        for name, first in (("Prefer", "n1"), ("prefer", "an1"))
+    )
+    found = guests(vm(name="web1", domain="PREFER"), domains=domains)
+    assert body(found)["guests"]["list"] == {"web1": {"home": "n1"}}
+    told = [it for it in found.remarks if it.element.endswith("failoverdomain[prefer]")]
+    assert told and all("twice" in it.why for it in told)
+
+
+def test_the_folder_of_xen_is_not_searched_as_it_never_was():
+    found = guests(vm(name="web1", path="/etc/xen"))
+    assert body(found)["guests"] == {"definitions": "defined", "list": {"web1": {}}}
+    assert fates(found, "path") == [(rgmanager.LEFT, "RGManager never looked there for libvirt")]
+
+
+def test_a_guest_inside_a_guest_comes_by_itself_and_that_is_told():
+    found = guests('<vm name="web1"><vm name="web2"/></vm>')
+    assert list(body(found)["guests"]["list"]) == ["web1", "web2"]
+    (remark,) = found.remarks
+    assert remark.element.endswith("vm[web2]") and remark.became == rgmanager.CHANGED
 
 
 def test_lines_are_those_of_the_file():

@@ -16,8 +16,18 @@ from typing import Any
 
 from saltext_kvmcluster.core import given, options
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.given import listed, quotes, shown, suggestion
+from saltext_kvmcluster.core.given import (
+    FLAG,
+    LIST,
+    listed,
+    one_of,
+    quotes,
+    shown,
+    suggestion,
+    whole,
+)
 from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.core.schema import keys_of, words
 
 ROOT = "kvmcluster"
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
@@ -34,6 +44,9 @@ TAKEN_FOLDERS = (
 SYSTEM_FOLDERS = ("/boot", "/dev", "/proc", "/run", "/sys")
 LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 LITERAL_LENGTH = 2
+LETTERS = "letters, digits, '.', '_' and '-'"
+ACCOUNT = "a Unix account's name"
+HOST = "a host name or an address"
 # As many ports as libvirt sets aside for guests that arrive: qemu.conf's migration_port_min, _max.
 MOST_AT_ONCE = 64
 
@@ -48,77 +61,188 @@ _DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
 
 @dataclass(frozen=True)
 class Node:
-    """A host that runs guests.
+    """A host that runs guests (pillar ``kvmcluster:nodes:NODE``).
 
-    ``id`` is its minion id, ``migration`` the name that peers dial to migrate, ``names`` every
-    name by which it may be dialled (id and migration name included, no repetition).
+    ``id`` is its minion id; ``names`` here are all by which it may be dialled, id and migration
+    name included, without repetition.
     """
 
     id: str
-    names: tuple[str, ...]
-    migration: str
+    names: tuple[str, ...] = field(
+        metadata=words(LIST, "Further names and addresses by which peers dial this node.", "none")
+    )
+    migration: str = field(
+        metadata=words(
+            HOST,
+            "The name or address that peers dial to migrate: it picks the network that carries the"
+            " guests' memory.",
+            "the minion id",
+        )
+    )
 
 
 @dataclass(frozen=True)
 class Ssh:
     """How nodes log in to each other (pillar ``kvmcluster:ssh``)."""
 
-    login: str = "root"
-    key: str | None = None
-    key_type: str = "rsa"
-    host_patterns: tuple[str, ...] = ()
-    exclusive: bool = False
-    manage_sshd: bool = False
+    login: str = field(
+        default="root",
+        metadata=words(
+            ACCOUNT,
+            "The account that lets peers in. libvirt's daemon dials as root, and logs in as this"
+            " account.",
+        ),
+    )
+    key: str | None = field(
+        default=None,
+        metadata=words(
+            "an absolute path",
+            "The cluster key, never the login's everyday key.",
+            "~login/.ssh/id_rsa_cluster, or id_ed25519_cluster with key_type ed25519",
+        ),
+    )
+    key_type: str = field(
+        default="rsa", metadata=words(one_of(tuple(KEY_TYPES)), "rsa (4096 bits) or ed25519.")
+    )
+    host_patterns: tuple[str, ...] = field(
+        default=(),
+        metadata=words(
+            LIST,
+            "Further ssh_config patterns for the Host block. Only needed to dial nodes by names"
+            " that are not listed above; their host keys are not pinned for such names.",
+        ),
+    )
+    exclusive: bool = field(
+        default=False,
+        metadata=words(FLAG, "true: authorized_keys2 holds the cluster's keys and nothing else."),
+    )
+    manage_sshd: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "true: where sshd does not read authorized_keys2 (RHEL, Fedora) or refuses the login, a"
+            " drop-in in /etc/ssh/sshd_config.d makes it. false: the state fails and says what to"
+            " do. The drop-in stays when this is set to false again; remove it by hand.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A guest of the cluster's own list (pillar ``kvmcluster:guests:list``).
+    """A guest of the cluster's own list (pillar ``kvmcluster:guests:list:GUEST``).
 
-    ``xmlfile`` is where its definition lies, None to search ``path``; ``home`` the node where it
-    is started when it runs nowhere, None if that is left to people.
+    ``xmlfile`` is None to search ``path``, ``home`` if the start is left to people.
     """
 
     name: str
-    xmlfile: str | None = None
-    home: str | None = None
+    xmlfile: str | None = field(
+        default=None,
+        metadata=words(
+            "an absolute path",
+            "Where its definition lies; it wins over path. Only with definitions shared.",
+        ),
+    )
+    home: str | None = field(
+        default=None,
+        metadata=words(
+            "a node's id",
+            "The node that starts it when it runs nowhere.",
+            "none does, people start it",
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class Guests:
-    """Which guests there are, and where they are defined (pillar ``kvmcluster:guests``).
+    """Which guests there are, and where they are defined (pillar ``kvmcluster:guests``)."""
 
-    ``path`` are folders on shared storage, searched in order for NAME, then NAME.xml. ``apart`` are
-    groups of guests of which no two are to be on one node.
-    """
-
-    definitions: str = "shared"
-    path: tuple[str, ...] = ()
-    list: Mapping[str, Listed] = field(default_factory=dict)
-    apart: tuple[tuple[str, ...], ...] = ()
+    definitions: str = field(
+        default="shared",
+        metadata=words(
+            one_of(DEFINITIONS),
+            "shared: guests are transient, started from XML on shared storage. defined: guests are"
+            " defined on every node, and stay defined on both sides of a migration.",
+        ),
+    )
+    path: tuple[str, ...] = field(
+        default=(),
+        metadata=words(
+            "folders with ':' between them",
+            "Folders on storage that every node mounts, with ':' between them. A definition is"
+            " looked for in each in turn, as NAME, then as NAME.xml.",
+        ),
+    )
+    list: Mapping[str, Listed] = field(
+        default_factory=dict,
+        metadata=words(
+            "a mapping of guest names",
+            "The guests that this cluster keeps running, and what is known of each.",
+            "none",
+        ),
+    )
+    apart: tuple[tuple[str, ...], ...] = field(
+        default=(),
+        metadata=words(
+            LIST,
+            "Groups of guests of which no two are to be on one node. Where a destination is chosen"
+            " for a guest, it is none where another of its group is or goes. Guests that are on one"
+            " node already are left there, and a destination that you name yourself is taken.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class Migration:
-    """How guests migrate unless a call says otherwise (pillar ``kvmcluster:migration``).
-
-    ``max_outgoing``, ``max_incoming``: how many of them one node sends, and receives, at once.
-    """
+    """How guests migrate unless a call says otherwise (pillar ``kvmcluster:migration``)."""
 
     options: Options = field(default_factory=Options)
-    max_outgoing: int = 2
-    max_incoming: int = 2
+    max_outgoing: int = field(
+        default=2,
+        metadata=words(
+            whole(1, MOST_AT_ONCE),
+            "How many guests one node sends at once; others wait for their turn.",
+        ),
+    )
+    max_incoming: int = field(
+        default=2,
+        metadata=words(
+            whole(1, MOST_AT_ONCE),
+            "How many guests one node receives at once; others wait for their turn.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class Cluster:
     """The set of nodes named in the pillar, and how they trust each other."""
 
-    name: str
-    nodes: Mapping[str, Node]
-    ssh: Ssh = field(default_factory=Ssh)
-    guests: Guests = field(default_factory=Guests)
-    migration: Migration = field(default_factory=Migration)
+    name: str = field(metadata=words(LETTERS, "The cluster's name."))
+    nodes: Mapping[str, Node] = field(
+        metadata=words(
+            "a mapping of minion ids to nodes",
+            "The nodes by minion id. This is the only source of membership, names and addresses: a"
+            " host that leaves here loses its entries in our files at the next apply.",
+        )
+    )
+    ssh: Ssh = field(
+        default_factory=Ssh,
+        metadata=words("a mapping", "How nodes log in to each other.", "as below"),
+    )
+    guests: Guests = field(
+        default_factory=Guests,
+        metadata=words(
+            "a mapping", "Which guests there are, and where they are defined.", "as below"
+        ),
+    )
+    migration: Migration = field(
+        default_factory=Migration,
+        metadata=words(
+            "a mapping",
+            "How guests migrate; every key may be left out, and every one but the last two is an"
+            " argument of kvmcluster.migrate, too.",
+            "as below",
+        ),
+    )
 
     def node(self, node_id: str) -> Node:
         """Return the node of that minion id; InputError names the members if there is none."""
@@ -158,8 +282,8 @@ def from_pillar(pillar: object) -> Cluster:
             f"this minion has no pillar '{ROOT}': describe the cluster there"
             " (pillar.example shows every key) and run saltutil.refresh_pillar"
         )
-    top = given.section(raw, ROOT, ("name", "nodes", "ssh", "guests", "migration"))
-    name = given.matching(top, "name", ROOT, _CLUSTER_NAME, "letters, digits, '.', '_' and '-'")
+    top = given.section(raw, ROOT, keys_of(Cluster))
+    name = given.matching(top, "name", ROOT, _CLUSTER_NAME, LETTERS)
     nodes = _nodes(top.get("nodes"))
     return Cluster(
         name=name,
@@ -259,7 +383,7 @@ def _nodes(raw: object) -> dict[str, Node]:
 def _node(node_id: object, body: object, path: str) -> Node:
     known = _minion_id(node_id, path)
     here = f"{path}:{node_id}"
-    fields = given.section(body, here, ("names", "migration"), may_be_empty=True)
+    fields = given.section(body, here, keys_of(Node), may_be_empty=True)
     names = [_host(name, f"{here}:names") for name in given.items(fields, "names", here)]
     migration = _host(fields.get("migration", known), f"{here}:migration")
     return Node(str(node_id), tuple(dict.fromkeys([known, *names, migration])), migration)
@@ -267,12 +391,11 @@ def _node(node_id: object, body: object, path: str) -> Node:
 
 def _ssh(raw: object) -> Ssh:
     path = f"{ROOT}:ssh"
-    keys = ("login", "key", "key_type", "host_patterns", "exclusive", "manage_sshd")
-    fields = given.section(raw, path, keys, may_be_empty=True)
+    fields = given.section(raw, path, keys_of(Ssh), may_be_empty=True)
     default = Ssh()
     key = fields.get("key")
     return Ssh(
-        login=given.matching(fields, "login", path, _LOGIN, "a Unix account's name", default.login),
+        login=given.matching(fields, "login", path, _LOGIN, ACCOUNT, default.login),
         key=None if key is None else _key_path(key, f"{path}:key"),
         key_type=given.choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
         host_patterns=tuple(
@@ -286,8 +409,7 @@ def _ssh(raw: object) -> Ssh:
 
 def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     path = f"{ROOT}:guests"
-    keys = ("definitions", "path", "list", "apart")
-    fields = given.section(raw, path, keys, may_be_empty=True)
+    fields = given.section(raw, path, keys_of(Guests), may_be_empty=True)
     definitions = given.choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
     return Guests(
         definitions,
@@ -302,7 +424,7 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
 
 def _migration(raw: object) -> Migration:
     path = f"{ROOT}:migration"
-    limits = ("max_outgoing", "max_incoming")
+    limits = keys_of(Migration)
     fields = given.section(raw, path, (*options.KEYS, *limits), may_be_empty=True)
     outgoing, incoming = (
         given.number(fields, key, path, (1, MOST_AT_ONCE), getattr(Migration, key))
@@ -338,7 +460,7 @@ def _listed_guest(
 ) -> Listed:
     known = guest_name(name, path)
     here = f"{path}:{known}"
-    fields = given.section(body, here, ("xmlfile", "home"), may_be_empty=True)
+    fields = given.section(body, here, keys_of(Listed), may_be_empty=True)
     xmlfile, home = fields.get("xmlfile"), fields.get("home")
     if xmlfile is not None and definitions == "defined":
         raise InputError(
@@ -440,7 +562,7 @@ def _minion_id(value: object, path: str) -> str:
     """Return a node's minion id, by which peers dial it; Salt allows more than a host name has."""
     if isinstance(value, str) and _spelled(value) is None:
         raise InputError(
-            f"{path}: want a host name or an address, got {shown(value)}; the minion id has to be"
+            f"{path}: want {HOST}, got {shown(value)}; the minion id has to be"
             " a host name here, of letters, digits, '.', '_' and '-': change 'id' in the minion's"
             " configuration"
         )
@@ -454,9 +576,7 @@ def _host(value: object, path: str) -> str:
     """
     found = _spelled(value)
     if found is None:
-        raise InputError(
-            f"{path}: want a host name or an address, got {shown(value)}{quotes(value)}"
-        )
+        raise InputError(f"{path}: want {HOST}, got {shown(value)}{quotes(value)}")
     kind = _undiallable(found)
     if kind:
         raise InputError(

@@ -6,6 +6,7 @@ part; in the end all that is left is remarked on.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,15 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.given import shown
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 from saltext_kvmcluster.core.plan import printable
-from saltext_kvmcluster.core.rgmanager import BECAME, CHANGED, ELEMENTS, LEFT, Fate, is_yes
+from saltext_kvmcluster.core.rgmanager import (
+    BECAME,
+    CHANGED,
+    ELEMENTS,
+    LEFT,
+    Fate,
+    is_set,
+    is_yes,
+)
 
 MAX_SIZE = 1024 * 1024
 """The longest text that is read, in bytes; real ones are far shorter."""
@@ -33,9 +42,16 @@ FRAME = {
     "failoverdomains": "rm",
     "resources": "rm",
 }
+XEN_FOLDER = "/etc/xen"
+INSIDE_A_GUEST = Fate(
+    CHANGED,
+    "it stood inside another guest and started after it; guests do not depend on each other here",
+)
 _LONGEST_PATH = 300
 _LONGEST_VALUE = 100
-_SECRET = re.compile(r"passw|secret|community", re.IGNORECASE)
+_SECRET = re.compile(r"pass(?!ive)|secret|community", re.IGNORECASE)
+# In the value of another attribute, such as a mount's options.
+_SECRET_INSIDE = re.compile(r"(pass\w*|secret\w*)\s*[=:]", re.IGNORECASE)
 _HIDDEN = "(a password, not shown)"
 _JINJA = re.compile(r"\{(?=[{%#])")
 
@@ -147,7 +163,7 @@ class _Part:
     def remark(self, attribute: str | None, value: str | None, fate: Fate) -> None:
         """Say what became of the element, or of an attribute's value."""
         self.left.pop(attribute or "", None)
-        if attribute and value and _SECRET.search(attribute):
+        if value and (_SECRET.search(attribute or "") or _SECRET_INSIDE.search(value)):
             value = _HIDDEN
         self.remarks.append(
             Remark(self.line, self.path, attribute, value and printable(value), *fate)
@@ -350,6 +366,8 @@ def _guests(vms: Iterable[_Part]) -> dict[str, _Part]:
         part.take("name")
         part.seen = True
         guests[name] = part
+        if part.inside("vm"):
+            part.remark(None, None, INSIDE_A_GUEST)
     return guests
 
 
@@ -377,13 +395,18 @@ class _Domain:
 
 
 def _domains(parts: list[_Part], nodes: _Nodes) -> dict[str, _Domain]:
-    """Return the failover domains by name."""
+    """Return the failover domains by name, in small letters: RGManager made no difference."""
     domains: dict[str, _Domain] = {}
     for part in parts:
-        if part.tag == "failoverdomain" and _is_in(part, "failoverdomains"):
-            best = _best(part, nodes)
-            node = nodes.owner(best.given["name"]) if best else None
-            domains.setdefault(part.given.get("name", ""), _Domain(part, best, node))
+        if part.tag != "failoverdomain" or not _is_in(part, "failoverdomains"):
+            continue
+        name = part.given.get("name", "")
+        if name.lower() in domains:
+            part.drop(f"{name} is in the file twice; the first one counts")
+            continue
+        best = _best(part, nodes)
+        node = nodes.owner(best.given["name"]) if best else None
+        domains[name.lower()] = _Domain(part, best, node)
     return domains
 
 
@@ -402,8 +425,9 @@ def _members(domain: _Part) -> list[_Part]:
 
 
 def _priority(member: _Part) -> int | None:
-    text = member.given.get("priority", "")
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+    """Return a priority as RGManager knew it: 1 to 100, and anything else for none."""
+    text = member.given.get("priority", "").strip()
+    return int(text) if re.fullmatch("0*([1-9][0-9]?|100)", text) else None
 
 
 def _listed(guests: Mapping[str, _Part], domains: Mapping[str, _Domain]) -> Pillar:
@@ -440,7 +464,9 @@ def _folders(part: _Part) -> list[str]:
         return []
     fit = []
     for folder in filter(None, (part.take("path") or "").split(":")):
-        if why := _refusal({"guests": {"path": folder}}, folder):
+        if posixpath.normpath(folder) == XEN_FOLDER:
+            part.remark("path", folder, Fate(LEFT, "RGManager never looked there for libvirt"))
+        elif why := _refusal({"guests": {"path": folder}}, folder):
             part.remark("path", folder, Fate(LEFT, why))
         else:
             fit.append(folder)
@@ -468,14 +494,14 @@ def _remark_on_definition(part: _Part, body: Pillar, folders: Mapping[str, None]
 def _home(part: _Part, domains: Mapping[str, _Domain]) -> str | None:
     """Return the node that starts a guest: the first one of its failover domain, if ordered."""
     name = part.given.get("domain", "")
-    domain = domains.get(name)
+    domain = domains.get(name.lower())
     if not name.strip():
         return None
     if domain is None:
         part.remark("domain", name, Fate(LEFT, "the file has no failover domain of that name"))
         return None
     _use(domain)
-    if not is_yes(domain.part.given.get("ordered")):
+    if not is_set(domain.part.given.get("ordered")):
         why = "its failover domain is not ordered, so no node comes first; set its home by hand"
     elif domain.node is None:
         why = "no node of its failover domain has a priority and was taken over"
@@ -496,7 +522,7 @@ def _use(domain: _Domain) -> None:
     for member in members:
         member.seen = True
     best = domain.best
-    if best is None or not is_yes(domain.part.given.get("ordered")):
+    if best is None or not is_set(domain.part.given.get("ordered")):
         return
     domain.part.take("ordered")
     best.take("name")
@@ -566,7 +592,7 @@ def _remarks(remarks: Iterable[Remark]) -> list[str]:
         places.setdefault((remark.line, remark.element), []).append(_piece(remark))
     if not groups:
         return ["# Remarks: none."]
-    lines = _wrapped("Remarks. Numbers are lines of cluster.conf.")
+    lines = _wrapped("Remarks. Numbers are lines of cluster.conf. Its comments are not taken over.")
     for (became, why), places in sorted(groups.items(), key=lambda it: BECAME.index(it[0][0])):
         lines += ["#", *_wrapped(f"{became.capitalize()}: {why}")]
         for (line, element), pieces in places.items():

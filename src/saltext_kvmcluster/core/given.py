@@ -13,6 +13,9 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 
+FLAG = "true or false"
+LIST = "a list"
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
@@ -44,7 +47,7 @@ def items(fields: Mapping[str, Any], key: str, path: str) -> list[object]:
     """Return a list, empty if it is left out."""
     value = fields.get(key, [])
     if not isinstance(value, list):
-        raise InputError(f"{place(path, key)}: want a list, got {shown(value)}")
+        raise InputError(f"{place(path, key)}: want {LIST}, got {shown(value)}")
     return value
 
 
@@ -52,7 +55,7 @@ def flag(fields: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
     """Return what is true or false."""
     value = fields.get(key, default)
     if not isinstance(value, bool):
-        raise InputError(f"{place(path, key)}: want true or false, got {shown(value)}")
+        raise InputError(f"{place(path, key)}: want {FLAG}, got {shown(value)}")
     return value
 
 
@@ -63,9 +66,7 @@ def number(
     value = fields.get(key, default)
     least, most = limits
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(
-            f"{place(path, key)}: want a whole number from {least} to {most}, got {shown(value)}"
-        )
+        raise InputError(f"{place(path, key)}: want {whole(least, most)}, got {shown(value)}")
     return value
 
 
@@ -73,9 +74,7 @@ def seconds(fields: Mapping[str, Any], key: str, path: str, most: float, default
     """Return a number of seconds above 0."""
     value = fields.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-        raise InputError(
-            f"{place(path, key)}: want seconds, above 0 and at most {most:g}, got {shown(value)}"
-        )
+        raise InputError(f"{place(path, key)}: want {span(most)}, got {shown(value)}")
     return float(value)
 
 
@@ -86,10 +85,25 @@ def choice(
     value = fields.get(key, default)
     if value not in choices:
         raise InputError(
-            f"{place(path, key)}: want {' or '.join(choices)}, got {shown(value)}"
+            f"{place(path, key)}: want {one_of(choices)}, got {shown(value)}"
             f"{suggestion(value, choices)}"
         )
     return str(value)
+
+
+def whole(least: int, most: int) -> str:
+    """Return what ``number`` wants, in words."""
+    return f"a whole number from {least} to {most}"
+
+
+def span(most: float) -> str:
+    """Return what ``seconds`` wants, in words."""
+    return f"seconds, above 0 and at most {most:g}"
+
+
+def one_of(choices: tuple[str, ...]) -> str:
+    """Return what ``choice`` wants, in words."""
+    return " or ".join(choices)
 
 
 def matching(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core import given
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.given import FLAG, one_of, span, whole
+from saltext_kvmcluster.core.schema import keys_of, words
 
 NO_COMPRESSION, XBZRLE = "none", "xbzrle"
 PARALLEL_COMPRESSIONS = ("zlib", "zstd")
@@ -22,30 +24,85 @@ LONGEST = 86400
 
 @dataclass(frozen=True)
 class Options:
-    """How to migrate a guest.
+    """How to migrate a guest, in the pillar (``kvmcluster:migration``) or in one call."""
 
-    ``live``: it runs on while its memory is copied; otherwise it is paused for all of the copying.
-    ``bandwidth``: MiB/s, 0 for no limit. ``downtime``: the milliseconds that it may stand still at
-    the switch. ``timeout``: the seconds after which the migration is ended one way or the other.
-    ``parallel``: connections for its memory, 0 for the usual single one. ``compression``: one of
-    COMPRESSIONS. ``auto_converge``: QEMU may throttle its CPUs. ``post_copy``: it may be switched
-    over before all of its memory is there. ``tls``: its memory is encrypted. ``tunnelled``: its
-    memory goes through the ssh connection.
-    """
+    live: bool = field(
+        default=True,
+        metadata=words(FLAG, "false: the guest is paused while its memory is copied."),
+    )
+    bandwidth: int = field(
+        default=0,
+        metadata=words(
+            whole(0, MOST_BANDWIDTH),
+            "MiB/s that one guest's memory may take on the network; 0 for no limit.",
+        ),
+    )
+    downtime: int = field(
+        default=500,
+        metadata=words(
+            whole(1, MOST_DOWNTIME),
+            "The most milliseconds that a guest may stand still at the switch.",
+        ),
+    )
+    timeout: float = field(
+        default=3600.0,
+        metadata=words(
+            span(LONGEST),
+            "The seconds after which a migration is ended one way or the other.",
+        ),
+    )
+    parallel: int = field(
+        default=0,
+        metadata=words(
+            whole(0, MOST_CONNECTIONS),
+            "Connections for one guest's memory, 2 to 255, where one does not fill the network; 0"
+            " for the usual single one.",
+        ),
+    )
+    compression: str = field(
+        default=NO_COMPRESSION,
+        metadata=words(
+            one_of(COMPRESSIONS),
+            "none; xbzrle, which sends of a page what changed in it; with parallel connections,"
+            " zlib or zstd (libvirt 9.4 or later).",
+        ),
+    )
+    auto_converge: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether QEMU may slow a guest's CPUs down if it writes memory faster than that can be"
+            " sent. A guest that is slowed stands still for longer than downtime says, again and"
+            " again.",
+        ),
+    )
+    post_copy: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether a guest may be switched over before all of its memory is there, if nothing"
+            " else helps. It is lost if the network, or either node, fails before the rest has"
+            " followed.",
+        ),
+    )
+    tls: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether the memory is encrypted, with certificates that libvirt was given on every"
+            " node; see docs/migrating.md.",
+        ),
+    )
+    tunnelled: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether the memory goes through ssh, as the libvirt connection does. Slower.",
+        ),
+    )
 
-    live: bool = True
-    bandwidth: int = 0
-    downtime: int = 500
-    timeout: float = 3600.0
-    parallel: int = 0
-    compression: str = NO_COMPRESSION
-    auto_converge: bool = False
-    post_copy: bool = False
-    tls: bool = False
-    tunnelled: bool = False
 
-
-KEYS = tuple(field.name for field in fields(Options))
+KEYS = keys_of(Options)
 
 
 @dataclass(frozen=True)

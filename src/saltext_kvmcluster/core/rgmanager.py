@@ -7,6 +7,7 @@ for any other value.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -29,6 +30,11 @@ def is_yes(value: str | None) -> bool:
     return value is not None and value.strip().lower() in YES
 
 
+def is_set(value: str | None) -> bool:
+    """Whether RGManager took a failover domain's flag for set: it read a number, no words."""
+    return value is not None and re.match(r"\s*[+-]?0*[1-9]", value) is not None
+
+
 def _left(why: str) -> dict[str | None, Fate]:
     return {None: Fate(LEFT, why)}
 
@@ -39,6 +45,7 @@ def _flag(yes: Fate, no: Fate, other: Fate | None = None) -> dict[str | None, Fa
 
 UNKNOWN = Fate(LEFT, "this import does not know it")
 EMPTY = Fate(SAME, "it is empty, as if it were not there")
+NO_NUMBER = Fate(SAME, "RGManager wanted a number here, and took this for 0")
 TEXT = Fate(LEFT, "cluster.conf says nothing by text between elements")
 
 _QUORUM = Fate(
@@ -66,6 +73,8 @@ _AUTOSTART = (
     "a guest starts by the state kvmcluster.guest_running in a highstate, or by"
     " 'salt NODE kvmcluster.start GUEST'"
 )
+
+FLAGS_OF_A_DOMAIN = ("ordered", "restricted", "nofailback")
 
 ELEMENTS = {
     "cman": _QUORUM,
@@ -97,6 +106,11 @@ ELEMENTS = {
         LEFT,
         "a guest here has no resources of its own: have states see to what it needs, such as"
         " mounts, before kvmcluster.guest_running",
+    ),
+    "pvevm": Fate(
+        LEFT,
+        "a guest of Proxmox VE, which knows it by a number; list it by its name in"
+        " kvmcluster:guests:list",
     ),
     "action": Fate(
         LEFT, "time limits and intervals are set by call, or for all in kvmcluster:migration"
@@ -212,4 +226,9 @@ def fate(tag: str, attribute: str, value: str) -> Fate:
     if not value.strip():
         return EMPTY
     known = ATTRIBUTES.get((tag, attribute), {})
-    return known.get(value.strip().lower()) or known.get(None) or UNKNOWN
+    word = value.strip().lower()
+    if tag == "failoverdomain" and attribute in FLAGS_OF_A_DOMAIN:
+        if not re.match(r"[+-]?[0-9]", word):
+            return NO_NUMBER
+        word = YES[0] if is_set(word) else NO[0]
+    return known.get(word) or known.get(None) or UNKNOWN

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.plan import FilePlan, FileState
 from saltext_kvmcluster.host import commands
 
@@ -74,6 +74,25 @@ def read(path: str, owner: str | None = None) -> FileState:
         return FileState()
     except OSError as error:
         raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def given(path: str, most: int) -> bytes:
+    """Return a file that somebody named; InputError if there is none to be read at that path.
+
+    most
+        Bytes after which the reading ends; one more is returned of a file that has more.
+    """
+    try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind):
+            what = "a folder; name the file in it" if stat.S_ISDIR(kind) else "not a regular file"
+            raise InputError(f"{path}: it is {what}")
+        with open(_regular(path), "rb") as file:
+            return file.read(most + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
 def exists(path: str) -> bool:

@@ -549,14 +549,15 @@ def import_cluster_conf(file):
     """Make a pillar of RGManager's ``cluster.conf``: its nodes, guests, migration names and homes.
 
     Nothing is changed anywhere. What has no counterpart here is told with the reason, and so is
-    what means something else here.
+    what means something else here. Comments of the file are not taken over.
 
     file
         The file's path, on the master.
 
     Returns ``{file, ok, pillar, yaml, remarks, retcode}``: ``pillar`` as data, ``yaml`` as the
     text of an SLS file with the remarks as comments, ``remarks`` as rows of ``{line, element,
-    attribute, value, became, why}``. The text alone is printed.
+    attribute, value, became, why}``. The text alone is printed; if there is none, what is printed
+    begins with ``ERROR:``, and the exit code is 1.
 
     CLI Example:
 
@@ -566,12 +567,9 @@ def import_cluster_conf(file):
         salt-run kvmcluster.import_cluster_conf /etc/cluster/cluster.conf --out=json
     """
     path = clusterconf.path(file)
-    text = files.read(path).text
-    if text is None:
-        raise InputError(f"{path}: there is no such file")
+    content = files.given(path, clusterconf.MAX_SIZE)
     try:
-        # Its bytes, whose encoding the file itself may name.
-        found = clusterconf.read(text.encode("utf-8", "surrogateescape"))
+        found = clusterconf.read(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     dumped = salt.utils.yaml.safe_dump(found.pillar, default_flow_style=False, sort_keys=False)
