@@ -91,6 +91,22 @@ class Drain:
         return json.loads(out), self.process.returncode
 
 
+def doubles(lab):
+    """Return guests that ran on a node both before and after they were seen on another one."""
+    there = [*range(len(lab.nodes))]
+    looks = [
+        (at, set(lab.exec(lab.nodes[at], "virsh", "list", "--name", "--state-running").split()))
+        for at in [*there, *reversed(there)]
+    ]
+    return [
+        (name, lab.nodes[first], lab.nodes[between])
+        for first, names in looks[: len(there)]
+        for between, others in looks[first + 1 : -first - 1]
+        for name in names & others & looks[-first - 1][1]
+        if between != first
+    ]
+
+
 @contextlib.contextmanager
 def seen_once(lab):
     """Look again and again while a block runs: no guest ever runs on two nodes."""
@@ -98,7 +114,7 @@ def seen_once(lab):
 
     def look():
         while not over.is_set():
-            twice.extend((name, nodes) for name, nodes in where(lab).items() if len(nodes) > 1)
+            twice.extend(doubles(lab))
             over.wait(0.5)
 
     thread = threading.Thread(target=look)
