@@ -13,12 +13,21 @@ from saltext_kvmcluster.core.migration import short
 
 ROOT = "kvmcluster"
 MIGRATION = "migration"
+GUEST = "guest"
+DAEMON = "daemon"
+TRUST = "trust"
+IDENTITY = "identity"
+READINESS = "readiness"
 
 
-def tag(cluster: str, kind: str, node: str, guest: str) -> str:
-    """Return an event's tag. Every part is quoted as in a URL, so that none adds another part."""
-    parts = (quote(part, safe="", errors="replace") for part in (cluster, kind, node, guest))
-    return "/".join([ROOT, *parts])
+def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:
+    """Return an event's tag. Every part is quoted as in a URL, so that none adds another part.
+
+    guest
+        Its name; empty where the event is about the node itself.
+    """
+    parts = (cluster, kind, node, guest) if guest else (cluster, kind, node)
+    return "/".join([ROOT, *(quote(part, safe="", errors="replace") for part in parts)])
 
 
 def small(data: Mapping[str, Any]) -> dict[str, Any]:

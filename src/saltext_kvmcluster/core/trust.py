@@ -201,6 +201,20 @@ def with_include(present: str, include: str) -> Wanted:
     return Wanted(block + rest, words)
 
 
+def own_keys(present: str) -> str:
+    """Return the lines of an ``authorized_keys2`` that are ours, and those that repeat our keys."""
+    lines = _read_authorized_keys(present)
+    keys = {line.key for line in lines if line.ours and line.key}
+    return "".join(line.raw for line in lines if line.ours or line.key in keys)
+
+
+def own_include(present: str) -> str:
+    """Return our block of the login's own ssh configuration, and any directive ahead of it."""
+    lines = _split(present)
+    last = max((at for at, owned in enumerate(_owned(lines)) if owned), default=-1)
+    return "".join(line for line in lines[: last + 1] if _directives(line))
+
+
 class _WordList:
     """Collects the words of a change to keys, node by node."""
 

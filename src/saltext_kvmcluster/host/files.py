@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import pwd
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
+from saltext_kvmcluster.core import drift
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.plan import FilePlan, FileState
 from saltext_kvmcluster.host import commands
@@ -26,6 +28,9 @@ RUN = "/run"  # not /run/lock, where any account may take a lock's name first
 MAX_SIZE = 64 * 1024 * 1024
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
+LASTING = "/var/lib/kvmcluster"
+# What the trust files were when they were written last.
+NOTED = f"{LASTING}/trust.json"
 
 STALE_PAUSES = (0.1, 0.5, 1.0, 1.0)
 
@@ -111,9 +116,22 @@ def apply(plan: FilePlan) -> None:
 
     The new file is complete, on disk, and has its mode, owner and SELinux label before it takes
     the old one's name, so whoever reads finds the old file or the new one. WorldError if the
-    file cannot be written; then the old one stands.
+    file cannot be written; then the old one stands. Of a trust file it is noted first what it is
+    to be, so that ``drifted`` can tell when it is that no more.
     """
+    _note(plan)
     _put(plan, os.rename)
+
+
+def drifted(paths: Iterable[str], exclusive: bool) -> list[str]:
+    """Return which of these trust files are no longer what was written last.
+
+    A file of which nothing is noted is none of them. Busy if somebody may be writing just now.
+    """
+    with lock(timeout=0):
+        noted = drift.read(read(NOTED).text)
+        known = [path for path in paths if path in noted]
+        return [path for path in known if _has_drifted(path, noted[path], exclusive)]
 
 
 def create(plan: FilePlan) -> None:
@@ -217,6 +235,28 @@ def owner_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _note(plan: FilePlan) -> None:
+    """Note what a trust file is to be. If that fails nothing is noted, rather than what was."""
+    entry = drift.note(plan)
+    if entry is None:
+        return
+    try:
+        noted = {**drift.read(read(NOTED).text), plan.path: entry}
+        ensure_folder(LASTING, "root")
+        _put(FilePlan(NOTED, json.dumps(noted, indent=1), 0o600, "root", {}), os.rename)
+    except WorldError:
+        with contextlib.suppress(WorldError):
+            remove(NOTED)
+
+
+def _has_drifted(path: str, noted: Mapping[str, Any], exclusive: bool) -> bool:
+    try:
+        found = read(path)
+    except WorldError:
+        return True
+    return drift.has_drifted(path, noted, found, exclusive)
 
 
 def _found(path: str, owner: str | None) -> FileState:

@@ -7,20 +7,21 @@ waited for by the clock; ssh's ServerAlive settings end what hangs on a dead lin
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from xml.sax.saxutils import escape
 
-from saltext_kvmcluster.core import migration, recovery
+from saltext_kvmcluster.core import migration, recovery, watching
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import Host, Plan
 from saltext_kvmcluster.core.recovery import Look, Sighting
@@ -48,6 +49,40 @@ REASONS = {
         *("from a snapshot", "ended by the daemon"),
     ),
 }
+# libvirt's lifecycle events and their details: virDomainEventType, virDomainEventStartedDetailType
+# and so on. What is not here changes nothing that is watched.
+CHANGES = {
+    2: (
+        watching.STARTED,
+        ("booted", "migrated", "restored", "from a snapshot", "woken up", "recovered"),
+    ),
+    3: (
+        watching.PAUSED,
+        (
+            *("by its user", "migration", "I/O error", "watchdog", "restored"),
+            *("from a snapshot", "API error", "post-copy", "post-copy failed", "shutting down"),
+        ),
+    ),
+    4: (
+        watching.RESUMED,
+        ("unpaused", "migrated", "from a snapshot", "post-copy", "post-copy failed"),
+    ),
+    5: (
+        watching.STOPPED,
+        (
+            *("shut down", "destroyed", "crashed", "migrated", "saved", "failed"),
+            "from a snapshot",
+        ),
+    ),
+    8: (watching.CRASHED, ("panicked", "crash loaded")),
+}
+STATES = {1: "running", 3: "paused", 6: "crashed"}
+# Of a connection that is watched: seconds between two probes, and how many may go unanswered.
+KEEPALIVE = (5, 3)
+# Seconds between two attempts to reach a daemon. A daemon that systemd starts at each of them, and
+# that fails, stays below the 5 starts in 10 s at which systemd gives it up.
+FIRST_PAUSE, LAST_PAUSE = 0.25, 2.0
+
 _NO_MODEL = "Unknown CPU model"
 # A daemon that lets go of its connection to a peer, after a failure, may report that in its place.
 LOST = "End of file while reading data"
@@ -417,6 +452,108 @@ class Hypervisor:
             raise WorldError(f"{self.uri} gave no answer within {TIME_LIMIT:g} s") from None
         except _libvirt().libvirtError as error:
             raise WorldError(f"{self.uri}: {_words(error)}") from None
+
+
+def watch(tell: Callable[[dict[str, Any]], None]) -> NoReturn:
+    """Tell what becomes of this host's guests and of its daemon, for ever; never raises.
+
+    For a process of its own, that nothing is forked from: libvirt's event loop runs in a thread
+    of it.
+
+    tell
+        Takes each happening, as ``core.watching`` reads it, in the order of the daemon's own.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            with _watched(tell) as lost:
+                pause = FIRST_PAUSE
+                said = lost.result()
+        except Exception as error:
+            is_libvirt = hasattr(error, "get_error_message")
+            said = _words(error) if is_libvirt else migration.short(str(error))
+        tell({"kind": watching.LOST, "said": said})
+        time.sleep(pause)
+        pause = min(2 * pause, LAST_PAUSE)
+
+
+@contextlib.contextmanager
+def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
+    """Connect, and tell all that there is and that happens; yield why the connection broke."""
+    libvirt = _libvirt()
+    _turn_loop()
+    lost: Future[str] = Future()
+
+    def late() -> None:
+        said = f"{LOCAL} gave no answer within {TIME_LIMIT:g} s"
+        tell({"kind": watching.LOST, "said": said})
+
+    def changed(connection: Any, domain: Any, event: int, detail: int, opaque: object) -> None:
+        if event in CHANGES:
+            what, details = CHANGES[event]
+            how = details[detail] if 0 <= detail < len(details) else ""
+            tell({"kind": watching.CHANGE, "what": what, "how": how, **_named(domain)})
+
+    def closed(connection: Any, reason: int, opaque: object) -> None:
+        reasons = ("error", "end of file", "no answer to keepalive", "closed")
+        why = reasons[reason] if 0 <= reason < len(reasons) else "closed"
+        lost.set_result(f"{LOCAL}: the connection ended: {why}")
+
+    connection = _awaited(lambda: libvirt.open(LOCAL), late)
+    try:
+        connection.registerCloseCallback(closed, None)
+        connection.setKeepAlive(*KEEPALIVE)
+        connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None
+        )
+        guests = _awaited(lambda: _listing(connection), late)
+        tell({"kind": watching.LISTING, "guests": guests})
+        yield lost
+    finally:
+        _begun(lambda: (connection.unregisterCloseCallback(), connection.close()))
+
+
+def _listing(connection: Any) -> list[dict[str, Any]]:
+    """Return every guest with its state, in one round trip."""
+    libvirt = _libvirt()
+    how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    told = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, how)
+    return [
+        {
+            **_named(domain),
+            "active": domain.ID() >= 0,
+            "state": STATES.get(stats.get("state.state", 0), ""),
+            "how": _reason(stats.get("state.state", 0), stats.get("state.reason", 0)),
+        }
+        for domain, stats in told
+    ]
+
+
+def _named(domain: Any) -> dict[str, Any]:
+    return {"uuid": domain.UUIDString(), "name": domain.name(), "run": domain.ID()}
+
+
+def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
+    """Wait for a call as long as it takes; say so once where it takes too long."""
+    future = _begun(call)
+    try:
+        return future.result(TIME_LIMIT)
+    except FutureTimeout:
+        late()
+    return future.result()
+
+
+@functools.cache
+def _turn_loop() -> None:
+    """Have a thread turn libvirt's event loop; for connections that are made afterwards."""
+    libvirt = _libvirt()
+    libvirt.virEventRegisterDefaultImpl()
+
+    def turn() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    _begun(turn)
 
 
 def address(name: str) -> str:

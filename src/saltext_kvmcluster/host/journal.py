@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.plan import FilePlan
 from saltext_kvmcluster.host import commands, files
 from saltext_kvmcluster.host.ssh import Session
 
-FOLDER = "/var/lib/kvmcluster"
+FOLDER = files.LASTING
 ENTRIES = f"{FOLDER}/journal"
 HISTORY = f"{FOLDER}/history"
 UNDEFINED = f"{FOLDER}/undefined"

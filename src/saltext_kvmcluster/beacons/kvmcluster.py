@@ -1,0 +1,59 @@
+"""Beacon: tells the master what changes on this node, and only what changes.
+
+.. code-block:: yaml
+
+    beacons:
+      kvmcluster:
+        - interval: 5
+
+It has no settings of its own. Its events are fired one by one, so that the master itself says
+from which minion each came; what a beacon returns goes as a list that the master does not look at.
+"""
+
+import logging
+
+from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import cluster as pillars
+from saltext_kvmcluster.core import watching
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.host import watcher
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "kvmcluster"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def validate(config):
+    """Say whether a configuration is good: ``(good, sentence)``."""
+    try:
+        watching.check_settings(config)
+    except InputError as error:
+        return False, str(error)
+    return True, "Valid beacon configuration"
+
+
+def beacon(config):
+    """Look once, and fire an event for each thing that changed; nothing is left to be returned.
+
+    What keeps it from looking is logged when it begins, and when it is over.
+    """
+    try:
+        cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+        own = __pillar__[pillars.ROOT]
+        watcher.WATCHER.look(cluster.name, __opts__["id"], own, __salt__["event.send"])
+        trouble = ""
+    except KvmclusterError as error:
+        trouble = str(error)
+    except Exception as error:  # An event loop of the minion's called us.
+        trouble = f"{type(error).__name__}: {error}"
+        log.debug("beacon kvmcluster", exc_info=True)
+    if trouble and trouble != watcher.WATCHER.trouble:
+        log.error("beacon kvmcluster: %s", trouble)
+    elif watcher.WATCHER.trouble and not trouble:
+        log.info("beacon kvmcluster: this node is watched again")
+    watcher.WATCHER.trouble = trouble
+    return []
