@@ -1,0 +1,425 @@
+"""What a beacon tells: from looks to transitions, told once, and nothing that was not seen."""
+
+import itertools
+import json
+import pathlib
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saltext_kvmcluster.core import drift, events, trust, watching
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.plan import FilePlan, FileState
+from saltext_kvmcluster.core.watching import Seen
+
+UUID = "1c7e0c85-7cd1-4520-96cf-4385fab1f80c"
+BOOTED = ("started", "booted")
+COMES = ("started", "migrated")
+IS_HERE = ("resumed", "migrated")
+IO = ("paused", "I/O error")
+GOES_ON = ("resumed", "unpaused")
+
+
+def look(*happenings, **more):
+    known = {"drifted": [], "identity": {}, "obstacles": []}
+    return {"happenings": list(happenings), **known, **more}
+
+
+def entry(active=True, state="running", how="booted", run=1, uuid=UUID, name="web1"):
+    return {
+        "uuid": uuid, "name": name, "run": run if active else -1,
+        "active": active, "state": state, "how": how,
+    }  # fmt: skip
+
+
+def listing(*guests):
+    return {"kind": watching.LISTING, "guests": list(guests)}
+
+
+def change(what, how, run=1):
+    return {
+        "kind": watching.CHANGE, "what": what, "how": how,
+        "uuid": UUID, "name": "web1", "run": run,
+    }  # fmt: skip
+
+
+def lost(said="end of file"):
+    return {"kind": watching.LOST, "said": said}
+
+
+def begun(*guests):
+    """Return what is known after a first look at those guests, and what that told."""
+    return watching.compare(Seen(), look(listing(*guests)))
+
+
+def whats(told, kind="guest"):
+    return [one.data["what"] for one in told if one.kind == kind]
+
+
+def after(seen, *changes):
+    """Return what changes of a guest tell, one look for all of them."""
+    return watching.compare(seen, look(*(change(*one) for one in changes)))[1]
+
+
+def test_a_first_look_tells_what_is_bad_and_not_what_runs():
+    guests = [
+        entry(uuid="a", name="a"),
+        entry(uuid="b", name="b", state="paused", how="I/O error"),
+        entry(uuid="c", name="c", state="crashed", how="panicked"),
+        entry(uuid="d", name="d", state="paused", how="migration"),
+        entry(uuid="e", name="e", active=False, state="", how="crashed"),
+    ]
+    _, told = watching.compare(
+        Seen(), look(listing(*guests), drifted=["/k"], obstacles=["sshd is deaf"])
+    )
+    assert [(one.kind, one.guest, one.data["what"]) for one in told] == [
+        ("guest", "b", "paused"),
+        ("guest", "c", "crashed"),
+        ("trust", "", "drifted"),
+        ("readiness", "", "lost"),
+    ]
+
+
+def test_a_second_look_at_the_same_tells_nothing():
+    bad = look(lost(), drifted=["/k"], obstacles=["sshd is deaf"], identity={"host_keys": ["a"]})
+    seen, told = watching.compare(Seen(), bad)
+    assert [one.kind for one in told] == ["daemon", "trust", "readiness"]
+    assert watching.compare(seen, bad)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([("stopped", "shut down")], ["stopped"]),
+        ([("stopped", "destroyed")], ["stopped"]),
+        ([("stopped", "saved")], ["stopped"]),
+        ([("stopped", "failed")], ["crashed"]),
+        ([("stopped", "crashed")], ["crashed"]),
+        ([("stopped", "migrated")], ["left"]),
+        ([("stopped", "")], ["gone"]),
+        ([("crashed", "panicked")], ["crashed"]),
+        ([("crashed", "panicked"), ("stopped", "crashed")], ["crashed"]),
+        ([("crashed", "panicked"), ("stopped", "destroyed")], ["crashed", "stopped"]),
+        ([("crashed", "panicked"), ("resumed", "unpaused"), ("stopped", "crashed")],
+         ["crashed", "crashed"]),
+        ([IO], ["paused"]),
+        ([IO, IO], ["paused"]),
+        ([IO, GOES_ON, IO], ["paused", "resumed", "paused"]),
+        ([IO, ("stopped", "destroyed")], ["paused", "stopped"]),
+        ([("paused", "by its user"), GOES_ON], []),
+        ([("paused", "migration"), ("resumed", "migrated")], []),
+        ([("stopped", "shut down"), (*BOOTED, 2)], ["stopped", "started"]),
+        ([("stopped", "failed"), (*BOOTED, 2), ("stopped", "failed", 2)],
+         ["crashed", "started", "crashed"]),
+        ([BOOTED], []),
+        ([(*BOOTED, 2)], ["gone", "started"]),
+        ([("stopped", "shut down"), ("stopped", "shut down")], ["stopped"]),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_a_guest_that_runs(changes, expected):
+    assert whats(after(begun(entry())[0], *changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([BOOTED], ["started"]),
+        ([("started", "restored")], ["started"]),
+        ([COMES], []),
+        ([COMES, IS_HERE], ["arrived"]),
+        ([COMES, IS_HERE, IS_HERE], ["arrived"]),
+        ([COMES, ("resumed", "post-copy"), IS_HERE], ["arrived"]),
+        ([COMES, ("paused", "by its user")], ["arrived"]),
+        ([COMES, ("stopped", "failed")], []),
+        ([COMES, ("stopped", "destroyed"), BOOTED], ["started"]),
+        ([COMES, IS_HERE, ("stopped", "failed")], ["arrived", "crashed"]),
+        ([GOES_ON], []),
+        ([("stopped", "shut down")], []),
+        ([IO], []),
+    ],
+)
+def test_what_becomes_of_a_guest_that_is_not_here(changes, expected):
+    assert whats(after(begun()[0], *changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ([entry()], []),
+        ([entry(state="paused", how="by its user")], []),
+        ([entry(state="paused", how="I/O error")], ["paused"]),
+        ([entry(state="crashed", how="panicked")], ["crashed"]),
+        ([], ["gone"]),
+        ([entry(active=False, state="", how="shut down")], ["stopped"]),
+        ([entry(active=False, state="", how="crashed")], ["crashed"]),
+        ([entry(active=False, state="", how="migrated")], ["left"]),
+        ([entry(active=False, state="", how="")], ["gone"]),
+        ([entry(run=2)], ["gone", "started"]),
+        ([entry(run=2, how="migrated")], ["gone", "arrived"]),
+        ([entry(run=2, how="unpaused")], ["gone", "appeared"]),
+        ([entry(run=2, state="paused", how="migration")], ["gone"]),
+    ],
+)
+def test_what_became_of_a_guest_while_the_daemon_was_away(now, expected):
+    seen, _ = watching.compare(begun(entry())[0], look(lost()))
+    seen, told = watching.compare(seen, look(listing(*now)))
+    assert whats(told, "daemon") == ["back"]
+    assert whats(told) == expected
+    assert whats(watching.compare(seen, look(listing(*now)))[1]) == []
+
+
+def test_a_guest_that_arrived_while_the_daemon_was_away_has_arrived():
+    coming = entry(state="paused", how="migration")
+    seen, told = watching.compare(begun()[0], look(lost(), listing(coming)))
+    assert whats(told) == []
+    assert whats(watching.compare(seen, look(lost(), listing(entry(how="migrated"))))[1]) == [
+        "arrived"
+    ]
+
+
+def test_the_daemon_and_readiness_are_told_when_they_change_only():
+    seen, told = watching.compare(Seen(), look(lost("refused")))
+    assert [(one.kind, one.data["what"]) for one in told] == [
+        ("daemon", "gone"),
+        ("readiness", "lost"),
+    ]
+    assert "refused" in told[1].data["reason"]
+    seen, told = watching.compare(seen, look(lost("refused"), lost("again")))
+    assert told == []
+    seen, told = watching.compare(seen, look(listing(), obstacles=["the key is gone"]))
+    assert [(one.kind, one.data["what"]) for one in told] == [("daemon", "back")]
+    seen, told = watching.compare(seen, look())
+    assert [(one.kind, one.data["what"]) for one in told] == [("readiness", "regained")]
+
+
+def test_nothing_is_said_of_readiness_before_the_daemon_was_asked():
+    seen, told = watching.compare(Seen(), look(obstacles=["the key is gone"]))
+    assert told == [] and seen.ready is None
+
+
+def test_a_daemon_that_was_gone_and_is_back_within_one_look_was_both():
+    told = watching.compare(begun()[0], look(lost(), listing()))[1]
+    assert [(one.kind, one.data["what"]) for one in told] == [
+        ("daemon", "gone"),
+        ("daemon", "back"),
+    ]
+
+
+def test_an_identity_that_cannot_be_read_has_not_changed():
+    first = {"cluster_key": ["a"], "host_keys": ["b", "c"]}
+    seen, told = watching.compare(Seen(), look(identity=first))
+    assert told == []
+    seen, told = watching.compare(seen, look(identity={"cluster_key": [], "host_keys": []}))
+    assert told == []
+    seen, told = watching.compare(seen, look(identity={**first, "cluster_key": ["d"]}))
+    (one,) = told
+    assert one.data == {
+        "what": "changed",
+        "changed": ["cluster_key"],
+        **first,
+        "cluster_key": ["d"],
+    }
+    assert watching.compare(seen, look(identity={**first, "cluster_key": ["d"]}))[1] == []
+
+
+def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
+    def drifted(seen, files):
+        seen, told = watching.compare(seen, look(drifted=files))
+        return seen, [(one.data["what"], one.data["files"]) for one in told]
+
+    seen, told = drifted(Seen(), ["a"])
+    assert told == [("drifted", ["a"])]
+    seen, told = drifted(seen, None)
+    assert told == []
+    seen, told = drifted(seen, ["b", "a"])
+    assert told == [("drifted", ["b"])]
+    seen, told = drifted(seen, ["b"])
+    assert told == [("mended", ["a"])]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"happenings": None},
+        look(listing(), {"kind": watching.CHANGE}),
+        look({"kind": watching.LISTING, "guests": [{}]}),
+        look({"kind": watching.LISTING, "guests": 7}),
+        look("text"),
+        look(identity=[1]),
+        look(drifted=7),
+        look(listing(entry(run="many"))),
+        look(listing(), obstacles=None),
+    ],
+)
+def test_what_is_no_look_is_refused_in_a_sentence(odd):
+    with pytest.raises(WorldError, match="no look"):
+        watching.compare(Seen(), odd)
+
+
+CHANGES = st.sampled_from([
+    *[("started", how) for how in ("booted", "migrated", "restored")],
+    *[("stopped", how) for how in ("shut down", "destroyed", "failed", "migrated", "")],
+    *[("resumed", how) for how in ("unpaused", "migrated", "post-copy")],
+    *[("paused", how) for how in ("by its user", "I/O error", "migration")],
+    ("crashed", "panicked"),
+])  # fmt: skip
+HERE = {"started", "arrived", "appeared"}
+AWAY = {"stopped", "left", "gone"}
+
+
+@settings(max_examples=300)
+@given(st.booleans(), st.lists(CHANGES, max_size=12), st.integers(1, 4))
+def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes, size):
+    """``crashed`` may be followed by an end of what crashed, or be the end itself."""
+    runs = itertools.accumulate((what == "started" for what, _ in changes), initial=2)
+    happenings = [
+        change(*one, run=run)
+        for one, run in zip(changes, itertools.islice(runs, 1, None), strict=True)
+    ]
+    told = {}
+    for step in (size, len(happenings) or 1):
+        seen, _ = begun(*[entry()] * is_here)
+        told[step] = []
+        for at in range(0, len(happenings), step):
+            seen, more = watching.compare(seen, look(*happenings[at : at + step]))
+            told[step] += whats(more)
+    assert told[size] == told[len(happenings) or 1], "it matters when one looks"
+    here = is_here
+    for what in told[size]:
+        assert what not in AWAY | {"crashed", "paused", "resumed"} or here, told
+        assert not (what in HERE and here and "crashed" not in told[size]), told
+        here = what in HERE or (here and what not in AWAY)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from([
+    listing(), listing(entry()), listing(entry(run=2)), lost(),
+    listing(entry(state="paused", how="I/O error")), listing(entry(active=False, how="crashed")),
+]), max_size=10))  # fmt: skip
+def test_the_daemon_is_gone_and_back_by_turns(happenings):
+    _, told = watching.compare(Seen(), look(*happenings))
+    daemon = whats(told, "daemon")
+    assert daemon == [("gone", "back")[at % 2] for at in range(len(daemon))]
+    assert all(count == 1 for count in Counter(map(id, told)).values())
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        [],
+        [{}],
+        [{"interval": 5}],
+        [{"interval": 0.5}, {"disable_during_state_run": True}],
+        [{"enabled": True}, {"_beacon_name": "kvmcluster"}],
+        [{"interval": 5, "beacon_module": "kvmcluster"}],
+    ],
+)
+def test_good_settings(good):
+    watching.check_settings(good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (None, "beacons:kvmcluster: want a list"),
+        ({"interval": 5}, "want a list"),
+        ("interval", "want a list"),
+        (["interval"], "want a mapping, got 'interval'"),
+        ([None], "want a mapping"),
+        ([{"intervall": 5}], "unknown key 'intervall'.*did you mean interval?"),
+        ([{5: 5}], "unknown key 5"),
+        ([{"interval": 0}], "beacons:kvmcluster:interval: want seconds"),
+        ([{"interval": "5"}], "want seconds, above 0"),
+        ([{"interval": True}], "want seconds"),
+        ([{"interval": float("nan")}], "want seconds"),
+        ([{"enabled": "yes"}], "beacons:kvmcluster:enabled: want true or false"),
+        ([{"beacon_module": 3}], "beacon_module: want a name"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(bad, words):
+    with pytest.raises(InputError, match=words):
+        watching.check_settings(bad)
+
+
+def test_the_tag_of_an_event_about_a_node_has_no_guest_in_it():
+    assert events.tag("lab", events.TRUST, "node1") == "kvmcluster/lab/trust/node1"
+    assert events.tag("lab", events.GUEST, "node1", "a/b") == "kvmcluster/lab/guest/node1/a%2Fb"
+
+
+KEYS = "/root/.ssh/authorized_keys2"
+CONFIG = "/root/.ssh/config"
+LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHKBeCcFQNBvEAGJFVnJpHTUWGqWLLYYlLxrTmbVfjQn"
+BLOCK = f"{trust.BEGIN}{LINE} kvmcluster/lab/node2\n{trust.END}"
+INCLUDE = f"{trust.BEGIN}Include /root/.ssh/kvmcluster_config\n{trust.END}"
+
+
+def drifted(path, written, found, mode=0o600, exclusive=False, owner="root"):
+    noted = drift.note(FilePlan(path, written, 0o600, "root", {}))
+    read = drift.read(json.dumps({path: noted}))[path]
+    return drift.has_drifted(path, read, FileState(found, mode, owner), exclusive)
+
+
+@pytest.mark.parametrize(
+    ("found", "has_drifted"),
+    [
+        (BLOCK, False),
+        (f"ssh-rsa AAAA ann@home\n{BLOCK}# mine\n", False),
+        ("", True),
+        (BLOCK.replace("node2", "node3"), True),
+        (f"restrict {LINE} shadow\n{BLOCK}", True),
+        (BLOCK + LINE.replace("IHKB", "IHKC") + " kvmcluster/lab/node9\n", True),
+    ],
+)
+def test_of_authorized_keys_our_part_counts(found, has_drifted):
+    assert drifted(KEYS, f"{BLOCK}# theirs\n", found) is has_drifted
+
+
+def test_where_authorized_keys_is_exclusive_all_of_it_counts():
+    assert drifted(KEYS, BLOCK, BLOCK, exclusive=True) is False
+    assert drifted(KEYS, BLOCK, f"{BLOCK}# mine\n", exclusive=True) is True
+
+
+@pytest.mark.parametrize(
+    ("found", "mode", "has_drifted"),
+    [
+        (f"{INCLUDE}Host *\n", 0o644, False),
+        (f"# mine\n\n{INCLUDE}", 0o600, False),
+        (f"Host *\n{INCLUDE}", 0o600, True),
+        ("Host *\n", 0o600, True),
+        (INCLUDE, 0o660, True),
+    ],
+)
+def test_of_the_users_configuration_our_block_and_what_is_ahead_of_it_count(
+    found, mode, has_drifted
+):
+    assert drifted(CONFIG, INCLUDE, found, mode) is has_drifted
+
+
+@pytest.mark.parametrize("name", [trust.KNOWN_HOSTS, trust.CONFIG])
+def test_of_our_own_files_all_counts(name):
+    path = f"/root/.ssh/{name}"
+    assert drifted(path, "a\n", "a\n") is False
+    assert drifted(path, "a\n", "a\nb\n") is True
+    assert drifted(path, "a\n", "a\n", mode=0o644) is True
+    assert drifted(path, "a\n", "a\n", owner="ann") is True
+    assert drift.has_drifted(path, {}, FileState(), False) is True
+
+
+@pytest.mark.parametrize("path", ["/var/lib/kvmcluster/journal/x.json", "/root/config", "/x"])
+def test_of_other_files_nothing_is_noted(path):
+    assert drift.note(FilePlan(path, "", 0o600, "root", {})) is None
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]", "{", '{"a": 1}', "null"])
+def test_a_record_that_is_none_holds_nothing(text):
+    assert drift.read(text) == {}
+
+
+def test_the_documentation_has_every_word_that_is_told():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    words = ["started", "stopped", "crashed", "arrived", "left", "appeared", "gone", "paused"]
+    words += ["resumed", "back", "drifted", "mended", "changed", "lost", "regained"]
+    assert [word for word in words if f"`{word}`" not in text] == []
