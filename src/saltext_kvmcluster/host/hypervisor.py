@@ -500,6 +500,12 @@ def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         lost.set_result(f"{LOCAL}: the connection ended: {why}")
 
     connection = _awaited(lambda: libvirt.open(LOCAL), late)
+
+    def let_go() -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.unregisterCloseCallback()
+        connection.close()
+
     try:
         connection.registerCloseCallback(closed, None)
         connection.setKeepAlive(*KEEPALIVE)
@@ -510,7 +516,7 @@ def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         tell({"kind": watching.LISTING, "guests": guests})
         yield lost
     finally:
-        _begun(lambda: (connection.unregisterCloseCallback(), connection.close()))
+        _begun(let_go)
 
 
 def _listing(connection: Any) -> list[dict[str, Any]]:

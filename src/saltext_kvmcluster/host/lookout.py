@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import select
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.host import files, hypervisor, ssh
 
-# Happenings that are kept for whoever asks, and seconds for which they are if nobody does.
+# Happenings that are kept for whoever asks, and seconds after which nobody will.
 MOST, PATIENCE = 10000, 3600.0
 # Seconds after which what nothing shows to have changed is looked at again all the same.
 AGE = 600.0
@@ -133,30 +134,28 @@ class _Happenings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[dict[str, Any]] = []
-        self._asked = time.monotonic()
 
     def add(self, happening: dict[str, Any]) -> None:
-        """Keep a happening; where nobody asks any more, end instead: who asks then begins anew."""
+        """Keep a happening. Where too many wait we end: who asks then begins anew."""
         with self._lock:
             self._waiting.append(happening)
-            left = len(self._waiting) > MOST or time.monotonic() > self._asked + PATIENCE
-        if left:
+            too_many = len(self._waiting) > MOST
+        if too_many:
             os._exit(0)
 
     def taken(self) -> list[dict[str, Any]]:
         """Return them, the oldest first, and keep none of them."""
         with self._lock:
             taken, self._waiting = self._waiting, []
-            self._asked = time.monotonic()
         return taken
 
 
 def main() -> None:
-    """Answer each line of standard input until its end."""
+    """Answer each line of standard input, until its end or until nobody asks any more."""
     happenings = _Happenings()
     threading.Thread(target=hypervisor.watch, args=[happenings.add], daemon=True).start()
     lookout: Lookout | None = None
-    for line in sys.stdin:
+    while select.select([sys.stdin], [], [], PATIENCE)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
         if asked:
             cluster = pillars.from_pillar({pillars.ROOT: asked["pillar"]})

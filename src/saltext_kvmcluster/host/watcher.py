@@ -23,6 +23,7 @@ LATEST, GLANCE = 1.0, 0.01
 SILENT = 60.0
 # Seconds from one start of the lookout to the next, should it end.
 AGAIN = 30.0
+LOOKOUT = "saltext_kvmcluster.host.lookout"
 LIMIT = 16 * 1024 * 1024
 # Events that are kept while none can be fired.
 UNTOLD = 1000
@@ -89,8 +90,8 @@ class Watcher:
             raise WorldError(self._ended)
         self._started = time.monotonic()
         # Salt finds this package by its own path, which another Python need not have.
-        code = f"import sys; sys.path[:] = {sys.path!r}; import runpy;"
-        code += " runpy.run_module('saltext_kvmcluster.host.lookout', run_name='__main__')"
+        code = f"# kvmcluster's lookout\nimport sys; sys.path[:] = {sys.path!r}; import runpy;"
+        code += f" runpy.run_module({LOOKOUT!r}, run_name='__main__')"
         self._lookout = self._end.enter_context(commands.held([sys.executable, "-c", code], LIMIT))
         self._asked, self._waits = None, 0.0
 

@@ -1,0 +1,220 @@
+"""The beacon on a real minion: its events on the master's bus, who sent them, and how often."""
+
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+import salt.loader
+import salt.utils.event
+from sandbox import ETC_SSH, NODES, SSH, sh, until
+
+from saltext_kvmcluster.host import watcher
+
+KEYS = SSH / "authorized_keys2"
+# This minion looks at its beacons every second, whatever their interval.
+INTERVAL = 1
+RULES = SSH / "kvmcluster_config"
+RECORD = pathlib.Path("/var/lib/kvmcluster/trust.json")
+
+
+class Bus:
+    """What comes to the master, from the moment on at which it is made."""
+
+    def __init__(self, config):
+        self.heard = []
+        self._end = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._listen, args=[config], daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def of(self, kind):
+        """Return the data of the events of a kind, after a check of who sent each."""
+        found = [data for tag, data in self.heard if tag == f"kvmcluster/test/{kind}/alpha"]
+        assert all(data["id"] == "alpha" for data in found)
+        return [data["data"] for data in found]
+
+    def whats(self, kind):
+        return [data["what"] for data in self.of(kind)]
+
+    def close(self):
+        self._end.set()
+        self._thread.join(10)
+
+    def _listen(self, config):
+        with salt.utils.event.get_master_event(dict(config), config["sock_dir"]) as events:
+            events.connect_pub()
+            self._ready.set()
+            while not self._end.is_set():
+                event = events.get_event(wait=0.2, full=True, auto_reconnect=True)
+                if event and "kvmcluster" in event["tag"]:
+                    self.heard.append((event["tag"], event["data"]))
+
+
+def refreshed(salt_session, **beacons):
+    """Give alpha a pillar with beacons, and return when its minion works with that."""
+    raw = {"kvmcluster": {"name": "test", "nodes": NODES}, "beacons": beacons}
+    salt_session.pillar("alpha", raw=raw)
+    assert salt_session.run("alpha", "saltutil.refresh_pillar", wait=True)
+
+
+@pytest.fixture
+def bus(member):
+    """The bus, while alpha is watched, its trust files all written."""
+    for state in ("authorized_keys", "known_hosts", "ssh_config"):
+        assert member.state(state)["result"] is True
+    bus = Bus(member.master.config)
+    refreshed(member, kvmcluster=[])
+    try:
+        # The minion is that of all tests, and remembers what it told in others.
+        RULES.chmod(0o644)
+        until(lambda: "drifted" in bus.whats("trust"), "nothing is watched", 30)
+        RULES.chmod(0o600)
+        until(lambda: bus.whats("trust")[-1] == "mended", "what is mended is not told")
+        bus.heard.clear()
+        yield bus
+    finally:
+        refreshed(member)
+        bus.close()
+
+
+def settle():
+    """Wait for as long as anything that is told wrongly, or again, would take."""
+    time.sleep(3 * INTERVAL + 2)
+
+
+def test_the_loader_finds_the_beacon_and_its_validation(member):
+    beacons = salt.loader.beacons({**member.functions.opts, "pillar": {}}, member.functions)
+    assert {"kvmcluster.beacon", "kvmcluster.validate"} <= set(beacons)
+    assert beacons["kvmcluster.validate"]([{"interval": 5}])[0] is True
+    good, said = beacons["kvmcluster.validate"]([{"intervall": 5}])
+    assert good is False and "did you mean interval?" in said
+
+
+def test_a_minion_without_the_pillar_says_so_once_and_goes_on(kvm, caplog):
+    beacons = salt.loader.beacons({**kvm.functions.opts, "pillar": {}}, kvm.functions, {})
+    looks = [beacons["kvmcluster.beacon"]([{"interval": 5}]) for _ in range(3)]
+    assert looks == [[], [], []]
+    said = [one.getMessage() for one in caplog.records if "beacon kvmcluster" in one.getMessage()]
+    assert len(said) == 1 and "no pillar 'kvmcluster'" in said[0], said
+
+
+def test_a_first_look_tells_what_is_bad_once(member):
+    for state in ("authorized_keys", "known_hosts", "ssh_config"):
+        assert member.state(state)["result"] is True
+    KEYS.write_text("")
+    told, pillar = [], {"name": "test", "nodes": NODES}
+    watching = watcher.Watcher()
+
+    def fire(tag, data):
+        told.append((tag, data))
+        return True
+
+    try:
+        until(
+            lambda: watching.look("test", "alpha", pillar, fire) or len(told) == 3,
+            f"not all is told: {told}",
+        )
+        for _ in range(3):
+            watching.look("test", "alpha", pillar, fire)
+    finally:
+        watching.close()
+    found = dict(told)
+    assert len(told) == 3 and found["kvmcluster/test/daemon/alpha"]["what"] == "gone", told
+    assert found["kvmcluster/test/trust/alpha"] == {"what": "drifted", "files": [str(KEYS)]}
+    assert "the libvirt daemon" in found["kvmcluster/test/readiness/alpha"]["reason"]
+
+
+def test_what_cannot_be_fired_is_fired_later(member):
+    told, watching = [], watcher.Watcher()
+    pillar = {"name": "test", "nodes": NODES}
+
+    def fire(tag, data):
+        told.append(tag)
+        return len(told) > 2
+
+    try:
+        until(
+            lambda: watching.look("test", "alpha", pillar, fire) or len(told) >= 4, f"only {told}"
+        )
+    finally:
+        watching.close()
+    assert told[0] == told[1] == told[2] and len(set(told[2:])) == len(told) - 2, told
+
+
+def test_each_change_is_told_once_with_the_senders_name_from_the_master(member, bus):
+    before = KEYS.read_text()
+    KEYS.write_text("")
+    until(lambda: bus.whats("trust"), "drift was not told")
+    settle()
+    assert bus.of("trust") == [{"what": "drifted", "files": [str(KEYS)]}]
+    KEYS.write_text(before)
+    until(lambda: len(bus.of("trust")) == 2, "that it was mended was not told")
+    settle()
+    assert bus.whats("trust") == ["drifted", "mended"]
+    assert len(bus.heard) == 2
+    assert not [tag for tag, _ in bus.heard if tag.startswith("salt/beacon")]
+
+
+def test_what_a_state_writes_is_no_drift(member, bus, keys):
+    (SSH / "kvmcluster_known_hosts").unlink()
+    until(lambda: bus.whats("trust") == ["drifted"], "drift was not told")
+    assert member.state("known_hosts")["changes"]
+    until(lambda: bus.whats("trust") == ["drifted", "mended"], "it was not seen to be mended")
+    RECORD.unlink()
+    KEYS.write_text("")
+    settle()
+    assert bus.whats("trust") == ["drifted", "mended"], "nothing is noted, so nothing is judged"
+
+
+def test_a_refresh_of_the_pillar_forgets_and_repeats_nothing(member, bus):
+    KEYS.write_text("")
+    until(lambda: bus.whats("trust"), "drift was not told")
+    heard = len(bus.heard)
+    refreshed(member, kvmcluster=[])
+    settle()
+    assert len(bus.heard) == heard, bus.heard[heard:]
+
+
+def test_another_host_key_and_another_cluster_key_are_told(member, bus, keys):
+    sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ETC_SSH / "new")
+    for name in ("", ".pub"):
+        os.replace(f"{ETC_SSH / 'new'}{name}", f"{ETC_SSH / 'ssh_host_ed25519_key'}{name}")
+    until(lambda: bus.of("identity"), "the host key was not told")
+    (SSH / "id_rsa_cluster").unlink()
+    settle()
+    assert len(bus.of("identity")) == 1
+    sh("ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", SSH / "id_rsa_cluster.new")
+    for name in (".pub", ""):
+        os.replace(f"{SSH / 'id_rsa_cluster.new'}{name}", f"{SSH / 'id_rsa_cluster'}{name}")
+    until(lambda: len(bus.of("identity")) == 2, "the cluster key was not told")
+    settle()
+    assert [data["changed"] for data in bus.of("identity")] == [["host_keys"], ["cluster_key"]]
+    said = json.dumps(bus.heard)
+    assert "SHA256:" in said and "PRIVATE" not in said
+
+
+def test_a_lookout_that_is_killed_or_hangs_holds_nothing_up(member, bus):
+    (pid,) = lookouts()
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert member.run("alpha", "test.ping") is True
+    settle()
+    assert member.run("alpha", "test.ping") is True and time.monotonic() - begun < 15
+    os.kill(pid, signal.SIGCONT)
+    KEYS.write_text("")
+    until(lambda: bus.whats("trust") == ["drifted"], "what came after a halt was not told")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: set(lookouts()) - {pid}, "no new lookout was begun", 45)
+    settle()
+    assert bus.whats("trust") == ["drifted"] and bus.whats("daemon") == []
+
+
+def lookouts():
+    """Return the processes that look out, of whatever minion."""
+    said = sh("pgrep", "-f", "^[^ ]*python[^ ]* -c # kvmcluster's lookout", code=None)
+    return [int(word) for word in said.split()]

@@ -1,0 +1,227 @@
+"""What changes on a node is told to the master: in time, once, and by the node that saw it."""
+
+import json
+import subprocess
+import time
+from datetime import datetime
+
+import pytest
+from conftest import ROOT
+
+INTERVAL = 5
+# Seconds after which something must have been told.
+MOST = INTERVAL + 2
+GUEST = "watched"
+KEYS = "/root/.ssh/authorized_keys2"
+LOOKOUT = "^[^ ]*python[^ ]* -c # kvmcluster's lookout"
+
+
+class Heard:
+    """What comes to the master's event bus."""
+
+    def __init__(self, lab, path):
+        self._lab = lab
+        self._path = path
+        with path.open("wb") as output:
+            self._listener = subprocess.Popen(
+                [ROOT / "lab" / "ctl", "salt-run", "--", "state.event", "kvmcluster/*"],
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                env=lab.environment,
+            )
+        self._from = 0
+
+    def close(self):
+        self._listener.terminate()
+        self._listener.wait(20)
+
+    def forget(self):
+        self._from = len(self._lines())
+
+    def _lines(self):
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if "\t" in line and line.endswith("}")]
+
+    def all(self):
+        """Return (kind, node, what) of what was heard since it was forgotten, and the events."""
+        found = []
+        for line in self._lines()[self._from :]:
+            tag, _, text = line.partition("\t")
+            _, _, kind, node, *_ = tag.split("/")
+            event = json.loads(text)
+            assert event["id"] == node, line
+            if kind != "migration":
+                found.append(((kind, node, event["data"]["what"]), event))
+        return found
+
+    def told(self):
+        return [words for words, _ in self.all()]
+
+    def expect(self, *expected, since):
+        """Make sure that this is told, each once and in time, and nothing else."""
+        end = since + MOST
+        while len(self.told()) < len(expected) and time.time() < end + 1:
+            time.sleep(0.1)
+        time.sleep(MOST)
+        assert sorted(self.told()) == sorted(expected), self.all()
+        late = [
+            (words, round(stamp(event) - since, 1))
+            for words, event in self.all()
+            if stamp(event) > end
+        ]
+        assert not late, late
+        took = [f"{' '.join(words)} {stamp(event) - since:.1f} s" for words, event in self.all()]
+        print("; ".join(took))
+        data = [event["data"] for _, event in self.all()]
+        self.forget()
+        return data
+
+
+def stamp(event):
+    return datetime.fromisoformat(event["_stamp"]).timestamp()
+
+
+@pytest.fixture(scope="module")
+def cluster(prepared_lab, tmp_path_factory):
+    """The lab, its nodes watched, and a guest's definition on the shared storage."""
+    lab = prepared_lab
+    with lab.pillar() as pillar:
+        pillar.data["beacons"] = {"kvmcluster": [{"interval": INTERVAL}]}
+        pillar.save()
+        refresh(lab)
+        heard = Heard(lab, tmp_path_factory.mktemp("heard") / "events")
+        lab.guest(GUEST, "node1")
+        end = time.monotonic() + 60
+        while ("guest", "node1", "started") not in heard.told() or not all(
+            lab.exec(node, "pgrep", "-f", LOOKOUT, check=False) for node in lab.nodes
+        ):
+            assert time.monotonic() < end, f"it was not told that {GUEST} started"
+            if not heard.told():
+                restart(lab)
+            time.sleep(MOST)
+        yield lab, heard
+        heard.close()
+    refresh(lab)
+    lab.stop_guest(GUEST)
+
+
+@pytest.fixture
+def lab(cluster):
+    return cluster[0]
+
+
+@pytest.fixture
+def heard(cluster):
+    time.sleep(MOST)
+    cluster[1].forget()
+    return cluster[1]
+
+
+def refresh(lab):
+    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+
+
+def restart(lab, node="node1"):
+    """End the guest wherever it is, as if its plug was pulled, and start it again."""
+    line = f"virsh destroy {GUEST}; virsh create /srv/guests/{GUEST}.xml"
+    lab.exec(node, "sh", "-c", line, check=False)
+
+
+def test_a_guest_that_crashes_starts_and_is_stopped_is_told_so(lab, heard):
+    lab.ctl("kill", "node1", f"qemu:{GUEST}")
+    (data,) = heard.expect(("guest", "node1", "crashed"), since=time.time())
+    assert (data["guest"], data["how"]) == (GUEST, "failed")
+    lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
+    heard.expect(("guest", "node1", "started"), since=time.time())
+    lab.exec("node1", "virsh", "destroy", GUEST)
+    heard.expect(("guest", "node1", "stopped"), since=time.time())
+    lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
+    heard.expect(("guest", "node1", "started"), since=time.time())
+
+
+def test_two_changes_between_two_looks_are_two_events_in_their_order(lab, heard):
+    restart(lab)
+    heard.expect(("guest", "node1", "stopped"), ("guest", "node1", "started"), since=time.time())
+
+
+def test_who_migrates_neither_stops_nor_starts(lab, heard):
+    for source, destination in (("node1", "node2"), ("node2", "node1")):
+        done = lab.salt(source, "kvmcluster.migrate", GUEST, destination)
+        assert done["result"] == "moved", done
+        heard.expect(
+            ("guest", source, "left"), ("guest", destination, "arrived"), since=time.time()
+        )
+
+
+def test_the_daemon_is_gone_and_back_and_its_guests_are_as_they_were(lab, heard):
+    lab.ctl("kill", "node1", "libvirtd")
+    heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"), since=time.time())
+    lab.ctl("start", "node1", "libvirtd")
+    heard.expect(("daemon", "node1", "back"), ("readiness", "node1", "regained"), since=time.time())
+
+
+def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, heard):
+    lab.ctl("kill", "node1", "libvirtd")
+    lab.ctl("kill", "node1", f"qemu:{GUEST}")
+    heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"), since=time.time())
+    lab.ctl("start", "node1", "libvirtd")
+    since = time.time()
+    time.sleep(MOST + 1)
+    whats = {what for kind, _, what in heard.told() if kind == "guest"}
+    assert len(whats) == 1 and whats <= {"gone", "crashed"}, heard.all()
+    heard.expect(
+        ("daemon", "node1", "back"), ("readiness", "node1", "regained"),
+        ("guest", "node1", *whats), since=since,
+    )  # fmt: skip
+    lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
+
+
+def test_a_daemon_that_hangs_is_gone_and_the_minion_does_not_hang(lab, heard):
+    lab.ctl("stop", "node1", "libvirtd")
+    try:
+        end = time.monotonic() + 20 + MOST
+        while not heard.told():
+            begun = time.monotonic()
+            assert lab.salt("node1", "test.ping") is True
+            assert time.monotonic() - begun < 5 and begun < end
+        assert ("daemon", "node1", "gone") in heard.told()
+    finally:
+        lab.ctl("cont", "node1", "libvirtd")
+    time.sleep(MOST)
+    told = [words[2] for words in heard.told()]
+    assert told == ["gone", "lost", "back", "regained"], heard.all()
+
+
+def test_trust_that_drifts_and_is_mended_by_its_state(lab, heard):
+    lab.exec("node2", "sh", "-c", f": > {KEYS}")
+    (data,) = heard.expect(("trust", "node2", "drifted"), since=time.time())
+    assert data["files"] == [KEYS]
+    states = lab.apply("node2", "kvmcluster.trust")
+    assert states["kvmcluster-authorized-keys"]["changes"], states
+    heard.expect(("trust", "node2", "mended"), since=time.time())
+
+
+def test_another_host_key_is_another_identity(lab, heard):
+    line = "rm {0}*; ssh-keygen -q -t ed25519 -N '' -f {0}".format("/etc/ssh/ssh_host_ed25519_key")
+    lab.exec("node2", "sh", "-ec", line)
+    (data,) = heard.expect(("identity", "node2", "changed"), since=time.time())
+    assert data["changed"] == ["host_keys"] and all(
+        key.startswith("SHA256:") for key in data["host_keys"]
+    )
+    lab.ctl("kill", "node2", "sshd")
+    heard.expect(("readiness", "node2", "lost"), since=time.time())
+    lab.ctl("start", "node2", "sshd")
+    heard.expect(("readiness", "node2", "regained"), since=time.time())
+    assert all(state["result"] for state in lab.prepare().values())
+
+
+def test_a_new_minion_tells_nothing_of_what_is_well(lab, heard):
+    lab.ctl("kill", "node1", "minion")
+    time.sleep(1)
+    assert not lab.exec("node1", "pgrep", "-f", LOOKOUT, check=False), "the lookout stayed"
+    lab.ctl("start", "node1", "minion")
+    end = time.monotonic() + 60
+    while not lab.exec("node1", "pgrep", "-f", LOOKOUT, check=False):
+        assert time.monotonic() < end
+    time.sleep(MOST)
+    assert heard.told() == [], heard.all()
