@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from saltext_kvmcluster.core import watching
 from saltext_kvmcluster.core.migration import Plan
 from saltext_kvmcluster.core.recovery import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
 from saltext_kvmcluster.host import hypervisor
@@ -181,3 +182,35 @@ def test_the_end_of_a_connection_is_not_taken_for_a_cause(monkeypatch, words, hi
     connected(monkeypatch, domain)
     said = str(failure_of(Plan(("LIVE",), "qemu+ssh://node2/system", {})))
     assert said.startswith(words) and ("may be hidden" in said) is hidden
+
+
+SAID = {
+    "STARTED": {"BOOTED": "booted", "MIGRATED": "migrated", "RESTORED": "restored"},
+    "SUSPENDED": {"PAUSED": "by its user", "IOERROR": "I/O error", "POSTCOPY": "post-copy"},
+    "RESUMED": {"UNPAUSED": "unpaused", "MIGRATED": "migrated", "POSTCOPY": "post-copy"},
+    "STOPPED": {
+        "SHUTDOWN": "shut down",
+        "DESTROYED": "destroyed",
+        "CRASHED": "crashed",
+        "MIGRATED": "migrated",
+        "SAVED": "saved",
+        "FAILED": "failed",
+    },
+    "CRASHED": {"PANICKED": "panicked"},
+}
+
+
+@pytest.mark.parametrize("event", SAID)
+def test_the_words_for_what_libvirt_tells_stand_at_its_numbers(event):
+    _, details = hypervisor.CHANGES[getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}")]
+    for name, words in SAID[event].items():
+        assert details[getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}_{name}")] == words
+
+
+def test_the_words_by_which_a_listing_is_compared_are_those_of_libvirts_reasons():
+    reasons = {word for words in hypervisor.REASONS.values() for word in words}
+    details = {word for _, words in hypervisor.CHANGES.values() for word in words}
+    used = {*watching._ENDS, *watching._BEGINNINGS}
+    assert used <= details and used <= reasons
+    assert {watching.IO_ERROR, *watching._ON_THE_WAY} <= reasons
+    assert watching.IO_ERROR in details and watching.PANICKED in details
