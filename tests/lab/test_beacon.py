@@ -11,6 +11,8 @@ from conftest import ROOT
 INTERVAL = 5
 # Seconds after which something must have been told.
 MOST = INTERVAL + 2
+# Seconds in which a minion answers, on however busy a machine, that waits for no daemon.
+HELD_UP = 20
 GUEST = "watched"
 KEYS = "/root/.ssh/authorized_keys2"
 LOOKOUT = "^[^ ]*python[^ ]* -c # kvmcluster's lookout"
@@ -179,11 +181,11 @@ def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, 
 def test_a_daemon_that_hangs_is_gone_and_the_minion_does_not_hang(lab, heard):
     lab.ctl("stop", "node1", "libvirtd")
     try:
-        end = time.monotonic() + 20 + MOST
+        end = time.monotonic() + 20 + MOST + HELD_UP
         while not heard.told():
             begun = time.monotonic()
             assert lab.salt("node1", "test.ping") is True
-            assert time.monotonic() - begun < 5 and begun < end
+            assert time.monotonic() - begun < HELD_UP and begun < end
         assert ("daemon", "node1", "gone") in heard.told()
     finally:
         lab.ctl("cont", "node1", "libvirtd")

@@ -3,7 +3,8 @@
 libvirt's events need a thread that turns a loop, and the minion forks a process for each job: so
 neither libvirt nor anything that may hang is touched in the minion itself. It asks here by one
 line, an object with ``node`` and ``pillar`` or an empty one for the same again, and is answered
-by one line, a look as ``core.watching.compare`` reads it. The end of our input is our end.
+by one line, a look as ``core.watching.compare`` reads it. An empty object is said first, when we
+can be asked. The end of our input is our end.
 """
 
 from __future__ import annotations
@@ -155,6 +156,7 @@ def main() -> None:
     happenings = _Happenings()
     threading.Thread(target=hypervisor.watch, args=[happenings.add], daemon=True).start()
     lookout: Lookout | None = None
+    print("{}", flush=True)
     while select.select([sys.stdin], [], [], PATIENCE)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
         if asked:

@@ -82,8 +82,11 @@ class Watcher:
         answer = self._answer(node, pillar)
         if answer is None:
             return []
-        self._seen, told = watching.compare(self._seen, _read(answer))
-        return told
+        look = _read(answer)
+        if look:
+            self._seen, told = watching.compare(self._seen, look)
+            return told
+        return []  # It is there, and may be asked.
 
     def _start(self) -> None:
         if time.monotonic() < self._started + AGAIN:
@@ -92,8 +95,13 @@ class Watcher:
         # Salt finds this package by its own path, which another Python need not have.
         code = f"# kvmcluster's lookout\nimport sys; sys.path[:] = {sys.path!r}; import runpy;"
         code += f" runpy.run_module({LOOKOUT!r}, run_name='__main__')"
-        self._lookout = self._end.enter_context(commands.held([sys.executable, "-c", code], LIMIT))
-        self._asked, self._waits = None, 0.0
+        held = commands.held([sys.executable, "-c", code], LIMIT)
+        try:
+            self._lookout = self._end.enter_context(held)
+        except WorldError as error:
+            self._ended = str(error)
+            raise
+        self._asked, self._waits = None, self._started
 
     def _answer(self, node: str, pillar: Mapping[str, Any]) -> str | None:
         """Return the lookout's answer, None if it takes longer; WorldError if it ended."""
