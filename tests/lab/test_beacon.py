@@ -155,6 +155,22 @@ def test_who_migrates_neither_stops_nor_starts(lab, heard):
         )
 
 
+def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
+    lab.guest("starved", "node1", "--disk", "local")
+    time.sleep(MOST)
+    assert heard.told() == [("guest", "node1", "started")]
+    heard.forget()
+    lab.ctl("spoil", "node1", "disk")
+    try:
+        (data,) = heard.expect(("guest", "node1", "paused"), since=time.time())
+        assert (data["guest"], data["how"]) == ("starved", "I/O error")
+    finally:
+        lab.ctl("mend", "node1", "disk")
+    lab.exec("node1", "virsh", "resume", "starved")
+    heard.expect(("guest", "node1", "resumed"), since=time.time())
+    lab.stop_guest("starved")
+
+
 def test_the_daemon_is_gone_and_back_and_its_guests_are_as_they_were(lab, heard):
     lab.ctl("kill", "node1", "libvirtd")
     heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"), since=time.time())
