@@ -24,6 +24,7 @@ from sandbox import (
     contents,
     in_sandbox,
     listening,
+    REACTING,
     published,
     put_key,
     restart_sshd,
@@ -80,6 +81,7 @@ def salt_master(salt_factories):
         "gather_job_timeout": 3,
         "worker_threads": 3,
         "log_level_logfile": "warning",
+        **REACTING,
     }
     factory = salt_factories.salt_master_daemon("master", overrides=overrides)
     with factory.started():

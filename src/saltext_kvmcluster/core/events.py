@@ -12,7 +12,7 @@ from urllib.parse import quote
 from saltext_kvmcluster.core.migration import short
 
 ROOT = "kvmcluster"
-MIGRATION = "migration"
+MIGRATION, ALARM = "migration", "alarm"
 
 
 def tag(cluster: str, kind: str, node: str, guest: str) -> str:

@@ -1,0 +1,8 @@
+#!py
+# A migration ended otherwise than moved, or a node or its daemon is back: what is unsettled is
+# looked for, and settled.
+from saltext_kvmcluster.core import rumours
+
+
+def run():
+    return rumours.low("recover", tag, data)
