@@ -10,14 +10,6 @@ from .plan import CHECKOUT, NETWORKS, fqdn, host_number, migration_name
 
 MASTER_PILLAR = "/srv/pillar"
 SALT = Path("/etc/salt")
-# As docs/reactors.md has it.
-REACTIONS = [f"salt://kvmcluster/reactor/{name}.sls" for name in ("trust", "recover", "alarm")]
-REACTING = {
-    "reactor": [{"salt/minion/*/start": REACTIONS}, {"kvmcluster/*": REACTIONS}],
-    "schedule": {
-        "kvmcluster-react": {"function": "kvmcluster.react", "minutes": 10, "maxrunning": 1}
-    },
-}
 
 
 def write_config(name, values):
@@ -39,7 +31,6 @@ def write_master_config():
             "timeout": 10,
             "gather_job_timeout": 5,
             "log_level_logfile": "info",
-            **REACTING,
         },
     )
 

@@ -223,6 +223,7 @@ TRIED = {
     "nonsense": ({"a": 3}, set(), set()),
     "odd changes": ({"a": {"changes": None, "result": True}}, set(), set()),
 }
+SILENT = ("no answer", "nothing", "nonsense")
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -230,6 +231,7 @@ def test_the_trust_is_wrong_only_where_that_is_seen(name):
     states, wrong, stuck = TRIED[name]
     seen = rumours.trust(CLUSTER, {}, {}, {"node1": states, "stranger": {"a": state(None, "x")}})
     assert (set(seen.wrong), set(seen.stuck)) == (wrong, stuck)
+    assert seen.silent == (("node2",) if name not in SILENT else ("node1", "node2"))
     assert all(why.isprintable() for why in [*seen.wrong.values(), *seen.stuck.values()])
 
 
@@ -239,12 +241,26 @@ def row(guest, stage="begun", watched=False):
 
 def test_which_migrations_are_left():
     told = {
-        "node1": [row("killed"), row("going", watched=True), row("late", "ended", True)],
-        "node2": [row("going"), row("../x"), row(3), row("x", "odd"), row("x", watched=1), 7, {}],
+        "node1": {
+            "unsettled": [row("killed"), row("going", watched=True), row("late", "ended", True)],
+            "unread": ["a file\nis no entry"],
+        },
+        "node2": {
+            "unsettled": [row("going"), row("../x"), row(3), row("x", "odd"), row("x", watched=1)],
+            "unread": [],
+        },
     }
-    left = rumours.left(told)
+    left = rumours.left(CLUSTER, told)
     assert (left.guests, left.watched) == (("killed", "late"), ("going",))
-    assert rumours.left({}) == rumours.Left((), ())
+    assert (left.unread, left.silent) == (("node1: a file is no entry",), ())
+
+
+@pytest.mark.parametrize(
+    "answer", [None, "ERROR", [], {}, {"unsettled": []}, {"unsettled": 3, "unread": []}]
+)
+def test_of_a_node_that_tells_no_journal_nothing_is_known(answer):
+    left = rumours.left(CLUSTER, {"node1": answer, "stranger": {"unsettled": [row("web")]}})
+    assert left == rumours.Left((), (), (), ("node1", "node2"))
 
 
 def test_what_an_orchestration_came_to():
@@ -259,7 +275,7 @@ def test_what_an_orchestration_came_to():
 
 def sighted(name="web", uuid=UUID, state="running", job="", xml="<domain/>"):
     return {
-        **{"name": name, "uuid": uuid, "state": state, "job": job, "xml": xml},
+        **{"name": name, "uuid": uuid, "sighting": state, "job": job, "xml": xml},
         **{"persistent": True, "autostart": False, "reason": "booted"},
     }
 

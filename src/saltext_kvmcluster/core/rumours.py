@@ -7,9 +7,9 @@ done, and for which guest, follows from what all nodes tell then.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote, unquote
 
 from saltext_kvmcluster.core import events, publication
@@ -150,10 +150,14 @@ class Sayings:
 
 @dataclass(frozen=True)
 class Trust:
-    """What is seen of the trust. By node: ``wrong`` can be mended, ``stuck`` needs a person."""
+    """What is seen of the trust. By node: ``wrong`` can be mended, ``stuck`` needs a person.
+
+    ``silent``: the nodes of which nothing is known.
+    """
 
     wrong: Mapping[str, str]
     stuck: Mapping[str, str]
+    silent: tuple[str, ...]
 
 
 def trust(
@@ -171,44 +175,60 @@ def trust(
     """
     wrong = dict.fromkeys(publication.pending(told, filed), "the mine does not hold its identity")
     stuck: dict[str, str] = {}
+    silent: list[str] = []
     for node in cluster.nodes:
         states = tried.get(node)
-        if isinstance(states, Mapping) and all(isinstance(one, Mapping) for one in states.values()):
-            changed = [str(name) for one in states.values() for name in one.get("changes") or ()]
-            failed = [
-                str(one.get("comment")) for one in states.values() if one.get("result") is False
-            ]
-            if changed:
-                wrong[node] = f"it would change {line(listed(changed))}"
-            elif failed:
-                stuck[node] = short(line("; ".join(failed)))
-        elif isinstance(states, list) or (
-            isinstance(states, str) and not states.startswith(NO_RETURN)
-        ):
-            said = states if isinstance(states, str) else "; ".join(map(str, states))
-            stuck[node] = short(line(said))
-    return Trust(wrong, stuck)
+        if not _is_states(states):
+            words = "; ".join(map(str, states)) if isinstance(states, list) else states
+            if isinstance(words, str) and not words.startswith(NO_RETURN):
+                stuck[node] = short(line(words))
+            else:
+                silent.append(node)
+            continue
+        changed = [str(name) for one in states.values() for name in one.get("changes") or ()]
+        failed = [str(one.get("comment")) for one in states.values() if one.get("result") is False]
+        if changed:
+            wrong[node] = f"it would change {line(listed(changed))}"
+        elif failed:
+            stuck[node] = short(line("; ".join(failed)))
+    return Trust(wrong, stuck, tuple(silent))
 
 
 @dataclass(frozen=True)
 class Left:
-    """Guests whose last migration is not settled; ``watched``: those that somebody is at."""
+    """Guests whose last migration is not settled; ``watched``: those that somebody is at.
+
+    ``unread``: what of journals could not be read, in words. ``silent``: the nodes of which nothing
+    is known.
+    """
 
     guests: tuple[str, ...]
     watched: tuple[str, ...]
+    unread: tuple[str, ...]
+    silent: tuple[str, ...]
 
 
-def left(told: Mapping[str, Iterable[object]]) -> Left:
+def left(cluster: Cluster, answers: Mapping[str, Any]) -> Left:
     """Return which guests' migrations are to be settled, by what nodes' journals hold.
 
-    told
-        By node: rows of ``kvmcluster.unsettled``, which may hold anything.
+    answers
+        What ``kvmcluster.unsettled`` returned by node, which may be anything.
     """
-    rows = [row for rows in told.values() for row in rows if isinstance(row, Mapping)]
-    rows = [row for row in rows if _is_ours(row)]
+    kept = {
+        node: (answers[node]["unsettled"], answers[node]["unread"])
+        for node in cluster.nodes
+        if isinstance(answers.get(node), Mapping)
+        and isinstance(answers[node].get("unsettled"), list)
+        and isinstance(answers[node].get("unread"), list)
+    }
+    rows = [row for rows, _ in kept.values() for row in rows if _is_row(row)]
     watched = {row["guest"] for row in rows if row["watched"] and row["stage"] != ENDED}
     every = {row["guest"] for row in rows}
-    return Left(tuple(sorted(every - watched)), tuple(sorted(watched)))
+    unread = [short(line(f"{node}: {said}")) for node, (_, told) in kept.items() for said in told]
+    silent = [node for node in cluster.nodes if node not in kept]
+    return Left(
+        tuple(sorted(every - watched)), tuple(sorted(watched)), tuple(unread), tuple(silent)
+    )
 
 
 def failures(states: object) -> str:
@@ -291,8 +311,12 @@ def _cut(value: object) -> str | None:
     return value if len(value) <= LONGEST else f"{value[:60]}… and more"
 
 
-def _is_ours(row: Mapping[Any, Any]) -> bool:
-    if not isinstance(row.get("watched"), bool):
+def _is_states(states: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
+    return isinstance(states, Mapping) and all(isinstance(one, Mapping) for one in states.values())
+
+
+def _is_row(row: object) -> bool:
+    if not isinstance(row, Mapping) or not isinstance(row.get("watched"), bool):
         return False
     try:
         guest_name(row.get("guest"), "guest")

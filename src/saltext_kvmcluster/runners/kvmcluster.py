@@ -950,7 +950,7 @@ def _mend_trust(found, spool, before):
     tried = _ask(nodes, "state.apply", "kvmcluster", test=True, queue=True)
     seen = rumours.trust(found, told, filed, tried)
     if not seen.wrong and not seen.stuck:
-        log.info("cluster %s: its trust is whole on every node that answers", found.name)
+        log.info("cluster %s: its trust is whole; silent: %s", found.name, [*seen.silent])
         return ""
     needed = "; ".join(f"{node}: {why}" for node, why in seen.stuck.items())
     if seen.wrong:
@@ -967,17 +967,19 @@ def _mend_trust(found, spool, before):
 
 
 def _settle_migrations(found, spool, before):
-    told, silent = _told(found, "kvmcluster.unsettled", "unsettled")
-    left = rumours.left(told)
+    left = rumours.left(found, _ask(list(found.nodes), "kvmcluster.unsettled"))
     if left.watched:
         spool.leave(rumours.key(found.name, rumours.RECOVER))
-    if not left.guests:
-        log.info("cluster %s: no migration is left unsettled; silent: %s", found.name, [*silent])
+    if not left.guests and not left.unread:
+        silent = [*left.silent]
+        log.info("cluster %s: no migration is left to be settled; silent: %s", found.name, silent)
         return ""
-    names = given.listed(left.guests)
-    log.warning("cluster %s: migrations are settled: %s", found.name, names)
-    pillar = {"cluster": found.name, "guests": list(left.guests)}
-    needed = _orchestrate("kvmcluster.orch.recover", pillar)
+    needed = "; ".join(left.unread)
+    if left.guests:
+        names = given.listed(left.guests)
+        log.warning("cluster %s: migrations are settled: %s", found.name, names)
+        pillar = {"cluster": found.name, "guests": list(left.guests)}
+        needed = "; ".join(filter(None, [needed, _orchestrate("kvmcluster.orch.recover", pillar)]))
     if not needed:
         log.warning("cluster %s: migrations were settled: %s", found.name, names)
         return ""
@@ -996,7 +998,8 @@ def _tell_doubles(found, spool, before):
     }
     alarms = alarm.alarms(found, read, sent, now)
     if not alarms:
-        log.info("cluster %s: no guest is seen to run twice", found.name)
+        silent = [node for node, one in read.items() if one.guests is None]
+        log.info("cluster %s: no guest is seen to run twice; silent: %s", found.name, silent)
         return ""
     sentences = "; ".join(one["sentence"] for one in alarms)
     needed = rumours.line(
@@ -1024,12 +1027,16 @@ _REACTIONS = {
 def _orchestrate(sls, pillar):
     """Run an orchestration as a job of its own; return why states of it failed, empty if none."""
     client = salt.runner.RunnerClient({**__opts__})
-    done = client.cmd(
-        "state.orchestrate",
-        kwarg={"mods": sls, "pillar": pillar},
-        print_event=False,
-        full_return=True,
-    )
+    try:
+        done = client.cmd(
+            "state.orchestrate",
+            kwarg={"mods": sls, "pillar": pillar},
+            print_event=False,
+            full_return=True,
+        )
+    finally:
+        # Salt 3006 has nothing to close there.
+        getattr(client, "destroy", bool)()
     returned = done.get("return")
     data = returned.get("data") if isinstance(returned, dict) else None
     return rumours.failures(next(iter(data.values()), None) if data else returned)
