@@ -61,17 +61,22 @@ class Rumour:
     reactions: tuple[str, ...]
 
 
-def low(reaction: str, tag: object, data: object) -> dict[str, Any]:
+def low(reaction: str, tag: object, data: object, waiting: Collection[str]) -> dict[str, Any]:
     """Return a reactor's call of ``kvmcluster.react``, or none where the event calls for none.
 
-    What is wrong with an event is for ``kvmcluster.react`` to say, so that is called, too. Of the
-    event only short texts are passed on.
+    Of the event only short texts are passed on. Of several reactions to one that is malformed it is
+    the alarm that says so.
+
+    waiting
+        The keys of which rumours wait for an answer, which will be that to this one, too.
     """
     try:
-        if reaction not in heard(tag, data).reactions:
+        rumour = heard(tag, data)
+        if reaction not in rumour.reactions or key(rumour.cluster or "", reaction) in waiting:
             return {}
     except InputError:
-        pass
+        if reaction != ALARM:
+            return {}
     given = [{"reaction": reaction}, {"tag": _cut(tag)}, {"data": _essence(data)}]
     return {f"kvmcluster-{reaction}": {"runner.kvmcluster.react": [{"args": given}]}}
 

@@ -23,20 +23,26 @@ MOST_KEPT = 100
 
 
 class Spool:
-    """Rumours by key, in a folder of this account's own. Every verb raises WorldError."""
+    """Rumours by key, in a folder of this account's own in the master's cache directory.
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    Every verb raises WorldError.
+    """
+
+    def __init__(self, cachedir: str) -> None:
+        self._folder = os.path.join(cachedir, "kvmcluster")
         self._owner = files.owner_name(os.getuid())
 
     def leave(self, key: str) -> None:
         """Leave a rumour."""
         files.mark(self._path(key, HEARD))
 
+    def heard(self) -> set[str]:
+        """Return the keys of which rumours wait: to leave one more there changes nothing."""
+        return self._keys(HEARD)
+
     def left(self) -> list[str]:
-        """Return the keys of which rumours are left."""
-        names = [os.path.splitext(os.path.basename(path)) for path in files.listed(self._folder)]
-        return sorted({name for name, kind in names if kind in (HEARD, BEGUN)})
+        """Return the keys of which rumours wait, or whose answer has not ended."""
+        return sorted(self._keys(HEARD, BEGUN))
 
     def answer(self, key: str, look: Callable[[str], str]) -> None:
         """Answer the rumours of a key, unless somebody else is doing it, until none is left.
@@ -78,6 +84,10 @@ class Spool:
             self._tell(key, time.time(), said)
         finally:
             files.remove(self._path(key, BEGUN))
+
+    def _keys(self, *kinds: str) -> set[str]:
+        names = [os.path.splitext(os.path.basename(path)) for path in files.listed(self._folder)]
+        return {name for name, kind in names if kind in kinds}
 
     def _is_left(self, key: str) -> bool:
         return any(files.exists(self._path(key, kind)) for kind in (HEARD, BEGUN))

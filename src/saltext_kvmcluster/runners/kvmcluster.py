@@ -614,7 +614,7 @@ def react(reaction=None, tag=None, data=None):
 
         salt-run kvmcluster.react
     """
-    spool = Spool(os.path.join(__opts__["cachedir"], "kvmcluster"))
+    spool = Spool(__opts__["cachedir"])
     keys = []
     try:
         if reaction is not None:
