@@ -30,7 +30,11 @@ NODES = {
 }
 # The master's configuration as docs/reactors.md tells it, without its schedule.
 REACTING = yaml.safe_load(
-    (CHECKOUT / "docs" / "reactors.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (CHECKOUT / "docs" / "reactors.md")
+    .read_text()
+    .split("```yaml\n")[1]
+    .split("```")[0]
+    .replace("/srv/salt/", f"{CHECKOUT}/states/")
 )
 del REACTING["schedule"]
 

@@ -50,7 +50,7 @@ class Reactor:
                 self.orchestrated.append(named["mods"] if isinstance(named, dict) else named)
 
     def close(self):
-        until(lambda: not self.waiting(), f"{self.waiting()} is not answered", 120)
+        until(lambda: not self.waiting(), f"{self.waiting()} is not answered", 200)
         self._over.set()
         self._listener.join()
         for path in self.spool.glob("*.told"):
@@ -82,7 +82,7 @@ class Reactor:
         until(
             lambda: not self.waiting() and told.exists() and told.stat().st_mtime > before,
             f"{key} was not answered: {self.waiting()}",
-            100,
+            200,
         )
         return json.loads(told.read_text())[1]
 

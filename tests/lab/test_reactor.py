@@ -21,7 +21,8 @@ def lab(prepared_lab):
     """The lab with the reactors configured, and a guest on node1."""
     lab = prepared_lab
     text = (ROOT / "docs" / "reactors.md").read_text(encoding="utf-8")
-    lab.write("master", CONFIGURATION, text.split("```yaml\n")[1].split("```")[0])
+    wanted = text.split("```yaml\n")[1].split("```")[0]
+    lab.write("master", CONFIGURATION, wanted.replace("/srv/salt/", f"{ROOT}/states/"))
     restart(lab)
     lab.guest(GUEST, "node1")
     yield lab
