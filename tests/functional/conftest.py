@@ -17,6 +17,7 @@ from sandbox import (
     ETC_SSH,
     HOSTS,
     NODES,
+    REACTING,
     SALT,
     SSH,
     Salt,
@@ -80,6 +81,7 @@ def salt_master(salt_factories):
         "gather_job_timeout": 3,
         "worker_threads": 3,
         "log_level_logfile": "warning",
+        **REACTING,
     }
     factory = salt_factories.salt_master_daemon("master", overrides=overrides)
     with factory.started():

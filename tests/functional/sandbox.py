@@ -13,6 +13,7 @@ import time
 import salt.client
 import salt.config
 import salt.loader
+import yaml
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 SALT = pathlib.Path("/run/kvmtest")  # short: sockets lie below it, and the kernel allows 107 bytes
@@ -27,6 +28,15 @@ NODES = {
     "alpha": {"names": ["alpha.example.com"]},
     "beta": {"names": ["Beta.example.com"], "migration": "beta-mig"},
 }
+# The master's configuration as docs/reactors.md tells it, without its schedule.
+REACTING = yaml.safe_load(
+    (CHECKOUT / "docs" / "reactors.md")
+    .read_text()
+    .split("```yaml\n")[1]
+    .split("```")[0]
+    .replace("/srv/salt/", f"{CHECKOUT}/states/")
+)
+del REACTING["schedule"]
 
 
 def in_sandbox():

@@ -345,6 +345,10 @@ class Clusters:
         """Whether a cluster of that name was read; None stands for any."""
         return name in self._clusters or (name is None and bool(self._clusters))
 
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Return the nodes of every cluster that was read."""
+        return {name: tuple(cluster.nodes) for name, cluster in self._clusters.items()}
+
     def choose(self, name: str | None) -> Cluster:
         """Return the cluster of that name, or the only one; InputError says what is there."""
         if name is None and len(self._clusters) == 1:

@@ -18,6 +18,7 @@ DAEMON = "daemon"
 TRUST = "trust"
 IDENTITY = "identity"
 READINESS = "readiness"
+ALARM = "alarm"
 
 
 def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:

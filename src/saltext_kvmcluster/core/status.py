@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.facts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Trouble
 from saltext_kvmcluster.core.guestxml import Disk, Source
 from saltext_kvmcluster.core.plan import printable
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.recovery import Sighting
 from saltext_kvmcluster.core.storage import Place, StorageFacts
 
 NOWHERE = "nowhere"
@@ -138,16 +138,25 @@ def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
     }
 
 
+def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], recovery.Doubled]]:
+    """Return the guests that run more than once, by UUID, each with what every node says of it.
+
+    A migration's two halves are no two runs.
+    """
+    copies: dict[str, dict[str, GuestFacts]] = {}
+    for found in guests:
+        copies.setdefault(found.uuid, {})[found.node] = found
+    judged = [
+        (found, recovery.doubled({node: one.look for node, one in found.items()}))
+        for found in copies.values()
+    ]
+    return [(found, double) for found, double in judged if double and not double.job]
+
+
 def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
-    """Say which guests run more than once, by UUID; a migration's two halves are no two runs."""
-    copies: dict[str, dict[str, Look]] = {}
-    for found in itertools.chain.from_iterable(groups):
-        copies.setdefault(found.uuid, {})[found.node] = found.look
-    doubles = [(looks, recovery.doubled(looks)) for looks in copies.values()]
     return [
-        f"{printable(looks[double.nodes[0]].name)} {double.sentence}"
-        for looks, double in doubles
-        if double and not double.job
+        f"{printable(found[double.nodes[0]].name)} {double.sentence}"
+        for found, double in doubles(itertools.chain.from_iterable(groups))
     ]
 
 

@@ -46,13 +46,17 @@ class Busy(WorldError):
 
 
 @contextlib.contextmanager
-def lock(name: str = "kvmcluster", timeout: float = 60.0) -> Iterator[None]:
+def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> Iterator[None]:
     """Hold a lock of this host; the default one is taken by every reading-and-writing of ours.
+
+    Threads of one process keep each other out, too.
 
     timeout
         Seconds to wait for another holder before giving up with Busy; 0 asks once.
+    folder
+        Where the lock's file is, if not in /run, where only root may make one.
     """
-    path = os.path.join(RUN, f"{name}.lock")
+    path = os.path.join(folder, f"{name}.lock")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -166,6 +170,19 @@ def remove(path: str) -> None:
         return
     except OSError as error:
         raise WorldError(f"{path} cannot be removed: {error.strerror}") from None
+
+
+def mark(path: str) -> None:
+    """Make an empty file in a folder of mode 0700, unless it is there; both cost next to nothing.
+
+    Any number of threads may do it at once. It survives whoever made it, but not a power failure.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), 0o700)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        raise WorldError(f"{path} cannot be made: {error.strerror}") from None
 
 
 def ensure_folder(folder: str, owner: str) -> None:

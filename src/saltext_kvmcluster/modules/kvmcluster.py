@@ -5,6 +5,7 @@ one sentence that says what was wrong and what to do.
 """
 
 import contextlib
+import dataclasses
 from datetime import datetime, timezone
 
 import salt.defaults.exitcodes
@@ -371,6 +372,43 @@ def recover(guest):
     with _environment(cluster) as env:
         done = recoverer.recover(env, name)
     return _ended(done, whereabouts.is_settled(done))
+
+
+@doors.salt_errors
+def unsettled():
+    """Return the migrations from this node that were begun, and are not known to be settled.
+
+    For ``salt-run kvmcluster.react``. It is read from this node's journal alone; libvirt is not
+    asked.
+
+    Returns ``{cluster, node, ok, unsettled: [{guest, uuid, source, destination, began, stage,
+    watched}], unread}``: ``stage`` is ``begun``, or ``ended`` where libvirt's part is over,
+    ``watched`` whether somebody watches over it, ``unread`` why a part of the journal is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' kvmcluster.unsettled
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    kept = journal.Journal().entries()
+    watched = {word.get("uuid") for word in telling.last_words()}
+    return {
+        "cluster": cluster.name,
+        "node": __opts__["id"],
+        "ok": not kept.unread,
+        "unsettled": [
+            {
+                **dataclasses.asdict(entry.move),
+                "began": entry.began,
+                "stage": entry.stage,
+                "watched": entry.move.uuid in watched,
+            }
+            for entry in kept.entries
+        ],
+        "unread": list(kept.unread),
+    }
 
 
 @doors.salt_errors

@@ -7,26 +7,32 @@ code 1 when not all is well; ``--out=json`` gives the data itself.
 
 import contextlib
 import functools
+import json
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 from dataclasses import asdict
+from datetime import datetime, timezone
 
 import salt.client
+import salt.runner
 import salt.utils.event
 import salt.utils.minions
 import salt.utils.yaml
-from salt.exceptions import SaltClientError
+from salt.exceptions import SaltClientError, SaltException
 
 from saltext_kvmcluster import doors, master
 from saltext_kvmcluster.core import (
+    alarm,
     closing,
     clusterconf,
     draining,
     events,
     facts,
+    given,
     jobs,
     migration,
     options,
@@ -34,6 +40,7 @@ from saltext_kvmcluster.core import (
     publication,
     reach,
     readiness,
+    rumours,
     settling,
     tables,
     whereabouts,
@@ -48,6 +55,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host.spool import Spool
 
 __virtualname__ = "kvmcluster"
 
@@ -56,6 +64,12 @@ ASK_AGAIN = 3.0
 DRAINED = "drained"
 # Of a terminal that does not say.
 COLUMNS = 80
+# Seconds for which the pillar is not read again, however many events come.
+MEMBERSHIPS, MEMBERSHIPS_AGE = "kvmcluster.memberships", 10.0
+
+log = logging.getLogger(__name__)
+_SAYINGS = rumours.Sayings()
+_HEARING = threading.Lock()
 
 
 def __virtual__():
@@ -577,6 +591,45 @@ def import_cluster_conf(file):
     return {"file": path, "ok": True, "yaml": text, **found.as_data()}
 
 
+def react(reaction=None, tag=None, data=None):
+    """Follow an event: look at the whole cluster, and put right what is seen to be wrong there.
+
+    For reactors. The event says no more than that there is something to look for, and events that
+    come together are answered together; one that is malformed, or is not from the member of which
+    it speaks, is logged, and nothing is done.
+
+    reaction
+        ``trust``: the trust is mended. ``recover``: migrations are settled. ``alarm``: a guest that
+        runs twice is told, and not touched. Default: nothing is new, but whatever a killed master
+        left unanswered is answered.
+
+    tag, data
+        The event's.
+
+    Returns the answers that were due as ``CLUSTER.REACTION``; what came of them is logged.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.react
+    """
+    spool = Spool(__opts__["cachedir"])
+    keys = []
+    try:
+        if reaction is not None:
+            keys = _followed(reaction, tag, data)
+        for key in keys:
+            spool.leave(key)
+        due = [*keys, *(key for key in spool.left() if key not in keys and rumours.parts(key))]
+        for key in due:
+            spool.answer(key, functools.partial(_answered, spool, key))
+    except KvmclusterError as error:
+        log.error("%s", rumours.line(str(error)))
+        return []
+    return due
+
+
 def _proposed(found, plan):
     """Return a plan that is not carried out."""
     proposed = draining.planned(plan(Batch(found)))
@@ -835,3 +888,155 @@ def _cluster(name):
         if clusters.has(name):
             break
     return clusters.choose(name)
+
+
+def _followed(reaction, tag, data):
+    """Return the keys of the answers that an event calls for; what is wrong with it is logged."""
+    with _HEARING:
+        try:
+            rumour = rumours.heard(tag, data)
+            if reaction not in rumour.reactions:
+                return []
+            names = rumours.clusters(rumour, _memberships())
+            return [rumours.key(name, reaction) for name in names]
+        except InputError as error:
+            said = _SAYINGS.new(str(error), time.monotonic())
+            if said:
+                log.warning("%s", said)
+            return []
+
+
+def _memberships():
+    """Return the nodes of every cluster, as the pillar had them some seconds ago at most."""
+    at, members = __context__.get(MEMBERSHIPS, (-MEMBERSHIPS_AGE, {}))
+    if time.monotonic() - at > MEMBERSHIPS_AGE:
+        clusters = pillar_cluster.Clusters()
+        accepted = sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
+        cached = __salt__["cache.pillar"](tgt="*")
+        likely = [one for one in accepted if pillar_cluster.ROOT in (cached.get(one) or {})]
+        for minion in likely or accepted:
+            if not clusters.covers(minion):
+                clusters.read(minion, __salt__["pillar.show_pillar"](minion))
+        members = clusters.members()
+        __context__[MEMBERSHIPS] = (time.monotonic(), members)
+    return members
+
+
+def _answered(spool, key, before):
+    """Look, act, and log what came of it; return what a person has to do, empty if nothing.
+
+    before
+        What was returned last, which is not logged again.
+    """
+    name, reaction = rumours.parts(key)
+    try:
+        found = _cluster(name)
+        needed = _REACTIONS[reaction](found, spool, before)
+    except (KvmclusterError, SaltException) as error:
+        needed = rumours.line(f"{key}: nothing could be done: {error}")
+    except Exception:
+        # Nobody reads what a runner returns to a reactor.
+        log.exception("%s: nothing could be done", key)
+        raise
+    if needed and needed != before:
+        log.error("%s", needed)
+    return needed
+
+
+def _mend_trust(found, spool, before):
+    nodes = list(found.nodes)
+    told, _ = publication.told_identities(found, _ask(nodes, MINE_FUNCTION))
+    filed = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
+    tried = _ask(nodes, "state.apply", "kvmcluster", test=True, queue=True)
+    seen = rumours.trust(found, told, filed, tried)
+    if not seen.wrong and not seen.stuck:
+        log.info("cluster %s: its trust is whole; silent: %s", found.name, [*seen.silent])
+        return ""
+    needed = "; ".join(f"{node}: {why}" for node, why in seen.stuck.items())
+    if seen.wrong:
+        why = "; ".join(f"{node}: {why}" for node, why in seen.wrong.items())
+        log.warning("cluster %s: its trust is mended: %s", found.name, rumours.line(why))
+        needed = _orchestrate("kvmcluster.orch.prepare", {"cluster": found.name})
+    if not needed:
+        log.warning("cluster %s: its trust is whole again", found.name)
+        return ""
+    return rumours.line(
+        f"cluster {found.name}: its trust is not whole: {needed}; when that is put right: salt-run"
+        f' state.orchestrate kvmcluster.orch.prepare pillar=\'{{"cluster": "{found.name}"}}\''
+    )
+
+
+def _settle_migrations(found, spool, before):
+    left = rumours.left(found, _ask(list(found.nodes), "kvmcluster.unsettled"))
+    if left.watched:
+        spool.leave(rumours.key(found.name, rumours.RECOVER))
+    if not left.guests and not left.unread:
+        silent = [*left.silent]
+        log.info("cluster %s: no migration is left to be settled; silent: %s", found.name, silent)
+        return ""
+    needed = "; ".join(left.unread)
+    if left.guests:
+        names = given.listed(left.guests)
+        log.warning("cluster %s: migrations are settled: %s", found.name, names)
+        pillar = {"cluster": found.name, "guests": list(left.guests)}
+        needed = "; ".join(filter(None, [needed, _orchestrate("kvmcluster.orch.recover", pillar)]))
+    if not needed:
+        log.warning("cluster %s: migrations were settled: %s", found.name, names)
+        return ""
+    return rumours.line(
+        f"cluster {found.name}: not settled: {needed}; for each guest: salt-run"
+        f" kvmcluster.recover GUEST cluster={found.name}"
+    )
+
+
+def _tell_doubles(found, spool, before):
+    sent = _ask(list(found.nodes), "kvmcluster.facts", reach=False, trust=False)
+    now = datetime.now(timezone.utc)
+    read = {
+        node: facts.parse(node, sent.get(node), now.timestamp(), now.timestamp())
+        for node in found.nodes
+    }
+    alarms = alarm.alarms(found, read, sent, now)
+    if not alarms:
+        silent = [node for node, one in read.items() if one.guests is None]
+        log.info("cluster %s: no guest is seen to run twice; silent: %s", found.name, silent)
+        return ""
+    sentences = "; ".join(one["sentence"] for one in alarms)
+    needed = rumours.line(
+        f"cluster {found.name}: {sentences}; nothing was touched; to see it: salt-run"
+        f" kvmcluster.status cluster={found.name}"
+    )
+    if needed != before:
+        stamp = now.strftime("%Y%m%dT%H%M%S")
+        text = json.dumps(alarms, indent=1) + "\n"
+        path = spool.keep(f"alarm.{found.name}", stamp, text)
+        log.error("cluster %s: a guest runs twice, the evidence is in %s", found.name, path)
+        for one in alarms:
+            tag = events.tag(found.name, events.ALARM, one["nodes"][0], one["guest"])
+            __salt__["event.send"](tag, events.small(alarm.small(one)))
+    return needed
+
+
+_REACTIONS = {
+    rumours.TRUST: _mend_trust,
+    rumours.RECOVER: _settle_migrations,
+    rumours.ALARM: _tell_doubles,
+}
+
+
+def _orchestrate(sls, pillar):
+    """Run an orchestration as a job of its own; return why states of it failed, empty if none."""
+    client = salt.runner.RunnerClient({**__opts__})
+    try:
+        done = client.cmd(
+            "state.orchestrate",
+            kwarg={"mods": sls, "pillar": pillar},
+            print_event=False,
+            full_return=True,
+        )
+    finally:
+        # Salt 3006 has nothing to close there.
+        getattr(client, "destroy", bool)()
+    returned = done.get("return")
+    data = returned.get("data") if isinstance(returned, dict) else None
+    return rumours.failures(next(iter(data.values()), None) if data else returned)

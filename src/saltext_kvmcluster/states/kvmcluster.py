@@ -456,7 +456,8 @@ def applied(name, sls, cluster=None):
     data = _run("kvmcluster.members", cluster=cluster)
     if not data["ok"]:
         return {"name": name, "changes": {}, "result": False, "comment": data["error"]}
-    return __states__["salt.state"](name, tgt=data["members"], tgt_type="list", sls=sls)
+    members = data["members"]
+    return __states__["salt.state"](name, tgt=members, tgt_type="list", sls=sls, queue=True)
 
 
 def identities_published(name, cluster=None):
@@ -487,6 +488,28 @@ def ssh_ready(name, cluster=None):
           kvmcluster.ssh_ready: []
     """
     return _orchestrated(name, _run("kvmcluster.ssh_matrix", cluster=cluster))
+
+
+def migration_settled(name, cluster=None):
+    """Settle a guest's last migration, as far as what all nodes say allows it. For orchestrations.
+
+    name
+        The guest's name.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        web1:
+          kvmcluster.migration_settled: []
+    """
+    if __opts__["test"]:
+        said = f"the last migration of {name} would be settled"
+        return {"name": name, "changes": {}, "result": None, "comment": said}
+    data = _run("kvmcluster.recover", guest=name, cluster=cluster)
+    done = [f"{one['step']}: {one['node']}" for one in data.get("actions", []) if one["ok"]]
+    return {**_orchestrated(name, data), "changes": {name: {"done": done}} if done else {}}
 
 
 def _orchestrated(name, data):

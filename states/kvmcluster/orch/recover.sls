@@ -1,0 +1,9 @@
+# The last migrations of these guests are settled, as far as what all nodes say allows it:
+#   salt-run state.orchestrate kvmcluster.orch.recover pillar='{"guests": ["web1"]}'
+# Where the master has several clusters: pillar='{"cluster": "NAME", "guests": ["web1"]}'
+{% for guest in pillar.get("guests", []) %}
+{{ ("recover " ~ guest) | json }}:
+  kvmcluster.migration_settled:
+    - name: {{ guest | json }}
+    - cluster: {{ pillar.get("cluster") | json }}
+{% endfor %}

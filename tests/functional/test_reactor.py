@@ -1,0 +1,274 @@
+"""Reactors on the real master: what minions fire, what is done then, and what is not.
+
+Events are fired as ``event.send`` does it, over one channel of alpha's or beta's minion, so that a
+burst is one, and so that a minion can be made to send what its own code never would.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import threading
+import time
+
+import pytest
+import salt.channel.client
+import salt.config
+import salt.utils.event
+from sandbox import NODES, SSH, put_key, sh, until
+
+SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
+KEYS = SSH / "authorized_keys2"
+JOURNAL = pathlib.Path("/var/lib/kvmcluster/journal")
+UUID = "11111111-1111-4111-8111-111111111111"
+DRIFTED, ENDED = {"what": "drifted"}, {"what": "ended", "result": "unknown"}
+ALONE = {"kvmcluster": {"name": "test", "nodes": {"alpha": NODES["alpha"]}}}
+HUGE = "x" * 300000
+
+
+class Reactor:
+    """The master's log, spool and orchestrations since a test began, and a way to fire events."""
+
+    def __init__(self, salt):
+        self.salt = salt
+        config = salt.master.config
+        self.spool = pathlib.Path(config["cachedir"]) / "kvmcluster"
+        self.log = pathlib.Path(config["log_file"])
+        self.begin = self.log.stat().st_size
+        self.orchestrated = []
+        self._bus = salt_bus(config)
+        self._over = threading.Event()
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def _listen(self):
+        while not self._over.is_set():
+            event = self._bus.get_event(wait=0.5, tag="salt/run/", full=True)
+            told = event["data"] if event and event["tag"].endswith("/new") else {}
+            if told.get("fun") == "runner.state.orchestrate":
+                named = told["fun_args"][0]
+                self.orchestrated.append(named["mods"] if isinstance(named, dict) else named)
+
+    def close(self):
+        until(lambda: not self.waiting(), f"{self.waiting()} is not answered", 200)
+        self._over.set()
+        self._listener.join()
+        for path in self.spool.glob("*.told"):
+            path.unlink()
+
+    def waiting(self):
+        """Return what is heard or begun."""
+        return [path.name for path in self.spool.glob("*") if path.suffix in (".heard", ".begun")]
+
+    def said(self, words=""):
+        """Return the lines of the master's log that are ours."""
+        text = self.log.read_bytes()[self.begin :].decode()
+        assert "Traceback" not in text, text
+        ours = [line for line in text.split("\n") if "runners.kvmcluster" in line[:90]]
+        return [line for line in ours if words in line]
+
+    def fire(self, *events, node="alpha"):
+        """Fire events, each as what is added to a minion's load."""
+        opts = salt.config.minion_config(self.salt.minions[node].config_file)
+        opts["master_uri"] = f"tcp://127.0.0.1:{opts['master_port']}"
+        with salt.channel.client.ReqChannel.factory(opts) as channel:
+            token = channel.auth.gen_token(b"salt")
+            for event in events:
+                channel.send({"cmd": "_minion_event", "id": node, "tok": token, **event})
+
+    def answered(self, key, before=0.0):
+        """Wait until a reaction was completed that began after a moment."""
+        told = self.spool / f"{key}.told"
+        until(
+            lambda: not self.waiting() and told.exists() and told.stat().st_mtime > before,
+            f"{key} was not answered: {self.waiting()}",
+            200,
+        )
+        return json.loads(told.read_text())[1]
+
+
+def salt_bus(config):
+    return salt.utils.event.get_event("master", opts=dict(config), listen=True)
+
+
+def event(tag, data):
+    return {"tag": tag, "data": data}
+
+
+def run(salt, *words):
+    sh(SALT_RUN, "-c", salt.master.config_dir, "--log-level=quiet", *words)
+
+
+@pytest.fixture
+def reactor(kvm):
+    """The reactor of a cluster of alpha and beta, at rest."""
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    time.sleep(10.5)  # so that the pillar is read again
+    reactor = Reactor(kvm)
+    yield reactor
+    reactor.close()
+
+
+@pytest.fixture
+def whole(reactor, keys, filed):
+    """The reactor of a cluster of alpha alone, prepared, and beta a minion that is no member."""
+    put_key(keys / "alpha")
+    reactor.salt.pillar(raw=ALONE)
+    for node in NODES:
+        reactor.salt.run(node, "saltutil.refresh_pillar", wait=True)
+    run(reactor.salt, "state.orchestrate", "kvmcluster.orch.prepare")
+    time.sleep(10.5)
+    reactor.orchestrated.clear()
+    return reactor
+
+
+def forged():
+    tag = "kvmcluster/test/trust/alpha"
+    listed = {"cmd": "_minion_event", "tag": tag, "data": DRIFTED}
+    return {
+        "about a peer": event("kvmcluster/test/trust/beta", DRIFTED),
+        "a peer's start": event("salt/minion/beta/start", "Minion beta started"),
+        "a peer's migration": event("kvmcluster/test/migration/beta/web", ENDED),
+        "another cluster": event("kvmcluster/other/trust/alpha", DRIFTED),
+        "a path": event("kvmcluster/..%2F..%2Fetc/trust/alpha", DRIFTED),
+        "no node": event("kvmcluster/test/trust", DRIFTED),
+        "a part too many": event(f"{tag}/web", DRIFTED),
+        "an unknown kind": event("kvmcluster/test/destroy/alpha", DRIFTED),
+        "an unknown what": event("kvmcluster/test/daemon/alpha", {"what": "rm -rf /"}),
+        "no what": event("kvmcluster/test/readiness/alpha", {"a": 1}),
+        "text for data": event("kvmcluster/test/identity/alpha", "text"),
+        "a list for data": event("kvmcluster/test/guest/alpha/l", [1, 2]),
+        "bytes": event("kvmcluster/test/guest/alpha/b", {"what": b"\xff\xfe"}),
+        "a result that is none": event("kvmcluster/test/migration/alpha/r", {"what": "ended"}),
+        "a path for a guest": event("kvmcluster/test/migration/alpha/..%2Fetc", ENDED),
+        "Jinja in the tag": event("kvmcluster/{{ 7 * 7 }}/trust/alpha", DRIFTED),
+        "Jinja in the data": event("kvmcluster/test/guest/alpha/j", {"what": "{{ 7 * 7 }}"}),
+        "YAML": event("kvmcluster/test/guest/alpha/y", {"what": "!!python/object:os.system x"}),
+        "newlines": event("kvmcluster/test/guest/alpha/n", {"what": 'a"\n\ninjected:\n  - x'}),
+        "quotation marks": event("kvmcluster/test/trust/alpha\"'", DRIFTED),
+        "a terminal's sequence": event("kvmcluster/\x1b[2J/trust/alpha", DRIFTED),
+        "a huge text": event("kvmcluster/test/guest/alpha/h", {"what": HUGE}),
+        "a huge key": event("kvmcluster/test/guest/alpha/k", {HUGE: "x"}),
+        "deep": event("kvmcluster/test/guest/alpha/d", deep(200)),
+        "a list without a sender": {"events": [event(f"{tag}%41", DRIFTED)]},
+        "a list with a peer": {
+            "events": [event("kvmcluster/test/trust/beta%41", {**listed, "id": "beta"})]
+        },
+        "a peer in the data": event(
+            "kvmcluster/test/identity/beta", {"what": "changed", "id": "beta"}
+        ),
+    }
+
+
+def deep(depth):
+    value = {"what": "x"}
+    for _ in range(depth):
+        value = {"what": value}
+    return value
+
+
+def test_what_is_forged_or_malformed_does_nothing_and_is_logged_once(reactor):
+    events = forged()
+    assert len(events) >= 20
+    reactor.fire(*events.values())
+    reactor.fire(*events.values())
+    reactor.fire({"id": "beta", **event("kvmcluster/test/trust/beta", {"what": "mended"})})
+    until(lambda: len(reactor.said()) >= len(events), f"{reactor.said()}", 60)
+    time.sleep(5)
+    said = reactor.said()
+    assert len(said) == len(set(said)) == len(events), "\n".join(said)
+    assert all("is ignored: " in line and line.isprintable() for line in said)
+    assert all(len(line) < 500 for line in said)
+    assert not reactor.waiting() and not list(reactor.spool.glob("*.told"))
+    assert not reactor.orchestrated and not KEYS.exists()
+
+
+def test_whoever_is_no_member_does_nothing(whole):
+    before = KEYS.read_bytes()
+    KEYS.write_text("")
+    whole.fire(event("kvmcluster/test/trust/beta", DRIFTED), node="beta")
+    whole.fire(event("salt/minion/beta/start", "Minion beta started"), node="beta")
+    until(lambda: whole.said(), "nothing was logged")
+    time.sleep(5)
+    assert len(whole.said("'beta' is ignored: it is no node of cluster 'test'")) == 1
+    assert not whole.waiting() and not whole.orchestrated and KEYS.read_text() == "" != before
+
+
+def test_one_event_has_drift_mended_and_a_second_one_finds_nothing(whole, record_property):
+    before = KEYS.read_bytes()
+    KEYS.write_text("")
+    begun = time.time()
+    whole.salt.run("alpha", "event.send", "kvmcluster/test/trust/alpha", DRIFTED)
+    until(lambda: KEYS.read_bytes() == before, "it was not mended", 60)
+    record_property("seconds_to_mended", round(time.time() - begun, 1))
+    print(f"mended {time.time() - begun:.1f} s after the event")
+    assert whole.answered("test.trust", begun) == ""
+    assert whole.orchestrated == ["kvmcluster.orch.prepare"]
+    assert whole.said("its trust is mended: alpha: it would change authorized_keys2")
+    assert whole.said("its trust is whole again")
+    begun = time.time()
+    whole.fire(event("salt/minion/alpha/start", "Minion alpha started"))
+    assert whole.answered("test.trust", begun) == ""
+    assert whole.orchestrated == ["kvmcluster.orch.prepare"]
+
+
+def test_a_sender_that_was_made_up_makes_the_master_look_and_no_more(whole):
+    before = {path: path.read_bytes() for path in SSH.iterdir()}
+    tag, begun = "kvmcluster/test/trust/alpha", time.time()
+    made_up = {"id": "alpha", "cmd": "_minion_event", "tag": tag, "data": DRIFTED}
+    whole.fire({"events": [event(tag, made_up)]}, node="beta")
+    assert whole.answered("test.trust", begun) == ""
+    assert not whole.orchestrated and not whole.said()
+    assert {path: path.read_bytes() for path in SSH.iterdir()} == before
+
+
+def test_a_thousand_events_in_a_burst_are_answered_by_five_orchestrations_at_most(whole):
+    before = KEYS.read_bytes()
+    KEYS.write_text("")
+    begun = time.time()
+    whole.fire(*[event("kvmcluster/test/trust/alpha", DRIFTED)] * 1000)
+    fired = time.time() - begun
+    until(lambda: KEYS.read_bytes() == before, "it was not mended", 120)
+    mended = time.time() - begun
+    assert whole.answered("test.trust", begun + fired) == ""
+    print(f"fired {fired:.1f} s, mended {mended:.1f} s, at rest {time.time() - begun:.1f} s")
+    print(f"{len(whole.orchestrated)} orchestrations")
+    assert 1 <= len(whole.orchestrated) <= 5
+
+
+def test_a_thousand_guests_in_a_burst_are_answered_together_and_failure_does_not_loop(whole):
+    begin = {
+        "version": 1, "began": "2026-01-01T00:00:00+00:00", "stage": "begun", "persistent": False,
+        "definitions": "shared", "flags": [],
+        "move": {"guest": "web", "uuid": UUID, "source": "alpha", "destination": "alpha"},
+    }  # fmt: skip
+    JOURNAL.mkdir(parents=True, exist_ok=True)
+    entry = JOURNAL / f"{UUID}.json"
+    entry.write_text(json.dumps(begin))
+    begun = time.time()
+    tags = [f"kvmcluster/test/migration/alpha/web{number}" for number in range(1000)]
+    try:
+        whole.fire(*[event(tag, ENDED) for tag in tags])
+        fired = time.time()
+        needed = whole.answered("test.recover", fired)
+        rounds = len(whole.orchestrated)
+        print(f"fired {fired - begun:.1f} s, at rest {time.time() - begun:.1f} s, {rounds} rounds")
+        time.sleep(35)
+        assert len(whole.orchestrated) == rounds
+    finally:
+        entry.unlink()
+    assert 1 <= rounds <= 5
+    assert set(whole.orchestrated) == {"kvmcluster.orch.recover"}
+    assert "not settled: recover web: " in needed and "salt-run kvmcluster.recover" in needed
+    assert "web1" not in needed and len(whole.said("not settled: ")) == 1
+    assert sorted(os.listdir(JOURNAL)) == []
+
+
+def test_what_a_killed_master_left_is_answered(whole):
+    before = KEYS.read_bytes()
+    KEYS.write_text("")
+    (whole.spool / "test.trust.begun").touch()
+    run(whole.salt, "kvmcluster.react")
+    assert KEYS.read_bytes() == before and not whole.waiting()
+    assert whole.orchestrated == ["kvmcluster.orch.prepare"]

@@ -1,0 +1,148 @@
+"""What is put right without a hand: the master's reactors as docs/reactors.md configures them."""
+
+import json
+import os
+import pathlib
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONFIGURATION = "/etc/salt/master.d/kvmcluster.conf"
+LOG = "/var/log/salt/master"
+KEYS = "/root/.ssh/authorized_keys2"
+JOURNAL = "/var/lib/kvmcluster/journal"
+SPOOL = "/var/cache/salt/master/kvmcluster"
+GUEST = "web"
+
+
+@pytest.fixture(scope="module")
+def lab(prepared_lab):
+    """The lab with the reactors configured, and a guest on node1."""
+    lab = prepared_lab
+    text = (ROOT / "docs" / "reactors.md").read_text(encoding="utf-8")
+    wanted = text.split("```yaml\n")[1].split("```")[0]
+    lab.write("master", CONFIGURATION, wanted.replace("/srv/salt/", f"{ROOT}/states/"))
+    restart(lab)
+    lab.guest(GUEST, "node1")
+    yield lab
+    lab.stop_guest(GUEST)
+    lab.exec("master", "rm", CONFIGURATION)
+    restart(lab)
+
+
+def restart(lab):
+    lab.ctl("kill", "master", "salt-master")
+    lab.ctl("start", "master", "salt-master")
+    until(lambda: answering(lab) == set(lab.nodes), "the minions are not back", 120)
+
+
+def answering(lab):
+    done = lab.ctl("salt", "--", "--out=json", "--static", "*", "test.ping", check=False)
+    try:
+        return {node for node, answer in json.loads(done.stdout).items() if answer is True}
+    except ValueError:
+        return set()
+
+
+def until(condition, complaint, seconds=90):
+    """Wait until something is so; return the seconds that it took."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() < begun + seconds, complaint
+        time.sleep(0.3)
+    return round(time.monotonic() - begun, 1)
+
+
+def at_rest(lab):
+    """Wait until no rumour is left."""
+    command = f"ls {SPOOL} | grep -E 'heard|begun' || true"
+    until(lambda: not lab.exec("master", "sh", "-c", command).split(), "rumours are left", 180)
+
+
+def said(lab, words):
+    text = lab.read("master", LOG)
+    return [line for line in text.splitlines() if words in line and "runners.kvmcluster" in line]
+
+
+def fire(lab, node, tag, **data):
+    words = [f"{key}={value}" for key, value in data.items()]
+    lab.exec(node, "salt-call", "--out=quiet", "event.send", tag, *words)
+
+
+def told(what, seconds):
+    line = f"{what}: mended {seconds} s after the event"
+    print(line)
+    if path := os.environ.get("KVMCLUSTER_TIMES"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def whole(lab):
+    return lab.run("kvmcluster.ssh_matrix").get("ok")
+
+
+def test_a_reinstalled_node_is_trusted_again_after_its_minions_start(lab):
+    lab.ctl("kill", "node2", "minion")
+    lab.ctl("reinstall", "node2")
+    assert not lab.exec("node2", "ls", KEYS, check=False)
+    lab.ctl("start", "node2", "minion")
+    key = lab.read("node1", KEYS)
+    seconds = until(
+        lambda: (
+            len(lab.exec("node2", "cat", KEYS, check=False)) == len(key)
+            and lab.read("node1", KEYS) != key
+            and lab.read("node3", KEYS) != key
+        ),
+        "the node is not trusted",
+    )
+    told("a node reinstalled, from its minion's start", seconds)
+    at_rest(lab)
+    assert whole(lab)
+    assert said(lab, "its trust is whole again")
+
+
+def test_emptied_keys_are_put_back(lab):
+    before = lab.read("node3", KEYS)
+    lab.write("node3", KEYS, "")
+    fire(lab, "node3", "kvmcluster/lab/trust/node3", what="drifted")
+    seconds = until(lambda: lab.read("node3", KEYS) == before, "the keys are not back")
+    told("authorized_keys2 emptied", seconds)
+    at_rest(lab)
+    assert whole(lab)
+
+
+def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
+    lab.exec("node1", "virsh", "migrate-setspeed", GUEST, "1")
+    job = ("kvmcluster.migrate", GUEST, "node2", "patience=5")
+    lab.ctl("salt", "--", "--async", "node1", *job)
+    until(lambda: entries(lab), "no migration began")
+    until(
+        lambda: "Memory processed:" in lab.exec("node1", "virsh", "domjobinfo", GUEST, check=False),
+        "no memory was sent",
+    )
+    lab.ctl("kill", "node2", "libvirtd")
+    seconds = until(
+        lambda: not entries(lab) or said(lab, "not settled: "), "nothing was tried", 240
+    )
+    print(f"tried {seconds} s after the daemon was killed; left: {entries(lab)}")
+    begun = time.monotonic()
+    lab.ctl("start", "node2", "libvirtd")
+    if entries(lab):
+        fire(lab, "node2", "kvmcluster/lab/daemon/node2", what="back")
+    until(lambda: not entries(lab), "the migration is not settled", 120)
+    told("libvirtd of a destination back", round(time.monotonic() - begun, 1))
+    at_rest(lab)
+    lab.exec("node1", "virsh", "migrate-setspeed", GUEST, "10000", check=False)
+    running = [
+        node
+        for node in lab.nodes
+        if GUEST in lab.exec(node, "virsh", "list", "--name", "--state-running").split()
+    ]
+    assert len(running) == 1 and lab.record(GUEST)["whole"]
+    assert len(said(lab, "not settled: ")) <= 1
+
+
+def entries(lab):
+    """Return the files of node1's journal."""
+    return lab.exec("node1", "sh", "-c", f"ls {JOURNAL}/*.json 2>/dev/null || true").split()
