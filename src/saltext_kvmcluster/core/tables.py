@@ -40,6 +40,9 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("published", _published),
         ("members", _members),
         ("plan", _plan),
+        ("whole", _whole),
+        ("rebooted", _rebooted),
+        ("todo", _said),
         ("moves", _readiness),
         ("guests", _guests),
         ("status", _status),
@@ -394,6 +397,44 @@ def _readiness(data: Mapping[str, Any]) -> str:
         f"{state}: {data['movable']} of {data['moves']} moves possible in cluster {data['cluster']}"
     )
     return "\n".join(lines)
+
+
+def _whole(data: Mapping[str, Any]) -> str:
+    lines = [f"PROBLEM  {said}" for said in data["closed"]]
+    lines += _reasons(data["findings"])
+    who = f": {listed(data['whole'])} are well" if data["ok"] and data["whole"] else ""
+    lines.append(f"{_ok(data)}: maintenance {_may(data)} begin in cluster {data['cluster']}{who}")
+    return "\n".join(lines)
+
+
+def _may(data: Mapping[str, Any]) -> str:
+    return "may" if data["ok"] else "must not"
+
+
+def _ok(data: Mapping[str, Any]) -> str:
+    return "OK" if data["ok"] else "PROBLEM"
+
+
+def _rebooted(data: Mapping[str, Any]) -> str:
+    node = data["node"]
+    needed = f" ({'; '.join(data['needed'])})" if data["needed"] else ""
+    if "elapsed" not in data:
+        return f"{node} would{'' if data['rebooted'] else ' not'} be rebooted as it is now{needed}"
+    took = f"{data['elapsed']:.0f} s"
+    lines = list(_reasons(data["findings"]))
+    if data["missing"]:
+        lines.append(f"PROBLEM  {data['missing']}")
+    if data["still"]:
+        lines.append(f"WARN     a reboot of it is still asked for: {'; '.join(data['still'])}")
+    what = "was rebooted" if data["rebooted"] else "was not rebooted"
+    how = "is back and ready" if data["ok"] else "was not seen back and ready"
+    how = how if data["rebooted"] or data["missing"] else how.replace("back and ", "")
+    lines.append(f"{_ok(data)}: {node} {what}{needed}, and {how} after {took}")
+    return "\n".join(lines)
+
+
+def _said(data: Mapping[str, Any]) -> str:
+    return str(data["said"])
 
 
 def _reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:
