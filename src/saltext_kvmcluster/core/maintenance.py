@@ -188,11 +188,4 @@ def course(cluster: Cluster, run: Rolling) -> dict[str, Any]:
     """Return which nodes are still to be done, and say so."""
     todo = [node for node in cluster.nodes if node not in run.done]
     done = {node: when for node, when in run.done.items() if node in cluster.nodes}
-    said = f"to be done, one after the other: {given.listed(todo)}"
-    if done:
-        which = ", ".join(f"{node} at {when}" for node, when in done.items())
-        said = (
-            f"goes on where it stopped, with {given.listed(todo)}; done already, and not done"
-            f" again: {which}; to begin anew: anew: true in the pillar"
-        )
-    return {"cluster": cluster.name, "ok": True, "todo": todo, "done": done, "said": said}
+    return {"cluster": cluster.name, "ok": True, "todo": todo, "done": done}

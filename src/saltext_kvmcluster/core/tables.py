@@ -42,7 +42,7 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("plan", _plan),
         ("whole", _whole),
         ("rebooted", _rebooted),
-        ("todo", _said),
+        ("todo", _rolling),
         ("moves", _readiness),
         ("guests", _guests),
         ("status", _status),
@@ -419,7 +419,10 @@ def _rebooted(data: Mapping[str, Any]) -> str:
     node = data["node"]
     needed = f" ({'; '.join(data['needed'])})" if data["needed"] else ""
     if "elapsed" not in data:
-        return f"{node} would{'' if data['rebooted'] else ' not'} be rebooted as it is now{needed}"
+        if data["rebooted"]:
+            return f"{node} would be rebooted{needed}"
+        unless = "" if data["when"] == "never" else ", unless what is done before asks for it"
+        return f"{node} would not be rebooted{unless}"
     took = f"{data['elapsed']:.0f} s"
     lines = list(_reasons(data["findings"]))
     if data["missing"]:
@@ -429,12 +432,25 @@ def _rebooted(data: Mapping[str, Any]) -> str:
     what = "was rebooted" if data["rebooted"] else "was not rebooted"
     how = "is back and ready" if data["ok"] else "was not seen back and ready"
     how = how if data["rebooted"] or data["missing"] else how.replace("back and ", "")
-    lines.append(f"{_ok(data)}: {node} {what}{needed}, and {how} after {took}")
+    left = f"; it stays as it is; to open it: salt-run kvmcluster.undrain {node}"
+    left = "" if data["ok"] else left
+    lines.append(f"{_ok(data)}: {node} {what}{needed}, and {how} after {took}{left}")
     return "\n".join(lines)
 
 
-def _said(data: Mapping[str, Any]) -> str:
-    return str(data["said"])
+def _rolling(data: Mapping[str, Any]) -> str:
+    todo = listed(data["todo"], LONGEST_MATRIX)
+    if not data["done"]:
+        return f"to be done, one after the other: {todo}"
+    done = ", ".join(f"{node} at {when}" for node, when in data["done"].items())
+    if not todo:
+        return f"every node is done: {done}"
+    if data.get("just"):
+        return f"{data['just']} is done; still to be done: {todo}"
+    return (
+        f"goes on where it stopped, with {todo}; not done again: {done}; to begin with the first"
+        " node: anew: true in the pillar"
+    )
 
 
 def _reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:

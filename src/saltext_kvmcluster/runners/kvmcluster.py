@@ -644,9 +644,9 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, node, ok, rebooted, needed, still, missing, findings, elapsed, retcode}``:
-    ``needed`` are the reasons before, ``still`` those after, ``missing`` says what was not seen
-    within the time.
+    Returns ``{cluster, node, ok, when, rebooted, needed, still, missing, findings, elapsed,
+    retcode}``: ``needed`` are the reasons before, ``still`` those after, ``missing`` says what was
+    not seen within the time.
 
     CLI Example:
 
@@ -663,7 +663,7 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
         raise InputError(f"{name} does not answer: it was not told to reboot")
     due = before.is_due(wanted)
     begun = time.monotonic()
-    done = {"cluster": found.name, "node": name, "needed": list(before.needed)}
+    done = {"cluster": found.name, "node": name, "when": wanted, "needed": list(before.needed)}
     if doors.flag(test, "test"):
         return {**done, "ok": True, "rebooted": due, "still": [], "missing": "", "findings": []}
     if due:
@@ -704,7 +704,7 @@ def rolling(sls=None, reboot="needed", anew=False, test=False, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, todo, done, said, retcode}``: ``done`` says when each node was done.
+    Returns ``{cluster, ok, todo, done, retcode}``: ``done`` says when each node was done.
 
     CLI Example:
 
@@ -738,7 +738,7 @@ def rolling_done(node, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns what ``kvmcluster.rolling`` returns.
+    Returns what ``kvmcluster.rolling`` returns, and the node as ``just``.
 
     CLI Example:
 
@@ -752,7 +752,7 @@ def rolling_done(node, cluster=None):
     if last is None:
         raise InputError(f"no rolling run of {found.name} is under way")
     run = maintenance.with_done(last, name, time.time())
-    data = maintenance.course(found, run)
+    data = {**maintenance.course(found, run), "just": name}
     if data["todo"]:
         __salt__["cache.store"](ROLLING, found.name, run.as_data())
     else:

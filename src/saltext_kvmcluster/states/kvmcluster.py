@@ -532,7 +532,9 @@ def drained(name, node, reason, cluster=None):
     """
     test = __opts__["test"]
     data = _run("kvmcluster.drain", node=node, reason=reason, test=test, cluster=cluster)
-    return _step(name, data, {node: {"old": "open", "new": "closed and empty"}})
+    moves = data.get("plan" if test else "moved", [])
+    away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
+    return _step(name, data, {node: {"old": "open", "new": "closed and empty"}, **away})
 
 
 def rebooted(name, node, when="needed", timeout=900, cluster=None):
