@@ -423,19 +423,17 @@ def _rebooted(data: Mapping[str, Any]) -> str:
             return f"{node} would be rebooted{needed}"
         unless = "" if data["when"] == "never" else ", unless what is done before asks for it"
         return f"{node} would not be rebooted{unless}"
-    took = f"{data['elapsed']:.0f} s"
     lines = list(_reasons(data["findings"]))
-    if data["missing"]:
-        lines.append(f"PROBLEM  {data['missing']}")
     if data["still"]:
         lines.append(f"WARN     a reboot of it is still asked for: {'; '.join(data['still'])}")
-    what = "was rebooted" if data["rebooted"] else "was not rebooted"
-    how = "is back and ready" if data["ok"] else "was not seen back and ready"
-    how = how if data["rebooted"] or data["missing"] else how.replace("back and ", "")
-    left = f"; it stays as it is; to open it: salt-run kvmcluster.undrain {node}"
-    left = "" if data["ok"] else left
-    lines.append(f"{_ok(data)}: {node} {what}{needed}, and {how} after {took}{left}")
-    return "\n".join(lines)
+    after = f"{data['elapsed']:.0f} s"
+    if data["missing"]:
+        what = f"{data['missing']}, {after} after it was told to reboot{needed}"
+    else:
+        what = f"{node} was rebooted{needed}" if data["rebooted"] else f"{node} was not rebooted"
+        what += f", and is {'' if data['ok'] else 'not '}ready after {after}"
+    stays = f"; it stays as it is; to open it: salt-run kvmcluster.undrain {node}"
+    return "\n".join([*lines, f"{_ok(data)}: {what}{'' if data['ok'] else stays}"])
 
 
 def _rolling(data: Mapping[str, Any]) -> str:

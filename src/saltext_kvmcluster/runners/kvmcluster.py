@@ -589,7 +589,7 @@ def whole(nodes=None, cluster=None):
     guest's own.
 
     nodes
-        The minion ids of the nodes that are to be worked on. Default: all.
+        The minion id of the node that is to be worked on, or a list of several. Default: all.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -603,10 +603,11 @@ def whole(nodes=None, cluster=None):
     .. code-block:: bash
 
         salt-run kvmcluster.whole
-        salt-run kvmcluster.whole '[node1]'
+        salt-run kvmcluster.whole node1
     """
     found = _cluster(cluster)
-    work = [found.node(node).id for node in (list(found.nodes) if nodes is None else nodes)]
+    asked = list(found.nodes) if nodes is None else nodes if isinstance(nodes, list) else [nodes]
+    work = [found.node(str(node)).id for node in asked]
     world, examined = _examined(found)
     peers = maintenance.peers_of(found, work)
     closed = maintenance.closed_by_others(world, work)
@@ -645,8 +646,9 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, node, ok, when, rebooted, needed, still, missing, findings, elapsed,
-    retcode}``: ``needed`` are the reasons before, ``still`` those after, ``missing`` says what was
-    not seen within the time.
+    retcode}``: ``rebooted`` is None where that was not seen, ``needed`` are the reasons before,
+    ``still`` those after, ``missing`` says what of the reboot was not seen within the time,
+    ``findings`` what keeps the node from being ready.
 
     CLI Example:
 
@@ -656,7 +658,7 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
         salt-run kvmcluster.restart node1 when=always timeout=1800
     """
     found = _cluster(cluster)
-    name = found.node(node).id
+    name = found.node(str(node)).id
     limit, wanted = doors.seconds(timeout, "timeout"), maintenance.when(when)
     before = _boot(name)
     if before is None:
@@ -674,7 +676,7 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
     return {
         **done,
         "ok": not (missing or told),
-        "rebooted": now is not None and now.id != before.id,
+        "rebooted": None if now is None else now.id != before.id,
         "still": list(now.needed) if now and due else [],
         "missing": missing,
         "findings": [one.shown() for one in told],
@@ -747,7 +749,7 @@ def rolling_done(node, cluster=None):
         salt-run kvmcluster.rolling_done node1
     """
     found = _cluster(cluster)
-    name = found.node(node).id
+    name = found.node(str(node)).id
     last = _last_rolling(found)
     if last is None:
         raise InputError(f"no rolling run of {found.name} is under way")

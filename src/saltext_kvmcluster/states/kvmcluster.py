@@ -600,6 +600,12 @@ def rolling(name, sls=None, reboot="needed", anew=False, cluster=None):
 
     cluster
         The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        rolling:
+          kvmcluster.rolling:
+            - sls: updates
     """
     run = {"sls": sls, "reboot": reboot, "anew": anew, "test": __opts__["test"]}
     return _step(name, _run("kvmcluster.rolling", cluster=cluster, **run), {}, False)
@@ -613,6 +619,12 @@ def rolling_done(name, node, cluster=None):
 
     cluster
         The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 done:
+          kvmcluster.rolling_done:
+            - node: node1
     """
     changes = {node: {"old": "to be done", "new": "done"}}
     if __opts__["test"]:
