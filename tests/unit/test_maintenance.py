@@ -221,3 +221,27 @@ def test_a_reboot_that_would_be_in_words():
     assert tables.render(would) == "node1 would be rebooted (a kernel)"
     none = tables.render({**would, "rebooted": False})
     assert none == "node1 would not be rebooted, unless what is done before asks for it"
+
+
+def test_whether_it_may_begin_in_words():
+    good = {"cluster": "lab", "ok": True, "whole": ["node2", "node3"], "closed": [], "findings": []}
+    assert tables.render(good) == (
+        "OK: maintenance may begin in cluster lab: node2, node3 are well"
+    )
+    bad = {**good, "ok": False, "closed": ["node1 is closed"]}
+    bad["findings"] = [{**UNREADY, "everywhere": False}]
+    assert tables.render(bad) == (
+        "PROBLEM  node1 is closed\n"
+        "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
+        "PROBLEM: maintenance must not begin in cluster lab"
+    )
+
+
+def test_a_rolling_run_in_words():
+    data = {"cluster": "lab", "ok": True, "todo": ["node1", "node2"], "done": {}}
+    assert tables.render(data) == "to be done, one after the other: node1, node2"
+    data = {**data, "todo": ["node2"], "done": {"node1": "then"}}
+    assert tables.render(data).startswith("goes on where it stopped, with node2; not done again:")
+    assert tables.render({**data, "just": "node1"}) == "node1 is done; still to be done: node2"
+    over = {**data, "todo": [], "just": "node2"}
+    assert tables.render(over) == "every node is done: node1 at then"
