@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
-from . import hypervisor, network, room, salting, storage
+from . import hypervisor, network, power, room, salting, storage
 from .plan import GUESTS, MASTER, LabError, hosts_file, venv
-from .processes import birth, entering, find, inside_path, run, run_in, wait_until
+from .processes import BOOT, assemble, birth, entering, find, inside_path, run, run_in, wait_until
 from .services import start_here
 
 SANDBOX_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
@@ -20,6 +22,8 @@ def play(role, lab, command):
         sandbox(command)
     elif role == MASTER:
         master(lab)
+    elif role == "machine":
+        machine(lab, command[0])
     else:
         node(lab, role)
 
@@ -57,8 +61,9 @@ def switch(lab):
 
 
 def start_place(lab, place):
+    start = birth if place == MASTER else assemble
     with open(lab.logs / place, "wb") as log:
-        return birth(lab, place, stdout=subprocess.PIPE, stderr=log)
+        return start(lab, place, stdout=subprocess.PIPE, stderr=log)
 
 
 def last_lines(path, count=5):
@@ -100,14 +105,15 @@ def silent_minions(lab):
     return [node for node in lab.nodes if answers.get(node) is not True]
 
 
-def furnish_place(lab, place, extra_paths=()):
+def furnish_place(lab, place):
     network.plug_in(place)
-    room.furnish(place, hosts_file(lab), extra_paths=extra_paths)
+    room.install(place, hosts_file(lab))
     GUESTS.mkdir()
 
 
 def master(lab):
-    furnish_place(lab, MASTER, extra_paths=[lab.pillar])
+    furnish_place(lab, MASTER)
+    room.boot(extra_paths=[lab.pillar])
     os.symlink(lab.pillar, salting.MASTER_PILLAR)
     salting.write_master_config()
     start_here("salt-master")
@@ -118,23 +124,40 @@ def master(lab):
     rest()
 
 
-def node(lab, name):
+def machine(lab, name):
+    """A node without its processes: it boots as often as it is rebooted."""
     furnish_place(lab, name)
     network.build_bridge()
     salting.write_minion_config(name)
-    start_here("minion")
     room.ssh_server()
-    start_here("sshd")
     hypervisor.configure()
-    start_here("libvirtd")
+    power.install()
+    code = birth(lab, name, BOOT).wait()
+    while code == power.REBOOTED:
+        while lab.off(name).exists():
+            time.sleep(0.1)
+        code = birth(lab, name, BOOT, stdout=subprocess.DEVNULL).wait()
+    sys.exit(code)
+
+
+def node(lab, name):
+    again = lab.ready.exists()
+    room.boot()
+    if again:
+        # Without its master a node comes up all the same, and lacks the volume.
+        with suppress(LabError):
+            run(*storage.mount_command())
+    for service in ("minion", "sshd", "libvirtd"):
+        start_here(service)
     tell("ready")
     rest()
 
 
 def sandbox(command):
     directory = os.getcwd()
-    room.furnish("sandbox", SANDBOX_HOSTS, own_tmp=False)
+    room.install("sandbox", SANDBOX_HOSTS)
     room.ssh_server()
+    room.boot(own_tmp=False)
     start_here("sshd")
     os.chdir(directory)
     try:

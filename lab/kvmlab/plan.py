@@ -67,6 +67,10 @@ class Lab:
     def pillar(self):
         return self.state / "pillar"
 
+    def off(self, node):
+        """While it exists, the node does not come up again after a reboot."""
+        return self.state / f"{node}.off"
+
     @property
     def ready(self):
         """Exists once the lab is whole."""

@@ -12,6 +12,9 @@ from .plan import CHECKOUT, LabError, clean_environment
 
 INSIDE = str(CHECKOUT / "lab" / "inside")
 NAMESPACES = ["--mount", "--pid", "--net", "--uts", "--ipc"]
+# A node's cables, disks and name outlive its reboots; its processes and what they mount do not.
+MACHINE = ["--mount", "--net", "--uts", "--ipc"]
+BOOT = ["--mount", "--pid"]
 
 
 def run(*command, timeout=60, title=None, **options):
@@ -51,9 +54,18 @@ def first_process(lab, role):
     return ["tini", "-s", "--", sys.executable, "-B", INSIDE, role, lab.name, str(lab.size)]
 
 
-def birth(lab, role, **options):
+def birth(lab, role, namespaces=NAMESPACES, **options):
     """Start a new namespace whose first process plays the role."""
-    command = ["unshare", *NAMESPACES, "--fork", *first_process(lab, role)]
+    return launch(["unshare", *namespaces, "--fork", *first_process(lab, role)], **options)
+
+
+def assemble(lab, node, **options):
+    """Start what of a node outlives its reboots, and boots it."""
+    words = ["machine", lab.name, str(lab.size), node]
+    return launch(["unshare", *MACHINE, sys.executable, "-B", INSIDE, *words], **options)
+
+
+def launch(command, **options):
     environment = clean_environment()
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment, **options

@@ -27,7 +27,12 @@ FORGOTTEN = [
 # Directories that those daemons expect to find.
 EXPECTED = ["/var/log/glusterfs", "/var/log/libvirt", "/var/log/salt"]
 SHARED_TMP = "/tmp"
-FRESH = ["/root", "/home", "/srv", "/run", SHARED_TMP]
+FRESH = ["/root", "/home", "/srv"]
+# Empty at every boot.
+VOLATILE = ["/run", SHARED_TMP]
+UDEV = "udev"
+# Not below /run: what is kept of it must stay visible until it is replaced.
+LAYERS = Path("/mnt")
 NSSWITCH = """passwd: files
 group: files
 shadow: files
@@ -41,33 +46,39 @@ rpc: files
 """
 
 
-def furnish(hostname, hosts, own_tmp=True, extra_paths=()):
-    """Replace the machine's /etc, /var, /root, /run ... by private ones."""
-    # Not below /run: what is kept of it must stay visible until it is replaced.
-    layers = Path("/mnt")
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "layers", layers)
+def install(hostname, hosts):
+    """Replace the machine's /etc, /var, /root ... by private ones."""
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "layers", LAYERS)
     for path in OVERLAID:
-        overlay(path, layers)
+        overlay(path)
     for path in FORGOTTEN:
         Path(path).mkdir(parents=True, exist_ok=True)
-        replace(path, layers)
+        replace(path)
     for path in EXPECTED:
         Path(path).mkdir()
     for path in FRESH:
-        if own_tmp or path != SHARED_TMP:
-            replace(path, layers, [*kept_paths(), *extra_paths])
-    # Out of sight; what was mounted from it stays.
-    run("umount", "--lazy", layers)
-    run("mount", "-t", "proc", "proc", "/proc")
-    run("umount", "--recursive", "/sys")
-    run("mount", "-t", "sysfs", "sysfs", "/sys")
-    run("mount", "-t", "tmpfs", "-o", "mode=1777", "shm", "/dev/shm")
+        replace(path, kept_paths())
     run("ip", "link", "set", "lo", "up")
     name_resolution(hostname, hosts)
 
 
-def overlay(path, layers):
-    upper = layers / "layers" / path.strip("/") / "upper"
+def boot(own_tmp=True, extra_paths=()):
+    """Give processes that begin now an empty /run and /tmp, and a view of themselves."""
+    for path in VOLATILE:
+        if own_tmp or path != SHARED_TMP:
+            forget(layer(path))
+            replace(path, [*kept_paths(), *extra_paths])
+    # Out of sight; what was mounted from it stays.
+    run("umount", "--lazy", LAYERS)
+    Path("/run/sshd").mkdir()
+    run("mount", "-t", "proc", "proc", "/proc")
+    run("umount", "--recursive", "/sys")
+    run("mount", "-t", "sysfs", "sysfs", "/sys")
+    run("mount", "-t", "tmpfs", "-o", "mode=1777", "shm", "/dev/shm")
+
+
+def overlay(path):
+    upper = LAYERS / "layers" / path.strip("/") / "upper"
     work = upper.with_name("work")
     upper.mkdir(parents=True)
     work.mkdir()
@@ -75,10 +86,10 @@ def overlay(path, layers):
     run("mount", "-t", "overlay", "-o", options, "overlay", path)
 
 
-def replace(path, layers, keep=()):
+def replace(path, keep=()):
     """Put an empty directory in the place of path; only the kept paths below stay visible."""
-    fresh = layers / "layers" / "fresh" / path.strip("/")
-    fresh.mkdir(parents=True)
+    fresh = layer(path)
+    fresh.mkdir(parents=True, exist_ok=True)
     shutil.copystat(path, fresh)
     for kept in keep:
         if kept.is_relative_to(path) and kept.exists():
@@ -86,6 +97,20 @@ def replace(path, layers, keep=()):
             spot.mkdir(parents=True, exist_ok=True)
             run("mount", "--rbind", kept, spot)
     run("mount", "--rbind", fresh, path)
+
+
+def layer(path):
+    return LAYERS / "layers" / "fresh" / path.strip("/")
+
+
+def forget(folder):
+    """Remove what was in a folder before a reboot, but for what udev would find out again."""
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.is_symlink():
+            if path.name != UDEV:
+                shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def name_resolution(hostname, hosts):
@@ -113,7 +138,6 @@ def ssh_server():
     text = default.read_text() if default.exists() else "UsePAM yes\n"
     (ssh / "sshd_config").write_text(text)
     (ssh / "ssh_config").write_text("Include /etc/ssh/ssh_config.d/*.conf\n")
-    Path("/run/sshd").mkdir(exist_ok=True)
     new_host_keys()
 
 

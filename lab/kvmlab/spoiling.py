@@ -1,7 +1,8 @@
 """What is wrong with a node though all its processes run, and how it is mended."""
 
+from . import power
 from .plan import MASTER, LabError
-from .processes import run_in
+from .processes import find, run_in
 
 # Of the lab, not of the product: its known hosts are put aside, and come back as they were.
 KNOWN_HOSTS = "/root/.ssh/kvmcluster_known_hosts"
@@ -29,16 +30,25 @@ SPOILING = {
         f"if [ -e {KNOWN_HOSTS}.aside ]; then mv -T {KNOWN_HOSTS}.aside {KNOWN_HOSTS}; fi",
     ),
 }
-KINDS = tuple(SPOILING)
+BOOT = "boot"
+KINDS = (*SPOILING, BOOT)
 
 
 def spoil(lab, node, kind):
     if node == MASTER:
         raise LabError(f"{node} cannot be spoilt, only nodes can")
-    run_in(lab, node, "sh", "-ec", SPOILING[kind][0])
+    if kind == BOOT:
+        lab.off(node).touch()
+    else:
+        run_in(lab, node, "sh", "-ec", SPOILING[kind][0])
 
 
 def mend(lab, node, kind):
     if node == MASTER:
         raise LabError(f"{node} cannot be spoilt, only nodes can")
-    run_in(lab, node, "sh", "-ec", SPOILING[kind][1])
+    if kind != BOOT:
+        run_in(lab, node, "sh", "-ec", SPOILING[kind][1])
+        return
+    lab.off(node).unlink(missing_ok=True)
+    if not find(lab, node):
+        power.wait_for(lab, node)

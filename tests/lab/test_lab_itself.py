@@ -340,3 +340,48 @@ def test_empty_record_is_not_whole():
 def test_pause_that_the_guest_did_not_see():
     judgement = record.judge(disk(range(1, 61), paused_before=30), {"node1": ""})
     assert judgement.longest_pause == pytest.approx(2.1, abs=0.15)
+
+
+def began(node):
+    return on(node, "cut -d' ' -f22 /proc/1/stat", check=False).stdout
+
+
+def reboots(node, act):
+    """Act, and wait until the node is in another boot, and all of it is there."""
+    before, end = began(node), time.monotonic() + 60
+    act()
+    while began(node) in ("", before) or "DOWN" in ctl("status").stdout:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_a_reboot_ends_every_process_and_keeps_the_disks(nothing_left):
+    ctl("up", "--nodes", "1")
+    ctl("guest", "web1", "--on", "node1")
+    on("node1", "for at in /etc /var /root /run /tmp; do echo kept > $at/kept; done")
+    on("node1", "setsid sleep 4711 > /dev/null 2>&1 &")
+    assert "4711" in on("node1", "ps ax").stdout
+
+    reboots("node1", lambda: ctl("reboot", "node1"))
+    on("node1", "cat /etc/kept /var/kept /root/kept")
+    on("node1", "test ! -e /run/kept && test ! -e /tmp/kept")
+    assert "4711" not in on("node1", "ps ax").stdout
+    assert on("node1", "virsh --quiet list --all").stdout.strip() == ""
+    assert "web1.img" in on("node1", "ls /srv/guests").stdout
+
+    for command in ("shutdown -r now", "reboot"):
+        reboots("node1", lambda command=command: on("node1", command, check=False))
+    assert on("node1", "shutdown -h now", check=False).returncode != 0
+    ctl("exec", "node1", "--", "salt-call", "test.ping", timeout=60)
+
+
+def test_a_node_that_is_spoilt_does_not_come_back_until_it_is_mended(nothing_left):
+    ctl("up", "--nodes", "1")
+    ctl("spoil", "node1", "boot")
+    ctl("reboot", "node1")
+    assert "GONE" in ctl("status").stdout
+    assert "node1 is not running" in ctl("exec", "node1", "--", "true", check=False).stderr
+    ctl("mend", "node1", "boot")
+    assert "GONE" not in ctl("status").stdout and "DOWN" not in ctl("status").stdout
+    ctl("reboot", "node1")
+    assert "GONE" not in ctl("status").stdout

@@ -40,6 +40,9 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("published", _published),
         ("members", _members),
         ("plan", _plan),
+        ("whole", _whole),
+        ("rebooted", _rebooted),
+        ("todo", _rolling),
         ("moves", _readiness),
         ("guests", _guests),
         ("status", _status),
@@ -394,6 +397,58 @@ def _readiness(data: Mapping[str, Any]) -> str:
         f"{state}: {data['movable']} of {data['moves']} moves possible in cluster {data['cluster']}"
     )
     return "\n".join(lines)
+
+
+def _whole(data: Mapping[str, Any]) -> str:
+    lines = [f"PROBLEM  {said}" for said in data["closed"]]
+    lines += _reasons(data["findings"])
+    who = f": {listed(data['whole'])} are well" if data["ok"] and data["whole"] else ""
+    lines.append(f"{_ok(data)}: maintenance {_may(data)} begin in cluster {data['cluster']}{who}")
+    return "\n".join(lines)
+
+
+def _may(data: Mapping[str, Any]) -> str:
+    return "may" if data["ok"] else "must not"
+
+
+def _ok(data: Mapping[str, Any]) -> str:
+    return "OK" if data["ok"] else "PROBLEM"
+
+
+def _rebooted(data: Mapping[str, Any]) -> str:
+    node = data["node"]
+    needed = f" ({'; '.join(data['needed'])})" if data["needed"] else ""
+    if "elapsed" not in data:
+        if data["rebooted"]:
+            return f"{node} would be rebooted{needed}"
+        unless = "" if data["when"] == "never" else ", unless what is done before asks for it"
+        return f"{node} would not be rebooted{unless}"
+    lines = list(_reasons(data["findings"]))
+    if data["still"]:
+        lines.append(f"WARN     a reboot of it is still asked for: {'; '.join(data['still'])}")
+    after = f"{data['elapsed']:.0f} s"
+    if data["missing"]:
+        what = f"{data['missing']}, {after} after it was told to reboot{needed}"
+    else:
+        what = f"{node} was rebooted{needed}" if data["rebooted"] else f"{node} was not rebooted"
+        what += f", and is {'' if data['ok'] else 'not '}ready after {after}"
+    stays = f"; it stays as it is; to open it: salt-run kvmcluster.undrain {node}"
+    return "\n".join([*lines, f"{_ok(data)}: {what}{'' if data['ok'] else stays}"])
+
+
+def _rolling(data: Mapping[str, Any]) -> str:
+    todo = listed(data["todo"], LONGEST_MATRIX)
+    if not data["done"]:
+        return f"to be done, one after the other: {todo}"
+    done = ", ".join(f"{node} at {when}" for node, when in data["done"].items())
+    if not todo:
+        return f"every node is done: {done}"
+    if data.get("just"):
+        return f"{data['just']} is done; still to be done: {todo}"
+    return (
+        f"goes on where it stopped, with {todo}; not done again: {done}; to begin with the first"
+        " node: anew: true in the pillar"
+    )
 
 
 def _reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:

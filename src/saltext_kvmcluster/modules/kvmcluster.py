@@ -15,6 +15,7 @@ from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import (
     closing,
     keyfile,
+    maintenance,
     migration,
     options,
     reach,
@@ -24,7 +25,9 @@ from saltext_kvmcluster.core import (
 )
 from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core.cluster import guest_name
+from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.identity import Identity
+from saltext_kvmcluster.host import boot as host_boot
 from saltext_kvmcluster.host import closing as host_closing
 from saltext_kvmcluster.host import (
     environment,
@@ -724,6 +727,67 @@ def open_():
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     mark = host_closing.open_again()
     return _mark(cluster, host_closing.mark(), mark, mark is not None)
+
+
+@doors.salt_errors
+def boot():
+    """Return which boot of this node it is, and what asks for another one.
+
+    That is a file /run/reboot-required or /run/reboot-needed, ``needs-restarting -r`` where it is
+    installed, or a newer kernel that is installed than runs.
+
+    Returns ``{cluster, node, boot, needed}``: ``boot`` is a text that no other boot has,
+    ``needed`` a list of reasons.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.boot
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    return {
+        "cluster": cluster.name,
+        "node": __opts__["id"],
+        "boot": host_boot.identity(),
+        "needed": [*host_boot.needed(), *_newer_kernel()],
+    }
+
+
+@doors.salt_errors
+def reboot(boot):
+    """Reboot this node, unless it is open, or a guest is active on it.
+
+    boot
+        The boot that is to end, as ``kvmcluster.boot`` tells it: a node that was rebooted
+        meanwhile is not rebooted again.
+
+    Returns ``{cluster, node, boot, said}``, if the node gets to say so before it goes down.
+    ``salt-run kvmcluster.restart`` reboots a node and waits until it is back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.reboot 7e9b0d36-…:1:1423
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    here = __opts__["id"]
+    now = host_boot.identity()
+    if boot != now:
+        raise InputError(f"boot: {here} is in another boot already, {now}; nothing was done")
+    maintenance.may_reboot(host_facts.own(here))
+    said = __salt__["system.reboot"]()
+    return {"cluster": cluster.name, "node": here, "boot": now, "said": said}
+
+
+def _newer_kernel():
+    """Say that a newer kernel is installed than runs, where Salt can tell."""
+    if "kernelpkg.needs_reboot" not in __salt__:
+        return []
+    latest = __salt__["kernelpkg.latest_installed"]()
+    newer = latest and __salt__["kernelpkg.needs_reboot"]()
+    return [f"kernel {latest} is installed, and does not run"] if newer else []
 
 
 def _mark(cluster, found, known, changed):

@@ -34,6 +34,7 @@ from saltext_kvmcluster.core import (
     facts,
     given,
     jobs,
+    maintenance,
     migration,
     options,
     placement,
@@ -54,7 +55,7 @@ from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import boot, files
 from saltext_kvmcluster.host.spool import Spool
 
 __virtualname__ = "kvmcluster"
@@ -62,6 +63,8 @@ __virtualname__ = "kvmcluster"
 POLL = 0.2
 ASK_AGAIN = 3.0
 DRAINED = "drained"
+# Where Salt's own cache keeps how far a rolling run is.
+ROLLING = "kvmcluster/rolling"
 # Of a terminal that does not say.
 COLUMNS = 80
 # Seconds for which the pillar is not read again, however many events come.
@@ -630,6 +633,222 @@ def react(reaction=None, tag=None, data=None):
     return due
 
 
+@_reported
+def whole(nodes=None, cluster=None):
+    """Say whether maintenance of nodes may begin: their peers are well, nobody closed them.
+
+    A node is well if it answers, its libvirt daemon does, and nothing forbids guests to leave it
+    or to come to it, but that it is closed or full. What keeps a guest from going anywhere is the
+    guest's own.
+
+    nodes
+        The minion id of the node that is to be worked on, or a list of several. Default: all.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, whole, closed, findings, retcode}``: ``whole`` are the nodes that have
+    to be well, ``closed`` says of each node that somebody closed why, ``findings`` are as in
+    ``kvmcluster.check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.whole
+        salt-run kvmcluster.whole node1
+    """
+    found = _cluster(cluster)
+    asked = list(found.nodes) if nodes is None else nodes if isinstance(nodes, list) else [nodes]
+    work = [found.node(str(node)).id for node in asked]
+    world, examined = _examined(found)
+    peers = maintenance.peers_of(found, work)
+    closed = maintenance.closed_by_others(world, work)
+    told = maintenance.unready(examined, peers)
+    return {
+        "cluster": found.name,
+        "ok": not (closed or told),
+        "whole": peers,
+        "closed": closed,
+        "findings": [one.shown() for one in told],
+    }
+
+
+@_reported
+def restart(node, when="needed", timeout=900, test=False, cluster=None):
+    """Reboot a node that is closed and empty, if that is needed, and wait until it is back.
+
+    It is back when its minion answers from another boot, its libvirt daemon answers, and nothing
+    forbids guests to go there but that it is closed. The same is waited for where no reboot is
+    needed.
+
+    node
+        The node's minion id.
+
+    when
+        ``needed``: if ``kvmcluster.boot`` on the node gives a reason. ``always``, or ``never``.
+        Default: needed.
+
+    timeout
+        Seconds to wait for it. Default: 900.
+
+    test
+        Only say whether it would be rebooted now. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, node, ok, when, rebooted, needed, still, missing, findings, elapsed,
+    retcode}``: ``rebooted`` is None where that was not seen, ``needed`` are the reasons before,
+    ``still`` those after, ``missing`` says what of the reboot was not seen within the time,
+    ``findings`` what keeps the node from being ready.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.restart node1
+        salt-run kvmcluster.restart node1 when=always timeout=1800
+    """
+    found = _cluster(cluster)
+    name = found.node(str(node)).id
+    limit, wanted = doors.seconds(timeout, "timeout"), maintenance.when(when)
+    before = _boot(name)
+    if before is None:
+        raise InputError(f"{name} does not answer: it was not told to reboot")
+    due = before.is_due(wanted)
+    begun = time.monotonic()
+    done = {"cluster": found.name, "node": name, "when": wanted, "needed": list(before.needed)}
+    if doors.flag(test, "test"):
+        return {**done, "ok": True, "rebooted": due, "still": [], "missing": "", "findings": []}
+    if due:
+        missing, now = _rebooted(name, before, begun + limit)
+    else:
+        missing, now = "", before
+    told = [] if missing else _unready(found, name, begun + limit)
+    return {
+        **done,
+        "ok": not (missing or told),
+        "rebooted": None if now is None else now.id != before.id,
+        "still": list(now.needed) if now and due else [],
+        "missing": missing,
+        "findings": [one.shown() for one in told],
+        "elapsed": time.monotonic() - begun,
+    }
+
+
+@_reported
+def rolling(sls=None, reboot="needed", anew=False, test=False, cluster=None):
+    """Begin a rolling run over all nodes, or go on with the same one that stopped within a day.
+
+    For the orchestration ``kvmcluster.orch.rolling``: this writes down, on the master, what is
+    to be done to every node; nothing is done to any.
+
+    sls
+        The SLS files to apply to each node.
+
+    reboot
+        When to reboot it: ``needed``, ``always`` or ``never``. Default: needed.
+
+    anew
+        Begin with the first node again. Default: false.
+
+    test
+        Only say which nodes would be done. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, todo, done, retcode}``: ``done`` says when each node was done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.rolling updates test=true
+    """
+    found = _cluster(cluster)
+    own = boot.process(os.getpid())
+    what = maintenance.slses(sls), maintenance.when(reboot)
+    wanted = maintenance.Rolling(*what, {}, time.time(), own)
+    last = _last_rolling(found)
+    if last and last.process != own and boot.is_alive(last.process):
+        raise InputError(
+            f"a rolling run of {found.name} is under way on this master, begun or gone on with by"
+            f" process {last.process.partition(':')[0]}; wait for its end"
+        )
+    run = maintenance.continued(wanted, last, doors.flag(anew, "anew"))
+    if not doors.flag(test, "test"):
+        __salt__["cache.store"](ROLLING, found.name, run.as_data())
+    return maintenance.course(found, run)
+
+
+@_reported
+def rolling_done(node, cluster=None):
+    """Note that a rolling run is done with a node; after the last one it is forgotten.
+
+    node
+        The node's minion id.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns what ``kvmcluster.rolling`` returns, and the node as ``just``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.rolling_done node1
+    """
+    found = _cluster(cluster)
+    name = found.node(str(node)).id
+    last = _last_rolling(found)
+    if last is None:
+        raise InputError(f"no rolling run of {found.name} is under way")
+    run = maintenance.with_done(last, name, time.time())
+    data = {**maintenance.course(found, run), "just": name}
+    if data["todo"]:
+        __salt__["cache.store"](ROLLING, found.name, run.as_data())
+    else:
+        __salt__["cache.flush"](ROLLING, found.name)
+    return data
+
+
+def _last_rolling(found):
+    """Return what is written down of the cluster's last rolling run, if it did not end well."""
+    return maintenance.rolling(__salt__["cache.fetch"](ROLLING, found.name))
+
+
+def _boot(node):
+    return maintenance.boot(_ask([node], "kvmcluster.boot").get(node))
+
+
+def _rebooted(node, before, end):
+    """Have a node reboot; return what of that was not seen in time, and the boot it is in."""
+    with salt.client.get_local_client(__opts__["conf_file"]) as client:
+        try:
+            job = client.run_job([node], "kvmcluster.reboot", [before.id], tgt_type="list")
+        except SaltClientError as error:
+            raise InputError(f"{node} could not be told to reboot: {error}") from None
+        while True:
+            now = _boot(node)
+            answer = _late(client, job, node)
+            missing = maintenance.not_back(node, before, now, answer)
+            if not missing or (now and isinstance(answer, str)) or time.monotonic() > end:
+                return missing, now
+            time.sleep(ASK_AGAIN)
+
+
+def _unready(found, node, end):
+    """Wait until nothing keeps a node from taking part; return what still does in the end."""
+    while True:
+        told = maintenance.unready(_examined(found)[1], [node])
+        if not told or time.monotonic() > end:
+            return told
+        time.sleep(ASK_AGAIN)
+
+
 def _proposed(found, plan):
     """Return a plan that is not carried out."""
     proposed = draining.planned(plan(Batch(found)))
@@ -719,7 +938,7 @@ def _watched(found, move, given, interrupted):
             done = _of_others(found, move)
             if done["result"] != migration.MOVED and time.monotonic() < end:
                 interrupted.wait(ASK_AGAIN)
-                done = whereabouts.ended(_late(client, job, move))
+                done = whereabouts.ended(_late(client, job, move.source))
     return done or whereabouts.lost(move, "watched no longer; the migration goes on")
 
 
@@ -762,10 +981,10 @@ def _answer(client, job, found, move, interrupted):
     return None
 
 
-def _late(client, job, move):
+def _late(client, job, node):
     """Return the answer of a node that was given up, if it has come all the same."""
     try:
-        return client.get_cache_returns(job["jid"])[move.source]["ret"] if job else None
+        return client.get_cache_returns(job["jid"])[node]["ret"] if job else None
     except (KeyError, SaltClientError):
         return None
 

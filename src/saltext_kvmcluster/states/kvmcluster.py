@@ -512,6 +512,162 @@ def migration_settled(name, cluster=None):
     return {**_orchestrated(name, data), "changes": {name: {"done": done}} if done else {}}
 
 
+def whole(name, nodes, cluster=None):
+    """Succeed if maintenance of nodes may begin. For orchestrations.
+
+    It changes nothing, so under ``test=True`` it looks as well.
+
+    nodes
+        The minion ids of the nodes that are to be worked on: nobody else may have closed them,
+        and their peers have to be well.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        whole:
+          kvmcluster.whole:
+            - nodes: [node1, node2, node3]
+    """
+    data = _run("kvmcluster.whole", nodes=nodes, cluster=cluster)
+    return _step(name, data, {}, False)
+
+
+def drained(name, node, reason, cluster=None):
+    """Make sure that a node is closed and has no guests. For orchestrations.
+
+    node
+        The node's minion id.
+
+    reason
+        Why it is closed.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 drained:
+          kvmcluster.drained:
+            - node: node1
+            - reason: new memory
+    """
+    test = __opts__["test"]
+    data = _run("kvmcluster.drain", node=node, reason=reason, test=test, cluster=cluster)
+    moves = data.get("plan" if test else "moved", [])
+    away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
+    return _step(name, data, {node: {"old": "open", "new": "closed and empty"}, **away})
+
+
+def rebooted(name, node, when="needed", timeout=900, cluster=None):
+    """Reboot a node if that is needed, and wait until it is ready. For orchestrations.
+
+    Under ``test=True`` it says whether the node would be rebooted as it is now.
+
+    node
+        The node's minion id.
+
+    when
+        ``needed``, ``always`` or ``never``. Default: needed.
+
+    timeout
+        Seconds to wait until it is back and ready. Default: 900.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 rebooted:
+          kvmcluster.rebooted:
+            - node: node1
+            - when: always
+    """
+    test, wait = __opts__["test"], {"when": when, "timeout": timeout}
+    data = _run("kvmcluster.restart", node=node, test=test, cluster=cluster, **wait)
+    changes = {node: {"old": "up", "new": "rebooted"}} if data.get("rebooted") else {}
+    return _step(name, data, changes)
+
+
+def undrained(name, node, home=False, cluster=None):
+    """Open a node again. For orchestrations.
+
+    node
+        The node's minion id.
+
+    home
+        Whether to bring home the guests that live there. Default: false.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 undrained:
+          kvmcluster.undrained:
+            - node: node1
+    """
+    changes = {node: {"old": "closed", "new": "open"}}
+    if __opts__["test"]:
+        said = f"{node} would be opened again"
+        return {"name": name, "changes": changes, "result": None, "comment": said}
+    return _step(name, _run("kvmcluster.undrain", node=node, home=home, cluster=cluster), changes)
+
+
+def rolling(name, sls=None, reboot="needed", anew=False, cluster=None):
+    """Write down that a rolling run begins, or goes on. For ``kvmcluster.orch.rolling``.
+
+    sls, reboot, anew
+        As ``salt-run kvmcluster.rolling`` has them.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        rolling:
+          kvmcluster.rolling:
+            - sls: updates
+    """
+    run = {"sls": sls, "reboot": reboot, "anew": anew, "test": __opts__["test"]}
+    return _step(name, _run("kvmcluster.rolling", cluster=cluster, **run), {}, False)
+
+
+def rolling_done(name, node, cluster=None):
+    """Write down that a rolling run is done with a node. For ``kvmcluster.orch.rolling``.
+
+    node
+        The node's minion id.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 done:
+          kvmcluster.rolling_done:
+            - node: node1
+    """
+    changes = {node: {"old": "to be done", "new": "done"}}
+    if __opts__["test"]:
+        said = f"{node} would be done"
+        return {"name": name, "changes": changes, "result": None, "comment": said}
+    return _step(name, _run("kvmcluster.rolling_done", node=node, cluster=cluster), changes)
+
+
+def _step(name, data, changes, acts=True):
+    """Shape what a step of maintenance returned; one that ``acts`` has done nothing under test."""
+    changes = changes if data["ok"] else {}
+    pending = acts and changes and __opts__["test"]
+    return {
+        "name": name,
+        "changes": changes,
+        "result": None if pending else data["ok"],
+        "comment": tables.render(data) or str(data),
+    }
+
+
 def _orchestrated(name, data):
     """Shape what one of our runner functions returned as a state's return."""
     published = data.get("published")

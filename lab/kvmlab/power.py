@@ -1,0 +1,51 @@
+"""A node's reboot: all its processes end, /run and /tmp are empty, and its services start again."""
+
+import os
+import signal
+from pathlib import Path
+
+from . import room, services
+from .plan import MASTER, LabError
+from .processes import find, need, run_in, wait_until
+
+# Process 1 passes SIGTERM on to what it waits for, and tells how that ended.
+REBOOTED = 128 + signal.SIGTERM
+PROGRAMS = Path("/usr/local/sbin")
+SHUTDOWN = """#!/bin/sh
+# Ends process 1 of this node, and so all its processes; the lab boots it again.
+case "${0##*/} $*" in
+  reboot*|*" -r"*) kill -TERM 1 ;;
+  *) echo "${0##*/}: a node of the lab can only be rebooted" >&2; exit 1 ;;
+esac
+"""
+
+
+def install():
+    """Put the programs that reboot into a node's private view, ahead of the machine's own."""
+    room.overlay(str(PROGRAMS))
+    for name in ("shutdown", "reboot"):
+        path = PROGRAMS / name
+        path.write_text(SHUTDOWN)
+        path.chmod(0o755)
+
+
+def reboot(lab, node):
+    """Play a reboot, and wait for the node unless it is spoilt."""
+    if node == MASTER:
+        raise LabError(f"{node} cannot be rebooted, only nodes can")
+    before = need(lab, node)
+    os.kill(before, signal.SIGTERM)
+    wait_until(lambda: find(lab, node) != before, 30, f"{node} does not end")
+    if not lab.off(node).exists():
+        wait_for(lab, node)
+
+
+def wait_for(lab, node):
+    """Wait until a node's services are there and its libvirt daemon answers."""
+    wait_until(lambda: find(lab, node), 30, f"{node} does not boot; see {lab.logs / node}")
+    wait_until(
+        lambda: all(services.running(lab, node)[0].values()),
+        90,
+        f"not all services of {node} start; see {lab.logs / node}",
+    )
+    run_in(lab, node, "virsh", "--quiet", "list")

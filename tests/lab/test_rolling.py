@@ -1,0 +1,224 @@
+"""Maintenance of nodes, one after the other: no guest stops, and the first failure ends it."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT
+
+GUESTS = {"roll1": "node1", "roll2": "node2", "roll3": "node3"}
+CLOSED = "/etc/kvmcluster.closed"
+STEPS = ("drained", "updated", "rebooted", "undrained")
+
+
+@pytest.fixture
+def guests(lab):
+    """A guest on each node; at the end none has stopped, started again or lost a number."""
+    for name, node in GUESTS.items():
+        lab.guest(name, node)
+    yield GUESTS
+    records = {name: lab.record(name) for name in GUESTS}
+    for name in GUESTS:
+        lab.stop_guest(name)
+    assert all(one["whole"] and one["boots"] == 1 for one in records.values()), records
+    assert all(one["written"] > 20 for one in records.values()), records
+
+
+@pytest.fixture
+def tidy(lab):
+    """All nodes are up and open, and no run is left over for the next test."""
+    yield
+    for node in lab.nodes:
+        lab.ctl("mend", node, "boot")
+        lab.exec(node, "rm", "-f", CLOSED, "/etc/broken", "/etc/updated")
+    lab.exec("master", "rm", "-rf", "/var/cache/salt/master/kvmcluster")
+    await_minions(lab)
+
+
+def await_minions(lab):
+    end = time.monotonic() + 90
+    while lab.run("kvmcluster.status").get("silent") != {}:
+        assert time.monotonic() < end
+
+
+def command(name, test, pillar):
+    words = ["salt-run", "--", "--out=json", "state.orchestrate", f"kvmcluster.orch.{name}"]
+    return [*words, f"pillar={json.dumps(pillar)}", *(["test=True"] if test else [])]
+
+
+def orchestrate(lab, name, test=False, **pillar):
+    """Run an orchestration; return its exit code, and its states by id, in order."""
+    done = lab.ctl(*command(name, test, pillar), check=False, timeout=900)
+    return done.returncode, states_of(done.stdout)
+
+
+def states_of(text):
+    (states,) = json.loads(text)["data"].values()
+    assert isinstance(states, dict), states
+    ordered = sorted(states.values(), key=lambda state: state["__run_num__"])
+    return {state["__id__"]: state for state in ordered}
+
+
+def steps(*nodes, ending=("done",)):
+    return [f"{node} {step}" for node in nodes for step in (*STEPS, *ending)]
+
+
+def boots(lab):
+    return {node: lab.salt(node, "kvmcluster.boot")["boot"] for node in lab.nodes}
+
+
+def closed(lab):
+    return [node for node in lab.nodes if lab.exec(node, "ls", CLOSED, check=False)]
+
+
+def places(lab):
+    return {row["name"]: row["where"] for row in lab.run("kvmcluster.status")["status"]}
+
+
+def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy):
+    before = boots(lab)
+    code, dry = orchestrate(lab, "rolling", test=True, sls="updates")
+    assert code == 0 and list(dry) == ["rolling", "whole", *steps(*lab.nodes)]
+    assert {name: state["result"] for name, state in dry.items() if not state["changes"]} == {
+        "rolling": True,
+        "whole": True,
+        **{f"{node} rebooted": True for node in lab.nodes},
+    }
+    assert "roll1" in dry["node1 drained"]["comment"]
+    assert (boots(lab), closed(lab), places(lab)) == (before, [], GUESTS)
+
+    code, states = orchestrate(lab, "rolling", sls="updates")
+    assert code == 0 and list(states) == list(dry), states
+    assert all(state["result"] for state in states.values())
+    assert "/run/reboot-required is there" in states["node2 rebooted"]["comment"]
+    after = boots(lab)
+    assert all(after[node] != before[node] for node in lab.nodes)
+    assert closed(lab) == [] and set(places(lab)) == set(GUESTS)
+
+
+def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mended(
+    lab, guests, tidy
+):
+    run = {"sls": "updates", "reboot": "always", "timeout": 40}
+    before = boots(lab)
+    lab.ctl("spoil", "node2", "boot")
+    code, states = orchestrate(lab, "rolling", **run)
+    assert code != 0
+    assert list(states) == ["rolling", "whole", *steps("node1"), *steps("node2")[:3]]
+    failed = states["node2 rebooted"]
+    assert failed["result"] is False and failed["changes"] == {}
+    assert "the minion of node2 does not answer" in failed["comment"]
+    assert [state["result"] for state in states.values()].count(False) == 1
+    alive = places(lab)
+    assert all(alive[name] in ("node1", "node3") for name in GUESTS), alive
+
+    code, states = orchestrate(lab, "rolling", **run)
+    assert code != 0 and list(states) == ["rolling", "whole"]
+    assert "goes on where it stopped, with node2, node3" in states["rolling"]["comment"]
+    assert "node2" in states["whole"]["comment"] and not states["whole"]["result"]
+
+    lab.ctl("mend", "node2", "boot")
+    await_minions(lab)
+    middle = boots(lab)
+    assert middle["node1"] != before["node1"] and middle["node3"] == before["node3"]
+    assert closed(lab) == ["node2"] and "kvmcluster.orch.rolling" in lab.read("node2", CLOSED)
+
+    code, states = orchestrate(lab, "rolling", **{**run, "timeout": 120})
+    assert code == 0 and list(states) == ["rolling", "whole", *steps("node2", "node3")], states
+    assert "not done again: node1" in states["rolling"]["comment"]
+    assert "every node is done" in states["node3 done"]["comment"]
+    after = boots(lab)
+    assert after["node1"] == middle["node1"]
+    assert after["node2"] != middle["node2"] and after["node3"] != middle["node3"]
+    assert closed(lab) == []
+    again = lab.run("kvmcluster.rolling", "updates", "reboot=always", "test=true")
+    assert again["todo"] == lab.nodes
+
+
+def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy):
+    before = boots(lab)
+    lab.exec("node3", "touch", "/etc/broken")
+    work = {"node": "node3", "sls": "updates"}
+    code, states = orchestrate(lab, "maintenance", **work)
+    assert code != 0 and list(states) == ["whole", "node3 drained", "node3 updated"]
+    assert states["node3 updated"]["comment"].startswith("Run failed on minions: node3")
+    assert closed(lab) == ["node3"] and boots(lab) == before
+    assert "node3" not in places(lab).values()
+
+    lab.exec("node3", "rm", "/etc/broken")
+    code, states = orchestrate(lab, "maintenance", home=True, **work)
+    assert code == 0 and list(states) == ["whole", *steps("node3", ending=())], states
+    after = boots(lab)
+    assert closed(lab) == [] and after["node3"] != before["node3"]
+
+    code, states = orchestrate(lab, "maintenance", **work)
+    assert code == 0 and "was not rebooted" in states["node3 rebooted"]["comment"]
+    assert boots(lab) == after
+
+
+def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
+    run = {"sls": "updates", "timeout": 120}
+    before = boots(lab)
+    with subprocess.Popen(
+        [str(ROOT / "lab" / "ctl"), *command("rolling", False, run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=lab.environment,
+        start_new_session=True,
+    ) as call:
+        try:
+            end = time.monotonic() + 300
+            while lab.exec("node2", "ls", CLOSED, check=False) == "":
+                assert time.monotonic() < end and call.poll() is None
+            refused = lab.run("kvmcluster.rolling", "updates")
+            assert "is under way on this master" in refused["error"]
+        finally:
+            os.killpg(call.pid, signal.SIGKILL)
+    lab.ctl("kill", "master", "salt-master")
+    lab.ctl("start", "master", "salt-master")
+    await_minions(lab)
+    middle = boots(lab)
+    assert middle["node1"] != before["node1"]
+
+    code, states = orchestrate(lab, "rolling", **run)
+    assert code == 0 and list(states) == ["rolling", "whole", *steps("node2", "node3")], states
+    after = boots(lab)
+    assert after["node1"] == middle["node1"] and after["node3"] != before["node3"]
+    assert closed(lab) == []
+
+
+def test_a_node_that_somebody_else_has_closed_is_left_alone(lab, guests, tidy):
+    lab.salt("node3", "kvmcluster.close", "new memory, ask Ann")
+    code, states = orchestrate(lab, "rolling", sls="updates")
+    assert code != 0 and list(states) == ["rolling", "whole"]
+    assert "new memory, ask Ann" in states["whole"]["comment"]
+    assert closed(lab) == ["node3"] and places(lab) == GUESTS
+
+
+def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
+    before = boots(lab)
+    said = lab.salt("node1", "kvmcluster.reboot", before["node1"])
+    assert "node1 is open: a guest may come to it at any moment" in said
+    lab.salt("node1", "kvmcluster.close", "a test")
+    assert "node1 still has roll1" in lab.salt("node1", "kvmcluster.reboot", before["node1"])
+    assert "in another boot already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
+    done = lab.run("kvmcluster.restart", "node1", "when=always")
+    assert not done["ok"] and not done["rebooted"] and "node1 still has roll1" in done["missing"]
+    assert boots(lab) == before
+
+
+@pytest.mark.parametrize(
+    ("pillar", "said"),
+    [
+        ({"sls": ["a b"]}, "sls: want the name of an SLS"),
+        ({"sls": "updates", "reboot": "allways"}, "did you mean always?"),
+        ({"sls": "updates", "cluster": "sorting hat"}, "sorting hat"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(lab, pillar, said):
+    code, states = orchestrate(lab, "rolling", **pillar)
+    assert code != 0 and list(states) == ["rolling"]
+    assert said in states["rolling"]["comment"]

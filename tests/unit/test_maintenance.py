@@ -1,0 +1,247 @@
+"""When a node is rebooted, what it is waited for, and where a rolling run goes on."""
+
+from dataclasses import replace
+
+import pytest
+import worlds
+from worlds import NODES, guest, node
+
+from saltext_kvmcluster.core import maintenance, readiness, tables
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.closing import Closed
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import silent
+from saltext_kvmcluster.core.findings import BLOCK
+from saltext_kvmcluster.core.maintenance import Boot, Rolling
+
+CLUSTER = worlds.cluster(NODES)
+NOW = 1_000_000.0
+MINE = Closed("2026-11-23T12:00:00+00:00", "kvmcluster.orch.rolling updates")
+ANNS = Closed("2026-11-23T12:00:00+00:00", "new memory, ask Ann")
+
+
+def three(**changes):
+    """web1 runs on node1; ``changes`` are of nodes by name."""
+    nodes = {
+        name: replace(
+            node(name, NODES, guests=(guest(),) if name == "node1" else ()),
+            **changes.get(name, {}),
+        )
+        for name in NODES
+    }
+    return World(CLUSTER, nodes)
+
+
+def unready(world, *nodes):
+    found = readiness.examine(world)
+    return sorted({told.id for told in maintenance.unready(found, nodes)})
+
+
+@pytest.mark.parametrize(
+    ("when", "needed", "due"),
+    [
+        ("needed", (), False),
+        ("needed", ("a kernel",), True),
+        ("always", (), True),
+        ("never", ("a kernel",), False),
+    ],
+)
+def test_when_a_node_is_rebooted(when, needed, due):
+    assert Boot("1", needed).is_due(maintenance.when(when)) is due
+
+
+def test_when_is_one_of_three_words():
+    with pytest.raises(InputError, match=r"reboot: want needed or always or never.*mean always"):
+        maintenance.when("allways")
+
+
+def test_what_a_node_tells_of_its_boot_is_read_whatever_it_is():
+    assert maintenance.boot({"boot": "7:1:9", "needed": ["x\x1b[2J"]}) == Boot("7:1:9", ("x�[2J",))
+    assert maintenance.boot({"boot": "7:1:9", "needed": "no list"}) == Boot("7:1:9")
+    for nonsense in (None, "ERROR: no", {"boot": 7}, {"needed": []}, []):
+        assert maintenance.boot(nonsense) is None
+
+
+def test_the_names_of_sls_files():
+    assert maintenance.slses(None) == ()
+    assert maintenance.slses("base.updates, kernel") == ("base.updates", "kernel")
+    assert maintenance.slses(["updates"]) == ("updates",)
+    for wrong in ("", "a b", "a,,b", [7], {"sls": 1}, 3, "a\x1b"):
+        with pytest.raises(InputError, match="sls: want the name of an SLS"):
+            maintenance.slses(wrong)
+
+
+def test_only_a_closed_and_empty_node_is_rebooted():
+    empty = node(closed=(MINE,))
+    maintenance.may_reboot(empty)
+    for found, said in (
+        (node(), "node1 is open"),
+        (replace(empty, closed=None), "node1 is open"),
+        (replace(empty, guests=(guest(),)), "node1 still has web1"),
+        (replace(empty, guests=None, daemon_said="refused"), "not known what guests .*: refused"),
+    ):
+        with pytest.raises(InputError, match=said):
+            maintenance.may_reboot(found)
+
+
+def test_what_of_a_reboot_has_not_been_seen():
+    before = Boot("1")
+    assert maintenance.not_back("node1", before, Boot("2"), None) == ""
+    gone = maintenance.not_back("node1", before, None, {"said": "going down"})
+    assert gone == "the minion of node1 does not answer"
+    still = maintenance.not_back("node1", before, before, "ERROR: node1 is open\nnow")
+    assert still == "node1 is still in the boot that was to end; it said: ERROR: node1 is open now"
+    slow = maintenance.not_back("node1", before, before, {"said": ""})
+    assert slow == "node1 is still in the boot that was to end"
+
+
+def test_a_node_is_ready_though_it_is_closed_and_full():
+    assert unready(three(node3={"closed": (MINE,), "free_kib": 1}), "node3") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"daemon": None, "guests": None, "daemon_said": "refused"}, "node.daemon"),
+        ({"bridges": {}}, "network.present"),
+        ({"storage": replace(node().storage, mounts=())}, "storage.kind"),
+        ({"resolves": ("127.0.0.1",)}, "node.name"),
+        ({"peers": {}}, "ssh.reach"),
+    ],
+)
+def test_a_node_that_lacks_what_it_needs_is_not_ready(change, what):
+    assert what in unready(three(node3=change), "node3")
+
+
+def test_a_silent_node_is_not_ready():
+    world = three()
+    world = World(CLUSTER, {**world.nodes, "node3": silent("node3", "no answer")})
+    assert "node.daemon" in unready(world, "node3")
+
+
+def test_the_trouble_of_other_nodes_and_of_guests_is_not_its_own():
+    assert unready(three(node2={"bridges": {}}), "node3") == []
+    everywhere = three(node1={"guests": (guest(disks=("/elsewhere",), of=None),)})
+    found = readiness.examine(everywhere)
+    assert any(told.severity == BLOCK for told in found.findings)
+    assert maintenance.unready(found, ["node3"]) == []
+
+
+def test_who_has_to_be_well_before_it_begins():
+    assert maintenance.peers_of(CLUSTER, ["node1"]) == ["node2", "node3"]
+    assert maintenance.peers_of(CLUSTER, ["node1", "node2"]) == ["node1", "node2", "node3"]
+    assert maintenance.peers_of(CLUSTER, []) == []
+
+
+def test_who_was_closed_by_somebody_else():
+    world = three(node2={"closed": (ANNS,)}, node3={"closed": (MINE,)})
+    (said,) = maintenance.closed_by_others(world, NODES)
+    assert said.startswith("node2 is closed since") and "ask Ann" in said
+    assert said.endswith("salt-run kvmcluster.undrain node2")
+    assert maintenance.closed_by_others(world, ["node3"]) == []
+
+
+def run(sls="updates", done=(), at=NOW, reboot="needed"):
+    return Rolling((sls,), reboot, dict.fromkeys(done, "then"), at, "7:7")
+
+
+@pytest.mark.parametrize(
+    ("last", "anew", "todo"),
+    [
+        (None, False, ["node1", "node2", "node3"]),
+        (run(done=["node1"], at=NOW - 86400), False, ["node2", "node3"]),
+        (run(done=["node1"], at=NOW - 86401), False, ["node1", "node2", "node3"]),
+        (run(done=["node1"], at=NOW + 10), False, ["node1", "node2", "node3"]),
+        (run(done=["node1"]), True, ["node1", "node2", "node3"]),
+        (run(done=["node1"], sls="kernel"), False, ["node1", "node2", "node3"]),
+        (run(done=["node1"], reboot="always"), False, ["node1", "node2", "node3"]),
+        (run(done=["node1", "former"]), False, ["node2", "node3"]),
+    ],
+)
+def test_where_a_run_goes_on(last, anew, todo):
+    found = maintenance.continued(run(), last, anew)
+    data = maintenance.course(CLUSTER, found)
+    assert (data["todo"], found.at, found.process) == (todo, NOW, "7:7")
+    goes_on = "goes on where it stopped" in tables.render(data)
+    assert goes_on is (todo != ["node1", "node2", "node3"])
+
+
+def test_what_is_written_down_is_read_again():
+    done = maintenance.with_done(run(), "node1", NOW + 60)
+    assert maintenance.rolling(done.as_data()) == done
+    assert done.done == {"node1": "1970-01-12T13:47:40+00:00"} and done.at == NOW + 60
+    for nonsense in (None, {}, [], {**done.as_data(), "at": "soon"}, {**done.as_data(), "done": 1}):
+        assert maintenance.rolling(nonsense) is None
+
+
+DONE = {
+    "cluster": "lab",
+    "node": "node1",
+    "ok": True,
+    "when": "needed",
+    "rebooted": True,
+    "needed": ["a kernel"],
+    "still": [],
+    "missing": "",
+    "findings": [],
+    "elapsed": 61.2,
+}
+STAYS = "; it stays as it is; to open it: salt-run kvmcluster.undrain node1"
+UNREADY = {"id": "ssh.reach", "severity": "BLOCK", "outcome": "PROBLEM", "sentence": "refused"}
+UNREADY |= {"remedy": "ssh", "guests": [], "nodes": ["node2"], "destinations": ["node1"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "OK: node1 was rebooted (a kernel), and is ready after 61 s"),
+        ({"rebooted": False, "needed": []}, "OK: node1 was not rebooted, and is ready after 61 s"),
+        (
+            {"still": ["a kernel"]},
+            "WARN     a reboot of it is still asked for: a kernel\n"
+            "OK: node1 was rebooted (a kernel), and is ready after 61 s",
+        ),
+        (
+            {"ok": False, "rebooted": None, "missing": "no answer"},
+            f"PROBLEM: no answer, 61 s after it was told to reboot (a kernel){STAYS}",
+        ),
+        (
+            {"ok": False, "findings": [{**UNREADY, "everywhere": False}]},
+            "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
+            f"PROBLEM: node1 was rebooted (a kernel), and is not ready after 61 s{STAYS}",
+        ),
+    ],
+)
+def test_a_reboot_in_words(change, words):
+    assert tables.render({**DONE, **change}) == words
+
+
+def test_a_reboot_that_would_be_in_words():
+    would = {key: value for key, value in DONE.items() if key != "elapsed"}
+    assert tables.render(would) == "node1 would be rebooted (a kernel)"
+    none = tables.render({**would, "rebooted": False})
+    assert none == "node1 would not be rebooted, unless what is done before asks for it"
+
+
+def test_whether_it_may_begin_in_words():
+    good = {"cluster": "lab", "ok": True, "whole": ["node2", "node3"], "closed": [], "findings": []}
+    assert tables.render(good) == (
+        "OK: maintenance may begin in cluster lab: node2, node3 are well"
+    )
+    bad = {**good, "ok": False, "closed": ["node1 is closed"]}
+    bad["findings"] = [{**UNREADY, "everywhere": False}]
+    assert tables.render(bad) == (
+        "PROBLEM  node1 is closed\n"
+        "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
+        "PROBLEM: maintenance must not begin in cluster lab"
+    )
+
+
+def test_a_rolling_run_in_words():
+    data = {"cluster": "lab", "ok": True, "todo": ["node1", "node2"], "done": {}}
+    assert tables.render(data) == "to be done, one after the other: node1, node2"
+    data = {**data, "todo": ["node2"], "done": {"node1": "then"}}
+    assert tables.render(data).startswith("goes on where it stopped, with node2; not done again:")
+    assert tables.render({**data, "just": "node1"}) == "node1 is done; still to be done: node2"
+    over = {**data, "todo": [], "just": "node2"}
+    assert tables.render(over) == "every node is done: node1 at then"
