@@ -12,6 +12,7 @@ sent in a second, and what is measured is mostly the start of QEMU on the CPUs t
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -29,15 +30,8 @@ STAYING = {f"db{number}": NODES[1 + number % 3] for number in range(1, 7)}
 DRAIN, LOOP = "kvmcluster.drain", "loop of virsh migrate"
 BAR = 0.8
 LIMIT = 2
-SAMPLE = """
-while sleep 0.3; do
-  count=0
-  for guest in $(virsh list --name); do
-    case "$(virsh domjobinfo "$guest" 2>&1)" in *'Outgoing migration'*) count=$((count + 1)) ;; esac
-  done
-  echo "$count"
-done
-"""
+JOBS = "; ".join(f"domjobinfo {guest}" for guest in LEAVING)
+SAMPLE = f"while sleep 1; do virsh '{JOBS}' 2>&1 | grep -c 'Outgoing migration'; done"
 
 
 def main():
@@ -71,21 +65,24 @@ def measure(rounds, bandwidth):
     for number in range(rounds):
         for name in (DRAIN, LOOP) if number % 2 else (LOOP, DRAIN):
             limit(bandwidth)
-            begun = time.perf_counter()
-            most = drain() if name == DRAIN else loop()
-            taken = time.perf_counter() - begun
+            with watched() as seen:
+                begun = time.perf_counter()
+                drain() if name == DRAIN else loop()
+                taken = time.perf_counter() - begun
             left = [guest for guest in LEAVING if guest in guests("node1")]
             if left:
                 sys.exit(f"{name}: {left} are left on node1")
             report[name].append(taken)
-            report["most"] = max(report["most"], most)
+            if name == DRAIN:
+                report["most"] = max(report["most"], *seen, 0)
             print(f"{name} {taken:.1f} s", file=sys.stderr, flush=True)
             back()
     return report
 
 
-def drain():
-    """Drain node1; return the most migrations from it that were seen under way at once."""
+@contextlib.contextmanager
+def watched():
+    """Yield how many migrations from node1 were seen under way, once a second."""
     watching = subprocess.Popen(
         [ROOT / "lab" / "ctl", "exec", "node1", "--", "sh", "-c", SAMPLE],
         stdout=subprocess.PIPE,
@@ -95,15 +92,20 @@ def drain():
     seen = collections.deque()
     thread = threading.Thread(target=lambda: seen.extend(map(int, watching.stdout)), daemon=True)
     thread.start()
+    try:
+        yield seen
+    finally:
+        ctl("exec", "node1", "--", "pkill", "-f", "sleep 1; do", check=False)
+        watching.terminate()
+        thread.join(10)
+
+
+def drain():
     ctl("salt-run", "--", "kvmcluster.drain", "node1")
-    ctl("exec", "node1", "--", "pkill", "-f", "sleep 0[.]3; do", check=False)
-    watching.terminate()
-    thread.join(10)
-    return max(seen, default=0)
 
 
 def loop():
-    """Send one guest after another, evenly to all nodes, as a drain does; return 0."""
+    """Send one guest after another, evenly to all nodes, as a drain does."""
     goals = {guest: NODES[1 + place % 3] for place, guest in enumerate(LEAVING)}
     lines = [
         f"virsh migrate --live --p2p {guest} 'qemu+ssh://root@{node}-mig/system?no_tty=1'"
@@ -111,7 +113,6 @@ def loop():
         for guest, node in goals.items()
     ]
     ctl("exec", "node1", "--", "sh", "-ec", "\n".join(lines))
-    return 0
 
 
 def back():
