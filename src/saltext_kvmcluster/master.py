@@ -70,7 +70,7 @@ class Carrier:
                 said = _planned(batch, plan)
                 failing = (failing or time.monotonic()) if said else None
                 if said and time.monotonic() - failing >= PATIENCE:
-                    return said
+                    return f"it could not be planned anew: {said}"
             while move := batch.due():
                 self._begin(move)
             if not batch.coming and not batch.is_old:
@@ -127,9 +127,9 @@ class Carrier:
         source = flight.move.source
         found = self._ask([source], "saltutil.find_job", flight.jid).get(source)
         flight.asked = time.monotonic()
-        if found:
+        if isinstance(found, dict) and found.get("jid") == flight.jid:
             flight.heard = flight.asked
-        if found or (found is None and flight.asked - flight.heard < LOST):
+        if found != {} and flight.asked - flight.heard < LOST:
             return None
         return whereabouts.ended(self._answer(flight)) or self._settle(flight.move)
 

@@ -10,6 +10,7 @@ from worlds import NODES
 
 from saltext_kvmcluster.core import draining, tables
 from saltext_kvmcluster.core.batch import AHEAD, ATTEMPTS, Batch
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts import silent
@@ -42,14 +43,14 @@ def begun(made):
     return [one.guest for one in iter(made.due, None)]
 
 
-def result(how=MOVED, reason="", owner=None):
+def result(how=MOVED, reason="", owner="node2"):
     return {"result": how, "reason": reason, "owner": owner}
 
 
 def test_no_more_are_begun_than_a_node_may_send_and_one_that_is_ready():
     made = batch(*(move(f"g{number}", f"node{2 + number % 2}") for number in range(6)))
     assert begun(made) == ["g0", "g1", "g2"]
-    made.end("g1", result())
+    made.end("g1", result(owner="node3"))
     assert begun(made) == ["g3"]
 
 
@@ -79,6 +80,17 @@ def test_who_was_cancelled_or_is_not_known_is_not_tried_again(how):
     made.end("a", how)
     made.follow(plan(move("a", "node3")))
     assert begun(made) == [] and made.given_up["a"].endswith(how["reason"])
+
+
+@pytest.mark.parametrize(
+    "answer", [result(owner="node9"), {**result(), "uuid": "another"}, result(owner=None)]
+)
+def test_an_answer_about_something_else_tells_nothing(answer):
+    made = batch(move("a"))
+    begun(made)
+    made.end("a", answer)
+    assert made.moved == [] and made.unsettled == [move("a")]
+    assert "is not about this move" in made.given_up["a"]
 
 
 def test_after_some_attempts_it_is_enough():
@@ -123,7 +135,8 @@ def test_whatever_comes_limits_are_kept_and_all_is_told(moves, ends, again):
             counts = Counter(getattr(one, side) for one in made.coming.values())
             assert max(counts.values(), default=0) <= LIMIT + AHEAD
         if made.coming:
-            made.end(sorted(made.coming)[0], result(how, "why"))
+            guest = sorted(made.coming)[0]
+            made.end(guest, result(how, "why", made.coming[guest].destination))
             told += 1
         if made.is_old:
             made.follow(plan(*again))
@@ -149,6 +162,34 @@ def test_what_moved_since_it_was_closed_is_of_one_drain_however_often_it_was_cal
     moved = draining.moved_since(rows, "node1", SINCE)
     assert [one["guest"] for one in moved] == ["a", "b"]
     assert draining.moved_since(rows, "node1", "") == [], "nobody knows since when"
+
+
+def test_what_others_settled_is_told_beside_what_this_run_moved():
+    rows = [row("a"), row("early", started="2026-01-01T10:00:00.500+00:00")]
+    own = [{**row("a"), "reason": "seen here"}, {**row("b"), "uuid": "another"}]
+    merged = draining.merged(own, rows, "node1", SINCE)
+    assert [(one["guest"], one["reason"]) for one in merged] == [("a", "seen here"), ("b", "")]
+    early = [{**row("early"), "uuid": "early"}]
+    both = draining.merged(own, early, "node1", SINCE)
+    assert [one["guest"] for one in both] == ["early", "a", "b"]
+
+
+def test_only_moves_of_the_node_that_can_be_told_are_waited_for():
+    good = {"guest": "g", "uuid": "u", "source": "node1", "destination": "node2"}
+    rows = [good, {**good, "guest": 7}, {**good, "source": "node3", "destination": "node4"}]
+    rows += [{**good, "uuid": None}, {**good, "guest": "known"}]
+    assert draining.others(rows, ["known"], "node1") == [Move("g", "u", "node1", "node2")]
+
+
+def test_a_drain_that_fails_says_that_the_node_stays_closed():
+    said = str(draining.stopped("node1", WorldError("no facts")))
+    assert said.startswith("no facts; node1 stays closed: ") and "kvmcluster.undrain node1" in said
+
+
+def test_that_somebody_opened_it_meanwhile_is_told():
+    assert draining.opened_meanwhile(worlds.node("node1", closed=())).startswith("node1 was opened")
+    assert draining.opened_meanwhile(worlds.node("node1", closed=None)) == "", "not known"
+    assert draining.opened_meanwhile(worlds.node("node1", closed=(Closed("", ""),))) == ""
 
 
 def told(made, left, said="", interrupted=False, **more):

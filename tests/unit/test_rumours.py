@@ -228,10 +228,11 @@ TRIED = {
     "a failure": ("ERROR: no pillar", set(), {"node1"}),
     "no answer": ("Minion did not return. [Not connected]", set(), set()),
     "nothing": (None, set(), set()),
-    "nonsense": ({"a": 3}, set(), set()),
+    "nonsense": ({"a": 3}, set(), {"node1"}),
+    "changes that are none": ({"a": {"changes": 5, "result": True}}, set(), {"node1"}),
     "odd changes": ({"a": {"changes": None, "result": True}}, set(), set()),
 }
-SILENT = ("no answer", "nothing", "nonsense")
+SILENT = ("no answer", "nothing")
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -254,13 +255,29 @@ def test_which_migrations_are_left():
             "unread": ["a file\nis no entry"],
         },
         "node2": {
-            "unsettled": [row("going"), row("../x"), row(3), row("x", "odd"), row("x", watched=1)],
+            "unsettled": [row("../x"), row(3), row("x", "odd"), row("x", watched=1)],
             "unread": [],
         },
     }
     left = rumours.left(CLUSTER, told)
     assert (left.guests, left.watched) == (("killed", "late"), ("going",))
     assert (left.unread, left.silent) == (("node1: a file is no entry",), ())
+
+
+def test_who_says_that_it_is_at_a_guest_speaks_for_its_own_node_alone():
+    told = {
+        "node1": {"unsettled": [row("web")], "unread": []},
+        "node2": {"unsettled": [row("web", watched=True)], "unread": []},
+    }
+    left = rumours.left(CLUSTER, told)
+    assert (left.guests, left.watched) == (("web",), ())
+
+
+def test_of_a_node_that_makes_up_migrations_some_are_looked_at():
+    rows = [row(f"web{number}") for number in range(50_000)]
+    left = rumours.left(CLUSTER, {"node1": {"unsettled": rows, "unread": []}})
+    assert len(left.guests) == rumours.MOST_LEFT
+    assert left.unread == ("node1: of 50000 migrations that are not settled, 100 were looked at",)
 
 
 @pytest.mark.parametrize(

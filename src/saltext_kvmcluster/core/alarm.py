@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +44,13 @@ def alarms(
         }
         for copies, double in status.doubles(guests)
     ]
+
+
+def summary(alarms: Iterable[Mapping[str, Any]]) -> str:
+    """Return in few words how many guests run twice, and which, so that others are told apart."""
+    named = sorted((one["uuid"], *one["nodes"]) for one in alarms)
+    digest = hashlib.sha256(repr(named).encode()).hexdigest()[:8]
+    return f"{len(named)} guests run twice (alarm {digest})"
 
 
 def small(alarm: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Batch:
         what came of it.
         """
         move = self.coming.pop(guest)
+        result = _about(move, result)
         self.ended.append({**dict.fromkeys(SHOWN), **dict(result), **asdict(move)})
         if result["result"] == MOVED:
             return
@@ -122,3 +123,12 @@ class Batch:
     @staticmethod
     def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         return {key: row[key] for key in SHOWN}
+
+
+def _about(move: Move, result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what came of a move; an answer about something else tells nothing of it."""
+    there = result["result"] != MOVED or result.get("owner") == move.destination
+    if result.get("uuid", move.uuid) == move.uuid and there:
+        return result
+    said = f"what {move.source} answered is not about this move: {printable(str(result)[:300])}"
+    return {"result": UNKNOWN, "reason": said}

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from saltext_kvmcluster.core import closing
 from saltext_kvmcluster.core.batch import SHOWN, Batch
 from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.cluster import Cluster
@@ -54,10 +55,10 @@ def told(
     left
         Who is still active on the node that is to be left, None if that is not known.
     said
-        Why the rest could not be planned.
+        Why nothing more was begun.
     """
     stuck = {**batch.stuck, **batch.given_up}
-    words = f"it could not be planned anew: {said}" if said else INTERRUPTED if interrupted else ""
+    words = said or (INTERRUPTED if interrupted else "")
     return {
         "cluster": cluster.name,
         "ok": left == [] and not (stuck or words),
@@ -88,6 +89,19 @@ def moved_since(rows: Iterable[Mapping[str, Any]], source: str, since: str) -> l
     ]
 
 
+def merged(
+    moved: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], source: str, since: str
+) -> list[dict[str, Any]]:
+    """Return the moves of this run, and before them what else the node remembers since it closed.
+
+    What was settled by others is in their history, and a clock may have been set back.
+    """
+    own = [dict(row) for row in moved]
+    known = {(row["uuid"], row["destination"]) for row in own}
+    before = moved_since(rows, source, since)
+    return [row for row in before if (row["uuid"], row["destination"]) not in known] + own
+
+
 def active(facts: NodeFacts) -> list[str] | None:
     """Return the guests that are active on a node, None where it does not tell."""
     if facts.guests is None:
@@ -95,13 +109,36 @@ def active(facts: NodeFacts) -> list[str] | None:
     return sorted(guest.name for guest in facts.guests if guest.active)
 
 
-def others(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[Move]:
-    """Return the moves that are under way by somebody else, with both ends known."""
-    return [
-        Move(row["guest"], row["uuid"], row["source"], row["destination"])
-        for row in rows
-        if row["guest"] not in known and row["source"] and row["destination"]
-    ]
+def others(rows: Iterable[Mapping[str, Any]], known: Collection[str], node: str) -> list[Move]:
+    """Return the moves from and to a node that somebody else began, by what the node tells."""
+    found = []
+    for row in rows:
+        names = [row["guest"], row["uuid"], row["source"], row["destination"]]
+        if all(isinstance(name, str) and name for name in names):
+            move = Move(*map(str, names))
+            if move.guest not in known and node in (move.source, move.destination):
+                found.append(move)
+    return found
+
+
+def is_open(facts: NodeFacts) -> bool:
+    """Whether a node says that nothing closes it."""
+    return facts.closed == ()
+
+
+def opened_meanwhile(facts: NodeFacts) -> str:
+    """Say that somebody has opened a node while it was drained; empty if not."""
+    if not is_open(facts):
+        return ""
+    return f"{facts.node} was opened meanwhile, so nothing more is begun"
+
+
+def stopped(node: str, error: Exception) -> WorldError:
+    """Return the error of a drain that cannot go on: the node has been closed all the same."""
+    return WorldError(
+        f"{error}; {node} stays closed: to go on: salt-run kvmcluster.drain {node}; to open it:"
+        f" {closing.remedy(node)}"
+    )
 
 
 def closed(node: str, answer: object) -> Closed:

@@ -169,6 +169,7 @@ NO_RETURN = "Minion did not return"
 WORDS = 1000
 MAX_FOLDERS = 1000
 MAX_ITEMS = 100_000
+LONGEST_UPTIME = 100 * 366 * 86400.0
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
 KINDS = ("file", "block", "directory", "other", "nothing")
 
@@ -329,7 +330,8 @@ def _guest(
     )
     if not facts.active or begun is None or clock is None:
         return facts
-    return replace(facts, uptime=max(0.0, clock - begun))
+    uptime = max(0.0, clock - begun)
+    return replace(facts, uptime=uptime if uptime < LONGEST_UPTIME else None)
 
 
 def _definition(text: str) -> tuple[Guest | None, str]:

@@ -112,6 +112,18 @@ def closed_by_others(world: World, nodes: Iterable[str]) -> list[str]:
     ]
 
 
+def ours(node: str, drained: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a drain returned; one of a node that somebody else has closed is a failure.
+
+    Whoever closed it has a reason against what comes next: the reboot, and that it is opened.
+    """
+    closed = drained.get("closed")
+    if not drained["ok"] or not closed or closed["reason"].startswith(OURS):
+        return drained
+    said = f"somebody else closed {node}, so it is left alone: {closed['reason']}"
+    return {**drained, "ok": False, "said": said}
+
+
 def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
     """Say what of a node's reboot has not been seen yet; empty if it is in another boot.
 

@@ -47,6 +47,8 @@ RESULTS = (MOVED, NOT_MOVED, UNKNOWN)
 # Longer than any tag or minion id of ours.
 LONGEST = 1200
 MOST_WORDS = 2000
+# Of one node: migrations that are not settled, which are few on one that does not make them up.
+MOST_LEFT = 100
 
 _JOINED = re.compile(r"salt/minion/(.+)/start\Z", re.DOTALL)
 
@@ -187,6 +189,7 @@ def trust(
         states = tried.get(node)
         if not _is_states(states):
             words = "; ".join(map(str, states)) if isinstance(states, list) else states
+            words = "its answer is none of ours" if isinstance(states, Mapping) else words
             if isinstance(words, str) and not words.startswith(NO_RETURN):
                 stuck[node] = short(line(words))
             else:
@@ -228,13 +231,22 @@ def left(cluster: Cluster, answers: Mapping[str, Any]) -> Left:
         and isinstance(answers[node].get("unsettled"), list)
         and isinstance(answers[node].get("unread"), list)
     }
-    rows = [row for rows, _ in kept.values() for row in rows if _is_row(row)]
-    watched = {row["guest"] for row in rows if row["watched"] and row["stage"] != ENDED}
-    every = {row["guest"] for row in rows}
-    unread = [short(line(f"{node}: {said}")) for node, (_, told) in kept.items() for said in told]
+    rows = [row for rows, _ in kept.values() for row in filter(_is_row, rows[:MOST_LEFT])]
+    watched = {row["guest"] for row in rows if _is_watched(row)}
+    # That somebody is at it on one node says nothing of what another one was left with.
+    alone = {row["guest"] for row in rows if not _is_watched(row)}
+    unread = [f"{node}: {said}" for node, (_, told) in kept.items() for said in told[:MOST_LEFT]]
+    unread += [
+        f"{node}: of {len(rows)} migrations that are not settled, {MOST_LEFT} were looked at"
+        for node, (rows, _) in kept.items()
+        if len(rows) > MOST_LEFT
+    ]
     silent = [node for node in cluster.nodes if node not in kept]
     return Left(
-        tuple(sorted(every - watched)), tuple(sorted(watched)), tuple(unread), tuple(silent)
+        tuple(sorted(alone)),
+        tuple(sorted(watched - alone)),
+        tuple(short(line(said)) for said in unread),
+        tuple(silent),
     )
 
 
@@ -319,7 +331,14 @@ def _cut(value: object) -> str | None:
 
 
 def _is_states(states: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
-    return isinstance(states, Mapping) and all(isinstance(one, Mapping) for one in states.values())
+    return isinstance(states, Mapping) and all(
+        isinstance(one, Mapping) and isinstance(one.get("changes"), (Mapping, type(None)))
+        for one in states.values()
+    )
+
+
+def _is_watched(row: Mapping[str, Any]) -> bool:
+    return bool(row["watched"]) and row["stage"] != ENDED
 
 
 def _is_row(row: object) -> bool:

@@ -162,9 +162,11 @@ def _of_plan(data: Mapping[str, Any]) -> str:
     if "closed" not in data:
         return f"{moved}; stuck: {len(data['stuck'])}"
     node, left, closed = data["node"], data["left"], data["closed"]
-    mark = f"it is closed since {closed['since'][:19]} UTC: {closed['reason']}"
+    tense = "was" if data["said"] else "is"
+    mark = f"it {tense} closed since {closed['since'][:19]} UTC: {closed['reason']}"
     if left == []:
-        return f"DRAINED  {node}: {moved}; none left; {mark}"
+        word = "DRAINED" if data["ok"] else "NOT DRAINED"
+        return f"{word}  {node}: {moved}; none left; {mark}"
     there = "not known who is left" if left is None else f"left: {listed(left, 20)}"
     ways = f"salt-run kvmcluster.drain {node} goes on, kvmcluster.undrain {node} opens it"
     return f"NOT DRAINED  {node}: {moved}; {there}; {mark}; {ways}"

@@ -17,6 +17,7 @@ from saltext_kvmcluster.core.plan import printable
 from saltext_kvmcluster.core.recovery import Look, Sighting
 
 _BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
+_BROKEN = re.compile(rf"Traceback|\A({NO_RETURN}|Passed invalid arguments|The minion function)")
 _NOT_ACTIVE = (*recovery.OFF, Sighting.UNREACHABLE)
 _MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
 
@@ -90,8 +91,9 @@ def ended(answer: object) -> dict[str, Any] | None:
     """
     if isinstance(answer, Mapping) and is_ending(answer):
         return dict(answer)
-    # Neither a traceback nor silence, of which Salt makes words, too, means that nothing was begun.
-    if isinstance(answer, str) and "Traceback" not in answer and not answer.startswith(NO_RETURN):
+    # Neither silence nor an error of a program, of both of which Salt makes words, too, means that
+    # nothing was begun.
+    if isinstance(answer, str) and answer and not _BROKEN.search(answer):
         raise WorldError(_words(answer))
     return None
 

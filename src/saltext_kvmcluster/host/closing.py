@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 
 from saltext_kvmcluster.core import closing
 from saltext_kvmcluster.core.closing import PATH, Closed
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.plan import FilePlan
 from saltext_kvmcluster.host import files
 
@@ -32,8 +33,11 @@ def close(reason: str) -> tuple[Closed, bool]:
 
 
 def open_again() -> Closed | None:
-    """Open this node; return what closed it, None if it was open."""
+    """Open this node; return what closed it, None if it was open. Whatever is there is removed."""
     with files.lock():
-        known = mark()
+        try:
+            known = mark()
+        except WorldError as error:
+            known = Closed("", str(error))
         files.remove(PATH)
         return known

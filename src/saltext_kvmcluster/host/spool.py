@@ -18,6 +18,8 @@ from saltext_kvmcluster.host import files
 
 # Seconds: in which rumours of one event come together; from the end of an answer to the next one.
 SETTLING, DISTANCE = 2.0, 30.0
+# Seconds that an answer may come late before a rumour of it counts as forgotten.
+SPARE = 30.0
 HEARD, BEGUN, TOLD, KEPT = ".heard", ".begun", ".told", ".json"
 MOST_KEPT = 100
 
@@ -37,8 +39,11 @@ class Spool:
         files.mark(self._path(key, HEARD))
 
     def heard(self) -> set[str]:
-        """Return the keys of which rumours wait: to leave one more there changes nothing."""
-        return self._keys(HEARD)
+        """Return the keys of which rumours wait that will be answered soon: one more adds nothing.
+
+        One that has waited longer may have been left by somebody who was killed.
+        """
+        return {key for key in self._keys(HEARD) if self._is_young(key)}
 
     def left(self) -> list[str]:
         """Return the keys of which rumours wait, or whose answer has not ended."""
@@ -88,6 +93,13 @@ class Spool:
     def _keys(self, *kinds: str) -> set[str]:
         names = [os.path.splitext(os.path.basename(path)) for path in files.listed(self._folder)]
         return {name for name, kind in names if kind in kinds}
+
+    def _is_young(self, key: str) -> bool:
+        try:
+            age = time.time() - os.stat(self._path(key, HEARD)).st_mtime
+        except OSError:
+            return False
+        return 0 <= age < SETTLING + DISTANCE + SPARE
 
     def _is_left(self, key: str) -> bool:
         return any(files.exists(self._path(key, kind)) for kind in (HEARD, BEGUN))

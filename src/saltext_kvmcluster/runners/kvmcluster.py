@@ -364,15 +364,20 @@ def drain(node, reason=None, test=False, cluster=None):
     words = closing.reason(DRAINED if reason is None else reason)
 
     def plan(batch):
-        coming = [*batch.coming.values(), *draining.others(_under_way(here), batch.coming)]
+        coming = [*batch.coming.values(), *draining.others(_under_way(here), batch.coming, here)]
         world, ready = _examined(found, source=here)
+        if batch.ended and draining.is_open(world.nodes[here]):
+            return draining.nothing(batch)
         return placement.drain(world, ready, here, batch.avoid, coming)
 
     if doors.flag(test, "test"):
         return {**_proposed(found, plan), "node": here}
     mark = draining.closed(here, _ask([here], "kvmcluster.close", words).get(here))
-    done = _carried_out(found, plan, drained=here)
-    moved = draining.moved_since(_remembered(here), here, mark.since) or done["moved"]
+    try:
+        done = _carried_out(found, plan, drained=here)
+    except KvmclusterError as error:
+        raise draining.stopped(here, error) from None
+    moved = draining.merged(done["moved"], _remembered(here), here, mark.since)
     return {**done, "node": here, "closed": asdict(mark), "moved": moved}
 
 
@@ -829,7 +834,7 @@ def _rebooted(node, before, end):
     with salt.client.get_local_client(__opts__["conf_file"]) as client:
         try:
             job = client.run_job([node], "kvmcluster.reboot", [before.id], tgt_type="list")
-        except SaltClientError as error:
+        except SaltException as error:
             raise InputError(f"{node} could not be told to reboot: {error}") from None
         while True:
             now = _boot(node)
@@ -870,7 +875,9 @@ def _carried_out(found, plan, drained=None):
         )
         said, left = carrier.carry_out(batch, plan), []
         for _ in range(draining.ROUNDS if drained else 0):
-            left = _left(found, drained, batch, interrupted)
+            there = _at_the_end(found, drained, batch, interrupted, line.show)
+            left = draining.active(there)
+            said = said or draining.opened_meanwhile(there)
             if said or interrupted.is_set() or not batch.is_old:
                 break
             said = carrier.carry_out(batch, plan)
@@ -878,26 +885,31 @@ def _carried_out(found, plan, drained=None):
     return {**told, "elapsed": round(time.monotonic() - begun, 1)}
 
 
-def _left(found, node, batch, interrupted):
-    """Return who is active on a node; one that nobody had seen makes a plan an old one.
+def _at_the_end(found, node, batch, interrupted, show):
+    """Return a node's facts; a guest there that nobody had seen makes the plan an old one.
 
-    Moves of somebody else are waited for first, and all nodes are asked for guests of which it is
-    not known where they are.
+    Moves of somebody else are waited for first, for as long as one may take, and all nodes are
+    asked for guests of which it is not known where they are.
     """
-    while draining.others(_under_way(node), batch.coming) and not interrupted.is_set():
+    end = time.monotonic() + found.migration.options.timeout
+    while moves := draining.others(_under_way(node), batch.coming, node):
+        if interrupted.is_set() or time.monotonic() >= end:
+            break
+        show(f"waiting for {given.listed(one.guest for one in moves)}, begun by somebody else")
         interrupted.wait(ASK_AGAIN)
     for move in batch.unsettled:
         batch.settle(move, _of_others(found, move))
-    facts_of = _facts(found, [node], reach=False, trust=False)
-    left = draining.active(facts_of[node])
+    there = _facts(found, [node], reach=False, trust=False)[node]
+    left = draining.active(there)
     batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))
-    return left
+    return there
 
 
 def _under_way(node):
     """Return the migrations that a node tells of; none if it tells nothing."""
     told = _ask([node], "kvmcluster.job").get(node)
-    return jobs.merged({node: told["jobs"]}) if isinstance(told, dict) and "jobs" in told else []
+    rows = told.get("jobs") if isinstance(told, dict) else None
+    return jobs.merged({node: rows}) if isinstance(rows, list) else []
 
 
 def _remembered(node):
@@ -953,7 +965,7 @@ def _begun(client, move, given):
             kwarg=given,
             listen=True,
         )
-    except SaltClientError:
+    except SaltException:
         return None
 
 
@@ -1080,9 +1092,14 @@ def _ask(nodes, function, *arguments, **named):
     """Run a function on the nodes, as one job, and return what each one answered."""
     if not nodes:
         return {}
-    answers = __salt__["salt.execute"](
-        nodes, function, arg=arguments, kwarg=named, tgt_type="list", full_return=True
-    )
+    try:
+        answers = __salt__["salt.execute"](
+            nodes, function, arg=arguments, kwarg=named, tgt_type="list", full_return=True
+        )
+    except SaltException as error:
+        # A master that was started anew has another key: it knows us the next time.
+        log.warning("kvmcluster: nobody could be asked for %s: %s", function, error)
+        return {}
     return {
         node: answer["ret"]
         for node, answer in answers.items()
@@ -1153,10 +1170,10 @@ def _answered(spool, key, before):
         needed = _REACTIONS[reaction](found, spool, before)
     except (KvmclusterError, SaltException) as error:
         needed = rumours.line(f"{key}: nothing could be done: {error}")
-    except Exception:
+    except Exception as error:
         # Nobody reads what a runner returns to a reactor.
         log.exception("%s: nothing could be done", key)
-        raise
+        needed = rumours.line(f"{key}: nothing could be done: {error!r}")
     if needed and needed != before:
         log.error("%s", needed)
     return needed
@@ -1222,8 +1239,8 @@ def _tell_doubles(found, spool, before):
         return ""
     sentences = "; ".join(one["sentence"] for one in alarms)
     needed = rumours.line(
-        f"cluster {found.name}: {sentences}; nothing was touched; to see it: salt-run"
-        f" kvmcluster.status cluster={found.name}"
+        f"cluster {found.name}: {alarm.summary(alarms)}; nothing was touched; to see it: salt-run"
+        f" kvmcluster.status cluster={found.name}: {sentences}"
     )
     if needed != before:
         stamp = now.strftime("%Y%m%dT%H%M%S")

@@ -9,7 +9,7 @@ import os
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, sshd, starting, tables, trust
+from saltext_kvmcluster.core import keyfile, maintenance, sshd, starting, tables, trust
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
@@ -556,6 +556,7 @@ def drained(name, node, reason, cluster=None):
     test = __opts__["test"]
     data = _run("kvmcluster.drain", node=node, reason=reason, test=test, cluster=cluster)
     moves = data.get("plan" if test else "moved", [])
+    data = maintenance.ours(node, data)
     away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
     return _step(name, data, {node: {"old": "open", "new": "closed and empty"}, **away})
 
