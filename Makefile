@@ -37,7 +37,9 @@ simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated migrations with faults, on
 	$(BIN)/python tests/sim/simulate.py $(or $(SIMULATIONS),100000)
 
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
-	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not long" --durations=12 tests/functional
+	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest --ignore tests/functional/test_reactor.py \
+	  tests/functional
+	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not long" tests/functional/test_reactor.py
 
 lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
 	$(BIN)/pytest -n 2 --dist loadfile -m "not long" --durations=25 tests/lab
@@ -46,7 +48,7 @@ torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simulta
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \
 	  tests/lab/test_start.py
 	$(BIN)/pytest -m long tests/lab
-	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m long tests/functional
+	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m long tests/functional/test_reactor.py
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/faults.py

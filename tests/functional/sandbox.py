@@ -28,6 +28,7 @@ NODES = {
     "alpha": {"names": ["alpha.example.com"]},
     "beta": {"names": ["Beta.example.com"], "migration": "beta-mig"},
 }
+NOTED = pathlib.Path("/var/lib/kvmcluster/trust.json")
 # The master's configuration as docs/reactors.md tells it, without its schedule.
 REACTING = yaml.safe_load(
     (CHECKOUT / "docs" / "reactors.md")

@@ -252,11 +252,29 @@ def test_what_a_node_answers_decides_whether_it_is_closed():
     assert (mark.since, mark.reason) == (SINCE, "a\ufffdb")
     assert draining.opened("node1", {"closed": False, "changed": True}) is True
     assert draining.opened("node1", {"closed": False, "changed": False}) is False
-    for answer in (None, "", "ERROR: disk full", {}, {"closed": "yes"}, [True]):
-        with pytest.raises(WorldError, match="node1 was not closed, and nothing was moved"):
+    with pytest.raises(
+        WorldError, match="node1 was not closed, and nothing was moved: ERROR: disk"
+    ):
+        draining.closed("node1", "ERROR: disk full")
+    for answer in (None, "", "Minion did not return. [Not connected]", {}, {"closed": "yes"}, [1]):
+        with pytest.raises(WorldError, match="not known whether node1 was closed"):
             draining.closed("node1", answer)
-        with pytest.raises(WorldError, match="node1 was not opened"):
+        with pytest.raises(WorldError, match="not known whether node1 was opened"):
             draining.opened("node1", answer)
+
+
+def test_who_has_left_meanwhile_is_not_stuck():
+    done = {"left": ["b"], "stuck": {"a": "cancelled", "b": "frozen"}, "said": "", "under_way": []}
+    assert draining.emptied(done)["stuck"] == {"b": "frozen"}
+    assert draining.emptied(done)["ok"] is False
+    assert draining.emptied({**done, "left": []})["ok"] is True
+    unknown = draining.emptied({**done, "left": None})
+    assert (unknown["ok"], unknown["stuck"]) == (False, done["stuck"])
+
+
+def test_whoever_is_on_the_way_by_somebody_else_is_waited_for():
+    rows = [{"guest": "in"}, {"guest": "out"}, {"guest": "ours"}, {"guest": None}]
+    assert draining.of_others(rows, ["ours"]) == ["in", "out"]
 
 
 def test_a_silent_node_is_not_empty():

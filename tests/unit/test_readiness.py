@@ -11,6 +11,7 @@ from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
 
 from saltext_kvmcluster.core import readiness, tables
 from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import Seen, silent
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
@@ -311,3 +312,10 @@ def test_a_wide_cluster_is_shown_in_figures():
     nodes["node1"] = replace(nodes["node1"], guests=(guest(),))
     lines = text(readiness.examine(World(worlds.cluster(names), nodes)))
     assert lines[1].split() == ["web1", "node1", "29", "of", "29", "nodes"]
+
+
+def test_that_a_node_is_closed_forbids_moves_to_it_and_is_no_fault():
+    found = readiness.examine(three(node3={"closed": (Closed("", "updates"),)}))
+    assert found.ok and rows(found)["web1"]["movable_to"] == ["node2"]
+    assert [one["id"] for one in found.as_data()["findings"]] == ["node.open"]
+    assert not readiness.examine(three(node3={"closed": None})).ok

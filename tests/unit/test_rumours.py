@@ -329,3 +329,12 @@ def test_no_alarm_is_raised_for_what_is_no_double():
     assert raised(node1=[sighted()]) == []
     moving = sighted(job="an outgoing migration")
     assert raised(node1=[moving], node2=[sighted(job="an incoming migration")]) == []
+
+
+def test_two_looks_have_to_show_the_same_double():
+    one = {"uuid": "u", "nodes": ["node1", "node2"]}
+    moved = {"uuid": "u", "nodes": ["node2", "node3"]}
+    assert alarm.steady([one], [one]) == [one]
+    assert alarm.steady([one], [moved]) == alarm.steady([], [one]) == []
+    assert alarm.summary([one]) != alarm.summary([moved]) != alarm.summary([one, moved])
+    assert alarm.summary([one, moved]) == alarm.summary([moved, one])

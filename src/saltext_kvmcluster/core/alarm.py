@@ -46,6 +46,14 @@ def alarms(
     ]
 
 
+def steady(
+    before: Iterable[Mapping[str, Any]], after: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return those alarms of a look that the one before it had, too, on the same nodes."""
+    known = {(one["uuid"], *one["nodes"]) for one in before}
+    return [one for one in after if (one["uuid"], *one["nodes"]) in known]
+
+
 def summary(alarms: Iterable[Mapping[str, Any]]) -> str:
     """Return in few words how many guests run twice, and which, so that others are told apart."""
     named = sorted((one["uuid"], *one["nodes"]) for one in alarms)

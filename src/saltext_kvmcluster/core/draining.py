@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.batch import SHOWN, Batch
 from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.facts import NodeFacts
+from saltext_kvmcluster.core.facts import NO_RETURN, NodeFacts
 from saltext_kvmcluster.core.migration import MOVED, Move
 from saltext_kvmcluster.core.placement import Placement
 from saltext_kvmcluster.core.plan import printable
@@ -121,6 +121,20 @@ def others(rows: Iterable[Mapping[str, Any]], known: Collection[str], node: str)
     return found
 
 
+def of_others(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[str]:
+    """Return the guests whose moves from or to a node somebody else began, by what it tells."""
+    names = {str(row["guest"]) for row in rows if row["guest"]}
+    return sorted(names.difference(known))
+
+
+def emptied(done: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what came of a drain: who has left is not stuck, and all is well if nobody is left."""
+    left = done["left"]
+    stuck = {guest: why for guest, why in done["stuck"].items() if left is None or guest in left}
+    ok = left == [] and not (done["said"] or done["under_way"])
+    return {**done, "stuck": stuck, "ok": ok}
+
+
 def is_open(facts: NodeFacts) -> bool:
     """Whether a node says that nothing closes it."""
     return facts.closed == ()
@@ -163,8 +177,15 @@ def number_of(most: object) -> int:
 
 
 def _no_answer(node: str, what: str, answer: object) -> WorldError:
-    said = printable(str(answer)[:300]) if answer else "it does not answer"
-    return WorldError(f"{node} was not {what}, and nothing was moved: {said}")
+    if isinstance(answer, str) and answer and not answer.startswith(NO_RETURN):
+        return WorldError(
+            f"{node} was not {what}, and nothing was moved: {printable(answer[:300])}"
+        )
+    said = "its answer is none of ours" if answer and not isinstance(answer, str) else "no answer"
+    return WorldError(
+        f"nothing was moved, and it is not known whether {node} was {what}: {said}; to look:"
+        " salt-run kvmcluster.status"
+    )
 
 
 def _printable(stuck: Mapping[str, str]) -> dict[str, str]:

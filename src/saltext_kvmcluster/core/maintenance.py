@@ -112,15 +112,15 @@ def closed_by_others(world: World, nodes: Iterable[str]) -> list[str]:
     ]
 
 
-def ours(node: str, drained: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a drain returned; one of a node that somebody else has closed is a failure.
+def ours(node: str, reason: str, drained: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a drain returned; one of a node that was closed for another reason is a failure.
 
-    Whoever closed it has a reason against what comes next: the reboot, and that it is opened.
+    Whoever closed it has something against what comes next: the reboot, and that it is opened.
     """
     closed = drained.get("closed")
-    if not drained["ok"] or not closed or closed["reason"].startswith(OURS):
+    if not drained["ok"] or not closed or closed["reason"] == reason:
         return drained
-    said = f"somebody else closed {node}, so it is left alone: {closed['reason']}"
+    said = f"{node} had been closed for another reason, so it is left alone: {closed['reason']}"
     return {**drained, "ok": False, "said": said}
 
 

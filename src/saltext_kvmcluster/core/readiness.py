@@ -64,6 +64,11 @@ class Told:
         """Whether it keeps a guest from moving."""
         return self.severity == BLOCK
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it says that somebody has closed a node, which is no fault of the node's."""
+        return self.id == "node.open" and self.trouble.outcome == PROBLEM
+
     def shown(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
@@ -142,8 +147,8 @@ class Readiness:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing keeps any guest from moving."""
-        return not any(told.blocks for told in self.findings)
+        """Whether nothing keeps any guest from moving, but that somebody has closed a node."""
+        return not any(told.blocks and not told.is_closed for told in self.findings)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as plain data.

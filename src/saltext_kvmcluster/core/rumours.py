@@ -31,9 +31,8 @@ ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     events.DAEMON: {watching.GONE: (), "back": (RECOVER, ALARM)},
     events.READINESS: {"lost": (), "regained": ()},
     events.GUEST: {
-        **dict.fromkeys((watching.STARTED, watching.APPEARED), (ALARM,)),
-        **dict.fromkeys((watching.STOPPED, watching.CRASHED, watching.GONE), ()),
-        **dict.fromkeys((watching.ARRIVED, watching.LEFT), ()),
+        **dict.fromkeys((watching.STARTED, watching.APPEARED, watching.ARRIVED), (ALARM,)),
+        **dict.fromkeys((watching.STOPPED, watching.CRASHED, watching.GONE, watching.LEFT), ()),
         **dict.fromkeys((watching.PAUSED, watching.RESUMED), ()),
     },
     events.MIGRATION: {

@@ -153,6 +153,11 @@ def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], r
     return [(found, double) for found, double in judged if double and not double.job]
 
 
+def is_doubled(nodes: Mapping[str, NodeFacts]) -> bool:
+    """Whether some guest seems to run more than once."""
+    return any(True for _ in doubles(guest for one in nodes.values() for guest in one.guests or ()))
+
+
 def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
     return [
         f"{printable(found[double.nodes[0]].name)} {double.sentence}"

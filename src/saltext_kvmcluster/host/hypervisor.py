@@ -81,7 +81,7 @@ STATES = {1: "running", 3: "paused", 6: "crashed"}
 KEEPALIVE = (5, 3)
 # Seconds between two attempts to reach a daemon. A daemon that systemd starts at each of them, and
 # that fails, stays below the 5 starts in 10 s at which systemd gives it up.
-FIRST_PAUSE, LAST_PAUSE = 0.25, 2.0
+PAUSE = 3.0
 
 _NO_MODEL = "Unknown CPU model"
 # A daemon that lets go of its connection to a peer, after a failure, may report that in its place.
@@ -463,18 +463,15 @@ def watch(tell: Callable[[dict[str, Any]], None]) -> NoReturn:
     tell
         Takes each happening, as ``core.watching`` reads it, in the order of the daemon's own.
     """
-    pause = FIRST_PAUSE
     while True:
         try:
             with _watched(tell) as lost:
-                pause = FIRST_PAUSE
                 said = lost.result()
         except Exception as error:
             is_libvirt = hasattr(error, "get_error_message")
             said = _words(error) if is_libvirt else migration.short(str(error))
         tell({"kind": watching.LOST, "said": said})
-        time.sleep(pause)
-        pause = min(2 * pause, LAST_PAUSE)
+        time.sleep(PAUSE)
 
 
 @contextlib.contextmanager

@@ -203,7 +203,12 @@ def status(cluster=None):
         salt-run kvmcluster.status --out=json
     """
     found = _cluster(cluster)
-    return cluster_status.status(found, _facts(found, reach=False, trust=False))
+    seen = _facts(found, reach=False, trust=False)
+    if cluster_status.is_doubled(seen):
+        # Nodes answer one after the other, and a guest may have moved meanwhile.
+        time.sleep(ASK_AGAIN)
+        seen = _facts(found, reach=False, trust=False)
+    return cluster_status.status(found, seen)
 
 
 @_reported
@@ -378,7 +383,7 @@ def drain(node, reason=None, test=False, cluster=None):
     except KvmclusterError as error:
         raise draining.stopped(here, error) from None
     moved = draining.merged(done["moved"], _remembered(here), here, mark.since)
-    return {**done, "node": here, "closed": asdict(mark), "moved": moved}
+    return {**draining.emptied(done), "node": here, "closed": asdict(mark), "moved": moved}
 
 
 @_reported
@@ -873,12 +878,14 @@ def _carried_out(found, plan, drained=None):
         carrier = master.Carrier(
             __opts__, _ask, lambda move: _of_others(found, move), interrupted, line.show
         )
+        if first.steps or first.stuck:
+            line.say(tables.render({"ok": True, "test": True, **draining.planned(first)}))
         said, left = carrier.carry_out(batch, plan), []
-        for _ in range(draining.ROUNDS if drained else 0):
+        for last in [*[False] * draining.ROUNDS, True] if drained else ():
             there = _at_the_end(found, drained, batch, interrupted, line.show)
             left = draining.active(there)
             said = said or draining.opened_meanwhile(there)
-            if said or interrupted.is_set() or not batch.is_old:
+            if said or interrupted.is_set() or last or not batch.is_old:
                 break
             said = carrier.carry_out(batch, plan)
     told = draining.told(found, first, batch, left, said, interrupted.is_set())
@@ -892,10 +899,10 @@ def _at_the_end(found, node, batch, interrupted, show):
     asked for guests of which it is not known where they are.
     """
     end = time.monotonic() + found.migration.options.timeout
-    while moves := draining.others(_under_way(node), batch.coming, node):
+    while guests := draining.of_others(_under_way(node), batch.coming):
         if interrupted.is_set() or time.monotonic() >= end:
             break
-        show(f"waiting for {given.listed(one.guest for one in moves)}, begun by somebody else")
+        show(f"waiting for {given.listed(guests)}, whose move somebody else began")
         interrupted.wait(ASK_AGAIN)
     for move in batch.unsettled:
         batch.settle(move, _of_others(found, move))
@@ -1050,6 +1057,12 @@ class _Line:
             self._text = text
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or COLUMNS
             print(f"\r{text[: columns - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def say(self, text):
+        """Print something that stays."""
+        if self._shown:
+            self.close()
+            print(text, file=sys.stderr, flush=True)
 
     def close(self):
         if self._text:
@@ -1225,14 +1238,32 @@ def _settle_migrations(found, spool, before):
     )
 
 
-def _tell_doubles(found, spool, before):
+def _doubles(found):
+    """Return the evidence for each guest that runs twice, the nodes' facts, and the time.
+
+    Of nodes that answer one after the other a guest that moves meanwhile may be told of by both: so
+    it takes two looks that show the same.
+    """
+    alarms, read, now = _doubled(found)
+    if alarms:
+        time.sleep(ASK_AGAIN)
+        again, read, now = _doubled(found)
+        alarms = alarm.steady(alarms, again)
+    return alarms, read, now
+
+
+def _doubled(found):
     sent = _ask(list(found.nodes), "kvmcluster.facts", reach=False, trust=False)
     now = datetime.now(timezone.utc)
     read = {
         node: facts.parse(node, sent.get(node), now.timestamp(), now.timestamp())
         for node in found.nodes
     }
-    alarms = alarm.alarms(found, read, sent, now)
+    return alarm.alarms(found, read, sent, now), read, now
+
+
+def _tell_doubles(found, spool, before):
+    alarms, read, now = _doubles(found)
     if not alarms:
         silent = [node for node, one in read.items() if one.guests is None]
         log.info("cluster %s: no guest is seen to run twice; silent: %s", found.name, silent)

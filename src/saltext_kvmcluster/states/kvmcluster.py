@@ -556,7 +556,7 @@ def drained(name, node, reason, cluster=None):
     test = __opts__["test"]
     data = _run("kvmcluster.drain", node=node, reason=reason, test=test, cluster=cluster)
     moves = data.get("plan" if test else "moved", [])
-    data = maintenance.ours(node, data)
+    data = maintenance.ours(node, reason, data)
     away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
     return _step(name, data, {node: {"old": "open", "new": "closed and empty"}, **away})
 
@@ -613,7 +613,9 @@ def undrained(name, node, home=False, cluster=None):
     if __opts__["test"]:
         said = f"{node} would be opened again"
         return {"name": name, "changes": changes, "result": None, "comment": said}
-    return _step(name, _run("kvmcluster.undrain", node=node, home=home, cluster=cluster), changes)
+    data = _run("kvmcluster.undrain", node=node, home=home, cluster=cluster)
+    # A guest that cannot come home is told, and keeps no node closed.
+    return _step(name, {**data, "ok": data["ok"] or "opened" in data}, changes)
 
 
 def rolling(name, sls=None, reboot="needed", anew=False, cluster=None):
