@@ -101,12 +101,13 @@ def run(salt, *words):
 
 
 @pytest.fixture
-def reactor(kvm):
+def reactor(request, kvm):
     """The reactor of a cluster of alpha and beta, at rest."""
     assert kvm.master.config["reactor"], "a master that reacts is for this file alone: run it alone"
     for node in NODES:
         kvm.run(node, "saltutil.refresh_pillar", wait=True)
-    time.sleep(10.5)  # so that the pillar is read again
+    if "whole" not in request.fixturenames:
+        time.sleep(10.5)  # so that the pillar is read again
     reactor = Reactor(kvm)
     yield reactor
     reactor.close()
