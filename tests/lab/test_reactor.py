@@ -18,17 +18,32 @@ GUEST = "web"
 
 @pytest.fixture(scope="module")
 def lab(prepared_lab):
-    """The lab with the reactors configured, and a guest on node1."""
+    """The lab with its nodes watched, the reactors configured, and a guest on node1."""
     lab = prepared_lab
+    with lab.pillar() as pillar:
+        pillar.data["beacons"] = {"kvmcluster": [{"interval": 5}]}
+        pillar.save()
+        yield from configured(lab)
+    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+
+
+def configured(lab):
     text = (ROOT / "docs" / "reactors.md").read_text(encoding="utf-8")
     wanted = text.split("```yaml\n")[1].split("```")[0]
     lab.write("master", CONFIGURATION, wanted.replace("/srv/salt/", f"{ROOT}/states/"))
     restart(lab)
+    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
     lab.guest(GUEST, "node1")
+    until(lambda: all(is_watched(lab, node) for node in lab.nodes), "nobody watches")
+    at_rest(lab)
     yield lab
     lab.stop_guest(GUEST)
     lab.exec("master", "rm", CONFIGURATION)
     restart(lab)
+
+
+def is_watched(lab, node):
+    return lab.exec(node, "pgrep", "-f", "kvmcluster's lookout", check=False)
 
 
 def restart(lab):
@@ -65,13 +80,8 @@ def said(lab, words):
     return [line for line in text.splitlines() if words in line and "runners.kvmcluster" in line]
 
 
-def fire(lab, node, tag, **data):
-    words = [f"{key}={value}" for key, value in data.items()]
-    lab.exec(node, "salt-call", "--out=quiet", "event.send", tag, *words)
-
-
 def told(what, seconds):
-    line = f"{what}: mended {seconds} s after the event"
+    line = f"{what}: mended {seconds} s later"
     print(line)
     if path := os.environ.get("KVMCLUSTER_TIMES"):
         with open(path, "a", encoding="utf-8") as file:
@@ -105,7 +115,6 @@ def test_a_reinstalled_node_is_trusted_again_after_its_minions_start(lab):
 def test_emptied_keys_are_put_back(lab):
     before = lab.read("node3", KEYS)
     lab.write("node3", KEYS, "")
-    fire(lab, "node3", "kvmcluster/lab/trust/node3", what="drifted")
     seconds = until(lambda: lab.read("node3", KEYS) == before, "the keys are not back")
     told("authorized_keys2 emptied", seconds)
     at_rest(lab)
@@ -128,8 +137,6 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     print(f"tried {seconds} s after the daemon was killed; left: {entries(lab)}")
     begun = time.monotonic()
     lab.ctl("start", "node2", "libvirtd")
-    if entries(lab):
-        fire(lab, "node2", "kvmcluster/lab/daemon/node2", what="back")
     until(lambda: not entries(lab), "the migration is not settled", 120)
     told("libvirtd of a destination back", round(time.monotonic() - begun, 1))
     at_rest(lab)
