@@ -23,6 +23,8 @@ POLL = 0.5
 # Seconds for a post-copy migration to go on that broke, and for its rest; when they are over, it
 # may do so all the same.
 RESUMED, RESUMING = 60.0, 600.0
+# Seconds for a guest to be seen at its destination, when the call that resumed it has failed.
+ARRIVED = 30.0
 
 
 def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, Any]:
@@ -272,12 +274,14 @@ class _Case:
             Until when to wait for a job that goes on without its caller.
         """
         source, destination = self.env.libvirt(move.source), self.env.libvirt(move.destination)
-        while (look := source.sight(self.uuid)).job == OUTGOING:
-            if self.env.clock.monotonic() >= end:
+        soon = self.env.clock.monotonic() + ARRIVED
+        while True:
+            here, there = source.sight(self.uuid), destination.sight(self.uuid)
+            if here.sighting in OFF and there.sighting is Sighting.RUNNING:
+                return True
+            if self.env.clock.monotonic() >= (end if here.job == OUTGOING else soon):
                 return False
             self.env.clock.wait(None, POLL)
-        there = destination.sight(self.uuid).sighting
-        return look.sighting in OFF and there is Sighting.RUNNING
 
 
 @dataclass(frozen=True)
