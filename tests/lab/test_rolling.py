@@ -99,6 +99,7 @@ def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy
     assert closed(lab) == [] and set(places(lab)) == set(GUESTS)
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mended(
     lab, guests, tidy
 ):
