@@ -21,6 +21,9 @@ POLL = 0.25
 # After so many seconds without an answer a node is asked whether the job is still there, and after
 # so many without any word of it all nodes are asked for the guest.
 QUIET, LOST = 20.0, 300.0
+# Seconds for which a node is asked again, in the end, that does not tell who is left on it: after a
+# restart of the master minions need some to be back.
+SILENT = 60.0
 # Seconds between attempts to plan anew, and for how long in vain.
 AGAIN, PATIENCE = 5.0, 180.0
 

@@ -907,6 +907,10 @@ def _at_the_end(found, node, batch, interrupted, show):
     for move in batch.unsettled:
         batch.settle(move, _of_others(found, move))
     there = _facts(found, [node], reach=False, trust=False)[node]
+    patience = time.monotonic() + master.SILENT
+    while there.guests is None and time.monotonic() < patience and not interrupted.is_set():
+        interrupted.wait(ASK_AGAIN)
+        there = _facts(found, [node], reach=False, trust=False)[node]
     left = draining.active(there)
     batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))
     return there
