@@ -236,14 +236,6 @@ def same_host(lab):
 
 HOSTS = [
     Mistake(
-        "node.open",
-        "it is closed since",
-        {"nodes": ["node2"]},
-        ctl("salt", "--", "node2", "kvmcluster.close", "new memory"),
-        remedy="salt-run kvmcluster.undrain node2",
-        at="master",
-    ),
-    Mistake(
         "node.name",
         "its name node2 is 127.0.1.1 there: loopback",
         {"nodes": ["node2"]},

@@ -204,6 +204,19 @@ def test_each_mistake_is_found_and_its_remedy_mends_it(lab, seen, group):
         assert not [finding for finding in after["findings"] if mistake.is_in(finding)], mistake
 
 
+def test_a_closed_node_is_no_destination_and_no_fault(lab, seen):
+    lab.salt("node2", "kvmcluster.close", "new memory")
+    try:
+        data = seen.check(lab)
+        (closed,) = told(data, "node.open")
+    finally:
+        lab.exec("master", "salt-run", "kvmcluster.undrain", "node2")
+    assert (closed["outcome"], closed["nodes"]) == (PROBLEM, ["node2"])
+    assert closed["remedy"] == "salt-run kvmcluster.undrain node2"
+    assert data["ok"] and row(data, "web")["movable_to"] == ["node3"]
+    assert not told(seen.check(lab), "node.open")
+
+
 def test_a_stopped_daemon_is_a_problem_there_and_a_gap_elsewhere(lab, seen):
     lab.ctl("kill", "node3", "libvirtd")
     try:
