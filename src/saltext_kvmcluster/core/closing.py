@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core import given
 from saltext_kvmcluster.core.plan import printable
 
 PATH = "/etc/kvmcluster.closed"
-LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Closed:
 
 def read(text: str) -> Closed:
     """Return what a node's file says, whoever wrote it."""
-    words = printable(" ".join(text[: 2 * LONGEST_REASON].split()))
+    words = printable(" ".join(text[: 2 * given.LONGEST_REASON].split()))
     since, _, reason = words.partition(" ")
     return Closed(since, reason) if _is_time(since) else Closed("", words)
 
@@ -43,13 +42,7 @@ def text(closed: Closed) -> str:
 
 def reason(value: object) -> str:
     """Return why a node is to be closed; InputError if that is no line of text."""
-    words = value.strip() if isinstance(value, str) else ""
-    if words and words.isprintable() and len(words) <= LONGEST_REASON:
-        return words
-    raise InputError(
-        f"reason: want a line of text of at most {LONGEST_REASON} characters that tells others why"
-        " the node is closed"
-    )
+    return given.reason(value, "the node is closed")
 
 
 def remedy(node: str) -> str:

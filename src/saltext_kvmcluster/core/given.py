@@ -19,6 +19,8 @@ LIST = "a list"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
+LONGEST_REASON = 500
+
 
 def section(
     raw: object, path: str, known: Iterable[str], may_be_empty: bool = False
@@ -150,3 +152,14 @@ def shown(value: object) -> str:
         return _SHORT.repr(value)
     except ValueError:
         return "a number too long to be shown"
+
+
+def reason(value: object, what: str) -> str:
+    """Return a reason that others can read; ``what`` it is for. InputError if it is no line."""
+    words = value.strip() if isinstance(value, str) else ""
+    if words and words.isprintable() and len(words) <= LONGEST_REASON:
+        return words
+    raise InputError(
+        f"reason: want a line of text of at most {LONGEST_REASON} characters that tells others why"
+        f" {what}"
+    )

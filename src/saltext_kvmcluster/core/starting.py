@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from saltext_kvmcluster.core import closing, recovery
+from saltext_kvmcluster.core import closing, given, recovery
 from saltext_kvmcluster.core.closing import Closed
 from saltext_kvmcluster.core.cluster import ROOT, Cluster
 from saltext_kvmcluster.core.errors import InputError, WorldError
@@ -25,7 +25,6 @@ STARTED, RUNNING, NOT_STARTED, UNKNOWN = "started", "running", "not_started", "u
 STOPPED, NOT_STOPPED = "stopped", "not_stopped"
 
 CHANGED = "its definition was changed a moment ago; look at it, and try again"
-LONGEST_REASON = 500
 CONFLICT = 75
 CLAIM = (
     'umask 077; exec 9<>"$1" && flock -n -E 75 9 ||'
@@ -228,13 +227,7 @@ def refusal(request: Request, sentence: str) -> WorldError:
 
 def freezing_reason(reason: object) -> str:
     """Return the reason of a freeze; InputError if it is none that anybody could read later."""
-    words = reason.strip() if isinstance(reason, str) else ""
-    if words and words.isprintable() and len(words) <= LONGEST_REASON:
-        return words
-    raise InputError(
-        f"reason: want a line of text of at most {LONGEST_REASON} characters that tells others why"
-        " the guest must stay"
-    )
+    return given.reason(reason, "the guest must stay")
 
 
 def claim_order(nodes: Iterable[str]) -> list[str]:

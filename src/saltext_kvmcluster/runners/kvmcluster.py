@@ -1131,16 +1131,26 @@ def _cluster(name):
     that does not answer the question.
     """
     clusters = pillar_cluster.Clusters()
-    accepted = sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
-    cached = __salt__["cache.pillar"](tgt="*")
-    likely = [minion for minion in accepted if pillar_cluster.ROOT in (cached.get(minion) or {})]
-    for minions in (likely, [minion for minion in accepted if minion not in likely]):
-        for minion in minions:
-            if not clusters.covers(minion):
-                clusters.read(minion, __salt__["pillar.show_pillar"](minion))
+    for minions in _accepted():
+        _read(clusters, minions)
         if clusters.has(name):
             break
     return clusters.choose(name)
+
+
+def _accepted():
+    """Return the accepted minions whose cached pillar speaks of a cluster, and the others."""
+    accepted = sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
+    cached = __salt__["cache.pillar"](tgt="*")
+    likely = [minion for minion in accepted if pillar_cluster.ROOT in (cached.get(minion) or {})]
+    return likely, [minion for minion in accepted if minion not in likely]
+
+
+def _read(clusters, minions):
+    """Render the pillars of minions, but of each cluster one."""
+    for minion in minions:
+        if not clusters.covers(minion):
+            clusters.read(minion, __salt__["pillar.show_pillar"](minion))
 
 
 def _followed(reaction, tag, data):
@@ -1164,12 +1174,8 @@ def _memberships():
     at, members = __context__.get(MEMBERSHIPS, (-MEMBERSHIPS_AGE, {}))
     if time.monotonic() - at > MEMBERSHIPS_AGE:
         clusters = pillar_cluster.Clusters()
-        accepted = sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
-        cached = __salt__["cache.pillar"](tgt="*")
-        likely = [one for one in accepted if pillar_cluster.ROOT in (cached.get(one) or {})]
-        for minion in likely or accepted:
-            if not clusters.covers(minion):
-                clusters.read(minion, __salt__["pillar.show_pillar"](minion))
+        likely, others = _accepted()
+        _read(clusters, likely or others)
         members = clusters.members()
         __context__[MEMBERSHIPS] = (time.monotonic(), members)
     return members
