@@ -378,7 +378,7 @@ LOGINS = [
         {"nodes": ["node1"]},
         on("node1", f"printf 'Host *\\n StrictHostKeyChecking no\\n' > {SSH}/config"),
         remedy="apply the state kvmcluster.trust",
-        cure=each(on("node1", f"rm {SSH}/config"), trust("node1")),
+        cure=each(on("node1", f"rm -f {SSH}/config {SSH}/known_hosts"), trust("node1")),
     ),
     Mistake(
         "ssh.reach",

@@ -6,6 +6,7 @@ Under ``test=True`` a state returns the ``changes`` that the real run makes.
 
 import os
 
+import salt.runner
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
@@ -19,7 +20,7 @@ from saltext_kvmcluster.host import placing as placing_plans
 
 __virtualname__ = "kvmcluster"
 
-
+_RUNNERS = "kvmcluster.runners"
 _MANAGE_SSHD = (
     "kvmcluster:ssh:manage_sshd: true lets this state write a drop-in for what a setting can mend"
 )
@@ -685,7 +686,14 @@ def _orchestrated(name, data):
 
 def _run(runner, **arguments):
     """Return what one of our runner functions returned, or its failure as such data."""
-    full = __salt__["saltutil.runner"](runner, full_return=True, **arguments)
+    if "master_job_cache" not in __opts__:
+        return {"ok": False, "error": "for orchestrations alone: salt-run state.orchestrate"}
+    # One client for the whole orchestration: saltutil.runner leaves one behind with each call, and
+    # what Salt's loader walks changes when their finalizers run. A state has failed of that; the
+    # race is told of in https://github.com/saltstack/salt/pull/69790.
+    if _RUNNERS not in __context__:
+        __context__[_RUNNERS] = salt.runner.RunnerClient(__opts__)
+    full = __context__[_RUNNERS].cmd(runner, kwarg=arguments, print_event=False, full_return=True)
     returned = full.get("return")
     if isinstance(returned, dict) and "data" in returned:
         return returned["data"]
