@@ -6,6 +6,7 @@ import pytest
 from material import cases, cluster, load
 
 from saltext_kvmcluster.core import reach
+from saltext_kvmcluster.core.errors import InputError
 
 CASES = [pytest.param(load(path), id=path.stem) for path in cases("reach")]
 FOUND = cluster("node1", "node2", names={"node2": ["192.0.2.12"]})
@@ -32,6 +33,33 @@ def test_a_cell_says_what_was_said_and_what_to_do(case):
     assert cell["said"] == case.get("said", cell["said"])
     assert cell["said"].isprintable() and len(cell["said"]) <= 300
     assert json.loads(json.dumps(cell)) == cell
+
+
+def test_a_node_dials_as_it_is_told():
+    three = cluster("node1", "node2", "node3")
+    every = reach.by_every_name(three, "node2")
+    assert [peer.id for peer in every] == ["node3", "node1"]
+    assert all(set(names) == set(peer.names) for peer, names in every.items())
+    assert reach.dials(three, "node2", True) == every and reach.dials(three, "node2", False) == {}
+    told = reach.as_moves(three, "node2", None)
+    assert told == {"node2": ["node1", "node3"]}
+    assert reach.dials(three, "node1", told) == {}
+    dialled = reach.dials(three, "node2", told)
+    assert {peer.id: names for peer, names in dialled.items()} == {
+        "node3": (three.node("node3").migration,),
+        "node1": (three.node("node1").migration,),
+    }
+    assert reach.as_moves(three, None, "node1") == {
+        "node1": [],
+        "node2": ["node1"],
+        "node3": ["node1"],
+    }
+
+
+@pytest.mark.parametrize("wanted", [None, 1, ["node1"], {"node2": "node1"}, {"node2": ["node7"]}])
+def test_what_is_no_way_to_dial_is_refused(wanted):
+    with pytest.raises(InputError):
+        reach.dials(cluster("node1", "node2"), "node2", wanted)
 
 
 def test_every_cause_has_been_seen():

@@ -133,13 +133,7 @@ def home(
     return placed
 
 
-def best(
-    world: World,
-    readiness: Readiness,
-    guest: str,
-    avoid: Mapping[str, Collection[str]] = _NOTHING,
-    coming: Iterable[Move] = (),
-) -> Step:
+def best(world: World, readiness: Readiness, guest: str) -> Step:
     """Return the best move for one guest, chosen as in `drain`, and why.
 
     WorldError, with every reason, if it can go nowhere; InputError if there is no such guest.
@@ -147,8 +141,7 @@ def best(
     found = [row.guest for row in readiness.rows if row.guest.name == guest]
     if not found:
         raise no_such_guest(world, guest, None)
-    others = [move for move in coming if move.guest != guest]
-    placed = _Plan(world, readiness, avoid, others).placed(found[:1])
+    placed = _Plan(world, readiness, _NOTHING, ()).placed(found[:1])
     if placed.stuck:
         raise WorldError(f"{printable(guest)} was not touched: {placed.stuck[guest]}")
     return placed.steps[0]

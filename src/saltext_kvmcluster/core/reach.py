@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from saltext_kvmcluster.core.cluster import Cluster, Node
+from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.plan import printable
+
+Dials = Mapping[Node, Sequence[str]]
 
 OK = "ok"
 NOISE = "noise"
@@ -173,6 +176,40 @@ def calling_order(cluster: Cluster, node: str) -> list[Node]:
     nodes = list(cluster.nodes.values())
     at = [item.id for item in nodes].index(cluster.node(node).id)
     return nodes[at + 1 :] + nodes[:at]
+
+
+def by_every_name(cluster: Cluster, node: str) -> Dials:
+    """Return how a node logs in to each peer by each of its names."""
+    return {peer: peer.names for peer in calling_order(cluster, node)}
+
+
+def as_moves(cluster: Cluster, source: str | None, destination: str | None) -> dict[str, list[str]]:
+    """Return to which peers which nodes log in before moves are planned, for ``dials``.
+
+    source, destination
+        The nodes that all moves are from, or to; None if they may be any.
+    """
+    return {
+        node: [peer for peer in cluster.nodes if peer != node and destination in (None, peer)]
+        for node in cluster.nodes
+        if source in (None, node)
+    }
+
+
+def dials(cluster: Cluster, node: str, wanted: object) -> Dials:
+    """Return how a node is to log in to its peers.
+
+    wanted
+        True for every peer by every name, False for none; or the peers of each node to which it
+        logs in by the migration name alone, as its moves do. InputError for anything else.
+    """
+    if isinstance(wanted, bool):
+        return by_every_name(cluster, node) if wanted else {}
+    peers = wanted.get(node, []) if isinstance(wanted, dict) else None
+    if not isinstance(peers, list):
+        raise InputError(f"reach: want true, false or lists of peers by node, got {wanted!r:.60}")
+    chosen = [cluster.node(str(peer)) for peer in peers]
+    return {peer: (peer.migration,) for peer in calling_order(cluster, node) if peer in chosen}
 
 
 def cells(sent: object) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ def gather(
     cluster: Cluster,
     node: str,
     identities: Identities | None = None,
-    peers: Sequence[Node] | None = None,
+    dials: reach.Dials | None = None,
 ) -> dict[str, Any]:
     """Return the facts of this node, as plain data for ``core.facts.parse``.
 
@@ -105,15 +105,14 @@ def gather(
 
     identities
         What the mine holds of the members; None where that is not known.
-    peers
-        The peers to log in to by every name, and to try a migration port of; None for all.
+    dials
+        The peers to log in to, by which names, and to try a migration port of. Default: none.
     """
     with contextlib.closing(here()) as way, ThreadPoolExecutor() as pool:
         host = pool.submit(_of_host, way, node, _defined(cluster))
         placed = pool.submit(_placed, cluster, way)
         trusted = pool.submit(_ssh, cluster, node, identities)
-        wanted = reach.calling_order(cluster, node) if peers is None else peers
-        reached = pool.submit(_peers, cluster, wanted)
+        reached = pool.submit(_peers, cluster, dials or {})
         told = host.result()
         texts, said_of = placed.result()
         told["definitions"].update(texts)
@@ -413,24 +412,24 @@ def _key_files(folder: str) -> dict[str, str]:
     return {path: files.read(path).text or "" for path in paths}
 
 
-def _peers(cluster: Cluster, peers: Sequence[Node]) -> dict[str, dict[str, Any]]:
+def _peers(cluster: Cluster, dials: reach.Dials) -> dict[str, dict[str, Any]]:
     """Return what this node sees of each peer: its logins, its address, and a migration port."""
-    if not peers:
+    if not dials:
         return {}
     account = ssh.account(cluster.ssh.login)
     with ThreadPoolExecutor() as pool:
-        ports = dict(zip(peers, pool.map(_port, peers), strict=True))
+        ports = dict(zip(dials, pool.map(_port, dials), strict=True))
         encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
-        seen = ssh.knock_peers(peers, LOGIN_TIME, PEERS_TIME)
+        seen = ssh.knock_peers(dials, LOGIN_TIME, PEERS_TIME)
     return {
         peer.id: {
             "cells": [
-                reach.cell(peer.id, name, seen.get((peer.id, name)), encrypted)
-                for name in peer.names
+                reach.cell(peer.id, name, seen.get((peer.id, name)), encrypted) for name in names
             ],
+            "names": [] if tuple(names) == tuple(peer.names) else list(names),
             **ports[peer],
         }
-        for peer in peers
+        for peer, names in dials.items()
     }
 
 

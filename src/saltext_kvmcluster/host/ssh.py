@@ -463,9 +463,9 @@ def _dial(name: str, timeout: float) -> list[str]:
 
 
 def knock_peers(
-    nodes: Sequence[Node], timeout: float, time_limit: float
+    dials: reach.Dials, timeout: float, time_limit: float
 ) -> dict[tuple[str, str], reach.Knock]:
-    """Knock at every name of the given nodes and return what was seen, by node id and name.
+    """Knock at the given names of nodes and return what was seen, by node id and name.
 
     Nodes are tried side by side, the names of one node after each other: sshd's MaxStartups
     drops logins when more than ten are pending, and every other node may be asking as well.
@@ -477,15 +477,16 @@ def knock_peers(
     """
     end = time.monotonic() + time_limit
 
-    def names_of(node: Node) -> dict[tuple[str, str], reach.Knock]:
+    def names_of(node: Node, names: Sequence[str]) -> dict[tuple[str, str], reach.Knock]:
         seen: dict[tuple[str, str], reach.Knock] = {}
-        for name in node.names:
+        for name in names:
             if time.monotonic() < end:
                 seen[(node.id, name)] = _knock_again(name, timeout, end)
         return seen
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return {key: knock for seen in pool.map(names_of, nodes) for key, knock in seen.items()}
+        seen = pool.map(names_of, dials, dials.values())
+        return {key: knock for of_node in seen for key, knock in of_node.items()}
 
 
 def _knock_again(name: str, timeout: float, end: float) -> reach.Knock:

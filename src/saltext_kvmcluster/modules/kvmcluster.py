@@ -27,6 +27,7 @@ from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.identity import Identity
+from saltext_kvmcluster.core.reach import dials
 from saltext_kvmcluster.host import boot as host_boot
 from saltext_kvmcluster.host import closing as host_closing
 from saltext_kvmcluster.host import (
@@ -136,16 +137,16 @@ def ssh_check(timeout=10, time_limit=120):
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     account = ssh.account(cluster.ssh.login)
     encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
-    peers_in_order = reach.calling_order(cluster, __opts__["id"])
+    named = reach.by_every_name(cluster, __opts__["id"])
     seen = ssh.knock_peers(
-        peers_in_order,
+        named,
         doors.seconds(timeout, "timeout"),
         doors.seconds(time_limit, "time_limit"),
     )
     cells = [
         reach.cell(peer.id, name, seen.get((peer.id, name)), encrypted)
-        for peer in peers_in_order
-        for name in peer.names
+        for peer, names in named.items()
+        for name in names
     ]
     row = reach.row(cluster.name, __opts__["id"], cells)
     if not row["ok"]:
@@ -446,8 +447,8 @@ def facts(reach=True, trust=True):
     """Return what the checks need to know of this node, raw, for the runner to read.
 
     reach
-        Whether to log in to every peer by every name, too; or a list of the nodes that do.
-        Default: true.
+        Whether to log in to every peer by every name, too; or, by node, the list of peers to
+        which it logs in by the migration name alone. Default: true.
 
     trust
         Whether to look at this node's own part in the ssh trust, and to write a fresh token into
@@ -463,10 +464,10 @@ def facts(reach=True, trust=True):
     if not doors.flag(trust, "trust"):
         return host_facts.of_host(__opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
-    here = __opts__["id"]
-    logs_in = here in reach if isinstance(reach, list) else doors.flag(reach, "reach")
-    peers = None if logs_in else ()
-    return host_facts.gather(cluster, __opts__["id"], identities, peers)
+    wanted = reach if isinstance(reach, dict) else doors.flag(reach, "reach")
+    return host_facts.gather(
+        cluster, __opts__["id"], identities, dials(cluster, __opts__["id"], wanted)
+    )
 
 
 @doors.salt_errors

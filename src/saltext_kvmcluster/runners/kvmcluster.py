@@ -316,10 +316,10 @@ def migrate(
     arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
     given = {key: value for key, value in arguments.items() if value is not None}
     guest, chosen = guest_name(guest, "guest"), ""
-    if destination is None:
-        step = placement.best(*_examined(found, guest=guest), guest)
-        destination, chosen = step.move.destination, step.why
     move = _move(found, guest, destination)
+    if destination is None:
+        step = placement.best(*_placeable(found, guest, move.source), guest)
+        move, chosen = step.move, step.why
     with _interrupts() as interrupted:
         done = _watched(found, move, given, interrupted)
     return {**done, "chosen": chosen, "ok": done["result"] == migration.MOVED}
@@ -370,7 +370,7 @@ def drain(node, reason=None, test=False, cluster=None):
 
     def plan(batch):
         coming = [*batch.coming.values(), *draining.others(_under_way(here), batch.coming, here)]
-        world, ready = _examined(found, source=here)
+        world, ready = _placeable(found, source=here)
         if batch.ended and draining.is_open(world.nodes[here]):
             return draining.nothing(batch)
         return placement.drain(world, ready, here, batch.avoid, coming)
@@ -415,7 +415,7 @@ def undrain(node, home=False, cluster=None):
     bring = doors.flag(home, "home")
 
     def plan(batch):
-        world, ready = _examined(found, destination=here)
+        world, ready = _placeable(found, destination=here)
         return placement.home(world, ready, here, batch.avoid, batch.coming.values())
 
     opened = draining.opened(here, _ask([here], "kvmcluster.open").get(here))
@@ -453,7 +453,7 @@ def balance(most=4, test=True, cluster=None):
 
     def plan(batch):
         left = most - len(batch.moved) - len(batch.coming)
-        return placement.balance(*_examined(found), left, batch.avoid, batch.coming.values())
+        return placement.balance(*_placeable(found), left, batch.avoid, batch.coming.values())
 
     return (_proposed if doors.flag(test, "test") else _carried_out)(found, plan)
 
@@ -930,12 +930,18 @@ def _remembered(node):
     return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
 
 
-def _examined(found, guest=None, source=None, destination=None):
+def _placeable(found, guest=None, source=None, destination=None):
+    """Return what ``_examined`` does, for a plan: logins are tried as its moves make them."""
+    dialled = reach.as_moves(found, source, destination)
+    return _examined(found, guest, source, destination, dialled)
+
+
+def _examined(found, guest=None, source=None, destination=None, dialled=True):
     """Return the facts of all nodes, and what they mean for the moves in question.
 
     Two jobs: all nodes tell their facts, then look at what the guests need.
     """
-    world = World(found, _facts(found, reach=[source] if source else True))
+    world = World(found, _facts(found, reach=dialled))
     questions = readiness.questions(world, guest, source, destination)
     answers = _ask(list(questions), "kvmcluster.look", questions)
     world = readiness.answered(world, answers)
@@ -943,12 +949,15 @@ def _examined(found, guest=None, source=None, destination=None):
 
 
 def _move(found, guest, destination):
-    """Return the move that is asked for; an error in words where it cannot be right."""
-    target = migration.target(found, None, destination)
+    """Return the move that is asked for; an error in words where it cannot be right.
+
+    Its destination is empty where none is given.
+    """
+    target = "" if destination is None else migration.target(found, None, destination).id
     answers = _ask(list(found.nodes), "kvmcluster.sighting", guest)
     told = whereabouts.read(answers, tuple(found.nodes))
-    source = whereabouts.source(guest, told, target.id)
-    return Move(guest, told[source].look.uuid, source, target.id)
+    source = whereabouts.source(guest, told, target)
+    return Move(guest, told[source].look.uuid, source, target)
 
 
 def _watched(found, move, given, interrupted):
