@@ -20,6 +20,7 @@ GUEST = "web"
 HOME = "/var/lib/kvmcluster"
 JOURNAL = f"{HOME}/journal"
 SLOW, FAST = 1, 10000  # MiB/s: it lasts about a minute, until it is let go
+KILLED = 10  # seconds: a job that was killed gives no answer
 SETTLED = ("running", "paused", "nowhere")
 DEFINITION = """<domain type='qemu'>
   <name>{}</name><uuid>{}</uuid><memory>9216</memory><os><type>hvm</type></os>
@@ -142,17 +143,17 @@ def refused(lab, node, function, *arguments):
 
 
 class Call(threading.Thread):
-    """A command of Salt's that is under way."""
+    """A command of Salt's that is under way; ``patience`` as of ``Lab.salt``."""
 
-    def __init__(self, lab, node, function, *arguments):
+    def __init__(self, lab, node, function, *arguments, patience=120):
         super().__init__()
-        self.lab, self.answer = lab, None
+        self.lab, self.answer, self.patience = lab, None, patience
         self.call = (node, function, *arguments)
         self.start()
 
     def run(self):
         with contextlib.suppress(AssertionError, KeyError):
-            self.answer = self.lab.salt(*self.call)
+            self.answer = self.lab.salt(*self.call, patience=self.patience)
 
     def end(self, timeout=180):
         self.join(timeout)
@@ -177,10 +178,10 @@ def let_go(lab):
 
 
 @contextlib.contextmanager
-def slow_migration(lab, source, destination, *more):
+def slow_migration(lab, source, destination, *more, patience=120):
     """Begin a migration, wait for its middle, and give the guest its speed back afterwards."""
     lab.exec(source, "virsh", "migrate-setspeed", GUEST, str(SLOW))
-    call = Call(lab, source, "kvmcluster.migrate", GUEST, destination, *more)
+    call = Call(lab, source, "kvmcluster.migrate", GUEST, destination, *more, patience=patience)
     try:
         in_the_middle(lab, source)
         yield call
@@ -338,7 +339,7 @@ def test_no_second_autostart_remains_where_every_node_keeps_a_definition(lab):
 
 def test_a_killed_job_is_gone_on_from_another_node(lab):
     source, destination, third = route(lab)
-    with slow_migration(lab, source, destination):
+    with slow_migration(lab, source, destination, patience=KILLED):
         lab.ctl("kill", source, "job")
         assert set(entries(lab)) == {source}
         busy = recover(lab, third)
@@ -361,7 +362,7 @@ def test_the_next_migration_settles_the_last_one(lab):
 
 def test_a_cut_destination_is_unknown_until_it_is_healed(lab):
     source, destination, third = route(lab)
-    with slow_migration(lab, source, destination) as call:
+    with slow_migration(lab, source, destination, "patience=5") as call:
         lab.ctl("cut", destination)
         try:
             answer = call.end()
@@ -448,7 +449,7 @@ class TestCancel:
 
     def test_after_the_job_was_killed(self, lab):
         source, destination, _ = route(lab)
-        with slow_migration(lab, source, destination):
+        with slow_migration(lab, source, destination, patience=KILLED):
             lab.ctl("kill", source, "job")
             cancelled = answered(lab, source, "kvmcluster.cancel", GUEST)
             assert (cancelled["result"], cancelled["owner"]) == ("not_moved", source)
