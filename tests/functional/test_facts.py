@@ -3,6 +3,7 @@
 import os
 import secrets
 import shlex
+import threading
 
 import pytest
 
@@ -128,3 +129,23 @@ def test_a_definition_is_told_from_where_it_counts_and_in_its_own_encoding(tmp_p
     (tmp_path / "x.xml").write_bytes("<domain>é</domain>".encode("latin-1"))
     texts, said = facts._placed(cluster, way)
     assert "web1" not in texts and "encoding" in said["web1"]
+
+
+def test_a_folder_that_never_answers_is_said_and_the_others_are_written(tmp_path, monkeypatch):
+    hangs, answers = str(tmp_path / "hangs"), str(tmp_path / "answers")
+    os.mkdir(answers)
+    leave, over = files.leave, threading.Event()
+
+    def left(folder, name, text):
+        if folder.startswith(hangs):
+            over.wait()
+        leave(folder, name, text)
+
+    monkeypatch.setattr(files, "leave", left)
+    monkeypatch.setattr(facts, "TOKENS_TIME", 0.3)
+    try:
+        written, said = facts._write_tokens([hangs, answers], "node1")
+    finally:
+        over.set()
+    assert [*written] == [answers] and [*said] == [hangs]
+    assert "does not answer" in said[hangs]

@@ -1,8 +1,10 @@
 """What is put right without a hand: the master's reactors as docs/reactors.md configures them."""
 
+import contextlib
 import json
 import os
 import pathlib
+import subprocess
 import time
 
 import pytest
@@ -14,6 +16,11 @@ KEYS = "/root/.ssh/authorized_keys2"
 JOURNAL = "/var/lib/kvmcluster/journal"
 SPOOL = "/var/cache/salt/master/kvmcluster"
 GUEST = "web"
+TWIN, TWIN_UUID = "twin", "44444444-4444-4444-8444-444444444444"
+# Without a disk: nothing but us would tell.
+DEFINITION = f"""<domain type='qemu'>
+  <name>{TWIN}</name><uuid>{TWIN_UUID}</uuid><memory>9216</memory><os><type>hvm</type></os>
+</domain>"""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +155,55 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     ]
     assert len(running) == 1 and lab.record(GUEST)["whole"]
     assert len(said(lab, "not settled: ")) <= 1
+
+
+def test_a_guest_that_runs_twice_is_told_with_evidence_and_left_alone(lab):
+    nodes = ("node1", "node2")
+    with waiting_for(lab, "kvmcluster/*/alarm/*") as event:
+        begun = time.monotonic()
+        for node in nodes:
+            lab.exec(node, "virsh", "create", "/dev/stdin", stdin=DEFINITION)
+        before = [lab.exec(node, "virsh", "domid", TWIN) for node in nodes]
+        try:
+            text = event(120)
+            told("a guest runs twice, alarm", round(time.monotonic() - begun, 1))
+            at_rest(lab)
+            assert [lab.exec(node, "virsh", "domid", TWIN) for node in nodes] == before
+        finally:
+            for node in nodes:
+                lab.exec(node, "virsh", "destroy", TWIN, check=False)
+    tag, _, data = text.partition("\t")
+    assert tag.endswith(f"/alarm/node1/{TWIN}")
+    assert json.loads(data)["uuid"] == TWIN_UUID
+    (path,) = lab.exec("master", "sh", "-c", f"ls {SPOOL}/alarm.*").split()
+    (evidence,) = json.loads(lab.read("master", path))
+    assert (evidence["uuid"], evidence["nodes"]) == (TWIN_UUID, [*nodes])
+    assert all("<domain" in evidence["copies"][node]["definition"] for node in nodes)
+    assert len(said(lab, f"the evidence is in {path}")) == 1
+    at_rest(lab)
+
+
+@contextlib.contextmanager
+def waiting_for(lab, tag):
+    """Listen for an event while a block runs; yields what waits for it and returns its line."""
+    command = [str(ROOT / "lab" / "ctl"), "exec", "master", "--", "salt-run", "state.event"]
+    listener = subprocess.Popen(
+        [*command, f"tagmatch={tag}", "count=1"],
+        env=lab.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    until(
+        lambda: lab.exec("master", "pgrep", "-f", "state.event tagmatch", check=False).split(),
+        "nobody listens",
+    )
+    time.sleep(2)
+    try:
+        yield lambda seconds: listener.communicate(timeout=seconds)[0]
+    finally:
+        lab.exec("master", "pkill", "-f", "state.event tagmatch", check=False)
+        listener.wait(30)
 
 
 def entries(lab):

@@ -16,7 +16,8 @@ import shlex
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,12 @@ from saltext_kvmcluster.core.question import cpu_key
 from saltext_kvmcluster.core.question import read as read_question
 from saltext_kvmcluster.core.sshd import Account
 from saltext_kvmcluster.host import commands, files, hypervisor, ssh
+from saltext_kvmcluster.host.calls import begun
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
 TOKENS = ".kvmcluster"
+# Seconds for shared storage to take a token; where it hangs, a write never comes back.
+TOKENS_TIME = 10
 LOGIN_TIME = 5.0
 PEERS_TIME = 60.0
 PORT_TIME = 3.0
@@ -175,9 +179,9 @@ def token_name(node: str, move: Move | None = None) -> str:
 
 def remove_tokens(folders: Iterable[str], move: Move) -> None:
     """Remove the tokens of a move, which nobody will look at again."""
-    for folder in folders:
-        with contextlib.suppress(WorldError):
-            files.remove(os.path.join(folder, TOKENS, token_name(move.source, move)))
+    name = token_name(move.source, move)
+    paths = [os.path.join(folder, TOKENS, name) for folder in folders]
+    wait([begun(functools.partial(files.remove, path)) for path in paths], TOKENS_TIME)
 
 
 def look(
@@ -458,12 +462,20 @@ def _port(peer: Node) -> dict[str, str]:
 
 def _write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dict[str, str]]:
     """Write a token of that name into each folder; return them, and why some were not written."""
-    written, said = {}, {}
-    for folder in sorted(folders):
+
+    def write(folder: str) -> str:
         token = f"{secrets.token_hex(16)} {int(time.time())}"
+        files.leave(os.path.join(folder, TOKENS), name, token)
+        return token
+
+    calls = {folder: begun(functools.partial(write, folder)) for folder in sorted(set(folders))}
+    wait(calls.values(), TOKENS_TIME)
+    written, said = {}, {}
+    for folder, call in calls.items():
         try:
-            files.leave(os.path.join(folder, TOKENS), name, token)
-            written[folder] = token
+            written[folder] = call.result(0)
+        except FutureTimeout:
+            said[folder] = f"{folder} does not answer: nothing could be written in {TOKENS_TIME} s"
         except WorldError as error:
             said[folder] = str(error)
     return written, said

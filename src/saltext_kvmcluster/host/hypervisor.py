@@ -12,7 +12,6 @@ import functools
 import importlib
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -25,6 +24,7 @@ from saltext_kvmcluster.core import migration, recovery, watching
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import Host, Plan
 from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.host.calls import begun
 
 LOCAL = "qemu:///system"
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
@@ -106,7 +106,7 @@ class Hypervisor:
     def dial(self) -> None:
         """Begin to connect, for questions that come soon; they tell if it fails."""
         if self._connection is None and self._dialled is None:
-            self._dialled = _begun(lambda: _libvirt().open(self.uri))
+            self._dialled = begun(lambda: _libvirt().open(self.uri))
 
     def host(self) -> Host:
         """Return who this libvirt says its host is."""
@@ -414,9 +414,9 @@ class Hypervisor:
         dialled, self._dialled = self._dialled, None
         self._capabilities = ""
         if connection is not None:
-            _begun(lambda: (wait(after), connection.close()))
+            begun(lambda: (wait(after), connection.close()))
         if dialled is not None:
-            _begun(lambda: dialled.result().close())
+            begun(lambda: dialled.result().close())
 
     def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
         """Begin what may last, over a connection of its own."""
@@ -429,7 +429,7 @@ class Hypervisor:
                 words = _words(error)
                 raise WorldError(words + HIDDEN if LOST in words else words) from None
 
-        return _begun(call)
+        return begun(call)
 
     def _ask(self, verb: Callable[[Any], _T]) -> _T:
         if self._connection is None:
@@ -438,7 +438,7 @@ class Hypervisor:
             assert dialled is not None
             self._connection = self._ended(dialled)
         connection = self._connection
-        call = _begun(lambda: verb(connection))
+        call = begun(lambda: verb(connection))
         try:
             return self._ended(call)
         except WorldError:
@@ -513,7 +513,7 @@ def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         tell({"kind": watching.LISTING, "guests": guests})
         yield lost
     finally:
-        _begun(let_go)
+        begun(let_go)
 
 
 def _listing(connection: Any) -> list[dict[str, Any]]:
@@ -538,7 +538,7 @@ def _named(domain: Any) -> dict[str, Any]:
 
 def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
     """Wait for a call as long as it takes; say so once where it takes too long."""
-    future = _begun(call)
+    future = begun(call)
     try:
         return future.result(TIME_LIMIT)
     except FutureTimeout:
@@ -556,7 +556,7 @@ def _turn_loop() -> None:
         while True:
             libvirt.virEventRunDefaultImpl()
 
-    _begun(turn)
+    begun(turn)
 
 
 def address(name: str) -> str:
@@ -772,20 +772,6 @@ def _lasting(job: str, state: int, reason: int) -> str:
         return recovery.BROKEN
     begins = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
     return recovery.BOOT if not job and (state, reason) == begins else job
-
-
-def _begun(call: Callable[[], _T]) -> Future[_T]:
-    """Run a call in a thread that nobody has to wait for, not even at the end of the program."""
-    future: Future[_T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return future
 
 
 def _words(error: Any) -> str:
