@@ -201,6 +201,17 @@ def test_a_node_that_somebody_else_has_closed_is_left_alone(lab, guests, tidy):
     assert closed(lab) == ["node3"] and places(lab) == GUESTS
 
 
+def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
+    ours = "kvmcluster.orch.rolling updates"
+    assert lab.salt("node3", "kvmcluster.close", ours)["reason"] == ours
+    told = lab.salt("node3", "kvmcluster.close", "new memory, ask Ann")
+    assert (told["reason"], told["changed"]) == ("new memory, ask Ann", False)
+    done = lab.run("kvmcluster.undrain", "node3", f"reason={ours}")
+    assert "it stays closed, for another reason by now" in done["error"]
+    assert closed(lab) == ["node3"]
+    assert lab.run("kvmcluster.undrain", "node3")["opened"] is True
+
+
 def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
     before = boots(lab)
     said = lab.salt("node1", "kvmcluster.reboot", before["node1"])

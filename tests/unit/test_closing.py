@@ -33,6 +33,27 @@ def test_what_somebody_else_wrote_closes_it_too(text, mark, words):
     assert words is None or str(mark) == words
 
 
+@pytest.mark.parametrize(
+    ("known", "wanted", "kept"),
+    [
+        (None, "new memory", "new memory"),
+        (Closed(SINCE, ""), "new memory", "new memory"),
+        (Closed(SINCE, "new memory"), "drained", "new memory"),
+        (Closed(SINCE, "new memory"), "kvmcluster.orch.rolling updates", "new memory"),
+        (Closed(SINCE, "kvmcluster.orch.rolling updates"), "new memory", "new memory"),
+        (
+            Closed(SINCE, "kvmcluster.orch.rolling updates"),
+            "kvmcluster.orch.maintenance",
+            "kvmcluster.orch.rolling updates",
+        ),
+    ],
+)
+def test_the_first_reason_stays_but_a_persons_takes_the_place_of_an_orchestrations(
+    known, wanted, kept
+):
+    assert closing.kept(known, wanted) == kept
+
+
 @given(st.text())
 def test_any_text_is_read_as_one_line(text):
     assert str(closing.read(text)).isprintable()

@@ -14,6 +14,8 @@ from saltext_kvmcluster.core import given
 from saltext_kvmcluster.core.plan import printable
 
 PATH = "/etc/kvmcluster.closed"
+ORCHESTRATION = "kvmcluster.orch."
+"""How the reasons of our orchestrations begin; they open what they have closed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ def text(closed: Closed) -> str:
 def reason(value: object) -> str:
     """Return why a node is to be closed; InputError if that is no line of text."""
     return given.reason(value, "the node is closed")
+
+
+def kept(known: Closed | None, wanted: str) -> str:
+    """Return why a node is closed after somebody closes it for what is wanted.
+
+    The first reason stays, but a person's takes the place of an orchestration's: whoever gives one
+    does not want the node opened when that is over.
+    """
+    if known and known.reason and not known.reason.startswith(ORCHESTRATION):
+        return known.reason
+    if known and known.reason and wanted.startswith(ORCHESTRATION):
+        return known.reason
+    return wanted
 
 
 def remedy(node: str) -> str:

@@ -17,8 +17,6 @@ from saltext_kvmcluster.core.readiness import Readiness, Told
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
 WHEN = (NEEDED, ALWAYS, NEVER)
-OURS = "kvmcluster.orch."
-"""How the reason begins for which an orchestration closes a node."""
 MEMORY = 86400
 """Seconds for which a rolling run that stopped can be continued."""
 OF_LOAD = ("node.open", "node.memory")
@@ -108,7 +106,7 @@ def closed_by_others(world: World, nodes: Iterable[str]) -> list[str]:
         f"{node} is {closed}; if that is over: {closing.remedy(node)}"
         for node in nodes
         for closed in world.nodes[node].closed or ()
-        if not closed.reason.startswith(OURS)
+        if not closed.reason.startswith(closing.ORCHESTRATION)
     ]
 
 

@@ -20,24 +20,29 @@ def mark() -> Closed | None:
 def close(reason: str) -> tuple[Closed, bool]:
     """Close this node; return what closes it, and whether it was open.
 
-    One that is closed keeps since when and, unless its file gives none, why.
+    One that is closed keeps since when and, but for what ``core.closing.kept`` says, why.
     """
     with files.lock():
         known = mark()
-        if known and known.since and known.reason:
-            return known, False
-        since = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        wanted = Closed(since, known.reason if known and known.reason else reason)
-        files.apply(FilePlan(PATH, closing.text(wanted), 0o644, "root", {}))
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        wanted = Closed((known and known.since) or now, closing.kept(known, reason))
+        if wanted != known:
+            files.apply(FilePlan(PATH, closing.text(wanted), 0o644, "root", {}))
         return wanted, known is None
 
 
-def open_again() -> Closed | None:
-    """Open this node; return what closed it, None if it was open. Whatever is there is removed."""
+def open_again(reason: str | None = None) -> Closed | None:
+    """Open this node; return what closed it, None if it was open. Whatever is there is removed.
+
+    reason
+        Only if that is why it is closed, else WorldError. None for whatever closes it.
+    """
     with files.lock():
         try:
             known = mark()
         except WorldError as error:
             known = Closed("", str(error))
+        if known and reason not in (None, known.reason):
+            raise WorldError(f"it stays closed, for another reason by now: {known}")
         files.remove(PATH)
         return known

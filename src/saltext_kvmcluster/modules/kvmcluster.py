@@ -699,7 +699,8 @@ def close(reason):
         Why, for whoever wants to use the node.
 
     Returns ``{cluster, node, closed, since, reason, changed}``. A node that is closed already
-    keeps since when, and why.
+    keeps since when, and why; but a person's reason takes the place of an orchestration's, which
+    then does not open the node.
 
     CLI Example:
 
@@ -713,8 +714,11 @@ def close(reason):
 
 
 @doors.salt_errors
-def open_():
+def open_(reason=None):
     """Open this node again: guests may start on it and move to it.
+
+    reason
+        Open it only if that is why it is closed. Default: whatever closes it.
 
     Returns ``{cluster, node, closed, since, reason, changed}``: ``since`` and ``reason`` are those
     with which it was closed.
@@ -726,7 +730,7 @@ def open_():
         salt 'node1' kvmcluster.open
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    mark = host_closing.open_again()
+    mark = host_closing.open_again(None if reason is None else closing.reason(reason))
     return _mark(cluster, host_closing.mark(), mark, mark is not None)
 
 

@@ -387,7 +387,7 @@ def drain(node, reason=None, test=False, cluster=None):
 
 
 @_reported
-def undrain(node, home=False, cluster=None):
+def undrain(node, home=False, reason=None, cluster=None):
     """Open a node again: guests may start on it and move to it.
 
     node
@@ -396,6 +396,9 @@ def undrain(node, home=False, cluster=None):
     home
         Whether to move the guests there whose home it is, by the pillar, and that are active
         elsewhere. Default: false.
+
+    reason
+        Open it only if that is why it is closed. Default: whatever closes it.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -418,7 +421,7 @@ def undrain(node, home=False, cluster=None):
         world, ready = _placeable(found, destination=here)
         return placement.home(world, ready, here, batch.avoid, batch.coming.values())
 
-    opened = draining.opened(here, _ask([here], "kvmcluster.open").get(here))
+    opened = draining.opened(here, _ask([here], "kvmcluster.open", reason).get(here))
     done = _carried_out(found, plan if bring else draining.nothing)
     return {**done, "node": here, "opened": opened}
 

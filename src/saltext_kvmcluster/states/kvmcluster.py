@@ -592,7 +592,7 @@ def rebooted(name, node, when="needed", timeout=900, cluster=None):
     return _step(name, data, changes)
 
 
-def undrained(name, node, home=False, cluster=None):
+def undrained(name, node, home=False, reason=None, cluster=None):
     """Open a node again. For orchestrations.
 
     node
@@ -600,6 +600,9 @@ def undrained(name, node, home=False, cluster=None):
 
     home
         Whether to bring home the guests that live there. Default: false.
+
+    reason
+        Open it only if that is why it is closed. Default: whatever closes it.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -614,7 +617,7 @@ def undrained(name, node, home=False, cluster=None):
     if __opts__["test"]:
         said = f"{node} would be opened again"
         return {"name": name, "changes": changes, "result": None, "comment": said}
-    data = _run("kvmcluster.undrain", node=node, home=home, cluster=cluster)
+    data = _run("kvmcluster.undrain", node=node, home=home, reason=reason, cluster=cluster)
     # A guest that cannot come home is told, and keeps no node closed.
     return _step(name, {**data, "ok": data["ok"] or "opened" in data}, changes)
 
