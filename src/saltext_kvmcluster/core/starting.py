@@ -83,6 +83,7 @@ class May(Enum):
     RUNS = "it runs already"
     WAIT = "it is somewhere, on its way"
     REFUSED = "it must not start"
+    UNDEFINED = "nothing is in the way but that there is no good definition of it"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
         return _unsettled(request, {**busy, **active})
     troubles = list(_troubles(request, asked))
     if troubles:
-        return Decision(May.REFUSED, "; ".join(troubles))
+        may = May.UNDEFINED if troubles == [request.said] else May.REFUSED
+        return Decision(may, "; ".join(troubles))
     silent = [node for node in sorted(request.forced) if asked[node].said]
     word = f", on somebody's word that {' and '.join(silent)} is off" if silent else ""
     return Decision(May.START, f"no node has it{word}")

@@ -240,9 +240,10 @@ def _settled(
                 decision = Decision(May.WAIT, str(taken))
         if decision.may is May.RUNS:
             return starting.shown(request, starting.RUNNING, decision.owner, decision.sentence)
-        if decision.may is May.REFUSED and request.said and not request.closed:
+        refused = decision.may in (May.REFUSED, May.UNDEFINED)
+        if refused and request.said and not request.closed:
             raise InputError(request.said)
-        if decision.may is May.REFUSED or time.monotonic() >= end:
+        if refused or time.monotonic() >= end:
             raise starting.refusal(request, decision.sentence)
         time.sleep(POLL)
 

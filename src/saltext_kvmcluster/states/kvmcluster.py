@@ -254,10 +254,16 @@ def _guest_running(cluster, name, node, timeout):
     changes = {name: {"old": "runs nowhere", "new": f"runs on {here}"}}
     if __opts__["test"]:
         found = lifecycle.runs(cluster, here, name)
-        starts = found.may is May.START
-        said = f"{name} would be started on {here}" if starts else found.sentence
-        result = {May.RUNS: True, May.REFUSED: False}.get(found.may)
-        return {"result": result, "changes": changes if starts else {}, "comment": said}
+        said = {
+            May.START: f"{name} would be started on {here}",
+            May.UNDEFINED: f"{found.sentence}; with one that guest_placed puts there {name} would"
+            f" be started on {here}",
+        }
+        return {
+            "result": {May.RUNS: True, May.REFUSED: False}.get(found.may),
+            "changes": changes if found.may in said else {},
+            "comment": said.get(found.may, found.sentence),
+        }
     done = lifecycle.start(cluster, here, name, timeout=limit)
     started = done["result"] == starting.STARTED
     return {
