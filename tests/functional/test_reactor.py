@@ -65,7 +65,7 @@ class Reactor:
         """Return the lines of the master's log that are ours."""
         text = self.log.read_bytes()[self.begin :].decode()
         assert not re.search(r"Traceback[^\[]*kvmcluster", text), text
-        ours = [line for line in text.split("\n") if "runners.kvmcluster" in line[:90]]
+        ours = [line for line in text.split("\n") if "kvmcluster.master" in line[:90]]
         return [line for line in ours if words in line]
 
     def fire(self, *events, node="alpha"):

@@ -84,7 +84,7 @@ def at_rest(lab):
 
 def said(lab, words):
     text = lab.read("master", LOG)
-    return [line for line in text.splitlines() if words in line and "runners.kvmcluster" in line]
+    return [line for line in text.splitlines() if words in line and "kvmcluster.master" in line]
 
 
 def told(what, seconds):

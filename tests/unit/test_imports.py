@@ -15,7 +15,12 @@ SRC = Path(__file__).parent.parent.parent / "src" / PACKAGE
 STDLIB = sys.stdlib_module_names
 CORE_FORBIDDEN = {"os", "subprocess", "socket", "time", "random"}
 DOORS = {"modules", "states", "runners", "beacons", "output", "utils"}
-SHARED = {"doors", "master"}
+MAY_IMPORT = {
+    "core": {"core"},
+    "host": {"core", "host"},
+    "master": {"core", "host", "master", "doors"},
+    "runners": {"core", "host", "master", "doors"},
+}
 WRITERS = re.compile(
     r"os\.(rename|replace|renames|link|symlink|truncate|write|unlink|remove|mkdir|makedirs|rmdir)\Z"
     r"|os\.(l?chmod|l?chown|fchmod|fchown|mkfifo|mknod|utime|setxattr)\Z|shutil\.(?!which|disk_usage)"
@@ -64,8 +69,7 @@ def imports(tree):
 def import_faults(path, part, name, lazy):
     top = name.split(".")[0]
     target = name.split(".")[1] if top == PACKAGE else ""
-    may = {"core": {"core"}, "host": {"core", "host"}}.get(part, {"core", "host", *SHARED})
-    if top == PACKAGE and target not in may:
+    if top == PACKAGE and target not in MAY_IMPORT.get(part, {"core", "host", "doors"}):
         yield f"imports {name}"
     if top in ("", "salt") and (part in ("core", "host") or top == ""):
         yield f"imports {name}"
@@ -77,7 +81,7 @@ def import_faults(path, part, name, lazy):
         yield f"imports {name} {'here' if lazy else 'eagerly'}"
     if top in ("subprocess", "pty", "multiprocessing") and path != "host/commands.py":
         yield f"imports {name}"
-    if path in ("doors.py", "master.py") and target not in ("core", ""):
+    if path == "doors.py" and target not in ("core", ""):
         yield f"the doors' common part imports {name}"
 
 
@@ -118,7 +122,8 @@ def test_the_rules_of_the_house_are_kept(path):
 
 def test_all_parts_of_the_house_were_read():
     assert {"core/trust.py", "host/files.py", "modules/kvmcluster.py", "doors.py"} <= set(FILES)
-    assert {path.split("/")[0] for path in FILES if "/" in path} <= {"core", "host", *DOORS}
+    rooms = {path.split("/")[0] for path in FILES if "/" in path}
+    assert {"master"} < rooms <= {"core", "host", "master", *DOORS}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +166,12 @@ def test_all_parts_of_the_house_were_read():
         ("host/x.py", "import os\nos.unlink('x')"),
         ("host/x.py", "import shutil\nshutil.rmtree('x')"),
         ("host/x.py", "import tempfile\ntempfile.NamedTemporaryFile()"),
+        ("core/x.py", f"from {PACKAGE}.master import nodes"),
+        ("host/x.py", f"from {PACKAGE}.master import nodes"),
+        ("master/x.py", f"from {PACKAGE}.runners import kvmcluster"),
+        ("master/x.py", "import subprocess"),
+        ("master/x.py", "open('x', 'w')"),
+        ("modules/x.py", f"from {PACKAGE}.master import nodes"),
         ("modules/x.py", f"from {PACKAGE}.states import kvmcluster"),
         ("states/x.py", f"import {PACKAGE}.modules.kvmcluster"),
         ("runners/x.py", f"from {PACKAGE} import modules"),
@@ -201,6 +212,11 @@ def test_each_rule_catches_its_breach(path, text):
             "modules/x.py",
             f"import salt.utils\nfrom {PACKAGE} import doors\nfrom {PACKAGE}.host import a",
         ),
+        (
+            "master/x.py",
+            f"import salt.client\nfrom {PACKAGE} import doors\nfrom {PACKAGE}.master import nodes",
+        ),
+        ("runners/x.py", f"from {PACKAGE}.master import nodes"),
         ("doors.py", f"import salt.exceptions\nfrom {PACKAGE}.core import cluster"),
         ("states/x.py", "result = None if __opts__['test'] else True"),
     ],

@@ -5,34 +5,18 @@ data with ``ok`` and ``retcode``, prints it by the outputter ``kvmcluster``, and
 code 1 when not all is well; ``--out=json`` gives the data itself.
 """
 
-import contextlib
 import functools
-import json
-import logging
 import os
-import signal
-import sys
-import threading
 import time
 from dataclasses import asdict
-from datetime import datetime, timezone
 
-import salt.client
-import salt.runner
-import salt.utils.event
-import salt.utils.minions
 import salt.utils.yaml
-from salt.exceptions import SaltClientError, SaltException
 
-from saltext_kvmcluster import doors, master
+from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import (
-    alarm,
     closing,
     clusterconf,
     draining,
-    events,
-    facts,
-    given,
     jobs,
     maintenance,
     migration,
@@ -40,39 +24,25 @@ from saltext_kvmcluster.core import (
     placement,
     publication,
     reach,
-    readiness,
-    rumours,
     settling,
-    tables,
     whereabouts,
 )
-from saltext_kvmcluster.core import cluster as pillar_cluster
 from saltext_kvmcluster.core import history as records
 from saltext_kvmcluster.core import status as cluster_status
-from saltext_kvmcluster.core.batch import Batch
-from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.cluster import guest_name
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
-from saltext_kvmcluster.core.migration import Move
 from saltext_kvmcluster.host import boot, files
-from saltext_kvmcluster.host.spool import Spool
+from saltext_kvmcluster.master import carrier, pillars, rebooting, watching
+from saltext_kvmcluster.master.nodes import ASK_AGAIN, Nodes
+from saltext_kvmcluster.master.reactions import Reactions
 
 __virtualname__ = "kvmcluster"
 
 POLL = 0.2
-ASK_AGAIN = 3.0
 DRAINED = "drained"
 # Where Salt's own cache keeps how far a rolling run is.
 ROLLING = "kvmcluster/rolling"
-# Of a terminal that does not say.
-COLUMNS = 80
-# Seconds for which the pillar is not read again, however many events come.
-MEMBERSHIPS, MEMBERSHIPS_AGE = "kvmcluster.memberships", 10.0
-
-log = logging.getLogger(__name__)
-_SAYINGS = rumours.Sayings()
-_HEARING = threading.Lock()
 
 
 def __virtual__():
@@ -132,15 +102,15 @@ def publish(cluster=None, timeout=60, test=False):
 
         salt-run kvmcluster.publish
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
+    found = nodes.cluster
     limit = doors.seconds(timeout, "timeout")
-    nodes = list(found.nodes)
-    _ask(nodes, "saltutil.refresh_pillar", wait=True)
+    nodes.ask(nodes.all, "saltutil.refresh_pillar", wait=True)
     before = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    told, failed = publication.told_identities(found, _ask(nodes, MINE_FUNCTION))
+    told, failed = publication.told_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
     if test:
         return publication.report(found, told, before, {**before, **told}, failed)
-    _ask(list(told), "mine.send", MINE_FUNCTION)
+    nodes.ask(list(told), "mine.send", MINE_FUNCTION)
     end = time.monotonic() + limit
     after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
     while publication.pending(told, after) and time.monotonic() < end:
@@ -172,12 +142,13 @@ def ssh_matrix(cluster=None, timeout=10, time_limit=120):
         salt-run kvmcluster.ssh_matrix
         salt-run kvmcluster.ssh_matrix --out=json
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
     limits = {
         "timeout": doors.seconds(timeout, "timeout"),
         "time_limit": doors.seconds(time_limit, "time_limit"),
     }
-    return reach.matrix(found, _ask(list(found.nodes), "kvmcluster.ssh_check", **limits))
+    rows = nodes.ask(nodes.all, "kvmcluster.ssh_check", **limits)
+    return reach.matrix(nodes.cluster, rows)
 
 
 @_reported
@@ -202,13 +173,13 @@ def status(cluster=None):
         salt-run kvmcluster.status
         salt-run kvmcluster.status --out=json
     """
-    found = _cluster(cluster)
-    seen = _facts(found, reach=False, trust=False)
+    nodes = _nodes(cluster)
+    seen = nodes.facts(reach=False, trust=False)
     if cluster_status.is_doubled(seen):
         # Nodes answer one after the other, and a guest may have moved meanwhile.
         time.sleep(ASK_AGAIN)
-        seen = _facts(found, reach=False, trust=False)
-    return cluster_status.status(found, seen)
+        seen = nodes.facts(reach=False, trust=False)
+    return cluster_status.status(nodes.cluster, seen)
 
 
 @_reported
@@ -237,9 +208,9 @@ def check(guest=None, destination=None, cluster=None):
         salt-run kvmcluster.check web1 node2
         salt-run kvmcluster.check --out=json
     """
-    found = _cluster(cluster)
-    guest, destination = migration.wanted(found, None, guest, destination)
-    _, ready = _examined(found, guest=guest, destination=destination)
+    nodes = _nodes(cluster)
+    guest, destination = migration.wanted(nodes.cluster, None, guest, destination)
+    _, ready = nodes.examined(guest=guest, destination=destination)
     return ready.as_data()
 
 
@@ -298,7 +269,7 @@ def migrate(
         salt-run kvmcluster.migrate web1
         salt-run kvmcluster.migrate web1 node2 bandwidth=50 --out=json
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
     limit = doors.seconds(patience, "patience")
     arguments = {
         "live": live,
@@ -312,16 +283,15 @@ def migrate(
         "tls": tls,
         "tunnelled": tunnelled,
     }
-    options.of_call(found.migration.options, arguments)
+    options.of_call(nodes.cluster.migration.options, arguments)
     arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
     given = {key: value for key, value in arguments.items() if value is not None}
     guest, chosen = guest_name(guest, "guest"), ""
-    move = _move(found, guest, destination)
+    move = nodes.move(guest, destination)
     if destination is None:
-        step = placement.best(*_placeable(found, guest, move.source), guest)
+        step = placement.best(*nodes.placeable(guest, move.source), guest)
         move, chosen = step.move, step.why
-    with _interrupts() as interrupted:
-        done = _watched(found, move, given, interrupted)
+    done = watching.watched(nodes, move, given)
     return {**done, "chosen": chosen, "ok": done["result"] == migration.MOVED}
 
 
@@ -364,25 +334,28 @@ def drain(node, reason=None, test=False, cluster=None):
         salt-run kvmcluster.drain node1 test=True
         salt-run kvmcluster.drain node1 'new memory, ask Ann'
     """
-    found = _cluster(cluster)
-    here = found.node(str(node)).id
+    nodes = _nodes(cluster)
+    here = nodes.cluster.node(str(node)).id
     words = closing.reason(DRAINED if reason is None else reason)
 
     def plan(batch):
-        coming = [*batch.coming.values(), *draining.others(_under_way(here), batch.coming, here)]
-        world, ready = _placeable(found, source=here)
+        coming = [
+            *batch.coming.values(),
+            *draining.others(nodes.under_way(here), batch.coming, here),
+        ]
+        world, ready = nodes.placeable(source=here)
         if batch.ended and draining.is_open(world.nodes[here]):
             return draining.nothing(batch)
         return placement.drain(world, ready, here, batch.avoid, coming)
 
     if doors.flag(test, "test"):
-        return {**_proposed(found, plan), "node": here}
-    mark = draining.closed(here, _ask([here], "kvmcluster.close", words).get(here))
+        return {**carrier.proposed(nodes, plan), "node": here}
+    mark = draining.closed(here, nodes.ask([here], "kvmcluster.close", words).get(here))
     try:
-        done = _carried_out(found, plan, drained=here)
+        done = carrier.carried_out(nodes, plan, drained=here)
     except KvmclusterError as error:
         raise draining.stopped(here, error) from None
-    moved = draining.merged(done["moved"], _remembered(here), here, mark.since)
+    moved = draining.merged(done["moved"], nodes.remembered(here), here, mark.since)
     return {**draining.emptied(done), "node": here, "closed": asdict(mark), "moved": moved}
 
 
@@ -413,16 +386,16 @@ def undrain(node, home=False, reason=None, cluster=None):
         salt-run kvmcluster.undrain node1
         salt-run kvmcluster.undrain node1 home=True
     """
-    found = _cluster(cluster)
-    here = found.node(str(node)).id
+    nodes = _nodes(cluster)
+    here = nodes.cluster.node(str(node)).id
     bring = doors.flag(home, "home")
 
     def plan(batch):
-        world, ready = _placeable(found, destination=here)
+        world, ready = nodes.placeable(destination=here)
         return placement.home(world, ready, here, batch.avoid, batch.coming.values())
 
-    opened = draining.opened(here, _ask([here], "kvmcluster.open", reason).get(here))
-    done = _carried_out(found, plan if bring else draining.nothing)
+    opened = draining.opened(here, nodes.ask([here], "kvmcluster.open", reason).get(here))
+    done = carrier.carried_out(nodes, plan if bring else draining.nothing)
     return {**done, "node": here, "opened": opened}
 
 
@@ -451,14 +424,14 @@ def balance(most=4, test=True, cluster=None):
         salt-run kvmcluster.balance
         salt-run kvmcluster.balance most=2 test=False
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
     most = draining.number_of(most)
 
     def plan(batch):
         left = most - len(batch.moved) - len(batch.coming)
-        return placement.balance(*_placeable(found), left, batch.avoid, batch.coming.values())
+        return placement.balance(*nodes.placeable(), left, batch.avoid, batch.coming.values())
 
-    return (_proposed if doors.flag(test, "test") else _carried_out)(found, plan)
+    return (carrier.proposed if doors.flag(test, "test") else carrier.carried_out)(nodes, plan)
 
 
 @_reported
@@ -481,11 +454,11 @@ def job(guest=None, cluster=None):
         salt-run kvmcluster.job
         salt-run kvmcluster.job web1
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
     wanted = None if guest is None else guest_name(guest, "guest")
-    told, silent = _told(found, "kvmcluster.job", "jobs")
+    told, silent = nodes.rows("kvmcluster.job", "jobs")
     rows = [row for row in jobs.merged(told) if wanted in (None, row["guest"])]
-    return {"cluster": found.name, "ok": not silent, "jobs": rows, "silent": silent}
+    return {"cluster": nodes.cluster.name, "ok": not silent, "jobs": rows, "silent": silent}
 
 
 @_reported
@@ -508,13 +481,14 @@ def cancel(guest, cluster=None):
 
         salt-run kvmcluster.cancel web1
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
     name = guest_name(guest, "guest")
-    told, silent = _told(found, "kvmcluster.job", "jobs")
+    told, silent = nodes.rows("kvmcluster.job", "jobs")
     node = jobs.sender(name, told, silent)
-    done = whereabouts.ended(_ask([node], "kvmcluster.cancel", name).get(node))
+    answers = nodes.ask([node], "kvmcluster.cancel", name)
+    done = whereabouts.ended(answers.get(node))
     if done is None:
-        done = _recovered(found, name)
+        done = nodes.recovered(name)
         done = {**done, "result": settling.after_cancel(done["owner"], node)}
     return {**done, "ok": done["owner"] == node}
 
@@ -539,7 +513,7 @@ def recover(guest, cluster=None):
 
         salt-run kvmcluster.recover web1
     """
-    done = _recovered(_cluster(cluster), guest_name(guest, "guest"))
+    done = _nodes(cluster).recovered(guest_name(guest, "guest"))
     return {**done, "ok": whereabouts.is_settled(done)}
 
 
@@ -566,12 +540,12 @@ def history(guest=None, limit=50, cluster=None):
         salt-run kvmcluster.history
         salt-run kvmcluster.history web1 limit=5
     """
-    found = _cluster(cluster)
+    nodes = _nodes(cluster)
     wanted = None if guest is None else guest_name(guest, "guest")
     most = records.number_of(limit)
-    told, silent = _told(found, "kvmcluster.history", "history", wanted, most)
+    told, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
     rows = records.chosen((row for rows in told.values() for row in rows), wanted, most)
-    return {"cluster": found.name, "ok": not silent, "history": rows, "silent": silent}
+    return {"cluster": nodes.cluster.name, "ok": not silent, "history": rows, "silent": silent}
 
 
 @_reported
@@ -630,20 +604,7 @@ def react(reaction=None, tag=None, data=None):
 
         salt-run kvmcluster.react
     """
-    spool = Spool(__opts__["cachedir"])
-    keys = []
-    try:
-        if reaction is not None:
-            keys = _followed(reaction, tag, data)
-        for key in keys:
-            spool.leave(key)
-        due = [*keys, *(key for key in spool.left() if key not in keys and rumours.parts(key))]
-        for key in due:
-            spool.answer(key, functools.partial(_answered, spool, key))
-    except KvmclusterError as error:
-        log.error("%s", rumours.line(str(error)))
-        return []
-    return due
+    return Reactions(__opts__, __salt__, __context__).react(reaction, tag, data)
 
 
 @_reported
@@ -671,10 +632,11 @@ def whole(nodes=None, cluster=None):
         salt-run kvmcluster.whole
         salt-run kvmcluster.whole node1
     """
-    found = _cluster(cluster)
-    asked = list(found.nodes) if nodes is None else nodes if isinstance(nodes, list) else [nodes]
+    of_cluster = _nodes(cluster)
+    found = of_cluster.cluster
+    asked = of_cluster.all if nodes is None else nodes if isinstance(nodes, list) else [nodes]
     work = [found.node(str(node)).id for node in asked]
-    world, examined = _examined(found)
+    world, examined = of_cluster.examined()
     peers = maintenance.peers_of(found, work)
     closed = maintenance.closed_by_others(world, work)
     told = maintenance.unready(examined, peers)
@@ -723,22 +685,27 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
         salt-run kvmcluster.restart node1
         salt-run kvmcluster.restart node1 when=always timeout=1800
     """
-    found = _cluster(cluster)
-    name = found.node(str(node)).id
+    nodes = _nodes(cluster)
+    name = nodes.cluster.node(str(node)).id
     limit, wanted = doors.seconds(timeout, "timeout"), maintenance.when(when)
-    before = _boot(name)
+    before = nodes.boot(name)
     if before is None:
         raise InputError(f"{name} does not answer: it was not told to reboot")
     due = before.is_due(wanted)
     begun = time.monotonic()
-    done = {"cluster": found.name, "node": name, "when": wanted, "needed": list(before.needed)}
+    done = {
+        "cluster": nodes.cluster.name,
+        "node": name,
+        "when": wanted,
+        "needed": list(before.needed),
+    }
     if doors.flag(test, "test"):
         return {**done, "ok": True, "rebooted": due, "still": [], "missing": "", "findings": []}
     if due:
-        missing, now = _rebooted(name, before, begun + limit)
+        missing, now = rebooting.rebooted(nodes, name, before, begun + limit)
     else:
         missing, now = "", before
-    told = [] if missing else _unready(found, name, begun + limit)
+    told = [] if missing else rebooting.unready(nodes, name, begun + limit)
     return {
         **done,
         "ok": not (missing or told),
@@ -833,499 +800,10 @@ def _last_rolling(found):
     return maintenance.rolling(__salt__["cache.fetch"](ROLLING, found.name))
 
 
-def _boot(node):
-    return maintenance.boot(_ask([node], "kvmcluster.boot").get(node))
-
-
-def _rebooted(node, before, end):
-    """Have a node reboot; return what of that was not seen in time, and the boot it is in."""
-    with salt.client.get_local_client(__opts__["conf_file"]) as client:
-        try:
-            job = client.run_job([node], "kvmcluster.reboot", [before.id], tgt_type="list")
-        except SaltException as error:
-            raise InputError(f"{node} could not be told to reboot: {error}") from None
-        while True:
-            now = _boot(node)
-            answer = _late(client, job, node)
-            missing = maintenance.not_back(node, before, now, answer)
-            if not missing or (now and isinstance(answer, str)) or time.monotonic() > end:
-                return missing, now
-            time.sleep(ASK_AGAIN)
-
-
-def _unready(found, node, end):
-    """Wait until nothing keeps a node from taking part; return what still does in the end."""
-    while True:
-        told = maintenance.unready(_examined(found)[1], [node])
-        if not told or time.monotonic() > end:
-            return told
-        time.sleep(ASK_AGAIN)
-
-
-def _proposed(found, plan):
-    """Return a plan that is not carried out."""
-    proposed = draining.planned(plan(Batch(found)))
-    return {"cluster": found.name, "ok": not proposed["stuck"], "test": True, **proposed}
-
-
-def _carried_out(found, plan, drained=None):
-    """Carry out a plan, and return what is to be told of it.
-
-    drained
-        The node that is to have no guest in the end.
-    """
-    begun, batch = time.monotonic(), Batch(found)
-    first = plan(batch)
-    batch.follow(first)
-    with _interrupts() as interrupted, contextlib.closing(_Line(__opts__)) as line:
-        carrier = master.Carrier(
-            __opts__, _ask, lambda move: _of_others(found, move), interrupted, line.show
-        )
-        if first.steps or first.stuck:
-            line.say(tables.render({"ok": True, "test": True, **draining.planned(first)}))
-        said, left = carrier.carry_out(batch, plan), []
-        for last in [*[False] * draining.ROUNDS, True] if drained else ():
-            there = _at_the_end(found, drained, batch, interrupted, line.show)
-            left = draining.active(there)
-            said = said or draining.opened_meanwhile(there)
-            if said or interrupted.is_set() or last or not batch.is_old:
-                break
-            said = carrier.carry_out(batch, plan)
-    told = draining.told(found, first, batch, left, said, interrupted.is_set())
-    return {**told, "elapsed": round(time.monotonic() - begun, 1)}
-
-
-def _at_the_end(found, node, batch, interrupted, show):
-    """Return a node's facts; a guest there that nobody had seen makes the plan an old one.
-
-    Moves of somebody else are waited for first, for as long as one may take, and all nodes are
-    asked for guests of which it is not known where they are.
-    """
-    end = time.monotonic() + found.migration.options.timeout
-    while guests := draining.of_others(_under_way(node), batch.coming):
-        if interrupted.is_set() or time.monotonic() >= end:
-            break
-        show(f"waiting for {given.listed(guests)}, whose move somebody else began")
-        interrupted.wait(ASK_AGAIN)
-    for move in batch.unsettled:
-        batch.settle(move, _of_others(found, move))
-    there = _facts(found, [node], reach=False, trust=False)[node]
-    patience = time.monotonic() + master.SILENT
-    while there.guests is None and time.monotonic() < patience and not interrupted.is_set():
-        interrupted.wait(ASK_AGAIN)
-        there = _facts(found, [node], reach=False, trust=False)[node]
-    left = draining.active(there)
-    batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))
-    return there
-
-
-def _under_way(node):
-    """Return the migrations that a node tells of; none if it tells nothing."""
-    told = _ask([node], "kvmcluster.job").get(node)
-    rows = told.get("jobs") if isinstance(told, dict) else None
-    return jobs.merged({node: rows}) if isinstance(rows, list) else []
-
-
-def _remembered(node):
-    """Return the migrations from a node that it remembers; none if it tells nothing."""
-    told = _ask([node], "kvmcluster.history", None, records.MOST).get(node)
-    rows = told.get("history") if isinstance(told, dict) else None
-    return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
-
-
-def _placeable(found, guest=None, source=None, destination=None):
-    """Return what ``_examined`` does, for a plan: logins are tried as its moves make them."""
-    dialled = reach.as_moves(found, source, destination)
-    return _examined(found, guest, source, destination, dialled)
-
-
-def _examined(found, guest=None, source=None, destination=None, dialled=True):
-    """Return the facts of all nodes, and what they mean for the moves in question.
-
-    Two jobs: all nodes tell their facts, then look at what the guests need.
-    """
-    world = World(found, _facts(found, reach=dialled))
-    questions = readiness.questions(world, guest, source, destination)
-    answers = _ask(list(questions), "kvmcluster.look", questions)
-    world = readiness.answered(world, answers)
-    return world, readiness.examine(world, guest, source, destination)
-
-
-def _move(found, guest, destination):
-    """Return the move that is asked for; an error in words where it cannot be right.
-
-    Its destination is empty where none is given.
-    """
-    target = "" if destination is None else migration.target(found, None, destination).id
-    answers = _ask(list(found.nodes), "kvmcluster.sighting", guest)
-    told = whereabouts.read(answers, tuple(found.nodes))
-    source = whereabouts.source(guest, told, target)
-    return Move(guest, told[source].look.uuid, source, target)
-
-
-def _watched(found, move, given, interrupted):
-    """Have a guest moved by its node, show how far it is, and return what came of it."""
-    with salt.client.get_local_client(__opts__["conf_file"]) as client:
-        job = _begun(client, move, given)
-        done = whereabouts.ended(_answer(client, job, found, move, interrupted)) if job else None
-        end = time.monotonic() + given["patience"]
-        while done is None and not interrupted.is_set():
-            done = _of_others(found, move)
-            if done["result"] != migration.MOVED and time.monotonic() < end:
-                interrupted.wait(ASK_AGAIN)
-                done = whereabouts.ended(_late(client, job, move.source))
-    return done or whereabouts.lost(move, "watched no longer; the migration goes on")
-
-
-def _begun(client, move, given):
-    """Tell a guest's node to move it; return the job, None where nobody knows whether it was."""
-    try:
-        return client.run_job(
-            [move.source],
-            "kvmcluster.migrate",
-            [move.guest, move.destination],
-            tgt_type="list",
-            kwarg=given,
-            listen=True,
-        )
-    except SaltException:
-        return None
-
-
-def _answer(client, job, found, move, interrupted):
-    """Return what a guest's node answers in the end; None if it stops answering, or we do."""
-    tag = events.tag(found.name, events.MIGRATION, move.source, move.guest)
-    told, begun = {}, time.monotonic()
-    nodes = [move.source]
-    answers = client.get_iter_returns(job["jid"], nodes, tgt=nodes, tgt_type="list", block=False)
-    with (
-        salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"]) as bus,
-        contextlib.closing(_Line(__opts__)) as line,
-        contextlib.closing(answers),
-    ):
-        for answer in answers:
-            if answer and move.source in answer:
-                return answer[move.source].get("ret")
-            if interrupted.is_set():
-                break
-            # Any event ends the waiting: one of them is the answer.
-            event = bus.get_event(wait=POLL, full=True)
-            if event and event["tag"] == tag:
-                told = event["data"].get("data", {})
-            line.show(tables.progress_line(move, told, time.monotonic() - begun))
-    return None
-
-
-def _late(client, job, node):
-    """Return the answer of a node that was given up, if it has come all the same."""
-    try:
-        return client.get_cache_returns(job["jid"])[node]["ret"] if job else None
-    except (KeyError, SaltClientError):
-        return None
-
-
-def _of_others(found, move):
-    """Return what came of a migration by what the nodes that answer find."""
-    try:
-        return whereabouts.settled(move, _recovered(found, move.guest))
-    except KvmclusterError as error:
-        return whereabouts.lost(move, str(error))
-
-
-def _recovered(found, guest):
-    """Have the first node that answers settle a guest's last migration."""
-    told = whereabouts.read(
-        _ask(list(found.nodes), "kvmcluster.sighting", guest), tuple(found.nodes)
-    )
-    for node in whereabouts.fit_to_ask(told):
-        answer = _ask([node], "kvmcluster.recover", guest).get(node)
-        if whereabouts.is_ending(answer):
-            return answer
-        told[node] = whereabouts.silent(answer)
-    raise whereabouts.nobody(guest, told)
-
-
-def _told(found, function, key, *arguments):
-    """Ask every node for rows by one job; return them, and why a node gave none."""
-    answers = _ask(list(found.nodes), function, *arguments)
-    told = {
-        node: answers[node][key]
-        for node in found.nodes
-        if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
-    }
-    silent = {
-        node: whereabouts.silent(answers.get(node)).look.said
-        for node in found.nodes
-        if node not in told
-    }
-    return told, silent
-
-
-class _Line:
-    """A line on a terminal that is written over until it is closed; nowhere else is it shown."""
-
-    def __init__(self, opts):
-        self._shown = sys.stderr.isatty() and opts.get("output") in (None, __virtualname__)
-        self._text = ""
-
-    def show(self, text):
-        if self._shown and text != self._text:
-            self._text = text
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or COLUMNS
-            print(f"\r{text[: columns - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def say(self, text):
-        """Print something that stays."""
-        if self._shown:
-            self.close()
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self):
-        if self._text:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._text = ""
-
-
-@contextlib.contextmanager
-def _interrupts():
-    """Yield an event that the first Ctrl-C sets, the next one does what it always does.
-
-    An exception would not do: Salt's event bus takes KeyboardInterrupt for an event.
-    """
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-
-    def note(number, frame):
-        signal.signal(signal.SIGINT, before)
-        interrupted.set()
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _facts(found, nodes=None, **named):
-    """Ask every node, or some, for their facts, by one job."""
-    nodes = list(nodes or found.nodes)
-    asked = time.time()
-    sent = _ask(nodes, "kvmcluster.facts", **named)
-    answered = time.time()
-    return {node: facts.parse(node, sent.get(node), asked, answered) for node in nodes}
-
-
-def _ask(nodes, function, *arguments, **named):
-    """Run a function on the nodes, as one job, and return what each one answered."""
-    if not nodes:
-        return {}
-    try:
-        answers = __salt__["salt.execute"](
-            nodes, function, arg=arguments, kwarg=named, tgt_type="list", full_return=True
-        )
-    except SaltException as error:
-        # A master that was started anew has another key: it knows us the next time.
-        log.warning("kvmcluster: nobody could be asked for %s: %s", function, error)
-        return {}
-    return {
-        node: answer["ret"]
-        for node, answer in answers.items()
-        if isinstance(answer, dict) and "ret" in answer
-    }
+def _nodes(name):
+    """Return the nodes of the cluster of that name, or of the only one."""
+    return Nodes(__opts__, _cluster(name))
 
 
 def _cluster(name):
-    """Return the cluster of that name, or the only one, as the pillar has it now.
-
-    Minions whose cached pillar speaks of a cluster are rendered first; the others only where
-    that does not answer the question.
-    """
-    clusters = pillar_cluster.Clusters()
-    for minions in _accepted():
-        _read(clusters, minions)
-        if clusters.has(name):
-            break
-    return clusters.choose(name)
-
-
-def _accepted():
-    """Return the accepted minions whose cached pillar speaks of a cluster, and the others."""
-    accepted = sorted(salt.utils.minions.CkMinions(__opts__).check_minions("*")["minions"])
-    cached = __salt__["cache.pillar"](tgt="*")
-    likely = [minion for minion in accepted if pillar_cluster.ROOT in (cached.get(minion) or {})]
-    return likely, [minion for minion in accepted if minion not in likely]
-
-
-def _read(clusters, minions):
-    """Render the pillars of minions, but of each cluster one."""
-    for minion in minions:
-        if not clusters.covers(minion):
-            clusters.read(minion, __salt__["pillar.show_pillar"](minion))
-
-
-def _followed(reaction, tag, data):
-    """Return the keys of the answers that an event calls for; what is wrong with it is logged."""
-    with _HEARING:
-        try:
-            rumour = rumours.heard(tag, data)
-            if reaction not in rumour.reactions:
-                return []
-            names = rumours.clusters(rumour, _memberships())
-            return [rumours.key(name, reaction) for name in names]
-        except InputError as error:
-            said = _SAYINGS.new(str(error), time.monotonic())
-            if said:
-                log.warning("%s", said)
-            return []
-
-
-def _memberships():
-    """Return the nodes of every cluster, as the pillar had them some seconds ago at most."""
-    at, members = __context__.get(MEMBERSHIPS, (-MEMBERSHIPS_AGE, {}))
-    if time.monotonic() - at > MEMBERSHIPS_AGE:
-        clusters = pillar_cluster.Clusters()
-        likely, others = _accepted()
-        _read(clusters, likely or others)
-        members = clusters.members()
-        __context__[MEMBERSHIPS] = (time.monotonic(), members)
-    return members
-
-
-def _answered(spool, key, before):
-    """Look, act, and log what came of it; return what a person has to do, empty if nothing.
-
-    before
-        What was returned last, which is not logged again.
-    """
-    name, reaction = rumours.parts(key)
-    try:
-        found = _cluster(name)
-        needed = _REACTIONS[reaction](found, spool, before)
-    except (KvmclusterError, SaltException) as error:
-        needed = rumours.line(f"{key}: nothing could be done: {error}")
-    except Exception as error:
-        # Nobody reads what a runner returns to a reactor.
-        log.exception("%s: nothing could be done", key)
-        needed = rumours.line(f"{key}: nothing could be done: {error!r}")
-    if needed and needed != before:
-        log.error("%s", needed)
-    return needed
-
-
-def _mend_trust(found, spool, before):
-    nodes = list(found.nodes)
-    told, _ = publication.told_identities(found, _ask(nodes, MINE_FUNCTION))
-    filed = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    tried = _ask(nodes, "state.apply", "kvmcluster", test=True, queue=True)
-    seen = rumours.trust(found, told, filed, tried)
-    if not seen.wrong and not seen.stuck:
-        log.info("cluster %s: its trust is whole; silent: %s", found.name, [*seen.silent])
-        return ""
-    needed = "; ".join(f"{node}: {why}" for node, why in seen.stuck.items())
-    if seen.wrong:
-        why = "; ".join(f"{node}: {why}" for node, why in seen.wrong.items())
-        log.warning("cluster %s: its trust is mended: %s", found.name, rumours.line(why))
-        needed = _orchestrate("kvmcluster.orch.prepare", {"cluster": found.name})
-    if not needed:
-        log.warning("cluster %s: its trust is whole again", found.name)
-        return ""
-    return rumours.line(
-        f"cluster {found.name}: its trust is not whole: {needed}; when that is put right: salt-run"
-        f' state.orchestrate kvmcluster.orch.prepare pillar=\'{{"cluster": "{found.name}"}}\''
-    )
-
-
-def _settle_migrations(found, spool, before):
-    left = rumours.left(found, _ask(list(found.nodes), "kvmcluster.unsettled"))
-    if left.watched:
-        spool.leave(rumours.key(found.name, rumours.RECOVER))
-    if not left.guests and not left.unread:
-        silent = [*left.silent]
-        log.info("cluster %s: no migration is left to be settled; silent: %s", found.name, silent)
-        return ""
-    needed = "; ".join(left.unread)
-    if left.guests:
-        names = given.listed(left.guests)
-        log.warning("cluster %s: migrations are settled: %s", found.name, names)
-        pillar = {"cluster": found.name, "guests": list(left.guests)}
-        needed = "; ".join(filter(None, [needed, _orchestrate("kvmcluster.orch.recover", pillar)]))
-    if not needed:
-        log.warning("cluster %s: migrations were settled: %s", found.name, names)
-        return ""
-    return rumours.line(
-        f"cluster {found.name}: not settled: {needed}; for each guest: salt-run"
-        f" kvmcluster.recover GUEST cluster={found.name}"
-    )
-
-
-def _doubles(found):
-    """Return the evidence for each guest that runs twice, the nodes' facts, and the time.
-
-    Of nodes that answer one after the other a guest that moves meanwhile may be told of by both: so
-    it takes two looks that show the same.
-    """
-    alarms, read, now = _doubled(found)
-    if alarms:
-        time.sleep(ASK_AGAIN)
-        again, read, now = _doubled(found)
-        alarms = alarm.steady(alarms, again)
-    return alarms, read, now
-
-
-def _doubled(found):
-    sent = _ask(list(found.nodes), "kvmcluster.facts", reach=False, trust=False)
-    now = datetime.now(timezone.utc)
-    read = {
-        node: facts.parse(node, sent.get(node), now.timestamp(), now.timestamp())
-        for node in found.nodes
-    }
-    return alarm.alarms(found, read, sent, now), read, now
-
-
-def _tell_doubles(found, spool, before):
-    alarms, read, now = _doubles(found)
-    if not alarms:
-        silent = [node for node, one in read.items() if one.guests is None]
-        log.info("cluster %s: no guest is seen to run twice; silent: %s", found.name, silent)
-        return ""
-    sentences = "; ".join(one["sentence"] for one in alarms)
-    needed = rumours.line(
-        f"cluster {found.name}: {alarm.summary(alarms)}; nothing was touched; to see it: salt-run"
-        f" kvmcluster.status cluster={found.name}: {sentences}"
-    )
-    if needed != before:
-        stamp = now.strftime("%Y%m%dT%H%M%S")
-        text = json.dumps(alarms, indent=1) + "\n"
-        path = spool.keep(f"alarm.{found.name}", stamp, text)
-        log.error("cluster %s: a guest runs twice, the evidence is in %s", found.name, path)
-        for one in alarms:
-            tag = events.tag(found.name, events.ALARM, one["nodes"][0], one["guest"])
-            __salt__["event.send"](tag, events.small(alarm.small(one)))
-    return needed
-
-
-_REACTIONS = {
-    rumours.TRUST: _mend_trust,
-    rumours.RECOVER: _settle_migrations,
-    rumours.ALARM: _tell_doubles,
-}
-
-
-def _orchestrate(sls, pillar):
-    """Run an orchestration as a job of its own; return why states of it failed, empty if none."""
-    client = salt.runner.RunnerClient({**__opts__})
-    try:
-        done = client.cmd(
-            "state.orchestrate",
-            kwarg={"mods": sls, "pillar": pillar},
-            print_event=False,
-            full_return=True,
-        )
-    finally:
-        # Salt 3006 has nothing to close there.
-        getattr(client, "destroy", bool)()
-    returned = done.get("return")
-    data = returned.get("data") if isinstance(returned, dict) else None
-    return rumours.failures(next(iter(data.values()), None) if data else returned)
+    return pillars.cluster(name, __opts__, __salt__)

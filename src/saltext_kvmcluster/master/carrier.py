@@ -1,21 +1,24 @@
-"""Carries out many moves from the master: begins them, gathers their ends, plans anew.
+"""Carries out plans from the master: begins their moves, gathers the ends, plans anew.
 
-Each is a Salt job of its own on the node that the guest leaves. What was begun goes on there,
+Each move is a Salt job of its own on the node that the guest leaves. What was begun goes on there,
 whatever becomes of the master or of us: so nothing is taken for over, or for failed, that was not
 heard from the node, or seen by all nodes after the job was gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
-import salt.client
 import salt.utils.jid
 from salt.exceptions import SaltException
 
-from saltext_kvmcluster.core import migration, whereabouts
+from saltext_kvmcluster.core import draining, given, migration, tables, whereabouts
+from saltext_kvmcluster.core.batch import Batch
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.master.nodes import ASK_AGAIN
+from saltext_kvmcluster.master.watching import Line, interrupts
 
 POLL = 0.25
 # After so many seconds without an answer a node is asked whether the job is still there, and after
@@ -26,6 +29,67 @@ QUIET, LOST = 20.0, 300.0
 SILENT = 60.0
 # Seconds between attempts to plan anew, and for how long in vain.
 AGAIN, PATIENCE = 5.0, 180.0
+
+
+def proposed(nodes, plan):
+    """Return a plan that is not carried out.
+
+    plan
+        Takes a batch; returns a plan for what is left of it.
+    """
+    told = draining.planned(plan(Batch(nodes.cluster)))
+    return {"cluster": nodes.cluster.name, "ok": not told["stuck"], "test": True, **told}
+
+
+def carried_out(nodes, plan, drained=None):
+    """Carry out a plan, and return what is to be told of it.
+
+    plan
+        Takes a batch; returns a plan for what is left of it.
+    drained
+        The node that is to have no guest in the end.
+    """
+    begun, batch = time.monotonic(), Batch(nodes.cluster)
+    first = plan(batch)
+    batch.follow(first)
+    with interrupts() as interrupted, contextlib.closing(Line(nodes.opts)) as line:
+        carrier = Carrier(nodes, interrupted, line.show)
+        if first.steps or first.stuck:
+            line.say(tables.render({"ok": True, "test": True, **draining.planned(first)}))
+        said, left = carrier.carry_out(batch, plan), []
+        for last in [*[False] * draining.ROUNDS, True] if drained else ():
+            there = _at_the_end(nodes, drained, batch, interrupted, line.show)
+            left = draining.active(there)
+            said = said or draining.opened_meanwhile(there)
+            if said or interrupted.is_set() or last or not batch.is_old:
+                break
+            said = carrier.carry_out(batch, plan)
+    told = draining.told(nodes.cluster, first, batch, left, said, interrupted.is_set())
+    return {**told, "elapsed": round(time.monotonic() - begun, 1)}
+
+
+def _at_the_end(nodes, node, batch, interrupted, show):
+    """Return a node's facts; a guest there that nobody had seen makes the plan an old one.
+
+    Moves of somebody else are waited for first, for as long as one may take, and all nodes are
+    asked for guests of which it is not known where they are.
+    """
+    end = time.monotonic() + nodes.cluster.migration.options.timeout
+    while guests := draining.of_others(nodes.under_way(node), batch.coming):
+        if interrupted.is_set() or time.monotonic() >= end:
+            break
+        show(f"waiting for {given.listed(guests)}, whose move somebody else began")
+        interrupted.wait(ASK_AGAIN)
+    for move in batch.unsettled:
+        batch.settle(move, nodes.settled(move))
+    there = nodes.facts([node], reach=False, trust=False)[node]
+    patience = time.monotonic() + SILENT
+    while there.guests is None and time.monotonic() < patience and not interrupted.is_set():
+        interrupted.wait(ASK_AGAIN)
+        there = nodes.facts([node], reach=False, trust=False)[node]
+    left = draining.active(there)
+    batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))
+    return there
 
 
 @dataclass
@@ -44,19 +108,16 @@ class _Flight:
 class Carrier:
     """One run over a batch of moves.
 
-    ask
-        Takes nodes, a function and its arguments; returns what each node answers.
-    settle
-        Takes a move whose job is gone; returns its result, by what all nodes see.
+    nodes
+        The cluster's nodes.
     interrupted
         The event after which nothing more is begun or waited for.
     show
         Takes one line that says how far it is.
     """
 
-    def __init__(self, opts, ask, settle, interrupted, show):
-        self._opts, self._ask, self._settle = opts, ask, settle
-        self._interrupted, self._show = interrupted, show
+    def __init__(self, nodes, interrupted, show):
+        self._nodes, self._interrupted, self._show = nodes, interrupted, show
         self._flights = {}
 
     def carry_out(self, batch, plan):
@@ -85,10 +146,10 @@ class Carrier:
 
     def _begin(self, move):
         """Tell a guest's node to move it. Its job has a name beforehand, to be asked about."""
-        jid = salt.utils.jid.gen_jid(self._opts)
+        jid = salt.utils.jid.gen_jid(self._nodes.opts)
         now = time.monotonic()
         self._flights[move.guest] = _Flight(move, jid, now, now)
-        with salt.client.get_local_client(self._opts["conf_file"]) as client:
+        with self._nodes.client() as client:
             try:
                 arguments = [move.guest, move.destination]
                 client.run_job(
@@ -119,7 +180,7 @@ class Carrier:
         """Return what a node answered, None if it did not yet."""
         source = flight.move.source
         # A new one each time: the key to a master that was started anew is another one.
-        with salt.client.get_local_client(self._opts["conf_file"]) as client:
+        with self._nodes.client() as client:
             try:
                 return client.get_cache_returns(flight.jid)[source]["ret"]
             except (KeyError, OSError, SaltException):
@@ -128,13 +189,13 @@ class Carrier:
     def _of_quiet(self, flight):
         """Return what came of a move of which nothing was heard, unless its job is still there."""
         source = flight.move.source
-        found = self._ask([source], "saltutil.find_job", flight.jid).get(source)
+        found = self._nodes.ask([source], "saltutil.find_job", flight.jid).get(source)
         flight.asked = time.monotonic()
         if isinstance(found, dict) and found.get("jid") == flight.jid:
             flight.heard = flight.asked
         if found != {} and flight.asked - flight.heard < LOST:
             return None
-        return whereabouts.ended(self._answer(flight)) or self._settle(flight.move)
+        return whereabouts.ended(self._answer(flight)) or self._nodes.settled(flight.move)
 
 
 def _planned(batch, plan):

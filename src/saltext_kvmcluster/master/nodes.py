@@ -1,0 +1,159 @@
+"""A cluster's nodes, as the master asks them: by Salt's jobs."""
+
+import logging
+import time
+
+import salt.client
+from salt.exceptions import SaltClientError, SaltException
+
+from saltext_kvmcluster.core import (
+    facts,
+    jobs,
+    maintenance,
+    migration,
+    reach,
+    readiness,
+    whereabouts,
+)
+from saltext_kvmcluster.core import history as records
+from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.migration import Move
+
+# Seconds until nodes are asked again, where what they said may be over soon.
+ASK_AGAIN = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Nodes:
+    """The nodes of a cluster.
+
+    opts
+        The master's options.
+    cluster
+        The cluster, as the pillar has it.
+    """
+
+    def __init__(self, opts, cluster):
+        self.opts, self.cluster = opts, cluster
+        self.all = list(cluster.nodes)
+
+    def ask(self, nodes, function, *arguments, **named):
+        """Run a function on some nodes, as one job, and return what each one answered."""
+        if not nodes:
+            return {}
+        how = {"kwarg": named, "tgt_type": "list", "timeout": self.opts["timeout"]}
+        try:
+            with self.client() as client:
+                answers = client.cmd(nodes, function, arguments, full_return=True, **how)
+        except SaltException as error:
+            # A master that was started anew has another key: it knows us the next time.
+            log.warning("kvmcluster: nobody could be asked for %s: %s", function, error)
+            return {}
+        return {
+            node: answer["ret"]
+            for node, answer in answers.items()
+            if isinstance(answer, dict) and "ret" in answer
+        }
+
+    def client(self):
+        """Return a client of Salt's, to be closed by whoever asked for it."""
+        return salt.client.get_local_client(self.opts["conf_file"])
+
+    def rows(self, function, key, *arguments):
+        """Ask every node for rows by one job; return them, and why a node gave none."""
+        answers = self.ask(self.all, function, *arguments)
+        told = {
+            node: answers[node][key]
+            for node in self.all
+            if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
+        }
+        silent = {
+            node: whereabouts.silent(answers.get(node)).look.said
+            for node in self.all
+            if node not in told
+        }
+        return told, silent
+
+    def facts(self, nodes=None, **named):
+        """Ask every node, or some, for their facts, by one job."""
+        nodes = list(nodes or self.all)
+        asked = time.time()
+        sent = self.ask(nodes, "kvmcluster.facts", **named)
+        answered = time.time()
+        return {node: facts.parse(node, sent.get(node), asked, answered) for node in nodes}
+
+    def placeable(self, guest=None, source=None, destination=None):
+        """Return what ``examined`` does, for a plan: logins are tried as its moves make them."""
+        dialled = reach.as_moves(self.cluster, source, destination)
+        return self.examined(guest, source, destination, dialled)
+
+    def examined(self, guest=None, source=None, destination=None, dialled=True):
+        """Return the facts of all nodes, and what they mean for the moves in question.
+
+        Two jobs: all nodes tell their facts, then look at what the guests need.
+        """
+        world = World(self.cluster, self.facts(reach=dialled))
+        questions = readiness.questions(world, guest, source, destination)
+        answers = self.ask(list(questions), "kvmcluster.look", questions)
+        world = readiness.answered(world, answers)
+        return world, readiness.examine(world, guest, source, destination)
+
+    def sightings(self, guest):
+        """Return what every node says of a guest."""
+        answers = self.ask(self.all, "kvmcluster.sighting", guest)
+        return whereabouts.read(answers, tuple(self.all))
+
+    def move(self, guest, destination):
+        """Return the move that is asked for; an error in words where it cannot be right.
+
+        Its destination is empty where none is given.
+        """
+        target = ""
+        if destination is not None:
+            target = migration.target(self.cluster, None, destination).id
+        told = self.sightings(guest)
+        source = whereabouts.source(guest, told, target)
+        return Move(guest, told[source].look.uuid, source, target)
+
+    def settled(self, move):
+        """Return what came of a migration by what the nodes that answer find."""
+        try:
+            return whereabouts.settled(move, self.recovered(move.guest))
+        except KvmclusterError as error:
+            return whereabouts.lost(move, str(error))
+
+    def recovered(self, guest):
+        """Have the first node that answers settle a guest's last migration."""
+        told = self.sightings(guest)
+        for node in whereabouts.fit_to_ask(told):
+            answer = self.ask([node], "kvmcluster.recover", guest).get(node)
+            if whereabouts.is_ending(answer):
+                return answer
+            told[node] = whereabouts.silent(answer)
+        raise whereabouts.nobody(guest, told)
+
+    def under_way(self, node):
+        """Return the migrations that a node tells of; none if it tells nothing."""
+        told = self.ask([node], "kvmcluster.job").get(node)
+        rows = told.get("jobs") if isinstance(told, dict) else None
+        return jobs.merged({node: rows}) if isinstance(rows, list) else []
+
+    def remembered(self, node):
+        """Return the migrations from a node that it remembers; none if it tells nothing."""
+        told = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
+        rows = told.get("history") if isinstance(told, dict) else None
+        return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
+
+    def boot(self, node):
+        """Return which boot of a node it is, None if it does not tell."""
+        return maintenance.boot(self.ask([node], "kvmcluster.boot").get(node))
+
+
+def late(client, job, node):
+    """Return the answer of a node that was given up, if it has come all the same."""
+    try:
+        return client.get_cache_returns(job["jid"])[node]["ret"] if job else None
+    except (KeyError, SaltClientError):
+        return None
