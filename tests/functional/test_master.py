@@ -2,12 +2,17 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from sandbox import NODES, SSH, sentence, sh
+
+from saltext_kvmcluster.core import cluster
+from saltext_kvmcluster.master.nodes import Nodes
 
 SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
 
@@ -45,6 +50,13 @@ def sleeper(master):
     shutil.copyfile(master.pki / "beta", master.pki / "ghost")
     yield "ghost"
     (master.pki / "ghost").unlink()
+
+
+@pytest.fixture
+def nodes(kvm, sleeper):
+    """The cluster's nodes, one of which is down, as the runner asks them."""
+    found = cluster.from_pillar(pillar("test", *NODES, sleeper))
+    return Nodes(dict(kvm.master.config), found)
 
 
 def pillar(name, *nodes):
@@ -154,3 +166,43 @@ def test_nodes_that_cannot_tell_their_jobs_are_named(master):
         "kvmcluster.cancel", "web1", code=1
     )
     assert "alpha" in master.text("kvmcluster.recover", "web1", code=1)
+
+
+def warnings(caplog):
+    """Return what was logged by us; minions of these tests log here, too."""
+    return [one.getMessage() for one in caplog.records if one.name.startswith("saltext_kvmcluster")]
+
+
+def timed(function, *arguments, **named):
+    begun = time.monotonic()
+    return function(*arguments, **named), time.monotonic() - begun
+
+
+def test_all_answers_end_the_waiting(nodes):
+    answers, elapsed = timed(nodes.ask, list(NODES), "test.ping")
+    assert answers == {"alpha": True, "beta": True}
+    assert elapsed < nodes.opts["timeout"]
+
+
+def test_a_node_that_is_down_is_waited_for_as_salt_does(nodes, sleeper, caplog):
+    answers, elapsed = timed(nodes.ask, nodes.all, "test.ping")
+    assert answers == {"alpha": True, "beta": True}
+    waited = nodes.opts["timeout"] + nodes.opts["gather_job_timeout"]
+    assert waited - 1 < elapsed < waited + 4
+    assert not warnings(caplog)
+
+
+def test_a_node_whose_job_hangs_is_waited_for_so_long_and_no_longer(nodes, sleeper, caplog):
+    command = "sleep {{ 40 if grains['id'] == 'beta' else 0 }}; echo woken"
+    answers, elapsed = timed(nodes.ask, nodes.all, "cmd.run", command, template="jinja", within=10)
+    assert answers == {"alpha": "woken"}
+    assert 10 <= elapsed < 13
+    (said,) = warnings(caplog)
+    assert "no answer to cmd.run from beta, ghost within 10 seconds" in said
+    (job,) = re.findall(r"salt-run jobs.lookup_jid (\d{20}) ", said)
+    with nodes.client() as client:
+        assert client.get_cache_returns(job)["alpha"]["ret"] == "woken"
+
+
+def test_where_nobody_is_whom_to_ask_there_is_no_answer(nodes):
+    assert nodes.ask([], "test.ping") == nodes.ask(["nowhere"], "test.ping") == {}

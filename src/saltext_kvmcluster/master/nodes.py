@@ -1,5 +1,6 @@
-"""A cluster's nodes, as the master asks them: by Salt's jobs."""
+"""A cluster's nodes, as the master asks them: by Salt's jobs, and never for ever."""
 
+import contextlib
 import logging
 import time
 
@@ -8,6 +9,7 @@ from salt.exceptions import SaltClientError, SaltException
 
 from saltext_kvmcluster.core import (
     facts,
+    given,
     jobs,
     maintenance,
     migration,
@@ -20,8 +22,13 @@ from saltext_kvmcluster.core.checks.base import World
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.migration import Move
 
+# Seconds for the answers to a question, and to what does something that may take long. A minion
+# says that a job still runs for as long as it does, and where storage hangs that is for ever.
+QUESTION, DEED = 120.0, 900.0
 # Seconds until nodes are asked again, where what they said may be over soon.
 ASK_AGAIN = 3.0
+# Seconds between looks for an answer, as in Salt itself.
+PAUSE = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -39,27 +46,51 @@ class Nodes:
         self.opts, self.cluster = opts, cluster
         self.all = list(cluster.nodes)
 
-    def ask(self, nodes, function, *arguments, **named):
-        """Run a function on some nodes, as one job, and return what each one answered."""
+    def ask(self, nodes, function, *arguments, within=QUESTION, **named):
+        """Run a function on some nodes, as one job, and return what each one answered.
+
+        within
+            Seconds to wait while a node says that it still runs. One that has not answered then is
+            as silent as one that is down; its job goes on.
+        """
         if not nodes:
             return {}
         how = {"kwarg": named, "tgt_type": "list", "timeout": self.opts["timeout"]}
         try:
             with self.client() as client:
-                answers = client.cmd(nodes, function, arguments, full_return=True, **how)
+                job = client.run_job(nodes, function, arguments, listen=True, **how)
+                return self._answers(client, job, function, within) if job else {}
         except SaltException as error:
             # A master that was started anew has another key: it knows us the next time.
             log.warning("kvmcluster: nobody could be asked for %s: %s", function, error)
             return {}
-        return {
-            node: answer["ret"]
-            for node, answer in answers.items()
-            if isinstance(answer, dict) and "ret" in answer
-        }
 
     def client(self):
         """Return a client of Salt's, to be closed by whoever asked for it."""
         return salt.client.get_local_client(self.opts["conf_file"])
+
+    def _answers(self, client, job, function, within):
+        """Return what nodes answer to a job within so many seconds."""
+        end, told, minions = time.monotonic() + within, {}, job["minions"]
+        waiting = {"timeout": self.opts["timeout"], "tgt": minions, "tgt_type": "list"}
+        answers = client.get_iter_returns(job["jid"], minions, block=False, **waiting)
+        with contextlib.closing(answers):
+            for answer in answers:
+                if answer:
+                    told.update(_returned(answer))
+                elif time.monotonic() < end:
+                    time.sleep(PAUSE)
+                else:
+                    log.warning(
+                        "kvmcluster: no answer to %s from %s within %g seconds;"
+                        " salt-run jobs.lookup_jid %s shows it when it ends",
+                        function,
+                        given.listed(sorted(set(minions) - set(told))),
+                        within,
+                        job["jid"],
+                    )
+                    break
+        return told
 
     def rows(self, function, key, *arguments):
         """Ask every node for rows by one job; return them, and why a node gave none."""
@@ -128,7 +159,7 @@ class Nodes:
         """Have the first node that answers settle a guest's last migration."""
         told = self.sightings(guest)
         for node in whereabouts.fit_to_ask(told):
-            answer = self.ask([node], "kvmcluster.recover", guest).get(node)
+            answer = self.ask([node], "kvmcluster.recover", guest, within=DEED).get(node)
             if whereabouts.is_ending(answer):
                 return answer
             told[node] = whereabouts.silent(answer)
@@ -157,3 +188,10 @@ def late(client, job, node):
         return client.get_cache_returns(job["jid"])[node]["ret"] if job else None
     except (KeyError, SaltClientError):
         return None
+
+
+def _returned(answer):
+    """Return by node what it returned; a node that Salt says failed to answer has nothing."""
+    return {
+        node: one["ret"] for node, one in answer.items() if isinstance(one, dict) and "ret" in one
+    }

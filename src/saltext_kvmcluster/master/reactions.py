@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 from saltext_kvmcluster.host.spool import Spool
 from saltext_kvmcluster.master import pillars
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, Nodes
+from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, Nodes
 
 log = logging.getLogger(__name__)
 _SAYINGS = rumours.Sayings()
@@ -102,7 +102,9 @@ class Reactions:
         found = nodes.cluster
         told, _ = publication.told_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
         filed = doors.mine_identities(found, self._functions["mine.get"], self._context).accepted
-        tried = nodes.ask(nodes.all, "state.apply", "kvmcluster", test=True, queue=True)
+        tried = nodes.ask(
+            nodes.all, "state.apply", "kvmcluster", test=True, queue=True, within=DEED
+        )
         seen = rumours.trust(found, told, filed, tried)
         if not seen.wrong and not seen.stuck:
             log.info("cluster %s: its trust is whole; silent: %s", found.name, [*seen.silent])

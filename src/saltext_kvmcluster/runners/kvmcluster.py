@@ -34,7 +34,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.identity import MINE_FUNCTION
 from saltext_kvmcluster.host import boot, files
 from saltext_kvmcluster.master import carrier, pillars, rebooting, watching
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, Nodes
+from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, QUESTION, Nodes
 from saltext_kvmcluster.master.reactions import Reactions
 
 __virtualname__ = "kvmcluster"
@@ -147,7 +147,8 @@ def ssh_matrix(cluster=None, timeout=10, time_limit=120):
         "timeout": doors.seconds(timeout, "timeout"),
         "time_limit": doors.seconds(time_limit, "time_limit"),
     }
-    rows = nodes.ask(nodes.all, "kvmcluster.ssh_check", **limits)
+    within = limits["time_limit"] + QUESTION
+    rows = nodes.ask(nodes.all, "kvmcluster.ssh_check", within=within, **limits)
     return reach.matrix(nodes.cluster, rows)
 
 
@@ -485,7 +486,7 @@ def cancel(guest, cluster=None):
     name = guest_name(guest, "guest")
     told, silent = nodes.rows("kvmcluster.job", "jobs")
     node = jobs.sender(name, told, silent)
-    answers = nodes.ask([node], "kvmcluster.cancel", name)
+    answers = nodes.ask([node], "kvmcluster.cancel", name, within=DEED)
     done = whereabouts.ended(answers.get(node))
     if done is None:
         done = nodes.recovered(name)
