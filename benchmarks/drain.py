@@ -6,8 +6,9 @@ that sends each guest, one after another, evenly to the others, with the names a
 questions of ours. Each way is timed as a whole command. All the while libvirt on every node is
 asked how many migrations are under way; at the end every guest's record is judged.
 
-``--bandwidth`` is what one migration may use, in MiB/s, for both ways; without it a lab's guest is
-sent in a second, and what is measured is mostly the start of QEMU on the CPUs that all nodes share.
+``--bandwidth`` is what one migration may use, in MiB/s, for both ways; 0 for all that there is. A
+lab's guest is then sent in a second, and what is measured is mostly the start of QEMU and of Salt's
+jobs on the CPUs that all nodes share; limited, it takes 6 s, as one of 7 GB does at 10 Gbit/s.
 """
 
 import argparse
@@ -39,14 +40,20 @@ def main():
     ctl("down")
     try:
         build()
-        report = measure(arguments.rounds, arguments.bandwidth)
+        reports = [measure(arguments.rounds, speed) for speed in arguments.bandwidth]
         lost = [name for name in [*LEAVING, *STAYING] if not whole(name)]
     finally:
         ctl("down")
-    report["ratio"] = statistics.median(report[DRAIN]) / statistics.median(report[LOOP])
-    report["lost"] = lost
-    print(json.dumps(report, indent=2) if arguments.json else as_text(report))
-    return 1 if lost or report["ratio"] > BAR or report["most"] > LIMIT else 0
+    if arguments.json:
+        print(json.dumps({"lost": lost, "reports": reports}, indent=2))
+    else:
+        print(*map(as_text, reports), sep="\n")
+        print(f"guests that lost something: {', '.join(lost) or 'none'}")
+    return 1 if lost or any(not is_good(report) for report in reports) else 0
+
+
+def is_good(report):
+    return report["ratio"] <= BAR and report["most"] <= LIMIT
 
 
 def build():
@@ -77,6 +84,7 @@ def measure(rounds, bandwidth):
                 report["most"] = max(report["most"], *seen, 0)
             print(f"{name} {taken:.1f} s", file=sys.stderr, flush=True)
             back()
+    report["ratio"] = statistics.median(report[DRAIN]) / statistics.median(report[LOOP])
     return report
 
 
@@ -157,14 +165,13 @@ def as_text(report):
     ]
     lines.append(f"ratio {report['ratio']:.2f}, the bar is {BAR}")
     lines.append(f"most migrations of a drain at once: {report['most']}, the limit is {LIMIT}")
-    lines.append(f"guests that lost something: {', '.join(report['lost']) or 'none'}")
     return "\n".join(lines)
 
 
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--bandwidth", type=int, default=0, metavar="MiB/s")
+    parser.add_argument("--bandwidth", type=int, nargs="+", default=[0, 16], metavar="MiB/s")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
