@@ -41,8 +41,9 @@ functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd,
 	  tests/functional
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not long" tests/functional/test_reactor.py
 
-lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
-	$(BIN)/pytest -n 2 --dist loadfile -m "not long" --durations=25 tests/lab
+lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" --durations=25 \
+	  tests/lab
 
 torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simultaneous starts; long tests
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \

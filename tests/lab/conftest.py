@@ -10,7 +10,17 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The files that take longest come first, so that none is left over for one process in the end.
+LONGEST = ["rolling", "drain", "recover", "check", "migrate", "pacing", "reactor", "start", "queue"]
 PREPARE = ("state.orchestrate", "kvmcluster.orch.prepare")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 class Lab:
