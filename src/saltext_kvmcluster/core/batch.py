@@ -16,8 +16,8 @@ from saltext_kvmcluster.core.migration import CANCELLED, MOVED, NOT_MOVED, UNKNO
 from saltext_kvmcluster.core.placement import Placement, Step
 from saltext_kvmcluster.core.plan import printable
 
-AHEAD = 1
-"""How many more than may be under way are told to a source, so that the next one is ready."""
+AHEAD = 2
+"""How many more than may be under way are told to a source, so that the next ones are ready."""
 ATTEMPTS = 3
 """To how many nodes, one after another, it is tried to move one guest."""
 SHOWN = ("guest", "uuid", "source", "destination", "result", "reason", "elapsed", "downtime_ms")

@@ -52,8 +52,12 @@ def carried_out(nodes, plan, drained=None):
     begun, batch = time.monotonic(), Batch(nodes.cluster)
     first = plan(batch)
     batch.follow(first)
-    with interrupts() as interrupted, contextlib.closing(Line(nodes.opts)) as line:
-        carrier = Carrier(nodes, interrupted, line.show)
+    with (
+        interrupts() as interrupted,
+        contextlib.closing(Line(nodes.opts)) as line,
+        nodes.client() as answers,
+    ):
+        carrier = Carrier(nodes, answers, interrupted, line.show)
         if first.steps or first.stuck:
             line.say(tables.render({"ok": True, "test": True, **draining.planned(first)}))
         said, left = carrier.carry_out(batch, plan), []
@@ -110,14 +114,17 @@ class Carrier:
 
     nodes
         The cluster's nodes.
+    answers
+        A client of Salt's, to look for answers with: they are in the master's job cache.
     interrupted
         The event after which nothing more is begun or waited for.
     show
         Takes one line that says how far it is.
     """
 
-    def __init__(self, nodes, interrupted, show):
-        self._nodes, self._interrupted, self._show = nodes, interrupted, show
+    def __init__(self, nodes, answers, interrupted, show):
+        self._nodes, self._answers = nodes, answers
+        self._interrupted, self._show = interrupted, show
         self._flights = {}
 
     def carry_out(self, batch, plan):
@@ -149,6 +156,7 @@ class Carrier:
         jid = salt.utils.jid.gen_jid(self._nodes.opts)
         now = time.monotonic()
         self._flights[move.guest] = _Flight(move, jid, now, now)
+        # A new one each time: the key to a master that was started anew is another one.
         with self._nodes.client() as client:
             try:
                 arguments = [move.guest, move.destination]
@@ -178,13 +186,10 @@ class Carrier:
 
     def _answer(self, flight):
         """Return what a node answered, None if it did not yet."""
-        source = flight.move.source
-        # A new one each time: the key to a master that was started anew is another one.
-        with self._nodes.client() as client:
-            try:
-                return client.get_cache_returns(flight.jid)[source]["ret"]
-            except (KeyError, OSError, SaltException):
-                return None
+        try:
+            return self._answers.get_cache_returns(flight.jid)[flight.move.source]["ret"]
+        except (KeyError, OSError, SaltException):
+            return None
 
     def _of_quiet(self, flight):
         """Return what came of a move of which nothing was heard, unless its job is still there."""
