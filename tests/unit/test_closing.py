@@ -33,6 +33,11 @@ def test_what_somebody_else_wrote_closes_it_too(text, mark, words):
     assert words is None or str(mark) == words
 
 
+def test_a_reason_is_what_will_be_read():
+    words = closing.reason("updates,  kernel ")
+    assert closing.read(closing.text(Closed(SINCE, words))).reason == words
+
+
 @pytest.mark.parametrize(
     ("known", "wanted", "kept"),
     [

@@ -108,18 +108,21 @@ def test_the_state_fails_with_the_changes_that_were_made(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("may", "result", "changes"),
+    ("may", "result", "changes", "placed"),
     [
-        (May.START, None, True),
-        (May.WAIT, None, False),
-        (May.RUNS, True, False),
-        (May.REFUSED, False, False),
-        (May.UNDEFINED, None, True),
+        (May.START, None, True, "web2"),
+        (May.WAIT, None, False, "web1"),
+        (May.RUNS, True, False, "web1"),
+        (May.REFUSED, False, False, "web1"),
+        (May.UNDEFINED, None, True, "web1"),
+        (May.UNDEFINED, False, False, "web2"),
     ],
 )
-def test_what_may_end_by_itself_is_not_foretold_to_fail(monkeypatch, may, result, changes):
+def test_what_may_end_by_itself_is_not_foretold_to_fail(monkeypatch, may, result, changes, placed):
     life = SimpleNamespace(runs=lambda *_: Decision(may, "it is so"))
     state(monkeypatch, True, lifecycle=life)
+    low = [{"state": "kvmcluster", "fun": "guest_placed", "name": placed}]
+    monkeypatch.setattr(states, "__lowstate__", low, raising=False)
     done = states._guest_running(clustered(), "web1", "node1", 5)
     assert (done["result"], bool(done["changes"])) == (result, changes)
     assert changes is ("be started on node1" in done["comment"])

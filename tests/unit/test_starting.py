@@ -154,11 +154,14 @@ def test_a_definition_that_is_wanted_is_not_in_the_way():
 
 
 def test_without_a_definition_it_is_looked_for_by_name_and_never_started():
-    unknown = Request("web1", "", "node1", "shared", said="there is no definition")
+    why = "there is no definition"
+    unknown = Request("web1", "", "node1", "shared", said=why, undefined=True)
     named = Asked(same_name=Look(Sighting.RUNNING, "web1", OTHER))
     assert decide(unknown, world(node2=named)).owner == "node2"
     assert decide(unknown, world()) == starting.Decision(May.UNDEFINED, "there is no definition")
     assert decide(unknown, world(node2=SILENT)).may is May.REFUSED
+    garbled = Request("web1", "", "node1", "shared", said="it is no XML")
+    assert decide(garbled, world()).may is May.REFUSED
 
 
 def test_two_names_of_one_host_leave_another_unasked():

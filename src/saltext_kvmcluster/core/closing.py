@@ -43,8 +43,8 @@ def text(closed: Closed) -> str:
 
 
 def reason(value: object) -> str:
-    """Return why a node is to be closed; InputError if that is no line of text."""
-    return given.reason(value, "the node is closed")
+    """Return why a node is to be closed, as ``read`` will; InputError if it is no line of text."""
+    return " ".join(given.reason(value, "the node is closed").split())
 
 
 def kept(known: Closed | None, wanted: str) -> str:

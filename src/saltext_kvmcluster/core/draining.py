@@ -22,8 +22,8 @@ ROUNDS = 5
 
 MOST = 1000
 INTERRUPTED = (
-    "interrupted: nothing more is begun, and what is under way goes on; to watch it: salt-run"
-    " kvmcluster.job; to end one: salt-run kvmcluster.cancel GUEST"
+    "interrupted: no further move is told to a node; those that were told go on, or wait for their"
+    " place: salt-run kvmcluster.job shows them; to end one: salt-run kvmcluster.cancel GUEST"
 )
 
 

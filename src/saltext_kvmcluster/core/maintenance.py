@@ -116,7 +116,7 @@ def ours(node: str, reason: str, drained: Mapping[str, Any]) -> Mapping[str, Any
     Whoever closed it has something against what comes next: the reboot, and that it is opened.
     """
     closed = drained.get("closed")
-    if not drained["ok"] or not closed or closed["reason"] == reason:
+    if not drained["ok"] or not closed or closed["reason"] == closing.reason(reason):
         return drained
     said = f"{node} had been closed for another reason, so it is left alone: {closed['reason']}"
     return {**drained, "ok": False, "said": said}

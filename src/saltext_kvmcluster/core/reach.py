@@ -201,15 +201,15 @@ def dials(cluster: Cluster, node: str, wanted: object) -> Dials:
 
     wanted
         True for every peer by every name, False for none; or the peers of each node to which it
-        logs in by the migration name alone, as its moves do. InputError for anything else.
+        logs in by the migration name alone, as its moves do. InputError for anything else. A peer
+        that this node's pillar does not have yet is passed over: to whoever asked it is not tried.
     """
     if isinstance(wanted, bool):
         return by_every_name(cluster, node) if wanted else {}
     peers = wanted.get(node, []) if isinstance(wanted, dict) else None
     if not isinstance(peers, list):
         raise InputError(f"reach: want true, false or lists of peers by node, got {wanted!r:.60}")
-    chosen = [cluster.node(str(peer)) for peer in peers]
-    return {peer: (peer.migration,) for peer in calling_order(cluster, node) if peer in chosen}
+    return {peer: (peer.migration,) for peer in calling_order(cluster, node) if peer.id in peers}
 
 
 def cells(sent: object) -> list[dict[str, Any]]:

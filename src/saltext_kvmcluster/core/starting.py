@@ -63,8 +63,8 @@ class Asked:
 class Request:
     """A guest that is to start. ``forced`` are the nodes that an administrator says are off.
 
-    ``uuid`` is empty where there is no definition of it; ``said`` is why then. ``closed`` is what
-    closes its node.
+    ``uuid`` is empty where there is no good definition of it; ``said`` is why then, and
+    ``undefined`` whether there is none at all. ``closed`` is what closes its node.
     """
 
     guest: str
@@ -74,6 +74,7 @@ class Request:
     forced: frozenset[str] = frozenset()
     said: str = ""
     closed: Closed | None = None
+    undefined: bool = False
 
 
 class May(Enum):
@@ -83,7 +84,7 @@ class May(Enum):
     RUNS = "it runs already"
     WAIT = "it is somewhere, on its way"
     REFUSED = "it must not start"
-    UNDEFINED = "nothing is in the way but that there is no good definition of it"
+    UNDEFINED = "nothing is in the way but that there is no definition of it"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
         return _unsettled(request, {**busy, **active})
     troubles = list(_troubles(request, asked))
     if troubles:
-        may = May.UNDEFINED if troubles == [request.said] else May.REFUSED
+        lacks = request.undefined and troubles == [request.said]
+        may = May.UNDEFINED if lacks else May.REFUSED
         return Decision(may, "; ".join(troubles))
     silent = [node for node in sorted(request.forced) if asked[node].said]
     word = f", on somebody's word that {' and '.join(silent)} is off" if silent else ""

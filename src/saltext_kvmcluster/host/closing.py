@@ -10,6 +10,9 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.plan import FilePlan
 from saltext_kvmcluster.host import files
 
+# Not the lock of all else: a node whose storage hangs while a state writes there can be closed.
+LOCK = "kvmcluster-closing"
+
 
 def mark() -> Closed | None:
     """Return what closes this node, None if it is open."""
@@ -22,7 +25,7 @@ def close(reason: str) -> tuple[Closed, bool]:
 
     One that is closed keeps since when and, but for what ``core.closing.kept`` says, why.
     """
-    with files.lock():
+    with files.lock(LOCK):
         known = mark()
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         wanted = Closed((known and known.since) or now, closing.kept(known, reason))
@@ -37,7 +40,7 @@ def open_again(reason: str | None = None) -> Closed | None:
     reason
         Only if that is why it is closed, else WorldError. None for whatever closes it.
     """
-    with files.lock():
+    with files.lock(LOCK):
         try:
             known = mark()
         except WorldError as error:

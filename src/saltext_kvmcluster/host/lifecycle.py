@@ -209,13 +209,14 @@ def _request(
     if kind == "defined":
         look = nodes.own.by_name(guest)
         said = "" if look.uuid else f"{nodes.here} has no definition of it; guest_placed puts it"
-        return Request(guest, look.uuid, nodes.here, kind, forced, said, mark), ""
+        return Request(guest, look.uuid, nodes.here, kind, forced, said, mark, bool(said)), ""
+    path = ""
     try:
         path = found(cluster, guest).path
         text = files.read(path).text or ""
         uuid = definitions.read(guest, text, path).uuid
     except InputError as error:
-        return Request(guest, "", nodes.here, kind, forced, str(error), mark), ""
+        return Request(guest, "", nodes.here, kind, forced, str(error), mark, not path), ""
     return Request(guest, uuid, nodes.here, kind, forced, closed=mark), text
 
 

@@ -70,17 +70,31 @@ class Nodes:
         return salt.client.get_local_client(self.opts["conf_file"])
 
     def _answers(self, client, job, function, within):
-        """Return what nodes answer to a job within so many seconds."""
-        end, told, minions = time.monotonic() + within, {}, job["minions"]
+        """Return what nodes answer to a job within so many seconds.
+
+        Whatever ends the waiting, what was answered is returned, and what reached the master
+        without being heard, while it was started anew.
+        """
+        told = {}
+        try:
+            self._hear(client, job, function, within, told)
+        except Exception as error:
+            # Salt does not check what minions say when it asks whether the job still runs.
+            log.warning("kvmcluster: not all answers to %s could be heard: %r", function, error)
+        for node in set(job["minions"]) - set(told):
+            if (answer := late(client, job, node)) is not None:
+                told[node] = answer
+        return told
+
+    def _hear(self, client, job, function, within, told):
+        """Note what nodes answer to a job, until all have, or nobody does any more."""
+        end, minions = time.monotonic() + within, job["minions"]
         waiting = {"timeout": self.opts["timeout"], "tgt": minions, "tgt_type": "list"}
         answers = client.get_iter_returns(job["jid"], minions, block=False, **waiting)
         with contextlib.closing(answers):
             for answer in answers:
-                if answer:
-                    told.update(_returned(answer))
-                elif time.monotonic() < end:
-                    time.sleep(PAUSE)
-                else:
+                told.update(_returned(answer or {}, minions))
+                if time.monotonic() >= end:
                     log.warning(
                         "kvmcluster: no answer to %s from %s within %g seconds;"
                         " salt-run jobs.lookup_jid %s shows it when it ends",
@@ -89,8 +103,9 @@ class Nodes:
                         within,
                         job["jid"],
                     )
-                    break
-        return told
+                    return
+                if not answer:
+                    time.sleep(PAUSE)
 
     def rows(self, function, key, *arguments):
         """Ask every node for rows by one job; return them, and why a node gave none."""
@@ -186,12 +201,14 @@ def late(client, job, node):
     """Return the answer of a node that was given up, if it has come all the same."""
     try:
         return client.get_cache_returns(job["jid"])[node]["ret"] if job else None
-    except (KeyError, SaltClientError):
+    except (KeyError, OSError, SaltClientError):
         return None
 
 
-def _returned(answer):
+def _returned(answer, asked):
     """Return by node what it returned; a node that Salt says failed to answer has nothing."""
     return {
-        node: one["ret"] for node, one in answer.items() if isinstance(one, dict) and "ret" in one
+        node: one["ret"]
+        for node, one in answer.items()
+        if node in asked and isinstance(one, dict) and "ret" in one
     }

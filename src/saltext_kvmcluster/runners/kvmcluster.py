@@ -609,7 +609,7 @@ def react(reaction=None, tag=None, data=None):
 
 
 @_reported
-def whole(nodes=None, cluster=None):
+def whole(nodes=None, sls=None, cluster=None):
     """Say whether maintenance of nodes may begin: their peers are well, nobody closed them.
 
     A node is well if it answers, its libvirt daemon does, and nothing forbids guests to leave it
@@ -618,6 +618,9 @@ def whole(nodes=None, cluster=None):
 
     nodes
         The minion id of the node that is to be worked on, or a list of several. Default: all.
+
+    sls
+        The SLS files that are to be applied there; an error says what is no name of one.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -635,6 +638,7 @@ def whole(nodes=None, cluster=None):
     """
     of_cluster = _nodes(cluster)
     found = of_cluster.cluster
+    maintenance.slses(sls)
     asked = of_cluster.all if nodes is None else nodes if isinstance(nodes, list) else [nodes]
     work = [found.node(str(node)).id for node in asked]
     world, examined = of_cluster.examined()

@@ -254,15 +254,13 @@ def _guest_running(cluster, name, node, timeout):
     changes = {name: {"old": "runs nowhere", "new": f"runs on {here}"}}
     if __opts__["test"]:
         found = lifecycle.runs(cluster, here, name)
-        said = {
-            May.START: f"{name} would be started on {here}",
-            May.UNDEFINED: f"{found.sentence}; with one that guest_placed puts there {name} would"
-            f" be started on {here}",
-        }
+        placed = found.may is May.UNDEFINED and _is_to_be_placed(name)
+        starts = placed or found.may is May.START
+        result = {May.RUNS: True, May.REFUSED: False, May.UNDEFINED: False}.get(found.may)
         return {
-            "result": {May.RUNS: True, May.REFUSED: False}.get(found.may),
-            "changes": changes if found.may in said else {},
-            "comment": said.get(found.may, found.sentence),
+            "result": None if starts else result,
+            "changes": changes if starts else {},
+            "comment": f"{name} would be started on {here}" if starts else found.sentence,
         }
     done = lifecycle.start(cluster, here, name, timeout=limit)
     started = done["result"] == starting.STARTED
@@ -271,6 +269,14 @@ def _guest_running(cluster, name, node, timeout):
         "changes": changes if started else {},
         "comment": tables.render(done),
     }
+
+
+def _is_to_be_placed(guest):
+    """Whether this run has a state that puts the guest's definition where it is to be."""
+    return any(
+        (low["state"], low["fun"], low["name"]) == ("kvmcluster", "guest_placed", guest)
+        for low in __lowstate__
+    )
 
 
 def _key_present(cluster):
@@ -519,7 +525,7 @@ def migration_settled(name, cluster=None):
     return {**_orchestrated(name, data), "changes": {name: {"done": done}} if done else {}}
 
 
-def whole(name, nodes, cluster=None):
+def whole(name, nodes, sls=None, cluster=None):
     """Succeed if maintenance of nodes may begin. For orchestrations.
 
     It changes nothing, so under ``test=True`` it looks as well.
@@ -527,6 +533,9 @@ def whole(name, nodes, cluster=None):
     nodes
         The minion ids of the nodes that are to be worked on: nobody else may have closed them,
         and their peers have to be well.
+
+    sls
+        The SLS files that are to be applied there.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -537,7 +546,7 @@ def whole(name, nodes, cluster=None):
           kvmcluster.whole:
             - nodes: [node1, node2, node3]
     """
-    data = _run("kvmcluster.whole", nodes=nodes, cluster=cluster)
+    data = _run("kvmcluster.whole", nodes=nodes, sls=sls, cluster=cluster)
     return _step(name, data, {}, False)
 
 

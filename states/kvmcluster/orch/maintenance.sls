@@ -6,6 +6,7 @@
 whole:
   kvmcluster.whole:
     - nodes: {{ [pillar.get("node")] | json }}
+    - sls: {{ pillar.get("sls") | json }}
     - cluster: {{ pillar.get("cluster") | json }}
     - failhard: true
 {{ maintenance(pillar.get("node"), "maintenance") }}
