@@ -48,4 +48,12 @@ def wait_for(lab, node):
         90,
         f"not all services of {node} start; see {lab.logs / node}",
     )
-    run_in(lab, node, "virsh", "--quiet", "list")
+    wait_until(lambda: _answers(lab, node), 30, f"libvirt of {node} does not answer")
+
+
+def _answers(lab, node):
+    try:
+        run_in(lab, node, "virsh", "--quiet", "list")
+    except LabError:
+        return False
+    return True

@@ -200,7 +200,7 @@ def waiting_for(lab, tag):
     )
     time.sleep(2)
     try:
-        yield lambda seconds: listener.communicate(timeout=seconds)[0]
+        yield lambda seconds: listener.communicate(timeout=seconds)[0].splitlines()[0]
     finally:
         lab.exec("master", "pkill", "-f", "state.event tagmatch", check=False)
         listener.wait(30)
