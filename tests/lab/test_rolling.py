@@ -205,7 +205,7 @@ def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
     ours = "kvmcluster.orch.rolling updates"
     assert lab.salt("node3", "kvmcluster.close", ours)["reason"] == ours
     told = lab.salt("node3", "kvmcluster.close", "new memory, ask Ann")
-    assert (told["reason"], told["changed"]) == ("new memory, ask Ann", False)
+    assert (told["reason"], told["changed"]) == ("new memory, ask Ann", True)
     done = lab.run("kvmcluster.undrain", "node3", f"reason={ours}")
     assert "it stays closed, for another reason by now" in done["error"]
     assert closed(lab) == ["node3"]

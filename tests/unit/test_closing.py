@@ -48,6 +48,11 @@ def test_a_reason_is_what_will_be_read():
         (Closed(SINCE, "kvmcluster.orch.rolling updates"), "new memory", "new memory"),
         (
             Closed(SINCE, "kvmcluster.orch.rolling updates"),
+            closing.DRAINED,
+            "kvmcluster.orch.rolling updates",
+        ),
+        (
+            Closed(SINCE, "kvmcluster.orch.rolling updates"),
             "kvmcluster.orch.maintenance",
             "kvmcluster.orch.rolling updates",
         ),

@@ -108,7 +108,7 @@ class Batch:
         there = ", ".join(f"{one.guest} -> {one.destination}" for one in self.coming.values())
         return printable(
             f"{len(self.moved)} moved, {len(self.failed)} not, {len(self.waiting)} to go; under"
-            f" way: {there or 'none'}"
+            f" way, or next: {there or 'none'}"
         )
 
     @property

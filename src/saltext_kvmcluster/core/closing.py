@@ -16,6 +16,8 @@ from saltext_kvmcluster.core.plan import printable
 PATH = "/etc/kvmcluster.closed"
 ORCHESTRATION = "kvmcluster.orch."
 """How the reasons of our orchestrations begin; they open what they have closed."""
+DRAINED = "drained"
+"""Why a node is closed by a drain for which nobody gave a reason."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,12 @@ def reason(value: object) -> str:
 def kept(known: Closed | None, wanted: str) -> str:
     """Return why a node is closed after somebody closes it for what is wanted.
 
-    The first reason stays, but a person's takes the place of an orchestration's: whoever gives one
-    does not want the node opened when that is over.
+    The first reason stays, but one that a person gives takes the place of an orchestration's:
+    whoever gives one does not want the node opened when that is over.
     """
-    if known and known.reason and not known.reason.startswith(ORCHESTRATION):
-        return known.reason
-    if known and known.reason and wanted.startswith(ORCHESTRATION):
-        return known.reason
-    return wanted
+    first = known.reason if known else ""
+    is_given = wanted != DRAINED and not wanted.startswith(ORCHESTRATION)
+    return wanted if not first or (is_given and first.startswith(ORCHESTRATION)) else first
 
 
 def remedy(node: str) -> str:

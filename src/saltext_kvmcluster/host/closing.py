@@ -21,7 +21,7 @@ def mark() -> Closed | None:
 
 
 def close(reason: str) -> tuple[Closed, bool]:
-    """Close this node; return what closes it, and whether it was open.
+    """Close this node; return what closes it, and whether that is new.
 
     One that is closed keeps since when and, but for what ``core.closing.kept`` says, why.
     """
@@ -31,7 +31,7 @@ def close(reason: str) -> tuple[Closed, bool]:
         wanted = Closed((known and known.since) or now, closing.kept(known, reason))
         if wanted != known:
             files.apply(FilePlan(PATH, closing.text(wanted), 0o644, "root", {}))
-        return wanted, known is None
+        return wanted, wanted != known
 
 
 def open_again(reason: str | None = None) -> Closed | None:

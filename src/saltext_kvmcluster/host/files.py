@@ -47,7 +47,9 @@ class Busy(WorldError):
 
 @contextlib.contextmanager
 def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> Iterator[None]:
-    """Hold a lock of this host; the default one is taken by every reading-and-writing of ours.
+    """Hold a lock of this host; the default one is for every reading-and-writing of ours.
+
+    The file that closes a node has one of its own.
 
     Threads of one process keep each other out, too.
 

@@ -81,10 +81,8 @@ class Nodes:
         except Exception as error:
             # Salt does not check what minions say when it asks whether the job still runs.
             log.warning("kvmcluster: not all answers to %s could be heard: %r", function, error)
-        for node in set(job["minions"]) - set(told):
-            if (answer := late(client, job, node)) is not None:
-                told[node] = answer
-        return told
+        missing = set(job["minions"]) - set(told)
+        return {**told, **_returned(_filed(client, job), missing)} if missing else told
 
     def _hear(self, client, job, function, within, told):
         """Note what nodes answer to a job, until all have, or nobody does any more."""
@@ -199,10 +197,15 @@ class Nodes:
 
 def late(client, job, node):
     """Return the answer of a node that was given up, if it has come all the same."""
+    return _returned(_filed(client, job), [node]).get(node) if job else None
+
+
+def _filed(client, job):
+    """Return the answers to a job that have reached the master."""
     try:
-        return client.get_cache_returns(job["jid"])[node]["ret"] if job else None
-    except (KeyError, OSError, SaltClientError):
-        return None
+        return client.get_cache_returns(job["jid"])
+    except (OSError, SaltClientError):
+        return {}
 
 
 def _returned(answer, asked):

@@ -1,6 +1,7 @@
 """What whoever sits at the master's terminal sees of migrations, and ends with Ctrl-C."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from salt.exceptions import SaltException
 
 from saltext_kvmcluster.core import events, migration, tables, whereabouts
 from saltext_kvmcluster.master.nodes import ASK_AGAIN, late
+
+log = logging.getLogger(__name__)
 
 POLL = 0.2
 OUTPUTTER = "kvmcluster"
@@ -103,6 +106,17 @@ def _begun(client, move, options):
 
 def _answer(nodes, client, job, move, interrupted):
     """Return what a guest's node answers in the end; None if it stops answering, or we do."""
+    try:
+        return _heard(nodes, client, job, move, interrupted)
+    except Exception as error:
+        # Salt does not check what a minion says when it asks whether the job still runs, and a
+        # master may be started anew: then all nodes are asked where the guest is.
+        log.warning("kvmcluster: %s is no longer heard: %r", move.source, error)
+        return None
+
+
+def _heard(nodes, client, job, move, interrupted):
+    """Show how far a migration is until its node answers; return the answer, or None."""
     tag = events.tag(nodes.cluster.name, events.MIGRATION, move.source, move.guest)
     told, begun = {}, time.monotonic()
     asked = [move.source]

@@ -40,7 +40,6 @@ from saltext_kvmcluster.master.reactions import Reactions
 __virtualname__ = "kvmcluster"
 
 POLL = 0.2
-DRAINED = "drained"
 # Where Salt's own cache keeps how far a rolling run is.
 ROLLING = "kvmcluster/rolling"
 
@@ -337,7 +336,7 @@ def drain(node, reason=None, test=False, cluster=None):
     """
     nodes = _nodes(cluster)
     here = nodes.cluster.node(str(node)).id
-    words = closing.reason(DRAINED if reason is None else reason)
+    words = closing.reason(closing.DRAINED if reason is None else reason)
 
     def plan(batch):
         coming = [
