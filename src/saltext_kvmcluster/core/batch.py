@@ -1,8 +1,8 @@
 """Many moves carried out together: which is next, what came of each, when to plan anew.
 
 A plan holds for as long as all goes well. The first move that fails makes the rest of it old: what
-kept one guest away may keep the others away, too, so no further one is told to
-a node before there is a new plan; what a node was told already it begins when there is a place.
+kept one guest away may keep the others away, too, so no further one is told to a node before there
+is a new plan; what a node was told already it begins when there is a place.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def look(
 
     def ask(node: str, peer: Node | None) -> object:
         if peer is None:
-            return facts.gather(cluster, node, identities, {peer: peer.names for peer in peers})
+            return facts.gather(cluster, node, identities, {one: one.names for one in peers})
         return facts.of_peer(cluster, peer)
 
     found = _side_by_side(
