@@ -241,3 +241,13 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(lab, pillar, said):
     code, states = orchestrate(lab, "rolling", **pillar)
     assert code != 0 and list(states) == ["rolling"]
     assert said in states["rolling"]["comment"]
+
+
+def test_maintenance_refuses_what_is_no_sls_before_anything_is_done(lab):
+    code, states = orchestrate(lab, "maintenance", node="node1", sls=["a b"])
+    assert code != 0 and list(states) == ["whole"]
+    assert "sls: want the name of an SLS" in states["whole"]["comment"]
+    assert closed(lab) == []
+    code, states = orchestrate(lab, "maintenance", test=True, node="node1")
+    assert list(states) == ["whole", "node1 drained", "node1 rebooted", "node1 undrained"], states
+    assert closed(lab) == []
