@@ -71,8 +71,8 @@ bench: dev  ## side-by-side measurements
 
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	$(BIN)/python -c 'from saltext_kvmcluster.core import checkdocs; print(checkdocs.document(), end="")' > docs/checks.md
-	$(BIN)/python -c 'from saltext_kvmcluster.core import pillardocs; print(pillardocs.document(), end="")' > docs/pillar.md
+	$(BIN)/python tools/docs_checks.py > docs/checks.md
+	$(BIN)/python tools/docs_pillar.py > docs/pillar.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
 .PHONY: help dev packages venv lint test unit sim simulate functional lab-tests torture faults demo lab bench docs

@@ -67,7 +67,7 @@ def measure(size, looks):
     """Return the medians of a look and of a listing, in milliseconds, with so many guests."""
     import libvirt
 
-    from saltext_kvmcluster.host.watcher import Watcher
+    from saltext_kvmcluster.host.observer_client import Watcher
 
     daemon = libvirt.open("qemu:///system")
     there = len(daemon.listAllDomains())

@@ -124,7 +124,7 @@ def loop():
 
 
 def back():
-    """Bring all guests back to node1, by virsh, and open it."""
+    """Bring all guests back to node1, by virsh, and uncordon it."""
     limit(0)
     for node in NODES[1:]:
         for guest in set(LEAVING).intersection(guests(node)):

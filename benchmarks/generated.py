@@ -3,7 +3,7 @@
 import base64
 import random
 
-from saltext_kvmcluster.core.identity import PublicKey
+from saltext_kvmcluster.core.trust.identity import PublicKey
 
 
 def pillar(size):

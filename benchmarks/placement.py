@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from readiness import cluster_of, seconds
 
-from saltext_kvmcluster.core import placement, readiness
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.cluster import Guests, Listed
+from saltext_kvmcluster.core.drain import placement
+from saltext_kvmcluster.core.pillar.clusters import Guests, Listed
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks.base import World
 
 NODES, GUESTS = 1000, 20000
 NODE = "node5"

@@ -11,15 +11,15 @@ import subprocess
 import sys
 import time
 
-from saltext_kvmcluster.core import readiness
-from saltext_kvmcluster.core.checks import REGISTRY
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.cluster import from_pillar
-from saltext_kvmcluster.core.facts import Daemon, GuestFacts, NodeFacts, Reach, Seen
-from saltext_kvmcluster.core.guestxml import Disk, Guest, Interface, Source
-from saltext_kvmcluster.core.question import cpu_key
-from saltext_kvmcluster.core.recovery import Look, Sighting
-from saltext_kvmcluster.core.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.facts.nodefacts import Daemon, GuestFacts, NodeFacts, Reach, Seen
+from saltext_kvmcluster.core.facts.questions import cpu_key
+from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 CPUS = [f"<cpu><model>Model{number}</model></cpu>" for number in range(4)]
 MACHINES = [f"pc-i440fx-{number}" for number in range(40)]
@@ -122,7 +122,7 @@ def node(name, place, guests, reached):
         guests=tuple(guests),
         clock=0.1,
         clock_error=0.1,
-        closed=(),
+        cordoned=(),
         memory_kib=256 << 20,
         free_kib=(64 << 20) + place,
         host_name=name,

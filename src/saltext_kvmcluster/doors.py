@@ -6,8 +6,9 @@ import functools
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from saltext_kvmcluster.core import cluster, identity
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.trust import identity
 
 
 def salt_errors(function):
@@ -31,10 +32,10 @@ def member_cluster(pillar, node_id, context):
     context
         ``__context__``, where the last cluster is kept for as long as the pillar is the same.
     """
-    raw = pillar.get(cluster.ROOT)
-    last = context.get(cluster.ROOT)
+    raw = pillar.get(clusters.ROOT)
+    last = context.get(clusters.ROOT)
     if not last or last[0] != raw:
-        last = context[cluster.ROOT] = (raw, cluster.from_pillar(pillar))
+        last = context[clusters.ROOT] = (raw, clusters.from_pillar(pillar))
     last[1].node(node_id)
     return last[1]
 

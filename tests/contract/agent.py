@@ -11,8 +11,8 @@ import sys
 import libvirt
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import Plan
-from saltext_kvmcluster.core.recovery import Look
+from saltext_kvmcluster.core.migration.migration import Plan
+from saltext_kvmcluster.core.verdicts import Look
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
 here = Hypervisor()

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import pytest
 
-from saltext_kvmcluster.core import recovery
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 GUEST = "contract"
 SLOW = 4  # MiB/s: so slow that there is time for something to happen meanwhile.
@@ -102,8 +102,8 @@ def test_success(bench):
 def test_what_both_sides_show_meanwhile(bench):
     call = copying(bench)
     here, there = look(bench, "node1"), look(bench, "node2")
-    assert (here.sighting, here.job) == (Sighting.RUNNING, recovery.OUTGOING)
-    assert (there.sighting, there.job) == (Sighting.PAUSED_FOR_MIGRATION, recovery.INCOMING)
+    assert (here.sighting, here.job) == (Sighting.RUNNING, verdicts.OUTGOING)
+    assert (there.sighting, there.job) == (Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING)
     assert progress(bench, "node2") == {}
     bench.ask("node1", "abort", bench.uuid)
     assert bench.words(call)
@@ -188,7 +188,7 @@ def test_a_second_migration_at_once(bench):
     call = copying(bench)
     second = bench.begin("node1", "node2")
     assert "another migration job is already running" in bench.words(second)
-    assert look(bench, "node1").job == recovery.OUTGOING
+    assert look(bench, "node1").job == verdicts.OUTGOING
     bench.ask("node1", "abort", bench.uuid)
     assert bench.words(call)
     stays_at_the_source(bench)
@@ -257,7 +257,7 @@ def test_what_waits_for_a_migrations_end(bench):
     """What had to wait is done as soon as it may be."""
     bench.ask("node1", "define", bench.ask("node1", "definition_of", bench.uuid))
     call = bench.begin("node1", "node2", BANDWIDTH=4 * SLOW)
-    until(bench, lambda: look(bench, "node1").job == recovery.OUTGOING)
+    until(bench, lambda: look(bench, "node1").job == verdicts.OUTGOING)
     bench.ask("node1", "undefine", bench.uuid)
     assert bench.words(call) == ""
     assert look(bench, "node1") == ABSENT
@@ -298,8 +298,8 @@ def test_post_copy_that_breaks_and_goes_on(bench):
     bench.break_post_copy("node1")
     assert bench.words(call)
     here, there = look(bench, "node1"), look(bench, "node2")
-    assert (here.sighting, here.job) == (Sighting.PAUSED_IN_POST_COPY, recovery.BROKEN)
-    assert (there.sighting, there.job) == (Sighting.RUNNING_IN_POST_COPY, recovery.BROKEN)
+    assert (here.sighting, here.job) == (Sighting.PAUSED_IN_POST_COPY, verdicts.BROKEN)
+    assert (there.sighting, there.job) == (Sighting.RUNNING_IN_POST_COPY, verdicts.BROKEN)
     again = bench.begin("node1", "node2", "POSTCOPY", "POSTCOPY_RESUME")
     assert bench.words(again, 240) == ""
     assert look(bench, "node1") == ABSENT

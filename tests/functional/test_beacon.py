@@ -12,7 +12,7 @@ import salt.loader
 import salt.utils.event
 from sandbox import ETC_SSH, NODES, SSH, sh, until
 
-from saltext_kvmcluster.host import watcher
+from saltext_kvmcluster.host import observer_client
 
 KEYS = SSH / "authorized_keys2"
 # This minion looks at its beacons every second, whatever their interval.
@@ -108,7 +108,7 @@ def test_a_first_look_tells_what_is_bad_once(member):
         assert member.state(state)["result"] is True
     KEYS.write_text("")
     told, pillar = [], {"name": "test", "nodes": NODES}
-    watching = watcher.Watcher()
+    watching = observer_client.Watcher()
 
     def fire(tag, data):
         told.append((tag, data))
@@ -130,7 +130,7 @@ def test_a_first_look_tells_what_is_bad_once(member):
 
 
 def test_what_cannot_be_fired_is_fired_later(member):
-    told, watching = [], watcher.Watcher()
+    told, watching = [], observer_client.Watcher()
     pillar = {"name": "test", "nodes": NODES}
 
     def fire(tag, data):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.host import boot, commands
+from saltext_kvmcluster.host import bootid, commands
 
 REQUIRED = pathlib.Path("/run/reboot-required")
 PACKAGES = pathlib.Path("/run/reboot-required.pkgs")
@@ -34,37 +34,37 @@ def required():
 
 
 def test_a_boot_is_the_same_until_it_ends():
-    assert boot.identity() == boot.identity()
-    machine, pid, began = boot.identity().split(":")
+    assert bootid.identity() == bootid.identity()
+    machine, pid, began = bootid.identity().split(":")
     assert (len(machine), pid) == (36, "1") and began.isdecimal()
 
 
 def test_a_process_is_alive_until_it_ends():
     with subprocess.Popen(["sleep", "60"]) as sleeper:
-        known = boot.process(sleeper.pid)
-        assert boot.is_alive(known)
-        assert not boot.is_alive(f"{sleeper.pid}:1")
+        known = bootid.process(sleeper.pid)
+        assert bootid.is_alive(known)
+        assert not bootid.is_alive(f"{sleeper.pid}:1")
         sleeper.kill()
-    assert not boot.is_alive(known)
-    assert not boot.is_alive("") and not boot.is_alive("no:number")
+    assert not bootid.is_alive(known)
+    assert not bootid.is_alive("") and not bootid.is_alive("no:number")
 
 
 def test_a_file_asks_for_a_reboot(required):
-    assert list(boot.needed()) == ["/run/reboot-required is there"]
+    assert list(bootid.needed()) == ["/run/reboot-required is there"]
     PACKAGES.write_text("linux-image\nlibc6\n")
-    assert list(boot.needed()) == ["/run/reboot-required is there, for linux-image, libc6"]
+    assert list(bootid.needed()) == ["/run/reboot-required is there, for linux-image, libc6"]
 
 
 def test_a_program_asks_for_a_reboot(program):
-    assert list(boot.needed()) == []
+    assert list(bootid.needed()) == []
     program("test x$1 = x-r && echo Core libraries && echo Reboot is required; exit 1")
-    assert list(boot.needed()) == ["needs-restarting -r: Reboot is required"]
+    assert list(bootid.needed()) == ["needs-restarting -r: Reboot is required"]
     program("echo no need; exit 0")
-    assert list(boot.needed()) == []
+    assert list(bootid.needed()) == []
 
 
 def test_a_program_that_does_not_end_is_no_answer(program, monkeypatch):
     program("sleep 60")
-    monkeypatch.setattr(boot, "TIMEOUT", 0.2)
+    monkeypatch.setattr(bootid, "TIMEOUT", 0.2)
     with pytest.raises(WorldError, match=r"needs-restarting -r: no end within 0.2 s"):
-        list(boot.needed())
+        list(bootid.needed())

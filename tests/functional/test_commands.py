@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sandbox import until
 
-from saltext_kvmcluster.core import starting
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.host import commands
 
 LIMIT = 65536
@@ -119,7 +119,7 @@ def test_who_needs_success_is_told_of_too_much_output():
 
 
 def claim(path, holder="node1"):
-    return commands.held(starting.claim(str(path), holder, 60))
+    return commands.held(startup.claim(str(path), holder, 60))
 
 
 def test_a_held_process_echoes_until_it_is_let_go():
@@ -142,7 +142,7 @@ def test_a_claim_is_held_by_one_and_tells_the_others_by_whom(tmp_path):
         assert first.echoes(5)
         with claim(path, "node2") as second:
             assert not second.echoes(5)
-            assert second.outcome().code == starting.CONFLICT
+            assert second.outcome().code == startup.CONFLICT
             assert second.outcome().stdout == "node1\n"
     with claim(path, "node2") as third:
         assert third.echoes(5) and path.read_text() == "node2\n"
@@ -151,5 +151,5 @@ def test_a_claim_is_held_by_one_and_tells_the_others_by_whom(tmp_path):
 def test_a_claim_that_cannot_be_made_is_not_one_that_another_has(tmp_path):
     with claim(tmp_path / "missing" / "lock") as held:
         assert not held.echoes(5)
-        assert held.outcome().code not in (None, starting.CONFLICT)
+        assert held.outcome().code not in (None, startup.CONFLICT)
         assert "lock" in held.outcome().stderr

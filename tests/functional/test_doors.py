@@ -9,7 +9,7 @@ import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from sandbox import sentence, until
 
-from saltext_kvmcluster.host import telling
+from saltext_kvmcluster.host import notify
 
 HISTORY = pathlib.Path("/var/lib/kvmcluster/history")
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -98,23 +98,23 @@ def fired():
 
 
 def tell(fire):
-    return telling.teller("test", "alpha", fire)
+    return notify.teller("test", "alpha", fire)
 
 
 def test_what_is_told_becomes_events_and_a_last_word_until_the_end(fired):
     with tell(lambda tag, data: fired.append((tag, data))) as say:
         say("migration", TOLD)
-        until(lambda: telling.last_words() == [TOLD], "no last word was left")
+        until(lambda: notify.last_words() == [TOLD], "no last word was left")
     assert fired == [("kvmcluster/test/migration/alpha/web%201%2Fx", TOLD)]
-    assert telling.last_words() == []
+    assert notify.last_words() == []
 
 
 def test_whoever_was_killed_tells_nothing_any_more(fired):
     with tell(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
-        os.utime(f"{telling.FOLDER}/{UUID}.json", (0, 0))
-        assert telling.last_words() == []
+        os.utime(f"{notify.FOLDER}/{UUID}.json", (0, 0))
+        assert notify.last_words() == []
 
 
 def test_a_garbled_last_word_is_none(fired):
@@ -122,8 +122,8 @@ def test_a_garbled_last_word_is_none(fired):
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
         for junk in ("", "{", "[1]", "\x00"):
-            pathlib.Path(f"{telling.FOLDER}/{UUID}.json").write_text(junk)
-            assert telling.last_words() == []
+            pathlib.Path(f"{notify.FOLDER}/{UUID}.json").write_text(junk)
+            assert notify.last_words() == []
 
 
 def test_an_event_that_cannot_be_fired_is_lost_and_nothing_else():
@@ -132,13 +132,13 @@ def test_an_event_that_cannot_be_fired_is_lost_and_nothing_else():
 
     with tell(fire) as say:
         say("migration", TOLD)
-        until(lambda: telling.last_words() == [TOLD], "no last word was left")
+        until(lambda: notify.last_words() == [TOLD], "no last word was left")
 
 
 def test_a_bus_that_hangs_holds_nothing_up(fired):
     free = threading.Event()
     with tell(lambda tag, data: (free.wait(), fired.append(tag))) as say:
-        for _ in range(3 * telling.WAITING):
+        for _ in range(3 * notify.WAITING):
             say("migration", TOLD)
     assert not fired
     free.set()

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.host import commands, facts, files, ssh
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.host import collector, commands, files, ssh
 
 WANTED = {
     "good": ("printf", "a%sb", "'; \\0 $(touch /tmp/owned) \""),
@@ -40,7 +40,7 @@ def test_a_batch_over_a_shell_tells_what_the_same_batch_tells_here(shell):
         )
     assert there["both"] == commands.Outcome(3, "out\n", "err")
     assert there["missing"].code == commands.NOT_FOUND
-    assert facts._is_missing(there["bad"]) and facts._is_missing(here["bad"])
+    assert collector._is_missing(there["bad"]) and collector._is_missing(here["bad"])
     assert not os.path.exists("/tmp/owned")
 
 
@@ -75,13 +75,13 @@ def test_no_link_leads_elsewhere(tmp_path):
 
 
 def test_what_a_link_in_place_of_a_token_leads_to_is_not_passed_on(tmp_path):
-    folder = tmp_path / facts.TOKENS
+    folder = tmp_path / collector.TOKENS
     folder.mkdir()
     (folder / "beta").symlink_to("/etc/shadow")
     token = f"{secrets.token_hex(16)} 1000"
     (folder / "gamma").write_text(token)
     question = {"tokens": {str(tmp_path): ["beta", "gamma", "delta"]}, "paths": [str(folder), "/x"]}
-    answer = facts.look(question)
+    answer = collector.look(question)
     assert answer["tokens"] == {str(tmp_path): {"gamma": token}}
     assert answer["paths"][str(folder)]["kind"] == "directory"
     assert answer["paths"]["/x"]["kind"] == "nothing"
@@ -95,7 +95,7 @@ def test_many_paths_are_asked_about_in_parts_that_ssh_can_carry():
         parts.append(wanted)
         return dict.fromkeys(wanted, commands.Outcome(1, "", "No such file or directory"))
 
-    answer = facts.look({"paths": paths}, facts.Way(run_all, facts.here().hypervisor))
+    answer = collector.look({"paths": paths}, collector.Way(run_all, collector.here().hypervisor))
     assert {path: seen["kind"] for path, seen in answer["paths"].items()} == dict.fromkeys(
         paths, "nothing"
     )
@@ -119,15 +119,15 @@ def test_a_definition_is_told_from_where_it_counts_and_in_its_own_encoding(tmp_p
         }
         return commands.run_all(here)
 
-    way = facts.Way(run_all, facts.here().hypervisor)
+    way = collector.Way(run_all, collector.here().hypervisor)
     text = "<?xml version='1.0' encoding='iso-8859-1'?><domain><title>wéb</title></domain>"
     (tmp_path / "x.xml").write_bytes(text.encode("latin-1"))
     (tmp_path / "web1").write_text("<domain/>")
-    texts, said = facts._placed(cluster, way)
+    texts, said = collector._placed(cluster, way)
     assert "wéb" in texts["web1"] and texts["db"] == ""
     assert set(said) == {"web1"} and "/shared/web1 is not" in said["web1"]
     (tmp_path / "x.xml").write_bytes("<domain>é</domain>".encode("latin-1"))
-    texts, said = facts._placed(cluster, way)
+    texts, said = collector._placed(cluster, way)
     assert "web1" not in texts and "encoding" in said["web1"]
 
 
@@ -142,9 +142,9 @@ def test_a_folder_that_never_answers_is_said_and_the_others_are_written(tmp_path
         leave(folder, name, text)
 
     monkeypatch.setattr(files, "leave", left)
-    monkeypatch.setattr(facts, "TOKENS_TIME", 0.3)
+    monkeypatch.setattr(collector, "TOKENS_TIME", 0.3)
     try:
-        written, said = facts._write_tokens([hangs, answers], "node1")
+        written, said = collector._write_tokens([hangs, answers], "node1")
     finally:
         over.set()
     assert [*written] == [answers] and [*said] == [hangs]

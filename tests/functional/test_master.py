@@ -11,7 +11,7 @@ import time
 import pytest
 from sandbox import NODES, SSH, sentence, sh
 
-from saltext_kvmcluster.core import cluster
+from saltext_kvmcluster.core.pillar import clusters
 from saltext_kvmcluster.master.nodes import Nodes
 
 SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
@@ -55,7 +55,7 @@ def sleeper(master):
 @pytest.fixture
 def nodes(kvm, sleeper):
     """The cluster's nodes, one of which is down, as the runner asks them."""
-    found = cluster.from_pillar(pillar("test", *NODES, sleeper))
+    found = clusters.from_pillar(pillar("test", *NODES, sleeper))
     return Nodes(dict(kvm.master.config), found)
 
 

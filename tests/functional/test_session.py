@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 from sandbox import until
 
-from saltext_kvmcluster.core import queueing
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.queueing import Queue
+from saltext_kvmcluster.core.migration import queues
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.migration.queues import Queue
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.host import commands
 from saltext_kvmcluster.host.queue import Places
 from saltext_kvmcluster.host.ssh import Session
@@ -109,7 +109,7 @@ class Waiter:
     def place(self, jobs=()):
         said = self.session.run(self.script).stdout
         self.script = self.queue.look()
-        return queueing.standing(self.queue, self.move, said, dict(jobs)).place
+        return queues.standing(self.queue, self.move, said, dict(jobs)).place
 
     def let_go(self):
         self.session.run(self.queue.let_go())
@@ -117,7 +117,7 @@ class Waiter:
 
 @pytest.fixture
 def queue(tmp_path):
-    return Queue("node1", queueing.OUTGOING, 2, str(tmp_path / "not there yet" / "it's a queue"))
+    return Queue("node1", queues.OUTGOING, 2, str(tmp_path / "not there yet" / "it's a queue"))
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_many_at_one_moment_get_each_a_number_of_their_own(queue):
 
 
 def test_a_queue_that_cannot_be_made_lets_nobody_go():
-    nowhere = Waiter(Queue("node1", queueing.OUTGOING, 2, "/proc/nowhere"), "guest")
+    nowhere = Waiter(Queue("node1", queues.OUTGOING, 2, "/proc/nowhere"), "guest")
     with pytest.raises(WorldError, match=r"/proc/nowhere.*No such file"):
         nowhere.place()
     nowhere.session.close()
@@ -270,7 +270,7 @@ def test_whoever_waited_knows_it(places_of, told):
 
 
 def test_a_place_stays_ones_own_for_as_long_as_it_is_needed(places_of, monkeypatch):
-    monkeypatch.setattr(queueing, "BEAT", 0.05)
+    monkeypatch.setattr(queues, "BEAT", 0.05)
     folder = "/run/kvmcluster-outgoing"
     with places_of()(FIRST):
         (ticket,) = [entry.path for entry in os.scandir(folder) if entry.name != "lock"]

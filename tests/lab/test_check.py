@@ -17,8 +17,8 @@ import mistakes
 import pytest
 from mistakes import Mistake, destroy, disk, each, on, start
 
-from saltext_kvmcluster.core.checks import REGISTRY
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN
+from saltext_kvmcluster.core.readiness.checks import REGISTRY
 
 CERTIFIED = f"""mkdir -p {mistakes.CERTIFICATES} && cd {mistakes.CERTIFICATES}
 touch ca-cert.pem client-cert.pem client-key.pem server-cert.pem server-key.pem"""
@@ -205,16 +205,16 @@ def test_each_mistake_is_found_and_its_remedy_mends_it(lab, seen, group):
 
 
 def test_a_closed_node_is_no_destination_and_no_fault(lab, seen):
-    lab.salt("node2", "kvmcluster.close", "new memory")
+    lab.salt("node2", "kvmcluster.cordon", "new memory")
     try:
         data = seen.check(lab)
-        (closed,) = told(data, "node.open")
+        (cordoned,) = told(data, "node.cordon")
     finally:
         lab.exec("master", "salt-run", "kvmcluster.undrain", "node2")
-    assert (closed["outcome"], closed["nodes"]) == (PROBLEM, ["node2"])
-    assert closed["remedy"] == "salt-run kvmcluster.undrain node2"
+    assert (cordoned["outcome"], cordoned["nodes"]) == (PROBLEM, ["node2"])
+    assert cordoned["remedy"] == "salt-run kvmcluster.undrain node2"
     assert data["ok"] and row(data, "web")["movable_to"] == ["node3"]
-    assert not told(seen.check(lab), "node.open")
+    assert not told(seen.check(lab), "node.cordon")
 
 
 def test_a_stopped_daemon_is_a_problem_there_and_a_gap_elsewhere(lab, seen):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 pytest.register_assert_rewrite("contract")
 import contract  # noqa: E402

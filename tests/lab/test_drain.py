@@ -1,4 +1,4 @@
-"""A node is drained: all leave it by one plan, whatever fails on the way, and it stays closed."""
+"""A node is drained: all leave it by one plan, whatever fails on the way, and it stays cordoned."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def guests(prepared_lab):
 def lab(guests):
     """The lab with all nodes open and all guests at home; at the end nothing of them is lost."""
     for node in guests.nodes:
-        guests.salt(node, "kvmcluster.open")
+        guests.salt(node, "kvmcluster.uncordon")
     guests.run("kvmcluster.undrain", "node1", "home=True")
     for name, nodes in where(guests).items():
         guests.exec(nodes[0], "virsh", "migrate-setspeed", name, "0")
@@ -132,8 +132,8 @@ def test_all_leave_and_the_node_stays_closed(lab):
     assert {step["guest"] for step in plan["plan"]} == {"web1", "web2", "db1"}
     assert (plan["ok"], plan["stuck"], plan["test"]) == (True, {}, True)
     assert where(lab)["web1"] == ["node1"]
-    assert lab.salt("node1", "kvmcluster.close", "mine")["changed"] is True
-    assert lab.salt("node1", "kvmcluster.open")["reason"] == "mine"
+    assert lab.salt("node1", "kvmcluster.cordon", "mine")["changed"] is True
+    assert lab.salt("node1", "kvmcluster.uncordon")["reason"] == "mine"
 
     with Watch(lab) as watch, seen_once(lab):
         done = lab.run("kvmcluster.drain", "node1", "new memory")
@@ -148,15 +148,15 @@ def test_all_leave_and_the_node_stays_closed(lab):
         lab, "node2", "kvmcluster.migrate", "web3", "node1"
     )
     said = refused(lab, "node1", "kvmcluster.start", "nobody")
-    assert "node1 is closed since" in said
+    assert "node1 is cordoned since" in said
     shown = lab.ctl("salt-run", "--", "kvmcluster.status").stdout
-    assert re.search(r"CLOSED  node1 is closed since \S+: new memory", shown)
+    assert re.search(r"CORDONED  node1 is cordoned since \S+: new memory", shown)
     again = lab.run("kvmcluster.drain", "node1")
-    assert (again["ok"], again["closed"]) == (True, done["closed"])
+    assert (again["ok"], again["cordoned"]) == (True, done["cordoned"])
     assert {row["guest"] for row in again["moved"]} == {"web1", "web2", "db1"}
 
     back = lab.run("kvmcluster.undrain", "node1", "home=True")
-    assert (back["ok"], back["opened"]) == (True, True)
+    assert (back["ok"], back["uncordoned"]) == (True, True)
     assert where(lab) == {name: [node] for name, node in HOME.items()}
 
 

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from saltext_kvmcluster.core import journal
-from saltext_kvmcluster.core.journal import BEGUN, Entry
-from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
+from saltext_kvmcluster.core.migration.migration import Move
 
 GUEST = "web"
 HOME = "/var/lib/kvmcluster"

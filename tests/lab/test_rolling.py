@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 GUESTS = {"roll1": "node1", "roll2": "node2", "roll3": "node3"}
-CLOSED = "/etc/kvmcluster.closed"
+CLOSED = "/etc/kvmcluster.cordoned"
 STEPS = ("drained", "updated", "rebooted", "undrained")
 
 
@@ -75,7 +75,7 @@ def boots(lab):
     return {node: lab.salt(node, "kvmcluster.boot")["boot"] for node in lab.nodes}
 
 
-def closed(lab):
+def cordoned(lab):
     return [node for node in lab.nodes if lab.exec(node, "ls", CLOSED, check=False)]
 
 
@@ -93,7 +93,7 @@ def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy
         **{f"{node} rebooted": True for node in lab.nodes},
     }
     assert "roll1" in dry["node1 drained"]["comment"]
-    assert (boots(lab), closed(lab), places(lab)) == (before, [], GUESTS)
+    assert (boots(lab), cordoned(lab), places(lab)) == (before, [], GUESTS)
 
     code, states = orchestrate(lab, "rolling", sls="updates")
     assert code == 0 and list(states) == list(dry), states
@@ -101,7 +101,7 @@ def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy
     assert "/run/reboot-required is there" in states["node2 rebooted"]["comment"]
     after = boots(lab)
     assert all(after[node] != before[node] for node in lab.nodes)
-    assert closed(lab) == [] and set(places(lab)) == set(GUESTS)
+    assert cordoned(lab) == [] and set(places(lab)) == set(GUESTS)
 
 
 @pytest.mark.long
@@ -130,7 +130,7 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     await_minions(lab)
     middle = boots(lab)
     assert middle["node1"] != before["node1"] and middle["node3"] == before["node3"]
-    assert closed(lab) == ["node2"] and "kvmcluster.orch.rolling" in lab.read("node2", CLOSED)
+    assert cordoned(lab) == ["node2"] and "kvmcluster.orch.rolling" in lab.read("node2", CLOSED)
 
     code, states = orchestrate(lab, "rolling", **{**run, "timeout": 120})
     assert code == 0 and list(states) == ["rolling", "whole", *steps("node2", "node3")], states
@@ -139,7 +139,7 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     after = boots(lab)
     assert after["node1"] == middle["node1"]
     assert after["node2"] != middle["node2"] and after["node3"] != middle["node3"]
-    assert closed(lab) == []
+    assert cordoned(lab) == []
     again = lab.run("kvmcluster.rolling", "updates", "reboot=always", "test=true")
     assert again["todo"] == lab.nodes
 
@@ -152,14 +152,14 @@ def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy
     code, states = orchestrate(lab, "maintenance", **work)
     assert code != 0 and list(states) == ["whole", "node3 drained", "node3 updated"]
     assert states["node3 updated"]["comment"].startswith("Run failed on minions: node3")
-    assert closed(lab) == ["node3"] and boots(lab) == before
+    assert cordoned(lab) == ["node3"] and boots(lab) == before
     assert "node3" not in places(lab).values()
 
     lab.exec("node3", "rm", "/etc/broken")
     code, states = orchestrate(lab, "maintenance", home=True, **work)
     assert code == 0 and list(states) == ["whole", *steps("node3", ending=())], states
     after = boots(lab)
-    assert closed(lab) == [] and after["node3"] != before["node3"]
+    assert cordoned(lab) == [] and after["node3"] != before["node3"]
 
     code, states = orchestrate(lab, "maintenance", **work)
     assert code == 0 and "was not rebooted" in states["node3 rebooted"]["comment"]
@@ -195,33 +195,33 @@ def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
     assert code == 0 and list(states) == ["rolling", "whole", *steps("node2", "node3")], states
     after = boots(lab)
     assert after["node1"] == middle["node1"] and after["node3"] != before["node3"]
-    assert closed(lab) == []
+    assert cordoned(lab) == []
 
 
 def test_a_node_that_somebody_else_has_closed_is_left_alone(lab, guests, tidy):
-    lab.salt("node3", "kvmcluster.close", "new memory, ask Ann")
+    lab.salt("node3", "kvmcluster.cordon", "new memory, ask Ann")
     code, states = orchestrate(lab, "rolling", sls="updates")
     assert code != 0 and list(states) == ["rolling", "whole"]
     assert "new memory, ask Ann" in states["whole"]["comment"]
-    assert closed(lab) == ["node3"] and places(lab) == GUESTS
+    assert cordoned(lab) == ["node3"] and places(lab) == GUESTS
 
 
 def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
     ours = "kvmcluster.orch.rolling updates"
-    assert lab.salt("node3", "kvmcluster.close", ours)["reason"] == ours
-    told = lab.salt("node3", "kvmcluster.close", "new memory, ask Ann")
+    assert lab.salt("node3", "kvmcluster.cordon", ours)["reason"] == ours
+    told = lab.salt("node3", "kvmcluster.cordon", "new memory, ask Ann")
     assert (told["reason"], told["changed"]) == ("new memory, ask Ann", True)
     done = lab.run("kvmcluster.undrain", "node3", f"reason={ours}")
-    assert "it stays closed, for another reason by now" in done["error"]
-    assert closed(lab) == ["node3"]
-    assert lab.run("kvmcluster.undrain", "node3")["opened"] is True
+    assert "it stays cordoned, for another reason by now" in done["error"]
+    assert cordoned(lab) == ["node3"]
+    assert lab.run("kvmcluster.undrain", "node3")["uncordoned"] is True
 
 
 def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
     before = boots(lab)
     said = lab.salt("node1", "kvmcluster.reboot", before["node1"])
-    assert "node1 is open: a guest may come to it at any moment" in said
-    lab.salt("node1", "kvmcluster.close", "a test")
+    assert "node1 is not cordoned: a guest may come to it at any moment" in said
+    lab.salt("node1", "kvmcluster.cordon", "a test")
     assert "node1 still has roll1" in lab.salt("node1", "kvmcluster.reboot", before["node1"])
     assert "in another boot already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
     done = lab.run("kvmcluster.restart", "node1", "when=always")
@@ -247,7 +247,7 @@ def test_maintenance_refuses_what_is_no_sls_before_anything_is_done(lab):
     code, states = orchestrate(lab, "maintenance", node="node1", sls=["a b"])
     assert code != 0 and list(states) == ["whole"]
     assert "sls: want the name of an SLS" in states["whole"]["comment"]
-    assert closed(lab) == []
+    assert cordoned(lab) == []
     code, states = orchestrate(lab, "maintenance", test=True, node="node1")
     assert list(states) == ["whole", "node1 drained", "node1 rebooted", "node1 undrained"], states
-    assert closed(lab) == []
+    assert cordoned(lab) == []

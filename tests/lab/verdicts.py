@@ -7,18 +7,19 @@ peer: the blocking findings by either way.
 import json
 import sys
 
-from saltext_kvmcluster.core import migration, readiness
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import KvmclusterError
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.host import examiner, facts
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.host import collector, examiner
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 
 
 def main(here):
     cluster = from_pillar(json.load(sys.stdin))
-    for guest in facts.own(here).guests:
+    for guest in collector.own(here).guests:
         for peer in cluster.peers(here):
             if guest.active:
                 move = Move(guest.name, guest.uuid, here, peer.id)

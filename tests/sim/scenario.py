@@ -29,12 +29,12 @@ from dataclasses import asdict, dataclass, field, replace
 import libvirtd
 import world as sim
 import yaml
-from environment import CallFault, Killed, Minion, Shelf
+from simulated import CallFault, Killed, Minion, Shelf
 
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.host import migrator, recoverer
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.engine import migrator, recoverer
 
 UUID = "11111111-1111-1111-1111-{:012d}"
 SETTLING = 150.0  # Longer than any keepalive, connection or job of libvirt waits.

@@ -7,11 +7,11 @@ import libvirtd
 import pytest
 import scenario
 import world as sim
-from environment import Minion
 from scenario import Run, Scenario, Start
+from simulated import Minion
 
-from saltext_kvmcluster.core import migration
-from saltext_kvmcluster.core.migration import Plan
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Plan
 
 pytest.register_assert_rewrite("contract")
 import contract  # noqa: E402

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
-import environment
 import pytest
 import simulate
+import simulated
 from scenario import Run, Scenario, Start
 
-from saltext_kvmcluster.core import migration, recovery, settling
-from saltext_kvmcluster.core.migration import MOVED, NOT_MOVED
-from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
-from saltext_kvmcluster.core.settling import Do
-from saltext_kvmcluster.host import migrator
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
+from saltext_kvmcluster.core.ownership import settlements
+from saltext_kvmcluster.core.ownership.settlements import Do
+from saltext_kvmcluster.core.verdicts import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.engine import migrator
 
 MOST = 3000
 
@@ -29,60 +31,60 @@ def believing_libvirt(patch):
 
 
 def silence_is_absence(patch):
-    settle = settling.settle
+    settle = settlements.settle
 
     def settled(guest, entries, looks, *more):
         heard = {node: Look(Sighting.ABSENT) if look.said else look for node, look in looks.items()}
         return settle(guest, entries, heard, *more)
 
-    patch.setattr(settling, "settle", settled)
+    patch.setattr(settlements, "settle", settled)
 
 
 def waiting_is_owning(patch):
     """A source that waits, and a destination without it: the source owns it."""
-    judge = recovery.judge
+    judge = verdicts.judge
 
     def judged(at_source, at_destination, source, destination):
         if (at_source, at_destination) == (Sighting.PAUSED_FOR_MIGRATION, Sighting.ABSENT):
             return Verdict(Owner.SOURCE, "it waits there")
         return judge(at_source, at_destination, source, destination)
 
-    patch.setattr(recovery, "judge", judged)
+    patch.setattr(verdicts, "judge", judged)
 
 
 def jobs_are_nothing(patch):
     """A copy is destroyed by a judgement that heeds neither jobs nor changes."""
-    settle = settling.settle
+    settle = settlements.settle
 
     def settled(guest, entries, looks, steady, *more):
         idle = {node: replace(look, job="") for node, look in looks.items()}
         return settle(guest, entries, idle, True, *more)
 
-    patch.setattr(settling, "settle", settled)
-    patch.setattr(settling, "forbids", lambda *found: "")
-    patch.setattr(environment.Libvirt, "destroy_copy", environment.Libvirt.destroy)
+    patch.setattr(settlements, "settle", settled)
+    patch.setattr(settlements, "forbids", lambda *found: "")
+    patch.setattr(simulated.Libvirt, "destroy_copy", simulated.Libvirt.destroy)
 
 
 def journal_that_is_never_cleared(patch):
-    settle = settling.settle
+    settle = settlements.settle
 
     def settled(*given):
         found = settle(*given)
         kept = tuple(action for action in found.actions if action.do is not Do.CLEAR)
         return replace(found, actions=kept)
 
-    patch.setattr(settling, "settle", settled)
+    patch.setattr(settlements, "settle", settled)
 
 
 def copies_that_stay(patch):
-    settle = settling.settle
+    settle = settlements.settle
 
     def settled(*given):
         found = settle(*given)
         kept = tuple(action for action in found.actions if action.do is not Do.DESTROY_COPY)
         return replace(found, actions=kept)
 
-    patch.setattr(settling, "settle", settled)
+    patch.setattr(settlements, "settle", settled)
 
 
 def error_while_it_runs(patch):

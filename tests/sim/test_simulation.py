@@ -3,13 +3,13 @@
 import inspect
 import os
 
-import environment
 import pytest
 import simulate
+import simulated
 import world as sim
 from scenario import Run, Scenario, Start
 
-from saltext_kvmcluster.host import environment as real
+from saltext_kvmcluster.engine import environment
 
 FAULTS = {
     *("kill qemu", "kill libvirtd", "stop libvirtd", "cut ssh", "cut data", "cut both", "fill"),
@@ -102,10 +102,10 @@ def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (real.Libvirt, environment.Libvirt),
-        (real.Journal, environment.Journal),
-        (real.Clock, environment.Clock),
-        (real.Call, environment.Call),
+        (environment.Libvirt, simulated.Libvirt),
+        (environment.Journal, simulated.Journal),
+        (environment.Clock, simulated.Clock),
+        (environment.Call, simulated.Call),
     ],
 )
 def test_the_world_has_every_verb_and_no_other_parameters(wanted, found):

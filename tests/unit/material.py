@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from saltext_kvmcluster.core import cluster as clusters
-from saltext_kvmcluster.core import identity as identities
+from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.trust import identity
 
 CASES = Path(__file__).parent.parent / "cases"
 KEYS = yaml.safe_load((CASES / "keys.yaml").read_text())
@@ -59,7 +59,7 @@ def read(found, **mine):
         node: published(node, cluster_key=data, login=found.ssh.login) if _is_line(data) else data
         for node, data in mine.items()
     }
-    return identities.read_identities(found, filed)
+    return identity.read_identities(found, filed)
 
 
 def _is_line(data):

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cases, cluster, ed25519, load, read
 
-from saltext_kvmcluster.core import cluster as clusters
-from saltext_kvmcluster.core import trust
-from saltext_kvmcluster.core.plan import Words
+from saltext_kvmcluster.core.fileplan import Words
+from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.trust import trust
 
 MEMBERS = ("node1", "node2", "node3")
 FOUND = cluster(*MEMBERS, names={node: [f"{node}.example.com"] for node in MEMBERS})

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import NODES
 
-from saltext_kvmcluster.core import draining, tables
-from saltext_kvmcluster.core.batch import AHEAD, ATTEMPTS, Batch
-from saltext_kvmcluster.core.closing import Closed
-from saltext_kvmcluster.core.cluster import Cluster
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain import report
+from saltext_kvmcluster.core.drain.batch import AHEAD, ATTEMPTS, Batch
+from saltext_kvmcluster.core.drain.placement import Placement, Step
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.facts import silent
-from saltext_kvmcluster.core.migration import CANCELLED, MOVED, NOT_MOVED, UNKNOWN, Move
-from saltext_kvmcluster.core.placement import Placement, Step
+from saltext_kvmcluster.core.facts.nodefacts import silent
+from saltext_kvmcluster.core.migration.migration import CANCELLED, MOVED, NOT_MOVED, UNKNOWN, Move
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 
 SINCE = "2026-01-01T10:00:00.000+00:00"
 LIMIT = 2
@@ -159,18 +160,18 @@ def test_what_moved_since_it_was_closed_is_of_one_drain_however_often_it_was_cal
         row("odd", started="yesterday"),
         row("b", started="2026-01-01T12:00:01.000+02:00"),
     ]
-    moved = draining.moved_since(rows, "node1", SINCE)
+    moved = report.moved_since(rows, "node1", SINCE)
     assert [one["guest"] for one in moved] == ["a", "b"]
-    assert draining.moved_since(rows, "node1", "") == [], "nobody knows since when"
+    assert report.moved_since(rows, "node1", "") == [], "nobody knows since when"
 
 
 def test_what_others_settled_is_told_beside_what_this_run_moved():
     rows = [row("a"), row("early", started="2026-01-01T10:00:00.500+00:00")]
     own = [{**row("a"), "reason": "seen here"}, {**row("b"), "uuid": "another"}]
-    merged = draining.merged(own, rows, "node1", SINCE)
+    merged = report.merged(own, rows, "node1", SINCE)
     assert [(one["guest"], one["reason"]) for one in merged] == [("a", "seen here"), ("b", "")]
     early = [{**row("early"), "uuid": "early"}]
-    both = draining.merged(own, early, "node1", SINCE)
+    both = report.merged(own, early, "node1", SINCE)
     assert [one["guest"] for one in both] == ["early", "a", "b"]
 
 
@@ -178,24 +179,28 @@ def test_only_moves_of_the_node_that_can_be_told_are_waited_for():
     good = {"guest": "g", "uuid": "u", "source": "node1", "destination": "node2"}
     rows = [good, {**good, "guest": 7}, {**good, "source": "node3", "destination": "node4"}]
     rows += [{**good, "uuid": None}, {**good, "guest": "known"}]
-    assert draining.others(rows, ["known"], "node1") == [Move("g", "u", "node1", "node2")]
+    assert report.others(rows, ["known"], "node1") == [Move("g", "u", "node1", "node2")]
 
 
 def test_a_drain_that_fails_says_that_the_node_stays_closed():
-    said = str(draining.stopped("node1", WorldError("no facts")))
-    assert said.startswith("no facts; node1 stays closed: ") and "kvmcluster.undrain node1" in said
+    said = str(report.stopped("node1", WorldError("no facts")))
+    assert (
+        said.startswith("no facts; node1 stays cordoned: ") and "kvmcluster.undrain node1" in said
+    )
 
 
 def test_that_somebody_opened_it_meanwhile_is_told():
-    assert draining.opened_meanwhile(worlds.node("node1", closed=())).startswith("node1 was opened")
-    assert draining.opened_meanwhile(worlds.node("node1", closed=None)) == "", "not known"
-    assert draining.opened_meanwhile(worlds.node("node1", closed=(Closed("", ""),))) == ""
+    assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=())).startswith(
+        "node1 was uncordoned"
+    )
+    assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=None)) == "", "not known"
+    assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=(Cordon("", ""),))) == ""
 
 
 def told(made, left, said="", interrupted=False, **more):
-    data = draining.told(cluster(), plan(), made, left, said, interrupted)
-    closed = {"since": SINCE, "reason": "updates"}
-    return {**data, "node": "node1", "closed": closed, "elapsed": 12.0, **more}
+    data = report.told(cluster(), plan(), made, left, said, interrupted)
+    cordoned = {"since": SINCE, "reason": "updates"}
+    return {**data, "node": "node1", "cordoned": cordoned, "elapsed": 12.0, **more}
 
 
 def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
@@ -225,20 +230,21 @@ def test_the_last_line_says_what_to_do():
         "FAILED  b, node1 -> node2: node2 is cut",
         "STUCK  db: guest.frozen",
         "STUCK  b: it is not known what came of its move to node2: node2 is cut",
-        "NOT DRAINED  node1: moved: 1, in 12 s; left: b, db; it is closed since"
+        "NOT DRAINED  node1: moved: 1, in 12 s; left: b, db; it is cordoned since"
         " 2026-01-01T10:00:00 UTC: updates; salt-run kvmcluster.drain node1 goes on,"
-        " kvmcluster.undrain node1 opens it",
+        " kvmcluster.undrain node1 uncordons it",
     ]
     empty = tables.render(told(batch(), []))
     assert empty == (
-        "DRAINED  node1: moved: 0, in 12 s; none left; it is closed since 2026-01-01T10:00:00 UTC:"
+        "DRAINED  node1: moved: 0, in 12 s; none left; it is cordoned since 2026-01-01T10:00:00"
+        " UTC:"
         " updates"
     )
     assert "not known who is left" in tables.render(told(batch(), None))
 
 
 def test_a_plan_is_shown_as_one():
-    data = {"ok": False, "test": True, **draining.planned(plan(move("a"), db="frozen"))}
+    data = {"ok": False, "test": True, **report.planned(plan(move("a"), db="frozen"))}
     assert tables.render(data).split("\n") == [
         "guest  from   to     why",
         "a      node1  node2  because",
@@ -248,41 +254,48 @@ def test_a_plan_is_shown_as_one():
 
 
 def test_what_a_node_answers_decides_whether_it_is_closed():
-    mark = draining.closed("node1", {"closed": True, "since": SINCE, "reason": "a\x1bb"})
+    mark = report.cordon_of("node1", {"cordoned": True, "since": SINCE, "reason": "a\x1bb"})
     assert (mark.since, mark.reason) == (SINCE, "a\ufffdb")
-    assert draining.opened("node1", {"closed": False, "changed": True}) is True
-    assert draining.opened("node1", {"closed": False, "changed": False}) is False
+    assert report.uncordoned("node1", {"cordoned": False, "changed": True}) is True
+    assert report.uncordoned("node1", {"cordoned": False, "changed": False}) is False
     with pytest.raises(
-        WorldError, match="node1 was not closed, and nothing was moved: ERROR: disk"
+        WorldError, match="node1 was not cordoned, and nothing was moved: ERROR: disk"
     ):
-        draining.closed("node1", "ERROR: disk full")
-    for answer in (None, "", "Minion did not return. [Not connected]", {}, {"closed": "yes"}, [1]):
-        with pytest.raises(WorldError, match="not known whether node1 was closed"):
-            draining.closed("node1", answer)
-        with pytest.raises(WorldError, match="not known whether node1 was opened"):
-            draining.opened("node1", answer)
+        report.cordon_of("node1", "ERROR: disk full")
+    for answer in (
+        None,
+        "",
+        "Minion did not return. [Not connected]",
+        {},
+        {"cordoned": "yes"},
+        [1],
+    ):
+        with pytest.raises(WorldError, match="not known whether node1 was cordoned"):
+            report.cordon_of("node1", answer)
+        with pytest.raises(WorldError, match="not known whether node1 was uncordoned"):
+            report.uncordoned("node1", answer)
 
 
 def test_who_has_left_meanwhile_is_not_stuck():
     done = {"left": ["b"], "stuck": {"a": "cancelled", "b": "frozen"}, "said": "", "under_way": []}
-    assert draining.emptied(done)["stuck"] == {"b": "frozen"}
-    assert draining.emptied(done)["ok"] is False
-    assert draining.emptied({**done, "left": []})["ok"] is True
-    unknown = draining.emptied({**done, "left": None})
+    assert report.emptied(done)["stuck"] == {"b": "frozen"}
+    assert report.emptied(done)["ok"] is False
+    assert report.emptied({**done, "left": []})["ok"] is True
+    unknown = report.emptied({**done, "left": None})
     assert (unknown["ok"], unknown["stuck"]) == (False, done["stuck"])
 
 
 def test_whoever_is_on_the_way_by_somebody_else_is_waited_for():
     rows = [{"guest": "in"}, {"guest": "out"}, {"guest": "ours"}, {"guest": None}]
-    assert draining.of_others(rows, ["ours"]) == ["in", "out"]
+    assert report.of_others(rows, ["ours"]) == ["in", "out"]
 
 
 def test_a_silent_node_is_not_empty():
-    assert draining.active(silent("node1", "timed out")) is None
-    assert draining.active(worlds.node("node1", guests=(worlds.guest(),))) == ["web1"]
+    assert report.active(silent("node1", "timed out")) is None
+    assert report.active(worlds.node("node1", guests=(worlds.guest(),))) == ["web1"]
 
 
 @pytest.mark.parametrize("most", [0, 1001, True, "4", None])
 def test_a_number_of_moves_is_one(most):
     with pytest.raises(InputError, match="most: want a number from 1 to 1000"):
-        draining.number_of(most)
+        report.number_of(most)

@@ -6,16 +6,16 @@ import pytest
 import worlds
 from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 
-from saltext_kvmcluster.core.checks import REGISTRY
-from saltext_kvmcluster.core.checks.base import GUEST, NODE, PAIR
-from saltext_kvmcluster.core.checks.node import CLIENT, SERVER
-from saltext_kvmcluster.core.closing import Closed
-from saltext_kvmcluster.core.facts import Seen, silent
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.facts.nodefacts import Seen, silent
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Trouble
-from saltext_kvmcluster.core.guestxml import Disk, File, Frozen, Interface, Source
-from saltext_kvmcluster.core.readiness import examine
-from saltext_kvmcluster.core.recovery import Look, Sighting
-from saltext_kvmcluster.core.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.guest.domainxml import Disk, File, Frozen, Interface, Source
+from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR
+from saltext_kvmcluster.core.readiness.checks.node import CLIENT, SERVER
+from saltext_kvmcluster.core.readiness.readiness import examine
+from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 CHECKS = {check.id: check for check in REGISTRY}
 SHUT_OFF = replace(RUNNING, sighting=Sighting.SHUT_OFF, persistent=True)
@@ -216,9 +216,9 @@ CASES = [
     ("node.memory", OK, there(free_kib=1024)),
     ("node.memory", PROBLEM, there(free_kib=1023)),
     ("node.memory", UNKNOWN, there(free_kib=None)),
-    ("node.open", OK, GOOD),
-    ("node.open", PROBLEM, there(closed=(Closed("", "updates"),))),
-    ("node.open", UNKNOWN, there(closed=None)),
+    ("node.cordon", OK, GOOD),
+    ("node.cordon", PROBLEM, there(cordoned=(Cordon("", "updates"),))),
+    ("node.cordon", UNKNOWN, there(cordoned=None)),
     ("node.clock", OK, GOOD),
     ("node.clock", OK, there(clock=5.1)),
     ("node.clock", PROBLEM, there(clock=5.3)),

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import OTHER, RUNNING, UUID, WEB, guest, node
 
-from saltext_kvmcluster.core import reach, readiness
-from saltext_kvmcluster.core.checks import REGISTRY
-from saltext_kvmcluster.core.checks.guest import matters
-from saltext_kvmcluster.core.facts import Reach
+from saltext_kvmcluster.core.facts.nodefacts import Reach
 from saltext_kvmcluster.core.findings import OK
-from saltext_kvmcluster.core.guestxml import Disk, Source
+from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.guest import matters
+from saltext_kvmcluster.core.trust import logins
 
 CHECKS = {check.id: check for check in REGISTRY}
 LOCAL = ("file", "block", "dir")
@@ -91,10 +92,12 @@ def one_name(cause):
 
 
 def test_a_move_is_judged_by_the_name_that_it_dials():
-    for cause in (reach.OK, "refused", reach.NOISE):
+    for cause in (logins.OK, "refused", logins.NOISE):
         world = one_name(cause)
         found = readiness.findings(world, world.guests[0], "node2")
         bad = {one.id for one in found if one.outcome != OK}
-        assert bad == {reach.OK: set(), "refused": {"ssh.reach"}, reach.NOISE: {"ssh.noise"}}[cause]
+        assert (
+            bad == {logins.OK: set(), "refused": {"ssh.reach"}, logins.NOISE: {"ssh.noise"}}[cause]
+        )
         said = [one.sentence for one in found if one.id == "ssh.config"]
         assert said[0].endswith("(of node2, as a migration dials it)")

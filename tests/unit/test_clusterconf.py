@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from lxml import etree
 from material import CASES
 
-from saltext_kvmcluster.core import cluster, clusterconf, rgmanager, tables
-from saltext_kvmcluster.core.clusterconf import as_text, read
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.rgmanager import clusterconf, rgmanager
+from saltext_kvmcluster.core.rgmanager.clusterconf import as_text, read
 
 JINJA = jinja2.Environment()
 FOLDER = CASES / "clusterconf"
@@ -79,7 +81,7 @@ def check_text(found):
     text = text_of(found)
     assert yaml.safe_load(text) == found.pillar
     assert [kind for _, kind, _ in JINJA.lex(text)] == ["data"]
-    cluster.from_pillar(found.pillar)
+    clusters.from_pillar(found.pillar)
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])

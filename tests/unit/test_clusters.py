@@ -2,8 +2,8 @@
 
 import pytest
 
-from saltext_kvmcluster.core.cluster import Clusters
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.clusters import Clusters
 
 
 def pillar(name, *nodes):

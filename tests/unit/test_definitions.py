@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import definitions
-from saltext_kvmcluster.core.cluster import Guests, Listed
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.guest import store
+from saltext_kvmcluster.core.pillar.clusters import Guests, Listed
 
 UUID = "11111111-1111-1111-1111-111111111111"
 TEXT = f"""<domain type='kvm'>
@@ -30,34 +30,34 @@ SCHEMA = {
 
 def test_the_path_is_searched_folder_by_folder_first_the_name_then_the_name_with_xml():
     order = ("/one/web1", "/one/web1.xml", "/two/web1", "/two/web1.xml")
-    assert definitions.places(PATH, "web1") == order
+    assert store.places(PATH, "web1") == order
     for number, path in enumerate(order):
-        assert definitions.find(PATH, "web1", order[number:]) == definitions.Found(path)
+        assert store.find(PATH, "web1", order[number:]) == store.Found(path)
 
 
 def test_xmlfile_wins_over_path_with_a_warning():
-    assert definitions.find(FILE, "web1", ["/file/web1.xml"]) == definitions.Found("/file/web1.xml")
-    both = definitions.find(FILE, "web1", ["/one/web1", "/file/web1.xml"])
+    assert store.find(FILE, "web1", ["/file/web1.xml"]) == store.Found("/file/web1.xml")
+    both = store.find(FILE, "web1", ["/one/web1", "/file/web1.xml"])
     assert both.path == "/file/web1.xml" and "/one/web1 is not" in both.warning
     with pytest.raises(InputError, match=r"at /file/web1.xml; /one/web1 is there, but xmlfile"):
-        definitions.find(FILE, "web1", ["/one/web1"])
-    assert definitions.find(FILE, "web2", ["/one/web2"]).path == "/one/web2"
+        store.find(FILE, "web1", ["/one/web1"])
+    assert store.find(FILE, "web2", ["/one/web2"]).path == "/one/web2"
 
 
 def test_a_missing_definition_is_told_with_every_place():
     with pytest.raises(InputError) as caught:
-        definitions.find(PATH, "web1", [])
+        store.find(PATH, "web1", [])
     assert "/one/web1, /one/web1.xml, /two/web1, /two/web1.xml" in str(caught.value)
     with pytest.raises(InputError, match="neither a path nor"):
-        definitions.find(Guests(), "web1", [])
+        store.find(Guests(), "web1", [])
 
 
 def test_a_definition_is_put_where_it_is_found_or_at_the_first_good_place():
-    assert definitions.target(PATH, "web1", []) == "/one/web1.xml"
-    assert definitions.target(PATH, "web1", ["/two/web1"]) == "/two/web1"
-    assert definitions.target(FILE, "web1", []) == "/file/web1.xml"
+    assert store.target(PATH, "web1", []) == "/one/web1.xml"
+    assert store.target(PATH, "web1", ["/two/web1"]) == "/two/web1"
+    assert store.target(FILE, "web1", []) == "/file/web1.xml"
     with pytest.raises(InputError, match="neither a path nor"):
-        definitions.target(Guests(), "web1", [])
+        store.target(Guests(), "web1", [])
 
 
 @pytest.mark.parametrize(
@@ -72,41 +72,41 @@ def test_a_definition_is_put_where_it_is_found_or_at_the_first_good_place():
 )
 def test_what_is_no_definition_of_the_guest_is_refused(text, said):
     with pytest.raises(InputError) as caught:
-        definitions.read("web1", text, "the text given")
+        store.read("web1", text, "the text given")
     assert said in str(caught.value) and str(caught.value).isprintable()
 
 
 def test_another_uuid_makes_another_guest():
-    old = definitions.read("web1", TEXT, "it")
-    new = definitions.read("web1", TEXT.replace("1111-1111", "2222-1111"), "it")
-    definitions.same_guest(old, old, "/one/web1")
+    old = store.read("web1", TEXT, "it")
+    new = store.read("web1", TEXT.replace("1111-1111", "2222-1111"), "it")
+    store.same_guest(old, old, "/one/web1")
     with pytest.raises(InputError, match=r"/one/web1 has UUID 11111111-.* another guest"):
-        definitions.same_guest(old, new, "/one/web1")
+        store.same_guest(old, new, "/one/web1")
 
 
 def test_a_change_is_told_by_its_meaning():
-    old = definitions.read("web1", TEXT, "it")
-    assert definitions.changes(old, definitions.read("web1", TEXT.replace("\n", ""), "it")) == ()
-    (change,) = definitions.changes(old, definitions.read("web1", TEXT.replace("160", "256"), "it"))
+    old = store.read("web1", TEXT, "it")
+    assert store.changes(old, store.read("web1", TEXT.replace("\n", ""), "it")) == ()
+    (change,) = store.changes(old, store.read("web1", TEXT.replace("160", "256"), "it"))
     assert change.endswith("before, 262144 KiB now") and "163840 KiB" in change
 
 
 @pytest.mark.parametrize("folder", ["/etc/libvirt", "/etc/libvirt/qemu"])
 def test_libvirts_own_folder_is_no_place(folder):
-    assert folder in definitions.misplaced(folder)
-    assert definitions.misplaced("/etc/libvirt-shared") == ""
+    assert folder in store.misplaced(folder)
+    assert store.misplaced("/etc/libvirt-shared") == ""
 
 
 def test_the_schema_is_applied_with_all_that_it_includes():
-    assert definitions.faults("<domain><name>a</name></domain>", SCHEMA) == ()
-    (fault,) = definitions.faults("<domain>\n<nome>a</nome></domain>", SCHEMA)
+    assert store.faults("<domain><name>a</name></domain>", SCHEMA) == ()
+    (fault,) = store.faults("<domain>\n<nome>a</nome></domain>", SCHEMA)
     assert fault.startswith("line 2: ") and "nome" in fault
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_whatever_is_in_a_definition_a_fault_is_one_line(text):
     try:
-        found = definitions.faults(f"<domain>{text}</domain>", SCHEMA)
+        found = store.faults(f"<domain>{text}</domain>", SCHEMA)
     except InputError:
         return
     assert found and all(fault.isprintable() for fault in found)
@@ -116,16 +116,16 @@ def test_whatever_is_in_a_definition_a_fault_is_one_line(text):
 def test_a_definition_in_any_encoding_is_given_to_libvirt_as_text(encoding):
     raw = f"<?xml version='1.0' encoding='{encoding}'?>\n<domain><name>b\xfccher</name></domain>"
     text = raw.encode(encoding).decode("utf-8", "surrogateescape")
-    assert "<name>b\xfccher</name>" in definitions.as_text(text)
+    assert "<name>b\xfccher</name>" in store.as_text(text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
 def test_a_file_is_read_in_the_encoding_that_it_declares(encoding):
     text = f"<?xml version='1.0' encoding='{encoding}'?><domain><title>wéb</title></domain>"
-    assert "wéb" in definitions.decoded(text.encode(encoding), "/a")
+    assert "wéb" in store.decoded(text.encode(encoding), "/a")
 
 
 def test_a_file_in_no_encoding_that_it_declares_is_refused():
     with pytest.raises(InputError, match="/a is not text in the encoding"):
-        definitions.decoded("<domain><title>wéb</title></domain>".encode("latin-1"), "/a")
-    assert definitions.decoded(b"no XML", "/a") == "no XML"
+        store.decoded("<domain><title>wéb</title></domain>".encode("latin-1"), "/a")
+    assert store.decoded(b"no XML", "/a") == "no XML"

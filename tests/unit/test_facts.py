@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
-from saltext_kvmcluster.core import factparse, facts, sshcheck, status, tables
-from saltext_kvmcluster.core.closing import PATH, Closed
-from saltext_kvmcluster.core.factparse import Said
+from saltext_kvmcluster.core.cordons import PATH, Cordon
+from saltext_kvmcluster.core.facts import nodefacts, parsers
+from saltext_kvmcluster.core.facts.parsers import Said
 from saltext_kvmcluster.core.findings import UNKNOWN
-from saltext_kvmcluster.core.guestxml import Disk, Frozen, Source
-from saltext_kvmcluster.core.identity import read_identities
-from saltext_kvmcluster.core.trust import tag
+from saltext_kvmcluster.core.guest.domainxml import Disk, Frozen, Source
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.trust import sshcheck
+from saltext_kvmcluster.core.trust.identity import read_identities
+from saltext_kvmcluster.core.trust.trust import tag
 
 CAPABILITIES = """<capabilities>
   <host><uuid>11111111-2222-3333-4444-555555555555</uuid></host>
@@ -35,7 +38,7 @@ COMMANDS = {
     "listening": "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0 128 [::]:49152 [::]:*\n",
     "settings": 'lock_manager = "lockd"\nmigration_port_min = 50000\n',
     "started": "900.0 web1.pid\n10.0 driver.pid\n",
-    "closed": "2026-01-01T10:00:00+00:00 updates\n",
+    "cordoned": "2026-01-01T10:00:00+00:00 updates\n",
     "qemu": "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n",
 }
 GUEST = {
@@ -69,7 +72,7 @@ JSON = st.recursive(
 
 
 def parsed(**changed):
-    return facts.parse("node1", {**SENT, **changed}, 998.0, 1000.0)
+    return nodefacts.parse("node1", {**SENT, **changed}, 998.0, 1000.0)
 
 
 def commanded(**changed):
@@ -99,8 +102,8 @@ def with_other(value, path, other):
 
 def test_a_node_is_open_when_its_file_is_not_there():
     absent = {"code": 1, "out": "", "said": f"cat: {PATH}: No such file or directory\n"}
-    assert parsed(commands={**SENT["commands"], "closed": absent}).closed == ()
-    assert parsed().closed == (Closed("2026-01-01T10:00:00+00:00", "updates"),)
+    assert parsed(commands={**SENT["commands"], "cordoned": absent}).cordoned == ()
+    assert parsed().cordoned == (Cordon("2026-01-01T10:00:00+00:00", "updates"),)
 
 
 def test_what_a_node_sends_is_read():
@@ -126,7 +129,7 @@ def test_what_a_node_sends_is_read():
 
 
 def test_json_carries_facts():
-    assert facts.parse("node1", json.loads(json.dumps(SENT)), 998.0, 1000.0) == parsed()
+    assert nodefacts.parse("node1", json.loads(json.dumps(SENT)), 998.0, 1000.0) == parsed()
 
 
 def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node():
@@ -148,27 +151,27 @@ def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node()
     ],
 )
 def test_what_is_not_facts_makes_a_silent_node(sent, said):
-    found = facts.parse("node1", sent, 0.0, 1.0)
+    found = nodefacts.parse("node1", sent, 0.0, 1.0)
     assert found.said.endswith(said) and found.guests is None and found.daemon is None
 
 
 @given(place=st.sampled_from(sorted(places(SENT), key=repr)), other=JSON)
 def test_whatever_stands_at_any_place_it_is_facts_or_a_silent_node(place, other):
-    found = facts.parse("node1", with_other(SENT, place, other), 0.0, 1.0)
-    assert isinstance(found, facts.NodeFacts)
-    shown = status.status(cluster("node1", "node2"), {"node1": found})
+    found = nodefacts.parse("node1", with_other(SENT, place, other), 0.0, 1.0)
+    assert isinstance(found, nodefacts.NodeFacts)
+    shown = overview.status(cluster("node1", "node2"), {"node1": found})
     assert json.dumps(shown) and tables.render(shown).isprintable() is False
 
 
 @given(JSON)
 def test_whatever_is_answered_facts_stay_facts(answer):
     found = parsed()
-    assert facts.answered(found, answer).guests == found.guests
+    assert nodefacts.answered(found, answer).guests == found.guests
 
 
 @given(kept=st.sampled_from(["paths", "tokens", "cpus"]), part=JSON)
 def test_of_an_answer_what_is_none_is_left_out(kept, part):
-    assert isinstance(facts.answered(parsed(), {kept: part}), facts.NodeFacts)
+    assert isinstance(nodefacts.answered(parsed(), {kept: part}), nodefacts.NodeFacts)
 
 
 @pytest.mark.parametrize("folders", [["relative"], ["/a\nb"], [f"/{n}" for n in range(1001)]])
@@ -188,8 +191,8 @@ def test_an_answer_is_merged():
         "tokens": {"/srv": {"node2": token, "node3": "root:x:0:0"}},
         "cpus": {"<cpu/>": "no such feature"},
     }
-    found = facts.answered(parsed(), answer)
-    assert found.seen == {"/a": facts.Seen("file")}
+    found = nodefacts.answered(parsed(), answer)
+    assert found.seen == {"/a": nodefacts.Seen("file")}
     assert found.tokens == {("/srv", "node2"): token}
     assert found.daemon.cpus == {"<cpu/>": "no such feature"}
 
@@ -211,9 +214,9 @@ def test_what_a_tool_prints_otherwise_is_not_known(command, text, field):
 
 def test_a_name_without_an_address_is_a_fact_and_a_failing_resolver_is_not():
     nobody = Said(1, "", "hostname: Name or service not known")
-    assert factparse.addresses(nobody) == ()
-    assert factparse.addresses(Said(1, "", "Temporary failure in name resolution")) is None
-    assert factparse.addresses(factparse.NOTHING) is None
+    assert parsers.addresses(nobody) == ()
+    assert parsers.addresses(Said(1, "", "Temporary failure in name resolution")) is None
+    assert parsers.addresses(parsers.NOTHING) is None
 
 
 @pytest.mark.parametrize(
@@ -230,13 +233,13 @@ def test_a_name_without_an_address_is_a_fact_and_a_failing_resolver_is_not():
 def test_the_folder_of_certificates_is_that_which_libvirt_takes(configured, present, folder):
     settings = {f"{name}_tls_x509_cert_dir": path for name, path in configured.items()}
     lines = [*present, f"{folder}/ca-cert.pem", "/etc/pki/other/client-key.pem"]
-    found = factparse.certificates(Said(1, "\n".join(lines), "no such folder"), settings)
+    found = parsers.certificates(Said(1, "\n".join(lines), "no such folder"), settings)
     assert found == (folder and (folder, frozenset({"ca-cert.pem"})))
 
 
 def test_certificates_that_nobody_looked_for_are_not_known():
-    assert factparse.certificates(Said(127, "", "find: not installed"), {}) is None
-    assert factparse.certificates(factparse.NOTHING, {}) is None
+    assert parsers.certificates(Said(127, "", "find: not installed"), {}) is None
+    assert parsers.certificates(parsers.NOTHING, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -249,21 +252,21 @@ def test_certificates_that_nobody_looked_for_are_not_known():
     ],
 )
 def test_a_destination_wants_to_see_a_certificate_unless_told_not_to(said, wants):
-    assert factparse.verifies(factparse.settings(Said(0, said, ""))) is wants
+    assert parsers.verifies(parsers.settings(Said(0, said, ""))) is wants
 
 
 @given(st.text(), st.sampled_from([0, 1, 127, None]))
 def test_readers_of_output_raise_nothing(text, code):
     said = Said(code, text)
     for reader in (
-        *(factparse.number, factparse.memory, factparse.word, factparse.addresses),
-        *(factparse.links, factparse.listening, factparse.settings, factparse.started),
-        factparse.qemu,
+        *(parsers.number, parsers.memory, parsers.word, parsers.addresses),
+        *(parsers.links, parsers.listening, parsers.settings, parsers.started),
+        parsers.qemu,
     ):
         reader(said)
-    factparse.ports(factparse.settings(said))
-    factparse.certificates(said, factparse.settings(said))
-    factparse.capabilities(text)
+    parsers.ports(parsers.settings(said))
+    parsers.certificates(said, parsers.settings(said))
+    parsers.capabilities(text)
 
 
 @pytest.mark.parametrize(
@@ -273,12 +276,12 @@ def test_a_host_has_the_cpus_of_all_its_cells(counts, threads):
     cells = "".join(f"<cell><cpus num='{count}'/></cell>" for count in counts)
     topology = f"<topology><cells>{cells}</cells></topology></host>"
     told = {**SENT["daemon"], "capabilities": CAPABILITIES.replace("</host>", topology)}
-    assert facts.parse("node1", {**SENT, "daemon": told}, 0.0, 0.0).daemon.threads == threads
+    assert nodefacts.parse("node1", {**SENT, "daemon": told}, 0.0, 0.0).daemon.threads == threads
 
 
 def test_capabilities_expand_no_entity():
     bomb = '<!DOCTYPE c [<!ENTITY a "pc">]>' + CAPABILITIES.replace(">pc<", ">&a;<")
-    found = factparse.capabilities(bomb)
+    found = parsers.capabilities(bomb)
     assert found is None or "pc" not in found[1]["x86_64/qemu"]
 
 
@@ -339,9 +342,9 @@ def test_labels_other_than_sshs_are_told_and_unread_ones_unknown():
 
 
 def cluster_status(**nodes):
-    return status.status(
+    return overview.status(
         cluster("node1", "node2"),
-        {node: facts.parse(node, sent, 998.0, 1000.0) for node, sent in nodes.items()},
+        {node: nodefacts.parse(node, sent, 998.0, 1000.0) for node, sent in nodes.items()},
     )
 
 
@@ -378,10 +381,10 @@ def test_an_unreachable_node_is_shown_and_where_a_guest_is_not_is_not_claimed():
 
 
 def test_a_listed_guest_that_no_node_has_is_shown():
-    found = facts.parse("node1", SENT, 998.0, 1000.0)
+    found = nodefacts.parse("node1", SENT, 998.0, 1000.0)
     wanted = cluster("node1")
     listed = type(wanted.guests)(list={"db1": None})
-    data = status.status(type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found})
+    data = overview.status(type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found})
     assert [(row["name"], row["where"], row["state"]) for row in data["status"]] == [
         ("db1", "nowhere", "absent"),
         ("web1", "node1", "running"),
@@ -391,7 +394,7 @@ def test_a_listed_guest_that_no_node_has_is_shown():
 
 def told_of(one, **changes):
     facts_ = replace(worlds.node(guests=(one,)), **changes)
-    (row,) = status.guests(worlds.cluster(), facts_)["guests"]
+    (row,) = overview.guests(worlds.cluster(), facts_)["guests"]
     return row
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import CASES, load
 
-from saltext_kvmcluster.core import guestxml
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.guestxml import (
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.guest.domainxml import (
     MAX_COMPARED,
     METADATA,
     Frozen,
@@ -18,7 +18,7 @@ from saltext_kvmcluster.core.guestxml import (
     frozen_xml,
     read,
 )
-from saltext_kvmcluster.core.units import in_bytes
+from saltext_kvmcluster.core.guest.units import in_bytes
 
 READ = ("plain", "disks", "host_parts", "files")
 CASE = {name: load(CASES / "definitions" / f"{name}.yaml") for name in READ}
@@ -247,5 +247,5 @@ def test_an_element_more_is_always_told(parts, more):
 def test_twenty_thousand_are_read_in_a_run():
     begun = time.process_time()
     for _ in range(50):
-        guestxml.read(PLAIN)
+        domainxml.read(PLAIN)
     assert (time.process_time() - begun) / 50 < 0.002

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from saltext_kvmcluster.core import watching
-from saltext_kvmcluster.core.migration import Plan
-from saltext_kvmcluster.core.recovery import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
+from saltext_kvmcluster.core.events import transitions
+from saltext_kvmcluster.core.migration.migration import Plan
+from saltext_kvmcluster.core.verdicts import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
 from saltext_kvmcluster.host import hypervisor
 
 libvirt = pytest.importorskip("libvirt")
@@ -210,7 +210,7 @@ def test_the_words_for_what_libvirt_tells_stand_at_its_numbers(event):
 def test_the_words_by_which_a_listing_is_compared_are_those_of_libvirts_reasons():
     reasons = {word for words in hypervisor.REASONS.values() for word in words}
     details = {word for _, words in hypervisor.CHANGES.values() for word in words}
-    used = {*watching._ENDS, *watching._BEGINNINGS}
+    used = {*transitions._ENDS, *transitions._BEGINNINGS}
     assert used <= details and used <= reasons
-    assert {watching.IO_ERROR, *watching._ON_THE_WAY} <= reasons
-    assert watching.IO_ERROR in details and watching.PANICKED in details
+    assert {transitions.IO_ERROR, *transitions._ON_THE_WAY} <= reasons
+    assert transitions.IO_ERROR in details and transitions.PANICKED in details

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cases, cluster, ed25519, load, published, read, rsa
 
-from saltext_kvmcluster.core import identity, trust
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.trust import identity, trust
 
 FORMER = published("node2", cluster_key=KEYS["node2-new"], host_keys=[{"key": KEYS["other"]}])
 FOUND = cluster("node1", "node2", "node3", names={"node2": ["192.0.2.12"]})

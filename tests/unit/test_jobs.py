@@ -7,19 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import events, history, jobs, recovery
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.journal import BEGUN, ENDED, Entry
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.progress import COPYING, Progress
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.events import events
+from saltext_kvmcluster.core.migration import jobs, records
+from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, Entry
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.migration.progress import COPYING, Progress
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 NOW = datetime(2026, 11, 23, 12, 0, 34, tzinfo=timezone.utc)
 UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 MOVE = Move("web1", UUID, "node1", "node2")
 ENTRY = Entry(MOVE, "2026-11-23T12:00:00.000+00:00", BEGUN, False, "shared")
 SENDING = jobs.Seen(
-    Look(Sighting.RUNNING, "web1", UUID, job=recovery.OUTGOING),
+    Look(Sighting.RUNNING, "web1", UUID, job=verdicts.OUTGOING),
     Progress(5.0, COPYING, total=200, processed=90, remaining=100, rate=10, iteration=1),
 )
 QUEUED = {
@@ -72,7 +74,7 @@ def test_one_that_was_not_begun_by_us_has_no_destination_that_we_know():
 
 def test_one_that_arrives_is_named():
     (row,) = under_way(
-        jobs.Seen(Look(Sighting.RUNNING, "web3", OTHER, job=recovery.INCOMING), None)
+        jobs.Seen(Look(Sighting.RUNNING, "web3", OTHER, job=verdicts.INCOMING), None)
     )
     assert (row["guest"], row["destination"], row["phase"]) == ("web3", "node1", jobs.ARRIVING)
     assert row["source"] is None and row["percentage"] is None
@@ -97,7 +99,7 @@ def test_a_row_that_is_none_is_left_out():
 
 
 def test_of_two_halves_the_source_knows_more():
-    arriving = jobs.Seen(Look(Sighting.RUNNING, "web1", UUID, job=recovery.INCOMING), None)
+    arriving = jobs.Seen(Look(Sighting.RUNNING, "web1", UUID, job=verdicts.INCOMING), None)
     rows = jobs.merged(
         {"node1": under_way(SENDING), "node2": jobs.under_way("node2", [arriving], [], [], NOW)}
     )
@@ -115,21 +117,21 @@ def test_it_is_cancelled_where_it_comes_from():
 
 def test_of_a_migration_whose_end_was_seen_later_history_has_what_was_seen():
     unseen = {**RECORD, "result": "unknown", "owner": None}
-    seen = history.settled(ENTRY, "node2", "it runs on node2 and not on node1")
+    seen = records.settled(ENTRY, "node2", "it runs on node2 and not on node1")
     assert (seen["result"], seen["owner"], seen["elapsed"]) == ("moved", "node2", None)
     assert seen["reason"] == "by kvmcluster.recover: it runs on node2 and not on node1"
-    assert history.settled(ENTRY, "node1", "")["result"] == "not_moved"
-    assert history.settled(ENTRY, None, "")["result"] == "unknown"
+    assert records.settled(ENTRY, "node1", "")["result"] == "not_moved"
+    assert records.settled(ENTRY, None, "")["result"] == "unknown"
     same = {"uuid": ENTRY.move.uuid, "started": ENTRY.began}
-    assert history.chosen([{**unseen, **same}, seen], None, 5) == [seen]
-    assert history.chosen([seen, {**unseen, **same}], None, 5) == [seen]
+    assert records.chosen([{**unseen, **same}, seen], None, 5) == [seen]
+    assert records.chosen([seen, {**unseen, **same}], None, 5) == [seen]
 
 
 def test_history_is_of_one_guest_or_all_and_the_newest_last():
     older = {**RECORD, "guest": "web2", "started": "2026-11-22T12:00:00.000+00:00"}
-    assert history.chosen([RECORD, older], None, 5) == [older, RECORD]
-    assert history.chosen([RECORD, older], None, 1) == [RECORD]
-    assert history.chosen([RECORD, older], "web2", 5) == [older]
+    assert records.chosen([RECORD, older], None, 5) == [older, RECORD]
+    assert records.chosen([RECORD, older], None, 1) == [RECORD]
+    assert records.chosen([RECORD, older], "web2", 5) == [older]
 
 
 @given(
@@ -141,7 +143,7 @@ def test_history_is_of_one_guest_or_all_and_the_newest_last():
 )
 def test_what_is_no_record_is_left_out(odd, key):
     for record in (odd, {**RECORD, key: odd}, {key: odd}):
-        for row in history.chosen([record], None, 5):
+        for row in records.chosen([record], None, 5):
             assert set(row) == set(RECORD)
             assert all(text.isprintable() for text in row.values() if isinstance(text, str))
 
@@ -149,7 +151,7 @@ def test_what_is_no_record_is_left_out(odd, key):
 @pytest.mark.parametrize("limit", [0, -1, 1001, 1.5, "5", True, None])
 def test_a_limit_is_a_number(limit):
     with pytest.raises(InputError, match="limit"):
-        history.number_of(limit)
+        records.number_of(limit)
 
 
 @pytest.mark.parametrize("guest", ["a/b", "../x", "*", "web 1\n", "ä", "\udcff", "a//", "#"])

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import journal
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.journal import BEGUN, ENDED, Entry
-from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, Entry
+from saltext_kvmcluster.core.migration.migration import Move
 
 UUID = "c6a03beb-295e-499a-b50f-94bfb088f6f2"
 ENTRY = Entry(

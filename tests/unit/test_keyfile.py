@@ -8,8 +8,8 @@ import pwd
 import pytest
 from material import KEYS, cluster
 
-from saltext_kvmcluster.core import keyfile
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.trust import keyfile
 from saltext_kvmcluster.host import ssh
 
 PATH = "/root/.ssh/id_rsa_cluster"

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 from material import cluster
 
-from saltext_kvmcluster.core import guestxml
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.recovery import OUTGOING, Look, Sighting
-from saltext_kvmcluster.core.starting import Asked, May, Request
-from saltext_kvmcluster.host import lifecycle
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.ownership.startup import Asked, May, Request
+from saltext_kvmcluster.core.verdicts import OUTGOING, Look, Sighting
+from saltext_kvmcluster.engine import lifecycle
 
 UUID = "1" * 32
 RUNNING = Look(Sighting.RUNNING, "web1", UUID)
@@ -59,7 +59,7 @@ def shut(monkeypatch):
             return {"node1": Asked(last, last), "node2": Asked(), "node3": Asked(), **peers}
 
         nodes = SimpleNamespace(own=guest, here="node1", ask=ask, close=lambda: None)
-        monkeypatch.setattr(lifecycle, "Nodes", lambda *_: nodes)
+        monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
         found = cluster("node1", "node2", "node3")
         done = lifecycle.shutdown(found, "node1", "web1", timeout=5.0, destroy=destroy)
         return {**done, "after": clock.now}
@@ -129,13 +129,13 @@ class Definitions:
         pass
 
     def _text(self, kind):
-        note = self.texts[kind].replace("<guest>", f"<guest xmlns='{guestxml.METADATA}'>")
+        note = self.texts[kind].replace("<guest>", f"<guest xmlns='{domainxml.METADATA}'>")
         metadata = f"<metadata>{note}</metadata>"
         return f"<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid>{metadata}</domain>"
 
 
 def test_a_guest_frozen_in_its_persistent_definition_alone_is_let_go(monkeypatch):
-    note = guestxml.frozen_xml("ask Ann", "2026-01-01")
+    note = domainxml.frozen_xml("ask Ann", "2026-01-01")
     for live, kept in (("", note), (note, ""), (note, note)):
         own = Definitions(live, kept)
         monkeypatch.setattr(lifecycle, "Hypervisor", lambda own=own: own)

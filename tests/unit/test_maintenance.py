@@ -6,18 +6,20 @@ import pytest
 import worlds
 from worlds import NODES, guest, node
 
-from saltext_kvmcluster.core import maintenance, readiness, tables
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.closing import Closed
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain.maintenance import Boot, Rolling
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts import silent
+from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.findings import BLOCK
-from saltext_kvmcluster.core.maintenance import Boot, Rolling
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks.base import World
 
 CLUSTER = worlds.cluster(NODES)
 NOW = 1_000_000.0
-MINE = Closed("2026-11-23T12:00:00+00:00", "kvmcluster.orch.rolling updates")
-ANNS = Closed("2026-11-23T12:00:00+00:00", "new memory, ask Ann")
+MINE = Cordon("2026-11-23T12:00:00+00:00", "kvmcluster.orch.rolling updates")
+ANNS = Cordon("2026-11-23T12:00:00+00:00", "new memory, ask Ann")
 
 
 def three(**changes):
@@ -72,11 +74,11 @@ def test_the_names_of_sls_files():
 
 
 def test_only_a_closed_and_empty_node_is_rebooted():
-    empty = node(closed=(MINE,))
+    empty = node(cordoned=(MINE,))
     maintenance.may_reboot(empty)
     for found, said in (
-        (node(), "node1 is open"),
-        (replace(empty, closed=None), "node1 is open"),
+        (node(), "node1 is not cordoned"),
+        (replace(empty, cordoned=None), "node1 is not cordoned"),
         (replace(empty, guests=(guest(),)), "node1 still has web1"),
         (replace(empty, guests=None, daemon_said="refused"), "not known what guests .*: refused"),
     ):
@@ -89,14 +91,17 @@ def test_what_of_a_reboot_has_not_been_seen():
     assert maintenance.not_back("node1", before, Boot("2"), None) == ""
     gone = maintenance.not_back("node1", before, None, {"said": "going down"})
     assert gone == "the minion of node1 does not answer"
-    still = maintenance.not_back("node1", before, before, "ERROR: node1 is open\nnow")
-    assert still == "node1 is still in the boot that was to end; it said: ERROR: node1 is open now"
+    still = maintenance.not_back("node1", before, before, "ERROR: node1 is not cordoned\nnow")
+    assert (
+        still
+        == "node1 is still in the boot that was to end; it said: ERROR: node1 is not cordoned now"
+    )
     slow = maintenance.not_back("node1", before, before, {"said": ""})
     assert slow == "node1 is still in the boot that was to end"
 
 
 def test_a_node_is_ready_though_it_is_closed_and_full():
-    assert unready(three(node3={"closed": (MINE,), "free_kib": 1}), "node3") == []
+    assert unready(three(node3={"cordoned": (MINE,), "free_kib": 1}), "node3") == []
 
 
 @pytest.mark.parametrize(
@@ -134,11 +139,11 @@ def test_who_has_to_be_well_before_it_begins():
 
 
 def test_who_was_closed_by_somebody_else():
-    world = three(node2={"closed": (ANNS,)}, node3={"closed": (MINE,)})
-    (said,) = maintenance.closed_by_others(world, NODES)
-    assert said.startswith("node2 is closed since") and "ask Ann" in said
+    world = three(node2={"cordoned": (ANNS,)}, node3={"cordoned": (MINE,)})
+    (said,) = maintenance.cordoned_by_others(world, NODES)
+    assert said.startswith("node2 is cordoned since") and "ask Ann" in said
     assert said.endswith("salt-run kvmcluster.undrain node2")
-    assert maintenance.closed_by_others(world, ["node3"]) == []
+    assert maintenance.cordoned_by_others(world, ["node3"]) == []
 
 
 def run(sls="updates", done=(), at=NOW, reboot="needed"):
@@ -186,7 +191,7 @@ DONE = {
     "findings": [],
     "elapsed": 61.2,
 }
-STAYS = "; it stays as it is; to open it: salt-run kvmcluster.undrain node1"
+STAYS = "; it stays as it is; to uncordon it: salt-run kvmcluster.undrain node1"
 UNREADY = {"id": "ssh.reach", "severity": "BLOCK", "outcome": "PROBLEM", "sentence": "refused"}
 UNREADY |= {"remedy": "ssh", "guests": [], "nodes": ["node2"], "destinations": ["node1"]}
 
@@ -224,14 +229,20 @@ def test_a_reboot_that_would_be_in_words():
 
 
 def test_whether_it_may_begin_in_words():
-    good = {"cluster": "lab", "ok": True, "whole": ["node2", "node3"], "closed": [], "findings": []}
+    good = {
+        "cluster": "lab",
+        "ok": True,
+        "whole": ["node2", "node3"],
+        "cordoned": [],
+        "findings": [],
+    }
     assert tables.render(good) == (
         "OK: maintenance may begin in cluster lab: node2, node3 are well"
     )
-    bad = {**good, "ok": False, "closed": ["node1 is closed"]}
+    bad = {**good, "ok": False, "cordoned": ["node1 is cordoned"]}
     bad["findings"] = [{**UNREADY, "everywhere": False}]
     assert tables.render(bad) == (
-        "PROBLEM  node1 is closed\n"
+        "PROBLEM  node1 is cordoned\n"
         "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
         "PROBLEM: maintenance must not begin in cluster lab"
     )

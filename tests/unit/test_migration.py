@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from saltext_kvmcluster.core import migration, xmltext
-from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
-from saltext_kvmcluster.core.migration import Move, Statistics
-from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.core.recovery import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Move, Statistics
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.text import MAX_WORDS, short
+from saltext_kvmcluster.core.verdicts import Look, Owner, Sighting, Verdict
 
 UUID = "11111111-1111-1111-1111-111111111111"
 ABSENT = Look(Sighting.ABSENT)
@@ -215,5 +217,5 @@ def test_host_uuid(xml, uuid):
 
 
 def test_words_are_one_line_of_bounded_length():
-    assert migration.short("a\n  b") == "a b"
-    assert len(migration.short("x" * 9999)) == migration.MAX_WORDS + 1
+    assert short("a\n  b") == "a b"
+    assert len(short("x" * 9999)) == MAX_WORDS + 1

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import CASES
 
-from saltext_kvmcluster.core import migration, options, queueing
-from saltext_kvmcluster.core.cluster import Migration, from_pillar
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.migration import Abort, Move, Seen, Watch, act
-from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.core.pacing import Pace
-from saltext_kvmcluster.core.progress import COPYING, Progress
+from saltext_kvmcluster.core.migration import migration, queues
+from saltext_kvmcluster.core.migration.migration import Abort, Move, Seen, Watch, act
+from saltext_kvmcluster.core.migration.pacing import Pace
+from saltext_kvmcluster.core.migration.progress import COPYING, Progress
+from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar.clusters import Migration, from_pillar
+from saltext_kvmcluster.core.pillar.options import Options
 
 NODES = {"node1": {}, "node2": {"migration": "node2-mig"}}
 EXAMPLE = yaml.safe_load((CASES.parent.parent / "pillar.example").read_text())["kvmcluster"][
@@ -113,7 +114,7 @@ def consequences(**section):
     """Return all that follows from what the pillar says of migrations."""
     found = cluster(**section)
     wanted = found.migration.options
-    return plan(wanted), stuck(wanted), queueing.queues(found, MOVE)
+    return plan(wanted), stuck(wanted), queues.queues(found, MOVE)
 
 
 OTHERWISE = {

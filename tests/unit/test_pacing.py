@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import pacing
-from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.core.pacing import MIB, GiveUp, Pace, SetDowntime, StartPostCopy
-from saltext_kvmcluster.core.progress import COPYING, POST_COPY, PREPARING, Progress
+from saltext_kvmcluster.core.migration import pacing
+from saltext_kvmcluster.core.migration.pacing import MIB, GiveUp, Pace, SetDowntime, StartPostCopy
+from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, PREPARING, Progress
+from saltext_kvmcluster.core.pillar.options import Options
 
 POLL = 0.5
 LOOP = 0.1  # QEMU measures its rate, and so decides, no more often than that

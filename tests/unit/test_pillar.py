@@ -6,9 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import CASES, cases, cluster, load
 
-from saltext_kvmcluster.core.cluster import Cluster, Guests, Migration, Node, Ssh, from_pillar
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.options import Options
+from saltext_kvmcluster.core.pillar.clusters import (
+    Cluster,
+    Guests,
+    Migration,
+    Node,
+    Ssh,
+    from_pillar,
+)
+from saltext_kvmcluster.core.pillar.options import Options
 
 
 def sorted_cases(good):

@@ -4,12 +4,13 @@ import copy
 import re
 from pathlib import Path
 
+import docs_pillar
 import pytest
 import yaml
 
-from saltext_kvmcluster.core import pillardocs, schema
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar import schema
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
 
 PROJECT = Path(__file__).parent.parent.parent
 PAGE = (PROJECT / "docs" / "pillar.md").read_text(encoding="utf-8")
@@ -18,7 +19,7 @@ GOOD = yaml.safe_load(EXAMPLE)
 STANDS_FOR = {"NODE": "marathon-01", "GUEST": "web1"}
 KEYS = [
     pytest.param(path, key, id=f"{path}:{key.name}")
-    for path, holders in pillardocs.PARTS
+    for path, holders in docs_pillar.PARTS
     for holder in holders
     for key in schema.described(holder)
 ]
@@ -40,10 +41,10 @@ def refused(path, name, value):
 
 
 def test_the_page_is_as_the_validator_makes_it():
-    assert pillardocs.document() == PAGE, "run: make docs"
+    assert docs_pillar.document() == PAGE, "run: make docs"
 
 
-@pytest.mark.parametrize("path", [path for path, _ in pillardocs.PARTS])
+@pytest.mark.parametrize("path", [path for path, _ in docs_pillar.PARTS])
 def test_every_key_that_is_accepted_is_in_the_page_and_no_other(path):
     said = refused(path, "no_such_key", 1)
     accepted = re.search(r"known keys are ([a-z_, ]+)", said).group(1).split(", ")

@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import RUNNING, WEB
 
-from saltext_kvmcluster.core import placement, readiness
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.checks.node import memory, needed_memory
-from saltext_kvmcluster.core.closing import Closed
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain import placement
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.facts import silent
-from saltext_kvmcluster.core.guestxml import Frozen
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.recovery import INCOMING, OUTGOING, Sighting
+from saltext_kvmcluster.core.facts.nodefacts import silent
+from saltext_kvmcluster.core.guest.domainxml import Frozen
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.checks.node import memory, needed_memory
+from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
 
 MIB = 1024
 TOTAL = 16
@@ -32,10 +33,10 @@ def one(name, size=1, at="node1", vcpus=1, sighting=Sighting.RUNNING, job="", **
     return worlds.guest(at, look, definition, disks=(), memory_kib=size * MIB, vcpus=vcpus)
 
 
-CLOSED = (Closed("", "updates"),)
+CLOSED = (Cordon("", "updates"),)
 
 
-def world(free, *guests, threads=0, homes=None, apart=(), closed=(), **changes):
+def world(free, *guests, threads=0, homes=None, apart=(), cordoned=(), **changes):
     """Nodes node1, node2, … of 16 MiB, of which so many are free; ``changes`` by node."""
     names = [f"node{number}" for number in range(1, len(free) + 1)]
     nodes = {}
@@ -44,8 +45,8 @@ def world(free, *guests, threads=0, homes=None, apart=(), closed=(), **changes):
         body = {"guests": here, "memory_kib": TOTAL * MIB, "free_kib": left * MIB}
         daemon = worlds.daemon(name, threads=threads)
         found = worlds.node(name, names, daemon=daemon, clock=0.0, **body)
-        shut = CLOSED if name in closed else ()
-        nodes[name] = replace(found, closed=shut, **changes.get(name, {}))
+        shut = CLOSED if name in cordoned else ()
+        nodes[name] = replace(found, cordoned=shut, **changes.get(name, {}))
     listed = {guest: {"home": node} for guest, node in (homes or {}).items()}
     pillar = {"list": listed, "apart": [list(group) for group in apart]}
     return World(worlds.cluster(names, guests=pillar), nodes)
@@ -116,7 +117,7 @@ def test_home_is_preferred_to_more_room():
 
 def test_a_home_that_is_closed_or_to_be_avoided_is_none():
     homes = {"web1": "node2"}
-    shut = world([8, 4, 8], one("web1", 2), homes=homes, closed=["node2"])
+    shut = world([8, 4, 8], one("web1", 2), homes=homes, cordoned=["node2"])
     assert moves(drained(shut)) == [("web1", "node3")]
     found = world([8, 4, 8], one("web1", 2), homes=homes)
     avoid = {"web1": ["node2"], "web2": ["node3"]}
@@ -162,15 +163,15 @@ def test_one_that_is_shut_off_there_keeps_nobody_away():
 def test_every_reason_is_told_and_destinations_that_share_them_are_together():
     frozen = one("db", 1, frozen=Frozen("a test", "2026-01-01"))
     big = one("big", 9)
-    found = world([8, 4, 4, 9, 12], frozen, big, closed=["node4"], node5={"bridges": {}})
+    found = world([8, 4, 4, 9, 12], frozen, big, cordoned=["node4"], node5={"bridges": {}})
     plan = drained(found, avoid={"big": ["node4"]})
     assert plan.steps == ()
     assert plan.stuck == {
         "big": "it can go nowhere: node2, node3: node.memory (it needs 9 MiB of memory, and 4 MiB"
-        " are available there); node4: node.open (it is closed: updates), to be avoided; node5:"
+        " are available there); node4: node.cordon (it is cordoned: updates), to be avoided; node5:"
         " network.present (there is no bridge br0 there)",
         "db": "it can go nowhere: node2, node3: guest.frozen (it was frozen 2026-01-01: a test);"
-        " node4: node.open (it is closed: updates), guest.frozen (it was frozen 2026-01-01: a"
+        " node4: node.cordon (it is cordoned: updates), guest.frozen (it was frozen 2026-01-01: a"
         " test); node5: network.present (there is no bridge br0 there), guest.frozen (it was frozen"
         " 2026-01-01: a test)",
     }
@@ -187,7 +188,7 @@ def test_many_nodes_that_share_a_reason_are_counted():
     assert said == (
         "it can go nowhere: node.memory (it needs 2 MiB of memory, and 1 MiB are available there)"
     )
-    said = drained(world([8] + [1] * 8, one("big", 2), closed=["node2"])).stuck["big"]
+    said = drained(world([8] + [1] * 8, one("big", 2), cordoned=["node2"])).stuck["big"]
     assert "node3, node4, node5, node6, node7 and 2 more: node.memory" in said
 
 
@@ -237,7 +238,7 @@ def test_moves_that_wait_keep_their_room_and_are_left_out():
     plan = drained(found, coming=[waits])
     assert moves(plan) == [("web1", "node3")] and plan.stuck == {}
     guests, apart = (one("web1", 2), one("web2", 3)), [["web1", "web2"]]
-    both = world([8, 4, 2], *guests, apart=apart, closed=["node3"])
+    both = world([8, 4, 2], *guests, apart=apart, cordoned=["node3"])
     said = drained(both, coming=[waits]).stuck["web1"]
     assert "kept apart from web2, which is there" in said.replace("goes", "is")
 
@@ -260,7 +261,7 @@ def test_after_a_failure_the_rest_is_planned_anew():
     first = dict(moves(drained(found)))
     assert first == {"web1": "node2", "web2": "node3", "web3": "node4"}
     arrived = replace(one("web2", 2), node="node3")
-    later = world([8, 4, 2, 3], one("web1", 2), one("web3", 2), arrived, closed=["node2"])
+    later = world([8, 4, 2, 3], one("web1", 2), one("web3", 2), arrived, cordoned=["node2"])
     again = drained(later, avoid={"web1": ["node3"]})
     assert moves(again) == [("web1", "node4"), ("web3", "node3")]
 
@@ -330,9 +331,9 @@ def test_who_cannot_come_home_is_told_why():
         "web2": "it cannot go to node1: node.memory (what goes there leaves less than its 2 MiB)",
         "web3": "it cannot go to node1: kept apart from db, which is there",
     }
-    shut = world([4, 8, 8], *guests, homes=homes, closed=["node1"])
+    shut = world([4, 8, 8], *guests, homes=homes, cordoned=["node1"])
     said = brought_home(shut).stuck["web1"]
-    assert said == "it cannot go to node1: node.open (it is closed: updates)"
+    assert said == "it cannot go to node1: node.cordon (it is cordoned: updates)"
 
 
 def test_of_what_is_against_a_guest_its_home_alone_is_told():
@@ -364,7 +365,7 @@ def test_the_best_destination_of_one_guest():
         placement.best(found, readiness.examine(found, "web2"), "web2")
     with pytest.raises(InputError, match=r"has no guest web; .*did you mean web"):
         placement.best(found, readiness.examine(found), "web")
-    shut = world([8, 4, 6], one("web1", 2), closed=["node3"])
+    shut = world([8, 4, 6], one("web1", 2), cordoned=["node3"])
     assert placement.best(shut, readiness.examine(shut), "web1").move.destination == "node2"
 
 
@@ -391,7 +392,7 @@ def test_balance_keeps_the_rules():
     found = world([4, 12, 16], *guests, apart=[["a", "b"]])
     assert moves(evened(found)) == [("a", "node3")]
     for node in ("node1", "node3"):
-        shut = world([4, 12, 16], *guests, apart=[["a", "b"]], closed=[node])
+        shut = world([4, 12, 16], *guests, apart=[["a", "b"]], cordoned=[node])
         assert evened(shut).steps == ()
     assert evened(found, avoid={"a": ["node3"]}).steps == ()
     assert evened(found, coming=[Move("a", "uuid of a", "node1", "node3")]).steps == ()
@@ -457,7 +458,7 @@ def clusters(draw):
         threads=draw(st.sampled_from([0, 4])),
         homes=draw(st.dictionaries(st.sampled_from(NAMES), places, max_size=4)),
         apart=draw(st.lists(group, max_size=2)),
-        closed=draw(SOME_NODES),
+        cordoned=draw(SOME_NODES),
         **draw(st.dictionaries(places, st.just({"bridges": {}}), max_size=1)),
     )
     moving = st.builds(Move, st.sampled_from(NAMES), st.just("u"), places, places)
@@ -478,7 +479,7 @@ def keeps_the_rules(found, ready, plan, avoid, coming):
         move = step.move
         assert move.destination in allowed[move.source, move.guest].movable_to
         assert move.destination not in avoid.get(move.guest, ())
-        assert not found.nodes[move.destination].closed
+        assert not found.nodes[move.destination].cordoned
         assert step.why
     for node in found.nodes:
         there_is_room(found, plan, node, coming)
@@ -554,7 +555,7 @@ def test_balance_keeps_the_rules_and_evens_out(case, most):
     keeps_the_rules(found, ready, plan, **more)
     assert len(plan.steps) <= most and not plan.stuck
     for step in plan.steps:
-        assert not found.nodes[step.move.source].closed
+        assert not found.nodes[step.move.source].cordoned
         words = step.why.split()
         before, after = (float(words[words.index(at) + 1].rstrip(":")) for at in ("from", "to"))
         assert after <= before - placement.NOTICEABLE + 0.011, "as printed, two digits"

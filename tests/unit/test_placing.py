@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from saltext_kvmcluster.core import definitions, guestxml
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.guestxml import Frozen
-from saltext_kvmcluster.core.recovery import Look, Sighting
-from saltext_kvmcluster.core.starting import Decision, May
-from saltext_kvmcluster.host import placing
+from saltext_kvmcluster.core.guest import domainxml, store
+from saltext_kvmcluster.core.guest.domainxml import Frozen
+from saltext_kvmcluster.core.ownership.startup import Decision, May
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.host import definitions
 from saltext_kvmcluster.states import kvmcluster as states
 
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -65,7 +65,7 @@ class Libvirt:
 def libvirt(monkeypatch):
     def be(**how):
         found = Libvirt(**how)
-        monkeypatch.setattr(placing, "Hypervisor", lambda: found)
+        monkeypatch.setattr(definitions, "Hypervisor", lambda: found)
         return found
 
     return be
@@ -82,14 +82,14 @@ def libvirt(monkeypatch):
 def test_what_was_done_before_a_failure_is_told(libvirt, fails, made, said):
     libvirt(fails=fails)
     frozen = Frozen("ask Ann", "2026-01-01")
-    defining = placing.Defining(guestxml.read(TEXT), TEXT, PLANNED, frozen)
-    assert placing.define(defining) == (made, said)
+    defining = definitions.Defining(domainxml.read(TEXT), TEXT, PLANNED, frozen)
+    assert definitions.define(defining) == (made, said)
 
 
 def test_a_definition_that_libvirt_refuses_changed_nothing(libvirt):
     libvirt(fails=("define",))
     with pytest.raises(WorldError, match="no define"):
-        placing.define(placing.Defining(guestxml.read(TEXT), TEXT, PLANNED))
+        definitions.define(definitions.Defining(domainxml.read(TEXT), TEXT, PLANNED))
 
 
 def state(monkeypatch, test, **dunders):
@@ -99,9 +99,9 @@ def state(monkeypatch, test, **dunders):
 
 
 def test_the_state_fails_with_the_changes_that_were_made(monkeypatch):
-    defining = placing.Defining(guestxml.read(TEXT), TEXT, PLANNED)
+    defining = definitions.Defining(domainxml.read(TEXT), TEXT, PLANNED)
     plans = SimpleNamespace(plan_defined=lambda *_: defining, define=lambda _: (PLANNED, "no note"))
-    state(monkeypatch, False, placing_plans=plans, _rendered=lambda *_: TEXT)
+    state(monkeypatch, False, definitions=plans, _rendered=lambda *_: TEXT)
     done = states._guest_placed(clustered(definitions="defined"), "web1", ())
     assert (done["result"], done["changes"]) == (False, PLANNED)
     assert done["comment"].startswith("no note")
@@ -130,19 +130,19 @@ def test_what_may_end_by_itself_is_not_foretold_to_fail(monkeypatch, may, result
 
 def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
     leads = {"/srv/g/web1.xml": "/etc/libvirt/qemu/web1.xml"}
-    monkeypatch.setattr(placing, "_read", lambda *_: (guestxml.read(TEXT), ()))
-    monkeypatch.setattr(placing.files, "exists", leads.__contains__)
+    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.read(TEXT), ()))
+    monkeypatch.setattr(definitions.files, "exists", leads.__contains__)
     monkeypatch.setattr(os.path, "realpath", lambda path: leads.get(path, path))
     looked = []
 
     def check(folder):
         looked.append(folder)
-        if definitions.misplaced(folder):
+        if store.misplaced(folder):
             raise InputError("libvirt's own folder")
 
-    monkeypatch.setattr(placing, "_check_place", check)
+    monkeypatch.setattr(definitions, "_check_place", check)
     with pytest.raises(InputError, match="libvirt's own folder"):
-        placing.plan_shared(clustered(path="/srv/g"), "node1", "web1", TEXT)
+        definitions.plan_shared(clustered(path="/srv/g"), "node1", "web1", TEXT)
     assert looked == ["/srv/g", "/etc/libvirt/qemu"]
 
 
@@ -158,14 +158,14 @@ def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
 )
 def test_a_guest_that_runs_goes_on_as_it_is(monkeypatch, libvirt, look, kept, said):
     libvirt(look=look, kept=kept)
-    monkeypatch.setattr(placing, "_read", lambda *_: (guestxml.read(TEXT), ()))
-    defining = placing.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
+    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.read(TEXT), ()))
+    defining = definitions.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
     assert bool(defining.remarks) is (said is not None)
     assert said is None or said in defining.remarks[0]
 
 
 def test_another_guest_of_that_name_is_not_replaced(monkeypatch, libvirt):
     libvirt(look=Look(Sighting.SHUT_OFF, "web1", UUID.replace("1", "2")))
-    monkeypatch.setattr(placing, "_read", lambda *_: (guestxml.read(TEXT), ()))
+    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.read(TEXT), ()))
     with pytest.raises(InputError, match="virsh undefine --keep-nvram web1"):
-        placing.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
+        definitions.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)

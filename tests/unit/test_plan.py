@@ -1,13 +1,7 @@
 """A plan is a value: what it says under test=True is what the real run does."""
 
-from saltext_kvmcluster.core.plan import (
-    FileState,
-    Wanted,
-    Words,
-    merged_changes,
-    plan_file,
-    printable,
-)
+from saltext_kvmcluster.core.fileplan import FileState, Wanted, Words, merged_changes, plan_file
+from saltext_kvmcluster.core.text import printable
 
 WANTED = Wanted("new\n", Words(("a",), ("b",), ("c -> d",)))
 RIGHT = FileState("new\n", 0o600, "root")

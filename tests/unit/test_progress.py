@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import progress
-from saltext_kvmcluster.core.progress import COPYING, POST_COPY, PREPARING, Progress
+from saltext_kvmcluster.core.migration import progress
+from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, PREPARING, Progress
 
 MIB = 1 << 20
 # As libvirt 9.0 with QEMU 7.2 told it of a guest that changes 50 MiB again and again.

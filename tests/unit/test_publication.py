@@ -2,7 +2,7 @@
 
 from material import KEYS, TIME, cluster, published, read
 
-from saltext_kvmcluster.core import publication
+from saltext_kvmcluster.core.trust import publication
 
 FOUND = cluster("node1", "node2", "node3")
 TOLD = read(FOUND, node1=published("node1"), node2=published("node2")).accepted

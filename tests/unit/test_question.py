@@ -5,8 +5,9 @@ import worlds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import question, readiness
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import questions
+from saltext_kvmcluster.core.readiness import readiness
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=20),
@@ -17,7 +18,7 @@ JSON = st.recursive(
 
 def test_what_readiness_asks_is_a_question():
     for asked in readiness.questions(worlds.world()).values():
-        found = question.read(asked)
+        found = questions.read(asked)
         assert list(found.paths) == asked["paths"] and list(found.cpus) == asked["cpus"]
         assert {folder: list(names) for folder, names in found.tokens.items()} == asked["tokens"]
 
@@ -42,13 +43,13 @@ def test_what_readiness_asks_is_a_question():
 )
 def test_what_is_no_question_is_refused(told, words):
     with pytest.raises(InputError, match=words):
-        question.read(told)
+        questions.read(told)
 
 
 @given(JSON, st.sampled_from(["paths", "tokens", "cpus"]))
 def test_whatever_is_asked_is_read_or_refused(told, part):
     for one in (told, {part: told}):
         try:
-            question.read(one)
+            questions.read(one)
         except InputError as error:
             assert str(error).isprintable()

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import queueing, recovery
-from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.queueing import Queue
+from saltext_kvmcluster.core.migration import queues
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.migration.queues import Queue
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
 
 MOVE = Move("web9", "uuid9", "node1", "node2")
-QUEUE = Queue("node1", queueing.OUTGOING, 2, "/run/kvmcluster-outgoing")
+QUEUE = Queue("node1", queues.OUTGOING, 2, "/run/kvmcluster-outgoing")
 
 
 def said(*guests, own="here is 100000009"):
@@ -26,9 +27,9 @@ def said(*guests, own="here is 100000009"):
 
 
 def place(*guests, jobs=(), limit=2):
-    queue = Queue("node1", queueing.OUTGOING, limit, "/run/q")
+    queue = Queue("node1", queues.OUTGOING, limit, "/run/q")
     found = {f"uuid of {guest}": guest for guest in jobs}
-    return queueing.standing(queue, MOVE, said(*guests), found).place
+    return queues.standing(queue, MOVE, said(*guests), found).place
 
 
 @pytest.mark.parametrize(
@@ -62,19 +63,19 @@ def test_whoever_is_let_go_brings_the_others_nearer(limit, before, jobs):
 
 
 def test_our_own_job_is_not_before_us():
-    assert queueing.standing(QUEUE, MOVE, said("a"), {MOVE.uuid: MOVE.guest}).place == 0
+    assert queues.standing(QUEUE, MOVE, said("a"), {MOVE.uuid: MOVE.guest}).place == 0
 
 
 def test_a_ticket_that_says_nothing_counts_all_the_same():
     torn = "before 100000001 \nbefore 100000002 [1]\nbefore 100000003 {}\nhere is 100000009\n"
-    at = queueing.standing(QUEUE, MOVE, torn, {})
+    at = queues.standing(QUEUE, MOVE, torn, {})
     assert (at.place, at.before) == (2, ("somebody",) * 3)
 
 
 def test_who_is_before_is_said_so_that_a_person_understands():
-    at = queueing.standing(QUEUE, MOVE, said("db\x1b1", "db2"), {"x": "by\thand"})
+    at = queues.standing(QUEUE, MOVE, said("db\x1b1", "db2"), {"x": "by\thand"})
     with pytest.raises(WorldError) as refused:
-        queueing.refuse_to_wait(MOVE, at, "by Ann", within=60.0, is_over=False)
+        queues.refuse_to_wait(MOVE, at, "by Ann", within=60.0, is_over=False)
     assert str(refused.value) == (
         "web9 was not touched, not sent to node2: cancelled: by Ann; node1 sends 2 at once"
         " (kvmcluster:migration:max_outgoing), and before it are by�hand (by libvirt),"
@@ -83,27 +84,27 @@ def test_who_is_before_is_said_so_that_a_person_understands():
 
 
 def test_who_waits_is_refused_only_with_a_reason():
-    at = queueing.standing(QUEUE, MOVE, said("db1", "db2"), {})
-    queueing.refuse_to_wait(MOVE, at, "", within=60.0, is_over=False)
+    at = queues.standing(QUEUE, MOVE, said("db1", "db2"), {})
+    queues.refuse_to_wait(MOVE, at, "", within=60.0, is_over=False)
     with pytest.raises(WorldError, match="there is no place now, and it was not to wait"):
-        queueing.refuse_to_wait(MOVE, at, "", within=0.0, is_over=True)
+        queues.refuse_to_wait(MOVE, at, "", within=0.0, is_over=True)
     with pytest.raises(WorldError, match="there was no place within 60 s"):
-        queueing.refuse_to_wait(MOVE, at, "", within=60.0, is_over=True)
+        queues.refuse_to_wait(MOVE, at, "", within=60.0, is_over=True)
 
 
 @pytest.mark.parametrize("words", ["", "before 100000001 []\n", "mkdir: No space left on device\n"])
 def test_without_a_ticket_nobody_goes(words):
     with pytest.raises(WorldError, match=r"web9 was not touched.*outgoing migrations of node1"):
-        queueing.standing(QUEUE, MOVE, words, {})
+        queues.standing(QUEUE, MOVE, words, {})
 
 
 def test_a_migration_is_sent_from_one_queue_and_received_from_another():
     nodes = {"node1": None, "node2": None}
     limits = {"max_outgoing": 3, "max_incoming": 1}
     pillar = {"name": "lab", "nodes": nodes, "migration": limits}
-    sent, received = queueing.queues(from_pillar({"kvmcluster": pillar}), MOVE)
-    assert (sent.node, sent.limit, sent.job) == ("node1", 3, recovery.OUTGOING)
-    assert (received.node, received.limit, received.job) == ("node2", 1, recovery.INCOMING)
+    sent, received = queues.queues(from_pillar({"kvmcluster": pillar}), MOVE)
+    assert (sent.node, sent.limit, sent.job) == ("node1", 3, verdicts.OUTGOING)
+    assert (received.node, received.limit, received.job) == ("node2", 1, verdicts.INCOMING)
     assert sent.folder.startswith("/run/") and received.folder.startswith("/run/")
     other = from_pillar({"kvmcluster": {**pillar, "ssh": {"login": "mover"}}})
-    assert queueing.queues(other, MOVE)[1].folder == ".ssh/kvmcluster-incoming-node2"
+    assert queues.queues(other, MOVE)[1].folder == ".ssh/kvmcluster-incoming-node2"

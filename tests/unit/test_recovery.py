@@ -4,15 +4,7 @@ import itertools
 
 import pytest
 
-from saltext_kvmcluster.core.recovery import (
-    BACKUP,
-    OUTGOING,
-    Look,
-    Owner,
-    Sighting,
-    doubled,
-    judge,
-)
+from saltext_kvmcluster.core.verdicts import BACKUP, OUTGOING, Look, Owner, Sighting, doubled, judge
 
 CERTAIN = {
     "running / paused for migration": Owner.SOURCE,

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import alarm, events, facts, rumours
-from saltext_kvmcluster.core.cluster import from_pillar
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.rumours import ALARM, RECOVER, TRUST, Rumour
+from saltext_kvmcluster.core.events import events, reactions, split_brain
+from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, TRUST, Rumour
+from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
 
 UUID = "11111111-1111-4111-8111-111111111111"
 MEMBERS = {"lab": ("node1", "node2"), "two": ("node2", "other")}
@@ -111,17 +112,17 @@ NO_MEMBERS = {
 
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_a_well_formed_event_is_followed_by(name):
-    (tag, data), reactions = WELL_FORMED[name]
-    heard = rumours.heard(tag, data)
-    assert set(heard.reactions) == reactions
-    assert rumours.clusters(heard, MEMBERS) == ["lab"]
+    (tag, data), wanted = WELL_FORMED[name]
+    heard = reactions.heard(tag, data)
+    assert set(heard.reactions) == wanted
+    assert reactions.clusters(heard, MEMBERS) == ["lab"]
 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_what_is_forged_or_malformed_is_refused_in_one_short_line(name):
     tag, data = FORGED[name]
     with pytest.raises(InputError) as caught:
-        rumours.heard(tag, data)
+        reactions.heard(tag, data)
     said = str(caught.value)
     assert said.startswith("the event ") and " is ignored: " in said
     assert said.isprintable() and len(said) < 400, said
@@ -129,28 +130,28 @@ def test_what_is_forged_or_malformed_is_refused_in_one_short_line(name):
 
 @pytest.mark.parametrize("name", NO_MEMBERS)
 def test_whoever_is_no_member_is_refused(name):
-    heard = rumours.heard(*NO_MEMBERS[name])
+    heard = reactions.heard(*NO_MEMBERS[name])
     with pytest.raises(InputError, match="is no node of cluster") as caught:
-        rumours.clusters(heard, MEMBERS)
+        reactions.clusters(heard, MEMBERS)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 400
 
 
 def test_a_start_concerns_every_cluster_of_the_minion_and_nobody_elses():
-    heard = rumours.heard(*event("salt/minion/node2/start", "Minion node2 started", "node2"))
+    heard = reactions.heard(*event("salt/minion/node2/start", "Minion node2 started", "node2"))
     assert heard == Rumour("node2", None, (TRUST, RECOVER, ALARM))
-    assert rumours.clusters(heard, MEMBERS) == ["lab", "two"]
-    stranger = rumours.heard(*event("salt/minion/x/start", "", "x"))
-    assert rumours.clusters(stranger, MEMBERS) == []
+    assert reactions.clusters(heard, MEMBERS) == ["lab", "two"]
+    stranger = reactions.heard(*event("salt/minion/x/start", "", "x"))
+    assert reactions.clusters(stranger, MEMBERS) == []
 
 
 @pytest.mark.parametrize("name", [*WELL_FORMED, *FORGED, *NO_MEMBERS])
-@pytest.mark.parametrize("reaction", rumours.REACTIONS)
+@pytest.mark.parametrize("reaction", reactions.REACTIONS)
 def test_a_reactor_hands_over_short_texts_that_are_judged_alike(name, reaction):
     known = {**{key: one[0] for key, one in WELL_FORMED.items()}, **FORGED, **NO_MEMBERS}
     tag, data = known[name]
-    low = rumours.low(reaction, tag, data, ())
+    low = reactions.low(reaction, tag, data, ())
     assert len(json.dumps(low)) < 20000
-    wanted = reaction in ((ALARM,) if name in FORGED else rumours.heard(tag, data).reactions)
+    wanted = reaction in ((ALARM,) if name in FORGED else reactions.heard(tag, data).reactions)
     assert bool(low) is wanted
     if not low:
         return
@@ -163,14 +164,14 @@ def test_a_reactor_hands_over_short_texts_that_are_judged_alike(name, reaction):
 def test_a_rumour_that_waits_already_is_not_left_again():
     for reaction in (RECOVER, ALARM):
         (tag, data), _ = WELL_FORMED["unknown"]
-        assert rumours.low(reaction, tag, data, {"lab.trust", f"two.{reaction}"})
-        assert not rumours.low(reaction, tag, data, {f"lab.{reaction}"})
-    assert rumours.low(ALARM, *FORGED["about another node"], {"lab.alarm", "lab.trust"})
+        assert reactions.low(reaction, tag, data, {"lab.trust", f"two.{reaction}"})
+        assert not reactions.low(reaction, tag, data, {f"lab.{reaction}"})
+    assert reactions.low(ALARM, *FORGED["about another node"], {"lab.alarm", "lab.trust"})
 
 
 def is_refused(tag, data):
     try:
-        rumours.heard(tag, data)
+        reactions.heard(tag, data)
     except InputError:
         return True
     return False
@@ -190,12 +191,12 @@ JUNK = st.recursive(
     st.fixed_dictionaries({}, optional={"id": JUNK, "data": JUNK}) | JUNK,
 )
 def test_whatever_comes_is_judged_and_nothing_breaks(tag, data):
-    for reaction in rumours.REACTIONS:
-        assert isinstance(rumours.low(reaction, tag, data, ()), dict)
+    for reaction in reactions.REACTIONS:
+        assert isinstance(reactions.low(reaction, tag, data, ()), dict)
 
 
 def test_nothing_is_said_twice_in_a_minute_nor_too_much():
-    sayings = rumours.Sayings()
+    sayings = reactions.Sayings()
     assert sayings.new("a", 0.0) == "a"
     assert sayings.new("a", 59.0) == ""
     assert sayings.new("a", 61.0) == "a"
@@ -206,12 +207,12 @@ def test_nothing_is_said_twice_in_a_minute_nor_too_much():
 
 
 def test_the_name_of_a_key_tells_cluster_and_reaction():
-    assert rumours.parts(rumours.key("a.trust", "recover")) == ("a.trust", "recover")
-    assert [rumours.parts(name) for name in ("lab.shred", ".trust", "trust", "")] == [None] * 4
+    assert reactions.parts(reactions.key("a.trust", "recover")) == ("a.trust", "recover")
+    assert [reactions.parts(name) for name in ("lab.shred", ".trust", "trust", "")] == [None] * 4
 
 
 def test_somebodys_words_become_one_line():
-    said = rumours.line("a\nb\x1b[2J\t" + "c" * 5000)
+    said = reactions.line("a\nb\x1b[2J\t" + "c" * 5000)
     assert said.isprintable() and said.startswith("a b\ufffd[2J c") and len(said) == 2001
 
 
@@ -238,7 +239,7 @@ SILENT = ("no answer", "nothing")
 @pytest.mark.parametrize("name", TRIED)
 def test_the_trust_is_wrong_only_where_that_is_seen(name):
     states, wrong, stuck = TRIED[name]
-    seen = rumours.trust(CLUSTER, {}, {}, {"node1": states, "stranger": {"a": state(None, "x")}})
+    seen = reactions.trust(CLUSTER, {}, {}, {"node1": states, "stranger": {"a": state(None, "x")}})
     assert (set(seen.wrong), set(seen.stuck)) == (wrong, stuck)
     assert seen.silent == (("node2",) if name not in SILENT else ("node1", "node2"))
     assert all(why.isprintable() for why in [*seen.wrong.values(), *seen.stuck.values()])
@@ -259,7 +260,7 @@ def test_which_migrations_are_left():
             "unread": [],
         },
     }
-    left = rumours.left(CLUSTER, told)
+    left = reactions.left(CLUSTER, told)
     assert (left.guests, left.watched) == (("killed", "late"), ("going",))
     assert (left.unread, left.silent) == (("node1: a file is no entry",), ())
 
@@ -269,14 +270,14 @@ def test_who_says_that_it_is_at_a_guest_speaks_for_its_own_node_alone():
         "node1": {"unsettled": [row("web")], "unread": []},
         "node2": {"unsettled": [row("web", watched=True)], "unread": []},
     }
-    left = rumours.left(CLUSTER, told)
+    left = reactions.left(CLUSTER, told)
     assert (left.guests, left.watched) == (("web",), ())
 
 
 def test_of_a_node_that_makes_up_migrations_some_are_looked_at():
     rows = [row(f"web{number}") for number in range(50_000)]
-    left = rumours.left(CLUSTER, {"node1": {"unsettled": rows, "unread": []}})
-    assert len(left.guests) == rumours.MOST_LEFT
+    left = reactions.left(CLUSTER, {"node1": {"unsettled": rows, "unread": []}})
+    assert len(left.guests) == reactions.MOST_LEFT
     assert left.unread == ("node1: of 50000 migrations that are not settled, 100 were looked at",)
 
 
@@ -284,18 +285,18 @@ def test_of_a_node_that_makes_up_migrations_some_are_looked_at():
     "answer", [None, "ERROR", [], {}, {"unsettled": []}, {"unsettled": 3, "unread": []}]
 )
 def test_of_a_node_that_tells_no_journal_nothing_is_known(answer):
-    left = rumours.left(CLUSTER, {"node1": answer, "stranger": {"unsettled": [row("web")]}})
-    assert left == rumours.Left((), (), (), ("node1", "node2"))
+    left = reactions.left(CLUSTER, {"node1": answer, "stranger": {"unsettled": [row("web")]}})
+    assert left == reactions.Left((), (), (), ("node1", "node2"))
 
 
 def test_what_an_orchestration_came_to():
     good = {"a": {"__id__": "keys", "result": True, "comment": "well"}}
     bad = {**good, "b": {"__id__": "trust", "result": False, "comment": "node2\nis down"}}
-    assert rumours.failures(good) == ""
-    assert rumours.failures(bad) == "trust: node2 is down"
+    assert reactions.failures(good) == ""
+    assert reactions.failures(bad) == "trust: node2 is down"
     for states in (None, {}, "Exception occurred", ["No SLS"]):
-        assert "the orchestration returned" in rumours.failures(states)
-    assert rumours.failures({"a": "text"}) == "text"
+        assert "the orchestration returned" in reactions.failures(states)
+    assert reactions.failures({"a": "text"}) == "text"
 
 
 def sighted(name="web", uuid=UUID, state="running", job="", xml="<domain/>"):
@@ -310,8 +311,8 @@ def raised(**guests):
         node: {"node": node, "daemon": {"said": "-"}, "guests": found, "commands": {}}
         for node, found in guests.items()
     }
-    read = {node: facts.parse(node, sent.get(node), 0.0, 0.0) for node in CLUSTER.nodes}
-    return alarm.alarms(CLUSTER, read, sent, datetime(2026, 1, 1, tzinfo=timezone.utc))
+    read = {node: nodefacts.parse(node, sent.get(node), 0.0, 0.0) for node in CLUSTER.nodes}
+    return split_brain.alarms(CLUSTER, read, sent, datetime(2026, 1, 1, tzinfo=timezone.utc))
 
 
 def test_a_guest_that_runs_twice_is_told_with_what_each_node_has():
@@ -320,7 +321,7 @@ def test_a_guest_that_runs_twice_is_told_with_what_each_node_has():
     assert one["sentence"].startswith(f"web ({UUID}) RUNS TWICE, on node1 and on node2")
     assert one["copies"]["node2"]["definition"] == "<domain type='kvm'/>"
     assert one["copies"]["node1"]["since"] is None and one["silent"] == []
-    told = alarm.small(one)
+    told = split_brain.small(one)
     assert told["what"] == "twice" and "definition" not in json.dumps(told)
 
 
@@ -334,7 +335,11 @@ def test_no_alarm_is_raised_for_what_is_no_double():
 def test_two_looks_have_to_show_the_same_double():
     one = {"uuid": "u", "nodes": ["node1", "node2"]}
     moved = {"uuid": "u", "nodes": ["node2", "node3"]}
-    assert alarm.steady([one], [one]) == [one]
-    assert alarm.steady([one], [moved]) == alarm.steady([], [one]) == []
-    assert alarm.summary([one]) != alarm.summary([moved]) != alarm.summary([one, moved])
-    assert alarm.summary([one, moved]) == alarm.summary([moved, one])
+    assert split_brain.steady([one], [one]) == [one]
+    assert split_brain.steady([one], [moved]) == split_brain.steady([], [one]) == []
+    assert (
+        split_brain.summary([one])
+        != split_brain.summary([moved])
+        != split_brain.summary([one, moved])
+    )
+    assert split_brain.summary([one, moved]) == split_brain.summary([moved, one])

@@ -8,11 +8,13 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from material import cluster
 
-from saltext_kvmcluster.core import recovery, settling
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.journal import BEGUN, Entry
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.recovery import (
+from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.ownership import settlements
+from saltext_kvmcluster.core.ownership.settlements import Action, Do, concerned, forbids, settle
+from saltext_kvmcluster.core.verdicts import (
     BACKUP,
     BROKEN,
     ENDLESS,
@@ -23,7 +25,6 @@ from saltext_kvmcluster.core.recovery import (
     Sighting,
     judge,
 )
-from saltext_kvmcluster.core.settling import Action, Do, concerned, forbids, settle
 
 UUID, OTHER = "c6a03beb-295e-499a-b50f-94bfb088f6f2", "11111111-1111-4111-8111-111111111111"
 ENTRY = Entry(
@@ -104,11 +105,11 @@ def test_a_third_node(sighting):
     # A migration's both ends are off: it may have been moved on.
     nowhere = settled(ABSENT, ABSENT, look(sighting))
     if sighting in INACTIVE:
-        assert (nowhere.result, done(nowhere)) == (settling.NOWHERE, ["CLEAR node1"])
-    elif sighting in settling.OWNING:
+        assert (nowhere.result, done(nowhere)) == (settlements.NOWHERE, ["CLEAR node1"])
+    elif sighting in settlements.OWNING:
         assert nowhere.owner == "node3"
     else:
-        assert nowhere.result == settling.UNKNOWN and nowhere.actions == ()
+        assert nowhere.result == settlements.UNKNOWN and nowhere.actions == ()
 
 
 def test_a_silent_third_node_may_be_an_end_if_there_is_no_journal():
@@ -121,7 +122,7 @@ def test_a_silent_third_node_may_be_an_end_if_there_is_no_journal():
 @pytest.mark.parametrize("other", [RUNS, COPY, OFF, ABSENT, look(Sighting.PAUSED_BY_USER)])
 def test_a_silent_end_allows_nothing(other):
     for settlement in (settled(other, SILENT), settled(SILENT, other)):
-        assert settlement.result == settling.UNKNOWN
+        assert settlement.result == settlements.UNKNOWN
         assert settlement.actions == ()
         assert any("no route" in need for need in settlement.needs)
         assert any("kvmcluster.recover web1" in command for command in settlement.commands)
@@ -140,27 +141,27 @@ def test_nothing_is_done_while_a_job_is_active_anywhere(job):
         looks = [RUNS, COPY, ABSENT]
         looks[node] = replace(looks[node], job=job)
         settlement = settled(*looks)
-        assert settlement.result == settling.BUSY
+        assert settlement.result == settlements.BUSY
         assert settlement.actions == () and job in settlement.verdict.sentence
 
 
 def test_nothing_is_done_where_two_looks_differ():
     settlement = settled(RUNS, COPY, steady=False)
-    assert settlement.result == settling.BUSY and settlement.actions == ()
-    assert not settling.same(RUNS, replace(RUNS, job=OUTGOING))
-    assert not settling.same(RUNS, COPY) and settling.same(RUNS, RUNS)
+    assert settlement.result == settlements.BUSY and settlement.actions == ()
+    assert not settlements.same(RUNS, replace(RUNS, job=OUTGOING))
+    assert not settlements.same(RUNS, COPY) and settlements.same(RUNS, RUNS)
 
 
 def test_a_conflict_touches_nothing():
     for others in ((RUNS, ABSENT), (ABSENT, RUNS), (RUNS, SILENT), (RUNS, COPY)):
         settlement = settled(RUNS, *others)
-        assert settlement.result == settling.CONFLICT and settlement.owner is None
+        assert settlement.result == settlements.CONFLICT and settlement.owner is None
         assert "RUNS TWICE" in settlement.verdict.sentence and settlement.actions == ()
         assert any("virsh destroy web1" in command for command in settlement.commands)
     saving = replace(RUNS, job=BACKUP)
-    assert settled(RUNS, saving).result == settling.CONFLICT
-    assert settled(RUNS, replace(RUNS, job=OUTGOING)).result == settling.BUSY
-    assert settled(RUNS, RUNS, steady=False).result == settling.BUSY
+    assert settled(RUNS, saving).result == settlements.CONFLICT
+    assert settled(RUNS, replace(RUNS, job=OUTGOING)).result == settlements.BUSY
+    assert settled(RUNS, RUNS, steady=False).result == settlements.BUSY
 
 
 def test_it_was_moved_on_meanwhile():
@@ -182,7 +183,7 @@ def test_the_youngest_of_several_journals_gives_the_roles_and_all_are_cleared():
 
 def test_a_source_that_waits_says_what_has_to_be_found_out():
     settlement = settled(COPY, ABSENT)
-    assert settlement.result == settling.UNKNOWN and settlement.actions == ()
+    assert settlement.result == settlements.UNKNOWN and settlement.actions == ()
     assert "node2" in settlement.needs[0] and ENTRY.began in settlement.needs[0]
     told = "\n".join(settlement.commands)
     assert "/var/log/libvirt/qemu/web1.log" in told and "stat" in told
@@ -227,7 +228,7 @@ class TestPostCopy:
     def test_a_half_is_never_touched(self, source, destination):
         for entry in (self.ENTRY, None):
             settlement = settled(source, destination, entry=entry)
-            assert settlement.actions == () and settlement.result == settling.UNKNOWN
+            assert settlement.actions == () and settlement.result == settlements.UNKNOWN
             assert settlement.needs and settlement.commands
 
     def test_one_that_was_not_begun_in_post_copy_or_that_nobody_knows_is_for_people(self):
@@ -237,19 +238,19 @@ class TestPostCopy:
 
     def test_one_that_is_under_way_is_waited_for(self):
         arriving = replace(self.DESTINATION, job=INCOMING)
-        assert settled(self.SOURCE, arriving, entry=self.ENTRY).result == settling.BUSY
+        assert settled(self.SOURCE, arriving, entry=self.ENTRY).result == settlements.BUSY
 
     def test_it_goes_on_with_the_flags_with_which_it_was_begun(self):
         known = cluster("node1", "node2")
-        way = settling.resumption(known, self.ENTRY, "192.0.2.12")
+        way = settlements.resumption(known, self.ENTRY, "192.0.2.12")
         assert way.flags == ("LIVE", "PEER2PEER", "POSTCOPY", "POSTCOPY_RESUME")
         assert way.parameters["LISTEN_ADDRESS"] == "192.0.2.12"
         assert known.node("node2").migration in way.connection
 
     def test_it_cannot_be_cancelled(self):
         with pytest.raises(WorldError, match="two nodes"):
-            settling.refuse_to_cancel("web1", "node1", self.SOURCE)
-        settling.refuse_to_cancel("web1", "node1", replace(RUNS, job=OUTGOING))
+            settlements.refuse_to_cancel("web1", "node1", self.SOURCE)
+        settlements.refuse_to_cancel("web1", "node1", replace(RUNS, job=OUTGOING))
 
 
 KEEPS, RUNS_KEPT = OFF, replace(RUNS, persistent=True)
@@ -322,9 +323,9 @@ def test_a_transient_guest_stays_transient_if_that_is_seen_at_once():
     ],
 )
 def test_a_copy_whose_end_would_harm_the_owner_is_left(inside, said):
-    found = settling.hazard(f"<domain>{inside}</domain>")
+    found = settlements.hazard(f"<domain>{inside}</domain>")
     assert said in found and bool(found) == bool(said)
-    assert "cannot be read" in settling.hazard("<domain>")
+    assert "cannot be read" in settlements.hazard("<domain>")
 
 
 class TestForbids:
@@ -372,7 +373,7 @@ def sighted(draw):
         return look(sighting)
     kept, autostart, saved = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
     jobs = (
-        [BROKEN] if sighting in recovery.IN_POST_COPY else [""] * 20 + [INCOMING, OUTGOING, BACKUP]
+        [BROKEN] if sighting in verdicts.IN_POST_COPY else [""] * 20 + [INCOMING, OUTGOING, BACKUP]
     )
     return replace(
         look(sighting, job="" if sighting in INACTIVE else draw(st.sampled_from(jobs))),
@@ -411,13 +412,13 @@ def test_no_action_unless_allowed(looks, entries, steady):
     at_work = any(one.job not in ("", BROKEN) for one in looks.values())
     dos = [action.do for action in settlement.actions]
     event(f"{settlement.result}: {sorted({do.name for do in dos})}")
-    if at_work or not steady or settlement.result in (settling.CONFLICT, settling.BUSY):
+    if at_work or not steady or settlement.result in (settlements.CONFLICT, settlements.BUSY):
         assert dos == []
-    if settlement.result == settling.UNKNOWN:
+    if settlement.result == settlements.UNKNOWN:
         assert set(dos) <= {Do.RESUME_POST_COPY}
         assert settlement.needs or dos
     if settlement.owner:
-        assert looks[settlement.owner].sighting in settling.OWNING
+        assert looks[settlement.owner].sighting in settlements.OWNING
         assert len(runs) <= 1
         assert not any(looks[end].said for entry in entries.values() for end in _ends(entry))
     for action in settlement.actions:
@@ -427,7 +428,7 @@ def test_no_action_unless_allowed(looks, entries, steady):
             assert runs == [settlement.owner]
         if action.do is Do.UNDEFINE:
             assert not seen.saved and seen.persistent
-            assert action.node != settlement.owner or seen.sighting in settling.OWNING
+            assert action.node != settlement.owner or seen.sighting in settlements.OWNING
         if action.do is Do.AUTOSTART_OFF:
             assert seen.autostart and action.node != settlement.owner
     assert dos.count(Do.CLEAR) in (0, len(entries))
@@ -480,42 +481,42 @@ def test_what_was_settled_stays_settled(entry):
 
 def test_a_name_means_one_guest():
     known = Look(Sighting.RUNNING, "web1", UUID)
-    settling.refuse_unless_one("web1", [("node1", ENTRY)], {"node1": known, "node2": ABSENT})
+    settlements.refuse_unless_one("web1", [("node1", ENTRY)], {"node1": known, "node2": ABSENT})
     with pytest.raises(InputError, match=f"{OTHER} on node2"):
-        settling.refuse_unless_one(
+        settlements.refuse_unless_one(
             "web1", [], {"node1": known, "node2": replace(known, uuid=OTHER)}
         )
     with pytest.raises(InputError, match="in the journal of node1"):
-        settling.refuse_unless_one(
+        settlements.refuse_unless_one(
             "web1", [("node1", ENTRY)], {"node2": replace(known, uuid=OTHER)}
         )
     with pytest.raises(InputError, match="no node has"):
-        settling.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": ABSENT})
+        settlements.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": ABSENT})
     other = replace(ENTRY, move=replace(ENTRY.move, uuid=OTHER))
     with pytest.raises(InputError, match=f"give the UUID.*{UUID}.*{OTHER} in the journal of node1"):
-        settling.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
-    settling.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
-    assert settling.unheard("web1", ["node2"]).result == settling.UNKNOWN
+        settlements.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
+    settlements.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
+    assert settlements.unheard("web1", ["node2"]).result == settlements.UNKNOWN
 
 
 def test_a_uuid_is_one_in_capitals_too():
-    assert settling.name_of(UUID.upper()) == settling.name_of(UUID) == UUID
-    assert settling.name_of("WEB1") == "WEB1" and not settling.is_uuid("WEB1")
-    assert settling.name_of(UUID.replace("-", "").upper()) == UUID.replace("-", "").upper()
+    assert settlements.name_of(UUID.upper()) == settlements.name_of(UUID) == UUID
+    assert settlements.name_of("WEB1") == "WEB1" and not settlements.is_uuid("WEB1")
+    assert settlements.name_of(UUID.replace("-", "").upper()) == UUID.replace("-", "").upper()
 
 
 def test_a_node_keeps_account_of_its_own_migrations_alone():
-    settling.refuse_foreign("node1", (ENTRY,))
+    settlements.refuse_foreign("node1", (ENTRY,))
     with pytest.raises(InputError, match=f"{UUID}.json on node3 tells of a migration from node1"):
-        settling.refuse_foreign("node3", (ENTRY,))
+        settlements.refuse_foreign("node3", (ENTRY,))
 
 
 def test_a_migration_is_ended_by_whoever_watches_over_it_and_else_by_us():
     leaving = replace(RUNS, job=OUTGOING)
-    soon, late = 0.0, settling.COURTESY
+    soon, late = 0.0, settlements.COURTESY
 
     def ending(look, watched, waited, may_switch=False):
-        how = settling.ending(look, watched, waited, may_switch)
+        how = settlements.ending(look, watched, waited, may_switch)
         return how and (how.ask, how.abort)
 
     assert ending(RUNS, watched=False, waited=soon) is None
@@ -529,11 +530,13 @@ def test_a_migration_is_ended_by_whoever_watches_over_it_and_else_by_us():
 
 
 def test_what_became_of_a_migration_that_was_cancelled():
-    assert settling.after_cancel("node1", "node1") == "not_moved"
-    assert settling.after_cancel("node2", "node1") == "moved"
-    assert settling.after_cancel(None, "node1") == "unknown"
+    assert settlements.after_cancel("node1", "node1") == "not_moved"
+    assert settlements.after_cancel("node2", "node1") == "moved"
+    assert settlements.after_cancel(None, "node1") == "unknown"
 
 
 def test_a_look_in_words():
-    assert settling.words(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
-    assert settling.words(SILENT) == "unreachable; no route"
+    assert (
+        settlements.words(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
+    )
+    assert settlements.words(SILENT) == "unreachable; no route"

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
-from saltext_kvmcluster.core import trust
-from saltext_kvmcluster.core.plan import Words
+from saltext_kvmcluster.core.fileplan import Words
+from saltext_kvmcluster.core.trust import trust
 
 NAMES = {"node1": ["Node1.example.com", "192.0.2.11"], "node2": ["2001:DB8::2"]}
 FOUND = cluster("node1", "node2", "node3", names=NAMES)

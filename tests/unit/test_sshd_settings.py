@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import cases, load
 
-from saltext_kvmcluster.core import sshd
-from saltext_kvmcluster.core.plan import Words
-from saltext_kvmcluster.core.trust import BEGIN, END
+from saltext_kvmcluster.core.fileplan import Words
+from saltext_kvmcluster.core.trust import sshd
+from saltext_kvmcluster.core.trust.trust import BEGIN, END
 
 ROOT = sshd.Account("root", "/root", ("root",))
 CASES = [pytest.param(load(path), id=path.stem) for path in cases("sshd")]

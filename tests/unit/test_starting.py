@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from material import cluster
 
-from saltext_kvmcluster.core import starting
-from saltext_kvmcluster.core.closing import Closed
-from saltext_kvmcluster.core.cluster import from_pillar
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.migration import Host
-from saltext_kvmcluster.core.recovery import ENDLESS, OUTGOING, Look, Sighting
-from saltext_kvmcluster.core.starting import Asked, May, Request, decide, ending
+from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership.startup import Asked, May, Request, decide, ending
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.verdicts import ENDLESS, OUTGOING, Look, Sighting
 
 UUID, OTHER = "1" * 8, "2" * 8
 REQUEST = Request("web1", UUID, "node1", "shared")
@@ -28,8 +28,8 @@ SETTLED = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_U
 def has(sighting, name="web1", uuid=UUID, **more):
     """Return what a node says that has a guest of that name and UUID."""
     look = Look(sighting, name, uuid, **more)
-    same_uuid = look if uuid == UUID else starting.NOWHERE
-    return Asked(same_uuid, look if name == "web1" else starting.NOWHERE)
+    same_uuid = look if uuid == UUID else startup.NOWHERE
+    return Asked(same_uuid, look if name == "web1" else startup.NOWHERE)
 
 
 def world(**said):
@@ -58,11 +58,11 @@ def test_one_silent_node_forbids_it_and_is_named(node):
 
 
 def test_nothing_starts_on_a_closed_node_and_what_runs_elsewhere_runs():
-    request = replace(REQUEST, closed=Closed("2026-01-01T10:00:00+00:00", "updates"))
+    request = replace(REQUEST, cordoned=Cordon("2026-01-01T10:00:00+00:00", "updates"))
     decision = decide(request, world())
     assert decision.may is May.REFUSED
     assert decision.sentence == (
-        "node1 is closed since 2026-01-01T10:00:00+00:00: updates; to open it: salt-run"
+        "node1 is cordoned since 2026-01-01T10:00:00+00:00: updates; to uncordon it: salt-run"
         " kvmcluster.undrain node1"
     )
     assert decide(request, world(node2=has(Sighting.RUNNING))).may is May.RUNS
@@ -158,7 +158,7 @@ def test_without_a_definition_it_is_looked_for_by_name_and_never_started():
     unknown = Request("web1", "", "node1", "shared", said=why, undefined=True)
     named = Asked(same_name=Look(Sighting.RUNNING, "web1", OTHER))
     assert decide(unknown, world(node2=named)).owner == "node2"
-    assert decide(unknown, world()) == starting.Decision(May.UNDEFINED, "there is no definition")
+    assert decide(unknown, world()) == startup.Decision(May.UNDEFINED, "there is no definition")
     assert decide(unknown, world(node2=SILENT)).may is May.REFUSED
     garbled = Request("web1", "", "node1", "shared", said="it is no XML")
     assert decide(garbled, world()).may is May.REFUSED
@@ -212,7 +212,7 @@ def test_the_result_is_what_was_seen(said, words, returned, result, owner):
     ],
 )
 def test_stopped_is_what_runs_nowhere(said, stayed, result):
-    done = starting.stopped(REQUEST, world(**said), ["libvirt said: no"], stayed)
+    done = startup.stopped(REQUEST, world(**said), ["libvirt said: no"], stayed)
     assert done["result"] == result and "libvirt said: no" in done["reason"]
     assert all(f"{node} does not answer" in done["reason"] for node in said if said[node].said)
 
@@ -230,15 +230,15 @@ def test_stopped_is_what_runs_nowhere(said, stayed, result):
     ],
 )
 def test_the_plug_of_a_guest_on_the_move_is_not_pulled(look, why):
-    said = starting.keeps_its_plug(look)
+    said = startup.keeps_its_plug(look)
     assert why in said and bool(said) is bool(why)
 
 
 def test_the_administrators_word_is_about_peers():
     found = cluster(*NODES)
-    assert starting.forced(found, "node1", None) == frozenset()
-    assert starting.forced(found, "node1", "node2") == {"node2"}
-    assert starting.forced(found, "node1", ["node2", "node3"]) == {"node2", "node3"}
+    assert startup.forced(found, "node1", None) == frozenset()
+    assert startup.forced(found, "node1", "node2") == {"node2"}
+    assert startup.forced(found, "node1", ["node2", "node3"]) == {"node2", "node3"}
     for nodes, said in (
         ("node1", "this node itself"),
         (["node4"], "not a node"),
@@ -247,36 +247,36 @@ def test_the_administrators_word_is_about_peers():
         (True, "want a list of nodes"),
     ):
         with pytest.raises(InputError, match=said):
-            starting.forced(found, "node1", nodes)
+            startup.forced(found, "node1", nodes)
 
 
 def test_home_is_the_pillars_word_or_the_callers():
     nodes = dict.fromkeys(NODES)
     guests = {"list": {"web1": {"home": "node2"}, "web2": None}}
     found = from_pillar({"kvmcluster": {"name": "a", "nodes": nodes, "guests": guests}})
-    assert starting.home(found, "web1", None) == "node2"
-    assert starting.home(found, "web1", "node3") == "node3"
+    assert startup.home(found, "web1", None) == "node2"
+    assert startup.home(found, "web1", "node3") == "node3"
     for guest in ("web2", "web3"):
         with pytest.raises(InputError, match=f"list:{guest}:home is not set"):
-            starting.home(found, guest, None)
+            startup.home(found, guest, None)
     with pytest.raises(InputError, match="not a node"):
-        starting.home(found, "web1", "node9")
+        startup.home(found, "web1", "node9")
 
 
 @pytest.mark.parametrize("reason", [None, "", "  ", "a\nb", "\x1b[2J", 5, "x" * 501])
 def test_a_freeze_needs_a_reason_that_can_be_read(reason):
     with pytest.raises(InputError, match="reason: want a line of text"):
-        starting.freezing_reason(reason)
-    assert starting.freezing_reason(" ask Ann ") == "ask Ann"
+        startup.freezing_reason(reason)
+    assert startup.freezing_reason(" ask Ann ") == "ask Ann"
 
 
 def test_a_claim_names_its_holder_and_has_a_file_of_its_node_where_homes_may_be_shared():
-    assert starting.claim_order(["node2", "node10", "node1"]) == ["node1", "node10", "node2"]
-    root = starting.claim_path("root", "/root", "node2", UUID)
+    assert startup.claim_order(["node2", "node10", "node1"]) == ["node1", "node10", "node2"]
+    root = startup.claim_path("root", "/root", "node2", UUID)
     assert root == f"/run/kvmcluster-start-{UUID}.lock"
-    other = starting.claim_path("virt", ".", "node2", UUID)
+    other = startup.claim_path("virt", ".", "node2", UUID)
     assert other == f"./.ssh/kvmcluster-start-{UUID}-node2.lock"
-    assert starting.claim(root, "node1", 60.5)[-3:] == (root, "node1", "60")
-    assert starting.claimed("node2", "node1\n").startswith("node1 is starting it")
-    assert starting.claimed("node2", "\x1b[2J" + "x" * 1000).isprintable()
-    assert starting.claimed("node2", "").startswith("somebody is starting it")
+    assert startup.claim(root, "node1", 60.5)[-3:] == (root, "node1", "60")
+    assert startup.claimed("node2", "node1\n").startswith("node1 is starting it")
+    assert startup.claimed("node2", "\x1b[2J" + "x" * 1000).isprintable()
+    assert startup.claimed("node2", "").startswith("somebody is starting it")

@@ -8,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import cases, load
 
-from saltext_kvmcluster.core import storage
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN
-from saltext_kvmcluster.core.guestxml import Disk, Source
-from saltext_kvmcluster.core.storage import COMMANDS, Place, StorageFacts, cache_trouble, same
+from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.storage import storage
+from saltext_kvmcluster.core.storage.storage import (
+    COMMANDS,
+    Place,
+    StorageFacts,
+    cache_trouble,
+    same,
+)
 
 ROOT = "22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n"
 GLUSTER = "30 22 0:40 / /gluster rw - fuse.glusterfs server:/images rw\n"

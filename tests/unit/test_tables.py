@@ -2,9 +2,10 @@
 
 import pytest
 
-from saltext_kvmcluster.core import history, jobs, tables
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.reach import Knock, cell, row
+from saltext_kvmcluster.core.migration import jobs, records
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.trust.logins import Knock, cell, row
 
 GOOD = Knock(0, "", "", 0.1)
 CHANGED = Knock(
@@ -137,7 +138,7 @@ def test_nothing_under_way_says_so_and_who_is_silent():
 
 def test_what_moved_when_is_a_line_each_with_why():
     moved = {
-        **dict.fromkeys((*history.TEXTS, *history.FIGURES)),
+        **dict.fromkeys((*records.TEXTS, *records.FIGURES)),
         **{"guest": "web1", "source": "node1", "destination": "node2", "result": "moved"},
         **{"started": "2026-11-23T14:23:34.410+00:00", "elapsed": 1.77, "downtime_ms": 387},
         **{"memory_bytes": 126900233, "reason": "it runs on node2 and not on node1"},

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core import drift, events, trust, watching
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.plan import FilePlan, FileState
-from saltext_kvmcluster.core.watching import Seen
+from saltext_kvmcluster.core.events import events, transitions
+from saltext_kvmcluster.core.events.transitions import Seen
+from saltext_kvmcluster.core.fileplan import FilePlan, FileState
+from saltext_kvmcluster.core.trust import drift, trust
 
 UUID = "1c7e0c85-7cd1-4520-96cf-4385fab1f80c"
 BOOTED = ("started", "booted")
@@ -35,23 +36,23 @@ def entry(active=True, state="running", how="booted", run=1, uuid=UUID, name="we
 
 
 def listing(*guests):
-    return {"kind": watching.LISTING, "guests": list(guests)}
+    return {"kind": transitions.LISTING, "guests": list(guests)}
 
 
 def change(what, how, run=1):
     return {
-        "kind": watching.CHANGE, "what": what, "how": how,
+        "kind": transitions.CHANGE, "what": what, "how": how,
         "uuid": UUID, "name": "web1", "run": run,
     }  # fmt: skip
 
 
 def lost(said="end of file"):
-    return {"kind": watching.LOST, "said": said}
+    return {"kind": transitions.LOST, "said": said}
 
 
 def begun(*guests):
     """Return what is known after a first look at those guests, and what that told."""
-    return watching.compare(Seen(), look(listing(*guests)))
+    return transitions.compare(Seen(), look(listing(*guests)))
 
 
 def whats(told, kind="guest"):
@@ -60,7 +61,7 @@ def whats(told, kind="guest"):
 
 def after(seen, *changes):
     """Return what changes of a guest tell, one look for all of them."""
-    return watching.compare(seen, look(*(change(*one) for one in changes)))[1]
+    return transitions.compare(seen, look(*(change(*one) for one in changes)))[1]
 
 
 def test_a_first_look_tells_what_is_bad_and_not_what_runs():
@@ -71,7 +72,7 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
         entry(uuid="d", name="d", state="paused", how="migration"),
         entry(uuid="e", name="e", active=False, state="", how="crashed"),
     ]
-    _, told = watching.compare(
+    _, told = transitions.compare(
         Seen(), look(listing(*guests), drifted=["/k"], obstacles=["sshd is deaf"])
     )
     assert [(one.kind, one.guest, one.data["what"]) for one in told] == [
@@ -84,9 +85,9 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
 
 def test_a_second_look_at_the_same_tells_nothing():
     bad = look(lost(), drifted=["/k"], obstacles=["sshd is deaf"], identity={"host_keys": ["a"]})
-    seen, told = watching.compare(Seen(), bad)
+    seen, told = transitions.compare(Seen(), bad)
     assert [one.kind for one in told] == ["daemon", "trust", "readiness"]
-    assert watching.compare(seen, bad)[1] == []
+    assert transitions.compare(seen, bad)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -163,44 +164,44 @@ def test_what_becomes_of_a_guest_that_is_not_here(changes, expected):
     ],
 )
 def test_what_became_of_a_guest_while_the_daemon_was_away(now, expected):
-    seen, _ = watching.compare(begun(entry())[0], look(lost()))
-    seen, told = watching.compare(seen, look(listing(*now)))
+    seen, _ = transitions.compare(begun(entry())[0], look(lost()))
+    seen, told = transitions.compare(seen, look(listing(*now)))
     assert whats(told, "daemon") == ["back"]
     assert whats(told) == expected
-    assert whats(watching.compare(seen, look(listing(*now)))[1]) == []
+    assert whats(transitions.compare(seen, look(listing(*now)))[1]) == []
 
 
 def test_a_guest_that_arrived_while_the_daemon_was_away_has_arrived():
     coming = entry(state="paused", how="migration")
-    seen, told = watching.compare(begun()[0], look(lost(), listing(coming)))
+    seen, told = transitions.compare(begun()[0], look(lost(), listing(coming)))
     assert whats(told) == []
-    assert whats(watching.compare(seen, look(lost(), listing(entry(how="migrated"))))[1]) == [
+    assert whats(transitions.compare(seen, look(lost(), listing(entry(how="migrated"))))[1]) == [
         "arrived"
     ]
 
 
 def test_the_daemon_and_readiness_are_told_when_they_change_only():
-    seen, told = watching.compare(Seen(), look(lost("refused")))
+    seen, told = transitions.compare(Seen(), look(lost("refused")))
     assert [(one.kind, one.data["what"]) for one in told] == [
         ("daemon", "gone"),
         ("readiness", "lost"),
     ]
     assert "refused" in told[1].data["reason"]
-    seen, told = watching.compare(seen, look(lost("refused"), lost("again")))
+    seen, told = transitions.compare(seen, look(lost("refused"), lost("again")))
     assert told == []
-    seen, told = watching.compare(seen, look(listing(), obstacles=["the key is gone"]))
+    seen, told = transitions.compare(seen, look(listing(), obstacles=["the key is gone"]))
     assert [(one.kind, one.data["what"]) for one in told] == [("daemon", "back")]
-    seen, told = watching.compare(seen, look())
+    seen, told = transitions.compare(seen, look())
     assert [(one.kind, one.data["what"]) for one in told] == [("readiness", "regained")]
 
 
 def test_nothing_is_said_of_readiness_before_the_daemon_was_asked():
-    seen, told = watching.compare(Seen(), look(obstacles=["the key is gone"]))
+    seen, told = transitions.compare(Seen(), look(obstacles=["the key is gone"]))
     assert told == [] and seen.ready is None
 
 
 def test_a_daemon_that_was_gone_and_is_back_within_one_look_was_both():
-    told = watching.compare(begun()[0], look(lost(), listing()))[1]
+    told = transitions.compare(begun()[0], look(lost(), listing()))[1]
     assert [(one.kind, one.data["what"]) for one in told] == [
         ("daemon", "gone"),
         ("daemon", "back"),
@@ -209,11 +210,11 @@ def test_a_daemon_that_was_gone_and_is_back_within_one_look_was_both():
 
 def test_an_identity_that_cannot_be_read_has_not_changed():
     first = {"cluster_key": ["a"], "host_keys": ["b", "c"]}
-    seen, told = watching.compare(Seen(), look(identity=first))
+    seen, told = transitions.compare(Seen(), look(identity=first))
     assert told == []
-    seen, told = watching.compare(seen, look(identity={"cluster_key": [], "host_keys": []}))
+    seen, told = transitions.compare(seen, look(identity={"cluster_key": [], "host_keys": []}))
     assert told == []
-    seen, told = watching.compare(seen, look(identity={**first, "cluster_key": ["d"]}))
+    seen, told = transitions.compare(seen, look(identity={**first, "cluster_key": ["d"]}))
     (one,) = told
     assert one.data == {
         "what": "changed",
@@ -221,12 +222,12 @@ def test_an_identity_that_cannot_be_read_has_not_changed():
         **first,
         "cluster_key": ["d"],
     }
-    assert watching.compare(seen, look(identity={**first, "cluster_key": ["d"]}))[1] == []
+    assert transitions.compare(seen, look(identity={**first, "cluster_key": ["d"]}))[1] == []
 
 
 def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
     def drifted(seen, files):
-        seen, told = watching.compare(seen, look(drifted=files))
+        seen, told = transitions.compare(seen, look(drifted=files))
         return seen, [(one.data["what"], one.data["files"]) for one in told]
 
     seen, told = drifted(Seen(), ["a"])
@@ -244,9 +245,9 @@ def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
     [
         {},
         {"happenings": None},
-        look(listing(), {"kind": watching.CHANGE}),
-        look({"kind": watching.LISTING, "guests": [{}]}),
-        look({"kind": watching.LISTING, "guests": 7}),
+        look(listing(), {"kind": transitions.CHANGE}),
+        look({"kind": transitions.LISTING, "guests": [{}]}),
+        look({"kind": transitions.LISTING, "guests": 7}),
         look("text"),
         look(identity=[1]),
         look(drifted=7),
@@ -256,7 +257,7 @@ def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
 )
 def test_what_is_no_look_is_refused_in_a_sentence(odd):
     with pytest.raises(WorldError, match="no look"):
-        watching.compare(Seen(), odd)
+        transitions.compare(Seen(), odd)
 
 
 CHANGES = st.sampled_from([
@@ -284,7 +285,7 @@ def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes
         seen, _ = begun(*[entry()] * is_here)
         told[step] = []
         for at in range(0, len(happenings), step):
-            seen, more = watching.compare(seen, look(*happenings[at : at + step]))
+            seen, more = transitions.compare(seen, look(*happenings[at : at + step]))
             told[step] += whats(more)
     assert told[size] == told[len(happenings) or 1], "it matters when one looks"
     here = is_here
@@ -300,7 +301,7 @@ def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes
     listing(entry(state="paused", how="I/O error")), listing(entry(active=False, how="crashed")),
 ]), max_size=10))  # fmt: skip
 def test_the_daemon_is_gone_and_back_by_turns(happenings):
-    _, told = watching.compare(Seen(), look(*happenings))
+    _, told = transitions.compare(Seen(), look(*happenings))
     daemon = whats(told, "daemon")
     assert daemon == [("gone", "back")[at % 2] for at in range(len(daemon))]
     assert all(count == 1 for count in Counter(map(id, told)).values())
@@ -318,7 +319,7 @@ def test_the_daemon_is_gone_and_back_by_turns(happenings):
     ],
 )
 def test_good_settings(good):
-    watching.check_settings(good)
+    transitions.check_settings(good)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_good_settings(good):
 )
 def test_bad_settings_are_refused_by_name(bad, words):
     with pytest.raises(InputError, match=words):
-        watching.check_settings(bad)
+        transitions.check_settings(bad)
 
 
 def test_the_tag_of_an_event_about_a_node_has_no_guest_in_it():

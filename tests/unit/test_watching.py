@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from saltext_kvmcluster.core import migration
-from saltext_kvmcluster.core.migration import Abort, Judge, Seen, Watch
-from saltext_kvmcluster.core.options import Options
-from saltext_kvmcluster.core.pacing import Pace, StartPostCopy
-from saltext_kvmcluster.core.progress import COPYING, POST_COPY, Progress
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Abort, Judge, Seen, Watch
+from saltext_kvmcluster.core.migration.pacing import Pace, StartPostCopy
+from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, Progress
+from saltext_kvmcluster.core.pillar.options import Options
 
 BEGUN = Watch(began=0.0, spoke=0.0, pace=Pace(0.0))
 OPTIONS = Options(timeout=100.0)

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from saltext_kvmcluster.core import recovery, whereabouts
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 NODES = ("node1", "node2", "node3")
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -15,35 +16,35 @@ MOVE = Move("web1", UUID, "node1", "node2")
 
 
 def seen(sighting, job=""):
-    return whereabouts.as_data("web1", Look(sighting, "web1", UUID, job=job), [])
+    return locations.as_data("web1", Look(sighting, "web1", UUID, job=job), [])
 
 
 def lacks(*others):
-    return whereabouts.as_data("web1", Look(Sighting.ABSENT), others)
+    return locations.as_data("web1", Look(Sighting.ABSENT), others)
 
 
 def told(*answers):
-    return whereabouts.read(dict(zip(NODES, answers, strict=False)), NODES)
+    return locations.read(dict(zip(NODES, answers, strict=False)), NODES)
 
 
 def refused(*answers, destination="node2"):
     with pytest.raises((InputError, WorldError)) as caught:
-        whereabouts.source("web1", told(*answers), destination)
+        locations.source("web1", told(*answers), destination)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("sighting", [Sighting.RUNNING, Sighting.PAUSED_BY_USER])
 def test_the_one_node_that_has_it_is_its_source(sighting):
-    assert whereabouts.source("web1", told(seen(sighting), lacks(), lacks()), "node2") == "node1"
+    assert locations.source("web1", told(seen(sighting), lacks(), lacks()), "node2") == "node1"
 
 
 def test_a_silent_node_does_not_hide_one_that_has_it():
-    assert whereabouts.source("web1", told(seen(Sighting.RUNNING)), "node2") == "node1"
+    assert locations.source("web1", told(seen(Sighting.RUNNING)), "node2") == "node1"
 
 
 def test_a_definition_elsewhere_is_no_second_place():
     answers = told(seen(Sighting.SHUT_OFF), seen(Sighting.RUNNING), lacks())
-    assert whereabouts.source("web1", answers, "node3") == "node2"
+    assert locations.source("web1", answers, "node3") == "node2"
 
 
 def test_where_it_is_already_nothing_is_done():
@@ -60,10 +61,10 @@ def test_in_two_places_it_is_left_alone():
     "answers",
     [
         (
-            seen(Sighting.RUNNING, recovery.OUTGOING),
-            seen(Sighting.PAUSED_FOR_MIGRATION, recovery.INCOMING),
+            seen(Sighting.RUNNING, verdicts.OUTGOING),
+            seen(Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING),
         ),
-        (seen(Sighting.RUNNING, recovery.OUTGOING), "it hangs"),
+        (seen(Sighting.RUNNING, verdicts.OUTGOING), "it hangs"),
     ],
 )
 def test_on_its_way_it_is_watched_and_not_sent_again(answers):
@@ -72,7 +73,7 @@ def test_on_its_way_it_is_watched_and_not_sent_again(answers):
 
 
 def test_a_half_that_arrives_is_no_guest_that_is_there_already():
-    said = refused("", seen(Sighting.PAUSED_FOR_MIGRATION, recovery.INCOMING), lacks())
+    said = refused("", seen(Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING), lacks())
     assert "already" not in said and "paused for migration on node2" in said and "node1" in said
 
 
@@ -99,7 +100,7 @@ def test_shut_off_says_how_to_start_it():
 def test_a_name_with_blanks_can_be_typed_again():
     answers = {"node1": {**seen(Sighting.SHUT_OFF), "guest": "web 1"}}
     with pytest.raises(WorldError, match=r"kvmcluster.start 'web 1'"):
-        whereabouts.source("web 1", whereabouts.read(answers, NODES), "node2")
+        locations.source("web 1", locations.read(answers, NODES), "node2")
 
 
 @pytest.mark.parametrize(
@@ -117,17 +118,17 @@ def test_whatever_else_a_node_answers_makes_it_silent(answer):
 
 
 def test_those_that_have_it_are_asked_first_and_silent_ones_never():
-    assert whereabouts.fit_to_ask(told(None, lacks(), seen(Sighting.RUNNING))) == ["node3", "node2"]
+    assert locations.fit_to_ask(told(None, lacks(), seen(Sighting.RUNNING))) == ["node3", "node2"]
 
 
 def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
     done = {"guest": "web1", "uuid": "u", "result": "moved", "owner": "node2", "reason": "seen"}
-    assert whereabouts.ended(done) == done
+    assert locations.ended(done) == done
     for wrong in ({"owner": []}, {"result": 1}, {"actions": [1]}, {"needs": 1}, {"reason": None}):
-        assert whereabouts.ended({**done, **wrong}) is None
+        assert locations.ended({**done, **wrong}) is None
     for by_salt in ("ERROR executing 'kvmcluster.migrate': ", "ERROR: ", ""):
         with pytest.raises(WorldError, match=r"^web1 was not touched$"):
-            whereabouts.ended(f"{by_salt}web1 was not touched")
+            locations.ended(f"{by_salt}web1 was not touched")
 
 
 SILENCE = "Minion did not return. [No response]\nThe minions may not have all finished running"
@@ -141,18 +142,18 @@ def test_what_salt_says_of_silence_is_silence():
     "answer", [None, {}, 1, "Traceback (most recent call last):\nKeyError", SILENCE]
 )
 def test_what_does_not_tell_the_end_is_no_end(answer):
-    assert whereabouts.ended(answer) is None
+    assert locations.ended(answer) is None
 
 
 def test_a_guest_that_the_others_find_at_its_destination_has_moved():
-    done = whereabouts.settled(MOVE, {"owner": "node2", "reason": "it runs there"})
+    done = locations.settled(MOVE, {"owner": "node2", "reason": "it runs there"})
     assert (done["owner"], done["result"]) == ("node2", "moved")
     assert re.search(r"node1 did not say how it ended.*it runs there$", done["reason"])
 
 
 @pytest.mark.parametrize("owner", ["node1", "node3", None])
 def test_one_that_they_find_elsewhere_may_be_moved_yet(owner):
-    done = whereabouts.settled(MOVE, {"owner": owner, "reason": "it runs there"})
+    done = locations.settled(MOVE, {"owner": owner, "reason": "it runs there"})
     assert (done["owner"], done["result"]) == (owner, "unknown")
     assert ("may not have begun it yet" in done["reason"]) == (owner == "node1")
     assert "salt-run kvmcluster.recover web1" in done["reason"]
@@ -171,10 +172,10 @@ def test_one_that_they_find_elsewhere_may_be_moved_yet(owner):
 )
 def test_what_is_left_open_is_not_settled(changes, settled):
     found = {"result": "running", "needs": [], "actions": [{"ok": True}], **changes}
-    assert whereabouts.is_settled(found) is settled
+    assert locations.is_settled(found) is settled
 
 
 def test_an_unseen_end_says_how_to_find_out():
-    said = whereabouts.lost(MOVE, "watched no longer")["reason"]
+    said = locations.lost(MOVE, "watched no longer")["reason"]
     assert "salt node1 kvmcluster.job web1" in said and "salt-run kvmcluster.cancel web1" in said
     assert "salt-run kvmcluster.recover web1" in said

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from saltext_kvmcluster.core import reach
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.cluster import from_pillar
-from saltext_kvmcluster.core.facts import Daemon, GuestFacts, NodeFacts, Reach, Seen
-from saltext_kvmcluster.core.guestxml import Disk, Guest, Interface, Source
-from saltext_kvmcluster.core.question import cpu_key
-from saltext_kvmcluster.core.recovery import Look, Sighting
-from saltext_kvmcluster.core.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.facts.nodefacts import Daemon, GuestFacts, NodeFacts, Reach, Seen
+from saltext_kvmcluster.core.facts.questions import cpu_key
+from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 
 NODES = ("node1", "node2", "node3")
 UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
@@ -69,15 +69,15 @@ def cells(peer, **causes):
         {
             "peer": peer,
             "name": name,
-            "ok": cause == reach.OK,
+            "ok": cause == logins.OK,
             "cause": cause,
             "said": "",
-            "remedy": reach.REMEDIES.get(cause, ""),
+            "remedy": logins.REMEDIES.get(cause, ""),
             "seconds": 0.1,
         }
         for name, cause in (
-            (peer, causes.get("id", reach.OK)),
-            (f"{peer}-mig", causes.get("mig", reach.OK)),
+            (peer, causes.get("id", logins.OK)),
+            (f"{peer}-mig", causes.get("mig", logins.OK)),
         )
     )
 
@@ -89,7 +89,7 @@ def node(name="node1", nodes=NODES[:2], **changes):
         guests=(),
         clock=0.0,
         clock_error=0.1,
-        closed=(),
+        cordoned=(),
         memory_kib=8192,
         free_kib=4096,
         host_name=name,

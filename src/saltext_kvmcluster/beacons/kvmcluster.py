@@ -13,10 +13,10 @@ from which minion each came; what a beacon returns goes as a list that the maste
 import logging
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import cluster as pillars
-from saltext_kvmcluster.core import watching
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
-from saltext_kvmcluster.host import watcher
+from saltext_kvmcluster.core.events import transitions
+from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.host import observer_client
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def __virtual__():
 def validate(config):
     """Say whether a configuration is good: ``(good, sentence)``."""
     try:
-        watching.check_settings(config)
+        transitions.check_settings(config)
     except InputError as error:
         return False, str(error)
     return True, "Valid beacon configuration"
@@ -43,17 +43,17 @@ def beacon(config):
     """
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-        own = __pillar__[pillars.ROOT]
-        watcher.WATCHER.look(cluster.name, __opts__["id"], own, __salt__["event.send"])
+        own = __pillar__[clusters.ROOT]
+        observer_client.WATCHER.look(cluster.name, __opts__["id"], own, __salt__["event.send"])
         trouble = ""
     except KvmclusterError as error:
         trouble = str(error)
     except Exception as error:  # An event loop of the minion's called us.
         trouble = f"{type(error).__name__}: {error}"
         log.debug("beacon kvmcluster", exc_info=True)
-    if trouble and trouble != watcher.WATCHER.trouble:
+    if trouble and trouble != observer_client.WATCHER.trouble:
         log.error("beacon kvmcluster: %s", trouble)
-    elif watcher.WATCHER.trouble and not trouble:
+    elif observer_client.WATCHER.trouble and not trouble:
         log.info("beacon kvmcluster: this node is watched again")
-    watcher.WATCHER.trouble = trouble
+    observer_client.WATCHER.trouble = trouble
     return []

@@ -7,7 +7,7 @@ import re
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.plan import printable
+from saltext_kvmcluster.core.text import printable
 
 MAX_SIZE = 10 * 1024 * 1024
 """The longest text that is read, in bytes (libvirt's own limit for a definition is 4 MiB)."""

@@ -10,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from saltext_kvmcluster.core import facts as read
-from saltext_kvmcluster.core import guestxml, readiness
-from saltext_kvmcluster.core.checks.base import World
-from saltext_kvmcluster.core.cluster import Cluster, Node
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
-from saltext_kvmcluster.core.facts import NodeFacts
-from saltext_kvmcluster.core.guestxml import Guest
-from saltext_kvmcluster.core.identity import Identities
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.readiness import Readiness
-from saltext_kvmcluster.host import facts
-from saltext_kvmcluster.host.facts import Way
+from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.readiness import Readiness
+from saltext_kvmcluster.core.trust.identity import Identities
+from saltext_kvmcluster.host import collector
+from saltext_kvmcluster.host.collector import Way
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 
@@ -69,8 +70,8 @@ def look(
 
     def ask(node: str, peer: Node | None) -> object:
         if peer is None:
-            return facts.gather(cluster, node, identities, {one: one.names for one in peers})
-        return facts.of_peer(cluster, peer)
+            return collector.gather(cluster, node, identities, {one: one.names for one in peers})
+        return collector.of_peer(cluster, peer)
 
     found = _side_by_side(
         asked,
@@ -101,24 +102,24 @@ def look_at_move(
         def answer() -> object:
             login.result()
             shells[there].refuse_unless_open()
-            return facts.of_destination(move, ways[there], guest)
+            return collector.of_destination(move, ways[there], guest)
 
         told = pool.submit(_timed, there, answer)
-        own = _timed(here, lambda: facts.of_source(cluster, move, ways[here], guest, login))
+        own = _timed(here, lambda: collector.of_source(cluster, move, ways[here], guest, login))
         found = {here: own, there: replace(told.result(), by_peer=True)}
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     try:
         asked = readiness.questions(world, move.guest, here, there)
         answers = _side_by_side(asked, lambda node, question: _answer(question, ways[node], move))
     finally:
-        facts.remove_tokens(own.written, move)
+        collector.remove_tokens(own.written, move)
     return readiness.answered(world, answers)
 
 
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
     """Return the definition of a guest, None if it cannot be had: the checks tell why."""
     try:
-        return guestxml.read(hypervisor.described(uuid))
+        return domainxml.read(hypervisor.described(uuid))
     except KvmclusterError:
         return None
 
@@ -129,19 +130,19 @@ def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
     try:
         sent = ask()
     except WorldError as error:
-        return read.silent(node, str(error))
-    return read.parse(node, sent, begun, time.time())
+        return nodefacts.silent(node, str(error))
+    return nodefacts.parse(node, sent, begun, time.time())
 
 
 def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:
-    way = facts.here() if node == here else facts.to_peer(cluster, cluster.node(node))
+    way = collector.here() if node == here else collector.to_peer(cluster, cluster.node(node))
     with contextlib.closing(way):
         return _answer(question, way)
 
 
 def _answer(question: Mapping[str, Any], way: Way, move: Move | None = None) -> object:
     try:
-        return facts.look(question, way, move)
+        return collector.look(question, way, move)
     except WorldError as error:
         return str(error)
 

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from saltext_kvmcluster.core import drift
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.plan import FilePlan, FileState
+from saltext_kvmcluster.core.fileplan import FilePlan, FileState
+from saltext_kvmcluster.core.trust import drift
 from saltext_kvmcluster.host import commands
 
 RUN = "/run"  # not /run/lock, where any account may take a lock's name first
@@ -49,7 +49,7 @@ class Busy(WorldError):
 def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> Iterator[None]:
     """Hold a lock of this host; the default one is for every reading-and-writing of ours.
 
-    The file that closes a node has one of its own.
+    The file that cordons a node has one of its own.
 
     Threads of one process keep each other out, too.
 

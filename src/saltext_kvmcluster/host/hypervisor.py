@@ -20,10 +20,13 @@ from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 from xml.sax.saxutils import escape
 
-from saltext_kvmcluster.core import migration, recovery, watching
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import Host, Plan
-from saltext_kvmcluster.core.recovery import Look, Sighting
+from saltext_kvmcluster.core.events import transitions
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Host, Plan
+from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.core.verdicts import Look, Sighting
 from saltext_kvmcluster.host.calls import begun
 
 LOCAL = "qemu:///system"
@@ -53,28 +56,28 @@ REASONS = {
 # and so on. What is not here changes nothing that is watched.
 CHANGES = {
     2: (
-        watching.STARTED,
+        transitions.STARTED,
         ("booted", "migrated", "restored", "from a snapshot", "woken up", "recovered"),
     ),
     3: (
-        watching.PAUSED,
+        transitions.PAUSED,
         (
             *("by its user", "migration", "I/O error", "watchdog", "restored"),
             *("from a snapshot", "API error", "post-copy", "post-copy failed", "shutting down"),
         ),
     ),
     4: (
-        watching.RESUMED,
+        transitions.RESUMED,
         ("unpaused", "migrated", "from a snapshot", "post-copy", "post-copy failed"),
     ),
     5: (
-        watching.STOPPED,
+        transitions.STOPPED,
         (
             *("shut down", "destroyed", "crashed", "migrated", "saved", "failed"),
             "from a snapshot",
         ),
     ),
-    8: (watching.CRASHED, ("panicked", "crash loaded")),
+    8: (transitions.CRASHED, ("panicked", "crash loaded")),
 }
 STATES = {1: "running", 3: "paused", 6: "crashed"}
 # Of a connection that is watched: seconds between two probes, and how many may go unanswered.
@@ -401,7 +404,7 @@ class Hypervisor:
             return self._ask(verb)
         except WorldError as error:
             self._ask(lambda found: found.getLibVersion())
-            known = replace(look, persistent=False, job=recovery.ENDLESS)
+            known = replace(look, persistent=False, job=verdicts.ENDLESS)
             return known, state, reason, {"trouble": str(error)}
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
@@ -469,8 +472,8 @@ def watch(tell: Callable[[dict[str, Any]], None]) -> NoReturn:
                 said = lost.result()
         except Exception as error:
             is_libvirt = hasattr(error, "get_error_message")
-            said = _words(error) if is_libvirt else migration.short(str(error))
-        tell({"kind": watching.LOST, "said": said})
+            said = _words(error) if is_libvirt else short(str(error))
+        tell({"kind": transitions.LOST, "said": said})
         time.sleep(PAUSE)
 
 
@@ -483,13 +486,13 @@ def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
 
     def late() -> None:
         said = f"{LOCAL} gave no answer within {TIME_LIMIT:g} s"
-        tell({"kind": watching.LOST, "said": said})
+        tell({"kind": transitions.LOST, "said": said})
 
     def changed(connection: Any, domain: Any, event: int, detail: int, opaque: object) -> None:
         if event in CHANGES:
             what, details = CHANGES[event]
             how = details[detail] if 0 <= detail < len(details) else ""
-            tell({"kind": watching.CHANGE, "what": what, "how": how, **_named(domain)})
+            tell({"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)})
 
     def closed(connection: Any, reason: int, opaque: object) -> None:
         reasons = ("error", "end of file", "no answer to keepalive", "closed")
@@ -510,7 +513,7 @@ def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
             None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None
         )
         guests = _awaited(lambda: _listing(connection), late)
-        tell({"kind": watching.LISTING, "guests": guests})
+        tell({"kind": transitions.LISTING, "guests": guests})
         yield lost
     finally:
         begun(let_go)
@@ -718,14 +721,14 @@ def _job(domain: Any) -> str:
         found = domain.jobStats()
     except libvirt.libvirtError as error:
         if error.get_error_code() in _arriving():
-            return recovery.INCOMING
+            return verdicts.INCOMING
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-            return recovery.ENDLESS
+            return verdicts.ENDLESS
         raise
     if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE:
         return ""
     outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-    return recovery.OUTGOING if outgoing else recovery.BACKUP
+    return verdicts.OUTGOING if outgoing else verdicts.BACKUP
 
 
 def _arriving() -> tuple[int, ...]:
@@ -737,7 +740,7 @@ def _arriving() -> tuple[int, ...]:
 def _may_have(job: str, stats: Mapping[str, Any]) -> bool:
     """Whether a guest in that state may have that job: one that arrives does not just run."""
     state = _sighting(stats.get("state.state", 0), stats.get("state.reason", 0))
-    return job == recovery.OUTGOING or state is not Sighting.RUNNING
+    return job == verdicts.OUTGOING or state is not Sighting.RUNNING
 
 
 def _progress(domain: Any) -> dict[str, Any]:
@@ -763,19 +766,19 @@ def _lasting(job: str, state: int, reason: int) -> str:
     that a post-copy migration broke: its job stays.
     """
     libvirt = _libvirt()
-    if state == libvirt.VIR_DOMAIN_SHUTOFF and job != recovery.ENDLESS:
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and job != verdicts.ENDLESS:
         return ""
     if (state, reason) in (
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
     ):
-        return recovery.BROKEN
+        return verdicts.BROKEN
     begins = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
-    return recovery.BOOT if not job and (state, reason) == begins else job
+    return verdicts.BOOT if not job and (state, reason) == begins else job
 
 
 def _words(error: Any) -> str:
-    return migration.short(error.get_error_message() or str(error))
+    return short(error.get_error_message() or str(error))
 
 
 @functools.cache

@@ -7,14 +7,16 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
-from saltext_kvmcluster.core import jobs, migration, progress, recovery, whereabouts
-from saltext_kvmcluster.core.jobs import Seen
-from saltext_kvmcluster.core.recovery import Look, Sighting
-from saltext_kvmcluster.host import telling
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.migration import jobs, migration, progress
+from saltext_kvmcluster.core.migration.jobs import Seen
+from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.host import notify
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.journal import Journal
 
-_MIGRATIONS = (recovery.OUTGOING, recovery.INCOMING)
+_MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
 
 def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
@@ -29,7 +31,7 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
             here,
             [_seen(libvirt, look) for look in looks if look.job in _MIGRATIONS],
             Journal().entries().entries,
-            telling.last_words(),
+            notify.last_words(),
             datetime.now(timezone.utc),
         )
         mine = [row for row in found if guest in (None, row["guest"])]
@@ -43,15 +45,15 @@ def sighting(guest: str) -> dict[str, Any]:
     with contextlib.closing(Hypervisor()) as libvirt:
         look = libvirt.by_name(guest)
         names = libvirt.names() if look.sighting is Sighting.ABSENT else []
-        return whereabouts.as_data(guest, look, names)
+        return locations.as_data(guest, look, names)
 
 
 def _seen(libvirt: Hypervisor, look: Look) -> Seen:
-    if look.job == recovery.INCOMING:
+    if look.job == verdicts.INCOMING:
         return Seen(look, None)
     job = libvirt.progress(look.uuid)
     found = (
-        progress.read(job, time.monotonic(), look.sighting in recovery.IN_POST_COPY)
+        progress.read(job, time.monotonic(), look.sighting in verdicts.IN_POST_COPY)
         if job
         else None
     )

@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from saltext_kvmcluster.core import journal
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.journal import Entry, Kept
-from saltext_kvmcluster.core.plan import FilePlan
+from saltext_kvmcluster.core.fileplan import FilePlan
+from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.host import commands, files
 from saltext_kvmcluster.host.ssh import Session
 

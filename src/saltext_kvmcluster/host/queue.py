@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from saltext_kvmcluster.core import queueing
-from saltext_kvmcluster.core.cluster import Cluster
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.jobs import QUEUED
-from saltext_kvmcluster.core.migration import Move
-from saltext_kvmcluster.core.queueing import Queue, Standing
+from saltext_kvmcluster.core.migration import queues
+from saltext_kvmcluster.core.migration.jobs import QUEUED
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.migration.queues import Queue, Standing
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 
@@ -48,7 +48,7 @@ class Places:
         waited = False
         with contextlib.ExitStack() as places:
             places.enter_context(self._kept(move))
-            for queue in queueing.queues(self._cluster, move):
+            for queue in queues.queues(self._cluster, move):
                 places.callback(self._let_go, queue)
                 waited |= self._had(queue, move, end)
             yield waited
@@ -62,14 +62,14 @@ class Places:
                 told = at.place
                 self._tell({"what": QUEUED, **asdict(move), "place": told, "reason": str(at)})
             over = time.monotonic() >= end
-            queueing.refuse_to_wait(move, at, self._cancelled(move.uuid), self._within, over)
+            queues.refuse_to_wait(move, at, self._cancelled(move.uuid), self._within, over)
             time.sleep(POLL)
             at = self._standing(queue, move, queue.look())
         return waited
 
     def _standing(self, queue: Queue, move: Move, script: str) -> Standing:
         said = self._shells[queue.node].run(script).stdout
-        return queueing.standing(queue, move, said, self._libvirts[queue.node].moving(queue.job))
+        return queues.standing(queue, move, said, self._libvirts[queue.node].moving(queue.job))
 
     def _let_go(self, queue: Queue) -> None:
         self._told(queue, queue.let_go())
@@ -87,8 +87,8 @@ class Places:
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(queueing.BEAT):
-                for queue in queueing.queues(self._cluster, move):
+            while not over.wait(queues.BEAT):
+                for queue in queues.queues(self._cluster, move):
                     self._told(queue, queue.beat())
 
         threading.Thread(target=beat, daemon=True).start()

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from saltext_kvmcluster.core import reach, sshd
-from saltext_kvmcluster.core.cluster import EVERYDAY_KEYS, Cluster, Node
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.identity import PublicKey, parse_host_key
-from saltext_kvmcluster.core.keyfile import KeyFile
-from saltext_kvmcluster.core.plan import FilePlan
+from saltext_kvmcluster.core.fileplan import FilePlan
+from saltext_kvmcluster.core.pillar.clusters import EVERYDAY_KEYS, Cluster, Node
+from saltext_kvmcluster.core.trust import logins, sshd
+from saltext_kvmcluster.core.trust.identity import PublicKey, parse_host_key
+from saltext_kvmcluster.core.trust.keyfile import KeyFile
 from saltext_kvmcluster.host import commands, files
 
 SSHD = "/usr/sbin/sshd"
@@ -283,12 +283,12 @@ def labels(folder: str) -> dict[str, str | None]:
     }
 
 
-def knock(name: str, timeout: float) -> reach.Knock:
+def knock(name: str, timeout: float) -> logins.Knock:
     """Log in to a peer by one name, as libvirt does, run nothing there, and say what was seen."""
     begun = time.monotonic()
     outcome = commands.run([*_dial(name, timeout), "true"], timeout + 2, limit=KNOCK_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
-    return reach.Knock(outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed)
+    return logins.Knock(outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed)
 
 
 def run_all(
@@ -309,7 +309,7 @@ def run_all(
     )
     done = _split(outcome.stdout, mark)
     if not done:
-        knock = reach.Knock(outcome.code, outcome.stdout, outcome.stderr, 0.0)
+        knock = logins.Knock(outcome.code, outcome.stdout, outcome.stderr, 0.0)
         raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(knock)}")
     return {key: done[at] if at < len(done) else _LOST for at, key in enumerate(wanted)}
 
@@ -328,7 +328,7 @@ class Session:
         """
         self.name = name
         self.timeout = timeout
-        self._knocked = reach.Knock(None, "", "", 0.0)
+        self._knocked = logins.Knock(None, "", "", 0.0)
         self._shell: commands.Held | None = None
         self._end = contextlib.ExitStack()
         self._turn = threading.RLock()
@@ -338,7 +338,7 @@ class Session:
         """Whether it was logged in, and has not been seen to break."""
         return self._shell is not None
 
-    def login(self) -> reach.Knock:
+    def login(self) -> logins.Knock:
         """Log in, unless that was done; return what was seen of the login."""
         with self._turn:
             for pause in (0.0, *RETRY_PAUSES):
@@ -394,7 +394,7 @@ class Session:
                 self.close()
             return _split(said, mark)
 
-    def _tried(self) -> reach.Knock:
+    def _tried(self) -> logins.Knock:
         begun = time.monotonic()
         line = ["sh"] if self.name is None else [*_dial(self.name, self.timeout), "sh"]
         shell = self._end.enter_context(commands.held(line, BATCH_LIMIT))
@@ -404,10 +404,10 @@ class Session:
         seconds = round(time.monotonic() - begun, 3)
         if noise is not None:
             self._shell = shell
-            return reach.Knock(0, noise[:KNOCK_LIMIT], "", seconds)
+            return logins.Knock(0, noise[:KNOCK_LIMIT], "", seconds)
         seen = shell.outcome()
         self._end.close()
-        return reach.Knock(seen.code, seen.stdout, seen.stderr, seconds, seen.overflowed)
+        return logins.Knock(seen.code, seen.stdout, seen.stderr, seconds, seen.overflowed)
 
 
 def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
@@ -449,8 +449,8 @@ def _split(output: str, mark: str) -> list[commands.Outcome]:
     ]
 
 
-def _login_trouble(knock: reach.Knock) -> str:
-    cell = reach.cell("", "", knock, encrypted_key=False)
+def _login_trouble(knock: logins.Knock) -> str:
+    cell = logins.cell("", "", knock, encrypted_key=False)
     return ": ".join(filter(None, (cell["cause"], cell["said"], cell["remedy"])))
 
 
@@ -463,8 +463,8 @@ def _dial(name: str, timeout: float) -> list[str]:
 
 
 def knock_peers(
-    dials: reach.Dials, timeout: float, time_limit: float
-) -> dict[tuple[str, str], reach.Knock]:
+    dials: logins.Dials, timeout: float, time_limit: float
+) -> dict[tuple[str, str], logins.Knock]:
     """Knock at the given names of nodes and return what was seen, by node id and name.
 
     Nodes are tried side by side, the names of one node after each other: sshd's MaxStartups
@@ -477,8 +477,8 @@ def knock_peers(
     """
     end = time.monotonic() + time_limit
 
-    def names_of(node: Node, names: Sequence[str]) -> dict[tuple[str, str], reach.Knock]:
-        seen: dict[tuple[str, str], reach.Knock] = {}
+    def names_of(node: Node, names: Sequence[str]) -> dict[tuple[str, str], logins.Knock]:
+        seen: dict[tuple[str, str], logins.Knock] = {}
         for name in names:
             if time.monotonic() < end:
                 seen[(node.id, name)] = _knock_again(name, timeout, end)
@@ -489,7 +489,7 @@ def knock_peers(
         return {key: knock for of_node in seen for key, knock in of_node.items()}
 
 
-def _knock_again(name: str, timeout: float, end: float) -> reach.Knock:
+def _knock_again(name: str, timeout: float, end: float) -> logins.Knock:
     """Knock, and when sshd dropped us for want of room, wait and knock again while time is left."""
     for pause in RETRY_PAUSES:
         seen = knock(name, timeout)
@@ -499,8 +499,8 @@ def _knock_again(name: str, timeout: float, end: float) -> reach.Knock:
     return knock(name, timeout)
 
 
-def _is_dropped(knock: reach.Knock) -> bool:
-    return reach.cause(knock, encrypted_key=False) in reach.RETRIED
+def _is_dropped(knock: logins.Knock) -> bool:
+    return logins.cause(knock, encrypted_key=False) in logins.RETRIED
 
 
 def _sshd_files() -> list[str]:

@@ -7,20 +7,16 @@ import time
 import salt.client
 from salt.exceptions import SaltClientError, SaltException
 
-from saltext_kvmcluster.core import (
-    facts,
-    given,
-    jobs,
-    maintenance,
-    migration,
-    reach,
-    readiness,
-    whereabouts,
-)
-from saltext_kvmcluster.core import history as records
-from saltext_kvmcluster.core.checks.base import World
+from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import KvmclusterError
-from saltext_kvmcluster.core.migration import Move
+from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.migration import jobs, migration, records
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.trust import logins
 
 # Seconds for the answers to a question, and to what does something that may take long. A minion
 # says that a job still runs for as long as it does, and where storage hangs that is for ever.
@@ -97,7 +93,7 @@ class Nodes:
                         "kvmcluster: no answer to %s from %s within %g seconds;"
                         " salt-run jobs.lookup_jid %s shows it when it ends",
                         function,
-                        given.listed(sorted(set(minions) - set(told))),
+                        validate.listed(sorted(set(minions) - set(told))),
                         within,
                         job["jid"],
                     )
@@ -114,7 +110,7 @@ class Nodes:
             if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
         }
         silent = {
-            node: whereabouts.silent(answers.get(node)).look.said
+            node: locations.silent(answers.get(node)).look.said
             for node in self.all
             if node not in told
         }
@@ -126,11 +122,11 @@ class Nodes:
         asked = time.time()
         sent = self.ask(nodes, "kvmcluster.facts", **named)
         answered = time.time()
-        return {node: facts.parse(node, sent.get(node), asked, answered) for node in nodes}
+        return {node: nodefacts.parse(node, sent.get(node), asked, answered) for node in nodes}
 
     def placeable(self, guest=None, source=None, destination=None):
         """Return what ``examined`` does, for a plan: logins are tried as its moves make them."""
-        dialled = reach.as_moves(self.cluster, source, destination)
+        dialled = logins.as_moves(self.cluster, source, destination)
         return self.examined(guest, source, destination, dialled)
 
     def examined(self, guest=None, source=None, destination=None, dialled=True):
@@ -138,7 +134,7 @@ class Nodes:
 
         Two jobs: all nodes tell their facts, then look at what the guests need.
         """
-        world = World(self.cluster, self.facts(reach=dialled))
+        world = World(self.cluster, self.facts(targets=dialled))
         questions = readiness.questions(world, guest, source, destination)
         answers = self.ask(list(questions), "kvmcluster.look", questions)
         world = readiness.answered(world, answers)
@@ -147,7 +143,7 @@ class Nodes:
     def sightings(self, guest):
         """Return what every node says of a guest."""
         answers = self.ask(self.all, "kvmcluster.sighting", guest)
-        return whereabouts.read(answers, tuple(self.all))
+        return locations.read(answers, tuple(self.all))
 
     def move(self, guest, destination):
         """Return the move that is asked for; an error in words where it cannot be right.
@@ -158,25 +154,25 @@ class Nodes:
         if destination is not None:
             target = migration.target(self.cluster, None, destination).id
         told = self.sightings(guest)
-        source = whereabouts.source(guest, told, target)
+        source = locations.source(guest, told, target)
         return Move(guest, told[source].look.uuid, source, target)
 
     def settled(self, move):
         """Return what came of a migration by what the nodes that answer find."""
         try:
-            return whereabouts.settled(move, self.recovered(move.guest))
+            return locations.settled(move, self.recovered(move.guest))
         except KvmclusterError as error:
-            return whereabouts.lost(move, str(error))
+            return locations.lost(move, str(error))
 
     def recovered(self, guest):
         """Have the first node that answers settle a guest's last migration."""
         told = self.sightings(guest)
-        for node in whereabouts.fit_to_ask(told):
+        for node in locations.fit_to_ask(told):
             answer = self.ask([node], "kvmcluster.recover", guest, within=DEED).get(node)
-            if whereabouts.is_ending(answer):
+            if locations.is_ending(answer):
                 return answer
-            told[node] = whereabouts.silent(answer)
-        raise whereabouts.nobody(guest, told)
+            told[node] = locations.silent(answer)
+        raise locations.nobody(guest, told)
 
     def under_way(self, node):
         """Return the migrations that a node tells of; none if it tells nothing."""

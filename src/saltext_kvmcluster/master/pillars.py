@@ -7,7 +7,7 @@ import time
 
 import salt.utils.minions
 
-from saltext_kvmcluster.core import cluster as pillar_cluster
+from saltext_kvmcluster.core.pillar import clusters
 
 # Seconds for which the pillar is not read again, however many events come.
 MEMBERSHIPS, MEMBERSHIPS_AGE = "kvmcluster.memberships", 10.0
@@ -19,12 +19,12 @@ def cluster(name, opts, functions):
     Minions whose cached pillar speaks of a cluster are rendered first; the others only where
     that does not answer the question. InputError if there is no such cluster.
     """
-    clusters = pillar_cluster.Clusters()
+    known = clusters.Clusters()
     for minions in _accepted(opts, functions):
-        _read(clusters, minions, functions)
-        if clusters.has(name):
+        _read(known, minions, functions)
+        if known.has(name):
             break
-    return clusters.choose(name)
+    return known.choose(name)
 
 
 def memberships(opts, functions, context):
@@ -35,10 +35,10 @@ def memberships(opts, functions, context):
     """
     at, members = context.get(MEMBERSHIPS, (-MEMBERSHIPS_AGE, {}))
     if time.monotonic() - at > MEMBERSHIPS_AGE:
-        clusters = pillar_cluster.Clusters()
+        known = clusters.Clusters()
         likely, others = _accepted(opts, functions)
-        _read(clusters, likely or others, functions)
-        members = clusters.members()
+        _read(known, likely or others, functions)
+        members = known.members()
         context[MEMBERSHIPS] = (time.monotonic(), members)
     return members
 
@@ -47,12 +47,12 @@ def _accepted(opts, functions):
     """Return the accepted minions whose cached pillar speaks of a cluster, and the others."""
     accepted = sorted(salt.utils.minions.CkMinions(opts).check_minions("*")["minions"])
     cached = functions["cache.pillar"](tgt="*")
-    likely = [minion for minion in accepted if pillar_cluster.ROOT in (cached.get(minion) or {})]
+    likely = [minion for minion in accepted if clusters.ROOT in (cached.get(minion) or {})]
     return likely, [minion for minion in accepted if minion not in likely]
 
 
-def _read(clusters, minions, functions):
+def _read(known, minions, functions):
     """Render the pillars of minions, but of each cluster one."""
     for minion in minions:
-        if not clusters.covers(minion):
-            clusters.read(minion, functions["pillar.show_pillar"](minion))
+        if not known.covers(minion):
+            known.read(minion, functions["pillar.show_pillar"](minion))

@@ -12,39 +12,31 @@ import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import (
-    closing,
-    keyfile,
-    maintenance,
-    migration,
-    options,
-    reach,
-    starting,
-    status,
-    whereabouts,
-)
-from saltext_kvmcluster.core import history as records
-from saltext_kvmcluster.core.cluster import guest_name
+from saltext_kvmcluster.core.cordons import checked_reason
+from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.identity import Identity
-from saltext_kvmcluster.core.reach import dials
-from saltext_kvmcluster.host import boot as host_boot
-from saltext_kvmcluster.host import closing as host_closing
+from saltext_kvmcluster.core.migration import migration, records
+from saltext_kvmcluster.core.ownership import locations, startup
+from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar.clusters import guest_name
+from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.trust import keyfile, logins
+from saltext_kvmcluster.core.trust.identity import Identity
+from saltext_kvmcluster.core.trust.logins import dials
+from saltext_kvmcluster.engine import lifecycle, migrator, recoverer
 from saltext_kvmcluster.host import (
-    environment,
+    bootid,
+    collector,
+    cordons,
     examiner,
     jobs,
     journal,
-    lifecycle,
-    migrator,
-    recoverer,
+    notify,
     ssh,
-    telling,
+    this_node,
 )
-from saltext_kvmcluster.host import facts as host_facts
 
 __virtualname__ = "kvmcluster"
-__func_alias__ = {"open_": "open"}
 __outputter__ = {
     "cancel": "kvmcluster",
     "check": "kvmcluster",
@@ -137,18 +129,18 @@ def ssh_check(timeout=10, time_limit=120):
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     account = ssh.account(cluster.ssh.login)
     encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
-    named = reach.by_every_name(cluster, __opts__["id"])
+    named = logins.by_every_name(cluster, __opts__["id"])
     seen = ssh.knock_peers(
         named,
         doors.seconds(timeout, "timeout"),
         doors.seconds(time_limit, "time_limit"),
     )
     cells = [
-        reach.cell(peer.id, name, seen.get((peer.id, name)), encrypted)
+        logins.cell(peer.id, name, seen.get((peer.id, name)), encrypted)
         for peer, names in named.items()
         for name in names
     ]
-    row = reach.row(cluster.name, __opts__["id"], cells)
+    row = logins.row(cluster.name, __opts__["id"], cells)
     if not row["ok"]:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return row
@@ -375,7 +367,7 @@ def recover(guest):
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
         done = recoverer.recover(env, name)
-    return _ended(done, whereabouts.is_settled(done))
+    return _ended(done, locations.is_settled(done))
 
 
 @doors.salt_errors
@@ -397,7 +389,7 @@ def unsettled():
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     kept = journal.Journal().entries()
-    watched = {word.get("uuid") for word in telling.last_words()}
+    watched = {word.get("uuid") for word in notify.last_words()}
     return {
         "cluster": cluster.name,
         "node": __opts__["id"],
@@ -443,10 +435,10 @@ def history(guest=None, limit=50):
 
 
 @doors.salt_errors
-def facts(reach=True, trust=True):
+def facts(targets=True, trust=True):
     """Return what the checks need to know of this node, raw, for the runner to read.
 
-    reach
+    targets
         Whether to log in to every peer by every name, too; or, by node, the list of peers to
         which it logs in by the migration name alone. Default: true.
 
@@ -458,14 +450,14 @@ def facts(reach=True, trust=True):
 
     .. code-block:: bash
 
-        salt 'node1' kvmcluster.facts reach=false
+        salt 'node1' kvmcluster.facts targets=false
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not doors.flag(trust, "trust"):
-        return host_facts.of_host(__opts__["id"])
+        return collector.of_host(__opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
-    wanted = reach if isinstance(reach, dict) else doors.flag(reach, "reach")
-    return host_facts.gather(
+    wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
+    return collector.gather(
         cluster, __opts__["id"], identities, dials(cluster, __opts__["id"], wanted)
     )
 
@@ -487,7 +479,7 @@ def look(question):
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not isinstance(question, dict):
         raise SaltInvocationError(f"question: want a mapping by node, got {question!r}")
-    return host_facts.look(question.get(__opts__["id"], {}))
+    return collector.look(question.get(__opts__["id"], {}))
 
 
 @doors.salt_errors
@@ -509,7 +501,7 @@ def guests():
         salt 'node1' kvmcluster.guests --out=json
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    data = status.guests(cluster, host_facts.own(__opts__["id"]))
+    data = overview.guests(cluster, collector.own(__opts__["id"]))
     if not data["ok"]:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return data
@@ -595,7 +587,7 @@ def start(guest, force_unreachable=None, timeout=300):
         force_unreachable,
         doors.seconds(timeout, "timeout"),
     )
-    if done["result"] not in (starting.STARTED, starting.RUNNING):
+    if done["result"] not in (startup.STARTED, startup.RUNNING):
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return done
 
@@ -637,7 +629,7 @@ def shutdown(guest, timeout=120, destroy=False):
         doors.seconds(timeout, "timeout"),
         doors.flag(destroy, "destroy"),
     )
-    if done["result"] != starting.STOPPED:
+    if done["result"] != startup.STOPPED:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return done
 
@@ -665,7 +657,7 @@ def freeze(guest, reason):
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     name = guest_name(guest, "guest")
-    return lifecycle.freeze(__opts__["id"], name, starting.freezing_reason(reason))
+    return lifecycle.freeze(__opts__["id"], name, startup.freezing_reason(reason))
 
 
 @doors.salt_errors
@@ -689,49 +681,49 @@ def unfreeze(guest):
 
 
 @doors.salt_errors
-def close(reason):
-    """Close this node: nothing starts on it and nothing moves to it, until ``kvmcluster.open``.
+def cordon(reason):
+    """Cordon this node: no guest starts on it or moves to it until ``kvmcluster.uncordon``.
 
-    What runs here stays; ``salt-run kvmcluster.drain`` closes a node and moves its guests away.
-    The node stays closed over a reboot: the file /etc/kvmcluster.closed says so, whoever made it.
+    What runs here stays; ``salt-run kvmcluster.drain`` cordons a node and moves its guests away.
+    The cordon is the file /etc/kvmcluster.cordoned, whoever made it, and outlives a reboot.
 
     reason
         Why, for whoever wants to use the node.
 
-    Returns ``{cluster, node, closed, since, reason, changed}``. A node that is closed already
+    Returns ``{cluster, node, cordoned, since, reason, changed}``. A node that is cordoned already
     keeps since when, and why; but a person's reason takes the place of an orchestration's, which
-    then does not open the node.
+    then does not uncordon the node.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt 'node1' kvmcluster.close 'new memory, ask Ann'
+        salt 'node1' kvmcluster.cordon 'new memory, ask Ann'
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    mark, changed = host_closing.close(closing.reason(reason))
-    return _mark(cluster, host_closing.mark(), mark, changed)
+    mark, changed = cordons.cordon(checked_reason(reason))
+    return _mark(cluster, cordons.current(), mark, changed)
 
 
 @doors.salt_errors
-def open_(reason=None):
-    """Open this node again: guests may start on it and move to it.
+def uncordon(reason=None):
+    """Uncordon this node: guests may start on it and move to it.
 
     reason
-        Open it only if that is why it is closed. Default: whatever closes it.
+        Uncordon it only if that is why it is cordoned. Default: whatever cordons it.
 
-    Returns ``{cluster, node, closed, since, reason, changed}``: ``since`` and ``reason`` are those
-    with which it was closed.
+    Returns ``{cluster, node, cordoned, since, reason, changed}``: ``since`` and ``reason`` are
+    those of the cordon that was removed.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt 'node1' kvmcluster.open
+        salt 'node1' kvmcluster.uncordon
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    mark = host_closing.open_again(None if reason is None else closing.reason(reason))
-    return _mark(cluster, host_closing.mark(), mark, mark is not None)
+    mark = cordons.uncordon(None if reason is None else checked_reason(reason))
+    return _mark(cluster, cordons.current(), mark, mark is not None)
 
 
 @doors.salt_errors
@@ -754,14 +746,14 @@ def boot():
     return {
         "cluster": cluster.name,
         "node": __opts__["id"],
-        "boot": host_boot.identity(),
-        "needed": [*host_boot.needed(), *_newer_kernel()],
+        "boot": bootid.identity(),
+        "needed": [*bootid.needed(), *_newer_kernel()],
     }
 
 
 @doors.salt_errors
 def reboot(boot):
-    """Reboot this node, unless it is open, or a guest is active on it.
+    """Reboot this node, unless it is not cordoned, or a guest is active on it.
 
     boot
         The boot that is to end, as ``kvmcluster.boot`` tells it: a node that was rebooted
@@ -778,10 +770,10 @@ def reboot(boot):
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     here = __opts__["id"]
-    now = host_boot.identity()
+    now = bootid.identity()
     if boot != now:
         raise InputError(f"boot: {here} is in another boot already, {now}; nothing was done")
-    maintenance.may_reboot(host_facts.own(here))
+    maintenance.may_reboot(collector.own(here))
     said = __salt__["system.reboot"]()
     return {"cluster": cluster.name, "node": here, "boot": now, "said": said}
 
@@ -796,11 +788,11 @@ def _newer_kernel():
 
 
 def _mark(cluster, found, known, changed):
-    """Return whether this node is closed, as read afterwards."""
+    """Return whether this node is cordoned, as read afterwards."""
     return {
         "cluster": cluster.name,
         "node": __opts__["id"],
-        "closed": found is not None,
+        "cordoned": found is not None,
         "since": known.since if known else "",
         "reason": known.reason if known else "",
         "changed": changed,
@@ -812,8 +804,8 @@ def _environment(cluster, within=None):
     """Make this node's environment, as ``of_this_node``; what it tells becomes events."""
     here = __opts__["id"]
     with (
-        telling.teller(cluster.name, here, __salt__["event.send"]) as tell,
-        environment.of_this_node(cluster, here, tell, within) as env,
+        notify.teller(cluster.name, here, __salt__["event.send"]) as tell,
+        this_node.environment(cluster, here, tell, within) as env,
     ):
         yield env
 

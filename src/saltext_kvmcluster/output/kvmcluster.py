@@ -5,7 +5,7 @@ What is not of a shape that the extension returns goes through Salt's own ``nest
 
 import salt.loader
 
-from saltext_kvmcluster.core import tables
+from saltext_kvmcluster.core.output import tables
 
 __virtualname__ = "kvmcluster"
 

@@ -13,29 +13,21 @@ from dataclasses import asdict
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import (
-    closing,
-    clusterconf,
-    draining,
-    jobs,
-    maintenance,
-    migration,
-    options,
-    placement,
-    publication,
-    reach,
-    settling,
-    whereabouts,
-)
-from saltext_kvmcluster.core import history as records
-from saltext_kvmcluster.core import status as cluster_status
-from saltext_kvmcluster.core.cluster import guest_name
+from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core.drain import maintenance, placement, report
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
-from saltext_kvmcluster.core.identity import MINE_FUNCTION
-from saltext_kvmcluster.host import boot, files
-from saltext_kvmcluster.master import carrier, pillars, rebooting, watching
+from saltext_kvmcluster.core.migration import jobs, migration, records
+from saltext_kvmcluster.core.ownership import locations, settlements
+from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar.clusters import guest_name
+from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.rgmanager import clusterconf
+from saltext_kvmcluster.core.trust import logins, publication
+from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
+from saltext_kvmcluster.host import bootid, files
+from saltext_kvmcluster.master import pillars, plan_runner, reboots, terminal
 from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, QUESTION, Nodes
-from saltext_kvmcluster.master.reactions import Reactions
+from saltext_kvmcluster.master.reactor import Reactions
 
 __virtualname__ = "kvmcluster"
 
@@ -148,7 +140,7 @@ def ssh_matrix(cluster=None, timeout=10, time_limit=120):
     }
     within = limits["time_limit"] + QUESTION
     rows = nodes.ask(nodes.all, "kvmcluster.ssh_check", within=within, **limits)
-    return reach.matrix(nodes.cluster, rows)
+    return logins.matrix(nodes.cluster, rows)
 
 
 @_reported
@@ -174,12 +166,12 @@ def status(cluster=None):
         salt-run kvmcluster.status --out=json
     """
     nodes = _nodes(cluster)
-    seen = nodes.facts(reach=False, trust=False)
-    if cluster_status.is_doubled(seen):
+    seen = nodes.facts(targets=False, trust=False)
+    if overview.is_doubled(seen):
         # Nodes answer one after the other, and a guest may have moved meanwhile.
         time.sleep(ASK_AGAIN)
-        seen = nodes.facts(reach=False, trust=False)
-    return cluster_status.status(nodes.cluster, seen)
+        seen = nodes.facts(targets=False, trust=False)
+    return overview.status(nodes.cluster, seen)
 
 
 @_reported
@@ -291,20 +283,20 @@ def migrate(
     if destination is None:
         step = placement.best(*nodes.placeable(guest, move.source), guest)
         move, chosen = step.move, step.why
-    done = watching.watched(nodes, move, given)
+    done = terminal.watched(nodes, move, given)
     return {**done, "chosen": chosen, "ok": done["result"] == migration.MOVED}
 
 
 @_reported
 def drain(node, reason=None, test=False, cluster=None):
-    """Close a node and move all its guests to others, by a plan made beforehand.
+    """Cordon a node and move all its guests to others, by a plan made beforehand.
 
     The plan gives each guest the place where it fits best: by every check, memory and CPUs, what
     goes there already, ``kvmcluster:guests:apart`` and its home. As many moves at once as the
     pillar allows, the biggest guest first; when one fails, the rest is planned anew. What can go
     nowhere stays, with the reasons.
 
-    The node stays closed, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
+    The node stays cordoned, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
     and nothing moves to it. A drain that was interrupted goes on when it is called again. Ctrl-C
     ends the watching; moves that are under way go on.
 
@@ -315,16 +307,16 @@ def drain(node, reason=None, test=False, cluster=None):
         Why, for whoever wants to use the node. Default: that it was drained.
 
     test
-        Only show the plan; the node is not closed. Default: false.
+        Only show the plan; the node is not cordoned. Default: false.
 
     cluster
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, node, ok, test, plan, stuck, moved, failed, under_way, left, said,
-    closed, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each
+    cordoned, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each
     move that was planned at first, ``stuck`` says of each guest that is not moved why, ``moved``
-    are all moves away since the node was closed, ``failed`` the attempts that moved nothing,
-    ``left`` the guests that are active there in the end (None if that is not known), ``closed`` is
+    are all moves away since the node was cordoned, ``failed`` the attempts that moved nothing,
+    ``left`` the guests that are active there in the end (None if not known), ``cordoned`` is
     ``{since, reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
 
     CLI Example:
@@ -336,32 +328,32 @@ def drain(node, reason=None, test=False, cluster=None):
     """
     nodes = _nodes(cluster)
     here = nodes.cluster.node(str(node)).id
-    words = closing.reason(closing.DRAINED if reason is None else reason)
+    words = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
 
     def plan(batch):
         coming = [
             *batch.coming.values(),
-            *draining.others(nodes.under_way(here), batch.coming, here),
+            *report.others(nodes.under_way(here), batch.coming, here),
         ]
         world, ready = nodes.placeable(source=here)
-        if batch.ended and draining.is_open(world.nodes[here]):
-            return draining.nothing(batch)
+        if batch.ended and report.is_open(world.nodes[here]):
+            return report.nothing(batch)
         return placement.drain(world, ready, here, batch.avoid, coming)
 
     if doors.flag(test, "test"):
-        return {**carrier.proposed(nodes, plan), "node": here}
-    mark = draining.closed(here, nodes.ask([here], "kvmcluster.close", words).get(here))
+        return {**plan_runner.proposed(nodes, plan), "node": here}
+    mark = report.cordon_of(here, nodes.ask([here], "kvmcluster.cordon", words).get(here))
     try:
-        done = carrier.carried_out(nodes, plan, drained=here)
+        done = plan_runner.carried_out(nodes, plan, drained=here)
     except KvmclusterError as error:
-        raise draining.stopped(here, error) from None
-    moved = draining.merged(done["moved"], nodes.remembered(here), here, mark.since)
-    return {**draining.emptied(done), "node": here, "closed": asdict(mark), "moved": moved}
+        raise report.stopped(here, error) from None
+    moved = report.merged(done["moved"], nodes.remembered(here), here, mark.since)
+    return {**report.emptied(done), "node": here, "cordon": asdict(mark), "moved": moved}
 
 
 @_reported
 def undrain(node, home=False, reason=None, cluster=None):
-    """Open a node again: guests may start on it and move to it.
+    """Uncordon a node: guests may start on it and move to it.
 
     node
         The node's minion id.
@@ -371,13 +363,13 @@ def undrain(node, home=False, reason=None, cluster=None):
         elsewhere. Default: false.
 
     reason
-        Open it only if that is why it is closed. Default: whatever closes it.
+        Uncordon it only if that is why it is cordoned. Default: whatever cordons it.
 
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, node, ok, opened, plan, stuck, moved, failed, under_way, said, elapsed,
-    retcode}``, as ``kvmcluster.drain``; ``opened`` is false if it was open already.
+    Returns ``{cluster, node, ok, uncordoned, plan, stuck, moved, failed, under_way, said, elapsed,
+    retcode}``, as ``kvmcluster.drain``; ``uncordoned`` is false if it was not cordoned.
 
     CLI Example:
 
@@ -394,9 +386,9 @@ def undrain(node, home=False, reason=None, cluster=None):
         world, ready = nodes.placeable(destination=here)
         return placement.home(world, ready, here, batch.avoid, batch.coming.values())
 
-    opened = draining.opened(here, nodes.ask([here], "kvmcluster.open", reason).get(here))
-    done = carrier.carried_out(nodes, plan if bring else draining.nothing)
-    return {**done, "node": here, "opened": opened}
+    uncordoned = report.uncordoned(here, nodes.ask([here], "kvmcluster.uncordon", reason).get(here))
+    done = plan_runner.carried_out(nodes, plan if bring else report.nothing)
+    return {**done, "node": here, "uncordoned": uncordoned}
 
 
 @_reported
@@ -425,13 +417,15 @@ def balance(most=4, test=True, cluster=None):
         salt-run kvmcluster.balance most=2 test=False
     """
     nodes = _nodes(cluster)
-    most = draining.number_of(most)
+    most = report.number_of(most)
 
     def plan(batch):
         left = most - len(batch.moved) - len(batch.coming)
         return placement.balance(*nodes.placeable(), left, batch.avoid, batch.coming.values())
 
-    return (carrier.proposed if doors.flag(test, "test") else carrier.carried_out)(nodes, plan)
+    return (plan_runner.proposed if doors.flag(test, "test") else plan_runner.carried_out)(
+        nodes, plan
+    )
 
 
 @_reported
@@ -486,10 +480,10 @@ def cancel(guest, cluster=None):
     told, silent = nodes.rows("kvmcluster.job", "jobs")
     node = jobs.sender(name, told, silent)
     answers = nodes.ask([node], "kvmcluster.cancel", name, within=DEED)
-    done = whereabouts.ended(answers.get(node))
+    done = locations.ended(answers.get(node))
     if done is None:
         done = nodes.recovered(name)
-        done = {**done, "result": settling.after_cancel(done["owner"], node)}
+        done = {**done, "result": settlements.after_cancel(done["owner"], node)}
     return {**done, "ok": done["owner"] == node}
 
 
@@ -514,7 +508,7 @@ def recover(guest, cluster=None):
         salt-run kvmcluster.recover web1
     """
     done = _nodes(cluster).recovered(guest_name(guest, "guest"))
-    return {**done, "ok": whereabouts.is_settled(done)}
+    return {**done, "ok": locations.is_settled(done)}
 
 
 @_reported
@@ -609,10 +603,10 @@ def react(reaction=None, tag=None, data=None):
 
 @_reported
 def whole(nodes=None, sls=None, cluster=None):
-    """Say whether maintenance of nodes may begin: their peers are well, nobody closed them.
+    """Say whether maintenance of nodes may begin: their peers are well, nobody cordoned them.
 
     A node is well if it answers, its libvirt daemon does, and nothing forbids guests to leave it
-    or to come to it, but that it is closed or full. What keeps a guest from going anywhere is the
+    or to come to it, but that it is cordoned or full. What keeps a guest from going anywhere is the
     guest's own.
 
     nodes
@@ -624,8 +618,8 @@ def whole(nodes=None, sls=None, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, whole, closed, findings, retcode}``: ``whole`` are the nodes that have
-    to be well, ``closed`` says of each node that somebody closed why, ``findings`` are as in
+    Returns ``{cluster, ok, whole, cordoned, findings, retcode}``: ``whole`` are the nodes that have
+    to be well, ``cordoned`` says of each node that somebody cordoned why, ``findings`` are as in
     ``kvmcluster.check``.
 
     CLI Example:
@@ -642,23 +636,23 @@ def whole(nodes=None, sls=None, cluster=None):
     work = [found.node(str(node)).id for node in asked]
     world, examined = of_cluster.examined()
     peers = maintenance.peers_of(found, work)
-    closed = maintenance.closed_by_others(world, work)
+    cordoned = maintenance.cordoned_by_others(world, work)
     told = maintenance.unready(examined, peers)
     return {
         "cluster": found.name,
-        "ok": not (closed or told),
+        "ok": not (cordoned or told),
         "whole": peers,
-        "closed": closed,
+        "cordoned": cordoned,
         "findings": [one.shown() for one in told],
     }
 
 
 @_reported
 def restart(node, when="needed", timeout=900, test=False, cluster=None):
-    """Reboot a node that is closed and empty, if that is needed, and wait until it is back.
+    """Reboot a node that is cordoned and empty, if that is needed, and wait until it is back.
 
     It is back when its minion answers from another boot, its libvirt daemon answers, and nothing
-    forbids guests to go there but that it is closed. The same is waited for where no reboot is
+    forbids guests to go there but that it is cordoned. The same is waited for where no reboot is
     needed.
 
     node
@@ -706,10 +700,10 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
     if doors.flag(test, "test"):
         return {**done, "ok": True, "rebooted": due, "still": [], "missing": "", "findings": []}
     if due:
-        missing, now = rebooting.rebooted(nodes, name, before, begun + limit)
+        missing, now = reboots.rebooted(nodes, name, before, begun + limit)
     else:
         missing, now = "", before
-    told = [] if missing else rebooting.unready(nodes, name, begun + limit)
+    told = [] if missing else reboots.unready(nodes, name, begun + limit)
     return {
         **done,
         "ok": not (missing or told),
@@ -752,11 +746,11 @@ def rolling(sls=None, reboot="needed", anew=False, test=False, cluster=None):
         salt-run kvmcluster.rolling updates test=true
     """
     found = _cluster(cluster)
-    own = boot.process(os.getpid())
+    own = bootid.process(os.getpid())
     what = maintenance.slses(sls), maintenance.when(reboot)
     wanted = maintenance.Rolling(*what, {}, time.time(), own)
     last = _last_rolling(found)
-    if last and last.process != own and boot.is_alive(last.process):
+    if last and last.process != own and bootid.is_alive(last.process):
         raise InputError(
             f"a rolling run of {found.name} is under way on this master, begun or gone on with by"
             f" process {last.process.partition(':')[0]}; wait for its end"

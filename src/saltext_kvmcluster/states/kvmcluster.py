@@ -10,13 +10,16 @@ import salt.runner
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import keyfile, maintenance, sshd, starting, tables, trust
-from saltext_kvmcluster.core.cluster import guest_name
+from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.plan import Wanted, Words, merged_changes, plan_file
-from saltext_kvmcluster.core.starting import May
-from saltext_kvmcluster.host import examiner, files, lifecycle, ssh
-from saltext_kvmcluster.host import placing as placing_plans
+from saltext_kvmcluster.core.fileplan import Wanted, Words, merged_changes, plan_file
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership.startup import May
+from saltext_kvmcluster.core.pillar.clusters import guest_name
+from saltext_kvmcluster.core.trust import keyfile, sshd, trust
+from saltext_kvmcluster.engine import lifecycle
+from saltext_kvmcluster.host import definitions, examiner, files, ssh
 
 __virtualname__ = "kvmcluster"
 
@@ -204,13 +207,13 @@ def _guest_placed(cluster, name, rendering):
     text = _rendered(*rendering)
     guest = guest_name(name, "name")
     if cluster.guests.definitions == "shared":
-        placing = placing_plans.plan_shared(cluster, __opts__["id"], guest, text)
+        placing = definitions.plan_shared(cluster, __opts__["id"], guest, text)
         done = _carry_out([placing.plan], (), placing.warnings)
         return {**done, "comment": "\n".join([done["comment"], *placing.remarks])}
-    defining = placing_plans.plan_defined(cluster, __opts__["id"], guest, text)
+    defining = definitions.plan_defined(cluster, __opts__["id"], guest, text)
     pending, changes, trouble = bool(defining.changes), defining.changes, []
     if pending and not __opts__["test"]:
-        changes, failed = placing_plans.define(defining)
+        changes, failed = definitions.define(defining)
         trouble = [failed] if failed else []
     verb = "would be defined" if __opts__["test"] else "was defined"
     said = f"{name} {verb if pending else 'is defined as wanted'} on {__opts__['id']}"
@@ -247,7 +250,7 @@ def _rendered(source, contents, template, context, defaults, saltenv):
 
 def _guest_running(cluster, name, node, timeout):
     here = __opts__["id"]
-    home = starting.home(cluster, guest_name(name, "name"), node)
+    home = startup.home(cluster, guest_name(name, "name"), node)
     limit = doors.seconds(timeout, "timeout")
     if home != here:
         return {"result": True, "comment": f"the home of {name} is {home}, which starts it"}
@@ -263,9 +266,9 @@ def _guest_running(cluster, name, node, timeout):
             "comment": f"{name} would be started on {here}" if starts else found.sentence,
         }
     done = lifecycle.start(cluster, here, name, timeout=limit)
-    started = done["result"] == starting.STARTED
+    started = done["result"] == startup.STARTED
     return {
-        "result": started or done["result"] == starting.RUNNING,
+        "result": started or done["result"] == startup.RUNNING,
         "changes": changes if started else {},
         "comment": tables.render(done),
     }
@@ -531,7 +534,7 @@ def whole(name, nodes, sls=None, cluster=None):
     It changes nothing, so under ``test=True`` it looks as well.
 
     nodes
-        The minion ids of the nodes that are to be worked on: nobody else may have closed them,
+        The minion ids of the nodes that are to be worked on: nobody else may have cordoned them,
         and their peers have to be well.
 
     sls
@@ -551,13 +554,13 @@ def whole(name, nodes, sls=None, cluster=None):
 
 
 def drained(name, node, reason, cluster=None):
-    """Make sure that a node is closed and has no guests. For orchestrations.
+    """Make sure that a node is cordoned and has no guests. For orchestrations.
 
     node
         The node's minion id.
 
     reason
-        Why it is closed.
+        Why it is cordoned.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -574,7 +577,7 @@ def drained(name, node, reason, cluster=None):
     moves = data.get("plan" if test else "moved", [])
     data = maintenance.ours(node, reason, data)
     away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
-    return _step(name, data, {node: {"old": "open", "new": "closed and empty"}, **away})
+    return _step(name, data, {node: {"old": "open", "new": "cordoned and empty"}, **away})
 
 
 def rebooted(name, node, when="needed", timeout=900, cluster=None):
@@ -608,7 +611,7 @@ def rebooted(name, node, when="needed", timeout=900, cluster=None):
 
 
 def undrained(name, node, home=False, reason=None, cluster=None):
-    """Open a node again. For orchestrations.
+    """Uncordon a node. For orchestrations.
 
     node
         The node's minion id.
@@ -617,7 +620,7 @@ def undrained(name, node, home=False, reason=None, cluster=None):
         Whether to bring home the guests that live there. Default: false.
 
     reason
-        Open it only if that is why it is closed. Default: whatever closes it.
+        Uncordon it only if that is why it is cordoned. Default: whatever cordons it.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -628,13 +631,13 @@ def undrained(name, node, home=False, reason=None, cluster=None):
           kvmcluster.undrained:
             - node: node1
     """
-    changes = {node: {"old": "closed", "new": "open"}}
+    changes = {node: {"old": "cordoned", "new": "open"}}
     if __opts__["test"]:
-        said = f"{node} would be opened again"
+        said = f"{node} would be uncordoned"
         return {"name": name, "changes": changes, "result": None, "comment": said}
     data = _run("kvmcluster.undrain", node=node, home=home, reason=reason, cluster=cluster)
-    # A guest that cannot come home is told, and keeps no node closed.
-    return _step(name, {**data, "ok": data["ok"] or "opened" in data}, changes)
+    # A guest that cannot come home is told, and keeps no node cordoned.
+    return _step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes)
 
 
 def rolling(name, sls=None, reboot="needed", anew=False, cluster=None):

@@ -1,9 +1,9 @@
 #!py
 # A migration ended otherwise than moved, or a node or its daemon is back: what is unsettled is
 # looked for, and settled.
-from saltext_kvmcluster.core import rumours
-from saltext_kvmcluster.host.spool import Spool
+from saltext_kvmcluster.core.events import reactions
+from saltext_kvmcluster.master.pending import Spool
 
 
 def run():
-    return rumours.low("recover", tag, data, Spool(opts["cachedir"]).heard())
+    return reactions.low("recover", tag, data, Spool(opts["cachedir"]).heard())

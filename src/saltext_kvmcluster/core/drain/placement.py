@@ -1,0 +1,519 @@
+"""Which guest goes where: when a node is drained, when it is back, when others have more to do.
+
+What leaves a node counts there until it has left: the moves of a plan run side by side, and some
+may fail. So a plan never counts on room that only another of its moves would make.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.checks.node import MIB
+from saltext_kvmcluster.core.readiness.checks.node import memory as lacks_memory
+from saltext_kvmcluster.core.readiness.readiness import WORDS, Readiness, Row, no_such_guest
+from saltext_kvmcluster.core.text import listed, printable
+from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
+
+NOTICEABLE = 0.02
+"""By how much a move has to make the busier of its two nodes less busy, to be worth it."""
+MOST_MOVED_ASIDE = 32
+"""How many guests, one after another, are given other places for one that finds none."""
+FEW = 50
+"""How many nodes, the least busy that it may go to, are looked at for each guest to even out."""
+
+MEMORY = "node.memory"
+_HALVES = (Sighting.PAUSED_FOR_MIGRATION, Sighting.RUNNING_IN_POST_COPY)
+_NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One move of a plan, and in a sentence why it goes there."""
+
+    move: Move
+    why: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A plan: its steps, the biggest guest first, and for each guest that is stuck every reason."""
+
+    steps: tuple[Step, ...]
+    stuck: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy a node is: the share of its memory, and of its CPUs, that is in use.
+
+    The larger of the two is what counts. Memory in use is what is not available, that of guests on
+    their way there included; of CPUs it is the guests' vCPUs, and 0 where it is not known how many
+    CPUs the node has.
+    """
+
+    memory: float
+    cpu: float
+
+    @property
+    def share(self) -> float:
+        return max(self.memory, self.cpu)
+
+    def __str__(self) -> str:
+        if self.memory >= self.cpu:
+            return f"{100 * self.memory:.0f} % of its memory in use"
+        return f"{self.cpu:.2f} vCPUs for each of its CPUs"
+
+
+def drain(
+    world: World,
+    readiness: Readiness,
+    node: str,
+    avoid: Mapping[str, Collection[str]] = _NOTHING,
+    coming: Iterable[Move] = (),
+) -> Placement:
+    """Plan where all active guests of a node go.
+
+    Each goes home if it can, else where is most room for it. The biggest choose first; one that
+    finds no room may have it made by others that are planned already. The same call, with fresh
+    facts, plans anew what is left in the middle of a drain.
+
+    readiness
+        What was found in this world of all guests of the node, to all nodes.
+    avoid
+        By guest, nodes that are no destination for it, as where a migration of it failed.
+    coming
+        Moves that were begun, or wait for their turn. Room is kept for them, and their guests are
+        left out of the plan.
+
+    WorldError if the node does not tell what guests it has; InputError if there is no such node.
+    """
+    world.cluster.node(node)
+    facts = world.nodes.get(node)
+    if facts is None or facts.guests is None:
+        said = (facts.said or facts.daemon_said) if facts else ""
+        raise WorldError(
+            f"nothing was moved off {node}: it is not known what guests it has"
+            f"{f': {printable(said)}' if said else ''}"
+        )
+    plan = _Plan(world, readiness, avoid, coming)
+    return plan.placed(guest for guest in facts.guests if guest.active)
+
+
+def home(
+    world: World,
+    readiness: Readiness,
+    node: str,
+    avoid: Mapping[str, Collection[str]] = _NOTHING,
+    coming: Iterable[Move] = (),
+) -> Placement:
+    """Plan to bring home those whose home a node is, and that are active elsewhere.
+
+    Those that run nowhere are nobody's to move. Parameters and errors as of `drain`; ``readiness``
+    of all guests, to that node at least.
+    """
+    world.cluster.node(node)
+    live_here = {one.name for one in world.cluster.guests.list.values() if one.home == node}
+    plan = _Plan(world, readiness, avoid, coming, only=node)
+    found = [guest for guest in world.guests if guest.active and guest.name in live_here]
+    placed = plan.placed(guest for guest in found if guest.node != node)
+    unseen = live_here.difference(plan.coming, (guest.name for guest in found))
+    silent = [one.node for one in world.nodes.values() if one.guests is None]
+    if silent:
+        sentence = f"it is not known where it is: {listed(silent)} did not tell"
+        return Placement(placed.steps, {**placed.stuck, **dict.fromkeys(sorted(unseen), sentence)})
+    return placed
+
+
+def best(world: World, readiness: Readiness, guest: str) -> Step:
+    """Return the best move for one guest, chosen as in `drain`, and why.
+
+    WorldError, with every reason, if it can go nowhere; InputError if there is no such guest.
+    """
+    found = [row.guest for row in readiness.rows if row.guest.name == guest]
+    if not found:
+        raise no_such_guest(world, guest, None)
+    placed = _Plan(world, readiness, _NOTHING, ()).placed(found[:1])
+    if placed.stuck:
+        raise WorldError(f"{printable(guest)} was not touched: {placed.stuck[guest]}")
+    return placed.steps[0]
+
+
+def balance(
+    world: World,
+    readiness: Readiness,
+    most: int,
+    avoid: Mapping[str, Collection[str]] = _NOTHING,
+    coming: Iterable[Move] = (),
+) -> Placement:
+    """Plan the few moves that even out the nodes' load (see `Load`) most; nobody is stuck.
+
+    The busiest node that can be relieved is, again and again, by the move after which the busier
+    of its two nodes is the least busy. That has to be NOTICEABLE less than before.
+
+    most
+        At most so many moves are planned; they come in the order in which they help.
+
+    Other parameters as of `drain`; ``readiness`` of all guests, to all nodes.
+    """
+    plan = _Plan(world, readiness, avoid, coming)
+    return Placement(tuple(plan.evened(most)), {})
+
+
+@dataclass
+class _Place:
+    """A node as a destination: what it has, and what a plan makes of it. Memory is in KiB.
+
+    ``free`` is what is left there for further guests, ``used`` what is in use by its load;
+    ``gives`` is how much of its memory a guest that leaves frees for that: what is measured may
+    be less than guests may come to use. ``guests`` are those that are there or on their way.
+    """
+
+    node: str
+    free: int
+    memory: int
+    used: float
+    vcpus: int
+    threads: int
+    gives: float
+    guests: set[str]
+    planned: dict[str, GuestFacts] = field(default_factory=dict)
+
+    def load(self, more: GuestFacts | None = None, less: GuestFacts | None = None) -> Load:
+        """Return its load, with one guest more or less than there is."""
+        used, vcpus = self.used, self.vcpus
+        if more:
+            used, vcpus = used + _memory(more), vcpus + _vcpus(more)
+        if less:
+            used, vcpus = used - self.gives * _memory(less), vcpus - _vcpus(less)
+        # Of a node that does not tell its memory the worst is assumed.
+        return Load(
+            used / self.memory if self.memory else 1.0,
+            vcpus / self.threads if self.threads else 0.0,
+        )
+
+    def reserve(self, guest: GuestFacts, sign: int = 1) -> None:
+        """Keep room for a guest, or with -1 give it back."""
+        self.free -= sign * _memory(guest)
+        self.used += sign * _memory(guest)
+        self.vcpus += sign * _vcpus(guest)
+
+    def lose(self, guest: GuestFacts) -> None:
+        """Count a guest as gone by the load; its room is not free before it is."""
+        self.used -= self.gives * _memory(guest)
+        self.vcpus -= _vcpus(guest)
+
+
+class _Plan:
+    """One plan in the making."""
+
+    def __init__(
+        self,
+        world: World,
+        readiness: Readiness,
+        avoid: Mapping[str, Collection[str]],
+        coming: Iterable[Move],
+        only: str | None = None,
+    ) -> None:
+        self.world, self.readiness = world, readiness
+        self.avoid = avoid
+        self.rows = {(row.guest.node, row.guest.name): row for row in readiness.rows}
+        self.bit = {node: 1 << place for place, node in enumerate(readiness.nodes)}
+        self.places = {node: _place(facts) for node, facts in sorted(world.nodes.items())}
+        self.question = [self.places[only]] if only in self.places else list(self.places.values())
+        self.apart = _apart(world.cluster)
+        self.chosen: dict[str, tuple[GuestFacts, _Place, str]] = {}
+        self.ways: dict[str, list[_Place]] = {}
+        self.coming: set[str] = set()
+        for move in coming:
+            self._expect(move)
+
+    def placed(self, guests: Iterable[GuestFacts]) -> Placement:
+        """Return the plan in which as many as possible of some guests have a place."""
+        by_name = {guest.name: guest for guest in guests if guest.name not in self.coming}
+        waiting = sorted(by_name.values(), key=lambda one: (-_memory(one), one.name))
+        self.ways = {guest.name: self._ways(guest) for guest in waiting}
+        left, before = waiting, len(waiting) + 1
+        while len(left) < before:  # Who moved aside for one may have made room for another.
+            before = len(left)
+            left = [guest for guest in left if not self._is_placed(guest, set())]
+        return Placement(
+            tuple(self._step(guest) for guest in waiting if guest.name in self.chosen),
+            {guest.name: self._why_stuck(guest) for guest in left},
+        )
+
+    def evened(self, most: int) -> Iterator[Step]:
+        """Yield the moves that even out the load most, one after another."""
+        nodes = self.world.nodes
+        # Who takes guests off a cordoned node drains it.
+        places = [place for place in self.places.values() if not nodes[place.node].cordoned]
+        spent: set[str] = set()
+        while len(self.chosen) < most:
+            places.sort(key=lambda place: (place.load().share, place.node))
+            sources = [place for place in places if place.node not in spent]
+            for source in sorted(sources, key=lambda place: (-place.load().share, place.node)):
+                step = self._relief(source, places)
+                if step:
+                    yield step
+                    break
+                spent.add(source.node)
+            else:
+                return
+
+    def _expect(self, move: Move) -> None:
+        """Keep room for a guest that is on its way, unless it is seen where it goes to."""
+        self.coming.add(move.guest)
+        copies = {copy.node: copy for copy in self.world.by_name.get(move.guest, ())}
+        there = copies.pop(move.destination, None)
+        if move.destination not in self.places or (there and there.active):
+            return
+        place = self.places[move.destination]
+        if move.guest not in place.guests:
+            place.guests.add(move.guest)
+            known = copies.get(move.source) or next(iter(copies.values()), there)
+            if known:
+                place.reserve(known)
+
+    def _is_placed(self, guest: GuestFacts, tried: set[str]) -> bool:
+        """Give a guest a place, and return whether there was one.
+
+        tried
+            Those that were to move aside for others already: each is asked once.
+        """
+        tried.add(guest.name)
+        ways = self.ways[guest.name]
+        fit = [place for place in ways if self._fits(guest, place)]
+        if fit:
+            found = min(fit, key=lambda place: self._preference(guest, place))
+            self._choose(guest, found, self._why(guest, found, len(fit)))
+            return True
+        return any(self._makes_room(place, guest, tried) for place in ways if place.planned)
+
+    def _makes_room(self, place: _Place, guest: GuestFacts, tried: set[str]) -> bool:
+        """Give a guest the place of another one that finds a further place, if there is such."""
+        for other in list(place.planned.values()):
+            if other.name in tried or len(tried) > MOST_MOVED_ASIDE:
+                continue
+            why = self._give_up(other)
+            if self._fits(guest, place):
+                self._choose(guest, place, "another guest was given another place, to make room")
+                if self._is_placed(other, tried):
+                    return True
+                self._give_up(guest)
+            self._choose(other, place, why)
+        return False
+
+    def _ways(self, guest: GuestFacts) -> list[_Place]:
+        """Return where a guest can go, by what is planned so far."""
+        open_to = self._open_to(guest)
+        return [
+            place
+            for place in self.question
+            if open_to & self.bit[place.node] and self._fits(guest, place)
+        ]
+
+    def _open_to(self, guest: GuestFacts) -> int:
+        """Return the nodes to which a guest may go, whatever room they have, as bits."""
+        row = self._row(guest)
+        shut = self.bit.keys() & self.avoid.get(guest.name, ())
+        return row.open_to & ~sum(self.bit[node] for node in shut) if row else 0
+
+    def _row(self, guest: GuestFacts) -> Row | None:
+        return self.rows.get((guest.node, guest.name))
+
+    def _fits(self, guest: GuestFacts, place: _Place) -> bool:
+        return _has_room(self.world, guest, place) and not self._others(guest, place)
+
+    def _others(self, guest: GuestFacts, place: _Place) -> list[str]:
+        """Return those from whom a guest is to be kept apart, and who are there or go there."""
+        apart = self.apart.get(guest.name)
+        return sorted(apart & (place.guests | place.planned.keys())) if apart else []
+
+    def _preference(self, guest: GuestFacts, place: _Place) -> tuple[bool, float, str]:
+        return not self._is_home(guest, place), place.load(more=guest).share, place.node
+
+    def _is_home(self, guest: GuestFacts, place: _Place) -> bool:
+        known = self.world.cluster.guests.list.get(guest.name)
+        return known is not None and known.home == place.node
+
+    def _why(self, guest: GuestFacts, place: _Place, ways: int) -> str:
+        if self._is_home(guest, place):
+            return "it is its home"
+        if ways == 1:
+            return "it is the only node that can take it"
+        return f"it is the least busy, with it, of {ways} nodes that can take it"
+
+    def _choose(self, guest: GuestFacts, place: _Place, why: str) -> None:
+        place.reserve(guest)
+        place.planned[guest.name] = guest
+        self.chosen[guest.name] = guest, place, why
+
+    def _give_up(self, guest: GuestFacts) -> str:
+        """Take a guest from its place, and return why it was there."""
+        _, place, why = self.chosen.pop(guest.name)
+        place.reserve(place.planned.pop(guest.name), -1)
+        return why
+
+    def _step(self, guest: GuestFacts) -> Step:
+        _, place, why = self.chosen[guest.name]
+        words = f"{why}; with all that is planned {place.node} has {place.load()}"
+        return Step(Move(guest.name, guest.uuid, guest.node, place.node), words)
+
+    def _relief(self, source: _Place, places: list[_Place]) -> Step | None:
+        """Plan the move that relieves a node most; None if none does so noticeably.
+
+        places
+            All nodes, the least busy first.
+        """
+        found = min(self._reliefs(source, places), key=lambda one: one[:-1], default=None)
+        if found is None:
+            return None
+        busier, _, _, node, guest = found
+        before, place = source.load(), self.places[node]
+        words = f"from {before.share:.2f} to {busier:.2f}"
+        self._choose(guest, place, "")
+        source.lose(guest)
+        why = (
+            f"it takes the busier of the two nodes {words}: then {source.node} has"
+            f" {source.load()}, and {node} {place.load()}"
+        )
+        return Step(Move(guest.name, guest.uuid, source.node, node), why)
+
+    def _reliefs(
+        self, source: _Place, places: list[_Place]
+    ) -> Iterator[tuple[float, float, str, str, GuestFacts]]:
+        """Yield each noticeable relief: the best has the least of these, in this order.
+
+        The share of the busier of the two nodes then, that of the destination, names, the guest.
+        """
+        bar = source.load().share - NOTICEABLE
+        for guest in self.world.nodes[source.node].guests or ():
+            open_to = 0 if guest.name in {*self.chosen, *self.coming} else self._open_to(guest)
+            left = source.load(less=guest).share
+            looked_at = 0
+            for place in places if open_to and left <= bar else ():
+                if looked_at == FEW or place.load().share > bar:
+                    break
+                if open_to & self.bit[place.node]:
+                    looked_at += 1
+                    there = place.load(more=guest).share
+                    if max(left, there) <= bar and self._fits(guest, place):
+                        yield max(left, there), there, guest.name, place.node, guest
+
+    def _why_stuck(self, guest: GuestFacts) -> str:
+        """Return every reason why a guest goes nowhere: each once, with the nodes it is about."""
+        row = self._row(guest)
+        if row is None:
+            return "it was not examined"
+        blocked = row.blocked
+        groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for place in self.question:
+            if row.destinations & self.bit[place.node]:
+                reasons = tuple(self._against(guest, place, blocked.get(place.node, ())))
+                groups[reasons].append(place.node)
+        if not groups:
+            return "there is no other node to which it could go"
+        told = [(listed(nodes), ", ".join(reasons)) for reasons, nodes in groups.items()]
+        if len(told) == 1:
+            nodes, why = told[0]
+            where = "can go nowhere" if len(self.question) > 1 else f"cannot go to {nodes}"
+            return f"it {where}: {why}"
+        return "it can go nowhere: " + "; ".join(f"{nodes}: {why}" for nodes, why in told)
+
+    def _against(self, guest: GuestFacts, place: _Place, checks: Iterable[str]) -> Iterator[str]:
+        """Yield each reason why a guest does not go to a node; ``checks`` are those against it."""
+        for check in checks:
+            said = self._said.get((guest.name, check)) or self._said_of(guest, place, check)
+            yield f"{check} ({min(said)})" if len(said) == 1 else check
+        if place.node in self.avoid.get(guest.name, ()):
+            yield "to be avoided"
+        for other in self._others(guest, place):
+            is_there = "is" if other in place.guests else "goes"
+            yield f"kept apart from {printable(other)}, which {is_there} there"
+        if MEMORY not in checks and not _has_room(self.world, guest, place):
+            needed = _memory(guest) // MIB
+            yield f"{MEMORY} (what goes there leaves less than its {needed} MiB)"
+
+    def _said_of(self, guest: GuestFacts, place: _Place, check: str) -> set[str]:
+        """Return what a check says against a node as a destination, or else against the source."""
+        nodes = (place.node, guest.node)
+        return next(filter(None, (self._said_of_nodes.get((node, check)) for node in nodes)), set())
+
+    @cached_property
+    def _said_of_nodes(self) -> Mapping[tuple[str, str], set[str]]:
+        """What each check says against nodes, whichever guest it is, by node and check."""
+        said: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for told in self.readiness.findings:
+            for node in (
+                (told.destinations or told.nodes) if told.blocks and not told.guests else ()
+            ):
+                said[node, told.id].add(printable(told.trouble.sentence[:WORDS]))
+        return said
+
+    @cached_property
+    def _said(self) -> Mapping[tuple[str, str], set[str]]:
+        """What each check says against a guest that is to be placed, by guest and check."""
+        said: dict[tuple[str, str], set[str]] = defaultdict(set)
+        nodes = {place.node for place in self.question}
+        for told in self.readiness.findings:
+            if told.blocks and not (told.destinations and nodes.isdisjoint(told.destinations)):
+                for guest in self.ways.keys() & told.guests:
+                    said[guest, told.id].add(printable(told.trouble.sentence[:WORDS]))
+        return said
+
+
+def _place(facts: NodeFacts) -> _Place:
+    active = [guest for guest in facts.guests or () if guest.active]
+    arriving = [guest for guest in active if _arrives(guest)]
+    memory, free = facts.memory_kib or 0, facts.free_kib or 0
+    # What arrives has not taken all its memory yet; how much it has is not known.
+    to_come = sum(map(_memory, arriving))
+    claimed = sum(map(_memory, active)) - to_come
+    used = max(0, memory - free)
+    return _Place(
+        facts.node,
+        free - to_come,
+        memory,
+        used + to_come,
+        sum(map(_vcpus, active)),
+        facts.daemon.threads if facts.daemon else 0,
+        min(1.0, used / claimed) if claimed else 0.0,
+        {guest.name for guest in active},
+    )
+
+
+def _arrives(guest: GuestFacts) -> bool:
+    """Whether a guest is on its way to where it is seen, as far as that can be told."""
+    job = guest.look.job
+    return job == INCOMING or (job != OUTGOING and guest.look.sighting in _HALVES)
+
+
+def _apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
+    """Return, by guest, from whom it is to be kept apart."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for group in cluster.guests.apart:
+        for guest in group:
+            groups[guest].update(other for other in group if other != guest)
+    return {guest: frozenset(others) for guest, others in groups.items()}
+
+
+def _has_room(world: World, guest: GuestFacts, place: _Place) -> bool:
+    """Whether the check of memory finds nothing, with what is planned and on its way."""
+    return not any(lacks_memory(world, _memory(guest), place.free))
+
+
+def _memory(guest: GuestFacts) -> int:
+    """Return the KiB that a guest needs; 0 if that is not known, as the checks will tell."""
+    return guest.memory_kib or (guest.guest.memory_kib if guest.guest else 0)
+
+
+def _vcpus(guest: GuestFacts) -> int:
+    return guest.vcpus or (guest.guest.vcpus if guest.guest else 0)

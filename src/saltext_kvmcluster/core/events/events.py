@@ -1,0 +1,36 @@
+"""Events as values: their tags, and the data that they carry.
+
+Whoever receives one treats it as a rumour to be checked: it may be lost, late or invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from saltext_kvmcluster.core.text import short
+
+ROOT = "kvmcluster"
+MIGRATION = "migration"
+GUEST = "guest"
+DAEMON = "daemon"
+TRUST = "trust"
+IDENTITY = "identity"
+READINESS = "readiness"
+ALARM = "alarm"
+
+
+def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:
+    """Return an event's tag. Every part is quoted as in a URL, so that none adds another part.
+
+    guest
+        Its name; empty where the event is about the node itself.
+    """
+    parts = (cluster, kind, node, guest) if guest else (cluster, kind, node)
+    return "/".join([ROOT, *(quote(part, safe="", errors="replace") for part in parts)])
+
+
+def small(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event's data with every text as one line of bounded length."""
+    return {key: short(value) if isinstance(value, str) else value for key, value in data.items()}

@@ -1,0 +1,99 @@
+"""A guest that runs twice: what is kept of it for the person who has to decide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.verdicts import Doubled
+
+# Characters of one definition, which a node may have made up.
+LONGEST_DEFINITION = 1 << 20
+
+
+def alarms(
+    cluster: Cluster, facts: Mapping[str, NodeFacts], sent: Mapping[str, object], now: datetime
+) -> list[dict[str, Any]]:
+    """Return the evidence for each guest that runs twice.
+
+    facts, sent
+        What every node told of its guests, read and raw: the definitions are kept as they came.
+
+    Each has ``{cluster, guest, uuid, nodes, sentence, seen, copies, silent}``; ``copies`` holds by
+    node what was seen there: ``since`` when it runs, or None where that is not known, and its
+    ``definition``.
+    """
+    guests = [one for node in facts.values() for one in node.guests or ()]
+    silent = sorted(node for node, told in facts.items() if told.guests is None)
+    return [
+        {
+            "cluster": cluster.name,
+            "guest": copies[double.nodes[0]].name,
+            "uuid": copies[double.nodes[0]].uuid,
+            "nodes": list(double.nodes),
+            "sentence": _sentence(copies[double.nodes[0]], double),
+            "seen": now.isoformat(timespec="seconds"),
+            "copies": {node: _copy(one, sent.get(node), now) for node, one in copies.items()},
+            "silent": silent,
+        }
+        for copies, double in overview.doubles(guests)
+    ]
+
+
+def steady(
+    before: Iterable[Mapping[str, Any]], after: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return those alarms of a look that the one before it had, too, on the same nodes."""
+    known = {(one["uuid"], *one["nodes"]) for one in before}
+    return [one for one in after if (one["uuid"], *one["nodes"]) in known]
+
+
+def summary(alarms: Iterable[Mapping[str, Any]]) -> str:
+    """Return in few words how many guests run twice, and which, so that others are told apart."""
+    named = sorted((one["uuid"], *one["nodes"]) for one in alarms)
+    digest = hashlib.sha256(repr(named).encode()).hexdigest()[:8]
+    return f"{len(named)} guests run twice (alarm {digest})"
+
+
+def small(alarm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an alarm as an event's data: without the definitions."""
+    copies = {
+        node: {key: value for key, value in copy.items() if key != "definition"}
+        for node, copy in alarm["copies"].items()
+    }
+    return {**alarm, "what": "twice", "copies": copies}
+
+
+def _sentence(guest: GuestFacts, double: Doubled) -> str:
+    return f"{printable(guest.name)} ({printable(guest.uuid)}) {double.sentence}"
+
+
+def _copy(guest: GuestFacts, sent: object, now: datetime) -> dict[str, Any]:
+    since = None if guest.uptime is None else now - timedelta(seconds=guest.uptime)
+    return {
+        "state": guest.look.sighting.value,
+        "reason": guest.reason,
+        "since": since.isoformat(timespec="seconds") if since else None,
+        "persistent": guest.look.persistent,
+        "autostart": guest.look.autostart,
+        "job": guest.look.job,
+        "definition": _definition(guest.uuid, sent),
+    }
+
+
+def _definition(uuid: str, sent: object) -> str | None:
+    told = sent.get("guests") if isinstance(sent, Mapping) else None
+    for one in _mappings(told):
+        if one.get("uuid") == uuid and isinstance(one.get("xml"), str):
+            return str(one["xml"])[:LONGEST_DEFINITION]
+    return None
+
+
+def _mappings(told: object) -> Iterable[Mapping[Any, Any]]:
+    return [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []

@@ -1,0 +1,250 @@
+"""What a host's own tools print of it, read: memory, names, links, ports, QEMU's settings.
+
+Each reader takes a tool's output and returns None where it tells nothing that can be relied on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lxml import etree
+
+from saltext_kvmcluster.core import cordons, xmltext
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.errors import InputError
+
+PORTS = (49152, 49215)
+PKI = "/etc/pki"
+SETTINGS = (
+    *("lock_manager", "migration_port_min", "migration_port_max"),
+    *("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"),
+    *("migrate_tls_x509_verify", "default_tls_x509_verify"),
+)
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "clock": ("date", "+%s.%N"),
+    "memory": ("cat", "/proc/meminfo"),
+    "host_name": ("hostname",),
+    "resolves": ("hostname", "-i"),
+    "bridges": ("ip", "-j", "link", "show"),
+    "listening": ("ss", "-Htln"),
+    "settings": (
+        *("grep", "-hE", rf"^[[:space:]]*({'|'.join(SETTINGS)})[[:space:]]*="),
+        "/etc/libvirt/qemu.conf",
+    ),
+    "certificates": (
+        *("find", "-L", PKI, "-mindepth", "1", "-maxdepth", "2"),
+        *("(", "-name", "*.pem", "-o", "-name", "libvirt-migrate", ")"),
+    ),
+    "started": (
+        *("find", "/run/libvirt/qemu", "-maxdepth", "1", "-name", "*.pid"),
+        *("-printf", "%T@ %f\\n"),
+    ),
+    "cordoned": ("cat", cordons.PATH),
+    "qemu": ("qemu-system-x86_64", "--version"),
+    "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
+}
+"""What is run on a host to learn of it, beside storage's own commands."""
+
+OF_SOURCE = ("host_name", "settings", "certificates")
+OF_DESTINATION = (
+    *("cordoned", "memory", "host_name", "resolves", "bridges", "listening"),
+    *OF_SOURCE[1:],
+)
+"""Those of COMMANDS that the blocking checks of one move need of its two nodes."""
+
+_MISSING = ("No such file or directory", "Not a directory")
+_NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown host", re.I)
+_SETTING = re.compile(r'\s*(\w+)\s*=\s*"?([^"#\s]*)')
+_VERSION = re.compile(r"QEMU emulator version (\d{1,4})\.(\d{1,3})(?:\.(\d{1,3}))?")
+_MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.M)
+_STARTED = re.compile(r"^(\d{1,12}(?:\.\d+)?) (.+)\.pid$", re.M)
+
+
+class Said(NamedTuple):
+    """What a program did: exit code (None: it was ended, 127: not installed) and its words."""
+
+    code: int | None
+    out: str
+    words: str = ""
+
+
+NOTHING = Said(None, "", "it was not asked")
+
+
+def is_missing(said: Said) -> bool:
+    """Whether a program said that the file that it was to read is not there."""
+    return said.code == 1 and said.words.rstrip().endswith(_MISSING)
+
+
+def cordoned(said: Said) -> tuple[Cordon, ...] | None:
+    """Return what cordons a node: one or nothing; None where that is not known."""
+    if said.code == 0:
+        return (cordons.read(said.out),)
+    return () if is_missing(said) else None
+
+
+def number(said: Said) -> float | None:
+    """Return the number that a program printed."""
+    text = said.out.strip()
+    if said.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
+        return None
+    return float(text)
+
+
+def memory(said: Said) -> tuple[int, int] | None:
+    """Return all memory and what is available, in KiB, from /proc/meminfo; see proc(5)."""
+    found = {key: int(value) for key, value in _MEMORY.findall(said.out)}
+    if said.code != 0 or len(found) != 2:
+        return None
+    return found["MemTotal"], found["MemAvailable"]
+
+
+def word(said: Said) -> str:
+    """Return the one word that a program printed, empty if it printed something else."""
+    words = said.out.split()
+    return words[0][:253] if said.code == 0 and len(words) == 1 and words[0].isprintable() else ""
+
+
+def addresses(said: Said) -> tuple[str, ...] | None:
+    """Return the addresses of ``hostname -i``; none if the name has none, None if not known."""
+    if said.code != 0:
+        return () if said.code is not None and _NO_NAME.search(said.words) else None
+    found = tuple(item.partition("%")[0] for item in said.out.split())
+    return found if found and all(map(_is_address, found)) else None
+
+
+def links(said: Said) -> dict[str, bool] | None:
+    """Return of each network device whether it is up, from ``ip -j link show``; see ip-link(8)."""
+    try:
+        found = json.loads(said.out) if said.code == 0 else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list):
+        return None
+    return {
+        item["ifname"]: "UP" in item["flags"]
+        for item in found
+        if isinstance(item, dict)
+        and isinstance(item.get("ifname"), str)
+        and isinstance(item.get("flags"), list)
+    }
+
+
+def listening(said: Said) -> frozenset[int] | None:
+    """Return the TCP ports in use, from ``ss -Htln``; see ss(8)."""
+    if said.code != 0:
+        return None
+    ports = (line.split()[3:4] for line in said.out.splitlines())
+    found = [item[0].rpartition(":")[2] if item else "" for item in ports]
+    if not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in found):
+        return None
+    return frozenset(map(int, found))
+
+
+def settings(said: Said) -> dict[str, str]:
+    """Return settings of qemu.conf by name; what it does not set has libvirt's default."""
+    found = (_SETTING.match(line) for line in said.out.splitlines())
+    return {match.group(1): match.group(2) for match in found if match}
+
+
+def ports(set_: Mapping[str, str]) -> tuple[int, int]:
+    """Return the first and last migration port; defaults as in libvirt's qemu.conf."""
+    chosen = []
+    for name, default in zip(("migration_port_min", "migration_port_max"), PORTS, strict=True):
+        text = set_.get(name, "")
+        chosen.append(int(text) if re.fullmatch(r"\d{1,5}", text, re.ASCII) else default)
+    return chosen[0], chosen[1]
+
+
+def certificates(said: Said, set_: Mapping[str, str]) -> tuple[str, frozenset[str]] | None:
+    """Return the folder of the certificates for migrations, and what it holds; see qemu.conf.
+
+    None where that was not asked, as of a folder that is elsewhere.
+    """
+    found = frozenset(said.out.splitlines())
+    folder = set_.get("migrate_tls_x509_cert_dir", "")
+    if not folder and f"{PKI}/libvirt-migrate" in found:
+        folder = f"{PKI}/libvirt-migrate"
+    folder = (folder or set_.get("default_tls_x509_cert_dir", "") or f"{PKI}/qemu").rstrip("/")
+    if said.code not in (0, 1) or posixpath.dirname(folder) != PKI:
+        return None
+    files = (posixpath.split(path) for path in found)
+    return folder, frozenset(name for where, name in files if where == folder)
+
+
+def verifies(set_: Mapping[str, str]) -> bool:
+    """Whether a destination wants to see the source's certificate; it does unless told not to."""
+    default = set_.get("default_tls_x509_verify", "1")
+    return set_.get("migrate_tls_x509_verify", default) != "0"
+
+
+def started(said: Said) -> dict[str, float]:
+    """Return when each active guest's process was started, from its pid file's time."""
+    return {name: float(time) for time, name in _STARTED.findall(said.out)}
+
+
+def qemu(*all_said: Said) -> int:
+    """Return QEMU's version as a number, 7002022 for 7.2.22; 0 where it is not known."""
+    for said in all_said:
+        match = _VERSION.match(said.out)
+        if said.code == 0 and match:
+            major, minor, patch = (int(part or 0) for part in match.groups())
+            return major * 1000000 + minor * 1000 + patch
+    return 0
+
+
+def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str, int] | None:
+    """Return the host's UUID, its machine types, aliases included, by ``ARCH/TYPE``, and its CPU.
+
+    From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
+    of its architecture. The last is how many CPUs, threads counted, the host has; 0 if untold.
+    """
+    try:
+        root = xmltext.parse(xml)
+    except InputError:
+        return None
+    machines: dict[str, frozenset[str]] = {}
+    for arch in root.findall("guest/arch"):
+        common = _machines(arch)
+        for domain in arch.findall("domain"):
+            own = _machines(domain) or common
+            machines[f"{arch.get('name')}/{domain.get('type')}"] = own
+    uuid = (root.findtext("host/uuid") or "").strip()
+    return uuid, machines, _cpu(root.find("host/cpu")), _threads(root)
+
+
+def _cpu(element: Any) -> str:
+    """Return a host's CPU as libvirt compares it, without topology and microcode."""
+    if element is None:
+        return ""
+    for part in list(element):
+        if part.tag not in ("arch", "model", "vendor", "feature"):
+            element.remove(part)
+    element.text, element.tail = None, None
+    for part in element:
+        part.tail = None
+    return str(etree.tostring(element, method="c14n").decode())
+
+
+def _threads(root: Any) -> int:
+    counts = [item.get("num", "") for item in root.findall("host/topology/cells/cell/cpus")]
+    known = all(re.fullmatch(r"\d{1,6}", count, re.ASCII) for count in counts)
+    return sum(map(int, counts)) if known else 0
+
+
+def _machines(element: Any) -> frozenset[str]:
+    return frozenset(item.text or "" for item in element.findall("machine"))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,214 @@
+"""What in a guest's definition keeps it where it is, in sentences.
+
+The rules are those of libvirt (qemuMigrationSrcIsAllowed and qemuMigrationSrcIsAllowedHostdev in
+src/qemu/qemu_migration.c) and of QEMU (its callers of migrate_add_blocker, and devices whose
+VMStateDescription says ``unmigratable``), as far as a definition shows them. What belongs to one
+host is told too where libvirt would leave the refusal to QEMU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from lxml import etree
+
+from saltext_kvmcluster.core.text import printable
+
+_WORDS = 100
+
+
+def blockers(domain: etree._Element) -> tuple[str, ...]:
+    """Return a sentence for each thing in a ``<domain>`` that is not migrated, and why."""
+    found = [*_whole(domain)]
+    for device in domain.iterfind("devices/*"):
+        rule = _RULES.get(device.tag)
+        if rule:
+            found.extend(rule(device))
+    return tuple(dict.fromkeys(found))
+
+
+def _whole(domain: etree._Element) -> Iterator[str]:
+    """What is no device: ``<launchSecurity>``, ``<cpu>`` and ``<features>``.
+
+    QEMU: "SEV: Migration is not implemented", "protected VMs are currently not migratable",
+    "'hv-passthrough' CPU flag prevents migration". libvirt: "domain has 'invtsc' CPU feature but
+    TSC frequency is not specified".
+    """
+    for security in domain.iterfind("launchSecurity"):
+        kind = _shown(security.get("type", ""))
+        yield f"its memory is protected ({kind}), which QEMU does not migrate"
+    hyperv = domain.find("features/hyperv")
+    if hyperv is not None and hyperv.get("mode") == "passthrough":
+        yield "<hyperv mode='passthrough'> depends on its host: QEMU wants each feature named"
+    for feature in domain.iterfind("cpu/feature"):
+        wanted = feature.get("policy", "require") in ("require", "force")
+        if feature.get("name") == "invtsc" and wanted and not _tells_frequency(domain):
+            yield "its CPU has invtsc, but <timer name='tsc'> names no frequency"
+
+
+def _tells_frequency(domain: etree._Element) -> bool:
+    timers = domain.iterfind("clock/timer")
+    return any(timer.get("name") == "tsc" and timer.get("frequency") for timer in timers)
+
+
+def _disk(disk: etree._Element) -> Iterator[str]:
+    """libvirt: "domain has active block job", "migration with transient disk is not supported".
+
+    QEMU: "The %s format used by node does not support live migration", and NVMe (unmigratable).
+    """
+    name = f"disk {_shown(_get(disk, 'target', 'dev'))}"
+    if disk.find("mirror") is not None:
+        yield (
+            f"{name} has an active block job; wait for its end, or end it: virsh blockjob GUEST"
+            f" {_shown(_get(disk, 'target', 'dev'))} --abort"
+        )
+    if disk.find("transient") is not None:
+        yield f"{name} is transient: what it holds lies on this host, for this run"
+    if _get(disk, "target", "bus") == "nvme":
+        yield f"{name} is on an NVMe controller, which QEMU does not migrate"
+    for told in (*disk.iterfind("driver"), *disk.iter("format")):
+        kind = told.get("type", "")
+        if kind in _FORMATS or (kind == "fat" and disk.find("readonly") is None):
+            yield f"{name} has the format {kind}, which QEMU does not migrate live"
+
+
+def _hostdev(hostdev: etree._Element) -> Iterator[str]:
+    """libvirt's qemuMigrationSrcIsAllowedHostdev; failover: ``<teaming type='transient'>``.
+
+    libvirt lets a USB device be, and looks for the same one on the destination; it is dropped
+    there only where ``startupPolicy`` says so (requisite, optional).
+    """
+    kind = hostdev.get("type", "")
+    if hostdev.get("mode") == "capabilities":
+        yield f"it has the {_shown(kind)} device {_shown(_source(hostdev))} of its host"
+    elif kind == "usb":
+        if _get(hostdev, "source", "startupPolicy") not in ("requisite", "optional"):
+            yield f"it has the USB device {_shown(_source(hostdev))} of its host"
+    elif kind != "pci" or not _fails_over(hostdev):
+        yield f"it has the {_shown(kind)} device {_shown(_source(hostdev))} of its host"
+
+
+def _interface(interface: etree._Element) -> Iterator[str]:
+    """libvirt: "cannot migrate a domain with <interface type='hostdev'>", "vDPA devices …"."""
+    kind = interface.get("type", "")
+    if kind == "hostdev" and not _fails_over(interface):
+        yield f"its network card is the device {_shown(_source(interface))} of its host"
+    if kind == "vdpa":
+        device = _shown(_get(interface, "source", "dev"))
+        yield f"its network card is the vDPA device {device} of its host"
+
+
+def _fails_over(device: etree._Element) -> bool:
+    return _get(device, "teaming", "type") == "transient"
+
+
+def _filesystem(filesystem: etree._Element) -> Iterator[str]:
+    """QEMU: "Migration is disabled when VirtFS export path is mounted in the guest".
+
+    libvirt before 10: "migration with virtiofs device is not supported"; virtiofsd since 1.11
+    (libvirt's page on virtiofs).
+    """
+    source = filesystem.find("source")
+    folder = _shown(" ".join(_values(source))) if source is not None else ""
+    if _get(filesystem, "driver", "type") == "virtiofs":
+        yield f"it shares {folder} by virtiofs, which only newer libvirt and virtiofsd migrate"
+    else:
+        yield f"it shares {folder} with its host (9p), which QEMU does not migrate while mounted"
+
+
+def _shmem(shmem: etree._Element) -> Iterator[str]:
+    """libvirt: "migration with legacy shmem device …", "only shmem with role='master' …"."""
+    model = _get(shmem, "model", "type") or "ivshmem"
+    if model == "ivshmem" or shmem.get("role") != "master":
+        yield (
+            f"its shared memory {_shown(shmem.get('name', ''))} is on its host: libvirt migrates"
+            " only role='master' of ivshmem-plain or ivshmem-doorbell"
+        )
+
+
+def _tpm(tpm: etree._Element) -> Iterator[str]:
+    """A passed-through TPM keeps its keys; an emulated one's state is migrated by libvirt."""
+    if _get(tpm, "backend", "type") == "passthrough":
+        device = _get(tpm, "backend/device", "path") or "/dev/tpm0"
+        yield f"it has the TPM {_shown(device)} of its host"
+
+
+def _video(video: etree._Element) -> Iterator[str]:
+    """QEMU: "virgl is not yet migratable"."""
+    if _get(video, "model/acceleration", "accel3d") == "yes":
+        yield "its video card is accelerated by that of its host (accel3d)"
+
+
+def _input(device: etree._Element) -> Iterator[str]:
+    """QEMU: virtio-input-host is unmigratable."""
+    if device.get("type") == "passthrough":
+        yield f"it has the input device {_shown(_get(device, 'source', 'evdev'))} of its host"
+
+
+def _smartcard(card: etree._Element) -> Iterator[str]:
+    """QEMU's ccid-card-emulated mirrors the readers of its host, and has no state to send."""
+    if card.get("mode") == "host":
+        yield "it has the smartcard readers of its host"
+
+
+def _sound(sound: etree._Element) -> Iterator[str]:
+    """QEMU: usb-audio is unmigratable."""
+    if sound.get("model") == "usb":
+        yield "its sound card is a USB one, which QEMU does not migrate"
+
+
+def _crypto(_: etree._Element) -> Iterator[str]:
+    """QEMU: virtio-crypto is unmigratable."""
+    yield "it has a virtio-crypto device, which QEMU does not migrate"
+
+
+def _source(device: etree._Element) -> str:
+    """Return what a device of the host is called there."""
+    source = device.find("source")
+    if source is None:
+        return ""
+    told = [value for child in source for value in _values(child)]
+    said = [child.text or "" for child in source]
+    address = source.find("address")
+    if address is not None and address.get("slot") is not None:
+        return pci(address)
+    return " ".join((*told, *said, *_values(source))).strip()
+
+
+def pci(address: etree._Element) -> str:
+    """Return a PCI address as ``lspci -D`` writes it, or as it stands if it is none."""
+    told = [address.get(part, "0") for part in ("domain", "bus", "slot", "function")]
+    try:
+        domain, bus, slot, function = (int(number, 0) for number in told)
+    except ValueError:
+        return ":".join(told)
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def _get(element: etree._Element, path: str, name: str) -> str:
+    child = element.find(path)
+    return child.get(name, "") if child is not None else ""
+
+
+def _values(element: etree._Element) -> list[str]:
+    return [str(value) for value in element.attrib.values()]
+
+
+def _shown(text: str) -> str:
+    return printable(text[:_WORDS])
+
+
+_FORMATS = ("qcow", "vdi", "vhd", "vmdk", "vpc", "ploop")
+_RULES: Mapping[str, Callable[[etree._Element], Iterator[str]]] = {
+    "disk": _disk,
+    "hostdev": _hostdev,
+    "interface": _interface,
+    "filesystem": _filesystem,
+    "shmem": _shmem,
+    "tpm": _tpm,
+    "video": _video,
+    "input": _input,
+    "smartcard": _smartcard,
+    "sound": _sound,
+    "crypto": _crypto,
+}

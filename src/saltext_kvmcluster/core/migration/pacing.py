@@ -1,0 +1,235 @@
+"""When a migration does not converge: more downtime, then post-copy, then an end with figures.
+
+QEMU throttles the guest by itself (auto-converge), where that is allowed at the start; here it is
+only waited for. ``docs/pacing.md`` shows the schedule as a table.
+
+QEMU sends all memory once, then what has changed meanwhile, and so on. Whenever it has sent nearly
+everything it counts what has changed; if that can be sent within the downtime that it is allowed,
+it stops the guest, sends it and switches over. So a migration converges when what it counts gets
+less, and what would have been needed follows from the same number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, PREPARING, Progress
+from saltext_kvmcluster.core.pillar.options import MOST_DOWNTIME, RULES, Options
+
+# Milliseconds; QEMU's own default, so that a guest that is easy to move is moved as by virsh.
+FIRST_DOWNTIME = 300
+# Seconds. A round is what is compared with what was before: at least one count, and long enough
+# for several where they follow fast, so that one of them does not decide.
+ROUND = 5.0
+# So many rounds in which it gets no better are the end. It gets better with a round that has this
+# part less to send than the best before, so what gains a hundredth each time goes on; and with
+# more throttle, which QEMU adds after two counts. A burst of half a minute is ridden out.
+QUIET = 6
+FALL = 0.05
+# Seconds without anything carried. The first is told, the second is the end: twice what libvirt
+# itself grants a peer that does not answer.
+STALLED, BROKEN = 5.0, 60.0
+# Seconds for post-copy to begin after it was asked for; QEMU does it within a tenth of one.
+SWITCH = 30.0
+# What is proposed is so much above what was measured: the rate of a link swings.
+MARGIN = 1.25
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What is remembered between two looks at a migration.
+
+    ``downtime``: the milliseconds that were asked for last. ``moved``: the first look at which
+    everything was there that has been carried. ``round``: the look with which the round began.
+    ``peak``: the most bytes that were to be sent in it. ``best``: the least peak of all rounds.
+    ``quiet``: the rounds since something got better. ``asked``: when post-copy was asked for.
+    """
+
+    began: float
+    downtime: int = 0
+    moved: Progress | None = None
+    round: Progress | None = None
+    peak: int = 0
+    best: int | None = None
+    quiet: int = 0
+    asked: float | None = None
+
+
+@dataclass(frozen=True)
+class SetDowntime:
+    """Let the switch take so many milliseconds."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True)
+class StartPostCopy:
+    """Switch over now; fetch the rest afterwards."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """End it; ``reason`` says with figures why, and what would have been needed."""
+
+    reason: str
+
+
+Step = SetDowntime | StartPostCopy | GiveUp
+
+
+def first_downtime(options: Options) -> int:
+    """Return the milliseconds that a switch may take to begin with.
+
+    To be set before libvirt is told to migrate: a small guest is moved before the first look.
+    """
+    return min(FIRST_DOWNTIME, options.downtime)
+
+
+def stalled(known: Pace, seen: Progress) -> bool:
+    """Whether the link carries nothing, by the looks so far."""
+    return _idle(known, seen) >= STALLED
+
+
+def broken(known: Pace, seen: Progress) -> bool:
+    """Whether the link has carried nothing for so long that nobody needs to watch any more."""
+    return _idle(known, seen) >= BROKEN
+
+
+def pace(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | None]:
+    """Return what to remember, and what to do now; None for nothing.
+
+    A step that fails is taken again: the downtime with every round, post-copy with every look.
+    """
+    known = _noted(known, seen)
+    if seen.phase == POST_COPY:
+        return known, None
+    if known.asked is not None:
+        late = seen.at - known.asked >= SWITCH
+        why = f"post-copy did not begin within {SWITCH:g} s"
+        return known, GiveUp(f"{why}; {_state(known, seen)}") if late else StartPostCopy()
+    if seen.at - known.began >= options.timeout:
+        return _ended(known, seen, options, f"the timeout of {options.timeout:g} s is over")
+    if broken(known, seen):
+        return known, GiveUp(f"the link carried nothing for {BROKEN:g} s: {_left(seen)}")
+    if not options.live:
+        return known, None
+    return _paced(known, seen, options)
+
+
+def _noted(known: Pace, seen: Progress) -> Pace:
+    """Remember what is carried, and what there is to be sent."""
+    before = known.moved
+    if before is None or seen.phase == PREPARING or _moved(before, seen):
+        known = replace(known, moved=seen)
+    return replace(known, peak=max(known.peak, seen.remaining, seen.changed))
+
+
+def _moved(before: Progress, seen: Progress) -> bool:
+    return (before.phase, before.processed) != (seen.phase, seen.processed)
+
+
+def _idle(known: Pace, seen: Progress) -> float:
+    """Return for how many seconds nothing was carried."""
+    before = known.moved
+    return 0.0 if before is None or _moved(before, seen) else seen.at - before.at
+
+
+def _paced(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | None]:
+    began = known.round
+    if began is None or began.phase != seen.phase:
+        downtime = first_downtime(options)
+        return _round(known, seen, downtime=downtime), SetDowntime(downtime)
+    if seen.iteration <= began.iteration or seen.at - began.at < ROUND:
+        return known, None
+    fell = known.best is None or known.peak <= known.best * (1 - FALL)
+    quiet = 0 if fell or seen.throttle > began.throttle else known.quiet + 1
+    if quiet >= QUIET and known.downtime == options.downtime < _switch_ms(known, seen):
+        return _ended(known, seen, options, "it does not converge")
+    downtime = known.downtime if fell else min(2 * known.downtime, options.downtime)
+    best = known.peak if fell else known.best
+    return _round(known, seen, downtime=downtime, best=best, quiet=quiet), SetDowntime(downtime)
+
+
+def _round(known: Pace, seen: Progress, **changes: Any) -> Pace:
+    """Begin another round."""
+    return replace(known, round=seen, peak=max(seen.remaining, seen.changed), **changes)
+
+
+def _ended(known: Pace, seen: Progress, options: Options, why: str) -> tuple[Pace, Step]:
+    """End it one way or the other. Where nothing is carried, post-copy would stop the guest."""
+    if options.post_copy and seen.phase == COPYING and not stalled(known, seen):
+        return replace(known, asked=seen.at), StartPostCopy()
+    needed = _needed(known, seen, options)
+    return known, GiveUp("; ".join([f"{why}: {_state(known, seen)}", *needed]))
+
+
+def _rate(known: Pace, seen: Progress) -> float:
+    """Return the bytes a second that the link carries, by the mean of the round."""
+    began = known.round
+    if began is None or began.phase != seen.phase or seen.at - began.at < 1:
+        return seen.rate
+    return max(seen.processed - began.processed, 0) / (seen.at - began.at)
+
+
+def _switch_ms(known: Pace, seen: Progress) -> float:
+    """Return the milliseconds that the switch would have taken at the round's worst moment."""
+    rate = _rate(known, seen)
+    return 1000 * known.peak / rate if rate else math.inf
+
+
+def _state(known: Pace, seen: Progress) -> str:
+    """Say how far it is, and what is in its way."""
+    if seen.phase == PREPARING:
+        return "libvirt had not begun to send memory"
+    rate = _rate(known, seen)
+    if not rate or stalled(known, seen):
+        return f"{_left(seen)}, and the link carries nothing"
+    if known.best is None:
+        return f"{_left(seen)}, at {_mib(rate)} MiB/s"
+    slowed = f", although its CPUs are slowed by {seen.throttle} %" if seen.throttle else ""
+    return (
+        f"{_mib(known.peak)} of {_mib(seen.total)} MiB change while what changed before is sent"
+        f"{slowed}; at {_mib(rate)} MiB/s they take {math.ceil(_switch_ms(known, seen))} ms, and"
+        f" {known.downtime} ms are allowed now"
+    )
+
+
+def _left(seen: Progress) -> str:
+    return f"{_mib(seen.remaining)} of {_mib(seen.total)} MiB are left"
+
+
+def _needed(known: Pace, seen: Progress, options: Options) -> list[str]:
+    """Say what would have been needed, as far as that is known."""
+    rate = _rate(known, seen)
+    if seen.phase != COPYING or not rate or stalled(known, seen):
+        return []
+    gone, switch = seen.at - known.began, _switch_ms(known, seen)
+    if known.best is None or not options.live or switch <= options.downtime:
+        return [f"needed: at least timeout={math.ceil(MARGIN * (gone + seen.remaining / rate))}"]
+    downtime = math.ceil(MARGIN * switch)
+    rounds = math.log2(max(downtime / known.downtime, 1)) + 2
+    timeout = math.ceil(MARGIN * (gone + rounds * (ROUND + switch / 1000)))
+    bandwidth = math.ceil(MARGIN * known.peak / MIB / (options.downtime / 1000))
+    ways = [
+        f"downtime={downtime}" if downtime <= MOST_DOWNTIME else "",
+        f"bandwidth={bandwidth} (it is {options.bandwidth})"
+        if options.bandwidth
+        else f"a link that carries {bandwidth} MiB/s",
+        "post_copy=true" if _may_post_copy(options) else "",
+    ]
+    more = f", and timeout={timeout}" if timeout > options.timeout else ""
+    return [f"needed: {', or '.join(filter(None, ways))}{more}"]
+
+
+def _may_post_copy(options: Options) -> bool:
+    """Whether post-copy is not allowed, but could be."""
+    allowed = replace(options, post_copy=True)
+    return allowed != options and not any(rule.broken(allowed) for rule in RULES)
+
+
+def _mib(size: float) -> str:
+    return f"{size / MIB:.1f}"

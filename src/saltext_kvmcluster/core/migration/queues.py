@@ -1,0 +1,202 @@
+"""The queues in which migrations wait for their places: tickets, and who may go.
+
+Each node has a queue for what it sends and one for what it receives. A ticket is a file on that
+node, with the next number, and a lock that its holder has: whose holder is gone, has none. Who
+takes the ticket, how far the others are, and that it is let go, is a matter of a shell there.
+
+A migration waits to be sent first and, while it keeps that place, to be received. So who may be
+received has both its places and ends, and then the next one may: nobody waits in a circle.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.migration import CANCELLED, Move
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.text import printable
+
+OUTGOING, INCOMING = "outgoing", "incoming"
+BEAT = 15.0
+"""Seconds after which a ticket is shown to be somebody's again: one that was not for a minute is
+nobody's, since the lock of a node that lost its power stays."""
+
+_TAKE = r"""
+number=
+[ -d "$1" ] || mkdir -p -m 700 "$1"
+true >>"$1/lock" && exec 8<>"$1/lock" && flock -w 10 8 && {
+  number=100000000
+  for ticket in "$1"/1????????; do [ -e "$ticket" ] && number=${ticket##*/}; done
+  number=$((number + 1))
+  exec 9<>"$1/$number" && flock -n 9 && printf '%s\n' "$3" >&9
+  exec 8>&-
+}
+"""
+# The time of a ticket is seconds since the node was started: nobody sets that clock.
+_SHOW = r"""
+read -r up idle </proc/uptime
+up=${up%%.*}
+show() { touch -d "@$up" "$1"; }
+"""
+# Of those before, as many as may go at once are tried, since they count, and the last one: so each
+# ticket is tried by somebody, at no great cost. One that is nobody's goes.
+_LOOK = (
+    _SHOW
+    + r"""
+nobodys() { [ -n "$(find "$1" ! -newermt "@$((up - 60))")" ] || flock -n 7 7<"$1"; }
+[ -n "$number" ] && [ -e "$1/$number" ] && exec 8<>"$1/lock" && flock -w 10 8 && {
+  show "$1/$number"
+  last=
+  for ticket in "$1"/1????????; do
+    [ "${ticket##*/}" -lt "$number" ] && last=$ticket
+  done
+  [ -n "$last" ] && nobodys "$last" && rm -f "$last"
+  alive=0
+  for ticket in "$1"/1????????; do
+    [ "${ticket##*/}" -lt "$number" ] || break
+    if [ "$alive" -lt "$2" ]; then
+      nobodys "$ticket" && rm -f "$ticket" && continue
+      alive=$((alive + 1))
+    fi
+    words=
+    read -r words <"$ticket"
+    printf 'before %s %s\n' "${ticket##*/}" "$words"
+  done
+  exec 8>&-
+  echo "here is $number"
+}
+"""
+)
+_BEAT = _SHOW + '[ -e "$1/$number" ] && show "$1/$number"'
+_LET_GO = 'rm -f "$1/$number"; exec 9>&-'
+
+
+@dataclass(frozen=True)
+class Queue:
+    """One queue: ``node`` and ``side`` name it, ``limit`` are the places, ``folder`` has tickets.
+
+    ``job`` is what libvirt calls what is under way there.
+    """
+
+    node: str
+    side: str
+    limit: int
+    folder: str
+
+    @property
+    def job(self) -> str:
+        return verdicts.OUTGOING if self.side == OUTGOING else verdicts.INCOMING
+
+    @property
+    def name(self) -> str:
+        """It, in a sentence."""
+        verb = "sends" if self.side == OUTGOING else "receives"
+        return f"{self.node} {verb} {self.limit} at once (kvmcluster:migration:max_{self.side})"
+
+    def take(self, move: Move) -> str:
+        """Return the script that takes a ticket, and says what ``standing`` reads."""
+        words = json.dumps([move.uuid, move.guest, move.source, move.destination])
+        return self._script(_TAKE + _LOOK, words)
+
+    def look(self) -> str:
+        """Return the script that says the same again."""
+        return self._script(_LOOK)
+
+    def beat(self) -> str:
+        """Return the script that shows that the ticket is somebody's."""
+        return self._script(_BEAT)
+
+    def let_go(self) -> str:
+        """Return the script that gives the ticket back."""
+        return self._script(_LET_GO)
+
+    def _script(self, script: str, words: str = "") -> str:
+        told = shlex.join(["set", "--", self.folder, str(self.limit), words])
+        return f"{{ {told}\n{script}\n}} 2>&1"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a migration stands: at which ``place``, 0 if it may go, and who is ``before`` it."""
+
+    queue: Queue
+    place: int
+    before: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.queue.name}, and before it are {', '.join(self.before)}"
+
+
+def queues(cluster: Cluster, move: Move) -> tuple[Queue, Queue]:
+    """Return the queues in which a migration waits, in this order: see above."""
+    limits = cluster.migration
+    # Who receives is told to over ssh: a login that is not root's keeps its tickets in its home.
+    home = "/run" if cluster.ssh.login == "root" else ".ssh"
+    return (
+        Queue(move.source, OUTGOING, limits.max_outgoing, "/run/kvmcluster-outgoing"),
+        Queue(
+            move.destination,
+            INCOMING,
+            limits.max_incoming,
+            f"{home}/kvmcluster-incoming-{move.destination}",
+        ),
+    )
+
+
+def standing(queue: Queue, move: Move, said: str, jobs: Mapping[str, str]) -> Standing:
+    """Return where a migration stands; WorldError if its ticket is no more.
+
+    said
+        What the shell said.
+    jobs
+        The guests that libvirt shows on their way there, by UUID: some have no ticket, such as
+        one whose minion was killed, or that somebody moves by hand.
+    """
+    lines = said.split("\n")
+    if not any(line.startswith("here is ") for line in lines):
+        words = printable(" / ".join(said.split("\n"))[-300:]).strip() or "nothing"
+        raise WorldError(
+            f"{move.guest} was not touched, not sent to {move.destination}: it cannot have, or"
+            f" keep, a place among the {queue.side} migrations of {queue.node}; a shell there"
+            f" said: {words}"
+        )
+    known = dict(_ticket(line[7:]) for line in lines if line.startswith("before "))
+    others = {uuid: f"{printable(name)} (by libvirt)" for uuid, name in jobs.items()}
+    found = {**others, **known}
+    found.pop(move.uuid, None)
+    return Standing(queue, max(0, len(found) - queue.limit + 1), tuple(found.values()))
+
+
+def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_over: bool) -> None:
+    """Raise the WorldError that says why a migration waits no longer, and who is before it.
+
+    cancelled
+        Who wants it cancelled, in words, empty if nobody.
+    within
+        The seconds that it may wait, 0 if it is not to; ``is_over`` when they are.
+    """
+    why = ""
+    if cancelled:
+        why = f"{CANCELLED}{cancelled}"
+    elif not within:
+        why = "there is no place now, and it was not to wait"
+    elif is_over:
+        why = f"there was no place within {within:g} s"
+    if why:
+        sent = f"{move.guest} was not touched, not sent to {move.destination}"
+        raise WorldError(f"{sent}: {why}; {at}")
+
+
+def _ticket(line: str) -> tuple[str, str]:
+    """Return whose a ticket is, by UUID, in words. One that says nothing counts all the same."""
+    number, _, words = line.partition(" ")
+    try:
+        uuid, guest, source, destination = map(str, json.loads(words))
+    except (ValueError, TypeError):
+        return number, "somebody"
+    return uuid, printable(f"{guest} ({source} to {destination})"[:300])

@@ -1,0 +1,71 @@
+"""What moved when, from where, to where, why and how: the records of migrations that ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
+from saltext_kvmcluster.core.text import printable
+
+TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", "started")
+FIGURES = ("elapsed", "downtime_ms", "memory_bytes", "iterations")
+_NEEDED = ("guest", "source", "destination", "result", "started")
+MOST = 1000
+
+
+def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return the last records, the newest last; of one guest, or of all.
+
+    They were on a disk, or come from a node: what is no record is left out. Of a migration whose
+    end was not seen at first, and was seen later, it is the later one.
+    """
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for row in filter(None, map(_row, records)):
+        known = found.get((row["uuid"], row["started"]))
+        if guest in (None, row["guest"]) and (known is None or known["result"] == UNKNOWN):
+            found[row["uuid"], row["started"]] = row
+    return sorted(found.values(), key=lambda row: str(row["started"]))[-limit:]
+
+
+def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
+    """Return the record of a migration of which only `recover` saw what came of it."""
+    move = entry.move
+    results = {move.source: NOT_MOVED, move.destination: MOVED}
+    return {
+        **dict.fromkeys((*TEXTS, *FIGURES)),
+        **asdict(move),
+        "owner": owner,
+        "result": results.get(str(owner), UNKNOWN),
+        "reason": f"by kvmcluster.recover: {reason}",
+        "started": entry.began,
+    }
+
+
+def number_of(limit: object) -> int:
+    """Return an argument that is a number of records; InputError otherwise."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MOST:
+        raise InputError(f"limit: want a number from 1 to {MOST}, got {limit!r}")
+    return limit
+
+
+def _row(record: object) -> dict[str, Any] | None:
+    if not isinstance(record, Mapping):
+        return None
+    row: dict[str, Any] = {key: _text(record.get(key)) for key in TEXTS}
+    row.update({key: _figure(record.get(key)) for key in FIGURES})
+    return None if any(row[key] is None for key in _NEEDED) else row
+
+
+def _text(found: object) -> str | None:
+    return printable(found) if isinstance(found, str) else None
+
+
+def _figure(found: object) -> int | float | None:
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        return None
+    return found

@@ -1,0 +1,212 @@
+"""Where a guest is, by what every node says of it: which node has to be told to move it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core import validate, verdicts
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN
+from saltext_kvmcluster.core.migration.migration import MOVED, Move
+from saltext_kvmcluster.core.ownership import settlements
+from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.verdicts import Look, Sighting
+
+_BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
+_BROKEN = re.compile(rf"Traceback|\A({NO_RETURN}|Passed invalid arguments|The minion function)")
+_NOT_ACTIVE = (*verdicts.OFF, Sighting.UNREACHABLE)
+_MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one node says of a guest, and which guests it has if it lacks this one."""
+
+    look: Look
+    others: tuple[str, ...] = ()
+
+
+def as_data(guest: str, look: Look, names: Iterable[str]) -> dict[str, Any]:
+    """Return what a node says of a guest as plain data.
+
+    names
+        The node's guests, of which those are told that come nearest to the one in question.
+    """
+    others = difflib.get_close_matches(guest, list(names), n=10, cutoff=0.0)
+    return {
+        "guest": guest,
+        "uuid": look.uuid,
+        "state": look.sighting.value,
+        "job": look.job,
+        "others": [printable(name) for name in others],
+    }
+
+
+def read(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, Told]:
+    """Return what every node said; one that gave no such data is unreachable, with its words."""
+    return {node: _told(answers.get(node)) for node in nodes}
+
+
+def source(guest: str, told: Mapping[str, Told], destination: str) -> str:
+    """Return the node that a guest is to leave; an error in words if that is not just one."""
+    active = [node for node, one in told.items() if one.look.sighting not in _NOT_ACTIVE]
+    if not active:
+        raise _nowhere(guest, told)
+    if len(active) > 1 or told[active[0]].look.job in _MIGRATIONS:
+        raise WorldError(f"{guest} was not touched: {_under_way(guest, told, active)}")
+    if active[0] == destination:
+        raise InputError(f"{guest} is on {destination} already; nothing was done")
+    return active[0]
+
+
+def fit_to_ask(told: Mapping[str, Told]) -> list[str]:
+    """Return the nodes that answered, those that have the guest first."""
+    answered = [n for n, one in told.items() if one.look.sighting is not Sighting.UNREACHABLE]
+    return sorted(answered, key=lambda node: told[node].look.sighting in _NOT_ACTIVE)
+
+
+def nobody(guest: str, told: Mapping[str, Told]) -> WorldError:
+    """Return the error that says that no node told anything, and what each one said."""
+    said = {one.look.said for one in told.values()}
+    if len(said) == 1:
+        return WorldError(f"{said.pop()} (so say {validate.listed(told)})")
+    return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(told)}")
+
+
+def silent(answer: object) -> Told:
+    """Return what is made of an answer that tells nothing of a guest."""
+    answered = isinstance(answer, str) and not answer.startswith(NO_RETURN)
+    said = _words(str(answer)) if answered else "it does not answer"
+    return Told(Look(Sighting.UNREACHABLE, said=said))
+
+
+def ended(answer: object) -> dict[str, Any] | None:
+    """Return what a node said of a migration; None where that does not tell how it ended.
+
+    WorldError, with the node's words, if nothing was begun.
+    """
+    if isinstance(answer, Mapping) and is_ending(answer):
+        return dict(answer)
+    # Neither silence nor an error of a program, of both of which Salt makes words, too, means that
+    # nothing was begun.
+    if isinstance(answer, str) and answer and not _BROKEN.search(answer):
+        raise WorldError(_words(answer))
+    return None
+
+
+def is_ending(answer: object) -> bool:
+    """Whether data of a node, which may say anything, is that of a migration or a recovery."""
+    if not isinstance(answer, Mapping):
+        return False
+    words = all(isinstance(answer.get(key), str) for key in ("guest", "uuid", "result", "reason"))
+    owner, done = answer.get("owner"), answer.get("actions", [])
+    needs = answer.get("needs", [])
+    steps = isinstance(done, list) and all(isinstance(one, Mapping) and "ok" in one for one in done)
+    return words and isinstance(owner, (str, type(None))) and steps and isinstance(needs, list)
+
+
+def is_settled(found: Mapping[str, Any]) -> bool:
+    """Whether a recovery left nothing open."""
+    certain = found["result"] in (settlements.RUNNING, settlements.PAUSED, settlements.NOWHERE)
+    steps = found.get("actions", [])
+    return certain and not found.get("needs") and all(action["ok"] for action in steps)
+
+
+def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what came of a migration by what the other nodes found."""
+    reason = f"{move.source} did not say how it ended; by all nodes: {found['reason']}"
+    if found["owner"] == move.destination:
+        return {**lost(move, reason), "owner": move.destination, "result": MOVED, "reason": reason}
+    if found["owner"] == move.source:
+        reason += f"; {move.source} may not have begun it yet, and still begin it"
+    return {**lost(move, reason), "owner": found["owner"]}
+
+
+def lost(move: Move, reason: str) -> dict[str, Any]:
+    """Return what is said of a migration whose end was not seen: how to find out."""
+    guest = shlex.quote(move.guest)
+    ways = (
+        f"to watch it: salt {move.source} kvmcluster.job {guest}; to end it: salt-run"
+        f" kvmcluster.cancel {guest}; to see where it is: salt-run kvmcluster.recover {guest}"
+    )
+    return {
+        "guest": move.guest,
+        "uuid": move.uuid,
+        "source": move.source,
+        "destination": move.destination,
+        "owner": None,
+        "result": settlements.UNKNOWN,
+        "reason": f"{reason}; {ways}",
+        "findings": [],
+        "started": None,
+        "elapsed": None,
+        "downtime_ms": None,
+        "memory_bytes": None,
+        "iterations": None,
+        "afterwards": [],
+    }
+
+
+def _words(answer: str) -> str:
+    """Return a node's words without what Salt puts before them; of a traceback the last line."""
+    said = answer.strip().splitlines()[-1:] if "Traceback" in answer else [answer]
+    return printable(_BY_SALT.sub("", " ".join(said)))
+
+
+def _told(answer: object) -> Told:
+    if not isinstance(answer, Mapping):
+        return silent(answer)
+    try:
+        look = Look(
+            Sighting(answer["state"]),
+            str(answer["guest"]),
+            printable(str(answer["uuid"])),
+            job=printable(str(answer["job"])),
+        )
+        return Told(look, tuple(printable(str(name)) for name in answer["others"]))
+    except (KeyError, TypeError, ValueError):
+        return silent("its answer is none of ours")
+
+
+def _under_way(guest: str, told: Mapping[str, Told], active: list[str]) -> str:
+    where = ", ".join(f"{told[node].look.sighting.value} on {node}" for node in active)
+    sending = [node for node in active if told[node].look.job == verdicts.OUTGOING]
+    if sending:
+        return (
+            f"it is on its way from {sending[0]} already; to watch it:"
+            f" salt {sending[0]} kvmcluster.job {shlex.quote(guest)}"
+        )
+    return (
+        f"it is {where}{_hidden(told)}; to settle which of them counts:"
+        f" salt-run kvmcluster.recover {shlex.quote(guest)}"
+    )
+
+
+def _nowhere(guest: str, told: Mapping[str, Told]) -> KvmclusterError:
+    off = [node for node, one in told.items() if one.look.sighting is Sighting.SHUT_OFF]
+    if off:
+        return WorldError(
+            f"{guest} does not run: it is shut off on {validate.listed(off)}{_hidden(told)}; to"
+            f" start it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
+        )
+    if all(one.look.sighting is Sighting.UNREACHABLE for one in told.values()):
+        return nobody(guest, told)
+    others = sorted({name for one in told.values() for name in one.others})
+    return InputError(
+        f"no node that answered has a guest {guest}; those they have are"
+        f" {validate.listed(others) or 'none'}{_hidden(told)}{validate.suggestion(guest, others)}"
+    )
+
+
+def _hidden(told: Mapping[str, Told]) -> str:
+    silent = [
+        f"{node} ({one.look.said})"
+        for node, one in told.items()
+        if one.look.sighting is Sighting.UNREACHABLE
+    ]
+    return f"; not known of {validate.listed(silent)}" if silent else ""

@@ -1,0 +1,364 @@
+"""May a guest start here? What every node of the cluster said of it, and what follows.
+
+A guest starts only when every node has answered that it does not have it, or an administrator
+gave his word that a node which does not answer is off. QEMU's image lock is the last defence,
+never the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from saltext_kvmcluster.core import cordons, validate, verdicts
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
+from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
+from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.verdicts import Look, Sighting
+
+STARTED, RUNNING, NOT_STARTED, UNKNOWN = "started", "running", "not_started", "unknown"
+STOPPED, NOT_STOPPED = "stopped", "not_stopped"
+
+CHANGED = "its definition was changed a moment ago; look at it, and try again"
+CONFLICT = 75
+CLAIM = (
+    'umask 077; exec 9<>"$1" && flock -n -E 75 9 ||'
+    ' { code=$?; cat "$1"; exit $code; };'
+    ' echo "$2" >"$1"; exec timeout "$3" cat'
+)
+"""A shell script that holds a lock, echoes what it reads, and ends with its input, or after a time.
+
+Its file, $1, tells a loser who holds it, $2; $3 are seconds. It ends with code 75 if it lost.
+"""
+
+NOWHERE = Look(Sighting.ABSENT)
+_STANDING = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
+_MOVING = (
+    Sighting.RUNNING_IN_POST_COPY,
+    Sighting.PAUSED_FOR_MIGRATION,
+    Sighting.PAUSED_IN_POST_COPY,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one node said of a guest, by UUID and by name; ``said`` is why it could not be asked.
+
+    ``alive``: it can be logged in to all the same, so that its guests may run.
+    """
+
+    same_uuid: Look = NOWHERE
+    same_name: Look = NOWHERE
+    host: Host | None = None
+    said: str = ""
+    alive: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A guest that is to start. ``forced`` are the nodes that an administrator says are off.
+
+    ``uuid`` is empty where there is no good definition of it; ``said`` is why then, and
+    ``undefined`` whether there is none at all. ``cordoned`` is what cordons its node.
+    """
+
+    guest: str
+    uuid: str
+    here: str
+    definitions: str
+    forced: frozenset[str] = frozenset()
+    said: str = ""
+    cordoned: Cordon | None = None
+    undefined: bool = False
+
+
+class May(Enum):
+    """What follows from what all nodes said."""
+
+    START = "it may start here"
+    RUNS = "it runs already"
+    WAIT = "it is somewhere, on its way"
+    REFUSED = "it must not start"
+    UNDEFINED = "nothing is in the way but that there is no definition of it"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows; ``owner`` is the node that has the guest, None if nobody or not certain."""
+
+    may: May
+    sentence: str
+    owner: str | None = None
+
+
+def forced(cluster: Cluster, here: str, nodes: object) -> frozenset[str]:
+    """Return the nodes that an administrator says are off; InputError if one cannot be meant."""
+    wanted = [nodes] if isinstance(nodes, str) else [] if nodes is None else nodes
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(node, str) for node in wanted):
+        raise InputError(f"force_unreachable: want a list of nodes, got {printable(repr(nodes))}")
+    for node in wanted:
+        cluster.node(node)
+        if node == here:
+            raise InputError(f"force_unreachable: {here} is this node itself, and answers")
+    return frozenset(wanted)
+
+
+def home(cluster: Cluster, guest: str, node: object) -> str:
+    """Return the node that is to start a guest: the given one, or its home by the pillar."""
+    if node is not None:
+        return cluster.node(str(node)).id
+    listed = cluster.guests.list.get(guest)
+    if listed and listed.home:
+        return listed.home
+    raise InputError(
+        f"{ROOT}:guests:list:{guest}:home is not set, so no node is to start {guest}: set it, or"
+        " give node"
+    )
+
+
+def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
+    """Return what follows from what every node of the cluster said.
+
+    That it runs somewhere is certain, whoever else is silent. That it runs nowhere takes all.
+    """
+    active = {node: look for node, said in asked.items() if (look := _active(request, said))}
+    if double := verdicts.doubled(active):
+        may = May.WAIT if double.job else May.REFUSED
+        return Decision(may, f"it {double.sentence}; nothing was touched")
+    for node, look in active.items():
+        if look.sighting in _STANDING:
+            how = "paused by its user" if _is_paused(look) else "and runs"
+            others = [_whereabouts(name, other) for name, other in active.items() if name != node]
+            silent = [f"{name} does not answer" for name, said in asked.items() if said.said]
+            return Decision(
+                May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
+            )
+    busy = {node: look for node, said in asked.items() if (look := _busy(request, said))}
+    if active or busy:
+        return _unsettled(request, {**busy, **active})
+    troubles = list(_troubles(request, asked))
+    if troubles:
+        lacks = request.undefined and troubles == [request.said]
+        may = May.UNDEFINED if lacks else May.REFUSED
+        return Decision(may, "; ".join(troubles))
+    silent = [node for node in sorted(request.forced) if asked[node].said]
+    word = f", on somebody's word that {' and '.join(silent)} is off" if silent else ""
+    return Decision(May.START, f"no node has it{word}")
+
+
+def active_on(request: Request, asked: Mapping[str, Asked]) -> list[str]:
+    """Return the nodes that have the guest active, as far as they answered."""
+    return [node for node, said in asked.items() if _active(request, said)]
+
+
+def ending(
+    request: Request, asked: Mapping[str, Asked], said: str, returned: bool
+) -> dict[str, Any]:
+    """Return what `start` returns of a guest whose start was begun, less times.
+
+    asked
+        What the nodes said afterwards.
+    said
+        libvirt's words if its call failed. They explain; they decide nothing.
+    returned
+        Whether libvirt's call has ended.
+    """
+    decision, here = decide(request, asked), asked[request.here]
+    if decision.may is May.RUNS:
+        result = STARTED if decision.owner == request.here and not said else RUNNING
+    else:
+        gone = returned and not here.said and not _active(request, here)
+        result = NOT_STARTED if gone else UNKNOWN
+    words = [] if returned else [f"libvirt on {request.here} has not ended the start"]
+    words.append(decision.sentence if result != NOT_STARTED else f"{request.here} has it not")
+    words += [f"libvirt said: {said}"] if said else []
+    return shown(request, result, decision.owner, "; ".join(words))
+
+
+def shown(request: Request, result: str, owner: str | None, reason: str) -> dict[str, Any]:
+    """Return what `start` returns, less times."""
+    return {
+        "guest": request.guest,
+        "uuid": request.uuid,
+        "node": request.here,
+        "result": result,
+        "owner": owner,
+        "reason": reason,
+    }
+
+
+def stopped(
+    request: Request, asked: Mapping[str, Asked], said: Sequence[str], stayed: bool
+) -> dict[str, Any]:
+    """Return what `shutdown` returns.
+
+    asked
+        What the nodes said afterwards.
+    said
+        What happened on the way.
+    stayed
+        Whether it was seen active here at first, and no migration of it away from here since.
+        Then it ended here; otherwise it may run on a node that is silent.
+    """
+    active = active_on(request, asked)
+    silent = [f"{node} does not answer" for node, found in asked.items() if found.said]
+    nowhere = "it runs on no node that answers" if silent else "it runs nowhere"
+    where = f"it is on {' and on '.join(active)}" if active else nowhere
+    unsure = asked[request.here].said or (silent and not stayed)
+    result = NOT_STOPPED if active else UNKNOWN if unsure else STOPPED
+    owner = active[0] if len(active) == 1 else None
+    return shown(request, result, owner, "; ".join([*said, where, *silent]))
+
+
+def keeps_its_plug(look: Look) -> str:
+    """Return why a guest's plug must not be pulled; empty if it may be."""
+    if look.sighting is Sighting.UNREACHABLE:
+        return f"it is not known what it does now: {look.said}"
+    if look.job:
+        return f"{look.job} of it is active"
+    return f"it is {look.sighting.value}" if look.sighting in _MOVING else ""
+
+
+def refusal(request: Request, sentence: str) -> WorldError:
+    """Return the error that says why a guest was not started."""
+    return WorldError(f"{request.guest} was not started on {request.here}: {sentence}")
+
+
+def freezing_reason(reason: object) -> str:
+    """Return the reason of a freeze; InputError if it is none that anybody could read later."""
+    return validate.reason(reason, "the guest must stay")
+
+
+def claim_order(nodes: Iterable[str]) -> list[str]:
+    """Return in which order nodes are claimed: one for all, so that no two wait for each other."""
+    return sorted(nodes)
+
+
+def claim(path: str, here: str, seconds: float) -> tuple[str, ...]:
+    """Return the command that holds a claim for this node, as long as its input stays open."""
+    return ("sh", "-c", CLAIM, "sh", path, here, str(int(seconds)))
+
+
+def claim_path(login: str, home: str, node: str, uuid: str) -> str:
+    """Return the file by which a guest is claimed on a node.
+
+    home
+        The login's home there; ``.`` where a login begins. It may be shared: so each node has a
+        file of its own.
+    """
+    if login == "root":
+        return f"/run/kvmcluster-start-{uuid}.lock"
+    return f"{home}/.ssh/kvmcluster-start-{uuid}-{node}.lock"
+
+
+def claimed(node: str, holder: str) -> str:
+    """Return the sentence about a claim that another holds; it says who that is."""
+    name = printable(holder.strip()[:100]) or "somebody"
+    return f"{name} is starting it: it holds the claim on {node}"
+
+
+def _active(request: Request, said: Asked) -> Look | None:
+    """Return the look at an active guest that is the one to be started."""
+    if said.same_uuid.sighting in ACTIVE:
+        return said.same_uuid
+    same = said.same_name.sighting in ACTIVE and request.uuid in ("", said.same_name.uuid)
+    return said.same_name if same else None
+
+
+def _busy(request: Request, said: Asked) -> Look | None:
+    """Return the look at the guest, active or not, if something is under way with it."""
+    if said.same_uuid.job:
+        return said.same_uuid
+    same = said.same_name.job and request.uuid in ("", said.same_name.uuid)
+    return said.same_name if same else None
+
+
+def _unsettled(request: Request, looks: Mapping[str, Look]) -> Decision:
+    """Wait for what will end by itself; say of all else where it is."""
+    seen = "; ".join(_whereabouts(node, look) for node, look in looks.items())
+    if any(look.job or look.sighting in _MOVING for look in looks.values()):
+        return Decision(May.WAIT, seen)
+    remedy = f"virsh domstate --reason {request.guest} there says why; mend that first"
+    return Decision(May.REFUSED, f"{seen}: {remedy}")
+
+
+def _whereabouts(node: str, look: Look) -> str:
+    job = f", and {look.job} is active" if look.job else ""
+    return f"it is {look.sighting.value} on {node}{job}"
+
+
+def _is_paused(look: Look) -> bool:
+    return look.sighting is Sighting.PAUSED_BY_USER
+
+
+def _troubles(request: Request, asked: Mapping[str, Asked]) -> Iterator[str]:
+    if request.cordoned:
+        remedy = cordons.remedy(request.here)
+        yield f"{request.here} is {request.cordoned}; to uncordon it: {remedy}"
+    if request.said:
+        yield request.said
+    for node, said in asked.items():
+        if said.alive and node in request.forced:
+            yield (
+                f"{node} is not off: it lets us in over ssh, and a guest outlives its libvirt"
+                f" daemon; mend that first, since it does not answer: {said.said}"
+            )
+        elif said.said and node not in request.forced:
+            yield (
+                f"{node} does not answer, and may have it: {said.said}; if {node} is off, say so:"
+                f" force_unreachable={node}"
+            )
+        yield from _conflicts(request, node, said)
+    yield from _doubles({node: said.host for node, said in asked.items() if said.host})
+
+
+def _conflicts(request: Request, node: str, said: Asked) -> Iterator[str]:
+    """Say what a node has that gets in the way, though the guest is not active there."""
+    found = said.same_uuid
+    if request.uuid and said.same_name.name and said.same_name.uuid != request.uuid:
+        yield (
+            f"{node} has another guest of that name, of UUID {said.same_name.uuid}:"
+            " rename one of the two (virsh domrename, while it is shut off)"
+        )
+    if not found.name:
+        return
+    if found.saved:
+        name = printable(found.name[:100])
+        yield (
+            f"{node} keeps a saved state of it, with which a start there would go on, over disks"
+            f" that may have changed: on {node} virsh managedsave-remove {name} throws it away; or,"
+            f" if it has run nowhere since, virsh start {name}"
+        )
+    if found.name != request.guest:
+        yield (
+            f"{node} has a guest {printable(found.name[:100])} of the same UUID: give one of the"
+            " two another (virsh undefine --keep-nvram, then define anew)"
+        )
+    elif found.autostart:
+        yield (
+            f"{node} would start it by itself at its next boot:"
+            f" virsh autostart --disable {request.guest} on {node}"
+        )
+    elif node == request.here and request.definitions == "shared":
+        yield (
+            f"{node} has an old definition of it, shut off, that would outlive this one:"
+            f" virsh undefine --keep-nvram {request.guest} on {node} (never with"
+            " --remove-all-storage or --nvram)"
+        )
+
+
+def _doubles(hosts: Mapping[str, Host]) -> Iterator[str]:
+    """Say which two nodes are one host: then the other one has not been asked."""
+    first: dict[Host, str] = {}
+    for node, host in hosts.items():
+        known = first.setdefault(host, node)
+        if known != node:
+            yield (
+                f"{known} and {node} are one host, {printable(host.name[:100])}, for libvirt: the"
+                f" migration name of one leads to the other, which was not asked"
+            )

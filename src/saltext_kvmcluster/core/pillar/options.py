@@ -1,0 +1,213 @@
+"""How a migration is to be done, in our own words: defaults of the pillar, or of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.schema import keys_of, words
+from saltext_kvmcluster.core.validate import FLAG, one_of, span, whole
+
+NO_COMPRESSION, XBZRLE = "none", "xbzrle"
+PARALLEL_COMPRESSIONS = ("zlib", "zstd")
+COMPRESSIONS = (NO_COMPRESSION, XBZRLE, *PARALLEL_COMPRESSIONS)
+# libvirt keeps MiB/s, QEMU bytes/s as a signed number (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
+MOST_BANDWIDTH = (1 << 63) // (1 << 20) - 1
+# MAX_MIGRATE_DOWNTIME in QEMU's migration/options.c.
+MOST_DOWNTIME = 2_000_000
+# QEMU's multifd-channels is one byte.
+MOST_CONNECTIONS = 255
+LONGEST = 86400
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to migrate a guest, in the pillar (``kvmcluster:migration``) or in one call."""
+
+    live: bool = field(
+        default=True,
+        metadata=words(FLAG, "false: the guest is paused while its memory is copied."),
+    )
+    bandwidth: int = field(
+        default=0,
+        metadata=words(
+            whole(0, MOST_BANDWIDTH),
+            "MiB/s that one guest's memory may take on the network; 0 for no limit.",
+        ),
+    )
+    downtime: int = field(
+        default=500,
+        metadata=words(
+            whole(1, MOST_DOWNTIME),
+            "The most milliseconds that a guest may stand still at the switch.",
+        ),
+    )
+    timeout: float = field(
+        default=3600.0,
+        metadata=words(
+            span(LONGEST),
+            "The seconds after which a migration is ended one way or the other.",
+        ),
+    )
+    parallel: int = field(
+        default=0,
+        metadata=words(
+            whole(0, MOST_CONNECTIONS),
+            "Connections for one guest's memory, 2 to 255, where one does not fill the network; 0"
+            " for the usual single one.",
+        ),
+    )
+    compression: str = field(
+        default=NO_COMPRESSION,
+        metadata=words(
+            one_of(COMPRESSIONS),
+            "none; xbzrle, which sends of a page what changed in it; with parallel connections,"
+            " zlib or zstd (libvirt 9.4 or later).",
+        ),
+    )
+    auto_converge: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether QEMU may slow a guest's CPUs down if it writes memory faster than that can be"
+            " sent. A guest that is slowed stands still for longer than downtime says, again and"
+            " again.",
+        ),
+    )
+    post_copy: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether a guest may be switched over before all of its memory is there, if nothing"
+            " else helps. It is lost if the network, or either node, fails before the rest has"
+            " followed.",
+        ),
+    )
+    tls: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether the memory is encrypted, with certificates that libvirt was given on every"
+            " node; see docs/migrating.md.",
+        ),
+    )
+    tunnelled: bool = field(
+        default=False,
+        metadata=words(
+            FLAG,
+            "Whether the memory goes through ssh, as the libvirt connection does. Slower.",
+        ),
+    )
+
+
+KEYS = keys_of(Options)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What makes options unfit, above all to go together; ``keys`` name them."""
+
+    keys: tuple[str, ...]
+    broken: Callable[[Options], bool]
+    sentence: str
+
+
+RULES = (
+    Rule(
+        ("parallel",),
+        lambda options: options.parallel == 1,
+        "one connection is the usual way, 0; parallel ones are 2 or more",
+    ),
+    # qemuMigrationSrcBeginPhase: "not supported with non-live or paused migration".
+    Rule(
+        ("post_copy", "live"),
+        lambda options: options.post_copy and not options.live,
+        "post_copy is for a guest that runs on meanwhile, and needs live",
+    ),
+    # qemuMigrationSrcBeginPhase: "post-copy is not supported with tunnelled migration".
+    Rule(
+        ("post_copy", "tunnelled"),
+        lambda options: options.post_copy and options.tunnelled,
+        "post_copy fetches memory by a way back, which a tunnelled migration does not have",
+    ),
+    # migrate_caps_check of QEMU 8.0 to 10.0: "Postcopy is not yet compatible with multifd". Older
+    # ones let it pass untested.
+    Rule(
+        ("post_copy", "parallel"),
+        lambda options: options.post_copy and options.parallel > 0,
+        "few QEMUs can do post_copy over parallel connections, some only seem to",
+    ),
+    # virDomainMigrateToURI3: exclusive flags.
+    Rule(
+        ("tunnelled", "parallel"),
+        lambda options: options.tunnelled and options.parallel > 0,
+        "a tunnelled migration has one connection, that of ssh, and no parallel ones",
+    ),
+    # qemuMigrationSrcRun reads the name to verify from where a tunnelled migration keeps its pipe.
+    Rule(
+        ("tunnelled", "tls"),
+        lambda options: options.tunnelled and options.tls,
+        "libvirt cannot verify who is at the other end of a tunnel, so it takes no tls;"
+        " ssh encrypts what is tunnelled",
+    ),
+    # qemuMigrationParamsSetCompression: "is only supported with parallel migration".
+    Rule(
+        ("compression", "parallel"),
+        lambda options: options.compression in PARALLEL_COMPRESSIONS and not options.parallel,
+        "QEMU compresses by zlib or zstd on parallel connections alone",
+    ),
+    # qemuMigrationParamsSetCompression: "isn't supported with parallel migration".
+    Rule(
+        ("compression", "parallel"),
+        lambda options: options.compression == XBZRLE and options.parallel > 0,
+        "QEMU compresses by xbzrle on the one usual connection, not on parallel ones",
+    ),
+)
+
+
+def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
+    """Return how to do one migration: the pillar's word where an argument is None.
+
+    InputError names the argument, and says what is wanted.
+    """
+    named = {key: value for key, value in arguments.items() if value is not None}
+    return read(validate.section(named, "options", KEYS), "", defaults)
+
+
+def read(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
+    """Return the options that a mapping gives, some of whose keys may be somebody else's.
+
+    path
+        The mapping's place in the pillar, empty for the arguments of a call.
+    """
+    found = Options(
+        live=validate.flag(raw, "live", path, defaults.live),
+        bandwidth=validate.number(raw, "bandwidth", path, (0, MOST_BANDWIDTH), defaults.bandwidth),
+        downtime=validate.number(raw, "downtime", path, (1, MOST_DOWNTIME), defaults.downtime),
+        timeout=validate.seconds(raw, "timeout", path, LONGEST, defaults.timeout),
+        parallel=validate.number(raw, "parallel", path, (0, MOST_CONNECTIONS), defaults.parallel),
+        compression=validate.choice(raw, "compression", path, COMPRESSIONS, defaults.compression),
+        auto_converge=validate.flag(raw, "auto_converge", path, defaults.auto_converge),
+        post_copy=validate.flag(raw, "post_copy", path, defaults.post_copy),
+        tls=validate.flag(raw, "tls", path, defaults.tls),
+        tunnelled=validate.flag(raw, "tunnelled", path, defaults.tunnelled),
+    )
+    for rule in RULES:
+        if rule.broken(found):
+            raise InputError(f"{path or ', '.join(rule.keys)}: {_why(rule, found, raw, defaults)}")
+    return found
+
+
+def _why(rule: Rule, found: Options, raw: Mapping[str, object], defaults: Options) -> str:
+    """Return what is wrong, and what each option is that has to do with it, by whose word."""
+
+    def by(key: str) -> str:
+        if key in raw:
+            return ""
+        is_ours = getattr(defaults, key) == getattr(Options(), key)
+        return " by default" if is_ours else " by the pillar"
+
+    values = [f"{key} is {str(getattr(found, key)).lower()}{by(key)}" for key in rule.keys]
+    return f"{rule.sentence} ({', '.join(values)})"

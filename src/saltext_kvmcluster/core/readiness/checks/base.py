@@ -1,0 +1,281 @@
+"""What a check is, and the world that it looks at: the nodes' facts, with indexes made once."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Trouble, unknown
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.storage import storage
+from saltext_kvmcluster.core.storage.storage import Place
+from saltext_kvmcluster.core.text import listed
+
+NODE, PAIR, GUEST, MOVE = "node", "pair", "guest", "move"
+SOURCE, DESTINATION = "source", "destination"
+BOTH = (SOURCE, DESTINATION)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of the registry.
+
+    ``find`` yields a trouble for each reason why it is not OK. What it is given depends on the
+    scope, after the world:
+
+    - node: the node; ``role`` names those in which a trouble there keeps guests from moving. With
+      ``own`` nobody but the node itself can tell, so nothing is said of one that a peer asked.
+    - pair: source and destination.
+    - guest: the guest; ``resting`` if it also concerns guests that do not run.
+    - move: what ``asks`` returns of the guest, and ``offers`` of the destination. Both are plain
+      values, so that each different pair of them is judged once, however many guests and nodes
+      there are. Of a guest that asks for None nothing is judged; of a node that offers None, or
+      a guest whose definition cannot be read, nothing is known.
+
+    A sentence names neither its guest nor its nodes, since those stand beside it: "it" is the
+    node or guest, "here" the source, "there" the destination.
+    """
+
+    id: str
+    says: str
+    remedy: str
+    scope: str
+    find: Callable[..., Iterable[Trouble]]
+    severity: str = BLOCK
+    role: tuple[str, ...] = BOTH
+    resting: bool = False
+    own: bool = False
+    asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
+    offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
+
+    def judged(self, world: World, asked: Hashable, offered: Hashable) -> tuple[Trouble, ...]:
+        """Return what a move check finds for one pair of values."""
+        if asked is None:
+            return ()
+        if asked == UNREAD:
+            return (UNREADABLE,)
+        return (NOT_TOLD,) if offered is None else tuple(self.find(world, asked, offered))
+
+
+UNREAD = "definition not read"
+UNREADABLE = unknown("not known: its definition could not be read", f"{SEE}guest.blockers")
+NOT_TOLD = unknown("not known: the destination did not tell", f"{SEE}node.daemon")
+SILENT = unknown("not known: it did not answer", f"{SEE}node.daemon")
+SOURCE_NOT_TOLD = unknown("not known: the source did not tell", f"{SEE}node.daemon")
+
+
+class Use(NamedTuple):
+    """A guest's use of a disk.
+
+    ``writes`` is True where its definition says that it writes it, False where that is not
+    known, or where another disk of its own is based on it.
+    """
+
+    guest: GuestFacts
+    source: Source
+    writes: bool
+    shareable: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """The cluster, and the facts of those of its nodes that were asked."""
+
+    cluster: Cluster
+    nodes: Mapping[str, NodeFacts]
+
+    @cached_property
+    def guests(self) -> tuple[GuestFacts, ...]:
+        """Every guest of every node, as each node tells of it."""
+        return tuple(guest for node in self.nodes.values() for guest in node.guests or ())
+
+    @cached_property
+    def by_name(self) -> Mapping[str, list[GuestFacts]]:
+        return _grouped((guest.name, guest) for guest in self.guests)
+
+    @cached_property
+    def by_uuid(self) -> Mapping[str, list[GuestFacts]]:
+        return _grouped((guest.uuid, guest) for guest in self.guests)
+
+    def copies(self, guest: GuestFacts) -> list[GuestFacts]:
+        """Return what the nodes tell of one guest, which has one UUID and one name."""
+        return [found for found in self.by_uuid[guest.uuid] if found.name == guest.name]
+
+    @cached_property
+    def silence(self) -> tuple[Trouble, ...]:
+        """What the nodes that did not tell their guests mean for any other guest.
+
+        That forbids no move between two nodes that did: it makes nothing worse.
+        """
+        silent = [node.node for node in self.nodes.values() if node.guests is None]
+        if not silent:
+            return ()
+        sentence = f"not known of {listed(silent)}: no word of what guests are there"
+        return (Trouble(sentence, f"{SEE}node.daemon", UNKNOWN, WARN),)
+
+    @cached_property
+    def steady(self) -> NodeFacts | None:
+        """The node whose clock is in the middle of all, None if no node tells its time."""
+        told = {node.clock: node for node in self.nodes.values() if node.clock is not None}
+        return told[sorted(told)[(len(told) - 1) // 2]] if told else None
+
+    @cached_property
+    def free_ports(self) -> Mapping[str, bool | None]:
+        """Whether a node has a free port for migrations, None where that is not known."""
+        return {node.node: _has_free_port(node) for node in self.nodes.values()}
+
+    @cached_property
+    def users(self) -> Mapping[str, list[Use]]:
+        """Which guests use a disk, by what it is known by."""
+        return _grouped(
+            (key, use) for guest in self.guests for use in uses(guest) for key in self.keys(use)
+        )
+
+    @cached_property
+    def writers(self) -> Mapping[str, list[Use]]:
+        """Which guests write a disk: of one on which thousands are based, hardly any."""
+        return {key: [use for use in found if use.writes] for key, found in self.users.items()}
+
+    def keys(self, use: Use) -> tuple[str, ...]:
+        """Return what a disk is known by; one block device has several paths."""
+        if use.source.kind != "block":
+            return (use.source.path,)
+        place = self.place(use.guest.node, use.source)
+        return (use.source.path, place.identity) if place and place.identity else (use.source.path,)
+
+    def place(self, node: str, source: Source) -> Place | None:
+        """Return where something lies on a node, None if its storage is not known."""
+        facts = self.nodes[node].storage
+        if facts is None:
+            return None
+        key = (node, source)
+        if key not in self._places:
+            self._places[key] = storage.place(source, facts)
+        return self._places[key]
+
+    def is_covered(self, path: str, folder: str) -> bool:
+        """Whether some node has another file system mounted between a folder and a path in it."""
+        below = self._mounted_below(folder)
+        while below and len(path) > len(folder):
+            if path in below:
+                return True
+            path = posixpath.dirname(path)
+        return False
+
+    def _mounted_below(self, folder: str) -> frozenset[str]:
+        if folder not in self._below:
+            self._below[folder] = frozenset(
+                found for found in self._mounted if is_under(folder, found)
+            )
+        return self._below[folder]
+
+    @cached_property
+    def _mounted(self) -> frozenset[str]:
+        storages = (node.storage for node in self.nodes.values() if node.storage)
+        return frozenset(mount.folder for one in storages for mount in one.mounts or ())
+
+    def identity(self, node: str, folder: str) -> str:
+        """Return what identifies the file system in which a folder is, empty if nothing does."""
+        place = self.place(node, Source("file", folder))
+        return place.identity if place else ""
+
+    def definition(self, text: str) -> domainxml.Guest | str:
+        """Return a definition that was read, or why it cannot be."""
+        if text not in self._definitions:
+            try:
+                self._definitions[text] = domainxml.read(text)
+            except InputError as error:
+                self._definitions[text] = str(error)
+        return self._definitions[text]
+
+    def witnesses(self, node: str, folder: str) -> frozenset[str]:
+        """Return the nodes whose fresh token that node has read in a folder, maybe its own."""
+        key = (node, folder)
+        if key not in self._witnesses:
+            self._witnesses[key] = frozenset(self._seen(self.nodes[node], folder))
+        return self._witnesses[key]
+
+    def _seen(self, node: NodeFacts, folder: str) -> Iterable[str]:
+        for (at, writer), token in node.tokens.items():
+            known = self.nodes.get(writer)
+            if at == folder and known and known.written.get(folder) == token:
+                yield writer
+
+    @cached_property
+    def _below(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, Source], Place]:
+        return {}
+
+    @cached_property
+    def _definitions(self) -> dict[str, domainxml.Guest | str]:
+        return {}
+
+    @cached_property
+    def _witnesses(self) -> dict[tuple[str, str], frozenset[str]]:
+        return {}
+
+
+def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> Trouble:
+    """Return the trouble of a fact of a node, or of a pair of nodes, that nobody told.
+
+    Where the reason is a silent node or daemon all such troubles are the same, to be told as one.
+    """
+    if destination and destination.daemon is None:
+        return NOT_TOLD
+    if destination and node.daemon is None:
+        return SOURCE_NOT_TOLD
+    if node.said:
+        return SILENT
+    return unknown(f"not known: {what}", "see what 'salt NODE kvmcluster.facts' tells on that node")
+
+
+def is_under(folder: str, path: str) -> bool:
+    """Whether a path is inside a folder, by its name alone."""
+    return path.startswith(folder if folder.endswith("/") else f"{folder}/")
+
+
+def uses(guest: GuestFacts) -> Iterable[Use]:
+    """Return the disks that a guest uses.
+
+    Where its definition was not asked for, libvirt tells paths without saying what is written.
+    """
+    if guest.guest is None:
+        for path in guest.disks:
+            yield Use(guest, Source("file", path), writes=False, shareable=False)
+        return
+    for disk in written(guest.guest):
+        yield Use(guest, disk.source, writes=True, shareable=disk.shareable)
+        for layer in disk.backing:
+            yield Use(guest, layer, writes=False, shareable=False)
+
+
+def written(guest: domainxml.Guest) -> Iterable[Disk]:
+    """Return the disks that a guest writes."""
+    return (disk for disk in guest.disks if disk.source.kind and not disk.readonly)
+
+
+def _grouped(pairs: Iterable[tuple[str, _T]]) -> Mapping[str, list[_T]]:
+    groups: dict[str, list[_T]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return groups
+
+
+def _has_free_port(node: NodeFacts) -> bool | None:
+    if node.daemon is None or node.listening is None:
+        return None
+    first, last = node.daemon.ports
+    return any(port not in node.listening for port in range(first, last + 1))

@@ -1,0 +1,319 @@
+"""Whether a guest is the only one of its kind, and nothing of its own keeps it where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
+from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.migration.migration import MOVABLE
+from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
+from saltext_kvmcluster.core.text import listed
+
+MOST_TOLD = 5
+"""How many others a guest's trouble names: as many again are told when those are mended."""
+
+LOCKING_FILES = ("file", "dir", "")
+UNREAD = "its definition could not be read"
+
+
+Close = Callable[[str, str, Mapping[str, Any]], bool]
+"""Whether a guest has to be known closely, by its name, its UUID and libvirt's statistics."""
+
+
+def matters(guest: domainxml.Guest | None, name: str, uuid: str) -> Close:
+    """Return which active guests have to be known by their definitions, to judge one guest here.
+
+    Those are itself, its namesakes, and whoever may use one of its disks: by libvirt's statistics
+    of every layer, which tell files by their paths. Any other disk has more than one name.
+
+    guest
+        Its definition; None if that is not known.
+    """
+    layers = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
+    plain = guest is not None and all(layer.kind in LOCKING_FILES for layer in layers)
+    own = {layer.path for layer in layers}
+
+    def is_close(other: str, other_uuid: str, stats: Mapping[str, Any]) -> bool:
+        count = stats.get("block.count")
+        if other == name or other_uuid == uuid or count is None:
+            return True
+        paths = {stats.get(f"block.{number}.path") for number in range(count)}
+        return bool(own & paths if plain else paths)
+
+    return is_close
+
+
+def name(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether no other guest of any node has its name, unmanaged ones included."""
+    others = (other for other in world.by_name[guest.name] if other.uuid != guest.uuid)
+    for other in islice(others, MOST_TOLD):
+        yield Trouble(
+            f"{other.node} has another guest of this name, of UUID {other.uuid}",
+            f"{_where_at_rest(guest, other)}: virsh domrename {guest.name} ANOTHER",
+        )
+    yield from world.silence
+
+
+def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether no other guest of any node has its UUID, and no node an old definition of it.
+
+    With ``guests: {definitions: defined}`` every node keeps its definition, shut off. Otherwise
+    one that is left behind would replace what runs when the guest comes there.
+    """
+    others = (other for other in world.by_uuid[guest.uuid] if other.name != guest.name)
+    for other in islice(others, MOST_TOLD):
+        yield Trouble(
+            f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
+            f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram, if it is not"
+            " needed; else virsh dumpxml first, and define that again without its <uuid>",
+        )
+    for other in world.copies(guest):
+        if _is_leftover(world, guest, other):
+            yield Trouble(
+                f"{other.node} has an old definition of it, shut off, that would replace the one"
+                " that runs",
+                f"on {other.node}: virsh undefine --keep-nvram {other.name} (never with"
+                " --remove-all-storage or --nvram)",
+                destination=other.node,
+            )
+    yield from world.silence
+
+
+def disk(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether no other guest uses a disk that it writes, or writes one that it uses.
+
+    Disks that both share with ``<shareable/>`` are meant so. A backing file that another guest
+    writes is ruined for all that are based on it.
+    """
+    if guest.active and guest.guest is None:
+        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
+    pairs = (
+        (use, other)
+        for use in uses(guest)
+        for key in world.keys(use)
+        for other in (world.users if use.writes else world.writers)[key]
+        if _clash(use, other)
+    )
+    clashes = (_clashing(world, use, other) for use, other in pairs)
+    yield from dict.fromkeys(islice((trouble for trouble in clashes if trouble), MOST_TOLD))
+    yield from world.silence
+
+
+def definition(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether the definition of a listed guest is where the pillar says, valid, and what runs."""
+    if guest.name not in world.cluster.guests.list:
+        return
+    shared = world.cluster.guests.definitions == "shared"
+    nodes = [guest.node] if shared else list(world.nodes)
+    for node in nodes:
+        facts = world.nodes[node]
+        text, said = facts.definitions.get(guest.name), facts.definitions_said.get(guest.name)
+        if text is None:
+            see = (
+                f"on {node}: see that root can read its definition" if said else f"{SEE}node.daemon"
+            )
+            why = f": {said}" if said else ""
+            yield unknown(f"not known: {node} did not tell its definition{why}", see)
+            continue
+        if said:
+            yield Trouble(said, "remove the one that is not meant, or take xmlfile from the pillar")
+        if text:
+            yield from _compared(world, guest, node, text)
+        else:
+            yield _undefined(world, guest, node)
+
+
+def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether it has nothing that QEMU or libvirt refuses to migrate, and nothing else under way.
+
+    See libvirt's qemuMigrationSrcIsAllowed.
+    """
+    if not guest.active:
+        yield unknown("not known of a guest that does not run", f"{SEE}guest.once")
+        return
+    if guest.look.job:
+        yield Trouble(
+            f"a job is active on it: {guest.look.job}",
+            f"wait for its end; virsh domjobinfo {guest.name} shows it",
+        )
+    if guest.look.sighting not in MOVABLE:
+        yield Trouble(
+            f"it is {_seen(guest)}",
+            f"on {guest.node}: virsh domstate --reason {guest.name}; mend that first",
+        )
+    if guest.snapshots:
+        yield Trouble(
+            f"libvirt keeps {guest.snapshots} snapshots of it, and migrates no such guest",
+            f"virsh snapshot-delete {guest.name} NAME, for each of virsh snapshot-list"
+            f" {guest.name}; with --metadata where the disk's own layers are to stay",
+        )
+    if guest.guest is None:
+        yield unknown(
+            f"{UNREAD}: {guest.trouble or 'it was not asked for'}",
+            f"on {guest.node}: virsh dumpxml {guest.name} shows it",
+        )
+    else:
+        for sentence in guest.guest.blockers:
+            what, _, how = sentence.partition("; ")
+            anew = f"take it away (virsh edit {guest.name}, then start it anew)"
+            yield Trouble(what, how.replace("GUEST", guest.name) or anew)
+
+
+def frozen(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether nobody has said that it stays where it is."""
+    if guest.guest is None:
+        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
+        return
+    found = guest.guest.frozen or (guest.kept.frozen if guest.kept else None)
+    if found:
+        yield Trouble(
+            f"it was frozen {found.since}: {found.reason}",
+            f"salt {guest.node} kvmcluster.unfreeze {guest.name}",
+        )
+
+
+def once(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether it is active on exactly one node. While it moves it is on two, for a moment."""
+    active = [found for found in world.copies(guest) if found.active]
+    if not guest.active:
+        where = f"; it is on {active[0].node}" if active else ""
+        yield Trouble(
+            f"it does not run on {guest.node}: it is {_seen(guest)} there{where}",
+            "run the command on the node where it runs",
+        )
+    elif double := verdicts.doubled({found.node: found.look for found in active}):
+        which = f"find out which one is right, and stop the other there: virsh destroy {guest.name}"
+        yield Trouble(f"it {double.sentence}", "wait for its end" if double.job else which)
+    elif len(active) > 1:
+        where = " and ".join(f"{_seen(found)} on {found.node}" for found in active)
+        yield Trouble(
+            f"it is active {len(active)} times: {where}",
+            "if it is being migrated, look again afterwards; if not, a copy that waits for a"
+            f" migration is left over: virsh domjobinfo {guest.name} there tells",
+        )
+    yield from world.silence
+
+
+def autostart(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether no node starts it by itself: one that boots would start it a second time."""
+    by_itself = [found.node for found in world.copies(guest) if found.look.autostart]
+    if by_itself:
+        yield Trouble(
+            f"{' and '.join(by_itself)} would start it at the next boot, wherever it runs then",
+            f"on {' and on '.join(by_itself)}: virsh autostart --disable {guest.name}",
+        )
+    yield from world.silence
+
+
+def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+    """Whether something keeps a second QEMU from its disks: a lock manager or image locking.
+
+    QEMU locks image files; block devices and network disks are guarded by libvirt's lock manager
+    alone (lock_manager in qemu.conf: lockd or sanlock), and so is a ``<lease>``.
+    """
+    daemon = world.nodes[guest.node].daemon
+    if daemon is None or guest.guest is None:
+        see = "node.daemon" if daemon is None else "guest.blockers"
+        yield unknown("not known: no word of the lock manager, or of its disks", f"{SEE}{see}")
+        return
+    bare = [
+        disk.target
+        for disk in guest.guest.disks
+        if disk.source.kind not in LOCKING_FILES and not disk.readonly
+    ]
+    bare += [disk.target for disk in guest.guest.disks if disk.shareable]
+    bare += ["its lease"] if guest.guest.lease else []
+    if bare and daemon.lock_manager not in ("lockd", "sanlock"):
+        yield Trouble(
+            f"nothing guards {listed(dict.fromkeys(bare))} from a second start elsewhere",
+            'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
+            " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
+        )
+
+
+def _where_at_rest(guest: GuestFacts, other: GuestFacts) -> str:
+    """Say where the one of two guests is that is shut off, or that one has to be."""
+    for found in (other, guest):
+        if not found.active:
+            return f"on {found.node}, where {found.name} is shut off"
+    return "shut one of the two down, and there"
+
+
+def _is_leftover(world: World, guest: GuestFacts, other: GuestFacts) -> bool:
+    shared = world.cluster.guests.definitions == "shared"
+    return shared and other.node != guest.node and not other.active
+
+
+def _clash(use: Use, other: Use) -> bool:
+    """Whether two guests use one path, of which one writes it."""
+    one, two = use.guest, other.guest
+    same_guest = (one.uuid, one.name) == (two.uuid, two.name)
+    shared = use.shareable and other.shareable
+    return not same_guest and not shared and (use.writes or other.writes)
+
+
+def _clashing(world: World, use: Use, other: Use) -> Trouble | None:
+    """Return what it means that two guests use one path: on two nodes it may be two disks."""
+    whose = f"{other.guest.name} on {other.guest.node}"
+    if use.guest.node != other.guest.node:
+        here = world.place(use.guest.node, use.source)
+        there = world.place(other.guest.node, other.source)
+        if here is None or there is None:
+            return unknown(
+                f"not known whether {whose} uses the same disk {use.source.path}",
+                "see that findmnt, lsblk and lvs answer on both nodes; then check again",
+            )
+        if not (here.fit and there.fit) or here.identity != there.identity:
+            return None
+    return Trouble(f"{whose} uses its disk {use.source.path}", _parting(other.guest))
+
+
+def _parting(other: GuestFacts) -> str:
+    if other.active:
+        return (
+            "shut one of the two down at once, and give it another disk: virsh domblklist"
+            f" {other.name}"
+        )
+    return (
+        f"on {other.node}, before {other.name} is started: give it another disk (virsh edit"
+        f" {other.name}), or, if it is not needed: virsh undefine --keep-nvram {other.name}"
+        " (never with --remove-all-storage)"
+    )
+
+
+def _undefined(world: World, guest: GuestFacts, node: str) -> Trouble:
+    guests = world.cluster.guests
+    if guests.definitions == "defined":
+        return Trouble(f"{node} has no definition of it", f"on {node}: {_placed(guest)}")
+    place = guests.list[guest.name].xmlfile or f"the path {':'.join(guests.path) or '(none)'}"
+    return Trouble(f"there is no definition of it at {place}", f"on {node}: {_placed(guest)}")
+
+
+def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator[Trouble]:
+    found = world.definition(text)
+    if isinstance(found, str):
+        yield Trouble(f"its definition on {node} is not valid: {found}", _placed(guest))
+    elif guest.guest is not None:
+        differences = domainxml.differences(found, guest.guest)
+        if differences:
+            yield Trouble(
+                f"its definition on {node}, here, is not what runs, there:"
+                f" {listed(differences, 3)}",
+                "it takes effect when the guest is started anew; if what runs is right, place that:"
+                f" virsh dumpxml --inactive {guest.name}",
+            )
+    elif guest.active:
+        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
+
+
+def _placed(guest: GuestFacts) -> str:
+    return f"place it with the state kvmcluster.guest_placed, from: virsh dumpxml {guest.name}"
+
+
+def _seen(guest: GuestFacts) -> str:
+    return guest.look.sighting.value

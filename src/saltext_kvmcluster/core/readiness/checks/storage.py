@@ -1,0 +1,281 @@
+"""Whether a guest's disks are on shared storage, the same one on both nodes, and whole there.
+
+Thousands of images lie in one file system: what holds for its folder is judged once, for all.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World, is_under
+from saltext_kvmcluster.core.storage import storage
+from saltext_kvmcluster.core.storage.storage import Place
+from saltext_kvmcluster.core.text import listed
+
+REMEDY = "put it on storage that every node has: GFS2, NFS, GlusterFS, a shared LUN, clustered LVM…"
+PATHS = ("file", "block", "dir")
+
+
+class Part(NamedTuple):
+    """A disk, or all disks of one file system, as it lies on the guest's own node."""
+
+    source: Source
+    place: Place | None
+    witnesses: frozenset[str] = frozenset()
+    """Whose fresh token was seen in its file system here."""
+    said: str = ""
+    """Why the guest's own node could write none there."""
+
+
+class Paths(NamedTuple):
+    """What a guest needs to find: what is missing here already, what nobody looked for here, and
+    what has to be looked for there since it is in no shared file system; each with its use."""
+
+    missing: tuple[tuple[str, str], ...]
+    unseen: tuple[tuple[str, str], ...]
+    alone: tuple[tuple[str, str], ...]
+
+
+class Caches(NamedTuple):
+    """Disks with the kind of storage that they lie on, and the version of QEMU that they are in."""
+
+    disks: tuple[tuple[Disk, Place], ...]
+    qemu: int
+
+
+def parts(world: World, guest: GuestFacts) -> Hashable:
+    """Return what a guest's disks lie on, each file system once."""
+    if guest.guest is None:
+        return UNREAD
+    found = (_part(world, guest.node, source) for source in _sources(guest.guest))
+    return frozenset(found) or None
+
+
+def destination(world: World, node: NodeFacts) -> Hashable:
+    """Return the node itself: its storage is like no other's."""
+    return None if node.said else node.node
+
+
+def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]:
+    """Whether each disk lies on storage that may be shared by hosts, here and there.
+
+    GFS or GFS2, NFS, a clustered LVM volume that is active there, a shared LUN or partition,
+    dual-primary DRBD; also OCFS2, CephFS and RBD, GlusterFS, iSCSI and NBD. Nothing else.
+    """
+    for part in sorted(asked, key=_path):
+        yield from _unfit(part.source, part.place, "here")
+        if part.place and part.place.fit:
+            yield from _unfit(part.source, world.place(offered, part.source), "there")
+
+
+def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]:
+    """Whether it is the same storage on both nodes.
+
+    Of a file system that is proven by a token, freshly written on one node and read on the
+    others; of a block device by what identifies it: WWN, LV UUID, DRBD resource.
+    """
+    for part in sorted(asked, key=_path):
+        there = world.place(offered, part.source)
+        if part.place is None or there is None or not (part.place.fit and there.fit):
+            continue  # storage.kind tells
+        trouble = storage.same(part.place, there)
+        if trouble:
+            yield trouble
+        elif part.place.peers and world.nodes[offered].host_name not in part.place.peers:
+            yield Trouble(
+                f"{part.source.path} is replicated with {listed(sorted(part.place.peers))}, not"
+                f" with {offered}",
+                "move the guest to a node that holds the other copy: drbdadm status",
+            )
+        elif part.place.folder != there.folder:
+            yield unknown(
+                f"not proven to be the same storage on both nodes: {part.source.path} is in"
+                f" {part.place.folder} here, and in {there.folder} there",
+                "mount the same storage at the same folders on both: findmnt -T"
+                f" {part.source.path}",
+            )
+        elif part.place.folder:
+            yield from _unproven(world, part, offered)
+
+
+def paths(world: World, guest: GuestFacts) -> Hashable:
+    """Return what a guest needs to find at the same path on its destination."""
+    if guest.guest is None:
+        return UNREAD
+    missing, unseen, alone = [], [], []
+    seen = world.nodes[guest.node].seen
+    disks = frozenset(_sources(guest.guest))
+    uses = {file.path: file.use for file in guest.guest.files}
+    for source in needed(guest):
+        there = seen.get(source.path)
+        what = (source.path, uses.get(source.path, "image"))
+        if there is None:
+            unseen.append(what)
+        elif there.kind == "nothing":
+            missing.append(what)
+        elif source not in disks and not in_shared(world, guest.node, source):
+            alone.append(what)
+    found = Paths(tuple(missing), tuple(unseen), tuple(alone))
+    return found if any(found) else None
+
+
+def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
+    """Whether the images, backing chains, kernel, initrd, nvram and cdrom are there.
+
+    What is in a file system that is the same on both nodes (storage.same) is there if it is
+    here; a disk elsewhere is what storage.kind and storage.same judge, since nobody must put a
+    copy of it there; everything else is looked for on the destination itself.
+    """
+    for path, use in asked.missing:
+        yield Trouble(f"{use} {path} is missing here already", f"find out what became of {path}")
+    for path, _ in asked.unseen:
+        yield unknown(f"not known: {path} was not looked for here", _look_for(path, "here"))
+    seen = world.nodes[offered].seen
+    for path, use in asked.alone:
+        if path not in seen:
+            yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
+        elif seen[path].kind == "nothing" and use == "nvram":
+            # qemuPrepareNVRAM in qemu_process.c; what the guest has written comes with its memory.
+            yield Trouble(
+                f"nvram {path} does not exist there: libvirt makes it from the firmware's template",
+                "install the same firmware there, or keep the nvram on shared storage",
+                PROBLEM,
+                WARN,
+            )
+        elif seen[path].kind == "nothing":
+            yield Trouble(
+                f"{use} {path} does not exist there",
+                f"put {path} there as it is on the node where the guest is, or on shared storage",
+            )
+
+
+def cached(world: World, guest: GuestFacts) -> Hashable:
+    """Return the disks whose caches are not safe with every QEMU, without their paths."""
+    if guest.guest is None:
+        return UNREAD
+    found = []
+    for disk in guest.guest.disks:
+        place = world.place(guest.node, disk.source) if disk.source.kind else None
+        if place and storage.cache_trouble(disk, place):
+            bare = replace(disk, source=Source(disk.source.kind), backing=())
+            found.append((bare, Place(place.kind, place.fit, "")))
+    return Caches(tuple(found), _qemu(world.nodes[guest.node]) or 0) if found else None
+
+
+def qemu(world: World, node: NodeFacts) -> Hashable:
+    return _qemu(node)
+
+
+def cache(world: World, asked: Caches, offered: int) -> Iterator[Trouble]:
+    """Whether no disk has a cache that the destination does not see.
+
+    libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster's
+    file system or block storage.
+    """
+    for disk, place in asked.disks:
+        trouble = storage.cache_trouble(disk, place, min(asked.qemu, offered))
+        if trouble:
+            yield trouble
+
+
+def needed(guest: GuestFacts) -> Iterable[Source]:
+    """Return all that a guest needs to find at a path, as far as its definition is known."""
+    if guest.guest:
+        for disk in guest.guest.disks:
+            yield from (source for source in (disk.source, *disk.backing) if source.kind in PATHS)
+        yield from (Source("file", file.path) for file in guest.guest.files)
+
+
+def in_shared(world: World, node: str, source: Source) -> bool:
+    """Whether it is found under the folder of a file system that a token proves.
+
+    Not if some node has another file system on the way there.
+    """
+    place = world.place(node, source)
+    if not (place and place.fit and place.folder and is_under(place.folder, source.path)):
+        return False
+    facts = world.nodes[node].storage
+    ways = {source.path, facts.real(source.path) if facts else source.path}
+    return not any(world.is_covered(way, place.folder) for way in ways)
+
+
+def _sources(guest: domainxml.Guest) -> Iterable[Source]:
+    """Return the disks that have to be on shared storage: all but media that are only read.
+
+    Those are whole in themselves, so that a copy of each node does as well.
+    """
+    for disk in guest.disks:
+        if disk.source.kind and not _is_medium(disk):
+            yield from (disk.source, *disk.backing)
+
+
+def _is_medium(disk: Disk) -> bool:
+    return disk.readonly and disk.device in ("cdrom", "floppy")
+
+
+def _part(world: World, node: str, source: Source) -> Part:
+    place = world.place(node, source)
+    if place is None or not place.fit:
+        return Part(source, place)
+    if not place.folder:
+        return Part(source, place)
+    witnesses = world.witnesses(node, place.folder)
+    if in_shared(world, node, source):
+        source = replace(source, path=place.folder, format="")
+        place = replace(place, why="")
+    said = world.nodes[node].written_said.get(place.folder, "")
+    return Part(source, place, witnesses, said)
+
+
+def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]:
+    if place is None:
+        yield unknown(
+            f"not known: no word of the storage {where}, for {source.path}",
+            f"{where}: see that findmnt, lsblk and lvs answer; then check again",
+        )
+    elif not place.fit:
+        what, _, how = place.why.partition("; ")
+        if place.fit is None:
+            yield unknown(
+                f"{where}: {what}",
+                how or f"{where}: see what findmnt, lsblk and lvs tell of {source.path}",
+            )
+        else:
+            yield Trouble(f"{where}: {what}", how or REMEDY)
+
+
+def _look_for(path: str, where: str) -> str:
+    return f"check again; if that does not help, {where}: ls -lLd {shlex.quote(path)}"
+
+
+def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
+    folder = part.place.folder if part.place else ""
+    if part.witnesses & world.witnesses(offered, folder):
+        return
+    if part.witnesses:
+        yield unknown(
+            f"not proven to be the same storage on both nodes: {folder}; no token that was seen"
+            " here was seen there",
+            f"there: ls {folder} must show what it shows here; if not, mount it again",
+        )
+    else:
+        yield unknown(
+            f"not proven to be the same storage on both nodes: {folder}; no token was written here:"
+            f" {part.said or 'nobody was asked to'}",
+            f"see that root can write in {folder}/.kvmcluster here",
+        )
+
+
+def _qemu(node: NodeFacts) -> int | None:
+    return node.daemon.qemu if node.daemon else None
+
+
+def _path(part: Part) -> str:
+    return part.source.path

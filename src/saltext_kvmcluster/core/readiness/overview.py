@@ -1,0 +1,219 @@
+"""Guests as a node reports them, and as the whole cluster does: plain data for people."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Trouble
+from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
+from saltext_kvmcluster.core.storage import storage
+from saltext_kvmcluster.core.storage.storage import Place, StorageFacts
+from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.verdicts import Sighting
+
+NOWHERE = "nowhere"
+UNREACHABLE = Sighting.UNREACHABLE.value
+
+
+def guests(cluster: Cluster, facts: NodeFacts) -> dict[str, Any]:
+    """Return every guest of a node; ``ok`` is False where its libvirt could not be asked."""
+    found = sorted(facts.guests or (), key=lambda guest: guest.name)
+    data = {"cluster": cluster.name, "node": facts.node, "ok": facts.guests is not None}
+    said = {} if data["ok"] else {"said": _silence(facts)}
+    alone = World(cluster, {facts.node: facts})
+    return {**data, **said, "guests": [_row(guest, alone) for guest in found]}
+
+
+def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
+    """Return one guest of a node, which is alone in its world.
+
+    ``movable`` is what this node alone can tell: False with the reasons in ``why``, None where
+    only something unknown speaks against it.
+    """
+    guest, facts = found.guest, alone.nodes[found.node]
+    frozen = guest.frozen or (found.kept.frozen if found.kept else None) if guest else None
+    movable, why = _movable(found, alone)
+    return {
+        "name": printable(found.name),
+        "uuid": found.uuid,
+        "state": found.look.sighting.value,
+        "reason": found.reason,
+        "persistent": found.look.persistent,
+        "autostart": found.look.autostart,
+        "frozen": frozen.reason if frozen else None,
+        "vcpus": found.vcpus,
+        "memory_kib": found.memory_kib,
+        "disks": [_disk(disk, facts) for disk in guest.disks] if guest else _paths(found),
+        "networks": [
+            {"kind": card.kind, "source": printable(card.source), "mac": card.mac}
+            for card in guest.interfaces
+        ]
+        if guest
+        else None,
+        "machine": printable(guest.machine) if guest else None,
+        "uptime": None if found.uptime is None else round(found.uptime, 1),
+        "job": found.look.job,
+        "movable": movable,
+        "why": why,
+    }
+
+
+def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
+    """Return all guests of a cluster, one row for each and the node where it is active.
+
+    A guest that is active nowhere has one row, with the nodes that hold its definition; where it
+    is is not known while a node is silent. ``silent`` holds the nodes that could not be asked,
+    with what they said; ``problems`` are sentences.
+    """
+    silent = {node: _silence(facts) for node, facts in nodes.items() if facts.guests is None}
+    groups: dict[tuple[str, str], list[GuestFacts]] = {}
+    for facts in nodes.values():
+        for found in facts.guests or ():
+            groups.setdefault((found.name, found.uuid), []).append(found)
+    elsewhere = "?" if silent else NOWHERE
+    alone = {node: World(cluster, {node: facts}) for node, facts in nodes.items()}
+    rows = [row for group in groups.values() for row in _shown(group, alone, elsewhere)]
+    rows += [
+        _unseen(name, sorted(silent))
+        for name in cluster.guests.list
+        if not any(name == known for known, _ in groups)
+    ]
+    problems = [f"{node} is unreachable: {said}" for node, said in silent.items()]
+    problems += _doubled(groups.values())
+    return {
+        "cluster": cluster.name,
+        "ok": not problems,
+        "nodes": {node: _node(facts) for node, facts in nodes.items()},
+        "silent": silent,
+        "problems": problems,
+        "status": sorted(rows, key=lambda row: (str(row["name"]), str(row["where"]))),
+    }
+
+
+def _silence(facts: NodeFacts) -> str:
+    return facts.said or facts.daemon_said or "it did not speak of its guests"
+
+
+def _node(facts: NodeFacts) -> dict[str, Any]:
+    active = None if facts.guests is None else sum(guest.active for guest in facts.guests)
+    return {
+        "state": UNREACHABLE if facts.guests is None else "ok",
+        "cordoned": str(facts.cordoned[0]) if facts.cordoned else None,
+        "guests": None if facts.guests is None else len(facts.guests),
+        "active": active,
+        "memory_kib": facts.memory_kib,
+        "free_kib": facts.free_kib,
+    }
+
+
+def _shown(
+    group: list[GuestFacts], alone: Mapping[str, World], elsewhere: str
+) -> Iterable[dict[str, Any]]:
+    """Yield the rows of one guest, seen on one node or more, each of them alone in its world."""
+    active = [found for found in group if found.active]
+    defined = [found.node for found in group if found.look.persistent]
+    for found in active:
+        yield {"where": found.node, "defined": defined, **_row(found, alone[found.node])}
+    if not active:
+        yield {"where": elsewhere, "defined": defined, **_row(group[0], alone[group[0].node])}
+
+
+def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
+    """Return the row of a guest of the pillar's list that no node has."""
+    said = f"no node has it; not known of {', '.join(silent)}" if silent else "no node has it"
+    state = UNREACHABLE if silent else Sighting.ABSENT.value
+    return {
+        "where": "?" if silent else NOWHERE,
+        "defined": [],
+        "name": name,
+        "state": state,
+        "movable": None if silent else False,
+        "why": [said],
+    }
+
+
+def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], verdicts.Doubled]]:
+    """Return the guests that run more than once, by UUID, each with what every node says of it.
+
+    A migration's two halves are no two runs.
+    """
+    copies: dict[str, dict[str, GuestFacts]] = {}
+    for found in guests:
+        copies.setdefault(found.uuid, {})[found.node] = found
+    judged = [
+        (found, verdicts.doubled({node: one.look for node, one in found.items()}))
+        for found in copies.values()
+    ]
+    return [(found, double) for found, double in judged if double and not double.job]
+
+
+def is_doubled(nodes: Mapping[str, NodeFacts]) -> bool:
+    """Whether some guest seems to run more than once."""
+    return any(True for _ in doubles(guest for one in nodes.values() for guest in one.guests or ()))
+
+
+def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
+    return [
+        f"{printable(found[double.nodes[0]].name)} {double.sentence}"
+        for found, double in doubles(itertools.chain.from_iterable(groups))
+    ]
+
+
+def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
+    """Judge what its own node tells, by the same checks as before a migration."""
+    if not found.active:
+        return False, [f"it is {found.look.sighting.value}"]
+    troubles = sorted(_troubles(found, world), key=lambda trouble: trouble.outcome != PROBLEM)
+    shown = [one for one in troubles if not one.remedy.startswith(SEE)] or troubles
+    why = [f"{one.sentence}; {one.remedy}" if one.remedy else one.sentence for one in shown]
+    if not troubles:
+        return True, []
+    return (False if troubles[0].outcome == PROBLEM else None), [printable(one) for one in why]
+
+
+def _troubles(found: GuestFacts, world: World) -> Iterable[Trouble]:
+    """Yield what forbids it to move, wherever to: of storage what is so on its own node already."""
+    for check in REGISTRY:
+        told: Iterable[Trouble] = ()
+        if check.scope == GUEST:
+            told = check.find(world, found)
+        elif check.id in ("storage.kind", "storage.cache"):
+            here = world.nodes[found.node]
+            told = check.judged(world, check.asks(world, found), check.offers(world, here))
+        for trouble in told:
+            if (trouble.severity or check.severity) == BLOCK:
+                yield trouble
+
+
+def _place(source: Source, facts: NodeFacts) -> Place | None:
+    """Return where something lies; None for a drive without a medium."""
+    if not source.kind or not source.path:
+        return None
+    return storage.place(source, facts.storage or StorageFacts())
+
+
+def _disk(disk: Disk, facts: NodeFacts) -> dict[str, Any]:
+    place = _place(disk.source, facts)
+    return {
+        "target": disk.target,
+        "device": disk.device,
+        "source": printable(disk.source.path),
+        "kind": disk.source.kind,
+        "format": disk.source.format,
+        "cache": disk.cache,
+        "readonly": disk.readonly,
+        "storage": place.kind if place else None,
+        "fit": place.fit if place else None,
+    }
+
+
+def _paths(found: GuestFacts) -> list[dict[str, Any]]:
+    """Return the disks of a guest whose definition was not asked for."""
+    return [{"source": printable(path)} for path in found.disks]

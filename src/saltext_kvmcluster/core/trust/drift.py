@@ -1,0 +1,80 @@
+"""Whether a trust file is still what a state wrote: of a shared file, our part of it.
+
+What counts is written down as digests when the file is written, and compared when it is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.fileplan import FilePlan, FileState
+from saltext_kvmcluster.core.trust import sshd, trust
+
+_WRITABLE_BY_OTHERS = 0o022
+
+
+def note(plan: FilePlan) -> dict[str, Any] | None:
+    """Return what is to be remembered of a trust file that is written, None for any other file."""
+    own = _own_part(plan.path, plan.text)
+    if own is None:
+        return None
+    return {
+        "own": _digest(own),
+        "whole": _digest(plan.text),
+        "mode": plan.mode,
+        "owner": plan.owner,
+    }
+
+
+def has_drifted(path: str, noted: Mapping[str, Any], found: FileState, exclusive: bool) -> bool:
+    """Whether a file is no longer what was noted of it.
+
+    exclusive
+        Whether ``authorized_keys2`` is to hold nothing but what is ours.
+    """
+    own = _own_part(path, found.text or "")
+    if found.text is None or found.mode is None or own is None:
+        return True
+    if found.owner != noted.get("owner"):
+        return True
+    if posixpath.basename(path) == trust.USER_CONFIG:
+        # The user may change its mode, as long as ssh still takes it.
+        return bool(found.mode & _WRITABLE_BY_OTHERS) or _digest(own) != noted.get("own")
+    if found.mode != noted.get("mode"):
+        return True
+    if exclusive and posixpath.basename(path) == trust.AUTHORIZED_KEYS:
+        return _digest(found.text) != noted.get("whole")
+    return _digest(own) != noted.get("own")
+
+
+def read(text: str | None) -> dict[str, dict[str, Any]]:
+    """Return what was noted, by path; of a text that is no such record nothing."""
+    try:
+        noted = json.loads(text or "")
+    except ValueError:
+        return {}
+    if not isinstance(noted, dict):
+        return {}
+    return {path: entry for path, entry in noted.items() if isinstance(entry, dict)}
+
+
+def _own_part(path: str, text: str) -> str | None:
+    """Return what of a trust file is ours to keep as it is, None for any other file."""
+    folder, name = posixpath.split(path)
+    if path == sshd.DROP_IN:
+        return text
+    if posixpath.basename(folder) != ".ssh":
+        return None
+    if name in (trust.KNOWN_HOSTS, trust.CONFIG):
+        return text
+    if name == trust.AUTHORIZED_KEYS:
+        return trust.own_keys(text)
+    return trust.own_include(text) if name == trust.USER_CONFIG else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

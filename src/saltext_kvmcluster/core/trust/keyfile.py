@@ -1,0 +1,165 @@
+"""Is the file at the cluster key's place fit to be the cluster key?"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.clusters import KEY_TYPES, ROOT, Cluster
+from saltext_kvmcluster.core.trust.identity import PublicKey, parse_cluster_key
+
+PILLAR_PATH = f"{ROOT}:ssh:key"
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A private key as it was found.
+
+    ``public`` is derived from the private key itself, ``public_file`` is what lies beside it;
+    ``trouble`` says why the first could not be had, ``everyday`` which everyday key is the same,
+    ``link`` where ``path`` leads if it is a symbolic link.
+    """
+
+    path: str
+    exists: bool
+    mode: int | None = None
+    owner: str | None = None
+    public: str | None = None
+    public_file: str | None = None
+    encrypted: bool = False
+    trouble: str | None = None
+    everyday: str | None = None
+    link: str | None = None
+
+
+def key_path(cluster: Cluster, home: str) -> str:
+    """Return where the cluster key lies: the pillar's place or the default in the login's home."""
+    return cluster.ssh.key or posixpath.join(home, ".ssh", f"id_{cluster.ssh.key_type}_cluster")
+
+
+def making_problem(found: KeyFile) -> str | None:
+    """Return why no key can be made where none is, and what to do, or None."""
+    if found.link:
+        return (
+            f"{PILLAR_PATH}: {found.path} is a link to {found.link}, which does not exist;"
+            f" {_away(found)}"
+        )
+    if found.public_file is not None:
+        return (
+            f"{PILLAR_PATH}: {found.path}.pub is there without its private key; bring the private"
+            f" key back, or let this state make a new pair: {_away(found)}"
+        )
+    return None
+
+
+def key_problem(found: KeyFile, cluster: Cluster) -> str | None:
+    """Return what is wrong with an existing key and what to do, or None if it is fit."""
+    problem = (
+        _another_key(found, cluster.ssh.login)
+        or _no_key(found, cluster)
+        or _access_problem(found, cluster.ssh.login)
+        or _public_problem(found, cluster)
+    )
+    return f"{PILLAR_PATH}: {problem}" if problem else None
+
+
+def parsed(found: KeyFile, cluster: Cluster) -> PublicKey:
+    """Return the public key of a key that is fit; InputError says why it is not, or is missing."""
+    if not found.exists:
+        raise InputError(
+            f"{PILLAR_PATH}: {found.path} does not exist; apply the state kvmcluster.key_present"
+        )
+    problem = key_problem(found, cluster)
+    if problem:
+        raise InputError(problem)
+    return parse_cluster_key(_stripped(found.public or ""))
+
+
+def _another_key(found: KeyFile, login: str) -> str | None:
+    if found.everyday:
+        return (
+            f"{found.path} is {login}'s everyday key ({found.everyday}); the cluster needs a key of"
+            f" its own, which this state makes: {_away(found)}"
+        )
+    if found.link and found.owner != login and _is_key(found):
+        return (
+            f"{found.path} is a link to {found.link}, which belongs to {found.owner}; this state"
+            f" makes a key of {login}'s own: {_away(found)}"
+        )
+    return None
+
+
+def _no_key(found: KeyFile, cluster: Cluster) -> str | None:
+    """Return why a file is no private key, or may be none: it is somebody's, and left alone.
+
+    At the default place nothing but the cluster key is ever kept, so a spoilt one may be moved.
+    """
+    if _is_key(found):
+        return None
+    if _unread(found):
+        return (
+            f"{found.path} has mode {found.mode or 0:04o}, so ssh-keygen does not read it; if it is"
+            f" not a private key, choose another place in {PILLAR_PATH}; if it is one, run:"
+            f" chmod 600 {found.path}"
+        )
+    if cluster.ssh.key is None:
+        return (
+            f"{found.path} cannot be read as a private key ({found.trouble}); this state makes a"
+            f" new one: {_away(found)}"
+        )
+    return f"{found.path} is not a private key; choose another place in {PILLAR_PATH}"
+
+
+def _is_key(found: KeyFile) -> bool:
+    """Whether a file was read as a private key, or one beside its public half was not read."""
+    beside = found.public_file is not None and _unread(found)
+    return found.public is not None or found.encrypted or beside
+
+
+def _unread(found: KeyFile) -> bool:
+    """Whether ssh-keygen looked at the file's mode alone, and not at what is in it."""
+    return found.public is None and "bad permissions" in (found.trouble or "")
+
+
+def _access_problem(found: KeyFile, login: str) -> str | None:
+    path = found.path
+    if found.owner != login:
+        return f"{path} belongs to {found.owner}; run: chown {login}: {path}"
+    if found.mode is not None and found.mode & 0o077:
+        return f"{path} has mode {found.mode:04o}, others may use it; run: chmod 600 {path}"
+    if found.encrypted:
+        return (
+            f"{path} has a passphrase, which nobody types at night; remove it with"
+            f" 'ssh-keygen -p -N \"\" -f {path}', or let this state make a new key: {_away(found)}"
+        )
+    return None
+
+
+def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
+    try:
+        key = parse_cluster_key(_stripped(found.public or ""))
+    except InputError as error:
+        return f"{found.path}: {error}; this state makes a fit one: {_away(found)}"
+    if key.type != KEY_TYPES[cluster.ssh.key_type]:
+        return (
+            f"{found.path} is of type {key.type}, the pillar wants {cluster.ssh.key_type}:"
+            f" change kvmcluster:ssh:key_type, or let this state make a new key: {_away(found)}"
+        )
+    if found.public_file is not None and _stripped(found.public_file) != str(key):
+        return (
+            f"{found.path}.pub is not the public half of {found.path}, and ssh would offer the"
+            f" wrong one; run: ssh-keygen -y -f {found.path} > {found.path}.pub"
+        )
+    return None
+
+
+def _away(found: KeyFile) -> str:
+    """Return the command that makes room for a new pair and loses nothing."""
+    halves = [found.path] if found.exists or found.link else []
+    halves += [f"{found.path}.pub"] if found.public_file is not None else []
+    return "run: " + " && ".join(f"mv {half} {half}.old" for half in halves)
+
+
+def _stripped(line: str) -> str:
+    return " ".join(line.split(None, 2)[:2])

@@ -1,0 +1,275 @@
+"""What one ssh login to a peer showed, and the name of what went wrong.
+
+ssh ends with 255 for every failure of its own and says the cause only in words, in English
+whatever the locale. The table below is read top to bottom; what it does not know stays `failed`
+with ssh's own words.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.text import printable
+
+Dials = Mapping[Node, Sequence[str]]
+
+OK = "ok"
+NOISE = "noise"
+TIMED_OUT = "timed out"
+FAILED = "failed"
+NOT_TRIED = "not tried"
+KEY_NOT_ACCEPTED = "key not accepted"
+PASSPHRASE = "passphrase asked"
+
+CAUSES = (
+    ("no such name", r"Could not resolve hostname"),
+    ("refused", r"Connection refused"),
+    ("host key changed", r"REMOTE HOST IDENTIFICATION HAS CHANGED|(?i:revoked)"),
+    ("host key unknown", r"host key is known for|Host key verification failed"),
+    ("no answer", r"timed out during banner exchange|banner exchange: .*timed out"),
+    (TIMED_OUT, r"timed out|Timeout, server"),
+    ("no route", r"No route to host|Network is unreachable"),
+    (KEY_NOT_ACCEPTED, r"Permission denied|Too many authentication failures"),
+    ("dropped", r"Connection (closed|reset) by|kex_exchange_identification"),
+    (
+        "bad configuration",
+        r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad",
+    ),
+)
+
+REMEDIES = {
+    "no such name": "give the name an address (DNS or /etc/hosts), or correct the pillar",
+    "refused": "start sshd there",
+    "host key changed": "if the node was reinstalled: salt-run state.orchestrate"
+    " kvmcluster.orch.prepare; else find out who answers there",
+    "host key unknown": "apply kvmcluster.trust here, after mine.send kvmcluster.identity there",
+    "no answer": "sshd there accepts but does not answer: look whether it hangs",
+    TIMED_OUT: "look at the network and firewall between the two",
+    "no route": "look at the network between the two",
+    KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
+    PASSPHRASE: "apply kvmcluster.key here; it says what to do",
+    "dropped": "sshd there is overloaded (MaxStartups) or broken; read its log",
+    "bad configuration": "correct ssh's configuration here as it says",
+    NOISE: "silence the login's shell start-up files there for non-interactive shells",
+    FAILED: "read what ssh said",
+    NOT_TRIED: "time ran out; give a longer time_limit",
+}
+
+RETRIED = ("dropped",)
+WORDS = 300
+FORGETTING = ("ssh-keygen -f", "remove with:")
+
+SSH_FAILED = 255
+CELL: dict[str, type | tuple[type, ...]] = {
+    "peer": str,
+    "name": str,
+    "ok": bool,
+    "cause": str,
+    "said": str,
+    "remedy": str,
+    "seconds": (int, float),
+}
+
+
+@dataclass(frozen=True)
+class Knock:
+    """One login: exit code (None: it was ended), what it printed, and how long it took.
+
+    ``overflowed`` when it was ended because it printed more than is kept.
+    """
+
+    code: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+    overflowed: bool = False
+
+
+def cause(knock: Knock, encrypted_key: bool) -> str:
+    """Return `ok` or the name of what went wrong.
+
+    Any other exit code than 255 comes from the far side: ssh got in, and its words are not ssh's.
+    The same holds for a login that had to be ended while it printed: ssh prints to standard error
+    only, and little.
+
+    encrypted_key
+        Whether our key has a passphrase: sshd then sees no key at all, and says just that.
+    """
+    if knock.overflowed or (knock.code is None and knock.stdout):
+        return NOISE
+    if knock.code == 0:
+        return NOISE if knock.stdout else OK
+    if knock.code not in (None, SSH_FAILED):
+        return FAILED
+    found = next((name for name, text in CAUSES if re.search(text, knock.stderr)), None)
+    if found == KEY_NOT_ACCEPTED and encrypted_key:
+        return PASSPHRASE
+    if found:
+        return found
+    return TIMED_OUT if knock.code is None else FAILED
+
+
+def cell(peer: str, name: str, knock: Knock | None, encrypted_key: bool) -> dict[str, Any]:
+    """Return one cell of the matrix as plain data; without a knock it was not tried."""
+    found = cause(knock, encrypted_key) if knock else NOT_TRIED
+    knock = knock or Knock(None, "", "", 0.0)
+    first, second = knock.stderr, knock.stdout
+    said = second or first if found == NOISE else first or second
+    return {
+        "peer": peer,
+        "name": name,
+        "ok": found == OK,
+        "cause": found,
+        "said": _last_words(said),
+        "remedy": REMEDIES.get(found, ""),
+        "seconds": knock.seconds,
+    }
+
+
+def row(cluster_name: str, node: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one node's row of the matrix."""
+    return {
+        "cluster": cluster_name,
+        "node": node,
+        "ok": all(cell["ok"] for cell in cells),
+        "cells": list(cells),
+    }
+
+
+def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
+    """Put the rows together; a node whose row is missing or malformed is listed as silent.
+
+    ``ok`` needs every node's row and, in it, a good cell for every peer and name in the pillar.
+    A node is believed about its own logins alone, and about those that the pillar asks for.
+    """
+    told = {}
+    silent = {}
+    for node in cluster.nodes:
+        sent = rows.get(node)
+        wanted = [(peer.id, name) for peer in cluster.peers(node) for name in peer.names]
+        if _is_row(sent):
+            cells = {(cell["peer"], cell["name"]): _plain(cell) for cell in sent["cells"]}
+            told[node] = row(cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted])
+        else:
+            silent[node] = _excuse(sent)
+    good = sum(cell["ok"] for node in told for cell in told[node]["cells"])
+    total = sum(len(node.names) for node in cluster.nodes.values()) * (len(cluster.nodes) - 1)
+    return {
+        "cluster": cluster.name,
+        "nodes": list(cluster.nodes),
+        "ok": good == total and not silent,
+        "cells": total,
+        "good": good,
+        "rows": told,
+        "silent": silent,
+    }
+
+
+def calling_order(cluster: Cluster, node: str) -> list[Node]:
+    """Return the peers beginning after one's own place, so that not all call the first at once."""
+    nodes = list(cluster.nodes.values())
+    at = [item.id for item in nodes].index(cluster.node(node).id)
+    return nodes[at + 1 :] + nodes[:at]
+
+
+def by_every_name(cluster: Cluster, node: str) -> Dials:
+    """Return how a node logs in to each peer by each of its names."""
+    return {peer: peer.names for peer in calling_order(cluster, node)}
+
+
+def as_moves(cluster: Cluster, source: str | None, destination: str | None) -> dict[str, list[str]]:
+    """Return to which peers which nodes log in before moves are planned, for ``dials``.
+
+    source, destination
+        The nodes that all moves are from, or to; None if they may be any.
+    """
+    return {
+        node: [peer for peer in cluster.nodes if peer != node and destination in (None, peer)]
+        for node in cluster.nodes
+        if source in (None, node)
+    }
+
+
+def dials(cluster: Cluster, node: str, wanted: object) -> Dials:
+    """Return how a node is to log in to its peers.
+
+    wanted
+        True for every peer by every name, False for none; or the peers of each node to which it
+        logs in by the migration name alone, as its moves do. InputError for anything else. A peer
+        that this node's pillar does not have yet is passed over: to whoever asked it is not tried.
+    """
+    if isinstance(wanted, bool):
+        return by_every_name(cluster, node) if wanted else {}
+    peers = wanted.get(node, []) if isinstance(wanted, dict) else None
+    if not isinstance(peers, list):
+        raise InputError(f"reach: want true, false or lists of peers by node, got {wanted!r:.60}")
+    return {peer: (peer.migration,) for peer in calling_order(cluster, node) if peer.id in peers}
+
+
+def cells(sent: object) -> list[dict[str, Any]]:
+    """Return the logins that a node says it tried; none if what it sent says nothing of any."""
+    told: object = {"cells": sent}
+    return [_plain(cell) for cell in told["cells"]] if _is_row(told) else []
+
+
+def _is_row(sent: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a node sent a row: what it holds of logins, in the shape that we give it."""
+    cells = sent.get("cells") if isinstance(sent, dict) else None
+    return isinstance(cells, list) and all(
+        isinstance(cell, dict) and all(isinstance(cell.get(key), CELL[key]) for key in CELL)
+        for cell in cells
+    )
+
+
+def _plain(sent: dict[str, Any]) -> dict[str, Any]:
+    """Return a cell from what a node sent: of its own making are the cause, the words, the time.
+
+    A cause that we do not know, or a good one that the cell's own ``ok`` denies, is `failed`.
+    """
+    found = sent["cause"] if sent["cause"] in REMEDIES or sent["cause"] == OK else FAILED
+    found = FAILED if found == OK and not sent["ok"] else found
+    return {
+        "peer": _bounded(sent["peer"]),
+        "name": _bounded(sent["name"]),
+        "ok": found == OK,
+        "cause": found,
+        "said": _bounded(sent["said"]),
+        "remedy": REMEDIES.get(found, ""),
+        "seconds": _duration(sent["seconds"]),
+    }
+
+
+def _duration(sent: float) -> float:
+    """Return a number of seconds that JSON can carry; 0.0 for what is none."""
+    return float(sent) if 0 <= sent <= sys.float_info.max else 0.0
+
+
+def _absent(peer: str, name: str) -> dict[str, Any]:
+    """Return the cell of a login that a node's row says nothing of."""
+    remedy = "its pillar is not the master's: run saltutil.refresh_pillar there"
+    return {**cell(peer, name, None, False), "said": "not in its row", "remedy": remedy}
+
+
+def _excuse(sent: object) -> str:
+    """Return why there is no row: what the node said, where that is words."""
+    if isinstance(sent, str) and sent:
+        return _last_words(sent)
+    return "did not answer" if sent in (None, "") else "what it sent is not a row"
+
+
+def _last_words(text: str) -> str:
+    """Return the end of what was said, without ssh's advice to forget a pinned host key."""
+    stripped = (line.strip() for line in text.splitlines())
+    lines = [line for line in stripped if line and not line.startswith(FORGETTING)]
+    return _bounded(" / ".join(lines[-3:]))
+
+
+def _bounded(text: str) -> str:
+    """Return as much of a text as is shown, fit for one line of a terminal."""
+    return printable(text[:WORDS])

@@ -1,0 +1,104 @@
+"""What is wrong with a node's part in the cluster's ssh trust, judged on that node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.trust import keyfile, trust
+from saltext_kvmcluster.core.trust.identity import Identities
+from saltext_kvmcluster.core.trust.keyfile import KeyFile
+from saltext_kvmcluster.core.trust.sshd import Obstacle, Settings
+
+LABEL = "ssh_home_t"
+TRUST = "apply the state kvmcluster.trust here"
+
+
+def key(found: KeyFile, cluster: Cluster) -> list[Trouble]:
+    """Return what is wrong with the cluster key."""
+    if not found.exists:
+        return [Trouble(f"{found.path} does not exist", "apply the state kvmcluster.key here")]
+    problem = keyfile.key_problem(found, cluster)
+    if not problem:
+        return []
+    what, _, how = problem.partition("; ")
+    return [Trouble(what, how.replace("this state", "the state kvmcluster.key"))]
+
+
+def authorized(obstacles: Iterable[Obstacle]) -> list[Trouble]:
+    """Return why sshd would not let the login in by the file that we manage."""
+    return [Trouble(obstacle.problem, obstacle.remedy) for obstacle in obstacles]
+
+
+def config(
+    cluster: Cluster, settings: Mapping[str, Settings | None], key_path: str, known_hosts: str
+) -> list[Trouble]:
+    """Return the names that ssh would not dial as the cluster does, each with the reason.
+
+    settings
+        What ``ssh -G`` prints for each name, None where it printed nothing.
+    """
+    wanted = {
+        "user": (cluster.ssh.login,),
+        "identityfile": (key_path,),
+        "identitiesonly": ("yes",),
+        "stricthostkeychecking": ("true", "yes"),
+        "userknownhostsfile": (known_hosts,),
+    }
+    alike: dict[str, list[str]] = {}
+    for name, found in settings.items():
+        wrong = "; ".join(_differences(found, wanted))
+        alike.setdefault(wrong, []).append(name)
+    return [
+        Trouble(f"ssh to {', '.join(names)}: {wrong}", f"{TRUST}; 'ssh -G {names[0]}' shows it")
+        for wrong, names in alike.items()
+        if wrong
+    ]
+
+
+def _differences(found: Settings | None, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    if found is None:
+        yield "its configuration cannot be read by ssh"
+        return
+    for keyword, values in wanted.items():
+        first = (found.get(keyword) or ("not set",))[0]
+        if first not in values:
+            yield f"{keyword} is {first}, not {values[0]}"
+
+
+def label(labels: Mapping[str, str | None]) -> list[Trouble]:
+    """Return the files that sshd may not read under SELinux.
+
+    labels
+        Each file's security context, None where it could not be read; empty where SELinux is off.
+    """
+    troubles = []
+    for path, context in labels.items():
+        if context is None:
+            sentence = f"the SELinux label of {path} cannot be read"
+            troubles.append(unknown(sentence, f"see what 'ls -Z {path}' says here"))
+        elif LABEL not in context.split(":"):
+            troubles.append(Trouble(f"{path} is labelled {context}", f"run: restorecon -v {path}"))
+    return troubles
+
+
+def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) -> list[Trouble]:
+    """Return the keys of former members, and former keys of members, that still let in.
+
+    texts
+        The authorized_keys files of the login, by path.
+    """
+    return [
+        Trouble(
+            f"{path}, line {number}: {why}",
+            TRUST if path.endswith(trust.AUTHORIZED_KEYS) else f"delete line {number} of {path}",
+        )
+        for path, text in texts.items()
+        for number, why in trust.stale(cluster, identities, text)
+    ]
+
+
+def names(cluster: Cluster, here: str) -> Sequence[str]:
+    """Return every name by which the node dials a peer."""
+    return [name for peer in cluster.peers(here) for name in peer.names]

@@ -1,0 +1,239 @@
+"""Does sshd, as it is configured, let the login in by the file that we manage?
+
+Judged from what ``sshd -T -C user=…,host=…,addr=…`` prints: sshd's own reading of its files for
+one connection, Match blocks included. See sshd(8) and sshd_config(5).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from saltext_kvmcluster.core.fileplan import Wanted, Words
+from saltext_kvmcluster.core.trust.trust import AUTHORIZED_KEYS, BEGIN, END
+
+DROP_IN = "/etc/ssh/sshd_config.d/00-kvmcluster.conf"
+RELATIVE_FILE = f".ssh/{AUTHORIZED_KEYS}"
+
+Settings = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on the way to the file that we manage; ``mode`` holds permission bits."""
+
+    path: str
+    mode: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What sshd looks at in the account that logs in; ``folders`` are its home and ~/.ssh."""
+
+    login: str
+    home: str
+    groups: tuple[str, ...]
+    folders: tuple[Folder, ...] = ()
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason why sshd would not let the login in, and what mends it.
+
+    ``setting`` is the sshd_config line that mends it, None where only people may decide.
+    """
+
+    problem: str
+    remedy: str
+    setting: str | None = None
+
+
+def parse_settings(output: str) -> dict[str, tuple[str, ...]]:
+    """Return ``sshd -T``'s lines by keyword; a keyword that repeats collects its values."""
+    settings: dict[str, tuple[str, ...]] = {}
+    for line in output.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        settings[keyword.lower()] = (*settings.get(keyword.lower(), ()), value)
+    return settings
+
+
+def obstacles(settings: Settings, account: Account, key_type: str) -> list[Obstacle]:
+    """Return all that keeps the login from entering with a key of our file; empty is good."""
+    found = [
+        _file_not_read(settings, account),
+        _keys_refused(settings),
+        _type_refused(settings, key_type),
+        _root_refused(settings, account),
+        _more_than_a_key(settings),
+        *_lists(settings, account),
+        *_closed_folders(account),
+        *_loose_folders(settings, account),
+    ]
+    return [obstacle for obstacle in found if obstacle]
+
+
+def together(found: Mapping[str, Iterable[Obstacle]]) -> list[Obstacle]:
+    """Return the obstacles of several connections, each once.
+
+    What stands in the way of some connections alone says of which.
+    """
+    connections: dict[Obstacle, list[str]] = {}
+    for connection, obstacles_there in found.items():
+        for obstacle in obstacles_there:
+            connections.setdefault(obstacle, []).append(connection)
+    return [
+        obstacle
+        if len(there) == len(found)
+        else replace(obstacle, problem=f"for logins from {', '.join(there)}: {obstacle.problem}")
+        for obstacle, there in connections.items()
+    ]
+
+
+def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
+    """Return the drop-in that mends every obstacle that a setting can mend.
+
+    A Match block for the login alone: it overrides the global section and changes nothing for
+    other accounts. An existing drop-in keeps its settings, since they are why it works now.
+    """
+    lines = [line.strip() for line in present.splitlines()]
+    settings = {_keyword(line): line for line in lines if _keyword(line) not in ("", "match")}
+    fresh = {_keyword(o.setting): o.setting for o in found if o.setting}
+    body = "".join(f"    {line}\n" for line in {**settings, **fresh}.values())
+    added = tuple(line for key, line in fresh.items() if key not in settings)
+    replaced = tuple(
+        f"{settings[key]} -> {line}"
+        for key, line in fresh.items()
+        if key in settings and settings[key] != line
+    )
+    return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Words(added, (), replaced))
+
+
+def _keyword(line: str) -> str:
+    """Return a line's keyword in lower case; nothing for a comment or an empty line."""
+    return "" if line.startswith("#") else line.partition(" ")[0].lower()
+
+
+def _file_not_read(settings: Settings, account: Account) -> Obstacle | None:
+    files = " ".join(settings.get("authorizedkeysfile", ())).split()
+    wanted = _expanded(RELATIVE_FILE, account)
+    if any(_expanded(name, account) == wanted for name in files):
+        return None
+    kept = " ".join(name for name in files if name.lower() != "none")
+    setting = f"AuthorizedKeysFile {kept} {RELATIVE_FILE}".replace("  ", " ")
+    return Obstacle(
+        f"sshd reads {' '.join(files) or 'no file'}, not {RELATIVE_FILE}",
+        _set(setting),
+        setting,
+    )
+
+
+def _keys_refused(settings: Settings) -> Obstacle | None:
+    if settings.get("pubkeyauthentication", ("yes",)) == ("yes",):
+        return None
+    setting = "PubkeyAuthentication yes"
+    return Obstacle("sshd takes no keys (PubkeyAuthentication no)", _set(setting), setting)
+
+
+def _type_refused(settings: Settings, key_type: str) -> Obstacle | None:
+    named = ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes")
+    accepted = ",".join(value for name in named for value in settings.get(name, ())).split(",")
+    algorithms = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519",)}[key_type]
+    if accepted == [""] or any(algorithm in accepted for algorithm in algorithms):
+        return None
+    return Obstacle(
+        f"sshd accepts no {key_type} keys (PubkeyAcceptedAlgorithms)",
+        f"add {algorithms[0]} there, or choose another kvmcluster:ssh:key_type",
+    )
+
+
+def _root_refused(settings: Settings, account: Account) -> Obstacle | None:
+    permit = settings.get("permitrootlogin", ("prohibit-password",))[0]
+    if account.login != "root" or permit in ("yes", "prohibit-password", "without-password"):
+        return None
+    setting = "PermitRootLogin prohibit-password"
+    return Obstacle(f"sshd refuses root (PermitRootLogin {permit})", _set(setting), setting)
+
+
+def _more_than_a_key(settings: Settings) -> Obstacle | None:
+    methods = " ".join(settings.get("authenticationmethods", ("any",))).split()
+    if any(method in ("any", "publickey") for method in methods):
+        return None
+    return Obstacle(
+        f"sshd asks for more than a key (AuthenticationMethods {' '.join(methods)})",
+        "allow 'publickey' alone for this login, in a Match block, and reload sshd",
+    )
+
+
+def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
+    """Yield what the four access lists say, each pattern by itself, as sshd reads them.
+
+    A user pattern with a host part (USER@HOST) may let in, but is not held to keep out.
+    """
+    users, groups = (account.login,), account.groups
+    checks = (
+        ("denyusers", "DenyUsers", users, False),
+        ("allowusers", "AllowUsers", users, True),
+        ("denygroups", "DenyGroups", groups, False),
+        ("allowgroups", "AllowGroups", groups, True),
+    )
+    for keyword, name, subjects, must_match in checks:
+        patterns = " ".join(settings.get(keyword, ())).split()
+        if keyword.endswith("users"):
+            patterns = [p.rpartition("@")[0] or p for p in patterns if must_match or "@" not in p]
+        matched = any(_matches(pattern, name) for pattern in patterns for name in subjects)
+        if patterns and matched != must_match:
+            verb = "does not list" if must_match else "lists"
+            yield Obstacle(
+                f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
+                f"change {name} so that {account.login} may enter, and reload sshd",
+            )
+
+
+def _closed_folders(account: Account) -> Iterable[Obstacle]:
+    """Yield the folders that the login itself cannot enter; sshd reads the keys as the login."""
+    for folder in account.folders:
+        if folder.owner == "root" != account.login and not folder.mode & 0o001:
+            yield Obstacle(
+                f"{folder.path} belongs to root with mode {folder.mode:04o}, so"
+                f" {account.login} cannot enter, and sshd finds no key there",
+                f"run: chown {account.login}: {folder.path}",
+            )
+
+
+def _loose_folders(settings: Settings, account: Account) -> Iterable[Obstacle]:
+    """Yield the folders whose keys sshd does not trust; it says so in its log alone."""
+    if settings.get("strictmodes", ("yes",)) != ("yes",):
+        return
+    for folder in account.folders:
+        if folder.owner not in ("root", account.login):
+            yield Obstacle(
+                f"{folder.path} belongs to {folder.owner}, so sshd (StrictModes) takes no key"
+                " there",
+                f"run: chown {account.login}: {folder.path}",
+            )
+        if folder.mode & 0o022:
+            yield Obstacle(
+                f"{folder.path} has mode {folder.mode:04o}, others may write there, so sshd"
+                " (StrictModes) takes no key there",
+                f"run: chmod go-w {folder.path}",
+            )
+
+
+def _set(setting: str) -> str:
+    return f"set '{setting}' in sshd's configuration and reload sshd"
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a pattern of ``*`` and ``?`` matches; these lists know no negation and no sets."""
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def _expanded(name: str, account: Account) -> str:
+    """Return the path that sshd opens for a name in AuthorizedKeysFile."""
+    tokens = {"%h": account.home, "%u": account.login, "%%": "%"}
+    expanded = re.sub("%[hu%]", lambda token: tokens[token.group()], name)
+    return posixpath.normpath(posixpath.join(account.home, expanded))

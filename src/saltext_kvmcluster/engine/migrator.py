@@ -1,0 +1,254 @@
+"""One migration: observe, decide, journal, act, and look at both sides until it is sure.
+
+That libvirt's call ended, well or badly, decides nothing. What is left to be put right afterwards
+is `recoverer`'s, which a migration calls as anybody can later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.events import events
+from saltext_kvmcluster.core.migration import migration, pacing, progress
+from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
+from saltext_kvmcluster.core.migration.migration import (
+    Abort,
+    Act,
+    Judge,
+    Move,
+    Plan,
+    Seen,
+    Statistics,
+    Watch,
+)
+from saltext_kvmcluster.core.migration.pacing import Pace, SetDowntime, StartPostCopy
+from saltext_kvmcluster.core.pillar.clusters import Node
+from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.engine import recoverer
+from saltext_kvmcluster.engine.environment import Call, Environment
+
+POLL = 0.5
+TELL_EVERY = 3.0
+
+
+def migrate(
+    env: Environment, guest: str, destination: str, options: Options, patience: float = 60.0
+) -> dict[str, Any]:
+    """Move a guest from this node to a peer and return what was seen on both afterwards.
+
+    patience
+        Seconds to go on asking, after libvirt's call ended, while it is not sure where the guest
+        is.
+
+    InputError or WorldError means that nothing was begun.
+    """
+    migration.named(guest, "guest")
+    node = migration.target(env.cluster, env.here, destination)
+    look = _here(env, guest)
+    move = Move(guest, look.uuid, env.here, node.id)
+    with env.alone(move), contextlib.ExitStack() as places:
+        with _refusal_told(env, move):
+            _refuse_unsettled(env, move)
+            findings = env.examine(move)
+            if places.enter_context(env.place(move)):
+                findings = env.examine(move)
+            way, entry = _begun(env, move, node, options)
+        done = _Migration(env, entry, way, options, patience).carried_out()
+    return {**done, "findings": [finding.shown() for finding in findings]}
+
+
+def _here(env: Environment, guest: str) -> Look:
+    source = env.libvirt(env.here)
+    look = source.by_name(guest)
+    if look.sighting is Sighting.ABSENT:
+        raise migration.no_such_guest(guest, env.here, source.names())
+    return look
+
+
+@contextlib.contextmanager
+def _refusal_told(env: Environment, move: Move) -> Iterator[None]:
+    """Tell whoever listens that nothing was begun, and why; it may have waited long for that."""
+    try:
+        yield
+    except WorldError as error:
+        env.tell(events.MIGRATION, {"what": "refused", **asdict(move), "reason": str(error)})
+        raise
+
+
+def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[Plan, Entry]:
+    """Return how libvirt is to do it, and what is in the journal from now on."""
+    look = env.libvirt(env.here).by_uuid(move.uuid)
+    way = migration.plan(env.cluster, node, options, look.persistent, env.address(node.migration))
+    entry = Entry(
+        move,
+        env.clock.now().isoformat(timespec="milliseconds"),
+        BEGUN,
+        look.persistent,
+        env.cluster.guests.definitions,
+        way.flags,
+    )
+    env.journal(env.here).write(entry)
+    return way, entry
+
+
+def _refuse_unsettled(env: Environment, move: Move) -> None:
+    """Refuse a guest whose last migration from here is not settled; forget old requests to cancel.
+
+    It is settled first, if it can be.
+    """
+    own = env.journal(env.here)
+    kept = own.entries()
+    why = "; ".join(said for said in kept.unread if move.uuid in said)
+    if kept.of(move.uuid):
+        why = recoverer.recover(env, move.uuid)["reason"]
+        why = why if own.entries().of(move.uuid) else ""
+    if why:
+        raise WorldError(
+            f"{move.guest} was not touched, not sent to {move.destination}: its last migration is"
+            f" not settled: {why}"
+        )
+    own.clear(move.uuid)
+
+
+class _Migration:
+    """A migration that is in the journal, until it is judged."""
+
+    def __init__(
+        self, env: Environment, entry: Entry, way: Plan, options: Options, patience: float
+    ) -> None:
+        self.env, self.entry, self.move, self.way = env, entry, entry.move, way
+        self.options, self.patience = options, patience
+        self.source = env.libvirt(entry.move.source)
+        self.peer = env.libvirt(entry.move.destination)
+        self.journal = env.journal(env.here)
+        self._told: tuple[str, float] = ("", 0.0)
+
+    def carried_out(self) -> dict[str, Any]:
+        """Let libvirt migrate, and say what came of it and of what had to be done afterwards."""
+        began = self.env.clock.monotonic()
+        self._tell("begun", {})
+        # A small guest is moved before the first look, at which pacing sets it again.
+        self._carry_out(SetDowntime(pacing.first_downtime(self.options)))
+        call = self.source.migrate(self.move.uuid, self.way)
+        ending = self._watched(call, began)
+        if _words(call):
+            self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
+        looks, judged = self._sure(call)
+        measured = self._measured() if judged.owner is Owner.DESTINATION else Statistics()
+        elapsed = self.env.clock.monotonic() - began
+        done = {
+            **migration.result(self.move, self.way, judged, looks, measured, _words(call), ending),
+            "started": self.entry.began,
+            "elapsed": round(elapsed, 3),
+        }
+        done["afterwards"] = self._afterwards(judged, done)
+        told = ("result", "owner", "reason", "elapsed", "downtime_ms")
+        self._tell("ended", {key: done[key] for key in told})
+        return done
+
+    def _watched(self, call: Call, began: float) -> str:
+        """Watch over a migration until it has ended; return why we wanted that, if we did."""
+        watch = Watch(began, began, Pace(began))
+        while True:
+            self.env.clock.wait(call, POLL)
+            seen = self._seen(call)
+            watch, act = migration.act(watch, seen, self.options, self.patience)
+            if isinstance(act, Judge):
+                return watch.ending
+            self._carry_out(act)
+            self._show(seen, watch)
+
+    def _seen(self, call: Call) -> Seen:
+        uuid, at = self.move.uuid, self.env.clock.monotonic()
+        if call.done():
+            return Seen(at, True, True, None)
+        try:
+            look = self.source.by_uuid(uuid)
+            job = self.source.progress(uuid)
+        except WorldError:
+            return Seen(self.env.clock.monotonic(), call.done(), False, None)
+        in_post_copy = look.sighting in IN_POST_COPY
+        found = progress.read(job, at, in_post_copy) if job else None
+        stands = look.sighting is Sighting.PAUSED_FOR_MIGRATION
+        return Seen(at, call.done(), True, found, stands, self._asked_to_cancel())
+
+    def _asked_to_cancel(self) -> str:
+        """Return who wants it cancelled; a journal that cannot be read asks for nothing."""
+        try:
+            return self.journal.asked_to_cancel(self.move.uuid)
+        except WorldError:
+            return ""
+
+    def _carry_out(self, act: Act | None) -> None:
+        """Do what was decided; what cannot be done now is decided again at the next look."""
+        with contextlib.suppress(WorldError):
+            if isinstance(act, SetDowntime):
+                self.source.set_downtime(self.move.uuid, act.milliseconds)
+            elif isinstance(act, StartPostCopy):
+                self.source.start_post_copy(self.move.uuid)
+            elif isinstance(act, Abort):
+                self.source.abort(self.move.uuid)
+
+    def _show(self, seen: Seen, watch: Watch) -> None:
+        """Tell of each new phase, and every few seconds how far it is."""
+        if seen.progress is None:
+            return
+        phase, last = self._told
+        if phase != seen.progress.phase or seen.at - last >= TELL_EVERY:
+            self._told = (seen.progress.phase, seen.at)
+            stalled = pacing.stalled(watch.pace, seen.progress)
+            downtime = migration.downtime_ms(watch, seen)
+            self._tell(seen.progress.phase, progress.shown(seen.progress, stalled, downtime))
+
+    def _sure(self, call: Call) -> tuple[tuple[Look, Look], Verdict]:
+        """Look at both sides until it is sure whose the guest is, or patience ends."""
+        end = self.env.clock.monotonic() + self.patience
+        while True:
+            returned = call.done()
+            before = self.source.sight(self.move.uuid)
+            there = self.peer.sight(self.move.uuid)
+            looks = (self.source.sight(self.move.uuid), there)
+            judged = migration.verdict(
+                self.move, looks, returned, steady=before.sighting is looks[0].sighting
+            )
+            if judged.owner is not Owner.UNKNOWN or self.env.clock.monotonic() >= end:
+                return looks, judged
+            self.env.clock.wait(None, POLL)
+
+    def _measured(self) -> Statistics:
+        """Return what libvirt measured; that it cannot be had makes a moved guest no less moved."""
+        try:
+            return migration.statistics(self.peer.measured(self.move.uuid))
+        except WorldError:
+            return Statistics()
+
+    def _afterwards(self, judged: Verdict, done: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Put right what is left to be put right, each step with a result of its own."""
+        if judged.owner in migration.RESULTS:
+            steps = recoverer.settle_after(self.env, self.entry)
+        else:
+            ended = self.entry.ended()
+            steps = _failed("keep in the journal that it ended", lambda: self.journal.write(ended))
+        return steps + _failed("remember it", lambda: self.journal.remember(done))
+
+    def _tell(self, what: str, data: Mapping[str, Any]) -> None:
+        self.env.tell(events.MIGRATION, {"what": what, **asdict(self.move), **data})
+
+
+def _failed(step: str, verb: Callable[[], None]) -> list[dict[str, Any]]:
+    """Do something that may fail without harm; return what is to be said of it, if it does."""
+    try:
+        verb()
+    except WorldError as error:
+        return [{"step": step, "ok": False, "said": str(error)}]
+    return []
+
+
+def _words(call: Call) -> str:
+    error = call.exception() if call.done() else None
+    return str(error) if error else ""

@@ -1,0 +1,400 @@
+"""Settles what a migration left: asks every node, judges, and acts as far as that goes.
+
+Whatever is destroyed or undefined was looked at immediately before, with no job active anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
+from saltext_kvmcluster.core.migration import migration, records
+from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.ownership import settlements
+from saltext_kvmcluster.core.ownership.settlements import Action, Do, Settlement
+from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Look, Sighting
+from saltext_kvmcluster.engine.environment import Environment, Libvirt
+
+POLL = 0.5
+# Seconds for a post-copy migration to go on that broke, and for its rest; when they are over, it
+# may do so all the same.
+RESUMED, RESUMING = 60.0, 600.0
+# Seconds for a guest to be seen at its destination, when the call that resumed it has failed.
+ARRIVED = 30.0
+
+
+def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, Any]:
+    """Settle a guest's last migration as far as what all nodes say allows it.
+
+    guest
+        Its name, or its UUID where several have that name.
+    patience
+        Seconds to look again while something is at work.
+
+    Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
+    InputError if no node has such a guest, nor a journal of it.
+    """
+    case = _found(env, settlements.name_of(migration.named(guest, "guest")))
+    if not case.uuid:
+        return case.shown(settlements.unheard(case.guest, case.silent), [])
+    answering = [node for node in case.nodes if node not in case.silent]
+    with _alone(env, case.guest, case.uuid, answering) as taken:
+        if not taken:
+            case.read_again(answering)
+            return case.settled(patience)
+    case.looks = case.look(case.nodes)
+    return case.shown(settlements.busy(taken), [])
+
+
+def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> dict[str, Any]:
+    """End a guest's migration from this node, and settle what it leaves.
+
+    words
+        Who wants it, for whoever asks why it ended.
+    patience
+        Seconds to wait for its end.
+
+    Returns what ``recover`` does, with the ``result`` of `migrate`: moved, not_moved, unknown.
+    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more. No
+    request to cancel is left in any case.
+    """
+    own = env.journal(env.here)
+    guest = settlements.name_of(migration.named(guest, "guest"))
+    uuid, begun = _leaving(env, guest)
+    try:
+        met = _end(env, guest, uuid, words, patience)
+    finally:
+        with contextlib.suppress(WorldError):
+            own.withdraw(uuid)
+    if not met and not begun:
+        raise settlements.nothing_to_cancel(guest, env.here)
+    done = recover(env, guest)
+    return {**done, "result": settlements.after_cancel(done["owner"], env.here)}
+
+
+def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
+    """Put right what a migration that has just been judged left; return each step's result.
+
+    It costs one look at either end; where nothing is to be put right, the journal is cleared.
+    """
+    case = _Case(env, entry.move.guest, entry.move.uuid, {entry.move.source: entry}, fresh=True)
+    case.nodes = (entry.move.source, entry.move.destination)
+    settlement = case.judged(case.look(case.nodes), steady=True)
+    if settlement.owner is None:
+        return [_step("look at both sides", "", False, settlement.verdict.sentence)]
+    steps = case.carried_out(settlement)
+    return [step for step in steps if step["step"] != Do.CLEAR.value or not step["ok"]]
+
+
+@dataclass
+class _Case:
+    """A guest whose migration is to be settled. ``silent``: nodes that gave no answer, and why."""
+
+    env: Environment
+    guest: str
+    uuid: str
+    entries: Mapping[str, Entry]
+    silent: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
+    nodes: Collection[str] = ()
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        self.nodes = self.nodes or tuple(self.env.cluster.nodes)
+
+    def read_again(self, nodes: Collection[str]) -> None:
+        """Read journals anew, now that nobody else writes what they say of this guest."""
+        answers = self.env.side_by_side(lambda node: _journal(self.env, node, self.uuid), nodes)
+        self.entries = {
+            node: _agreed(self.env, entry)
+            for node, (entries, _) in answers.items()
+            for entry in entries
+        }
+        self.unread = {node: unread for node, (_, unread) in answers.items() if unread}
+
+    def settled(self, patience: float) -> dict[str, Any]:
+        """Judge, act, and judge again by what is seen then."""
+        settlement = self._judged_patiently(patience)
+        actions = self.carried_out(settlement)
+        # Whatever libvirt said of it: it may go on, or be over, all the same.
+        if any(one["step"] == Do.RESUME_POST_COPY.value for one in actions):
+            settlement = self._judged_patiently(patience)
+            if settlement.owner is not None:
+                actions += self.carried_out(settlement)
+        if any(one["step"] != Do.CLEAR.value for one in actions):
+            settlement = self._judged_patiently(patience)
+        return self.shown(settlement, actions + self._remembered(settlement, actions))
+
+    def look(self, nodes: Collection[str]) -> dict[str, Look]:
+        """Look at nodes side by side; one that was silent is not asked again."""
+        asked = [node for node in nodes if node not in self.silent]
+        found = self.env.side_by_side(lambda node: self.env.libvirt(node).sight(self.uuid), asked)
+        for node, look in found.items():
+            if look.sighting is Sighting.UNREACHABLE:
+                self.silent[node] = look.said
+        kept = {node: Look(Sighting.UNREACHABLE, said=said) for node, said in self.silent.items()}
+        return {node: found.get(node) or kept[node] for node in nodes}
+
+    def judged(self, looks: dict[str, Look], steady: bool) -> Settlement:
+        """Return what follows from a look, which is remembered."""
+        self.looks = looks
+        return settlements.settle(self.guest, self.entries, looks, steady, self.fresh)
+
+    def carried_out(self, settlement: Settlement) -> list[dict[str, Any]]:
+        """Do what is to be done, each step by its own look; the first that fails is the last."""
+        done: list[dict[str, Any]] = []
+        for action in settlement.actions:
+            said = self._done(action, settlement.owner)
+            done.append(_step(action.do.value, action.node, not said, said))
+            if said:
+                break
+        return done
+
+    def shown(self, settlement: Settlement, actions: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what `recover` returns."""
+        needs = [
+            *settlement.needs,
+            *(
+                f"the journal of {node}, which could not be read: {said}"
+                for node, said in self.unread.items()
+            ),
+        ]
+        return {
+            "guest": self.guest,
+            "uuid": self.uuid,
+            "owner": settlement.owner,
+            "result": settlement.result,
+            "reason": settlement.verdict.sentence,
+            "sightings": {node: settlements.words(look) for node, look in self.looks.items()},
+            "actions": actions,
+            "needs": needs,
+            "commands": list(settlement.commands),
+        }
+
+    def _remembered(
+        self, settlement: Settlement, actions: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Remember here what came of migrations that are settled; return why that failed."""
+        cleared = {one["node"] for one in actions if one["step"] == Do.CLEAR.value and one["ok"]}
+        history = self.env.journal(self.env.here)
+        try:
+            for node in cleared:
+                sentence = settlement.verdict.sentence
+                history.remember(records.settled(self.entries[node], settlement.owner, sentence))
+        except WorldError as error:
+            return [_step("remember it", self.env.here, False, str(error))]
+        return []
+
+    def _judged_patiently(self, patience: float) -> Settlement:
+        """Judge by two looks at every node, again and again while something is at work."""
+        end = self.env.clock.monotonic() + patience
+        while True:
+            before, after = self.look(self.nodes), self.look(self.nodes)
+            steady = all(settlements.same(before[node], after[node]) for node in self.nodes)
+            settlement = self.judged(after, steady)
+            if settlement.result != settlements.BUSY or self.env.clock.monotonic() >= end:
+                return settlement
+            self.env.clock.wait(None, POLL)
+
+    def _done(self, action: Action, owner: str | None) -> str:
+        """Carry out an action, if it still may be; return why it was not, empty if it was."""
+        nodes = settlements.concerned(action, owner, self.entries, self.nodes)
+        if action.do is not Do.CLEAR:
+            why = settlements.forbids(action, owner, self.look(nodes))
+            if why:
+                return f"not done: {why}"
+        verbs: dict[Do, Callable[[str], object]] = {
+            Do.DESTROY_COPY: self._destroy_copy,
+            Do.UNDEFINE: self._undefine,
+            Do.DEFINE: self._define,
+            Do.AUTOSTART_OFF: lambda node: self.env.libvirt(node).autostart_off(self.uuid),
+            Do.RESUME_POST_COPY: self._resume,
+            Do.CLEAR: lambda node: self.env.journal(node).clear(self.uuid),
+        }
+        try:
+            verbs[action.do](action.node)
+        except WorldError as error:
+            return str(error)
+        return ""
+
+    def _destroy_copy(self, node: str) -> None:
+        libvirt = self.env.libvirt(node)
+        why = settlements.hazard(libvirt.described(self.uuid))
+        if why:
+            raise WorldError(
+                f"not done: {why}; on {node}: virsh destroy, when the owner is shut down; until"
+                " then the copy does no harm, but never resume it"
+            )
+        libvirt.destroy_copy(self.uuid)
+
+    def _undefine(self, node: str) -> None:
+        """Undefine a guest on a node; its definition is kept here, outside of libvirt."""
+        libvirt = self.env.libvirt(node)
+        self.env.journal(self.env.here).keep(node, self.uuid, libvirt.definition_of(self.uuid))
+        libvirt.undefine(self.uuid)
+
+    def _define(self, owner: str) -> None:
+        """Define a guest where it runs, as its source kept it, or else as it runs."""
+        source = settlements.youngest(self.entries).move.source
+        kept = source in self.looks and self.looks[source].persistent
+        definition = self.env.libvirt(source if kept else owner).definition_of(self.uuid)
+        self.env.libvirt(owner).define(definition)
+
+    def _resume(self, source: str) -> None:
+        """Let a post-copy migration go on that broke, and wait for its end."""
+        cluster, entry = self.env.cluster, settlements.youngest(self.entries)
+        node = cluster.node(entry.move.destination)
+        way = settlements.resumption(cluster, entry, self.env.address(node.migration))
+        libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
+        call = libvirt.migrate(self.uuid, way)
+        while not call.done() and (lasted := self.env.clock.monotonic() - begun) < RESUMING:
+            self.env.clock.wait(call, POLL)
+            if lasted >= RESUMED and libvirt.sight(self.uuid).job == BROKEN:
+                raise WorldError(
+                    f"libvirt was told to, and it had not gone on within {RESUMED:g} s; it may"
+                    f" still do so; perhaps QEMU on {node.id} answers nobody; neither half was"
+                    " destroyed, look again later"
+                )
+        if not call.done():
+            raise WorldError(
+                f"it goes on, and had not ended within {RESUMING:g} s; look again later"
+            )
+        if (error := call.exception()) and not self._has_arrived(entry.move, begun + RESUMING):
+            raise WorldError(str(error))
+
+    def _has_arrived(self, move: Move, end: float) -> bool:
+        """Whether a guest is seen to have left for good: a call may fail by its connection alone.
+
+        end
+            Until when to wait for a job that goes on without its caller.
+        """
+        source, destination = self.env.libvirt(move.source), self.env.libvirt(move.destination)
+        soon = self.env.clock.monotonic() + ARRIVED
+        while True:
+            here, there = source.sight(self.uuid), destination.sight(self.uuid)
+            if here.sighting in OFF and there.sighting is Sighting.RUNNING:
+                return True
+            if self.env.clock.monotonic() >= (end if here.job == OUTGOING else soon):
+                return False
+            self.env.clock.wait(None, POLL)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one node says of a guest; ``unread`` and ``said``: why its journal, and it, did not."""
+
+    look: Look
+    entries: tuple[Entry, ...] = ()
+    unread: str = ""
+
+
+def _found(env: Environment, guest: str) -> _Case:
+    """Return the guest of a name or UUID, by what journals and nodes say.
+
+    InputError if there is none, or more than one.
+    """
+    nodes = tuple(env.cluster.nodes)
+    answers = env.side_by_side(lambda node: _asked(env, node, guest), nodes)
+    kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
+    looks = {node: answer.look for node, answer in answers.items()}
+    silent = {node: look.said for node, look in looks.items() if look.said}
+    settlements.refuse_unless_one(guest, kept, looks)
+    names = [entry.move.guest for _, entry in kept]
+    names += [look.name for look in looks.values() if look.name]
+    uuids = [entry.move.uuid for _, entry in kept]
+    uuids += [look.uuid for look in looks.values() if look.uuid]
+    return _Case(
+        env,
+        names[0] if names else guest,
+        uuids[0] if uuids else "",
+        dict(kept),
+        silent=silent,
+        unread={node: answer.unread for node, answer in answers.items() if answer.unread},
+    )
+
+
+def _asked(env: Environment, node: str, guest: str) -> _Answer:
+    entries, unread = _journal(env, node, guest)
+    libvirt = env.libvirt(node)
+    try:
+        look = _asked_for(libvirt, guest)
+    except WorldError as error:
+        look = Look(Sighting.UNREACHABLE, said=str(error))
+    return _Answer(look, entries, unread)
+
+
+def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
+    """Return what a node's journal holds of a guest, and why it could not be read, if so."""
+    try:
+        kept = env.journal(node).entries()
+        settlements.refuse_foreign(node, kept.of(guest))
+    except (InputError, WorldError) as error:
+        return (), str(error)
+    return kept.of(guest), "; ".join(kept.unread)
+
+
+def _agreed(env: Environment, entry: Entry) -> Entry:
+    """Return an entry by which nothing is undefined that the pillar now says is to be kept."""
+    if entry.definitions == env.cluster.guests.definitions:
+        return entry
+    return replace(entry, definitions="defined")
+
+
+def _asked_for(libvirt: Libvirt, guest: str) -> Look:
+    return libvirt.by_uuid(guest) if settlements.is_uuid(guest) else libvirt.by_name(guest)
+
+
+@contextlib.contextmanager
+def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
+    """Give why somebody else may move a guest from one of these nodes meanwhile, empty if not."""
+    taken = ""
+    with contextlib.ExitStack() as stack:
+        for node in {env.here: None, **dict.fromkeys(nodes)}:
+            try:
+                stack.enter_context(env.alone(Move(guest, uuid, node, env.here)))
+            except AtWork:
+                taken = f"another kvmcluster command is at work on it on {node}"
+                break
+        yield taken
+
+
+def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
+    """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
+    libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
+    look = _asked_for(libvirt, guest)
+    if not kept and not look.uuid:
+        raise migration.no_such_guest(guest, env.here, libvirt.names())
+    settlements.refuse_unless_one(guest, [(env.here, entry) for entry in kept], {env.here: look})
+    return kept[0].move.uuid if kept else look.uuid, bool(kept)
+
+
+def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
+    """Have a migration end, by whoever watches over it or by us; return whether one was at work."""
+    libvirt, own = env.libvirt(env.here), env.journal(env.here)
+    begun = env.clock.monotonic()
+    may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
+    met = False
+    while True:
+        with _alone(env, guest, uuid, ()) as taken:
+            watched = bool(taken)
+        look, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
+        settlements.refuse_to_cancel(guest, env.here, look)
+        how = settlements.ending(look, watched, waited, may_switch)
+        if how is None or waited >= patience:
+            return met
+        with contextlib.suppress(WorldError):
+            if how.ask and not own.asked_to_cancel(uuid):
+                own.ask_to_cancel(uuid, words)
+            if how.abort:
+                libvirt.abort(uuid)
+        met = True
+        env.clock.wait(None, POLL)
+
+
+def _step(step: str, node: str, ok: bool, said: str) -> dict[str, Any]:
+    return {"step": step, "node": node, "ok": ok, "said": said}

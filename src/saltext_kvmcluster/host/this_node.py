@@ -1,0 +1,173 @@
+"""The environment of this node: libvirt, journals, locks and the clock as they really are."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from datetime import datetime, timezone
+from typing import Any
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.events import events
+from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.engine.environment import Call, Environment, Journal
+from saltext_kvmcluster.host import examiner, files, hypervisor, journal
+from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host.queue import Places
+from saltext_kvmcluster.host.ssh import Session
+
+
+@contextlib.contextmanager
+def environment(
+    cluster: Cluster,
+    here: str,
+    tell: Callable[[str, Mapping[str, Any]], None],
+    within: float | None = None,
+) -> Iterator[Environment]:
+    """Make the environment of a node, and let its connections go afterwards.
+
+    within
+        Seconds that a migration may wait for its place, 0 to refuse it instead; None for as long
+        as the pillar lets a migration last.
+    """
+    if within is None:
+        within = cluster.migration.options.timeout
+    libvirts = {
+        node.id: Hypervisor()
+        if node.id == here
+        else Hypervisor(migration.connection_uri(cluster.ssh.login, node))
+        for node in cluster.nodes.values()
+    }
+    shells = {
+        node.id: Session(None if node.id == here else node.migration)
+        for node in cluster.nodes.values()
+    }
+    journals: dict[str, Journal] = {
+        node.id: journal.Journal() if node.id == here else journal.PeersJournal(shells[node.id])
+        for node in cluster.nodes.values()
+    }
+    try:
+        yield Environment(
+            cluster=cluster,
+            here=here,
+            libvirt=libvirts.__getitem__,
+            journal=journals.__getitem__,
+            clock=_Clock(),
+            address=hypervisor.address,
+            examine=lambda move: _examined(cluster, move, shells, libvirts),
+            alone=_Alone(cluster, here, shells),
+            place=Places(
+                cluster,
+                shells,
+                libvirts,
+                within,
+                journals[here].asked_to_cancel,
+                lambda data: tell(events.MIGRATION, data),
+            ),
+            tell=tell,
+            side_by_side=_side_by_side,
+        )
+    finally:
+        for libvirt in libvirts.values():
+            libvirt.close()
+        for shell in shells.values():
+            shell.close()
+
+
+class _Clock:
+    """This host's clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(timezone.utc)
+
+    def wait(self, call: Call | None, seconds: float) -> None:
+        if isinstance(call, futures.Future):
+            futures.wait([call], seconds)
+        else:
+            time.sleep(seconds)
+
+
+def _examined(
+    cluster: Cluster, move: Move, shells: Mapping[str, Session], libvirts: Mapping[str, Hypervisor]
+) -> tuple[Finding, ...]:
+    """Run the blocking checks and return what they found; WorldError if one forbids the move."""
+    world = examiner.look_at_move(cluster, move, shells, libvirts)
+    found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
+    if not found:
+        said = world.nodes[move.source].daemon_said or f"it is no longer on {move.source}"
+        raise WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {said}")
+    findings = readiness.findings(world, found[0], move.destination)
+    migration.refuse_if_blocked(move, findings)
+    return findings
+
+
+class _Alone:
+    """Refuses a second call for the same guest of a node while the first is at work.
+
+    libvirt's job lock alone would let the second one wait, and act on what it saw before. A peer's
+    lock is taken by the login that is open anyway; one that is not root's cannot take it.
+    """
+
+    def __init__(self, cluster: Cluster, here: str, shells: Mapping[str, Session]) -> None:
+        self._here, self._shells = here, shells
+        self._is_root = cluster.ssh.login == "root"
+        self._held: set[tuple[str, str]] = set()
+
+    @contextlib.contextmanager
+    def __call__(self, move: Move) -> Iterator[None]:
+        claim = (move.source, move.uuid)
+        if claim in self._held:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            if move.source == self._here:
+                stack.enter_context(_locked(move))
+            elif self._is_root:
+                stack.enter_context(_locked_there(move, self._shells[move.source]))
+            self._held.add(claim)
+            stack.callback(self._held.discard, claim)
+            yield
+
+
+@contextlib.contextmanager
+def _locked(move: Move) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.lock(journal.lock_name(move.uuid), timeout=0))
+        except files.Busy:
+            raise migration.at_work(move) from None
+        yield
+
+
+@contextlib.contextmanager
+def _locked_there(move: Move, shell: Session) -> Iterator[None]:
+    """Hold a peer's lock for as long as its shell stays."""
+    path = f"{files.RUN}/{journal.lock_name(move.uuid)}.lock"
+    took = shell.run(f'command exec 7<>{path} && {{ flock --nonblock 7; echo "code $?"; }}')
+    if took.stdout.strip() == "code 1":
+        raise migration.at_work(move)
+    if took.stdout.strip() != "code 0":
+        said = short(took.stderr) or "nothing"
+        raise WorldError(f"{move.source}: its lock {path} cannot be taken; it said: {said}")
+    try:
+        yield
+    finally:
+        if shell.is_open:
+            with contextlib.suppress(WorldError):
+                shell.run("exec 7>&-")
+
+
+def _side_by_side(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
+    with futures.ThreadPoolExecutor() as pool:
+        asked = {node: pool.submit(ask, node) for node in nodes}
+        return {node: answer.result() for node, answer in asked.items()}

@@ -1,0 +1,216 @@
+"""What events call for: to look at the whole cluster, and to put right what is wrong there."""
+
+import functools
+import json
+import logging
+import threading
+import time
+from datetime import datetime, timezone
+
+import salt.runner
+from salt.exceptions import SaltException
+
+from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.core.events import events, reactions, split_brain
+from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.trust import publication
+from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
+from saltext_kvmcluster.master import pillars
+from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, Nodes
+from saltext_kvmcluster.master.pending import Spool
+
+log = logging.getLogger(__name__)
+_SAYINGS = reactions.Sayings()
+_HEARING = threading.Lock()
+
+
+class Reactions:
+    """The master's answers to what is rumoured.
+
+    opts
+        The master's options.
+    functions, context
+        What Salt gives a runner as ``__salt__`` and ``__context__``.
+    """
+
+    def __init__(self, opts, functions, context):
+        self._opts, self._functions, self._context = opts, functions, context
+        self._spool = Spool(opts["cachedir"])
+        self._of = {
+            reactions.TRUST: self._mend_trust,
+            reactions.RECOVER: self._settle_migrations,
+            reactions.ALARM: self._tell_doubles,
+        }
+
+    def react(self, reaction, tag, data):
+        """Follow an event, and return the answers that were due; what came of them is logged.
+
+        reaction
+            Which answer it calls for; None where only what is left is to be answered.
+        """
+        keys = []
+        try:
+            if reaction is not None:
+                keys = self._followed(reaction, tag, data)
+            for key in keys:
+                self._spool.leave(key)
+            left = self._spool.left()
+            due = [*keys, *(key for key in left if key not in keys and reactions.parts(key))]
+            for key in due:
+                self._spool.answer(key, functools.partial(self._answered, key))
+        except KvmclusterError as error:
+            log.error("%s", reactions.line(str(error)))
+            return []
+        return due
+
+    def _followed(self, reaction, tag, data):
+        """Return the keys of the answers that an event calls for; what is wrong is logged."""
+        with _HEARING:
+            try:
+                rumour = reactions.heard(tag, data)
+                if reaction not in rumour.reactions:
+                    return []
+                members = pillars.memberships(self._opts, self._functions, self._context)
+                names = reactions.clusters(rumour, members)
+                return [reactions.key(name, reaction) for name in names]
+            except InputError as error:
+                said = _SAYINGS.new(str(error), time.monotonic())
+                if said:
+                    log.warning("%s", said)
+                return []
+
+    def _answered(self, key, before):
+        """Look, act, and log what came of it; return what a person has to do, empty if nothing.
+
+        before
+            What was returned last, which is not logged again.
+        """
+        name, reaction = reactions.parts(key)
+        try:
+            nodes = Nodes(self._opts, pillars.cluster(name, self._opts, self._functions))
+            needed = self._of[reaction](nodes, before)
+        except (KvmclusterError, SaltException) as error:
+            needed = reactions.line(f"{key}: nothing could be done: {error}")
+        except Exception as error:
+            # Nobody reads what a runner returns to a reactor.
+            log.exception("%s: nothing could be done", key)
+            needed = reactions.line(f"{key}: nothing could be done: {error!r}")
+        if needed and needed != before:
+            log.error("%s", needed)
+        return needed
+
+    def _mend_trust(self, nodes, before):
+        found = nodes.cluster
+        told, _ = publication.told_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
+        filed = doors.mine_identities(found, self._functions["mine.get"], self._context).accepted
+        tried = nodes.ask(
+            nodes.all, "state.apply", "kvmcluster", test=True, queue=True, within=DEED
+        )
+        seen = reactions.trust(found, told, filed, tried)
+        if not seen.wrong and not seen.stuck:
+            log.info("cluster %s: its trust is whole; silent: %s", found.name, [*seen.silent])
+            return ""
+        needed = "; ".join(f"{node}: {why}" for node, why in seen.stuck.items())
+        if seen.wrong:
+            why = "; ".join(f"{node}: {why}" for node, why in seen.wrong.items())
+            log.warning("cluster %s: its trust is mended: %s", found.name, reactions.line(why))
+            needed = self._orchestrate("kvmcluster.orch.prepare", {"cluster": found.name})
+        if not needed:
+            log.warning("cluster %s: its trust is whole again", found.name)
+            return ""
+        return reactions.line(
+            f"cluster {found.name}: its trust is not whole: {needed}; when that is put right:"
+            " salt-run state.orchestrate kvmcluster.orch.prepare"
+            f' pillar=\'{{"cluster": "{found.name}"}}\''
+        )
+
+    def _settle_migrations(self, nodes, before):
+        found = nodes.cluster
+        left = reactions.left(found, nodes.ask(nodes.all, "kvmcluster.unsettled"))
+        if left.watched:
+            self._spool.leave(reactions.key(found.name, reactions.RECOVER))
+        if not left.guests and not left.unread:
+            silent = [*left.silent]
+            log.info(
+                "cluster %s: no migration is left to be settled; silent: %s", found.name, silent
+            )
+            return ""
+        needed = "; ".join(left.unread)
+        if left.guests:
+            names = validate.listed(left.guests)
+            log.warning("cluster %s: migrations are settled: %s", found.name, names)
+            pillar = {"cluster": found.name, "guests": list(left.guests)}
+            failed = self._orchestrate("kvmcluster.orch.recover", pillar)
+            needed = "; ".join(filter(None, [needed, failed]))
+        if not needed:
+            log.warning("cluster %s: migrations were settled: %s", found.name, names)
+            return ""
+        return reactions.line(
+            f"cluster {found.name}: not settled: {needed}; for each guest: salt-run"
+            f" kvmcluster.recover GUEST cluster={found.name}"
+        )
+
+    def _tell_doubles(self, nodes, before):
+        found = nodes.cluster
+        alarms, read, now = _doubles(nodes)
+        if not alarms:
+            silent = [node for node, one in read.items() if one.guests is None]
+            log.info("cluster %s: no guest is seen to run twice; silent: %s", found.name, silent)
+            return ""
+        sentences = "; ".join(one["sentence"] for one in alarms)
+        needed = reactions.line(
+            f"cluster {found.name}: {split_brain.summary(alarms)}; nothing was touched; to see it:"
+            f" salt-run kvmcluster.status cluster={found.name}: {sentences}"
+        )
+        if needed != before:
+            stamp = now.strftime("%Y%m%dT%H%M%S")
+            text = json.dumps(alarms, indent=1) + "\n"
+            path = self._spool.keep(f"alarm.{found.name}", stamp, text)
+            log.error("cluster %s: a guest runs twice, the evidence is in %s", found.name, path)
+            for one in alarms:
+                tag = events.tag(found.name, events.ALARM, one["nodes"][0], one["guest"])
+                self._functions["event.send"](tag, events.small(split_brain.small(one)))
+        return needed
+
+    def _orchestrate(self, sls, pillar):
+        """Run an orchestration as a job of its own; return why states of it failed, if any did."""
+        client = salt.runner.RunnerClient({**self._opts})
+        try:
+            done = client.cmd(
+                "state.orchestrate",
+                kwarg={"mods": sls, "pillar": pillar},
+                print_event=False,
+                full_return=True,
+            )
+        finally:
+            # Salt 3006 has nothing to close there.
+            getattr(client, "destroy", bool)()
+        returned = done.get("return")
+        data = returned.get("data") if isinstance(returned, dict) else None
+        return reactions.failures(next(iter(data.values()), None) if data else returned)
+
+
+def _doubles(nodes):
+    """Return the evidence for each guest that runs twice, the nodes' facts, and the time.
+
+    Of nodes that answer one after the other a guest that moves meanwhile may be told of by both: so
+    it takes two looks that show the same.
+    """
+    alarms, read, now = _doubled(nodes)
+    if alarms:
+        time.sleep(ASK_AGAIN)
+        again, read, now = _doubled(nodes)
+        alarms = split_brain.steady(alarms, again)
+    return alarms, read, now
+
+
+def _doubled(nodes):
+    sent = nodes.ask(nodes.all, "kvmcluster.facts", targets=False, trust=False)
+    now = datetime.now(timezone.utc)
+    read = {
+        node: nodefacts.parse(node, sent.get(node), now.timestamp(), now.timestamp())
+        for node in nodes.all
+    }
+    return split_brain.alarms(nodes.cluster, read, sent, now), read, now

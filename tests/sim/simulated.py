@@ -1,0 +1,457 @@
+"""What a minion of the simulated world is given as its environment, with all that goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import libvirtd
+import world as sim
+from libvirtd import LibvirtError, Locked
+from world import Answer
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.migration.journal import Kept
+from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.engine.environment import Environment
+from saltext_kvmcluster.host.hypervisor import MOMENT
+
+TIME_LIMIT = 35.0
+CONNECT_LIMIT = 10.0
+START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+
+SIGHTINGS = {
+    (libvirtd.RUNNING, libvirtd.POST_COPY): Sighting.RUNNING_IN_POST_COPY,
+    (libvirtd.RUNNING, libvirtd.POST_COPY_FAILED): Sighting.RUNNING_IN_POST_COPY,
+    (libvirtd.PAUSED, libvirtd.BY_USER): Sighting.PAUSED_BY_USER,
+    (libvirtd.PAUSED, libvirtd.MIGRATION): Sighting.PAUSED_FOR_MIGRATION,
+    (libvirtd.PAUSED, libvirtd.POST_COPY): Sighting.PAUSED_IN_POST_COPY,
+    (libvirtd.PAUSED, libvirtd.POST_COPY_FAILED): Sighting.PAUSED_IN_POST_COPY,
+}
+PLAIN = {libvirtd.RUNNING: Sighting.RUNNING, libvirtd.SHUT_OFF: Sighting.SHUT_OFF}
+
+
+class Killed(BaseException):
+    """The minion's process is killed at this moment."""
+
+
+class Call:
+    """A libvirt call that lasts."""
+
+    def __init__(self):
+        self._done, self._said = False, ""
+
+    def end(self, said=""):
+        self._done, self._said = True, said
+
+    def done(self):
+        return self._done
+
+    def exception(self):
+        return WorldError(self._said) if self._said else None
+
+
+@dataclass(frozen=True)
+class CallFault:
+    """What goes wrong at a call: ``happen`` is given the minion, how to carry it out, and again.
+
+    ``answers``: it is the answer that goes wrong, so the call has to be one that may fail.
+    """
+
+    happen: Callable[..., Any]
+    answers: bool
+
+
+class Shelf:
+    """What outlives the minions of one node: its journal and its locks."""
+
+    def __init__(self):
+        self.entries, self.requests, self.history = {}, {}, []
+        self.locks, self.undefined = {}, {}
+
+
+class Minion:
+    """One process on a node: it migrates, recovers or cancels, and may be killed at any call.
+
+    ``plan``: what goes wrong at its calls, by their number; see ``CallFault``.
+    """
+
+    def __init__(self, world, cluster, here, shelves, plan=None):
+        self.world, self.cluster, self.here, self.shelves = world, cluster, here, shelves
+        self.plan = plan or {}
+        self.calls = 0
+        self.told = []
+        self.looks = {}
+        self.held = set()
+        self.clock = Clock(self)
+        self.begun = None
+        self.libvirts = {node: Libvirt(self, node) for node in cluster.nodes}
+        self.journals = {node: Journal(self, node) for node in cluster.nodes}
+
+    def environment(self):
+        return Environment(
+            cluster=self.cluster,
+            here=self.here,
+            libvirt=self.libvirts.__getitem__,
+            journal=self.journals.__getitem__,
+            clock=self.clock,
+            address=self._address,
+            examine=self._examine,
+            alone=self._alone,
+            place=self._place,
+            tell=lambda kind, data: self.told.append((kind, data)),
+        )
+
+    def call(self, carry, again=None, fallible=True):
+        """Make one call of the environment; what was planned for it happens.
+
+        Time does not fail: what is planned for an answer then waits for the next call.
+
+        again
+            What a second delivery of the question does, if anything.
+        """
+        if self.here in self.world.dark:
+            raise Killed
+        self.calls += 1
+        fault = self.plan.pop(self.calls, None)
+        if fault and fault.answers and not fallible:
+            self.plan.setdefault(self.calls + 1, fault)
+            fault = None
+        found = fault.happen(self, carry, again) if fault else carry()
+        if self.here in self.world.dark:
+            raise Killed
+        return found
+
+    def truly(self, uuid, node, at):
+        """Who owned a guest when a node was looked at last before some time."""
+        found = [owners for when, owners in self.looks.get((uuid, node), []) if when <= at]
+        return found[-1] if found else set()
+
+    def _address(self, name):
+        return self.call(lambda: "192.0.2.1")
+
+    def _examine(self, move):
+        """Look as the blocking checks do, as far as they concern this world."""
+        for node in (move.source, move.destination):
+            look = self.libvirts[node].by_uuid(move.uuid)
+            away = node == move.destination
+            if away and look.sighting not in (Sighting.ABSENT, Sighting.SHUT_OFF):
+                raise WorldError(f"{move.guest} was not touched: it is on {node}, too")
+            if not away and (look.job or look.sighting not in _MOVABLE):
+                raise WorldError(f"{move.guest} was not touched: {look.job or look.sighting}")
+        return ()
+
+    @contextlib.contextmanager
+    def _alone(self, move):
+        """Hold a node's lock for a guest; whoever holds it may take it again."""
+        claim = (move.source, move.uuid)
+        if claim in self.held:
+            yield
+            return
+        locks = self.shelves[move.source].locks
+        try:
+            if not self.journals[move.source].locked(move.uuid):
+                raise AtWork(f"another kvmcluster command is at work on {move.guest}")
+            self.held.add(claim)
+            yield
+        finally:
+            self.held.discard(claim)
+            if locks.get(move.uuid) is self:
+                del locks[move.uuid]
+
+    @contextlib.contextmanager
+    def _place(self, move):
+        self.call(lambda: None, fallible=False)
+        yield False
+
+
+_MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
+
+
+class Clock:
+    def __init__(self, minion):
+        self._minion, self._world = minion, minion.world
+        self.read = 0.0
+
+    def monotonic(self):
+        self.read = self._world.now
+        return self.read
+
+    def now(self):
+        return START + timedelta(seconds=self._world.now)
+
+    def wait(self, call, seconds):
+        world = self._world
+        self._minion.call(
+            lambda: world.until(world.now + seconds, call and call.done), fallible=False
+        )
+
+
+class Remote:
+    """Something on a node, which may be this one: how a question reaches it, or does not."""
+
+    def __init__(self, minion, node):
+        self.minion, self.node, self.world = minion, node, minion.world
+        self.connected = False
+
+    def reach(self):
+        """Let a question travel; WorldError where it does not arrive in time."""
+        world, here = self.world, self.minion.here
+        if here == self.node:
+            world.advance(0.002)
+            return
+        world.advance(0.005 if self.connected else 0.2)
+        if not world.path(sim.SSH, here, self.node):
+            limit = TIME_LIMIT if self.connected else CONNECT_LIMIT
+            world.until(world.now + limit, lambda: world.path(sim.SSH, here, self.node))
+            if not world.path(sim.SSH, here, self.node):
+                self.connected = False
+                raise WorldError(f"{self.node} gave no answer within {limit:g} s")
+        self.connected = True
+
+    def come_back(self):
+        """Let an answer travel back."""
+        world, here = self.world, self.minion.here
+        if not world.path(sim.SSH, here, self.node):
+            world.until(world.now + TIME_LIMIT, lambda: world.path(sim.SSH, here, self.node))
+            if not world.path(sim.SSH, here, self.node):
+                self.connected = False
+                raise WorldError(f"{self.node} gave no answer within {TIME_LIMIT:g} s")
+
+    def close(self):
+        self.connected = False
+
+
+class Libvirt(Remote):
+    """A node's libvirt, as host/hypervisor.py shows it."""
+
+    def _ask(self, verb):
+        return self.minion.call(lambda: self._carried(verb), lambda: self._again(verb))
+
+    def _again(self, verb):
+        """Deliver a question whose answer nobody waits for."""
+        daemon = self.world.daemons[self.node]
+        if daemon.stopped:
+            daemon.frozen.append(lambda: _outcome(verb, daemon))
+        elif daemon.up:
+            self.world.note(f"{self.node}: a question arrives late, or once more")
+            _outcome(verb, daemon)
+
+    def _carried(self, verb):
+        world, daemon, connected = self.world, self.world.daemons[self.node], self.connected
+        try:
+            self.reach()
+        except WorldError:
+            if connected:
+                world.when_healed(self.minion.here, self.node, lambda: self._again(verb))
+            raise
+        if not daemon.up:
+            self.connected = False
+            raise WorldError(f"{self.node}: Failed to connect socket: Connection refused")
+        end = world.now + libvirtd.JOB_WAIT
+        found, error = self._done(daemon, verb)
+        while isinstance(error, Locked) and world.now < end:
+            world.until(end, lambda waited=error.domain: not waited.job or not daemon.up)
+            if not daemon.up:
+                break
+            found, error = self._done(daemon, verb)
+        if error:
+            self.connected = False
+            raise WorldError(f"{self.node}: {error}")
+        self.come_back()
+        return found
+
+    def _done(self, daemon, verb):
+        """Have a daemon do something; one that is stopped does it, in turn, when it goes on."""
+        if not daemon.stopped:
+            return _outcome(verb, daemon)
+        world, life, answer = self.world, daemon.life, Answer()
+        daemon.frozen.append(lambda: answer.set(_outcome(verb, daemon)))
+        world.until(world.now + TIME_LIMIT, lambda: answer.known or daemon.life != life)
+        if not answer.known:
+            self.connected = False
+            raise WorldError(f"{self.node} gave no answer within {TIME_LIMIT:g} s")
+        return answer.value
+
+    def by_name(self, name):
+        return self._ask(
+            lambda daemon: self._look(
+                daemon, next((d for d in daemon.domains.values() if d.guest.name == name), None)
+            )
+        )
+
+    def by_uuid(self, uuid):
+        return self._ask(lambda daemon: self._look(daemon, daemon.domains.get(uuid)))
+
+    def sight(self, uuid):
+        try:
+            return self.by_uuid(uuid)
+        except WorldError as error:
+            return Look(Sighting.UNREACHABLE, said=str(error))
+
+    def _look(self, daemon, domain):
+        if domain is None:
+            return Look(Sighting.ABSENT)
+        guest = domain.guest
+        looks = self.minion.looks.setdefault((guest.uuid, self.node), [])
+        looks.append((self.world.now, guest.owners()))
+        sighting = SIGHTINGS.get((domain.state, domain.reason)) or PLAIN.get(
+            domain.state, Sighting.PAUSED_OTHERWISE
+        )
+        return Look(
+            sighting,
+            name=guest.name,
+            uuid=guest.uuid,
+            persistent=domain.persistent,
+            autostart=domain.autostart,
+            job=_job(domain),
+        )
+
+    def names(self):
+        return self._ask(lambda daemon: [d.guest.name for d in daemon.domains.values()])
+
+    def migrate(self, uuid, way):
+        call = Call()
+
+        def begin():
+            self.minion.begun = self.minion.clock.read
+            daemon = self.world.daemons[self.node]
+            peer = next(
+                node.id
+                for node in self.minion.cluster.nodes.values()
+                if f"@{node.migration}/" in way.connection
+            )
+
+            end = self.world.now + MOMENT
+
+            def verb(daemon):
+                if self.world.now >= end:
+                    call.end("time was up before it was begun; nothing was done")
+                else:
+                    daemon.migrate(uuid, way, peer, call)
+
+            if not daemon.up:
+                call.end("Failed to connect socket: Connection refused")
+            elif daemon.stopped:
+                daemon.frozen.append(lambda: verb(daemon))
+                daemon.calls.append(call)
+            else:
+                verb(daemon)
+            return call
+
+        return self.minion.call(begin, fallible=False)
+
+    def progress(self, uuid):
+        return self._ask(lambda daemon: daemon.progress(uuid) if uuid in daemon.domains else {})
+
+    def measured(self, uuid):
+        return self._ask(lambda daemon: daemon.measured(uuid))
+
+    def set_downtime(self, uuid, milliseconds):
+        self._ask(lambda daemon: daemon.set_downtime(uuid, milliseconds))
+
+    def start_post_copy(self, uuid):
+        self._ask(lambda daemon: daemon.start_post_copy(uuid))
+
+    def abort(self, uuid):
+        self._ask(lambda daemon: daemon.abort(uuid))
+
+    def destroy(self, uuid):
+        self._ask(lambda daemon: daemon.destroy(uuid))
+
+    def destroy_copy(self, uuid):
+        end, look = self.world.now + MOMENT, self.by_uuid(uuid)
+        if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
+            raise WorldError(f"not done: it is {look.sighting.value} now {look.job}")
+        if self.world.now >= end:
+            raise WorldError("time was up before it was begun; nothing was done")
+        self.destroy(uuid)
+
+    def described(self, uuid):
+        return self._ask(lambda daemon: daemon.find(uuid).live)
+
+    def definition_of(self, uuid):
+        def kept(daemon):
+            domain = daemon.find(uuid)
+            return domain.definition if domain.persistent else domain.live
+
+        return self._ask(kept)
+
+    def define(self, definition):
+        self._ask(lambda daemon: daemon.define(definition))
+
+    def undefine(self, uuid):
+        self._ask(lambda daemon: daemon.undefine(uuid))
+
+    def autostart_off(self, uuid):
+        self._ask(lambda daemon: daemon.autostart_off(uuid))
+
+
+def _outcome(verb, daemon):
+    try:
+        return verb(daemon), None
+    except LibvirtError as error:
+        return None, error
+
+
+def _job(domain):
+    """What is under way with a domain; see hypervisor._job and _lasting."""
+    if domain.state == libvirtd.SHUT_OFF:
+        return ""
+    if domain.reason == libvirtd.POST_COPY_FAILED:
+        return verdicts.BROKEN
+    if domain.job:
+        return verdicts.INCOMING if domain.job.kind == libvirtd.IN else verdicts.OUTGOING
+    return verdicts.BOOT if domain.reason == libvirtd.STARTING else ""
+
+
+class Journal(Remote):
+    """A node's journal: written on that node alone, read and cleared from everywhere."""
+
+    def _ask(self, verb, writes=False):
+        def carried():
+            self.reach()
+            if writes and self.node in self.world.full:
+                raise WorldError(f"{self.node}: No space left on device")
+            found = verb(self.minion.shelves[self.node])
+            self.come_back()
+            return found
+
+        if writes and self.node != self.minion.here:
+            raise WorldError(f"the journal of {self.node} is written there alone")
+        return self.minion.call(carried)
+
+    def entries(self):
+        return self._ask(lambda shelf: Kept(tuple(shelf.entries.values())))
+
+    def locked(self, uuid):
+        return self._ask(lambda shelf: shelf.locks.setdefault(uuid, self.minion)) is self.minion
+
+    def write(self, entry):
+        self._ask(lambda shelf: shelf.entries.__setitem__(entry.move.uuid, entry), writes=True)
+
+    def clear(self, uuid):
+        def forget(shelf):
+            shelf.entries.pop(uuid, None)
+            shelf.requests.pop(uuid, None)
+
+        self._ask(forget)
+
+    def ask_to_cancel(self, uuid, words):
+        self._ask(lambda shelf: shelf.requests.__setitem__(uuid, words), writes=True)
+
+    def asked_to_cancel(self, uuid):
+        return self._ask(lambda shelf: shelf.requests.get(uuid, ""))
+
+    def withdraw(self, uuid):
+        self._ask(lambda shelf: shelf.requests.pop(uuid, None))
+
+    def keep(self, node, uuid, definition):
+        self._ask(lambda shelf: shelf.undefined.__setitem__((uuid, node), definition), writes=True)
+
+    def remember(self, record):
+        self._ask(lambda shelf: shelf.history.append(record), writes=True)

@@ -1,0 +1,54 @@
+"""The registry of checks as a page of documentation: docs/checks.md, written by ``make docs``."""
+
+from __future__ import annotations
+
+import inspect
+
+from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, NODE, PAIR, Check
+
+HEAD = """\
+# Checks
+
+`salt-run kvmcluster.check` and `kvmcluster.check` say which guest can go where, and why not. Each
+check is OK, a PROBLEM, or UNKNOWN, where a fact that it needs could not be had; every finding
+has a remedy. BLOCK means that a migration would fail or could harm the guest: a PROBLEM forbids
+it, and so does UNKNOWN. WARN forbids nothing.
+
+`kvmcluster.migrate` runs the checks of severity BLOCK first. It asks source and destination
+alone, so what it says of names, UUIDs and disks it says of these two.
+
+This page is made from the registry in `core/checks`, by `make docs`.
+
+"""
+SUBJECTS = {
+    NODE: "each node",
+    PAIR: "each source and destination",
+    GUEST: "each guest",
+    MOVE: "each guest and destination",
+}
+
+
+def document() -> str:
+    """Return the page, in Markdown."""
+    rows = [f"| `{check.id}` | {check.severity} | {check.says} |" for check in REGISTRY]
+    table = ["| id | severity | says |", "| --- | --- | --- |", *rows]
+    return HEAD + "\n".join(table) + "\n" + "".join(_section(check) for check in REGISTRY)
+
+
+def _section(check: Check) -> str:
+    return (
+        f"\n## {check.id}\n\n{inspect.getdoc(check.find)}\n\n"
+        f"- OK means: {check.says}\n"
+        f"- Severity: {check.severity}\n"
+        f"- Judged for {SUBJECTS[check.scope]}{_role(check)}\n"
+        f"- Remedy: {check.remedy}\n"
+    )
+
+
+def _role(check: Check) -> str:
+    return f", in the role of {' or '.join(check.role)}" if check.scope == NODE else ""
+
+
+if __name__ == "__main__":
+    print(document(), end="")

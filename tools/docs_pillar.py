@@ -1,0 +1,90 @@
+"""The pillar's keys as a page of documentation: docs/pillar.md, written by ``make docs``."""
+
+from __future__ import annotations
+
+import inspect
+
+from saltext_kvmcluster.core.pillar import options, schema
+from saltext_kvmcluster.core.pillar.clusters import (
+    ROOT,
+    Cluster,
+    Guests,
+    Listed,
+    Migration,
+    Node,
+    Ssh,
+)
+from saltext_kvmcluster.core.pillar.options import Options
+
+HEAD = """\
+# The pillar
+
+All that is read from the pillar, part by part. Assign it to every node of the cluster, and to
+nobody else; the master reads it from there, too. A key that is not here is an error that names it,
+its place and the nearest key that there is. Nothing is begun with a pillar that cannot be right.
+
+`salt-run kvmcluster.members` reads it and says what is wrong. After a change:
+`salt '*' saltutil.refresh_pillar`, and `salt-run state.orchestrate kvmcluster.orch.prepare` where
+nodes, names or `ssh` changed.
+
+This page is made from the validator, `core/cluster.py` and `core/options.py`, by `make docs`.
+"""
+
+PARTS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    (ROOT, (Cluster,)),
+    (f"{ROOT}:nodes:NODE", (Node,)),
+    (f"{ROOT}:ssh", (Ssh,)),
+    (f"{ROOT}:guests", (Guests,)),
+    (f"{ROOT}:guests:list:GUEST", (Listed,)),
+    (f"{ROOT}:migration", (Options, Migration)),
+)
+"""Each part of the pillar by its path, and what says which keys it may have."""
+
+TOGETHER = """
+### What does not go together
+
+Refused in the pillar as in a call of `kvmcluster.migrate`; [migrating](migrating.md) says where it
+comes from.
+
+"""
+
+TAIL = """
+## mine_functions
+
+`kvmcluster.identity: []` under `mine_functions` is Salt's own setting: it refreshes each node's
+public keys in the mine every hour. `kvmcluster.orch.prepare` publishes them at once.
+
+## An example
+
+Every key, as in `pillar.example`:
+
+```{literalinclude} ../pillar.example
+:language: yaml
+```
+"""
+
+
+def document() -> str:
+    """Return the page, in Markdown."""
+    parts = "".join(_part(path, holders) for path, holders in PARTS)
+    rules = "".join(f"- {_rule(rule)}\n" for rule in options.RULES)
+    return HEAD + parts + TOGETHER + rules + TAIL
+
+
+def _part(path: str, holders: tuple[type, ...]) -> str:
+    what = (inspect.getdoc(holders[-1]) or "").partition(" (pillar ")[0].rstrip(".")
+    entries = (_entry(key) for holder in holders for key in schema.described(holder))
+    return f"\n## {path}\n\n{what}.\n\n" + "\n".join(entries)
+
+
+def _entry(key: schema.Key) -> str:
+    default = "It must be given" if key.default is None else f"Default: {key.default}"
+    return f"`{key.name}`\n: {key.says}\n: Wants {key.wants}. {default}.\n"
+
+
+def _rule(rule: options.Rule) -> str:
+    return f"{', '.join(f'`{key}`' for key in rule.keys)}: {rule.sentence}"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
