@@ -28,13 +28,13 @@ GUEST = """<domain type='qemu'><name>idle{number}</name><memory unit='MiB'>64</m
 def main():
     arguments = _arguments()
     if arguments.inside:
-        print(json.dumps({size: measure(size, arguments.looks) for size in SIZES}))
+        print(json.dumps({size: measure(size, arguments.observations) for size in SIZES}))
         return 0
     ctl("down")
     try:
         ctl("up", "--nodes", "1")
         ctl("salt-run", "--", "state.orchestrate", "kvmcluster.orch.prepare")
-        inside = [sys.executable, __file__, "--inside", "--looks", str(arguments.looks)]
+        inside = [sys.executable, __file__, "--inside", "--looks", str(arguments.observations)]
         report = json.loads(ctl("exec", "node1", "--", *inside))
     finally:
         ctl("down")
@@ -63,46 +63,46 @@ def ctl(*words):
     return done.stdout
 
 
-def measure(size, looks):
+def measure(size, observations):
     """Return the medians of a look and of a listing, in milliseconds, with so many guests."""
     import libvirt
 
-    from saltext_kvmcluster.host.observer_client import Watcher
+    from saltext_kvmcluster.host.observer_client import ObserverClient
 
     daemon = libvirt.open("qemu:///system")
     there = len(daemon.listAllDomains())
     for number in range(there, size):
         daemon.defineXML(GUEST.format(number=number))
     pillar = {"name": "lab", "nodes": {"node1": {"names": ["node1.lab.example"]}}}
-    told = []
+    reported = []
 
-    def look():
-        watcher.look("lab", "node1", pillar, lambda tag, data: told.append(tag))
+    def observe():
+        watcher.observe("lab", "node1", pillar, lambda tag, data: reported.append(tag))
 
     def listing():
         return [(one.name(), one.state(), one.ID()) for one in daemon.listAllDomains()]
 
-    watcher = Watcher()
+    watcher = ObserverClient()
     try:
         for _ in range(20):
-            look()
+            observe()
             listing()
             time.sleep(0.1)
-        took = {"look": [], "listing": []}
+        took = {"observe": [], "listing": []}
         (lookout,) = children()
         before = processor_time(lookout)
-        for _ in range(looks):
-            for name, way in (("look", look), ("listing", listing)):
+        for _ in range(observations):
+            for name, way in (("observe", observe), ("listing", listing)):
                 begun = time.perf_counter()
                 way()
                 took[name].append((time.perf_counter() - begun) * 1000)
-        used = (processor_time(lookout) - before) * 1000 / looks
+        used = (processor_time(lookout) - before) * 1000 / observations
         resident = memory(lookout)
     finally:
         watcher.close()
-    assert not told, told
+    assert not reported, reported
     medians = {name: statistics.median(times) for name, times in took.items()}
-    ratio = medians["look"] / medians["listing"]
+    ratio = medians["observe"] / medians["listing"]
     return {**medians, "ratio": ratio, "lookout": used, "resident": resident}
 
 

@@ -72,7 +72,7 @@ def measure(rounds, bandwidth):
     for number in range(rounds):
         for name in (DRAIN, LOOP) if number % 2 else (LOOP, DRAIN):
             limit(bandwidth)
-            with watched() as seen:
+            with watched() as observed:
                 begun = time.perf_counter()
                 drain() if name == DRAIN else loop()
                 taken = time.perf_counter() - begun
@@ -81,7 +81,7 @@ def measure(rounds, bandwidth):
                 sys.exit(f"{name}: {left} are left on node1")
             report[name].append(taken)
             if name == DRAIN:
-                report["most"] = max(report["most"], *seen, 0)
+                report["most"] = max(report["most"], *observed, 0)
             print(f"{name} {taken:.1f} s", file=sys.stderr, flush=True)
             back()
     report["ratio"] = statistics.median(report[DRAIN]) / statistics.median(report[LOOP])
@@ -97,11 +97,13 @@ def watched():
         text=True,
         env=ENVIRONMENT,
     )
-    seen = collections.deque()
-    thread = threading.Thread(target=lambda: seen.extend(map(int, watching.stdout)), daemon=True)
+    observed = collections.deque()
+    thread = threading.Thread(
+        target=lambda: observed.extend(map(int, watching.stdout)), daemon=True
+    )
     thread.start()
     try:
-        yield seen
+        yield observed
     finally:
         ctl("exec", "node1", "--", "pkill", "-f", "sleep 1; do", check=False)
         watching.terminate()

@@ -26,14 +26,14 @@ def main():
     taken = {}
     for name, found in (("a drain", world), ("a drain where room is scarce", scarce)):
         taken[name], plan = seconds(lambda found=found: drained(found))
-        told(name, taken[name], plan)
+        reported(name, taken[name], plan)
     took, found = seconds(lambda: readiness.examine(world))
     print(f"the examination of all that the others are planned by: {took:.2f} s")
     for name, planned in (
         ("home", lambda: placement.home(world, found, NODE)),
         ("balance", lambda: placement.balance(world, found, 20)),
     ):
-        told(name, *seconds(planned))
+        reported(name, *seconds(planned))
     took, _ = seconds(lambda: placement.best(world, found, "guest1"))
     print(f"the best destination of one guest: {took:.2f} s")
     missed = {name: bar for name, bar in MOST.items() if taken[name] > bar}
@@ -46,7 +46,7 @@ def drained(world):
     return placement.drain(world, readiness.examine(world, source=NODE), NODE)
 
 
-def told(name, took, plan):
+def reported(name, took, plan):
     print(f"{name}: {took:.2f} s, {len(plan.steps)} moves, {len(plan.stuck)} stuck")
 
 
@@ -74,7 +74,9 @@ def with_little_room(world):
     many = tuple(
         replace(
             one,
-            look=replace(one.look, name=f"{one.name}-{copy}", uuid=f"{one.uuid}{copy}"),
+            observation=replace(
+                one.observation, name=f"{one.name}-{copy}", uuid=f"{one.uuid}{copy}"
+            ),
             guest=replace(one.guest, disks=(), blockers=()),
             memory_kib=(1 + copy) << 20,
         )

@@ -11,7 +11,13 @@ import subprocess
 import sys
 import time
 
-from saltext_kvmcluster.core.facts.nodefacts import Daemon, GuestFacts, NodeFacts, Reach, Seen
+from saltext_kvmcluster.core.facts.nodefacts import (
+    Daemon,
+    GuestFacts,
+    Inspection,
+    LoginResults,
+    NodeFacts,
+)
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
@@ -19,7 +25,7 @@ from saltext_kvmcluster.core.readiness import readiness
 from saltext_kvmcluster.core.readiness.checks import REGISTRY
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 CPUS = [f"<cpu><model>Model{number}</model></cpu>" for number in range(4)]
 MACHINES = [f"pc-i440fx-{number}" for number in range(40)]
@@ -94,7 +100,7 @@ def audit(facts, *ids):
 def cluster_of(size, guests):
     """Return a cluster in which one thing in a hundred is not as it should be."""
     names = [f"node{number}" for number in range(size)]
-    reached = {name: Reach(cells(name), "refused") for name in names}
+    reached = {name: LoginResults(cells(name), "refused") for name in names}
     homes = {name: [] for name in names}
     for number in range(guests):
         homes[names[number % size]].append(number)
@@ -134,8 +140,8 @@ def node(name, place, guests, reached):
         storage=StorageFacts(mounts=mounts(), devices=(), volumes=(), replicas=(), maps=()),
         ssh={check.id: () for check in REGISTRY if check.id.startswith("ssh.")},
         peers=reached,
-        seen={
-            source.path: Seen("file")
+        observed={
+            source.path: Inspection("file")
             for one in guests
             for disk in one.guest.disks
             for source in (disk.source, *disk.backing)
@@ -167,8 +173,8 @@ def guest(at, number):
         interfaces=(Interface("bridge", f"br{number % 20}"),),
         blockers=("it has a host device",) if number % 100 == 3 else (),
     )
-    look = Look(Sighting.RUNNING, name=found.name, uuid=uuid)
-    return GuestFacts(at, look, guest=found, memory_kib=found.memory_kib)
+    observation = Observation(Sighting.RUNNING, name=found.name, uuid=uuid)
+    return GuestFacts(at, observation, guest=found, memory_kib=found.memory_kib)
 
 
 def mounts():
@@ -182,7 +188,7 @@ def mounts():
 
 
 def cells(peer):
-    good = {"peer": peer, "ok": True, "cause": "ok", "said": "", "remedy": "", "seconds": 0.1}
+    good = {"peer": peer, "ok": True, "cause": "ok", "detail": "", "remedy": "", "seconds": 0.1}
     return ({**good, "name": peer},)
 
 

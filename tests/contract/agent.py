@@ -12,7 +12,7 @@ import libvirt
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Plan
-from saltext_kvmcluster.core.verdicts import Look
+from saltext_kvmcluster.core.verdicts import Observation
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
 here = Hypervisor()
@@ -49,7 +49,7 @@ def answer(verb, *arguments):
         found = (OWN.get(verb) or getattr(here, verb))(*arguments)
     except WorldError as error:
         return {"error": str(error)}
-    if isinstance(found, Look):
+    if isinstance(found, Observation):
         return {"look": {**dataclasses.asdict(found), "sighting": found.sighting.value}}
     return {"value": found}
 

@@ -10,11 +10,11 @@ import pytest
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 GUEST = "contract"
 SLOW = 4  # MiB/s: so slow that there is time for something to happen meanwhile.
-ABSENT = Look(Sighting.ABSENT)
+ABSENT = Observation(Sighting.ABSENT)
 
 # What is read of a migration's statistics while it copies, and of one that is over.
 NUMBERS = {
@@ -54,7 +54,7 @@ class Bench(Protocol):
         """Let time pass."""
 
 
-def look(bench, node):
+def observe(bench, node):
     return bench.ask(node, "by_uuid", bench.uuid)
 
 
@@ -81,19 +81,19 @@ def progress(bench, node="node1"):
 def stays_at_the_source(bench):
     """A connection that broke says so once, and that is a sighting, too."""
 
-    def seen(node):
+    def observed(node):
         found = bench.ask(node, "sight", bench.uuid)
         return found.sighting, found.job
 
-    until(bench, lambda: seen("node1") == (Sighting.RUNNING, ""))
-    until(bench, lambda: seen("node2") == (Sighting.ABSENT, ""))
+    until(bench, lambda: observed("node1") == (Sighting.RUNNING, ""))
+    until(bench, lambda: observed("node2") == (Sighting.ABSENT, ""))
     assert bench.alive() == {"node1"}
 
 
 def test_success(bench):
     assert bench.words(bench.begin("node1", "node2")) == ""
-    assert look(bench, "node1") == ABSENT
-    found = look(bench, "node2")
+    assert observe(bench, "node1") == ABSENT
+    found = observe(bench, "node2")
     assert (found.sighting, found.job, found.persistent) == (Sighting.RUNNING, "", False)
     assert (found.name, found.uuid) == (GUEST, bench.uuid)
     assert bench.alive() == {"node2"}
@@ -101,7 +101,7 @@ def test_success(bench):
 
 def test_what_both_sides_show_meanwhile(bench):
     call = copying(bench)
-    here, there = look(bench, "node1"), look(bench, "node2")
+    here, there = observe(bench, "node1"), observe(bench, "node2")
     assert (here.sighting, here.job) == (Sighting.RUNNING, verdicts.OUTGOING)
     assert (there.sighting, there.job) == (Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING)
     assert progress(bench, "node2") == {}
@@ -154,7 +154,7 @@ def test_the_sources_qemu_is_killed(bench):
     call = copying(bench)
     bench.fault("kill qemu node1")
     assert bench.words(call)
-    until(bench, lambda: look(bench, "node1") == look(bench, "node2") == ABSENT)
+    until(bench, lambda: observe(bench, "node1") == observe(bench, "node2") == ABSENT)
     assert bench.alive() == set()
 
 
@@ -188,7 +188,7 @@ def test_a_second_migration_at_once(bench):
     call = copying(bench)
     second = bench.begin("node1", "node2")
     assert "another migration job is already running" in bench.words(second)
-    assert look(bench, "node1").job == verdicts.OUTGOING
+    assert observe(bench, "node1").job == verdicts.OUTGOING
     bench.ask("node1", "abort", bench.uuid)
     assert bench.words(call)
     stays_at_the_source(bench)
@@ -197,13 +197,13 @@ def test_a_second_migration_at_once(bench):
 def test_a_guest_that_its_user_paused(bench):
     bench.ask("node1", "suspend", bench.uuid)
     assert bench.words(bench.begin("node1", "node2")) == ""
-    assert look(bench, "node2").sighting is Sighting.PAUSED_BY_USER
-    assert look(bench, "node1") == ABSENT
+    assert observe(bench, "node2").sighting is Sighting.PAUSED_BY_USER
+    assert observe(bench, "node1") == ABSENT
 
 
 def test_a_guest_that_is_moved_standing_still(bench):
     call = bench.begin("node1", "node2", BANDWIDTH=SLOW, live=False)
-    until(bench, lambda: look(bench, "node1").sighting is Sighting.PAUSED_FOR_MIGRATION)
+    until(bench, lambda: observe(bench, "node1").sighting is Sighting.PAUSED_FOR_MIGRATION)
     bench.ask("node1", "abort", bench.uuid)
     assert bench.words(call)
     stays_at_the_source(bench)
@@ -233,14 +233,14 @@ def test_definitions(bench):
     with pytest.raises(WorldError, match="cannot set autostart for transient domain"):
         bench.ask("node1", "autostart_off", bench.uuid)
     bench.ask("node2", "define", definition)
-    found = look(bench, "node2")
+    found = observe(bench, "node2")
     assert (found.sighting, found.persistent) == (Sighting.SHUT_OFF, True)
     assert bench.uuid in bench.ask("node2", "definition_of", bench.uuid)
     bench.ask("node2", "autostart_off", bench.uuid)
     with pytest.raises(WorldError, match="domain is not running"):
         bench.ask("node2", "destroy", bench.uuid)
     bench.ask("node2", "undefine", bench.uuid)
-    assert look(bench, "node2") == ABSENT
+    assert observe(bench, "node2") == ABSENT
 
 
 def test_what_may_not_be_done_amid_a_migration(bench):
@@ -257,23 +257,23 @@ def test_what_waits_for_a_migrations_end(bench):
     """What had to wait is done as soon as it may be."""
     bench.ask("node1", "define", bench.ask("node1", "definition_of", bench.uuid))
     call = bench.begin("node1", "node2", BANDWIDTH=4 * SLOW)
-    until(bench, lambda: look(bench, "node1").job == verdicts.OUTGOING)
+    until(bench, lambda: observe(bench, "node1").job == verdicts.OUTGOING)
     bench.ask("node1", "undefine", bench.uuid)
     assert bench.words(call) == ""
-    assert look(bench, "node1") == ABSENT
+    assert observe(bench, "node1") == ABSENT
 
 
 def test_a_guest_that_is_destroyed_is_gone(bench):
     bench.ask("node1", "destroy", bench.uuid)
-    assert look(bench, "node1") == ABSENT and bench.alive() == set()
+    assert observe(bench, "node1") == ABSENT and bench.alive() == set()
 
 
 def test_post_copy(bench):
     call = copying(bench, "POSTCOPY")
     bench.ask("node1", "start_post_copy", bench.uuid)
     assert bench.words(call) == ""
-    assert look(bench, "node1") == ABSENT
-    found = look(bench, "node2")
+    assert observe(bench, "node1") == ABSENT
+    found = observe(bench, "node2")
     assert (found.sighting, found.job) == (Sighting.RUNNING, "")
 
 
@@ -288,8 +288,8 @@ def test_post_copy_that_was_not_allowed(bench):
 def test_post_copy_that_breaks_and_goes_on(bench):
     call = copying(bench, "POSTCOPY", BANDWIDTH_POSTCOPY=2 * SLOW)
     bench.ask("node1", "start_post_copy", bench.uuid)
-    until(bench, lambda: look(bench, "node2").sighting is Sighting.RUNNING_IN_POST_COPY)
-    assert look(bench, "node1").sighting is Sighting.PAUSED_IN_POST_COPY
+    until(bench, lambda: observe(bench, "node2").sighting is Sighting.RUNNING_IN_POST_COPY)
+    assert observe(bench, "node1").sighting is Sighting.PAUSED_IN_POST_COPY
     with pytest.raises(WorldError, match="post-copy"):
         bench.ask("node1", "abort", bench.uuid)
     # Without its working memory QEMU stands still at the first page that it misses, and answers
@@ -297,10 +297,10 @@ def test_post_copy_that_breaks_and_goes_on(bench):
     bench.wait(5)
     bench.break_post_copy("node1")
     assert bench.words(call)
-    here, there = look(bench, "node1"), look(bench, "node2")
+    here, there = observe(bench, "node1"), observe(bench, "node2")
     assert (here.sighting, here.job) == (Sighting.PAUSED_IN_POST_COPY, verdicts.BROKEN)
     assert (there.sighting, there.job) == (Sighting.RUNNING_IN_POST_COPY, verdicts.BROKEN)
     again = bench.begin("node1", "node2", "POSTCOPY", "POSTCOPY_RESUME")
     assert bench.words(again, 240) == ""
-    assert look(bench, "node1") == ABSENT
-    assert look(bench, "node2").sighting is Sighting.RUNNING
+    assert observe(bench, "node1") == ABSENT
+    assert observe(bench, "node2").sighting is Sighting.RUNNING

@@ -155,11 +155,11 @@ def world(*folders):
     for folder in folders:
         for path in sorted([folder, *folder.rglob("*")]):
             with contextlib.suppress(FileNotFoundError):
-                seen = path.lstat()
-                body = path.read_bytes() if stat.S_ISREG(seen.st_mode) else None
+                observed = path.lstat()
+                body = path.read_bytes() if stat.S_ISREG(observed.st_mode) else None
                 found[str(path)] = (
-                    *(seen.st_mode, seen.st_uid, seen.st_gid),
-                    *(seen.st_ino, seen.st_mtime_ns, body),
+                    *(observed.st_mode, observed.st_uid, observed.st_gid),
+                    *(observed.st_ino, observed.st_mtime_ns, body),
                 )
     return found
 

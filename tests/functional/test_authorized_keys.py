@@ -12,7 +12,7 @@ INCLUDE = "Include /etc/ssh/sshd_config.d/*.conf"
 
 
 @pytest.fixture
-def dialling(member):
+def client_settings(member):
     """A member whose client files are in place, so that only the server's side is open."""
     for state in ("known_hosts", "ssh_config"):
         assert member.state(state)["result"] is True
@@ -39,9 +39,9 @@ def correct(message):
     restart_sshd()
 
 
-def test_every_member_gets_in_by_every_name_and_nobody_else(dialling, keys):
+def test_every_member_gets_in_by_every_name_and_nobody_else(client_settings, keys):
     assert not logs_in()
-    done = dialling.good("authorized_keys")
+    done = client_settings.good("authorized_keys")
     assert len(done["changes"]["authorized_keys2"]["added"]) == 2
     for name in ("beta", "beta.example.com", "Beta.example.com", "beta-mig", "alpha"):
         assert ssh(name) == "in\n"
@@ -61,14 +61,14 @@ def test_every_member_gets_in_by_every_name_and_nobody_else(dialling, keys):
         "PubkeyAuthentication no",
     ],
 )
-def test_what_a_setting_can_mend_is_named_and_mended_by_what_is_said(dialling, sshd, line):
+def test_what_a_setting_can_mend_is_named_and_mended_by_what_is_said(client_settings, sshd, line):
     sshd(line)
-    said = dialling.bad("authorized_keys")
+    detail = client_settings.bad("authorized_keys")
     assert not DROP_IN.exists() and not logs_in()
     assert "beta" in KEYS.read_text(), "the keys are written although sshd refuses the login"
-    assert "kvmcluster:ssh:manage_sshd" in said
-    correct(said)
-    dialling.good("authorized_keys")
+    assert "kvmcluster:ssh:manage_sshd" in detail
+    correct(detail)
+    client_settings.good("authorized_keys")
     assert logs_in()
 
 
@@ -81,30 +81,30 @@ def test_what_a_setting_can_mend_is_named_and_mended_by_what_is_said(dialling, s
         "AuthorizedKeysFile none\nPermitRootLogin no\nPubkeyAuthentication no",
     ],
 )
-def test_with_manage_sshd_a_drop_in_mends_it_and_sshd_is_reloaded(dialling, sshd, line):
+def test_with_manage_sshd_a_drop_in_mends_it_and_sshd_is_reloaded(client_settings, sshd, line):
     sshd(*line.split("\n"))
     before = CONFIG.read_bytes()
-    dialling.pillar(manage_sshd=True)
-    done = dialling.good("authorized_keys")
+    client_settings.pillar(manage_sshd=True)
+    done = client_settings.good("authorized_keys")
     assert len(done["changes"][DROP_IN.name]["added"]) == len(line.split("\n"))
     assert in_soon()
     assert CONFIG.read_bytes() == before and DROP_IN.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_drop_in_changes_nothing_for_other_accounts(dialling, sshd):
+def test_the_drop_in_changes_nothing_for_other_accounts(client_settings, sshd):
     sshd("PubkeyAuthentication no")
-    dialling.pillar(manage_sshd=True)
-    dialling.good("authorized_keys")
+    client_settings.pillar(manage_sshd=True)
+    client_settings.good("authorized_keys")
     other = sh("/usr/sbin/sshd", "-T", "-C", "user=nobody,host=x,addr=127.0.0.2")
     assert "pubkeyauthentication no" in other
 
 
-def test_a_drop_in_that_stands_is_kept_when_another_setting_is_wrong(dialling, sshd):
+def test_a_drop_in_that_stands_is_kept_when_another_setting_is_wrong(client_settings, sshd):
     sshd("PermitRootLogin no")
-    dialling.pillar(manage_sshd=True)
-    dialling.good("authorized_keys")
+    client_settings.pillar(manage_sshd=True)
+    client_settings.good("authorized_keys")
     sshd("PermitRootLogin no", "PubkeyAuthentication no")
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert in_soon()
     assert "PermitRootLogin prohibit-password" in DROP_IN.read_text()
 
@@ -119,87 +119,89 @@ def test_a_drop_in_that_stands_is_kept_when_another_setting_is_wrong(dialling, s
         ("PubkeyAcceptedAlgorithms ssh-ed25519", "PubkeyAcceptedAlgorithms rsa-sha2-512"),
     ],
 )
-def test_what_only_people_may_decide_is_named_and_has_no_drop_in(dialling, sshd, line, mended):
+def test_what_only_people_may_decide_is_named_and_has_no_drop_in(
+    client_settings, sshd, line, mended
+):
     sshd(line)
-    assert "manage_sshd" not in dialling.bad("authorized_keys")
-    dialling.pillar(manage_sshd=True)
-    said = dialling.bad("authorized_keys")
-    assert line.split()[0] in said and not DROP_IN.exists() and not logs_in()
+    assert "manage_sshd" not in client_settings.bad("authorized_keys")
+    client_settings.pillar(manage_sshd=True)
+    detail = client_settings.bad("authorized_keys")
+    assert line.split()[0] in detail and not DROP_IN.exists() and not logs_in()
     sshd(mended)
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert logs_in()
 
 
 @pytest.mark.parametrize("folder", ["/root", "/root/.ssh"])
-def test_a_folder_that_others_may_write_is_named_and_mended_by_the_command(dialling, folder):
+def test_a_folder_that_others_may_write_is_named_and_mended_by_the_command(client_settings, folder):
     sh("chmod", "g+w,o+w", folder)
-    said = dialling.bad("authorized_keys")
-    assert f"{folder} has mode" in said and "StrictModes" in said and not logs_in()
-    remedy(re.search(r"run: (.*)", said).group(1))
-    dialling.good("authorized_keys")
+    detail = client_settings.bad("authorized_keys")
+    assert f"{folder} has mode" in detail and "StrictModes" in detail and not logs_in()
+    remedy(re.search(r"run: (.*)", detail).group(1))
+    client_settings.good("authorized_keys")
     assert logs_in()
 
 
-def test_a_home_of_somebody_elses_is_named_and_mended_by_the_command(dialling, outsider):
+def test_a_home_of_somebody_elses_is_named_and_mended_by_the_command(client_settings, outsider):
     sh("chown", outsider, "/root")
     try:
-        said = dialling.bad("authorized_keys")
-        assert "/root belongs to outsider" in said and not logs_in()
-        remedy(re.search(r"run: (.*)", said).group(1))
-        dialling.good("authorized_keys")
+        detail = client_settings.bad("authorized_keys")
+        assert "/root belongs to outsider" in detail and not logs_in()
+        remedy(re.search(r"run: (.*)", detail).group(1))
+        client_settings.good("authorized_keys")
         assert logs_in()
     finally:
         sh("chown", "root:", "/root")
 
 
-def test_without_strict_modes_nobody_minds_the_folders(dialling, sshd):
+def test_without_strict_modes_nobody_minds_the_folders(client_settings, sshd):
     sshd("StrictModes no")
     sh("chmod", "o+w", "/root/.ssh")
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert logs_in()
 
 
-def test_a_match_block_that_lets_the_peers_alone_in_is_good(dialling, sshd):
+def test_a_match_block_that_lets_the_peers_alone_in_is_good(client_settings, sshd):
     sshd(
         "PubkeyAuthentication no", end="Match Address 127.0.0.2,127.0.0.3\nPubkeyAuthentication yes"
     )
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert logs_in("-b", "127.0.0.2") and not logs_in("-b", "127.0.0.9")
 
 
-def test_a_match_block_that_keeps_one_address_out_names_it(dialling, sshd):
+def test_a_match_block_that_keeps_one_address_out_names_it(client_settings, sshd):
     sshd(end="Match Address 127.0.0.3\nPubkeyAuthentication no")
-    said = dialling.bad("authorized_keys")
-    assert "beta-mig (127.0.0.3)" in said and "127.0.0.2" not in said
+    detail = client_settings.bad("authorized_keys")
+    assert "beta-mig (127.0.0.3)" in detail and "127.0.0.2" not in detail
 
 
-def test_a_match_on_the_local_address_is_understood(dialling, sshd):
+def test_a_match_on_the_local_address_is_understood(client_settings, sshd):
     match = "Match LocalAddress 127.0.0.0/8 LocalPort 22"
     sshd("PermitRootLogin no", end=f"{match}\nPermitRootLogin yes")
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert logs_in()
 
 
 @pytest.mark.parametrize("head", ["# no include\n", "Port 22\n" + INCLUDE + "\n"])
-def test_a_configuration_that_does_not_include_drop_ins_first_is_named(dialling, head):
+def test_a_configuration_that_does_not_include_drop_ins_first_is_named(client_settings, head):
     CONFIG.write_text(head + "PermitRootLogin no\n")
     restart_sshd()
-    dialling.pillar(manage_sshd=True)
-    said = dialling.bad("authorized_keys")
+    client_settings.pillar(manage_sshd=True)
+    detail = client_settings.bad("authorized_keys")
     assert not DROP_IN.exists()
-    include = re.search(r"does not begin with '(.*?)': put it first", said).group(1)
+    include = re.search(r"does not begin with '(.*?)': put it first", detail).group(1)
     CONFIG.write_text(f"{include}\n{CONFIG.read_text()}")
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert in_soon()
 
 
-def test_a_drop_in_that_is_read_before_ours_and_wins_is_named(dialling):
+def test_a_drop_in_that_is_read_before_ours_and_wins_is_named(client_settings):
     earlier = ETC_SSH / "sshd_config.d" / "00-hardening.conf"
     earlier.write_text("Match User root\n    PubkeyAuthentication no\n")
     restart_sshd()
-    dialling.pillar(manage_sshd=True)
-    said = dialling.bad("authorized_keys")
-    assert str(earlier) in said and not DROP_IN.exists()
+    client_settings.pillar(manage_sshd=True)
+    detail = client_settings.bad("authorized_keys")
+    assert str(earlier) in detail and not DROP_IN.exists()
 
 
 @pytest.mark.parametrize("manage", [False, True])
@@ -207,36 +209,36 @@ def test_a_broken_configuration_gets_sshds_own_words_and_nothing_is_written(memb
     member.pillar(manage_sshd=manage)
     CONFIG.write_text(f"{CONFIG.read_text()}\nPermitRootLogin perhaps\n")
     before = world(SSH, ETC_SSH)
-    said = member.bad("authorized_keys")
-    assert "perhaps" in said and "sshd_config" in said and "correct it" in said
+    detail = member.bad("authorized_keys")
+    assert "perhaps" in detail and "sshd_config" in detail and "correct it" in detail
     assert world(SSH, ETC_SSH) == before
 
 
-def test_a_key_of_a_former_member_goes_and_foreign_lines_stay(dialling, keys):
+def test_a_key_of_a_former_member_goes_and_foreign_lines_stay(client_settings, keys):
     foreign = b'# mine\r\ncommand="echo  hi" ssh-ed25519 AAAAC3Nz foo@@bar \xe4\xff\n\n  odd line'
     KEYS.write_bytes(foreign)
-    dialling.good("authorized_keys")
+    client_settings.good("authorized_keys")
     assert KEYS.read_bytes().startswith(foreign + b"\n# BEGIN")
     nodes = {"alpha": NODES["alpha"]}
-    dialling.pillar(raw={"kvmcluster": {"name": "test", "nodes": nodes}})
-    done = dialling.good("authorized_keys")
+    client_settings.pillar(raw={"kvmcluster": {"name": "test", "nodes": nodes}})
+    done = client_settings.good("authorized_keys")
     assert done["changes"]["authorized_keys2"]["removed"]
     plain = ("-F", "none", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no")
     assert "Permission denied" in ssh("alpha", *plain, "-i", keys / "beta", code=255)
 
 
-def test_exclusive_leaves_the_members_keys_alone_in_the_file(dialling, keys):
+def test_exclusive_leaves_the_members_keys_alone_in_the_file(client_settings, keys):
     KEYS.write_text((keys / "other.pub").read_text())
-    dialling.pillar(exclusive=True)
-    dialling.good("authorized_keys")
+    client_settings.pillar(exclusive=True)
+    client_settings.good("authorized_keys")
     assert (keys / "other.pub").read_text().split()[1] not in KEYS.read_text()
     assert logs_in()
 
 
-def test_a_node_that_is_missing_from_the_mine_is_named_and_keeps_its_key(dialling, filed):
-    dialling.good("authorized_keys")
+def test_a_node_that_is_missing_from_the_mine_is_named_and_keeps_its_key(client_settings, filed):
+    client_settings.good("authorized_keys")
     before = KEYS.read_bytes()
-    dialling.publish("beta", None)
-    done = dialling.good("authorized_keys")
+    client_settings.publish("beta", None)
+    done = client_settings.good("authorized_keys")
     assert KEYS.read_bytes() == before
     assert "beta has no identity in the mine" in done["warnings"][0]

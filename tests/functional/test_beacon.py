@@ -91,59 +91,62 @@ def test_the_loader_finds_the_beacon_and_its_validation(member):
     beacons = salt.loader.beacons({**member.functions.opts, "pillar": {}}, member.functions)
     assert {"kvmcluster.beacon", "kvmcluster.validate"} <= set(beacons)
     assert beacons["kvmcluster.validate"]([{"interval": 5}])[0] is True
-    good, said = beacons["kvmcluster.validate"]([{"intervall": 5}])
-    assert good is False and "did you mean interval?" in said
+    good, detail = beacons["kvmcluster.validate"]([{"intervall": 5}])
+    assert good is False and "did you mean interval?" in detail
 
 
 def test_a_minion_without_the_pillar_says_so_once_and_goes_on(kvm, caplog):
     beacons = salt.loader.beacons({**kvm.functions.opts, "pillar": {}}, kvm.functions, {})
-    looks = [beacons["kvmcluster.beacon"]([{"interval": 5}]) for _ in range(3)]
-    assert looks == [[], [], []]
-    said = [one.getMessage() for one in caplog.records if "beacon kvmcluster" in one.getMessage()]
-    assert len(said) == 1 and "no pillar 'kvmcluster'" in said[0], said
+    observations = [beacons["kvmcluster.beacon"]([{"interval": 5}]) for _ in range(3)]
+    assert observations == [[], [], []]
+    detail = [one.getMessage() for one in caplog.records if "beacon kvmcluster" in one.getMessage()]
+    assert len(detail) == 1 and "no pillar 'kvmcluster'" in detail[0], detail
 
 
 def test_a_first_look_tells_what_is_bad_once(member):
     for state in ("authorized_keys", "known_hosts", "ssh_config"):
         assert member.state(state)["result"] is True
     KEYS.write_text("")
-    told, pillar = [], {"name": "test", "nodes": NODES}
-    watching = observer_client.Watcher()
+    reported, pillar = [], {"name": "test", "nodes": NODES}
+    watching = observer_client.ObserverClient()
 
     def fire(tag, data):
-        told.append((tag, data))
+        reported.append((tag, data))
         return True
 
     try:
         until(
-            lambda: watching.look("test", "alpha", pillar, fire) or len(told) == 3,
-            f"not all is told: {told}",
+            lambda: watching.observe("test", "alpha", pillar, fire) or len(reported) == 3,
+            f"not all is told: {reported}",
         )
         for _ in range(3):
-            watching.look("test", "alpha", pillar, fire)
+            watching.observe("test", "alpha", pillar, fire)
     finally:
         watching.close()
-    found = dict(told)
-    assert len(told) == 3 and found["kvmcluster/test/daemon/alpha"]["what"] == "gone", told
+    found = dict(reported)
+    assert len(reported) == 3 and found["kvmcluster/test/daemon/alpha"]["what"] == "gone", reported
     assert found["kvmcluster/test/trust/alpha"] == {"what": "drifted", "files": [str(KEYS)]}
     assert "the libvirt daemon" in found["kvmcluster/test/readiness/alpha"]["reason"]
 
 
 def test_what_cannot_be_fired_is_fired_later(member):
-    told, watching = [], observer_client.Watcher()
+    reported, watching = [], observer_client.ObserverClient()
     pillar = {"name": "test", "nodes": NODES}
 
     def fire(tag, data):
-        told.append(tag)
-        return len(told) > 2
+        reported.append(tag)
+        return len(reported) > 2
 
     try:
         until(
-            lambda: watching.look("test", "alpha", pillar, fire) or len(told) >= 4, f"only {told}"
+            lambda: watching.observe("test", "alpha", pillar, fire) or len(reported) >= 4,
+            f"only {reported}",
         )
     finally:
         watching.close()
-    assert told[0] == told[1] == told[2] and len(set(told[2:])) == len(told) - 2, told
+    assert (
+        reported[0] == reported[1] == reported[2] and len(set(reported[2:])) == len(reported) - 2
+    ), reported
 
 
 def test_each_change_is_told_once_with_the_senders_name_from_the_master(member, bus):
@@ -194,8 +197,8 @@ def test_another_host_key_and_another_cluster_key_are_told(member, bus, keys):
     until(lambda: len(bus.of("identity")) == 2, "the cluster key was not told")
     settle()
     assert [data["changed"] for data in bus.of("identity")] == [["host_keys"], ["cluster_key"]]
-    said = json.dumps(bus.heard)
-    assert "SHA256:" in said and "PRIVATE" not in said
+    detail = json.dumps(bus.heard)
+    assert "SHA256:" in detail and "PRIVATE" not in detail
 
 
 def test_a_lookout_that_is_killed_or_hangs_holds_nothing_up(member, bus):
@@ -216,5 +219,5 @@ def test_a_lookout_that_is_killed_or_hangs_holds_nothing_up(member, bus):
 
 def lookouts():
     """Return the processes that look out, of whatever minion."""
-    said = sh("pgrep", "-f", "^[^ ]*python[^ ]* -c # kvmcluster's lookout", code=None)
-    return [int(word) for word in said.split()]
+    detail = sh("pgrep", "-f", "^[^ ]*python[^ ]* -c # kvmcluster's lookout", code=None)
+    return [int(word) for word in detail.split()]

@@ -40,19 +40,19 @@ def test_every_host_key_is_pinned_under_every_name(member, filed):
 def test_every_name_is_dialled_with_our_key_and_pinned_host_keys(member):
     member.good("ssh_config")
     for name in NAMES:
-        seen = effective(name)
-        assert seen["identityfile"] == [str(SSH / "id_rsa_cluster")], name
-        assert seen["user"] == ["root"] and seen["identitiesonly"] == ["yes"]
-        assert seen["stricthostkeychecking"] == ["true"]
-        assert seen["userknownhostsfile"] == [str(HOSTS)]
-        assert seen["globalknownhostsfile"] == ["/dev/null"]
+        observed = effective(name)
+        assert observed["identityfile"] == [str(SSH / "id_rsa_cluster")], name
+        assert observed["user"] == ["root"] and observed["identitiesonly"] == ["yes"]
+        assert observed["stricthostkeychecking"] == ["true"]
+        assert observed["userknownhostsfile"] == [str(HOSTS)]
+        assert observed["globalknownhostsfile"] == ["/dev/null"]
     assert effective("elsewhere.example")["stricthostkeychecking"] == ["ask"]
 
 
 def test_a_host_key_that_is_not_pinned_is_not_accepted(ready, keys):
     ready.good("ssh_config")
-    said = ssh("beta", code=255)
-    assert "Host key verification failed" in said
+    detail = ssh("beta", code=255)
+    assert "Host key verification failed" in detail
     ready.good("known_hosts")
     assert ssh("beta") == "in\n"
     assert not (SSH / "known_hosts").exists()
@@ -99,9 +99,12 @@ def test_the_users_star_block_does_not_win(ready):
     )
     for state in ("known_hosts", "ssh_config"):
         ready.good(state)
-    seen = effective("beta")
-    assert (seen["user"], seen["identityfile"][0]) == (["root"], str(SSH / "id_rsa_cluster"))
-    assert (seen["stricthostkeychecking"], seen["updatehostkeys"]) == (["true"], ["false"])
+    observed = effective("beta")
+    assert (observed["user"], observed["identityfile"][0]) == (
+        ["root"],
+        str(SSH / "id_rsa_cluster"),
+    )
+    assert (observed["stricthostkeychecking"], observed["updatehostkeys"]) == (["true"], ["false"])
     assert ssh("beta") == "in\n"
     assert effective("elsewhere.example")["user"] == ["nobody"]
 
@@ -144,8 +147,8 @@ def test_a_link_to_somebody_elses_file_is_refused(member, outsider):
     theirs = f"/home/{outsider}/config"
     sh("runuser", "-u", outsider, "--", "sh", "-c", f"echo Host x > {theirs}")
     CONFIG.symlink_to(theirs)
-    said = member.bad("ssh_config")
-    assert theirs in said and pathlib.Path(theirs).read_text() == "Host x\n"
+    detail = member.bad("ssh_config")
+    assert theirs in detail and pathlib.Path(theirs).read_text() == "Host x\n"
     assert not OURS.exists(), "nothing is written where not all can be"
 
 

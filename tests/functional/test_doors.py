@@ -9,7 +9,7 @@ import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from sandbox import sentence, until
 
-from saltext_kvmcluster.host import notify
+from saltext_kvmcluster.host import notifier
 
 HISTORY = pathlib.Path("/var/lib/kvmcluster/history")
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -52,8 +52,8 @@ def test_a_migration_that_cannot_be_right_is_refused_by_the_argument(kvm, named,
 
 
 def test_an_argument_that_nobody_knows_is_named(kvm):
-    said = kvm.run("alpha", "kvmcluster.migrate", "web1", "beta", banwidth=5)
-    assert "banwidth" in sentence(said)
+    detail = kvm.run("alpha", "kvmcluster.migrate", "web1", "beta", banwidth=5)
+    assert "banwidth" in sentence(detail)
 
 
 @pytest.mark.parametrize("function", ["job", "cancel", "recover", "history", "sighting"])
@@ -86,8 +86,8 @@ def test_nothing_moved_yet(kvm, history):
 
 def test_of_a_garbled_history_what_is_whole_is_told(kvm, history):
     history(*JUNK, json.dumps(RECORD), *JUNK)
-    (told,) = kvm.call("kvmcluster.history")["history"]
-    assert (told["guest"], told["downtime_ms"]) == ("web1", 100)
+    (reported,) = kvm.call("kvmcluster.history")["history"]
+    assert (reported["guest"], reported["downtime_ms"]) == ("web1", 100)
     assert kvm.call("kvmcluster.history", "web2")["history"] == []
     assert "limit" in refused(kvm, "history", limit=0)
 
@@ -97,48 +97,48 @@ def fired():
     return []
 
 
-def tell(fire):
-    return notify.teller("test", "alpha", fire)
+def notify(fire):
+    return notifier.event_sender("test", "alpha", fire)
 
 
 def test_what_is_told_becomes_events_and_a_last_word_until_the_end(fired):
-    with tell(lambda tag, data: fired.append((tag, data))) as say:
+    with notify(lambda tag, data: fired.append((tag, data))) as say:
         say("migration", TOLD)
-        until(lambda: notify.last_words() == [TOLD], "no last word was left")
+        until(lambda: notifier.statuses() == [TOLD], "no last word was left")
     assert fired == [("kvmcluster/test/migration/alpha/web%201%2Fx", TOLD)]
-    assert notify.last_words() == []
+    assert notifier.statuses() == []
 
 
 def test_whoever_was_killed_tells_nothing_any_more(fired):
-    with tell(lambda tag, data: fired.append(tag)) as say:
+    with notify(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
-        os.utime(f"{notify.FOLDER}/{UUID}.json", (0, 0))
-        assert notify.last_words() == []
+        os.utime(f"{notifier.FOLDER}/{UUID}.json", (0, 0))
+        assert notifier.statuses() == []
 
 
 def test_a_garbled_last_word_is_none(fired):
-    with tell(lambda tag, data: fired.append(tag)) as say:
+    with notify(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
         for junk in ("", "{", "[1]", "\x00"):
-            pathlib.Path(f"{notify.FOLDER}/{UUID}.json").write_text(junk)
-            assert notify.last_words() == []
+            pathlib.Path(f"{notifier.FOLDER}/{UUID}.json").write_text(junk)
+            assert notifier.statuses() == []
 
 
 def test_an_event_that_cannot_be_fired_is_lost_and_nothing_else():
     def fire(tag, data):
         raise OSError("no bus")
 
-    with tell(fire) as say:
+    with notify(fire) as say:
         say("migration", TOLD)
-        until(lambda: notify.last_words() == [TOLD], "no last word was left")
+        until(lambda: notifier.statuses() == [TOLD], "no last word was left")
 
 
 def test_a_bus_that_hangs_holds_nothing_up(fired):
     free = threading.Event()
-    with tell(lambda tag, data: (free.wait(), fired.append(tag))) as say:
-        for _ in range(3 * notify.WAITING):
+    with notify(lambda tag, data: (free.wait(), fired.append(tag))) as say:
+        for _ in range(3 * notifier.WAITING):
             say("migration", TOLD)
     assert not fired
     free.set()

@@ -81,7 +81,7 @@ def test_what_a_link_in_place_of_a_token_leads_to_is_not_passed_on(tmp_path):
     token = f"{secrets.token_hex(16)} 1000"
     (folder / "gamma").write_text(token)
     question = {"tokens": {str(tmp_path): ["beta", "gamma", "delta"]}, "paths": [str(folder), "/x"]}
-    answer = collector.look(question)
+    answer = collector.observe(question)
     assert answer["tokens"] == {str(tmp_path): {"gamma": token}}
     assert answer["paths"][str(folder)]["kind"] == "directory"
     assert answer["paths"]["/x"]["kind"] == "nothing"
@@ -95,8 +95,10 @@ def test_many_paths_are_asked_about_in_parts_that_ssh_can_carry():
         parts.append(wanted)
         return dict.fromkeys(wanted, commands.Outcome(1, "", "No such file or directory"))
 
-    answer = collector.look({"paths": paths}, collector.Way(run_all, collector.here().hypervisor))
-    assert {path: seen["kind"] for path, seen in answer["paths"].items()} == dict.fromkeys(
+    answer = collector.observe(
+        {"paths": paths}, collector.Way(run_all, collector.here().hypervisor)
+    )
+    assert {path: observed["kind"] for path, observed in answer["paths"].items()} == dict.fromkeys(
         paths, "nothing"
     )
     for part in parts:
@@ -123,12 +125,12 @@ def test_a_definition_is_told_from_where_it_counts_and_in_its_own_encoding(tmp_p
     text = "<?xml version='1.0' encoding='iso-8859-1'?><domain><title>wéb</title></domain>"
     (tmp_path / "x.xml").write_bytes(text.encode("latin-1"))
     (tmp_path / "web1").write_text("<domain/>")
-    texts, said = collector._placed(cluster, way)
+    texts, detail = collector._placed(cluster, way)
     assert "wéb" in texts["web1"] and texts["db"] == ""
-    assert set(said) == {"web1"} and "/shared/web1 is not" in said["web1"]
+    assert set(detail) == {"web1"} and "/shared/web1 is not" in detail["web1"]
     (tmp_path / "x.xml").write_bytes("<domain>é</domain>".encode("latin-1"))
-    texts, said = collector._placed(cluster, way)
-    assert "web1" not in texts and "encoding" in said["web1"]
+    texts, detail = collector._placed(cluster, way)
+    assert "web1" not in texts and "encoding" in detail["web1"]
 
 
 def test_a_folder_that_never_answers_is_said_and_the_others_are_written(tmp_path, monkeypatch):
@@ -144,8 +146,8 @@ def test_a_folder_that_never_answers_is_said_and_the_others_are_written(tmp_path
     monkeypatch.setattr(files, "leave", left)
     monkeypatch.setattr(collector, "TOKENS_TIME", 0.3)
     try:
-        written, said = collector._write_tokens([hangs, answers], "node1")
+        written, detail = collector._write_tokens([hangs, answers], "node1")
     finally:
         over.set()
-    assert [*written] == [answers] and [*said] == [hangs]
-    assert "does not answer" in said[hangs]
+    assert [*written] == [answers] and [*detail] == [hangs]
+    assert "does not answer" in detail[hangs]

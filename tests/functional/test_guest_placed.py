@@ -113,7 +113,7 @@ def test_where_it_is_found_there_it_is_replaced(place):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "detail"),
     [
         ({"contents": "<domain"}, "the definition given: it is not XML"),
         ({"contents": TEXT.replace("web1", "web2")}, "defines a guest named 'web2', not 'web1'"),
@@ -128,10 +128,10 @@ def test_where_it_is_found_there_it_is_replaced(place):
         ({"contents": TEXT, "name": "../web1"}, "want a guest's name"),
     ],
 )
-def test_what_is_no_good_definition_is_refused(place, arguments, said):
+def test_what_is_no_good_definition_is_refused(place, arguments, detail):
     arguments = {"context": {"memory": 160}, **arguments}
     done = place(**arguments)
-    assert done["result"] is False and said in done["comment"], done["comment"]
+    assert done["result"] is False and detail in done["comment"], done["comment"]
     assert os.listdir(SHARED) == []
 
 
@@ -165,11 +165,11 @@ def test_only_storage_that_every_node_has_is_a_place(place, kvm):
 
 def test_whoever_reads_finds_the_old_definition_or_the_new_one(place):
     place()
-    stop, seen = threading.Event(), set()
+    stop, observed = threading.Event(), set()
 
     def read():
         while not stop.is_set():
-            seen.add(FILE.read_text())
+            observed.add(FILE.read_text())
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -178,5 +178,5 @@ def test_whoever_reads_finds_the_old_definition_or_the_new_one(place):
     stop.set()
     reader.join()
     texts = {TEXT.replace("{{ memory }}", str(memory)) for memory in (160, *range(200, 204))}
-    assert seen <= texts
+    assert observed <= texts
     assert subprocess.check_output(["ls", "-A", SHARED], text=True) == "web1.xml\n"

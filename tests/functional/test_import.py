@@ -52,9 +52,9 @@ def test_what_is_printed_is_a_pillar_that_renders_and_validates(kvm, imported, f
     assert rendered["mine_functions"] == {"kvmcluster.identity": []}
     # alpha is no node of it, and only a pillar that is right as a whole can say so.
     kvm.run("alpha", "saltutil.refresh_pillar", wait=True)
-    said = kvm.run("alpha", "kvmcluster.identity")
+    detail = kvm.run("alpha", "kvmcluster.identity")
     name = rendered["kvmcluster"]["name"]
-    assert f"alpha is not a node of cluster {name}; its nodes are" in said
+    assert f"alpha is not a node of cluster {name}; its nodes are" in detail
 
 
 def test_data_holds_the_pillar_and_every_remark(imported):
@@ -85,9 +85,9 @@ def test_a_file_is_read_in_the_encoding_that_it_has(imported, tmp_path, encoding
 )
 def test_what_is_no_cluster_conf_is_a_sentence(imported, tmp_path, content, says):
     (tmp_path / "cluster.conf").write_bytes(content)
-    said = sentence(imported(tmp_path / "cluster.conf", code=1).decode())
-    assert said.startswith(f"ERROR: {tmp_path}/cluster.conf: ") and says in said
-    assert said.count("\n") == 1
+    detail = sentence(imported(tmp_path / "cluster.conf", code=1).decode())
+    assert detail.startswith(f"ERROR: {tmp_path}/cluster.conf: ") and says in detail
+    assert detail.count("\n") == 1
 
 
 def test_what_is_no_file_is_a_sentence(imported, tmp_path):
@@ -103,8 +103,8 @@ def test_what_is_no_file_is_a_sentence(imported, tmp_path):
         (tmp_path / "loop", "it cannot be read: Too many levels of symbolic links"),
         (tmp_path / ("a" * 300), "it cannot be read: File name too long"),
     ):
-        said = sentence(imported(file, code=1).decode())
-        assert said == f"ERROR: {file}: {says}\n"
+        detail = sentence(imported(file, code=1).decode())
+        assert detail == f"ERROR: {file}: {says}\n"
 
 
 def test_no_name_gets_out_of_its_line(imported, tmp_path):

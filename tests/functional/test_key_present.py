@@ -23,15 +23,20 @@ def test_a_key_is_made(kvm, kind, listed):
     kvm.pillar(key_type=kind)
     done = kvm.good("key_present")
     path = SSH / f"id_{kind}_cluster"
-    said = sh("ssh-keygen", "-l", "-f", f"{path}.pub")
-    assert re.search(listed, said) and "kvmcluster/test/alpha" in said
-    assert said.split()[1] in done["comment"]
+    detail = sh("ssh-keygen", "-l", "-f", f"{path}.pub")
+    assert re.search(listed, detail) and "kvmcluster/test/alpha" in detail
+    assert detail.split()[1] in done["comment"]
     assert (
         sh("ssh-keygen", "-y", "-P", "", "-f", path).split()[:2]
         == path.with_suffix(".pub").read_text().split()[:2]
     )
-    seen = path.stat()
-    assert (seen.st_mode & 0o777, seen.st_uid, seen.st_gid, seen.st_nlink) == (0o600, 0, 0, 1)
+    observed = path.stat()
+    assert (observed.st_mode & 0o777, observed.st_uid, observed.st_gid, observed.st_nlink) == (
+        0o600,
+        0,
+        0,
+        1,
+    )
     assert (SSH.stat().st_mode & 0o777, SSH.stat().st_uid) == (0o700, 0)
     assert sorted(os.listdir(SSH)) == [path.name, f"{path.name}.pub"]
 
@@ -62,12 +67,12 @@ def test_a_wrong_mode_or_owner_is_mended_by_the_command_in_the_message(member, o
 
 def test_a_passphrase_is_removed_by_the_command_in_the_message(member, tmp_path):
     sh("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", KEY)
-    said = member.bad("key_present")
-    assert "passphrase" in said
+    detail = member.bad("key_present")
+    assert "passphrase" in detail
     typed = tmp_path / "typed"
     typed.write_text("#!/bin/sh\necho secret\n")
     typed.chmod(0o755)
-    command = re.search(r"'(ssh-keygen -p .*?)'", said).group(1)
+    command = re.search(r"'(ssh-keygen -p .*?)'", detail).group(1)
     sh(
         *("sh", "-ec", command),
         env={**os.environ, "SSH_ASKPASS": str(typed), "SSH_ASKPASS_REQUIRE": "force"},
@@ -150,10 +155,10 @@ def test_an_unfit_key_is_refused_and_the_command_in_the_message_makes_room(
 ):
     what(keys)
     before = world(SSH)
-    said = member.bad("key_present")
-    assert named in said and world(SSH) == before
+    detail = member.bad("key_present")
+    assert named in detail and world(SSH) == before
     kept = (SSH / "id_rsa").read_bytes() if (SSH / "id_rsa").exists() else None
-    remedy(run_in(said))
+    remedy(run_in(detail))
     assert kept is None or (SSH / "id_rsa").read_bytes() == kept
     member.pillar(key=str(KEY), key_type="ed25519")  # an RSA key takes seconds to make
     assert KEY.name in member.good("key_present")["changes"]
@@ -162,16 +167,16 @@ def test_an_unfit_key_is_refused_and_the_command_in_the_message_makes_room(
 def test_the_everyday_keys_own_path_is_refused_in_the_pillar_with_a_better_one(kvm, keys):
     put_key(keys / "alpha", SSH / "id_rsa")
     kvm.pillar(key=str(SSH / "id_rsa"))
-    said = kvm.bad("key_present")
-    kvm.pillar(key=re.search(r"such as (\S+)", said).group(1), key_type="ed25519")
+    detail = kvm.bad("key_present")
+    kvm.pillar(key=re.search(r"such as (\S+)", detail).group(1), key_type="ed25519")
     assert KEY.name in kvm.good("key_present")["changes"]
 
 
 def test_a_public_half_of_another_key_is_mended_by_the_command_in_the_message(member, keys):
     shutil.copyfile(keys / "weak.pub", PUB)
-    said = member.bad("key_present")
+    detail = member.bad("key_present")
     assert PUB.read_bytes() == (keys / "weak.pub").read_bytes()
-    remedy(run_in(said))
+    remedy(run_in(detail))
     assert member.good("key_present")["changes"] == {}
 
 

@@ -23,8 +23,8 @@ def ours(names):
 
 
 def test_salt_lists_the_extension(salt_session):
-    said = sh(SALT_CALL.with_name("salt"), "--versions-report")
-    assert "saltext.kvmcluster" in said or "saltext-kvmcluster" in said
+    detail = sh(SALT_CALL.with_name("salt"), "--versions-report")
+    assert "saltext.kvmcluster" in detail or "saltext-kvmcluster" in detail
 
 
 def test_the_minions_own_loader_has_every_function_and_state(salt_session):
@@ -102,10 +102,10 @@ def without_libvirt(kvm, keys, tmp_path):
 
 
 def test_without_libvirt_trust_works(without_libvirt, keys):
-    said = json.loads(without_libvirt("kvmcluster.identity"))["local"]
-    assert said["cluster_key"] in (keys / "alpha.pub").read_text()
+    detail = json.loads(without_libvirt("kvmcluster.identity"))["local"]
+    assert detail["cluster_key"] in (keys / "alpha.pub").read_text()
 
 
 def test_without_libvirt_migrate_says_what_to_install(without_libvirt):
-    said = without_libvirt("kvmcluster.migrate", "web1", "beta", code=1)
-    assert "libvirt-python" in said and "install" in said and "Traceback" not in said
+    detail = without_libvirt("kvmcluster.migrate", "web1", "beta", code=1)
+    assert "libvirt-python" in detail and "install" in detail and "Traceback" not in detail

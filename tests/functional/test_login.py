@@ -30,16 +30,16 @@ def test_files_are_the_accounts_and_root_dials_as_it(member, migrator):
         *("kvmcluster_known_hosts", "kvmcluster_config", "config"),
     }
     for path in (home, *home.iterdir()):
-        seen = path.stat()
-        assert (seen.st_uid, seen.st_gid) == (owner.pw_uid, owner.pw_gid), path
+        observed = path.stat()
+        assert (observed.st_uid, observed.st_gid) == (owner.pw_uid, owner.pw_gid), path
     assert {path.name for path in SSH.iterdir()} == {
         *("kvmcluster_known_hosts", "kvmcluster_config", "config")
     }
     assert {path.stat().st_uid for path in SSH.iterdir()} == {0}
     for name in ("beta", "beta-mig"):
         assert sh("ssh", "-T", "-o", "BatchMode=yes", name, "id -un") == "migrator\n"
-    dials = ("runuser", "-u", "migrator", "--", "ssh", "-T", "-o", "BatchMode=yes")
-    assert sh(*dials, "beta", "id -un") == "migrator\n"
+    login_targets = ("runuser", "-u", "migrator", "--", "ssh", "-T", "-o", "BatchMode=yes")
+    assert sh(*login_targets, "beta", "id -un") == "migrator\n"
 
 
 def test_a_key_is_made_for_the_account(kvm, migrator):
@@ -52,8 +52,8 @@ def test_a_key_is_made_for_the_account(kvm, migrator):
 def test_an_account_that_is_not_there_is_named_and_made_by_what_is_said(kvm):
     kvm.pillar(login="nobody-here")
     for state in STATES:
-        said = kvm.bad(state)
-        assert "nobody-here" in said and "user.present" in said
+        detail = kvm.bad(state)
+        assert "nobody-here" in detail and "user.present" in detail
 
 
 def test_a_home_that_is_not_there_is_named(kvm, migrator):
@@ -157,8 +157,8 @@ def test_a_link_to_roots_key_is_not_given_away(member, migrator, keys):
     path = migrator / ".ssh" / "id_rsa_cluster"
     path.unlink()
     path.symlink_to(SSH / "id_rsa_cluster")
-    said = member.bad("key_present")
-    assert "link" in said and "chown" not in said
+    detail = member.bad("key_present")
+    assert "link" in detail and "chown" not in detail
 
 
 def test_a_key_path_over_the_accounts_own_link_is_refused(member, migrator):

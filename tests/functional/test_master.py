@@ -12,7 +12,7 @@ import pytest
 from sandbox import NODES, SSH, sentence, sh
 
 from saltext_kvmcluster.core.pillar import clusters
-from saltext_kvmcluster.master.nodes import Nodes
+from saltext_kvmcluster.master.nodes import SaltNodes
 
 SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
 
@@ -56,7 +56,7 @@ def sleeper(master):
 def nodes(kvm, sleeper):
     """The cluster's nodes, one of which is down, as the runner asks them."""
     found = clusters.from_pillar(pillar("test", *NODES, sleeper))
-    return Nodes(dict(kvm.master.config), found)
+    return SaltNodes(dict(kvm.master.config), found)
 
 
 def pillar(name, *nodes):
@@ -79,8 +79,8 @@ def test_identities_are_published_once(member, master):
 
 
 def test_a_node_that_cannot_publish_is_named(kvm, master):
-    said = master.text("kvmcluster.publish", code=1)
-    assert "PROBLEM  alpha" in said and "kvmcluster.key_present" in said
+    detail = master.text("kvmcluster.publish", code=1)
+    assert "PROBLEM  alpha" in detail and "kvmcluster.key_present" in detail
 
 
 def test_the_matrix_is_good_and_then_names_what_is_not(member, master):
@@ -88,8 +88,8 @@ def test_the_matrix_is_good_and_then_names_what_is_not(member, master):
         assert member.state(state)["result"] is True
     assert "OK: 5 of 5 logins good" in master.text("kvmcluster.ssh_matrix")
     (SSH / "authorized_keys2").unlink()
-    said = master.text("kvmcluster.ssh_matrix", code=1)
-    assert "alpha -> beta" in said and "beta-mig: key not accepted" in said
+    detail = master.text("kvmcluster.ssh_matrix", code=1)
+    assert "alpha -> beta" in detail and "beta-mig: key not accepted" in detail
 
 
 def test_prepare_with_a_minion_down_names_it_and_goes_on_with_the_others(kvm, master, sleeper):
@@ -117,8 +117,8 @@ def test_without_a_pillar_there_is_one_sentence(kvm, master):
     kvm.pillar(raw={})
     for node in NODES:
         kvm.run(node, "saltutil.refresh_pillar", wait=True)
-    said = master.text("kvmcluster.members", code=1)
-    assert said.startswith("ERROR: ") and said.count("\n") == 1 and "pillar.example" in said
+    detail = master.text("kvmcluster.members", code=1)
+    assert detail.startswith("ERROR: ") and detail.count("\n") == 1 and "pillar.example" in detail
     for state in ("key_present", "authorized_keys", "known_hosts", "ssh_config"):
         assert "no pillar 'kvmcluster'" in kvm.bad(state)
 
@@ -138,10 +138,10 @@ def test_a_failed_function_has_an_exit_code(kvm, master):
 
 def test_a_migration_that_cannot_be_right_is_refused_before_any_node_is_asked(master):
     assert "did you mean beta?" in master.text("kvmcluster.migrate", "web1", "betta", code=1)
-    said = master.text("kvmcluster.migrate", "web1", "beta", "downtime=0", code=1)
-    assert said.startswith("ERROR: downtime: want") and said.count("\n") == 1
-    said = master.text("kvmcluster.migrate", "a/b", "beta", code=1)
-    assert said.startswith("ERROR: guest: want a guest's name")
+    detail = master.text("kvmcluster.migrate", "web1", "beta", "downtime=0", code=1)
+    assert detail.startswith("ERROR: downtime: want") and detail.count("\n") == 1
+    detail = master.text("kvmcluster.migrate", "a/b", "beta", code=1)
+    assert detail.startswith("ERROR: guest: want a guest's name")
 
 
 def test_a_guest_that_nobody_can_look_for_is_not_moved(master, sleeper):
@@ -160,8 +160,8 @@ def test_the_cluster_remembers_nothing_and_says_so(master):
 
 
 def test_nodes_that_cannot_tell_their_jobs_are_named(master):
-    said = master.text("kvmcluster.job", code=1)
-    assert "PROBLEM  alpha told nothing: qemu:///system" in said
+    detail = master.text("kvmcluster.job", code=1)
+    assert "PROBLEM  alpha told nothing: qemu:///system" in detail
     assert "no node that answered has a migration of web1" in master.text(
         "kvmcluster.cancel", "web1", code=1
     )
@@ -197,9 +197,9 @@ def test_a_node_whose_job_hangs_is_waited_for_so_long_and_no_longer(nodes, sleep
     answers, elapsed = timed(nodes.ask, nodes.all, "cmd.run", command, template="jinja", within=10)
     assert answers == {"alpha": "woken"}
     assert 10 <= elapsed < 13
-    (said,) = warnings(caplog)
-    assert "no answer to cmd.run from beta, ghost within 10 seconds" in said
-    (job,) = re.findall(r"salt-run jobs.lookup_jid (\d{20}) ", said)
+    (detail,) = warnings(caplog)
+    assert "no answer to cmd.run from beta, ghost within 10 seconds" in detail
+    (job,) = re.findall(r"salt-run jobs.lookup_jid (\d{20}) ", detail)
     with nodes.client() as client:
         assert client.get_cache_returns(job)["alpha"]["ret"] == "woken"
 

@@ -13,13 +13,13 @@ def fingerprint(path):
 
 
 def test_an_identity_is_what_ssh_keygen_sees_and_nothing_else(member):
-    said = member.call("kvmcluster.identity")
-    assert set(said) == {
+    detail = member.call("kvmcluster.identity")
+    assert set(detail) == {
         *("node", "login", "cluster_key", "cluster_fingerprint", "host_keys", "time")
     }
-    assert (said["node"], said["login"]) == ("alpha", "root")
-    assert said["cluster_fingerprint"] == fingerprint(SSH / "id_rsa_cluster.pub")
-    assert {entry["fingerprint"] for entry in said["host_keys"]} == {
+    assert (detail["node"], detail["login"]) == ("alpha", "root")
+    assert detail["cluster_fingerprint"] == fingerprint(SSH / "id_rsa_cluster.pub")
+    assert {entry["fingerprint"] for entry in detail["host_keys"]} == {
         fingerprint(path) for path in ETC_SSH.glob("ssh_host_*.pub")
     }
 
@@ -78,8 +78,8 @@ def test_a_hostile_identity_is_refused_by_name_and_the_others_are_served(member,
     before = (SSH / "authorized_keys2").read_bytes()
     member.publish("beta", HOSTILE[what](filed["beta"]))
     (SSH / "authorized_keys2").write_text(re.sub(".*/alpha\n", "", before.decode()))
-    said = member.bad("authorized_keys")
-    assert "beta: what it published is refused" in said
+    detail = member.bad("authorized_keys")
+    assert "beta: what it published is refused" in detail
     assert (SSH / "authorized_keys2").read_bytes() == before
     assert "beta" in member.bad("known_hosts")
     assert list(member.call("kvmcluster.peers")["refused"]) == ["beta"]

@@ -45,9 +45,9 @@ class Reactor:
     def _listen(self):
         while not self._over.is_set():
             event = self._bus.get_event(wait=0.5, tag="salt/run/", full=True)
-            told = event["data"] if event and event["tag"].endswith("/new") else {}
-            if told.get("fun") == "runner.state.orchestrate":
-                named = told["fun_args"][0]
+            reported = event["data"] if event and event["tag"].endswith("/new") else {}
+            if reported.get("fun") == "runner.state.orchestrate":
+                named = reported["fun_args"][0]
                 self.orchestrated.append(named["mods"] if isinstance(named, dict) else named)
 
     def close(self):
@@ -61,7 +61,7 @@ class Reactor:
         """Return what is heard or begun."""
         return [path.name for path in self.spool.glob("*") if path.suffix in (".heard", ".begun")]
 
-    def said(self, words=""):
+    def detail(self, words=""):
         """Return the lines of the master's log that are ours."""
         text = self.log.read_bytes()[self.begin :].decode()
         assert not re.search(r"Traceback[^\[]*kvmcluster", text), text
@@ -79,13 +79,13 @@ class Reactor:
 
     def answered(self, key, before=0.0):
         """Wait until a reaction was completed that began after a moment."""
-        told = self.spool / f"{key}.told"
+        reported = self.spool / f"{key}.told"
         until(
-            lambda: not self.waiting() and told.exists() and told.stat().st_mtime > before,
+            lambda: not self.waiting() and reported.exists() and reported.stat().st_mtime > before,
             f"{key} was not answered: {self.waiting()}",
             200,
         )
-        return json.loads(told.read_text())[1]
+        return json.loads(reported.read_text())[1]
 
 
 def salt_bus(config):
@@ -177,12 +177,12 @@ def test_what_is_forged_or_malformed_does_nothing_and_is_logged_once(reactor):
     reactor.fire(*events.values())
     reactor.fire(*events.values())
     reactor.fire({"id": "beta", **event("kvmcluster/test/trust/beta", {"what": "mended"})})
-    until(lambda: len(reactor.said()) >= len(events), f"{reactor.said()}", 60)
+    until(lambda: len(reactor.detail()) >= len(events), f"{reactor.detail()}", 60)
     time.sleep(5)
-    said = reactor.said()
-    assert len(said) == len(set(said)) == len(events), "\n".join(said)
-    assert all("is ignored: " in line and line.isprintable() for line in said)
-    assert all(len(line) < 500 for line in said)
+    detail = reactor.detail()
+    assert len(detail) == len(set(detail)) == len(events), "\n".join(detail)
+    assert all("is ignored: " in line and line.isprintable() for line in detail)
+    assert all(len(line) < 500 for line in detail)
     assert not reactor.waiting() and not list(reactor.spool.glob("*.told"))
     assert not reactor.orchestrated and not KEYS.exists()
 
@@ -192,9 +192,9 @@ def test_whoever_is_no_member_does_nothing(whole):
     KEYS.write_text("")
     whole.fire(event("kvmcluster/test/trust/beta", DRIFTED), node="beta")
     whole.fire(event("salt/minion/beta/start", "Minion beta started"), node="beta")
-    until(lambda: whole.said(), "nothing was logged")
+    until(lambda: whole.detail(), "nothing was logged")
     time.sleep(5)
-    assert len(whole.said("'beta' is ignored: it is no node of cluster 'test'")) == 1
+    assert len(whole.detail("'beta' is ignored: it is no node of cluster 'test'")) == 1
     assert not whole.waiting() and not whole.orchestrated and KEYS.read_text() == "" != before
 
 
@@ -208,8 +208,8 @@ def test_one_event_has_drift_mended_and_a_second_one_finds_nothing(whole, record
     print(f"mended {time.time() - begun:.1f} s after the event")
     assert whole.answered("test.trust", begun) == ""
     assert whole.orchestrated == ["kvmcluster.orch.prepare"]
-    assert whole.said("its trust is mended: alpha: it would change authorized_keys2")
-    assert whole.said("its trust is whole again")
+    assert whole.detail("its trust is mended: alpha: it would change authorized_keys2")
+    assert whole.detail("its trust is whole again")
     begun = time.time()
     whole.fire(event("salt/minion/alpha/start", "Minion alpha started"))
     assert whole.answered("test.trust", begun) == ""
@@ -222,7 +222,7 @@ def test_a_sender_that_was_made_up_makes_the_master_look_and_no_more(whole):
     made_up = {"id": "alpha", "cmd": "_minion_event", "tag": tag, "data": DRIFTED}
     whole.fire({"events": [event(tag, made_up)]}, node="beta")
     assert whole.answered("test.trust", begun) == ""
-    assert not whole.orchestrated and not whole.said()
+    assert not whole.orchestrated and not whole.detail()
     assert {path: path.read_bytes() for path in SSH.iterdir()} == before
 
 
@@ -265,7 +265,7 @@ def test_a_thousand_guests_in_a_burst_are_answered_together_and_failure_does_not
     assert 1 <= rounds <= 5
     assert set(whole.orchestrated) == {"kvmcluster.orch.recover"}
     assert "not settled: recover web: " in needed and "salt-run kvmcluster.recover" in needed
-    assert "web1" not in needed and len(whole.said("not settled: ")) == 1
+    assert "web1" not in needed and len(whole.detail("not settled: ")) == 1
     assert sorted(os.listdir(JOURNAL)) == []
 
 

@@ -34,8 +34,10 @@ def test_each_answer_is_what_was_printed_until_its_end():
         assert held.answer("", "END", 5) == " two "
         script = f"head -c {MUCH} /dev/zero; echo; echo END\n"
         assert held.answer(script, "END", 5) == "\0" * MUCH + "\n"
-        told = "x" * MUCH
-        assert held.answer(f"cat <<'OVER'\n{told}\nOVER\necho END\n", "END", 5).strip() == told
+        reported = "x" * MUCH
+        assert (
+            held.answer(f"cat <<'OVER'\n{reported}\nOVER\necho END\n", "END", 5).strip() == reported
+        )
 
 
 def test_no_answer_is_one_that_is_late_cut_or_too_long():
@@ -107,9 +109,9 @@ class Waiter:
         self.script = queue.take(self.move)
 
     def place(self, jobs=()):
-        said = self.session.run(self.script).stdout
-        self.script = self.queue.look()
-        return queues.standing(self.queue, self.move, said, dict(jobs)).place
+        detail = self.session.run(self.script).stdout
+        self.script = self.queue.observe()
+        return queues.standing(self.queue, self.move, detail, dict(jobs)).place
 
     def let_go(self):
         self.session.run(self.queue.let_go())
@@ -200,12 +202,12 @@ class Told(list):
 
 
 @pytest.fixture
-def told():
+def reported():
     return Told()
 
 
 @pytest.fixture
-def places_of(told):
+def places_of(reported):
     """Make the places of one call, on a node that is its own peer; libvirt has nothing to say."""
     shells = []
 
@@ -216,7 +218,7 @@ def places_of(told):
         own = {node: Session() for node in nodes}
         shells.extend(own.values())
         idle = dict.fromkeys(nodes, SimpleNamespace(moving=lambda job: {}))
-        return Places(from_pillar({"kvmcluster": pillar}), own, idle, within, cancelled, told)
+        return Places(from_pillar({"kvmcluster": pillar}), own, idle, within, cancelled, reported)
 
     yield make
     for shell in shells:
@@ -226,11 +228,11 @@ def places_of(told):
 FIRST, SECOND = (Move(name, f"uuid of {name}", "node1", "node2") for name in ("first", "second"))
 
 
-def test_a_place_is_let_go_at_its_end(places_of, told):
+def test_a_place_is_let_go_at_its_end(places_of, reported):
     for move in (FIRST, SECOND, FIRST):
         with places_of(within=0.0)(move) as waited:
             assert not waited
-    assert told == []
+    assert reported == []
 
 
 @pytest.mark.parametrize(
@@ -241,19 +243,19 @@ def test_a_place_is_let_go_at_its_end(places_of, told):
         ({"cancelled": lambda uuid: "by Ann"}, "cancelled: by Ann"),
     ],
 )
-def test_who_waits_no_longer_says_why_and_has_no_ticket_any_more(places_of, told, more, words):
+def test_who_waits_no_longer_says_why_and_has_no_ticket_any_more(places_of, reported, more, words):
     with places_of()(FIRST):
         refused = rf"second was not touched.*{words}.*max_outgoing.*first \(node1 to node2\)"
         with pytest.raises(WorldError, match=refused), places_of(**more)(SECOND):
             raise AssertionError("it has a place")
-        assert told == [
+        assert reported == [
             ("queued", "second", 1),
         ]
     with places_of(within=0.0)(SECOND) as waited:
         assert not waited
 
 
-def test_whoever_waited_knows_it(places_of, told):
+def test_whoever_waited_knows_it(places_of, reported):
     order = []
 
     def wait(move):
@@ -263,7 +265,7 @@ def test_whoever_waited_knows_it(places_of, told):
     with ThreadPoolExecutor() as pool:
         with places_of()(FIRST):
             waiting = pool.submit(wait, SECOND)
-            until(lambda: told, "nobody is told that it waits", 5)
+            until(lambda: reported, "nobody is told that it waits", 5)
             order.append(("first", False))
         waiting.result()
     assert order == [("first", False), ("second", True)]

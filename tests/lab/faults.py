@@ -74,9 +74,11 @@ def does(verb, *words):
     """
 
     def deed(bench, node):
-        told = [word.format(guest=bench.guest) if isinstance(word, str) else word for word in words]
+        reported = [
+            word.format(guest=bench.guest) if isinstance(word, str) else word for word in words
+        ]
         try:
-            verb(bench.place, node, *told)
+            verb(bench.place, node, *reported)
         except plan.LabError:
             return False
         return True
@@ -232,24 +234,24 @@ class Sight:
         return self.state == "absent" and not self.process
 
 
-def running(look):
-    return [node for node, sight in look.items() if sight.runs]
+def running(observation):
+    return [node for node, sight in observation.items() if sight.runs]
 
 
-def is_clean(look):
+def is_clean(observation):
     """Whether the guest runs on one node and nothing of it is on any other."""
-    rest = [sight for sight in look.values() if not sight.runs]
-    return len(rest) == len(look) - 1 and all(sight.absent for sight in rest)
+    rest = [sight for sight in observation.values() if not sight.runs]
+    return len(rest) == len(observation) - 1 and all(sight.absent for sight in rest)
 
 
-def told(look):
-    return {node: dataclasses.asdict(sight) for node, sight in look.items()}
+def reported(observation):
+    return {node: dataclasses.asdict(sight) for node, sight in observation.items()}
 
 
-def returned(said, node):
+def returned(detail, node):
     """What salt said that a node returned, None where it says that it did not."""
     with contextlib.suppress(ValueError, KeyError):
-        found = json.loads(said)[node]
+        found = json.loads(detail)[node]
         if isinstance(found, dict) or (found and "did not return" not in found):
             return found
     return None
@@ -340,8 +342,8 @@ class Bench:
                 call.wait(0.5)
         if call.poll() is None:
             call.terminate()
-        said, _ = call.communicate()
-        if found := returned(said, node):
+        detail, _ = call.communicate()
+        if found := returned(detail, node):
             return found, "salt"
         for line in self.exec(node, f"cat {HISTORY}")[1].splitlines()[::-1]:
             record = json.loads(line)
@@ -361,10 +363,12 @@ class Bench:
         """
         end = time.monotonic() + LONGEST / 3
         for tries in range(1, 100):
-            said, _ = self.call(node, "kvmcluster.recover", self.guest).communicate(timeout=LONGEST)
-            found = returned(said, node)
+            detail, _ = self.call(node, "kvmcluster.recover", self.guest).communicate(
+                timeout=LONGEST
+            )
+            found = returned(detail, node)
             if found is None and time.monotonic() > end + LONGEST:
-                raise Disorder(f"{node} does not answer: {said}")
+                raise Disorder(f"{node} does not answer: {detail}")
             if isinstance(found, str):
                 return {"refused": found, "tries": tries}
             if found and (found["owner"] or not wanted or time.monotonic() > end):
@@ -390,20 +394,20 @@ class Bench:
         """Wait for a moment of a migration, or its end; return what was seen of it last."""
         if case.moment == ASKED:
             time.sleep(case.share * 2)
-            return self.seen(source)
+            return self.observed(source)
         enough = {COPYING: 0.05 + 0.8 * case.share, SWITCH: 0.88, AFTER: 2}[case.moment]
         began = False
         while call.poll() is None:
-            seen = self.seen(source)
-            began = began or "done" in seen
-            if seen.get("done", 0) >= enough or (began and "done" not in seen):
+            observed = self.observed(source)
+            began = began or "done" in observed
+            if observed.get("done", 0) >= enough or (began and "done" not in observed):
                 break
             time.sleep(0.05)
         if case.moment in (SWITCH, AFTER):
             time.sleep(case.share * 0.4)
-        return self.seen(source)
+        return self.observed(source)
 
-    def seen(self, source):
+    def observed(self, source):
         """What the source's daemon says of the guest at this moment, asked past all namespaces."""
         try:
             domain = self.daemon(source).lookupByUUIDString(self.uuid)
@@ -411,7 +415,7 @@ class Bench:
             state = {"state": domain.state()[0]}
         except libvirt.libvirtError as error:
             self.daemons.pop(source, None)
-            return {"said": str(error)}
+            return {"detail": str(error)}
         if not job.get("memory_total"):
             return state
         return {**state, "done": round(1 - job["memory_remaining"] / job["memory_total"], 3)}
@@ -426,7 +430,7 @@ class Bench:
 
     # -- looks
 
-    def look(self):
+    def observe(self):
         """Look at the guest on all nodes; what libvirt was still doing there is waited for.
 
         So is, for a while, that it learns of the end of a process.
@@ -435,12 +439,12 @@ class Bench:
         while True:
             with concurrent.futures.ThreadPoolExecutor() as pool:
                 sights = pool.map(self.sight, self.lab.nodes)
-                look = dict(zip(self.lab.nodes, sights, strict=True))
+                observation = dict(zip(self.lab.nodes, sights, strict=True))
             lasted = time.monotonic() - begun
-            at_work = any(sight.job for sight in look.values())
-            torn = any(sight.has_no_process for sight in look.values())
+            at_work = any(sight.job for sight in observation.values())
+            torn = any(sight.has_no_process for sight in observation.values())
             if not (at_work and lasted < LONGEST) and not (torn and lasted < NOTICED):
-                return look
+                return observation
             time.sleep(0.5)
 
     def sight(self, node):
@@ -450,8 +454,8 @@ class Bench:
             f" pgrep -f '[g]uest={self.guest},'; echo ==;"
             f" ls {JOURNAL}/{self.uuid}.json 2>/dev/null"
         )
-        said = self.exec(node, script)[1].split("==")
-        state, job, process, entry = map(str.strip, said)
+        detail = self.exec(node, script)[1].split("==")
+        state, job, process, entry = map(str.strip, detail)
         if "failed to get domain" in state:
             state, job = "absent", ""
         job = job.partition("\n")[0].removeprefix("Job type:").strip()
@@ -471,7 +475,7 @@ class Bench:
         return max(highest, key=highest.get)
 
     def record(self):
-        return guests.record(self.place, self.guest).as_dict()
+        return guests.record(self.place, self.guest).to_dict()
 
     def writes_on(self, last):
         """Whether the guest has written more than ``last``, or does so soon."""
@@ -504,9 +508,9 @@ class Bench:
             self.wait_for_minions()
         if not clean:
             self.new_guest()
-        look = self.look()
-        if not is_clean(look):
-            raise Disorder(f"the guest is not in order: {told(look)}")
+        observation = self.observe()
+        if not is_clean(observation):
+            raise Disorder(f"the guest is not in order: {reported(observation)}")
 
     def wait_for_minions(self):
         words = ("--static", "--out=json", "--timeout=3", "*", "test.ping")
@@ -524,10 +528,10 @@ class Bench:
 def run(bench, case):
     """Carry a case out; return what there is to tell of it."""
     lab, started = bench.lab, time.monotonic()
-    look = bench.look()
-    if not is_clean(look):
-        raise Disorder(f"the guest is not in order: {told(look)}")
-    (source,) = running(look)
+    observation = bench.observe()
+    if not is_clean(observation):
+        raise Disorder(f"the guest is not in order: {reported(observation)}")
+    (source,) = running(observation)
     at = lab.nodes.index(source)
     destination = lab.nodes[(at + 1 + case.leg) % len(lab.nodes)]
     bench.route, bench.second = (source, destination), None
@@ -556,39 +560,43 @@ def run(bench, case):
         tale["second"], _ = bench.answer(bench.second, source, tale["at"], mute)
     if case.lasting is None:
         end(bench, case)
-    look = bench.look()
-    tale["look"] = told(look)
+    observation = bench.observe()
+    tale["look"] = reported(observation)
 
     killed = {
         bench.node_of(fault): deed["at"]
         for fault, deed in zip(case.faults, begun, strict=True)
         if fault.kills and deed["effective"]
     }
-    tale["own_qemu_killed"] = gone(look) and any(
+    tale["own_qemu_killed"] = gone(observation) and any(
         node == bench.last_writer() or tale.get("seen", {}).get("state") != 1 for node in killed
     )
     answers = [found for found in (tale["answer"], tale.get("second")) if isinstance(found, dict)]
-    wrong = [f"no plain words: {said}" for said in map(str, tale.values()) if "Traceback" in said]
-    wrong += contradictions(answers, look, killed, tale["own_qemu_killed"])
+    wrong = [
+        f"no plain words: {detail}" for detail in map(str, tale.values()) if "Traceback" in detail
+    ]
+    wrong += contradictions(answers, observation, killed, tale["own_qemu_killed"])
     node = lab.nodes[case.asked]
     tale["recovered"] = bench.recovered(node, wanted=not tale["own_qemu_killed"])
-    look = bench.look()
-    if is_for_an_operator(tale["recovered"], look):
+    observation = bench.observe()
+    if is_for_an_operator(tale["recovered"], observation):
         tale["operator"] = bench.operate(tale["recovered"], source)
         tale["recovered"] = bench.recovered(node, wanted=True)
-        look = bench.look()
-    tale["look_again"] = told(look)
-    wrong += left_over(tale["recovered"], look, tale["own_qemu_killed"])
+        observation = bench.observe()
+    tale["look_again"] = reported(observation)
+    wrong += left_over(tale["recovered"], observation, tale["own_qemu_killed"])
     record = tale["record"] = bench.record()
     wrong += [f"{word}: {record[word]}" for word in ("lost", "repeated", "doubled") if record[word]]
     if record["boots"] != 1:
         wrong.append(f"{record['boots']} boots")
-    if is_clean(look) and not bench.writes_on(record["last"]):
+    if is_clean(observation) and not bench.writes_on(record["last"]):
         wrong.append("it does not write any more")
     tale |= {"wrong": wrong, "took": round(time.monotonic() - started, 1)}
     # virtlogd writes no more of a console that it once could not write: evidence would be missing.
     silent = any("disk full" in fault.name for fault in effective)
-    tale["clean"] = not wrong and not silent and is_clean(look) and record["last"] < MOST_NUMBERS
+    tale["clean"] = (
+        not wrong and not silent and is_clean(observation) and record["last"] < MOST_NUMBERS
+    )
     return tale
 
 
@@ -610,20 +618,20 @@ def end(bench, case):
         fault.end(bench, bench.node_of(fault))
 
 
-def gone(look):
-    return all(sight.absent for sight in look.values())
+def gone(observation):
+    return all(sight.absent for sight in observation.values())
 
 
-def contradictions(answers, look, killed, own):
+def contradictions(answers, observation, killed, own):
     """Say where the world contradicts what was returned, or what never must be.
 
     killed
         When a QEMU process of it was killed, by node.
     """
-    where, wrong = running(look), []
+    where, wrong = running(observation), []
     if len(where) > 1:
         wrong.append(f"RUNS TWICE: {where}")
-    if gone(look) and not own:
+    if gone(observation) and not own:
         wrong.append("LOST: it is nowhere, and its own QEMU was not killed")
     for answer in answers:
         if answer["result"] == "unknown":
@@ -631,7 +639,7 @@ def contradictions(answers, look, killed, own):
         expected = answer["destination"] if answer["result"] == "moved" else answer["source"]
         if answer["owner"] != expected:
             wrong.append(f"{answer['result']}, but the owner is {answer['owner']}")
-        died = gone(look) and killed.get(answer["owner"], "") > last_seen(answer)
+        died = gone(observation) and killed.get(answer["owner"], "") > last_seen(answer)
         if where != [answer["owner"]] and not died:
             wrong.append(f"{answer['result']} to {answer['owner']}, but it runs on {where}")
     return wrong
@@ -643,27 +651,27 @@ def last_seen(answer):
     return stamp(began + datetime.timedelta(seconds=answer["elapsed"] - 2))
 
 
-def is_for_an_operator(recovered, look):
+def is_for_an_operator(recovered, observation):
     """Whether it waits at its source, is nowhere else, and nobody but a person can know why."""
-    waiting = [sight for sight in look.values() if sight.state == "paused (migrating)"]
-    absent = [sight for sight in look.values() if sight.absent]
-    only = len(waiting) == 1 and len(absent) == len(look) - 1
+    waiting = [sight for sight in observation.values() if sight.state == "paused (migrating)"]
+    absent = [sight for sight in observation.values() if sight.absent]
+    only = len(waiting) == 1 and len(absent) == len(observation) - 1
     return only and recovered.get("result") == "unknown"
 
 
-def left_over(recovered, look, own):
+def left_over(recovered, observation, own):
     """Say what is not settled though all has healed and the guest was recovered."""
     wrong = []
     if own:
-        wrong += [] if gone(look) else ["its QEMU was killed, and it is not gone"]
+        wrong += [] if gone(observation) else ["its QEMU was killed, and it is not gone"]
     elif "refused" in recovered:
         wrong.append(f"recover: {recovered['refused']}")
-    elif not is_clean(look):
+    elif not is_clean(observation):
         wrong.append("not settled after recover")
-    elif [recovered["owner"]] != running(look):
-        wrong.append(f"recover says {recovered['owner']}, but it runs on {running(look)}")
+    elif [recovered["owner"]] != running(observation):
+        wrong.append(f"recover says {recovered['owner']}, but it runs on {running(observation)}")
     return wrong + [
-        f"{node}'s journal was not cleared" for node, sight in look.items() if sight.journal
+        f"{node}'s journal was not cleared" for node, sight in observation.items() if sight.journal
     ]
 
 
@@ -731,8 +739,10 @@ def main():
 def work_off(seeds):
     """Carry out cases, each with its line in the file; a lab in disorder is built anew."""
     lab = conftest.Lab(os.environ.get("KVMCLUSTER_LAB", "faults"))
-    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    revision = told.stdout.strip()
+    reported = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True
+    )
+    revision = reported.stdout.strip()
     try:
         bench = None
         for seed in seeds:

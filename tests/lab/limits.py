@@ -31,13 +31,15 @@ class Watch:
     def __init__(self, lab):
         self.lab, self.over = lab, threading.Event()
         self.most = collections.Counter()
-        self.threads = [threading.Thread(target=self.look, args=[node]) for node in lab.nodes]
+        self.threads = [
+            threading.Thread(target=self.observation, args=[node]) for node in lab.nodes
+        ]
 
-    def look(self, node):
+    def observe(self, node):
         while not self.over.is_set():
-            said = self.lab.exec(node, "sh", "-c", SAMPLE).split("\n")
+            detail = self.lab.exec(node, "sh", "-c", SAMPLE).split("\n")
             for side in ("outgoing", "incoming"):
-                count = sum(line.startswith(side) for line in said)
+                count = sum(line.startswith(side) for line in detail)
                 self.most[node, side] = max(self.most[node, side], count)
 
     def __enter__(self):

@@ -15,7 +15,7 @@ MOST = INTERVAL + 2
 HELD_UP = 20
 GUEST = "watched"
 KEYS = "/root/.ssh/authorized_keys2"
-LOOKOUT = "^[^ ]*python[^ ]* -c # kvmcluster's lookout"
+OBSERVER = "^[^ ]*python[^ ]* -c # kvmcluster's lookout"
 
 
 class Heard:
@@ -56,16 +56,16 @@ class Heard:
                 found.append(((kind, node, event["data"]["what"]), event))
         return found
 
-    def told(self):
+    def reported(self):
         return [words for words, _ in self.all()]
 
     def expect(self, *expected, since):
         """Make sure that this is told, each once and in time, and nothing else."""
         end = since + MOST
-        while len(self.told()) < len(expected) and time.time() < end + 1:
+        while len(self.reported()) < len(expected) and time.time() < end + 1:
             time.sleep(0.1)
         time.sleep(MOST)
-        assert sorted(self.told()) == sorted(expected), self.all()
+        assert sorted(self.reported()) == sorted(expected), self.all()
         late = [
             (words, round(stamp(event) - since, 1))
             for words, event in self.all()
@@ -94,11 +94,11 @@ def cluster(prepared_lab, tmp_path_factory):
         heard = Heard(lab, tmp_path_factory.mktemp("heard") / "events")
         lab.guest(GUEST, "node1")
         end = time.monotonic() + 60
-        while ("guest", "node1", "started") not in heard.told() or not all(
-            lab.exec(node, "pgrep", "-f", LOOKOUT, check=False) for node in lab.nodes
+        while ("guest", "node1", "started") not in heard.reported() or not all(
+            lab.exec(node, "pgrep", "-f", OBSERVER, check=False) for node in lab.nodes
         ):
             assert time.monotonic() < end, f"it was not told that {GUEST} started"
-            if not heard.told():
+            if not heard.reported():
                 restart(lab)
             time.sleep(MOST)
         yield lab, heard
@@ -158,7 +158,7 @@ def test_who_migrates_neither_stops_nor_starts(lab, heard):
 def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
     lab.guest("starved", "node1", "--disk", "local")
     time.sleep(MOST)
-    assert heard.told() == [("guest", "node1", "started")]
+    assert heard.reported() == [("guest", "node1", "started")]
     heard.forget()
     lab.ctl("spoil", "node1", "disk")
     try:
@@ -185,7 +185,7 @@ def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, 
     lab.ctl("start", "node1", "libvirtd")
     since = time.time()
     time.sleep(MOST + 1)
-    whats = {what for kind, _, what in heard.told() if kind == "guest"}
+    whats = {what for kind, _, what in heard.reported() if kind == "guest"}
     assert len(whats) == 1 and whats <= {"gone", "crashed"}, heard.all()
     heard.expect(
         ("daemon", "node1", "back"), ("readiness", "node1", "regained"),
@@ -198,16 +198,16 @@ def test_a_daemon_that_hangs_is_gone_and_the_minion_does_not_hang(lab, heard):
     lab.ctl("stop", "node1", "libvirtd")
     try:
         end = time.monotonic() + 20 + MOST + HELD_UP
-        while not heard.told():
+        while not heard.reported():
             begun = time.monotonic()
             assert lab.salt("node1", "test.ping") is True
             assert time.monotonic() - begun < HELD_UP and begun < end
-        assert ("daemon", "node1", "gone") in heard.told()
+        assert ("daemon", "node1", "gone") in heard.reported()
     finally:
         lab.ctl("cont", "node1", "libvirtd")
     time.sleep(MOST)
-    told = [words[2] for words in heard.told()]
-    assert told == ["gone", "lost", "back", "regained"], heard.all()
+    reported = [words[2] for words in heard.reported()]
+    assert reported == ["gone", "lost", "back", "regained"], heard.all()
 
 
 def test_trust_that_drifts_and_is_mended_by_its_state(lab, heard):
@@ -236,10 +236,10 @@ def test_another_host_key_is_another_identity(lab, heard):
 def test_a_new_minion_tells_nothing_of_what_is_well(lab, heard):
     lab.ctl("kill", "node1", "minion")
     time.sleep(1)
-    assert not lab.exec("node1", "pgrep", "-f", LOOKOUT, check=False), "the lookout stayed"
+    assert not lab.exec("node1", "pgrep", "-f", OBSERVER, check=False), "the lookout stayed"
     lab.ctl("start", "node1", "minion")
     end = time.monotonic() + 60
-    while not lab.exec("node1", "pgrep", "-f", LOOKOUT, check=False):
+    while not lab.exec("node1", "pgrep", "-f", OBSERVER, check=False):
         assert time.monotonic() < end
     time.sleep(MOST)
-    assert heard.told() == [], heard.all()
+    assert heard.reported() == [], heard.all()

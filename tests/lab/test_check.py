@@ -84,14 +84,14 @@ class Seen:
         """Check the cluster and return its data; a check that tells nothing was OK."""
         data = lab.run("kvmcluster.check", *arguments)
         assert "error" not in data, data["error"]
-        told = {(finding["id"], finding["outcome"]) for finding in data["findings"]}
-        silent = {check.id for check in REGISTRY} - {check for check, _ in told}
-        self.outcomes |= told | {(check, OK) for check in silent}
+        reported = {(finding["id"], finding["outcome"]) for finding in data["findings"]}
+        silent = {check.id for check in REGISTRY} - {check for check, _ in reported}
+        self.outcomes |= reported | {(check, OK) for check in silent}
         return data
 
 
 @pytest.fixture(scope="module")
-def seen():
+def observed():
     return Seen()
 
 
@@ -119,7 +119,7 @@ def refresh(lab):
     lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
 
 
-def told(data, check):
+def reported(data, check):
     return [finding for finding in data["findings"] if finding["id"] == check]
 
 
@@ -128,8 +128,8 @@ def row(data, guest):
     return found
 
 
-def test_what_is_said_to_be_movable_moves(lab, seen):
-    data = seen.check(lab)
+def test_what_is_said_to_be_movable_moves(lab, observed):
+    data = observed.check(lab)
     assert (data["ok"], data["movable"], data["moves"]) == (True, 6, 6), data["findings"]
     assert [found["id"] for found in data["findings"]] == ["guest.lock"]
     for name, (node, *_) in DISKS.items():
@@ -138,21 +138,21 @@ def test_what_is_said_to_be_movable_moves(lab, seen):
         assert moved["result"] == "moved", moved
         assert lab.salt("node3", "kvmcluster.migrate", name, node, PLAIN)["result"] == "moved"
         assert lab.record(name)["whole"]
-    assert told(seen.check(lab, "web"), "guest.lock") == []
+    assert reported(observed.check(lab, "web"), "guest.lock") == []
 
 
 def judged(lab):
     """Return the blocking findings by both ways, for each guest and destination."""
     with lab.pillar() as pillar:
-        told = json.dumps({"kvmcluster": pillar.cluster})
-    answers = [lab.exec(node, sys.executable, VERDICTS, node, stdin=told) for node in lab.nodes]
+        reported = json.dumps({"kvmcluster": pillar.cluster})
+    answers = [lab.exec(node, sys.executable, VERDICTS, node, stdin=reported) for node in lab.nodes]
     # How much memory is free is another thing at every look, and a key is added at one of them.
     answers = re.sub(r"\d+ MiB are available", "some are available", "".join(answers))
     answers = re.sub(r"Warning: Permanently added [^/]* / ", "", answers)
     return [json.loads(line) for line in answers.splitlines()]
 
 
-def said(findings):
+def detail(findings):
     """Return what findings say; for which names ssh is set up differs, since a move needs few."""
     return [
         [check, outcome, "" if check == "ssh.config" else words]
@@ -163,7 +163,7 @@ def said(findings):
 def found_by_both(lab, made):
     """Judge by both ways, with these mistakes made."""
     cells = judged(lab)
-    different = [cell for cell in cells if said(cell["all"]) != said(cell["few"])]
+    different = [cell for cell in cells if detail(cell["all"]) != detail(cell["few"])]
     assert not different, json.dumps(different, indent=1)
     found = {check for cell in cells for check, *_ in cell["few"]}
     assert found >= {one.check for one in made} & BLOCKING - NOT_TOLD
@@ -184,17 +184,17 @@ def test_what_forbids_a_move_is_found_by_both_ways(lab):
 
 
 @pytest.mark.parametrize("group", ["GUESTS", "HOSTS", "LOGINS", "DISKS"])
-def test_each_mistake_is_found_and_its_remedy_mends_it(lab, seen, group):
+def test_each_mistake_is_found_and_its_remedy_mends_it(lab, observed, group):
     with contextlib.ExitStack() as afterwards, contextlib.ExitStack() as remedies:
         made = getattr(mistakes, group)
         for mistake in made:
             afterwards.callback(mistake.after, lab)
             remedies.callback(mistake.mend, lab)
             mistake.make(lab)
-        data = seen.check(lab)
+        data = observed.check(lab)
         found_by_both(lab, made)
         remedies.close()
-        after = seen.check(lab)
+        after = observed.check(lab)
     assert not data["ok"]
     for mistake in made:
         found = [finding for finding in data["findings"] if mistake.is_in(finding)]
@@ -204,59 +204,61 @@ def test_each_mistake_is_found_and_its_remedy_mends_it(lab, seen, group):
         assert not [finding for finding in after["findings"] if mistake.is_in(finding)], mistake
 
 
-def test_a_closed_node_is_no_destination_and_no_fault(lab, seen):
+def test_a_closed_node_is_no_destination_and_no_fault(lab, observed):
     lab.salt("node2", "kvmcluster.cordon", "new memory")
     try:
-        data = seen.check(lab)
-        (cordoned,) = told(data, "node.cordon")
+        data = observed.check(lab)
+        (cordoned,) = reported(data, "node.cordon")
     finally:
         lab.exec("master", "salt-run", "kvmcluster.undrain", "node2")
     assert (cordoned["outcome"], cordoned["nodes"]) == (PROBLEM, ["node2"])
     assert cordoned["remedy"] == "salt-run kvmcluster.undrain node2"
     assert data["ok"] and row(data, "web")["movable_to"] == ["node3"]
-    assert not told(seen.check(lab), "node.cordon")
+    assert not reported(observed.check(lab), "node.cordon")
 
 
-def test_a_stopped_daemon_is_a_problem_there_and_a_gap_elsewhere(lab, seen):
+def test_a_stopped_daemon_is_a_problem_there_and_a_gap_elsewhere(lab, observed):
     lab.ctl("kill", "node3", "libvirtd")
     try:
-        data = seen.check(lab)
+        data = observed.check(lab)
     finally:
         lab.ctl("start", "node3", "libvirtd")
-    (stopped,) = told(data, "node.daemon")
+    (stopped,) = reported(data, "node.daemon")
     assert (stopped["outcome"], stopped["nodes"]) == (PROBLEM, ["node3"])
     assert "systemctl restart libvirtd" in stopped["remedy"]
     assert row(data, "web")["movable_to"] == ["node2"]
-    assert seen.check(lab)["ok"]
+    assert observed.check(lab)["ok"]
 
 
-def test_a_cut_node_is_not_known_and_its_peers_say_what_they_saw(lab, seen):
+def test_a_cut_node_is_not_known_and_its_peers_say_what_they_saw(lab, observed):
     lab.ctl("cut", "node3")
     try:
-        data = seen.check(lab)
+        data = observed.check(lab)
     finally:
         lab.ctl("heal", "node3")
-    (silent,) = told(data, "node.daemon")
+    (silent,) = reported(data, "node.daemon")
     assert (silent["outcome"], silent["nodes"]) == (UNKNOWN, ["node3"])
-    unreached = [found for found in told(data, "ssh.reach") if found["destinations"] == ["node3"]]
+    unreached = [
+        found for found in reported(data, "ssh.reach") if found["destinations"] == ["node3"]
+    ]
     assert {found["outcome"] for found in unreached} == {PROBLEM}
     assert {node for found in unreached for node in found["nodes"]} == {"node1", "node2"}
     assert (data["moves"], data["movable"]) == (6, 3)
     # Its minion and its storage take a moment to notice that the network is back.
-    assert any(seen.check(lab)["ok"] for _ in range(8))
+    assert any(observed.check(lab)["ok"] for _ in range(8))
 
 
-def test_what_is_in_the_place_of_a_definition_is_not_taken_for_none(lab, seen):
+def test_what_is_in_the_place_of_a_definition_is_not_taken_for_none(lab, observed):
     path = LISTED["web"]["xmlfile"]
     lab.exec("node1", "sh", "-c", f"mv {path} {path}.kept && mkdir {path}")
     try:
-        (finding,) = told(seen.check(lab), "guest.definition")
+        (finding,) = reported(observed.check(lab), "guest.definition")
     finally:
         lab.exec("node1", "sh", "-c", f"rmdir {path} && mv {path}.kept {path}")
     assert finding["outcome"] == UNKNOWN
 
 
-def test_every_check_was_seen_with_every_outcome(seen):
+def test_every_check_was_seen_with_every_outcome(observed):
     """Runs last: what the tests above have seen, and what no machine like this one shows."""
     wanted = {(check.id, outcome) for check in REGISTRY for outcome in (OK, PROBLEM, UNKNOWN)}
-    assert wanted - seen.outcomes == set(ELSEWHERE)
+    assert wanted - observed.outcomes == set(ELSEWHERE)

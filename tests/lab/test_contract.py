@@ -10,7 +10,7 @@ import time
 import pytest
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 pytest.register_assert_rewrite("contract")
 import contract  # noqa: E402
@@ -36,12 +36,14 @@ class Agent:
 
     def ask(self, verb, *arguments):
         print(json.dumps([verb, *arguments]), file=self._process.stdin, flush=True)
-        told = json.loads(self._process.stdout.readline())
-        if "error" in told:
-            raise WorldError(told["error"])
-        if "look" in told:
-            return Look(**{**told["look"], "sighting": Sighting(told["look"]["sighting"])})
-        return told["value"]
+        reported = json.loads(self._process.stdout.readline())
+        if "error" in reported:
+            raise WorldError(reported["error"])
+        if "look" in reported:
+            return Observation(
+                **{**reported["look"], "sighting": Sighting(reported["look"]["sighting"])}
+            )
+        return reported["value"]
 
     def close(self):
         self._process.stdin.close()
@@ -64,10 +66,10 @@ class Bench:
     def words(self, call, seconds=90):
         node, number = call
         end = time.monotonic() + seconds
-        while (said := self.ask(node, "ended", number)) is None:
+        while (detail := self.ask(node, "ended", number)) is None:
             assert time.monotonic() < end, "the migration does not end"
             time.sleep(0.1)
-        return said
+        return detail
 
     def ask(self, node, verb, *arguments):
         return self.agents[node].ask(verb, *arguments)

@@ -68,8 +68,8 @@ def becomes(question, words, seconds=90):
 
 def sending(lab, node="node1"):
     """Return the guests of which libvirt shows a migration under way."""
-    said = lab.exec(node, "sh", "-c", SAMPLE).split("\n")
-    return [line.split()[1] for line in said if line.startswith("outgoing")]
+    detail = lab.exec(node, "sh", "-c", SAMPLE).split("\n")
+    return [line.split()[1] for line in detail if line.startswith("outgoing")]
 
 
 class Drain:
@@ -86,23 +86,23 @@ class Drain:
         )
 
     def end(self, timeout=500):
-        out, said = self.process.communicate(timeout=timeout)
-        assert "Traceback" not in out + said
+        out, detail = self.process.communicate(timeout=timeout)
+        assert "Traceback" not in out + detail
         return json.loads(out), self.process.returncode
 
 
 def doubles(lab):
     """Return guests that ran on a node both before and after they were seen on another one."""
     there = [*range(len(lab.nodes))]
-    looks = [
+    observations = [
         (at, set(lab.exec(lab.nodes[at], "virsh", "list", "--name", "--state-running").split()))
         for at in [*there, *reversed(there)]
     ]
     return [
         (name, lab.nodes[first], lab.nodes[between])
-        for first, names in looks[: len(there)]
-        for between, others in looks[first + 1 : -first - 1]
-        for name in names & others & looks[-first - 1][1]
+        for first, names in observations[: len(there)]
+        for between, others in observations[first + 1 : -first - 1]
+        for name in names & others & observations[-first - 1][1]
         if between != first
     ]
 
@@ -112,12 +112,12 @@ def seen_once(lab):
     """Look again and again while a block runs: no guest ever runs on two nodes."""
     over, twice = threading.Event(), []
 
-    def look():
+    def observe():
         while not over.is_set():
             twice.extend(doubles(lab))
             over.wait(0.5)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=observe)
     thread.start()
     try:
         yield
@@ -147,8 +147,8 @@ def test_all_leave_and_the_node_stays_closed(lab):
     assert "kvmcluster.undrain node1" in refused(
         lab, "node2", "kvmcluster.migrate", "web3", "node1"
     )
-    said = refused(lab, "node1", "kvmcluster.start", "nobody")
-    assert "node1 is cordoned since" in said
+    detail = refused(lab, "node1", "kvmcluster.start", "nobody")
+    assert "node1 is cordoned since" in detail
     shown = lab.ctl("salt-run", "--", "kvmcluster.status").stdout
     assert re.search(r"CORDONED  node1 is cordoned since \S+: new memory", shown)
     again = lab.run("kvmcluster.drain", "node1")
@@ -212,7 +212,7 @@ def test_an_interrupted_drain_goes_on(lab, number):
     if number == "INT":
         done, code = drain.end()
         assert (done["ok"], code) == (False, 1)
-        assert "kvmcluster.job" in done["said"]
+        assert "kvmcluster.job" in done["detail"]
         assert {row["guest"] for row in done["under_way"]} >= {*first}
     else:
         drain.process.wait(60)

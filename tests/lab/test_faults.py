@@ -45,33 +45,33 @@ def answer(result, owner):
 MOVED, STAYED = answer("moved", THERE), answer("not_moved", HERE)
 
 
-def look(here, there):
+def observe(here, there):
     return {HERE: here, THERE: there}
 
 
 @pytest.mark.parametrize(
-    ("answers", "seen", "words"),
+    ("answers", "observed", "words"),
     [
-        ([MOVED], look(ABSENT, RUNS), ""),
-        ([STAYED], look(RUNS, ABSENT), ""),
-        ([answer("unknown", None)], look(PAUSED, ABSENT), ""),
-        ([], look(RUNS, ABSENT), ""),
-        ([MOVED], look(RUNS, ABSENT), "moved to node2, but it runs on ['node1']"),
-        ([STAYED], look(ABSENT, RUNS), "not_moved to node1, but it runs on ['node2']"),
-        ([STAYED], look(PAUSED, ABSENT), "not_moved to node1, but it runs on []"),
-        ([answer("moved", HERE)], look(RUNS, ABSENT), "the owner is node1"),
-        ([answer("unknown", None)], look(RUNS, RUNS), "RUNS TWICE"),
-        ([answer("unknown", None)], look(ABSENT, ABSENT), "LOST"),
-        ([MOVED, STAYED], look(ABSENT, RUNS), "not_moved to node1"),
+        ([MOVED], observe(ABSENT, RUNS), ""),
+        ([STAYED], observe(RUNS, ABSENT), ""),
+        ([answer("unknown", None)], observe(PAUSED, ABSENT), ""),
+        ([], observe(RUNS, ABSENT), ""),
+        ([MOVED], observe(RUNS, ABSENT), "moved to node2, but it runs on ['node1']"),
+        ([STAYED], observe(ABSENT, RUNS), "not_moved to node1, but it runs on ['node2']"),
+        ([STAYED], observe(PAUSED, ABSENT), "not_moved to node1, but it runs on []"),
+        ([answer("moved", HERE)], observe(RUNS, ABSENT), "the owner is node1"),
+        ([answer("unknown", None)], observe(RUNS, RUNS), "RUNS TWICE"),
+        ([answer("unknown", None)], observe(ABSENT, ABSENT), "LOST"),
+        ([MOVED, STAYED], observe(ABSENT, RUNS), "not_moved to node1"),
     ],
 )
-def test_a_wrong_result_is_seen(answers, seen, words):
-    found = contradictions(answers, seen, killed={}, own=False)
+def test_a_wrong_result_is_seen(answers, observed, words):
+    found = contradictions(answers, observed, killed={}, own=False)
     assert words in "; ".join(found) if words else found == []
 
 
 def test_a_guest_whose_own_qemu_was_killed_is_not_lost():
-    nowhere, later = look(ABSENT, ABSENT), "2026-01-01T12:00:10.000+00:00"
+    nowhere, later = observe(ABSENT, ABSENT), "2026-01-01T12:00:10.000+00:00"
     assert contradictions([MOVED], nowhere, {THERE: later}, own=True) == []
     assert contradictions([STAYED], nowhere, {THERE: later}, own=True)
     assert contradictions([MOVED], nowhere, {THERE: NOON}, own=True)
@@ -79,23 +79,23 @@ def test_a_guest_whose_own_qemu_was_killed_is_not_lost():
 
 def test_what_recover_left_is_seen():
     settled = {"owner": HERE}
-    assert left_over(settled, look(RUNS, ABSENT), own=False) == []
-    assert left_over(settled, look(RUNS, PAUSED), own=False)
-    assert left_over(settled, look(RUNS, ORPHAN), own=False)
-    assert left_over(settled, look(ABSENT, RUNS), own=False)
-    assert left_over({"owner": None}, look(PAUSED, ABSENT), own=False)
-    assert left_over({"owner": None}, look(RUNS, ABSENT), own=False)
-    assert left_over(settled, look(Sight("running", "", True, True), ABSENT), own=False)
-    assert left_over({"refused": "no"}, look(RUNS, ABSENT), own=False)
+    assert left_over(settled, observe(RUNS, ABSENT), own=False) == []
+    assert left_over(settled, observe(RUNS, PAUSED), own=False)
+    assert left_over(settled, observe(RUNS, ORPHAN), own=False)
+    assert left_over(settled, observe(ABSENT, RUNS), own=False)
+    assert left_over({"owner": None}, observe(PAUSED, ABSENT), own=False)
+    assert left_over({"owner": None}, observe(RUNS, ABSENT), own=False)
+    assert left_over(settled, observe(Sight("running", "", True, True), ABSENT), own=False)
+    assert left_over({"refused": "no"}, observe(RUNS, ABSENT), own=False)
 
 
 def test_only_who_waits_at_its_source_and_is_nowhere_else_is_left_to_a_person():
     unknown = {"owner": None, "result": "unknown"}
-    assert faults.is_for_an_operator(unknown, look(PAUSED, ABSENT))
-    assert not faults.is_for_an_operator(unknown, look(PAUSED, ORPHAN))
-    assert not faults.is_for_an_operator(unknown, look(PAUSED, PAUSED))
-    assert not faults.is_for_an_operator({**unknown, "result": "running"}, look(PAUSED, ABSENT))
-    assert not faults.is_for_an_operator({"refused": "no"}, look(PAUSED, ABSENT))
+    assert faults.is_for_an_operator(unknown, observe(PAUSED, ABSENT))
+    assert not faults.is_for_an_operator(unknown, observe(PAUSED, ORPHAN))
+    assert not faults.is_for_an_operator(unknown, observe(PAUSED, PAUSED))
+    assert not faults.is_for_an_operator({**unknown, "result": "running"}, observe(PAUSED, ABSENT))
+    assert not faults.is_for_an_operator({"refused": "no"}, observe(PAUSED, ABSENT))
 
 
 def test_a_seed_stands_for_one_case_and_all_faults_get_their_turn():

@@ -81,13 +81,13 @@ def test_guests_are_a_table_for_people(lab, web1):
 
 
 def test_facts_of_a_node_with_many_defined_guests_are_cheap(lab, web1, idle_guests):
-    told = json.loads(lab.exec("node1", sys.executable, "-c", COUNTING))
-    assert told["guests"] == idle_guests + 1
+    reported = json.loads(lab.exec("node1", sys.executable, "-c", COUNTING))
+    assert reported["guests"] == idle_guests + 1
     running = {"virDomainGetJobStats", "virDomainGetState", "virDomainIsPersistent"}
     running |= {"virDomainGetXMLDesc", "virDomainSnapshotNum"}
-    for_all = {name: n for name, n in told["calls"].items() if name not in running}
-    assert sum(for_all.values()) <= 5, told["calls"]
-    assert all(told["calls"].get(name, 0) <= 1 for name in running), told["calls"]
+    for_all = {name: n for name, n in reported["calls"].items() if name not in running}
+    assert sum(for_all.values()) <= 5, reported["calls"]
+    assert all(reported["calls"].get(name, 0) <= 1 for name in running), reported["calls"]
 
 
 def test_status_shows_every_node_and_never_leaves_one_out(lab, web1):
@@ -108,5 +108,5 @@ def test_a_token_written_on_one_node_is_read_on_another(lab, web1):
     sent = lab.salt("node1", "kvmcluster.facts", "targets=false")
     assert list(sent["written"]) == ["/srv/guests"] and not sent["written_said"]
     question = {"node2": {"tokens": {"/srv/guests": ["node1", "node3"]}}}
-    answer = lab.salt("node2", "kvmcluster.look", json.dumps(question))
+    answer = lab.salt("node2", "kvmcluster.inspect", json.dumps(question))
     assert answer["tokens"]["/srv/guests"]["node1"] == sent["written"]["/srv/guests"]

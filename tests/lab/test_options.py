@@ -107,8 +107,8 @@ class Underway(threading.Thread):
 
     def monitor(self, question):
         """Return what QEMU itself says, as it says it."""
-        said = self.virsh("qemu-monitor-command", GUEST, "--hmp", f"info {question}")
-        return dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+        detail = self.virsh("qemu-monitor-command", GUEST, "--hmp", f"info {question}")
+        return dict(line.split(": ", 1) for line in detail.splitlines() if ": " in line)
 
     def able(self, capability):
         return self.monitor("migrate_capabilities")[capability] == "on"
@@ -120,38 +120,38 @@ class Underway(threading.Thread):
 
 
 def test_bandwidth(lab):
-    with Underway(lab, "bandwidth=5") as seen:
-        assert seen.monitor("migrate_parameters")["max-bandwidth"] == f"{5 * MIB} bytes/second"
-        assert seen.connections() == 1
+    with Underway(lab, "bandwidth=5") as observed:
+        assert observed.monitor("migrate_parameters")["max-bandwidth"] == f"{5 * MIB} bytes/second"
+        assert observed.connections() == 1
 
 
 def test_downtime(lab):
     """QEMU's own is 300 ms."""
-    with Underway(lab, "downtime=120") as seen:
-        said = [int(seen.virsh("migrate-getmaxdowntime", GUEST))]
-        while said[-1] == 300 and len(said) < 30:
+    with Underway(lab, "downtime=120") as observed:
+        detail = [int(observed.virsh("migrate-getmaxdowntime", GUEST))]
+        while detail[-1] == 300 and len(detail) < 30:
             time.sleep(0.2)
-            said.append(int(seen.virsh("migrate-getmaxdowntime", GUEST)))
-        assert 0 < said[-1] <= 120
+            detail.append(int(observed.virsh("migrate-getmaxdowntime", GUEST)))
+        assert 0 < detail[-1] <= 120
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_auto_converge(lab, wanted):
-    with Underway(lab, f"auto_converge={wanted}") as seen:
-        assert seen.able("auto-converge") is wanted
+    with Underway(lab, f"auto_converge={wanted}") as observed:
+        assert observed.able("auto-converge") is wanted
 
 
 def test_parallel(lab):
-    with Underway(lab, "parallel=3") as seen:
-        assert seen.able("multifd")
-        assert seen.monitor("migrate_parameters")["multifd-channels"] == "3"
-        assert seen.connections() == 4
+    with Underway(lab, "parallel=3") as observed:
+        assert observed.able("multifd")
+        assert observed.monitor("migrate_parameters")["multifd-channels"] == "3"
+        assert observed.connections() == 4
 
 
 def test_compression_by_xbzrle(lab):
-    with Underway(lab, "compression=xbzrle") as seen:
-        assert seen.able("xbzrle")
-        assert "Compression cache" in seen.job
+    with Underway(lab, "compression=xbzrle") as observed:
+        assert observed.able("xbzrle")
+        assert "Compression cache" in observed.job
 
 
 @pytest.mark.parametrize("kind", ["zlib", "zstd"])
@@ -162,8 +162,8 @@ def test_compression_of_parallel_connections(lab, kind):
         r"against library: libvirt (\d+)\.(\d+)", lab.exec(source, "virsh", "version")
     )
     if tuple(map(int, version.groups())) >= (9, 4):
-        with Underway(lab, "parallel=2", f"compression={kind}") as seen:
-            assert seen.monitor("migrate_parameters")["multifd-compression"] == kind
+        with Underway(lab, "parallel=2", f"compression={kind}") as observed:
+            assert observed.monitor("migrate_parameters")["multifd-compression"] == kind
         return
     destination = next(node for node in lab.nodes if node != source)
     answer = lab.salt(
@@ -174,37 +174,37 @@ def test_compression_of_parallel_connections(lab, kind):
 
 
 def test_post_copy(lab):
-    with Underway(lab, "post_copy=true", "bandwidth=5") as seen:
-        assert seen.able("postcopy-ram")
-        shown = seen.monitor("migrate_parameters")
+    with Underway(lab, "post_copy=true", "bandwidth=5") as observed:
+        assert observed.able("postcopy-ram")
+        shown = observed.monitor("migrate_parameters")
         assert int(shown["max-postcopy-bandwidth"].split()[0]) == 5 * MIB
 
 
 def test_nothing_is_switched_on_unasked(lab):
-    with Underway(lab) as seen:
-        able = seen.monitor("migrate_capabilities")
+    with Underway(lab) as observed:
+        able = observed.monitor("migrate_capabilities")
         assert {name: able[name] for name in ("multifd", "xbzrle", "postcopy-ram")} == {
             "multifd": "off",
             "xbzrle": "off",
             "postcopy-ram": "off",
         }
-        assert seen.monitor("migrate_parameters")["tls-creds"] == "''"
+        assert observed.monitor("migrate_parameters")["tls-creds"] == "''"
 
 
 def test_tunnelled(lab):
-    with Underway(lab, "tunnelled=true") as seen:
-        assert seen.connections() == 0
-        ports = lab.exec(seen.destination, "ss", "-Htlnp")
+    with Underway(lab, "tunnelled=true") as observed:
+        assert observed.connections() == 0
+        ports = lab.exec(observed.destination, "ss", "-Htlnp")
         assert not re.search(r":49(?:1[5-9]|2[01])\d .*qemu", ports), ports
 
 
 def test_not_live(lab):
     """It stands still while its memory is copied, and goes on afterwards."""
-    with Underway(lab, "live=false") as seen:
-        state = seen.virsh("domstate", "--reason", GUEST).strip()
+    with Underway(lab, "live=false") as observed:
+        state = observed.virsh("domstate", "--reason", GUEST).strip()
         assert state == "paused (migrating)"
     # QEMU allows a switch 300.
-    assert seen.answer["downtime_ms"] > 500
+    assert observed.answer["downtime_ms"] > 500
     before = lab.record(GUEST)["last"]
     for _ in range(60):
         if lab.record(GUEST)["last"] > before:
@@ -333,11 +333,11 @@ def test_tls_with_certificates_of_two_authorities_moves_nothing(certified, stran
 def test_the_pillar_s_word_reaches_libvirt(lab):
     (source,) = running(lab)
     section = {"bandwidth": 5, "auto_converge": True, "parallel": 2}
-    with pillar_says(lab, source, **section), Underway(lab) as seen:
-        shown = seen.monitor("migrate_parameters")
+    with pillar_says(lab, source, **section), Underway(lab) as observed:
+        shown = observed.monitor("migrate_parameters")
         assert shown["max-bandwidth"] == f"{5 * MIB} bytes/second"
         assert shown["multifd-channels"] == "2"
-        assert seen.able("auto-converge")
+        assert observed.able("auto-converge")
 
 
 def test_what_does_not_go_together_is_refused_by_name(lab):

@@ -100,7 +100,7 @@ class Program:
     """lab/ctl at work, its standard error on a terminal of its own, or on a pipe."""
 
     def __init__(self, lab, *words, terminal=False):
-        self.printed, self.told = b"", b""
+        self.printed, self.reported = b"", b""
         ours, theirs = pty.openpty() if terminal else os.pipe()
         self.process = subprocess.Popen(
             [str(ROOT / "lab" / "ctl"), *words],
@@ -191,15 +191,15 @@ def test_each_phase_is_told_and_how_far_it_is_every_few_seconds(lab):
         hurry(lab, source)
         assert call.end() == 0
         until(lambda: of(events(), "ended"), "no end was told")
-        told = events()
-    assert {tag for tag, _ in told} == {TAG.format(source, GUEST)}
-    data = [event["data"] for _, event in told]
+        reported = events()
+    assert {tag for tag, _ in reported} == {TAG.format(source, GUEST)}
+    data = [event["data"] for _, event in reported]
     phases = [one["what"] for one in data]
     assert list(dict.fromkeys(phases)) in (
         ["begun", "preparing", "copying", "ended"],
         ["begun", "copying", "ended"],
     )
-    copying = of(told, "copying")
+    copying = of(reported, "copying")
     assert all(b["elapsed"] - a["elapsed"] > 2 for a, b in itertools.pairwise(copying))
     assert copying[0]["percentage"] < copying[-1]["percentage"] <= 100
     assert all(len(json.dumps(one)) < 1500 for one in data)
@@ -236,10 +236,10 @@ def test_a_line_on_a_terminal_says_how_far_it_is_and_leaves_nothing(lab):
     source, destination = route(lab)
     with slow(lab, source):
         call = runner(lab, "kvmcluster.migrate", GUEST, destination, terminal=True)
-        until(lambda: b"copying" in call.told, "no line is shown")
+        until(lambda: b"copying" in call.reported, "no line is shown")
         hurry(lab, source)
         assert call.end() == 0
-    shown = call.told.decode().split("\r")
+    shown = call.reported.decode().split("\r")
     assert any(f"{GUEST}, {source} -> {destination}" in line for line in shown)
     assert any("copying" in line and "MiB/s" in line for line in shown)
     ours = [line for line in shown if line.startswith(f"{GUEST}, ")]
@@ -258,7 +258,7 @@ def test_json_has_no_line_around_it(lab):
         hurry(lab, source)
         assert call.end() == 0
     assert json.loads(call.printed)["result"] == "moved"
-    assert b"\r\x1b" not in call.told and b"copying" not in call.told
+    assert b"\r\x1b" not in call.reported and b"copying" not in call.reported
 
 
 def test_exit_codes_and_words_of_what_was_not_to_be(lab):
@@ -269,15 +269,15 @@ def test_exit_codes_and_words_of_what_was_not_to_be(lab):
     done = json.loads(call.printed)
     assert (done["result"], done["owner"]) == ("not_moved", source)
     assert running(lab) == [source]
-    for words, said in (
+    for words, detail in (
         ((GUEST, source), f"{GUEST} is on {source} already"),
         (("wep", destination), "did you mean web?"),
         ((GUEST, "node9"), "its nodes are node1, node2, node3"),
     ):
         call = runner(lab, "kvmcluster.migrate", *words)
         assert call.end() == 1
-        assert call.printed.decode().startswith("ERROR: ") and said in call.printed.decode()
-        assert b"Traceback" not in call.printed + call.told
+        assert call.printed.decode().startswith("ERROR: ") and detail in call.printed.decode()
+        assert b"Traceback" not in call.printed + call.reported
 
 
 def test_an_interrupted_runner_leaves_the_migration_at_work(lab):
@@ -290,9 +290,9 @@ def test_an_interrupted_runner_leaves_the_migration_at_work(lab):
         assert middle(lab)["destination"] == destination
         refused = runner(lab, "kvmcluster.migrate", GUEST, destination)
         assert refused.end() == 1
-    said = call.printed.decode()
-    assert said.startswith("UNKNOWN") and f"salt {source} kvmcluster.job {GUEST}" in said
-    assert f"salt-run kvmcluster.cancel {GUEST}" in said
+    detail = call.printed.decode()
+    assert detail.startswith("UNKNOWN") and f"salt {source} kvmcluster.job {GUEST}" in detail
+    assert f"salt-run kvmcluster.cancel {GUEST}" in detail
     assert f"it is on its way from {source} already" in refused.printed.decode()
     settled(lab)
     assert running(lab) == [destination]
@@ -360,4 +360,4 @@ def waits(lab, source, destination, other):
         assert (first.end(), second.end()) == (0, 0)
     assert isinstance(refused, str) and "max_outgoing" in refused
     assert (row["guest"], row["phase"], row["place"]) == ("web-1", "queued", 1)
-    assert b"queued, place 1" in second.told
+    assert b"queued, place 1" in second.reported

@@ -60,9 +60,9 @@ class Call(threading.Thread):
         self.start()
 
     def run(self):
-        told = self.lab.ctl("salt", "--", "--out=json", *self.request, check=False, timeout=900)
+        reported = self.lab.ctl("salt", "--", "--out=json", *self.request, check=False, timeout=900)
         with contextlib.suppress(ValueError):  # One that was killed has no answer.
-            self.answer = next(iter(json.loads(told.stdout).values()))
+            self.answer = next(iter(json.loads(reported.stdout).values()))
 
     def end(self):
         self.join(900)

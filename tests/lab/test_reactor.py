@@ -82,12 +82,12 @@ def at_rest(lab):
     until(lambda: not lab.exec("master", "sh", "-c", command).split(), "rumours are left", 180)
 
 
-def said(lab, words):
+def detail(lab, words):
     text = lab.read("master", LOG)
     return [line for line in text.splitlines() if words in line and "kvmcluster.master" in line]
 
 
-def told(what, seconds):
+def reported(what, seconds):
     line = f"{what}: mended {seconds} s later"
     print(line)
     if path := os.environ.get("KVMCLUSTER_TIMES"):
@@ -113,17 +113,17 @@ def test_a_reinstalled_node_is_trusted_again_after_its_minions_start(lab):
         ),
         "the node is not trusted",
     )
-    told("a node reinstalled, from its minion's start", seconds)
+    reported("a node reinstalled, from its minion's start", seconds)
     at_rest(lab)
     assert whole(lab)
-    assert said(lab, "its trust is whole again")
+    assert detail(lab, "its trust is whole again")
 
 
 def test_emptied_keys_are_put_back(lab):
     before = lab.read("node3", KEYS)
     lab.write("node3", KEYS, "")
     seconds = until(lambda: lab.read("node3", KEYS) == before, "the keys are not back")
-    told("authorized_keys2 emptied", seconds)
+    reported("authorized_keys2 emptied", seconds)
     at_rest(lab)
     assert whole(lab)
 
@@ -139,13 +139,13 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     )
     lab.ctl("kill", "node2", "libvirtd")
     seconds = until(
-        lambda: not entries(lab) or said(lab, "not settled: "), "nothing was tried", 240
+        lambda: not entries(lab) or detail(lab, "not settled: "), "nothing was tried", 240
     )
     print(f"tried {seconds} s after the daemon was killed; left: {entries(lab)}")
     begun = time.monotonic()
     lab.ctl("start", "node2", "libvirtd")
     until(lambda: not entries(lab), "the migration is not settled", 120)
-    told("libvirtd of a destination back", round(time.monotonic() - begun, 1))
+    reported("libvirtd of a destination back", round(time.monotonic() - begun, 1))
     at_rest(lab)
     lab.exec("node1", "virsh", "migrate-setspeed", GUEST, "10000", check=False)
     running = [
@@ -154,7 +154,7 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
         if GUEST in lab.exec(node, "virsh", "list", "--name", "--state-running").split()
     ]
     assert len(running) == 1 and lab.record(GUEST)["whole"]
-    assert len(said(lab, "not settled: ")) <= 1
+    assert len(detail(lab, "not settled: ")) <= 1
 
 
 def test_a_guest_that_runs_twice_is_told_with_evidence_and_left_alone(lab):
@@ -166,7 +166,7 @@ def test_a_guest_that_runs_twice_is_told_with_evidence_and_left_alone(lab):
         before = [lab.exec(node, "virsh", "domid", TWIN) for node in nodes]
         try:
             text = event(120)
-            told("a guest runs twice, alarm", round(time.monotonic() - begun, 1))
+            reported("a guest runs twice, alarm", round(time.monotonic() - begun, 1))
             at_rest(lab)
             assert [lab.exec(node, "virsh", "domid", TWIN) for node in nodes] == before
         finally:
@@ -179,7 +179,7 @@ def test_a_guest_that_runs_twice_is_told_with_evidence_and_left_alone(lab):
     (evidence,) = json.loads(lab.read("master", path))
     assert (evidence["uuid"], evidence["nodes"]) == (TWIN_UUID, [*nodes])
     assert all("<domain" in evidence["copies"][node]["definition"] for node in nodes)
-    assert len(said(lab, f"the evidence is in {path}")) == 1
+    assert len(detail(lab, f"the evidence is in {path}")) == 1
     at_rest(lab)
 
 

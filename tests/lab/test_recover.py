@@ -164,11 +164,11 @@ class Call(threading.Thread):
 def in_the_middle(lab, node):
     """Wait until some of the guest's memory has been sent."""
     for _ in range(150):
-        told = lab.exec(node, "virsh", "domjobinfo", GUEST, check=False)
-        if "Memory processed:" in told and "Memory processed: 0.000" not in told:
+        reported = lab.exec(node, "virsh", "domjobinfo", GUEST, check=False)
+        if "Memory processed:" in reported and "Memory processed: 0.000" not in reported:
             return
         time.sleep(0.1)
-    raise AssertionError(f"no migration is under way: {told}")
+    raise AssertionError(f"no migration is under way: {reported}")
 
 
 def let_go(lab):
@@ -194,10 +194,10 @@ def slow_migration(lab, source, destination, *more, patience=120):
 def becomes(lab, node, wanted):
     """Wait until libvirt says so of the guest."""
     for _ in range(150):
-        if (seen := state(lab, node)) == wanted:
+        if (observed := state(lab, node)) == wanted:
             return
         time.sleep(0.2)
-    raise AssertionError(f"{node}: {seen}, not {wanted}")
+    raise AssertionError(f"{node}: {observed}, not {wanted}")
 
 
 def has_its_working_memory(lab):
@@ -217,11 +217,11 @@ def has_its_working_memory(lab):
 def libvirt_has_ended(lab, *nodes):
     """Wait until no job is active on nodes."""
     for _ in range(150):
-        told = [lab.exec(node, "virsh", "domjobinfo", GUEST, check=False) for node in nodes]
-        if all("None" in one or not one.strip() for one in told):
+        reported = [lab.exec(node, "virsh", "domjobinfo", GUEST, check=False) for node in nodes]
+        if all("None" in one or not one.strip() for one in reported):
             return
         time.sleep(0.3)
-    raise AssertionError(told)
+    raise AssertionError(reported)
 
 
 def test_a_paused_copy_at_the_destination_is_destroyed_from_a_third_node(lab):
@@ -371,8 +371,8 @@ def test_a_cut_destination_is_unknown_until_it_is_healed(lab):
             unknown = recover(lab, third)
             assert (unknown["result"], unknown["actions"]) == ("unknown", [])
             assert unknown["sightings"][destination].startswith("unreachable; ")
-            said = refused(lab, source, "kvmcluster.migrate", GUEST, third)
-            assert "its last migration is not settled" in said
+            detail = refused(lab, source, "kvmcluster.migrate", GUEST, third)
+            assert "its last migration is not settled" in detail
         finally:
             lab.ctl("heal", destination)
     answer = recovered(lab, third)
@@ -391,8 +391,8 @@ def test_post_copy_that_broke_is_resumed(lab):
         lab.exec(source, "ss", "--kill", "-tn", "dst", peer, "dport", ">=", ":49152")
         becomes(lab, source, "paused (post-copy failed)")
         becomes(lab, destination, "running (post-copy failed)")
-        said = refused(lab, source, "kvmcluster.cancel", GUEST)
-        assert "is in post-copy" in said
+        detail = refused(lab, source, "kvmcluster.cancel", GUEST)
+        assert "is in post-copy" in detail
         first = call.end()
         assert first["result"] == "unknown"
         lab.exec(source, "virsh", "migrate-setspeed", "--postcopy", GUEST, str(FAST))
@@ -458,10 +458,10 @@ class TestCancel:
 
     def test_nothing(self, lab):
         source, destination, _ = route(lab)
-        said = refused(lab, source, "kvmcluster.cancel", GUEST)
-        assert f"no migration of {GUEST} from {source} is under way" in said
-        said = refused(lab, destination, "kvmcluster.cancel", GUEST)
-        assert f"{destination} has no guest {GUEST}" in said
+        detail = refused(lab, source, "kvmcluster.cancel", GUEST)
+        assert f"no migration of {GUEST} from {source} is under way" in detail
+        detail = refused(lab, destination, "kvmcluster.cancel", GUEST)
+        assert f"{destination} has no guest {GUEST}" in detail
         # No request is left that would end the next one.
         assert entries(lab) == {}
         moved = answered(lab, source, "kvmcluster.migrate", GUEST, destination)
@@ -494,8 +494,8 @@ class TestJournal:
         lab.exec(source, "mkdir", "-p", JOURNAL)
         for text in ("{", json.dumps({"version": 1, "move": {"uuid": "../../x"}})):
             lab.write(source, path, text)
-            said = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
-            assert f"{path} is no journal entry" in said
+            detail = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
+            assert f"{path} is no journal entry" in detail
             answer = recover(lab, third)
             assert answer["owner"] == source and answer["actions"] == []
             assert any(path in need and source in need for need in answer["needs"])
@@ -506,8 +506,8 @@ class TestJournal:
         source, destination, _ = route(lab)
         with own_disk(lab, source):
             lab.exec(source, "sh", "-c", f"cat /dev/zero >{HOME}/full", check=False)
-            said = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
-            assert "No space left on device" in said
+            detail = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
+            assert "No space left on device" in detail
             assert running(lab) == [source]
             lab.exec(source, "rm", f"{HOME}/full")
             with slow_migration(lab, source, destination) as call:
@@ -520,7 +520,7 @@ class TestJournal:
             "remember it",
         ]
         for step in answer["afterwards"]:
-            assert not step["ok"] and "Read-only file system" in step["said"]
+            assert not step["ok"] and "Read-only file system" in step["detail"]
 
     def test_a_disk_that_became_read_only(self, lab):
         source, destination, third = route(lab)
@@ -532,9 +532,9 @@ class TestJournal:
                 answer = recover(lab, node)
                 assert answer["owner"] == source
                 (cleared,) = answer["actions"]
-                assert not cleared["ok"] and "ead-only" in cleared["said"], cleared
-            said = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
-            assert "not settled" in said
+                assert not cleared["ok"] and "ead-only" in cleared["detail"], cleared
+            detail = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
+            assert "not settled" in detail
         finally:
             lab.exec(source, "umount", HOME)
         assert did(recover(lab, third)) == [f"clear the journal: {source}"]

@@ -209,8 +209,8 @@ def test_a_node_that_somebody_else_has_closed_is_left_alone(lab, guests, tidy):
 def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
     ours = "kvmcluster.orch.rolling updates"
     assert lab.salt("node3", "kvmcluster.cordon", ours)["reason"] == ours
-    told = lab.salt("node3", "kvmcluster.cordon", "new memory, ask Ann")
-    assert (told["reason"], told["changed"]) == ("new memory, ask Ann", True)
+    reported = lab.salt("node3", "kvmcluster.cordon", "new memory, ask Ann")
+    assert (reported["reason"], reported["changed"]) == ("new memory, ask Ann", True)
     done = lab.run("kvmcluster.undrain", "node3", f"reason={ours}")
     assert "it stays cordoned, for another reason by now" in done["error"]
     assert cordoned(lab) == ["node3"]
@@ -219,8 +219,8 @@ def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
 
 def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
     before = boots(lab)
-    said = lab.salt("node1", "kvmcluster.reboot", before["node1"])
-    assert "node1 is not cordoned: a guest may come to it at any moment" in said
+    detail = lab.salt("node1", "kvmcluster.reboot", before["node1"])
+    assert "node1 is not cordoned: a guest may come to it at any moment" in detail
     lab.salt("node1", "kvmcluster.cordon", "a test")
     assert "node1 still has roll1" in lab.salt("node1", "kvmcluster.reboot", before["node1"])
     assert "in another boot already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
@@ -230,17 +230,17 @@ def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
 
 
 @pytest.mark.parametrize(
-    ("pillar", "said"),
+    ("pillar", "detail"),
     [
         ({"sls": ["a b"]}, "sls: want the name of an SLS"),
         ({"sls": "updates", "reboot": "allways"}, "did you mean always?"),
         ({"sls": "updates", "cluster": "sorting hat"}, "sorting hat"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_sentence(lab, pillar, said):
+def test_what_cannot_be_meant_is_refused_in_one_sentence(lab, pillar, detail):
     code, states = orchestrate(lab, "rolling", **pillar)
     assert code != 0 and list(states) == ["rolling"]
-    assert said in states["rolling"]["comment"]
+    assert detail in states["rolling"]["comment"]
 
 
 def test_maintenance_refuses_what_is_no_sls_before_anything_is_done(lab):

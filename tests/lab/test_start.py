@@ -172,13 +172,13 @@ def test_a_killed_starter_leaves_no_claim(lab):
 def is_claimed(lab, node, tries=1):
     """Whether somebody holds the guest's lock on a node, at one of so many looks."""
     claim = f"/run/kvmcluster-start-{uuid(lab)}.lock"
-    look = f"test -e {claim} && ! flock -n {claim} true"
-    script = f"for try in $(seq {tries}); do {look} && exit 0; sleep 0.01; done; exit 1"
+    observation = f"test -e {claim} && ! flock -n {claim} true"
+    script = f"for try in $(seq {tries}); do {observation} && exit 0; sleep 0.01; done; exit 1"
     return lab.ctl("exec", node, "--", "sh", "-c", script, check=False).returncode == 0
 
 
 def test_what_is_in_the_way_is_named(lab):
-    for name, other, node, said in (
+    for name, other, node, detail in (
         (GUEST, OTHER_UUID, "node3", "node3 has another guest of that name"),
         ("start2", uuid(lab), "node3", "node3 has a guest start2 of the same UUID"),
         (GUEST, uuid(lab), "node1", "node1 has an old definition of it"),
@@ -187,7 +187,7 @@ def test_what_is_in_the_way_is_named(lab):
         lab.exec(node, "virsh", "define", "/dev/stdin", stdin=definition)
         try:
             refused = start(lab, "node1")
-            assert isinstance(refused, str) and said in refused, refused
+            assert isinstance(refused, str) and detail in refused, refused
             assert "Traceback" not in refused and running(lab) == []
         finally:
             lab.exec(node, "virsh", "undefine", name)

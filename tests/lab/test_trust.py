@@ -61,8 +61,8 @@ def test_a_reinstalled_node_is_repaired_by_one_prepare(lab):
     states = lab.prepare()
     assert all(state["result"] for state in states.values()), states
     assert lab.run("kvmcluster.ssh_matrix")["ok"]
-    said = json.dumps(states["trust"]["changes"])
-    assert "node2 ssh-rsa SHA256:" in said and "replaced" in said
+    detail = json.dumps(states["trust"]["changes"])
+    assert "node2 ssh-rsa SHA256:" in detail and "replaced" in detail
 
 
 def test_a_node_that_leaves_the_pillar_leaves_no_trace(lab):
@@ -119,8 +119,8 @@ def test_foreign_lines_stay_byte_for_byte(lab):
 def test_the_users_own_star_block_does_not_win(lab):
     lab.write("node1", f"{SSH}/config", "Host *\n  User nobody\n  StrictHostKeyChecking no\n")
     lab.apply("node1", "kvmcluster.trust")
-    seen = lab.exec("node1", "ssh", "-G", "node2.lab.example")
-    assert "\nuser root\n" in f"\n{seen}" and "stricthostkeychecking true" in seen
+    observed = lab.exec("node1", "ssh", "-G", "node2.lab.example")
+    assert "\nuser root\n" in f"\n{observed}" and "stricthostkeychecking true" in observed
     assert "\nuser nobody\n" in "\n" + lab.exec("node1", "ssh", "-G", "elsewhere.example")
     lab.exec("node1", "rm", f"{SSH}/config")
     lab.apply("node1", "kvmcluster.trust")
@@ -180,7 +180,7 @@ def test_a_passphrase_and_noise_are_named(lab):
     lab.exec("node1", "ssh-keygen", "-q", "-p", "-P", "secret", "-N", "", "-f", key)
     lab.write("node2", "/root/.bashrc", "echo hello\n")
     noisy = cell(lab, "node1", "node2")
-    assert (noisy["cause"], noisy["said"]) == ("noise", "hello")
+    assert (noisy["cause"], noisy["detail"]) == ("noise", "hello")
     lab.exec("node2", "rm", "/root/.bashrc")
 
 

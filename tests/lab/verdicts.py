@@ -38,7 +38,7 @@ def blocking(move, way, cluster, peer):
 
 
 def by_all(cluster, move, peer):
-    return examiner.look(cluster, move.source, (peer,), move.guest)
+    return examiner.observe(cluster, move.source, (peer,), move.guest)
 
 
 def by_few(cluster, move, peer):
@@ -46,7 +46,7 @@ def by_few(cluster, move, peer):
     uri = migration.connection_uri(cluster.ssh.login, peer)
     libvirts = {move.source: Hypervisor(), peer.id: Hypervisor(uri)}
     try:
-        return examiner.look_at_move(cluster, move, shells, libvirts)
+        return examiner.observe_move(cluster, move, shells, libvirts)
     finally:
         for way in (*shells.values(), *libvirts.values()):
             way.close()

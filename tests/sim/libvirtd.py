@@ -254,7 +254,7 @@ class Daemon:
     def __init__(self, world, node):
         self.world, self.node = world, node
         self.up, self.stopped, self.life = True, False, 0
-        self.domains, self.connections, self.frozen, self.told, self.calls = {}, [], [], [], []
+        self.domains, self.connections, self.frozen, self.reported, self.calls = {}, [], [], [], []
         world.daemons[node] = self
 
     # Faults
@@ -265,7 +265,7 @@ class Daemon:
         self.world.note(f"{self.node}: libvirtd killed")
         self.up, self.stopped = False, False
         self.life += 1
-        self.frozen, self.told = [], []
+        self.frozen, self.reported = [], []
         self.drop_clients()
         for domain in self.domains.values():
             domain.autodestroy, domain.completed = None, None
@@ -300,7 +300,7 @@ class Daemon:
             self.world.note(f"{self.node}: libvirtd goes on (SIGCONT)")
             self.stopped = False
             # What QEMUs told goes to threads of their own, which are quicker than a client's call.
-            frozen, self.frozen, self.told = self.told + self.frozen, [], []
+            frozen, self.frozen, self.reported = self.reported + self.frozen, [], []
             for call in frozen:
                 self.world.after(1e-6, self._unless_killed(call))
             self.world.changed()
@@ -370,7 +370,7 @@ class Daemon:
 
     def _event(self, domain, qemu, event, value):
         if self.stopped:
-            self.told.append(lambda: self._handle(domain, qemu, event, value))
+            self.reported.append(lambda: self._handle(domain, qemu, event, value))
         else:
             self._handle(domain, qemu, event, value)
 
@@ -458,8 +458,8 @@ class Daemon:
         error = None
         try:
             yield from self._peer(domain, job, way, peer)
-        except LibvirtError as said:
-            error = said
+        except LibvirtError as detail:
+            error = detail
         if domain.failed_post_copy:
             job.phase, job.watched = "postcopy_failed", False
         else:
@@ -509,8 +509,8 @@ class Daemon:
         error = None
         try:
             yield from self._phases(domain, job, way, connection)
-        except LibvirtError as said:
-            error = said
+        except LibvirtError as detail:
+            error = detail
         connection.close(here=True)
         if error:
             raise error
@@ -538,8 +538,8 @@ class Daemon:
             yield from self._perform(domain, job, way, prepared, connection)
             job.phase = "perform3_done"
             world.step("perform done")
-        except LibvirtError as said:
-            first = said
+        except LibvirtError as detail:
+            first = detail
         yield 0.002
         world.step("finish sent")
         cancelled = first is not None
@@ -902,8 +902,8 @@ class Daemon:
             connection = yield from self._connected(domain, peer)
             error = yield from self._resumed(domain, job, uuid, connection)
             connection.close(here=True)
-        except LibvirtError as said:
-            error = said
+        except LibvirtError as detail:
+            error = detail
         if domain.qemu:
             job.phase, job.watched = "postcopy_failed", False
         else:

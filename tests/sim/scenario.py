@@ -72,20 +72,20 @@ def read(folder):
 
     Its times and reasons are left out: they change with every word of the engine.
     """
-    told = yaml.safe_load((folder / "cluster").read_text(encoding="utf-8"))
-    guests = {name: Start(**start) for name, start in told.pop("guests").items()}
+    reported = yaml.safe_load((folder / "cluster").read_text(encoding="utf-8"))
+    guests = {name: Start(**start) for name, start in reported.pop("guests").items()}
     commands = (folder / "commands").read_text(encoding="utf-8").splitlines()
-    found = Scenario(tuple(filter(None, commands)), guests, **told)
+    found = Scenario(tuple(filter(None, commands)), guests, **reported)
     return replace(found, nodes=tuple(found.nodes)), (folder / "log").read_text(encoding="utf-8")
 
 
 def write(folder, scenario, readme):
     """Keep a scenario in a folder, with the log that it has now."""
     folder.mkdir(parents=True)
-    told = asdict(scenario)
-    del told["commands"]
-    told["nodes"] = list(scenario.nodes)
-    cluster = yaml.safe_dump(told, sort_keys=False)
+    reported = asdict(scenario)
+    del reported["commands"]
+    reported["nodes"] = list(scenario.nodes)
+    cluster = yaml.safe_dump(reported, sort_keys=False)
     (folder / "README").write_text(f"{readme}\n", encoding="utf-8")
     (folder / "cluster").write_text(cluster, encoding="utf-8")
     (folder / "commands").write_text("\n".join(scenario.commands) + "\n", encoding="utf-8")
@@ -145,7 +145,7 @@ class Run:
         self.plan, self.healing = {}, []
         self.epoch = 0
         self.moved_on = False
-        self.last, self.told = "", {"actions": [], "commands": []}
+        self.last, self.reported = "", {"actions": [], "commands": []}
         for node in scenario.nodes:
             libvirtd.Daemon(world, node)
         for number, (name, start) in enumerate(scenario.guests.items()):
@@ -346,7 +346,7 @@ class Run:
         )
         began = world.now
         try:
-            told = migrator.migrate(
+            reported = migrator.migrate(
                 minion.environment(), name, destination, Options(**given), patience
             )
         except Killed:
@@ -358,17 +358,17 @@ class Run:
             if minion.begun is not None:
                 world.violation("denied", f"an error after libvirt was told: {error}")
         else:
-            result = told["result"]
-            self._note_told("result", told)
-            judged = minion.begun + told["elapsed"] + 0.001
-            self._check_verdict(guest, told["owner"], minion, judged)
+            result = reported["result"]
+            self._note_told("result", reported)
+            judged = minion.begun + reported["elapsed"] + 0.001
+            self._check_verdict(guest, reported["owner"], minion, judged)
         self.results[result] += 1
         if world.now - began > LONGEST:
             world.violation("endless", f"the migration took {world.now - began:.0f} s")
 
-    def _note_told(self, what, told):
-        self.world.note(f"{what}: {told['result']}, owner: {told['owner']}")
-        self.world.note(f"{BECAUSE}{told['reason']}")
+    def _note_told(self, what, reported):
+        self.world.note(f"{what}: {reported['result']}, owner: {reported['owner']}")
+        self.world.note(f"{BECAUSE}{reported['reason']}")
 
     def _check_verdict(self, guest, owner, minion, judged):
         """An owner that is told has to be the true one: when it was looked at, or now."""
@@ -383,9 +383,9 @@ class Run:
     def recover(self, name, node):
         guest, world = self.world.guests[name], self.world
         minion = self._minion(node)
-        self.told = {"actions": [], "commands": []}
+        self.reported = {"actions": [], "commands": []}
         try:
-            told = recoverer.recover(minion.environment(), name)
+            reported = recoverer.recover(minion.environment(), name)
         except Killed:
             result = "killed"
         except InputError as error:
@@ -397,30 +397,30 @@ class Run:
             world.note(f"{BECAUSE}{error}")
             result = "refused"
         else:
-            result = told["result"]
-            self._note_told("recovered", told)
-            for action in told["actions"]:
+            result = reported["result"]
+            self._note_told("recovered", reported)
+            for action in reported["actions"]:
                 done = "done" if action["ok"] else "NOT DONE"
                 world.note(f"{action['node']}: {action['step']}: {done}")
-            self._check_verdict(guest, told["owner"], minion, world.now)
+            self._check_verdict(guest, reported["owner"], minion, world.now)
             if result == "nowhere" and guest.running:
                 world.violation("wrong", f"{name} is said to run nowhere; it does")
-            self.told = told
+            self.reported = reported
         self.last = result
 
     def cancel(self, name, node):
         guest, world = self.world.guests[name], self.world
         minion = self._minion(node)
         try:
-            told = recoverer.cancel(minion.environment(), name, "somebody")
+            reported = recoverer.cancel(minion.environment(), name, "somebody")
         except Killed:
             pass
         except (InputError, WorldError) as error:
             world.note("refused")
             world.note(f"{BECAUSE}{error}")
         else:
-            self._note_told("cancelled", told)
-            self._check_verdict(guest, told["owner"], minion, world.now)
+            self._note_told("cancelled", reported)
+            self._check_verdict(guest, reported["owner"], minion, world.now)
 
     # What is left when all has healed
 
@@ -444,8 +444,8 @@ class Run:
         that is shut off; until its daemon is restarted nothing can be changed there."""
         stuck = {
             action["node"]
-            for action in self.told["actions"]
-            if not action["ok"] and "state change lock" in action["said"]
+            for action in self.reported["actions"]
+            if not action["ok"] and "state change lock" in action["detail"]
         }
         for where in stuck:
             self.world.daemons[where].kill()
@@ -485,10 +485,10 @@ class Run:
     def _operate(self, guest, node, where, verb, why):
         """Do as the printed commands say, as an operator who knows whose it truly is."""
         daemon, wanted = self.world.daemons[where], f"virsh {verb} {guest.name}"
-        commands = [command for command in self.told["commands"] if wanted in command]
+        commands = [command for command in self.reported["commands"] if wanted in command]
         self.world.note(f"operator, {where}: {commands}")
         if not commands:
-            self.world.violation("left", f"no command says {wanted!r}: {self.told['commands']}")
+            self.world.violation("left", f"no command says {wanted!r}: {self.reported['commands']}")
             return
         if verb == "resume":
             daemon.domains[guest.uuid].qemu.start(by=sim.OPERATOR)

@@ -16,7 +16,7 @@ from world import Answer
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration.journal import Kept
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host.hypervisor import MOMENT
 
@@ -43,16 +43,16 @@ class Call:
     """A libvirt call that lasts."""
 
     def __init__(self):
-        self._done, self._said = False, ""
+        self._done, self._detail = False, ""
 
-    def end(self, said=""):
-        self._done, self._said = True, said
+    def end(self, detail=""):
+        self._done, self._detail = True, detail
 
     def done(self):
         return self._done
 
     def exception(self):
-        return WorldError(self._said) if self._said else None
+        return WorldError(self._detail) if self._detail else None
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Minion:
         self.world, self.cluster, self.here, self.shelves = world, cluster, here, shelves
         self.plan = plan or {}
         self.calls = 0
-        self.told = []
-        self.looks = {}
+        self.reported = []
+        self.observations = {}
         self.held = set()
         self.clock = Clock(self)
         self.begun = None
@@ -103,7 +103,7 @@ class Minion:
             examine=self._examine,
             alone=self._alone,
             place=self._place,
-            tell=lambda kind, data: self.told.append((kind, data)),
+            notify=lambda kind, data: self.reported.append((kind, data)),
         )
 
     def call(self, carry, again=None, fallible=True):
@@ -128,7 +128,7 @@ class Minion:
 
     def truly(self, uuid, node, at):
         """Who owned a guest when a node was looked at last before some time."""
-        found = [owners for when, owners in self.looks.get((uuid, node), []) if when <= at]
+        found = [owners for when, owners in self.observations.get((uuid, node), []) if when <= at]
         return found[-1] if found else set()
 
     def _address(self, name):
@@ -137,12 +137,14 @@ class Minion:
     def _examine(self, move):
         """Look as the blocking checks do, as far as they concern this world."""
         for node in (move.source, move.destination):
-            look = self.libvirts[node].by_uuid(move.uuid)
+            observation = self.libvirts[node].by_uuid(move.uuid)
             away = node == move.destination
-            if away and look.sighting not in (Sighting.ABSENT, Sighting.SHUT_OFF):
+            if away and observation.sighting not in (Sighting.ABSENT, Sighting.SHUT_OFF):
                 raise WorldError(f"{move.guest} was not touched: it is on {node}, too")
-            if not away and (look.job or look.sighting not in _MOVABLE):
-                raise WorldError(f"{move.guest} was not touched: {look.job or look.sighting}")
+            if not away and (observation.job or observation.sighting not in _MOVABLE):
+                raise WorldError(
+                    f"{move.guest} was not touched: {observation.job or observation.sighting}"
+                )
         return ()
 
     @contextlib.contextmanager
@@ -279,30 +281,30 @@ class Libvirt(Remote):
 
     def by_name(self, name):
         return self._ask(
-            lambda daemon: self._look(
+            lambda daemon: self._observe(
                 daemon, next((d for d in daemon.domains.values() if d.guest.name == name), None)
             )
         )
 
     def by_uuid(self, uuid):
-        return self._ask(lambda daemon: self._look(daemon, daemon.domains.get(uuid)))
+        return self._ask(lambda daemon: self._observe(daemon, daemon.domains.get(uuid)))
 
     def sight(self, uuid):
         try:
             return self.by_uuid(uuid)
         except WorldError as error:
-            return Look(Sighting.UNREACHABLE, said=str(error))
+            return Observation(Sighting.UNREACHABLE, detail=str(error))
 
-    def _look(self, daemon, domain):
+    def _observe(self, daemon, domain):
         if domain is None:
-            return Look(Sighting.ABSENT)
+            return Observation(Sighting.ABSENT)
         guest = domain.guest
-        looks = self.minion.looks.setdefault((guest.uuid, self.node), [])
-        looks.append((self.world.now, guest.owners()))
+        observations = self.minion.observations.setdefault((guest.uuid, self.node), [])
+        observations.append((self.world.now, guest.owners()))
         sighting = SIGHTINGS.get((domain.state, domain.reason)) or PLAIN.get(
             domain.state, Sighting.PAUSED_OTHERWISE
         )
-        return Look(
+        return Observation(
             sighting,
             name=guest.name,
             uuid=guest.uuid,
@@ -364,9 +366,9 @@ class Libvirt(Remote):
         self._ask(lambda daemon: daemon.destroy(uuid))
 
     def destroy_copy(self, uuid):
-        end, look = self.world.now + MOMENT, self.by_uuid(uuid)
-        if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
-            raise WorldError(f"not done: it is {look.sighting.value} now {look.job}")
+        end, observation = self.world.now + MOMENT, self.by_uuid(uuid)
+        if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
+            raise WorldError(f"not done: it is {observation.sighting.value} now {observation.job}")
         if self.world.now >= end:
             raise WorldError("time was up before it was begun; nothing was done")
         self.destroy(uuid)

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
 from saltext_kvmcluster.core.ownership import settlements
 from saltext_kvmcluster.core.ownership.settlements import Do
-from saltext_kvmcluster.core.verdicts import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import migrator
 
 MOST = 3000
@@ -22,10 +22,10 @@ def believing_libvirt(patch):
     """The result is what libvirt's call said."""
     result = migration.result
 
-    def believed(move, way, judged, looks, measured, said, ending=""):
-        told = result(move, way, judged, looks, measured, said, ending)
-        owner = move.source if said else move.destination
-        return {**told, "result": NOT_MOVED if said else MOVED, "owner": owner}
+    def believed(move, way, judged, observations, measured, detail, ending=""):
+        reported = result(move, way, judged, observations, measured, detail, ending)
+        owner = move.source if detail else move.destination
+        return {**reported, "result": NOT_MOVED if detail else MOVED, "owner": owner}
 
     patch.setattr(migration, "result", believed)
 
@@ -33,8 +33,11 @@ def believing_libvirt(patch):
 def silence_is_absence(patch):
     settle = settlements.settle
 
-    def settled(guest, entries, looks, *more):
-        heard = {node: Look(Sighting.ABSENT) if look.said else look for node, look in looks.items()}
+    def settled(guest, entries, observations, *more):
+        heard = {
+            node: Observation(Sighting.ABSENT) if observation.detail else observation
+            for node, observation in observations.items()
+        }
         return settle(guest, entries, heard, *more)
 
     patch.setattr(settlements, "settle", settled)
@@ -56,8 +59,8 @@ def jobs_are_nothing(patch):
     """A copy is destroyed by a judgement that heeds neither jobs nor changes."""
     settle = settlements.settle
 
-    def settled(guest, entries, looks, steady, *more):
-        idle = {node: replace(look, job="") for node, look in looks.items()}
+    def settled(guest, entries, observations, steady, *more):
+        idle = {node: replace(observation, job="") for node, observation in observations.items()}
         return settle(guest, entries, idle, True, *more)
 
     patch.setattr(settlements, "settle", settled)

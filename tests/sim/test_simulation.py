@@ -112,5 +112,7 @@ def test_the_world_has_every_verb_and_no_other_parameters(wanted, found):
     verbs = [name for name in vars(wanted) if not name.startswith("_")]
     assert verbs
     for name in verbs:
-        told = [list(inspect.signature(getattr(one, name)).parameters) for one in (wanted, found)]
-        assert told[0] == told[1], name
+        reported = [
+            list(inspect.signature(getattr(one, name)).parameters) for one in (wanted, found)
+        ]
+        assert reported[0] == reported[1], name

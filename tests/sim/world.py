@@ -257,7 +257,7 @@ class Qemu:
     def life(self):
         return self._life + (self.world.now - self._since if self.running else 0.0)
 
-    def tell(self, event, value=""):
+    def notify(self, event, value=""):
         """Send an event over the monitor, if anybody listens."""
         if self.events and (self.alive or event == "EOF"):
             self.events(event, value)
@@ -284,7 +284,7 @@ class Qemu:
         guest.owner, guest.killed = self, False
         guest.switched = guest.switched and not self.whole
         self.world.note(f"{self}: runs, number {int(self._life * PER_SECOND)}")
-        self.tell("RESUME")
+        self.notify("RESUME")
         return True
 
     def stop(self, why="paused"):
@@ -294,7 +294,7 @@ class Qemu:
             self.guest.written = max(self.guest.written, self._life)
             self.world.note(f"{self}: halted ({why}), number {int(self._life * PER_SECOND)}")
             self.paused_as = why
-            self.tell("STOP")
+            self.notify("STOP")
         self.paused_as = why
 
     def let_go(self):
@@ -320,7 +320,7 @@ class Qemu:
         for stream in (self.outgoing, self.incoming):
             if stream:
                 stream.broken(self)
-        self.tell("EOF", words)
+        self.notify("EOF", words)
 
     def _torn(self):
         """Whether the guest's memory is partly here and partly elsewhere."""
@@ -403,9 +403,9 @@ class Stream:
     def _set(self, status):
         self.status = status
         self.world.note(f"{self.source}: migration {status}")
-        self.source.tell("MIGRATION", status)
+        self.source.notify("MIGRATION", status)
         if self.destination.alive and status in (POST_COPY, POST_COPY_PAUSED):
-            self.destination.tell("MIGRATION", status)
+            self.destination.notify("MIGRATION", status)
 
     def _later(self, seconds, call):
         """Go on after some seconds, unless something else has happened meanwhile."""
@@ -516,7 +516,7 @@ class Stream:
         destination = self.destination
         destination._life, destination.whole = self.source._life, True
         destination.paused_as = "paused"
-        destination.tell("MIGRATION", COMPLETED)
+        destination.notify("MIGRATION", COMPLETED)
         self.world.step("loaded")
         self._later(self.world.some(0.001, 0.02), self._complete)
 
@@ -557,7 +557,7 @@ class Stream:
         self.source.guest.switched = not self.destination.running
         self.processed += self._remaining
         self._remaining = 0.0
-        self.destination.tell("MIGRATION", COMPLETED)
+        self.destination.notify("MIGRATION", COMPLETED)
         self._complete()
 
     def resume(self):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cases, cluster, ed25519, load, read
 
-from saltext_kvmcluster.core.fileplan import Words
+from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.pillar import clusters
 from saltext_kvmcluster.core.trust import trust
 
@@ -38,14 +38,14 @@ def test_the_file_becomes_what_the_case_wants(folder):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_changes_are_told_as_the_case_says(folder):
     found, mine, before, _ = case_of(folder)
-    said = load(folder / "changes.yaml")
+    detail = load(folder / "changes.yaml")
     wanted = trust.authorized_keys(found, mine, before)
     refused = {**mine.refused, **wanted.refused}
-    assert {key: words for key, words in wanted.words.as_dict().items() if words} == {
-        key: words for key, words in said.items() if key != "refused"
+    assert {key: words for key, words in wanted.words.to_dict().items() if words} == {
+        key: words for key, words in detail.items() if key != "refused"
     }
-    assert list(refused) == list(said.get("refused", {}))
-    for node, why in said.get("refused", {}).items():
+    assert list(refused) == list(detail.get("refused", {}))
+    for node, why in detail.get("refused", {}).items():
         assert why in refused[node]
 
 
@@ -53,7 +53,7 @@ def test_the_changes_are_told_as_the_case_says(folder):
 def test_a_second_run_changes_nothing(folder):
     found, mine, before, after = case_of(folder)
     again = trust.authorized_keys(found, mine, after)
-    assert (again.text, again.words) == (after, Words())
+    assert (again.text, again.words) == (after, Changes())
     assert list(again.refused) == list(trust.authorized_keys(found, mine, before).refused)
 
 
@@ -68,7 +68,7 @@ def test_words_about_a_file_that_is_not_utf_8_can_be_sent_by_salt():
     held = f"{KEYS['node1']} kvmcluster/marathon/node1\n"
     words = trust.authorized_keys(FOUND, read(FOUND, node1=KEYS["node1"]), line + held).words
     assert words.removed[0].startswith("caf\udce9")
-    assert all(word.isprintable() and word.encode() for word in words.as_dict()["removed"])
+    assert all(word.isprintable() and word.encode() for word in words.to_dict()["removed"])
 
 
 # What a file may hold. Foreign lines have keys that no node has and comments that name none.
@@ -157,7 +157,7 @@ def test_applying_twice_is_applying_once(text, mine, exclusive):
     once = trust.authorized_keys(found, read(found, **mine), text)
     twice = trust.authorized_keys(found, read(found, **mine), once.text)
     assert twice.text == once.text
-    assert twice.words == Words()
+    assert twice.words == Changes()
     assert list(twice.refused) == list(once.refused)
 
 

@@ -127,22 +127,22 @@ MOVES = st.lists(
 @given(MOVES, st.lists(st.sampled_from([MOVED, NOT_MOVED, UNKNOWN])), MOVES)
 def test_whatever_comes_limits_are_kept_and_all_is_told(moves, ends, again):
     made = batch(*moves)
-    told = 0
+    reported = 0
     for how in [*ends, *[MOVED] * len(GUESTS) * 2]:
-        before = set(made.coming)
+        before = set(made.in_flight)
         for guest in begun(made):
             assert guest not in before
         for side in ("source", "destination"):
-            counts = Counter(getattr(one, side) for one in made.coming.values())
+            counts = Counter(getattr(one, side) for one in made.in_flight.values())
             assert max(counts.values(), default=0) <= LIMIT + AHEAD
-        if made.coming:
-            guest = sorted(made.coming)[0]
-            made.end(guest, result(how, "why", made.coming[guest].destination))
-            told += 1
+        if made.in_flight:
+            guest = sorted(made.in_flight)[0]
+            made.end(guest, result(how, "why", made.in_flight[guest].destination))
+            reported += 1
         if made.is_old:
             made.follow(plan(*again))
-    assert not made.coming and not made.waiting
-    assert len(made.moved) + len(made.failed) == told
+    assert not made.in_flight and not made.waiting
+    assert len(made.moved) + len(made.failed) == reported
     assert made.line().isprintable()
 
 
@@ -183,9 +183,10 @@ def test_only_moves_of_the_node_that_can_be_told_are_waited_for():
 
 
 def test_a_drain_that_fails_says_that_the_node_stays_closed():
-    said = str(report.stopped("node1", WorldError("no facts")))
+    detail = str(report.stopped("node1", WorldError("no facts")))
     assert (
-        said.startswith("no facts; node1 stays cordoned: ") and "kvmcluster.undrain node1" in said
+        detail.startswith("no facts; node1 stays cordoned: ")
+        and "kvmcluster.undrain node1" in detail
     )
 
 
@@ -197,8 +198,8 @@ def test_that_somebody_opened_it_meanwhile_is_told():
     assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=(Cordon("", ""),))) == ""
 
 
-def told(made, left, said="", interrupted=False, **more):
-    data = report.told(cluster(), plan(), made, left, said, interrupted)
+def reported(made, left, detail="", interrupted=False, **more):
+    data = report.reported(cluster(), plan(), made, left, detail, interrupted)
     cordoned = {"since": SINCE, "reason": "updates"}
     return {**data, "node": "node1", "cordoned": cordoned, "elapsed": 12.0, **more}
 
@@ -207,8 +208,8 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
     made = batch(move("a"))
     begun(made)
     made.end("a", result())
-    assert told(made, [])["ok"] is True
-    for left, stuck, said, interrupted in (
+    assert reported(made, [])["ok"] is True
+    for left, stuck, detail, interrupted in (
         (["b"], {}, "", False),
         (None, {}, "", False),
         ([], {}, "no facts", False),
@@ -216,7 +217,7 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
         ([], {"b": "frozen"}, "", False),
     ):
         made.stuck = stuck
-        assert told(made, left, said, interrupted)["ok"] is False
+        assert reported(made, left, detail, interrupted)["ok"] is False
 
 
 def test_the_last_line_says_what_to_do():
@@ -224,7 +225,7 @@ def test_the_last_line_says_what_to_do():
     begun(made)
     made.end("a", {**result(), "elapsed": 2.0, "downtime_ms": 31})
     made.end("b", result(UNKNOWN, "node2 is cut"))
-    assert tables.render(told(made, ["b", "db"])).split("\n") == [
+    assert tables.render(reported(made, ["b", "db"])).split("\n") == [
         "guest  from   to     took   downtime",
         "a      node1  node2  2.0 s  31 ms",
         "FAILED  b, node1 -> node2: node2 is cut",
@@ -234,13 +235,13 @@ def test_the_last_line_says_what_to_do():
         " 2026-01-01T10:00:00 UTC: updates; salt-run kvmcluster.drain node1 goes on,"
         " kvmcluster.undrain node1 uncordons it",
     ]
-    empty = tables.render(told(batch(), []))
+    empty = tables.render(reported(batch(), []))
     assert empty == (
         "DRAINED  node1: moved: 0, in 12 s; none left; it is cordoned since 2026-01-01T10:00:00"
         " UTC:"
         " updates"
     )
-    assert "not known who is left" in tables.render(told(batch(), None))
+    assert "not known who is left" in tables.render(reported(batch(), None))
 
 
 def test_a_plan_is_shown_as_one():
@@ -277,7 +278,12 @@ def test_what_a_node_answers_decides_whether_it_is_closed():
 
 
 def test_who_has_left_meanwhile_is_not_stuck():
-    done = {"left": ["b"], "stuck": {"a": "cancelled", "b": "frozen"}, "said": "", "under_way": []}
+    done = {
+        "left": ["b"],
+        "stuck": {"a": "cancelled", "b": "frozen"},
+        "detail": "",
+        "under_way": [],
+    }
     assert report.emptied(done)["stuck"] == {"b": "frozen"}
     assert report.emptied(done)["ok"] is False
     assert report.emptied({**done, "left": []})["ok"] is True

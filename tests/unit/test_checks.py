@@ -7,21 +7,21 @@ import worlds
 from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 
 from saltext_kvmcluster.core.cordons import Cordon
-from saltext_kvmcluster.core.facts.nodefacts import Seen, silent
-from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Trouble
+from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
+from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
 from saltext_kvmcluster.core.guest.domainxml import Disk, File, Frozen, Interface, Source
 from saltext_kvmcluster.core.readiness.checks import REGISTRY
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR
 from saltext_kvmcluster.core.readiness.checks.node import CLIENT, SERVER
 from saltext_kvmcluster.core.readiness.readiness import examine
 from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 CHECKS = {check.id: check for check in REGISTRY}
 SHUT_OFF = replace(RUNNING, sighting=Sighting.SHUT_OFF, persistent=True)
 GOOD = world()
 SILENT = silent("node2", "timed out")
-NO_DAEMON = node("node2", daemon=None, daemon_said="connection refused", guests=None)
+NO_DAEMON = node("node2", daemon=None, daemon_detail="connection refused", guests=None)
 
 
 def at(*guests, **changes):
@@ -49,21 +49,21 @@ DEFINITION = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory>{}</m
 <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os></domain>"""
 
 
-def listed(text, said="", **more):
+def listed(text, detail="", **more):
     """A world in which web1 is listed, and its definition has this text on every node."""
-    told = {
+    reported = {
         "definitions": {} if text is None else {"web1": text},
-        "definitions_said": {"web1": said} if said else {},
+        "definitions_said": {"web1": detail} if detail else {},
     }
     return world(
-        at(guest(of=replace(WEB, text=DEFINITION.format(UUID, 1024))), **told),
-        node("node2", **told),
+        at(guest(of=replace(WEB, text=DEFINITION.format(UUID, 1024))), **reported),
+        node("node2", **reported),
         guests={"list": {"web1": {}}, "path": "/images", **more},
     )
 
 
 def ssh(check, outcome):
-    trouble = Trouble("it is not well", "mend it", outcome)
+    trouble = Issue("it is not well", "mend it", outcome)
     changed = {**dict.fromkeys(worlds.SSH, ()), check: (trouble,)}
     return world(at(ssh=changed), node("node2", ssh=changed))
 
@@ -74,8 +74,8 @@ def told_nothing(check):
 
 
 def reaching(**causes):
-    seen = worlds.Reach(worlds.cells("node2", **causes), "refused")
-    return here(peers={"node2": seen})
+    observed = worlds.LoginResults(worlds.cells("node2", **causes), "refused")
+    return here(peers={"node2": observed})
 
 
 CERTIFICATES = frozenset({"ca-cert.pem", *CLIENT, *SERVER})
@@ -94,14 +94,14 @@ def encrypted(here=CERTIFICATES, there=CERTIFICATES, tls=True, **more):
     )
 
 
-def port(said):
-    return here(peers={"node2": worlds.Reach(worlds.cells("node2"), said)})
+def port(detail):
+    return here(peers={"node2": worlds.LoginResults(worlds.cells("node2"), detail)})
 
 
-def other_range(said):
-    seen = worlds.Reach(worlds.cells("node2"), said)
+def other_range(detail):
+    observed = worlds.LoginResults(worlds.cells("node2"), detail)
     elsewhere = worlds.daemon("node2", ports=(50000, 50010))
-    return world(at(peers={"node2": seen}), node("node2", daemon=elsewhere))
+    return world(at(peers={"node2": observed}), node("node2", daemon=elsewhere))
 
 
 def passed_through(cpu):
@@ -139,12 +139,12 @@ def covered(*mounts):
     return world(
         at(
             guest(of=replace(WEB, disks=(disk,), files=(kernel,))),
-            seen={path: Seen("file"), kernel.path: Seen("file")},
+            observed={path: Inspection("file"), kernel.path: Inspection("file")},
         ),
         node(
             "node2",
             storage=StorageFacts(mounts=(*worlds.MOUNTS, *mounts)),
-            seen={kernel.path: Seen("nothing")},
+            observed={kernel.path: Inspection("nothing")},
         ),
     )
 
@@ -270,26 +270,26 @@ CASES = [
     ("storage.same", UNKNOWN, world(at(tokens={}), node("node2", tokens={}))),
     ("storage.same", UNKNOWN, world(at(written={}, tokens={}), node("node2", tokens={}))),
     ("storage.visible", OK, GOOD),
-    ("storage.visible", PROBLEM, here(seen={IMAGE: Seen("nothing")})),
+    ("storage.visible", PROBLEM, here(observed={IMAGE: Inspection("nothing")})),
     (
         "storage.visible",
         PROBLEM,
         world(
             at(
                 guest(of=replace(WEB, files=(File("/boot/vmlinuz", "kernel"),))),
-                seen={IMAGE: Seen("file"), "/boot/vmlinuz": Seen("file")},
+                observed={IMAGE: Inspection("file"), "/boot/vmlinuz": Inspection("file")},
             ),
-            node("node2", seen={"/boot/vmlinuz": Seen("nothing")}),
+            node("node2", observed={"/boot/vmlinuz": Inspection("nothing")}),
         ),
     ),
-    ("storage.visible", UNKNOWN, here(seen={})),
+    ("storage.visible", UNKNOWN, here(observed={})),
     (
         "storage.visible",
         UNKNOWN,
         world(
             at(
                 guest(of=replace(WEB, files=(File("/boot/vmlinuz", "kernel"),))),
-                seen={IMAGE: Seen("file"), "/boot/vmlinuz": Seen("file")},
+                observed={IMAGE: Inspection("file"), "/boot/vmlinuz": Inspection("file")},
             ),
             node("node2"),
         ),
@@ -321,8 +321,12 @@ CASES = [
     ("guest.disk", OK, GOOD),
     ("guest.disk", PROBLEM, there(TWIN)),
     ("guest.disk", PROBLEM, here(guest(), replace(TWIN, node="node1"))),
-    ("guest.disk", PROBLEM, there(replace(TWIN, guest=None, look=replace(SHUT_OFF, uuid=OTHER)))),
-    ("guest.disk", OK, there(replace(TWIN, look=RUNNING))),
+    (
+        "guest.disk",
+        PROBLEM,
+        there(replace(TWIN, guest=None, observation=replace(SHUT_OFF, uuid=OTHER))),
+    ),
+    ("guest.disk", OK, there(replace(TWIN, observation=RUNNING))),
     ("guest.disk", UNKNOWN, world(at(), SILENT)),
     ("guest.disk", UNKNOWN, world(at(storage=None), node("node2", guests=(TWIN,)))),
     ("guest.definition", OK, GOOD),
@@ -333,16 +337,16 @@ CASES = [
     ("guest.definition", PROBLEM, listed(DEFINITION.format(OTHER, 4096))),
     ("guest.definition", PROBLEM, listed("", path=None, definitions="defined")),
     ("guest.definition", UNKNOWN, listed(None)),
-    ("guest.definition", PROBLEM, listed(DEFINITION.format(UUID, 1024), said="/b is not used")),
-    ("guest.definition", UNKNOWN, listed(None, said="Permission denied")),
+    ("guest.definition", PROBLEM, listed(DEFINITION.format(UUID, 1024), detail="/b is not used")),
+    ("guest.definition", UNKNOWN, listed(None, detail="Permission denied")),
     ("guest.blockers", OK, GOOD),
     ("guest.blockers", PROBLEM, with_definition(blockers=("it has a host device",))),
-    ("guest.blockers", PROBLEM, here(guest(look=replace(RUNNING, job="a backup")))),
+    ("guest.blockers", PROBLEM, here(guest(observation=replace(RUNNING, job="a backup")))),
     ("guest.blockers", PROBLEM, here(guest(snapshots=1))),
     (
         "guest.blockers",
         PROBLEM,
-        here(guest(look=replace(RUNNING, sighting=Sighting.PAUSED_OTHERWISE))),
+        here(guest(observation=replace(RUNNING, sighting=Sighting.PAUSED_OTHERWISE))),
     ),
     ("guest.blockers", UNKNOWN, here(BROKEN)),
     ("guest.frozen", OK, GOOD),
@@ -353,12 +357,12 @@ CASES = [
     (
         "guest.once",
         PROBLEM,
-        there(guest("node2", look=replace(RUNNING, sighting=Sighting.PAUSED_FOR_MIGRATION))),
+        there(guest("node2", observation=replace(RUNNING, sighting=Sighting.PAUSED_FOR_MIGRATION))),
     ),
-    ("guest.once", PROBLEM, here(guest(look=SHUT_OFF, of=None))),
+    ("guest.once", PROBLEM, here(guest(observation=SHUT_OFF, of=None))),
     ("guest.once", UNKNOWN, world(at(), SILENT)),
     ("guest.autostart", OK, GOOD),
-    ("guest.autostart", PROBLEM, here(guest(look=replace(RUNNING, autostart=True)))),
+    ("guest.autostart", PROBLEM, here(guest(observation=replace(RUNNING, autostart=True)))),
     ("guest.autostart", PROBLEM, there(guest("node2", replace(SHUT_OFF, autostart=True), None))),
     ("guest.autostart", UNKNOWN, world(at(), SILENT)),
     ("guest.lock", OK, GOOD),
@@ -406,8 +410,8 @@ def test_check(check, wanted, one):
 
 
 def test_every_check_was_seen_ok_problem_and_unknown():
-    seen = {(check, wanted) for check, wanted, _ in CASES}
-    assert seen == {(check, wanted) for check in CHECKS for wanted in (OK, PROBLEM, UNKNOWN)}
+    observed = {(check, wanted) for check, wanted, _ in CASES}
+    assert observed == {(check, wanted) for check in CHECKS for wanted in (OK, PROBLEM, UNKNOWN)}
 
 
 def test_every_check_says_what_it_wants_and_what_to_do():
@@ -419,8 +423,8 @@ def test_every_check_says_what_it_wants_and_what_to_do():
 def test_certificates_are_told_by_file_folder_and_side():
     (here,) = found(CHECKS["node.tls"], encrypted(CERTIFICATES - {*CLIENT}))
     (there,) = found(CHECKS["node.tls"], encrypted(there=frozenset(SERVER)))
-    said = "there is no client-cert.pem, client-key.pem in /etc/pki/qemu here"
-    assert here.sentence.replace(" and ", ", ") == said
+    detail = "there is no client-cert.pem, client-key.pem in /etc/pki/qemu here"
+    assert here.sentence.replace(" and ", ", ") == detail
     assert there.sentence == "there is no ca-cert.pem in /etc/pki/qemu there"
 
 
@@ -440,8 +444,8 @@ def test_what_stops_no_migration_is_a_warning(check, one, severity):
 
 
 def test_why_no_token_was_written_is_told():
-    said = {IMAGES: "read-only file system"}
-    one = world(at(written={}, tokens={}, written_said=said), node("node2", tokens={}))
+    detail = {IMAGES: "read-only file system"}
+    one = world(at(written={}, tokens={}, written_said=detail), node("node2", tokens={}))
     assert "written here: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
 
 
@@ -480,7 +484,7 @@ def test_a_token_seen_by_both_of_a_third_proves_their_storage():
 
 
 def test_a_definition_that_lists_no_guest_is_not_asked_for():
-    one = here(guest(look=Look(Sighting.RUNNING, name="web1", uuid=UUID)))
+    one = here(guest(observation=Observation(Sighting.RUNNING, name="web1", uuid=UUID)))
     assert found(CHECKS["guest.definition"], one) == []
 
 
@@ -489,9 +493,11 @@ def test_nvram_that_libvirt_makes_there_forbids_nothing():
     web = guest(of=replace(WEB, files=(File(nvram, "nvram"),)))
     readiness = examine(
         world(
-            at(web, seen={IMAGE: Seen("file"), nvram: Seen("file")}),
-            node("node2", seen={nvram: Seen("nothing")}),
+            at(web, observed={IMAGE: Inspection("file"), nvram: Inspection("file")}),
+            node("node2", observed={nvram: Inspection("nothing")}),
         )
     )
     assert readiness.rows[0].ways == (1, 1)
-    assert [told.severity for told in readiness.findings if told.id == "storage.visible"] == [WARN]
+    assert [
+        reported.severity for reported in readiness.findings if reported.id == "storage.visible"
+    ] == [WARN]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import OTHER, RUNNING, UUID, WEB, guest, node
 
-from saltext_kvmcluster.core.facts.nodefacts import Reach
+from saltext_kvmcluster.core.facts.nodefacts import LoginResults
 from saltext_kvmcluster.core.findings import OK
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.readiness import readiness
@@ -51,11 +51,11 @@ def stats(found):
 
 def known_of(at, name, uuid, definition, close):
     """Return what is known of a guest: all, or what libvirt's statistics tell."""
-    look = replace(RUNNING, name=name, uuid=uuid)
-    told = stats(definition)
-    paths = tuple(value for key, value in told.items() if key.endswith("path"))
-    found = guest(at, look, definition, disks=paths)
-    return found if close(name, uuid, told) else replace(found, guest=None)
+    observation = replace(RUNNING, name=name, uuid=uuid)
+    reported = stats(definition)
+    paths = tuple(value for key, value in reported.items() if key.endswith("path"))
+    found = guest(at, observation, definition, disks=paths)
+    return found if close(name, uuid, reported) else replace(found, guest=None)
 
 
 @given(MANY, MANY, st.booleans())
@@ -72,7 +72,7 @@ def test_who_is_not_known_closely_has_nothing_to_do_with_it(own, others, togethe
         return [list(CHECKS[check].find(world, subject)) for check in ("guest.disk", "guest.name")]
 
     close = matters(mine, "web1", UUID)
-    assert troubles(close) == troubles(lambda name, uuid, told: True)
+    assert troubles(close) == troubles(lambda name, uuid, reported: True)
 
 
 def test_namesakes_and_the_unreadable_are_known_closely():
@@ -87,8 +87,8 @@ def test_namesakes_and_the_unreadable_are_known_closely():
 def one_name(cause):
     """Return a world in which only the migration name of the peer was dialled."""
     cells = [cell for cell in worlds.cells("node2", mig=cause) if cell["name"] == "node2-mig"]
-    seen = Reach(tuple(cells), "refused", ("node2-mig",))
-    return worlds.world(node(guests=(guest(),), peers={"node2": seen}), node("node2"))
+    observed = LoginResults(tuple(cells), "refused", ("node2-mig",))
+    return worlds.world(node(guests=(guest(),), peers={"node2": observed}), node("node2"))
 
 
 def test_a_move_is_judged_by_the_name_that_it_dials():
@@ -99,5 +99,5 @@ def test_a_move_is_judged_by_the_name_that_it_dials():
         assert (
             bad == {logins.OK: set(), "refused": {"ssh.reach"}, logins.NOISE: {"ssh.noise"}}[cause]
         )
-        said = [one.sentence for one in found if one.id == "ssh.config"]
-        assert said[0].endswith("(of node2, as a migration dials it)")
+        detail = [one.sentence for one in found if one.id == "ssh.config"]
+        assert detail[0].endswith("(of node2, as a migration dials it)")

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts.parsers import NOTHING, Said, cordoned
+from saltext_kvmcluster.core.facts.parsers import NOTHING, CommandOutput, cordoned
 
 SINCE = "2026-01-01T10:00:00.000+00:00"
 
 
 def test_what_is_written_is_read():
     mark = Cordon(SINCE, "new memory, ask Ann")
-    assert cordons.read(cordons.text(mark)) == mark
+    assert cordons.parse(cordons.text(mark)) == mark
     assert str(mark) == f"cordoned since {SINCE}: new memory, ask Ann"
 
 
@@ -29,13 +29,13 @@ def test_what_is_written_is_read():
     ],
 )
 def test_what_somebody_else_wrote_closes_it_too(text, mark, words):
-    assert cordons.read(text) == mark
+    assert cordons.parse(text) == mark
     assert words is None or str(mark) == words
 
 
 def test_a_reason_is_what_will_be_read():
     words = cordons.checked_reason("updates,  kernel ")
-    assert cordons.read(cordons.text(Cordon(SINCE, words))).reason == words
+    assert cordons.parse(cordons.text(Cordon(SINCE, words))).reason == words
 
 
 @pytest.mark.parametrize(
@@ -66,22 +66,22 @@ def test_the_first_reason_stays_but_a_persons_takes_the_place_of_an_orchestratio
 
 @given(st.text())
 def test_any_text_is_read_as_one_line(text):
-    assert str(cordons.read(text)).isprintable()
+    assert str(cordons.parse(text)).isprintable()
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("detail", "found"),
     [
-        (Said(0, f"{SINCE} updates\n"), (Cordon(SINCE, "updates"),)),
-        (Said(0, ""), (Cordon("", ""),)),
-        (Said(1, "", "cat: /etc/kvmcluster.cordoned: No such file or directory"), ()),
-        (Said(1, "", "cat: /etc/kvmcluster.cordoned: Permission denied"), None),
-        (Said(None, "", "timed out"), None),
+        (CommandOutput(0, f"{SINCE} updates\n"), (Cordon(SINCE, "updates"),)),
+        (CommandOutput(0, ""), (Cordon("", ""),)),
+        (CommandOutput(1, "", "cat: /etc/kvmcluster.cordoned: No such file or directory"), ()),
+        (CommandOutput(1, "", "cat: /etc/kvmcluster.cordoned: Permission denied"), None),
+        (CommandOutput(None, "", "timed out"), None),
         (NOTHING, None),
     ],
 )
-def test_that_nothing_is_known_does_not_make_a_node_open(said, found):
-    assert cordoned(said) == found
+def test_that_nothing_is_known_does_not_make_a_node_open(detail, found):
+    assert cordoned(detail) == found
 
 
 @pytest.mark.parametrize("reason", [None, "", "  ", "two\nlines", "x" * 501, 7, "\x1b[2J"])

@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pillar import clusters
 from saltext_kvmcluster.core.rgmanager import clusterconf, rgmanager
-from saltext_kvmcluster.core.rgmanager.clusterconf import as_text, read
+from saltext_kvmcluster.core.rgmanager.clusterconf import as_text, parse
 
 JINJA = jinja2.Environment()
 FOLDER = CASES / "clusterconf"
@@ -57,7 +57,7 @@ def text_of(found, source="/etc/cluster/cluster.conf"):
 
 def guests(*vms, domains=""):
     """Return what a small cluster.conf with those <vm> makes."""
-    return read(SHAPE.format(domains=domains, vms="".join(vms)))
+    return parse(SHAPE.format(domains=domains, vms="".join(vms)))
 
 
 def vm(**attributes):
@@ -86,7 +86,7 @@ def check_text(found):
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_a_file_becomes_the_text_beside_it(file):
-    found = read(file.read_bytes())
+    found = parse(file.read_bytes())
     check_text(found)
     assert text_of(found, f"/etc/cluster/{file.name}") == file.with_suffix(".yaml").read_text()
 
@@ -102,7 +102,7 @@ def test_there_are_files_to_compare_and_each_says_whence_it_is():
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_no_password_of_a_file_is_told(file):
     passwords = re.findall(r'(?:passwd|community)="([^"]+)"', file.read_text("latin-1"))
-    text = text_of(read(file.read_bytes()))
+    text = text_of(parse(file.read_bytes()))
     assert [word for word in passwords if f'"{word}"' in text] == []
 
 
@@ -112,12 +112,12 @@ MEANT = {"domain", "ordered", "priority", "tunnelled", "migrate", "name", "path"
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_every_attribute_of_a_file_is_in_the_pillar_or_remarked_on(file):
-    found = read(file.read_bytes())
+    found = parse(file.read_bytes())
     pillar = dump(found.pillar)
-    told = {(it.line, it.attribute) for it in found.remarks}
+    reported = {(it.line, it.attribute) for it in found.remarks}
     for element in etree.fromstring(file.read_bytes()).iter("*"):
         for attribute, value in element.attrib.items():
-            if (element.sourceline, attribute) in told:
+            if (element.sourceline, attribute) in reported:
                 continue
             pieces = value.replace(",", " ").replace(":", " ").split()
             assert attribute in MEANT or all(piece in pillar for piece in pieces), (
@@ -136,7 +136,7 @@ def test_whatever_else_stands_in_a_file_is_remarked_on(data):
     one, other = data.draw(st.sampled_from(places)), data.draw(st.sampled_from(places))
     one.set(word, value)
     etree.SubElement(other, word).set("why", value)
-    first = read(etree.tostring(root))
+    first = parse(etree.tostring(root))
     assert [it.value for it in first.remarks if it.attribute == word] == [
         clusterconf.printable(value)
     ]
@@ -163,7 +163,7 @@ def test_whatever_a_guest_says_makes_a_pillar_that_loads(vms):
 @given(st.binary(max_size=200) | TEXTS)
 def test_what_is_no_cluster_conf_is_refused_in_a_sentence(text):
     with pytest.raises(InputError, match=r"^it is "):
-        read(text)
+        parse(text)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_is_no_cluster_conf_is_refused_in_a_sentence(text):
 def test_what_cannot_be_taken_over_is_refused_by_name(text, says):
     for form in (text, text.encode()):
         with pytest.raises(InputError) as caught:
-            read(form)
+            parse(form)
         assert says in str(caught.value) and str(caught.value).isprintable()
 
 
@@ -277,8 +277,8 @@ def test_the_first_node_of_an_ordered_domain_is_home(ordered, members, home):
 def test_a_guest_of_xen_is_told_and_left_out_with_all_it_says(attributes):
     found = guests(vm(name="old", migration_mapping="n1:m1", tunnelled="1", **attributes))
     assert body(found) == {"name": "c", "nodes": {"n1": {}, "an1": {}}}
-    told = {it.attribute for it in found.remarks if "vm[old]" in it.element and "Xen" in it.why}
-    assert told == {None, "name", "migration_mapping", "tunnelled", *attributes}
+    reported = {it.attribute for it in found.remarks if "vm[old]" in it.element and "Xen" in it.why}
+    assert reported == {None, "name", "migration_mapping", "tunnelled", *attributes}
 
 
 @pytest.mark.parametrize(
@@ -296,9 +296,9 @@ def test_a_guest_of_xen_is_told_and_left_out_with_all_it_says(attributes):
 )
 def test_definitions_are_where_the_guests_had_them(vms, wanted):
     found = guests(*(vm(name=f"g{number}", **it) for number, it in enumerate(vms)))
-    told = body(found)["guests"]
-    assert {key: told[key] for key in wanted} == wanted
-    assert ("path" in told) is ("path" in wanted)
+    reported = body(found)["guests"]
+    assert {key: reported[key] for key in wanted} == wanted
+    assert ("path" in reported) is ("path" in wanted)
 
 
 def test_a_guest_that_finds_no_shared_definition_any_more_is_told():
@@ -329,12 +329,12 @@ def test_how_guests_migrate_holds_for_all_of_them(vms, migration, became):
 def test_a_password_is_told_of_but_not_told(attribute):
     found = guests(f'<fencedevice {attribute}="s3cr3t"/>', vm(name="web1", **{attribute: "s3cr3t"}))
     assert len(fates(found, attribute)) == 2
-    assert "s3cr3t" not in text_of(found) + repr(found.as_data())
+    assert "s3cr3t" not in text_of(found) + repr(found.to_dict())
 
 
 def test_a_password_inside_a_value_is_not_told_either():
     found = guests('<netfs options="rw,username=ann,password=s3cr3t"/>', "<a>secret: s3cr3t</a>")
-    assert "s3cr3t" not in text_of(found) + repr(found.as_data())
+    assert "s3cr3t" not in text_of(found) + repr(found.to_dict())
     assert fates(found, "options")
 
 
@@ -354,8 +354,8 @@ def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
     )
     found = guests(vm(name="web1", domain="PREFER"), domains=domains)
     assert body(found)["guests"]["list"] == {"web1": {"home": "n1"}}
-    told = [it for it in found.remarks if it.element.endswith("failoverdomain[prefer]")]
-    assert told and all("twice" in it.why for it in told)
+    reported = [it for it in found.remarks if it.element.endswith("failoverdomain[prefer]")]
+    assert reported and all("twice" in it.why for it in reported)
 
 
 def test_the_folder_of_xen_is_not_searched_as_it_never_was():
@@ -393,7 +393,7 @@ def test_a_name_of_the_source_does_not_get_out_of_its_comment():
 def test_people_get_the_text_alone():
     found = guests(vm(name="web1"))
     text = text_of(found)
-    data = {"file": "/a", "ok": True, "yaml": text, **found.as_data(), "retcode": 0}
+    data = {"file": "/a", "ok": True, "yaml": text, **found.to_dict(), "retcode": 0}
     assert tables.render(data) == text.rstrip("\n")
     assert tables.render({"ok": False, "error": "no", "retcode": 1}) == "ERROR: no"
 

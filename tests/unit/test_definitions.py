@@ -61,7 +61,7 @@ def test_a_definition_is_put_where_it_is_found_or_at_the_first_good_place():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "detail"),
     [
         (TEXT.replace("web1", "web2"), "defines a guest named 'web2', not 'web1'"),
         (TEXT.replace(f"<uuid>{UUID}</uuid>", ""), "has no <uuid>"),
@@ -70,24 +70,24 @@ def test_a_definition_is_put_where_it_is_found_or_at_the_first_good_place():
         (TEXT.replace("web1", "\udcff"), "given: "),
     ],
 )
-def test_what_is_no_definition_of_the_guest_is_refused(text, said):
+def test_what_is_no_definition_of_the_guest_is_refused(text, detail):
     with pytest.raises(InputError) as caught:
-        store.read("web1", text, "the text given")
-    assert said in str(caught.value) and str(caught.value).isprintable()
+        store.parse("web1", text, "the text given")
+    assert detail in str(caught.value) and str(caught.value).isprintable()
 
 
 def test_another_uuid_makes_another_guest():
-    old = store.read("web1", TEXT, "it")
-    new = store.read("web1", TEXT.replace("1111-1111", "2222-1111"), "it")
+    old = store.parse("web1", TEXT, "it")
+    new = store.parse("web1", TEXT.replace("1111-1111", "2222-1111"), "it")
     store.same_guest(old, old, "/one/web1")
     with pytest.raises(InputError, match=r"/one/web1 has UUID 11111111-.* another guest"):
         store.same_guest(old, new, "/one/web1")
 
 
 def test_a_change_is_told_by_its_meaning():
-    old = store.read("web1", TEXT, "it")
-    assert store.changes(old, store.read("web1", TEXT.replace("\n", ""), "it")) == ()
-    (change,) = store.changes(old, store.read("web1", TEXT.replace("160", "256"), "it"))
+    old = store.parse("web1", TEXT, "it")
+    assert store.changes(old, store.parse("web1", TEXT.replace("\n", ""), "it")) == ()
+    (change,) = store.changes(old, store.parse("web1", TEXT.replace("160", "256"), "it"))
     assert change.endswith("before, 262144 KiB now") and "163840 KiB" in change
 
 

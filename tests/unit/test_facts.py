@@ -11,7 +11,7 @@ from material import KEYS, cluster, published, read
 
 from saltext_kvmcluster.core.cordons import PATH, Cordon
 from saltext_kvmcluster.core.facts import nodefacts, parsers
-from saltext_kvmcluster.core.facts.parsers import Said
+from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.findings import UNKNOWN
 from saltext_kvmcluster.core.guest.domainxml import Disk, Frozen, Source
 from saltext_kvmcluster.core.output import tables
@@ -76,8 +76,8 @@ def parsed(**changed):
 
 
 def commanded(**changed):
-    told = {name: {"code": 0, "out": text} for name, text in changed.items()}
-    return parsed(commands={**SENT["commands"], **told})
+    reported = {name: {"code": 0, "out": text} for name, text in changed.items()}
+    return parsed(commands={**SENT["commands"], **reported})
 
 
 def places(value, path=()):
@@ -101,14 +101,14 @@ def with_other(value, path, other):
 
 
 def test_a_node_is_open_when_its_file_is_not_there():
-    absent = {"code": 1, "out": "", "said": f"cat: {PATH}: No such file or directory\n"}
+    absent = {"code": 1, "out": "", "detail": f"cat: {PATH}: No such file or directory\n"}
     assert parsed(commands={**SENT["commands"], "cordoned": absent}).cordoned == ()
     assert parsed().cordoned == (Cordon("2026-01-01T10:00:00+00:00", "updates"),)
 
 
 def test_what_a_node_sends_is_read():
     found = parsed()
-    assert found.said == "" and found.daemon_said == ""
+    assert found.detail == "" and found.daemon_detail == ""
     daemon = found.daemon
     assert daemon.uuid == "11111111-2222-3333-4444-555555555555"
     assert daemon.machines == {
@@ -122,7 +122,7 @@ def test_what_a_node_sends_is_read():
     assert found.resolves == ("192.0.2.11", "2001:db8::11")
     assert found.bridges == {"lo": True, "br0": False}
     assert found.listening == {22, 49152}
-    assert found.guests[0].uptime == 100.5 and found.guests[0].look.autostart
+    assert found.guests[0].uptime == 100.5 and found.guests[0].observation.autostart
     assert found.ssh["ssh.key"] == () and found.ssh["ssh.label"][0].outcome == UNKNOWN
     assert found.peers["node2"].port == "refused"
     assert found.written == {"/srv": "0" * 32 + " 1000"}
@@ -133,13 +133,13 @@ def test_json_carries_facts():
 
 
 def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node():
-    found = parsed(daemon={"said": "no socket"}, guests=None)
-    assert (found.said, found.daemon, found.daemon_said) == ("", None, "no socket")
+    found = parsed(daemon={"detail": "no socket"}, guests=None)
+    assert (found.detail, found.daemon, found.daemon_detail) == ("", None, "no socket")
     assert found.guests is None and found.free_kib == 1024
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("sent", "detail"),
     [
         (None, "did not answer"),
         ("Minion did not return. [No response]\nThe m", "Minion did not return. [No response]"),
@@ -150,9 +150,9 @@ def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node()
         ({**SENT, "written": {"/srv": "not a token"}}, "a token that it wrote is none"),
     ],
 )
-def test_what_is_not_facts_makes_a_silent_node(sent, said):
+def test_what_is_not_facts_makes_a_silent_node(sent, detail):
     found = nodefacts.parse("node1", sent, 0.0, 1.0)
-    assert found.said.endswith(said) and found.guests is None and found.daemon is None
+    assert found.detail.endswith(detail) and found.guests is None and found.daemon is None
 
 
 @given(place=st.sampled_from(sorted(places(SENT), key=repr)), other=JSON)
@@ -177,7 +177,7 @@ def test_of_an_answer_what_is_none_is_left_out(kept, part):
 @pytest.mark.parametrize("folders", [["relative"], ["/a\nb"], [f"/{n}" for n in range(1001)]])
 def test_a_node_that_names_folders_that_are_none_spoils_its_own_facts_alone(folders):
     found = parsed(written=dict.fromkeys(folders, "a" * 32))
-    assert "what it sent is not facts" in found.said
+    assert "what it sent is not facts" in found.detail
 
 
 def test_how_it_was_asked_is_not_for_the_node_to_say():
@@ -192,7 +192,7 @@ def test_an_answer_is_merged():
         "cpus": {"<cpu/>": "no such feature"},
     }
     found = nodefacts.answered(parsed(), answer)
-    assert found.seen == {"/a": nodefacts.Seen("file")}
+    assert found.observed == {"/a": nodefacts.Inspection("file")}
     assert found.tokens == {("/srv", "node2"): token}
     assert found.daemon.cpus == {"<cpu/>": "no such feature"}
 
@@ -213,9 +213,9 @@ def test_what_a_tool_prints_otherwise_is_not_known(command, text, field):
 
 
 def test_a_name_without_an_address_is_a_fact_and_a_failing_resolver_is_not():
-    nobody = Said(1, "", "hostname: Name or service not known")
+    nobody = CommandOutput(1, "", "hostname: Name or service not known")
     assert parsers.addresses(nobody) == ()
-    assert parsers.addresses(Said(1, "", "Temporary failure in name resolution")) is None
+    assert parsers.addresses(CommandOutput(1, "", "Temporary failure in name resolution")) is None
     assert parsers.addresses(parsers.NOTHING) is None
 
 
@@ -233,17 +233,17 @@ def test_a_name_without_an_address_is_a_fact_and_a_failing_resolver_is_not():
 def test_the_folder_of_certificates_is_that_which_libvirt_takes(configured, present, folder):
     settings = {f"{name}_tls_x509_cert_dir": path for name, path in configured.items()}
     lines = [*present, f"{folder}/ca-cert.pem", "/etc/pki/other/client-key.pem"]
-    found = parsers.certificates(Said(1, "\n".join(lines), "no such folder"), settings)
+    found = parsers.certificates(CommandOutput(1, "\n".join(lines), "no such folder"), settings)
     assert found == (folder and (folder, frozenset({"ca-cert.pem"})))
 
 
 def test_certificates_that_nobody_looked_for_are_not_known():
-    assert parsers.certificates(Said(127, "", "find: not installed"), {}) is None
+    assert parsers.certificates(CommandOutput(127, "", "find: not installed"), {}) is None
     assert parsers.certificates(parsers.NOTHING, {}) is None
 
 
 @pytest.mark.parametrize(
-    ("said", "wants"),
+    ("detail", "wants"),
     [
         ("", True),
         ("migrate_tls_x509_verify = 0", False),
@@ -251,21 +251,21 @@ def test_certificates_that_nobody_looked_for_are_not_known():
         ("default_tls_x509_verify = 0\nmigrate_tls_x509_verify = 1", True),
     ],
 )
-def test_a_destination_wants_to_see_a_certificate_unless_told_not_to(said, wants):
-    assert parsers.verifies(parsers.settings(Said(0, said, ""))) is wants
+def test_a_destination_wants_to_see_a_certificate_unless_told_not_to(detail, wants):
+    assert parsers.verifies(parsers.settings(CommandOutput(0, detail, ""))) is wants
 
 
 @given(st.text(), st.sampled_from([0, 1, 127, None]))
 def test_readers_of_output_raise_nothing(text, code):
-    said = Said(code, text)
+    detail = CommandOutput(code, text)
     for reader in (
         *(parsers.number, parsers.memory, parsers.word, parsers.addresses),
         *(parsers.links, parsers.listening, parsers.settings, parsers.started),
         parsers.qemu,
     ):
-        reader(said)
-    parsers.ports(parsers.settings(said))
-    parsers.certificates(said, parsers.settings(said))
+        reader(detail)
+    parsers.ports(parsers.settings(detail))
+    parsers.certificates(detail, parsers.settings(detail))
     parsers.capabilities(text)
 
 
@@ -275,8 +275,10 @@ def test_readers_of_output_raise_nothing(text, code):
 def test_a_host_has_the_cpus_of_all_its_cells(counts, threads):
     cells = "".join(f"<cell><cpus num='{count}'/></cell>" for count in counts)
     topology = f"<topology><cells>{cells}</cells></topology></host>"
-    told = {**SENT["daemon"], "capabilities": CAPABILITIES.replace("</host>", topology)}
-    assert nodefacts.parse("node1", {**SENT, "daemon": told}, 0.0, 0.0).daemon.threads == threads
+    reported = {**SENT["daemon"], "capabilities": CAPABILITIES.replace("</host>", topology)}
+    assert (
+        nodefacts.parse("node1", {**SENT, "daemon": reported}, 0.0, 0.0).daemon.threads == threads
+    )
 
 
 def test_capabilities_expand_no_entity():
@@ -409,8 +411,8 @@ MEDIUM = Disk("sda", Source("file", "/root/cd.iso"), device="cdrom", readonly=Tr
         (worlds.guest(snapshots=1), {}, False, "keeps 1 snapshots"),
         (worlds.guest(kept=FROZEN), {}, False, "it was frozen 2026-01-01: a test"),
         (worlds.guest(of=FROZEN), {}, False, "kvmcluster.unfreeze web1"),
-        (worlds.guest(look=replace(worlds.RUNNING, autostart=True)), {}, False, "next boot"),
-        (worlds.guest(look=replace(worlds.RUNNING, job="a backup")), {}, False, "a backup"),
+        (worlds.guest(observation=replace(worlds.RUNNING, autostart=True)), {}, False, "next boot"),
+        (worlds.guest(observation=replace(worlds.RUNNING, job="a backup")), {}, False, "a backup"),
         (worlds.guest(of=None, trouble="no XML"), {}, None, "no XML"),
         (worlds.guest(of=replace(worlds.WEB, disks=(MEDIUM,))), {}, True, ""),
         (

@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.guest.domainxml import (
     Frozen,
     differences,
     frozen_xml,
-    read,
+    parse,
 )
 from saltext_kvmcluster.core.guest.units import in_bytes
 
@@ -29,7 +29,7 @@ PLAIN, BASE = CASE["plain"]["xml"], PAIRS["base"]
 SMALL = "<domain type='kvm'><name>{}</name>{}</domain>"
 
 
-def told(disk):
+def reported(disk):
     """Return a disk as the cases tell it, its own fields and those of its source in one."""
     own = {field.name: getattr(disk, field.name) for field in fields(disk)}
     source = {field.name: getattr(disk.source, field.name) for field in fields(disk.source)}
@@ -46,10 +46,10 @@ def replaced(text, pairs):
 
 @pytest.mark.parametrize("case", CASE.values(), ids=CASE)
 def test_a_definition_is_read(case):
-    guest = read(case["xml"])
+    guest = parse(case["xml"])
     for name, wanted in case["guest"].items():
         assert getattr(guest, name) == wanted, name
-    disks = {disk.target: told(disk) for disk in guest.disks}
+    disks = {disk.target: reported(disk) for disk in guest.disks}
     for target, wanted in case.get("disks", {}).items():
         assert {name: disks[target][name] for name in wanted} == wanted, target
     assert len(disks) == len(case.get("disks", {}))
@@ -65,7 +65,7 @@ def test_a_definition_is_read(case):
 def test_what_is_no_definition_is_refused_in_a_sentence(case):
     for text in (case["xml"], case["xml"].encode()):
         with pytest.raises(InputError, match="it") as caught:
-            read(text)
+            parse(text)
         assert case["says"] in str(caught.value)
 
 
@@ -73,9 +73,9 @@ def test_what_is_no_definition_is_refused_in_a_sentence(case):
 def test_every_encoding_is_read(encoding):
     name = encoding.removesuffix("-sig").removesuffix("-le")
     text = f"<?xml version='1.0' encoding='{name}'?>" + SMALL.format("wéb", "")
-    assert read(text.encode(encoding)).name == "wéb"
-    assert read(text).name == "wéb"
-    assert read("\ufeff" + text).name == "wéb"
+    assert parse(text.encode(encoding)).name == "wéb"
+    assert parse(text).name == "wéb"
+    assert parse("\ufeff" + text).name == "wéb"
 
 
 def test_entities_are_never_expanded_and_no_file_is_read():
@@ -87,7 +87,7 @@ def test_entities_are_never_expanded_and_no_file_is_read():
         for use in (SMALL.format("&x11;", ""), SMALL.format("a", f"<b c='{'&x11;' * 9999}'/>")):
             begun = time.process_time()
             with pytest.raises(InputError) as caught:
-                read(f"<!DOCTYPE domain [{entities}]>{use}")
+                parse(f"<!DOCTYPE domain [{entities}]>{use}")
             assert "haha" not in str(caught.value) and time.process_time() - begun < 0.2
 
 
@@ -95,22 +95,22 @@ def test_entities_are_never_expanded_and_no_file_is_read():
 def test_a_huge_text_is_refused_at_once(text):
     begun = time.process_time()
     with pytest.raises(InputError, match="longer than 10 MiB"):
-        read(text)
+        parse(text)
     assert time.process_time() - begun < 0.2
 
 
 def test_deep_and_wide_definitions_end():
     for text in ("<a>" * 100_000, SMALL.format("a", "<a>" * 300 + "</a>" * 300)):
         with pytest.raises(InputError):
-            read(text)
+            parse(text)
     deep, wide = "<a>" * 250 + "</a>" * 250, "<a b='1'/>" * 2_000
     for more in (deep, wide, "<devices>" + "<disk/>" * 500 + "</devices>"):
-        guest = read(SMALL.format("a", more))
+        guest = parse(SMALL.format("a", more))
         assert differences(guest, guest) == ()
-        assert len(differences(guest, read(SMALL.format("b", "")))) >= 2
+        assert len(differences(guest, parse(SMALL.format("b", "")))) >= 2
     with pytest.raises(InputError, match="more than 10000 devices"):
-        read(SMALL.format("a", f"<devices>{'<disk/>' * 10_001}</devices>"))
-    long = read(SMALL.format("a", f"<!-- {'x' * MAX_COMPARED} -->"))
+        parse(SMALL.format("a", f"<devices>{'<disk/>' * 10_001}</devices>"))
+    long = parse(SMALL.format("a", f"<!-- {'x' * MAX_COMPARED} -->"))
     assert differences(long, long) == ()
     assert len(differences(long, guest)) == 1
 
@@ -142,7 +142,7 @@ def test_a_frozen_guest_says_why(reason):
     )
     for prefix in ("", "k:"):
         own = injected.replace("<frozen", f"<{prefix}frozen").replace("</f", f"</{prefix}f")
-        frozen = read(SMALL.format("a", f"<metadata>{own}</metadata>")).frozen
+        frozen = parse(SMALL.format("a", f"<metadata>{own}</metadata>")).frozen
         assert frozen.since == "2026-01-01T00:00:00+00:00"
         assert frozen.reason == "".join(c if c.isprintable() else "\ufffd" for c in reason)
 
@@ -150,41 +150,41 @@ def test_a_frozen_guest_says_why(reason):
 def test_what_is_said_of_frozen_guests_is_bounded():
     guest = f"<guest xmlns='{METADATA}'><frozen>{{}}</frozen></guest>"
     own = f"<metadata><g xmlns='{METADATA}'/>{guest}</metadata>"
-    frozen = read(SMALL.format("a", own.format("\u202e" + "x" * 5000))).frozen
+    frozen = parse(SMALL.format("a", own.format("\u202e" + "x" * 5000))).frozen
     assert frozen == Frozen("\ufffd" + "x" * 999, "")
-    assert read(SMALL.format("a", own.replace(METADATA, "urn:x"))).frozen is None
+    assert parse(SMALL.format("a", own.replace(METADATA, "urn:x"))).frozen is None
 
 
 @pytest.mark.parametrize("case", PAIRS["same"], ids=lambda case: case["what"])
 def test_what_means_the_same_is_no_difference(case):
-    one, other = read(replaced(BASE, case.get("of", ()))), read(replaced(BASE, case["replace"]))
+    one, other = parse(replaced(BASE, case.get("of", ()))), parse(replaced(BASE, case["replace"]))
     assert differences(one, other) == differences(other, one) == ()
 
 
 @pytest.mark.parametrize("case", RUNS, ids=lambda case: case["what"])
 def test_what_runs_is_what_was_written(case):
-    written, runs = read(case["written"]), read(case["runs"])
+    written, runs = parse(case["written"]), parse(case["runs"])
     assert differences(written, runs) == differences(runs, written) == ()
-    other = read(case["runs"].replace(">131072<", ">262144<"))
+    other = parse(case["runs"].replace(">131072<", ">262144<"))
     assert "memory: 131072 KiB here, 262144 KiB there" in differences(written, other)
 
 
 @pytest.mark.parametrize("case", PAIRS["differ"], ids=lambda case: case["says"][0])
 def test_what_differs_in_meaning_is_told(case):
-    one, other = read(BASE), read(replaced(BASE, case["replace"]))
+    one, other = parse(BASE), parse(replaced(BASE, case["replace"]))
     assert list(differences(one, other)) == case["says"]
     assert len(differences(other, one)) == len(case["says"])
 
 
 def test_host_model_is_what_it_became():
-    asked = read(SMALL.format("a", "<cpu mode='host-model' check='partial'/>"))
+    asked = parse(SMALL.format("a", "<cpu mode='host-model' check='partial'/>"))
     cpu = (
         "<cpu mode='custom' match='exact' check='full'><model>{}</model><feature name='x'/>{}</cpu>"
     )
-    runs = read(SMALL.format("a", cpu.format("Skylake", "")))
+    runs = parse(SMALL.format("a", cpu.format("Skylake", "")))
     assert differences(asked, runs) == ()
-    more = read(SMALL.format("a", cpu.format("Skylake", "<topology cores='2'/>")))
-    assert differences(asked, read(SMALL.format("a", ""))) == (
+    more = parse(SMALL.format("a", cpu.format("Skylake", "<topology cores='2'/>")))
+    assert differences(asked, parse(SMALL.format("a", ""))) == (
         "cpu: host-model partial here, nothing there",
     )
     assert differences(asked, more) == ("cpu topology: 2 there, nothing here",)
@@ -193,7 +193,7 @@ def test_host_model_is_what_it_became():
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300)))
 def test_nothing_but_our_own_error_comes_of_any_text(text):
     with pytest.raises(InputError):
-        read(text)
+        parse(text)
 
 
 @st.composite
@@ -213,13 +213,13 @@ def mutated(draw):
 def test_a_spoiled_definition_is_read_or_refused(text, encoding):
     for spoiled in (text, text.encode(encoding, "replace")):
         try:
-            guest = read(spoiled)
+            guest = parse(spoiled)
         except InputError as error:
             assert str(error).isprintable() and len(str(error)) < 500
             continue
         assert all(sentence.isprintable() for sentence in guest.blockers)
         assert differences(guest, guest) == ()
-        assert all(sentence.isprintable() for sentence in differences(guest, read(PLAIN)))
+        assert all(sentence.isprintable() for sentence in differences(guest, parse(PLAIN)))
 
 
 ELEMENT = st.recursive(
@@ -238,8 +238,8 @@ ELEMENT = st.recursive(
 
 @given(st.lists(ELEMENT, max_size=4), ELEMENT)
 def test_an_element_more_is_always_told(parts, more):
-    one = read(SMALL.format("a", "<unknown>" + "".join(parts) + "</unknown>"))
-    other = read(SMALL.format("a", "<unknown>" + "".join([*parts, more]) + "</unknown>"))
+    one = parse(SMALL.format("a", "<unknown>" + "".join(parts) + "</unknown>"))
+    other = parse(SMALL.format("a", "<unknown>" + "".join([*parts, more]) + "</unknown>"))
     assert differences(one, one) == ()
     assert differences(one, other) and differences(other, one)
 
@@ -247,5 +247,5 @@ def test_an_element_more_is_always_told(parts, more):
 def test_twenty_thousand_are_read_in_a_run():
     begun = time.process_time()
     for _ in range(50):
-        domainxml.read(PLAIN)
+        domainxml.parse(PLAIN)
     assert (time.process_time() - begun) / 50 < 0.002

@@ -34,7 +34,7 @@ class Domain:
     """A guest as libvirt's Python module shows it."""
 
     def __init__(self, name, state, job=libvirt.VIR_DOMAIN_JOB_NONE, saved=0):
-        self.found, self.told, self.job, self.saved = name, state, job, saved
+        self.found, self.reported, self.job, self.saved = name, state, job, saved
         self.connection = None
 
     def name(self):
@@ -44,7 +44,7 @@ class Domain:
         return f"uuid of {self.found}"
 
     def state(self):
-        return self.told
+        return self.reported
 
     def isPersistent(self):
         return 1
@@ -73,7 +73,7 @@ class Domain:
 
 
 @pytest.mark.parametrize(
-    ("state", "job", "said"),
+    ("state", "job", "detail"),
     [
         (RUNNING, libvirt.VIR_DOMAIN_JOB_NONE, ""),
         (RUNNING, libvirt.VIR_ERR_OPERATION_INVALID, INCOMING),
@@ -82,13 +82,13 @@ class Domain:
         (STARTING, libvirt.VIR_DOMAIN_JOB_NONE, BOOT),
     ],
 )
-def test_a_job_that_keeps_libvirt_busy_counts_whatever_the_state(state, job, said):
-    assert hypervisor._look(lambda: Domain("web1", state, job)).job == said
+def test_a_job_that_keeps_libvirt_busy_counts_whatever_the_state(state, job, detail):
+    assert hypervisor._observe(lambda: Domain("web1", state, job)).job == detail
 
 
 def test_a_saved_state_is_seen():
-    assert hypervisor._look(lambda: Domain("web1", OFF, saved=1)).saved
-    assert not hypervisor._look(lambda: Domain("web1", OFF)).saved
+    assert hypervisor._observe(lambda: Domain("web1", OFF, saved=1)).saved
+    assert not hypervisor._observe(lambda: Domain("web1", OFF)).saved
 
 
 def connected(monkeypatch, *domains, alive=True):
@@ -111,7 +111,7 @@ def connected(monkeypatch, *domains, alive=True):
         def stats(groups, flags):
             for domain in domains:
                 domain.connection = connection
-            return [(domain, {"state.state": domain.told[0]}) for domain in domains]
+            return [(domain, {"state.state": domain.reported[0]}) for domain in domains]
 
         connection.getAllDomainStats = stats
         return connection
@@ -159,14 +159,14 @@ def failure_of(way):
 
 def test_a_libvirt_that_is_too_old_for_an_option_is_named_with_it(monkeypatch):
     connected(monkeypatch, Domain("web1", RUNNING))
-    told = Plan(("LIVE", "OF_TOMORROW"), "qemu+ssh://node2/system", {})
-    said = str(failure_of(told))
-    version = re.search(r"libvirt (\d+)\.(\d+)\.(\d+)", said)
+    reported = Plan(("LIVE", "OF_TOMORROW"), "qemu+ssh://node2/system", {})
+    detail = str(failure_of(reported))
+    version = re.search(r"libvirt (\d+)\.(\d+)\.(\d+)", detail)
     major, minor, patch = map(int, version.groups())
     assert major * 1_000_000 + minor * 1000 + patch == libvirt.getVersion()
-    assert "has no VIR_MIGRATE_OF_TOMORROW;" in said
-    told = Plan((), "qemu+ssh://node2/system", {"OF_TOMORROW": 1})
-    assert "has no VIR_MIGRATE_PARAM_OF_TOMORROW;" in str(failure_of(told))
+    assert "has no VIR_MIGRATE_OF_TOMORROW;" in detail
+    reported = Plan((), "qemu+ssh://node2/system", {"OF_TOMORROW": 1})
+    assert "has no VIR_MIGRATE_PARAM_OF_TOMORROW;" in str(failure_of(reported))
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_the_end_of_a_connection_is_not_taken_for_a_cause(monkeypatch, words, hi
     domain = Domain("web1", RUNNING)
     domain.migrateToURI3 = migrate
     connected(monkeypatch, domain)
-    said = str(failure_of(Plan(("LIVE",), "qemu+ssh://node2/system", {})))
-    assert said.startswith(words) and ("may be hidden" in said) is hidden
+    detail = str(failure_of(Plan(("LIVE",), "qemu+ssh://node2/system", {})))
+    assert detail.startswith(words) and ("may be hidden" in detail) is hidden
 
 
 SAID = {

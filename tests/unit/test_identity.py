@@ -94,7 +94,7 @@ def test_whoever_is_no_member_is_not_even_read():
 
 def test_an_identity_is_published_and_read_again_unchanged():
     first = read(FOUND, node2=published("node2")).accepted["node2"]
-    assert identity.parse_identity("node2", first.published(), "root") == first
+    assert identity.parse_identity("node2", first.to_dict(), "root") == first
 
 
 def test_fingerprints_are_those_of_ssh_keygen():

@@ -14,14 +14,14 @@ from saltext_kvmcluster.core.migration import jobs, records
 from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, Entry
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.progress import COPYING, Progress
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 NOW = datetime(2026, 11, 23, 12, 0, 34, tzinfo=timezone.utc)
 UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 MOVE = Move("web1", UUID, "node1", "node2")
 ENTRY = Entry(MOVE, "2026-11-23T12:00:00.000+00:00", BEGUN, False, "shared")
-SENDING = jobs.Seen(
-    Look(Sighting.RUNNING, "web1", UUID, job=verdicts.OUTGOING),
+SENDING = jobs.JobObservation(
+    Observation(Sighting.RUNNING, "web1", UUID, job=verdicts.OUTGOING),
     Progress(5.0, COPYING, total=200, processed=90, remaining=100, rate=10, iteration=1),
 )
 QUEUED = {
@@ -35,8 +35,8 @@ RECORD = {
 }  # fmt: skip
 
 
-def under_way(*seen, entries=(ENTRY,), words=()):
-    return jobs.under_way("node1", seen, entries, words, NOW)
+def under_way(*observed, entries=(ENTRY,), words=()):
+    return jobs.under_way("node1", observed, entries, words, NOW)
 
 
 def test_a_migration_shows_where_to_how_far_and_for_how_long():
@@ -53,17 +53,17 @@ def test_one_that_stands_still_has_no_rate():
 
 
 def test_how_long_it_has_stood_still_is_told_as_far_as_it_was_seen():
-    def told(sighting, word):
-        seen = replace(SENDING, look=replace(SENDING.look, sighting=sighting))
-        (row,) = under_way(seen, words=[{"uuid": UUID, **word}])
+    def reported(sighting, word):
+        observed = replace(SENDING, observation=replace(SENDING.observation, sighting=sighting))
+        (row,) = under_way(observed, words=[{"uuid": UUID, **word}])
         return row["downtime_ms"]
 
-    assert told(Sighting.RUNNING, {}) == 0
-    assert told(Sighting.RUNNING, {"downtime_ms": 700}) == 0
-    assert told(Sighting.PAUSED_FOR_MIGRATION, {"downtime_ms": 700}) == 700
+    assert reported(Sighting.RUNNING, {}) == 0
+    assert reported(Sighting.RUNNING, {"downtime_ms": 700}) == 0
+    assert reported(Sighting.PAUSED_FOR_MIGRATION, {"downtime_ms": 700}) == 700
     # The watcher's last word is older than what is seen now.
-    assert told(Sighting.PAUSED_FOR_MIGRATION, {"downtime_ms": 0}) is None
-    assert told(Sighting.PAUSED_FOR_MIGRATION, {}) is None
+    assert reported(Sighting.PAUSED_FOR_MIGRATION, {"downtime_ms": 0}) is None
+    assert reported(Sighting.PAUSED_FOR_MIGRATION, {}) is None
 
 
 def test_one_that_was_not_begun_by_us_has_no_destination_that_we_know():
@@ -74,7 +74,9 @@ def test_one_that_was_not_begun_by_us_has_no_destination_that_we_know():
 
 def test_one_that_arrives_is_named():
     (row,) = under_way(
-        jobs.Seen(Look(Sighting.RUNNING, "web3", OTHER, job=verdicts.INCOMING), None)
+        jobs.JobObservation(
+            Observation(Sighting.RUNNING, "web3", OTHER, job=verdicts.INCOMING), None
+        )
     )
     assert (row["guest"], row["destination"], row["phase"]) == ("web3", "node1", jobs.ARRIVING)
     assert row["source"] is None and row["percentage"] is None
@@ -94,12 +96,14 @@ def test_a_clock_that_was_set_gives_no_traceback():
 
 def test_a_row_that_is_none_is_left_out():
     (row,) = under_way(SENDING)
-    told = {"node1": [row], "node2": [{**row, "uuid": []}, {**row, "phase": {}}, 1, None]}
-    assert jobs.merged(told) == [row]
+    reported = {"node1": [row], "node2": [{**row, "uuid": []}, {**row, "phase": {}}, 1, None]}
+    assert jobs.merged(reported) == [row]
 
 
 def test_of_two_halves_the_source_knows_more():
-    arriving = jobs.Seen(Look(Sighting.RUNNING, "web1", UUID, job=verdicts.INCOMING), None)
+    arriving = jobs.JobObservation(
+        Observation(Sighting.RUNNING, "web1", UUID, job=verdicts.INCOMING), None
+    )
     rows = jobs.merged(
         {"node1": under_way(SENDING), "node2": jobs.under_way("node2", [arriving], [], [], NOW)}
     )
@@ -109,22 +113,22 @@ def test_of_two_halves_the_source_knows_more():
 
 
 def test_it_is_cancelled_where_it_comes_from():
-    told = {"node1": under_way(SENDING, words=[QUEUED]), "node2": [{"guest": "web1"}, None, 3]}
-    assert jobs.sender("web1", told, {}) == jobs.sender("web2", told, {}) == "node1"
+    reported = {"node1": under_way(SENDING, words=[QUEUED]), "node2": [{"guest": "web1"}, None, 3]}
+    assert jobs.sender("web1", reported, {}) == jobs.sender("web2", reported, {}) == "node1"
     with pytest.raises(WorldError, match="web9 under way; not known of node3: it does not answer"):
-        jobs.sender("web9", told, {"node3": "it does not answer"})
+        jobs.sender("web9", reported, {"node3": "it does not answer"})
 
 
 def test_of_a_migration_whose_end_was_seen_later_history_has_what_was_seen():
     unseen = {**RECORD, "result": "unknown", "owner": None}
-    seen = records.settled(ENTRY, "node2", "it runs on node2 and not on node1")
-    assert (seen["result"], seen["owner"], seen["elapsed"]) == ("moved", "node2", None)
-    assert seen["reason"] == "by kvmcluster.recover: it runs on node2 and not on node1"
+    observed = records.settled(ENTRY, "node2", "it runs on node2 and not on node1")
+    assert (observed["result"], observed["owner"], observed["elapsed"]) == ("moved", "node2", None)
+    assert observed["reason"] == "by kvmcluster.recover: it runs on node2 and not on node1"
     assert records.settled(ENTRY, "node1", "")["result"] == "not_moved"
     assert records.settled(ENTRY, None, "")["result"] == "unknown"
     same = {"uuid": ENTRY.move.uuid, "started": ENTRY.began}
-    assert records.chosen([{**unseen, **same}, seen], None, 5) == [seen]
-    assert records.chosen([seen, {**unseen, **same}], None, 5) == [seen]
+    assert records.chosen([{**unseen, **same}, observed], None, 5) == [observed]
+    assert records.chosen([observed, {**unseen, **same}], None, 5) == [observed]
 
 
 def test_history_is_of_one_guest_or_all_and_the_newest_last():

@@ -47,7 +47,7 @@ def moved(**changed):
     )
 )
 def test_what_was_kept_is_read_again(entry):
-    assert journal.read(journal.text(entry), "there") == entry
+    assert journal.parse(journal.text(entry), "there") == entry
 
 
 def test_it_ends():
@@ -92,13 +92,13 @@ def test_it_ends():
 )
 def test_what_is_no_entry_is_refused_by_its_place(text):
     with pytest.raises(InputError, match="/the/place is no journal entry"):
-        journal.read(text, "/the/place")
+        journal.parse(text, "/the/place")
 
 
 @given(st.text() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))
 def test_nothing_but_an_input_error_comes_of_garbage(text):
     with pytest.raises(InputError):
-        journal.read(text, "there")
+        journal.parse(text, "there")
 
 
 @given(st.data())
@@ -107,7 +107,7 @@ def test_nor_of_an_entry_with_one_thing_wrong(data):
     key = data.draw(st.sampled_from(sorted(raw)))
     raw[key] = data.draw(st.none() | st.integers(2) | st.lists(st.integers()) | st.just({}))
     try:
-        assert isinstance(journal.read(json.dumps(raw), "there"), Entry)
+        assert isinstance(journal.parse(json.dumps(raw), "there"), Entry)
     except InputError:
         return
     assert (key, raw[key]) == ("flags", [])

@@ -7,27 +7,27 @@ from material import cluster
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.guest import domainxml
-from saltext_kvmcluster.core.ownership.startup import Asked, May, Request
-from saltext_kvmcluster.core.verdicts import OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer, Request
+from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import lifecycle
 
 UUID = "1" * 32
-RUNNING = Look(Sighting.RUNNING, "web1", UUID)
-OFF = Look(Sighting.SHUT_OFF, "web1", UUID)
-SILENT = Asked(said="no route")
+RUNNING = Observation(Sighting.RUNNING, "web1", UUID)
+OFF = Observation(Sighting.SHUT_OFF, "web1", UUID)
+SILENT = NodeAnswer(detail="no route")
 
 
 class Guest:
     """A guest of node1 that is looked at step by step, with what was done to it."""
 
-    def __init__(self, *looks, fails=()):
-        self.looks, self.fails, self.done = list(looks), fails, []
+    def __init__(self, *observations, fails=()):
+        self.observations, self.fails, self.done = list(observations), fails, []
 
     def by_name(self, name):
-        return self.looks.pop(0)
+        return self.observations.pop(0)
 
     def sight(self, uuid):
-        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return self.observations.pop(0) if len(self.observations) > 1 else self.observations[0]
 
     def press_power(self, uuid):
         self.do("press")
@@ -55,8 +55,13 @@ def shut(monkeypatch):
 
     def run(guest, destroy=True, **peers):
         def ask(name, uuid):
-            last = guest.looks[-1]
-            return {"node1": Asked(last, last), "node2": Asked(), "node3": Asked(), **peers}
+            last = guest.observations[-1]
+            return {
+                "node1": NodeAnswer(last, last),
+                "node2": NodeAnswer(),
+                "node3": NodeAnswer(),
+                **peers,
+            }
 
         nodes = SimpleNamespace(own=guest, here="node1", ask=ask, close=lambda: None)
         monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
@@ -87,7 +92,8 @@ def test_a_plug_that_could_not_be_pulled_was_not(shut):
 
 
 @pytest.mark.parametrize(
-    "late", [Look(Sighting.RUNNING, job=OUTGOING), Look(Sighting.PAUSED_FOR_MIGRATION)]
+    "late",
+    [Observation(Sighting.RUNNING, job=OUTGOING), Observation(Sighting.PAUSED_FOR_MIGRATION)],
 )
 def test_a_guest_that_is_leaving_keeps_its_plug(shut, late):
     guest = Guest(*[RUNNING] * 7, late, OFF)
@@ -96,13 +102,13 @@ def test_a_guest_that_is_leaving_keeps_its_plug(shut, late):
 
 
 def test_what_a_silent_node_means_depends_on_where_it_was_seen(shut):
-    leaving = Look(Sighting.RUNNING, "web1", UUID, job=OUTGOING)
-    for looks, result in (
+    leaving = Observation(Sighting.RUNNING, "web1", UUID, job=OUTGOING)
+    for observations, result in (
         ((RUNNING, OFF), "stopped"),
         ((OFF, OFF), "unknown"),
         ((RUNNING, leaving, OFF), "unknown"),
     ):
-        done = shut(Guest(*looks), node3=SILENT)
+        done = shut(Guest(*observations), node3=SILENT)
         assert done["result"] == result and "node3 does not answer" in done["reason"]
 
 
@@ -148,9 +154,9 @@ def test_a_guest_frozen_in_its_persistent_definition_alone_is_let_go(monkeypatch
 
 
 def test_no_start_is_begun_when_time_is_up(monkeypatch):
-    nodes = SimpleNamespace(ask=lambda *_: {"node1": Asked()})
+    nodes = SimpleNamespace(ask=lambda *_: {"node1": NodeAnswer()})
     request = Request("web1", UUID, "node1", "shared")
     monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: 10.0))
-    assert lifecycle._last_look(nodes, request, {}, end=11.0).may is May.START
-    late = lifecycle._last_look(nodes, request, {}, end=10.0)
+    assert lifecycle._last_observation(nodes, request, {}, end=11.0).may is May.START
+    late = lifecycle._last_observation(nodes, request, {}, end=10.0)
     assert late.may is May.REFUSED and "time was up" in late.sentence

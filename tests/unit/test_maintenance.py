@@ -36,7 +36,7 @@ def three(**changes):
 
 def unready(world, *nodes):
     found = readiness.examine(world)
-    return sorted({told.id for told in maintenance.unready(found, nodes)})
+    return sorted({reported.id for reported in maintenance.unready(found, nodes)})
 
 
 @pytest.mark.parametrize(
@@ -76,27 +76,27 @@ def test_the_names_of_sls_files():
 def test_only_a_closed_and_empty_node_is_rebooted():
     empty = node(cordoned=(MINE,))
     maintenance.may_reboot(empty)
-    for found, said in (
+    for found, detail in (
         (node(), "node1 is not cordoned"),
         (replace(empty, cordoned=None), "node1 is not cordoned"),
         (replace(empty, guests=(guest(),)), "node1 still has web1"),
-        (replace(empty, guests=None, daemon_said="refused"), "not known what guests .*: refused"),
+        (replace(empty, guests=None, daemon_detail="refused"), "not known what guests .*: refused"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=detail):
             maintenance.may_reboot(found)
 
 
 def test_what_of_a_reboot_has_not_been_seen():
     before = Boot("1")
     assert maintenance.not_back("node1", before, Boot("2"), None) == ""
-    gone = maintenance.not_back("node1", before, None, {"said": "going down"})
+    gone = maintenance.not_back("node1", before, None, {"detail": "going down"})
     assert gone == "the minion of node1 does not answer"
     still = maintenance.not_back("node1", before, before, "ERROR: node1 is not cordoned\nnow")
     assert (
         still
         == "node1 is still in the boot that was to end; it said: ERROR: node1 is not cordoned now"
     )
-    slow = maintenance.not_back("node1", before, before, {"said": ""})
+    slow = maintenance.not_back("node1", before, before, {"detail": ""})
     assert slow == "node1 is still in the boot that was to end"
 
 
@@ -107,7 +107,7 @@ def test_a_node_is_ready_though_it_is_closed_and_full():
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"daemon": None, "guests": None, "daemon_said": "refused"}, "node.daemon"),
+        ({"daemon": None, "guests": None, "daemon_detail": "refused"}, "node.daemon"),
         ({"bridges": {}}, "network.present"),
         ({"storage": replace(node().storage, mounts=())}, "storage.kind"),
         ({"resolves": ("127.0.0.1",)}, "node.name"),
@@ -128,7 +128,7 @@ def test_the_trouble_of_other_nodes_and_of_guests_is_not_its_own():
     assert unready(three(node2={"bridges": {}}), "node3") == []
     everywhere = three(node1={"guests": (guest(disks=("/elsewhere",), of=None),)})
     found = readiness.examine(everywhere)
-    assert any(told.severity == BLOCK for told in found.findings)
+    assert any(reported.severity == BLOCK for reported in found.findings)
     assert maintenance.unready(found, ["node3"]) == []
 
 
@@ -140,9 +140,9 @@ def test_who_has_to_be_well_before_it_begins():
 
 def test_who_was_closed_by_somebody_else():
     world = three(node2={"cordoned": (ANNS,)}, node3={"cordoned": (MINE,)})
-    (said,) = maintenance.cordoned_by_others(world, NODES)
-    assert said.startswith("node2 is cordoned since") and "ask Ann" in said
-    assert said.endswith("salt-run kvmcluster.undrain node2")
+    (detail,) = maintenance.cordoned_by_others(world, NODES)
+    assert detail.startswith("node2 is cordoned since") and "ask Ann" in detail
+    assert detail.endswith("salt-run kvmcluster.undrain node2")
     assert maintenance.cordoned_by_others(world, ["node3"]) == []
 
 
@@ -173,9 +173,9 @@ def test_where_a_run_goes_on(last, anew, todo):
 
 def test_what_is_written_down_is_read_again():
     done = maintenance.with_done(run(), "node1", NOW + 60)
-    assert maintenance.rolling(done.as_data()) == done
+    assert maintenance.rolling(done.to_dict()) == done
     assert done.done == {"node1": "1970-01-12T13:47:40+00:00"} and done.at == NOW + 60
-    for nonsense in (None, {}, [], {**done.as_data(), "at": "soon"}, {**done.as_data(), "done": 1}):
+    for nonsense in (None, {}, [], {**done.to_dict(), "at": "soon"}, {**done.to_dict(), "done": 1}):
         assert maintenance.rolling(nonsense) is None
 
 

@@ -12,13 +12,13 @@ from saltext_kvmcluster.core.migration.migration import Move, Statistics
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.text import MAX_WORDS, short
-from saltext_kvmcluster.core.verdicts import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 
 UUID = "11111111-1111-1111-1111-111111111111"
-ABSENT = Look(Sighting.ABSENT)
-RUNNING = Look(Sighting.RUNNING, name="web", uuid=UUID)
-DEFINED = Look(Sighting.SHUT_OFF, name="web", uuid=UUID, persistent=True)
-SILENT = Look(Sighting.UNREACHABLE, said="node2 said nothing")
+ABSENT = Observation(Sighting.ABSENT)
+RUNNING = Observation(Sighting.RUNNING, name="web", uuid=UUID)
+DEFINED = Observation(Sighting.SHUT_OFF, name="web", uuid=UUID, persistent=True)
+SILENT = Observation(Sighting.UNREACHABLE, detail="node2 said nothing")
 MOVE = Move("web", UUID, "node1", "node2")
 
 
@@ -151,11 +151,13 @@ def test_a_silent_nodes_words_are_handed_on():
 MEASURED = Statistics(downtime_ms=12, memory_bytes=34, iterations=5)
 
 
-def shaped(owner, said="", looks=(ABSENT, RUNNING), persistent=False, definitions="shared"):
+def shaped(
+    owner, detail="", observations=(ABSENT, RUNNING), persistent=False, definitions="shared"
+):
     found = cluster(guests={"definitions": definitions})
     way = migration.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
     verdict = Verdict(owner, "so it was seen")
-    return migration.result(MOVE, way, verdict, looks, MEASURED, said)
+    return migration.result(MOVE, way, verdict, observations, MEASURED, detail)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +170,11 @@ def shaped(owner, said="", looks=(ABSENT, RUNNING), persistent=False, definition
         (Owner.UNKNOWN, "unknown", None),
     ],
 )
-@pytest.mark.parametrize("said", ["", "it failed"])
-def test_what_was_seen_decides_whatever_libvirt_said(owner, result, node, said):
-    shown = shaped(owner, said)
+@pytest.mark.parametrize("detail", ["", "it failed"])
+def test_what_was_seen_decides_whatever_libvirt_said(owner, result, node, detail):
+    shown = shaped(owner, detail)
     assert (shown["result"], shown["owner"], shown["uuid"]) == (result, node, UUID)
-    assert "so it was seen" in shown["reason"] and said in shown["reason"]
+    assert "so it was seen" in shown["reason"] and detail in shown["reason"]
 
 
 def test_figures_are_those_of_a_guest_that_moved():
@@ -182,11 +184,11 @@ def test_figures_are_those_of_a_guest_that_moved():
 
 
 def test_definitions_that_are_not_where_they_should_be_are_told():
-    left = shaped(Owner.DESTINATION, looks=(DEFINED, RUNNING), persistent=True)
+    left = shaped(Owner.DESTINATION, observations=(DEFINED, RUNNING), persistent=True)
     assert "node2 keeps no definition" in left["reason"]
     assert "node1 still has a definition" in left["reason"]
     right = (DEFINED, replace(RUNNING, persistent=True))
-    shown = shaped(Owner.DESTINATION, looks=right, persistent=True, definitions="defined")
+    shown = shaped(Owner.DESTINATION, observations=right, persistent=True, definitions="defined")
     assert shown["reason"] == "so it was seen"
 
 

@@ -11,7 +11,7 @@ from material import CASES
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, queues
-from saltext_kvmcluster.core.migration.migration import Abort, Move, Seen, Watch, act
+from saltext_kvmcluster.core.migration.migration import Abort, Move, Snapshot, Watch, act
 from saltext_kvmcluster.core.migration.pacing import Pace
 from saltext_kvmcluster.core.migration.progress import COPYING, Progress
 from saltext_kvmcluster.core.pillar import options
@@ -103,7 +103,7 @@ def stuck(wanted, last=20_000.0):
             dirty_rate=16 * MIB,
             iteration=2 + second // 60,
         )
-        watch, found = act(watch, Seen(float(second), False, True, progress), wanted, 60.0)
+        watch, found = act(watch, Snapshot(float(second), False, True, progress), wanted, 60.0)
         decided += [(second, found)] if found else []
         if isinstance(found, Abort):
             break
@@ -150,8 +150,8 @@ def test_what_the_example_shows_is_all_there_is_and_the_default():
 def test_the_page_tells_of_every_option_with_its_default_and_of_no_other():
     page = (CASES.parent.parent / "docs" / "migrating.md").read_text(encoding="utf-8")
     table = page.split("| key |")[1].split("\n\n")[0]
-    told = dict(re.findall(r"^\| `(\w+)` \|.*?\| `([\w.]+)` \|", table, re.MULTILINE))
-    assert {key: yaml.safe_load(value) for key, value in told.items()} == asdict(Options())
+    reported = dict(re.findall(r"^\| `(\w+)` \|.*?\| `([\w.]+)` \|", table, re.MULTILINE))
+    assert {key: yaml.safe_load(value) for key, value in reported.items()} == asdict(Options())
 
 
 def test_the_pillar_s_word_arrives():

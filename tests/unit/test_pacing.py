@@ -242,22 +242,22 @@ def moving(at, **more):
     return Progress(at, COPYING, **{**sizes, "rate": 8 * MIB, "changed": 50 * MIB, **more})
 
 
-def looks(options, seen, known=None):
+def observations(options, observed, known=None):
     """Pace the looks; return what is remembered, and the steps."""
-    known, steps = known or Pace(seen[0].at), []
-    for look in seen:
-        known, step = pacing.pace(known, look, options)
+    known, steps = known or Pace(observed[0].at), []
+    for observation in observed:
+        known, step = pacing.pace(known, observation, options)
         steps.append(step)
     return known, steps
 
 
 def test_a_link_that_carries_nothing_is_told_and_then_ends_it():
     still = [moving(at, processed=7 * MIB, rate=0) for at in range(70)]
-    known, _ = looks(SHORT, still[:5])
+    known, _ = observations(SHORT, still[:5])
     assert not pacing.stalled(known, still[4])
-    known, _ = looks(SHORT, still[:7])
+    known, _ = observations(SHORT, still[:7])
     assert pacing.stalled(known, still[6])
-    _, steps = looks(replace(SHORT, post_copy=True), still)
+    _, steps = observations(replace(SHORT, post_copy=True), still)
     end = next(step for step in steps if isinstance(step, GiveUp))
     assert steps.index(end) == 60
     assert end.reason == "the link carried nothing for 60 s: 50.0 of 160.0 MiB are left"
@@ -266,14 +266,14 @@ def test_a_link_that_carries_nothing_is_told_and_then_ends_it():
 
 def test_no_post_copy_over_a_link_that_carries_nothing_when_time_is_up():
     options = replace(SHORT, post_copy=True, timeout=10)
-    _, steps = looks(options, [moving(at, processed=7) for at in range(12)])
+    _, steps = observations(options, [moving(at, processed=7) for at in range(12)])
     assert StartPostCopy() not in steps
     assert isinstance(steps[10], GiveUp)
 
 
 def test_post_copy_is_asked_for_until_it_begins_but_not_for_ever():
     options = replace(SHORT, post_copy=True, timeout=10)
-    _, steps = looks(options, [moving(at) for at in range(45)])
+    _, steps = observations(options, [moving(at) for at in range(45)])
     assert steps[10:40] == [StartPostCopy()] * 30
     assert isinstance(steps[40], GiveUp)
     assert "post-copy did not begin within 30 s" in steps[40].reason
@@ -282,13 +282,13 @@ def test_post_copy_is_asked_for_until_it_begins_but_not_for_ever():
 def test_in_post_copy_nothing_is_done_however_long_it_takes():
     options = replace(SHORT, post_copy=True, timeout=10)
     there = [replace(moving(at, processed=0), phase=POST_COPY) for at in range(0, 500, 5)]
-    known, steps = looks(options, there)
+    known, steps = observations(options, there)
     assert set(steps) == {None}
     assert pacing.stalled(known, there[-1])
 
 
 def test_a_downtime_that_could_not_be_set_is_set_again():
-    _, steps = looks(SHORT, [moving(at, iteration=1 + at // 6) for at in range(20)])
+    _, steps = observations(SHORT, [moving(at, iteration=1 + at // 6) for at in range(20)])
     assert [step.milliseconds for step in steps if step][:3] == [300, 300, 500]
 
 
@@ -392,16 +392,16 @@ odd = st.builds(
 
 
 @given(st.lists(odd, max_size=60), ways)
-def test_no_history_makes_it_fail_wait_for_ever_or_exceed_the_downtime(seen, how):
+def test_no_history_makes_it_fail_wait_for_ever_or_exceed_the_downtime(observed, how):
     known = Pace(0.0)
-    for look in sorted(seen, key=lambda look: look.at):
-        known, step = pacing.pace(known, look, how)
+    for observation in sorted(observed, key=lambda observation: observation.at):
+        known, step = pacing.pace(known, observation, how)
         if isinstance(step, SetDowntime):
             assert 1 <= step.milliseconds <= how.downtime
         elif isinstance(step, GiveUp):
             assert not re.search(r"\b(inf|nan)\b", step.reason)
-        if look.phase == POST_COPY:
+        if observation.phase == POST_COPY:
             assert step is None
-        elif look.at >= how.timeout + pacing.SWITCH:
+        elif observation.at >= how.timeout + pacing.SWITCH:
             assert isinstance(step, (GiveUp, StartPostCopy))
         assert math.isfinite(known.downtime)

@@ -27,9 +27,9 @@ def sorted_cases(good):
 def test_a_fault_is_told_with_its_path_and_a_remedy(case):
     with pytest.raises(InputError) as caught:
         from_pillar(case["pillar"])
-    said = str(caught.value)
-    assert [words for words in case["error"] if words not in said] == [], said
-    assert said.isprintable() and len(said) < 300
+    detail = str(caught.value)
+    assert [words for words in case["error"] if words not in detail] == [], detail
+    assert detail.isprintable() and len(detail) < 300
 
 
 @pytest.mark.parametrize("case", sorted_cases(good=True))

@@ -46,17 +46,17 @@ def test_the_page_is_as_the_validator_makes_it():
 
 @pytest.mark.parametrize("path", [path for path, _ in docs_pillar.PARTS])
 def test_every_key_that_is_accepted_is_in_the_page_and_no_other(path):
-    said = refused(path, "no_such_key", 1)
-    accepted = re.search(r"known keys are ([a-z_, ]+)", said).group(1).split(", ")
+    detail = refused(path, "no_such_key", 1)
+    accepted = re.search(r"known keys are ([a-z_, ]+)", detail).group(1).split(", ")
     part = PAGE.partition(f"\n## {path}\n")[2].partition("\n## ")[0]
     assert re.findall(r"^`(\w+)`$", part, re.MULTILINE) == accepted
 
 
 @pytest.mark.parametrize(("path", "key"), KEYS)
 def test_what_the_page_says_a_key_wants_is_what_the_validator_says(path, key):
-    said = refused(path, key.name, float("inf"))
+    detail = refused(path, key.name, float("inf"))
     node = "node" if key.name == "home" else key.wants
-    assert node in said and key.name in said
+    assert node in detail and key.name in detail
 
 
 @pytest.mark.parametrize(("path", "key"), KEYS)
@@ -82,5 +82,5 @@ def test_a_default_of_the_page_is_that_of_a_pillar_without_the_key():
     for part in (found.ssh, found.guests, found.migration, found.migration.options):
         for key in schema.described(type(part)):
             value = getattr(part, key.name)
-            said = f"{value:g}" if isinstance(value, float) else str(value).lower()
-            assert key.default == said or not value, key.name
+            detail = f"{value:g}" if isinstance(value, float) else str(value).lower()
+            assert key.default == detail or not value, key.name

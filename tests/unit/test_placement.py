@@ -28,9 +28,9 @@ TOTAL = 16
 def one(name, size=1, at="node1", vcpus=1, sighting=Sighting.RUNNING, job="", **changes):
     """A guest of ``size`` MiB without disks."""
     uuid = f"uuid of {name}"
-    look = replace(RUNNING, name=name, uuid=uuid, sighting=sighting, job=job)
+    observation = replace(RUNNING, name=name, uuid=uuid, sighting=sighting, job=job)
     definition = replace(WEB, name=name, uuid=uuid, disks=(), memory_kib=size * MIB, **changes)
-    return worlds.guest(at, look, definition, disks=(), memory_kib=size * MIB, vcpus=vcpus)
+    return worlds.guest(at, observation, definition, disks=(), memory_kib=size * MIB, vcpus=vcpus)
 
 
 CLOSED = (Cordon("", "updates"),)
@@ -179,22 +179,22 @@ def test_every_reason_is_told_and_destinations_that_share_them_are_together():
 
 def test_one_reason_for_all_nodes_is_told_once():
     frozen = one("db", 1, frozen=Frozen("a test", "2026-01-01"))
-    said = drained(world([8, 4, 4], frozen)).stuck["db"]
-    assert said == "it can go nowhere: guest.frozen (it was frozen 2026-01-01: a test)"
+    detail = drained(world([8, 4, 4], frozen)).stuck["db"]
+    assert detail == "it can go nowhere: guest.frozen (it was frozen 2026-01-01: a test)"
 
 
 def test_many_nodes_that_share_a_reason_are_counted():
-    said = drained(world([8] + [1] * 8, one("big", 2))).stuck["big"]
-    assert said == (
+    detail = drained(world([8] + [1] * 8, one("big", 2))).stuck["big"]
+    assert detail == (
         "it can go nowhere: node.memory (it needs 2 MiB of memory, and 1 MiB are available there)"
     )
-    said = drained(world([8] + [1] * 8, one("big", 2), cordoned=["node2"])).stuck["big"]
-    assert "node3, node4, node5, node6, node7 and 2 more: node.memory" in said
+    detail = drained(world([8] + [1] * 8, one("big", 2), cordoned=["node2"])).stuck["big"]
+    assert "node3, node4, node5, node6, node7 and 2 more: node.memory" in detail
 
 
 def test_of_a_cluster_of_one_node_nobody_leaves():
-    said = drained(world([8], one("web1"))).stuck["web1"]
-    assert said == "there is no other node to which it could go"
+    detail = drained(world([8], one("web1"))).stuck["web1"]
+    assert detail == "there is no other node to which it could go"
 
 
 def test_who_was_not_examined_is_not_forgotten():
@@ -221,8 +221,8 @@ def test_memory_that_is_taken_by_the_plan_is_told_as_such():
     ],
 )
 def test_room_is_kept_for_who_is_on_its_way(arriving):
-    coming = one("late", 3, "node2", **arriving)
-    found = world([8, 4, 2], one("web1", 2), coming, one("late", 3, "node3", job=OUTGOING))
+    in_flight = one("late", 3, "node2", **arriving)
+    found = world([8, 4, 2], one("web1", 2), in_flight, one("late", 3, "node3", job=OUTGOING))
     assert moves(drained(found)) == [("web1", "node3")]
     assert moves(drained(found, avoid={"web1": ["node3"]})) == []
 
@@ -235,25 +235,25 @@ def test_who_leaves_a_node_is_not_on_its_way_there():
 def test_moves_that_wait_keep_their_room_and_are_left_out():
     waits = Move("web2", "uuid of web2", "node1", "node2")
     found = world([8, 4, 2], one("web1", 2), one("web2", 3))
-    plan = drained(found, coming=[waits])
+    plan = drained(found, in_flight=[waits])
     assert moves(plan) == [("web1", "node3")] and plan.stuck == {}
     guests, apart = (one("web1", 2), one("web2", 3)), [["web1", "web2"]]
     both = world([8, 4, 2], *guests, apart=apart, cordoned=["node3"])
-    said = drained(both, coming=[waits]).stuck["web1"]
-    assert "kept apart from web2, which is there" in said.replace("goes", "is")
+    detail = drained(both, in_flight=[waits]).stuck["web1"]
+    assert "kept apart from web2, which is there" in detail.replace("goes", "is")
 
 
 def test_room_is_kept_once_for_who_is_told_of_and_seen():
     waits = Move("late", "uuid of late", "node3", "node2")
-    for seen in ({"sighting": Sighting.PAUSED_FOR_MIGRATION, "job": INCOMING}, {}):
-        there = one("late", 1, "node2", **seen)
+    for observed in ({"sighting": Sighting.PAUSED_FOR_MIGRATION, "job": INCOMING}, {}):
+        there = one("late", 1, "node2", **observed)
         found = world([8, 3, 0], one("web1", 2), there)
-        assert moves(drained(found, coming=[waits, waits])) == [("web1", "node2")]
+        assert moves(drained(found, in_flight=[waits, waits])) == [("web1", "node2")]
 
 
 def test_a_move_that_nobody_knows_keeps_nobody_away():
     lost = [Move("lost", "u", "node1", "node2"), Move("other", "u", "node1", "gone")]
-    assert moves(drained(world([8, 3], one("web1", 2)), coming=lost)) == [("web1", "node2")]
+    assert moves(drained(world([8, 3], one("web1", 2)), in_flight=lost)) == [("web1", "node2")]
 
 
 def test_after_a_failure_the_rest_is_planned_anew():
@@ -332,14 +332,14 @@ def test_who_cannot_come_home_is_told_why():
         "web3": "it cannot go to node1: kept apart from db, which is there",
     }
     shut = world([4, 8, 8], *guests, homes=homes, cordoned=["node1"])
-    said = brought_home(shut).stuck["web1"]
-    assert said == "it cannot go to node1: node.cordon (it is cordoned: updates)"
+    detail = brought_home(shut).stuck["web1"]
+    assert detail == "it cannot go to node1: node.cordon (it is cordoned: updates)"
 
 
 def test_of_what_is_against_a_guest_its_home_alone_is_told():
     found = world([4, 8, 3], one("web1", 5, "node2"), homes={"web1": "node1"})
-    said = brought_home(found, ready=readiness.examine(found)).stuck["web1"]
-    assert said == (
+    detail = brought_home(found, ready=readiness.examine(found)).stuck["web1"]
+    assert detail == (
         "it cannot go to node1: node.memory (it needs 5 MiB of memory, and 4 MiB are available"
         " there)"
     )
@@ -395,7 +395,7 @@ def test_balance_keeps_the_rules():
         shut = world([4, 12, 16], *guests, apart=[["a", "b"]], cordoned=[node])
         assert evened(shut).steps == ()
     assert evened(found, avoid={"a": ["node3"]}).steps == ()
-    assert evened(found, coming=[Move("a", "uuid of a", "node1", "node3")]).steps == ()
+    assert evened(found, in_flight=[Move("a", "uuid of a", "node1", "node3")]).steps == ()
 
 
 def test_guests_that_use_less_than_they_may_free_no_more_than_that():
@@ -464,16 +464,16 @@ def clusters(draw):
     moving = st.builds(Move, st.sampled_from(NAMES), st.just("u"), places, places)
     return found, {
         "avoid": draw(st.dictionaries(st.sampled_from(NAMES), SOME_NODES, max_size=3)),
-        "coming": draw(st.lists(moving, max_size=2, unique_by=lambda one: one.guest)),
+        "in_flight": draw(st.lists(moving, max_size=2, unique_by=lambda one: one.guest)),
     }
 
 
-def keeps_the_rules(found, ready, plan, avoid, coming):
+def keeps_the_rules(found, ready, plan, avoid, in_flight):
     """Assert what holds of every plan, whatever it is for."""
     names = [step.move.guest for step in plan.steps]
     assert max(Counter(names).values(), default=0) <= 1, "moved twice"
     assert not {*names} & {*plan.stuck}
-    assert not {*names} & {move.guest for move in coming}
+    assert not {*names} & {move.guest for move in in_flight}
     allowed = {(row.guest.node, row.guest.name): row for row in ready.rows}
     for step in plan.steps:
         move = step.move
@@ -482,17 +482,17 @@ def keeps_the_rules(found, ready, plan, avoid, coming):
         assert not found.nodes[move.destination].cordoned
         assert step.why
     for node in found.nodes:
-        there_is_room(found, plan, node, coming)
-        nobody_meets(found, plan, node, coming)
+        there_is_room(found, plan, node, in_flight)
+        nobody_meets(found, plan, node, in_flight)
 
 
-def there_is_room(found, plan, node, coming):
+def there_is_room(found, plan, node, in_flight):
     """Assert that a node can hold all that is sent there, one after another, by the check."""
     here = [guest for guest in found.nodes[node].guests if guest.active]
-    arriving = [guest for guest in here if guest.look.job == INCOMING]
+    arriving = [guest for guest in here if guest.observation.job == INCOMING]
     expected = [
         guest
-        for move in coming
+        for move in in_flight
         if move.destination == node and move.guest not in {guest.name for guest in here}
         for guest in found.by_name.get(move.guest, [])[:1]
     ]
@@ -508,11 +508,11 @@ def there_is_room(found, plan, node, coming):
         free -= needed_memory(found, guest)
 
 
-def nobody_meets(found, plan, node, coming):
+def nobody_meets(found, plan, node, in_flight):
     """Assert that nobody is sent where one is, or comes, from whom it is to be apart."""
     sent = {step.move.guest for step in plan.steps if step.move.destination == node}
     there = {guest.name for guest in found.nodes[node].guests if guest.active}
-    there |= {move.guest for move in coming if move.destination == node}
+    there |= {move.guest for move in in_flight if move.destination == node}
     for group in found.cluster.guests.apart:
         for guest in sent.intersection(group):
             assert not (sent | there).intersection(group) - {guest}
@@ -524,10 +524,10 @@ def test_a_drain_keeps_the_rules_and_forgets_nobody(case):
     ready = readiness.examine(found)
     plan = drained(found, ready=ready, **more)
     keeps_the_rules(found, ready, plan, **more)
-    on_their_way = {move.guest for move in more["coming"]}
+    on_their_way = {move.guest for move in more["in_flight"]}
     here = {guest.name for guest in found.nodes["node1"].guests if guest.active} - on_their_way
     assert {step.move.guest for step in plan.steps} | {*plan.stuck} == here
-    assert all(said.isprintable() and said[-2:] != ": " for said in plan.stuck.values())
+    assert all(detail.isprintable() and detail[-2:] != ": " for detail in plan.stuck.values())
     sizes = [found.by_name[step.move.guest][0].memory_kib for step in plan.steps]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -541,7 +541,7 @@ def test_home_keeps_the_rules_and_forgets_nobody(case):
     assert {step.move.destination for step in plan.steps} <= {"node1"}
     away = {guest.name for guest in found.guests if guest.active and guest.node != "node1"}
     live_here = {name for name, one in found.cluster.guests.list.items() if one.home == "node1"}
-    on_their_way = {move.guest for move in more["coming"]}
+    on_their_way = {move.guest for move in more["in_flight"]}
     assert {step.move.guest for step in plan.steps} | {*plan.stuck} == (
         away & live_here - on_their_way
     )

@@ -10,7 +10,7 @@ from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.ownership.startup import Decision, May
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.host import definitions
 from saltext_kvmcluster.states import kvmcluster as states
 
@@ -18,7 +18,7 @@ UUID = "11111111-1111-1111-1111-111111111111"
 TEXT = f"""<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid>
 <memory unit='MiB'>160</memory><os><type>hvm</type></os></domain>"""
 OLD = TEXT.replace("160", "99")
-OFF = Look(Sighting.SHUT_OFF, "web1", UUID, persistent=True, autostart=True)
+OFF = Observation(Sighting.SHUT_OFF, "web1", UUID, persistent=True, autostart=True)
 PLANNED = {"web1": {"replaced": ["memory"], "autostart": "on -> off"}}
 
 
@@ -30,14 +30,14 @@ def clustered(**guests):
 class Libvirt:
     """A libvirt that fails at what it is told to fail at."""
 
-    def __init__(self, fails=(), look=OFF, kept=OLD):
-        self.fails, self.look, self.kept = fails, look, kept
+    def __init__(self, fails=(), observation=OFF, kept=OLD):
+        self.fails, self.observation, self.kept = fails, observation, kept
 
     def by_name(self, name):
-        return self.look
+        return self.observation
 
     def by_uuid(self, uuid):
-        return self.look
+        return self.observation
 
     def definition(self, name):
         return self.kept
@@ -51,7 +51,7 @@ class Libvirt:
 
     def autostart_off(self, uuid):
         self.do("autostart")
-        self.look = Look(Sighting.SHUT_OFF, "web1", UUID, persistent=True)
+        self.observation = Observation(Sighting.SHUT_OFF, "web1", UUID, persistent=True)
 
     def do(self, verb):
         if verb in self.fails:
@@ -72,24 +72,24 @@ def libvirt(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fails", "made", "said"),
+    ("fails", "made", "detail"),
     [
         ((), PLANNED, ""),
         (("note",), PLANNED, "no note"),
         (("autostart",), {"web1": {"replaced": ["memory"]}}, "no autostart"),
     ],
 )
-def test_what_was_done_before_a_failure_is_told(libvirt, fails, made, said):
+def test_what_was_done_before_a_failure_is_told(libvirt, fails, made, detail):
     libvirt(fails=fails)
     frozen = Frozen("ask Ann", "2026-01-01")
-    defining = definitions.Defining(domainxml.read(TEXT), TEXT, PLANNED, frozen)
-    assert definitions.define(defining) == (made, said)
+    defining = definitions.Defining(domainxml.parse(TEXT), TEXT, PLANNED, frozen)
+    assert definitions.define(defining) == (made, detail)
 
 
 def test_a_definition_that_libvirt_refuses_changed_nothing(libvirt):
     libvirt(fails=("define",))
     with pytest.raises(WorldError, match="no define"):
-        definitions.define(definitions.Defining(domainxml.read(TEXT), TEXT, PLANNED))
+        definitions.define(definitions.Defining(domainxml.parse(TEXT), TEXT, PLANNED))
 
 
 def state(monkeypatch, test, **dunders):
@@ -99,7 +99,7 @@ def state(monkeypatch, test, **dunders):
 
 
 def test_the_state_fails_with_the_changes_that_were_made(monkeypatch):
-    defining = definitions.Defining(domainxml.read(TEXT), TEXT, PLANNED)
+    defining = definitions.Defining(domainxml.parse(TEXT), TEXT, PLANNED)
     plans = SimpleNamespace(plan_defined=lambda *_: defining, define=lambda _: (PLANNED, "no note"))
     state(monkeypatch, False, definitions=plans, _rendered=lambda *_: TEXT)
     done = states._guest_placed(clustered(definitions="defined"), "web1", ())
@@ -130,7 +130,7 @@ def test_what_may_end_by_itself_is_not_foretold_to_fail(monkeypatch, may, result
 
 def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
     leads = {"/srv/g/web1.xml": "/etc/libvirt/qemu/web1.xml"}
-    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.read(TEXT), ()))
+    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.parse(TEXT), ()))
     monkeypatch.setattr(definitions.files, "exists", leads.__contains__)
     monkeypatch.setattr(os.path, "realpath", lambda path: leads.get(path, path))
     looked = []
@@ -147,25 +147,33 @@ def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("look", "kept", "said"),
+    ("observation", "kept", "detail"),
     [
-        (Look(Sighting.RUNNING, "web1", UUID), OLD, "it is on node1, and runs: the change takes"),
-        (Look(Sighting.PAUSED_OTHERWISE, "web1", UUID), OLD, "takes effect at the next start"),
-        (Look(Sighting.SHUT_OFF, "web1", UUID), OLD, "where web1 runs, if it does"),
-        (Look(Sighting.SHUT_OFF, "web1", UUID), TEXT, None),
-        (Look(Sighting.ABSENT), "", None),
+        (
+            Observation(Sighting.RUNNING, "web1", UUID),
+            OLD,
+            "it is on node1, and runs: the change takes",
+        ),
+        (
+            Observation(Sighting.PAUSED_OTHERWISE, "web1", UUID),
+            OLD,
+            "takes effect at the next start",
+        ),
+        (Observation(Sighting.SHUT_OFF, "web1", UUID), OLD, "where web1 runs, if it does"),
+        (Observation(Sighting.SHUT_OFF, "web1", UUID), TEXT, None),
+        (Observation(Sighting.ABSENT), "", None),
     ],
 )
-def test_a_guest_that_runs_goes_on_as_it_is(monkeypatch, libvirt, look, kept, said):
-    libvirt(look=look, kept=kept)
-    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.read(TEXT), ()))
+def test_a_guest_that_runs_goes_on_as_it_is(monkeypatch, libvirt, observation, kept, detail):
+    libvirt(observation=observation, kept=kept)
+    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.parse(TEXT), ()))
     defining = definitions.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
-    assert bool(defining.remarks) is (said is not None)
-    assert said is None or said in defining.remarks[0]
+    assert bool(defining.remarks) is (detail is not None)
+    assert detail is None or detail in defining.remarks[0]
 
 
 def test_another_guest_of_that_name_is_not_replaced(monkeypatch, libvirt):
-    libvirt(look=Look(Sighting.SHUT_OFF, "web1", UUID.replace("1", "2")))
-    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.read(TEXT), ()))
+    libvirt(observation=Observation(Sighting.SHUT_OFF, "web1", UUID.replace("1", "2")))
+    monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.parse(TEXT), ()))
     with pytest.raises(InputError, match="virsh undefine --keep-nvram web1"):
         definitions.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)

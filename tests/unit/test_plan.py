@@ -1,9 +1,9 @@
 """A plan is a value: what it says under test=True is what the real run does."""
 
-from saltext_kvmcluster.core.fileplan import FileState, Wanted, Words, merged_changes, plan_file
+from saltext_kvmcluster.core.fileplan import Changes, FileState, Wanted, merged_changes, plan_file
 from saltext_kvmcluster.core.text import printable
 
-WANTED = Wanted("new\n", Words(("a",), ("b",), ("c -> d",)))
+WANTED = Wanted("new\n", Changes(("a",), ("b",), ("c -> d",)))
 RIGHT = FileState("new\n", 0o600, "root")
 
 
@@ -26,8 +26,8 @@ def test_another_layout_without_another_entry_is_a_change_too():
 
 
 def test_a_missing_file_is_made_even_if_there_is_nothing_to_say():
-    said = changes(FileState(), Wanted("new\n"))
-    assert said == {"file": {"added": [], "removed": [], "replaced": []}}
+    detail = changes(FileState(), Wanted("new\n"))
+    assert detail == {"file": {"added": [], "removed": [], "replaced": []}}
 
 
 def test_a_missing_file_is_made_even_if_it_is_empty():
@@ -73,7 +73,7 @@ def test_a_plan_without_changes_adds_nothing():
 
 def test_words_are_fit_for_every_terminal_and_codec():
     assert printable("café \x1b[2J\n\udcff\u202e") == "café \ufffd[2J\ufffd\ufffd\ufffd"
-    assert Words(("a\udcff",), ("b\n",), ("c\x00",)).as_dict() == {
+    assert Changes(("a\udcff",), ("b\n",), ("c\x00",)).to_dict() == {
         "added": ["a\ufffd"],
         "removed": ["b\ufffd"],
         "replaced": ["c\ufffd"],

@@ -28,7 +28,7 @@ KEYS = (
 
 
 def test_what_libvirt_tells():
-    assert progress.read(JOB, 12.5, False) == Progress(
+    assert progress.parse(JOB, 12.5, False) == Progress(
         12.5,
         COPYING,
         total=168304640,
@@ -50,13 +50,13 @@ def test_the_names_are_libvirts():
     assert set(JOB) - {"type"} <= known
     assert JOB["operation"] == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     at_work = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
-    assert all(progress.read({**JOB, "type": it}, 1, False) for it in at_work)
+    assert all(progress.parse({**JOB, "type": it}, 1, False) for it in at_work)
 
 
 def test_the_phases():
     begun = {"type": 2, "operation": 5, "time_elapsed": 15, "memory_total": 0}
-    assert progress.read(begun, 1, False).phase == PREPARING
-    assert progress.read(JOB, 1, True).phase == POST_COPY
+    assert progress.parse(begun, 1, False).phase == PREPARING
+    assert progress.parse(JOB, 1, True).phase == POST_COPY
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ def test_the_phases():
     ids=["nothing", "no job", "a save", "an arrival", "cancelled"],
 )
 def test_what_is_no_migration_from_here(job):
-    assert progress.read(job, 1, False) is None
+    assert progress.parse(job, 1, False) is None
 
 
 def test_before_anything_was_counted_the_downtime_says_nothing_of_what_changed():
-    assert progress.read({**JOB, "memory_iteration": 1, "downtime": 300}, 1, False).changed == 0
+    assert progress.parse({**JOB, "memory_iteration": 1, "downtime": 300}, 1, False).changed == 0
 
 
 @pytest.mark.parametrize("odd", [-1, None, "7", math.nan, math.inf, 1 << 70, b"", []])
 @pytest.mark.parametrize("key", [key for key in JOB if key not in ("type", "operation")])
 def test_an_odd_number_counts_for_none(key, odd):
-    told = progress.shown(progress.read({**JOB, key: odd}, 1, False))
-    assert tuple(told) == KEYS
+    reported = progress.shown(progress.parse({**JOB, key: odd}, 1, False))
+    assert tuple(reported) == KEYS
     without = {name: value for name, value in JOB.items() if name != key}
     if key != "downtime":
-        assert told == progress.shown(progress.read(without, 1, False))
+        assert reported == progress.shown(progress.parse(without, 1, False))
 
 
 def test_the_percentage():
@@ -89,8 +89,8 @@ def test_the_percentage():
 
 
 def test_the_expected_end_counts_what_changes_meanwhile():
-    seen = Progress(0, COPYING, total=100 * MIB, remaining=60 * MIB, rate=8 * MIB)
-    assert progress.expected_end(seen) == 7.5
+    observed = Progress(0, COPYING, total=100 * MIB, remaining=60 * MIB, rate=8 * MIB)
+    assert progress.expected_end(observed) == 7.5
     changing = Progress(0, COPYING, remaining=60 * MIB, rate=8 * MIB, dirty_rate=2 * MIB)
     assert progress.expected_end(changing) == 10
 
@@ -103,14 +103,16 @@ def test_there_is_no_end_where_more_changes_than_is_carried():
 
 
 def test_where_nothing_is_carried_there_is_no_rate_and_no_end():
-    told = progress.shown(progress.read({**JOB, "memory_dirty_rate": 0}, 1, False), stalled=True)
-    assert (told["rate"], told["expected_end"], told["stalled"]) == (0, None, True)
+    reported = progress.shown(
+        progress.parse({**JOB, "memory_dirty_rate": 0}, 1, False), stalled=True
+    )
+    assert (reported["rate"], reported["expected_end"], reported["stalled"]) == (0, None, True)
 
 
 def test_after_the_switch_nothing_changes_here_and_no_switch_is_to_come():
-    seen = progress.read(JOB, 1, True)
-    assert (seen.dirty_rate, seen.expected_downtime_ms, seen.changed) == (0, None, 0)
-    assert progress.expected_end(seen) == 3.9
+    observed = progress.parse(JOB, 1, True)
+    assert (observed.dirty_rate, observed.expected_downtime_ms, observed.changed) == (0, None, 0)
+    assert progress.expected_end(observed) == 3.9
 
 
 @given(
@@ -121,10 +123,10 @@ def test_after_the_switch_nothing_changes_here_and_no_switch_is_to_come():
     st.booleans(),
 )
 def test_nothing_that_is_told_makes_it_fail(job, in_post_copy):
-    seen = progress.read(job, 0.0, in_post_copy)
-    if seen is not None:
-        told = progress.shown(seen, stalled=True)
-        assert tuple(told) == KEYS
-        assert 0 <= told["percentage"] <= 100
-        assert told["stalled"] is True
-        assert told["expected_end"] is None or told["expected_end"] >= 0
+    observed = progress.parse(job, 0.0, in_post_copy)
+    if observed is not None:
+        reported = progress.shown(observed, stalled=True)
+        assert tuple(reported) == KEYS
+        assert 0 <= reported["percentage"] <= 100
+        assert reported["stalled"] is True
+        assert reported["expected_end"] is None or reported["expected_end"] >= 0

@@ -10,15 +10,15 @@ LATER = "2027-01-02T03:04:05+00:00"
 
 
 def test_answers_are_identities_or_the_reason_why_not():
-    told, failed = publication.told_identities(
+    reported, failed = publication.reported_identities(
         FOUND, {"node1": published("node1"), "node2": "no pillar 'kvmcluster'"}
     )
-    assert list(told) == ["node1"]
+    assert list(reported) == ["node1"]
     assert failed == {"node2": "no pillar 'kvmcluster'", "node3": "did not answer"}
 
 
 def test_an_unfit_answer_has_failed_by_its_reason():
-    _, failed = publication.told_identities(FOUND, {"node1": published("node2")})
+    _, failed = publication.reported_identities(FOUND, {"node1": published("node2")})
     assert "another node, 'node2'" in failed["node1"]
 
 
@@ -56,7 +56,7 @@ def test_the_report_tells_fresh_unchanged_late_and_failed_apart():
 
 
 def test_what_a_node_says_instead_is_one_printable_line():
-    said = "\x1b[2J\nOK: 18 of 18 logins good\r\n" + "x" * 1000
-    _, failed = publication.told_identities(FOUND, {"node1": said})
+    detail = "\x1b[2J\nOK: 18 of 18 logins good\r\n" + "x" * 1000
+    _, failed = publication.reported_identities(FOUND, {"node1": detail})
     assert failed["node1"].isprintable() and "\n" not in failed["node1"]
     assert len(failed["node1"]) <= 500

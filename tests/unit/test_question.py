@@ -18,13 +18,13 @@ JSON = st.recursive(
 
 def test_what_readiness_asks_is_a_question():
     for asked in readiness.questions(worlds.world()).values():
-        found = questions.read(asked)
+        found = questions.parse(asked)
         assert list(found.paths) == asked["paths"] and list(found.cpus) == asked["cpus"]
         assert {folder: list(names) for folder, names in found.tokens.items()} == asked["tokens"]
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("reported", "words"),
     [
         ([], "want a mapping, got list"),
         ({"paths": "/etc"}, "paths is a str"),
@@ -41,15 +41,15 @@ def test_what_readiness_asks_is_a_question():
         ({"cpus": {"cpu": "<cpu/>"}}, "cpus is a dict"),
     ],
 )
-def test_what_is_no_question_is_refused(told, words):
+def test_what_is_no_question_is_refused(reported, words):
     with pytest.raises(InputError, match=words):
-        questions.read(told)
+        questions.parse(reported)
 
 
 @given(JSON, st.sampled_from(["paths", "tokens", "cpus"]))
-def test_whatever_is_asked_is_read_or_refused(told, part):
-    for one in (told, {part: told}):
+def test_whatever_is_asked_is_read_or_refused(reported, part):
+    for one in (reported, {part: reported}):
         try:
-            questions.read(one)
+            questions.parse(one)
         except InputError as error:
             assert str(error).isprintable()

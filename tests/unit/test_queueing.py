@@ -17,7 +17,7 @@ MOVE = Move("web9", "uuid9", "node1", "node2")
 QUEUE = Queue("node1", queues.OUTGOING, 2, "/run/kvmcluster-outgoing")
 
 
-def said(*guests, own="here is 100000009"):
+def detail(*guests, own="here is 100000009"):
     """Return what the shell says when the tickets of these guests are before ours."""
     tickets = [
         f"before 10000000{place} {json.dumps([f'uuid of {guest}', guest, 'node1', 'node3'])}"
@@ -29,7 +29,7 @@ def said(*guests, own="here is 100000009"):
 def place(*guests, jobs=(), limit=2):
     queue = Queue("node1", queues.OUTGOING, limit, "/run/q")
     found = {f"uuid of {guest}": guest for guest in jobs}
-    return queues.standing(queue, MOVE, said(*guests), found).place
+    return queues.standing(queue, MOVE, detail(*guests), found).place
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_whoever_is_let_go_brings_the_others_nearer(limit, before, jobs):
 
 
 def test_our_own_job_is_not_before_us():
-    assert queues.standing(QUEUE, MOVE, said("a"), {MOVE.uuid: MOVE.guest}).place == 0
+    assert queues.standing(QUEUE, MOVE, detail("a"), {MOVE.uuid: MOVE.guest}).place == 0
 
 
 def test_a_ticket_that_says_nothing_counts_all_the_same():
@@ -73,7 +73,7 @@ def test_a_ticket_that_says_nothing_counts_all_the_same():
 
 
 def test_who_is_before_is_said_so_that_a_person_understands():
-    at = queues.standing(QUEUE, MOVE, said("db\x1b1", "db2"), {"x": "by\thand"})
+    at = queues.standing(QUEUE, MOVE, detail("db\x1b1", "db2"), {"x": "by\thand"})
     with pytest.raises(WorldError) as refused:
         queues.refuse_to_wait(MOVE, at, "by Ann", within=60.0, is_over=False)
     assert str(refused.value) == (
@@ -84,7 +84,7 @@ def test_who_is_before_is_said_so_that_a_person_understands():
 
 
 def test_who_waits_is_refused_only_with_a_reason():
-    at = queues.standing(QUEUE, MOVE, said("db1", "db2"), {})
+    at = queues.standing(QUEUE, MOVE, detail("db1", "db2"), {})
     queues.refuse_to_wait(MOVE, at, "", within=60.0, is_over=False)
     with pytest.raises(WorldError, match="there is no place now, and it was not to wait"):
         queues.refuse_to_wait(MOVE, at, "", within=0.0, is_over=True)

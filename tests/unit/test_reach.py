@@ -10,28 +10,28 @@ from saltext_kvmcluster.core.trust import logins
 
 CASES = [pytest.param(load(path), id=path.stem) for path in cases("reach")]
 FOUND = cluster("node1", "node2", names={"node2": ["192.0.2.12"]})
-OK = logins.Knock(0, "", "", 0.2)
+OK = logins.LoginProbe(0, "", "", 0.2)
 
 
-def knock(case, end="\n"):
+def probe(case, end="\n"):
     stderr = case["stderr"].replace("\n", end)
     overflowed = case.get("overflowed", False)
-    return logins.Knock(case["code"], case.get("stdout", ""), stderr, 0.5, overflowed)
+    return logins.LoginProbe(case["code"], case.get("stdout", ""), stderr, 0.5, overflowed)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_ssh_says_has_a_name(case):
     encrypted = case.get("encrypted", False)
-    assert logins.cause(knock(case), encrypted) == case["cause"]
-    assert logins.cause(knock(case, end="\r\n"), encrypted) == case["cause"]
+    assert logins.cause(probe(case), encrypted) == case["cause"]
+    assert logins.cause(probe(case, end="\r\n"), encrypted) == case["cause"]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_cell_says_what_was_said_and_what_to_do(case):
-    cell = logins.cell("node2", "192.0.2.12", knock(case, "\r\n"), case.get("encrypted", False))
+    cell = logins.cell("node2", "192.0.2.12", probe(case, "\r\n"), case.get("encrypted", False))
     assert cell["ok"] == (case["cause"] == "ok") == (cell["remedy"] == "")
-    assert cell["said"] == case.get("said", cell["said"])
-    assert cell["said"].isprintable() and len(cell["said"]) <= 300
+    assert cell["detail"] == case.get("detail", cell["detail"])
+    assert cell["detail"].isprintable() and len(cell["detail"]) <= 300
     assert json.loads(json.dumps(cell)) == cell
 
 
@@ -40,13 +40,18 @@ def test_a_node_dials_as_it_is_told():
     every = logins.by_every_name(three, "node2")
     assert [peer.id for peer in every] == ["node3", "node1"]
     assert all(set(names) == set(peer.names) for peer, names in every.items())
-    assert logins.dials(three, "node2", True) == every and logins.dials(three, "node2", False) == {}
-    told = logins.as_moves(three, "node2", None)
-    assert told == {"node2": ["node1", "node3"]}
-    assert logins.dials(three, "node1", told) == {}
-    assert logins.dials(three, "node1", {"node1": ["node7"]}) == {}, "it is new to the pillar"
-    dialled = logins.dials(three, "node2", told)
-    assert {peer.id: names for peer, names in dialled.items()} == {
+    assert (
+        logins.login_targets(three, "node2", True) == every
+        and logins.login_targets(three, "node2", False) == {}
+    )
+    reported = logins.as_moves(three, "node2", None)
+    assert reported == {"node2": ["node1", "node3"]}
+    assert logins.login_targets(three, "node1", reported) == {}
+    assert logins.login_targets(three, "node1", {"node1": ["node7"]}) == {}, (
+        "it is new to the pillar"
+    )
+    targets = logins.login_targets(three, "node2", reported)
+    assert {peer.id: names for peer, names in targets.items()} == {
         "node3": (three.node("node3").migration,),
         "node1": (three.node("node1").migration,),
     }
@@ -60,12 +65,14 @@ def test_a_node_dials_as_it_is_told():
 @pytest.mark.parametrize("wanted", [None, 1, ["node1"], {"node2": "node1"}])
 def test_what_is_no_way_to_dial_is_refused(wanted):
     with pytest.raises(InputError):
-        logins.dials(cluster("node1", "node2"), "node2", wanted)
+        logins.login_targets(cluster("node1", "node2"), "node2", wanted)
 
 
 def test_every_cause_has_been_seen():
-    seen = {param.values[0]["cause"] for param in CASES}
-    assert seen == {*(name for name, _ in logins.CAUSES), *logins.REMEDIES, "ok"} - {"not tried"}
+    observed = {param.values[0]["cause"] for param in CASES}
+    assert observed == {*(name for name, _ in logins.CAUSES), *logins.REMEDIES, "ok"} - {
+        "not tried"
+    }
 
 
 def test_a_login_that_was_not_tried_is_not_good():
@@ -75,7 +82,7 @@ def test_a_login_that_was_not_tried_is_not_good():
 
 def row(node, *bad):
     """Return a row in which every login is good but those by the given names."""
-    down = logins.Knock(255, "", "Connection refused", 0.1)
+    down = logins.LoginProbe(255, "", "Connection refused", 0.1)
     cells = [
         logins.cell(peer.id, name, down if name in bad else OK, False)
         for peer in FOUND.peers(node)
@@ -159,10 +166,10 @@ def test_a_node_s_own_verdict_on_its_row_counts_for_nothing():
 
 
 def test_words_in_a_row_cannot_reach_the_terminal():
-    cell = {**GOOD["node1"]["cells"][0], "said": "\x1b]0;gone\x07"}
+    cell = {**GOOD["node1"]["cells"][0], "detail": "\x1b]0;gone\x07"}
     sent = {**GOOD["node1"], "cells": [cell, GOOD["node1"]["cells"][1]]}
     shown = logins.matrix(FOUND, {**GOOD, "node1": sent})["rows"]["node1"]["cells"][0]
-    assert shown["said"].isprintable()
+    assert shown["detail"].isprintable()
 
 
 def shown(**sent):
@@ -214,10 +221,10 @@ def test_a_duration_is_a_number_that_json_can_carry(sent, seconds):
     assert cell["seconds"] == seconds and isinstance(cell["seconds"], float)
 
 
-@pytest.mark.parametrize("said", ["a" * 10**6, "a\nb\r\x85c\u2028d", "\x1b]0;gone\x07" * 1000])
-def test_words_in_a_cell_are_one_line_of_bounded_length(said):
-    cell = shown(said=said)
-    assert cell["said"].isprintable() and len(cell["said"]) <= 300
+@pytest.mark.parametrize("detail", ["a" * 10**6, "a\nb\r\x85c\u2028d", "\x1b]0;gone\x07" * 1000])
+def test_words_in_a_cell_are_one_line_of_bounded_length(detail):
+    cell = shown(detail=detail)
+    assert cell["detail"].isprintable() and len(cell["detail"]) <= 300
 
 
 def test_nodes_call_in_turn_so_that_not_all_call_the_first_at_once():

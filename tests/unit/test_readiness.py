@@ -11,7 +11,7 @@ from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts.nodefacts import Seen, silent
+from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
 from saltext_kvmcluster.core.guest.domainxml import File, Frozen, Interface, Source
 from saltext_kvmcluster.core.output import tables
@@ -37,10 +37,10 @@ def three(**changes):
 
 
 def rows(found):
-    return {row["guest"]: row for row in found.as_data()["guests"]}
+    return {row["guest"]: row for row in found.to_dict()["guests"]}
 
 
-def told(found):
+def reported(found):
     return [(one.id, one.trouble.outcome) for one in found.findings]
 
 
@@ -49,7 +49,7 @@ def test_all_well():
     assert found.ok and found.findings == ()
     assert rows(found)["web1"]["movable_to"] == ["node2", "node3"]
     assert rows(found)["db"]["movable_to"] == ["node1", "node3"]
-    data = found.as_data()
+    data = found.to_dict()
     assert (data["moves"], data["movable"]) == (4, 4)
 
 
@@ -86,7 +86,7 @@ def test_the_worst_comes_first():
     found = readiness.examine(
         three(node1={"clock": 99.0}, node2={"resolves": None}, node3={"bridges": {}})
     )
-    assert told(found)[:3] == [
+    assert reported(found)[:3] == [
         ("network.present", PROBLEM),
         ("node.name", UNKNOWN),
         ("node.clock", PROBLEM),
@@ -95,14 +95,14 @@ def test_the_worst_comes_first():
 
 def test_warnings_alone_are_ok():
     found = readiness.examine(three(node1={"clock": 99.0}))
-    assert found.ok and told(found) == [("node.clock", PROBLEM)]
+    assert found.ok and reported(found) == [("node.clock", PROBLEM)]
 
 
 def test_a_guest_that_runs_nowhere_is_audited_and_has_no_row():
     resting = guest("node3", replace(SHUT_OFF, name="web1", uuid=OTHER), None, disks=())
     found = readiness.examine(three(node2={"guests": ()}, node3={"guests": (resting,)}))
     assert list(rows(found)) == ["web1"]
-    assert ("guest.name", PROBLEM) in told(found)
+    assert ("guest.name", PROBLEM) in reported(found)
 
 
 def test_one_guest_and_one_destination():
@@ -114,7 +114,7 @@ def test_one_guest_and_one_destination():
 def test_a_guest_asked_for_by_name_is_examined_though_it_does_not_run():
     resting = guest("node1", SHUT_OFF, None)
     found = readiness.examine(three(node1={"guests": (resting,)}), "web1")
-    assert ("guest.once", PROBLEM) in told(found)
+    assert ("guest.once", PROBLEM) in reported(found)
     assert rows(found)["web1"]["movable_to"] == []
 
 
@@ -138,13 +138,13 @@ def test_an_unknown_node_is_answered_with_the_known_ones():
 
 
 def test_data_is_plain():
-    data = readiness.examine(three(node3={"bridges": {}})).as_data()
+    data = readiness.examine(three(node3={"bridges": {}})).to_dict()
     assert json.loads(json.dumps(data)) == data
 
 
 def test_words_of_a_hostile_node_print_as_one_line():
-    ugly = {"daemon": None, "daemon_said": "no\x1b[31m\n" + "x" * 5000, "guests": None}
-    (first, *_) = readiness.examine(three(node3=ugly)).as_data()["findings"]
+    ugly = {"daemon": None, "daemon_detail": "no\x1b[31m\n" + "x" * 5000, "guests": None}
+    (first, *_) = readiness.examine(three(node3=ugly)).to_dict()["findings"]
     assert first["id"] == "node.daemon" and first["sentence"].isprintable()
     assert len(first["sentence"]) <= readiness.WORDS
 
@@ -161,7 +161,7 @@ CHANGES = st.fixed_dictionaries(
         "listening": st.sampled_from([None, frozenset(range(49152, 49216))]),
         "daemon": st.sampled_from([None, worlds.daemon("node2"), worlds.daemon("x", qemu=1)]),
         "storage": st.just(None),
-        "seen": st.sampled_from([{}, {IMAGE: Seen("nothing")}]),
+        "observed": st.sampled_from([{}, {IMAGE: Inspection("nothing")}]),
         "written": st.just({}),
         "tokens": st.just({}),
         "guests": st.sampled_from(
@@ -218,7 +218,7 @@ def test_only_what_no_shared_file_system_brings_is_asked_of_others():
 
 
 def test_one_cpu_of_two_machine_types_is_two_questions():
-    other = guest(look=DB_LOOK, of=replace(DB, machine="q35"))
+    other = guest(observation=DB_LOOK, of=replace(DB, machine="q35"))
     asked = readiness.questions(three(node1={"guests": (guest(), other)}, node2={"guests": ()}))
     assert [one["machine"] for one in asked["node3"]["cpus"]] == ["pc-i440fx-7.2", "q35"]
 
@@ -280,11 +280,11 @@ def test_alike_troubles_are_told_once_for_many():
     found = readiness.examine(World(worlds.cluster(names), nodes))
     (one,) = found.findings
     assert one.everywhere and one.destinations == () and len(one.guests) == 30
-    assert found.as_data()["movable"] == 0
+    assert found.to_dict()["movable"] == 0
 
 
 def text(found):
-    return tables.render(found.as_data()).splitlines()
+    return tables.render(found.to_dict()).splitlines()
 
 
 def test_reasons_come_first_then_the_matrix_then_the_sum():
@@ -318,5 +318,5 @@ def test_a_wide_cluster_is_shown_in_figures():
 def test_that_a_node_is_closed_forbids_moves_to_it_and_is_no_fault():
     found = readiness.examine(three(node3={"cordoned": (Cordon("", "updates"),)}))
     assert found.ok and rows(found)["web1"]["movable_to"] == ["node2"]
-    assert [one["id"] for one in found.as_data()["findings"]] == ["node.cordon"]
+    assert [one["id"] for one in found.to_dict()["findings"]] == ["node.cordon"]
     assert not readiness.examine(three(node3={"cordoned": None})).ok

@@ -4,7 +4,15 @@ import itertools
 
 import pytest
 
-from saltext_kvmcluster.core.verdicts import BACKUP, OUTGOING, Look, Owner, Sighting, doubled, judge
+from saltext_kvmcluster.core.verdicts import (
+    BACKUP,
+    OUTGOING,
+    Observation,
+    Owner,
+    Sighting,
+    doubled,
+    judge,
+)
 
 CERTAIN = {
     "running / paused for migration": Owner.SOURCE,
@@ -39,11 +47,11 @@ def test_every_certain_pair_is_a_pair():
     assert set(CERTAIN) <= {f"{a.value} / {b.value}" for a, b in PAIRS}
 
 
-@pytest.mark.parametrize("seen", [Sighting.UNREACHABLE, Sighting.PAUSED_IN_POST_COPY])
-def test_silence_and_split_memory_are_never_certain(seen):
+@pytest.mark.parametrize("observed", [Sighting.UNREACHABLE, Sighting.PAUSED_IN_POST_COPY])
+def test_silence_and_split_memory_are_never_certain(observed):
     for other in Sighting:
-        assert judge(seen, other, "a", "b").owner is Owner.UNKNOWN
-        assert judge(other, seen, "a", "b").owner is Owner.UNKNOWN
+        assert judge(observed, other, "a", "b").owner is Owner.UNKNOWN
+        assert judge(other, observed, "a", "b").owner is Owner.UNKNOWN
 
 
 def test_conflict_is_said_loudly():
@@ -51,12 +59,12 @@ def test_conflict_is_said_loudly():
 
 
 def test_two_copies_are_an_alarm_unless_one_waits_or_is_on_its_way():
-    def twice(look, job=""):
-        return doubled({"a": Look(Sighting.RUNNING), "b": Look(look, job=job)})
+    def twice(observation, job=""):
+        return doubled({"a": Observation(Sighting.RUNNING), "b": Observation(observation, job=job)})
 
-    for look in (Sighting.RUNNING, Sighting.PAUSED_BY_USER, Sighting.PAUSED_OTHERWISE):
-        assert twice(look).sentence.startswith("RUNS TWICE, on a and on b")
-        assert twice(look, BACKUP).job == ""
-        assert "look again" in twice(look, OUTGOING).sentence
-    for look in (Sighting.ABSENT, Sighting.SHUT_OFF, Sighting.PAUSED_FOR_MIGRATION):
-        assert twice(look) is None
+    for observation in (Sighting.RUNNING, Sighting.PAUSED_BY_USER, Sighting.PAUSED_OTHERWISE):
+        assert twice(observation).sentence.startswith("RUNS TWICE, on a and on b")
+        assert twice(observation, BACKUP).job == ""
+        assert "look again" in twice(observation, OUTGOING).sentence
+    for observation in (Sighting.ABSENT, Sighting.SHUT_OFF, Sighting.PAUSED_FOR_MIGRATION):
+        assert twice(observation) is None

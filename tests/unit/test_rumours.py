@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
-from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, TRUST, Rumour
+from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, TRUST, Event
 from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
 
@@ -123,9 +123,9 @@ def test_what_is_forged_or_malformed_is_refused_in_one_short_line(name):
     tag, data = FORGED[name]
     with pytest.raises(InputError) as caught:
         reactions.heard(tag, data)
-    said = str(caught.value)
-    assert said.startswith("the event ") and " is ignored: " in said
-    assert said.isprintable() and len(said) < 400, said
+    detail = str(caught.value)
+    assert detail.startswith("the event ") and " is ignored: " in detail
+    assert detail.isprintable() and len(detail) < 400, detail
 
 
 @pytest.mark.parametrize("name", NO_MEMBERS)
@@ -138,7 +138,7 @@ def test_whoever_is_no_member_is_refused(name):
 
 def test_a_start_concerns_every_cluster_of_the_minion_and_nobody_elses():
     heard = reactions.heard(*event("salt/minion/node2/start", "Minion node2 started", "node2"))
-    assert heard == Rumour("node2", None, (TRUST, RECOVER, ALARM))
+    assert heard == Event("node2", None, (TRUST, RECOVER, ALARM))
     assert reactions.clusters(heard, MEMBERS) == ["lab", "two"]
     stranger = reactions.heard(*event("salt/minion/x/start", "", "x"))
     assert reactions.clusters(stranger, MEMBERS) == []
@@ -196,13 +196,13 @@ def test_whatever_comes_is_judged_and_nothing_breaks(tag, data):
 
 
 def test_nothing_is_said_twice_in_a_minute_nor_too_much():
-    sayings = reactions.Sayings()
+    sayings = reactions.LogLimiter()
     assert sayings.new("a", 0.0) == "a"
     assert sayings.new("a", 59.0) == ""
     assert sayings.new("a", 61.0) == "a"
-    said = [sayings.new(f"forged {number}", 62.0) for number in range(1000)]
-    assert sum(map(bool, said)) == 100
-    assert said[98] == "forged 98" and said[99].startswith("so many events are ignored")
+    detail = [sayings.new(f"forged {number}", 62.0) for number in range(1000)]
+    assert sum(map(bool, detail)) == 100
+    assert detail[98] == "forged 98" and detail[99].startswith("so many events are ignored")
     assert sayings.new("forged 999", 130.0) == "forged 999"
 
 
@@ -212,8 +212,8 @@ def test_the_name_of_a_key_tells_cluster_and_reaction():
 
 
 def test_somebodys_words_become_one_line():
-    said = reactions.line("a\nb\x1b[2J\t" + "c" * 5000)
-    assert said.isprintable() and said.startswith("a b\ufffd[2J c") and len(said) == 2001
+    detail = reactions.line("a\nb\x1b[2J\t" + "c" * 5000)
+    assert detail.isprintable() and detail.startswith("a b\ufffd[2J c") and len(detail) == 2001
 
 
 def state(result, changes=(), comment=""):
@@ -239,10 +239,12 @@ SILENT = ("no answer", "nothing")
 @pytest.mark.parametrize("name", TRIED)
 def test_the_trust_is_wrong_only_where_that_is_seen(name):
     states, wrong, stuck = TRIED[name]
-    seen = reactions.trust(CLUSTER, {}, {}, {"node1": states, "stranger": {"a": state(None, "x")}})
-    assert (set(seen.wrong), set(seen.stuck)) == (wrong, stuck)
-    assert seen.silent == (("node2",) if name not in SILENT else ("node1", "node2"))
-    assert all(why.isprintable() for why in [*seen.wrong.values(), *seen.stuck.values()])
+    observed = reactions.trust(
+        CLUSTER, {}, {}, {"node1": states, "stranger": {"a": state(None, "x")}}
+    )
+    assert (set(observed.wrong), set(observed.stuck)) == (wrong, stuck)
+    assert observed.silent == (("node2",) if name not in SILENT else ("node1", "node2"))
+    assert all(why.isprintable() for why in [*observed.wrong.values(), *observed.stuck.values()])
 
 
 def row(guest, stage="begun", watched=False):
@@ -250,7 +252,7 @@ def row(guest, stage="begun", watched=False):
 
 
 def test_which_migrations_are_left():
-    told = {
+    reported = {
         "node1": {
             "unsettled": [row("killed"), row("going", watched=True), row("late", "ended", True)],
             "unread": ["a file\nis no entry"],
@@ -260,17 +262,17 @@ def test_which_migrations_are_left():
             "unread": [],
         },
     }
-    left = reactions.left(CLUSTER, told)
+    left = reactions.left(CLUSTER, reported)
     assert (left.guests, left.watched) == (("killed", "late"), ("going",))
     assert (left.unread, left.silent) == (("node1: a file is no entry",), ())
 
 
 def test_who_says_that_it_is_at_a_guest_speaks_for_its_own_node_alone():
-    told = {
+    reported = {
         "node1": {"unsettled": [row("web")], "unread": []},
         "node2": {"unsettled": [row("web", watched=True)], "unread": []},
     }
-    left = reactions.left(CLUSTER, told)
+    left = reactions.left(CLUSTER, reported)
     assert (left.guests, left.watched) == (("web",), ())
 
 
@@ -308,7 +310,7 @@ def sighted(name="web", uuid=UUID, state="running", job="", xml="<domain/>"):
 
 def raised(**guests):
     sent = {
-        node: {"node": node, "daemon": {"said": "-"}, "guests": found, "commands": {}}
+        node: {"node": node, "daemon": {"detail": "-"}, "guests": found, "commands": {}}
         for node, found in guests.items()
     }
     read = {node: nodefacts.parse(node, sent.get(node), 0.0, 0.0) for node in CLUSTER.nodes}
@@ -321,8 +323,8 @@ def test_a_guest_that_runs_twice_is_told_with_what_each_node_has():
     assert one["sentence"].startswith(f"web ({UUID}) RUNS TWICE, on node1 and on node2")
     assert one["copies"]["node2"]["definition"] == "<domain type='kvm'/>"
     assert one["copies"]["node1"]["since"] is None and one["silent"] == []
-    told = split_brain.small(one)
-    assert told["what"] == "twice" and "definition" not in json.dumps(told)
+    reported = split_brain.small(one)
+    assert reported["what"] == "twice" and "definition" not in json.dumps(reported)
 
 
 def test_no_alarm_is_raised_for_what_is_no_double():

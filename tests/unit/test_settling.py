@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.verdicts import (
     ENDLESS,
     INCOMING,
     OUTGOING,
-    Look,
+    Observation,
     Owner,
     Sighting,
     judge,
@@ -31,20 +31,20 @@ ENTRY = Entry(
     Move("web1", UUID, "node1", "node2"), "2024-01-01T00:00:00+00:00", BEGUN, False, "shared"
 )
 RUNS, COPY, OFF, ABSENT, SILENT = (
-    Look(Sighting.RUNNING, "web1", UUID),
-    Look(Sighting.PAUSED_FOR_MIGRATION, "web1", UUID),
-    Look(Sighting.SHUT_OFF, "web1", UUID, persistent=True),
-    Look(Sighting.ABSENT),
-    Look(Sighting.UNREACHABLE, said="no route"),
+    Observation(Sighting.RUNNING, "web1", UUID),
+    Observation(Sighting.PAUSED_FOR_MIGRATION, "web1", UUID),
+    Observation(Sighting.SHUT_OFF, "web1", UUID, persistent=True),
+    Observation(Sighting.ABSENT),
+    Observation(Sighting.UNREACHABLE, detail="no route"),
 )
 HARMLESS = {Do.CLEAR, Do.RESUME_POST_COPY}
 PAIRS = list(itertools.product(Sighting, Sighting))
 INACTIVE = {Sighting.SHUT_OFF, Sighting.ABSENT}
 
 
-def look(sighting, **more):
-    said = "no route" if sighting is Sighting.UNREACHABLE else ""
-    return Look(sighting, said=said, persistent=sighting is Sighting.SHUT_OFF, **more)
+def observe(sighting, **more):
+    detail = "no route" if sighting is Sighting.UNREACHABLE else ""
+    return Observation(sighting, detail=detail, persistent=sighting is Sighting.SHUT_OFF, **more)
 
 
 def settled(node1, node2, node3=ABSENT, entry=ENTRY, steady=True):
@@ -60,9 +60,9 @@ def done(settlement):
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=[f"{a.value} / {b.value}" for a, b in PAIRS])
 def test_every_pair_in_both_roles(one, other):
     for source, destination in (("node1", "node2"), ("node2", "node1")):
-        looks = {source: look(one), destination: look(other), "node3": ABSENT}
+        observations = {source: observe(one), destination: observe(other), "node3": ABSENT}
         entry = replace(ENTRY, move=Move("web1", UUID, source, destination))
-        settlement = settle("web1", {source: entry}, looks, True)
+        settlement = settle("web1", {source: entry}, observations, True)
         owner = judge(one, other, source, destination).owner
         if {one, other} <= INACTIVE:
             owner = Owner.NOBODY  # Three nodes have answered, so it is nowhere else.
@@ -74,14 +74,18 @@ def test_every_pair_in_both_roles(one, other):
         else:
             assert settlement.actions == ()
             assert settlement.needs and settlement.commands
-        copies = [node for node in looks if looks[node].sighting is Sighting.PAUSED_FOR_MIGRATION]
+        copies = [
+            node
+            for node in observations
+            if observations[node].sighting is Sighting.PAUSED_FOR_MIGRATION
+        ]
         destroyed = [one.node for one in settlement.actions if one.do is Do.DESTROY_COPY]
         assert destroyed == (copies if expected else [])
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=[f"{a.value} / {b.value}" for a, b in PAIRS])
 def test_without_a_journal_only_what_is_true_in_both_directions(one, other):
-    settlement = settled(look(one), look(other), entry=None)
+    settlement = settled(observe(one), observe(other), entry=None)
     forth, back = judge(one, other, "a", "b").owner, judge(other, one, "b", "a").owner
     opposite = {Owner.SOURCE: Owner.DESTINATION, Owner.DESTINATION: Owner.SOURCE}
     if back is opposite.get(forth):
@@ -94,7 +98,7 @@ def test_without_a_journal_only_what_is_true_in_both_directions(one, other):
 @pytest.mark.parametrize("sighting", Sighting)
 def test_a_third_node(sighting):
     """It counts wherever it has the guest; its silence only where it could be one of the two."""
-    beside_running = settled(RUNS, COPY, look(sighting))
+    beside_running = settled(RUNS, COPY, observe(sighting))
     if sighting in INACTIVE | {Sighting.UNREACHABLE}:
         assert done(beside_running) == ["DESTROY_COPY node2", "CLEAR node1"]
     elif sighting is Sighting.PAUSED_FOR_MIGRATION:
@@ -103,7 +107,7 @@ def test_a_third_node(sighting):
     else:
         assert beside_running.owner is None and beside_running.actions == ()
     # A migration's both ends are off: it may have been moved on.
-    nowhere = settled(ABSENT, ABSENT, look(sighting))
+    nowhere = settled(ABSENT, ABSENT, observe(sighting))
     if sighting in INACTIVE:
         assert (nowhere.result, done(nowhere)) == (settlements.NOWHERE, ["CLEAR node1"])
     elif sighting in settlements.OWNING:
@@ -119,7 +123,7 @@ def test_a_silent_third_node_may_be_an_end_if_there_is_no_journal():
     assert done(settled(RUNS, COPY, entry=None)) == ["DESTROY_COPY node2"]
 
 
-@pytest.mark.parametrize("other", [RUNS, COPY, OFF, ABSENT, look(Sighting.PAUSED_BY_USER)])
+@pytest.mark.parametrize("other", [RUNS, COPY, OFF, ABSENT, observe(Sighting.PAUSED_BY_USER)])
 def test_a_silent_end_allows_nothing(other):
     for settlement in (settled(other, SILENT), settled(SILENT, other)):
         assert settlement.result == settlements.UNKNOWN
@@ -138,9 +142,9 @@ def test_an_end_that_left_the_cluster_is_silent_for_ever():
 @pytest.mark.parametrize("job", [OUTGOING, INCOMING, ENDLESS, BACKUP])
 def test_nothing_is_done_while_a_job_is_active_anywhere(job):
     for node in range(3):
-        looks = [RUNS, COPY, ABSENT]
-        looks[node] = replace(looks[node], job=job)
-        settlement = settled(*looks)
+        observations = [RUNS, COPY, ABSENT]
+        observations[node] = replace(observations[node], job=job)
+        settlement = settled(*observations)
         assert settlement.result == settlements.BUSY
         assert settlement.actions == () and job in settlement.verdict.sentence
 
@@ -173,21 +177,21 @@ def test_it_was_moved_on_meanwhile():
 
 def test_the_youngest_of_several_journals_gives_the_roles_and_all_are_cleared():
     on = replace(ENTRY, move=Move("web1", UUID, "node2", "node3"), began="2024-02-01T00:00:00")
-    looks = {"node1": ABSENT, "node2": COPY, "node3": RUNS}
-    settlement = settle("web1", {"node1": ENTRY, "node2": on}, looks, True)
+    observations = {"node1": ABSENT, "node2": COPY, "node3": RUNS}
+    settlement = settle("web1", {"node1": ENTRY, "node2": on}, observations, True)
     assert done(settlement) == ["DESTROY_COPY node2", "CLEAR node1", "CLEAR node2"]
     assert settlement.verdict.owner is Owner.DESTINATION
-    looks["node1"] = SILENT
-    assert settle("web1", {"node1": ENTRY, "node2": on}, looks, True).actions == ()
+    observations["node1"] = SILENT
+    assert settle("web1", {"node1": ENTRY, "node2": on}, observations, True).actions == ()
 
 
 def test_a_source_that_waits_says_what_has_to_be_found_out():
     settlement = settled(COPY, ABSENT)
     assert settlement.result == settlements.UNKNOWN and settlement.actions == ()
     assert "node2" in settlement.needs[0] and ENTRY.began in settlement.needs[0]
-    told = "\n".join(settlement.commands)
-    assert "/var/log/libvirt/qemu/web1.log" in told and "stat" in told
-    assert "only if it never ran on node2: on node1: virsh resume web1" in told
+    reported = "\n".join(settlement.commands)
+    assert "/var/log/libvirt/qemu/web1.log" in reported and "stat" in reported
+    assert "only if it never ran on node2: on node1: virsh resume web1" in reported
 
 
 def test_what_is_to_be_typed_is_quoted():
@@ -204,8 +208,8 @@ def test_the_two_halves_alone_are_looked_at_before_they_go_on():
 
 
 class TestPostCopy:
-    SOURCE = look(Sighting.PAUSED_IN_POST_COPY, job=BROKEN)
-    DESTINATION = look(Sighting.RUNNING_IN_POST_COPY, job=BROKEN)
+    SOURCE = observe(Sighting.PAUSED_IN_POST_COPY, job=BROKEN)
+    DESTINATION = observe(Sighting.RUNNING_IN_POST_COPY, job=BROKEN)
     ENTRY = replace(ENTRY, flags=("LIVE", "PEER2PEER", "POSTCOPY"))
 
     def test_it_goes_on_where_both_halves_are_there(self):
@@ -306,13 +310,13 @@ def test_where_it_was_moved_on_nothing_is_undefined():
 
 
 def test_a_transient_guest_stays_transient_if_that_is_seen_at_once():
-    looks = {"node1": ABSENT, "node2": RUNS_KEPT}
-    settlement = settle("web1", {"node1": ENTRY}, looks, True, fresh=True)
+    observations = {"node1": ABSENT, "node2": RUNS_KEPT}
+    settlement = settle("web1", {"node1": ENTRY}, observations, True, fresh=True)
     assert done(settlement) == ["UNDEFINE node2", "CLEAR node1"]
 
 
 @pytest.mark.parametrize(
-    ("inside", "said"),
+    ("inside", "detail"),
     [
         ("", ""),
         ("<seclabel type='dynamic' model='dac' relabel='yes'/>", ""),
@@ -322,9 +326,9 @@ def test_a_transient_guest_stays_transient_if_that_is_seen_at_once():
         ("<devices><tpm><backend type='emulator'/></tpm></devices>", "TPM"),
     ],
 )
-def test_a_copy_whose_end_would_harm_the_owner_is_left(inside, said):
+def test_a_copy_whose_end_would_harm_the_owner_is_left(inside, detail):
     found = settlements.hazard(f"<domain>{inside}</domain>")
-    assert said in found and bool(found) == bool(said)
+    assert detail in found and bool(found) == bool(detail)
     assert "cannot be read" in settlements.hazard("<domain>")
 
 
@@ -334,17 +338,17 @@ class TestForbids:
     @pytest.mark.parametrize("copy", Sighting)
     @pytest.mark.parametrize("owner", Sighting)
     def test_a_copy(self, copy, owner):
-        action, nodes = Action(Do.DESTROY_COPY, "node2"), {"node1": look(owner)}
-        said = forbids(action, "node1", {**nodes, "node2": look(copy)})
+        action, nodes = Action(Do.DESTROY_COPY, "node2"), {"node1": observe(owner)}
+        detail = forbids(action, "node1", {**nodes, "node2": observe(copy)})
         fits = (owner, copy) == (Sighting.RUNNING, Sighting.PAUSED_FOR_MIGRATION)
-        assert (said == "") is fits
+        assert (detail == "") is fits
 
     @pytest.mark.parametrize("job", [OUTGOING, INCOMING, BACKUP, ENDLESS, BROKEN])
     def test_a_job(self, job):
         busy = replace(RUNS, job=job)
         for do in set(Do) - HARMLESS:
-            said = forbids(Action(do, "node2"), "node1", {"node1": busy, "node2": COPY})
-            assert job in said and "node1" in said
+            detail = forbids(Action(do, "node2"), "node1", {"node1": busy, "node2": COPY})
+            assert job in detail and "node1" in detail
 
     def test_an_old_copy_that_nobody_owns(self):
         action = Action(Do.DESTROY_COPY, "node1")
@@ -370,13 +374,13 @@ def sighted(draw):
     often = [one.sighting for one in (RUNS, COPY, COPY, OFF, OFF, ABSENT, ABSENT)]
     sighting = draw(st.sampled_from(often * 4) | st.sampled_from(Sighting))
     if sighting in (Sighting.ABSENT, Sighting.UNREACHABLE):
-        return look(sighting)
+        return observe(sighting)
     kept, autostart, saved = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
     jobs = (
         [BROKEN] if sighting in verdicts.IN_POST_COPY else [""] * 20 + [INCOMING, OUTGOING, BACKUP]
     )
     return replace(
-        look(sighting, job="" if sighting in INACTIVE else draw(st.sampled_from(jobs))),
+        observe(sighting, job="" if sighting in INACTIVE else draw(st.sampled_from(jobs))),
         persistent=kept or sighting in INACTIVE,
         autostart=autostart,
         saved=saved and sighting in INACTIVE,
@@ -406,10 +410,10 @@ ENTRIES = st.dictionaries(
 
 @settings(max_examples=100)
 @given(LOOKS, ENTRIES, st.sampled_from([True, True, True, False]))
-def test_no_action_unless_allowed(looks, entries, steady):
-    settlement = settle("web1", entries, looks, steady)
-    runs = [node for node in NODES if looks[node].sighting is Sighting.RUNNING]
-    at_work = any(one.job not in ("", BROKEN) for one in looks.values())
+def test_no_action_unless_allowed(observations, entries, steady):
+    settlement = settle("web1", entries, observations, steady)
+    runs = [node for node in NODES if observations[node].sighting is Sighting.RUNNING]
+    at_work = any(one.job not in ("", BROKEN) for one in observations.values())
     dos = [action.do for action in settlement.actions]
     event(f"{settlement.result}: {sorted({do.name for do in dos})}")
     if at_work or not steady or settlement.result in (settlements.CONFLICT, settlements.BUSY):
@@ -418,19 +422,21 @@ def test_no_action_unless_allowed(looks, entries, steady):
         assert set(dos) <= {Do.RESUME_POST_COPY}
         assert settlement.needs or dos
     if settlement.owner:
-        assert looks[settlement.owner].sighting in settlements.OWNING
+        assert observations[settlement.owner].sighting in settlements.OWNING
         assert len(runs) <= 1
-        assert not any(looks[end].said for entry in entries.values() for end in _ends(entry))
+        assert not any(
+            observations[end].detail for entry in entries.values() for end in _ends(entry)
+        )
     for action in settlement.actions:
-        seen = looks[action.node]
+        observed = observations[action.node]
         if action.do is Do.DESTROY_COPY:
-            assert seen.sighting is Sighting.PAUSED_FOR_MIGRATION and action.node not in runs
+            assert observed.sighting is Sighting.PAUSED_FOR_MIGRATION and action.node not in runs
             assert runs == [settlement.owner]
         if action.do is Do.UNDEFINE:
-            assert not seen.saved and seen.persistent
-            assert action.node != settlement.owner or seen.sighting in settlements.OWNING
+            assert not observed.saved and observed.persistent
+            assert action.node != settlement.owner or observed.sighting in settlements.OWNING
         if action.do is Do.AUTOSTART_OFF:
-            assert seen.autostart and action.node != settlement.owner
+            assert observed.autostart and action.node != settlement.owner
     assert dos.count(Do.CLEAR) in (0, len(entries))
     assert Do.CLEAR not in dos[: len(dos) - dos.count(Do.CLEAR)]
 
@@ -439,10 +445,10 @@ def _ends(entry):
     return entry.move.source, entry.move.destination
 
 
-def carried_out(action, owner, looks):
+def carried_out(action, owner, observations):
     """Return the looks after an action, as libvirt's own rules have it."""
-    before = looks[action.node]
-    gone = Look(Sighting.ABSENT)
+    before = observations[action.node]
+    gone = Observation(Sighting.ABSENT)
     after = {
         Do.DESTROY_COPY: replace(before, sighting=Sighting.SHUT_OFF) if before.persistent else gone,
         Do.UNDEFINE: replace(before, persistent=False, autostart=False)
@@ -451,25 +457,25 @@ def carried_out(action, owner, looks):
         Do.DEFINE: replace(before, persistent=True),
         Do.AUTOSTART_OFF: replace(before, autostart=False),
     }
-    return {**looks, action.node: after.get(action.do, before)}
+    return {**observations, action.node: after.get(action.do, before)}
 
 
 @pytest.mark.parametrize("entry", [None, ENTRY, KEPT, DEFINED])
 def test_what_was_settled_stays_settled(entry):
     """Each action may be done when its turn comes, and afterwards nothing is left to be done."""
     copy_kept = replace(COPY, persistent=True, autostart=True)
-    known = (RUNS, RUNS_KEPT, look(Sighting.PAUSED_BY_USER), COPY, copy_kept)
+    known = (RUNS, RUNS_KEPT, observe(Sighting.PAUSED_BY_USER), COPY, copy_kept)
     met = set()
     for drawn in itertools.product((*known, OFF, AUTOSTARTS, ABSENT, SILENT), repeat=3):
-        looks = dict(zip(("node1", "node2", "node3"), drawn, strict=True))
-        settlement = settled(**looks, entry=entry)
+        observations = dict(zip(("node1", "node2", "node3"), drawn, strict=True))
+        settlement = settled(**observations, entry=entry)
         owner = settlement.owner
         for action in settlement.actions:
-            near = {action.node, owner} if owner else set(looks)
-            assert forbids(action, owner, {node: looks[node] for node in near}) == ""
-            looks = carried_out(action, owner, looks)
+            near = {action.node, owner} if owner else set(observations)
+            assert forbids(action, owner, {node: observations[node] for node in near}) == ""
+            observations = carried_out(action, owner, observations)
             met.add(action.do)
-        again = settled(**looks, entry=entry)
+        again = settled(**observations, entry=entry)
         assert (again.owner, again.result) == (owner, settlement.result)
         assert {action.do for action in again.actions} <= {Do.CLEAR}
     expected = {
@@ -480,7 +486,7 @@ def test_what_was_settled_stays_settled(entry):
 
 
 def test_a_name_means_one_guest():
-    known = Look(Sighting.RUNNING, "web1", UUID)
+    known = Observation(Sighting.RUNNING, "web1", UUID)
     settlements.refuse_unless_one("web1", [("node1", ENTRY)], {"node1": known, "node2": ABSENT})
     with pytest.raises(InputError, match=f"{OTHER} on node2"):
         settlements.refuse_unless_one(
@@ -515,8 +521,8 @@ def test_a_migration_is_ended_by_whoever_watches_over_it_and_else_by_us():
     leaving = replace(RUNS, job=OUTGOING)
     soon, late = 0.0, settlements.COURTESY
 
-    def ending(look, watched, waited, may_switch=False):
-        how = settlements.ending(look, watched, waited, may_switch)
+    def ending(observation, watched, waited, may_switch=False):
+        how = settlements.ending(observation, watched, waited, may_switch)
         return how and (how.ask, how.abort)
 
     assert ending(RUNS, watched=False, waited=soon) is None

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
-from saltext_kvmcluster.core.fileplan import Words
+from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.trust import trust
 
 NAMES = {"node1": ["Node1.example.com", "192.0.2.11"], "node2": ["2001:DB8::2"]}
@@ -84,7 +84,7 @@ lines = st.lists(
 def test_known_hosts_applied_twice_is_applied_once_and_names_come_from_the_pillar(present, mine):
     once = hosts(FOUND, present, **mine)
     twice = hosts(FOUND, once.text, **mine)
-    assert (twice.text, twice.words) == (once.text, Words())
+    assert (twice.text, twice.words) == (once.text, Changes())
     pillar = {",".join(name.lower() for name in node.names) for node in FOUND.nodes.values()}
     assert {line.split()[0] for line in once.text.splitlines()[1:-1]} <= pillar
     assert "node4" not in once.text
@@ -149,7 +149,7 @@ def test_many_names_make_several_short_host_lines_each_with_all_options():
 def test_changed_options_and_names_are_told():
     before = trust.ssh_config(cluster("node1", "node2"), KEY, HOSTS, "").text
     words = trust.ssh_config(cluster("node1", "node3", login="virt"), KEY, HOSTS, before).words
-    assert words == Words(("node3",), ("node2",), ("User root -> virt",))
+    assert words == Changes(("node3",), ("node2",), ("User root -> virt",))
 
 
 def test_a_path_with_a_space_or_a_percent_sign_is_read_by_ssh_as_it_is():
@@ -167,7 +167,7 @@ def test_the_include_stands_before_the_first_directive():
 
 def test_an_include_below_comments_alone_stays_where_it_is():
     present = f"# my notes\n\n{INCLUDE}Host *\n"
-    assert included(present).text == present and included(present).words == Words()
+    assert included(present).text == present and included(present).words == Changes()
 
 
 def test_an_include_below_a_directive_moves_up():
@@ -203,6 +203,6 @@ def test_a_login_s_own_configuration_stays_byte_for_byte(above, ours, below, fin
     wanted = included(before)
     assert wanted.text == INCLUDE + before
     once = included("\n".join(above + ours + below) + final)
-    assert included(once.text).text == once.text and included(once.text).words == Words()
+    assert included(once.text).text == once.text and included(once.text).words == Changes()
     kept = [line for line in once.text.split("\n") if line not in (*ours, *INCLUDE.splitlines())]
     assert [line for line in kept if line] == [line for line in above + below if line]

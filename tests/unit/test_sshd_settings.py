@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import cases, load
 
-from saltext_kvmcluster.core.fileplan import Words
+from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.trust import sshd
 from saltext_kvmcluster.core.trust.trust import BEGIN, END
 
@@ -41,7 +41,7 @@ def test_the_drop_in_has_a_line_for_each_setting_and_touches_the_login_alone(cas
     settings = [obstacle.setting for obstacle in found if obstacle.setting]
     body = [f"    {line}" for line in settings]
     assert wanted.text.splitlines() == [BEGIN[:-1], "Match User root", *body, END[:-1]]
-    assert wanted.words == Words(added=tuple(settings))
+    assert wanted.words == Changes(added=tuple(settings))
 
 
 def test_a_keyword_that_repeats_collects_its_values():
@@ -95,9 +95,11 @@ def test_obstacles_of_all_connections_are_told_once_and_those_of_some_with_whom(
     assert [o.setting for o in found] == [KEYS_FILE.setting, ROOT_IN.setting]
 
 
-KEYS_FILE = sshd.Obstacle("p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2")
-ROOT_IN = sshd.Obstacle("p", "r", "PermitRootLogin prohibit-password")
-PEOPLE_DECIDE = sshd.Obstacle("p", "r")
+KEYS_FILE = sshd.SshdIssue(
+    "p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2"
+)
+ROOT_IN = sshd.SshdIssue("p", "r", "PermitRootLogin prohibit-password")
+PEOPLE_DECIDE = sshd.SshdIssue("p", "r")
 
 
 def drop_in(*settings):
@@ -108,7 +110,7 @@ def test_a_drop_in_keeps_what_it_mended_before():
     before = sshd.drop_in([KEYS_FILE], "root", "").text
     wanted = sshd.drop_in([ROOT_IN, PEOPLE_DECIDE], "root", before)
     assert wanted.text == drop_in(KEYS_FILE.setting, ROOT_IN.setting)
-    assert wanted.words == Words(added=(ROOT_IN.setting,))
+    assert wanted.words == Changes(added=(ROOT_IN.setting,))
 
 
 def test_a_setting_that_is_another_now_is_replaced_whatever_its_case():
@@ -130,5 +132,5 @@ def test_a_drop_in_written_twice_is_written_once(first, second, login):
     start = sshd.drop_in(first, "root", "").text
     once = sshd.drop_in(second, login, start)
     twice = sshd.drop_in(second, login, once.text)
-    assert (twice.text, twice.words) == (once.text, Words())
+    assert (twice.text, twice.words) == (once.text, Changes())
     assert all(not o.setting or o.setting in once.text for o in [*first, *second])

@@ -10,9 +10,9 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership import startup
-from saltext_kvmcluster.core.ownership.startup import Asked, May, Request, decide, ending
+from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer, Request, decide, ending
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
-from saltext_kvmcluster.core.verdicts import ENDLESS, OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.verdicts import ENDLESS, OUTGOING, Observation, Sighting
 
 UUID, OTHER = "1" * 8, "2" * 8
 REQUEST = Request("web1", UUID, "node1", "shared")
@@ -27,22 +27,24 @@ SETTLED = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_U
 
 def has(sighting, name="web1", uuid=UUID, **more):
     """Return what a node says that has a guest of that name and UUID."""
-    look = Look(sighting, name, uuid, **more)
-    same_uuid = look if uuid == UUID else startup.NOWHERE
-    return Asked(same_uuid, look if name == "web1" else startup.NOWHERE)
+    observation = Observation(sighting, name, uuid, **more)
+    same_uuid = observation if uuid == UUID else startup.NOWHERE
+    return NodeAnswer(same_uuid, observation if name == "web1" else startup.NOWHERE)
 
 
-def world(**said):
+def world(**detail):
     """Return what three nodes say; those that are not named do not have the guest."""
     hosts = {node: Host(f"uuid of {node}", node) for node in NODES}
     full = {}
     for node in NODES:
-        asked = said.get(node, Asked())
-        full[node] = asked if asked.said else Asked(asked.same_uuid, asked.same_name, hosts[node])
+        asked = detail.get(node, NodeAnswer())
+        full[node] = (
+            asked if asked.detail else NodeAnswer(asked.same_uuid, asked.same_name, hosts[node])
+        )
     return full
 
 
-SILENT = Asked(said="no route")
+SILENT = NodeAnswer(detail="no route")
 
 
 def test_it_may_start_where_no_node_has_it():
@@ -126,7 +128,7 @@ def test_a_guest_that_runs_twice_is_an_alarm():
 
 
 @pytest.mark.parametrize(
-    ("node", "found", "said"),
+    ("node", "found", "detail"),
     [
         ("node3", has(Sighting.SHUT_OFF, uuid=OTHER), "node3 has another guest of that name"),
         ("node3", has(Sighting.RUNNING, uuid=OTHER), "node3 has another guest of that name"),
@@ -141,9 +143,9 @@ def test_a_guest_that_runs_twice_is_an_alarm():
         ("node3", has(Sighting.SHUT_OFF, saved=True), "virsh managedsave-remove web1"),
     ],
 )
-def test_what_is_in_the_way_is_named_with_a_remedy(node, found, said):
+def test_what_is_in_the_way_is_named_with_a_remedy(node, found, detail):
     decision = decide(REQUEST, world(**{node: found}))
-    assert decision.may is May.REFUSED and said in decision.sentence
+    assert decision.may is May.REFUSED and detail in decision.sentence
 
 
 def test_a_definition_that_is_wanted_is_not_in_the_way():
@@ -155,12 +157,12 @@ def test_a_definition_that_is_wanted_is_not_in_the_way():
 
 def test_without_a_definition_it_is_looked_for_by_name_and_never_started():
     why = "there is no definition"
-    unknown = Request("web1", "", "node1", "shared", said=why, undefined=True)
-    named = Asked(same_name=Look(Sighting.RUNNING, "web1", OTHER))
+    unknown = Request("web1", "", "node1", "shared", detail=why, undefined=True)
+    named = NodeAnswer(same_name=Observation(Sighting.RUNNING, "web1", OTHER))
     assert decide(unknown, world(node2=named)).owner == "node2"
     assert decide(unknown, world()) == startup.Decision(May.UNDEFINED, "there is no definition")
     assert decide(unknown, world(node2=SILENT)).may is May.REFUSED
-    garbled = Request("web1", "", "node1", "shared", said="it is no XML")
+    garbled = Request("web1", "", "node1", "shared", detail="it is no XML")
     assert decide(garbled, world()).may is May.REFUSED
 
 
@@ -172,7 +174,7 @@ def test_two_names_of_one_host_leave_another_unasked():
 
 
 @pytest.mark.parametrize(
-    ("said", "words", "returned", "result", "owner"),
+    ("detail", "words", "returned", "result", "owner"),
     [
         ({"node1": has(Sighting.RUNNING)}, "", True, "started", "node1"),
         ({"node1": has(Sighting.RUNNING), "node2": SILENT}, "", True, "started", "node1"),
@@ -190,15 +192,15 @@ def test_two_names_of_one_host_leave_another_unasked():
         ),
     ],
 )
-def test_the_result_is_what_was_seen(said, words, returned, result, owner):
-    done = ending(REQUEST, world(**said), words, returned)
+def test_the_result_is_what_was_seen(detail, words, returned, result, owner):
+    done = ending(REQUEST, world(**detail), words, returned)
     assert (done["result"], done["owner"]) == (result, owner), done
     assert words in done["reason"]
     assert list(done) == ["guest", "uuid", "node", "result", "owner", "reason"]
 
 
 @pytest.mark.parametrize(
-    ("said", "stayed", "result"),
+    ("detail", "stayed", "result"),
     [
         ({}, True, "stopped"),
         ({}, False, "stopped"),
@@ -211,27 +213,29 @@ def test_the_result_is_what_was_seen(said, words, returned, result, owner):
         ({"node2": has(Sighting.RUNNING), "node3": SILENT}, False, "not_stopped"),
     ],
 )
-def test_stopped_is_what_runs_nowhere(said, stayed, result):
-    done = startup.stopped(REQUEST, world(**said), ["libvirt said: no"], stayed)
+def test_stopped_is_what_runs_nowhere(detail, stayed, result):
+    done = startup.stopped(REQUEST, world(**detail), ["libvirt said: no"], stayed)
     assert done["result"] == result and "libvirt said: no" in done["reason"]
-    assert all(f"{node} does not answer" in done["reason"] for node in said if said[node].said)
+    assert all(
+        f"{node} does not answer" in done["reason"] for node in detail if detail[node].detail
+    )
 
 
 @pytest.mark.parametrize(
-    ("look", "why"),
+    ("observation", "why"),
     [
-        (Look(Sighting.RUNNING), ""),
-        (Look(Sighting.PAUSED_OTHERWISE), ""),
-        (Look(Sighting.RUNNING, job=OUTGOING), OUTGOING),
-        (Look(Sighting.RUNNING_IN_POST_COPY), "post-copy"),
-        (Look(Sighting.PAUSED_IN_POST_COPY), "post-copy"),
-        (Look(Sighting.PAUSED_FOR_MIGRATION), "migration"),
-        (Look(Sighting.UNREACHABLE, said="no route"), "no route"),
+        (Observation(Sighting.RUNNING), ""),
+        (Observation(Sighting.PAUSED_OTHERWISE), ""),
+        (Observation(Sighting.RUNNING, job=OUTGOING), OUTGOING),
+        (Observation(Sighting.RUNNING_IN_POST_COPY), "post-copy"),
+        (Observation(Sighting.PAUSED_IN_POST_COPY), "post-copy"),
+        (Observation(Sighting.PAUSED_FOR_MIGRATION), "migration"),
+        (Observation(Sighting.UNREACHABLE, detail="no route"), "no route"),
     ],
 )
-def test_the_plug_of_a_guest_on_the_move_is_not_pulled(look, why):
-    said = startup.keeps_its_plug(look)
-    assert why in said and bool(said) is bool(why)
+def test_the_plug_of_a_guest_on_the_move_is_not_pulled(observation, why):
+    detail = startup.keeps_its_plug(observation)
+    assert why in detail and bool(detail) is bool(why)
 
 
 def test_the_administrators_word_is_about_peers():
@@ -239,14 +243,14 @@ def test_the_administrators_word_is_about_peers():
     assert startup.forced(found, "node1", None) == frozenset()
     assert startup.forced(found, "node1", "node2") == {"node2"}
     assert startup.forced(found, "node1", ["node2", "node3"]) == {"node2", "node3"}
-    for nodes, said in (
+    for nodes, detail in (
         ("node1", "this node itself"),
         (["node4"], "not a node"),
         ([2], "want a list of nodes"),
         ({"node2": 1}, "want a list of nodes"),
         (True, "want a list of nodes"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=detail):
             startup.forced(found, "node1", nodes)
 
 

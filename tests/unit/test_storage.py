@@ -26,7 +26,7 @@ USUAL = {"mounts": (0, ROOT), "devices": (0, '{"blockdevices": []}'), "links": (
 CHECKED = ("kind", "fit", "identity", "folder")
 
 
-def told(outputs):
+def reported(outputs):
     """Return outputs of COMMANDS in which what a case leaves out is not installed, or empty."""
     given = {
         key: (out["code"], out["out"]) if isinstance(out, dict) else (0, out)
@@ -52,20 +52,20 @@ def source_of(disk):
 
 @pytest.mark.parametrize("case", list(variants()))
 def test_each_disk_lies_where_the_tools_say(case):
-    facts = storage.parse(told(case["outputs"]))
+    facts = storage.parse(reported(case["outputs"]))
     for disk in case["disks"]:
         found = storage.place(source_of(disk), facts)
         wanted = {key: disk[key] for key in CHECKED if key in disk}
         assert {key: getattr(found, key) for key in wanted} == wanted, found
         assert disk.get("why", "") in found.why
-    if "said" in case:
-        assert facts.said == case["said"]
+    if "detail" in case:
+        assert facts.detail == case["detail"]
 
 
 @pytest.mark.parametrize("case", list(variants()))
 def test_what_mounts_tell_needs_no_devices(case):
-    facts = storage.parse(told(case["outputs"]))
-    mounted = StorageFacts(mounts=facts.mounts, links=facts.links, said=facts.said)
+    facts = storage.parse(reported(case["outputs"]))
+    mounted = StorageFacts(mounts=facts.mounts, links=facts.links, detail=facts.detail)
     for disk in case["disks"]:
         source = source_of(disk)
         if storage.is_told_by_mounts(source, mounted):
@@ -73,7 +73,7 @@ def test_what_mounts_tell_needs_no_devices(case):
 
 
 def test_devices_are_asked_for_where_a_disk_may_lie_on_one():
-    facts = storage.parse(told({"mounts": ROOT + GLUSTER + GFS2}))
+    facts = storage.parse(reported({"mounts": ROOT + GLUSTER + GFS2}))
     images = [Source("file", f"/{folder}/image") for folder in ("gluster", "gfs2", "own")]
     others = [Source("block", "/dev/sda"), Source("network", "nbd:a"), Source()]
     told_by = [storage.is_told_by_mounts(source, facts) for source in (*images, *others)]
@@ -108,7 +108,7 @@ def drbd(role, here, there, resource="r0", settings=True):
     net = f'resource "{resource}" {{ connection {{ _peer_node_id 1; {net} {path} }} }}'
     device = {"kname": "/dev/drbd1", "name": "/dev/drbd1", "type": "disk"}
     facts = storage.parse(
-        told(
+        reported(
             {
                 "devices": json.dumps({"blockdevices": [device]}),
                 "replicas": json.dumps(status),
@@ -182,7 +182,7 @@ def test_the_cache_mode_is_judged_as_libvirt_does(disk, place, qemu, safe):
 
 def test_what_a_node_says_cannot_spoil_the_terminal():
     mounts = ROOT + "30 22 0:9 / /g\x1b[2J\\033[31m rw - \x1bfs a rw\n"
-    facts = storage.parse(told({"mounts": mounts}))
+    facts = storage.parse(reported({"mounts": mounts}))
     found = storage.place(Source("file", "/g\x1b[2J\x1b[31m/" + "x" * 4000), facts)
     assert found.folder == "/g\x1b[2J\x1b[31m"
     assert found.why.isprintable() and found.kind.isprintable() and len(found.why) < 1000
@@ -264,26 +264,26 @@ def test_no_output_is_more_than_unknown(outputs):
     ],
 )
 def test_no_output_is_too_deep_or_too_long(key, text):
-    storage.parse(told({key: text}))
+    storage.parse(reported({key: text}))
 
 
 def test_devices_that_are_made_of_each_other_end_somewhere():
     part = {"kname": "/dev/a", "type": "part"}
     other = {"kname": "/dev/b", "type": "part", "children": [part]}
     devices = json.dumps({"blockdevices": [other, {**part, "children": [{**other}]}]})
-    facts = storage.parse(told({"devices": devices}))
+    facts = storage.parse(reported({"devices": devices}))
     assert not storage.place(Source("block", "/dev/a"), facts).fit
 
 
 def test_links_that_lead_in_circles_or_grow_end_somewhere():
-    facts = storage.parse(told({"links": "/a\t/a/a\n/b\t/c\n/c\t/b\n"}))
+    facts = storage.parse(reported({"links": "/a\t/a/a\n/b\t/c\n/c\t/b\n"}))
     for path in ("/a", "/b", "/b/x"):
         assert storage.place(Source("file", path), facts).folder == "/"
 
 
 def test_twenty_thousand_disks_are_judged_at_once():
     mounts = ROOT + "".join(f"{n} 22 0:{n} / /g/{n} rw - nfs4 a:/{n} rw\n" for n in range(30, 330))
-    facts = storage.parse(told({"mounts": mounts}))
+    facts = storage.parse(reported({"mounts": mounts}))
     disks = [Source("file", f"/g/{30 + n % 300}/guests/{n}.img") for n in range(20_000)]
     began = time.process_time()
     assert all(storage.place(disk, facts).fit for disk in disks)

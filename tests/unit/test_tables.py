@@ -5,10 +5,10 @@ import pytest
 from saltext_kvmcluster.core.migration import jobs, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.trust.logins import Knock, cell, row
+from saltext_kvmcluster.core.trust.logins import LoginProbe, cell, row
 
-GOOD = Knock(0, "", "", 0.1)
-CHANGED = Knock(
+GOOD = LoginProbe(0, "", "", 0.1)
+CHANGED = LoginProbe(
     255,
     "",
     "REMOTE HOST IDENTIFICATION HAS CHANGED!\n"
@@ -60,8 +60,8 @@ def test_all_good_has_no_problem_in_it():
 
 
 def test_a_migration_is_one_line_and_unmeasured_figures_are_left_out():
-    said = "UNKNOWN  web1, node1 -> node2: node2 cannot be asked; 61.0 s"
-    assert tables.render(MIGRATION) == said
+    detail = "UNKNOWN  web1, node1 -> node2: node2 cannot be asked; 61.0 s"
+    assert tables.render(MIGRATION) == detail
 
 
 def test_a_moved_guest_shows_what_it_cost():
@@ -173,8 +173,8 @@ def test_what_is_not_settled_says_what_was_seen_what_is_needed_and_what_to_type(
 
 def test_what_was_done_to_settle_it_is_told_step_by_step():
     steps = [
-        {"step": "undefine it", "node": "node1", "ok": True, "said": ""},
-        {"step": "clear the journal", "node": "node2", "ok": False, "said": "disk full"},
+        {"step": "undefine it", "node": "node1", "ok": True, "detail": ""},
+        {"step": "clear the journal", "node": "node2", "ok": False, "detail": "disk full"},
     ]
     done = {**RECOVERED, "owner": "node2", "result": "running", "reason": "it runs", "needs": []}
     text = tables.render({**done, "actions": steps, "commands": []})
@@ -202,12 +202,14 @@ def test_the_line_says_what_it_waits_for():
 
 
 @pytest.mark.parametrize(
-    "told", [{"what": "\x1b[2J"}, {"what": ["x"]}, {"phase": 3}, {"place": "\r\n"}]
+    "reported", [{"what": "\x1b[2J"}, {"what": ["x"]}, {"phase": 3}, {"place": "\r\n"}]
 )
-def test_whoever_fires_an_event_cannot_paint_the_terminal(told):
-    assert tables.progress_line(MOVE, told, 1).isprintable()
+def test_whoever_fires_an_event_cannot_paint_the_terminal(reported):
+    assert tables.progress_line(MOVE, reported, 1).isprintable()
 
 
-@pytest.mark.parametrize("told", [{"percentage": 5}, {"percentage": "x", "rate": "y"}, 3, None, []])
-def test_an_event_that_is_none_of_ours_tells_nothing(told):
-    assert tables.progress_line(MOVE, told, 1) == "web1, node1 -> node2, 1 s: being checked"
+@pytest.mark.parametrize(
+    "reported", [{"percentage": 5}, {"percentage": "x", "rate": "y"}, 3, None, []]
+)
+def test_an_event_that_is_none_of_ours_tells_nothing(reported):
+    assert tables.progress_line(MOVE, reported, 1) == "web1, node1 -> node2, 1 s: being checked"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.events import events, transitions
-from saltext_kvmcluster.core.events.transitions import Seen
+from saltext_kvmcluster.core.events.transitions import Observation
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
 from saltext_kvmcluster.core.trust import drift, trust
 
@@ -23,7 +23,7 @@ IO = ("paused", "I/O error")
 GOES_ON = ("resumed", "unpaused")
 
 
-def look(*happenings, **more):
+def observe(*happenings, **more):
     known = {"drifted": [], "identity": {}, "obstacles": []}
     return {"happenings": list(happenings), **known, **more}
 
@@ -46,22 +46,22 @@ def change(what, how, run=1):
     }  # fmt: skip
 
 
-def lost(said="end of file"):
-    return {"kind": transitions.LOST, "said": said}
+def lost(detail="end of file"):
+    return {"kind": transitions.LOST, "detail": detail}
 
 
 def begun(*guests):
     """Return what is known after a first look at those guests, and what that told."""
-    return transitions.compare(Seen(), look(listing(*guests)))
+    return transitions.compare(Observation(), observe(listing(*guests)))
 
 
-def whats(told, kind="guest"):
-    return [one.data["what"] for one in told if one.kind == kind]
+def whats(reported, kind="guest"):
+    return [one.data["what"] for one in reported if one.kind == kind]
 
 
-def after(seen, *changes):
+def after(observed, *changes):
     """Return what changes of a guest tell, one look for all of them."""
-    return transitions.compare(seen, look(*(change(*one) for one in changes)))[1]
+    return transitions.compare(observed, observe(*(change(*one) for one in changes)))[1]
 
 
 def test_a_first_look_tells_what_is_bad_and_not_what_runs():
@@ -72,10 +72,10 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
         entry(uuid="d", name="d", state="paused", how="migration"),
         entry(uuid="e", name="e", active=False, state="", how="crashed"),
     ]
-    _, told = transitions.compare(
-        Seen(), look(listing(*guests), drifted=["/k"], obstacles=["sshd is deaf"])
+    _, reported = transitions.compare(
+        Observation(), observe(listing(*guests), drifted=["/k"], obstacles=["sshd is deaf"])
     )
-    assert [(one.kind, one.guest, one.data["what"]) for one in told] == [
+    assert [(one.kind, one.guest, one.data["what"]) for one in reported] == [
         ("guest", "b", "paused"),
         ("guest", "c", "crashed"),
         ("trust", "", "drifted"),
@@ -84,10 +84,10 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
 
 
 def test_a_second_look_at_the_same_tells_nothing():
-    bad = look(lost(), drifted=["/k"], obstacles=["sshd is deaf"], identity={"host_keys": ["a"]})
-    seen, told = transitions.compare(Seen(), bad)
-    assert [one.kind for one in told] == ["daemon", "trust", "readiness"]
-    assert transitions.compare(seen, bad)[1] == []
+    bad = observe(lost(), drifted=["/k"], obstacles=["sshd is deaf"], identity={"host_keys": ["a"]})
+    observed, reported = transitions.compare(Observation(), bad)
+    assert [one.kind for one in reported] == ["daemon", "trust", "readiness"]
+    assert transitions.compare(observed, bad)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -164,45 +164,47 @@ def test_what_becomes_of_a_guest_that_is_not_here(changes, expected):
     ],
 )
 def test_what_became_of_a_guest_while_the_daemon_was_away(now, expected):
-    seen, _ = transitions.compare(begun(entry())[0], look(lost()))
-    seen, told = transitions.compare(seen, look(listing(*now)))
-    assert whats(told, "daemon") == ["back"]
-    assert whats(told) == expected
-    assert whats(transitions.compare(seen, look(listing(*now)))[1]) == []
+    observed, _ = transitions.compare(begun(entry())[0], observe(lost()))
+    observed, reported = transitions.compare(observed, observe(listing(*now)))
+    assert whats(reported, "daemon") == ["back"]
+    assert whats(reported) == expected
+    assert whats(transitions.compare(observed, observe(listing(*now)))[1]) == []
 
 
 def test_a_guest_that_arrived_while_the_daemon_was_away_has_arrived():
-    coming = entry(state="paused", how="migration")
-    seen, told = transitions.compare(begun()[0], look(lost(), listing(coming)))
-    assert whats(told) == []
-    assert whats(transitions.compare(seen, look(lost(), listing(entry(how="migrated"))))[1]) == [
-        "arrived"
-    ]
+    in_flight = entry(state="paused", how="migration")
+    observed, reported = transitions.compare(begun()[0], observe(lost(), listing(in_flight)))
+    assert whats(reported) == []
+    assert whats(
+        transitions.compare(observed, observe(lost(), listing(entry(how="migrated"))))[1]
+    ) == ["arrived"]
 
 
 def test_the_daemon_and_readiness_are_told_when_they_change_only():
-    seen, told = transitions.compare(Seen(), look(lost("refused")))
-    assert [(one.kind, one.data["what"]) for one in told] == [
+    observed, reported = transitions.compare(Observation(), observe(lost("refused")))
+    assert [(one.kind, one.data["what"]) for one in reported] == [
         ("daemon", "gone"),
         ("readiness", "lost"),
     ]
-    assert "refused" in told[1].data["reason"]
-    seen, told = transitions.compare(seen, look(lost("refused"), lost("again")))
-    assert told == []
-    seen, told = transitions.compare(seen, look(listing(), obstacles=["the key is gone"]))
-    assert [(one.kind, one.data["what"]) for one in told] == [("daemon", "back")]
-    seen, told = transitions.compare(seen, look())
-    assert [(one.kind, one.data["what"]) for one in told] == [("readiness", "regained")]
+    assert "refused" in reported[1].data["reason"]
+    observed, reported = transitions.compare(observed, observe(lost("refused"), lost("again")))
+    assert reported == []
+    observed, reported = transitions.compare(
+        observed, observe(listing(), obstacles=["the key is gone"])
+    )
+    assert [(one.kind, one.data["what"]) for one in reported] == [("daemon", "back")]
+    observed, reported = transitions.compare(observed, observe())
+    assert [(one.kind, one.data["what"]) for one in reported] == [("readiness", "regained")]
 
 
 def test_nothing_is_said_of_readiness_before_the_daemon_was_asked():
-    seen, told = transitions.compare(Seen(), look(obstacles=["the key is gone"]))
-    assert told == [] and seen.ready is None
+    observed, reported = transitions.compare(Observation(), observe(obstacles=["the key is gone"]))
+    assert reported == [] and observed.ready is None
 
 
 def test_a_daemon_that_was_gone_and_is_back_within_one_look_was_both():
-    told = transitions.compare(begun()[0], look(lost(), listing()))[1]
-    assert [(one.kind, one.data["what"]) for one in told] == [
+    reported = transitions.compare(begun()[0], observe(lost(), listing()))[1]
+    assert [(one.kind, one.data["what"]) for one in reported] == [
         ("daemon", "gone"),
         ("daemon", "back"),
     ]
@@ -210,34 +212,38 @@ def test_a_daemon_that_was_gone_and_is_back_within_one_look_was_both():
 
 def test_an_identity_that_cannot_be_read_has_not_changed():
     first = {"cluster_key": ["a"], "host_keys": ["b", "c"]}
-    seen, told = transitions.compare(Seen(), look(identity=first))
-    assert told == []
-    seen, told = transitions.compare(seen, look(identity={"cluster_key": [], "host_keys": []}))
-    assert told == []
-    seen, told = transitions.compare(seen, look(identity={**first, "cluster_key": ["d"]}))
-    (one,) = told
+    observed, reported = transitions.compare(Observation(), observe(identity=first))
+    assert reported == []
+    observed, reported = transitions.compare(
+        observed, observe(identity={"cluster_key": [], "host_keys": []})
+    )
+    assert reported == []
+    observed, reported = transitions.compare(
+        observed, observe(identity={**first, "cluster_key": ["d"]})
+    )
+    (one,) = reported
     assert one.data == {
         "what": "changed",
         "changed": ["cluster_key"],
         **first,
         "cluster_key": ["d"],
     }
-    assert transitions.compare(seen, look(identity={**first, "cluster_key": ["d"]}))[1] == []
+    assert transitions.compare(observed, observe(identity={**first, "cluster_key": ["d"]}))[1] == []
 
 
 def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
-    def drifted(seen, files):
-        seen, told = transitions.compare(seen, look(drifted=files))
-        return seen, [(one.data["what"], one.data["files"]) for one in told]
+    def drifted(observed, files):
+        observed, reported = transitions.compare(observed, observe(drifted=files))
+        return observed, [(one.data["what"], one.data["files"]) for one in reported]
 
-    seen, told = drifted(Seen(), ["a"])
-    assert told == [("drifted", ["a"])]
-    seen, told = drifted(seen, None)
-    assert told == []
-    seen, told = drifted(seen, ["b", "a"])
-    assert told == [("drifted", ["b"])]
-    seen, told = drifted(seen, ["b"])
-    assert told == [("mended", ["a"])]
+    observed, reported = drifted(Observation(), ["a"])
+    assert reported == [("drifted", ["a"])]
+    observed, reported = drifted(observed, None)
+    assert reported == []
+    observed, reported = drifted(observed, ["b", "a"])
+    assert reported == [("drifted", ["b"])]
+    observed, reported = drifted(observed, ["b"])
+    assert reported == [("mended", ["a"])]
 
 
 @pytest.mark.parametrize(
@@ -245,19 +251,19 @@ def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
     [
         {},
         {"happenings": None},
-        look(listing(), {"kind": transitions.CHANGE}),
-        look({"kind": transitions.LISTING, "guests": [{}]}),
-        look({"kind": transitions.LISTING, "guests": 7}),
-        look("text"),
-        look(identity=[1]),
-        look(drifted=7),
-        look(listing(entry(run="many"))),
-        look(listing(), obstacles=None),
+        observe(listing(), {"kind": transitions.CHANGE}),
+        observe({"kind": transitions.LISTING, "guests": [{}]}),
+        observe({"kind": transitions.LISTING, "guests": 7}),
+        observe("text"),
+        observe(identity=[1]),
+        observe(drifted=7),
+        observe(listing(entry(run="many"))),
+        observe(listing(), obstacles=None),
     ],
 )
 def test_what_is_no_look_is_refused_in_a_sentence(odd):
     with pytest.raises(WorldError, match="no look"):
-        transitions.compare(Seen(), odd)
+        transitions.compare(Observation(), odd)
 
 
 CHANGES = st.sampled_from([
@@ -280,18 +286,18 @@ def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes
         change(*one, run=run)
         for one, run in zip(changes, itertools.islice(runs, 1, None), strict=True)
     ]
-    told = {}
+    reported = {}
     for step in (size, len(happenings) or 1):
-        seen, _ = begun(*[entry()] * is_here)
-        told[step] = []
+        observed, _ = begun(*[entry()] * is_here)
+        reported[step] = []
         for at in range(0, len(happenings), step):
-            seen, more = transitions.compare(seen, look(*happenings[at : at + step]))
-            told[step] += whats(more)
-    assert told[size] == told[len(happenings) or 1], "it matters when one looks"
+            observed, more = transitions.compare(observed, observe(*happenings[at : at + step]))
+            reported[step] += whats(more)
+    assert reported[size] == reported[len(happenings) or 1], "it matters when one looks"
     here = is_here
-    for what in told[size]:
-        assert what not in AWAY | {"crashed", "paused", "resumed"} or here, told
-        assert not (what in HERE and here and "crashed" not in told[size]), told
+    for what in reported[size]:
+        assert what not in AWAY | {"crashed", "paused", "resumed"} or here, reported
+        assert not (what in HERE and here and "crashed" not in reported[size]), reported
         here = what in HERE or (here and what not in AWAY)
 
 
@@ -301,10 +307,10 @@ def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes
     listing(entry(state="paused", how="I/O error")), listing(entry(active=False, how="crashed")),
 ]), max_size=10))  # fmt: skip
 def test_the_daemon_is_gone_and_back_by_turns(happenings):
-    _, told = transitions.compare(Seen(), look(*happenings))
-    daemon = whats(told, "daemon")
+    _, reported = transitions.compare(Observation(), observe(*happenings))
+    daemon = whats(reported, "daemon")
     assert daemon == [("gone", "back")[at % 2] for at in range(len(daemon))]
-    assert all(count == 1 for count in Counter(map(id, told)).values())
+    assert all(count == 1 for count in Counter(map(id, reported)).values())
 
 
 @pytest.mark.parametrize(
@@ -359,7 +365,7 @@ INCLUDE = f"{trust.BEGIN}Include /root/.ssh/kvmcluster_config\n{trust.END}"
 
 def drifted(path, written, found, mode=0o600, exclusive=False, owner="root"):
     noted = drift.note(FilePlan(path, written, 0o600, "root", {}))
-    read = drift.read(json.dumps({path: noted}))[path]
+    read = drift.parse(json.dumps({path: noted}))[path]
     return drift.has_drifted(path, read, FileState(found, mode, owner), exclusive)
 
 
@@ -416,7 +422,7 @@ def test_of_other_files_nothing_is_noted(path):
 
 @pytest.mark.parametrize("text", [None, "", "[1]", "{", '{"a": 1}', "null"])
 def test_a_record_that_is_none_holds_nothing(text):
-    assert drift.read(text) == {}
+    assert drift.parse(text) == {}
 
 
 def test_the_documentation_has_every_word_that_is_told():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.migration.migration import Abort, Judge, Seen, Watch
+from saltext_kvmcluster.core.migration.migration import Abort, Judge, Snapshot, Watch
 from saltext_kvmcluster.core.migration.pacing import Pace, StartPostCopy
 from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.options import Options
@@ -15,13 +15,13 @@ OPTIONS = Options(timeout=100.0)
 PATIENCE = 60.0
 
 
-def seen(at=10.0, **more):
+def observed(at=10.0, **more):
     known = {"ended": False, "answered": True, "progress": None, "cancel": ""}
-    return Seen(at, **{**known, **more})
+    return Snapshot(at, **{**known, **more})
 
 
 def act(watch=BEGUN, options=OPTIONS, **more):
-    return migration.act(watch, seen(**more), options, PATIENCE)
+    return migration.act(watch, observed(**more), options, PATIENCE)
 
 
 def test_what_has_ended_is_judged_whatever_else_is_seen():
@@ -40,19 +40,19 @@ def test_an_answer_renews_patience():
 
 
 def test_how_long_the_guest_stands_still_is_told_from_the_first_look_that_showed_it():
-    def told(watch, **more):
+    def reported(watch, **more):
         watch, _ = act(watch, **more)
-        return watch, migration.downtime_ms(watch, seen(**more))
+        return watch, migration.downtime_ms(watch, observed(**more))
 
     copying = {"progress": Progress(10.0, COPYING)}
-    watch, downtime = told(BEGUN, at=10.0, **copying)
+    watch, downtime = reported(BEGUN, at=10.0, **copying)
     assert downtime == 0
-    watch, downtime = told(watch, at=11.0, stands=True, **copying)
+    watch, downtime = reported(watch, at=11.0, stands=True, **copying)
     assert downtime == 0
-    watch, downtime = told(watch, at=12.5, stands=True, **copying)
+    watch, downtime = reported(watch, at=12.5, stands=True, **copying)
     assert downtime == 1500
-    assert told(watch, at=13.0, stands=True, progress=Progress(13.0, POST_COPY))[1] is None
-    assert told(watch, at=13.0, **copying)[1] == 0
+    assert reported(watch, at=13.0, stands=True, progress=Progress(13.0, POST_COPY))[1] is None
+    assert reported(watch, at=13.0, **copying)[1] == 0
 
 
 def test_a_request_to_cancel_is_kept_until_it_has_an_effect():

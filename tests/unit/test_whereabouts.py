@@ -8,79 +8,83 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 NODES = ("node1", "node2", "node3")
 UUID = "11111111-1111-1111-1111-111111111111"
 MOVE = Move("web1", UUID, "node1", "node2")
 
 
-def seen(sighting, job=""):
-    return locations.as_data("web1", Look(sighting, "web1", UUID, job=job), [])
+def observed(sighting, job=""):
+    return locations.as_data("web1", Observation(sighting, "web1", UUID, job=job), [])
 
 
 def lacks(*others):
-    return locations.as_data("web1", Look(Sighting.ABSENT), others)
+    return locations.as_data("web1", Observation(Sighting.ABSENT), others)
 
 
-def told(*answers):
-    return locations.read(dict(zip(NODES, answers, strict=False)), NODES)
+def reported(*answers):
+    return locations.parse(dict(zip(NODES, answers, strict=False)), NODES)
 
 
 def refused(*answers, destination="node2"):
     with pytest.raises((InputError, WorldError)) as caught:
-        locations.source("web1", told(*answers), destination)
+        locations.source("web1", reported(*answers), destination)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("sighting", [Sighting.RUNNING, Sighting.PAUSED_BY_USER])
 def test_the_one_node_that_has_it_is_its_source(sighting):
-    assert locations.source("web1", told(seen(sighting), lacks(), lacks()), "node2") == "node1"
+    assert (
+        locations.source("web1", reported(observed(sighting), lacks(), lacks()), "node2") == "node1"
+    )
 
 
 def test_a_silent_node_does_not_hide_one_that_has_it():
-    assert locations.source("web1", told(seen(Sighting.RUNNING)), "node2") == "node1"
+    assert locations.source("web1", reported(observed(Sighting.RUNNING)), "node2") == "node1"
 
 
 def test_a_definition_elsewhere_is_no_second_place():
-    answers = told(seen(Sighting.SHUT_OFF), seen(Sighting.RUNNING), lacks())
+    answers = reported(observed(Sighting.SHUT_OFF), observed(Sighting.RUNNING), lacks())
     assert locations.source("web1", answers, "node3") == "node2"
 
 
 def test_where_it_is_already_nothing_is_done():
-    assert "is on node2 already" in refused(lacks(), seen(Sighting.RUNNING), lacks())
+    assert "is on node2 already" in refused(lacks(), observed(Sighting.RUNNING), lacks())
 
 
 def test_in_two_places_it_is_left_alone():
-    said = refused(seen(Sighting.RUNNING), lacks(), seen(Sighting.RUNNING))
-    assert "running on node1, running on node3" in said
-    assert said.endswith("salt-run kvmcluster.recover web1")
+    detail = refused(observed(Sighting.RUNNING), lacks(), observed(Sighting.RUNNING))
+    assert "running on node1, running on node3" in detail
+    assert detail.endswith("salt-run kvmcluster.recover web1")
 
 
 @pytest.mark.parametrize(
     "answers",
     [
         (
-            seen(Sighting.RUNNING, verdicts.OUTGOING),
-            seen(Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING),
+            observed(Sighting.RUNNING, verdicts.OUTGOING),
+            observed(Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING),
         ),
-        (seen(Sighting.RUNNING, verdicts.OUTGOING), "it hangs"),
+        (observed(Sighting.RUNNING, verdicts.OUTGOING), "it hangs"),
     ],
 )
 def test_on_its_way_it_is_watched_and_not_sent_again(answers):
-    said = refused(*answers)
-    assert "on its way from node1" in said and "salt node1 kvmcluster.job web1" in said
+    detail = refused(*answers)
+    assert "on its way from node1" in detail and "salt node1 kvmcluster.job web1" in detail
 
 
 def test_a_half_that_arrives_is_no_guest_that_is_there_already():
-    said = refused("", seen(Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING), lacks())
-    assert "already" not in said and "paused for migration on node2" in said and "node1" in said
+    detail = refused("", observed(Sighting.PAUSED_FOR_MIGRATION, verdicts.INCOMING), lacks())
+    assert (
+        "already" not in detail and "paused for migration on node2" in detail and "node1" in detail
+    )
 
 
 def test_nowhere_names_what_is_near_and_who_is_silent():
-    said = refused(lacks("web11", "db1"), lacks(), "no libvirt")
-    assert "no node that answered has a guest web1" in said and "db1, web11" in said
-    assert "not known of node3 (no libvirt)" in said and "did you mean web11?" in said
+    detail = refused(lacks("web11", "db1"), lacks(), "no libvirt")
+    assert "no node that answered has a guest web1" in detail and "db1, web11" in detail
+    assert "not known of node3 (no libvirt)" in detail and "did you mean web11?" in detail
 
 
 def test_if_nobody_answers_nothing_is_known():
@@ -93,32 +97,35 @@ def test_if_nobody_answers_nothing_is_known():
 
 
 def test_shut_off_says_how_to_start_it():
-    said = refused(lacks(), seen(Sighting.SHUT_OFF), lacks())
-    assert "shut off on node2" in said and "salt node2 kvmcluster.start web1" in said
+    detail = refused(lacks(), observed(Sighting.SHUT_OFF), lacks())
+    assert "shut off on node2" in detail and "salt node2 kvmcluster.start web1" in detail
 
 
 def test_a_name_with_blanks_can_be_typed_again():
-    answers = {"node1": {**seen(Sighting.SHUT_OFF), "guest": "web 1"}}
+    answers = {"node1": {**observed(Sighting.SHUT_OFF), "guest": "web 1"}}
     with pytest.raises(WorldError, match=r"kvmcluster.start 'web 1'"):
-        locations.source("web 1", locations.read(answers, NODES), "node2")
+        locations.source("web 1", locations.parse(answers, NODES), "node2")
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         *(None, False, [], {}, {"state": "flying"}),
-        {**seen(Sighting.RUNNING), "state": ["running"]},
-        {**seen(Sighting.RUNNING), "others": 3},
+        {**observed(Sighting.RUNNING), "state": ["running"]},
+        {**observed(Sighting.RUNNING), "others": 3},
         "Traceback (most recent call last):\n x\nKeyError: 1",
     ],
 )
 def test_whatever_else_a_node_answers_makes_it_silent(answer):
-    assert told(answer)["node1"].look.sighting is Sighting.UNREACHABLE
-    assert "\n" not in told(answer)["node1"].look.said
+    assert reported(answer)["node1"].observation.sighting is Sighting.UNREACHABLE
+    assert "\n" not in reported(answer)["node1"].observation.detail
 
 
 def test_those_that_have_it_are_asked_first_and_silent_ones_never():
-    assert locations.fit_to_ask(told(None, lacks(), seen(Sighting.RUNNING))) == ["node3", "node2"]
+    assert locations.fit_to_ask(reported(None, lacks(), observed(Sighting.RUNNING))) == [
+        "node3",
+        "node2",
+    ]
 
 
 def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
@@ -135,7 +142,7 @@ SILENCE = "Minion did not return. [No response]\nThe minions may not have all fi
 
 
 def test_what_salt_says_of_silence_is_silence():
-    assert told(SILENCE)["node1"].look.said == "it does not answer"
+    assert reported(SILENCE)["node1"].observation.detail == "it does not answer"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,8 @@ def test_what_is_left_open_is_not_settled(changes, settled):
 
 
 def test_an_unseen_end_says_how_to_find_out():
-    said = locations.lost(MOVE, "watched no longer")["reason"]
-    assert "salt node1 kvmcluster.job web1" in said and "salt-run kvmcluster.cancel web1" in said
-    assert "salt-run kvmcluster.recover web1" in said
+    detail = locations.lost(MOVE, "watched no longer")["reason"]
+    assert (
+        "salt node1 kvmcluster.job web1" in detail and "salt-run kvmcluster.cancel web1" in detail
+    )
+    assert "salt-run kvmcluster.recover web1" in detail

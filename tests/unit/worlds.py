@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 
-from saltext_kvmcluster.core.facts.nodefacts import Daemon, GuestFacts, NodeFacts, Reach, Seen
+from saltext_kvmcluster.core.facts.nodefacts import (
+    Daemon,
+    GuestFacts,
+    Inspection,
+    LoginResults,
+    NodeFacts,
+)
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
 from saltext_kvmcluster.core.trust import logins
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 NODES = ("node1", "node2", "node3")
 UUID, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
@@ -30,7 +36,7 @@ MOUNTS = (
     Mount(IMAGES, "fuse.glusterfs", "storage:/images", "0:50"),
 )
 SSH = ("ssh.key", "ssh.authorized", "ssh.config", "ssh.label", "ssh.stale")
-RUNNING = Look(Sighting.RUNNING, name="web1", uuid=UUID)
+RUNNING = Observation(Sighting.RUNNING, name="web1", uuid=UUID)
 WEB = Guest(
     "web1",
     UUID,
@@ -71,7 +77,7 @@ def cells(peer, **causes):
             "name": name,
             "ok": cause == logins.OK,
             "cause": cause,
-            "said": "",
+            "detail": "",
             "remedy": logins.REMEDIES.get(cause, ""),
             "seconds": 0.1,
         }
@@ -98,16 +104,18 @@ def node(name="node1", nodes=NODES[:2], **changes):
         listening=frozenset({22}),
         storage=StorageFacts(mounts=MOUNTS),
         ssh=dict.fromkeys(SSH, ()),
-        peers={peer: Reach(cells(peer), "refused") for peer in nodes if peer != name},
-        seen={IMAGE: Seen("file")},
+        peers={peer: LoginResults(cells(peer), "refused") for peer in nodes if peer != name},
+        observed={IMAGE: Inspection("file")},
         written={IMAGES: f"token of {name}"},
         tokens={(IMAGES, peer): f"token of {peer}" for peer in nodes},
     )
     return replace(good, **changes)
 
 
-def guest(at="node1", look=RUNNING, of=WEB, **changes):
-    return replace(GuestFacts(at, look, guest=of, memory_kib=1024, disks=(IMAGE,)), **changes)
+def guest(at="node1", observation=RUNNING, of=WEB, **changes):
+    return replace(
+        GuestFacts(at, observation, guest=of, memory_kib=1024, disks=(IMAGE,)), **changes
+    )
 
 
 def world(*nodes, **more):

@@ -44,7 +44,7 @@ def beacon(config):
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
         own = __pillar__[clusters.ROOT]
-        observer_client.WATCHER.look(cluster.name, __opts__["id"], own, __salt__["event.send"])
+        observer_client.WATCHER.observe(cluster.name, __opts__["id"], own, __salt__["event.send"])
         trouble = ""
     except KvmclusterError as error:
         trouble = str(error)

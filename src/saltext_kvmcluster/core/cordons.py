@@ -32,7 +32,7 @@ class Cordon:
         return f"cordoned{since}{f': {self.reason}' if self.reason else ''}"
 
 
-def read(text: str) -> Cordon:
+def parse(text: str) -> Cordon:
     """Return what a node's file says, whoever wrote it."""
     words = printable(" ".join(text[: 2 * validate.LONGEST_REASON].split()))
     since, _, reason = words.partition(" ")

@@ -23,14 +23,14 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class Words:
+class Changes:
     """A change said in words: what is added, removed and replaced."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, list[str]]:
+    def to_dict(self) -> dict[str, list[str]]:
         """Return the three lists under their names, as text that any terminal and codec bears."""
         return {
             "added": [printable(word) for word in self.added],
@@ -44,7 +44,7 @@ class Wanted:
     """The text a file should have, the way there in words, and who was refused and why."""
 
     text: str
-    words: Words = Words()
+    words: Changes = Changes()
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,8 +63,8 @@ def plan_file(path: str, found: FileState, wanted: Wanted, mode: int, owner: str
     """Return the plan that makes the file at ``path`` what is wanted, whatever was found."""
     change: dict[str, Any] = {}
     if found.text != wanted.text:
-        change.update(wanted.words.as_dict())
-        if found.text is not None and wanted.words == Words():
+        change.update(wanted.words.to_dict())
+        if found.text is not None and wanted.words == Changes():
             change["replaced"] = ["layout, no entry"]
     if found.text is not None and found.mode != mode:
         change["mode"] = f"{found.mode:04o} -> {mode:04o}"

@@ -12,7 +12,7 @@ SEE = "see "
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Issue:
     """One reason why a check is not OK; ``outcome`` is PROBLEM or UNKNOWN.
 
     ``severity`` is that of its check where it is empty. ``destination`` names the one node to
@@ -48,7 +48,7 @@ class Finding:
         """Whether a guest must not be moved because of it."""
         return self.severity == BLOCK and self.outcome != OK
 
-    def shown(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """Return the finding as plain data."""
         return {
             "id": self.id,
@@ -62,13 +62,13 @@ class Finding:
         }
 
 
-def unknown(sentence: str, remedy: str) -> Trouble:
+def unknown(sentence: str, remedy: str) -> Issue:
     """Return the trouble of a fact that could not be had.
 
     remedy
         How it can be had. That of the check would be for what nobody has seen.
     """
-    return Trouble(sentence, remedy, UNKNOWN)
+    return Issue(sentence, remedy, UNKNOWN)
 
 
 def sentences(findings: Iterable[Finding]) -> str:

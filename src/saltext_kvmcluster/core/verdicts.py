@@ -44,7 +44,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Look:
+class Observation:
     """One look at one guest on one node.
 
     ``job`` names what is under way with it, empty if nothing is; ``saved`` is whether the node
@@ -58,7 +58,7 @@ class Look:
     persistent: bool = False
     autostart: bool = False
     job: str = ""
-    said: str = ""
+    detail: str = ""
     saved: bool = False
 
 
@@ -165,16 +165,24 @@ _VERDICTS = {
 }
 
 
-def doubled(looks: Mapping[str, Look]) -> Doubled | None:
+def doubled(observations: Mapping[str, Observation]) -> Doubled | None:
     """Return whether several nodes have a guest, other than as a half that waits for the other.
 
     A copy that is paused counts: whoever lets it go on lets it write.
     """
-    found = {node: look for node, look in looks.items() if look.sighting not in _HARMLESS}
+    found = {
+        node: observation
+        for node, observation in observations.items()
+        if observation.sighting not in _HARMLESS
+    }
     if len(found) < 2:
         return None
     # A backup explains no second copy.
-    jobs = [look.job for look in looks.values() if look.job not in ("", BACKUP)]
+    jobs = [
+        observation.job
+        for observation in observations.values()
+        if observation.job not in ("", BACKUP)
+    ]
     return Doubled(tuple(found), jobs[0] if jobs else "")
 
 

@@ -24,7 +24,7 @@ _PARSER = etree.XMLParser(
 )
 
 
-def parse(text: str | bytes) -> etree._Element:
+def parse_xml(text: str | bytes) -> etree._Element:
     """Return the root of a text, without comments and layout; InputError if it cannot be read.
 
     Bytes are in the encoding that they declare. What is text already is not: its declaration

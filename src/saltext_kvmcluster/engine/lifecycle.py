@@ -23,7 +23,7 @@ from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import Decision, May, Request
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import short
-from saltext_kvmcluster.core.verdicts import OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.host import commands, cordons, files, ssh
 from saltext_kvmcluster.host.commands import Held
 from saltext_kvmcluster.host.hypervisor import Hypervisor
@@ -95,23 +95,23 @@ def shutdown(
         another node or libvirt is at work on it.
     """
     with contextlib.closing(Peers(cluster, here)) as nodes:
-        look = _here(nodes.own, guest, here)
-        if look.sighting not in ACTIVE:
-            said = [f"it was {look.sighting.value} on {here}"]
-            return _ended(cluster, nodes, look, said, stayed=False)
-        if look.job:
+        observation = _here(nodes.own, guest, here)
+        if observation.sighting not in ACTIVE:
+            detail = [f"it was {observation.sighting.value} on {here}"]
+            return _ended(cluster, nodes, observation, detail, stayed=False)
+        if observation.job:
             raise WorldError(
-                f"{guest} was not shut down: {look.job} of it is active on {here};"
+                f"{guest} was not shut down: {observation.job} of it is active on {here};"
                 f" wait for its end (virsh domjobinfo {guest})"
             )
-        said = _tried(lambda: nodes.own.press_power(look.uuid))
-        last, stayed = _until_off(nodes.own, look.uuid, timeout)
+        detail = _tried(lambda: nodes.own.press_power(observation.uuid))
+        last, stayed = _until_off(nodes.own, observation.uuid, timeout)
         if last.sighting not in _OFF:
-            said.append(f"it was not off within {timeout:g} s of its power button")
+            detail.append(f"it was not off within {timeout:g} s of its power button")
             if destroy:
-                said += _pulled(nodes.own, look.uuid)
-                stayed &= _until_off(nodes.own, look.uuid, SETTLING)[1]
-        return _ended(cluster, nodes, look, said, stayed)
+                detail += _pulled(nodes.own, observation.uuid)
+                stayed &= _until_off(nodes.own, observation.uuid, SETTLING)[1]
+        return _ended(cluster, nodes, observation, detail, stayed)
 
 
 def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
@@ -121,17 +121,17 @@ def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
     """
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with contextlib.closing(Hypervisor()) as own:
-        look = _here(own, guest, here)
-        before = _frozen(own, look)
+        observation = _here(own, guest, here)
+        before = _frozen(own, observation)
         text = None if reason is None else domainxml.frozen_xml(reason, since)
-        own.note(look.uuid, domainxml.METADATA, text)
-        after = _frozen(own, look)
+        own.note(observation.uuid, domainxml.METADATA, text)
+        after = _frozen(own, observation)
     if any((one.reason if one else None) != reason for one in after):
         raise WorldError(f"libvirt on {here} did not keep it: {guest} is frozen: {any(after)}")
     known = next(filter(None, (*after, *before)), None)
     return {
         "guest": guest,
-        "uuid": look.uuid,
+        "uuid": observation.uuid,
         "node": here,
         "frozen": any(after),
         "reason": known.reason if known else "",
@@ -140,10 +140,10 @@ def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
     }
 
 
-def _frozen(own: Hypervisor, look: Look) -> list[Frozen | None]:
+def _frozen(own: Hypervisor, observation: Observation) -> list[Frozen | None]:
     """Return whether a guest is frozen by the definition that runs, and by the persistent one."""
-    texts = (own.described(look.uuid), own.definition(look.name))
-    return [domainxml.read(text).frozen for text in texts if text]
+    texts = (own.described(observation.uuid), own.definition(observation.name))
+    return [domainxml.parse(text).frozen for text in texts if text]
 
 
 def _request(
@@ -152,14 +152,20 @@ def _request(
     """Return what is to start, and its definition; empty where libvirt keeps it."""
     kind, mark = cluster.guests.definitions, cordons.current()
     if kind == "defined":
-        look = nodes.own.by_name(guest)
-        said = "" if look.uuid else f"{nodes.here} has no definition of it; guest_placed puts it"
-        return Request(guest, look.uuid, nodes.here, kind, forced, said, mark, bool(said)), ""
+        observation = nodes.own.by_name(guest)
+        detail = (
+            ""
+            if observation.uuid
+            else f"{nodes.here} has no definition of it; guest_placed puts it"
+        )
+        return Request(
+            guest, observation.uuid, nodes.here, kind, forced, detail, mark, bool(detail)
+        ), ""
     path = ""
     try:
         path = found(cluster, guest).path
         text = files.read(path).text or ""
-        uuid = store.read(guest, text, path).uuid
+        uuid = store.parse(guest, text, path).uuid
     except InputError as error:
         return Request(guest, "", nodes.here, kind, forced, str(error), mark, not path), ""
     return Request(guest, uuid, nodes.here, kind, forced, cordoned=mark), text
@@ -176,7 +182,7 @@ def _settled(
             claimed = nodes.give_up(asked)
             try:
                 with _claims(cluster, nodes.here, request.uuid, claimed, end) as claims:
-                    decision = _last_look(nodes, request, claims, end)
+                    decision = _last_observation(nodes, request, claims, end)
                     if decision.may is May.START:
                         again, text = _request(cluster, nodes, request.guest, request.forced)
                         if again != request:
@@ -187,14 +193,16 @@ def _settled(
         if decision.may is May.RUNS:
             return startup.shown(request, startup.RUNNING, decision.owner, decision.sentence)
         refused = decision.may in (May.REFUSED, May.UNDEFINED)
-        if refused and request.said and not request.cordoned:
-            raise InputError(request.said)
+        if refused and request.detail and not request.cordoned:
+            raise InputError(request.detail)
         if refused or time.monotonic() >= end:
             raise startup.refusal(request, decision.sentence)
         time.sleep(POLL)
 
 
-def _last_look(nodes: Peers, request: Request, claims: Mapping[str, Held], end: float) -> Decision:
+def _last_observation(
+    nodes: Peers, request: Request, claims: Mapping[str, Held], end: float
+) -> Decision:
     """Look at all nodes while they are claimed, and make sure that they still are."""
     decision = startup.decide(request, nodes.ask(request.guest, request.uuid))
     lost = [node for node, held in _echoed(claims).items() if not held]
@@ -249,9 +257,9 @@ def _echoed(claims: Mapping[str, Held]) -> dict[str, bool]:
 def _no_claim(node: str, outcome: commands.Outcome) -> Exception:
     if outcome.code == startup.CONFLICT:
         return _Taken(startup.claimed(node, outcome.stdout))
-    said = short(outcome.stderr) or "nothing"
+    detail = short(outcome.stderr) or "nothing"
     return WorldError(
-        f"the guest cannot be claimed on {node}, so it is not started; it said: {said}"
+        f"the guest cannot be claimed on {node}, so it is not started; it said: {detail}"
     )
 
 
@@ -269,41 +277,41 @@ def _started(nodes: Peers, request: Request, text: str, end: float) -> dict[str,
         time.sleep(POLL)
 
 
-def _here(own: Hypervisor, guest: str, here: str) -> Look:
-    look = own.by_name(guest)
-    if look.sighting is Sighting.ABSENT:
+def _here(own: Hypervisor, guest: str, here: str) -> Observation:
+    observation = own.by_name(guest)
+    if observation.sighting is Sighting.ABSENT:
         raise migration.no_such_guest(guest, here, own.names())
-    return look
+    return observation
 
 
-def _until_off(own: Hypervisor, uuid: str, timeout: float) -> tuple[Look, bool]:
+def _until_off(own: Hypervisor, uuid: str, timeout: float) -> tuple[Observation, bool]:
     """Wait until a guest is off; return the last look at it, and whether none saw it leave."""
     end, stayed = time.monotonic() + timeout, True
     while True:
-        look = own.sight(uuid)
-        stayed &= look.job != OUTGOING
-        if look.sighting in _OFF or time.monotonic() >= end:
-            return look, stayed
+        observation = own.sight(uuid)
+        stayed &= observation.job != OUTGOING
+        if observation.sighting in _OFF or time.monotonic() >= end:
+            return observation, stayed
         time.sleep(POLL)
 
 
 def _pulled(own: Hypervisor, uuid: str) -> list[str]:
     """Pull a guest's plug if it may be pulled now; return what was done."""
-    look = own.sight(uuid)
-    if look.sighting in _OFF:
+    observation = own.sight(uuid)
+    if observation.sighting in _OFF:
         return []
-    why = startup.keeps_its_plug(look)
+    why = startup.keeps_its_plug(observation)
     if why:
         return [f"its plug was not pulled: {why}"]
     return _tried(lambda: own.destroy(uuid)) or ["its plug was pulled, as asked for"]
 
 
 def _ended(
-    cluster: Cluster, nodes: Peers, look: Look, said: Sequence[str], stayed: bool
+    cluster: Cluster, nodes: Peers, observation: Observation, detail: Sequence[str], stayed: bool
 ) -> dict[str, Any]:
     """Say what became of a guest that was to be shut down: it may have moved meanwhile."""
-    request = Request(look.name, look.uuid, nodes.here, cluster.guests.definitions)
-    return startup.stopped(request, nodes.ask(look.name, look.uuid), said, stayed)
+    request = Request(observation.name, observation.uuid, nodes.here, cluster.guests.definitions)
+    return startup.stopped(request, nodes.ask(observation.name, observation.uuid), detail, stayed)
 
 
 def _tried(verb: Callable[[], None]) -> list[str]:

@@ -21,14 +21,14 @@ from saltext_kvmcluster.core.migration.migration import (
     Judge,
     Move,
     Plan,
-    Seen,
+    Snapshot,
     Statistics,
     Watch,
 )
 from saltext_kvmcluster.core.migration.pacing import Pace, SetDowntime, StartPostCopy
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
 
@@ -49,8 +49,8 @@ def migrate(
     """
     migration.named(guest, "guest")
     node = migration.target(env.cluster, env.here, destination)
-    look = _here(env, guest)
-    move = Move(guest, look.uuid, env.here, node.id)
+    observation = _here(env, guest)
+    move = Move(guest, observation.uuid, env.here, node.id)
     with env.alone(move), contextlib.ExitStack() as places:
         with _refusal_told(env, move):
             _refuse_unsettled(env, move)
@@ -59,15 +59,15 @@ def migrate(
                 findings = env.examine(move)
             way, entry = _begun(env, move, node, options)
         done = _Migration(env, entry, way, options, patience).carried_out()
-    return {**done, "findings": [finding.shown() for finding in findings]}
+    return {**done, "findings": [finding.to_dict() for finding in findings]}
 
 
-def _here(env: Environment, guest: str) -> Look:
+def _here(env: Environment, guest: str) -> Observation:
     source = env.libvirt(env.here)
-    look = source.by_name(guest)
-    if look.sighting is Sighting.ABSENT:
+    observation = source.by_name(guest)
+    if observation.sighting is Sighting.ABSENT:
         raise migration.no_such_guest(guest, env.here, source.names())
-    return look
+    return observation
 
 
 @contextlib.contextmanager
@@ -76,19 +76,21 @@ def _refusal_told(env: Environment, move: Move) -> Iterator[None]:
     try:
         yield
     except WorldError as error:
-        env.tell(events.MIGRATION, {"what": "refused", **asdict(move), "reason": str(error)})
+        env.notify(events.MIGRATION, {"what": "refused", **asdict(move), "reason": str(error)})
         raise
 
 
 def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[Plan, Entry]:
     """Return how libvirt is to do it, and what is in the journal from now on."""
-    look = env.libvirt(env.here).by_uuid(move.uuid)
-    way = migration.plan(env.cluster, node, options, look.persistent, env.address(node.migration))
+    observation = env.libvirt(env.here).by_uuid(move.uuid)
+    way = migration.plan(
+        env.cluster, node, options, observation.persistent, env.address(node.migration)
+    )
     entry = Entry(
         move,
         env.clock.now().isoformat(timespec="milliseconds"),
         BEGUN,
-        look.persistent,
+        observation.persistent,
         env.cluster.guests.definitions,
         way.flags,
     )
@@ -103,7 +105,7 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
     """
     own = env.journal(env.here)
     kept = own.entries()
-    why = "; ".join(said for said in kept.unread if move.uuid in said)
+    why = "; ".join(detail for detail in kept.unread if move.uuid in detail)
     if kept.of(move.uuid):
         why = recoverer.recover(env, move.uuid)["reason"]
         why = why if own.entries().of(move.uuid) else ""
@@ -126,7 +128,7 @@ class _Migration:
         self.source = env.libvirt(entry.move.source)
         self.peer = env.libvirt(entry.move.destination)
         self.journal = env.journal(env.here)
-        self._told: tuple[str, float] = ("", 0.0)
+        self._reported: tuple[str, float] = ("", 0.0)
 
     def carried_out(self) -> dict[str, Any]:
         """Let libvirt migrate, and say what came of it and of what had to be done afterwards."""
@@ -138,17 +140,19 @@ class _Migration:
         ending = self._watched(call, began)
         if _words(call):
             self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
-        looks, judged = self._sure(call)
+        observations, judged = self._sure(call)
         measured = self._measured() if judged.owner is Owner.DESTINATION else Statistics()
         elapsed = self.env.clock.monotonic() - began
         done = {
-            **migration.result(self.move, self.way, judged, looks, measured, _words(call), ending),
+            **migration.result(
+                self.move, self.way, judged, observations, measured, _words(call), ending
+            ),
             "started": self.entry.began,
             "elapsed": round(elapsed, 3),
         }
         done["afterwards"] = self._afterwards(judged, done)
-        told = ("result", "owner", "reason", "elapsed", "downtime_ms")
-        self._tell("ended", {key: done[key] for key in told})
+        reported = ("result", "owner", "reason", "elapsed", "downtime_ms")
+        self._tell("ended", {key: done[key] for key in reported})
         return done
 
     def _watched(self, call: Call, began: float) -> str:
@@ -156,26 +160,26 @@ class _Migration:
         watch = Watch(began, began, Pace(began))
         while True:
             self.env.clock.wait(call, POLL)
-            seen = self._seen(call)
-            watch, act = migration.act(watch, seen, self.options, self.patience)
+            observed = self._seen(call)
+            watch, act = migration.act(watch, observed, self.options, self.patience)
             if isinstance(act, Judge):
                 return watch.ending
             self._carry_out(act)
-            self._show(seen, watch)
+            self._show(observed, watch)
 
-    def _seen(self, call: Call) -> Seen:
+    def _seen(self, call: Call) -> Snapshot:
         uuid, at = self.move.uuid, self.env.clock.monotonic()
         if call.done():
-            return Seen(at, True, True, None)
+            return Snapshot(at, True, True, None)
         try:
-            look = self.source.by_uuid(uuid)
+            observation = self.source.by_uuid(uuid)
             job = self.source.progress(uuid)
         except WorldError:
-            return Seen(self.env.clock.monotonic(), call.done(), False, None)
-        in_post_copy = look.sighting in IN_POST_COPY
-        found = progress.read(job, at, in_post_copy) if job else None
-        stands = look.sighting is Sighting.PAUSED_FOR_MIGRATION
-        return Seen(at, call.done(), True, found, stands, self._asked_to_cancel())
+            return Snapshot(self.env.clock.monotonic(), call.done(), False, None)
+        in_post_copy = observation.sighting in IN_POST_COPY
+        found = progress.parse(job, at, in_post_copy) if job else None
+        stands = observation.sighting is Sighting.PAUSED_FOR_MIGRATION
+        return Snapshot(at, call.done(), True, found, stands, self._asked_to_cancel())
 
     def _asked_to_cancel(self) -> str:
         """Return who wants it cancelled; a journal that cannot be read asks for nothing."""
@@ -194,30 +198,35 @@ class _Migration:
             elif isinstance(act, Abort):
                 self.source.abort(self.move.uuid)
 
-    def _show(self, seen: Seen, watch: Watch) -> None:
+    def _show(self, observed: Snapshot, watch: Watch) -> None:
         """Tell of each new phase, and every few seconds how far it is."""
-        if seen.progress is None:
+        if observed.progress is None:
             return
-        phase, last = self._told
-        if phase != seen.progress.phase or seen.at - last >= TELL_EVERY:
-            self._told = (seen.progress.phase, seen.at)
-            stalled = pacing.stalled(watch.pace, seen.progress)
-            downtime = migration.downtime_ms(watch, seen)
-            self._tell(seen.progress.phase, progress.shown(seen.progress, stalled, downtime))
+        phase, last = self._reported
+        if phase != observed.progress.phase or observed.at - last >= TELL_EVERY:
+            self._reported = (observed.progress.phase, observed.at)
+            stalled = pacing.stalled(watch.pace, observed.progress)
+            downtime = migration.downtime_ms(watch, observed)
+            self._tell(
+                observed.progress.phase, progress.shown(observed.progress, stalled, downtime)
+            )
 
-    def _sure(self, call: Call) -> tuple[tuple[Look, Look], Verdict]:
+    def _sure(self, call: Call) -> tuple[tuple[Observation, Observation], Verdict]:
         """Look at both sides until it is sure whose the guest is, or patience ends."""
         end = self.env.clock.monotonic() + self.patience
         while True:
             returned = call.done()
             before = self.source.sight(self.move.uuid)
             there = self.peer.sight(self.move.uuid)
-            looks = (self.source.sight(self.move.uuid), there)
+            observations = (self.source.sight(self.move.uuid), there)
             judged = migration.verdict(
-                self.move, looks, returned, steady=before.sighting is looks[0].sighting
+                self.move,
+                observations,
+                returned,
+                steady=before.sighting is observations[0].sighting,
             )
             if judged.owner is not Owner.UNKNOWN or self.env.clock.monotonic() >= end:
-                return looks, judged
+                return observations, judged
             self.env.clock.wait(None, POLL)
 
     def _measured(self) -> Statistics:
@@ -237,7 +246,7 @@ class _Migration:
         return steps + _failed("remember it", lambda: self.journal.remember(done))
 
     def _tell(self, what: str, data: Mapping[str, Any]) -> None:
-        self.env.tell(events.MIGRATION, {"what": what, **asdict(self.move), **data})
+        self.env.notify(events.MIGRATION, {"what": what, **asdict(self.move), **data})
 
 
 def _failed(step: str, verb: Callable[[], None]) -> list[dict[str, Any]]:
@@ -245,7 +254,7 @@ def _failed(step: str, verb: Callable[[], None]) -> list[dict[str, Any]]:
     try:
         verb()
     except WorldError as error:
-        return [{"step": step, "ok": False, "said": str(error)}]
+        return [{"step": step, "ok": False, "detail": str(error)}]
     return []
 
 

@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import settlements
 from saltext_kvmcluster.core.ownership.settlements import Action, Do, Settlement
-from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Look, Sighting
+from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
 
 POLL = 0.5
@@ -46,7 +46,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, A
         if not taken:
             case.read_again(answering)
             return case.settled(patience)
-    case.looks = case.look(case.nodes)
+    case.observations = case.observe(case.nodes)
     return case.shown(settlements.busy(taken), [])
 
 
@@ -83,7 +83,7 @@ def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
     """
     case = _Case(env, entry.move.guest, entry.move.uuid, {entry.move.source: entry}, fresh=True)
     case.nodes = (entry.move.source, entry.move.destination)
-    settlement = case.judged(case.look(case.nodes), steady=True)
+    settlement = case.judged(case.observe(case.nodes), steady=True)
     if settlement.owner is None:
         return [_step("look at both sides", "", False, settlement.verdict.sentence)]
     steps = case.carried_out(settlement)
@@ -100,7 +100,7 @@ class _Case:
     entries: Mapping[str, Entry]
     silent: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
-    looks: dict[str, Look] = field(default_factory=dict)
+    observations: dict[str, Observation] = field(default_factory=dict)
     nodes: Collection[str] = ()
     fresh: bool = False
 
@@ -130,28 +130,31 @@ class _Case:
             settlement = self._judged_patiently(patience)
         return self.shown(settlement, actions + self._remembered(settlement, actions))
 
-    def look(self, nodes: Collection[str]) -> dict[str, Look]:
+    def observe(self, nodes: Collection[str]) -> dict[str, Observation]:
         """Look at nodes side by side; one that was silent is not asked again."""
         asked = [node for node in nodes if node not in self.silent]
         found = self.env.side_by_side(lambda node: self.env.libvirt(node).sight(self.uuid), asked)
-        for node, look in found.items():
-            if look.sighting is Sighting.UNREACHABLE:
-                self.silent[node] = look.said
-        kept = {node: Look(Sighting.UNREACHABLE, said=said) for node, said in self.silent.items()}
+        for node, observation in found.items():
+            if observation.sighting is Sighting.UNREACHABLE:
+                self.silent[node] = observation.detail
+        kept = {
+            node: Observation(Sighting.UNREACHABLE, detail=detail)
+            for node, detail in self.silent.items()
+        }
         return {node: found.get(node) or kept[node] for node in nodes}
 
-    def judged(self, looks: dict[str, Look], steady: bool) -> Settlement:
+    def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
         """Return what follows from a look, which is remembered."""
-        self.looks = looks
-        return settlements.settle(self.guest, self.entries, looks, steady, self.fresh)
+        self.observations = observations
+        return settlements.settle(self.guest, self.entries, observations, steady, self.fresh)
 
     def carried_out(self, settlement: Settlement) -> list[dict[str, Any]]:
         """Do what is to be done, each step by its own look; the first that fails is the last."""
         done: list[dict[str, Any]] = []
         for action in settlement.actions:
-            said = self._done(action, settlement.owner)
-            done.append(_step(action.do.value, action.node, not said, said))
-            if said:
+            detail = self._done(action, settlement.owner)
+            done.append(_step(action.do.value, action.node, not detail, detail))
+            if detail:
                 break
         return done
 
@@ -160,8 +163,8 @@ class _Case:
         needs = [
             *settlement.needs,
             *(
-                f"the journal of {node}, which could not be read: {said}"
-                for node, said in self.unread.items()
+                f"the journal of {node}, which could not be read: {detail}"
+                for node, detail in self.unread.items()
             ),
         ]
         return {
@@ -170,7 +173,10 @@ class _Case:
             "owner": settlement.owner,
             "result": settlement.result,
             "reason": settlement.verdict.sentence,
-            "sightings": {node: settlements.words(look) for node, look in self.looks.items()},
+            "sightings": {
+                node: settlements.words(observation)
+                for node, observation in self.observations.items()
+            },
             "actions": actions,
             "needs": needs,
             "commands": list(settlement.commands),
@@ -194,7 +200,7 @@ class _Case:
         """Judge by two looks at every node, again and again while something is at work."""
         end = self.env.clock.monotonic() + patience
         while True:
-            before, after = self.look(self.nodes), self.look(self.nodes)
+            before, after = self.observe(self.nodes), self.observe(self.nodes)
             steady = all(settlements.same(before[node], after[node]) for node in self.nodes)
             settlement = self.judged(after, steady)
             if settlement.result != settlements.BUSY or self.env.clock.monotonic() >= end:
@@ -205,7 +211,7 @@ class _Case:
         """Carry out an action, if it still may be; return why it was not, empty if it was."""
         nodes = settlements.concerned(action, owner, self.entries, self.nodes)
         if action.do is not Do.CLEAR:
-            why = settlements.forbids(action, owner, self.look(nodes))
+            why = settlements.forbids(action, owner, self.observe(nodes))
             if why:
                 return f"not done: {why}"
         verbs: dict[Do, Callable[[str], object]] = {
@@ -241,7 +247,7 @@ class _Case:
     def _define(self, owner: str) -> None:
         """Define a guest where it runs, as its source kept it, or else as it runs."""
         source = settlements.youngest(self.entries).move.source
-        kept = source in self.looks and self.looks[source].persistent
+        kept = source in self.observations and self.observations[source].persistent
         definition = self.env.libvirt(source if kept else owner).definition_of(self.uuid)
         self.env.libvirt(owner).define(definition)
 
@@ -288,7 +294,7 @@ class _Case:
 class _Answer:
     """What one node says of a guest; ``unread`` and ``said``: why its journal, and it, did not."""
 
-    look: Look
+    observation: Observation
     entries: tuple[Entry, ...] = ()
     unread: str = ""
 
@@ -301,13 +307,15 @@ def _found(env: Environment, guest: str) -> _Case:
     nodes = tuple(env.cluster.nodes)
     answers = env.side_by_side(lambda node: _asked(env, node, guest), nodes)
     kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
-    looks = {node: answer.look for node, answer in answers.items()}
-    silent = {node: look.said for node, look in looks.items() if look.said}
-    settlements.refuse_unless_one(guest, kept, looks)
+    observations = {node: answer.observation for node, answer in answers.items()}
+    silent = {
+        node: observation.detail for node, observation in observations.items() if observation.detail
+    }
+    settlements.refuse_unless_one(guest, kept, observations)
     names = [entry.move.guest for _, entry in kept]
-    names += [look.name for look in looks.values() if look.name]
+    names += [observation.name for observation in observations.values() if observation.name]
     uuids = [entry.move.uuid for _, entry in kept]
-    uuids += [look.uuid for look in looks.values() if look.uuid]
+    uuids += [observation.uuid for observation in observations.values() if observation.uuid]
     return _Case(
         env,
         names[0] if names else guest,
@@ -322,10 +330,10 @@ def _asked(env: Environment, node: str, guest: str) -> _Answer:
     entries, unread = _journal(env, node, guest)
     libvirt = env.libvirt(node)
     try:
-        look = _asked_for(libvirt, guest)
+        observation = _asked_for(libvirt, guest)
     except WorldError as error:
-        look = Look(Sighting.UNREACHABLE, said=str(error))
-    return _Answer(look, entries, unread)
+        observation = Observation(Sighting.UNREACHABLE, detail=str(error))
+    return _Answer(observation, entries, unread)
 
 
 def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
@@ -345,7 +353,7 @@ def _agreed(env: Environment, entry: Entry) -> Entry:
     return replace(entry, definitions="defined")
 
 
-def _asked_for(libvirt: Libvirt, guest: str) -> Look:
+def _asked_for(libvirt: Libvirt, guest: str) -> Observation:
     return libvirt.by_uuid(guest) if settlements.is_uuid(guest) else libvirt.by_name(guest)
 
 
@@ -366,11 +374,13 @@ def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
 def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
     """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
     libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
-    look = _asked_for(libvirt, guest)
-    if not kept and not look.uuid:
+    observation = _asked_for(libvirt, guest)
+    if not kept and not observation.uuid:
         raise migration.no_such_guest(guest, env.here, libvirt.names())
-    settlements.refuse_unless_one(guest, [(env.here, entry) for entry in kept], {env.here: look})
-    return kept[0].move.uuid if kept else look.uuid, bool(kept)
+    settlements.refuse_unless_one(
+        guest, [(env.here, entry) for entry in kept], {env.here: observation}
+    )
+    return kept[0].move.uuid if kept else observation.uuid, bool(kept)
 
 
 def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
@@ -382,9 +392,9 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
     while True:
         with _alone(env, guest, uuid, ()) as taken:
             watched = bool(taken)
-        look, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
-        settlements.refuse_to_cancel(guest, env.here, look)
-        how = settlements.ending(look, watched, waited, may_switch)
+        observation, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
+        settlements.refuse_to_cancel(guest, env.here, observation)
+        how = settlements.ending(observation, watched, waited, may_switch)
         if how is None or waited >= patience:
             return met
         with contextlib.suppress(WorldError):
@@ -396,5 +406,5 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
         env.clock.wait(None, POLL)
 
 
-def _step(step: str, node: str, ok: bool, said: str) -> dict[str, Any]:
-    return {"step": step, "node": node, "ok": ok, "said": said}
+def _step(step: str, node: str, ok: bool, detail: str) -> dict[str, Any]:
+    return {"step": step, "node": node, "ok": ok, "detail": detail}

@@ -51,8 +51,8 @@ def needed() -> Iterator[str]:
     if asked.code is None:
         raise WorldError(f"{' '.join(ASKED)}: no end within {TIMEOUT:g} s")
     if asked.code == 1:
-        said = asked.stdout.strip().splitlines()
-        yield f"{' '.join(ASKED)}: {said[-1] if said else 'exit code 1'}"
+        detail = asked.stdout.strip().splitlines()
+        yield f"{' '.join(ASKED)}: {detail[-1] if detail else 'exit code 1'}"
 
 
 def _line(path: str) -> str:

@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.facts import nodefacts, parsers
+from saltext_kvmcluster.core.facts import nodefacts, parsers, questions
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
-from saltext_kvmcluster.core.facts.parsers import Said
+from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.facts.questions import cpu_key
-from saltext_kvmcluster.core.facts.questions import read as read_question
-from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.domainxml import Guest, Source
 from saltext_kvmcluster.core.migration import migration
@@ -64,7 +63,7 @@ KINDS = {
 }
 
 Outputs = Mapping[str, commands.Outcome]
-Checks = Mapping[str, Callable[[], list[Trouble]]]
+Checks = Mapping[str, Callable[[], list[Issue]]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def gather(
     cluster: Cluster,
     node: str,
     identities: Identities | None = None,
-    dials: logins.Dials | None = None,
+    login_targets: logins.Targets | None = None,
 ) -> dict[str, Any]:
     """Return the facts of this node, as plain data for ``core.facts.parse``.
 
@@ -110,15 +109,15 @@ def gather(
         host = pool.submit(_of_host, way, node, _defined(cluster))
         placed = pool.submit(_placed, cluster, way)
         trusted = pool.submit(_ssh, cluster, node, identities)
-        reached = pool.submit(_peers, cluster, dials or {})
-        told = host.result()
+        reached = pool.submit(_peers, cluster, login_targets or {})
+        reported = host.result()
         texts, said_of = placed.result()
-        told["definitions"].update(texts)
-        told["definitions_said"] = said_of
-        told.update(ssh=trusted.result(), peers=reached.result())
-    found = nodefacts.parse(node, told, 0.0, 0.0)
-    written, said = _write_tokens(_holding(_sources(cluster, found), found), token_name(node))
-    return {**told, "written": written, "written_said": said}
+        reported["definitions"].update(texts)
+        reported["definitions_said"] = said_of
+        reported.update(ssh=trusted.result(), peers=reached.result())
+    found = nodefacts.parse(node, reported, 0.0, 0.0)
+    written, detail = _write_tokens(_holding(_sources(cluster, found), found), token_name(node))
+    return {**reported, "written": written, "written_said": detail}
 
 
 def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def of_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
 
 
 def of_source(
-    cluster: Cluster, move: Move, way: Way, guest: Guest | None, login: Future[logins.Knock]
+    cluster: Cluster, move: Move, way: Way, guest: Guest | None, login: Future[logins.LoginProbe]
 ) -> dict[str, Any]:
     """Return those facts of this node that the blocking checks of one move need.
 
@@ -145,15 +144,15 @@ def of_source(
     key = functools.cache(lambda: ssh.key_file(keyfile.key_path(cluster, account.home), account))
     with ThreadPoolExecutor() as pool:
         port = pool.submit(_port, peer)
-        trusted = pool.submit(_told, _dialling(cluster, account, key, peer.names))
-        told = _of_one(way, move, guest, parsers.OF_SOURCE)
-        found = nodefacts.parse(move.source, told, 0.0, 0.0)
+        trusted = pool.submit(_reported, _dialling(cluster, account, key, peer.names))
+        reported = _of_one(way, move, guest, parsers.OF_SOURCE)
+        found = nodefacts.parse(move.source, reported, 0.0, 0.0)
         folders = _holding(_parts([guest]), found)
-        written, said = _write_tokens(folders, token_name(move.source, move))
-        told.update(ssh=trusted.result(), written=written, written_said=said)
+        written, detail = _write_tokens(folders, token_name(move.source, move))
+        reported.update(ssh=trusted.result(), written=written, written_said=detail)
         cell = logins.cell(peer.id, peer.migration, login.result(), _is_encrypted(key))
-        told["peers"] = {peer.id: {"cells": [cell], "names": [peer.migration], **port.result()}}
-        return told
+        reported["peers"] = {peer.id: {"cells": [cell], "names": [peer.migration], **port.result()}}
+        return reported
 
 
 def of_destination(move: Move, way: Way, guest: Guest | None) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def remove_tokens(folders: Iterable[str], move: Move) -> None:
     wait([begun(functools.partial(files.remove, path)) for path in paths], TOKENS_TIME)
 
 
-def look(
+def observe(
     question: Mapping[str, Any], way: Way | None = None, move: Move | None = None
 ) -> dict[str, Any]:
     """Answer a question of ``core.readiness``: what lies at paths, tokens, whether CPUs can run.
@@ -192,8 +191,8 @@ def look(
     """
     if way is None:
         with contextlib.closing(here()) as own:
-            return look(question, own)
-    asked = read_question(question)
+            return observe(question, own)
+    asked = questions.parse(question)
     with ThreadPoolExecutor() as pool:
         cpus = pool.submit(_cpus, way.hypervisor, asked.cpus)
         wanted = {**_path_commands(asked.paths), **_token_commands(asked.tokens, move)}
@@ -240,8 +239,8 @@ def of_host(node: str) -> dict[str, Any]:
 def own(node: str) -> NodeFacts:
     """Return this node's guests, storage and host, read."""
     begun = time.time()
-    told = of_host(node)
-    return nodefacts.parse(node, told, begun, time.time())
+    reported = of_host(node)
+    return nodefacts.parse(node, reported, begun, time.time())
 
 
 def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
@@ -249,10 +248,10 @@ def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, way.hypervisor, defined)
         outputs = way.run_all({**parsers.COMMANDS, **storage.COMMANDS})
-        told: dict[str, Any] = {"node": node, "commands": _sent(outputs), **machine.result()}
-    paths = [source.path for source in _parts(_running(nodefacts.parse(node, told, 0.0, 0.0)))]
-    told["commands"]["links"]["out"] += _links(paths, _run_in_parts(way, _real_commands(paths)))
-    return told
+        reported: dict[str, Any] = {"node": node, "commands": _sent(outputs), **machine.result()}
+    paths = [source.path for source in _parts(_running(nodefacts.parse(node, reported, 0.0, 0.0)))]
+    reported["commands"]["links"]["out"] += _links(paths, _run_in_parts(way, _real_commands(paths)))
+    return reported
 
 
 def _of_one(way: Way, move: Move, guest: Guest | None, wanted: Iterable[str]) -> dict[str, Any]:
@@ -268,13 +267,13 @@ def _of_one(way: Way, move: Move, guest: Guest | None, wanted: Iterable[str]) ->
         close = matters(guest, move.guest, move.uuid)
         machine = pool.submit(_libvirt, way.hypervisor, (), close)
         outputs = _run_in_parts(way, {**asked, **_real_commands(paths)})
-        links, told = _links(paths, outputs), _sent({key: outputs[key] for key in asked})
-        told["links"] = {"code": 0, "out": links}
-        mounted = storage.parse({key: (one["code"], one["out"]) for key, one in told.items()})
+        links, reported = _links(paths, outputs), _sent({key: outputs[key] for key in asked})
+        reported["links"] = {"code": 0, "out": links}
+        mounted = storage.parse({key: (one["code"], one["out"]) for key, one in reported.items()})
         if not all(storage.is_told_by_mounts(layer, mounted) for layer in disks):
-            told.update(_sent(way.run_all(storage.COMMANDS)))
-            told["links"]["out"] += links
-        return {"commands": told, **machine.result()}
+            reported.update(_sent(way.run_all(storage.COMMANDS)))
+            reported["links"]["out"] += links
+        return {"commands": reported, **machine.result()}
 
 
 def _defined(cluster: Cluster) -> Collection[str]:
@@ -287,7 +286,7 @@ def _sent(outputs: Outputs) -> dict[str, dict[str, Any]]:
         key: {
             "code": one.code,
             "out": one.stdout,
-            **({"said": one.stderr[:300]} if one.code != 0 else {}),
+            **({"detail": one.stderr[:300]} if one.code != 0 else {}),
         }
         for key, one in outputs.items()
     }
@@ -304,7 +303,7 @@ def _libvirt(
             "definitions": {name: libvirt.definition(name) for name in defined},
         }
     except WorldError as error:
-        return {"daemon": {"said": str(error)}, "definitions": {}}
+        return {"daemon": {"detail": str(error)}, "definitions": {}}
 
 
 def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]:
@@ -314,9 +313,9 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
     cannot be read is left out of the first: it is not known.
     """
     texts: dict[str, str] = {}
-    said: dict[str, str] = {}
+    detail: dict[str, str] = {}
     if cluster.guests.definitions != "shared":
-        return texts, said
+        return texts, detail
     places = {name: store.all_places(cluster.guests, name) for name in cluster.guests.list}
     paths = dict.fromkeys(path for found in places.values() for path in found)
     contents = way.run_all({path: _reading(path) for path in paths})
@@ -328,7 +327,7 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
             texts[name] = ""
             continue
         if contents[found.path].code != 0:
-            said[name] = contents[found.path].stderr.strip() or f"{found.path} cannot be read"
+            detail[name] = contents[found.path].stderr.strip() or f"{found.path} cannot be read"
             continue
         try:
             data = base64.b64decode(contents[found.path].stdout)
@@ -336,14 +335,14 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
             if not text.lstrip().startswith("<"):
                 raise InputError(f"{found.path} holds no XML")
             texts[name] = text
-            said[name] = found.warning
+            detail[name] = found.warning
         except InputError as error:
-            said[name] = str(error)
-    return texts, {name: words for name, words in said.items() if words}
+            detail[name] = str(error)
+    return texts, {name: words for name, words in detail.items() if words}
 
 
 def _is_missing(outcome: commands.Outcome) -> bool:
-    return parsers.is_missing(Said(outcome.code, outcome.stdout, outcome.stderr))
+    return parsers.is_missing(CommandOutput(outcome.code, outcome.stdout, outcome.stderr))
 
 
 def _ssh(
@@ -363,7 +362,7 @@ def _ssh(
     if identities is not None:
         known, folder = identities, os.path.join(account.home, ".ssh")
         checks["ssh.stale"] = lambda: sshcheck.stale(cluster, known, _key_files(folder))
-    return _told(checks)
+    return _reported(checks)
 
 
 def _dialling(
@@ -374,7 +373,7 @@ def _dialling(
     path = keyfile.key_path(cluster, account.home)
     return {
         "ssh.key": lambda: sshcheck.key(key(), cluster),
-        "ssh.config": lambda: sshcheck.config(cluster, ssh.dialling(names), path, root),
+        "ssh.config": lambda: sshcheck.config(cluster, ssh.client_settings(names), path, root),
         "ssh.label": lambda: sshcheck.label(ssh.labels(os.path.join(account.home, ".ssh"))),
     }
 
@@ -387,10 +386,10 @@ def _is_encrypted(key: Callable[[], KeyFile]) -> bool:
         return False
 
 
-def _told(checks: Checks) -> dict[str, list[dict[str, str]]]:
+def _reported(checks: Checks) -> dict[str, list[dict[str, str]]]:
     """Return the troubles that checks find; that one cannot look is a trouble, too."""
 
-    def troubles(check: Callable[[], list[Trouble]]) -> list[Trouble]:
+    def troubles(check: Callable[[], list[Issue]]) -> list[Issue]:
         try:
             return check()
         except KvmclusterError as error:
@@ -410,24 +409,25 @@ def _key_files(folder: str) -> dict[str, str]:
     return {path: files.read(path).text or "" for path in paths}
 
 
-def _peers(cluster: Cluster, dials: logins.Dials) -> dict[str, dict[str, Any]]:
+def _peers(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dict[str, Any]]:
     """Return what this node sees of each peer: its logins, its address, and a migration port."""
-    if not dials:
+    if not login_targets:
         return {}
     account = ssh.account(cluster.ssh.login)
     with ThreadPoolExecutor() as pool:
-        ports = dict(zip(dials, pool.map(_port, dials), strict=True))
+        ports = dict(zip(login_targets, pool.map(_port, login_targets), strict=True))
         encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
-        seen = ssh.knock_peers(dials, LOGIN_TIME, PEERS_TIME)
+        observed = ssh.probe_peers(login_targets, LOGIN_TIME, PEERS_TIME)
     return {
         peer.id: {
             "cells": [
-                logins.cell(peer.id, name, seen.get((peer.id, name)), encrypted) for name in names
+                logins.cell(peer.id, name, observed.get((peer.id, name)), encrypted)
+                for name in names
             ],
             "names": [] if tuple(names) == tuple(peer.names) else list(names),
             **ports[peer],
         }
-        for peer, names in dials.items()
+        for peer, names in login_targets.items()
     }
 
 
@@ -464,15 +464,17 @@ def _write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], di
 
     calls = {folder: begun(functools.partial(write, folder)) for folder in sorted(set(folders))}
     wait(calls.values(), TOKENS_TIME)
-    written, said = {}, {}
+    written, detail = {}, {}
     for folder, call in calls.items():
         try:
             written[folder] = call.result(0)
         except FutureTimeout:
-            said[folder] = f"{folder} does not answer: nothing could be written in {TOKENS_TIME} s"
+            detail[folder] = (
+                f"{folder} does not answer: nothing could be written in {TOKENS_TIME} s"
+            )
         except WorldError as error:
-            said[folder] = str(error)
-    return written, said
+            detail[folder] = str(error)
+    return written, detail
 
 
 def _holding(sources: Iterable[Source], found: NodeFacts) -> set[str]:
@@ -523,9 +525,9 @@ def _links(paths: Iterable[str], found: Outputs) -> str:
 def _real(paths: Iterable[str], found: Outputs) -> dict[str, str]:
     real: dict[str, str] = {}
     for part in _lines(paths):
-        said = found[f"real {part[0]}"].stdout.splitlines()
-        if len(said) == len(part):
-            real.update(zip(part, said, strict=True))
+        detail = found[f"real {part[0]}"].stdout.splitlines()
+        if len(detail) == len(part):
+            real.update(zip(part, detail, strict=True))
     return real
 
 
@@ -541,17 +543,17 @@ def _path_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _paths(paths: Iterable[str], found: Outputs) -> dict[str, dict[str, Any]]:
-    seen: dict[str, dict[str, Any]] = {}
+    observed: dict[str, dict[str, Any]] = {}
     real = _real(paths, found)
     for path in paths:
         outcome = found[f"stat {path}"]
         if outcome.code == 0:
-            seen[path] = {"kind": KINDS.get(outcome.stdout.strip(), "other")}
+            observed[path] = {"kind": KINDS.get(outcome.stdout.strip(), "other")}
         elif _is_missing(outcome):
-            seen[path] = {"kind": "nothing"}
-        if path in seen and path in real:
-            seen[path]["real"] = real[path]
-    return seen
+            observed[path] = {"kind": "nothing"}
+        if path in observed and path in real:
+            observed[path]["real"] = real[path]
+    return observed
 
 
 def _token_commands(

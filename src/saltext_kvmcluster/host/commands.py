@@ -90,8 +90,8 @@ def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
         return outcome.stdout
     ended = f"no end within {timeout:g} s" if outcome.code is None else f"exit code {outcome.code}"
     ended = f"it was ended after {LIMIT} bytes of output" if outcome.overflowed else ended
-    said = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
-    raise WorldError(f"{' '.join(arguments)}: {ended}; it said: {said[:500]}")
+    detail = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
+    raise WorldError(f"{' '.join(arguments)}: {ended}; it said: {detail[:500]}")
 
 
 def run_all(
@@ -122,13 +122,13 @@ class Held:
         word = secrets.token_hex(8)
         return self.answer(f"{word}\n", word, timeout) is not None
 
-    def answer(self, told: str, end: str, timeout: float) -> str | None:
+    def answer(self, reported: str, end: str, timeout: float) -> str | None:
         """Tell the process something; return what it prints until it prints ``end``.
 
         None if that does not come in time, or not before the limit: then nobody knows what the
         process is at, and it should be told nothing more.
         """
-        left = memoryview(told.encode("utf-8", "surrogateescape"))
+        left = memoryview(reported.encode("utf-8", "surrogateescape"))
         mark, searched = end.encode(), 0
         limit = time.monotonic() + timeout
         while (at := self._heard.stdout.find(mark, searched)) < 0:
@@ -137,9 +137,9 @@ class Held:
             if self._heard.ended or seconds <= 0:
                 return None
             left = left[self._exchange(left, seconds) :]
-        said = _text(self._heard.stdout[:at])
+        detail = _text(self._heard.stdout[:at])
         del self._heard.stdout[: at + len(mark)]
-        return said
+        return detail
 
     def outcome(self) -> Outcome:
         """Return what the process has done that is no answer; code None if it has not ended."""
@@ -170,10 +170,10 @@ class Held:
             return len(left)  # It reads no more; why, it says as it ends.
 
     def _take(self, stream: int, kept: bytearray) -> None:
-        said = os.read(stream, CHUNK)
-        kept += said[: self._limit - len(kept)]
+        detail = os.read(stream, CHUNK)
+        kept += detail[: self._limit - len(kept)]
         self._heard.overflowed |= len(kept) == self._limit
-        self._heard.ended |= not said or self._heard.overflowed
+        self._heard.ended |= not detail or self._heard.overflowed
         if self._heard.ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._code = self._process.wait(GRACE)
@@ -251,12 +251,12 @@ def _listen(process: subprocess.Popen[bytes], end: float, limit: int) -> _Heard:
 def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey, limit: int) -> bool:
     """Read once from a stream that is ready; return whether that was more than its limit."""
     kept: bytearray = key.data
-    said = os.read(key.fd, CHUNK)
-    if not said:
+    detail = os.read(key.fd, CHUNK)
+    if not detail:
         selector.unregister(key.fileobj)
     room = limit - len(kept)
-    kept += said[:room]
-    return len(said) > room
+    kept += detail[:room]
+    return len(detail) > room
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -17,7 +17,7 @@ LOCK = "kvmcluster-cordon"
 def mark() -> Cordon | None:
     """Return what cordons this node, None if it is not cordoned."""
     text = files.read(PATH).text
-    return None if text is None else cordons.read(text)
+    return None if text is None else cordons.parse(text)
 
 
 def cordon(reason: str) -> tuple[Cordon, bool]:

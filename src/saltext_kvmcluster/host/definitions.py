@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.fileplan import FilePlan, Wanted, Words, plan_file
+from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, plan_file
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Guest, Source
 from saltext_kvmcluster.core.guest.store import SCHEMA, SCHEMAS
-from saltext_kvmcluster.core.ownership.startup import Asked, Request, active_on, decide
+from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request, active_on, decide
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.storage import storage
 from saltext_kvmcluster.host import commands, files
@@ -59,11 +59,11 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     for place in dict.fromkeys((path, os.path.realpath(path))):
         _check_place(os.path.dirname(place))
     found = files.read(path)
-    words = Words(added=(f"definition of {name}, UUID {wanted.uuid}",))
+    words = Changes(added=(f"definition of {name}, UUID {wanted.uuid}",))
     if found.text is not None:
-        old = store.read(name, found.text, f"{path}, which would be replaced,")
+        old = store.parse(name, found.text, f"{path}, which would be replaced,")
         store.same_guest(old, wanted, path)
-        words = Words(replaced=store.changes(old, wanted))
+        words = Changes(replaced=store.changes(old, wanted))
     mode = 0o600 if found.mode is None else found.mode
     plan = plan_file(path, found, Wanted(text, words), mode, found.owner or "root")
     if not plan.changes:
@@ -87,7 +87,7 @@ def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
         )
     if found.name and found.name != name:
         raise InputError(f"{here} has the guest {found.name} with that UUID: give {name} another")
-    old = store.read(name, kept, f"libvirt's definition on {here}") if kept else None
+    old = store.parse(name, kept, f"libvirt's definition on {here}") if kept else None
     change: dict[str, Any] = {}
     if old is None:
         change["added"] = [f"definition of {name}, UUID {wanted.uuid}"]
@@ -99,7 +99,7 @@ def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
     frozen = old.frozen if old else None
     if not change:
         return Defining(wanted, text, {}, frozen, (), warnings)
-    remarks, warnings = _remarks(request, {here: Asked(found, named)}, warnings)
+    remarks, warnings = _remarks(request, {here: NodeAnswer(found, named)}, warnings)
     if "replaced" in change and not remarks:
         remarks = (f"where {name} runs, if it does, it goes on as it is until its next start",)
     return Defining(wanted, text, {name: change}, frozen, remarks, warnings)
@@ -113,7 +113,7 @@ def define(defining: Defining) -> tuple[Mapping[str, Any], str]:
     """
     guest = defining.guest
     ((name, planned),) = defining.changes.items()
-    made = {what: said for what, said in planned.items() if what != "autostart"}
+    made = {what: detail for what, detail in planned.items() if what != "autostart"}
     with contextlib.closing(Hypervisor()) as own:
         own.define(store.as_text(defining.text))
         try:
@@ -131,7 +131,7 @@ def _finish(own: Hypervisor, defining: Defining) -> None:
     if defining.frozen:
         note = domainxml.frozen_xml(defining.frozen.reason, defining.frozen.since)
         own.note(guest.uuid, domainxml.METADATA, note)
-    kept = store.read(guest.name, own.definition(guest.name), "what libvirt kept")
+    kept = store.parse(guest.name, own.definition(guest.name), "what libvirt kept")
     left = domainxml.differences(guest, kept)
     if left:
         raise WorldError(f"libvirt kept another definition than given: {'; '.join(left)}")
@@ -141,7 +141,7 @@ def _finish(own: Hypervisor, defining: Defining) -> None:
 
 def _read(name: str, text: str) -> tuple[Guest, tuple[str, ...]]:
     """Return what a definition says, and warnings; InputError if it is not good enough."""
-    guest = store.read(name, text, "the definition given")
+    guest = store.parse(name, text, "the definition given")
     schema = {os.path.basename(path): _bytes(path) for path in glob.glob(f"{SCHEMAS}/*.rng")}
     if SCHEMA not in schema:
         return guest, (f"there is no {SCHEMAS}/{SCHEMA}: libvirt's schema was not applied",)
@@ -164,7 +164,7 @@ def _check_place(folder: str) -> None:
     if not os.path.isdir(real):
         raise WorldError(f"there is no folder {folder}; is its file system mounted?")
     outputs = commands.run_all(storage.COMMANDS)
-    facts = storage.parse({key: (said.code, said.stdout) for key, said in outputs.items()})
+    facts = storage.parse({key: (detail.code, detail.stdout) for key, detail in outputs.items()})
     place = storage.place(Source("file", real), facts)
     if place.fit is None:
         raise WorldError(f"it is not known whether every node has {folder}: {place.why}")
@@ -173,16 +173,16 @@ def _check_place(folder: str) -> None:
 
 
 def _remarks(
-    request: Request, asked: Mapping[str, Asked], warnings: Iterable[str]
+    request: Request, asked: Mapping[str, NodeAnswer], warnings: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Say that a guest which runs goes on as it is, and of whom that is not known."""
     active = active_on(request, asked)
-    seen = decide(request, asked).sentence
-    remarks = (f"{seen}: the change takes effect at the next start",) if active else ()
+    observed = decide(request, asked).sentence
+    remarks = (f"{observed}: the change takes effect at the next start",) if active else ()
     unknown = [
         f"{node} does not answer; if {request.guest} runs there, the change takes effect at the"
         " next start"
-        for node, said in asked.items()
-        if said.said and not active
+        for node, detail in asked.items()
+        if detail.detail and not active
     ]
     return remarks, (*warnings, *unknown)

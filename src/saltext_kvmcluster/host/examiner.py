@@ -50,11 +50,11 @@ def examine(
     InputError if there is no such guest here.
     """
     peers = cluster.peers(here) if destination is None else (cluster.node(destination),)
-    world = look(cluster, here, peers, guest, identities)
+    world = observe(cluster, here, peers, guest, identities)
     return readiness.examine(world, guest, here, destination)
 
 
-def look(
+def observe(
     cluster: Cluster,
     here: str,
     peers: Sequence[Node],
@@ -84,7 +84,7 @@ def look(
     )
 
 
-def look_at_move(
+def observe_move(
     cluster: Cluster, move: Move, shells: Mapping[str, Session], libvirts: Mapping[str, Hypervisor]
 ) -> World:
     """Return those facts of a move's two nodes that its blocking checks need, in two rounds.
@@ -104,9 +104,9 @@ def look_at_move(
             shells[there].refuse_unless_open()
             return collector.of_destination(move, ways[there], guest)
 
-        told = pool.submit(_timed, there, answer)
+        reported = pool.submit(_timed, there, answer)
         own = _timed(here, lambda: collector.of_source(cluster, move, ways[here], guest, login))
-        found = {here: own, there: replace(told.result(), by_peer=True)}
+        found = {here: own, there: replace(reported.result(), by_peer=True)}
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     try:
         asked = readiness.questions(world, move.guest, here, there)
@@ -119,7 +119,7 @@ def look_at_move(
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
     """Return the definition of a guest, None if it cannot be had: the checks tell why."""
     try:
-        return domainxml.read(hypervisor.described(uuid))
+        return domainxml.parse(hypervisor.described(uuid))
     except KvmclusterError:
         return None
 
@@ -142,7 +142,7 @@ def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) 
 
 def _answer(question: Mapping[str, Any], way: Way, move: Move | None = None) -> object:
     try:
-        return collector.look(question, way, move)
+        return collector.observe(question, way, move)
     except WorldError as error:
         return str(error)
 

@@ -135,7 +135,7 @@ def drifted(paths: Iterable[str], exclusive: bool) -> list[str]:
     A file of which nothing is noted is none of them. Busy if somebody may be writing just now.
     """
     with lock(timeout=0):
-        noted = drift.read(read(NOTED).text)
+        noted = drift.parse(read(NOTED).text)
         known = [path for path in paths if path in noted]
         return [path for path in known if _has_drifted(path, noted[path], exclusive)]
 
@@ -262,7 +262,7 @@ def _note(plan: FilePlan) -> None:
     if entry is None:
         return
     try:
-        noted = {**drift.read(read(NOTED).text), plan.path: entry}
+        noted = {**drift.parse(read(NOTED).text), plan.path: entry}
         ensure_folder(LASTING, "root")
         _put(FilePlan(NOTED, json.dumps(noted, indent=1), 0o600, "root", {}), os.rename)
     except WorldError:
@@ -289,25 +289,25 @@ def _found(path: str, owner: str | None) -> FileState:
 
 def _regular(path: str) -> int:
     """Open a regular file; nothing else is opened, since to open a device is to act on it."""
-    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    observed = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(seen).st_mode):
+        if not stat.S_ISREG(os.fstat(observed).st_mode):
             raise WorldError(f"{path} is not a regular file; move it away")
-        return os.open(f"/proc/self/fd/{seen}", _READING)
+        return os.open(f"/proc/self/fd/{observed}", _READING)
     finally:
-        os.close(seen)
+        os.close(observed)
 
 
-def _patiently(look: Callable[[], _T]) -> _T:
+def _patiently(examine: Callable[[], _T]) -> _T:
     """Look again for a while where another host has just replaced the file on shared storage."""
     for pause in STALE_PAUSES:
         try:
-            return look()
+            return examine()
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
         time.sleep(pause)
-    return look()
+    return examine()
 
 
 def _aside(name: str) -> str:

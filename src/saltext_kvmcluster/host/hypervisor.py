@@ -26,7 +26,7 @@ from saltext_kvmcluster.core.events import transitions
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Host, Plan
 from saltext_kvmcluster.core.text import short
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.host.calls import begun
 
 LOCAL = "qemu:///system"
@@ -120,20 +120,20 @@ class Hypervisor:
         """Return the names of all guests."""
         return self._ask(lambda found: [domain.name() for domain in found.listAllDomains()])
 
-    def by_name(self, name: str) -> Look:
+    def by_name(self, name: str) -> Observation:
         """Look at the guest of exactly that name."""
-        return self._ask(lambda found: _look(lambda: found.lookupByName(name)))
+        return self._ask(lambda found: _observe(lambda: found.lookupByName(name)))
 
-    def by_uuid(self, uuid: str) -> Look:
+    def by_uuid(self, uuid: str) -> Observation:
         """Look at the guest of that UUID."""
-        return self._ask(lambda found: _look(lambda: found.lookupByUUIDString(uuid)))
+        return self._ask(lambda found: _observe(lambda: found.lookupByUUIDString(uuid)))
 
-    def sight(self, uuid: str) -> Look:
+    def sight(self, uuid: str) -> Observation:
         """Look at a guest; a daemon that cannot be asked is a sighting too."""
         try:
             return self.by_uuid(uuid)
         except WorldError as error:
-            return Look(Sighting.UNREACHABLE, said=str(error))
+            return Observation(Sighting.UNREACHABLE, detail=str(error))
 
     def migrate(self, uuid: str, way: Plan) -> Future[None]:
         """Begin a migration and return what its end can be waited for with.
@@ -144,7 +144,7 @@ class Hypervisor:
         """
 
         def verb(found: Any) -> None:
-            flags, parameters = _told(way)
+            flags, parameters = _reported(way)
             domain = found.lookupByUUIDString(uuid)
             domain.migrateToURI3(way.connection, parameters, flags)
 
@@ -163,7 +163,7 @@ class Hypervisor:
         libvirt = _libvirt()
         active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 
-        told = self._ask(
+        reported = self._ask(
             lambda found: [
                 domain.UUIDString()
                 for domain, stats in found.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, active)
@@ -171,8 +171,12 @@ class Hypervisor:
             ]
         )
         # Each by itself: one that hangs keeps libvirt busy for as long as a call may last.
-        looks = [self.by_uuid(uuid) for uuid in told]
-        return {look.uuid: look.name for look in looks if look.job == job}
+        observations = [self.by_uuid(uuid) for uuid in reported]
+        return {
+            observation.uuid: observation.name
+            for observation in observations
+            if observation.job == job
+        }
 
     def set_downtime(self, uuid: str, milliseconds: int) -> None:
         """Let the switch of the migration that is at work take so long."""
@@ -223,9 +227,11 @@ class Hypervisor:
 
         def verb(found: Any) -> None:
             domain = found.lookupByUUIDString(uuid)
-            look = _look(lambda: domain)
-            if look.sighting is not Sighting.PAUSED_FOR_MIGRATION or look.job:
-                raise WorldError(f"not done: it is {look.sighting.value} now {look.job}".rstrip())
+            observation = _observe(lambda: domain)
+            if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
+                raise WorldError(
+                    f"not done: it is {observation.sighting.value} now {observation.job}".rstrip()
+                )
             _in_time(end, domain.destroy)
 
         self._ask(verb)
@@ -298,9 +304,9 @@ class Hypervisor:
                 "qemu": _qemu(found),
             }
 
-        told = self._ask(verb)
-        self._capabilities = told["capabilities"]
-        return told
+        reported = self._ask(verb)
+        self._capabilities = reported["capabilities"]
+        return reported
 
     def guests(
         self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
@@ -325,7 +331,7 @@ class Hypervisor:
         if matters:
             how |= libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
         own = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
-        starting, told = self._ask(
+        starting, reported = self._ask(
             lambda found: (
                 {domain.UUIDString() for domain in found.listAllDomains(own)},
                 found.getAllDomainStats(groups, how),
@@ -336,7 +342,8 @@ class Hypervisor:
             return matters is None or matters(domain.name(), domain.UUIDString(), stats)
 
         guests = [
-            self._guest(domain, stats, starting, is_close(domain, stats)) for domain, stats in told
+            self._guest(domain, stats, starting, is_close(domain, stats))
+            for domain, stats in reported
         ]
         return [guest for guest in guests if guest]
 
@@ -362,20 +369,24 @@ class Hypervisor:
     ) -> dict[str, Any] | None:
         """Return one guest of all, None if it has gone meanwhile."""
         state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
-        look = Look(_sighting(state, reason), domain.name(), domain.UUIDString(), persistent=True)
+        observation = Observation(
+            _sighting(state, reason), domain.name(), domain.UUIDString(), persistent=True
+        )
         definitions: dict[str, str] = {}
-        if close and look.sighting is not Sighting.SHUT_OFF:
-            look, state, reason, definitions = self._closer(domain, look, state, reason)
-        if look.sighting is Sighting.ABSENT:
+        if close and observation.sighting is not Sighting.SHUT_OFF:
+            observation, state, reason, definitions = self._closer(
+                domain, observation, state, reason
+            )
+        if observation.sighting is Sighting.ABSENT:
             return None
         return {
-            "name": look.name,
-            "uuid": look.uuid,
-            "sighting": look.sighting.value,
+            "name": observation.name,
+            "uuid": observation.uuid,
+            "sighting": observation.sighting.value,
             "reason": _reason(state, reason),
-            "persistent": look.persistent,
-            "autostart": look.uuid in starting,
-            "job": look.job,
+            "persistent": observation.persistent,
+            "autostart": observation.uuid in starting,
+            "job": observation.job,
             "memory_kib": stats.get("balloon.maximum", 0),
             "vcpus": stats.get("vcpu.current", 0),
             "disks": [
@@ -387,16 +398,16 @@ class Hypervisor:
         }
 
     def _closer(
-        self, domain: Any, look: Look, state: int, reason: int
-    ) -> tuple[Look, int, int, dict[str, Any]]:
+        self, domain: Any, observation: Observation, state: int, reason: int
+    ) -> tuple[Observation, int, int, dict[str, Any]]:
         """Look closer at an active guest; that this one does not answer hides no other.
 
         look, state, reason
             What is known of it without its answer.
         """
-        uuid = look.uuid
+        uuid = observation.uuid
 
-        def verb(found: Any) -> tuple[Look, int, int, dict[str, Any]]:
+        def verb(found: Any) -> tuple[Observation, int, int, dict[str, Any]]:
             # On the connection on which a guest hangs, others may hang behind it.
             return _active(domain if domain.connect() is found else found.lookupByUUIDString(uuid))
 
@@ -404,7 +415,7 @@ class Hypervisor:
             return self._ask(verb)
         except WorldError as error:
             self._ask(lambda found: found.getLibVersion())
-            known = replace(look, persistent=False, job=verdicts.ENDLESS)
+            known = replace(observation, persistent=False, job=verdicts.ENDLESS)
             return known, state, reason, {"trouble": str(error)}
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
@@ -414,12 +425,12 @@ class Hypervisor:
             Calls that still use the connection: it is closed when they have ended.
         """
         connection, self._connection = self._connection, None
-        dialled, self._dialled = self._dialled, None
+        targets, self._dialled = self._dialled, None
         self._capabilities = ""
         if connection is not None:
             begun(lambda: (wait(after), connection.close()))
-        if dialled is not None:
-            begun(lambda: dialled.result().close())
+        if targets is not None:
+            begun(lambda: targets.result().close())
 
     def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
         """Begin what may last, over a connection of its own."""
@@ -437,9 +448,9 @@ class Hypervisor:
     def _ask(self, verb: Callable[[Any], _T]) -> _T:
         if self._connection is None:
             self.dial()
-            dialled, self._dialled = self._dialled, None
-            assert dialled is not None
-            self._connection = self._ended(dialled)
+            targets, self._dialled = self._dialled, None
+            assert targets is not None
+            self._connection = self._ended(targets)
         connection = self._connection
         call = begun(lambda: verb(connection))
         try:
@@ -457,7 +468,7 @@ class Hypervisor:
             raise WorldError(f"{self.uri}: {_words(error)}") from None
 
 
-def watch(tell: Callable[[dict[str, Any]], None]) -> NoReturn:
+def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
     """Tell what becomes of this host's guests and of its daemon, for ever; never raises.
 
     For a process of its own, that nothing is forked from: libvirt's event loop runs in a thread
@@ -468,31 +479,31 @@ def watch(tell: Callable[[dict[str, Any]], None]) -> NoReturn:
     """
     while True:
         try:
-            with _watched(tell) as lost:
-                said = lost.result()
+            with _watched(notify) as lost:
+                detail = lost.result()
         except Exception as error:
             is_libvirt = hasattr(error, "get_error_message")
-            said = _words(error) if is_libvirt else short(str(error))
-        tell({"kind": transitions.LOST, "said": said})
+            detail = _words(error) if is_libvirt else short(str(error))
+        notify({"kind": transitions.LOST, "detail": detail})
         time.sleep(PAUSE)
 
 
 @contextlib.contextmanager
-def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
+def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
     """Connect, and tell all that there is and that happens; yield why the connection broke."""
     libvirt = _libvirt()
     _turn_loop()
     lost: Future[str] = Future()
 
     def late() -> None:
-        said = f"{LOCAL} gave no answer within {TIME_LIMIT:g} s"
-        tell({"kind": transitions.LOST, "said": said})
+        detail = f"{LOCAL} gave no answer within {TIME_LIMIT:g} s"
+        notify({"kind": transitions.LOST, "detail": detail})
 
     def changed(connection: Any, domain: Any, event: int, detail: int, opaque: object) -> None:
         if event in CHANGES:
             what, details = CHANGES[event]
             how = details[detail] if 0 <= detail < len(details) else ""
-            tell({"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)})
+            notify({"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)})
 
     def closed(connection: Any, reason: int, opaque: object) -> None:
         reasons = ("error", "end of file", "no answer to keepalive", "closed")
@@ -513,7 +524,7 @@ def _watched(tell: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
             None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None
         )
         guests = _awaited(lambda: _listing(connection), late)
-        tell({"kind": transitions.LISTING, "guests": guests})
+        notify({"kind": transitions.LISTING, "guests": guests})
         yield lost
     finally:
         begun(let_go)
@@ -523,7 +534,7 @@ def _listing(connection: Any) -> list[dict[str, Any]]:
     """Return every guest with its state, in one round trip."""
     libvirt = _libvirt()
     how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-    told = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, how)
+    reported = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, how)
     return [
         {
             **_named(domain),
@@ -531,7 +542,7 @@ def _listing(connection: Any) -> list[dict[str, Any]]:
             "state": STATES.get(stats.get("state.state", 0), ""),
             "how": _reason(stats.get("state.state", 0), stats.get("state.reason", 0)),
         }
-        for domain, stats in told
+        for domain, stats in reported
     ]
 
 
@@ -570,7 +581,7 @@ def address(name: str) -> str:
         raise WorldError(f"{name} has no address here: {error.strerror}") from None
 
 
-def _told(way: Plan) -> tuple[int, dict[str, Any]]:
+def _reported(way: Plan) -> tuple[int, dict[str, Any]]:
     """Return a plan's flags and parameters as libvirt wants them; WorldError if it is too old."""
     libvirt = _libvirt()
 
@@ -592,7 +603,7 @@ def _version(libvirt: Any) -> str:
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-def _look(find: Callable[[], Any]) -> Look:
+def _observe(find: Callable[[], Any]) -> Observation:
     """Look at a domain that may be gone at any moment.
 
     Its job is read before its state: if none was active, the state is one that no job will end.
@@ -602,7 +613,7 @@ def _look(find: Callable[[], Any]) -> Look:
         domain = find()
         job = _job(domain)
         state, reason = domain.state()
-        return Look(
+        return Observation(
             _sighting(state, reason),
             name=domain.name(),
             uuid=domain.UUIDString(),
@@ -613,11 +624,11 @@ def _look(find: Callable[[], Any]) -> Look:
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return Look(Sighting.ABSENT)
+            return Observation(Sighting.ABSENT)
         raise
 
 
-def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
+def _active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
     """Look closer at a domain that was active: its job, state, definitions and snapshots."""
     libvirt = _libvirt()
     try:
@@ -625,15 +636,15 @@ def _active(domain: Any) -> tuple[Look, int, int, dict[str, Any]]:
         state, reason = domain.state()
         persistent = bool(domain.isPersistent())
         kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
-        told = {"xml": domain.XMLDesc(), "kept": kept, "snapshots": domain.snapshotNum()}
+        reported = {"xml": domain.XMLDesc(), "kept": kept, "snapshots": domain.snapshotNum()}
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return Look(Sighting.ABSENT), 0, 0, {}
+            return Observation(Sighting.ABSENT), 0, 0, {}
         raise
     sighting = _sighting(state, reason)
     job = _lasting(job, state, reason)
-    look = Look(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
-    return look, state, reason, told
+    observation = Observation(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
+    return observation, state, reason, reported
 
 
 def _kept(find: Callable[[], Any]) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.migration import jobs, migration, progress
-from saltext_kvmcluster.core.migration.jobs import Seen
+from saltext_kvmcluster.core.migration.jobs import JobObservation
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.verdicts import Look, Sighting
-from saltext_kvmcluster.host import notify
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.host import notifier
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.journal import Journal
 
@@ -24,18 +24,22 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
     with contextlib.closing(Hypervisor()) as libvirt:
         if guest is None:
             uuids = [uuid for job in _MIGRATIONS for uuid in libvirt.moving(job)]
-            looks = [libvirt.by_uuid(uuid) for uuid in uuids]
+            observations = [libvirt.by_uuid(uuid) for uuid in uuids]
         else:
-            looks = [libvirt.by_name(guest)]
+            observations = [libvirt.by_name(guest)]
         found = jobs.under_way(
             here,
-            [_seen(libvirt, look) for look in looks if look.job in _MIGRATIONS],
+            [
+                _seen(libvirt, observation)
+                for observation in observations
+                if observation.job in _MIGRATIONS
+            ],
             Journal().entries().entries,
-            notify.last_words(),
+            notifier.statuses(),
             datetime.now(timezone.utc),
         )
         mine = [row for row in found if guest in (None, row["guest"])]
-        if guest is not None and not mine and looks[0].sighting is Sighting.ABSENT:
+        if guest is not None and not mine and observations[0].sighting is Sighting.ABSENT:
             raise migration.no_such_guest(guest, here, libvirt.names())
         return mine
 
@@ -43,18 +47,18 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
 def sighting(guest: str) -> dict[str, Any]:
     """Return what this node sees of a guest; see ``core.whereabouts``."""
     with contextlib.closing(Hypervisor()) as libvirt:
-        look = libvirt.by_name(guest)
-        names = libvirt.names() if look.sighting is Sighting.ABSENT else []
-        return locations.as_data(guest, look, names)
+        observation = libvirt.by_name(guest)
+        names = libvirt.names() if observation.sighting is Sighting.ABSENT else []
+        return locations.as_data(guest, observation, names)
 
 
-def _seen(libvirt: Hypervisor, look: Look) -> Seen:
-    if look.job == verdicts.INCOMING:
-        return Seen(look, None)
-    job = libvirt.progress(look.uuid)
+def _seen(libvirt: Hypervisor, observation: Observation) -> JobObservation:
+    if observation.job == verdicts.INCOMING:
+        return JobObservation(observation, None)
+    job = libvirt.progress(observation.uuid)
     found = (
-        progress.read(job, time.monotonic(), look.sighting in verdicts.IN_POST_COPY)
+        progress.parse(job, time.monotonic(), observation.sighting in verdicts.IN_POST_COPY)
         if job
         else None
     )
-    return Seen(look, found)
+    return JobObservation(observation, found)

@@ -93,20 +93,20 @@ class PeersJournal:
         """Return all entries, as ``Journal``; WorldError if the peer does not tell them."""
         size = str(LONGEST_ENTRY)
         each = ("-printf", r"\0%p\0", "-exec", "head", "-c", size, "{}", ";")
-        told = self._done(["find", ENTRIES, "-name", "*.json", "-type", "f", *each])
-        if told.code != 0 and told.stderr.endswith("No such file or directory"):
+        reported = self._done(["find", ENTRIES, "-name", "*.json", "-type", "f", *each])
+        if reported.code != 0 and reported.stderr.endswith("No such file or directory"):
             return journal.read_all({})
-        if told.code != 0:
-            raise WorldError(f"{self.name} did not tell its journal: {told.stderr[:500]}")
-        _, *parts = told.stdout.split("\0")
+        if reported.code != 0:
+            raise WorldError(f"{self.name} did not tell its journal: {reported.stderr[:500]}")
+        _, *parts = reported.stdout.split("\0")
         kept = zip(parts[0::2], parts[1::2], strict=False)
         return journal.read_all({f"{path} on {self.name}": text for path, text in kept})
 
     def clear(self, uuid: str) -> None:
         """Forget a guest's entry, as ``Journal``; to be done under its lock there."""
-        told = self._done(["rm", "-f", "--", _entry(uuid), _request(uuid)])
-        if told.code != 0:
-            raise WorldError(f"{self.name} did not clear its journal: {told.stderr[:500]}")
+        reported = self._done(["rm", "-f", "--", _entry(uuid), _request(uuid)])
+        if reported.code != 0:
+            raise WorldError(f"{self.name} did not clear its journal: {reported.stderr[:500]}")
 
     def _elsewhere(self, *given: object, **named: object) -> NoReturn:
         raise WorldError(f"the journal of {self.name} is written there alone")

@@ -33,7 +33,7 @@ _Said = tuple[str, Mapping[str, Any]]
 
 
 @contextlib.contextmanager
-def teller(
+def event_sender(
     cluster: str, here: str, fire: Fire
 ) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
     """Yield what takes an event's kind and data, and returns at once.
@@ -47,26 +47,26 @@ def teller(
     def work() -> None:
         while True:
             try:
-                said = waiting.get(timeout=BEAT)
+                detail = waiting.get(timeout=BEAT)
             except queue.Empty:
                 _leave(left)
                 continue
-            if said is None:
+            if detail is None:
                 return
-            kind, data = said
+            kind, data = detail
             left[_path(data)] = data
             _leave(left)
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
 
-    def tell(kind: str, data: Mapping[str, Any]) -> None:
+    def notify(kind: str, data: Mapping[str, Any]) -> None:
         with contextlib.suppress(queue.Full):
             waiting.put_nowait((kind, data))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        yield tell
+        yield notify
     finally:
         with contextlib.suppress(queue.Full):
             waiting.put_nowait(None)
@@ -76,7 +76,7 @@ def teller(
                 files.remove(path)
 
 
-def last_words() -> list[dict[str, Any]]:
+def statuses() -> list[dict[str, Any]]:
     """Return what was told last, and lately, of each migration that is watched from here."""
     found = []
     for path in files.listed(FOLDER):

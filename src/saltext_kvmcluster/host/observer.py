@@ -35,7 +35,7 @@ _LISTEN = "0A"
 _Signature = tuple[object, ...]
 
 
-class Lookout:
+class Observer:
     """What is seen of this node, look by look; what costs more is looked at when it changed."""
 
     def __init__(self, cluster: Cluster, node: str) -> None:
@@ -45,13 +45,13 @@ class Lookout:
         self._access = _Kept(self._look_at_access)
         self._drift = _Kept(self._look_at_trust)
 
-    def look(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Any]:
         """Return the node's own part of a look."""
         cluster = self._cluster
         try:
             account = ssh.account(cluster.ssh.login)
             key = keyfile.key_path(cluster, account.home)
-            identity, obstacles, ports = self._access.seen(_signature(_access_paths(key)))
+            identity, obstacles, ports = self._access.observed(_signature(_access_paths(key)))
         except KvmclusterError as error:
             identity, obstacles, ports = {}, [str(error)], []
         return {
@@ -62,7 +62,7 @@ class Lookout:
 
     def _drifted(self) -> list[str] | None:
         try:
-            found: list[str] = self._drift.seen(_signature([files.NOTED, *self._trust_files()]))
+            found: list[str] = self._drift.observed(_signature([files.NOTED, *self._trust_files()]))
         except KvmclusterError:
             return None
         return found
@@ -84,9 +84,9 @@ class Lookout:
         account = ssh.account(cluster.ssh.login)
         obstacles: list[str] = []
 
-        def tried(look: Callable[[], list[str]]) -> list[str]:
+        def tried(examine: Callable[[], list[str]]) -> list[str]:
             try:
-                return look()
+                return examine()
             except KvmclusterError as error:
                 obstacles.append(str(error))
                 return []
@@ -113,18 +113,18 @@ class Lookout:
 class _Kept:
     """Something that was seen, for as long as nothing shows that it is otherwise now."""
 
-    def __init__(self, look: Callable[[], Any]) -> None:
-        self._look = look
+    def __init__(self, observation: Callable[[], Any]) -> None:
+        self._observe = observation
         self._signature: _Signature | None = None
         self._until = 0.0
         self._seen: Any = None
 
-    def seen(self, signature: _Signature) -> Any:
+    def observed(self, signature: _Signature) -> Any:
         """Return it; it is looked at anew where the signature is another, or age has come."""
         now = time.monotonic()
         if signature != self._signature or now >= self._until:
             self._signature = None
-            self._seen = self._look()
+            self._seen = self._observe()
             self._signature, self._until = signature, now + AGE
         return self._seen
 
@@ -155,16 +155,16 @@ def main() -> None:
     """Answer each line of standard input, until its end or until nobody asks any more."""
     happenings = _Happenings()
     threading.Thread(target=hypervisor.watch, args=[happenings.add], daemon=True).start()
-    lookout: Lookout | None = None
+    lookout: Observer | None = None
     print("{}", flush=True)
     while select.select([sys.stdin], [], [], PATIENCE)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
         if asked:
             cluster = clusters.from_pillar({clusters.ROOT: asked["pillar"]})
-            lookout = Lookout(cluster, asked["node"])
+            lookout = Observer(cluster, asked["node"])
         assert lookout is not None
-        look = {**lookout.look(), "happenings": happenings.taken()}
-        print(json.dumps(look), flush=True)
+        observation = {**lookout.observe(), "happenings": happenings.taken()}
+        print(json.dumps(observation), flush=True)
     os._exit(0)  # Not held up by what may hang in a thread.
 
 

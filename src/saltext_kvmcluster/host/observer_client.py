@@ -15,7 +15,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import events, transitions
-from saltext_kvmcluster.core.events.transitions import Seen, Told
+from saltext_kvmcluster.core.events.transitions import Event, Observation
 from saltext_kvmcluster.host import commands
 
 # Seconds for an answer; and for one that was waited for in vain, since it may be there by now.
@@ -23,7 +23,7 @@ LATEST, GLANCE = 1.0, 0.01
 SILENT = 60.0
 # Seconds from one start of the lookout to the next, should it end.
 AGAIN = 30.0
-LOOKOUT = "saltext_kvmcluster.host.observer"
+OBSERVER = "saltext_kvmcluster.host.observer"
 LIMIT = 16 * 1024 * 1024
 # Events that are kept while none can be fired.
 UNTOLD = 1000
@@ -31,7 +31,7 @@ UNTOLD = 1000
 Fire = Callable[[str, dict[str, Any]], object]
 
 
-class Watcher:
+class ObserverClient:
     """What one minion knows of its node. It lives as long as the minion, whatever is reloaded.
 
     ``trouble`` is for whoever asks it to look: what was in the way last.
@@ -43,12 +43,12 @@ class Watcher:
         self._started = -AGAIN
         self._asked: tuple[object, ...] | None = None
         self._waits = 0.0
-        self._seen = Seen()
+        self._seen = Observation()
         self._untold: list[tuple[str, dict[str, Any]]] = []
         self._ended = ""
         self.trouble = ""
 
-    def look(self, cluster: str, node: str, pillar: Mapping[str, Any], fire: Fire) -> None:
+    def observe(self, cluster: str, node: str, pillar: Mapping[str, Any], fire: Fire) -> None:
         """Look once, and fire an event for each thing that changed.
 
         cluster, node
@@ -62,9 +62,9 @@ class Watcher:
         WorldError if nothing could be seen.
         """
         try:
-            for told in self._transitions(node, pillar):
-                tag = events.tag(cluster, told.kind, node, told.guest)
-                self._untold.append((tag, events.small(told.data)))
+            for reported in self._transitions(node, pillar):
+                tag = events.tag(cluster, reported.kind, node, reported.guest)
+                self._untold.append((tag, events.small(reported.data)))
         finally:
             del self._untold[:-UNTOLD]
             while self._untold and fire(*self._untold[0]) is not False:
@@ -75,17 +75,17 @@ class Watcher:
         self._lookout = None
         self._end.close()
 
-    def _transitions(self, node: str, pillar: Mapping[str, Any]) -> list[Told]:
+    def _transitions(self, node: str, pillar: Mapping[str, Any]) -> list[Event]:
         if self._lookout is None:
             self._start()
         assert self._lookout is not None
         answer = self._answer(node, pillar)
         if answer is None:
             return []
-        look = _read(answer)
-        if look:
-            self._seen, told = transitions.compare(self._seen, look)
-            return told
+        observation = _read(answer)
+        if observation:
+            self._seen, reported = transitions.compare(self._seen, observation)
+            return reported
         return []  # It is there, and may be asked.
 
     def _start(self) -> None:
@@ -94,7 +94,7 @@ class Watcher:
         self._started = time.monotonic()
         # Salt finds this package by its own path, which another Python need not have.
         code = f"# kvmcluster's lookout\nimport sys; sys.path[:] = {sys.path!r}; import runpy;"
-        code += f" runpy.run_module({LOOKOUT!r}, run_name='__main__')"
+        code += f" runpy.run_module({OBSERVER!r}, run_name='__main__')"
         held = commands.held([sys.executable, "-c", code], LIMIT)
         try:
             self._lookout = self._end.enter_context(held)
@@ -107,13 +107,13 @@ class Watcher:
         """Return the lookout's answer, None if it takes longer; WorldError if it ended."""
         assert self._lookout is not None
         question = (node, pillar)
-        told, patience = "", GLANCE
+        reported, patience = "", GLANCE
         if not self._waits:
             is_new = question != self._asked
             asked = {"node": node, "pillar": pillar} if is_new else {}
-            told, patience = f"{json.dumps(asked)}\n", LATEST
+            reported, patience = f"{json.dumps(asked)}\n", LATEST
             self._asked, self._waits = question, time.monotonic()
-        answer = self._lookout.answer(told, "\n", patience)
+        answer = self._lookout.answer(reported, "\n", patience)
         if answer is not None:
             self._waits = 0.0
             return answer
@@ -125,19 +125,19 @@ class Watcher:
                 )
             return None
         self.close()
-        said = outcome.stderr.strip()[-500:] or "it said nothing"
-        self._ended = f"the lookout ended, and is begun anew within {AGAIN:g} s: {said}"
+        detail = outcome.stderr.strip()[-500:] or "it said nothing"
+        self._ended = f"the lookout ended, and is begun anew within {AGAIN:g} s: {detail}"
         raise WorldError(self._ended)
 
 
 def _read(answer: str) -> Mapping[str, Any]:
     try:
-        look = json.loads(answer)
+        observation = json.loads(answer)
     except ValueError:
-        look = None
-    if not isinstance(look, dict):
+        observation = None
+    if not isinstance(observation, dict):
         raise WorldError(f"the lookout said what is no look: {answer[:200]!r}")
-    return look
+    return observation
 
 
-WATCHER = Watcher()
+WATCHER = ObserverClient()

@@ -9,12 +9,12 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership import startup
-from saltext_kvmcluster.core.ownership.startup import Asked
+from saltext_kvmcluster.core.ownership.startup import NodeAnswer
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.host import ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
-KNOCK_TIME = 5.0
+PROBE_TIME = 5.0
 
 
 class Peers:
@@ -30,26 +30,26 @@ class Peers:
             for node in cluster.nodes.values()
         }
         self._hosts: dict[str, Host] = {}
-        self._given_up: dict[str, Asked] = {}
+        self._given_up: dict[str, NodeAnswer] = {}
 
     @property
     def own(self) -> Hypervisor:
         """This node's libvirt."""
         return self._hypervisors[self.here]
 
-    def ask(self, guest: str, uuid: str) -> dict[str, Asked]:
+    def ask(self, guest: str, uuid: str) -> dict[str, NodeAnswer]:
         """Return what every node says of a guest; that one is silent is an answer too.
 
         uuid
             Empty to ask by name alone.
         """
         with ThreadPoolExecutor(max_workers=len(self._hypervisors)) as pool:
-            said = pool.map(lambda node: self._asked(node, guest, uuid), self._hypervisors)
-            return dict(zip(self._hypervisors, said, strict=True))
+            detail = pool.map(lambda node: self._asked(node, guest, uuid), self._hypervisors)
+            return dict(zip(self._hypervisors, detail, strict=True))
 
-    def give_up(self, asked: Mapping[str, Asked]) -> list[str]:
+    def give_up(self, asked: Mapping[str, NodeAnswer]) -> list[str]:
         """Never ask again those that were silent; return the others."""
-        self._given_up = {node: said for node, said in asked.items() if said.said}
+        self._given_up = {node: detail for node, detail in asked.items() if detail.detail}
         return [node for node in asked if node not in self._given_up]
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Peers:
         for hypervisor in self._hypervisors.values():
             hypervisor.close()
 
-    def _asked(self, node: str, guest: str, uuid: str) -> Asked:
+    def _asked(self, node: str, guest: str, uuid: str) -> NodeAnswer:
         if node in self._given_up:
             return self._given_up[node]
         hypervisor = self._hypervisors[node]
@@ -65,10 +65,10 @@ class Peers:
             if node not in self._hosts:
                 self._hosts[node] = hypervisor.host()
             same_uuid = hypervisor.by_uuid(uuid) if uuid else startup.NOWHERE
-            return Asked(same_uuid, hypervisor.by_name(guest), self._hosts[node])
+            return NodeAnswer(same_uuid, hypervisor.by_name(guest), self._hosts[node])
         except WorldError as error:
-            return Asked(said=str(error), alive=self._lets_in(node))
+            return NodeAnswer(detail=str(error), alive=self._lets_in(node))
 
     def _lets_in(self, node: str) -> bool:
         """Whether a node that is off, by somebody's word, can be logged in to."""
-        return node in self._forced and ssh.knock(self._forced[node], KNOCK_TIME).code == 0
+        return node in self._forced and ssh.probe(self._forced[node], PROBE_TIME).code == 0

@@ -36,10 +36,10 @@ class Places:
         libvirts: Mapping[str, Hypervisor],
         within: float,
         cancelled: Callable[[str], str],
-        tell: Callable[[Mapping[str, Any]], None],
+        notify: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._cluster, self._shells, self._libvirts = cluster, shells, libvirts
-        self._within, self._cancelled, self._tell = within, cancelled, tell
+        self._within, self._cancelled, self._tell = within, cancelled, notify
 
     @contextlib.contextmanager
     def __call__(self, move: Move) -> Iterator[bool]:
@@ -56,25 +56,25 @@ class Places:
     def _had(self, queue: Queue, move: Move, end: float) -> bool:
         """Wait for a place; return whether that was necessary."""
         at = self._standing(queue, move, queue.take(move))
-        waited, told = at.place > 0, 0
+        waited, reported = at.place > 0, 0
         while at.place > 0:
-            if at.place != told:
-                told = at.place
-                self._tell({"what": QUEUED, **asdict(move), "place": told, "reason": str(at)})
+            if at.place != reported:
+                reported = at.place
+                self._tell({"what": QUEUED, **asdict(move), "place": reported, "reason": str(at)})
             over = time.monotonic() >= end
             queues.refuse_to_wait(move, at, self._cancelled(move.uuid), self._within, over)
             time.sleep(POLL)
-            at = self._standing(queue, move, queue.look())
+            at = self._standing(queue, move, queue.observe())
         return waited
 
     def _standing(self, queue: Queue, move: Move, script: str) -> Standing:
-        said = self._shells[queue.node].run(script).stdout
-        return queues.standing(queue, move, said, self._libvirts[queue.node].moving(queue.job))
+        detail = self._shells[queue.node].run(script).stdout
+        return queues.standing(queue, move, detail, self._libvirts[queue.node].moving(queue.job))
 
     def _let_go(self, queue: Queue) -> None:
-        self._told(queue, queue.let_go())
+        self._reported(queue, queue.let_go())
 
-    def _told(self, queue: Queue, script: str) -> None:
+    def _reported(self, queue: Queue, script: str) -> None:
         """Tell a shell that has a ticket something; one that is gone has none any more."""
         shell = self._shells[queue.node]
         if shell.is_open:
@@ -89,7 +89,7 @@ class Places:
         def beat() -> None:
             while not over.wait(queues.BEAT):
                 for queue in queues.queues(self._cluster, move):
-                    self._told(queue, queue.beat())
+                    self._reported(queue, queue.beat())
 
         threading.Thread(target=beat, daemon=True).start()
         try:

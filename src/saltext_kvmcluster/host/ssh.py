@@ -31,7 +31,7 @@ SSHD = "/usr/sbin/sshd"
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 RSA_BITS = "4096"
 WORKERS = 16
-KNOCK_LIMIT = 65536
+PROBE_LIMIT = 65536
 BATCH_LIMIT = 16 * 1024 * 1024
 RETRY_PAUSES = (0.5, 2.0)
 RELOAD_TIME = 10.0
@@ -64,7 +64,10 @@ def account(login: str) -> sshd.Account:
     groups = [group(gid) for gid in os.getgrouplist(login, entry.pw_gid)]
     folders = (entry.pw_dir, os.path.join(entry.pw_dir, ".ssh"))
     return sshd.Account(
-        login, entry.pw_dir, tuple(groups), tuple(item for path in folders for item in _look(path))
+        login,
+        entry.pw_dir,
+        tuple(groups),
+        tuple(item for path in folders for item in _observe(path)),
     )
 
 
@@ -139,13 +142,15 @@ def effective_settings(
     files.ensure_folder("/run/sshd", "root")
     outcome = commands.run([SSHD, "-T", "-C", connection, "-f", config])
     if outcome.code != 0:
-        said = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
-        if "Bad configuration option: Include" in said:
+        detail = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
+        if "Bad configuration option: Include" in detail:
             raise WorldError(
                 "this sshd knows no Include (OpenSSH 8.2 brought it), so no drop-in can help;"
                 f" set in {SSHD_CONFIG} itself what is missing"
             )
-        raise WorldError(f"sshd does not take its configuration; correct it; it said: {said[:500]}")
+        raise WorldError(
+            f"sshd does not take its configuration; correct it; it said: {detail[:500]}"
+        )
     return sshd.parse_settings(outcome.stdout)
 
 
@@ -190,7 +195,7 @@ def obstacles(
     account: sshd.Account,
     connections: Sequence[tuple[str, str]],
     settings: Callable[[str, str, str], sshd.Settings] = effective_settings,
-) -> list[sshd.Obstacle]:
+) -> list[sshd.SshdIssue]:
     """Return what stands in the login's way over any of the connections, each thing once."""
     return sshd.together(
         {
@@ -256,7 +261,7 @@ def _pid_of_sshd(path: str) -> int | None:
     return pid if program.startswith("sshd") else None
 
 
-def dialling(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
+def client_settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
     """Return ssh's own reading of its configuration for each name (``ssh -G``)."""
 
     def of(name: str) -> sshd.Settings | None:
@@ -283,12 +288,14 @@ def labels(folder: str) -> dict[str, str | None]:
     }
 
 
-def knock(name: str, timeout: float) -> logins.Knock:
+def probe(name: str, timeout: float) -> logins.LoginProbe:
     """Log in to a peer by one name, as libvirt does, run nothing there, and say what was seen."""
     begun = time.monotonic()
-    outcome = commands.run([*_dial(name, timeout), "true"], timeout + 2, limit=KNOCK_LIMIT)
+    outcome = commands.run([*_dial(name, timeout), "true"], timeout + 2, limit=PROBE_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
-    return logins.Knock(outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed)
+    return logins.LoginProbe(
+        outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed
+    )
 
 
 def run_all(
@@ -309,8 +316,8 @@ def run_all(
     )
     done = _split(outcome.stdout, mark)
     if not done:
-        knock = logins.Knock(outcome.code, outcome.stdout, outcome.stderr, 0.0)
-        raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(knock)}")
+        probe = logins.LoginProbe(outcome.code, outcome.stdout, outcome.stderr, 0.0)
+        raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(probe)}")
     return {key: done[at] if at < len(done) else _LOST for at, key in enumerate(wanted)}
 
 
@@ -328,7 +335,7 @@ class Session:
         """
         self.name = name
         self.timeout = timeout
-        self._knocked = logins.Knock(None, "", "", 0.0)
+        self._knocked = logins.LoginProbe(None, "", "", 0.0)
         self._shell: commands.Held | None = None
         self._end = contextlib.ExitStack()
         self._turn = threading.RLock()
@@ -338,7 +345,7 @@ class Session:
         """Whether it was logged in, and has not been seen to break."""
         return self._shell is not None
 
-    def login(self) -> logins.Knock:
+    def login(self) -> logins.LoginProbe:
         """Log in, unless that was done; return what was seen of the login."""
         with self._turn:
             for pause in (0.0, *RETRY_PAUSES):
@@ -387,14 +394,14 @@ class Session:
             self.refuse_unless_open()
             assert self._shell is not None
             mark = secrets.token_hex(8)
-            told = f"{script(mark)} printf '\\000{mark} end';\n"
-            said = self._shell.answer(told, f"\0{mark} end", timeout)
-            if said is None:
-                said = self._shell.outcome().stdout
+            reported = f"{script(mark)} printf '\\000{mark} end';\n"
+            detail = self._shell.answer(reported, f"\0{mark} end", timeout)
+            if detail is None:
+                detail = self._shell.outcome().stdout
                 self.close()
-            return _split(said, mark)
+            return _split(detail, mark)
 
-    def _tried(self) -> logins.Knock:
+    def _tried(self) -> logins.LoginProbe:
         begun = time.monotonic()
         line = ["sh"] if self.name is None else [*_dial(self.name, self.timeout), "sh"]
         shell = self._end.enter_context(commands.held(line, BATCH_LIMIT))
@@ -404,10 +411,12 @@ class Session:
         seconds = round(time.monotonic() - begun, 3)
         if noise is not None:
             self._shell = shell
-            return logins.Knock(0, noise[:KNOCK_LIMIT], "", seconds)
-        seen = shell.outcome()
+            return logins.LoginProbe(0, noise[:PROBE_LIMIT], "", seconds)
+        observed = shell.outcome()
         self._end.close()
-        return logins.Knock(seen.code, seen.stdout, seen.stderr, seconds, seen.overflowed)
+        return logins.LoginProbe(
+            observed.code, observed.stdout, observed.stderr, seconds, observed.overflowed
+        )
 
 
 def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
@@ -444,14 +453,14 @@ def _split(output: str, mark: str) -> list[commands.Outcome]:
     """
     parts = re.split(rf"\x00{mark} (\d+) ([^\x00]*)\x00", output)[3:]
     return [
-        commands.Outcome(int(code), text, said)
-        for text, code, said in zip(parts[0::3], parts[1::3], parts[2::3], strict=False)
+        commands.Outcome(int(code), text, detail)
+        for text, code, detail in zip(parts[0::3], parts[1::3], parts[2::3], strict=False)
     ]
 
 
-def _login_trouble(knock: logins.Knock) -> str:
-    cell = logins.cell("", "", knock, encrypted_key=False)
-    return ": ".join(filter(None, (cell["cause"], cell["said"], cell["remedy"])))
+def _login_trouble(probe: logins.LoginProbe) -> str:
+    cell = logins.cell("", "", probe, encrypted_key=False)
+    return ": ".join(filter(None, (cell["cause"], cell["detail"], cell["remedy"])))
 
 
 def _dial(name: str, timeout: float) -> list[str]:
@@ -462,9 +471,9 @@ def _dial(name: str, timeout: float) -> list[str]:
     ]
 
 
-def knock_peers(
-    dials: logins.Dials, timeout: float, time_limit: float
-) -> dict[tuple[str, str], logins.Knock]:
+def probe_peers(
+    login_targets: logins.Targets, timeout: float, time_limit: float
+) -> dict[tuple[str, str], logins.LoginProbe]:
     """Knock at the given names of nodes and return what was seen, by node id and name.
 
     Nodes are tried side by side, the names of one node after each other: sshd's MaxStartups
@@ -477,30 +486,30 @@ def knock_peers(
     """
     end = time.monotonic() + time_limit
 
-    def names_of(node: Node, names: Sequence[str]) -> dict[tuple[str, str], logins.Knock]:
-        seen: dict[tuple[str, str], logins.Knock] = {}
+    def names_of(node: Node, names: Sequence[str]) -> dict[tuple[str, str], logins.LoginProbe]:
+        observed: dict[tuple[str, str], logins.LoginProbe] = {}
         for name in names:
             if time.monotonic() < end:
-                seen[(node.id, name)] = _knock_again(name, timeout, end)
-        return seen
+                observed[(node.id, name)] = _knock_again(name, timeout, end)
+        return observed
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        seen = pool.map(names_of, dials, dials.values())
-        return {key: knock for of_node in seen for key, knock in of_node.items()}
+        observed = pool.map(names_of, login_targets, login_targets.values())
+        return {key: probe for of_node in observed for key, probe in of_node.items()}
 
 
-def _knock_again(name: str, timeout: float, end: float) -> logins.Knock:
+def _knock_again(name: str, timeout: float, end: float) -> logins.LoginProbe:
     """Knock, and when sshd dropped us for want of room, wait and knock again while time is left."""
     for pause in RETRY_PAUSES:
-        seen = knock(name, timeout)
-        if not _is_dropped(seen) or time.monotonic() + pause >= end:
-            return seen
+        observed = probe(name, timeout)
+        if not _is_dropped(observed) or time.monotonic() + pause >= end:
+            return observed
         time.sleep(pause)
-    return knock(name, timeout)
+    return probe(name, timeout)
 
 
-def _is_dropped(knock: logins.Knock) -> bool:
-    return logins.cause(knock, encrypted_key=False) in logins.RETRIED
+def _is_dropped(probe: logins.LoginProbe) -> bool:
+    return logins.cause(probe, encrypted_key=False) in logins.RETRIED
 
 
 def _sshd_files() -> list[str]:
@@ -535,7 +544,7 @@ def _everyday(path: str, public: str | None, account: sshd.Account) -> str | Non
     return None
 
 
-def _look(path: str) -> list[sshd.Folder]:
+def _observe(path: str) -> list[sshd.Folder]:
     """Return what a folder is, or nothing if it is not there."""
     try:
         found = os.stat(path)

@@ -28,7 +28,7 @@ from saltext_kvmcluster.host.ssh import Session
 def environment(
     cluster: Cluster,
     here: str,
-    tell: Callable[[str, Mapping[str, Any]], None],
+    notify: Callable[[str, Mapping[str, Any]], None],
     within: float | None = None,
 ) -> Iterator[Environment]:
     """Make the environment of a node, and let its connections go afterwards.
@@ -69,9 +69,9 @@ def environment(
                 libvirts,
                 within,
                 journals[here].asked_to_cancel,
-                lambda data: tell(events.MIGRATION, data),
+                lambda data: notify(events.MIGRATION, data),
             ),
-            tell=tell,
+            notify=notify,
             side_by_side=_side_by_side,
         )
     finally:
@@ -101,11 +101,11 @@ def _examined(
     cluster: Cluster, move: Move, shells: Mapping[str, Session], libvirts: Mapping[str, Hypervisor]
 ) -> tuple[Finding, ...]:
     """Run the blocking checks and return what they found; WorldError if one forbids the move."""
-    world = examiner.look_at_move(cluster, move, shells, libvirts)
+    world = examiner.observe_move(cluster, move, shells, libvirts)
     found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
     if not found:
-        said = world.nodes[move.source].daemon_said or f"it is no longer on {move.source}"
-        raise WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {said}")
+        detail = world.nodes[move.source].daemon_detail or f"it is no longer on {move.source}"
+        raise WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {detail}")
     findings = readiness.findings(world, found[0], move.destination)
     migration.refuse_if_blocked(move, findings)
     return findings
@@ -157,8 +157,8 @@ def _locked_there(move: Move, shell: Session) -> Iterator[None]:
     if took.stdout.strip() == "code 1":
         raise migration.at_work(move)
     if took.stdout.strip() != "code 0":
-        said = short(took.stderr) or "nothing"
-        raise WorldError(f"{move.source}: its lock {path} cannot be taken; it said: {said}")
+        detail = short(took.stderr) or "nothing"
+        raise WorldError(f"{move.source}: its lock {path} cannot be taken; it said: {detail}")
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ PAUSE = 0.01
 log = logging.getLogger(__name__)
 
 
-class Nodes:
+class SaltNodes:
     """The nodes of a cluster.
 
     opts
@@ -71,29 +71,29 @@ class Nodes:
         Whatever ends the waiting, what was answered is returned, and what reached the master
         without being heard, while it was started anew.
         """
-        told = {}
+        reported = {}
         try:
-            self._hear(client, job, function, within, told)
+            self._hear(client, job, function, within, reported)
         except Exception as error:
             # Salt does not check what minions say when it asks whether the job still runs.
             log.warning("kvmcluster: not all answers to %s could be heard: %r", function, error)
-        missing = set(job["minions"]) - set(told)
-        return {**told, **_returned(_filed(client, job), missing)} if missing else told
+        missing = set(job["minions"]) - set(reported)
+        return {**reported, **_returned(_filed(client, job), missing)} if missing else reported
 
-    def _hear(self, client, job, function, within, told):
+    def _hear(self, client, job, function, within, reported):
         """Note what nodes answer to a job, until all have, or nobody does any more."""
         end, minions = time.monotonic() + within, job["minions"]
         waiting = {"timeout": self.opts["timeout"], "tgt": minions, "tgt_type": "list"}
         answers = client.get_iter_returns(job["jid"], minions, block=False, **waiting)
         with contextlib.closing(answers):
             for answer in answers:
-                told.update(_returned(answer or {}, minions))
+                reported.update(_returned(answer or {}, minions))
                 if time.monotonic() >= end:
                     log.warning(
                         "kvmcluster: no answer to %s from %s within %g seconds;"
                         " salt-run jobs.lookup_jid %s shows it when it ends",
                         function,
-                        validate.listed(sorted(set(minions) - set(told))),
+                        validate.listed(sorted(set(minions) - set(reported))),
                         within,
                         job["jid"],
                     )
@@ -104,17 +104,17 @@ class Nodes:
     def rows(self, function, key, *arguments):
         """Ask every node for rows by one job; return them, and why a node gave none."""
         answers = self.ask(self.all, function, *arguments)
-        told = {
+        reported = {
             node: answers[node][key]
             for node in self.all
             if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
         }
         silent = {
-            node: locations.silent(answers.get(node)).look.said
+            node: locations.silent(answers.get(node)).observation.detail
             for node in self.all
-            if node not in told
+            if node not in reported
         }
-        return told, silent
+        return reported, silent
 
     def facts(self, nodes=None, **named):
         """Ask every node, or some, for their facts, by one job."""
@@ -126,24 +126,24 @@ class Nodes:
 
     def placeable(self, guest=None, source=None, destination=None):
         """Return what ``examined`` does, for a plan: logins are tried as its moves make them."""
-        dialled = logins.as_moves(self.cluster, source, destination)
-        return self.examined(guest, source, destination, dialled)
+        targets = logins.as_moves(self.cluster, source, destination)
+        return self.examined(guest, source, destination, targets)
 
-    def examined(self, guest=None, source=None, destination=None, dialled=True):
+    def examined(self, guest=None, source=None, destination=None, targets=True):
         """Return the facts of all nodes, and what they mean for the moves in question.
 
         Two jobs: all nodes tell their facts, then look at what the guests need.
         """
-        world = World(self.cluster, self.facts(targets=dialled))
+        world = World(self.cluster, self.facts(targets=targets))
         questions = readiness.questions(world, guest, source, destination)
-        answers = self.ask(list(questions), "kvmcluster.look", questions)
+        answers = self.ask(list(questions), "kvmcluster.inspect", questions)
         world = readiness.answered(world, answers)
         return world, readiness.examine(world, guest, source, destination)
 
     def sightings(self, guest):
         """Return what every node says of a guest."""
         answers = self.ask(self.all, "kvmcluster.sighting", guest)
-        return locations.read(answers, tuple(self.all))
+        return locations.parse(answers, tuple(self.all))
 
     def move(self, guest, destination):
         """Return the move that is asked for; an error in words where it cannot be right.
@@ -153,9 +153,9 @@ class Nodes:
         target = ""
         if destination is not None:
             target = migration.target(self.cluster, None, destination).id
-        told = self.sightings(guest)
-        source = locations.source(guest, told, target)
-        return Move(guest, told[source].look.uuid, source, target)
+        reported = self.sightings(guest)
+        source = locations.source(guest, reported, target)
+        return Move(guest, reported[source].observation.uuid, source, target)
 
     def settled(self, move):
         """Return what came of a migration by what the nodes that answer find."""
@@ -166,24 +166,24 @@ class Nodes:
 
     def recovered(self, guest):
         """Have the first node that answers settle a guest's last migration."""
-        told = self.sightings(guest)
-        for node in locations.fit_to_ask(told):
+        reported = self.sightings(guest)
+        for node in locations.fit_to_ask(reported):
             answer = self.ask([node], "kvmcluster.recover", guest, within=DEED).get(node)
             if locations.is_ending(answer):
                 return answer
-            told[node] = locations.silent(answer)
-        raise locations.nobody(guest, told)
+            reported[node] = locations.silent(answer)
+        raise locations.nobody(guest, reported)
 
     def under_way(self, node):
         """Return the migrations that a node tells of; none if it tells nothing."""
-        told = self.ask([node], "kvmcluster.job").get(node)
-        rows = told.get("jobs") if isinstance(told, dict) else None
+        reported = self.ask([node], "kvmcluster.job").get(node)
+        rows = reported.get("jobs") if isinstance(reported, dict) else None
         return jobs.merged({node: rows}) if isinstance(rows, list) else []
 
     def remembered(self, node):
         """Return the migrations from a node that it remembers; none if it tells nothing."""
-        told = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
-        rows = told.get("history") if isinstance(told, dict) else None
+        reported = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
+        rows = reported.get("history") if isinstance(reported, dict) else None
         return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
 
     def boot(self, node):

@@ -24,7 +24,7 @@ HEARD, BEGUN, TOLD, KEPT = ".heard", ".begun", ".told", ".json"
 MOST_KEPT = 100
 
 
-class Spool:
+class Pending:
     """Rumours by key, in a folder of this account's own in the master's cache directory.
 
     Every verb raises WorldError.
@@ -49,17 +49,17 @@ class Spool:
         """Return the keys of which rumours wait, or whose answer has not ended."""
         return sorted(self._keys(HEARD, BEGUN))
 
-    def answer(self, key: str, look: Callable[[str], str]) -> None:
+    def answer(self, key: str, work: Callable[[str], str]) -> None:
         """Answer the rumours of a key, unless somebody else is doing it, until none is left.
 
-        look
+        work
             Takes what the last look came to, and returns what this one comes to, in words.
         """
         while self._is_left(key):
             try:
                 with files.lock(key, 0.0, self._folder):
                     while self._is_left(key):
-                        self._answer(key, look)
+                        self._answer(key, work)
             except files.Busy:
                 return
 
@@ -77,16 +77,16 @@ class Spool:
             files.remove(old)
         return path
 
-    def _answer(self, key: str, look: Callable[[str], str]) -> None:
-        at, said = self._told(key)
+    def _answer(self, key: str, work: Callable[[str], str]) -> None:
+        at, detail = self._reported(key)
         # Of a clock that was set back nothing is to be waited for.
         time.sleep(max(SETTLING, min(at + DISTANCE - time.time(), DISTANCE)))
         files.mark(self._path(key, BEGUN))
         files.remove(self._path(key, HEARD))
-        self._tell(key, time.time(), said)
+        self._tell(key, time.time(), detail)
         try:
-            said = look(said)
-            self._tell(key, time.time(), said)
+            detail = work(detail)
+            self._tell(key, time.time(), detail)
         finally:
             files.remove(self._path(key, BEGUN))
 
@@ -104,16 +104,16 @@ class Spool:
     def _is_left(self, key: str) -> bool:
         return any(files.exists(self._path(key, kind)) for kind in (HEARD, BEGUN))
 
-    def _told(self, key: str) -> tuple[float, str]:
+    def _reported(self, key: str) -> tuple[float, str]:
         """Return when the last answer began, and what it came to."""
         try:
-            at, said = json.loads(files.read(self._path(key, TOLD)).text or "")
-            return float(at), str(said)
+            at, detail = json.loads(files.read(self._path(key, TOLD)).text or "")
+            return float(at), str(detail)
         except (ValueError, TypeError):
             return 0.0, ""
 
-    def _tell(self, key: str, at: float, said: str) -> None:
-        self._write(self._path(key, TOLD), json.dumps([at, said]))
+    def _tell(self, key: str, at: float, detail: str) -> None:
+        self._write(self._path(key, TOLD), json.dumps([at, detail]))
 
     def _write(self, path: str, text: str) -> None:
         files.apply(FilePlan(path, text, 0o600, self._owner, {}))

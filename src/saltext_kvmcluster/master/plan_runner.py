@@ -41,8 +41,8 @@ def proposed(nodes, plan):
     plan
         Takes a batch; returns a plan for what is left of it.
     """
-    told = report.planned(plan(Batch(nodes.cluster)))
-    return {"cluster": nodes.cluster.name, "ok": not told["stuck"], "test": True, **told}
+    reported = report.planned(plan(Batch(nodes.cluster)))
+    return {"cluster": nodes.cluster.name, "ok": not reported["stuck"], "test": True, **reported}
 
 
 def carried_out(nodes, plan, drained=None):
@@ -61,19 +61,19 @@ def carried_out(nodes, plan, drained=None):
         contextlib.closing(Line(nodes.opts)) as line,
         nodes.client() as answers,
     ):
-        carrier = Carrier(nodes, answers, interrupted, line.show)
+        carrier = PlanRunner(nodes, answers, interrupted, line.show)
         if first.steps or first.stuck:
             line.say(tables.render({"ok": True, "test": True, **report.planned(first)}))
-        said, left = carrier.carry_out(batch, plan), []
+        detail, left = carrier.carry_out(batch, plan), []
         for last in [*[False] * report.ROUNDS, True] if drained else ():
             there = _at_the_end(nodes, drained, batch, interrupted, line.show)
             left = report.active(there)
-            said = said or report.opened_meanwhile(there)
-            if said or interrupted.is_set() or last or not batch.is_old:
+            detail = detail or report.opened_meanwhile(there)
+            if detail or interrupted.is_set() or last or not batch.is_old:
                 break
-            said = carrier.carry_out(batch, plan)
-    told = report.told(nodes.cluster, first, batch, left, said, interrupted.is_set())
-    return {**told, "elapsed": round(time.monotonic() - begun, 1)}
+            detail = carrier.carry_out(batch, plan)
+    reported = report.reported(nodes.cluster, first, batch, left, detail, interrupted.is_set())
+    return {**reported, "elapsed": round(time.monotonic() - begun, 1)}
 
 
 def _at_the_end(nodes, node, batch, interrupted, show):
@@ -83,7 +83,7 @@ def _at_the_end(nodes, node, batch, interrupted, show):
     asked for guests of which it is not known where they are.
     """
     end = time.monotonic() + nodes.cluster.migration.options.timeout
-    while guests := report.of_others(nodes.under_way(node), batch.coming):
+    while guests := report.of_others(nodes.under_way(node), batch.in_flight):
         if interrupted.is_set() or time.monotonic() >= end:
             break
         show(f"waiting for {validate.listed(guests)}, whose move somebody else began")
@@ -96,12 +96,12 @@ def _at_the_end(nodes, node, batch, interrupted, show):
         interrupted.wait(ASK_AGAIN)
         there = nodes.facts([node], targets=False, trust=False)[node]
     left = report.active(there)
-    batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.coming))
+    batch.is_old = bool(set(left or ()).difference(batch.stuck, batch.given_up, batch.in_flight))
     return there
 
 
 @dataclass
-class _Flight:
+class _InFlight:
     """A move that was begun, and its Salt job.
 
     ``asked``: when its node was asked for the job last; ``heard``: when it said that it is there.
@@ -113,7 +113,7 @@ class _Flight:
     heard: float
 
 
-class Carrier:
+class PlanRunner:
     """One run over a batch of moves.
 
     nodes
@@ -142,13 +142,13 @@ class Carrier:
         failing = None
         while not self._interrupted.is_set():
             if batch.is_old:
-                said = _planned(batch, plan)
-                failing = (failing or time.monotonic()) if said else None
-                if said and time.monotonic() - failing >= PATIENCE:
-                    return f"it could not be planned anew: {said}"
+                detail = _planned(batch, plan)
+                failing = (failing or time.monotonic()) if detail else None
+                if detail and time.monotonic() - failing >= PATIENCE:
+                    return f"it could not be planned anew: {detail}"
             while move := batch.due():
                 self._begin(move)
-            if not batch.coming and not batch.is_old:
+            if not batch.in_flight and not batch.is_old:
                 return ""
             self._show(batch.line())
             self._interrupted.wait(AGAIN if failing else POLL)
@@ -159,7 +159,7 @@ class Carrier:
         """Tell a guest's node to move it. Its job has a name beforehand, to be asked about."""
         jid = salt.utils.jid.gen_jid(self._nodes.opts)
         now = time.monotonic()
-        self._flights[move.guest] = _Flight(move, jid, now, now)
+        self._flights[move.guest] = _InFlight(move, jid, now, now)
         # A new one each time: the key to a master that was started anew is another one.
         with self._nodes.client() as client:
             try:

@@ -18,15 +18,15 @@ from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.master import pillars
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, Nodes
-from saltext_kvmcluster.master.pending import Spool
+from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, SaltNodes
+from saltext_kvmcluster.master.pending import Pending
 
 log = logging.getLogger(__name__)
-_SAYINGS = reactions.Sayings()
+_SAYINGS = reactions.LogLimiter()
 _HEARING = threading.Lock()
 
 
-class Reactions:
+class Reactor:
     """The master's answers to what is rumoured.
 
     opts
@@ -37,7 +37,7 @@ class Reactions:
 
     def __init__(self, opts, functions, context):
         self._opts, self._functions, self._context = opts, functions, context
-        self._spool = Spool(opts["cachedir"])
+        self._spool = Pending(opts["cachedir"])
         self._of = {
             reactions.TRUST: self._mend_trust,
             reactions.RECOVER: self._settle_migrations,
@@ -69,16 +69,16 @@ class Reactions:
         """Return the keys of the answers that an event calls for; what is wrong is logged."""
         with _HEARING:
             try:
-                rumour = reactions.heard(tag, data)
-                if reaction not in rumour.reactions:
+                event = reactions.heard(tag, data)
+                if reaction not in event.reactions:
                     return []
                 members = pillars.memberships(self._opts, self._functions, self._context)
-                names = reactions.clusters(rumour, members)
+                names = reactions.clusters(event, members)
                 return [reactions.key(name, reaction) for name in names]
             except InputError as error:
-                said = _SAYINGS.new(str(error), time.monotonic())
-                if said:
-                    log.warning("%s", said)
+                detail = _SAYINGS.new(str(error), time.monotonic())
+                if detail:
+                    log.warning("%s", detail)
                 return []
 
     def _answered(self, key, before):
@@ -89,7 +89,7 @@ class Reactions:
         """
         name, reaction = reactions.parts(key)
         try:
-            nodes = Nodes(self._opts, pillars.cluster(name, self._opts, self._functions))
+            nodes = SaltNodes(self._opts, pillars.cluster(name, self._opts, self._functions))
             needed = self._of[reaction](nodes, before)
         except (KvmclusterError, SaltException) as error:
             needed = reactions.line(f"{key}: nothing could be done: {error}")
@@ -103,18 +103,18 @@ class Reactions:
 
     def _mend_trust(self, nodes, before):
         found = nodes.cluster
-        told, _ = publication.told_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
+        reported, _ = publication.reported_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
         filed = doors.mine_identities(found, self._functions["mine.get"], self._context).accepted
         tried = nodes.ask(
             nodes.all, "state.apply", "kvmcluster", test=True, queue=True, within=DEED
         )
-        seen = reactions.trust(found, told, filed, tried)
-        if not seen.wrong and not seen.stuck:
-            log.info("cluster %s: its trust is whole; silent: %s", found.name, [*seen.silent])
+        observed = reactions.trust(found, reported, filed, tried)
+        if not observed.wrong and not observed.stuck:
+            log.info("cluster %s: its trust is whole; silent: %s", found.name, [*observed.silent])
             return ""
-        needed = "; ".join(f"{node}: {why}" for node, why in seen.stuck.items())
-        if seen.wrong:
-            why = "; ".join(f"{node}: {why}" for node, why in seen.wrong.items())
+        needed = "; ".join(f"{node}: {why}" for node, why in observed.stuck.items())
+        if observed.wrong:
+            why = "; ".join(f"{node}: {why}" for node, why in observed.wrong.items())
             log.warning("cluster %s: its trust is mended: %s", found.name, reactions.line(why))
             needed = self._orchestrate("kvmcluster.orch.prepare", {"cluster": found.name})
         if not needed:

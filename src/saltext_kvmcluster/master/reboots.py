@@ -34,7 +34,7 @@ def rebooted(nodes, node, before, end):
 def unready(nodes, node, end):
     """Wait until nothing keeps a node from taking part; return what still does in the end."""
     while True:
-        told = maintenance.unready(nodes.examined()[1], [node])
-        if not told or time.monotonic() > end:
-            return told
+        reported = maintenance.unready(nodes.examined()[1], [node])
+        if not reported or time.monotonic() > end:
+            return reported
         time.sleep(ASK_AGAIN)

@@ -121,7 +121,7 @@ def _answer(nodes, client, job, move, interrupted):
 def _heard(nodes, client, job, move, interrupted):
     """Show how far a migration is until its node answers; return the answer, or None."""
     tag = events.tag(nodes.cluster.name, events.MIGRATION, move.source, move.guest)
-    told, begun = {}, time.monotonic()
+    reported, begun = {}, time.monotonic()
     asked = [move.source]
     answers = client.get_iter_returns(job["jid"], asked, tgt=asked, tgt_type="list", block=False)
     with (
@@ -137,6 +137,6 @@ def _heard(nodes, client, job, move, interrupted):
             # Any event ends the waiting: one of them is the answer.
             event = bus.get_event(wait=POLL, full=True)
             if event and event["tag"] == tag:
-                told = event["data"].get("data", {})
-            line.show(tables.progress_line(move, told, time.monotonic() - begun))
+                reported = event["data"].get("data", {})
+            line.show(tables.progress_line(move, reported, time.monotonic() - begun))
     return None

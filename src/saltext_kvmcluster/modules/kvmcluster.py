@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.pillar.clusters import guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.core.trust.logins import dials
+from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.engine import lifecycle, migrator, recoverer
 from saltext_kvmcluster.host import (
     bootid,
@@ -31,7 +31,7 @@ from saltext_kvmcluster.host import (
     examiner,
     jobs,
     journal,
-    notify,
+    notifier,
     ssh,
     this_node,
 )
@@ -78,7 +78,7 @@ def identity():
         host_keys=ssh.host_keys(),
         login=cluster.ssh.login,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    ).published()
+    ).to_dict()
 
 
 @doors.salt_errors
@@ -97,7 +97,7 @@ def peers():
     return {
         "cluster": cluster.name,
         "identities": {
-            node: item.published() for node, item in found.accepted.items() if node != own
+            node: item.to_dict() for node, item in found.accepted.items() if node != own
         },
         "refused": {node: why for node, why in found.refused.items() if node != own},
         "missing": [node for node in found.missing if node != own],
@@ -130,13 +130,13 @@ def ssh_check(timeout=10, time_limit=120):
     account = ssh.account(cluster.ssh.login)
     encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
     named = logins.by_every_name(cluster, __opts__["id"])
-    seen = ssh.knock_peers(
+    observed = ssh.probe_peers(
         named,
         doors.seconds(timeout, "timeout"),
         doors.seconds(time_limit, "time_limit"),
     )
     cells = [
-        logins.cell(peer.id, name, seen.get((peer.id, name)), encrypted)
+        logins.cell(peer.id, name, observed.get((peer.id, name)), encrypted)
         for peer, names in named.items()
         for name in names
     ]
@@ -389,7 +389,7 @@ def unsettled():
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     kept = journal.Journal().entries()
-    watched = {word.get("uuid") for word in notify.last_words()}
+    watched = {word.get("uuid") for word in notifier.statuses()}
     return {
         "cluster": cluster.name,
         "node": __opts__["id"],
@@ -458,12 +458,12 @@ def facts(targets=True, trust=True):
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
     return collector.gather(
-        cluster, __opts__["id"], identities, dials(cluster, __opts__["id"], wanted)
+        cluster, __opts__["id"], identities, login_targets(cluster, __opts__["id"], wanted)
     )
 
 
 @doors.salt_errors
-def look(question):
+def inspect(question):
     """Return what this node sees of what it is asked, for ``salt-run kvmcluster.check``.
 
     question
@@ -479,7 +479,7 @@ def look(question):
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not isinstance(question, dict):
         raise SaltInvocationError(f"question: want a mapping by node, got {question!r}")
-    return collector.look(question.get(__opts__["id"], {}))
+    return collector.observe(question.get(__opts__["id"], {}))
 
 
 @doors.salt_errors
@@ -541,7 +541,7 @@ def check(guest=None, destination=None):
     found = examiner.examine(cluster, __opts__["id"], *wanted, identities)
     if not found.ok:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return found.as_data()
+    return found.to_dict()
 
 
 @doors.salt_errors
@@ -774,8 +774,8 @@ def reboot(boot):
     if boot != now:
         raise InputError(f"boot: {here} is in another boot already, {now}; nothing was done")
     maintenance.may_reboot(collector.own(here))
-    said = __salt__["system.reboot"]()
-    return {"cluster": cluster.name, "node": here, "boot": now, "said": said}
+    detail = __salt__["system.reboot"]()
+    return {"cluster": cluster.name, "node": here, "boot": now, "detail": detail}
 
 
 def _newer_kernel():
@@ -804,8 +804,8 @@ def _environment(cluster, within=None):
     """Make this node's environment, as ``of_this_node``; what it tells becomes events."""
     here = __opts__["id"]
     with (
-        notify.teller(cluster.name, here, __salt__["event.send"]) as tell,
-        this_node.environment(cluster, here, tell, within) as env,
+        notifier.event_sender(cluster.name, here, __salt__["event.send"]) as notify,
+        this_node.environment(cluster, here, notify, within) as env,
     ):
         yield env
 

@@ -26,8 +26,8 @@ from saltext_kvmcluster.core.trust import logins, publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.host import bootid, files
 from saltext_kvmcluster.master import pillars, plan_runner, reboots, terminal
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, QUESTION, Nodes
-from saltext_kvmcluster.master.reactor import Reactions
+from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, QUESTION, SaltNodes
+from saltext_kvmcluster.master.reactor import Reactor
 
 __virtualname__ = "kvmcluster"
 
@@ -98,16 +98,16 @@ def publish(cluster=None, timeout=60, test=False):
     limit = doors.seconds(timeout, "timeout")
     nodes.ask(nodes.all, "saltutil.refresh_pillar", wait=True)
     before = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    told, failed = publication.told_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
+    reported, failed = publication.reported_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
     if test:
-        return publication.report(found, told, before, {**before, **told}, failed)
-    nodes.ask(list(told), "mine.send", MINE_FUNCTION)
+        return publication.report(found, reported, before, {**before, **reported}, failed)
+    nodes.ask(list(reported), "mine.send", MINE_FUNCTION)
     end = time.monotonic() + limit
     after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    while publication.pending(told, after) and time.monotonic() < end:
+    while publication.pending(reported, after) and time.monotonic() < end:
         time.sleep(POLL)
         after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    return publication.report(found, told, before, after, failed)
+    return publication.report(found, reported, before, after, failed)
 
 
 @_reported
@@ -166,12 +166,12 @@ def status(cluster=None):
         salt-run kvmcluster.status --out=json
     """
     nodes = _nodes(cluster)
-    seen = nodes.facts(targets=False, trust=False)
-    if overview.is_doubled(seen):
+    observed = nodes.facts(targets=False, trust=False)
+    if overview.is_doubled(observed):
         # Nodes answer one after the other, and a guest may have moved meanwhile.
         time.sleep(ASK_AGAIN)
-        seen = nodes.facts(targets=False, trust=False)
-    return overview.status(nodes.cluster, seen)
+        observed = nodes.facts(targets=False, trust=False)
+    return overview.status(nodes.cluster, observed)
 
 
 @_reported
@@ -203,7 +203,7 @@ def check(guest=None, destination=None, cluster=None):
     nodes = _nodes(cluster)
     guest, destination = migration.wanted(nodes.cluster, None, guest, destination)
     _, ready = nodes.examined(guest=guest, destination=destination)
-    return ready.as_data()
+    return ready.to_dict()
 
 
 @_reported
@@ -331,14 +331,14 @@ def drain(node, reason=None, test=False, cluster=None):
     words = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
 
     def plan(batch):
-        coming = [
-            *batch.coming.values(),
-            *report.others(nodes.under_way(here), batch.coming, here),
+        in_flight = [
+            *batch.in_flight.values(),
+            *report.others(nodes.under_way(here), batch.in_flight, here),
         ]
         world, ready = nodes.placeable(source=here)
         if batch.ended and report.is_open(world.nodes[here]):
             return report.nothing(batch)
-        return placement.drain(world, ready, here, batch.avoid, coming)
+        return placement.drain(world, ready, here, batch.avoid, in_flight)
 
     if doors.flag(test, "test"):
         return {**plan_runner.proposed(nodes, plan), "node": here}
@@ -384,7 +384,7 @@ def undrain(node, home=False, reason=None, cluster=None):
 
     def plan(batch):
         world, ready = nodes.placeable(destination=here)
-        return placement.home(world, ready, here, batch.avoid, batch.coming.values())
+        return placement.home(world, ready, here, batch.avoid, batch.in_flight.values())
 
     uncordoned = report.uncordoned(here, nodes.ask([here], "kvmcluster.uncordon", reason).get(here))
     done = plan_runner.carried_out(nodes, plan if bring else report.nothing)
@@ -420,8 +420,8 @@ def balance(most=4, test=True, cluster=None):
     most = report.number_of(most)
 
     def plan(batch):
-        left = most - len(batch.moved) - len(batch.coming)
-        return placement.balance(*nodes.placeable(), left, batch.avoid, batch.coming.values())
+        left = most - len(batch.moved) - len(batch.in_flight)
+        return placement.balance(*nodes.placeable(), left, batch.avoid, batch.in_flight.values())
 
     return (plan_runner.proposed if doors.flag(test, "test") else plan_runner.carried_out)(
         nodes, plan
@@ -450,8 +450,8 @@ def job(guest=None, cluster=None):
     """
     nodes = _nodes(cluster)
     wanted = None if guest is None else guest_name(guest, "guest")
-    told, silent = nodes.rows("kvmcluster.job", "jobs")
-    rows = [row for row in jobs.merged(told) if wanted in (None, row["guest"])]
+    reported, silent = nodes.rows("kvmcluster.job", "jobs")
+    rows = [row for row in jobs.merged(reported) if wanted in (None, row["guest"])]
     return {"cluster": nodes.cluster.name, "ok": not silent, "jobs": rows, "silent": silent}
 
 
@@ -477,8 +477,8 @@ def cancel(guest, cluster=None):
     """
     nodes = _nodes(cluster)
     name = guest_name(guest, "guest")
-    told, silent = nodes.rows("kvmcluster.job", "jobs")
-    node = jobs.sender(name, told, silent)
+    reported, silent = nodes.rows("kvmcluster.job", "jobs")
+    node = jobs.sender(name, reported, silent)
     answers = nodes.ask([node], "kvmcluster.cancel", name, within=DEED)
     done = locations.ended(answers.get(node))
     if done is None:
@@ -537,8 +537,8 @@ def history(guest=None, limit=50, cluster=None):
     nodes = _nodes(cluster)
     wanted = None if guest is None else guest_name(guest, "guest")
     most = records.number_of(limit)
-    told, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
-    rows = records.chosen((row for rows in told.values() for row in rows), wanted, most)
+    reported, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
+    rows = records.chosen((row for rows in reported.values() for row in rows), wanted, most)
     return {"cluster": nodes.cluster.name, "ok": not silent, "history": rows, "silent": silent}
 
 
@@ -567,12 +567,12 @@ def import_cluster_conf(file):
     path = clusterconf.path(file)
     content = files.given(path, clusterconf.MAX_SIZE)
     try:
-        found = clusterconf.read(content)
+        found = clusterconf.parse(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     dumped = salt.utils.yaml.safe_dump(found.pillar, default_flow_style=False, sort_keys=False)
     text = clusterconf.as_text(found, path, dumped)
-    return {"file": path, "ok": True, "yaml": text, **found.as_data()}
+    return {"file": path, "ok": True, "yaml": text, **found.to_dict()}
 
 
 def react(reaction=None, tag=None, data=None):
@@ -598,7 +598,7 @@ def react(reaction=None, tag=None, data=None):
 
         salt-run kvmcluster.react
     """
-    return Reactions(__opts__, __salt__, __context__).react(reaction, tag, data)
+    return Reactor(__opts__, __salt__, __context__).react(reaction, tag, data)
 
 
 @_reported
@@ -637,13 +637,13 @@ def whole(nodes=None, sls=None, cluster=None):
     world, examined = of_cluster.examined()
     peers = maintenance.peers_of(found, work)
     cordoned = maintenance.cordoned_by_others(world, work)
-    told = maintenance.unready(examined, peers)
+    reported = maintenance.unready(examined, peers)
     return {
         "cluster": found.name,
-        "ok": not (cordoned or told),
+        "ok": not (cordoned or reported),
         "whole": peers,
         "cordoned": cordoned,
-        "findings": [one.shown() for one in told],
+        "findings": [one.to_dict() for one in reported],
     }
 
 
@@ -703,14 +703,14 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
         missing, now = reboots.rebooted(nodes, name, before, begun + limit)
     else:
         missing, now = "", before
-    told = [] if missing else reboots.unready(nodes, name, begun + limit)
+    reported = [] if missing else reboots.unready(nodes, name, begun + limit)
     return {
         **done,
-        "ok": not (missing or told),
+        "ok": not (missing or reported),
         "rebooted": None if now is None else now.id != before.id,
         "still": list(now.needed) if now and due else [],
         "missing": missing,
-        "findings": [one.shown() for one in told],
+        "findings": [one.to_dict() for one in reported],
         "elapsed": time.monotonic() - begun,
     }
 
@@ -757,7 +757,7 @@ def rolling(sls=None, reboot="needed", anew=False, test=False, cluster=None):
         )
     run = maintenance.continued(wanted, last, doors.flag(anew, "anew"))
     if not doors.flag(test, "test"):
-        __salt__["cache.store"](ROLLING, found.name, run.as_data())
+        __salt__["cache.store"](ROLLING, found.name, run.to_dict())
     return maintenance.course(found, run)
 
 
@@ -787,7 +787,7 @@ def rolling_done(node, cluster=None):
     run = maintenance.with_done(last, name, time.time())
     data = {**maintenance.course(found, run), "just": name}
     if data["todo"]:
-        __salt__["cache.store"](ROLLING, found.name, run.as_data())
+        __salt__["cache.store"](ROLLING, found.name, run.to_dict())
     else:
         __salt__["cache.flush"](ROLLING, found.name)
     return data
@@ -800,7 +800,7 @@ def _last_rolling(found):
 
 def _nodes(name):
     """Return the nodes of the cluster of that name, or of the only one."""
-    return Nodes(__opts__, _cluster(name))
+    return SaltNodes(__opts__, _cluster(name))
 
 
 def _cluster(name):

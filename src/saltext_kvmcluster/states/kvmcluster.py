@@ -12,7 +12,7 @@ from salt.exceptions import SaltRenderError
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.fileplan import Wanted, Words, merged_changes, plan_file
+from saltext_kvmcluster.core.fileplan import Changes, Wanted, merged_changes, plan_file
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import May
@@ -113,7 +113,7 @@ def migration_ready(name):
         found = examiner.examine(cluster, __opts__["id"], identities=identities)
     except KvmclusterError as error:
         return {**ret, "comment": str(error)}
-    return {**ret, "result": found.ok, "comment": tables.render(found.as_data())}
+    return {**ret, "result": found.ok, "comment": tables.render(found.to_dict())}
 
 
 def guest_placed(
@@ -216,11 +216,11 @@ def _guest_placed(cluster, name, rendering):
         changes, failed = definitions.define(defining)
         trouble = [failed] if failed else []
     verb = "would be defined" if __opts__["test"] else "was defined"
-    said = f"{name} {verb if pending else 'is defined as wanted'} on {__opts__['id']}"
+    detail = f"{name} {verb if pending else 'is defined as wanted'} on {__opts__['id']}"
     return {
         "result": False if trouble else None if pending and __opts__["test"] else True,
         "changes": changes,
-        "comment": "\n".join([*trouble, said, *defining.remarks]),
+        "comment": "\n".join([*trouble, detail, *defining.remarks]),
         **({"warnings": list(defining.warnings)} if defining.warnings else {}),
     }
 
@@ -305,7 +305,7 @@ def _public_half(cluster, found, key):
     """Plan the .pub file beside a fit key; one that is there was found to match."""
     path = f"{found.path}.pub"
     text = found.public_file or f"{key} {trust.tag(cluster, __opts__['id'])}\n"
-    wanted = Wanted(text, Words(added=(key.fingerprint,)))
+    wanted = Wanted(text, Changes(added=(key.fingerprint,)))
     state = files.read(path, cluster.ssh.login)
     mode = 0o644 if state.mode is None else state.mode
     return plan_file(path, state, wanted, mode, state.owner or cluster.ssh.login)
@@ -377,7 +377,7 @@ def _sshd_plans(cluster, account):
         return [], []
     if not cluster.ssh.manage_sshd:
         hint = [_MANAGE_SSHD] if any(obstacle.setting for obstacle in found) else []
-        return [], _said(found) + hint
+        return [], _detail(found) + hint
     state = files.read(sshd.DROP_IN)
     wanted = sshd.drop_in(found, account.login, state.text or "")
 
@@ -385,7 +385,7 @@ def _sshd_plans(cluster, account):
         return ssh.try_drop_in(wanted.text, login, host, address)
 
     left = ssh.obstacles(cluster, account, connections, tried)
-    problems = _said(left) + ssh.drop_in_ignored()
+    problems = _detail(left) + ssh.drop_in_ignored()
     if any(obstacle.setting for obstacle in left):
         problems += [
             f"{path} is read before {sshd.DROP_IN}, and the first value wins: correct it there"
@@ -394,7 +394,7 @@ def _sshd_plans(cluster, account):
     return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
 
 
-def _said(obstacles):
+def _detail(obstacles):
     return [f"{obstacle.problem}: {obstacle.remedy}" for obstacle in obstacles]
 
 
@@ -442,13 +442,13 @@ def _apply(plans):
     for plan in plans:
         try:
             files.apply(plan)
-            _look_again(plan)
+            _verify(plan)
         except WorldError as error:
             failed[plan.path] = str(error)
     return failed
 
 
-def _look_again(plan):
+def _verify(plan):
     found = files.read(plan.path)
     if (found.text, found.mode, found.owner) != (plan.text, plan.mode, plan.owner):
         raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
@@ -521,8 +521,8 @@ def migration_settled(name, cluster=None):
           kvmcluster.migration_settled: []
     """
     if __opts__["test"]:
-        said = f"the last migration of {name} would be settled"
-        return {"name": name, "changes": {}, "result": None, "comment": said}
+        detail = f"the last migration of {name} would be settled"
+        return {"name": name, "changes": {}, "result": None, "comment": detail}
     data = _run("kvmcluster.recover", guest=name, cluster=cluster)
     done = [f"{one['step']}: {one['node']}" for one in data.get("actions", []) if one["ok"]]
     return {**_orchestrated(name, data), "changes": {name: {"done": done}} if done else {}}
@@ -633,8 +633,8 @@ def undrained(name, node, home=False, reason=None, cluster=None):
     """
     changes = {node: {"old": "cordoned", "new": "open"}}
     if __opts__["test"]:
-        said = f"{node} would be uncordoned"
-        return {"name": name, "changes": changes, "result": None, "comment": said}
+        detail = f"{node} would be uncordoned"
+        return {"name": name, "changes": changes, "result": None, "comment": detail}
     data = _run("kvmcluster.undrain", node=node, home=home, reason=reason, cluster=cluster)
     # A guest that cannot come home is told, and keeps no node cordoned.
     return _step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes)
@@ -676,8 +676,8 @@ def rolling_done(name, node, cluster=None):
     """
     changes = {node: {"old": "to be done", "new": "done"}}
     if __opts__["test"]:
-        said = f"{node} would be done"
-        return {"name": name, "changes": changes, "result": None, "comment": said}
+        detail = f"{node} would be done"
+        return {"name": name, "changes": changes, "result": None, "comment": detail}
     return _step(name, _run("kvmcluster.rolling_done", node=node, cluster=cluster), changes)
 
 

@@ -34,7 +34,7 @@ class Batch:
     """
 
     cluster: Cluster
-    coming: dict[str, Move] = field(default_factory=dict)
+    in_flight: dict[str, Move] = field(default_factory=dict)
     ended: list[dict[str, Any]] = field(default_factory=list)
     avoid: dict[str, list[str]] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Batch:
 
     def follow(self, plan: Placement) -> None:
         """Go on by a plan, in place of the one before."""
-        gone = self.coming.keys() | self.given_up.keys()
+        gone = self.in_flight.keys() | self.given_up.keys()
         self.waiting = [step for step in plan.steps if step.move.guest not in gone]
         self.stuck = {guest: why for guest, why in plan.stuck.items() if guest not in gone}
         self.is_old = False
@@ -52,14 +52,14 @@ class Batch:
     def due(self) -> Move | None:
         """Return the next move that there is a place for, and count it as begun."""
         limits = self.cluster.migration
-        leaving = Counter(move.source for move in self.coming.values())
-        arriving = Counter(move.destination for move in self.coming.values())
+        leaving = Counter(move.source for move in self.in_flight.values())
+        arriving = Counter(move.destination for move in self.in_flight.values())
         for step in () if self.is_old else self.waiting:
             move = step.move
             full = leaving[move.source] >= limits.max_outgoing + AHEAD
             if not full and arriving[move.destination] < limits.max_incoming + AHEAD:
                 self.waiting.remove(step)
-                self.coming[move.guest] = move
+                self.in_flight[move.guest] = move
                 return move
         return None
 
@@ -69,7 +69,7 @@ class Batch:
         One that is not moved is tried elsewhere, unless somebody cancelled it, or it is not known
         what came of it.
         """
-        move = self.coming.pop(guest)
+        move = self.in_flight.pop(guest)
         result = _about(move, result)
         self.ended.append({**dict.fromkeys(SHOWN), **dict(result), **asdict(move)})
         if result["result"] == MOVED:
@@ -105,7 +105,7 @@ class Batch:
 
     def line(self) -> str:
         """Return one line that says how far it is."""
-        there = ", ".join(f"{one.guest} -> {one.destination}" for one in self.coming.values())
+        there = ", ".join(f"{one.guest} -> {one.destination}" for one in self.in_flight.values())
         return printable(
             f"{len(self.moved)} moved, {len(self.failed)} not, {len(self.waiting)} to go; under"
             f" way, or next: {there or 'none'}"
@@ -131,5 +131,5 @@ def _about(move: Move, result: Mapping[str, Any]) -> Mapping[str, Any]:
     there = result["result"] != MOVED or result.get("owner") == move.destination
     if result.get("uuid", move.uuid) == move.uuid and there:
         return result
-    said = f"what {move.source} answered is not about this move: {printable(str(result)[:300])}"
-    return {"result": UNKNOWN, "reason": said}
+    detail = f"what {move.source} answered is not about this move: {printable(str(result)[:300])}"
+    return {"result": UNKNOWN, "reason": detail}

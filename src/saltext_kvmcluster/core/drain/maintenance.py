@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import readiness
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, World
-from saltext_kvmcluster.core.readiness.readiness import Readiness, Told
+from saltext_kvmcluster.core.readiness.readiness import GroupedFinding, Readiness
 from saltext_kvmcluster.core.text import listed, printable
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
@@ -75,7 +75,7 @@ def may_reboot(found: NodeFacts) -> None:
         )
     if found.guests is None:
         raise InputError(
-            f"it is not known what guests {found.node} has: {found.daemon_said or found.said};"
+            f"it is not known what guests {found.node} has: {found.daemon_detail or found.detail};"
             " there: systemctl restart libvirtd (or virtqemud)"
         )
     active = [printable(guest.name) for guest in found.guests if guest.active]
@@ -83,21 +83,25 @@ def may_reboot(found: NodeFacts) -> None:
         raise InputError(f"{found.node} still has {listed(active)}; {drain}")
 
 
-def unready(found: Readiness, nodes: Collection[str]) -> list[Told]:
+def unready(found: Readiness, nodes: Collection[str]) -> list[GroupedFinding]:
     """Return what keeps nodes from taking part: all that blocks and is not a guest's own trouble.
 
     A guest that can go nowhere says nothing about the nodes.
     """
-    return [told for told in found.findings if told.blocks and _concerns(told, nodes)]
+    return [
+        reported for reported in found.findings if reported.blocks and _concerns(reported, nodes)
+    ]
 
 
-def _concerns(told: Told, nodes: Collection[str]) -> bool:
-    scope = readiness.BY_ID[told.id].scope
-    if scope == GUEST or told.id in OF_LOAD:
+def _concerns(reported: GroupedFinding, nodes: Collection[str]) -> bool:
+    scope = readiness.BY_ID[reported.id].scope
+    if scope == GUEST or reported.id in OF_LOAD:
         return False
     if scope == MOVE:
-        return not told.everywhere and not set(nodes).isdisjoint(told.destinations)
-    return told.everywhere or not set(nodes).isdisjoint((*told.nodes, *told.destinations))
+        return not reported.everywhere and not set(nodes).isdisjoint(reported.destinations)
+    return reported.everywhere or not set(nodes).isdisjoint(
+        (*reported.nodes, *reported.destinations)
+    )
 
 
 def peers_of(cluster: Cluster, nodes: Collection[str]) -> list[str]:
@@ -123,8 +127,10 @@ def ours(node: str, reason: str, drained: Mapping[str, Any]) -> Mapping[str, Any
     cordoned = drained.get("cordoned")
     if not drained["ok"] or not cordoned or cordoned["reason"] == cordons.checked_reason(reason):
         return drained
-    said = f"{node} had been cordoned for another reason, so it is left alone: {cordoned['reason']}"
-    return {**drained, "ok": False, "said": said}
+    detail = (
+        f"{node} had been cordoned for another reason, so it is left alone: {cordoned['reason']}"
+    )
+    return {**drained, "ok": False, "detail": detail}
 
 
 def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
@@ -138,9 +144,9 @@ def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
         return f"the minion of {node} does not answer"
     if now.id != before.id:
         return ""
-    words = answer.get("said") if isinstance(answer, Mapping) else answer
-    said = f"; it said: {printable(' '.join(str(words)[:500].split()))}" if words else ""
-    return f"{node} is still in the boot that was to end{said}"
+    words = answer.get("detail") if isinstance(answer, Mapping) else answer
+    detail = f"; it said: {printable(' '.join(str(words)[:500].split()))}" if words else ""
+    return f"{node} is still in the boot that was to end{detail}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Rolling:
     at: float
     process: str = ""
 
-    def as_data(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for ``rolling``."""
         return {
             "sls": list(self.sls),

@@ -78,7 +78,7 @@ def drain(
     readiness: Readiness,
     node: str,
     avoid: Mapping[str, Collection[str]] = _NOTHING,
-    coming: Iterable[Move] = (),
+    in_flight: Iterable[Move] = (),
 ) -> Placement:
     """Plan where all active guests of a node go.
 
@@ -99,12 +99,12 @@ def drain(
     world.cluster.node(node)
     facts = world.nodes.get(node)
     if facts is None or facts.guests is None:
-        said = (facts.said or facts.daemon_said) if facts else ""
+        detail = (facts.detail or facts.daemon_detail) if facts else ""
         raise WorldError(
             f"nothing was moved off {node}: it is not known what guests it has"
-            f"{f': {printable(said)}' if said else ''}"
+            f"{f': {printable(detail)}' if detail else ''}"
         )
-    plan = _Plan(world, readiness, avoid, coming)
+    plan = _Plan(world, readiness, avoid, in_flight)
     return plan.placed(guest for guest in facts.guests if guest.active)
 
 
@@ -113,7 +113,7 @@ def home(
     readiness: Readiness,
     node: str,
     avoid: Mapping[str, Collection[str]] = _NOTHING,
-    coming: Iterable[Move] = (),
+    in_flight: Iterable[Move] = (),
 ) -> Placement:
     """Plan to bring home those whose home a node is, and that are active elsewhere.
 
@@ -122,10 +122,10 @@ def home(
     """
     world.cluster.node(node)
     live_here = {one.name for one in world.cluster.guests.list.values() if one.home == node}
-    plan = _Plan(world, readiness, avoid, coming, only=node)
+    plan = _Plan(world, readiness, avoid, in_flight, only=node)
     found = [guest for guest in world.guests if guest.active and guest.name in live_here]
     placed = plan.placed(guest for guest in found if guest.node != node)
-    unseen = live_here.difference(plan.coming, (guest.name for guest in found))
+    unseen = live_here.difference(plan.in_flight, (guest.name for guest in found))
     silent = [one.node for one in world.nodes.values() if one.guests is None]
     if silent:
         sentence = f"it is not known where it is: {listed(silent)} did not tell"
@@ -152,7 +152,7 @@ def balance(
     readiness: Readiness,
     most: int,
     avoid: Mapping[str, Collection[str]] = _NOTHING,
-    coming: Iterable[Move] = (),
+    in_flight: Iterable[Move] = (),
 ) -> Placement:
     """Plan the few moves that even out the nodes' load (see `Load`) most; nobody is stuck.
 
@@ -164,7 +164,7 @@ def balance(
 
     Other parameters as of `drain`; ``readiness`` of all guests, to all nodes.
     """
-    plan = _Plan(world, readiness, avoid, coming)
+    plan = _Plan(world, readiness, avoid, in_flight)
     return Placement(tuple(plan.evened(most)), {})
 
 
@@ -220,7 +220,7 @@ class _Plan:
         world: World,
         readiness: Readiness,
         avoid: Mapping[str, Collection[str]],
-        coming: Iterable[Move],
+        in_flight: Iterable[Move],
         only: str | None = None,
     ) -> None:
         self.world, self.readiness = world, readiness
@@ -232,13 +232,13 @@ class _Plan:
         self.apart = _apart(world.cluster)
         self.chosen: dict[str, tuple[GuestFacts, _Place, str]] = {}
         self.ways: dict[str, list[_Place]] = {}
-        self.coming: set[str] = set()
-        for move in coming:
+        self.in_flight: set[str] = set()
+        for move in in_flight:
             self._expect(move)
 
     def placed(self, guests: Iterable[GuestFacts]) -> Placement:
         """Return the plan in which as many as possible of some guests have a place."""
-        by_name = {guest.name: guest for guest in guests if guest.name not in self.coming}
+        by_name = {guest.name: guest for guest in guests if guest.name not in self.in_flight}
         waiting = sorted(by_name.values(), key=lambda one: (-_memory(one), one.name))
         self.ways = {guest.name: self._ways(guest) for guest in waiting}
         left, before = waiting, len(waiting) + 1
@@ -270,7 +270,7 @@ class _Plan:
 
     def _expect(self, move: Move) -> None:
         """Keep room for a guest that is on its way, unless it is seen where it goes to."""
-        self.coming.add(move.guest)
+        self.in_flight.add(move.guest)
         copies = {copy.node: copy for copy in self.world.by_name.get(move.guest, ())}
         there = copies.pop(move.destination, None)
         if move.destination not in self.places or (there and there.active):
@@ -396,7 +396,7 @@ class _Plan:
         """
         bar = source.load().share - NOTICEABLE
         for guest in self.world.nodes[source.node].guests or ():
-            open_to = 0 if guest.name in {*self.chosen, *self.coming} else self._open_to(guest)
+            open_to = 0 if guest.name in {*self.chosen, *self.in_flight} else self._open_to(guest)
             left = source.load(less=guest).share
             looked_at = 0
             for place in places if open_to and left <= bar else ():
@@ -421,18 +421,18 @@ class _Plan:
                 groups[reasons].append(place.node)
         if not groups:
             return "there is no other node to which it could go"
-        told = [(listed(nodes), ", ".join(reasons)) for reasons, nodes in groups.items()]
-        if len(told) == 1:
-            nodes, why = told[0]
+        reported = [(listed(nodes), ", ".join(reasons)) for reasons, nodes in groups.items()]
+        if len(reported) == 1:
+            nodes, why = reported[0]
             where = "can go nowhere" if len(self.question) > 1 else f"cannot go to {nodes}"
             return f"it {where}: {why}"
-        return "it can go nowhere: " + "; ".join(f"{nodes}: {why}" for nodes, why in told)
+        return "it can go nowhere: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
 
     def _against(self, guest: GuestFacts, place: _Place, checks: Iterable[str]) -> Iterator[str]:
         """Yield each reason why a guest does not go to a node; ``checks`` are those against it."""
         for check in checks:
-            said = self._said.get((guest.name, check)) or self._said_of(guest, place, check)
-            yield f"{check} ({min(said)})" if len(said) == 1 else check
+            detail = self._detail.get((guest.name, check)) or self._said_of(guest, place, check)
+            yield f"{check} ({min(detail)})" if len(detail) == 1 else check
         if place.node in self.avoid.get(guest.name, ()):
             yield "to be avoided"
         for other in self._others(guest, place):
@@ -450,24 +450,28 @@ class _Plan:
     @cached_property
     def _said_of_nodes(self) -> Mapping[tuple[str, str], set[str]]:
         """What each check says against nodes, whichever guest it is, by node and check."""
-        said: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for told in self.readiness.findings:
+        detail: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for reported in self.readiness.findings:
             for node in (
-                (told.destinations or told.nodes) if told.blocks and not told.guests else ()
+                (reported.destinations or reported.nodes)
+                if reported.blocks and not reported.guests
+                else ()
             ):
-                said[node, told.id].add(printable(told.trouble.sentence[:WORDS]))
-        return said
+                detail[node, reported.id].add(printable(reported.trouble.sentence[:WORDS]))
+        return detail
 
     @cached_property
-    def _said(self) -> Mapping[tuple[str, str], set[str]]:
+    def _detail(self) -> Mapping[tuple[str, str], set[str]]:
         """What each check says against a guest that is to be placed, by guest and check."""
-        said: dict[tuple[str, str], set[str]] = defaultdict(set)
+        detail: dict[tuple[str, str], set[str]] = defaultdict(set)
         nodes = {place.node for place in self.question}
-        for told in self.readiness.findings:
-            if told.blocks and not (told.destinations and nodes.isdisjoint(told.destinations)):
-                for guest in self.ways.keys() & told.guests:
-                    said[guest, told.id].add(printable(told.trouble.sentence[:WORDS]))
-        return said
+        for reported in self.readiness.findings:
+            if reported.blocks and not (
+                reported.destinations and nodes.isdisjoint(reported.destinations)
+            ):
+                for guest in self.ways.keys() & reported.guests:
+                    detail[guest, reported.id].add(printable(reported.trouble.sentence[:WORDS]))
+        return detail
 
 
 def _place(facts: NodeFacts) -> _Place:
@@ -492,8 +496,8 @@ def _place(facts: NodeFacts) -> _Place:
 
 def _arrives(guest: GuestFacts) -> bool:
     """Whether a guest is on its way to where it is seen, as far as that can be told."""
-    job = guest.look.job
-    return job == INCOMING or (job != OUTGOING and guest.look.sighting in _HALVES)
+    job = guest.observation.job
+    return job == INCOMING or (job != OUTGOING and guest.observation.sighting in _HALVES)
 
 
 def _apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:

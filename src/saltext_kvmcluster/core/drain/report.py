@@ -40,12 +40,12 @@ def nothing(batch: Batch) -> Placement:
     return Placement((), {})
 
 
-def told(
+def reported(
     cluster: Cluster,
     first: Placement,
     batch: Batch,
     left: list[str] | None,
-    said: str,
+    detail: str,
     interrupted: bool,
 ) -> dict[str, Any]:
     """Return what came of a plan that was carried out.
@@ -58,7 +58,7 @@ def told(
         Why nothing more was begun.
     """
     stuck = {**batch.stuck, **batch.given_up}
-    words = said or (INTERRUPTED if interrupted else "")
+    words = detail or (INTERRUPTED if interrupted else "")
     return {
         "cluster": cluster.name,
         "ok": left == [] and not (stuck or words),
@@ -67,9 +67,9 @@ def told(
         "stuck": _printable(stuck),
         "moved": batch.moved,
         "failed": batch.failed,
-        "under_way": [asdict(move) for move in batch.coming.values()],
+        "under_way": [asdict(move) for move in batch.in_flight.values()],
         "left": None if left is None else [printable(guest) for guest in left],
-        "said": words,
+        "detail": words,
     }
 
 
@@ -131,7 +131,7 @@ def emptied(done: Mapping[str, Any]) -> dict[str, Any]:
     """Return what came of a drain: who has left is not stuck, and all is well if nobody is left."""
     left = done["left"]
     stuck = {guest: why for guest, why in done["stuck"].items() if left is None or guest in left}
-    ok = left == [] and not (done["said"] or done["under_way"])
+    ok = left == [] and not (done["detail"] or done["under_way"])
     return {**done, "stuck": stuck, "ok": ok}
 
 
@@ -181,9 +181,9 @@ def _no_answer(node: str, what: str, answer: object) -> WorldError:
         return WorldError(
             f"{node} was not {what}, and nothing was moved: {printable(answer[:300])}"
         )
-    said = "its answer is none of ours" if answer and not isinstance(answer, str) else "no answer"
+    detail = "its answer is none of ours" if answer and not isinstance(answer, str) else "no answer"
     return WorldError(
-        f"nothing was moved, and it is not known whether {node} was {what}: {said}; to look:"
+        f"nothing was moved, and it is not known whether {node} was {what}: {detail}; to look:"
         " salt-run kvmcluster.status"
     )
 

@@ -56,7 +56,7 @@ _JOINED = re.compile(r"salt/minion/(.+)/start\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Rumour:
+class Event:
     """An event that is well-formed, and from the node that it speaks of.
 
     ``cluster``: the cluster's name, None where it does not say: a minion has started.
@@ -77,8 +77,8 @@ def low(reaction: str, tag: object, data: object, waiting: Collection[str]) -> d
         The keys of which rumours wait for an answer, which will be that to this one, too.
     """
     try:
-        rumour = heard(tag, data)
-        if reaction not in rumour.reactions or key(rumour.cluster or "", reaction) in waiting:
+        event = heard(tag, data)
+        if reaction not in event.reactions or key(event.cluster or "", reaction) in waiting:
             return {}
     except InputError:
         if reaction != ALARM:
@@ -87,7 +87,7 @@ def low(reaction: str, tag: object, data: object, waiting: Collection[str]) -> d
     return {f"kvmcluster-{reaction}": {"runner.kvmcluster.react": [{"args": given}]}}
 
 
-def heard(tag: object, data: object) -> Rumour:
+def heard(tag: object, data: object) -> Event:
     """Return what an event says, or InputError in one line that says what is wrong with it.
 
     tag, data
@@ -102,21 +102,21 @@ def heard(tag: object, data: object) -> Rumour:
         ) from None
 
 
-def clusters(rumour: Rumour, members: Mapping[str, Collection[str]]) -> list[str]:
+def clusters(event: Event, members: Mapping[str, Collection[str]]) -> list[str]:
     """Return the clusters in which a rumour is to be followed; InputError if its node is no member.
 
     members
         The nodes of every cluster, by the pillar.
     """
-    if rumour.cluster is None:
-        return [name for name, nodes in members.items() if rumour.node in nodes]
-    if rumour.node not in members.get(rumour.cluster, ()):
-        known = "" if rumour.cluster in members else ", and there is no such cluster"
+    if event.cluster is None:
+        return [name for name, nodes in members.items() if event.node in nodes]
+    if event.node not in members.get(event.cluster, ()):
+        known = "" if event.cluster in members else ", and there is no such cluster"
         raise InputError(
-            f"an event from {shown(rumour.node)} is ignored: it is no node of cluster"
-            f" {shown(rumour.cluster)}{known}"
+            f"an event from {shown(event.node)} is ignored: it is no node of cluster"
+            f" {shown(event.cluster)}{known}"
         )
-    return [rumour.cluster]
+    return [event.cluster]
 
 
 def key(cluster: str, reaction: str) -> str:
@@ -136,13 +136,13 @@ def line(words: str) -> str:
     return flat if len(flat) <= MOST_WORDS else f"{flat[:MOST_WORDS]}…"
 
 
-class Sayings:
+class LogLimiter:
     """What was said lately, so that nothing is said twice, nor too much."""
 
     AGE, MOST = 60.0, 100
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._detail: dict[str, float] = {}
 
     def new(self, sentence: str, now: float) -> str:
         """Return the sentence if it is to be said now, empty if not.
@@ -150,11 +150,11 @@ class Sayings:
         now
             Seconds of a clock that never goes back.
         """
-        self._said = {old: at for old, at in self._said.items() if now - at < self.AGE}
-        if sentence in self._said or len(self._said) > self.MOST:
+        self._detail = {old: at for old, at in self._detail.items() if now - at < self.AGE}
+        if sentence in self._detail or len(self._detail) > self.MOST:
             return ""
-        self._said[sentence] = now
-        if len(self._said) <= self.MOST:
+        self._detail[sentence] = now
+        if len(self._detail) <= self.MOST:
             return sentence
         return f"so many events are ignored that of others nothing is said for {self.AGE:g} s"
 
@@ -173,7 +173,7 @@ class Trust:
 
 def trust(
     cluster: Cluster,
-    told: Mapping[str, Identity],
+    reported: Mapping[str, Identity],
     filed: Mapping[str, Identity],
     tried: Mapping[str, Any],
 ) -> Trust:
@@ -184,7 +184,9 @@ def trust(
     tried
         What applying the states would do: what ``state.apply`` returned by node, under test.
     """
-    wrong = dict.fromkeys(publication.pending(told, filed), "the mine does not hold its identity")
+    wrong = dict.fromkeys(
+        publication.pending(reported, filed), "the mine does not hold its identity"
+    )
     stuck: dict[str, str] = {}
     silent: list[str] = []
     for node in cluster.nodes:
@@ -237,7 +239,11 @@ def left(cluster: Cluster, answers: Mapping[str, Any]) -> Left:
     watched = {row["guest"] for row in rows if _is_watched(row)}
     # That somebody is at it on one node says nothing of what another one was left with.
     alone = {row["guest"] for row in rows if not _is_watched(row)}
-    unread = [f"{node}: {said}" for node, (_, told) in kept.items() for said in told[:MOST_LEFT]]
+    unread = [
+        f"{node}: {detail}"
+        for node, (_, reported) in kept.items()
+        for detail in reported[:MOST_LEFT]
+    ]
     unread += [
         f"{node}: of {len(rows)} migrations that are not settled, {MOST_LEFT} were looked at"
         for node, (rows, _) in kept.items()
@@ -247,7 +253,7 @@ def left(cluster: Cluster, answers: Mapping[str, Any]) -> Left:
     return Left(
         tuple(sorted(alone)),
         tuple(sorted(watched - alone)),
-        tuple(short(line(said)) for said in unread),
+        tuple(short(line(detail)) for detail in unread),
         tuple(silent),
     )
 
@@ -264,18 +270,18 @@ def failures(states: object) -> str:
     return line("; ".join(failed))
 
 
-def _heard(tag: object, data: object) -> Rumour:
+def _heard(tag: object, data: object) -> Event:
     if not isinstance(tag, str) or len(tag) > LONGEST:
         raise InputError("its tag is none of ours")
     if not isinstance(data, Mapping):
         raise InputError("its data is no mapping")
     joined = _JOINED.match(tag)
     if joined:
-        return _from(data, Rumour(joined[1], None, JOINED))
+        return _from(data, Event(joined[1], None, JOINED))
     cluster, kind, node = _parts(tag)
     if kind == events.ALARM:
-        return Rumour(node, cluster, ())
-    return _from(data, Rumour(node, cluster, _reactions(kind, data.get("data"))))
+        return Event(node, cluster, ())
+    return _from(data, Event(node, cluster, _reactions(kind, data.get("data"))))
 
 
 def _parts(tag: str) -> tuple[str, str, str]:
@@ -297,30 +303,30 @@ def _parts(tag: str) -> tuple[str, str, str]:
     return named[0], kind, named[2]
 
 
-def _reactions(kind: str, said: object) -> tuple[str, ...]:
-    what = said.get("what") if isinstance(said, Mapping) else None
-    if not isinstance(said, Mapping) or not isinstance(what, str) or what not in ANSWERS[kind]:
+def _reactions(kind: str, detail: object) -> tuple[str, ...]:
+    what = detail.get("what") if isinstance(detail, Mapping) else None
+    if not isinstance(detail, Mapping) or not isinstance(what, str) or what not in ANSWERS[kind]:
         raise InputError(f"its data say {shown(what)} of a {kind}, which is none of ours")
     if (kind, what) != (events.MIGRATION, "ended"):
         return ANSWERS[kind][what]
-    result = said.get("result")
+    result = detail.get("result")
     if not isinstance(result, str) or result not in RESULTS:
         raise InputError(f"the migration's result {shown(result)} is none of ours")
     return () if result == MOVED else ANSWERS[kind][what]
 
 
-def _from(data: Mapping[Any, Any], rumour: Rumour) -> Rumour:
-    if data.get("id") != rumour.node:
-        raise InputError(f"it speaks of node {shown(rumour.node)}, which did not send it")
-    return rumour
+def _from(data: Mapping[Any, Any], event: Event) -> Event:
+    if data.get("id") != event.node:
+        raise InputError(f"it speaks of node {shown(event.node)}, which did not send it")
+    return event
 
 
 def _essence(data: object) -> dict[str, Any]:
     """Return what of an event's data is looked at, as short texts."""
     if not isinstance(data, Mapping):
         return {}
-    said = data.get("data")
-    inner = said if isinstance(said, Mapping) else {}
+    detail = data.get("data")
+    inner = detail if isinstance(detail, Mapping) else {}
     known = {key: _cut(inner[key]) for key in ("what", "result") if key in inner}
     return {"id": _cut(data.get("id")), "data": known}
 

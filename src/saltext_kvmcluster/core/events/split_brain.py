@@ -30,7 +30,7 @@ def alarms(
     ``definition``.
     """
     guests = [one for node in facts.values() for one in node.guests or ()]
-    silent = sorted(node for node, told in facts.items() if told.guests is None)
+    silent = sorted(node for node, reported in facts.items() if reported.guests is None)
     return [
         {
             "cluster": cluster.name,
@@ -77,23 +77,25 @@ def _sentence(guest: GuestFacts, double: Doubled) -> str:
 def _copy(guest: GuestFacts, sent: object, now: datetime) -> dict[str, Any]:
     since = None if guest.uptime is None else now - timedelta(seconds=guest.uptime)
     return {
-        "state": guest.look.sighting.value,
+        "state": guest.observation.sighting.value,
         "reason": guest.reason,
         "since": since.isoformat(timespec="seconds") if since else None,
-        "persistent": guest.look.persistent,
-        "autostart": guest.look.autostart,
-        "job": guest.look.job,
+        "persistent": guest.observation.persistent,
+        "autostart": guest.observation.autostart,
+        "job": guest.observation.job,
         "definition": _definition(guest.uuid, sent),
     }
 
 
 def _definition(uuid: str, sent: object) -> str | None:
-    told = sent.get("guests") if isinstance(sent, Mapping) else None
-    for one in _mappings(told):
+    reported = sent.get("guests") if isinstance(sent, Mapping) else None
+    for one in _mappings(reported):
         if one.get("uuid") == uuid and isinstance(one.get("xml"), str):
             return str(one["xml"])[:LONGEST_DEFINITION]
     return None
 
 
-def _mappings(told: object) -> Iterable[Mapping[Any, Any]]:
-    return [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+def _mappings(reported: object) -> Iterable[Mapping[Any, Any]]:
+    return (
+        [one for one in reported if isinstance(one, Mapping)] if isinstance(reported, list) else []
+    )

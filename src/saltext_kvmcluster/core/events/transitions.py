@@ -51,7 +51,7 @@ _SALTS_NOTE = "_beacon_name"
 
 
 @dataclass(frozen=True)
-class Told:
+class Event:
     """One transition: an event to be fired. ``guest`` is empty where it is about the node."""
 
     kind: str
@@ -71,14 +71,14 @@ class Guest:
     run: int
     trouble: str = ""
 
-    def told(self, what: str, how: str) -> Told:
+    def reported(self, what: str, how: str) -> Event:
         """Return what became of it."""
         data = {"what": what, "guest": self.name, "uuid": self.uuid, "how": how}
-        return Told(GUEST, self.name, data)
+        return Event(GUEST, self.name, data)
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What was seen last of a node. None stands for what has not been seen yet."""
 
     guests: Mapping[str, Guest] | None = None
@@ -108,7 +108,9 @@ def check_settings(config: object) -> None:
         )
 
 
-def compare(seen: Seen, look: Mapping[str, Any]) -> tuple[Seen, list[Told]]:
+def compare(
+    observed: Observation, observation: Mapping[str, Any]
+) -> tuple[Observation, list[Event]]:
     """Return what is seen now, and every transition since what was seen before.
 
     At the first look bad conditions are told, but not what runs.
@@ -120,43 +122,45 @@ def compare(seen: Seen, look: Mapping[str, Any]) -> tuple[Seen, list[Told]]:
 
     WorldError if it is no such look.
     """
-    told: list[Told] = []
+    reported: list[Event] = []
     try:
-        for happening in look["happenings"]:
-            seen, more = _happened(seen, happening)
-            told += more
+        for happening in observation["happenings"]:
+            observed, more = _happened(observed, happening)
+            reported += more
         for part in (_identity, _drift, _readiness):
-            seen, more = part(seen, look)
-            told += more
+            observed, more = part(observed, observation)
+            reported += more
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorldError(f"the lookout said what is no look: {error!r}") from None
-    return seen, told
+    return observed, reported
 
 
-def _happened(seen: Seen, happening: Mapping[str, Any]) -> tuple[Seen, list[Told]]:
+def _happened(
+    observed: Observation, happening: Mapping[str, Any]
+) -> tuple[Observation, list[Event]]:
     if happening["kind"] == LOST:
-        said = str(happening["said"])
-        if seen.daemon is False:
-            return seen, []
-        return replace(seen, daemon=False, lost=said), [_node(DAEMON, GONE, reason=said)]
+        detail = str(happening["detail"])
+        if observed.daemon is False:
+            return observed, []
+        return replace(observed, daemon=False, lost=detail), [_node(DAEMON, GONE, reason=detail)]
     if happening["kind"] == LISTING:
-        back = [_node(DAEMON, "back")] if seen.daemon is False else []
-        guests, told = _listed(seen.guests, happening["guests"])
-        return replace(seen, daemon=True, lost="", guests=guests), back + told
-    if seen.guests is None:
-        return seen, []  # The first listing is about to show it.
-    guests = dict(seen.guests)
+        back = [_node(DAEMON, "back")] if observed.daemon is False else []
+        guests, reported = _listed(observed.guests, happening["guests"])
+        return replace(observed, daemon=True, lost="", guests=guests), back + reported
+    if observed.guests is None:
+        return observed, []  # The first listing is about to show it.
+    guests = dict(observed.guests)
     found = Guest(happening["uuid"], happening["name"], int(happening["run"]))
     known = guests.pop(found.uuid, None)
-    now, told = _changed(known, found, happening["what"], happening["how"])
+    now, reported = _changed(known, found, happening["what"], happening["how"])
     if now:
         guests[now.uuid] = now
-    return replace(seen, guests=guests), told
+    return replace(observed, guests=guests), reported
 
 
 def _changed(
     known: Guest | None, found: Guest, what: str, how: str
-) -> tuple[Guest | None, list[Told]]:
+) -> tuple[Guest | None, list[Event]]:
     """Return a guest after a change that libvirt told of it, None if it is not active then."""
     if what == STARTED:
         return _begun(known, found, how)
@@ -166,7 +170,9 @@ def _changed(
         return None, _ended(known, how)
     if known.trouble == ARRIVING:
         is_here = what == RESUMED or (what, how) == (PAUSED, "by its user")
-        return (replace(known, trouble=""), [known.told(ARRIVED, how)]) if is_here else (known, [])
+        return (
+            (replace(known, trouble=""), [known.reported(ARRIVED, how)]) if is_here else (known, [])
+        )
     if what == RESUMED:
         return _in_state(known, "")
     if (what, how) == (PAUSED, IO_ERROR):
@@ -174,46 +180,46 @@ def _changed(
     return _in_state(known, PANICKED) if what == CRASHED else (known, [])
 
 
-def _begun(known: Guest | None, found: Guest, how: str) -> tuple[Guest, list[Told]]:
+def _begun(known: Guest | None, found: Guest, how: str) -> tuple[Guest, list[Event]]:
     if known and known.run == found.run:
         return known, []
-    before = [known.told(GONE, "")] if known and known.trouble != ARRIVING else []
+    before = [known.reported(GONE, "")] if known and known.trouble != ARRIVING else []
     if how == "migrated":
         return replace(found, trouble=ARRIVING), before
-    return found, [*before, found.told(STARTED, how)]
+    return found, [*before, found.reported(STARTED, how)]
 
 
-def _ended(known: Guest, how: str) -> list[Told]:
+def _ended(known: Guest, how: str) -> list[Event]:
     """Say how a guest ended, unless it never was here, or that it crashed was said before."""
     what = _ENDS.get(how, GONE)
     if known.trouble == ARRIVING or (known.trouble == PANICKED and what == CRASHED):
         return []
-    return [known.told(what, how)]
+    return [known.reported(what, how)]
 
 
-def _in_state(known: Guest, trouble: str) -> tuple[Guest, list[Told]]:
+def _in_state(known: Guest, trouble: str) -> tuple[Guest, list[Event]]:
     """Return a guest that goes on in a state, and what is to be told of it."""
     now = replace(known, trouble=trouble)
     if trouble == known.trouble:
         return now, []
     if trouble == IO_ERROR:
-        return now, [now.told(PAUSED, IO_ERROR)]
+        return now, [now.reported(PAUSED, IO_ERROR)]
     if trouble == PANICKED:
-        return now, [now.told(CRASHED, PANICKED)]
-    return now, [now.told(RESUMED, IO_ERROR)] if known.trouble == IO_ERROR else []
+        return now, [now.reported(CRASHED, PANICKED)]
+    return now, [now.reported(RESUMED, IO_ERROR)] if known.trouble == IO_ERROR else []
 
 
 def _listed(
     before: Mapping[str, Guest] | None, listing: Iterable[Mapping[str, Any]]
-) -> tuple[dict[str, Guest], list[Told]]:
+) -> tuple[dict[str, Guest], list[Event]]:
     """Compare all guests with those that were seen before the daemon was lost, if any."""
     entries = {entry["uuid"]: entry for entry in listing}
     active = {uuid: entry for uuid, entry in entries.items() if entry["active"]}
-    told: list[Told] = []
+    reported: list[Event] = []
     for uuid, known in (before or {}).items():
         is_another = uuid in active and int(active[uuid]["run"]) != known.run
         if uuid not in active or is_another:
-            told += _ended(known, "" if is_another else entries.get(uuid, {}).get("how", ""))
+            reported += _ended(known, "" if is_another else entries.get(uuid, {}).get("how", ""))
     guests = {}
     for uuid, entry in active.items():
         found = Guest(uuid, entry["name"], int(entry["run"]))
@@ -222,27 +228,27 @@ def _listed(
             guests[uuid], more = _still(known_now, entry)
         else:
             guests[uuid], more = _found(found, entry, is_first=before is None)
-        told += more
-    return guests, told
+        reported += more
+    return guests, reported
 
 
-def _still(known: Guest, entry: Mapping[str, Any]) -> tuple[Guest, list[Told]]:
+def _still(known: Guest, entry: Mapping[str, Any]) -> tuple[Guest, list[Event]]:
     """Return a guest that was seen before, in the same run of it."""
     if known.trouble != ARRIVING:
         return _in_state(known, _trouble(entry))
     if entry["state"] != "running" and entry["how"] != "by its user":
         return known, []
-    return replace(known, trouble=""), [known.told(ARRIVED, entry["how"])]
+    return replace(known, trouble=""), [known.reported(ARRIVED, entry["how"])]
 
 
-def _found(found: Guest, entry: Mapping[str, Any], is_first: bool) -> tuple[Guest, list[Told]]:
+def _found(found: Guest, entry: Mapping[str, Any], is_first: bool) -> tuple[Guest, list[Event]]:
     """Return a guest that was not seen before; how it came here may be unknown."""
     how = entry["how"]
     if not is_first and entry["state"] == "paused" and how in _ON_THE_WAY:
         return replace(found, trouble=ARRIVING), []
-    came = [] if is_first else [found.told(_BEGINNINGS.get(how, APPEARED), how)]
-    now, told = _in_state(found, _trouble(entry))
-    return now, came + told
+    came = [] if is_first else [found.reported(_BEGINNINGS.get(how, APPEARED), how)]
+    now, reported = _in_state(found, _trouble(entry))
+    return now, came + reported
 
 
 def _trouble(entry: Mapping[str, Any]) -> str:
@@ -251,44 +257,52 @@ def _trouble(entry: Mapping[str, Any]) -> str:
     return IO_ERROR if (entry["state"], entry["how"]) == ("paused", IO_ERROR) else ""
 
 
-def _identity(seen: Seen, look: Mapping[str, Any]) -> tuple[Seen, list[Told]]:
+def _identity(
+    observed: Observation, observation: Mapping[str, Any]
+) -> tuple[Observation, list[Event]]:
     """Compare what identifies the node; what cannot be read now is as it was seen last."""
-    now = {name: tuple(prints) for name, prints in look["identity"].items() if prints}
-    changed = [name for name, prints in now.items() if seen.identity.get(name, prints) != prints]
-    known = {**seen.identity, **now}
-    told = {name: list(prints) for name, prints in known.items()}
+    now = {name: tuple(prints) for name, prints in observation["identity"].items() if prints}
+    changed = [
+        name for name, prints in now.items() if observed.identity.get(name, prints) != prints
+    ]
+    known = {**observed.identity, **now}
+    reported = {name: list(prints) for name, prints in known.items()}
     return (
-        replace(seen, identity=known),
-        [_node(IDENTITY, "changed", changed=changed, **told)] if changed else [],
+        replace(observed, identity=known),
+        [_node(IDENTITY, "changed", changed=changed, **reported)] if changed else [],
     )
 
 
-def _drift(seen: Seen, look: Mapping[str, Any]) -> tuple[Seen, list[Told]]:
-    if look["drifted"] is None:
-        return seen, []
-    now = tuple(look["drifted"])
+def _drift(
+    observed: Observation, observation: Mapping[str, Any]
+) -> tuple[Observation, list[Event]]:
+    if observation["drifted"] is None:
+        return observed, []
+    now = tuple(observation["drifted"])
     changes = {
-        "drifted": [path for path in now if path not in seen.drifted],
-        "mended": [path for path in seen.drifted if path not in now],
+        "drifted": [path for path in now if path not in observed.drifted],
+        "mended": [path for path in observed.drifted if path not in now],
     }
-    told = [_node(TRUST, what, files=paths) for what, paths in changes.items() if paths]
-    return replace(seen, drifted=now), told
+    reported = [_node(TRUST, what, files=paths) for what, paths in changes.items() if paths]
+    return replace(observed, drifted=now), reported
 
 
-def _readiness(seen: Seen, look: Mapping[str, Any]) -> tuple[Seen, list[Told]]:
+def _readiness(
+    observed: Observation, observation: Mapping[str, Any]
+) -> tuple[Observation, list[Event]]:
     """Judge readiness as soon as the daemon was reached, or was not to be reached."""
-    if seen.daemon is None:
-        return seen, []
-    lost = [] if seen.daemon else [f"the libvirt daemon cannot be asked: {seen.lost}"]
-    reasons = [*lost, *(str(words) for words in look["obstacles"])]
+    if observed.daemon is None:
+        return observed, []
+    lost = [] if observed.daemon else [f"the libvirt daemon cannot be asked: {observed.lost}"]
+    reasons = [*lost, *(str(words) for words in observation["obstacles"])]
     ready = not reasons
-    now = replace(seen, ready=ready)
-    if ready == seen.ready or (ready and seen.ready is None):
+    now = replace(observed, ready=ready)
+    if ready == observed.ready or (ready and observed.ready is None):
         return now, []
     if ready:
         return now, [_node(READINESS, "regained")]
     return now, [_node(READINESS, "lost", reason="; ".join(reasons))]
 
 
-def _node(kind: str, what: str, **more: Any) -> Told:
-    return Told(kind, "", {"what": what, **more})
+def _node(kind: str, what: str, **more: Any) -> Event:
+    return Event(kind, "", {"what": what, **more})

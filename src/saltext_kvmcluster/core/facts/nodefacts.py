@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import parsers
-from saltext_kvmcluster.core.facts.parsers import NOTHING, Said
+from saltext_kvmcluster.core.facts.parsers import NOTHING, CommandOutput
 from saltext_kvmcluster.core.facts.questions import is_path
-from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Trouble
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Issue
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.storage import storage
 from saltext_kvmcluster.core.storage.storage import StorageFacts
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.trust import logins
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 ACTIVE = tuple(
     sighting
@@ -45,7 +45,7 @@ class GuestFacts:
     """
 
     node: str
-    look: Look
+    observation: Observation
     reason: str = ""
     guest: Guest | None = None
     trouble: str = ""
@@ -58,16 +58,16 @@ class GuestFacts:
 
     @property
     def name(self) -> str:
-        return self.look.name
+        return self.observation.name
 
     @property
     def uuid(self) -> str:
-        return self.look.uuid
+        return self.observation.uuid
 
     @property
     def active(self) -> bool:
         """Whether a process of it exists: running, or paused for whatever reason."""
-        return self.look.sighting in ACTIVE
+        return self.observation.sighting in ACTIVE
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Daemon:
 
 
 @dataclass(frozen=True)
-class Reach:
+class LoginResults:
     """What a node saw of one peer.
 
     ``cells`` are its logins (see reach.cell), ``port`` how a connection to one of the peer's
@@ -112,7 +112,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Inspection:
     """What lies at a path on a node: ``kind`` is file, block, directory, other or nothing."""
 
     kind: str
@@ -133,9 +133,9 @@ class NodeFacts:
     """
 
     node: str
-    said: str = ""
+    detail: str = ""
     daemon: Daemon | None = None
-    daemon_said: str = ""
+    daemon_detail: str = ""
     guests: tuple[GuestFacts, ...] | None = None
     clock: float | None = None
     clock_error: float = 0.0
@@ -147,9 +147,9 @@ class NodeFacts:
     bridges: Mapping[str, bool] | None = None
     listening: frozenset[int] | None = None
     storage: StorageFacts | None = None
-    ssh: Mapping[str, tuple[Trouble, ...]] = field(default_factory=dict)
-    peers: Mapping[str, Reach] = field(default_factory=dict)
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    ssh: Mapping[str, tuple[Issue, ...]] = field(default_factory=dict)
+    peers: Mapping[str, LoginResults] = field(default_factory=dict)
+    observed: Mapping[str, Inspection] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
     """The token that it wrote itself, by folder."""
     written_said: Mapping[str, str] = field(default_factory=dict)
@@ -163,9 +163,9 @@ class NodeFacts:
     """Whether a peer asked it, which sees nothing of its ssh and of its own peers."""
 
 
-def silent(node: str, said: str) -> NodeFacts:
+def silent(node: str, detail: str) -> NodeFacts:
     """Return the facts of a node that could not be asked."""
-    return NodeFacts(node, said=said, daemon_said=said)
+    return NodeFacts(node, detail=detail, daemon_detail=detail)
 
 
 NO_RETURN = "Minion did not return"
@@ -197,12 +197,12 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     """Return facts with what the node answered to its question; what is no answer is left out."""
     if not isinstance(answer, Mapping):
         return facts
-    seen, links = {}, {}
-    for path, told in _pairs(answer, "paths"):
-        if isinstance(told, Mapping) and told.get("kind") in KINDS:
-            seen[path] = Seen(str(told["kind"]))
-            if isinstance(told.get("real"), str) and told["real"] != path:
-                links[path] = str(told["real"])
+    observed, links = {}, {}
+    for path, reported in _pairs(answer, "paths"):
+        if isinstance(reported, Mapping) and reported.get("kind") in KINDS:
+            observed[path] = Inspection(str(reported["kind"]))
+            if isinstance(reported.get("real"), str) and reported["real"] != path:
+                links[path] = str(reported["real"])
     tokens = {
         (folder, writer): token
         for folder, read in _pairs(answer, "tokens")
@@ -217,7 +217,7 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     found = facts.storage
     if found and links:
         found = replace(found, links={**found.links, **links})
-    return replace(facts, daemon=daemon, storage=found, seen=seen, tokens=tokens)
+    return replace(facts, daemon=daemon, storage=found, observed=observed, tokens=tokens)
 
 
 def is_token(value: object) -> bool:
@@ -228,28 +228,28 @@ def is_token(value: object) -> bool:
 def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -> NodeFacts:
     outputs = _outputs(_get(sent, "commands", Mapping, {}))
 
-    def said(name: str) -> Said:
+    def detail(name: str) -> CommandOutput:
         return outputs.get(name, NOTHING)
 
-    told = _get(sent, "daemon", Mapping, {"said": "it did not speak of its libvirt daemon"})
-    daemon = None if "said" in told else _daemon(told, said)
-    clock, memory = parsers.number(said("clock")), parsers.memory(said("memory"))
-    started = parsers.started(said("started"))
+    reported = _get(sent, "daemon", Mapping, {"detail": "it did not speak of its libvirt daemon"})
+    daemon = None if "detail" in reported else _daemon(reported, detail)
+    clock, memory = parsers.number(detail("clock")), parsers.memory(detail("memory"))
+    started = parsers.started(detail("started"))
     guests = _get(sent, "guests", list, None)
     return NodeFacts(
         node,
         daemon=daemon,
-        daemon_said=_short(_get(told, "said", str, "")),
+        daemon_detail=_short(_get(reported, "detail", str, "")),
         guests=None if guests is None else tuple(_guest(node, g, started, clock) for g in guests),
         clock=None if clock is None else clock - (asked + answered) / 2,
         clock_error=max(0.0, (answered - asked) / 2),
-        cordoned=parsers.cordoned(said("cordoned")),
+        cordoned=parsers.cordoned(detail("cordoned")),
         memory_kib=memory[0] if memory else None,
         free_kib=memory[1] if memory else None,
-        host_name=parsers.word(said("host_name")),
-        resolves=parsers.addresses(said("resolves")),
-        bridges=parsers.links(said("bridges")),
-        listening=parsers.listening(said("listening")),
+        host_name=parsers.word(detail("host_name")),
+        resolves=parsers.addresses(detail("resolves")),
+        bridges=parsers.links(detail("bridges")),
+        listening=parsers.listening(detail("listening")),
         storage=storage.parse({key: (one.code, one.out) for key, one in outputs.items()}),
         ssh=_each(_get(sent, "ssh", Mapping, {}), _troubles),
         peers=_each(_get(sent, "peers", Mapping, {}), _reach),
@@ -266,70 +266,72 @@ def _folders(written: dict[str, str]) -> dict[str, str]:
     return written
 
 
-def _outputs(commands: Mapping[str, Any]) -> dict[str, Said]:
-    def output(told: object) -> Said:
-        if not isinstance(told, Mapping):
+def _outputs(commands: Mapping[str, Any]) -> dict[str, CommandOutput]:
+    def output(reported: object) -> CommandOutput:
+        if not isinstance(reported, Mapping):
             raise InputError("a command's output is none")
-        code = told.get("code")
+        code = reported.get("code")
         if code is not None and not _is_whole(code):
             raise InputError("a command's exit code is none")
-        return Said(code, _get(told, "out", str, ""), _short(_get(told, "said", str, "").strip()))
+        return CommandOutput(
+            code, _get(reported, "out", str, ""), _short(_get(reported, "detail", str, "").strip())
+        )
 
     return _each(commands, output)
 
 
-def _daemon(told: Mapping[str, Any], said: Callable[[str], Said]) -> Daemon:
-    capabilities = parsers.capabilities(_get(told, "capabilities", str, ""))
+def _daemon(reported: Mapping[str, Any], detail: Callable[[str], CommandOutput]) -> Daemon:
+    capabilities = parsers.capabilities(_get(reported, "capabilities", str, ""))
     if capabilities is None:
         raise InputError("libvirt's capabilities cannot be read")
-    settings = parsers.settings(said("settings"))
+    settings = parsers.settings(detail("settings"))
     return Daemon(
         uuid=capabilities[0],
-        name=parsers.word(said("host_name")),
-        qemu=parsers.qemu(said("qemu"), said("qemu_kvm")) or _number(told, "qemu"),
+        name=parsers.word(detail("host_name")),
+        qemu=parsers.qemu(detail("qemu"), detail("qemu_kvm")) or _number(reported, "qemu"),
         machines=capabilities[1],
         cpu=capabilities[2],
         threads=capabilities[3],
-        networks={_words(name): True for name in _get(told, "networks", list, [])},
+        networks={_words(name): True for name in _get(reported, "networks", list, [])},
         ports=parsers.ports(settings),
         lock_manager=settings.get("lock_manager", ""),
-        certificates=parsers.certificates(said("certificates"), settings),
+        certificates=parsers.certificates(detail("certificates"), settings),
         verifies=parsers.verifies(settings),
     )
 
 
 def _guest(
-    node: str, told: object, started: Mapping[str, float], clock: float | None
+    node: str, reported: object, started: Mapping[str, float], clock: float | None
 ) -> GuestFacts:
-    if not isinstance(told, Mapping):
+    if not isinstance(reported, Mapping):
         raise InputError("a guest is none")
     try:
-        sighting = Sighting(told.get("sighting"))
+        sighting = Sighting(reported.get("sighting"))
     except ValueError:
         raise InputError("a guest is in a state that is none") from None
-    name = _get(told, "name", str, "")
-    look = Look(
+    name = _get(reported, "name", str, "")
+    observation = Observation(
         sighting,
         name=name,
-        uuid=_words(_get(told, "uuid", str, "")),
-        persistent=_get(told, "persistent", bool, False),
-        autostart=_get(told, "autostart", bool, False),
-        job=_short(_get(told, "job", str, "")),
+        uuid=_words(_get(reported, "uuid", str, "")),
+        persistent=_get(reported, "persistent", bool, False),
+        autostart=_get(reported, "autostart", bool, False),
+        job=_short(_get(reported, "job", str, "")),
     )
-    guest, trouble = _definition(_get(told, "xml", str, ""))
-    kept, kept_trouble = _definition(_get(told, "kept", str, ""))
+    guest, trouble = _definition(_get(reported, "xml", str, ""))
+    kept, kept_trouble = _definition(_get(reported, "kept", str, ""))
     begun = started.get(name)
     facts = GuestFacts(
         node,
-        look,
-        reason=_short(_get(told, "reason", str, "")),
+        observation,
+        reason=_short(_get(reported, "reason", str, "")),
         guest=guest,
-        trouble=_short(_get(told, "trouble", str, "")) or trouble or kept_trouble,
+        trouble=_short(_get(reported, "trouble", str, "")) or trouble or kept_trouble,
         kept=kept,
-        disks=tuple(_text(path) for path in _get(told, "disks", list, [])),
-        memory_kib=_number(told, "memory_kib"),
-        vcpus=_number(told, "vcpus"),
-        snapshots=_number(told, "snapshots"),
+        disks=tuple(_text(path) for path in _get(reported, "disks", list, [])),
+        memory_kib=_number(reported, "memory_kib"),
+        vcpus=_number(reported, "vcpus"),
+        snapshots=_number(reported, "snapshots"),
     )
     if not facts.active or begun is None or clock is None:
         return facts
@@ -341,55 +343,57 @@ def _definition(text: str) -> tuple[Guest | None, str]:
     if not text:
         return None, ""
     try:
-        return domainxml.read(text), ""
+        return domainxml.parse(text), ""
     except InputError as error:
         return None, _short(str(error))
 
 
-def _troubles(told: object) -> tuple[Trouble, ...]:
-    if not isinstance(told, list):
+def _troubles(reported: object) -> tuple[Issue, ...]:
+    if not isinstance(reported, list):
         raise InputError("what it says of ssh is no list")
-    return tuple(_trouble(item) for item in told)
+    return tuple(_trouble(item) for item in reported)
 
 
-def _trouble(told: object) -> Trouble:
-    if not isinstance(told, Mapping):
+def _trouble(reported: object) -> Issue:
+    if not isinstance(reported, Mapping):
         raise InputError("what it says of ssh is no trouble")
-    outcome = PROBLEM if told.get("outcome") == PROBLEM else UNKNOWN
-    return Trouble(
-        _short(_get(told, "sentence", str, "")), _short(_get(told, "remedy", str, "")), outcome
+    outcome = PROBLEM if reported.get("outcome") == PROBLEM else UNKNOWN
+    return Issue(
+        _short(_get(reported, "sentence", str, "")),
+        _short(_get(reported, "remedy", str, "")),
+        outcome,
     )
 
 
-def _reach(told: object) -> Reach:
-    if not isinstance(told, Mapping):
+def _reach(reported: object) -> LoginResults:
+    if not isinstance(reported, Mapping):
         raise InputError("what it saw of a peer is nothing")
-    return Reach(
-        tuple(logins.cells(told.get("cells"))),
-        _short(_get(told, "port", str, "")),
-        tuple(_text(name) for name in _get(told, "names", list, [])),
+    return LoginResults(
+        tuple(logins.cells(reported.get("cells"))),
+        _short(_get(reported, "port", str, "")),
+        tuple(_text(name) for name in _get(reported, "names", list, [])),
     )
 
 
-def _token(told: object) -> str:
-    if not is_token(told):
+def _token(reported: object) -> str:
+    if not is_token(reported):
         raise InputError("a token that it wrote is none")
-    return str(told)
+    return str(reported)
 
 
-def _words(told: object) -> str:
-    return _short(_text(told))
+def _words(reported: object) -> str:
+    return _short(_text(reported))
 
 
-def _text(told: object) -> str:
-    if not isinstance(told, str):
+def _text(reported: object) -> str:
+    if not isinstance(reported, str):
         raise InputError("what should be text is not")
-    return told
+    return reported
 
 
-def _get(told: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
+def _get(reported: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
     """Return a value of a mapping; InputError if it is there and of another kind."""
-    value = told.get(key)
+    value = reported.get(key)
     if value is None:
         return default
     if not isinstance(value, kind):
@@ -399,8 +403,8 @@ def _get(told: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
     return value
 
 
-def _number(told: Mapping[str, Any], key: str) -> int:
-    value = told.get(key, 0)
+def _number(reported: Mapping[str, Any], key: str) -> int:
+    value = reported.get(key, 0)
     if not _is_whole(value):
         raise InputError(f"{key} is no number")
     return int(value)
@@ -410,8 +414,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.maxsize
 
 
-def _each(told: Mapping[Any, Any], read: Callable[[object], _T]) -> dict[str, _T]:
-    return {_text(key): read(value) for key, value in told.items()}
+def _each(reported: Mapping[Any, Any], read: Callable[[object], _T]) -> dict[str, _T]:
+    return {_text(key): read(value) for key, value in reported.items()}
 
 
 def _pairs(answer: Mapping[Any, Any], key: str) -> list[tuple[str, object]]:

@@ -66,7 +66,7 @@ _MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.M)
 _STARTED = re.compile(r"^(\d{1,12}(?:\.\d+)?) (.+)\.pid$", re.M)
 
 
-class Said(NamedTuple):
+class CommandOutput(NamedTuple):
     """What a program did: exit code (None: it was ended, 127: not installed) and its words."""
 
     code: int | None
@@ -74,55 +74,55 @@ class Said(NamedTuple):
     words: str = ""
 
 
-NOTHING = Said(None, "", "it was not asked")
+NOTHING = CommandOutput(None, "", "it was not asked")
 
 
-def is_missing(said: Said) -> bool:
+def is_missing(detail: CommandOutput) -> bool:
     """Whether a program said that the file that it was to read is not there."""
-    return said.code == 1 and said.words.rstrip().endswith(_MISSING)
+    return detail.code == 1 and detail.words.rstrip().endswith(_MISSING)
 
 
-def cordoned(said: Said) -> tuple[Cordon, ...] | None:
+def cordoned(detail: CommandOutput) -> tuple[Cordon, ...] | None:
     """Return what cordons a node: one or nothing; None where that is not known."""
-    if said.code == 0:
-        return (cordons.read(said.out),)
-    return () if is_missing(said) else None
+    if detail.code == 0:
+        return (cordons.parse(detail.out),)
+    return () if is_missing(detail) else None
 
 
-def number(said: Said) -> float | None:
+def number(detail: CommandOutput) -> float | None:
     """Return the number that a program printed."""
-    text = said.out.strip()
-    if said.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
+    text = detail.out.strip()
+    if detail.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
         return None
     return float(text)
 
 
-def memory(said: Said) -> tuple[int, int] | None:
+def memory(detail: CommandOutput) -> tuple[int, int] | None:
     """Return all memory and what is available, in KiB, from /proc/meminfo; see proc(5)."""
-    found = {key: int(value) for key, value in _MEMORY.findall(said.out)}
-    if said.code != 0 or len(found) != 2:
+    found = {key: int(value) for key, value in _MEMORY.findall(detail.out)}
+    if detail.code != 0 or len(found) != 2:
         return None
     return found["MemTotal"], found["MemAvailable"]
 
 
-def word(said: Said) -> str:
+def word(detail: CommandOutput) -> str:
     """Return the one word that a program printed, empty if it printed something else."""
-    words = said.out.split()
-    return words[0][:253] if said.code == 0 and len(words) == 1 and words[0].isprintable() else ""
+    words = detail.out.split()
+    return words[0][:253] if detail.code == 0 and len(words) == 1 and words[0].isprintable() else ""
 
 
-def addresses(said: Said) -> tuple[str, ...] | None:
+def addresses(detail: CommandOutput) -> tuple[str, ...] | None:
     """Return the addresses of ``hostname -i``; none if the name has none, None if not known."""
-    if said.code != 0:
-        return () if said.code is not None and _NO_NAME.search(said.words) else None
-    found = tuple(item.partition("%")[0] for item in said.out.split())
+    if detail.code != 0:
+        return () if detail.code is not None and _NO_NAME.search(detail.words) else None
+    found = tuple(item.partition("%")[0] for item in detail.out.split())
     return found if found and all(map(_is_address, found)) else None
 
 
-def links(said: Said) -> dict[str, bool] | None:
+def links(detail: CommandOutput) -> dict[str, bool] | None:
     """Return of each network device whether it is up, from ``ip -j link show``; see ip-link(8)."""
     try:
-        found = json.loads(said.out) if said.code == 0 else None
+        found = json.loads(detail.out) if detail.code == 0 else None
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, list):
@@ -136,20 +136,20 @@ def links(said: Said) -> dict[str, bool] | None:
     }
 
 
-def listening(said: Said) -> frozenset[int] | None:
+def listening(detail: CommandOutput) -> frozenset[int] | None:
     """Return the TCP ports in use, from ``ss -Htln``; see ss(8)."""
-    if said.code != 0:
+    if detail.code != 0:
         return None
-    ports = (line.split()[3:4] for line in said.out.splitlines())
+    ports = (line.split()[3:4] for line in detail.out.splitlines())
     found = [item[0].rpartition(":")[2] if item else "" for item in ports]
     if not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in found):
         return None
     return frozenset(map(int, found))
 
 
-def settings(said: Said) -> dict[str, str]:
+def settings(detail: CommandOutput) -> dict[str, str]:
     """Return settings of qemu.conf by name; what it does not set has libvirt's default."""
-    found = (_SETTING.match(line) for line in said.out.splitlines())
+    found = (_SETTING.match(line) for line in detail.out.splitlines())
     return {match.group(1): match.group(2) for match in found if match}
 
 
@@ -162,17 +162,19 @@ def ports(set_: Mapping[str, str]) -> tuple[int, int]:
     return chosen[0], chosen[1]
 
 
-def certificates(said: Said, set_: Mapping[str, str]) -> tuple[str, frozenset[str]] | None:
+def certificates(
+    detail: CommandOutput, set_: Mapping[str, str]
+) -> tuple[str, frozenset[str]] | None:
     """Return the folder of the certificates for migrations, and what it holds; see qemu.conf.
 
     None where that was not asked, as of a folder that is elsewhere.
     """
-    found = frozenset(said.out.splitlines())
+    found = frozenset(detail.out.splitlines())
     folder = set_.get("migrate_tls_x509_cert_dir", "")
     if not folder and f"{PKI}/libvirt-migrate" in found:
         folder = f"{PKI}/libvirt-migrate"
     folder = (folder or set_.get("default_tls_x509_cert_dir", "") or f"{PKI}/qemu").rstrip("/")
-    if said.code not in (0, 1) or posixpath.dirname(folder) != PKI:
+    if detail.code not in (0, 1) or posixpath.dirname(folder) != PKI:
         return None
     files = (posixpath.split(path) for path in found)
     return folder, frozenset(name for where, name in files if where == folder)
@@ -184,16 +186,16 @@ def verifies(set_: Mapping[str, str]) -> bool:
     return set_.get("migrate_tls_x509_verify", default) != "0"
 
 
-def started(said: Said) -> dict[str, float]:
+def started(detail: CommandOutput) -> dict[str, float]:
     """Return when each active guest's process was started, from its pid file's time."""
-    return {name: float(time) for time, name in _STARTED.findall(said.out)}
+    return {name: float(time) for time, name in _STARTED.findall(detail.out)}
 
 
-def qemu(*all_said: Said) -> int:
+def qemu(*all_said: CommandOutput) -> int:
     """Return QEMU's version as a number, 7002022 for 7.2.22; 0 where it is not known."""
-    for said in all_said:
-        match = _VERSION.match(said.out)
-        if said.code == 0 and match:
+    for detail in all_said:
+        match = _VERSION.match(detail.out)
+        if detail.code == 0 and match:
             major, minor, patch = (int(part or 0) for part in match.groups())
             return major * 1000000 + minor * 1000 + patch
     return 0
@@ -206,7 +208,7 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str, int] | 
     of its architecture. The last is how many CPUs, threads counted, the host has; 0 if untold.
     """
     try:
-        root = xmltext.parse(xml)
+        root = xmltext.parse_xml(xml)
     except InputError:
         return None
     machines: dict[str, frozenset[str]] = {}

@@ -24,15 +24,15 @@ class Question:
     cpus: tuple[Mapping[str, str], ...] = ()
 
 
-def read(told: object) -> Question:
+def parse(reported: object) -> Question:
     """Return a question; InputError, with what is wrong, if it is none."""
-    if not isinstance(told, Mapping):
-        raise InputError(f"question: want a mapping, got {type(told).__name__}")
-    tokens = _part(told, "tokens", Mapping, {})
+    if not isinstance(reported, Mapping):
+        raise InputError(f"question: want a mapping, got {type(reported).__name__}")
+    tokens = _part(reported, "tokens", Mapping, {})
     return Question(
-        tuple(_path(path) for path in _part(told, "paths", list, [])),
+        tuple(_path(path) for path in _part(reported, "paths", list, [])),
         {_path(folder): _writers(writers) for folder, writers in tokens.items()},
-        tuple(_cpu(cpu) for cpu in _part(told, "cpus", list, [])),
+        tuple(_cpu(cpu) for cpu in _part(reported, "cpus", list, [])),
     )
 
 
@@ -41,18 +41,18 @@ def cpu_key(cpu: Mapping[str, str]) -> str:
     return json.dumps([cpu[key] for key in CPU])
 
 
-def is_path(told: object) -> bool:
+def is_path(reported: object) -> bool:
     """Whether a node can be asked about a path."""
     return (
-        isinstance(told, str)
-        and told.startswith("/")
-        and told.isprintable()
-        and len(told) <= MAX_PATH
+        isinstance(reported, str)
+        and reported.startswith("/")
+        and reported.isprintable()
+        and len(reported) <= MAX_PATH
     )
 
 
-def _part(told: Mapping[Any, Any], key: str, kind: Any, default: Any) -> Any:
-    value = told.get(key, default)
+def _part(reported: Mapping[Any, Any], key: str, kind: Any, default: Any) -> Any:
+    value = reported.get(key, default)
     if not isinstance(value, kind):
         raise InputError(f"question: {key} is a {type(value).__name__}")
     if len(value) > MAX_ITEMS:
@@ -60,34 +60,40 @@ def _part(told: Mapping[Any, Any], key: str, kind: Any, default: Any) -> Any:
     return value
 
 
-def _path(told: object) -> str:
-    if not is_path(told):
-        raise InputError(f"question: want an absolute path that prints, got {_shown(told)}")
-    return str(told)
+def _path(reported: object) -> str:
+    if not is_path(reported):
+        raise InputError(f"question: want an absolute path that prints, got {_shown(reported)}")
+    return str(reported)
 
 
-def _writers(told: Any) -> tuple[str, ...]:
-    if not isinstance(told, list) or len(told) > MAX_ITEMS or not all(map(_is_name, told)):
-        raise InputError(f"question: want a list of nodes for each folder, got {_shown(told)}")
-    return tuple(told)
+def _writers(reported: Any) -> tuple[str, ...]:
+    if (
+        not isinstance(reported, list)
+        or len(reported) > MAX_ITEMS
+        or not all(map(_is_name, reported))
+    ):
+        raise InputError(f"question: want a list of nodes for each folder, got {_shown(reported)}")
+    return tuple(reported)
 
 
-def _is_name(told: Any) -> bool:
+def _is_name(reported: Any) -> bool:
     """Whether it can be a node's id, which is a file's name where that node writes."""
     return (
-        isinstance(told, str)
-        and told.isprintable()
-        and 0 < len(told) < 256
-        and "/" not in told
-        and told not in (".", "..")
+        isinstance(reported, str)
+        and reported.isprintable()
+        and 0 < len(reported) < 256
+        and "/" not in reported
+        and reported not in (".", "..")
     )
 
 
-def _cpu(told: object) -> Mapping[str, str]:
-    if not isinstance(told, Mapping) or not all(isinstance(told.get(key), str) for key in CPU):
-        raise InputError(f"question: want {', '.join(CPU)} of each CPU, got {_shown(told)}")
-    return {key: told[key] for key in CPU}
+def _cpu(reported: object) -> Mapping[str, str]:
+    if not isinstance(reported, Mapping) or not all(
+        isinstance(reported.get(key), str) for key in CPU
+    ):
+        raise InputError(f"question: want {', '.join(CPU)} of each CPU, got {_shown(reported)}")
+    return {key: reported[key] for key in CPU}
 
 
-def _shown(told: object) -> str:
-    return printable(repr(told)[:200])
+def _shown(reported: object) -> str:
+    return printable(repr(reported)[:200])

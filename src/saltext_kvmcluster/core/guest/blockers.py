@@ -66,8 +66,8 @@ def _disk(disk: etree._Element) -> Iterator[str]:
         yield f"{name} is transient: what it holds lies on this host, for this run"
     if _get(disk, "target", "bus") == "nvme":
         yield f"{name} is on an NVMe controller, which QEMU does not migrate"
-    for told in (*disk.iterfind("driver"), *disk.iter("format")):
-        kind = told.get("type", "")
+    for reported in (*disk.iterfind("driver"), *disk.iter("format")):
+        kind = reported.get("type", "")
         if kind in _FORMATS or (kind == "fat" and disk.find("readonly") is None):
             yield f"{name} has the format {kind}, which QEMU does not migrate live"
 
@@ -167,21 +167,21 @@ def _source(device: etree._Element) -> str:
     source = device.find("source")
     if source is None:
         return ""
-    told = [value for child in source for value in _values(child)]
-    said = [child.text or "" for child in source]
+    reported = [value for child in source for value in _values(child)]
+    detail = [child.text or "" for child in source]
     address = source.find("address")
     if address is not None and address.get("slot") is not None:
         return pci(address)
-    return " ".join((*told, *said, *_values(source))).strip()
+    return " ".join((*reported, *detail, *_values(source))).strip()
 
 
 def pci(address: etree._Element) -> str:
     """Return a PCI address as ``lspci -D`` writes it, or as it stands if it is none."""
-    told = [address.get(part, "0") for part in ("domain", "bus", "slot", "function")]
+    reported = [address.get(part, "0") for part in ("domain", "bus", "slot", "function")]
     try:
-        domain, bus, slot, function = (int(number, 0) for number in told)
+        domain, bus, slot, function = (int(number, 0) for number in reported)
     except ValueError:
-        return ":".join(told)
+        return ":".join(reported)
     return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 

@@ -18,9 +18,9 @@ from saltext_kvmcluster.core.guest import xmldiff
 from saltext_kvmcluster.core.guest.blockers import blockers, pci
 from saltext_kvmcluster.core.guest.units import in_bytes
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.core.xmltext import MAX_SIZE, parse
+from saltext_kvmcluster.core.xmltext import MAX_SIZE, parse_xml
 
-__all__ = ["MAX_SIZE", "METADATA", "Guest", "differences", "frozen_xml", "read"]
+__all__ = ["MAX_SIZE", "METADATA", "Guest", "differences", "frozen_xml", "parse"]
 
 METADATA = "urn:saltext-kvmcluster:guest"
 """The namespace of what is ours in a definition's ``<metadata>``."""
@@ -125,14 +125,14 @@ class Guest:
     text: str | bytes = field(default="", compare=False, repr=False)
 
 
-def read(text: str | bytes) -> Guest:
+def parse(text: str | bytes) -> Guest:
     """Return what a definition says; InputError if it is none.
 
     text
-        At most MAX_SIZE bytes; see xmltext.parse. Whatever libvirt takes is read; what it
+        At most MAX_SIZE bytes; see xmltext.parse_xml. Whatever libvirt takes is read; what it
         would refuse is not always found, which is its schema's work.
     """
-    root = parse(text)
+    root = parse_xml(text)
     if root.tag != "domain":
         tag = printable(str(root.tag)[:_WORDS])
         raise InputError(f"it is no definition of a guest: its root is <{tag}>, not <domain>")
@@ -170,7 +170,7 @@ def differences(one: Guest, other: Guest) -> tuple[str, ...]:
         return ()
     if max(len(one.text), len(other.text)) > MAX_COMPARED:
         return ("they are too long to be compared but by their text, which differs",)
-    return xmldiff.differences(parse(one.text), parse(other.text), METADATA)
+    return xmldiff.differences(parse_xml(one.text), parse_xml(other.text), METADATA)
 
 
 def canonical_cpu(cpu: etree._Element) -> str:
@@ -207,12 +207,12 @@ def _name(root: etree._Element) -> str:
 
 def _uuid(root: etree._Element) -> str:
     """Return the UUID as libvirt writes it; libvirt's virUUIDParse takes more than one form."""
-    told = root.findtext("uuid")
-    if told is None:
+    reported = root.findtext("uuid")
+    if reported is None:
         return ""
-    digits = re.sub(r"[-\s]", "", told).lower()
+    digits = re.sub(r"[-\s]", "", reported).lower()
     if not re.fullmatch(r"[0-9a-f]{32}", digits):
-        raise InputError(f"its <uuid> is none: {printable(told[:_WORDS])}")
+        raise InputError(f"its <uuid> is none: {printable(reported[:_WORDS])}")
     return "-".join(digits[at:end] for at, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
 
 
@@ -228,8 +228,8 @@ def _memory(root: etree._Element) -> int:
 def _kib(number: str, element: etree._Element) -> int:
     size = in_bytes(number, element.get("unit", "KiB"))
     if size is None:
-        told = printable(f"{number[:_WORDS]} {element.get('unit', '')[:_WORDS]}".strip())
-        raise InputError(f"its <{element.tag}> is no size: {told or 'it is empty'}")
+        reported = printable(f"{number[:_WORDS]} {element.get('unit', '')[:_WORDS]}".strip())
+        raise InputError(f"its <{element.tag}> is no size: {reported or 'it is empty'}")
     return -(-size // 1024)
 
 
@@ -237,20 +237,20 @@ def _vcpus(root: etree._Element) -> int:
     vcpu = root.find("vcpu")
     if vcpu is None:
         return 1
-    told = (vcpu.get("current") or vcpu.text or "1").strip()
-    if not re.fullmatch(r"[0-9]{1,9}", told):
-        raise InputError(f"its <vcpu> is no number: {printable(told[:_WORDS])}")
-    return int(told)
+    reported = (vcpu.get("current") or vcpu.text or "1").strip()
+    if not re.fullmatch(r"[0-9]{1,9}", reported):
+        raise InputError(f"its <vcpu> is no number: {printable(reported[:_WORDS])}")
+    return int(reported)
 
 
 def _disk(disk: etree._Element) -> Disk:
-    told, target = _attributes(disk, "driver"), _attributes(disk, "target")
-    device, format = disk.get("device", "disk"), told.get("type", "")
+    reported, target = _attributes(disk, "driver"), _attributes(disk, "target")
+    device, format = disk.get("device", "disk"), reported.get("type", "")
     return Disk(
         target.get("dev", ""),
         _source(disk, format),
         device=device,
-        cache=told.get("cache", ""),
+        cache=reported.get("cache", ""),
         readonly=device == "cdrom" or disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
         backing=(*_data(disk), *_chain(disk)),
@@ -330,9 +330,9 @@ def _files(root: etree._Element) -> Iterator[File]:
     for entry in root.iterfind("sysinfo/entry"):
         yield File(entry.get("file", ""), "firmware setting")
     for device in root.iterfind("devices/*"):
-        tell = _FILES.get(device.tag)
-        if tell:
-            yield from tell(device)
+        notify = _FILES.get(device.tag)
+        if notify:
+            yield from notify(device)
 
 
 def _once(files: Iterator[File]) -> tuple[File, ...]:

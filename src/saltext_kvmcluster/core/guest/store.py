@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Guests
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.core.xmltext import parse
+from saltext_kvmcluster.core.xmltext import parse_xml
 
 SCHEMAS = "/usr/share/libvirt/schemas"
 SCHEMA = "domain.rng"
@@ -87,14 +87,14 @@ def target(guests: Guests, name: str, there: Collection[str]) -> str:
     return wanted[0] if len(wanted) == 1 else find(guests, name, there).path
 
 
-def read(name: str, text: str, where: str) -> Guest:
+def parse(name: str, text: str, where: str) -> Guest:
     """Return what a definition says; InputError if it is not one of the guest of that name.
 
     where
         What to call the text in an error: its path, or the state's argument.
     """
     try:
-        guest = domainxml.read(text.encode("utf-8", "surrogateescape"))
+        guest = domainxml.parse(text.encode("utf-8", "surrogateescape"))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if guest.name != name:
@@ -148,8 +148,8 @@ def same_guest(old: Guest, new: Guest, where: str) -> None:
 
 def changes(old: Guest, new: Guest) -> tuple[str, ...]:
     """Return what replacing a definition changes in meaning, a sentence each."""
-    said = domainxml.differences(old, new)
-    return tuple(_NEW.sub(" now", _OLD.sub(" before", sentence)) for sentence in said)
+    detail = domainxml.differences(old, new)
+    return tuple(_NEW.sub(" now", _OLD.sub(" before", sentence)) for sentence in detail)
 
 
 def misplaced(folder: str) -> str:
@@ -173,7 +173,7 @@ def faults(text: str, schema: Mapping[str, bytes]) -> tuple[str, ...]:
     grammar = _parsed(schema[SCHEMA])
     _include(grammar, schema, set())
     validator = etree.RelaxNG(grammar)
-    if validator.validate(parse(text.encode("utf-8", "surrogateescape"))):
+    if validator.validate(parse_xml(text.encode("utf-8", "surrogateescape"))):
         return ()
     found = dict.fromkeys(
         f"line {error.line}: {printable(error.message[:200])}" for error in validator.error_log

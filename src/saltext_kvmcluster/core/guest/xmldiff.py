@@ -55,12 +55,12 @@ def _node(element: etree._Element, ours: str, keys: dict[Hashable, int], parent:
         The number of each meaning that was met; it grows.
     """
     tag = str(element.tag)
-    told = {str(name): str(value) for name, value in element.attrib.items()}
+    reported = {str(name): str(value) for name, value in element.attrib.items()}
     if tag == "interface" and element.find("source[@network]") is not None:
-        told["type"] = "network"
-    if parent == "interface" and tag == "source" and "network" in told:
-        told = {name: told[name] for name in ("network", "portgroup") if name in told}
-    attributes, text = _sizes(tag, told, (element.text or "").strip())
+        reported["type"] = "network"
+    if parent == "interface" and tag == "source" and "network" in reported:
+        reported = {name: reported[name] for name in ("network", "portgroup") if name in reported}
+    attributes, text = _sizes(tag, reported, (element.text or "").strip())
     if tag in _MADE_IN:
         for name in [name for name in attributes if _is_made(parent, tag, name, attributes)]:
             del attributes[name]
@@ -150,8 +150,8 @@ def _sizes(tag: str, attributes: dict[str, str], text: str) -> tuple[dict[str, s
     size = in_bytes(text, unit)
     if size is not None:
         text = _kib(size)
-    told = {name: in_bytes(attributes.get(name, ""), unit) for name in ("size", "memory")}
-    known = {name: _kib(size) for name, size in told.items() if size is not None}
+    reported = {name: in_bytes(attributes.get(name, ""), unit) for name in ("size", "memory")}
+    known = {name: _kib(size) for name, size in reported.items() if size is not None}
     if size is not None or known:
         attributes = {**attributes, **known}
         attributes.pop("unit", None)
@@ -331,9 +331,9 @@ def _value(value: str) -> str:
 def _brief(node: _Node) -> str:
     """Return a few words on an element: attributes and text, its own and those right below."""
     parts = (node, *node.children)
-    told = [value for part in parts for value in (*part.attributes.values(), part.text)]
-    told = [value for value in dict.fromkeys(told) if value and value != node.name]
-    return _shown(" ".join(told)) or "present"
+    reported = [value for part in parts for value in (*part.attributes.values(), part.text)]
+    reported = [value for value in dict.fromkeys(reported) if value and value != node.name]
+    return _shown(" ".join(reported)) or "present"
 
 
 def _word(tag: str) -> str:

@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.migration import progress
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.progress import Progress
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 # What a migration waits for its place in, and what its destination sees of it.
 QUEUED, ARRIVING = "queued", "arriving"
@@ -25,16 +25,16 @@ KEYS = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class JobObservation:
     """A guest that libvirt has a migration under way with, and how far that is, if it says."""
 
-    look: Look
+    observation: Observation
     progress: Progress | None
 
 
 def under_way(
     here: str,
-    seen: Iterable[Seen],
+    observed: Iterable[JobObservation],
     entries: Iterable[Entry],
     words: Iterable[Mapping[str, Any]],
     now: datetime,
@@ -47,28 +47,30 @@ def under_way(
         What was told last of each migration from here.
     """
     begun = {entry.move.uuid: entry for entry in entries if entry.stage == BEGUN}
-    told = {str(word.get("uuid")): word for word in words}
+    reported = {str(word.get("uuid")): word for word in words}
     rows = {
-        one.look.uuid: _row(here, one, begun.get(one.look.uuid), told.get(one.look.uuid, {}), now)
-        for one in seen
+        one.observation.uuid: _row(
+            here, one, begun.get(one.observation.uuid), reported.get(one.observation.uuid, {}), now
+        )
+        for one in observed
     }
-    queued = [_queued(word) for uuid, word in told.items() if uuid not in rows]
+    queued = [_queued(word) for uuid, word in reported.items() if uuid not in rows]
     return [*rows.values(), *filter(None, queued)]
 
 
-def merged(told: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+def merged(reported: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
     """Return what several nodes told, each migration once: its source knows more of it."""
-    rows = [dict(row) for rows in told.values() for row in rows if _is_row(row)]
+    rows = [dict(row) for rows in reported.values() for row in rows if _is_row(row)]
     sent = {row["uuid"] for row in rows if row["phase"] != ARRIVING}
     return [row for row in rows if row["phase"] != ARRIVING or row["uuid"] not in sent]
 
 
-def sender(guest: str, told: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:
+def sender(guest: str, reported: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:
     """Return the node from which a guest is on its way; WorldError if it is not."""
-    for node, rows in told.items():
+    for node, rows in reported.items():
         if any(_is_row(row) and (row["guest"], row["source"]) == (guest, node) for row in rows):
             return node
-    hidden = "".join(f"; not known of {node}: {said}" for node, said in silent.items())
+    hidden = "".join(f"; not known of {node}: {detail}" for node, detail in silent.items())
     raise WorldError(f"no node that answered has a migration of {guest} under way{hidden}")
 
 
@@ -81,13 +83,13 @@ def _is_row(row: object) -> bool:
 
 
 def _row(
-    here: str, one: Seen, entry: Entry | None, word: Mapping[str, Any], now: datetime
+    here: str, one: JobObservation, entry: Entry | None, word: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
-    named = {"guest": printable(one.look.name), "uuid": one.look.uuid}
-    if one.look.job == verdicts.INCOMING:
+    named = {"guest": printable(one.observation.name), "uuid": one.observation.uuid}
+    if one.observation.job == verdicts.INCOMING:
         return {**dict.fromkeys(KEYS), **named, "destination": here, "phase": ARRIVING}
     known = (
-        progress.shown(one.progress, word.get("stalled"), _downtime_ms(one.look, word))
+        progress.shown(one.progress, word.get("stalled"), _downtime_ms(one.observation, word))
         if one.progress
         else {}
     )
@@ -98,12 +100,12 @@ def _row(
     return {**dict.fromkeys(KEYS), **named, "source": here, **known}
 
 
-def _downtime_ms(look: Look, word: Mapping[str, Any]) -> int | None:
+def _downtime_ms(observation: Observation, word: Mapping[str, Any]) -> int | None:
     """Return for how long a guest has stood still so far; since when, only its watcher saw."""
-    if look.sighting is Sighting.RUNNING:
+    if observation.sighting is Sighting.RUNNING:
         return 0
-    told = word.get("downtime_ms")
-    return told if isinstance(told, int) and told > 0 else None
+    reported = word.get("downtime_ms")
+    return reported if isinstance(reported, int) and reported > 0 else None
 
 
 def _queued(word: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -64,13 +64,13 @@ def read_all(texts: Mapping[str, str]) -> Kept:
     entries, unread = [], []
     for where, kept in texts.items():
         try:
-            entries.append(read(kept, where))
+            entries.append(parse(kept, where))
         except InputError as error:
             unread.append(str(error))
     return Kept(tuple(entries), tuple(unread))
 
 
-def read(kept: str, where: str) -> Entry:
+def parse(kept: str, where: str) -> Entry:
     """Return the entry that was kept; InputError, which names ``where``, if it is none.
 
     It may come from a peer, or have been edited.

@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.pillar.options import NO_COMPRESSION, Options
-from saltext_kvmcluster.core.verdicts import Look, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
 CANCELLED = "cancelled: "
@@ -57,7 +57,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """One look at a migration that was begun.
 
     ``at``: seconds of the observer's monotonic clock. ``ended``: libvirt's call has returned.
@@ -177,54 +177,58 @@ def at_work(move: Move) -> AtWork:
     return AtWork(str(_refusal(move, [at_work])))
 
 
-def act(watch: Watch, seen: Seen, options: Options, patience: float) -> tuple[Watch, Act | None]:
+def act(
+    watch: Watch, observed: Snapshot, options: Options, patience: float
+) -> tuple[Watch, Act | None]:
     """Return what to remember of a migration, and what to do about it now; None for nothing.
 
     patience
         Seconds to wait for a daemon that no longer speaks, and for one that was told to end it:
         libvirt's call does not return while the destination's QEMU stands still.
     """
-    if seen.ended:
+    if observed.ended:
         return watch, Judge()
-    if not seen.answered:
-        return watch, Judge() if seen.at - watch.spoke >= patience else None
-    stood = (seen.at if watch.stood is None else watch.stood) if seen.stands else None
-    watch, step = _paced(replace(watch, spoke=seen.at, stood=stood), seen, options)
-    if seen.progress and seen.progress.phase == POST_COPY:
+    if not observed.answered:
+        return watch, Judge() if observed.at - watch.spoke >= patience else None
+    stood = (observed.at if watch.stood is None else watch.stood) if observed.stands else None
+    watch, step = _paced(replace(watch, spoke=observed.at, stood=stood), observed, options)
+    if observed.progress and observed.progress.phase == POST_COPY:
         # To end it now would lose the guest: its memory is on both sides.
-        return watch, Judge() if pacing.broken(watch.pace, seen.progress) else None
+        return watch, Judge() if pacing.broken(watch.pace, observed.progress) else None
     if isinstance(step, GiveUp):
-        watch = _ending(watch, seen, step.reason)
-    elif seen.cancel and watch.pace.asked is None:  # Post-copy that was asked for may have begun.
-        watch = _ending(watch, seen, f"{CANCELLED}{seen.cancel}")
+        watch = _ending(watch, observed, step.reason)
+    elif (
+        observed.cancel and watch.pace.asked is None
+    ):  # Post-copy that was asked for may have begun.
+        watch = _ending(watch, observed, f"{CANCELLED}{observed.cancel}")
     if watch.since is None:
         return watch, step
-    return watch, Judge() if seen.at - watch.since >= patience else Abort()
+    return watch, Judge() if observed.at - watch.since >= patience else Abort()
 
 
-def downtime_ms(watch: Watch, seen: Seen) -> int | None:
+def downtime_ms(watch: Watch, observed: Snapshot) -> int | None:
     """Return for how long the guest has stood still so far, None if that is not known.
 
     In post-copy it runs at the destination, which was not looked at.
     """
-    if seen.progress is None or seen.progress.phase == POST_COPY:
+    if observed.progress is None or observed.progress.phase == POST_COPY:
         return None
-    return 0 if watch.stood is None else round(1000 * (seen.at - watch.stood))
+    return 0 if watch.stood is None else round(1000 * (observed.at - watch.stood))
 
 
-def _paced(watch: Watch, seen: Seen, options: Options) -> tuple[Watch, Step | None]:
-    if seen.progress:
-        known, step = pacing.pace(watch.pace, seen.progress, options)
+def _paced(watch: Watch, observed: Snapshot, options: Options) -> tuple[Watch, Step | None]:
+    if observed.progress:
+        known, step = pacing.pace(watch.pace, observed.progress, options)
         return replace(watch, pace=known), step
-    if seen.at - watch.began < options.timeout:
+    if observed.at - watch.began < options.timeout:
         return watch, None
     why = f"libvirt told of no progress within the timeout of {options.timeout:g} s"
     return watch, GiveUp(why)
 
 
-def _ending(watch: Watch, seen: Seen, why: str) -> Watch:
+def _ending(watch: Watch, observed: Snapshot, why: str) -> Watch:
     """Remember that it is to end; the first reason stands."""
-    return watch if watch.since is not None else replace(watch, ending=why, since=seen.at)
+    return watch if watch.since is not None else replace(watch, ending=why, since=observed.at)
 
 
 def plan(
@@ -258,9 +262,9 @@ def result(
     move: Move,
     way: Plan,
     judged: Verdict,
-    looks: tuple[Look, Look],
+    observations: tuple[Observation, Observation],
     measured: Statistics,
-    said: str,
+    detail: str,
     ending: str = "",
 ) -> dict[str, Any]:
     """Return what `migrate` returns, less findings and times.
@@ -286,8 +290,8 @@ def result(
             [
                 judged.sentence,
                 *_why_ended(found, ending),
-                *_remarks(move, way, found, looks),
-                *_words(found, said),
+                *_remarks(move, way, found, observations),
+                *_words(found, detail),
             ]
         ),
         "downtime_ms": measured.downtime_ms,
@@ -296,7 +300,9 @@ def result(
     }
 
 
-def verdict(move: Move, looks: tuple[Look, Look], returned: bool, steady: bool) -> Verdict:
+def verdict(
+    move: Move, observations: tuple[Observation, Observation], returned: bool, steady: bool
+) -> Verdict:
     """Return whose the guest is by the last look at source and destination.
 
     returned
@@ -307,20 +313,24 @@ def verdict(move: Move, looks: tuple[Look, Look], returned: bool, steady: bool) 
     if not returned:
         return Verdict(Owner.UNKNOWN, f"libvirt on {move.source} has not ended the migration")
     nodes = (move.source, move.destination)
-    jobs = [f"{look.job} on {node}" for node, look in zip(nodes, looks, strict=True) if look.job]
+    jobs = [
+        f"{observation.job} on {node}"
+        for node, observation in zip(nodes, observations, strict=True)
+        if observation.job
+    ]
     if jobs:
         return Verdict(Owner.UNKNOWN, f"still at work: {' and '.join(jobs)}; look again later")
     if not steady:
         return Verdict(Owner.UNKNOWN, f"it changed on {move.source} while it was looked at")
-    judged = verdicts.judge(looks[0].sighting, looks[1].sighting, *nodes)
-    silent = [look.said for look in looks if look.said]
+    judged = verdicts.judge(observations[0].sighting, observations[1].sighting, *nodes)
+    silent = [observation.detail for observation in observations if observation.detail]
     return Verdict(judged.owner, "; ".join([judged.sentence, *silent]))
 
 
 def host_uuid(capabilities: str) -> str:
     """Return the host's UUID from libvirt's capabilities, empty if they do not tell it."""
     try:
-        return (xmltext.parse(capabilities).findtext("host/uuid") or "").strip()
+        return (xmltext.parse_xml(capabilities).findtext("host/uuid") or "").strip()
     except InputError:
         return ""
 
@@ -384,14 +394,16 @@ def _definition_flags(persistent: bool, definitions: str) -> tuple[str, ...]:
     return ("PERSIST_DEST", "UNDEFINE_SOURCE")
 
 
-def _remarks(move: Move, way: Plan, found: str, looks: tuple[Look, Look]) -> list[str]:
+def _remarks(
+    move: Move, way: Plan, found: str, observations: tuple[Observation, Observation]
+) -> list[str]:
     """Say where the definitions are not as they should be after a guest has moved."""
     if found != MOVED:
         return []
     remarks = []
-    if "PERSIST_DEST" in way.flags and not looks[1].persistent:
+    if "PERSIST_DEST" in way.flags and not observations[1].persistent:
         remarks.append(f"but {move.destination} keeps no definition of it")
-    if "UNDEFINE_SOURCE" in way.flags and looks[0].sighting is Sighting.SHUT_OFF:
+    if "UNDEFINE_SOURCE" in way.flags and observations[0].sighting is Sighting.SHUT_OFF:
         remarks.append(f"but {move.source} still has a definition of it")
     return remarks
 
@@ -402,10 +414,10 @@ def _why_ended(found: str, ending: str) -> list[str]:
     return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]
 
 
-def _words(found: str, said: str) -> list[str]:
-    if not said:
+def _words(found: str, detail: str) -> list[str]:
+    if not detail:
         return []
-    return [f"all the same libvirt said: {said}" if found == MOVED else f"libvirt said: {said}"]
+    return [f"all the same libvirt said: {detail}" if found == MOVED else f"libvirt said: {detail}"]
 
 
 def _in_uri(name: str) -> str:

@@ -89,127 +89,129 @@ def first_downtime(options: Options) -> int:
     return min(FIRST_DOWNTIME, options.downtime)
 
 
-def stalled(known: Pace, seen: Progress) -> bool:
+def stalled(known: Pace, observed: Progress) -> bool:
     """Whether the link carries nothing, by the looks so far."""
-    return _idle(known, seen) >= STALLED
+    return _idle(known, observed) >= STALLED
 
 
-def broken(known: Pace, seen: Progress) -> bool:
+def broken(known: Pace, observed: Progress) -> bool:
     """Whether the link has carried nothing for so long that nobody needs to watch any more."""
-    return _idle(known, seen) >= BROKEN
+    return _idle(known, observed) >= BROKEN
 
 
-def pace(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | None]:
+def pace(known: Pace, observed: Progress, options: Options) -> tuple[Pace, Step | None]:
     """Return what to remember, and what to do now; None for nothing.
 
     A step that fails is taken again: the downtime with every round, post-copy with every look.
     """
-    known = _noted(known, seen)
-    if seen.phase == POST_COPY:
+    known = _noted(known, observed)
+    if observed.phase == POST_COPY:
         return known, None
     if known.asked is not None:
-        late = seen.at - known.asked >= SWITCH
+        late = observed.at - known.asked >= SWITCH
         why = f"post-copy did not begin within {SWITCH:g} s"
-        return known, GiveUp(f"{why}; {_state(known, seen)}") if late else StartPostCopy()
-    if seen.at - known.began >= options.timeout:
-        return _ended(known, seen, options, f"the timeout of {options.timeout:g} s is over")
-    if broken(known, seen):
-        return known, GiveUp(f"the link carried nothing for {BROKEN:g} s: {_left(seen)}")
+        return known, GiveUp(f"{why}; {_state(known, observed)}") if late else StartPostCopy()
+    if observed.at - known.began >= options.timeout:
+        return _ended(known, observed, options, f"the timeout of {options.timeout:g} s is over")
+    if broken(known, observed):
+        return known, GiveUp(f"the link carried nothing for {BROKEN:g} s: {_left(observed)}")
     if not options.live:
         return known, None
-    return _paced(known, seen, options)
+    return _paced(known, observed, options)
 
 
-def _noted(known: Pace, seen: Progress) -> Pace:
+def _noted(known: Pace, observed: Progress) -> Pace:
     """Remember what is carried, and what there is to be sent."""
     before = known.moved
-    if before is None or seen.phase == PREPARING or _moved(before, seen):
-        known = replace(known, moved=seen)
-    return replace(known, peak=max(known.peak, seen.remaining, seen.changed))
+    if before is None or observed.phase == PREPARING or _moved(before, observed):
+        known = replace(known, moved=observed)
+    return replace(known, peak=max(known.peak, observed.remaining, observed.changed))
 
 
-def _moved(before: Progress, seen: Progress) -> bool:
-    return (before.phase, before.processed) != (seen.phase, seen.processed)
+def _moved(before: Progress, observed: Progress) -> bool:
+    return (before.phase, before.processed) != (observed.phase, observed.processed)
 
 
-def _idle(known: Pace, seen: Progress) -> float:
+def _idle(known: Pace, observed: Progress) -> float:
     """Return for how many seconds nothing was carried."""
     before = known.moved
-    return 0.0 if before is None or _moved(before, seen) else seen.at - before.at
+    return 0.0 if before is None or _moved(before, observed) else observed.at - before.at
 
 
-def _paced(known: Pace, seen: Progress, options: Options) -> tuple[Pace, Step | None]:
+def _paced(known: Pace, observed: Progress, options: Options) -> tuple[Pace, Step | None]:
     began = known.round
-    if began is None or began.phase != seen.phase:
+    if began is None or began.phase != observed.phase:
         downtime = first_downtime(options)
-        return _round(known, seen, downtime=downtime), SetDowntime(downtime)
-    if seen.iteration <= began.iteration or seen.at - began.at < ROUND:
+        return _round(known, observed, downtime=downtime), SetDowntime(downtime)
+    if observed.iteration <= began.iteration or observed.at - began.at < ROUND:
         return known, None
     fell = known.best is None or known.peak <= known.best * (1 - FALL)
-    quiet = 0 if fell or seen.throttle > began.throttle else known.quiet + 1
-    if quiet >= QUIET and known.downtime == options.downtime < _switch_ms(known, seen):
-        return _ended(known, seen, options, "it does not converge")
+    quiet = 0 if fell or observed.throttle > began.throttle else known.quiet + 1
+    if quiet >= QUIET and known.downtime == options.downtime < _switch_ms(known, observed):
+        return _ended(known, observed, options, "it does not converge")
     downtime = known.downtime if fell else min(2 * known.downtime, options.downtime)
     best = known.peak if fell else known.best
-    return _round(known, seen, downtime=downtime, best=best, quiet=quiet), SetDowntime(downtime)
+    return _round(known, observed, downtime=downtime, best=best, quiet=quiet), SetDowntime(downtime)
 
 
-def _round(known: Pace, seen: Progress, **changes: Any) -> Pace:
+def _round(known: Pace, observed: Progress, **changes: Any) -> Pace:
     """Begin another round."""
-    return replace(known, round=seen, peak=max(seen.remaining, seen.changed), **changes)
+    return replace(known, round=observed, peak=max(observed.remaining, observed.changed), **changes)
 
 
-def _ended(known: Pace, seen: Progress, options: Options, why: str) -> tuple[Pace, Step]:
+def _ended(known: Pace, observed: Progress, options: Options, why: str) -> tuple[Pace, Step]:
     """End it one way or the other. Where nothing is carried, post-copy would stop the guest."""
-    if options.post_copy and seen.phase == COPYING and not stalled(known, seen):
-        return replace(known, asked=seen.at), StartPostCopy()
-    needed = _needed(known, seen, options)
-    return known, GiveUp("; ".join([f"{why}: {_state(known, seen)}", *needed]))
+    if options.post_copy and observed.phase == COPYING and not stalled(known, observed):
+        return replace(known, asked=observed.at), StartPostCopy()
+    needed = _needed(known, observed, options)
+    return known, GiveUp("; ".join([f"{why}: {_state(known, observed)}", *needed]))
 
 
-def _rate(known: Pace, seen: Progress) -> float:
+def _rate(known: Pace, observed: Progress) -> float:
     """Return the bytes a second that the link carries, by the mean of the round."""
     began = known.round
-    if began is None or began.phase != seen.phase or seen.at - began.at < 1:
-        return seen.rate
-    return max(seen.processed - began.processed, 0) / (seen.at - began.at)
+    if began is None or began.phase != observed.phase or observed.at - began.at < 1:
+        return observed.rate
+    return max(observed.processed - began.processed, 0) / (observed.at - began.at)
 
 
-def _switch_ms(known: Pace, seen: Progress) -> float:
+def _switch_ms(known: Pace, observed: Progress) -> float:
     """Return the milliseconds that the switch would have taken at the round's worst moment."""
-    rate = _rate(known, seen)
+    rate = _rate(known, observed)
     return 1000 * known.peak / rate if rate else math.inf
 
 
-def _state(known: Pace, seen: Progress) -> str:
+def _state(known: Pace, observed: Progress) -> str:
     """Say how far it is, and what is in its way."""
-    if seen.phase == PREPARING:
+    if observed.phase == PREPARING:
         return "libvirt had not begun to send memory"
-    rate = _rate(known, seen)
-    if not rate or stalled(known, seen):
-        return f"{_left(seen)}, and the link carries nothing"
+    rate = _rate(known, observed)
+    if not rate or stalled(known, observed):
+        return f"{_left(observed)}, and the link carries nothing"
     if known.best is None:
-        return f"{_left(seen)}, at {_mib(rate)} MiB/s"
-    slowed = f", although its CPUs are slowed by {seen.throttle} %" if seen.throttle else ""
+        return f"{_left(observed)}, at {_mib(rate)} MiB/s"
+    slowed = f", although its CPUs are slowed by {observed.throttle} %" if observed.throttle else ""
     return (
-        f"{_mib(known.peak)} of {_mib(seen.total)} MiB change while what changed before is sent"
-        f"{slowed}; at {_mib(rate)} MiB/s they take {math.ceil(_switch_ms(known, seen))} ms, and"
-        f" {known.downtime} ms are allowed now"
+        f"{_mib(known.peak)} of {_mib(observed.total)} MiB change while what changed before is sent"
+        f"{slowed}; at {_mib(rate)} MiB/s they take {math.ceil(_switch_ms(known, observed))} ms,"
+        f" and {known.downtime} ms are allowed now"
     )
 
 
-def _left(seen: Progress) -> str:
-    return f"{_mib(seen.remaining)} of {_mib(seen.total)} MiB are left"
+def _left(observed: Progress) -> str:
+    return f"{_mib(observed.remaining)} of {_mib(observed.total)} MiB are left"
 
 
-def _needed(known: Pace, seen: Progress, options: Options) -> list[str]:
+def _needed(known: Pace, observed: Progress, options: Options) -> list[str]:
     """Say what would have been needed, as far as that is known."""
-    rate = _rate(known, seen)
-    if seen.phase != COPYING or not rate or stalled(known, seen):
+    rate = _rate(known, observed)
+    if observed.phase != COPYING or not rate or stalled(known, observed):
         return []
-    gone, switch = seen.at - known.began, _switch_ms(known, seen)
+    gone, switch = observed.at - known.began, _switch_ms(known, observed)
     if known.best is None or not options.live or switch <= options.downtime:
-        return [f"needed: at least timeout={math.ceil(MARGIN * (gone + seen.remaining / rate))}"]
+        return [
+            f"needed: at least timeout={math.ceil(MARGIN * (gone + observed.remaining / rate))}"
+        ]
     downtime = math.ceil(MARGIN * switch)
     rounds = math.log2(max(downtime / known.downtime, 1)) + 2
     timeout = math.ceil(MARGIN * (gone + rounds * (ROUND + switch / 1000)))

@@ -45,7 +45,7 @@ class Progress:
     elapsed: float = 0.0
 
 
-def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | None:
+def parse(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | None:
     """Return what libvirt's job statistics tell; None if no migration from here is at work.
 
     job
@@ -85,29 +85,33 @@ def read(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | No
     )
 
 
-def percentage(seen: Progress) -> int:
+def percentage(observed: Progress) -> int:
     """Return how much of the memory is as it should be at the destination.
 
     It falls when what has changed meanwhile is counted.
     """
-    if not seen.total:
+    if not observed.total:
         return 0
-    return 100 * max(seen.total - seen.remaining, 0) // seen.total
+    return 100 * max(observed.total - observed.remaining, 0) // observed.total
 
 
-def expected_end(seen: Progress) -> float | None:
+def expected_end(observed: Progress) -> float | None:
     """Return the seconds until all memory is sent, None if that is not known, or never.
 
     While a guest runs here it changes memory that was sent already; while all memory is sent for
     the first time nothing is known of that, and it is the least that it takes.
     """
-    if seen.phase == PREPARING or not seen.rate or seen.dirty_rate >= seen.rate * _ENDLESS:
+    if (
+        observed.phase == PREPARING
+        or not observed.rate
+        or observed.dirty_rate >= observed.rate * _ENDLESS
+    ):
         return None
-    return round(seen.remaining / (seen.rate - seen.dirty_rate), 1)
+    return round(observed.remaining / (observed.rate - observed.dirty_rate), 1)
 
 
 def shown(
-    seen: Progress, stalled: bool | None = None, downtime_ms: int | None = None
+    observed: Progress, stalled: bool | None = None, downtime_ms: int | None = None
 ) -> dict[str, Any]:
     """Return a look as plain data.
 
@@ -122,22 +126,22 @@ def shown(
         For how long the guest has stood still for it so far, None if that is not known.
     """
     if stalled:
-        seen = replace(seen, rate=0)
+        observed = replace(observed, rate=0)
     return {
-        "phase": seen.phase,
-        "percentage": percentage(seen),
-        "rate": seen.rate,
-        "dirty_rate": seen.dirty_rate,
-        "remaining": seen.remaining,
-        "total": seen.total,
-        "processed": seen.processed,
-        "expected_end": expected_end(seen),
-        "expected_downtime_ms": seen.expected_downtime_ms,
+        "phase": observed.phase,
+        "percentage": percentage(observed),
+        "rate": observed.rate,
+        "dirty_rate": observed.dirty_rate,
+        "remaining": observed.remaining,
+        "total": observed.total,
+        "processed": observed.processed,
+        "expected_end": expected_end(observed),
+        "expected_downtime_ms": observed.expected_downtime_ms,
         "downtime_ms": downtime_ms,
-        "iteration": seen.iteration,
-        "throttle": seen.throttle,
+        "iteration": observed.iteration,
+        "throttle": observed.throttle,
         "stalled": stalled,
-        "elapsed": seen.elapsed,
+        "elapsed": observed.elapsed,
     }
 
 

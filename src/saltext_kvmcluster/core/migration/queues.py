@@ -103,7 +103,7 @@ class Queue:
         words = json.dumps([move.uuid, move.guest, move.source, move.destination])
         return self._script(_TAKE + _LOOK, words)
 
-    def look(self) -> str:
+    def observe(self) -> str:
         """Return the script that says the same again."""
         return self._script(_LOOK)
 
@@ -116,8 +116,8 @@ class Queue:
         return self._script(_LET_GO)
 
     def _script(self, script: str, words: str = "") -> str:
-        told = shlex.join(["set", "--", self.folder, str(self.limit), words])
-        return f"{{ {told}\n{script}\n}} 2>&1"
+        reported = shlex.join(["set", "--", self.folder, str(self.limit), words])
+        return f"{{ {reported}\n{script}\n}} 2>&1"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def queues(cluster: Cluster, move: Move) -> tuple[Queue, Queue]:
     )
 
 
-def standing(queue: Queue, move: Move, said: str, jobs: Mapping[str, str]) -> Standing:
+def standing(queue: Queue, move: Move, detail: str, jobs: Mapping[str, str]) -> Standing:
     """Return where a migration stands; WorldError if its ticket is no more.
 
     said
@@ -157,9 +157,9 @@ def standing(queue: Queue, move: Move, said: str, jobs: Mapping[str, str]) -> St
         The guests that libvirt shows on their way there, by UUID: some have no ticket, such as
         one whose minion was killed, or that somebody moves by hand.
     """
-    lines = said.split("\n")
+    lines = detail.split("\n")
     if not any(line.startswith("here is ") for line in lines):
-        words = printable(" / ".join(said.split("\n"))[-300:]).strip() or "nothing"
+        words = printable(" / ".join(detail.split("\n"))[-300:]).strip() or "nothing"
         raise WorldError(
             f"{move.guest} was not touched, not sent to {move.destination}: it cannot have, or"
             f" keep, a place among the {queue.side} migrations of {queue.node}; a shell there"

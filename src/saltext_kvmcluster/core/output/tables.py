@@ -59,7 +59,7 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
     return _lifecycle(data) if {"result", "owner", "reason"} <= data.keys() else None
 
 
-def progress_line(move: Move, told: object, elapsed: float) -> str:
+def progress_line(move: Move, reported: object, elapsed: float) -> str:
     """Return one line that says how far a migration is.
 
     told
@@ -67,20 +67,20 @@ def progress_line(move: Move, told: object, elapsed: float) -> str:
     """
     where = f"{move.guest}, {move.source} -> {move.destination}, {elapsed:.0f} s: "
     try:
-        words = _progress(told) if isinstance(told, Mapping) else ""
+        words = _progress(reported) if isinstance(reported, Mapping) else ""
     except (KeyError, TypeError, ValueError, OverflowError):
         words = ""
     return printable(where + (words or "being checked"))
 
 
-def _progress(told: Mapping[str, Any]) -> str:
-    words = [told.get("phase") or told.get("what") or ""]
-    if told.get("place") is not None:
-        words.append(f"place {told['place']}")
-    if told.get("percentage") is not None:
-        words[0] += f" {told['percentage']} %"
-        words += [_rate(told["rate"]), f"{_bytes(told['remaining'])} left"]
-        words += _speed(told)
+def _progress(reported: Mapping[str, Any]) -> str:
+    words = [reported.get("phase") or reported.get("what") or ""]
+    if reported.get("place") is not None:
+        words.append(f"place {reported['place']}")
+    if reported.get("percentage") is not None:
+        words[0] += f" {reported['percentage']} %"
+        words += [_rate(reported["rate"]), f"{_bytes(reported['remaining'])} left"]
+        words += _speed(reported)
     return ", ".join(words)
 
 
@@ -128,7 +128,7 @@ def _plan(data: Mapping[str, Any]) -> str:
         for row in data.get("under_way", ())
     ]
     lines += [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
-    lines += [f"PROBLEM  {data['said']}"] if data.get("said") else []
+    lines += [f"PROBLEM  {data['detail']}"] if data.get("detail") else []
     return "\n".join([*lines, _of_plan(data)])
 
 
@@ -162,7 +162,7 @@ def _of_plan(data: Mapping[str, Any]) -> str:
     if "cordoned" not in data:
         return f"{moved}; stuck: {len(data['stuck'])}"
     node, left, cordoned = data["node"], data["left"], data["cordoned"]
-    tense = "was" if data["said"] else "is"
+    tense = "was" if data["detail"] else "is"
     mark = f"it {tense} cordoned since {cordoned['since'][:19]} UTC: {cordoned['reason']}"
     if left == []:
         word = "DRAINED" if data["ok"] else "NOT DRAINED"
@@ -185,9 +185,9 @@ def _migration(data: Mapping[str, Any]) -> str:
         measured.append(f"{data['memory_bytes'] / 2**20:.0f} MiB sent")
     lines += _steps(data["afterwards"])
     lines += [f"CHOSEN  {data['destination']}: {data['chosen']}"] if data.get("chosen") else []
-    said = "; ".join(filter(None, [data["reason"], ", ".join(measured)]))
+    detail = "; ".join(filter(None, [data["reason"], ", ".join(measured)]))
     way = f"{data['guest']}, {data['source']} -> {data['destination']}"
-    lines.append(f"{_word(data['result'])}  {way}: {said}")
+    lines.append(f"{_word(data['result'])}  {way}: {detail}")
     return "\n".join(lines)
 
 
@@ -195,14 +195,14 @@ def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what was done to put things right, and what could not be."""
     return [
         f"{'DONE' if step['ok'] else 'FAILED'}  "
-        + ": ".join(filter(None, [step.get("node"), step["step"], step["said"]]))
+        + ": ".join(filter(None, [step.get("node"), step["step"], step["detail"]]))
         for step in steps
     ]
 
 
 def _recovery(data: Mapping[str, Any]) -> str:
     """Return what was seen, done and found; where it is not settled, what would settle it."""
-    rows = [[node, said] for node, said in data["sightings"].items()]
+    rows = [[node, detail] for node, detail in data["sightings"].items()]
     lines = [table(["node", data["guest"]], rows)] if rows else []
     lines += _steps(data["actions"])
     lines += [f"NEEDED  {need}" for need in data["needs"]]
@@ -273,7 +273,7 @@ def _history(data: Mapping[str, Any]) -> str:
 
 def _silent(data: Mapping[str, Any]) -> list[str]:
     return [
-        f"PROBLEM  {node} told nothing: {said}" for node, said in data.get("silent", {}).items()
+        f"PROBLEM  {node} told nothing: {detail}" for node, detail in data.get("silent", {}).items()
     ]
 
 
@@ -295,7 +295,7 @@ def _rate(number: float | None) -> str:
 
 def _guests(data: Mapping[str, Any]) -> str:
     """Return a node's guests; what is wrong comes first."""
-    lines = [] if data["ok"] else [f"PROBLEM  {data['node']} is unreachable: {data['said']}"]
+    lines = [] if data["ok"] else [f"PROBLEM  {data['node']} is unreachable: {data['detail']}"]
     lines += _why_not(data["guests"])
     header = [
         "guest",
@@ -402,7 +402,7 @@ def _readiness(data: Mapping[str, Any]) -> str:
 
 
 def _whole(data: Mapping[str, Any]) -> str:
-    lines = [f"PROBLEM  {said}" for said in data["cordoned"]]
+    lines = [f"PROBLEM  {detail}" for detail in data["cordoned"]]
     lines += _reasons(data["findings"])
     who = f": {listed(data['whole'])} are well" if data["ok"] and data["whole"] else ""
     lines.append(f"{_ok(data)}: maintenance {_may(data)} begin in cluster {data['cluster']}{who}")
@@ -465,10 +465,10 @@ def _reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:
             follow[one["id"]] = None
         else:
             label = one["outcome"] if one["severity"] == "BLOCK" else "WARN"
-            said = f"{_concerned(one)}: {one['sentence']}"
-            groups.setdefault((label, said, one["remedy"]), []).append(one["id"])
-    for (label, said, remedy), checks in groups.items():
-        yield f"{label.ljust(7)}  {listed(checks)}  {said}"
+            detail = f"{_concerned(one)}: {one['sentence']}"
+            groups.setdefault((label, detail, one["remedy"]), []).append(one["id"])
+    for (label, detail, remedy), checks in groups.items():
+        yield f"{label.ljust(7)}  {listed(checks)}  {detail}"
         yield f"         {remedy}"
     if follow:
         yield f"UNKNOWN  because of that {len(follow)} checks tell nothing; --out=json names them"
@@ -559,8 +559,8 @@ def _problems(data: Mapping[str, Any]) -> str:
     for node, row in data["rows"].items():
         for alike in _grouped(row["cells"]):
             names = ", ".join(cell["name"] for cell in alike)
-            said = f" ({alike[0]['said']})" if alike[0]["said"] else ""
-            lines.append(f"PROBLEM  {node} -> {names}: {alike[0]['cause']}{said}")
+            detail = f" ({alike[0]['detail']})" if alike[0]["detail"] else ""
+            lines.append(f"PROBLEM  {node} -> {names}: {alike[0]['cause']}{detail}")
             lines.append(f"         {alike[0]['remedy']}")
     return "\n".join(lines)
 
@@ -570,8 +570,8 @@ def _grouped(cells: Iterable[Mapping[str, Any]]) -> Iterable[list[Mapping[str, A
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         if not cell["ok"]:
-            said = cell["said"] if cell["cause"] == "failed" else ""
-            groups.setdefault((cell["peer"], cell["cause"], said), []).append(cell)
+            detail = cell["detail"] if cell["cause"] == "failed" else ""
+            groups.setdefault((cell["peer"], cell["cause"], detail), []).append(cell)
     return groups.values()
 
 

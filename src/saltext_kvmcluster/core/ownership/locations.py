@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.ownership import settlements
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 _BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
 _BROKEN = re.compile(rf"Traceback|\A({NO_RETURN}|Passed invalid arguments|The minion function)")
@@ -24,14 +24,14 @@ _MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """What one node says of a guest, and which guests it has if it lacks this one."""
 
-    look: Look
+    observation: Observation
     others: tuple[str, ...] = ()
 
 
-def as_data(guest: str, look: Look, names: Iterable[str]) -> dict[str, Any]:
+def as_data(guest: str, observation: Observation, names: Iterable[str]) -> dict[str, Any]:
     """Return what a node says of a guest as plain data.
 
     names
@@ -40,49 +40,51 @@ def as_data(guest: str, look: Look, names: Iterable[str]) -> dict[str, Any]:
     others = difflib.get_close_matches(guest, list(names), n=10, cutoff=0.0)
     return {
         "guest": guest,
-        "uuid": look.uuid,
-        "state": look.sighting.value,
-        "job": look.job,
+        "uuid": observation.uuid,
+        "state": observation.sighting.value,
+        "job": observation.job,
         "others": [printable(name) for name in others],
     }
 
 
-def read(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, Told]:
+def parse(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, Answer]:
     """Return what every node said; one that gave no such data is unreachable, with its words."""
-    return {node: _told(answers.get(node)) for node in nodes}
+    return {node: _reported(answers.get(node)) for node in nodes}
 
 
-def source(guest: str, told: Mapping[str, Told], destination: str) -> str:
+def source(guest: str, reported: Mapping[str, Answer], destination: str) -> str:
     """Return the node that a guest is to leave; an error in words if that is not just one."""
-    active = [node for node, one in told.items() if one.look.sighting not in _NOT_ACTIVE]
+    active = [node for node, one in reported.items() if one.observation.sighting not in _NOT_ACTIVE]
     if not active:
-        raise _nowhere(guest, told)
-    if len(active) > 1 or told[active[0]].look.job in _MIGRATIONS:
-        raise WorldError(f"{guest} was not touched: {_under_way(guest, told, active)}")
+        raise _nowhere(guest, reported)
+    if len(active) > 1 or reported[active[0]].observation.job in _MIGRATIONS:
+        raise WorldError(f"{guest} was not touched: {_under_way(guest, reported, active)}")
     if active[0] == destination:
         raise InputError(f"{guest} is on {destination} already; nothing was done")
     return active[0]
 
 
-def fit_to_ask(told: Mapping[str, Told]) -> list[str]:
+def fit_to_ask(reported: Mapping[str, Answer]) -> list[str]:
     """Return the nodes that answered, those that have the guest first."""
-    answered = [n for n, one in told.items() if one.look.sighting is not Sighting.UNREACHABLE]
-    return sorted(answered, key=lambda node: told[node].look.sighting in _NOT_ACTIVE)
+    answered = [
+        n for n, one in reported.items() if one.observation.sighting is not Sighting.UNREACHABLE
+    ]
+    return sorted(answered, key=lambda node: reported[node].observation.sighting in _NOT_ACTIVE)
 
 
-def nobody(guest: str, told: Mapping[str, Told]) -> WorldError:
+def nobody(guest: str, reported: Mapping[str, Answer]) -> WorldError:
     """Return the error that says that no node told anything, and what each one said."""
-    said = {one.look.said for one in told.values()}
-    if len(said) == 1:
-        return WorldError(f"{said.pop()} (so say {validate.listed(told)})")
-    return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(told)}")
+    detail = {one.observation.detail for one in reported.values()}
+    if len(detail) == 1:
+        return WorldError(f"{detail.pop()} (so say {validate.listed(reported)})")
+    return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(reported)}")
 
 
-def silent(answer: object) -> Told:
+def silent(answer: object) -> Answer:
     """Return what is made of an answer that tells nothing of a guest."""
     answered = isinstance(answer, str) and not answer.startswith(NO_RETURN)
-    said = _words(str(answer)) if answered else "it does not answer"
-    return Told(Look(Sighting.UNREACHABLE, said=said))
+    detail = _words(str(answer)) if answered else "it does not answer"
+    return Answer(Observation(Sighting.UNREACHABLE, detail=detail))
 
 
 def ended(answer: object) -> dict[str, Any] | None:
@@ -154,59 +156,60 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
 
 def _words(answer: str) -> str:
     """Return a node's words without what Salt puts before them; of a traceback the last line."""
-    said = answer.strip().splitlines()[-1:] if "Traceback" in answer else [answer]
-    return printable(_BY_SALT.sub("", " ".join(said)))
+    detail = answer.strip().splitlines()[-1:] if "Traceback" in answer else [answer]
+    return printable(_BY_SALT.sub("", " ".join(detail)))
 
 
-def _told(answer: object) -> Told:
+def _reported(answer: object) -> Answer:
     if not isinstance(answer, Mapping):
         return silent(answer)
     try:
-        look = Look(
+        observation = Observation(
             Sighting(answer["state"]),
             str(answer["guest"]),
             printable(str(answer["uuid"])),
             job=printable(str(answer["job"])),
         )
-        return Told(look, tuple(printable(str(name)) for name in answer["others"]))
+        return Answer(observation, tuple(printable(str(name)) for name in answer["others"]))
     except (KeyError, TypeError, ValueError):
         return silent("its answer is none of ours")
 
 
-def _under_way(guest: str, told: Mapping[str, Told], active: list[str]) -> str:
-    where = ", ".join(f"{told[node].look.sighting.value} on {node}" for node in active)
-    sending = [node for node in active if told[node].look.job == verdicts.OUTGOING]
+def _under_way(guest: str, reported: Mapping[str, Answer], active: list[str]) -> str:
+    where = ", ".join(f"{reported[node].observation.sighting.value} on {node}" for node in active)
+    sending = [node for node in active if reported[node].observation.job == verdicts.OUTGOING]
     if sending:
         return (
             f"it is on its way from {sending[0]} already; to watch it:"
             f" salt {sending[0]} kvmcluster.job {shlex.quote(guest)}"
         )
     return (
-        f"it is {where}{_hidden(told)}; to settle which of them counts:"
+        f"it is {where}{_hidden(reported)}; to settle which of them counts:"
         f" salt-run kvmcluster.recover {shlex.quote(guest)}"
     )
 
 
-def _nowhere(guest: str, told: Mapping[str, Told]) -> KvmclusterError:
-    off = [node for node, one in told.items() if one.look.sighting is Sighting.SHUT_OFF]
+def _nowhere(guest: str, reported: Mapping[str, Answer]) -> KvmclusterError:
+    off = [node for node, one in reported.items() if one.observation.sighting is Sighting.SHUT_OFF]
     if off:
         return WorldError(
-            f"{guest} does not run: it is shut off on {validate.listed(off)}{_hidden(told)}; to"
+            f"{guest} does not run: it is shut off on {validate.listed(off)}{_hidden(reported)}; to"
             f" start it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
         )
-    if all(one.look.sighting is Sighting.UNREACHABLE for one in told.values()):
-        return nobody(guest, told)
-    others = sorted({name for one in told.values() for name in one.others})
+    if all(one.observation.sighting is Sighting.UNREACHABLE for one in reported.values()):
+        return nobody(guest, reported)
+    others = sorted({name for one in reported.values() for name in one.others})
     return InputError(
         f"no node that answered has a guest {guest}; those they have are"
-        f" {validate.listed(others) or 'none'}{_hidden(told)}{validate.suggestion(guest, others)}"
+        f" {validate.listed(others) or 'none'}{_hidden(reported)}"
+        f"{validate.suggestion(guest, others)}"
     )
 
 
-def _hidden(told: Mapping[str, Told]) -> str:
+def _hidden(reported: Mapping[str, Answer]) -> str:
     silent = [
-        f"{node} ({one.look.said})"
-        for node, one in told.items()
-        if one.look.sighting is Sighting.UNREACHABLE
+        f"{node} ({one.observation.detail})"
+        for node, one in reported.items()
+        if one.observation.sighting is Sighting.UNREACHABLE
     ]
     return f"; not known of {validate.listed(silent)}" if silent else ""

@@ -25,7 +25,7 @@ from saltext_kvmcluster.core.verdicts import (
     IN_POST_COPY,
     OFF,
     OUTGOING,
-    Look,
+    Observation,
     Owner,
     Sighting,
     Verdict,
@@ -92,7 +92,7 @@ class _Case:
 
     guest: str
     entries: Mapping[str, Entry]
-    looks: Mapping[str, Look]
+    observations: Mapping[str, Observation]
     fresh: bool
 
     @property
@@ -109,28 +109,37 @@ class _Case:
         """The nodes between which it is known to have been on its way."""
         return set(_ends(self.entries))
 
-    def seen(self, *sightings: Sighting) -> list[str]:
-        return [node for node, look in self.looks.items() if look.sighting in sightings]
+    def observed(self, *sightings: Sighting) -> list[str]:
+        return [
+            node
+            for node, observation in self.observations.items()
+            if observation.sighting in sightings
+        ]
 
     def sighting(self, node: str) -> Sighting:
-        return self.looks[node].sighting
+        return self.observations[node].sighting
 
     @property
     def active(self) -> list[str]:
-        return [node for node in self.looks if node not in self.seen(*OFF, Sighting.UNREACHABLE)]
+        return [
+            node
+            for node in self.observations
+            if node not in self.observed(*OFF, Sighting.UNREACHABLE)
+        ]
 
     @property
-    def told(self) -> str:
+    def reported(self) -> str:
         """Every sighting in words."""
         return ", ".join(
-            f"on {node} it is {look.sighting.value}" for node, look in self.looks.items()
+            f"on {node} it is {observation.sighting.value}"
+            for node, observation in self.observations.items()
         )
 
 
 def settle(
     guest: str,
     entries: Mapping[str, Entry],
-    looks: Mapping[str, Look],
+    observations: Mapping[str, Observation],
     steady: bool,
     fresh: bool = False,
 ) -> Settlement:
@@ -145,10 +154,14 @@ def settle(
     fresh
         Whether the migration has ended just now, so that what its journal says is still so.
     """
-    case = _Case(guest, entries, {**_strangers(entries, looks), **looks}, fresh)
-    jobs = {node: look.job for node, look in looks.items() if look.job not in ("", BROKEN)}
+    case = _Case(guest, entries, {**_strangers(entries, observations), **observations}, fresh)
+    jobs = {
+        node: observation.job
+        for node, observation in observations.items()
+        if observation.job not in ("", BROKEN)
+    }
     # A backup explains no second copy: that one is an alarm at once.
-    if steady and len(case.seen(Sighting.RUNNING)) > 1 and set(jobs.values()) <= {BACKUP}:
+    if steady and len(case.observed(Sighting.RUNNING)) > 1 and set(jobs.values()) <= {BACKUP}:
         return _conflict(case)
     if jobs:
         active = " and ".join(f"{job} on {node}" for node, job in jobs.items())
@@ -158,19 +171,23 @@ def settle(
     owner = _owner(case)
     if owner:
         return _owned(case, owner)
-    if case.seen(*IN_POST_COPY):
+    if case.observed(*IN_POST_COPY):
         return _torn(case)
-    if not case.active and not case.seen(Sighting.UNREACHABLE):
+    if not case.active and not case.observed(Sighting.UNREACHABLE):
         sentence = "it runs on no node; an operator has to start it"
         return Settlement(Verdict(Owner.NOBODY, sentence), NOWHERE, actions=_cleared(case))
     return _unknown(case)
 
 
-def _strangers(entries: Mapping[str, Entry], looks: Mapping[str, Look]) -> dict[str, Look]:
+def _strangers(
+    entries: Mapping[str, Entry], observations: Mapping[str, Observation]
+) -> dict[str, Observation]:
     """Return the ends of a migration that nobody can ask, since they left the cluster."""
-    said = "it is no node of this cluster any more"
+    detail = "it is no node of this cluster any more"
     return {
-        node: Look(Sighting.UNREACHABLE, said=said) for node in _ends(entries) if node not in looks
+        node: Observation(Sighting.UNREACHABLE, detail=detail)
+        for node in _ends(entries)
+        if node not in observations
     }
 
 
@@ -205,7 +222,7 @@ def unheard(guest: str, silent: Collection[str]) -> Settlement:
 
 
 def refuse_unless_one(
-    guest: str, entries: Iterable[tuple[str, Entry]], looks: Mapping[str, Look]
+    guest: str, entries: Iterable[tuple[str, Entry]], observations: Mapping[str, Observation]
 ) -> None:
     """Raise InputError if there is no such guest, or more than one of that name.
 
@@ -213,15 +230,15 @@ def refuse_unless_one(
         What journals hold, each with its node.
     """
     found: dict[str, list[str]] = {}
-    for node, look in looks.items():
-        if look.uuid:
-            found.setdefault(look.uuid, []).append(f"on {node}")
+    for node, observation in observations.items():
+        if observation.uuid:
+            found.setdefault(observation.uuid, []).append(f"on {node}")
     for node, entry in entries:
         found.setdefault(entry.move.uuid, []).append(f"in the journal of {node}")
     if len(found) > 1:
         which = "; ".join(f"{uuid} {' and '.join(where)}" for uuid, where in found.items())
         raise InputError(f"{guest}: several guests have that name; give the UUID instead: {which}")
-    if not found and not any(look.said for look in looks.values()):
+    if not found and not any(observation.detail for observation in observations.values()):
         raise InputError(f"{guest}: no node has such a guest, and none a journal of it")
 
 
@@ -238,7 +255,9 @@ def refuse_foreign(node: str, entries: Collection[Entry]) -> None:
             )
 
 
-def ending(look: Look, watched: bool, waited: float, may_switch: bool) -> Ending | None:
+def ending(
+    observation: Observation, watched: bool, waited: float, may_switch: bool
+) -> Ending | None:
     """Return what to do now about a migration that is to end, None if it has ended.
 
     Whoever watches over it knows the reason then, and says it; so it is left to him at first.
@@ -252,16 +271,16 @@ def ending(look: Look, watched: bool, waited: float, may_switch: bool) -> Ending
     may_switch
         Whether it may switch to post-copy: that it was told to, only who told it knows.
     """
-    leaving = look.job == OUTGOING
+    leaving = observation.job == OUTGOING
     if not watched and not leaving:
         return None
     late = waited >= COURTESY and not may_switch
     return Ending(ask=watched, abort=leaving and (late or not watched))
 
 
-def refuse_to_cancel(guest: str, node: str, look: Look) -> None:
+def refuse_to_cancel(guest: str, node: str, observation: Observation) -> None:
     """Raise WorldError if a guest's migration cannot be ended any more."""
-    if look.sighting in IN_POST_COPY:
+    if observation.sighting in IN_POST_COPY:
         raise WorldError(
             f"the migration of {guest} was not cancelled: it is in post-copy, its memory is on two"
             " nodes, and to end it would lose the guest; wait for its end; if it stands still:"
@@ -289,14 +308,18 @@ def youngest(entries: Mapping[str, Entry]) -> Entry:
     return max(entries.values(), key=lambda entry: entry.began)
 
 
-def same(before: Look, after: Look) -> bool:
+def same(before: Observation, after: Observation) -> bool:
     """Whether two looks at a node agree."""
     return (before.sighting, before.job) == (after.sighting, after.job)
 
 
-def words(look: Look) -> str:
+def words(observation: Observation) -> str:
     """Return a look in words."""
-    parts = (look.sighting.value, f"{look.job} is active" if look.job else "", look.said)
+    parts = (
+        observation.sighting.value,
+        f"{observation.job} is active" if observation.job else "",
+        observation.detail,
+    )
     return "; ".join(filter(None, parts))
 
 
@@ -324,7 +347,7 @@ def concerned(
     return {action.node, owner} if owner else set(nodes)
 
 
-def forbids(action: Action, owner: str | None, nodes: Mapping[str, Look]) -> str:
+def forbids(action: Action, owner: str | None, nodes: Mapping[str, Observation]) -> str:
     """Return why an action must not be carried out now, empty if nothing forbids it.
 
     nodes
@@ -333,11 +356,11 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Look]) -> str
     if action.do is Do.CLEAR:
         return ""
     allowed = ("", BROKEN) if action.do is Do.RESUME_POST_COPY else ("",)
-    for node, look in nodes.items():
-        if look.job not in allowed:
-            return f"{look.job} is active on {node}"
-        if look.sighting is Sighting.UNREACHABLE:
-            return f"{node} does not answer: {look.said}"
+    for node, observation in nodes.items():
+        if observation.job not in allowed:
+            return f"{observation.job} is active on {node}"
+        if observation.sighting is Sighting.UNREACHABLE:
+            return f"{node} does not answer: {observation.detail}"
     found = nodes[action.node]
     wanted = _WANTED[action.do] if action.node != owner else tuple(OWNING)
     if found.sighting not in wanted:
@@ -355,7 +378,7 @@ def hazard(definition: str) -> str:
     and removes the state of an emulated TPM (qemuTPMEmulatorCleanupHost).
     """
     try:
-        domain = xmltext.parse(definition)
+        domain = xmltext.parse_xml(definition)
     except InputError as error:
         return f"its definition cannot be read: {error}"
     if domain.find("devices/tpm/backend[@type='emulator']") is not None:
@@ -374,11 +397,11 @@ _WANTED = {
 }
 
 
-def _owner_changed(action: Action, owner: str | None, nodes: Mapping[str, Look]) -> str:
+def _owner_changed(action: Action, owner: str | None, nodes: Mapping[str, Observation]) -> str:
     if action.do is Do.RESUME_POST_COPY:
         return ""
     if owner is None:
-        others = [node for node, look in nodes.items() if look.sighting not in OFF]
+        others = [node for node, observation in nodes.items() if observation.sighting not in OFF]
         others = [node for node in others if node != action.node]
         return f"it is on {' and '.join(others)} now" if others else ""
     running = nodes[owner].sighting is Sighting.RUNNING
@@ -389,14 +412,18 @@ def _owner_changed(action: Action, owner: str | None, nodes: Mapping[str, Look])
 
 def _owner(case: _Case) -> str | None:
     """Return the node that owns the guest by every pair, whichever of the two was the source."""
-    asked = {node: look.sighting for node, look in case.looks.items() if _needed(case, node)}
+    asked = {
+        node: observation.sighting
+        for node, observation in case.observations.items()
+        if _needed(case, node)
+    }
 
     def over(node: str, other: str) -> bool:
         forth = verdicts.judge(asked[node], asked[other], node, other).owner
         back = verdicts.judge(asked[other], asked[node], other, node).owner
         return forth is Owner.SOURCE and back is Owner.DESTINATION
 
-    for node in case.seen(*OWNING):
+    for node in case.observed(*OWNING):
         if all(over(node, other) for other in asked if other != node):
             return node
     return None
@@ -416,7 +443,7 @@ def _needed(case: _Case, node: str) -> bool:
 
 
 def _owned(case: _Case, owner: str) -> Settlement:
-    copies = case.seen(Sighting.PAUSED_FOR_MIGRATION)
+    copies = case.observed(Sighting.PAUSED_FOR_MIGRATION)
     actions = [
         *(Action(Do.DESTROY_COPY, node) for node in copies),
         *_definitions(case, owner),
@@ -424,8 +451,8 @@ def _owned(case: _Case, owner: str) -> Settlement:
     saved = [
         f"{node} keeps a saved state of it, which is old: on {node}: virsh managedsave-remove"
         f" {case.typed}"
-        for node in case.seen(Sighting.SHUT_OFF)
-        if case.looks[node].saved
+        for node in case.observed(Sighting.SHUT_OFF)
+        if case.observations[node].saved
     ]
     return Settlement(
         _sentence(case, owner, copies),
@@ -456,16 +483,16 @@ def _definitions(case: _Case, owner: str) -> list[Action]:
     """
     if not case.entry:
         return []
-    entry, look = case.entry, case.looks[owner]
+    entry, observation = case.entry, case.observations[owner]
     shared = entry.definitions == "shared"
     actions = []
-    lacking = entry.persistent and not look.persistent
+    lacking = entry.persistent and not observation.persistent
     if lacking and owner in case.ends:
         actions.append(Action(Do.DEFINE, owner))
-    arrived = owner == entry.move.destination and not entry.persistent and look.persistent
+    arrived = owner == entry.move.destination and not entry.persistent and observation.persistent
     if shared and case.fresh and arrived:
         actions.append(Action(Do.UNDEFINE, owner))
-    for node, kept in case.looks.items():
+    for node, kept in case.observations.items():
         if node == owner or not kept.persistent or kept.saved:
             continue
         if shared and entry.persistent and {node, owner} <= case.ends:
@@ -480,7 +507,7 @@ def _cleared(case: _Case) -> tuple[Action, ...]:
 
 
 def _conflict(case: _Case) -> Settlement:
-    nodes = case.seen(Sighting.RUNNING)
+    nodes = case.observed(Sighting.RUNNING)
     sentence = (
         f"it RUNS TWICE, on {' and on '.join(nodes)}: its disks are in danger; nothing was touched,"
         " decide which of them has to go"
@@ -500,7 +527,7 @@ def _conflict(case: _Case) -> Settlement:
 def _torn(case: _Case) -> Settlement:
     """Return what follows where its memory is on two nodes: neither half may ever be destroyed."""
     entry = case.entry
-    sentence = f"{case.told}: its memory is on two nodes, neither of which can go on alone"
+    sentence = f"{case.reported}: its memory is on two nodes, neither of which can go on alone"
     verdict = Verdict(Owner.UNKNOWN, sentence)
     if entry and "POSTCOPY" in entry.flags and _both_broke(case, entry):
         return Settlement(
@@ -522,7 +549,10 @@ def _torn(case: _Case) -> Settlement:
 
 
 def _both_broke(case: _Case, entry: Entry) -> bool:
-    source, destination = case.looks[entry.move.source], case.looks[entry.move.destination]
+    source, destination = (
+        case.observations[entry.move.source],
+        case.observations[entry.move.destination],
+    )
     return (
         source.sighting is Sighting.PAUSED_IN_POST_COPY
         and source.job == destination.job == BROKEN
@@ -532,26 +562,27 @@ def _both_broke(case: _Case, entry: Entry) -> bool:
 
 def _silence(case: _Case) -> tuple[str, ...]:
     return tuple(
-        f"an answer of {node}, which may have it; it was asked, and: {case.looks[node].said}"
-        for node in case.seen(Sighting.UNREACHABLE)
+        f"an answer of {node}, which may have it; it was asked, and:"
+        f" {case.observations[node].detail}"
+        for node in case.observed(Sighting.UNREACHABLE)
     )
 
 
 def _unknown(case: _Case) -> Settlement:
     again = f"kvmcluster.recover {case.typed}"
     entry = case.entry
-    verdict = Verdict(Owner.UNKNOWN, f"{case.told}: that does not tell which of them owns it")
+    verdict = Verdict(Owner.UNKNOWN, f"{case.reported}: that does not tell which of them owns it")
     silent = _silence(case)
     if silent:
         gone = [
             f"if {node} is gone for good, and the guest is where it should be: on"
             f" {entry.move.source}: rm {KEPT}/{entry.move.uuid}.json"
-            for node in case.seen(Sighting.UNREACHABLE)
+            for node in case.observed(Sighting.UNREACHABLE)
             if entry and node in case.ends
         ]
         commands = (f"once they answer: {again}", *gone)
         return Settlement(verdict, UNKNOWN, needs=silent, commands=commands)
-    if entry and case.active == [entry.move.source] == case.seen(Sighting.PAUSED_FOR_MIGRATION):
+    if entry and case.active == [entry.move.source] == case.observed(Sighting.PAUSED_FOR_MIGRATION):
         return _switched(case, entry)
     return Settlement(
         verdict,

@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.core.verdicts import Look, Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 STARTED, RUNNING, NOT_STARTED, UNKNOWN = "started", "running", "not_started", "unknown"
 STOPPED, NOT_STOPPED = "stopped", "not_stopped"
@@ -36,7 +36,7 @@ CLAIM = (
 Its file, $1, tells a loser who holds it, $2; $3 are seconds. It ends with code 75 if it lost.
 """
 
-NOWHERE = Look(Sighting.ABSENT)
+NOWHERE = Observation(Sighting.ABSENT)
 _STANDING = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
 _MOVING = (
     Sighting.RUNNING_IN_POST_COPY,
@@ -46,16 +46,16 @@ _MOVING = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class NodeAnswer:
     """What one node said of a guest, by UUID and by name; ``said`` is why it could not be asked.
 
     ``alive``: it can be logged in to all the same, so that its guests may run.
     """
 
-    same_uuid: Look = NOWHERE
-    same_name: Look = NOWHERE
+    same_uuid: Observation = NOWHERE
+    same_name: Observation = NOWHERE
     host: Host | None = None
-    said: str = ""
+    detail: str = ""
     alive: bool = False
 
 
@@ -72,7 +72,7 @@ class Request:
     here: str
     definitions: str
     forced: frozenset[str] = frozenset()
-    said: str = ""
+    detail: str = ""
     cordoned: Cordon | None = None
     undefined: bool = False
 
@@ -121,43 +121,51 @@ def home(cluster: Cluster, guest: str, node: object) -> str:
     )
 
 
-def decide(request: Request, asked: Mapping[str, Asked]) -> Decision:
+def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
     """Return what follows from what every node of the cluster said.
 
     That it runs somewhere is certain, whoever else is silent. That it runs nowhere takes all.
     """
-    active = {node: look for node, said in asked.items() if (look := _active(request, said))}
+    active = {
+        node: observation
+        for node, answer in asked.items()
+        if (observation := _active(request, answer))
+    }
     if double := verdicts.doubled(active):
         may = May.WAIT if double.job else May.REFUSED
         return Decision(may, f"it {double.sentence}; nothing was touched")
-    for node, look in active.items():
-        if look.sighting in _STANDING:
-            how = "paused by its user" if _is_paused(look) else "and runs"
+    for node, observation in active.items():
+        if observation.sighting in _STANDING:
+            how = "paused by its user" if _is_paused(observation) else "and runs"
             others = [_whereabouts(name, other) for name, other in active.items() if name != node]
-            silent = [f"{name} does not answer" for name, said in asked.items() if said.said]
+            silent = [f"{name} does not answer" for name, answer in asked.items() if answer.detail]
             return Decision(
                 May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
             )
-    busy = {node: look for node, said in asked.items() if (look := _busy(request, said))}
+    busy = {
+        node: observation
+        for node, answer in asked.items()
+        if (observation := _busy(request, answer))
+    }
     if active or busy:
         return _unsettled(request, {**busy, **active})
     troubles = list(_troubles(request, asked))
     if troubles:
-        lacks = request.undefined and troubles == [request.said]
+        lacks = request.undefined and troubles == [request.detail]
         may = May.UNDEFINED if lacks else May.REFUSED
         return Decision(may, "; ".join(troubles))
-    silent = [node for node in sorted(request.forced) if asked[node].said]
+    silent = [node for node in sorted(request.forced) if asked[node].detail]
     word = f", on somebody's word that {' and '.join(silent)} is off" if silent else ""
     return Decision(May.START, f"no node has it{word}")
 
 
-def active_on(request: Request, asked: Mapping[str, Asked]) -> list[str]:
+def active_on(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
     """Return the nodes that have the guest active, as far as they answered."""
-    return [node for node, said in asked.items() if _active(request, said)]
+    return [node for node, answer in asked.items() if _active(request, answer)]
 
 
 def ending(
-    request: Request, asked: Mapping[str, Asked], said: str, returned: bool
+    request: Request, asked: Mapping[str, NodeAnswer], detail: str, returned: bool
 ) -> dict[str, Any]:
     """Return what `start` returns of a guest whose start was begun, less times.
 
@@ -170,13 +178,13 @@ def ending(
     """
     decision, here = decide(request, asked), asked[request.here]
     if decision.may is May.RUNS:
-        result = STARTED if decision.owner == request.here and not said else RUNNING
+        result = STARTED if decision.owner == request.here and not detail else RUNNING
     else:
-        gone = returned and not here.said and not _active(request, here)
+        gone = returned and not here.detail and not _active(request, here)
         result = NOT_STARTED if gone else UNKNOWN
     words = [] if returned else [f"libvirt on {request.here} has not ended the start"]
     words.append(decision.sentence if result != NOT_STARTED else f"{request.here} has it not")
-    words += [f"libvirt said: {said}"] if said else []
+    words += [f"libvirt said: {detail}"] if detail else []
     return shown(request, result, decision.owner, "; ".join(words))
 
 
@@ -193,7 +201,7 @@ def shown(request: Request, result: str, owner: str | None, reason: str) -> dict
 
 
 def stopped(
-    request: Request, asked: Mapping[str, Asked], said: Sequence[str], stayed: bool
+    request: Request, asked: Mapping[str, NodeAnswer], detail: Sequence[str], stayed: bool
 ) -> dict[str, Any]:
     """Return what `shutdown` returns.
 
@@ -206,22 +214,22 @@ def stopped(
         Then it ended here; otherwise it may run on a node that is silent.
     """
     active = active_on(request, asked)
-    silent = [f"{node} does not answer" for node, found in asked.items() if found.said]
+    silent = [f"{node} does not answer" for node, found in asked.items() if found.detail]
     nowhere = "it runs on no node that answers" if silent else "it runs nowhere"
     where = f"it is on {' and on '.join(active)}" if active else nowhere
-    unsure = asked[request.here].said or (silent and not stayed)
+    unsure = asked[request.here].detail or (silent and not stayed)
     result = NOT_STOPPED if active else UNKNOWN if unsure else STOPPED
     owner = active[0] if len(active) == 1 else None
-    return shown(request, result, owner, "; ".join([*said, where, *silent]))
+    return shown(request, result, owner, "; ".join([*detail, where, *silent]))
 
 
-def keeps_its_plug(look: Look) -> str:
+def keeps_its_plug(observation: Observation) -> str:
     """Return why a guest's plug must not be pulled; empty if it may be."""
-    if look.sighting is Sighting.UNREACHABLE:
-        return f"it is not known what it does now: {look.said}"
-    if look.job:
-        return f"{look.job} of it is active"
-    return f"it is {look.sighting.value}" if look.sighting in _MOVING else ""
+    if observation.sighting is Sighting.UNREACHABLE:
+        return f"it is not known what it does now: {observation.detail}"
+    if observation.job:
+        return f"{observation.job} of it is active"
+    return f"it is {observation.sighting.value}" if observation.sighting in _MOVING else ""
 
 
 def refusal(request: Request, sentence: str) -> WorldError:
@@ -262,67 +270,71 @@ def claimed(node: str, holder: str) -> str:
     return f"{name} is starting it: it holds the claim on {node}"
 
 
-def _active(request: Request, said: Asked) -> Look | None:
+def _active(request: Request, answer: NodeAnswer) -> Observation | None:
     """Return the look at an active guest that is the one to be started."""
-    if said.same_uuid.sighting in ACTIVE:
-        return said.same_uuid
-    same = said.same_name.sighting in ACTIVE and request.uuid in ("", said.same_name.uuid)
-    return said.same_name if same else None
+    if answer.same_uuid.sighting in ACTIVE:
+        return answer.same_uuid
+    same = answer.same_name.sighting in ACTIVE and request.uuid in ("", answer.same_name.uuid)
+    return answer.same_name if same else None
 
 
-def _busy(request: Request, said: Asked) -> Look | None:
+def _busy(request: Request, answer: NodeAnswer) -> Observation | None:
     """Return the look at the guest, active or not, if something is under way with it."""
-    if said.same_uuid.job:
-        return said.same_uuid
-    same = said.same_name.job and request.uuid in ("", said.same_name.uuid)
-    return said.same_name if same else None
+    if answer.same_uuid.job:
+        return answer.same_uuid
+    same = answer.same_name.job and request.uuid in ("", answer.same_name.uuid)
+    return answer.same_name if same else None
 
 
-def _unsettled(request: Request, looks: Mapping[str, Look]) -> Decision:
+def _unsettled(request: Request, observations: Mapping[str, Observation]) -> Decision:
     """Wait for what will end by itself; say of all else where it is."""
-    seen = "; ".join(_whereabouts(node, look) for node, look in looks.items())
-    if any(look.job or look.sighting in _MOVING for look in looks.values()):
-        return Decision(May.WAIT, seen)
+    observed = "; ".join(
+        _whereabouts(node, observation) for node, observation in observations.items()
+    )
+    if any(
+        observation.job or observation.sighting in _MOVING for observation in observations.values()
+    ):
+        return Decision(May.WAIT, observed)
     remedy = f"virsh domstate --reason {request.guest} there says why; mend that first"
-    return Decision(May.REFUSED, f"{seen}: {remedy}")
+    return Decision(May.REFUSED, f"{observed}: {remedy}")
 
 
-def _whereabouts(node: str, look: Look) -> str:
-    job = f", and {look.job} is active" if look.job else ""
-    return f"it is {look.sighting.value} on {node}{job}"
+def _whereabouts(node: str, observation: Observation) -> str:
+    job = f", and {observation.job} is active" if observation.job else ""
+    return f"it is {observation.sighting.value} on {node}{job}"
 
 
-def _is_paused(look: Look) -> bool:
-    return look.sighting is Sighting.PAUSED_BY_USER
+def _is_paused(observation: Observation) -> bool:
+    return observation.sighting is Sighting.PAUSED_BY_USER
 
 
-def _troubles(request: Request, asked: Mapping[str, Asked]) -> Iterator[str]:
+def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str]:
     if request.cordoned:
         remedy = cordons.remedy(request.here)
         yield f"{request.here} is {request.cordoned}; to uncordon it: {remedy}"
-    if request.said:
-        yield request.said
-    for node, said in asked.items():
-        if said.alive and node in request.forced:
+    if request.detail:
+        yield request.detail
+    for node, answer in asked.items():
+        if answer.alive and node in request.forced:
             yield (
                 f"{node} is not off: it lets us in over ssh, and a guest outlives its libvirt"
-                f" daemon; mend that first, since it does not answer: {said.said}"
+                f" daemon; mend that first, since it does not answer: {answer.detail}"
             )
-        elif said.said and node not in request.forced:
+        elif answer.detail and node not in request.forced:
             yield (
-                f"{node} does not answer, and may have it: {said.said}; if {node} is off, say so:"
-                f" force_unreachable={node}"
+                f"{node} does not answer, and may have it: {answer.detail}; if {node} is off,"
+                f" say so: force_unreachable={node}"
             )
-        yield from _conflicts(request, node, said)
-    yield from _doubles({node: said.host for node, said in asked.items() if said.host})
+        yield from _conflicts(request, node, answer)
+    yield from _doubles({node: answer.host for node, answer in asked.items() if answer.host})
 
 
-def _conflicts(request: Request, node: str, said: Asked) -> Iterator[str]:
+def _conflicts(request: Request, node: str, answer: NodeAnswer) -> Iterator[str]:
     """Say what a node has that gets in the way, though the guest is not active there."""
-    found = said.same_uuid
-    if request.uuid and said.same_name.name and said.same_name.uuid != request.uuid:
+    found = answer.same_uuid
+    if request.uuid and answer.same_name.name and answer.same_name.uuid != request.uuid:
         yield (
-            f"{node} has another guest of that name, of UUID {said.same_name.uuid}:"
+            f"{node} has another guest of that name, of UUID {answer.same_name.uuid}:"
             " rename one of the two (virsh domrename, while it is shut off)"
         )
     if not found.name:

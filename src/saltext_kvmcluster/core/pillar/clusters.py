@@ -435,7 +435,7 @@ def _migration(raw: object) -> Migration:
         validate.number(fields, key, path, (1, MOST_AT_ONCE), getattr(Migration, key))
         for key in limits
     )
-    return Migration(options.read(fields, path, Options()), outgoing, incoming)
+    return Migration(options.parse(fields, path, Options()), outgoing, incoming)
 
 
 def _search_path(raw: object, path: str) -> tuple[str, ...]:

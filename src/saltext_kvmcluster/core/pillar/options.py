@@ -173,10 +173,10 @@ def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
     InputError names the argument, and says what is wanted.
     """
     named = {key: value for key, value in arguments.items() if value is not None}
-    return read(validate.section(named, "options", KEYS), "", defaults)
+    return parse(validate.section(named, "options", KEYS), "", defaults)
 
 
-def read(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
+def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
     """Return the options that a mapping gives, some of whose keys may be somebody else's.
 
     path

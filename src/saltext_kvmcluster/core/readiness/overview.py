@@ -8,7 +8,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Trouble
+from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks import REGISTRY
@@ -26,9 +26,9 @@ def guests(cluster: Cluster, facts: NodeFacts) -> dict[str, Any]:
     """Return every guest of a node; ``ok`` is False where its libvirt could not be asked."""
     found = sorted(facts.guests or (), key=lambda guest: guest.name)
     data = {"cluster": cluster.name, "node": facts.node, "ok": facts.guests is not None}
-    said = {} if data["ok"] else {"said": _silence(facts)}
+    detail = {} if data["ok"] else {"detail": _silence(facts)}
     alone = World(cluster, {facts.node: facts})
-    return {**data, **said, "guests": [_row(guest, alone) for guest in found]}
+    return {**data, **detail, "guests": [_row(guest, alone) for guest in found]}
 
 
 def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
     return {
         "name": printable(found.name),
         "uuid": found.uuid,
-        "state": found.look.sighting.value,
+        "state": found.observation.sighting.value,
         "reason": found.reason,
-        "persistent": found.look.persistent,
-        "autostart": found.look.autostart,
+        "persistent": found.observation.persistent,
+        "autostart": found.observation.autostart,
         "frozen": frozen.reason if frozen else None,
         "vcpus": found.vcpus,
         "memory_kib": found.memory_kib,
@@ -59,7 +59,7 @@ def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
         else None,
         "machine": printable(guest.machine) if guest else None,
         "uptime": None if found.uptime is None else round(found.uptime, 1),
-        "job": found.look.job,
+        "job": found.observation.job,
         "movable": movable,
         "why": why,
     }
@@ -85,7 +85,7 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
         for name in cluster.guests.list
         if not any(name == known for known, _ in groups)
     ]
-    problems = [f"{node} is unreachable: {said}" for node, said in silent.items()]
+    problems = [f"{node} is unreachable: {detail}" for node, detail in silent.items()]
     problems += _doubled(groups.values())
     return {
         "cluster": cluster.name,
@@ -98,7 +98,7 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
 
 
 def _silence(facts: NodeFacts) -> str:
-    return facts.said or facts.daemon_said or "it did not speak of its guests"
+    return facts.detail or facts.daemon_detail or "it did not speak of its guests"
 
 
 def _node(facts: NodeFacts) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _shown(
 ) -> Iterable[dict[str, Any]]:
     """Yield the rows of one guest, seen on one node or more, each of them alone in its world."""
     active = [found for found in group if found.active]
-    defined = [found.node for found in group if found.look.persistent]
+    defined = [found.node for found in group if found.observation.persistent]
     for found in active:
         yield {"where": found.node, "defined": defined, **_row(found, alone[found.node])}
     if not active:
@@ -127,7 +127,7 @@ def _shown(
 
 def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
     """Return the row of a guest of the pillar's list that no node has."""
-    said = f"no node has it; not known of {', '.join(silent)}" if silent else "no node has it"
+    detail = f"no node has it; not known of {', '.join(silent)}" if silent else "no node has it"
     state = UNREACHABLE if silent else Sighting.ABSENT.value
     return {
         "where": "?" if silent else NOWHERE,
@@ -135,7 +135,7 @@ def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
         "name": name,
         "state": state,
         "movable": None if silent else False,
-        "why": [said],
+        "why": [detail],
     }
 
 
@@ -148,7 +148,7 @@ def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], v
     for found in guests:
         copies.setdefault(found.uuid, {})[found.node] = found
     judged = [
-        (found, verdicts.doubled({node: one.look for node, one in found.items()}))
+        (found, verdicts.doubled({node: one.observation for node, one in found.items()}))
         for found in copies.values()
     ]
     return [(found, double) for found, double in judged if double and not double.job]
@@ -169,7 +169,7 @@ def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
 def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
     """Judge what its own node tells, by the same checks as before a migration."""
     if not found.active:
-        return False, [f"it is {found.look.sighting.value}"]
+        return False, [f"it is {found.observation.sighting.value}"]
     troubles = sorted(_troubles(found, world), key=lambda trouble: trouble.outcome != PROBLEM)
     shown = [one for one in troubles if not one.remedy.startswith(SEE)] or troubles
     why = [f"{one.sentence}; {one.remedy}" if one.remedy else one.sentence for one in shown]
@@ -178,16 +178,16 @@ def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
     return (False if troubles[0].outcome == PROBLEM else None), [printable(one) for one in why]
 
 
-def _troubles(found: GuestFacts, world: World) -> Iterable[Trouble]:
+def _troubles(found: GuestFacts, world: World) -> Iterable[Issue]:
     """Yield what forbids it to move, wherever to: of storage what is so on its own node already."""
     for check in REGISTRY:
-        told: Iterable[Trouble] = ()
+        reported: Iterable[Issue] = ()
         if check.scope == GUEST:
-            told = check.find(world, found)
+            reported = check.find(world, found)
         elif check.id in ("storage.kind", "storage.cache"):
             here = world.nodes[found.node]
-            told = check.judged(world, check.asks(world, found), check.offers(world, here))
-        for trouble in told:
+            reported = check.judged(world, check.asks(world, found), check.offers(world, here))
+        for trouble in reported:
             if (trouble.severity or check.severity) == BLOCK:
                 yield trouble
 

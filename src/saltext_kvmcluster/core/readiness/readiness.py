@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
-from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, Finding, Trouble
+from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, Finding, Issue
 from saltext_kvmcluster.core.guest.domainxml import Source
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.readiness.checks import REGISTRY
@@ -45,7 +45,7 @@ BY_SCOPE = {
 
 
 @dataclass(frozen=True)
-class Told:
+class GroupedFinding:
     """One trouble, told once for all whom it concerns.
 
     ``nodes`` are the nodes, or the sources, that it is about. ``destinations`` is empty where it
@@ -54,7 +54,7 @@ class Told:
 
     id: str
     severity: str
-    trouble: Trouble
+    trouble: Issue
     guests: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Told:
         """Whether it says that somebody has cordoned a node, which is no fault of the node's."""
         return self.id == "node.cordon" and self.trouble.outcome == PROBLEM
 
-    def shown(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "id": self.id,
@@ -125,13 +125,13 @@ class Row:
             free &= ~mask
         return free
 
-    def shown(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "guest": printable(self.guest.name),
             "uuid": self.guest.uuid,
             "node": self.guest.node,
-            "state": self.guest.look.sighting.value,
+            "state": self.guest.observation.sighting.value,
             "movable_to": list(self.movable_to),
             "blocked": self.blocked,
         }
@@ -143,15 +143,15 @@ class Readiness:
 
     cluster: str
     nodes: tuple[str, ...]
-    findings: tuple[Told, ...]
+    findings: tuple[GroupedFinding, ...]
     rows: tuple[Row, ...]
 
     @property
     def ok(self) -> bool:
         """Whether nothing keeps any guest from moving, but that somebody has cordoned a node."""
-        return not any(told.blocks and not told.is_closed for told in self.findings)
+        return not any(reported.blocks and not reported.is_closed for reported in self.findings)
 
-    def as_data(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data.
 
         ``guests`` says of each guest where it can go, and which checks forbid it to go elsewhere;
@@ -164,8 +164,8 @@ class Readiness:
             "nodes": list(self.nodes),
             "moves": sum(all_ways for _, all_ways in ways),
             "movable": sum(free for free, _ in ways),
-            "findings": [told.shown() for told in self.findings],
-            "guests": [row.shown() for row in self.rows],
+            "findings": [reported.to_dict() for reported in self.findings],
+            "guests": [row.to_dict() for row in self.rows],
         }
 
 
@@ -230,7 +230,7 @@ def questions(
             "cpus": cpus if node in away else [],
         }
         for node in {**needs, **away}
-        if not world.nodes[node].said
+        if not world.nodes[node].detail
     }
 
 
@@ -255,8 +255,8 @@ class _Examination:
             if destination or len(self.sources) > 1 or node != source
         ]
         self.all = sum(self.bit[node] for node in self.destinations)
-        self.told: dict[tuple[str, Trouble, int], tuple[dict[str, None], dict[str, None]]] = {}
-        self.judged: dict[tuple[str, Hashable], dict[Trouble, int]] = {}
+        self.reported: dict[tuple[str, Issue, int], tuple[dict[str, None], dict[str, None]]] = {}
+        self.judged: dict[tuple[str, Hashable], dict[Issue, int]] = {}
 
     def readiness(self, guest: str | None) -> Readiness:
         forbidden = self._nodes()
@@ -299,7 +299,7 @@ class _Examination:
 
     def _pairs(self, check: Check, source: NodeFacts) -> int:
         """Tell of the troubles from one source; return the destinations that they forbid."""
-        found: dict[Trouble, int] = defaultdict(int)
+        found: dict[Issue, int] = defaultdict(int)
         for node in self.destinations:
             if node != source.node:
                 for trouble in check.find(self.world, source, self.world.nodes[node]):
@@ -347,8 +347,8 @@ class _Examination:
                 self._tell(check, trouble, guest.name, mask=mask)
         return _forbidden(check, found)
 
-    def _judge(self, check: Check, asked: Hashable) -> dict[Trouble, int]:
-        found: dict[Trouble, int] = defaultdict(int)
+    def _judge(self, check: Check, asked: Hashable) -> dict[Issue, int]:
+        found: dict[Issue, int] = defaultdict(int)
         for offered, mask in self._offers[check.id].items():
             for trouble in check.judged(self.world, asked, offered):
                 found[trouble] |= mask
@@ -370,18 +370,18 @@ class _Examination:
         return mask == self.all and len(self.destinations) > 1
 
     def _tell(
-        self, check: Check, trouble: Trouble, guest: str = "", node: str = "", mask: int = 0
+        self, check: Check, trouble: Issue, guest: str = "", node: str = "", mask: int = 0
     ) -> None:
-        guests, nodes = self.told.setdefault((check.id, trouble, mask), ({}, {}))
+        guests, nodes = self.reported.setdefault((check.id, trouble, mask), ({}, {}))
         if guest:
             guests[guest] = None
         if node:
             nodes[node] = None
 
-    def _telling(self) -> tuple[Told, ...]:
+    def _telling(self) -> tuple[GroupedFinding, ...]:
         """Return what there is to tell, the worst first."""
         found = [
-            Told(
+            GroupedFinding(
                 check,
                 trouble.severity or BY_ID[check].severity,
                 trouble,
@@ -390,7 +390,7 @@ class _Examination:
                 () if self._is_all(mask) else _names(mask, self.nodes),
                 everywhere=self._is_all(mask),
             )
-            for (check, trouble, mask), (guests, nodes) in self.told.items()
+            for (check, trouble, mask), (guests, nodes) in self.reported.items()
         ]
         return tuple(sorted(found, key=_badness))
 
@@ -400,7 +400,7 @@ def _of_move(
 ) -> Iterator[Finding]:
     """Yield what one check says of one move: its troubles, or that it is OK."""
     subject = {"guest": guest.name, "source": source.node, "destination": there.node}
-    troubles: list[tuple[str, Trouble]] = []
+    troubles: list[tuple[str, Issue]] = []
     if check.scope == NODE:
         roles = {SOURCE: source, DESTINATION: there}
         nodes = [roles[role] for role in check.role if not (check.own and roles[role].by_peer)]
@@ -437,8 +437,8 @@ def _of_move(
 
 def _limits(world: World, check: Check, source: NodeFacts, there: NodeFacts) -> str:
     """Say of what nodes a guest's check speaks, and by what names, where not all were asked."""
-    seen = source.peers.get(there.node)
-    if seen and seen.names and check.id in ("ssh.reach", "ssh.config"):
+    observed = source.peers.get(there.node)
+    if observed and observed.names and check.id in ("ssh.reach", "ssh.config"):
         return f" (of {there.node}, as a migration dials it)"
     if check.scope != GUEST or len(world.nodes) == len(world.cluster.nodes):
         return ""
@@ -510,11 +510,11 @@ def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[Mapping[str, str]]
     return list({cpu_key(cpu): cpu for cpu in asked if cpu}.values())
 
 
-def _blocks(check: Check, trouble: Trouble) -> bool:
+def _blocks(check: Check, trouble: Issue) -> bool:
     return (trouble.severity or check.severity) == BLOCK
 
 
-def _forbidden(check: Check, found: Mapping[Trouble, int]) -> int:
+def _forbidden(check: Check, found: Mapping[Issue, int]) -> int:
     mask = 0
     for trouble, nodes in found.items():
         if _blocks(check, trouble):
@@ -522,8 +522,8 @@ def _forbidden(check: Check, found: Mapping[Trouble, int]) -> int:
     return mask
 
 
-def _badness(told: Told) -> tuple[bool, bool, int]:
-    return not told.blocks, told.trouble.outcome != PROBLEM, ORDER[told.id]
+def _badness(reported: GroupedFinding) -> tuple[bool, bool, int]:
+    return not reported.blocks, reported.trouble.outcome != PROBLEM, ORDER[reported.id]
 
 
 def _names(mask: int, nodes: Sequence[str]) -> tuple[str, ...]:

@@ -82,16 +82,16 @@ class Imported:
     pillar: Pillar
     remarks: tuple[Remark, ...]
 
-    def as_data(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {"pillar": self.pillar, "remarks": [asdict(remark) for remark in self.remarks]}
 
 
-def read(text: str | bytes) -> Imported:
+def parse(text: str | bytes) -> Imported:
     """Return what a cluster.conf says, in our words; InputError if it is none."""
     if len(text) > MAX_SIZE:
         raise InputError(f"it is no cluster.conf: it is longer than {MAX_SIZE // 1024} KiB")
-    parts = _parts(xmltext.parse(text))
+    parts = _parts(xmltext.parse_xml(text))
     if parts[0].tag != "cluster":
         raise InputError(
             "it is no cluster.conf: its first element is"
@@ -151,7 +151,7 @@ class _Part:
     given: Mapping[str, str]
     text: str
     left: dict[str, str]
-    seen: bool = False
+    observed: bool = False
     why: str | None = None
     word: Fate = rgmanager.UNKNOWN
     children: list[_Part] = field(default_factory=list)
@@ -173,7 +173,7 @@ class _Part:
 
     def drop(self, why: str) -> None:
         """Leave the element out, with all of its attributes and all that is in it."""
-        self.seen, self.why, self.left = False, why, dict(self.given)
+        self.observed, self.why, self.left = False, why, dict(self.given)
 
     def inside(self, tag: str) -> bool:
         """Whether the element stands in another one of that name, however deep."""
@@ -215,11 +215,11 @@ def _path(parent: _Part | None, tag: str, name: str | None) -> str:
 def _remark_on_the_rest(part: _Part) -> None:
     """Remark on each thing of an element that nobody took over."""
     whole = _fate(part)
-    if not part.seen:
+    if not part.observed:
         part.remark(None, None, whole)
     for attribute, value in list(part.left.items()):
         own = rgmanager.fate(part.tag, attribute, value)
-        part.remark(attribute, value, own if part.seen else whole)
+        part.remark(attribute, value, own if part.observed else whole)
     if part.text:
         part.remark(None, part.text, rgmanager.TEXT)
 
@@ -234,8 +234,8 @@ def _fate(part: _Part) -> Fate:
 def _pillar(parts: list[_Part]) -> Pillar:
     root = parts[0]
     for part in parts:
-        part.seen = part is root or bool(
-            part.parent and part.parent.seen and FRAME.get(part.tag) == part.parent.tag
+        part.observed = part is root or bool(
+            part.parent and part.parent.observed and FRAME.get(part.tag) == part.parent.tag
         )
     nodes = _nodes(parts)
     guests = _guests(part for part in parts if part.tag == "vm" and part.inside("rm"))
@@ -333,7 +333,7 @@ def _nodes(parts: list[_Part]) -> _Nodes:
             refused = refused or f" ({why})"
             continue
         part.take("name")
-        part.seen = True
+        part.observed = True
         for child in part.children:
             if child.tag == "altname":
                 _add_name(child, name, nodes)
@@ -343,12 +343,12 @@ def _nodes(parts: list[_Part]) -> _Nodes:
 
 
 def _is_in(part: _Part, frame: str) -> bool:
-    return part.parent is not None and part.parent.seen and part.parent.tag == frame
+    return part.parent is not None and part.parent.observed and part.parent.tag == frame
 
 
 def _add_name(altname: _Part, node: str, nodes: _Nodes) -> None:
     """Take a node's name in its second network over as one of its names."""
-    altname.seen = True
+    altname.observed = True
     name = altname.take("name")
     why = nodes.claim(node, "names", name) if name else None
     if why:
@@ -366,7 +366,7 @@ def _guests(vms: Iterable[_Part]) -> dict[str, _Part]:
             part.drop(why)
             continue
         part.take("name")
-        part.seen = True
+        part.observed = True
         guests[name] = part
         if part.inside("vm"):
             part.remark(None, None, INSIDE_A_GUEST)
@@ -516,13 +516,13 @@ def _home(part: _Part, domains: Mapping[str, _Domain]) -> str | None:
 
 def _use(domain: _Domain) -> None:
     """Take a failover domain over as far as it says where its guests are at home."""
-    if domain.part.seen:
+    if domain.part.observed:
         return
-    domain.part.seen = True
+    domain.part.observed = True
     domain.part.take("name")
     members = _members(domain.part)
     for member in members:
-        member.seen = True
+        member.observed = True
     best = domain.best
     if best is None or not is_set(domain.part.given.get("ordered")):
         return

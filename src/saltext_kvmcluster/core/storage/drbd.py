@@ -67,10 +67,10 @@ def replicas(outputs: Outputs) -> tuple[Replica, ...]:
         return tuple(replica for item in as_list(found) for replica in _of_nine(item, settings))
     if outputs.code("old_replicas") not in (0, None):
         return ()
-    told = outputs.text("old_replicas")
-    if not told.startswith("version: 8."):
+    reported = outputs.text("old_replicas")
+    if not reported.startswith("version: 8."):
         outputs.text("replicas")
-    return tuple(_of_eight(found, settings) for found in _OLD.findall(told))
+    return tuple(_of_eight(found, settings) for found in _OLD.findall(reported))
 
 
 def _settings_of(outputs: Outputs) -> Mapping[str, _Setting]:
@@ -145,10 +145,10 @@ class _Statement(NamedTuple):
 _Block = list[_Statement]
 
 
-def _statements(told: str) -> _Block:
+def _statements(reported: str) -> _Block:
     top: _Block = []
     blocks, words = [top], []
-    for quoted, mark, word in (found.groups() for found in _WORD.finditer(told)):
+    for quoted, mark, word in (found.groups() for found in _WORD.finditer(reported)):
         if not mark:
             words += [word or quoted] if word or quoted is not None else []
             continue

@@ -110,7 +110,7 @@ class StorageFacts:
     replicas: tuple[drbd.Replica, ...] | None = None
     maps: tuple[Map, ...] | None = None
     links: Mapping[str, str] = field(default_factory=dict)
-    said: Mapping[str, str] = field(default_factory=dict)
+    detail: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def mount_at(self) -> Mapping[str, Mount]:
@@ -170,13 +170,13 @@ class StorageFacts:
 
 def parse(outputs: Mapping[str, Output]) -> StorageFacts:
     """Return what the outputs of COMMANDS tell; what cannot be relied on is None, and says why."""
-    told, said = Outputs(COMMANDS, outputs), dict[str, str]()
+    reported, detail = Outputs(COMMANDS, outputs), dict[str, str]()
 
     def read(part: str, reader: Callable[[Outputs], _T]) -> _T | None:
         try:
-            return reader(told)
+            return reader(reported)
         except InputError as error:
-            said[part] = str(error)
+            detail[part] = str(error)
             return None
 
     return StorageFacts(
@@ -186,7 +186,7 @@ def parse(outputs: Mapping[str, Output]) -> StorageFacts:
         replicas=read("replicas", drbd.replicas),
         maps=read("maps", _maps),
         links=read("links", _links) or {},
-        said=said,
+        detail=detail,
     )
 
 

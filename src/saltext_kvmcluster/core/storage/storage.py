@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.storage.drbd import Peer, Replica
 from saltext_kvmcluster.core.storage.inventory import (
@@ -120,7 +120,7 @@ def is_told_by_mounts(source: Source, facts: StorageFacts) -> bool:
     return kind is not None and kind not in _ON_DEVICES
 
 
-def same(here: Place, there: Place) -> Trouble | None:
+def same(here: Place, there: Place) -> Issue | None:
     """Return why two nodes are not known to see the same storage, None if they are.
 
     Of file systems only a contradiction is found: a freshly written token proves them.
@@ -128,12 +128,12 @@ def same(here: Place, there: Place) -> Trouble | None:
     if here.kind == there.kind == "none":
         return None
     if here.kind != there.kind:
-        return Trouble(
+        return Issue(
             f"it is {here.kind} on one node and {there.kind} on the other",
             "present the same storage to both, under the same path",
         )
     if here.identity and there.identity and here.identity != there.identity:
-        return Trouble(
+        return Issue(
             f"one node sees {_shown(here.identity)}, the other {_shown(there.identity)}",
             "present the same storage to both; the names of devices may differ from node to node:"
             " use one from /dev/disk/by-id",
@@ -148,7 +148,7 @@ def same(here: Place, there: Place) -> Trouble | None:
     return _connected(here, there)
 
 
-def cache_trouble(disk: Disk, place: Place, qemu: int = 0) -> Trouble | None:
+def cache_trouble(disk: Disk, place: Place, qemu: int = 0) -> Issue | None:
     """Return why a disk's cache mode is not safe for migration on the storage it lies on, or None.
 
     qemu
@@ -174,7 +174,7 @@ def cache_trouble(disk: Disk, place: Place, qemu: int = 0) -> Trouble | None:
             "see that 'qemu-system-x86_64 --version' tells it on both nodes; or set <driver"
             " cache='none'> in its definition and start the guest anew",
         )
-    return Trouble(
+    return Issue(
         f"{mode}, which may leave what the guest wrote, or an old state of it, in one host's"
         f" memory on {place.kind}",
         "set <driver cache='none'> in its definition and start the guest anew",
@@ -187,7 +187,7 @@ def _file(source: Source, facts: StorageFacts) -> Place:
     if real in facts.device_at or (mount and mount.kind == "devtmpfs"):
         return _block(source, facts)
     if not source.path.startswith("/") or mount is None:
-        why = facts.said.get("mounts", "no mount of it was seen")
+        why = facts.detail.get("mounts", "no mount of it was seen")
         return _not_known("file", source.path, why)
     return _on(mount, source.path, facts)
 
@@ -235,7 +235,7 @@ def _block(source: Source, facts: StorageFacts) -> Place:
     if device is None and volume is not None:
         return _volume(volume)
     if facts.devices is None:
-        return _not_known("device", path, facts.said.get("devices", "it was not asked"))
+        return _not_known("device", path, facts.detail.get("devices", "it was not asked"))
     if device is None:
         why = (
             f"this host has no block device {_shown(path)}; present it to this host, or activate it"
@@ -275,7 +275,7 @@ def _lv(device: Device, facts: StorageFacts) -> Place:
     names = (device.name, *facts.names_of.get(device.path, ()))
     volume = next((facts.volume_at[name] for name in names if name in facts.volume_at), None)
     if volume is None:
-        return _not_known("lv", device.name, facts.said.get("volumes", "lvs does not list it"))
+        return _not_known("lv", device.name, facts.detail.get("volumes", "lvs does not list it"))
     return _volume(volume)
 
 
@@ -350,7 +350,9 @@ def _drbd(device: Device, facts: StorageFacts) -> Place:
     minor = int(device.path.removeprefix("/dev/drbd"))
     replica = facts.replica_numbered.get(minor)
     if replica is None:
-        return _not_known("drbd", device.path, facts.said.get("replicas", "drbdsetup lists it not"))
+        return _not_known(
+            "drbd", device.path, facts.detail.get("replicas", "drbdsetup lists it not")
+        )
     name = f"DRBD {replica.resource}/{replica.volume}" if replica.resource else ""
     shown = f"{_name(device)} ({_shown(name) or f'DRBD minor {minor}'})"
     peers = [peer for peer in replica.peers if peer.connected and _is_good(peer.disk)]
@@ -434,13 +436,13 @@ def _own(source: Source, _: StorageFacts) -> Place:
     )
 
 
-def _connected(here: Place, there: Place) -> Trouble | None:
+def _connected(here: Place, there: Place) -> Issue | None:
     if here.ends is None or there.ends is None:
         return None
     if any((other, own) in there.ends for own, other in here.ends):
         return None
     if here.ends and there.ends:
-        return Trouble(
+        return Issue(
             f"both nodes have {_shown(here.identity)}, but not connected with each other",
             "see 'drbdadm status' on both; give different resources different names",
         )

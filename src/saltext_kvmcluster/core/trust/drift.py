@@ -51,7 +51,7 @@ def has_drifted(path: str, noted: Mapping[str, Any], found: FileState, exclusive
     return _digest(own) != noted.get("own")
 
 
-def read(text: str | None) -> dict[str, dict[str, Any]]:
+def parse(text: str | None) -> dict[str, dict[str, Any]]:
     """Return what was noted, by path; of a text that is no such record nothing."""
     try:
         noted = json.loads(text or "")

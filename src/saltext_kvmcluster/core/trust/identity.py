@@ -62,7 +62,7 @@ class Identity:
     login: str
     time: str
 
-    def published(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the identity as plain data, the way it stands in the mine."""
         return {
             "node": self.node,

@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.text import printable
 
-Dials = Mapping[Node, Sequence[str]]
+Targets = Mapping[Node, Sequence[str]]
 
 OK = "ok"
 NOISE = "noise"
@@ -71,14 +71,14 @@ CELL: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "ok": bool,
     "cause": str,
-    "said": str,
+    "detail": str,
     "remedy": str,
     "seconds": (int, float),
 }
 
 
 @dataclass(frozen=True)
-class Knock:
+class LoginProbe:
     """One login: exit code (None: it was ended), what it printed, and how long it took.
 
     ``overflowed`` when it was ended because it printed more than is kept.
@@ -91,7 +91,7 @@ class Knock:
     overflowed: bool = False
 
 
-def cause(knock: Knock, encrypted_key: bool) -> str:
+def cause(probe: LoginProbe, encrypted_key: bool) -> str:
     """Return `ok` or the name of what went wrong.
 
     Any other exit code than 255 comes from the far side: ssh got in, and its words are not ssh's.
@@ -101,34 +101,34 @@ def cause(knock: Knock, encrypted_key: bool) -> str:
     encrypted_key
         Whether our key has a passphrase: sshd then sees no key at all, and says just that.
     """
-    if knock.overflowed or (knock.code is None and knock.stdout):
+    if probe.overflowed or (probe.code is None and probe.stdout):
         return NOISE
-    if knock.code == 0:
-        return NOISE if knock.stdout else OK
-    if knock.code not in (None, SSH_FAILED):
+    if probe.code == 0:
+        return NOISE if probe.stdout else OK
+    if probe.code not in (None, SSH_FAILED):
         return FAILED
-    found = next((name for name, text in CAUSES if re.search(text, knock.stderr)), None)
+    found = next((name for name, text in CAUSES if re.search(text, probe.stderr)), None)
     if found == KEY_NOT_ACCEPTED and encrypted_key:
         return PASSPHRASE
     if found:
         return found
-    return TIMED_OUT if knock.code is None else FAILED
+    return TIMED_OUT if probe.code is None else FAILED
 
 
-def cell(peer: str, name: str, knock: Knock | None, encrypted_key: bool) -> dict[str, Any]:
+def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) -> dict[str, Any]:
     """Return one cell of the matrix as plain data; without a knock it was not tried."""
-    found = cause(knock, encrypted_key) if knock else NOT_TRIED
-    knock = knock or Knock(None, "", "", 0.0)
-    first, second = knock.stderr, knock.stdout
-    said = second or first if found == NOISE else first or second
+    found = cause(probe, encrypted_key) if probe else NOT_TRIED
+    probe = probe or LoginProbe(None, "", "", 0.0)
+    first, second = probe.stderr, probe.stdout
+    detail = second or first if found == NOISE else first or second
     return {
         "peer": peer,
         "name": name,
         "ok": found == OK,
         "cause": found,
-        "said": _last_words(said),
+        "detail": _last_words(detail),
         "remedy": REMEDIES.get(found, ""),
-        "seconds": knock.seconds,
+        "seconds": probe.seconds,
     }
 
 
@@ -148,17 +148,19 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
     ``ok`` needs every node's row and, in it, a good cell for every peer and name in the pillar.
     A node is believed about its own logins alone, and about those that the pillar asks for.
     """
-    told = {}
+    reported = {}
     silent = {}
     for node in cluster.nodes:
         sent = rows.get(node)
         wanted = [(peer.id, name) for peer in cluster.peers(node) for name in peer.names]
         if _is_row(sent):
             cells = {(cell["peer"], cell["name"]): _plain(cell) for cell in sent["cells"]}
-            told[node] = row(cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted])
+            reported[node] = row(
+                cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted]
+            )
         else:
             silent[node] = _excuse(sent)
-    good = sum(cell["ok"] for node in told for cell in told[node]["cells"])
+    good = sum(cell["ok"] for node in reported for cell in reported[node]["cells"])
     total = sum(len(node.names) for node in cluster.nodes.values()) * (len(cluster.nodes) - 1)
     return {
         "cluster": cluster.name,
@@ -166,7 +168,7 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
         "ok": good == total and not silent,
         "cells": total,
         "good": good,
-        "rows": told,
+        "rows": reported,
         "silent": silent,
     }
 
@@ -178,7 +180,7 @@ def calling_order(cluster: Cluster, node: str) -> list[Node]:
     return nodes[at + 1 :] + nodes[:at]
 
 
-def by_every_name(cluster: Cluster, node: str) -> Dials:
+def by_every_name(cluster: Cluster, node: str) -> Targets:
     """Return how a node logs in to each peer by each of its names."""
     return {peer: peer.names for peer in calling_order(cluster, node)}
 
@@ -196,7 +198,7 @@ def as_moves(cluster: Cluster, source: str | None, destination: str | None) -> d
     }
 
 
-def dials(cluster: Cluster, node: str, wanted: object) -> Dials:
+def login_targets(cluster: Cluster, node: str, wanted: object) -> Targets:
     """Return how a node is to log in to its peers.
 
     wanted
@@ -214,8 +216,8 @@ def dials(cluster: Cluster, node: str, wanted: object) -> Dials:
 
 def cells(sent: object) -> list[dict[str, Any]]:
     """Return the logins that a node says it tried; none if what it sent says nothing of any."""
-    told: object = {"cells": sent}
-    return [_plain(cell) for cell in told["cells"]] if _is_row(told) else []
+    reported: object = {"cells": sent}
+    return [_plain(cell) for cell in reported["cells"]] if _is_row(reported) else []
 
 
 def _is_row(sent: object) -> TypeGuard[dict[str, Any]]:
@@ -239,7 +241,7 @@ def _plain(sent: dict[str, Any]) -> dict[str, Any]:
         "name": _bounded(sent["name"]),
         "ok": found == OK,
         "cause": found,
-        "said": _bounded(sent["said"]),
+        "detail": _bounded(sent["detail"]),
         "remedy": REMEDIES.get(found, ""),
         "seconds": _duration(sent["seconds"]),
     }
@@ -253,7 +255,7 @@ def _duration(sent: float) -> float:
 def _absent(peer: str, name: str) -> dict[str, Any]:
     """Return the cell of a login that a node's row says nothing of."""
     remedy = "its pillar is not the master's: run saltutil.refresh_pillar there"
-    return {**cell(peer, name, None, False), "said": "not in its row", "remedy": remedy}
+    return {**cell(peer, name, None, False), "detail": "not in its row", "remedy": remedy}
 
 
 def _excuse(sent: object) -> str:

@@ -20,7 +20,7 @@ def same_keys(one: Identity | None, other: Identity | None) -> bool:
     return one.cluster_key == other.cluster_key and set(one.host_keys) == set(other.host_keys)
 
 
-def told_identities(
+def reported_identities(
     cluster: Cluster, answers: Mapping[str, Any]
 ) -> tuple[dict[str, Identity], dict[str, str]]:
     """Sort the nodes' own answers into identities and, for the others, what they said instead.
@@ -28,7 +28,7 @@ def told_identities(
     answers
         Minion id -> what ``kvmcluster.identity`` returned there, or None for no answer.
     """
-    told: dict[str, Identity] = {}
+    reported: dict[str, Identity] = {}
     failed: dict[str, str] = {}
     for node in cluster.nodes:
         answer = answers.get(node)
@@ -38,38 +38,38 @@ def told_identities(
             failed[node] = printable(" ".join(answer[:MAX_WORDS].split()))
         else:
             try:
-                told[node] = parse_identity(node, answer, cluster.ssh.login)
+                reported[node] = parse_identity(node, answer, cluster.ssh.login)
             except InputError as error:
                 failed[node] = printable(str(error))
-    return told, failed
+    return reported, failed
 
 
-def pending(told: Mapping[str, Identity], filed: Mapping[str, Identity]) -> list[str]:
+def pending(reported: Mapping[str, Identity], filed: Mapping[str, Identity]) -> list[str]:
     """Return the nodes whose mine entry is not yet what they said."""
-    return [node for node, identity in told.items() if not same_keys(identity, filed.get(node))]
+    return [node for node, identity in reported.items() if not same_keys(identity, filed.get(node))]
 
 
 def report(
     cluster: Cluster,
-    told: Mapping[str, Identity],
+    reported: Mapping[str, Identity],
     before: Mapping[str, Identity],
     after: Mapping[str, Identity],
     failed: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what publishing did: fresh entries, unchanged ones, and why the others failed."""
     late = dict.fromkeys(
-        pending(told, after),
+        pending(reported, after),
         "the mine did not take its identity in time; is mine data refused by the master?",
     )
     fresh = [
         f"{node} {identity.cluster_key.fingerprint}"
-        for node, identity in told.items()
+        for node, identity in reported.items()
         if node not in late and not same_keys(before.get(node), identity)
     ]
     return {
         "cluster": cluster.name,
         "ok": not late and not failed,
         "published": fresh,
-        "unchanged": [node for node in told if same_keys(before.get(node), after.get(node))],
+        "unchanged": [node for node in reported if same_keys(before.get(node), after.get(node))],
         "failed": {**failed, **late},
     }

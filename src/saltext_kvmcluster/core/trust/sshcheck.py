@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import keyfile, trust
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
-from saltext_kvmcluster.core.trust.sshd import Obstacle, Settings
+from saltext_kvmcluster.core.trust.sshd import Settings, SshdIssue
 
 LABEL = "ssh_home_t"
 TRUST = "apply the state kvmcluster.trust here"
 
 
-def key(found: KeyFile, cluster: Cluster) -> list[Trouble]:
+def key(found: KeyFile, cluster: Cluster) -> list[Issue]:
     """Return what is wrong with the cluster key."""
     if not found.exists:
-        return [Trouble(f"{found.path} does not exist", "apply the state kvmcluster.key here")]
+        return [Issue(f"{found.path} does not exist", "apply the state kvmcluster.key here")]
     problem = keyfile.key_problem(found, cluster)
     if not problem:
         return []
     what, _, how = problem.partition("; ")
-    return [Trouble(what, how.replace("this state", "the state kvmcluster.key"))]
+    return [Issue(what, how.replace("this state", "the state kvmcluster.key"))]
 
 
-def authorized(obstacles: Iterable[Obstacle]) -> list[Trouble]:
+def authorized(obstacles: Iterable[SshdIssue]) -> list[Issue]:
     """Return why sshd would not let the login in by the file that we manage."""
-    return [Trouble(obstacle.problem, obstacle.remedy) for obstacle in obstacles]
+    return [Issue(obstacle.problem, obstacle.remedy) for obstacle in obstacles]
 
 
 def config(
     cluster: Cluster, settings: Mapping[str, Settings | None], key_path: str, known_hosts: str
-) -> list[Trouble]:
+) -> list[Issue]:
     """Return the names that ssh would not dial as the cluster does, each with the reason.
 
     settings
@@ -51,7 +51,7 @@ def config(
         wrong = "; ".join(_differences(found, wanted))
         alike.setdefault(wrong, []).append(name)
     return [
-        Trouble(f"ssh to {', '.join(names)}: {wrong}", f"{TRUST}; 'ssh -G {names[0]}' shows it")
+        Issue(f"ssh to {', '.join(names)}: {wrong}", f"{TRUST}; 'ssh -G {names[0]}' shows it")
         for wrong, names in alike.items()
         if wrong
     ]
@@ -67,7 +67,7 @@ def _differences(found: Settings | None, wanted: Mapping[str, tuple[str, ...]]) 
             yield f"{keyword} is {first}, not {values[0]}"
 
 
-def label(labels: Mapping[str, str | None]) -> list[Trouble]:
+def label(labels: Mapping[str, str | None]) -> list[Issue]:
     """Return the files that sshd may not read under SELinux.
 
     labels
@@ -79,18 +79,18 @@ def label(labels: Mapping[str, str | None]) -> list[Trouble]:
             sentence = f"the SELinux label of {path} cannot be read"
             troubles.append(unknown(sentence, f"see what 'ls -Z {path}' says here"))
         elif LABEL not in context.split(":"):
-            troubles.append(Trouble(f"{path} is labelled {context}", f"run: restorecon -v {path}"))
+            troubles.append(Issue(f"{path} is labelled {context}", f"run: restorecon -v {path}"))
     return troubles
 
 
-def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) -> list[Trouble]:
+def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) -> list[Issue]:
     """Return the keys of former members, and former keys of members, that still let in.
 
     texts
         The authorized_keys files of the login, by path.
     """
     return [
-        Trouble(
+        Issue(
             f"{path}, line {number}: {why}",
             TRUST if path.endswith(trust.AUTHORIZED_KEYS) else f"delete line {number} of {path}",
         )

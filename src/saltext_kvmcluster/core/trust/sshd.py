@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from saltext_kvmcluster.core.fileplan import Wanted, Words
+from saltext_kvmcluster.core.fileplan import Changes, Wanted
 from saltext_kvmcluster.core.trust.trust import AUTHORIZED_KEYS, BEGIN, END
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-kvmcluster.conf"
@@ -41,7 +41,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class SshdIssue:
     """One reason why sshd would not let the login in, and what mends it.
 
     ``setting`` is the sshd_config line that mends it, None where only people may decide.
@@ -61,7 +61,7 @@ def parse_settings(output: str) -> dict[str, tuple[str, ...]]:
     return settings
 
 
-def obstacles(settings: Settings, account: Account, key_type: str) -> list[Obstacle]:
+def obstacles(settings: Settings, account: Account, key_type: str) -> list[SshdIssue]:
     """Return all that keeps the login from entering with a key of our file; empty is good."""
     found = [
         _file_not_read(settings, account),
@@ -76,12 +76,12 @@ def obstacles(settings: Settings, account: Account, key_type: str) -> list[Obsta
     return [obstacle for obstacle in found if obstacle]
 
 
-def together(found: Mapping[str, Iterable[Obstacle]]) -> list[Obstacle]:
+def together(found: Mapping[str, Iterable[SshdIssue]]) -> list[SshdIssue]:
     """Return the obstacles of several connections, each once.
 
     What stands in the way of some connections alone says of which.
     """
-    connections: dict[Obstacle, list[str]] = {}
+    connections: dict[SshdIssue, list[str]] = {}
     for connection, obstacles_there in found.items():
         for obstacle in obstacles_there:
             connections.setdefault(obstacle, []).append(connection)
@@ -93,7 +93,7 @@ def together(found: Mapping[str, Iterable[Obstacle]]) -> list[Obstacle]:
     ]
 
 
-def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
+def drop_in(found: Iterable[SshdIssue], login: str, present: str) -> Wanted:
     """Return the drop-in that mends every obstacle that a setting can mend.
 
     A Match block for the login alone: it overrides the global section and changes nothing for
@@ -109,7 +109,7 @@ def drop_in(found: Iterable[Obstacle], login: str, present: str) -> Wanted:
         for key, line in fresh.items()
         if key in settings and settings[key] != line
     )
-    return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Words(added, (), replaced))
+    return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Changes(added, (), replaced))
 
 
 def _keyword(line: str) -> str:
@@ -117,58 +117,58 @@ def _keyword(line: str) -> str:
     return "" if line.startswith("#") else line.partition(" ")[0].lower()
 
 
-def _file_not_read(settings: Settings, account: Account) -> Obstacle | None:
+def _file_not_read(settings: Settings, account: Account) -> SshdIssue | None:
     files = " ".join(settings.get("authorizedkeysfile", ())).split()
     wanted = _expanded(RELATIVE_FILE, account)
     if any(_expanded(name, account) == wanted for name in files):
         return None
     kept = " ".join(name for name in files if name.lower() != "none")
     setting = f"AuthorizedKeysFile {kept} {RELATIVE_FILE}".replace("  ", " ")
-    return Obstacle(
+    return SshdIssue(
         f"sshd reads {' '.join(files) or 'no file'}, not {RELATIVE_FILE}",
         _set(setting),
         setting,
     )
 
 
-def _keys_refused(settings: Settings) -> Obstacle | None:
+def _keys_refused(settings: Settings) -> SshdIssue | None:
     if settings.get("pubkeyauthentication", ("yes",)) == ("yes",):
         return None
     setting = "PubkeyAuthentication yes"
-    return Obstacle("sshd takes no keys (PubkeyAuthentication no)", _set(setting), setting)
+    return SshdIssue("sshd takes no keys (PubkeyAuthentication no)", _set(setting), setting)
 
 
-def _type_refused(settings: Settings, key_type: str) -> Obstacle | None:
+def _type_refused(settings: Settings, key_type: str) -> SshdIssue | None:
     named = ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes")
     accepted = ",".join(value for name in named for value in settings.get(name, ())).split(",")
     algorithms = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519",)}[key_type]
     if accepted == [""] or any(algorithm in accepted for algorithm in algorithms):
         return None
-    return Obstacle(
+    return SshdIssue(
         f"sshd accepts no {key_type} keys (PubkeyAcceptedAlgorithms)",
         f"add {algorithms[0]} there, or choose another kvmcluster:ssh:key_type",
     )
 
 
-def _root_refused(settings: Settings, account: Account) -> Obstacle | None:
+def _root_refused(settings: Settings, account: Account) -> SshdIssue | None:
     permit = settings.get("permitrootlogin", ("prohibit-password",))[0]
     if account.login != "root" or permit in ("yes", "prohibit-password", "without-password"):
         return None
     setting = "PermitRootLogin prohibit-password"
-    return Obstacle(f"sshd refuses root (PermitRootLogin {permit})", _set(setting), setting)
+    return SshdIssue(f"sshd refuses root (PermitRootLogin {permit})", _set(setting), setting)
 
 
-def _more_than_a_key(settings: Settings) -> Obstacle | None:
+def _more_than_a_key(settings: Settings) -> SshdIssue | None:
     methods = " ".join(settings.get("authenticationmethods", ("any",))).split()
     if any(method in ("any", "publickey") for method in methods):
         return None
-    return Obstacle(
+    return SshdIssue(
         f"sshd asks for more than a key (AuthenticationMethods {' '.join(methods)})",
         "allow 'publickey' alone for this login, in a Match block, and reload sshd",
     )
 
 
-def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
+def _lists(settings: Settings, account: Account) -> Iterable[SshdIssue]:
     """Yield what the four access lists say, each pattern by itself, as sshd reads them.
 
     A user pattern with a host part (USER@HOST) may let in, but is not held to keep out.
@@ -187,36 +187,36 @@ def _lists(settings: Settings, account: Account) -> Iterable[Obstacle]:
         matched = any(_matches(pattern, name) for pattern in patterns for name in subjects)
         if patterns and matched != must_match:
             verb = "does not list" if must_match else "lists"
-            yield Obstacle(
+            yield SshdIssue(
                 f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
                 f"change {name} so that {account.login} may enter, and reload sshd",
             )
 
 
-def _closed_folders(account: Account) -> Iterable[Obstacle]:
+def _closed_folders(account: Account) -> Iterable[SshdIssue]:
     """Yield the folders that the login itself cannot enter; sshd reads the keys as the login."""
     for folder in account.folders:
         if folder.owner == "root" != account.login and not folder.mode & 0o001:
-            yield Obstacle(
+            yield SshdIssue(
                 f"{folder.path} belongs to root with mode {folder.mode:04o}, so"
                 f" {account.login} cannot enter, and sshd finds no key there",
                 f"run: chown {account.login}: {folder.path}",
             )
 
 
-def _loose_folders(settings: Settings, account: Account) -> Iterable[Obstacle]:
+def _loose_folders(settings: Settings, account: Account) -> Iterable[SshdIssue]:
     """Yield the folders whose keys sshd does not trust; it says so in its log alone."""
     if settings.get("strictmodes", ("yes",)) != ("yes",):
         return
     for folder in account.folders:
         if folder.owner not in ("root", account.login):
-            yield Obstacle(
+            yield SshdIssue(
                 f"{folder.path} belongs to {folder.owner}, so sshd (StrictModes) takes no key"
                 " there",
                 f"run: chown {account.login}: {folder.path}",
             )
         if folder.mode & 0o022:
-            yield Obstacle(
+            yield SshdIssue(
                 f"{folder.path} has mode {folder.mode:04o}, others may write there, so sshd"
                 " (StrictModes) takes no key there",
                 f"run: chmod go-w {folder.path}",

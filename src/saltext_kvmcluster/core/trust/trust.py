@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.fileplan import Wanted, Words
+from saltext_kvmcluster.core.fileplan import Changes, Wanted
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.trust.identity import Identities, PublicKey, parse_public_key
 
@@ -197,7 +197,9 @@ def with_include(present: str, include: str) -> Wanted:
     if block in present and rest == present.replace(block, "", 1) and not _directives(head):
         return Wanted(present)
     known = f"Include {_quoted(include)}\n" in lines
-    words = Words(replaced=("block put first",)) if known else Words(added=(block.split("\n")[1],))
+    words = (
+        Changes(replaced=("block put first",)) if known else Changes(added=(block.split("\n")[1],))
+    )
     return Wanted(block + rest, words)
 
 
@@ -223,8 +225,8 @@ class _WordList:
         self.removed: list[str] = []
         self.replaced: list[str] = []
 
-    def words(self) -> Words:
-        return Words(tuple(self.added), tuple(self.removed), tuple(self.replaced))
+    def words(self) -> Changes:
+        return Changes(tuple(self.added), tuple(self.removed), tuple(self.replaced))
 
     def compare(self, node: str, old: Iterable[PublicKey], new: Iterable[PublicKey]) -> None:
         """Say what became of one node's keys; keys of one type replace each other."""
@@ -427,7 +429,7 @@ def _key_words(
     held: Mapping[str, PublicKey],
     entries: Mapping[str, PublicKey],
     doomed: set[int],
-) -> Words:
+) -> Changes:
     words = _WordList()
     for node in dict.fromkeys([*entries, *held]):
         old, new = held.get(node), entries.get(node)
@@ -435,10 +437,10 @@ def _key_words(
             words.replaced.append(f"{node} {_print(old)} -> {_print(new)}")
         else:
             words.compare(node, [old] if old else [], [new] if new else [])
-    said = Counter([*held.values()])
+    detail = Counter([*held.values()])
     for line in lines:
-        if line.ours and line.key and said[line.key]:
-            said[line.key] -= 1
+        if line.ours and line.key and detail[line.key]:
+            detail[line.key] -= 1
         elif line.ours and line.key:
             words.removed.append(
                 f"{line.comment or 'no comment'} {_print(line.key)} (in our block)"
@@ -489,13 +491,13 @@ def _host_lines(patterns: Iterable[str]) -> Iterator[str]:
     yield line
 
 
-def _config_words(present: str, text: str) -> Words:
+def _config_words(present: str, text: str) -> Changes:
     old_hosts, old_options = _config_parts(present)
     new_hosts, new_options = _config_parts(text)
     changed = [
         key for key in new_options if old_options and old_options.get(key) != new_options[key]
     ]
-    return Words(
+    return Changes(
         tuple(name for name in new_hosts if name not in old_hosts),
         tuple(name for name in old_hosts if name not in new_hosts),
         tuple(f"{key} {old_options.get(key, 'unset')} -> {new_options[key]}" for key in changed),

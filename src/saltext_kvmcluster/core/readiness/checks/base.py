@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Trouble, unknown
+from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -50,7 +50,7 @@ class Check:
     says: str
     remedy: str
     scope: str
-    find: Callable[..., Iterable[Trouble]]
+    find: Callable[..., Iterable[Issue]]
     severity: str = BLOCK
     role: tuple[str, ...] = BOTH
     resting: bool = False
@@ -58,7 +58,7 @@ class Check:
     asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
     offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
 
-    def judged(self, world: World, asked: Hashable, offered: Hashable) -> tuple[Trouble, ...]:
+    def judged(self, world: World, asked: Hashable, offered: Hashable) -> tuple[Issue, ...]:
         """Return what a move check finds for one pair of values."""
         if asked is None:
             return ()
@@ -112,7 +112,7 @@ class World:
         return [found for found in self.by_uuid[guest.uuid] if found.name == guest.name]
 
     @cached_property
-    def silence(self) -> tuple[Trouble, ...]:
+    def silence(self) -> tuple[Issue, ...]:
         """What the nodes that did not tell their guests mean for any other guest.
 
         That forbids no move between two nodes that did: it makes nothing worse.
@@ -121,13 +121,13 @@ class World:
         if not silent:
             return ()
         sentence = f"not known of {listed(silent)}: no word of what guests are there"
-        return (Trouble(sentence, f"{SEE}node.daemon", UNKNOWN, WARN),)
+        return (Issue(sentence, f"{SEE}node.daemon", UNKNOWN, WARN),)
 
     @cached_property
     def steady(self) -> NodeFacts | None:
         """The node whose clock is in the middle of all, None if no node tells its time."""
-        told = {node.clock: node for node in self.nodes.values() if node.clock is not None}
-        return told[sorted(told)[(len(told) - 1) // 2]] if told else None
+        reported = {node.clock: node for node in self.nodes.values() if node.clock is not None}
+        return reported[sorted(reported)[(len(reported) - 1) // 2]] if reported else None
 
     @cached_property
     def free_ports(self) -> Mapping[str, bool | None]:
@@ -193,7 +193,7 @@ class World:
         """Return a definition that was read, or why it cannot be."""
         if text not in self._definitions:
             try:
-                self._definitions[text] = domainxml.read(text)
+                self._definitions[text] = domainxml.parse(text)
             except InputError as error:
                 self._definitions[text] = str(error)
         return self._definitions[text]
@@ -228,7 +228,7 @@ class World:
         return {}
 
 
-def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> Trouble:
+def unreported(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> Issue:
     """Return the trouble of a fact of a node, or of a pair of nodes, that nobody told.
 
     Where the reason is a silent node or daemon all such troubles are the same, to be told as one.
@@ -237,7 +237,7 @@ def untold(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> 
         return NOT_TOLD
     if destination and node.daemon is None:
         return SOURCE_NOT_TOLD
-    if node.said:
+    if node.detail:
         return SILENT
     return unknown(f"not known: {what}", "see what 'salt NODE kvmcluster.facts' tells on that node")
 

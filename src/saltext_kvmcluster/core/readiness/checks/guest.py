@@ -8,7 +8,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
-from saltext_kvmcluster.core.findings import SEE, Trouble, unknown
+from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
@@ -48,18 +48,18 @@ def matters(guest: domainxml.Guest | None, name: str, uuid: str) -> Close:
     return is_close
 
 
-def name(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def name(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether no other guest of any node has its name, unmanaged ones included."""
     others = (other for other in world.by_name[guest.name] if other.uuid != guest.uuid)
     for other in islice(others, MOST_TOLD):
-        yield Trouble(
+        yield Issue(
             f"{other.node} has another guest of this name, of UUID {other.uuid}",
             f"{_where_at_rest(guest, other)}: virsh domrename {guest.name} ANOTHER",
         )
     yield from world.silence
 
 
-def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def uuid(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether no other guest of any node has its UUID, and no node an old definition of it.
 
     With ``guests: {definitions: defined}`` every node keeps its definition, shut off. Otherwise
@@ -67,14 +67,14 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     """
     others = (other for other in world.by_uuid[guest.uuid] if other.name != guest.name)
     for other in islice(others, MOST_TOLD):
-        yield Trouble(
+        yield Issue(
             f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
             f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram, if it is not"
             " needed; else virsh dumpxml first, and define that again without its <uuid>",
         )
     for other in world.copies(guest):
         if _is_leftover(world, guest, other):
-            yield Trouble(
+            yield Issue(
                 f"{other.node} has an old definition of it, shut off, that would replace the one"
                 " that runs",
                 f"on {other.node}: virsh undefine --keep-nvram {other.name} (never with"
@@ -84,7 +84,7 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     yield from world.silence
 
 
-def disk(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def disk(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether no other guest uses a disk that it writes, or writes one that it uses.
 
     Disks that both share with ``<shareable/>`` are meant so. A backing file that another guest
@@ -104,7 +104,7 @@ def disk(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     yield from world.silence
 
 
-def definition(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether the definition of a listed guest is where the pillar says, valid, and what runs."""
     if guest.name not in world.cluster.guests.list:
         return
@@ -112,23 +112,25 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     nodes = [guest.node] if shared else list(world.nodes)
     for node in nodes:
         facts = world.nodes[node]
-        text, said = facts.definitions.get(guest.name), facts.definitions_said.get(guest.name)
+        text, detail = facts.definitions.get(guest.name), facts.definitions_said.get(guest.name)
         if text is None:
             see = (
-                f"on {node}: see that root can read its definition" if said else f"{SEE}node.daemon"
+                f"on {node}: see that root can read its definition"
+                if detail
+                else f"{SEE}node.daemon"
             )
-            why = f": {said}" if said else ""
+            why = f": {detail}" if detail else ""
             yield unknown(f"not known: {node} did not tell its definition{why}", see)
             continue
-        if said:
-            yield Trouble(said, "remove the one that is not meant, or take xmlfile from the pillar")
+        if detail:
+            yield Issue(detail, "remove the one that is not meant, or take xmlfile from the pillar")
         if text:
             yield from _compared(world, guest, node, text)
         else:
             yield _undefined(world, guest, node)
 
 
-def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether it has nothing that QEMU or libvirt refuses to migrate, and nothing else under way.
 
     See libvirt's qemuMigrationSrcIsAllowed.
@@ -136,18 +138,18 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     if not guest.active:
         yield unknown("not known of a guest that does not run", f"{SEE}guest.once")
         return
-    if guest.look.job:
-        yield Trouble(
-            f"a job is active on it: {guest.look.job}",
+    if guest.observation.job:
+        yield Issue(
+            f"a job is active on it: {guest.observation.job}",
             f"wait for its end; virsh domjobinfo {guest.name} shows it",
         )
-    if guest.look.sighting not in MOVABLE:
-        yield Trouble(
+    if guest.observation.sighting not in MOVABLE:
+        yield Issue(
             f"it is {_seen(guest)}",
             f"on {guest.node}: virsh domstate --reason {guest.name}; mend that first",
         )
     if guest.snapshots:
-        yield Trouble(
+        yield Issue(
             f"libvirt keeps {guest.snapshots} snapshots of it, and migrates no such guest",
             f"virsh snapshot-delete {guest.name} NAME, for each of virsh snapshot-list"
             f" {guest.name}; with --metadata where the disk's own layers are to stay",
@@ -161,37 +163,37 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Trouble]:
         for sentence in guest.guest.blockers:
             what, _, how = sentence.partition("; ")
             anew = f"take it away (virsh edit {guest.name}, then start it anew)"
-            yield Trouble(what, how.replace("GUEST", guest.name) or anew)
+            yield Issue(what, how.replace("GUEST", guest.name) or anew)
 
 
-def frozen(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def frozen(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether nobody has said that it stays where it is."""
     if guest.guest is None:
         yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
         return
     found = guest.guest.frozen or (guest.kept.frozen if guest.kept else None)
     if found:
-        yield Trouble(
+        yield Issue(
             f"it was frozen {found.since}: {found.reason}",
             f"salt {guest.node} kvmcluster.unfreeze {guest.name}",
         )
 
 
-def once(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def once(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether it is active on exactly one node. While it moves it is on two, for a moment."""
     active = [found for found in world.copies(guest) if found.active]
     if not guest.active:
         where = f"; it is on {active[0].node}" if active else ""
-        yield Trouble(
+        yield Issue(
             f"it does not run on {guest.node}: it is {_seen(guest)} there{where}",
             "run the command on the node where it runs",
         )
-    elif double := verdicts.doubled({found.node: found.look for found in active}):
+    elif double := verdicts.doubled({found.node: found.observation for found in active}):
         which = f"find out which one is right, and stop the other there: virsh destroy {guest.name}"
-        yield Trouble(f"it {double.sentence}", "wait for its end" if double.job else which)
+        yield Issue(f"it {double.sentence}", "wait for its end" if double.job else which)
     elif len(active) > 1:
         where = " and ".join(f"{_seen(found)} on {found.node}" for found in active)
-        yield Trouble(
+        yield Issue(
             f"it is active {len(active)} times: {where}",
             "if it is being migrated, look again afterwards; if not, a copy that waits for a"
             f" migration is left over: virsh domjobinfo {guest.name} there tells",
@@ -199,18 +201,18 @@ def once(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     yield from world.silence
 
 
-def autostart(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def autostart(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether no node starts it by itself: one that boots would start it a second time."""
-    by_itself = [found.node for found in world.copies(guest) if found.look.autostart]
+    by_itself = [found.node for found in world.copies(guest) if found.observation.autostart]
     if by_itself:
-        yield Trouble(
+        yield Issue(
             f"{' and '.join(by_itself)} would start it at the next boot, wherever it runs then",
             f"on {' and on '.join(by_itself)}: virsh autostart --disable {guest.name}",
         )
     yield from world.silence
 
 
-def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
+def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether something keeps a second QEMU from its disks: a lock manager or image locking.
 
     QEMU locks image files; block devices and network disks are guarded by libvirt's lock manager
@@ -229,7 +231,7 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Trouble]:
     bare += [disk.target for disk in guest.guest.disks if disk.shareable]
     bare += ["its lease"] if guest.guest.lease else []
     if bare and daemon.lock_manager not in ("lockd", "sanlock"):
-        yield Trouble(
+        yield Issue(
             f"nothing guards {listed(dict.fromkeys(bare))} from a second start elsewhere",
             'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
             " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
@@ -257,7 +259,7 @@ def _clash(use: Use, other: Use) -> bool:
     return not same_guest and not shared and (use.writes or other.writes)
 
 
-def _clashing(world: World, use: Use, other: Use) -> Trouble | None:
+def _clashing(world: World, use: Use, other: Use) -> Issue | None:
     """Return what it means that two guests use one path: on two nodes it may be two disks."""
     whose = f"{other.guest.name} on {other.guest.node}"
     if use.guest.node != other.guest.node:
@@ -270,7 +272,7 @@ def _clashing(world: World, use: Use, other: Use) -> Trouble | None:
             )
         if not (here.fit and there.fit) or here.identity != there.identity:
             return None
-    return Trouble(f"{whose} uses its disk {use.source.path}", _parting(other.guest))
+    return Issue(f"{whose} uses its disk {use.source.path}", _parting(other.guest))
 
 
 def _parting(other: GuestFacts) -> str:
@@ -286,22 +288,22 @@ def _parting(other: GuestFacts) -> str:
     )
 
 
-def _undefined(world: World, guest: GuestFacts, node: str) -> Trouble:
+def _undefined(world: World, guest: GuestFacts, node: str) -> Issue:
     guests = world.cluster.guests
     if guests.definitions == "defined":
-        return Trouble(f"{node} has no definition of it", f"on {node}: {_placed(guest)}")
+        return Issue(f"{node} has no definition of it", f"on {node}: {_placed(guest)}")
     place = guests.list[guest.name].xmlfile or f"the path {':'.join(guests.path) or '(none)'}"
-    return Trouble(f"there is no definition of it at {place}", f"on {node}: {_placed(guest)}")
+    return Issue(f"there is no definition of it at {place}", f"on {node}: {_placed(guest)}")
 
 
-def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator[Trouble]:
+def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator[Issue]:
     found = world.definition(text)
     if isinstance(found, str):
-        yield Trouble(f"its definition on {node} is not valid: {found}", _placed(guest))
+        yield Issue(f"its definition on {node} is not valid: {found}", _placed(guest))
     elif guest.guest is not None:
         differences = domainxml.differences(found, guest.guest)
         if differences:
-            yield Trouble(
+            yield Issue(
                 f"its definition on {node}, here, is not what runs, there:"
                 f" {listed(differences, 3)}",
                 "it takes effect when the guest is started anew; if what runs is right, place that:"
@@ -316,4 +318,4 @@ def _placed(guest: GuestFacts) -> str:
 
 
 def _seen(guest: GuestFacts) -> str:
-    return guest.look.sighting.value
+    return guest.observation.sighting.value

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import Trouble, unknown
+from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World
 
 DEVICES = {"bridge": "bridge", "direct": "device"}
@@ -19,7 +19,7 @@ class Offer(NamedTuple):
     devices: frozenset[tuple[str, bool]] | None
 
 
-def present(world: World, asked: Iterable[tuple[str, str]], offered: Offer) -> Iterable[Trouble]:
+def present(world: World, asked: Iterable[tuple[str, str]], offered: Offer) -> Iterable[Issue]:
     """Whether every bridge and network of the guest exists and is up on the destination.
 
     Without it QEMU there fails to start, or the guest arrives and is cut off.
@@ -56,21 +56,21 @@ def networks(world: World, node: NodeFacts) -> Hashable:
     return Offer(frozenset(node.daemon.networks.items()), devices)
 
 
-def _network(name: str, networks: dict[str, bool]) -> Iterable[Trouble]:
+def _network(name: str, networks: dict[str, bool]) -> Iterable[Issue]:
     if not networks.get(name):
-        yield Trouble(
+        yield Issue(
             f"no network {name} is active there",
             f"there: virsh net-start {name}; if it is not defined, virsh net-define it as on the"
             f" node where the guest is (virsh net-dumpxml {name})",
         )
 
 
-def _device(word: str, name: str, devices: dict[str, bool]) -> Iterable[Trouble]:
+def _device(word: str, name: str, devices: dict[str, bool]) -> Iterable[Issue]:
     if name not in devices:
-        yield Trouble(
+        yield Issue(
             f"there is no {word} {name} there",
             f"make {word} {name} there, in its network configuration, as on the node where the"
             " guest is",
         )
     elif not devices[name]:
-        yield Trouble(f"{word} {name} is down there", f"there: ip link set {name} up")
+        yield Issue(f"{word} {name} is down there", f"there: ip link set {name} up")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.facts import parsers, questions
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble, unknown
-from saltext_kvmcluster.core.readiness.checks.base import NOT_TOLD, UNREAD, World, untold
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Issue, unknown
+from saltext_kvmcluster.core.readiness.checks.base import NOT_TOLD, UNREAD, World, unreported
 from saltext_kvmcluster.core.text import listed
 
 CLOCK_LIMIT = 5.0
@@ -35,33 +35,33 @@ class Machines(NamedTuple):
     qemu: int
 
 
-def daemon(world: World, node: NodeFacts) -> Iterable[Trouble]:
+def daemon(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether its libvirt daemon answers: libvirtd, or virtqemud where it is modular.
 
     A daemon that is silent on a node that answers is a problem; of a node that does not answer
     nothing is known.
     """
-    if node.said:
+    if node.detail:
         yield unknown(
-            f"it did not answer: {node.said}",
+            f"it did not answer: {node.detail}",
             f"salt {node.node} test.ping; then kvmcluster.ssh_check on a peer",
         )
     elif node.daemon is None:
-        yield Trouble(
-            f"its libvirt daemon does not answer: {node.daemon_said}",
+        yield Issue(
+            f"its libvirt daemon does not answer: {node.daemon_detail}",
             "there: systemctl restart libvirtd (or virtqemud), and read its journal",
         )
 
 
-def is_open(world: World, node: NodeFacts) -> Iterable[Trouble]:
+def is_open(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether guests may come to it: nobody has cordoned it, as a drain does."""
     if node.cordoned is None:
-        yield untold("no word of whether it is cordoned", node)
+        yield unreported("no word of whether it is cordoned", node)
     for cordoned in node.cordoned or ():
-        yield Trouble(f"it is {cordoned}", cordons.remedy(node.node))
+        yield Issue(f"it is {cordoned}", cordons.remedy(node.node))
 
 
-def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Trouble]:
+def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]:
     """Whether the destination's QEMU has the guest's machine type.
 
     A machine type is a promise of QEMU from an older version to a newer one, so a destination
@@ -70,13 +70,13 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Troubl
     types = dict(offered.types).get(asked.kind)
     if types is None or (asked.type and asked.type not in types):
         what = f"guests of {asked.kind}" if types is None else f"machine type {asked.type}"
-        yield Trouble(
+        yield Issue(
             f"QEMU there knows no {what}",
             "install there the version of QEMU that is installed here, or newer; or define the"
             " guest with a machine type that all nodes have, and start it anew",
         )
     elif asked.qemu and offered.qemu and offered.qemu < asked.qemu:
-        yield Trouble(
+        yield Issue(
             f"QEMU is older there, {_version(offered.qemu)}, than here, {_version(asked.qemu)}",
             "give all nodes one version of QEMU; until then move guests only to newer ones",
             PROBLEM,
@@ -100,7 +100,7 @@ def machines(world: World, node: NodeFacts) -> Hashable:
     return Machines(frozenset(node.daemon.machines.items()), node.daemon.qemu)
 
 
-def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
+def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
     """Whether the two are two hosts for libvirt, too: it refuses to migrate to the same host.
 
     libvirt takes the UUID from the firmware, and many boards have none or all the same.
@@ -108,10 +108,10 @@ def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Tr
     here, there = source.daemon, destination.daemon
     if here is None or there is None or not (here.uuid and there.uuid):
         what = "a libvirt daemon does not tell its host's UUID"
-        return (untold(what, source, destination),)
+        return (unreported(what, source, destination),)
     if here.uuid == there.uuid:
         return (
-            Trouble(
+            Issue(
                 f"both hosts have the same UUID for libvirt: {here.uuid}",
                 "on one of the two: set host_uuid in /etc/libvirt/libvirtd.conf (or virtqemud.conf)"
                 " to what 'cat /proc/sys/kernel/random/uuid' prints, and restart the daemon; or the"
@@ -120,33 +120,33 @@ def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Tr
         )
     if here.name and here.name == there.name:
         return (
-            Trouble(f"both hosts have the same name: {here.name}", "give one another: hostnamectl"),
+            Issue(f"both hosts have the same name: {here.name}", "give one another: hostnamectl"),
         )
     return ()
 
 
-def name(world: World, node: NodeFacts) -> Iterable[Trouble]:
+def name(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether its own idea of its name leads to it from elsewhere.
 
     Where libvirt has no better address it tells the source this name: one that means 127.0.0.1
     sends the guest's memory back to where it comes from.
     """
     if node.resolves is None:
-        yield untold("no word of what its name resolves to", node)
+        yield unreported("no word of what its name resolves to", node)
     elif not node.resolves:
-        yield Trouble(
+        yield Issue(
             f"its name {node.host_name} has no address there", _hosts_remedy(node.host_name)
         )
     else:
         loops = [address for address in node.resolves if _is_loopback(address)]
         if loops:
-            yield Trouble(
+            yield Issue(
                 f"its name {node.host_name} is {listed(loops)} there: loopback",
                 _hosts_remedy(node.host_name),
             )
 
 
-def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
+def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
     """Whether a migration port is free there, and can be reached from here.
 
     libvirt takes the first free one of its range (migration_port_min and _max in qemu.conf,
@@ -159,19 +159,19 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
         yield NOT_TOLD
         return
     if free is False:
-        yield Trouble(
+        yield Issue(
             "no migration port is free there",
             "there: ss -ltnp shows who has them; or set migration_port_min and"
             " migration_port_max in /etc/libvirt/qemu.conf to a free range, and restart the daemon",
         )
         return
     if free is None:
-        yield untold("no word of the ports that are in use there", source, destination)
+        yield unreported("no word of the ports that are in use there", source, destination)
     first, last = destination.daemon.ports
-    seen = source.peers.get(destination.node)
-    tried = seen.port if seen else ""
+    observed = source.peers.get(destination.node)
+    tried = observed.port if observed else ""
     if (first, last) != parsers.PORTS:
-        yield Trouble(
+        yield Issue(
             f"not known whether its migration ports {first} to {last} can be reached: only"
             " libvirt's own range was tried",
             f"open TCP ports {first} to {last} there, for the peers, in the firewall",
@@ -179,15 +179,15 @@ def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[T
             WARN,
         )
     elif not tried:
-        yield untold("no connection to a migration port was tried", source, destination)
+        yield unreported("no connection to a migration port was tried", source, destination)
     elif tried not in ("refused", "taken"):
-        yield Trouble(
+        yield Issue(
             f"a migration port there cannot be reached: {tried}",
             f"open TCP ports {first} to {last} there, for the peers, in the firewall",
         )
 
 
-def certificates(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
+def certificates(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
     """Whether both have the certificates for memory that is encrypted, where it is to be.
 
     That is wanted by ``tls``, of the pillar or of one migration. Whether the certificates fit,
@@ -197,7 +197,7 @@ def certificates(world: World, source: NodeFacts, destination: NodeFacts) -> Ite
         return
     here, there = source.daemon, destination.daemon
     if not (here and there and here.certificates and there.certificates):
-        yield untold("no word of the certificates for migrations", source, destination)
+        yield unreported("no word of the certificates for migrations", source, destination)
         return
     client = CLIENT if there.verifies else ()
     for where, (folder, found), wanted in (
@@ -206,17 +206,17 @@ def certificates(world: World, source: NodeFacts, destination: NodeFacts) -> Ite
     ):
         missing = [name for name in wanted if name not in found]
         if missing:
-            yield Trouble(
+            yield Issue(
                 f"there is no {listed(missing)} in {folder} {where}",
                 "put certificates of one authority there, as docs/migrating.md says; or migrate"
                 " with tls false",
             )
 
 
-def memory(world: World, asked: int, offered: int) -> Iterable[Trouble]:
+def memory(world: World, asked: int, offered: int) -> Iterable[Issue]:
     """Whether the memory that is available there is enough for all that the guest may have."""
     if offered < asked:
-        yield Trouble(
+        yield Issue(
             f"it needs {asked // MIB} MiB of memory, and {offered // MIB} MiB are available there",
             "move or stop another guest there, or choose another node",
         )
@@ -230,25 +230,25 @@ def free_memory(world: World, node: NodeFacts) -> Hashable:
     return node.free_kib
 
 
-def clock(world: World, node: NodeFacts) -> Iterable[Trouble]:
+def clock(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether its clock agrees with the others', to 5 s and as well as it could be measured.
 
     The time inside a guest follows the host's, so it would jump. Compared with the clock that is
     in the middle of all.
     """
     if node.clock is None or world.steady is None or world.steady.clock is None:
-        yield untold("no word of its time", node)
+        yield unreported("no word of its time", node)
         return
     ahead = node.clock - world.steady.clock
     if abs(ahead) > CLOCK_LIMIT + node.clock_error + world.steady.clock_error:
         side = "ahead of" if ahead > 0 else "behind"
-        yield Trouble(
+        yield Issue(
             f"its clock is {abs(ahead):.1f} s {side} that of {world.steady.node}",
             "run a time service on both: apt-get install chrony, chronyc makestep",
         )
 
 
-def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterable[Trouble]:
+def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterable[Issue]:
     """Whether the destination's hypervisor can run the guest's CPU.
 
     libvirt there is asked (virConnectCompareHypervisorCPU) for the CPU that the running guest
@@ -262,7 +262,7 @@ def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterabl
             " named model, one that all nodes have, and start it anew",
         )
     elif why:
-        yield Trouble(
+        yield Issue(
             f"it cannot run the guest's CPU: {why}",
             "give the guest a CPU model that all nodes have (virsh hypervisor-cpu-baseline), and"
             " start it anew",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
-from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Trouble
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Issue
 from saltext_kvmcluster.core.pillar.clusters import Node
-from saltext_kvmcluster.core.readiness.checks.base import SOURCE_NOT_TOLD, World, untold
+from saltext_kvmcluster.core.readiness.checks.base import SOURCE_NOT_TOLD, World, unreported
 from saltext_kvmcluster.core.trust import logins
 
 UNTRIED = {
@@ -17,10 +17,10 @@ UNTRIED = {
 }
 
 
-def told(check: str) -> Callable[[World, NodeFacts], Iterable[Trouble]]:
+def reported(check: str) -> Callable[[World, NodeFacts], Iterable[Issue]]:
     """Return the function of a check that a node makes of itself, see ``core.sshcheck``."""
 
-    def find(world: World, node: NodeFacts) -> Iterable[Trouble]:
+    def find(world: World, node: NodeFacts) -> Iterable[Issue]:
         """As the node finds by its own files, ``ssh -G`` and ``sshd -T``.
 
         Nothing is said of a peer that is asked by another node, and not by Salt: ssh.reach shows
@@ -30,12 +30,12 @@ def told(check: str) -> Callable[[World, NodeFacts], Iterable[Trouble]]:
             return ()
         if check in node.ssh:
             return node.ssh[check]
-        return (untold("no word of it", node),)
+        return (unreported("no word of it", node),)
 
     return find
 
 
-def reaches(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
+def reaches(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
     """Whether the destination answers by every name, as a migration dials it.
 
     Only the migration name stops a migration; another name is for people and for later.
@@ -44,36 +44,36 @@ def reaches(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable
     cells, names = _cells(source, destination), wanted(peer, source)
     if len(cells) == len(names) and all(cell["ok"] for cell in cells.values()):
         return ()
-    if source.said:
+    if source.detail:
         return (SOURCE_NOT_TOLD,)
     return _unreached(peer, names, cells)
 
 
 def wanted(peer: Node, source: NodeFacts) -> Sequence[str]:
     """Return the names by which the source was to log in to a peer."""
-    seen = source.peers.get(peer.id)
-    return [name for name in peer.names if seen and name in seen.names] or peer.names
+    observed = source.peers.get(peer.id)
+    return [name for name in peer.names if observed and name in observed.names] or peer.names
 
 
-def is_quiet(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Trouble]:
+def is_quiet(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
     """Whether a login prints nothing; libvirt would take what it prints for its peer's answer."""
     cells = _cells(source, destination)
     if not cells:
-        return (untold("no login was tried", source, destination),)
+        return (unreported("no login was tried", source, destination),)
     noisy = [cell for cell in cells.values() if cell["cause"] == logins.NOISE]
     if not noisy:
         return ()
-    return (Trouble(f"a login prints something: {noisy[0]['said']}", str(noisy[0]["remedy"])),)
+    return (Issue(f"a login prints something: {noisy[0]['detail']}", str(noisy[0]["remedy"])),)
 
 
 def _cells(source: NodeFacts, destination: NodeFacts) -> dict[str, Mapping[str, object]]:
-    seen = source.peers.get(destination.node)
-    return {str(cell["name"]): cell for cell in seen.cells} if seen else {}
+    observed = source.peers.get(destination.node)
+    return {str(cell["name"]): cell for cell in observed.cells} if observed else {}
 
 
 def _unreached(
     peer: Node, names: Sequence[str], cells: Mapping[str, Mapping[str, object]]
-) -> Iterator[Trouble]:
+) -> Iterator[Issue]:
     """Put the names together that have one cause, the migration name apart."""
     groups: dict[tuple[str, str, bool], list[str]] = {}
     for name in names:
@@ -84,4 +84,4 @@ def _unreached(
     for (cause, remedy, blocks), alike in groups.items():
         outcome = UNKNOWN if cause == logins.NOT_TRIED else PROBLEM
         sentence = f"login by {', '.join(alike)}: {cause}"
-        yield Trouble(sentence, remedy, outcome, "" if blocks else WARN)
+        yield Issue(sentence, remedy, outcome, "" if blocks else WARN)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import PROBLEM, WARN, Trouble, unknown
+from saltext_kvmcluster.core.findings import PROBLEM, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World, is_under
@@ -30,7 +30,7 @@ class Part(NamedTuple):
     place: Place | None
     witnesses: frozenset[str] = frozenset()
     """Whose fresh token was seen in its file system here."""
-    said: str = ""
+    detail: str = ""
     """Why the guest's own node could write none there."""
 
 
@@ -60,10 +60,10 @@ def parts(world: World, guest: GuestFacts) -> Hashable:
 
 def destination(world: World, node: NodeFacts) -> Hashable:
     """Return the node itself: its storage is like no other's."""
-    return None if node.said else node.node
+    return None if node.detail else node.node
 
 
-def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]:
+def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
     """Whether each disk lies on storage that may be shared by hosts, here and there.
 
     GFS or GFS2, NFS, a clustered LVM volume that is active there, a shared LUN or partition,
@@ -75,7 +75,7 @@ def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]
             yield from _unfit(part.source, world.place(offered, part.source), "there")
 
 
-def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]:
+def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
     """Whether it is the same storage on both nodes.
 
     Of a file system that is proven by a token, freshly written on one node and read on the
@@ -89,7 +89,7 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Trouble]
         if trouble:
             yield trouble
         elif part.place.peers and world.nodes[offered].host_name not in part.place.peers:
-            yield Trouble(
+            yield Issue(
                 f"{part.source.path} is replicated with {listed(sorted(part.place.peers))}, not"
                 f" with {offered}",
                 "move the guest to a node that holds the other copy: drbdadm status",
@@ -110,11 +110,11 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
     if guest.guest is None:
         return UNREAD
     missing, unseen, alone = [], [], []
-    seen = world.nodes[guest.node].seen
+    observed = world.nodes[guest.node].observed
     disks = frozenset(_sources(guest.guest))
     uses = {file.path: file.use for file in guest.guest.files}
     for source in needed(guest):
-        there = seen.get(source.path)
+        there = observed.get(source.path)
         what = (source.path, uses.get(source.path, "image"))
         if there is None:
             unseen.append(what)
@@ -126,7 +126,7 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
     return found if any(found) else None
 
 
-def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
+def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
     """Whether the images, backing chains, kernel, initrd, nvram and cdrom are there.
 
     What is in a file system that is the same on both nodes (storage.same) is there if it is
@@ -134,23 +134,23 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Trouble]:
     copy of it there; everything else is looked for on the destination itself.
     """
     for path, use in asked.missing:
-        yield Trouble(f"{use} {path} is missing here already", f"find out what became of {path}")
+        yield Issue(f"{use} {path} is missing here already", f"find out what became of {path}")
     for path, _ in asked.unseen:
         yield unknown(f"not known: {path} was not looked for here", _look_for(path, "here"))
-    seen = world.nodes[offered].seen
+    observed = world.nodes[offered].observed
     for path, use in asked.alone:
-        if path not in seen:
+        if path not in observed:
             yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
-        elif seen[path].kind == "nothing" and use == "nvram":
+        elif observed[path].kind == "nothing" and use == "nvram":
             # qemuPrepareNVRAM in qemu_process.c; what the guest has written comes with its memory.
-            yield Trouble(
+            yield Issue(
                 f"nvram {path} does not exist there: libvirt makes it from the firmware's template",
                 "install the same firmware there, or keep the nvram on shared storage",
                 PROBLEM,
                 WARN,
             )
-        elif seen[path].kind == "nothing":
-            yield Trouble(
+        elif observed[path].kind == "nothing":
+            yield Issue(
                 f"{use} {path} does not exist there",
                 f"put {path} there as it is on the node where the guest is, or on shared storage",
             )
@@ -173,7 +173,7 @@ def qemu(world: World, node: NodeFacts) -> Hashable:
     return _qemu(node)
 
 
-def cache(world: World, asked: Caches, offered: int) -> Iterator[Trouble]:
+def cache(world: World, asked: Caches, offered: int) -> Iterator[Issue]:
     """Whether no disk has a cache that the destination does not see.
 
     libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster's
@@ -230,11 +230,11 @@ def _part(world: World, node: str, source: Source) -> Part:
     if in_shared(world, node, source):
         source = replace(source, path=place.folder, format="")
         place = replace(place, why="")
-    said = world.nodes[node].written_said.get(place.folder, "")
-    return Part(source, place, witnesses, said)
+    detail = world.nodes[node].written_said.get(place.folder, "")
+    return Part(source, place, witnesses, detail)
 
 
-def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]:
+def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Issue]:
     if place is None:
         yield unknown(
             f"not known: no word of the storage {where}, for {source.path}",
@@ -248,14 +248,14 @@ def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Trouble]
                 how or f"{where}: see what findmnt, lsblk and lvs tell of {source.path}",
             )
         else:
-            yield Trouble(f"{where}: {what}", how or REMEDY)
+            yield Issue(f"{where}: {what}", how or REMEDY)
 
 
 def _look_for(path: str, where: str) -> str:
     return f"check again; if that does not help, {where}: ls -lLd {shlex.quote(path)}"
 
 
-def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
+def _unproven(world: World, part: Part, offered: str) -> Iterator[Issue]:
     folder = part.place.folder if part.place else ""
     if part.witnesses & world.witnesses(offered, folder):
         return
@@ -268,7 +268,7 @@ def _unproven(world: World, part: Part, offered: str) -> Iterator[Trouble]:
     else:
         yield unknown(
             f"not proven to be the same storage on both nodes: {folder}; no token was written here:"
-            f" {part.said or 'nobody was asked to'}",
+            f" {part.detail or 'nobody was asked to'}",
             f"see that root can write in {folder}/.kvmcluster here",
         )
 
