@@ -11,7 +11,7 @@ from conftest import ROOT
 
 GUESTS = {"roll1": "node1", "roll2": "node2", "roll3": "node3"}
 CLOSED = "/etc/kvmcluster.cordoned"
-STEPS = ("drained", "updated", "rebooted", "undrained")
+STEPS = ("drained", "updated", "reboot", "undrained")
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def places(lab):
 def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy):
     before = boots(lab)
     code, dry = orchestrate(lab, "rolling", test=True, sls="updates")
-    assert code == 0 and list(dry) == ["rolling", "whole", *steps(*lab.nodes)]
+    assert code == 0 and list(dry) == ["rolling", "preflight", *steps(*lab.nodes)]
     assert {name: state["result"] for name, state in dry.items() if not state["changes"]} == {
         "rolling": True,
-        "whole": True,
-        **{f"{node} rebooted": True for node in lab.nodes},
+        "preflight": True,
+        **{f"{node} reboot": True for node in lab.nodes},
     }
     assert "roll1" in dry["node1 drained"]["comment"]
     assert (boots(lab), cordoned(lab), places(lab)) == (before, [], GUESTS)
@@ -98,7 +98,7 @@ def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy
     code, states = orchestrate(lab, "rolling", sls="updates")
     assert code == 0 and list(states) == list(dry), states
     assert all(state["result"] for state in states.values())
-    assert "/run/reboot-required is there" in states["node2 rebooted"]["comment"]
+    assert "/run/reboot-required is there" in states["node2 reboot"]["comment"]
     after = boots(lab)
     assert all(after[node] != before[node] for node in lab.nodes)
     assert cordoned(lab) == [] and set(places(lab)) == set(GUESTS)
@@ -113,8 +113,8 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     lab.ctl("spoil", "node2", "boot")
     code, states = orchestrate(lab, "rolling", **run)
     assert code != 0
-    assert list(states) == ["rolling", "whole", *steps("node1"), *steps("node2")[:3]]
-    failed = states["node2 rebooted"]
+    assert list(states) == ["rolling", "preflight", *steps("node1"), *steps("node2")[:3]]
+    failed = states["node2 reboot"]
     assert failed["result"] is False and failed["changes"] == {}
     assert "the minion of node2 does not answer" in failed["comment"]
     assert [state["result"] for state in states.values()].count(False) == 1
@@ -122,9 +122,9 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     assert all(alive[name] in ("node1", "node3") for name in GUESTS), alive
 
     code, states = orchestrate(lab, "rolling", **run)
-    assert code != 0 and list(states) == ["rolling", "whole"]
+    assert code != 0 and list(states) == ["rolling", "preflight"]
     assert "goes on where it stopped, with node2, node3" in states["rolling"]["comment"]
-    assert "node2" in states["whole"]["comment"] and not states["whole"]["result"]
+    assert "node2" in states["preflight"]["comment"] and not states["preflight"]["result"]
 
     lab.ctl("mend", "node2", "boot")
     await_minions(lab)
@@ -133,7 +133,7 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     assert cordoned(lab) == ["node2"] and "kvmcluster.orch.rolling" in lab.read("node2", CLOSED)
 
     code, states = orchestrate(lab, "rolling", **{**run, "timeout": 120})
-    assert code == 0 and list(states) == ["rolling", "whole", *steps("node2", "node3")], states
+    assert code == 0 and list(states) == ["rolling", "preflight", *steps("node2", "node3")], states
     assert "not done again: node1" in states["rolling"]["comment"]
     assert "every node is done" in states["node3 done"]["comment"]
     after = boots(lab)
@@ -150,19 +150,19 @@ def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy
     lab.exec("node3", "touch", "/etc/broken")
     work = {"node": "node3", "sls": "updates"}
     code, states = orchestrate(lab, "maintenance", **work)
-    assert code != 0 and list(states) == ["whole", "node3 drained", "node3 updated"]
+    assert code != 0 and list(states) == ["preflight", "node3 drained", "node3 updated"]
     assert states["node3 updated"]["comment"].startswith("Run failed on minions: node3")
     assert cordoned(lab) == ["node3"] and boots(lab) == before
     assert "node3" not in places(lab).values()
 
     lab.exec("node3", "rm", "/etc/broken")
     code, states = orchestrate(lab, "maintenance", home=True, **work)
-    assert code == 0 and list(states) == ["whole", *steps("node3", ending=())], states
+    assert code == 0 and list(states) == ["preflight", *steps("node3", ending=())], states
     after = boots(lab)
     assert cordoned(lab) == [] and after["node3"] != before["node3"]
 
     code, states = orchestrate(lab, "maintenance", **work)
-    assert code == 0 and "was not rebooted" in states["node3 rebooted"]["comment"]
+    assert code == 0 and "was not rebooted" in states["node3 reboot"]["comment"]
     assert boots(lab) == after
 
 
@@ -192,7 +192,7 @@ def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
     assert middle["node1"] != before["node1"]
 
     code, states = orchestrate(lab, "rolling", **run)
-    assert code == 0 and list(states) == ["rolling", "whole", *steps("node2", "node3")], states
+    assert code == 0 and list(states) == ["rolling", "preflight", *steps("node2", "node3")], states
     after = boots(lab)
     assert after["node1"] == middle["node1"] and after["node3"] != before["node3"]
     assert cordoned(lab) == []
@@ -201,8 +201,8 @@ def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
 def test_a_node_that_somebody_else_has_closed_is_left_alone(lab, guests, tidy):
     lab.salt("node3", "kvmcluster.cordon", "new memory, ask Ann")
     code, states = orchestrate(lab, "rolling", sls="updates")
-    assert code != 0 and list(states) == ["rolling", "whole"]
-    assert "new memory, ask Ann" in states["whole"]["comment"]
+    assert code != 0 and list(states) == ["rolling", "preflight"]
+    assert "new memory, ask Ann" in states["preflight"]["comment"]
     assert cordoned(lab) == ["node3"] and places(lab) == GUESTS
 
 
@@ -224,7 +224,7 @@ def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
     lab.salt("node1", "kvmcluster.cordon", "a test")
     assert "node1 still has roll1" in lab.salt("node1", "kvmcluster.reboot", before["node1"])
     assert "in another boot already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
-    done = lab.run("kvmcluster.restart", "node1", "when=always")
+    done = lab.run("kvmcluster.reboot", "node1", "when=always")
     assert not done["ok"] and not done["rebooted"] and "node1 still has roll1" in done["missing"]
     assert boots(lab) == before
 
@@ -245,9 +245,9 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(lab, pillar, detail):
 
 def test_maintenance_refuses_what_is_no_sls_before_anything_is_done(lab):
     code, states = orchestrate(lab, "maintenance", node="node1", sls=["a b"])
-    assert code != 0 and list(states) == ["whole"]
-    assert "sls: want the name of an SLS" in states["whole"]["comment"]
+    assert code != 0 and list(states) == ["preflight"]
+    assert "sls: want the name of an SLS" in states["preflight"]["comment"]
     assert cordoned(lab) == []
     code, states = orchestrate(lab, "maintenance", test=True, node="node1")
-    assert list(states) == ["whole", "node1 drained", "node1 rebooted", "node1 undrained"], states
+    assert list(states) == ["preflight", "node1 drained", "node1 reboot", "node1 undrained"], states
     assert cordoned(lab) == []

@@ -232,7 +232,7 @@ def test_whether_it_may_begin_in_words():
     good = {
         "cluster": "lab",
         "ok": True,
-        "whole": ["node2", "node3"],
+        "nodes": ["node2", "node3"],
         "cordoned": [],
         "findings": [],
     }

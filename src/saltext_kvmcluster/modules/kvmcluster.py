@@ -760,7 +760,7 @@ def reboot(boot):
         meanwhile is not rebooted again.
 
     Returns ``{cluster, node, boot, said}``, if the node gets to say so before it goes down.
-    ``salt-run kvmcluster.restart`` reboots a node and waits until it is back.
+    ``salt-run kvmcluster.reboot`` reboots a node and waits until it is back.
 
     CLI Example:
 

@@ -602,7 +602,7 @@ def react(reaction=None, tag=None, data=None):
 
 
 @_reported
-def whole(nodes=None, sls=None, cluster=None):
+def preflight(nodes=None, sls=None, cluster=None):
     """Say whether maintenance of nodes may begin: their peers are well, nobody cordoned them.
 
     A node is well if it answers, its libvirt daemon does, and nothing forbids guests to leave it
@@ -618,7 +618,7 @@ def whole(nodes=None, sls=None, cluster=None):
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, whole, cordoned, findings, retcode}``: ``whole`` are the nodes that have
+    Returns ``{cluster, ok, nodes, cordoned, findings, retcode}``: ``nodes`` are those that have
     to be well, ``cordoned`` says of each node that somebody cordoned why, ``findings`` are as in
     ``kvmcluster.check``.
 
@@ -626,8 +626,8 @@ def whole(nodes=None, sls=None, cluster=None):
 
     .. code-block:: bash
 
-        salt-run kvmcluster.whole
-        salt-run kvmcluster.whole node1
+        salt-run kvmcluster.preflight
+        salt-run kvmcluster.preflight node1
     """
     of_cluster = _nodes(cluster)
     found = of_cluster.cluster
@@ -641,14 +641,14 @@ def whole(nodes=None, sls=None, cluster=None):
     return {
         "cluster": found.name,
         "ok": not (cordoned or reported),
-        "whole": peers,
+        "nodes": peers,
         "cordoned": cordoned,
         "findings": [one.to_dict() for one in reported],
     }
 
 
 @_reported
-def restart(node, when="needed", timeout=900, test=False, cluster=None):
+def reboot(node, when="needed", timeout=900, test=False, cluster=None):
     """Reboot a node that is cordoned and empty, if that is needed, and wait until it is back.
 
     It is back when its minion answers from another boot, its libvirt daemon answers, and nothing
@@ -680,8 +680,8 @@ def restart(node, when="needed", timeout=900, test=False, cluster=None):
 
     .. code-block:: bash
 
-        salt-run kvmcluster.restart node1
-        salt-run kvmcluster.restart node1 when=always timeout=1800
+        salt-run kvmcluster.reboot node1
+        salt-run kvmcluster.reboot node1 when=always timeout=1800
     """
     nodes = _nodes(cluster)
     name = nodes.cluster.node(str(node)).id

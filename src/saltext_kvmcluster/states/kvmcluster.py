@@ -528,7 +528,7 @@ def migration_settled(name, cluster=None):
     return {**_orchestrated(name, data), "changes": {name: {"done": done}} if done else {}}
 
 
-def whole(name, nodes, sls=None, cluster=None):
+def preflight(name, nodes, sls=None, cluster=None):
     """Succeed if maintenance of nodes may begin. For orchestrations.
 
     It changes nothing, so under ``test=True`` it looks as well.
@@ -545,11 +545,11 @@ def whole(name, nodes, sls=None, cluster=None):
 
     .. code-block:: yaml
 
-        whole:
-          kvmcluster.whole:
+        preflight:
+          kvmcluster.preflight:
             - nodes: [node1, node2, node3]
     """
-    data = _run("kvmcluster.whole", nodes=nodes, sls=sls, cluster=cluster)
+    data = _run("kvmcluster.preflight", nodes=nodes, sls=sls, cluster=cluster)
     return _step(name, data, {}, False)
 
 
@@ -580,7 +580,7 @@ def drained(name, node, reason, cluster=None):
     return _step(name, data, {node: {"old": "open", "new": "cordoned and empty"}, **away})
 
 
-def rebooted(name, node, when="needed", timeout=900, cluster=None):
+def reboot(name, node, when="needed", timeout=900, cluster=None):
     """Reboot a node if that is needed, and wait until it is ready. For orchestrations.
 
     Under ``test=True`` it says whether the node would be rebooted as it is now.
@@ -599,13 +599,13 @@ def rebooted(name, node, when="needed", timeout=900, cluster=None):
 
     .. code-block:: yaml
 
-        node1 rebooted:
-          kvmcluster.rebooted:
+        node1 reboot:
+          kvmcluster.reboot:
             - node: node1
             - when: always
     """
     test, wait = __opts__["test"], {"when": when, "timeout": timeout}
-    data = _run("kvmcluster.restart", node=node, test=test, cluster=cluster, **wait)
+    data = _run("kvmcluster.reboot", node=node, test=test, cluster=cluster, **wait)
     changes = {node: {"old": "up", "new": "rebooted"}} if data.get("rebooted") else {}
     return _step(name, data, changes)
 

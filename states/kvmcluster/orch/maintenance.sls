@@ -3,8 +3,8 @@
 # Further keys: reboot (needed, always, never), timeout (seconds for the reboot, 900), home (true:
 # guests that live there come back), cluster (where the master has several).
 {%- from "kvmcluster/orch/steps.jinja" import maintenance with context %}
-whole:
-  kvmcluster.whole:
+preflight:
+  kvmcluster.preflight:
     - nodes: {{ [pillar.get("node")] | json }}
     - sls: {{ pillar.get("sls") | json }}
     - cluster: {{ pillar.get("cluster") | json }}

@@ -18,8 +18,8 @@ rolling:
     - cluster: {{ run.cluster | json }}
     - failhard: true
 {% if course.ok %}
-whole:
-  kvmcluster.whole:
+preflight:
+  kvmcluster.preflight:
     - nodes: {{ course.todo | json }}
     - cluster: {{ run.cluster | json }}
     - failhard: true

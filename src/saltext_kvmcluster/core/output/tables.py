@@ -40,7 +40,7 @@ def _rendered(data: Mapping[str, Any]) -> str | None:
         ("published", _published),
         ("members", _members),
         ("plan", _plan),
-        ("whole", _whole),
+        ("cordoned", _preflight),
         ("rebooted", _rebooted),
         ("todo", _rolling),
         ("moves", _readiness),
@@ -401,10 +401,10 @@ def _readiness(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _whole(data: Mapping[str, Any]) -> str:
+def _preflight(data: Mapping[str, Any]) -> str:
     lines = [f"PROBLEM  {detail}" for detail in data["cordoned"]]
     lines += _reasons(data["findings"])
-    who = f": {listed(data['whole'])} are well" if data["ok"] and data["whole"] else ""
+    who = f": {listed(data['nodes'])} are well" if data["ok"] and data["nodes"] else ""
     lines.append(f"{_ok(data)}: maintenance {_may(data)} begin in cluster {data['cluster']}{who}")
     return "\n".join(lines)
 
