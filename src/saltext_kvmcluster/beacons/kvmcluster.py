@@ -10,7 +10,11 @@ It has no settings of its own. Its events are fired one by one, so that the mast
 from which minion each came; what a beacon returns goes as a list that the master does not look at.
 """
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
@@ -22,8 +26,14 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "kvmcluster"
 
+# Set by Salt's loader.
+__context__: dict[str, Any]
+__opts__: dict[str, Any]
+__pillar__: dict[str, Any]
+__salt__: dict[str, Callable[..., Any]]
 
-def __virtual__():
+
+def __virtual__() -> str:
     return __virtualname__
 
 

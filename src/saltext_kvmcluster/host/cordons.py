@@ -14,7 +14,7 @@ from saltext_kvmcluster.host import files
 LOCK = "kvmcluster-cordon"
 
 
-def mark() -> Cordon | None:
+def current() -> Cordon | None:
     """Return what cordons this node, None if it is not cordoned."""
     text = files.read(PATH).text
     return None if text is None else cordons.parse(text)
@@ -26,7 +26,7 @@ def cordon(reason: str) -> tuple[Cordon, bool]:
     One that is cordoned keeps since when and, but for what ``core.cordons.kept`` says, why.
     """
     with files.lock(LOCK):
-        known = mark()
+        known = current()
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         wanted = Cordon((known and known.since) or now, cordons.kept(known, reason))
         if wanted != known:
@@ -42,7 +42,7 @@ def uncordon(reason: str | None = None) -> Cordon | None:
     """
     with files.lock(LOCK):
         try:
-            known = mark()
+            known = current()
         except WorldError as error:
             known = Cordon("", str(error))
         if known and reason not in (None, known.reason):

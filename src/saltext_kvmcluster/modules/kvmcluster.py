@@ -4,9 +4,13 @@ Every function reads the cluster from pillar ``kvmcluster``, returns plain data,
 one sentence that says what was wrong and what to do.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import Any
 
 import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
@@ -37,6 +41,12 @@ from saltext_kvmcluster.host import (
 )
 
 __virtualname__ = "kvmcluster"
+
+# Set by Salt's loader.
+__context__: dict[str, Any]
+__opts__: dict[str, Any]
+__pillar__: dict[str, Any]
+__salt__: dict[str, Callable[..., Any]]
 __outputter__ = {
     "cancel": "kvmcluster",
     "check": "kvmcluster",
@@ -51,7 +61,7 @@ __outputter__ = {
 }
 
 
-def __virtual__():
+def __virtual__() -> str:
     return __virtualname__
 
 

@@ -3,14 +3,21 @@
 What is not of a shape that the extension returns goes through Salt's own ``nested`` outputter.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import salt.loader
 
 from saltext_kvmcluster.core.output import tables
 
 __virtualname__ = "kvmcluster"
 
+# Set by Salt's loader.
+__opts__: dict[str, Any]
 
-def __virtual__():
+
+def __virtual__() -> str:
     return __virtualname__
 
 

@@ -5,10 +5,14 @@ data with ``ok`` and ``retcode``, prints it by the outputter ``kvmcluster``, and
 code 1 when not all is well; ``--out=json`` gives the data itself.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import salt.utils.yaml
 
@@ -31,12 +35,17 @@ from saltext_kvmcluster.master.reactor import Reactor
 
 __virtualname__ = "kvmcluster"
 
+# Set by Salt's loader.
+__context__: dict[str, Any]
+__opts__: dict[str, Any]
+__salt__: dict[str, Callable[..., Any]]
+
 POLL = 0.2
 # Where Salt's own cache keeps how far a rolling run is.
 ROLLING = "kvmcluster/rolling"
 
 
-def __virtual__():
+def __virtual__() -> str:
     return __virtualname__
 
 

@@ -4,7 +4,11 @@ Every state reads the cluster from pillar ``kvmcluster`` and takes no argument b
 Under ``test=True`` a state returns the ``changes`` that the real run makes.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable
+from typing import Any
 
 import salt.runner
 from salt.exceptions import SaltRenderError
@@ -23,13 +27,21 @@ from saltext_kvmcluster.host import definitions, examiner, files, ssh
 
 __virtualname__ = "kvmcluster"
 
+# Set by Salt's loader.
+__context__: dict[str, Any]
+__lowstate__: list[dict[str, Any]]
+__opts__: dict[str, Any]
+__pillar__: dict[str, Any]
+__salt__: dict[str, Callable[..., Any]]
+__states__: dict[str, Callable[..., Any]]
+
 _RUNNERS = "kvmcluster.runners"
 _MANAGE_SSHD = (
     "kvmcluster:ssh:manage_sshd: true lets this state write a drop-in for what a setting can mend"
 )
 
 
-def __virtual__():
+def __virtual__() -> str:
     return __virtualname__
 
 
