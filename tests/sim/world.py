@@ -64,6 +64,7 @@ class World:
         self.lost_in_post_copy = 0
         self.log = [] if keep_log else None
         self.on_step = {}
+        self.task, self.tasks, self.waiting = None, [], {}
         self._late = []
         self.nodes = tuple(nodes)
         self._queue, self._count = [], 0
@@ -84,8 +85,18 @@ class World:
             if not queue or queue[0][0] > end:
                 self.now = max(self.now, end)
                 return
+            if self.task:
+                self.task.wait(end, ready)
+                return
             self.now, _, call = heapq.heappop(queue)
             call()
+            while task := next((one for one, is_due in self.waiting.items() if is_due()), None):
+                task.resume()
+
+    def close(self):
+        """End the processes that still wait."""
+        for task in list(self.tasks):
+            task.end()
 
     def some(self, low, high):
         """Some seconds of what always takes a little."""
