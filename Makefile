@@ -33,7 +33,7 @@ unit: $(STAMP)  ## core only: no process, no file
 sim: $(STAMP)  ## the real migrator and recoverer in a simulated world in which anything fails
 	$(BIN)/pytest tests/sim
 
-simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated migrations with faults, on all cores
+simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with faults, on all cores
 	$(BIN)/python tests/sim/simulate.py $(or $(SIMULATIONS),100000)
 
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files

@@ -186,25 +186,15 @@ class Run:
         word, _, rest = command.partition(" ")
         if word in ("on", "at"):
             self._arm(word, rest)
-        elif word == "migrate":
-            self.migrate(rest)
-        elif word == "recover":
-            name, _, node = rest.partition(" on ")
-            self.recover(name, node)
-        elif word == "cancel":
-            name, _, node = rest.partition(" on ")
-            self.cancel(name, node)
-        elif word == "wait":
-            self.world.advance(float(rest))
-        elif word == "fault":
-            self.fault(rest)
-        elif word == "heal":
-            self.heal()
-        elif word == "settle":
-            name, _, node = rest.partition(" on ")
-            self.settle(name, node)
+        elif word in COMMANDS:
+            COMMANDS[word](self, rest)
         else:
             raise ValueError(f"no such command: {command}")
+
+    def on_node(self, verb, rest):
+        """Carry out a command that names a guest and a node."""
+        name, _, node = rest.partition(" on ")
+        verb(name, node)
 
     def _arm(self, word, rest):
         trigger, _, words = rest.partition(": ")
@@ -537,6 +527,16 @@ class Run:
 
 
 BECAUSE = "  because "
+# What a command does; other modules register theirs here.
+COMMANDS = {
+    "migrate": Run.migrate,
+    "recover": lambda run, rest: run.on_node(run.recover, rest),
+    "cancel": lambda run, rest: run.on_node(run.cancel, rest),
+    "settle": lambda run, rest: run.on_node(run.settle, rest),
+    "wait": lambda run, rest: run.world.advance(float(rest)),
+    "fault": Run.fault,
+    "heal": lambda run, rest: run.heal(),
+}
 ACTORS = ("migrate", "recover", "cancel")
 SETTLED = ("running", "paused", "nowhere")
 _CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice")

@@ -7,6 +7,7 @@ import pytest
 import simulate
 import simulated
 import world as sim
+from kinds import KINDS
 from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.engine import environment
@@ -92,10 +93,12 @@ def test_a_wrong_verdict_is_noticed():
 
 
 def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
-    tally = simulate.simulated(2500, 0, os.cpu_count())
-    assert tally.seeds == []
+    tallies = simulate.simulated(4000, 0, os.cpu_count())
+    assert {seed for tally in tallies.values() for seed in tally.seeds} == set()
+    for kind, tally in tallies.items():
+        assert all(tally.results[result] for result in KINDS[kind].results), kind
+    tally = tallies["migrations"]
     assert {fault for fault, _ in tally.table} >= FAULTS
-    assert all(tally.results[result] for result in simulate.RESULTS)
     assert tally.settled["running"] and tally.deaths
 
 
