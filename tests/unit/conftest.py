@@ -34,6 +34,10 @@ sys.addaudithook(_guard)
 
 @pytest.fixture(autouse=True)
 def _only_thinks(request):
+    # A test that imports would have Python write __pycache__, which no guard can tell from the
+    # code's own writing. What is imported before the test is still cached.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     guarded.append(request.node.nodeid)
     yield
     guarded.clear()
+    sys.dont_write_bytecode = before

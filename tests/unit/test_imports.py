@@ -299,3 +299,7 @@ def test_what_is_allowed_is_not_caught(path, text):
 def test_a_test_of_this_tier_can_neither_start_a_process_nor_write(deed):
     with pytest.raises(RuntimeError, match="in the unit tier"):
         deed()
+
+
+def test_what_a_test_imports_is_not_cached_on_the_disk():
+    assert sys.dont_write_bytecode
