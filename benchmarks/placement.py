@@ -12,7 +12,7 @@ from readiness import cluster_of, seconds
 
 from saltext_kvmcluster.core.drain import placement
 from saltext_kvmcluster.core.pillar.clusters import Guests, Listed
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 
 NODES, GUESTS = 1000, 20000
@@ -27,7 +27,7 @@ def main():
     for name, found in (("a drain", world), ("a drain where room is scarce", scarce)):
         taken[name], plan = seconds(lambda found=found: drained(found))
         reported(name, taken[name], plan)
-    took, found = seconds(lambda: readiness.examine(world))
+    took, found = seconds(lambda: examination.examine(world))
     print(f"the examination of all that the others are planned by: {took:.2f} s")
     for name, planned in (
         ("home", lambda: placement.home(world, found, NODE)),
@@ -43,7 +43,7 @@ def main():
 
 
 def drained(world):
-    return placement.drain(world, readiness.examine(world, source=NODE), NODE)
+    return placement.drain(world, examination.examine(world, source=NODE), NODE)
 
 
 def reported(name, took, plan):

@@ -21,10 +21,10 @@ from saltext_kvmcluster.core.facts.nodefacts import (
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
-from saltext_kvmcluster.core.readiness import readiness
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness import examination, follow_up
 from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
+from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 CPUS = [f"<cpu><model>Model{number}</model></cpu>" for number in range(4)]
@@ -77,9 +77,9 @@ def measure(nodes, guests):
             "unique": seconds(lambda: audit(facts, *UNIQUE))[0],
             "disks": seconds(lambda: audit(facts, "guest.disk"))[0],
         }
-    asking, asked = seconds(lambda: readiness.questions(facts))
+    asking, asked = seconds(lambda: follow_up.questions(facts))
     assert len(asked) == nodes
-    taken, found = seconds(lambda: readiness.examine(facts))
+    taken, found = seconds(lambda: examination.examine(facts))
     ways = [row.ways for row in found.rows]
     return {
         "questions": asking,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, NODE, PAIR, Check
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 
 HEAD = """\
 # Checks

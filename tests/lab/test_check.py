@@ -18,7 +18,7 @@ import pytest
 from mistakes import Mistake, destroy, disk, each, on, start
 
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 
 CERTIFIED = f"""mkdir -p {mistakes.CERTIFICATES} && cd {mistakes.CERTIFICATES}
 touch ca-cert.pem client-cert.pem client-key.pem server-cert.pem server-key.pem"""

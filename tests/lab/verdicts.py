@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.host import collector, examiner
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
@@ -33,7 +33,7 @@ def blocking(move, way, cluster, peer):
     except KvmclusterError as error:
         return [["refused", type(error).__name__, ""]]
     (guest,) = [one for one in world.by_uuid[move.uuid] if one.node == move.source]
-    found = readiness.findings(world, guest, peer.id)
+    found = move_findings.findings(world, guest, peer.id)
     return sorted([one.id, one.outcome, one.sentence] for one in found if one.blocks)
 
 

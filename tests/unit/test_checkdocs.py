@@ -4,7 +4,7 @@ from pathlib import Path
 
 import docs_checks
 
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "checks.md"
 

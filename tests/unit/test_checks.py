@@ -10,11 +10,11 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
 from saltext_kvmcluster.core.guest.domainxml import Disk, File, Frozen, Interface, Source
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR
 from saltext_kvmcluster.core.readiness.checks.node import CLIENT, SERVER
-from saltext_kvmcluster.core.readiness.readiness import examine
-from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
+from saltext_kvmcluster.core.readiness.examination import examine
+from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 CHECKS = {check.id: check for check in REGISTRY}

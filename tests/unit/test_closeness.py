@@ -10,9 +10,9 @@ from worlds import OTHER, RUNNING, UUID, WEB, guest, node
 from saltext_kvmcluster.core.facts.nodefacts import LoginResults
 from saltext_kvmcluster.core.findings import OK
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
-from saltext_kvmcluster.core.readiness import readiness
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
+from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.readiness.checks.guest import matters
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.trust import logins
 
 CHECKS = {check.id: check for check in REGISTRY}
@@ -94,7 +94,7 @@ def one_name(cause):
 def test_a_move_is_judged_by_the_name_that_it_dials():
     for cause in (logins.OK, "refused", logins.NOISE):
         world = one_name(cause)
-        found = readiness.findings(world, world.guests[0], "node2")
+        found = move_findings.findings(world, world.guests[0], "node2")
         bad = {one.id for one in found if one.outcome != OK}
         assert (
             bad == {logins.OK: set(), "refused": {"ssh.reach"}, logins.NOISE: {"ssh.noise"}}[cause]

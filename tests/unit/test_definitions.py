@@ -30,7 +30,7 @@ SCHEMA = {
 
 def test_the_path_is_searched_folder_by_folder_first_the_name_then_the_name_with_xml():
     order = ("/one/web1", "/one/web1.xml", "/two/web1", "/two/web1.xml")
-    assert store.places(PATH, "web1") == order
+    assert store.paths(PATH, "web1") == order
     for number, path in enumerate(order):
         assert store.find(PATH, "web1", order[number:]) == store.Found(path)
 

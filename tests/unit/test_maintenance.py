@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.findings import BLOCK
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 
 CLUSTER = worlds.cluster(NODES)
@@ -35,7 +35,7 @@ def three(**changes):
 
 
 def unready(world, *nodes):
-    found = readiness.examine(world)
+    found = examination.examine(world)
     return sorted({reported.id for reported in maintenance.unready(found, nodes)})
 
 
@@ -127,7 +127,7 @@ def test_a_silent_node_is_not_ready():
 def test_the_trouble_of_other_nodes_and_of_guests_is_not_its_own():
     assert unready(three(node2={"bridges": {}}), "node3") == []
     everywhere = three(node1={"guests": (guest(disks=("/elsewhere",), of=None),)})
-    found = readiness.examine(everywhere)
+    found = examination.examine(everywhere)
     assert any(reported.severity == BLOCK for reported in found.findings)
     assert maintenance.unready(found, ["node3"]) == []
 

@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.node import memory, needed_memory
 from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
@@ -53,17 +53,17 @@ def world(free, *guests, threads=0, homes=None, apart=(), cordoned=(), **changes
 
 
 def drained(found, node="node1", ready=None, **more):
-    ready = ready or readiness.examine(found, source=node)
+    ready = ready or examination.examine(found, source=node)
     return placement.drain(found, ready, node, **more)
 
 
 def brought_home(found, node="node1", ready=None, **more):
-    ready = ready or readiness.examine(found, destination=node)
+    ready = ready or examination.examine(found, destination=node)
     return placement.home(found, ready, node, **more)
 
 
 def evened(found, most=10, ready=None, **more):
-    return placement.balance(found, ready or readiness.examine(found), most, **more)
+    return placement.balance(found, ready or examination.examine(found), most, **more)
 
 
 def moves(plan):
@@ -199,7 +199,7 @@ def test_of_a_cluster_of_one_node_nobody_leaves():
 
 def test_who_was_not_examined_is_not_forgotten():
     found = world([8, 8], one("web1"), one("web2"))
-    plan = placement.drain(found, readiness.examine(found, "web1"), "node1")
+    plan = placement.drain(found, examination.examine(found, "web1"), "node1")
     assert moves(plan) == [("web1", "node2")] and plan.stuck == {"web2": "it was not examined"}
 
 
@@ -306,7 +306,7 @@ def test_a_node_that_tells_nothing_cannot_be_drained():
         drained(World(found.cluster, nodes))
     alone = World(found.cluster, {"node2": found.nodes["node2"]})
     with pytest.raises(WorldError, match=r"nothing was moved off node1: .* it has\Z"):
-        placement.drain(alone, readiness.examine(alone), "node1")
+        placement.drain(alone, examination.examine(alone), "node1")
     with pytest.raises(InputError, match="node9 is not a node"):
         drained(found, "node9")
 
@@ -338,7 +338,7 @@ def test_who_cannot_come_home_is_told_why():
 
 def test_of_what_is_against_a_guest_its_home_alone_is_told():
     found = world([4, 8, 3], one("web1", 5, "node2"), homes={"web1": "node1"})
-    detail = brought_home(found, ready=readiness.examine(found)).stuck["web1"]
+    detail = brought_home(found, ready=examination.examine(found)).stuck["web1"]
     assert detail == (
         "it cannot go to node1: node.memory (it needs 5 MiB of memory, and 4 MiB are available"
         " there)"
@@ -357,16 +357,16 @@ def test_who_may_be_on_a_silent_node_is_not_taken_for_absent():
 
 def test_the_best_destination_of_one_guest():
     found = world([8, 4, 6], one("web1", 2), one("web2", 9))
-    step = placement.best(found, readiness.examine(found, "web1"), "web1")
+    step = placement.best(found, examination.examine(found, "web1"), "web1")
     assert step.move.destination == "node3" and step.why.startswith("it is the least busy")
     with pytest.raises(
         WorldError, match=r"web2 was not touched: it can go nowhere: .*node\.memory"
     ):
-        placement.best(found, readiness.examine(found, "web2"), "web2")
+        placement.best(found, examination.examine(found, "web2"), "web2")
     with pytest.raises(InputError, match=r"has no guest web; .*did you mean web"):
-        placement.best(found, readiness.examine(found), "web")
+        placement.best(found, examination.examine(found), "web")
     shut = world([8, 4, 6], one("web1", 2), cordoned=["node3"])
-    assert placement.best(shut, readiness.examine(shut), "web1").move.destination == "node2"
+    assert placement.best(shut, examination.examine(shut), "web1").move.destination == "node2"
 
 
 def test_balance_relieves_the_busiest_of_what_evens_out_most():
@@ -521,7 +521,7 @@ def nobody_meets(found, plan, node, in_flight):
 @given(clusters())
 def test_a_drain_keeps_the_rules_and_forgets_nobody(case):
     found, more = case
-    ready = readiness.examine(found)
+    ready = examination.examine(found)
     plan = drained(found, ready=ready, **more)
     keeps_the_rules(found, ready, plan, **more)
     on_their_way = {move.guest for move in more["in_flight"]}
@@ -535,7 +535,7 @@ def test_a_drain_keeps_the_rules_and_forgets_nobody(case):
 @given(clusters())
 def test_home_keeps_the_rules_and_forgets_nobody(case):
     found, more = case
-    ready = readiness.examine(found)
+    ready = examination.examine(found)
     plan = brought_home(found, ready=ready, **more)
     keeps_the_rules(found, ready, plan, **more)
     assert {step.move.destination for step in plan.steps} <= {"node1"}
@@ -550,7 +550,7 @@ def test_home_keeps_the_rules_and_forgets_nobody(case):
 @given(clusters(), st.integers(0, 3))
 def test_balance_keeps_the_rules_and_evens_out(case, most):
     found, more = case
-    ready = readiness.examine(found)
+    ready = examination.examine(found)
     plan = evened(found, most, ready, **more)
     keeps_the_rules(found, ready, plan, **more)
     assert len(plan.steps) <= most and not plan.stuck
@@ -569,7 +569,7 @@ def test_the_same_world_gives_the_same_plan_whatever_the_order_it_is_told_in(cas
         for node, facts in reversed(found.nodes.items())
     }
     turned = World(found.cluster, nodes)
-    ready, again = readiness.examine(found), readiness.examine(turned)
+    ready, again = examination.examine(found), examination.examine(turned)
     for planned in (drained, brought_home, evened):
         plan = planned(found, ready=ready, **more)
         assert plan == planned(found, ready=ready, **more) == planned(turned, ready=again, **more)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import questions
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import follow_up
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=20),
@@ -17,7 +17,7 @@ JSON = st.recursive(
 
 
 def test_what_readiness_asks_is_a_question():
-    for asked in readiness.questions(worlds.world()).values():
+    for asked in follow_up.questions(worlds.world()).values():
         found = questions.parse(asked)
         assert list(found.paths) == asked["paths"] and list(found.cpus) == asked["cpus"]
         assert {folder: list(names) for folder, names in found.tokens.items()} == asked["tokens"]

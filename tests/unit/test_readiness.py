@@ -15,8 +15,9 @@ from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
 from saltext_kvmcluster.core.guest.domainxml import File, Frozen, Interface, Source
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import examination, follow_up, move_findings, report
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.verdicts import Sighting
 
 DB_LOOK = replace(RUNNING, name="db", uuid=OTHER)
@@ -45,7 +46,7 @@ def reported(found):
 
 
 def test_all_well():
-    found = readiness.examine(three())
+    found = examination.examine(three())
     assert found.ok and found.findings == ()
     assert rows(found)["web1"]["movable_to"] == ["node2", "node3"]
     assert rows(found)["db"]["movable_to"] == ["node1", "node3"]
@@ -54,7 +55,7 @@ def test_all_well():
 
 
 def test_a_missing_bridge_forbids_one_way():
-    found = readiness.examine(three(node3={"bridges": {}}))
+    found = examination.examine(three(node3={"bridges": {}}))
     assert not found.ok
     assert rows(found)["web1"]["blocked"] == {"node3": ["network.present"]}
     (one,) = found.findings
@@ -63,7 +64,7 @@ def test_a_missing_bridge_forbids_one_way():
 
 def test_a_guest_that_cannot_move_at_all():
     frozen = guest(of=replace(WEB, frozen=Frozen("a test", "2026-01-01")))
-    found = readiness.examine(three(node1={"guests": (frozen,)}))
+    found = examination.examine(three(node1={"guests": (frozen,)}))
     assert rows(found)["web1"]["movable_to"] == []
     assert rows(found)["web1"]["blocked"] == {node: ["guest.frozen"] for node in ("node2", "node3")}
     assert rows(found)["db"]["blocked"] == {}
@@ -72,7 +73,7 @@ def test_a_guest_that_cannot_move_at_all():
 
 def test_a_silent_node_is_told_by_name_and_forbids_no_move_between_others():
     nodes = {**three().nodes, "node3": silent("node3", "timed out")}
-    found = readiness.examine(World(worlds.cluster(NODES), nodes))
+    found = examination.examine(World(worlds.cluster(NODES), nodes))
     assert not found.ok
     first = found.findings[0]
     assert (first.id, first.nodes, first.trouble.outcome) == ("node.daemon", ("node3",), UNKNOWN)
@@ -83,7 +84,7 @@ def test_a_silent_node_is_told_by_name_and_forbids_no_move_between_others():
 
 
 def test_the_worst_comes_first():
-    found = readiness.examine(
+    found = examination.examine(
         three(node1={"clock": 99.0}, node2={"resolves": None}, node3={"bridges": {}})
     )
     assert reported(found)[:3] == [
@@ -94,26 +95,26 @@ def test_the_worst_comes_first():
 
 
 def test_warnings_alone_are_ok():
-    found = readiness.examine(three(node1={"clock": 99.0}))
+    found = examination.examine(three(node1={"clock": 99.0}))
     assert found.ok and reported(found) == [("node.clock", PROBLEM)]
 
 
 def test_a_guest_that_runs_nowhere_is_audited_and_has_no_row():
     resting = guest("node3", replace(SHUT_OFF, name="web1", uuid=OTHER), None, disks=())
-    found = readiness.examine(three(node2={"guests": ()}, node3={"guests": (resting,)}))
+    found = examination.examine(three(node2={"guests": ()}, node3={"guests": (resting,)}))
     assert list(rows(found)) == ["web1"]
     assert ("guest.name", PROBLEM) in reported(found)
 
 
 def test_one_guest_and_one_destination():
-    found = readiness.examine(three(node3={"bridges": {}}), "web1", "node1", "node2")
+    found = examination.examine(three(node3={"bridges": {}}), "web1", "node1", "node2")
     assert found.ok
     assert rows(found)["web1"]["movable_to"] == ["node2"]
 
 
 def test_a_guest_asked_for_by_name_is_examined_though_it_does_not_run():
     resting = guest("node1", SHUT_OFF, None)
-    found = readiness.examine(three(node1={"guests": (resting,)}), "web1")
+    found = examination.examine(three(node1={"guests": (resting,)}), "web1")
     assert ("guest.once", PROBLEM) in reported(found)
     assert rows(found)["web1"]["movable_to"] == []
 
@@ -128,25 +129,25 @@ def test_a_guest_asked_for_by_name_is_examined_though_it_does_not_run():
 )
 def test_an_unknown_guest_is_answered_with_the_known_ones(guest, source, words):
     with pytest.raises(InputError) as refused:
-        readiness.examine(three(), guest, source)
+        examination.examine(three(), guest, source)
     assert words in str(refused.value)
 
 
 def test_an_unknown_node_is_answered_with_the_known_ones():
     with pytest.raises(InputError, match="node9 is not a node of cluster lab"):
-        readiness.examine(three(), None, None, "node9")
+        examination.examine(three(), None, None, "node9")
 
 
 def test_data_is_plain():
-    data = readiness.examine(three(node3={"bridges": {}})).to_dict()
+    data = examination.examine(three(node3={"bridges": {}})).to_dict()
     assert json.loads(json.dumps(data)) == data
 
 
 def test_words_of_a_hostile_node_print_as_one_line():
     ugly = {"daemon": None, "daemon_detail": "no\x1b[31m\n" + "x" * 5000, "guests": None}
-    (first, *_) = readiness.examine(three(node3=ugly)).to_dict()["findings"]
+    (first, *_) = examination.examine(three(node3=ugly)).to_dict()["findings"]
     assert first["id"] == "node.daemon" and first["sentence"].isprintable()
-    assert len(first["sentence"]) <= readiness.WORDS
+    assert len(first["sentence"]) <= report.WORDS
 
 
 CHANGES = st.fixed_dictionaries(
@@ -182,10 +183,10 @@ def test_all_at_once_is_as_move_by_move(one, two, three_):
     if two.get("guests"):
         two.pop("guests")
     found = three(node1=one, node2=two, node3=three_)
-    for row in readiness.examine(found).rows:
+    for row in examination.examine(found).rows:
         for destination in NODES:
             if destination != row.guest.node:
-                judged = readiness.findings(found, row.guest, destination)
+                judged = move_findings.findings(found, row.guest, destination)
                 wanted = list(dict.fromkeys(item.id for item in judged if item.blocks))
                 assert row.blocked.get(destination, []) == wanted
                 assert (destination in row.movable_to) == (not wanted)
@@ -194,23 +195,21 @@ def test_all_at_once_is_as_move_by_move(one, two, three_):
 def test_findings_of_one_move_tell_what_is_ok_too():
     found = three()
     web = found.by_name["web1"][0]
-    judged = readiness.findings(found, web, "node2")
+    judged = move_findings.findings(found, web, "node2")
     assert {one.outcome for one in judged} == {OK} and {one.severity for one in judged} == {BLOCK}
-    assert {one.id for one in judged} == {
-        check.id for check in readiness.REGISTRY if check.severity == BLOCK
-    }
+    assert {one.id for one in judged} == {check.id for check in REGISTRY if check.severity == BLOCK}
 
 
 def test_findings_name_the_node_that_they_are_about():
     found = three(node2={"resolves": ("127.0.0.1",)})
-    judged = readiness.findings(found, found.by_name["web1"][0], "node2")
+    judged = move_findings.findings(found, found.by_name["web1"][0], "node2")
     (bad,) = [one for one in judged if one.outcome != OK]
     assert bad.sentence.startswith("node2: its name node2 is 127.0.0.1 there")
 
 
 def test_only_what_no_shared_file_system_brings_is_asked_of_others():
     kernel = replace(WEB, files=(File("/boot/vmlinuz", "kernel"),))
-    asked = readiness.questions(three(node1={"guests": (guest(of=kernel),)}))
+    asked = follow_up.questions(three(node1={"guests": (guest(of=kernel),)}))
     assert asked["node1"]["paths"] == [IMAGE, "/boot/vmlinuz"]
     assert asked["node2"]["paths"] == asked["node3"]["paths"] == ["/boot/vmlinuz"]
     assert asked["node3"]["tokens"] == {IMAGES: list(NODES)}
@@ -219,7 +218,7 @@ def test_only_what_no_shared_file_system_brings_is_asked_of_others():
 
 def test_one_cpu_of_two_machine_types_is_two_questions():
     other = guest(observation=DB_LOOK, of=replace(DB, machine="q35"))
-    asked = readiness.questions(three(node1={"guests": (guest(), other)}, node2={"guests": ()}))
+    asked = follow_up.questions(three(node1={"guests": (guest(), other)}, node2={"guests": ()}))
     assert [one["machine"] for one in asked["node3"]["cpus"]] == ["pc-i440fx-7.2", "q35"]
 
 
@@ -227,36 +226,36 @@ def test_what_no_node_can_be_asked_about_spoils_no_question():
     disk = replace(WEB.disks[0], source=Source("file", "/images/\x1b[31m", "raw"))
     files = (File("/boot/vmlinuz", "kernel"),)
     bad = guest(of=replace(WEB, disks=(disk,), files=files))
-    assert readiness.questions(three(node1={"guests": (bad,)}))["node1"]["paths"] == [
+    assert follow_up.questions(three(node1={"guests": (bad,)}))["node1"]["paths"] == [
         "/boot/vmlinuz"
     ]
 
 
 def test_what_a_peer_cannot_see_of_another_is_no_finding():
     found = three(node2={"ssh": {}, "by_peer": True})
-    judged = readiness.findings(found, found.by_name["web1"][0], "node2")
+    judged = move_findings.findings(found, found.by_name["web1"][0], "node2")
     assert {one.outcome for one in judged} == {OK}
     ids = {one.id for one in judged}
     assert "ssh.authorized" not in ids and {"ssh.key", "ssh.reach", "node.name"} <= ids
-    assert readiness.examine(found, "web1", "node1", "node2").findings == ()
+    assert examination.examine(found, "web1", "node1", "node2").findings == ()
 
 
 def test_questions_about_one_move_are_for_its_two_nodes():
-    asked = readiness.questions(three(), "web1", "node1", "node2")
+    asked = follow_up.questions(three(), "web1", "node1", "node2")
     assert set(asked) == {"node1", "node2"}
     assert asked["node1"]["cpus"] == [] and asked["node1"]["paths"] == [IMAGE]
 
 
 def test_the_silent_are_asked_nothing():
     nodes = {**three().nodes, "node3": silent("node3", "timed out")}
-    assert "node3" not in readiness.questions(World(worlds.cluster(NODES), nodes))
+    assert "node3" not in follow_up.questions(World(worlds.cluster(NODES), nodes))
 
 
 def test_a_few_witnesses_are_enough_for_a_folder():
     names = [f"node{number}" for number in range(1, 11)]
     nodes = {name: node(name, names, guests=()) for name in names}
     nodes["node9"] = replace(nodes["node9"], guests=(guest("node9"),))
-    asked = readiness.questions(World(worlds.cluster(names), nodes))
+    asked = follow_up.questions(World(worlds.cluster(names), nodes))
     assert asked["node5"]["tokens"] == {IMAGES: ["node9", "node1", "node2"]}
 
 
@@ -277,7 +276,7 @@ def test_alike_troubles_are_told_once_for_many():
         )
         for name in names
     }
-    found = readiness.examine(World(worlds.cluster(names), nodes))
+    found = examination.examine(World(worlds.cluster(names), nodes))
     (one,) = found.findings
     assert one.everywhere and one.destinations == () and len(one.guests) == 30
     assert found.to_dict()["movable"] == 0
@@ -288,7 +287,7 @@ def text(found):
 
 
 def test_reasons_come_first_then_the_matrix_then_the_sum():
-    assert text(readiness.examine(three(node3={"bridges": {}}))) == [
+    assert text(examination.examine(three(node3={"bridges": {}}))) == [
         "PROBLEM  network.present  web1, db -> node3: there is no bridge br0 there",
         "         make bridge br0 there, in its network configuration, as on the node where the"
         " guest is",
@@ -301,7 +300,7 @@ def test_reasons_come_first_then_the_matrix_then_the_sum():
 
 def test_what_a_silent_node_leaves_unknown_is_one_line():
     nodes = {**three().nodes, "node3": silent("node3", "timed out")}
-    lines = text(readiness.examine(World(worlds.cluster(NODES), nodes)))
+    lines = text(examination.examine(World(worlds.cluster(NODES), nodes)))
     assert lines[0] == "UNKNOWN  node.daemon  node3: it did not answer: timed out"
     assert lines[2].startswith("UNKNOWN  because of that ") and lines[3].startswith("guest ")
     assert lines[4].startswith("web1        -      ok     NO node.daemon +")
@@ -311,12 +310,12 @@ def test_a_wide_cluster_is_shown_in_figures():
     names = [f"node{number}" for number in range(1, 31)]
     nodes = {name: node(name, names) for name in names}
     nodes["node1"] = replace(nodes["node1"], guests=(guest(),))
-    lines = text(readiness.examine(World(worlds.cluster(names), nodes)))
+    lines = text(examination.examine(World(worlds.cluster(names), nodes)))
     assert lines[1].split() == ["web1", "node1", "29", "of", "29", "nodes"]
 
 
 def test_that_a_node_is_closed_forbids_moves_to_it_and_is_no_fault():
-    found = readiness.examine(three(node3={"cordoned": (Cordon("", "updates"),)}))
+    found = examination.examine(three(node3={"cordoned": (Cordon("", "updates"),)}))
     assert found.ok and rows(found)["web1"]["movable_to"] == ["node2"]
     assert [one["id"] for one in found.to_dict()["findings"]] == ["node.cordon"]
-    assert not readiness.examine(three(node3={"cordoned": None})).ok
+    assert not examination.examine(three(node3={"cordoned": None})).ok

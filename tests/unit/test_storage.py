@@ -10,14 +10,11 @@ from material import cases, load
 
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
-from saltext_kvmcluster.core.storage import storage
-from saltext_kvmcluster.core.storage.storage import (
-    COMMANDS,
-    Place,
-    StorageFacts,
-    cache_trouble,
-    same,
-)
+from saltext_kvmcluster.core.storage import inventory, shared_storage
+from saltext_kvmcluster.core.storage.cache_mode import cache_issue
+from saltext_kvmcluster.core.storage.inventory import COMMANDS, StorageFacts
+from saltext_kvmcluster.core.storage.location import Location
+from saltext_kvmcluster.core.storage.same_storage import difference
 
 ROOT = "22 1 8:2 / / rw,relatime - ext4 /dev/sda2 rw\n"
 GLUSTER = "30 22 0:40 / /gluster rw - fuse.glusterfs server:/images rw\n"
@@ -52,9 +49,9 @@ def source_of(disk):
 
 @pytest.mark.parametrize("case", list(variants()))
 def test_each_disk_lies_where_the_tools_say(case):
-    facts = storage.parse(reported(case["outputs"]))
+    facts = inventory.parse(reported(case["outputs"]))
     for disk in case["disks"]:
-        found = storage.place(source_of(disk), facts)
+        found = shared_storage.locate(source_of(disk), facts)
         wanted = {key: disk[key] for key in CHECKED if key in disk}
         assert {key: getattr(found, key) for key in wanted} == wanted, found
         assert disk.get("why", "") in found.why
@@ -64,26 +61,26 @@ def test_each_disk_lies_where_the_tools_say(case):
 
 @pytest.mark.parametrize("case", list(variants()))
 def test_what_mounts_tell_needs_no_devices(case):
-    facts = storage.parse(reported(case["outputs"]))
+    facts = inventory.parse(reported(case["outputs"]))
     mounted = StorageFacts(mounts=facts.mounts, links=facts.links, detail=facts.detail)
     for disk in case["disks"]:
         source = source_of(disk)
-        if storage.is_told_by_mounts(source, mounted):
-            assert storage.place(source, mounted) == storage.place(source, facts)
+        if shared_storage.needs_mounts_alone(source, mounted):
+            assert shared_storage.locate(source, mounted) == shared_storage.locate(source, facts)
 
 
 def test_devices_are_asked_for_where_a_disk_may_lie_on_one():
-    facts = storage.parse(reported({"mounts": ROOT + GLUSTER + GFS2}))
+    facts = inventory.parse(reported({"mounts": ROOT + GLUSTER + GFS2}))
     images = [Source("file", f"/{folder}/image") for folder in ("gluster", "gfs2", "own")]
     others = [Source("block", "/dev/sda"), Source("network", "nbd:a"), Source()]
-    told_by = [storage.is_told_by_mounts(source, facts) for source in (*images, *others)]
+    told_by = [shared_storage.needs_mounts_alone(source, facts) for source in (*images, *others)]
     assert told_by == [True, False, False, False, True, True]
 
 
 def test_what_was_never_asked_is_not_known():
     for source in (Source("file", "/x"), Source("block", "/dev/sda")):
-        assert storage.place(source, StorageFacts()).fit is None
-        assert storage.place(source, storage.parse({})).fit is None
+        assert shared_storage.locate(source, StorageFacts()).fit is None
+        assert shared_storage.locate(source, inventory.parse({})).fit is None
 
 
 def drbd(role, here, there, resource="r0", settings=True):
@@ -107,7 +104,7 @@ def drbd(role, here, there, resource="r0", settings=True):
     net = "net { allow-two-primaries yes; }"
     net = f'resource "{resource}" {{ connection {{ _peer_node_id 1; {net} {path} }} }}'
     device = {"kname": "/dev/drbd1", "name": "/dev/drbd1", "type": "disk"}
-    facts = storage.parse(
+    facts = inventory.parse(
         reported(
             {
                 "devices": json.dumps({"blockdevices": [device]}),
@@ -116,25 +113,25 @@ def drbd(role, here, there, resource="r0", settings=True):
             }
         )
     )
-    return storage.place(Source("block", "/dev/drbd1"), facts)
+    return shared_storage.locate(Source("block", "/dev/drbd1"), facts)
 
 
-LUN = Place("lun", True, "", "WWN 1")
-GFS = Place("gfs2", True, "", "gfs2 1", "/g")
+LUN = Location("lun", True, "", "WWN 1")
+GFS = Location("gfs2", True, "", "gfs2 1", "/g")
 
 
 @pytest.mark.parametrize(
     ("here", "there", "outcome"),
     [
         (LUN, LUN, None),
-        (LUN, Place("lun", True, "", "WWN 2"), PROBLEM),
-        (LUN, Place("lun", True, ""), UNKNOWN),
-        (LUN, Place("nothing", False, ""), PROBLEM),
-        (LUN, Place("nfs", True, "", folder="/n"), PROBLEM),
+        (LUN, Location("lun", True, "", "WWN 2"), PROBLEM),
+        (LUN, Location("lun", True, ""), UNKNOWN),
+        (LUN, Location("nothing", False, ""), PROBLEM),
+        (LUN, Location("nfs", True, "", folder="/n"), PROBLEM),
         (GFS, GFS, None),
-        (GFS, Place("gfs2", True, "", "", "/g"), None),
-        (GFS, Place("gfs2", True, "", "gfs2 2", "/g"), PROBLEM),
-        (Place("none", True, ""), Place("none", True, ""), None),
+        (GFS, Location("gfs2", True, "", "", "/g"), None),
+        (GFS, Location("gfs2", True, "", "gfs2 2", "/g"), PROBLEM),
+        (Location("none", True, ""), Location("none", True, ""), None),
         (drbd("Primary", "a", "b"), drbd("Secondary", "b", "a"), None),
         (drbd("Primary", "a", "b"), drbd("Secondary", "c", "d"), PROBLEM),
         (drbd("Primary", "a", "b"), drbd("Primary", "a", "b"), PROBLEM),
@@ -143,13 +140,13 @@ GFS = Place("gfs2", True, "", "gfs2 1", "/g")
     ],
 )
 def test_two_nodes_see_the_same_only_where_something_proves_it(here, there, outcome):
-    for found in (same(here, there), same(there, here)):
+    for found in (difference(here, there), difference(there, here)):
         assert (found and found.outcome) == outcome
         assert found is None or (found.sentence and found.remedy)
 
 
 FILE, BLOCK, NETWORK = Source("file", "/x"), Source("block", "/x"), Source("network", "nbd:x")
-NFS = Place("nfs", True, "", folder="/n")
+NFS = Location("nfs", True, "", folder="/n")
 
 
 @pytest.mark.parametrize(
@@ -169,21 +166,21 @@ NFS = Place("nfs", True, "", folder="/n")
         (Disk("vda", FILE, shareable=True, cache="writeback"), NFS, 0, False),
         (Disk("vda", BLOCK, cache="writeback"), LUN, 0, False),
         (Disk("vda", BLOCK, cache="none"), LUN, 0, True),
-        (Disk("vda", NETWORK, cache="writeback"), Place("nbd", True, ""), 0, True),
-        (Disk("vda", NETWORK, cache="unsafe"), Place("nbd", True, ""), 8_000_000, False),
-        (Disk("sda", Source(), cache="writeback"), Place("none", True, ""), 0, True),
+        (Disk("vda", NETWORK, cache="writeback"), Location("nbd", True, ""), 0, True),
+        (Disk("vda", NETWORK, cache="unsafe"), Location("nbd", True, ""), 8_000_000, False),
+        (Disk("sda", Source(), cache="writeback"), Location("none", True, ""), 0, True),
     ],
 )
 def test_the_cache_mode_is_judged_as_libvirt_does(disk, place, qemu, safe):
-    found = cache_trouble(disk, place, qemu)
+    found = cache_issue(disk, place, qemu)
     assert (found is None) == safe
     assert found is None or (disk.target in found.sentence and "cache='none'" in found.remedy)
 
 
 def test_what_a_node_says_cannot_spoil_the_terminal():
     mounts = ROOT + "30 22 0:9 / /g\x1b[2J\\033[31m rw - \x1bfs a rw\n"
-    facts = storage.parse(reported({"mounts": mounts}))
-    found = storage.place(Source("file", "/g\x1b[2J\x1b[31m/" + "x" * 4000), facts)
+    facts = inventory.parse(reported({"mounts": mounts}))
+    found = shared_storage.locate(Source("file", "/g\x1b[2J\x1b[31m/" + "x" * 4000), facts)
     assert found.folder == "/g\x1b[2J\x1b[31m"
     assert found.why.isprintable() and found.kind.isprintable() and len(found.why) < 1000
 
@@ -245,9 +242,9 @@ DISKS = [
 
 @given(OUTPUTS)
 def test_no_output_is_more_than_unknown(outputs):
-    facts = storage.parse(outputs)
+    facts = inventory.parse(outputs)
     for source in DISKS:
-        assert storage.place(source, facts).fit in (True, False, None)
+        assert shared_storage.locate(source, facts).fit in (True, False, None)
 
 
 @pytest.mark.parametrize("key", COMMANDS)
@@ -264,29 +261,29 @@ def test_no_output_is_more_than_unknown(outputs):
     ],
 )
 def test_no_output_is_too_deep_or_too_long(key, text):
-    storage.parse(reported({key: text}))
+    inventory.parse(reported({key: text}))
 
 
 def test_devices_that_are_made_of_each_other_end_somewhere():
     part = {"kname": "/dev/a", "type": "part"}
     other = {"kname": "/dev/b", "type": "part", "children": [part]}
     devices = json.dumps({"blockdevices": [other, {**part, "children": [{**other}]}]})
-    facts = storage.parse(reported({"devices": devices}))
-    assert not storage.place(Source("block", "/dev/a"), facts).fit
+    facts = inventory.parse(reported({"devices": devices}))
+    assert not shared_storage.locate(Source("block", "/dev/a"), facts).fit
 
 
 def test_links_that_lead_in_circles_or_grow_end_somewhere():
-    facts = storage.parse(reported({"links": "/a\t/a/a\n/b\t/c\n/c\t/b\n"}))
+    facts = inventory.parse(reported({"links": "/a\t/a/a\n/b\t/c\n/c\t/b\n"}))
     for path in ("/a", "/b", "/b/x"):
-        assert storage.place(Source("file", path), facts).folder == "/"
+        assert shared_storage.locate(Source("file", path), facts).folder == "/"
 
 
 def test_twenty_thousand_disks_are_judged_at_once():
     mounts = ROOT + "".join(f"{n} 22 0:{n} / /g/{n} rw - nfs4 a:/{n} rw\n" for n in range(30, 330))
-    facts = storage.parse(reported({"mounts": mounts}))
+    facts = inventory.parse(reported({"mounts": mounts}))
     disks = [Source("file", f"/g/{30 + n % 300}/guests/{n}.img") for n in range(20_000)]
     began = time.process_time()
-    assert all(storage.place(disk, facts).fit for disk in disks)
+    assert all(shared_storage.locate(disk, facts).fit for disk in disks)
     assert time.process_time() - began < 1
 
 
@@ -301,7 +298,7 @@ def test_twenty_thousand_disks_are_judged_at_once():
 @pytest.mark.parametrize("protocol", ["nbd", "http"])
 def test_a_server_that_every_node_takes_for_itself_is_shared_by_nobody(protocol, host):
     source = Source("network", f"{protocol}:disk", protocol=protocol, hosts=(host,))
-    assert storage.place(source, StorageFacts()).fit is False
+    assert shared_storage.locate(source, StorageFacts()).fit is False
 
 
 def test_a_wwn_that_every_target_has_is_none():
@@ -309,5 +306,5 @@ def test_a_wwn_that_every_target_has_is_none():
     output = (
         '{"blockdevices": [{"kname": "/dev/sda", "type": "disk", "tran": "iscsi", "wwn": "%s"}]}'
     )
-    facts = storage.parse({"devices": (0, output % alike), "mounts": (0, "")})
-    assert storage.place(Source("block", "/dev/sda"), facts).identity == ""
+    facts = inventory.parse({"devices": (0, output % alike), "mounts": (0, "")})
+    assert shared_storage.locate(Source("block", "/dev/sda"), facts).identity == ""

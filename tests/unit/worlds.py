@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.storage.storage import Mount, StorageFacts
+from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 

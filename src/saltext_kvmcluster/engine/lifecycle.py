@@ -75,7 +75,7 @@ def runs(cluster: Cluster, here: str, guest: str) -> Decision:
 
 def found(cluster: Cluster, guest: str) -> store.Found:
     """Return where the definition of a guest lies; InputError, which lists where was looked."""
-    there = [path for path in store.all_places(cluster.guests, guest) if files.exists(path)]
+    there = [path for path in store.all_paths(cluster.guests, guest) if files.exists(path)]
     return store.find(cluster.guests, guest, there)
 
 

@@ -33,7 +33,7 @@ from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
-from saltext_kvmcluster.core.storage import storage
+from saltext_kvmcluster.core.storage import inventory, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins, sshcheck, trust
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
@@ -247,7 +247,7 @@ def _of_host(way: Way, node: str, defined: Collection[str]) -> dict[str, Any]:
     """Return what a host tells; of the guests ``defined`` libvirt's definitions, too."""
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, way.hypervisor, defined)
-        outputs = way.run_all({**parsers.COMMANDS, **storage.COMMANDS})
+        outputs = way.run_all({**parsers.COMMANDS, **inventory.COMMANDS})
         reported: dict[str, Any] = {"node": node, "commands": _sent(outputs), **machine.result()}
     paths = [source.path for source in _parts(_running(nodefacts.parse(node, reported, 0.0, 0.0)))]
     reported["commands"]["links"]["out"] += _links(paths, _run_in_parts(way, _real_commands(paths)))
@@ -262,16 +262,16 @@ def _of_one(way: Way, move: Move, guest: Guest | None, wanted: Iterable[str]) ->
     paths = [source.path for source in _parts([guest])]
     disks = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
     asked = {key: parsers.COMMANDS[key] for key in wanted}
-    asked["mounts"] = storage.COMMANDS["mounts"]
+    asked["mounts"] = inventory.COMMANDS["mounts"]
     with ThreadPoolExecutor() as pool:
         close = matters(guest, move.guest, move.uuid)
         machine = pool.submit(_libvirt, way.hypervisor, (), close)
         outputs = _run_in_parts(way, {**asked, **_real_commands(paths)})
         links, reported = _links(paths, outputs), _sent({key: outputs[key] for key in asked})
         reported["links"] = {"code": 0, "out": links}
-        mounted = storage.parse({key: (one["code"], one["out"]) for key, one in reported.items()})
-        if not all(storage.is_told_by_mounts(layer, mounted) for layer in disks):
-            reported.update(_sent(way.run_all(storage.COMMANDS)))
+        mounted = inventory.parse({key: (one["code"], one["out"]) for key, one in reported.items()})
+        if not all(shared_storage.needs_mounts_alone(layer, mounted) for layer in disks):
+            reported.update(_sent(way.run_all(inventory.COMMANDS)))
             reported["links"]["out"] += links
         return {"commands": reported, **machine.result()}
 
@@ -316,10 +316,10 @@ def _placed(cluster: Cluster, way: Way) -> tuple[dict[str, str], dict[str, str]]
     detail: dict[str, str] = {}
     if cluster.guests.definitions != "shared":
         return texts, detail
-    places = {name: store.all_places(cluster.guests, name) for name in cluster.guests.list}
-    paths = dict.fromkeys(path for found in places.values() for path in found)
+    paths_of = {name: store.all_paths(cluster.guests, name) for name in cluster.guests.list}
+    paths = dict.fromkeys(path for found in paths_of.values() for path in found)
     contents = way.run_all({path: _reading(path) for path in paths})
-    for name, candidates in places.items():
+    for name, candidates in paths_of.items():
         there = [path for path in candidates if not _is_missing(contents[path])]
         try:
             found = store.find(cluster.guests, name, there)
@@ -481,8 +481,8 @@ def _holding(sources: Iterable[Source], found: NodeFacts) -> set[str]:
     """Return the mount points of shared storage that hold any of these."""
     if found.storage is None:
         return set()
-    lie = (storage.place(source, found.storage) for source in sources)
-    return {place.folder for place in lie if place.folder and place.fit}
+    locations = (shared_storage.locate(source, found.storage) for source in sources)
+    return {one.folder for one in locations if one.folder and one.fit}
 
 
 def _sources(cluster: Cluster, found: NodeFacts) -> list[Source]:
@@ -492,7 +492,7 @@ def _sources(cluster: Cluster, found: NodeFacts) -> list[Source]:
         sources += [
             Source("file", path)
             for guest in cluster.guests.list.values()
-            for path in store.places(cluster.guests, guest.name)
+            for path in store.paths(cluster.guests, guest.name)
         ]
     return sources
 
@@ -566,10 +566,10 @@ def _token_commands(
     """
     wanted: dict[str, tuple[str, ...]] = {}
     for folder, writers in asked.items():
-        place = os.path.join(folder, TOKENS)
-        wanted[f"list {folder}"] = ("ls", "--", place)
+        tokens = os.path.join(folder, TOKENS)
+        wanted[f"list {folder}"] = ("ls", "--", tokens)
         for writer in writers:
-            path = os.path.join(place, token_name(writer, move))
+            path = os.path.join(tokens, token_name(writer, move))
             wanted[f"read {path}"] = (
                 *("find", "-P", path, "-maxdepth", "0", "-type", "f"),
                 *("-exec", "head", "-c", "100", "{}", ";"),

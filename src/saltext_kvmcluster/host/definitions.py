@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.guest.domainxml import Frozen, Guest, Source
 from saltext_kvmcluster.core.guest.store import SCHEMA, SCHEMAS
 from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request, active_on, decide
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.storage import storage
+from saltext_kvmcluster.core.storage import inventory, shared_storage
 from saltext_kvmcluster.host import commands, files
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.peers import Peers
@@ -53,7 +53,7 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     """
     wanted, warnings = _read(name, text)
     guests = cluster.guests
-    there = [path for path in store.all_places(guests, name) if files.exists(path)]
+    there = [path for path in store.all_paths(guests, name) if files.exists(path)]
     path = store.target(guests, name, there)
     # What is written goes to where a link leads, and every node comes there by the same link.
     for place in dict.fromkeys((path, os.path.realpath(path))):
@@ -163,9 +163,9 @@ def _check_place(folder: str) -> None:
         raise InputError(f"{misplaced}; choose a folder on storage that every node mounts")
     if not os.path.isdir(real):
         raise WorldError(f"there is no folder {folder}; is its file system mounted?")
-    outputs = commands.run_all(storage.COMMANDS)
-    facts = storage.parse({key: (detail.code, detail.stdout) for key, detail in outputs.items()})
-    place = storage.place(Source("file", real), facts)
+    outputs = commands.run_all(inventory.COMMANDS)
+    facts = inventory.parse({key: (detail.code, detail.stdout) for key, detail in outputs.items()})
+    place = shared_storage.locate(Source("file", real), facts)
     if place.fit is None:
         raise WorldError(f"it is not known whether every node has {folder}: {place.why}")
     if not place.fit:

@@ -17,9 +17,9 @@ from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import examination, follow_up
 from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.readiness.readiness import Readiness
+from saltext_kvmcluster.core.readiness.report import Readiness
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.host import collector
 from saltext_kvmcluster.host.collector import Way
@@ -51,7 +51,7 @@ def examine(
     """
     peers = cluster.peers(here) if destination is None else (cluster.node(destination),)
     world = observe(cluster, here, peers, guest, identities)
-    return readiness.examine(world, guest, here, destination)
+    return examination.examine(world, guest, here, destination)
 
 
 def observe(
@@ -78,8 +78,8 @@ def observe(
         lambda node, peer: replace(_timed(node, lambda: ask(node, peer)), by_peer=node != here),
     )
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
-    questions = readiness.questions(world, guest, here)
-    return readiness.answered(
+    questions = follow_up.questions(world, guest, here)
+    return follow_up.answered(
         world, _side_by_side(questions, functools.partial(_asked, cluster, here))
     )
 
@@ -109,11 +109,11 @@ def observe_move(
         found = {here: own, there: replace(reported.result(), by_peer=True)}
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     try:
-        asked = readiness.questions(world, move.guest, here, there)
+        asked = follow_up.questions(world, move.guest, here, there)
         answers = _side_by_side(asked, lambda node, question: _answer(question, ways[node], move))
     finally:
         collector.remove_tokens(own.written, move)
-    return readiness.answered(world, answers)
+    return follow_up.answered(world, answers)
 
 
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:

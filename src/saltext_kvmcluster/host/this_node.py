@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import short
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
 from saltext_kvmcluster.host import examiner, files, hypervisor, journal
@@ -106,7 +106,7 @@ def _examined(
     if not found:
         detail = world.nodes[move.source].daemon_detail or f"it is no longer on {move.source}"
         raise WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {detail}")
-    findings = readiness.findings(world, found[0], move.destination)
+    findings = move_findings.findings(world, found[0], move.destination)
     migration.refuse_if_blocked(move, findings)
     return findings
 

@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import examination, follow_up
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.trust import logins
 
@@ -135,10 +135,10 @@ class SaltNodes:
         Two jobs: all nodes tell their facts, then look at what the guests need.
         """
         world = World(self.cluster, self.facts(targets=targets))
-        questions = readiness.questions(world, guest, source, destination)
+        questions = follow_up.questions(world, guest, source, destination)
         answers = self.ask(list(questions), "kvmcluster.inspect", questions)
-        world = readiness.answered(world, answers)
-        return world, readiness.examine(world, guest, source, destination)
+        world = follow_up.answered(world, answers)
+        return world, examination.examine(world, guest, source, destination)
 
     def sightings(self, guest):
         """Return what every node says of a guest."""

@@ -11,9 +11,9 @@ from saltext_kvmcluster.core import cordons, validate
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import readiness
+from saltext_kvmcluster.core.readiness import report
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, World
-from saltext_kvmcluster.core.readiness.readiness import GroupedFinding, Readiness
+from saltext_kvmcluster.core.readiness.report import GroupedFinding, Readiness
 from saltext_kvmcluster.core.text import listed, printable
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
@@ -94,7 +94,7 @@ def unready(found: Readiness, nodes: Collection[str]) -> list[GroupedFinding]:
 
 
 def _concerns(reported: GroupedFinding, nodes: Collection[str]) -> bool:
-    scope = readiness.BY_ID[reported.id].scope
+    scope = report.BY_ID[reported.id].scope
     if scope == GUEST or reported.id in OF_LOAD:
         return False
     if scope == MOVE:

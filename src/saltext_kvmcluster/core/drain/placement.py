@@ -19,7 +19,8 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.node import MIB
 from saltext_kvmcluster.core.readiness.checks.node import memory as lacks_memory
-from saltext_kvmcluster.core.readiness.readiness import WORDS, Readiness, Row, no_such_guest
+from saltext_kvmcluster.core.readiness.report import WORDS, GuestReadiness, Readiness
+from saltext_kvmcluster.core.readiness.subjects import no_such_guest
 from saltext_kvmcluster.core.text import listed, printable
 from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
 
@@ -326,7 +327,7 @@ class _Plan:
         shut = self.bit.keys() & self.avoid.get(guest.name, ())
         return row.open_to & ~sum(self.bit[node] for node in shut) if row else 0
 
-    def _row(self, guest: GuestFacts) -> Row | None:
+    def _row(self, guest: GuestFacts) -> GuestReadiness | None:
         return self.rows.get((guest.node, guest.name))
 
     def _fits(self, guest: GuestFacts, place: _Place) -> bool:

@@ -20,8 +20,8 @@ from saltext_kvmcluster.core.facts.questions import is_path
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Issue
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
-from saltext_kvmcluster.core.storage import storage
-from saltext_kvmcluster.core.storage.storage import StorageFacts
+from saltext_kvmcluster.core.storage import inventory
+from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -250,7 +250,7 @@ def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -
         resolves=parsers.addresses(detail("resolves")),
         bridges=parsers.links(detail("bridges")),
         listening=parsers.listening(detail("listening")),
-        storage=storage.parse({key: (one.code, one.out) for key, one in outputs.items()}),
+        storage=inventory.parse({key: (one.code, one.out) for key, one in outputs.items()}),
         ssh=_each(_get(sent, "ssh", Mapping, {}), _troubles),
         peers=_each(_get(sent, "peers", Mapping, {}), _reach),
         written=_folders(_each(_get(sent, "written", Mapping, {}), _token)),

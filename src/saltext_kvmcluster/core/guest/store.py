@@ -34,7 +34,7 @@ class Found:
     warning: str = ""
 
 
-def places(guests: Guests, name: str) -> tuple[str, ...]:
+def paths(guests: Guests, name: str) -> tuple[str, ...]:
     """Return where the definition of a guest is looked for, in order.
 
     As RGManager's vm.sh does it: ``xmlfile`` alone if the pillar gives it; else DIR/NAME and
@@ -50,11 +50,11 @@ def find(guests: Guests, name: str, there: Collection[str]) -> Found:
     """Return where the definition of a guest is.
 
     there
-        Which of ``all_places`` exist.
+        Which of ``all_paths`` exist.
 
     InputError, which lists where it was looked for, if there is none.
     """
-    wanted = places(guests, name)
+    wanted = paths(guests, name)
     if not wanted:
         raise InputError(
             f"{ROOT}:guests has neither a path nor, in its list, an xmlfile for {name}: say where"
@@ -71,9 +71,9 @@ def find(guests: Guests, name: str, there: Collection[str]) -> Found:
     )
 
 
-def all_places(guests: Guests, name: str) -> tuple[str, ...]:
+def all_paths(guests: Guests, name: str) -> tuple[str, ...]:
     """Return every place that matters to ``find``."""
-    return tuple(dict.fromkeys([*places(guests, name), *_along_path(guests, name)]))
+    return tuple(dict.fromkeys([*paths(guests, name), *_along_path(guests, name)]))
 
 
 def target(guests: Guests, name: str, there: Collection[str]) -> str:
@@ -81,7 +81,7 @@ def target(guests: Guests, name: str, there: Collection[str]) -> str:
 
     InputError if the pillar names no place.
     """
-    wanted = places(guests, name)
+    wanted = paths(guests, name)
     if not any(path in there for path in wanted) and len(wanted) > 1:
         return wanted[1]
     return wanted[0] if len(wanted) == 1 else find(guests, name, there).path

@@ -11,10 +11,11 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness.checks import REGISTRY
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
-from saltext_kvmcluster.core.storage import storage
-from saltext_kvmcluster.core.storage.storage import Place, StorageFacts
+from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
+from saltext_kvmcluster.core.storage import shared_storage
+from saltext_kvmcluster.core.storage.inventory import StorageFacts
+from saltext_kvmcluster.core.storage.location import Location
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -192,15 +193,15 @@ def _troubles(found: GuestFacts, world: World) -> Iterable[Issue]:
                 yield trouble
 
 
-def _place(source: Source, facts: NodeFacts) -> Place | None:
+def _locate(source: Source, facts: NodeFacts) -> Location | None:
     """Return where something lies; None for a drive without a medium."""
     if not source.kind or not source.path:
         return None
-    return storage.place(source, facts.storage or StorageFacts())
+    return shared_storage.locate(source, facts.storage or StorageFacts())
 
 
 def _disk(disk: Disk, facts: NodeFacts) -> dict[str, Any]:
-    place = _place(disk.source, facts)
+    location = _locate(disk.source, facts)
     return {
         "target": disk.target,
         "device": disk.device,
@@ -209,8 +210,8 @@ def _disk(disk: Disk, facts: NodeFacts) -> dict[str, Any]:
         "format": disk.source.format,
         "cache": disk.cache,
         "readonly": disk.readonly,
-        "storage": place.kind if place else None,
-        "fit": place.fit if place else None,
+        "storage": location.kind if location else None,
+        "fit": location.fit if location else None,
     }
 
 

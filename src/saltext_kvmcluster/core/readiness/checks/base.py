@@ -15,8 +15,8 @@ from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Issue, u
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.storage import storage
-from saltext_kvmcluster.core.storage.storage import Place
+from saltext_kvmcluster.core.storage import shared_storage
+from saltext_kvmcluster.core.storage.location import Location
 from saltext_kvmcluster.core.text import listed
 
 NODE, PAIR, GUEST, MOVE = "node", "pair", "guest", "move"
@@ -150,18 +150,22 @@ class World:
         """Return what a disk is known by; one block device has several paths."""
         if use.source.kind != "block":
             return (use.source.path,)
-        place = self.place(use.guest.node, use.source)
-        return (use.source.path, place.identity) if place and place.identity else (use.source.path,)
+        location = self.locate(use.guest.node, use.source)
+        return (
+            (use.source.path, location.identity)
+            if location and location.identity
+            else (use.source.path,)
+        )
 
-    def place(self, node: str, source: Source) -> Place | None:
+    def locate(self, node: str, source: Source) -> Location | None:
         """Return where something lies on a node, None if its storage is not known."""
         facts = self.nodes[node].storage
         if facts is None:
             return None
         key = (node, source)
-        if key not in self._places:
-            self._places[key] = storage.place(source, facts)
-        return self._places[key]
+        if key not in self._locations:
+            self._locations[key] = shared_storage.locate(source, facts)
+        return self._locations[key]
 
     def is_covered(self, path: str, folder: str) -> bool:
         """Whether some node has another file system mounted between a folder and a path in it."""
@@ -186,8 +190,8 @@ class World:
 
     def identity(self, node: str, folder: str) -> str:
         """Return what identifies the file system in which a folder is, empty if nothing does."""
-        place = self.place(node, Source("file", folder))
-        return place.identity if place else ""
+        location = self.locate(node, Source("file", folder))
+        return location.identity if location else ""
 
     def definition(self, text: str) -> domainxml.Guest | str:
         """Return a definition that was read, or why it cannot be."""
@@ -216,7 +220,7 @@ class World:
         return {}
 
     @cached_property
-    def _places(self) -> dict[tuple[str, Source], Place]:
+    def _locations(self) -> dict[tuple[str, Source], Location]:
         return {}
 
     @cached_property

@@ -263,8 +263,8 @@ def _clashing(world: World, use: Use, other: Use) -> Issue | None:
     """Return what it means that two guests use one path: on two nodes it may be two disks."""
     whose = f"{other.guest.name} on {other.guest.node}"
     if use.guest.node != other.guest.node:
-        here = world.place(use.guest.node, use.source)
-        there = world.place(other.guest.node, other.source)
+        here = world.locate(use.guest.node, use.source)
+        there = world.locate(other.guest.node, other.source)
         if here is None or there is None:
             return unknown(
                 f"not known whether {whose} uses the same disk {use.source.path}",

@@ -15,8 +15,8 @@ from saltext_kvmcluster.core.findings import PROBLEM, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Disk, Source
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World, is_under
-from saltext_kvmcluster.core.storage import storage
-from saltext_kvmcluster.core.storage.storage import Place
+from saltext_kvmcluster.core.storage import cache_mode, same_storage
+from saltext_kvmcluster.core.storage.location import Location
 from saltext_kvmcluster.core.text import listed
 
 REMEDY = "put it on storage that every node has: GFS2, NFS, GlusterFS, a shared LUN, clustered LVM…"
@@ -27,7 +27,7 @@ class Part(NamedTuple):
     """A disk, or all disks of one file system, as it lies on the guest's own node."""
 
     source: Source
-    place: Place | None
+    location: Location | None
     witnesses: frozenset[str] = frozenset()
     """Whose fresh token was seen in its file system here."""
     detail: str = ""
@@ -46,7 +46,7 @@ class Paths(NamedTuple):
 class Caches(NamedTuple):
     """Disks with the kind of storage that they lie on, and the version of QEMU that they are in."""
 
-    disks: tuple[tuple[Disk, Place], ...]
+    disks: tuple[tuple[Disk, Location], ...]
     qemu: int
 
 
@@ -70,9 +70,9 @@ def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
     dual-primary DRBD; also OCFS2, CephFS and RBD, GlusterFS, iSCSI and NBD. Nothing else.
     """
     for part in sorted(asked, key=_path):
-        yield from _unfit(part.source, part.place, "here")
-        if part.place and part.place.fit:
-            yield from _unfit(part.source, world.place(offered, part.source), "there")
+        yield from _unfit(part.source, part.location, "here")
+        if part.location and part.location.fit:
+            yield from _unfit(part.source, world.locate(offered, part.source), "there")
 
 
 def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
@@ -82,26 +82,26 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
     others; of a block device by what identifies it: WWN, LV UUID, DRBD resource.
     """
     for part in sorted(asked, key=_path):
-        there = world.place(offered, part.source)
-        if part.place is None or there is None or not (part.place.fit and there.fit):
+        there = world.locate(offered, part.source)
+        if part.location is None or there is None or not (part.location.fit and there.fit):
             continue  # storage.kind tells
-        trouble = storage.same(part.place, there)
+        trouble = same_storage.difference(part.location, there)
         if trouble:
             yield trouble
-        elif part.place.peers and world.nodes[offered].host_name not in part.place.peers:
+        elif part.location.peers and world.nodes[offered].host_name not in part.location.peers:
             yield Issue(
-                f"{part.source.path} is replicated with {listed(sorted(part.place.peers))}, not"
+                f"{part.source.path} is replicated with {listed(sorted(part.location.peers))}, not"
                 f" with {offered}",
                 "move the guest to a node that holds the other copy: drbdadm status",
             )
-        elif part.place.folder != there.folder:
+        elif part.location.folder != there.folder:
             yield unknown(
                 f"not proven to be the same storage on both nodes: {part.source.path} is in"
-                f" {part.place.folder} here, and in {there.folder} there",
+                f" {part.location.folder} here, and in {there.folder} there",
                 "mount the same storage at the same folders on both: findmnt -T"
                 f" {part.source.path}",
             )
-        elif part.place.folder:
+        elif part.location.folder:
             yield from _unproven(world, part, offered)
 
 
@@ -162,10 +162,10 @@ def cached(world: World, guest: GuestFacts) -> Hashable:
         return UNREAD
     found = []
     for disk in guest.guest.disks:
-        place = world.place(guest.node, disk.source) if disk.source.kind else None
-        if place and storage.cache_trouble(disk, place):
+        location = world.locate(guest.node, disk.source) if disk.source.kind else None
+        if location and cache_mode.cache_issue(disk, location):
             bare = replace(disk, source=Source(disk.source.kind), backing=())
-            found.append((bare, Place(place.kind, place.fit, "")))
+            found.append((bare, Location(location.kind, location.fit, "")))
     return Caches(tuple(found), _qemu(world.nodes[guest.node]) or 0) if found else None
 
 
@@ -179,8 +179,8 @@ def cache(world: World, asked: Caches, offered: int) -> Iterator[Issue]:
     libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster's
     file system or block storage.
     """
-    for disk, place in asked.disks:
-        trouble = storage.cache_trouble(disk, place, min(asked.qemu, offered))
+    for disk, location in asked.disks:
+        trouble = cache_mode.cache_issue(disk, location, min(asked.qemu, offered))
         if trouble:
             yield trouble
 
@@ -198,12 +198,14 @@ def in_shared(world: World, node: str, source: Source) -> bool:
 
     Not if some node has another file system on the way there.
     """
-    place = world.place(node, source)
-    if not (place and place.fit and place.folder and is_under(place.folder, source.path)):
+    location = world.locate(node, source)
+    if not (
+        location and location.fit and location.folder and is_under(location.folder, source.path)
+    ):
         return False
     facts = world.nodes[node].storage
     ways = {source.path, facts.real(source.path) if facts else source.path}
-    return not any(world.is_covered(way, place.folder) for way in ways)
+    return not any(world.is_covered(way, location.folder) for way in ways)
 
 
 def _sources(guest: domainxml.Guest) -> Iterable[Source]:
@@ -221,28 +223,28 @@ def _is_medium(disk: Disk) -> bool:
 
 
 def _part(world: World, node: str, source: Source) -> Part:
-    place = world.place(node, source)
-    if place is None or not place.fit:
-        return Part(source, place)
-    if not place.folder:
-        return Part(source, place)
-    witnesses = world.witnesses(node, place.folder)
+    location = world.locate(node, source)
+    if location is None or not location.fit:
+        return Part(source, location)
+    if not location.folder:
+        return Part(source, location)
+    witnesses = world.witnesses(node, location.folder)
     if in_shared(world, node, source):
-        source = replace(source, path=place.folder, format="")
-        place = replace(place, why="")
-    detail = world.nodes[node].written_said.get(place.folder, "")
-    return Part(source, place, witnesses, detail)
+        source = replace(source, path=location.folder, format="")
+        location = replace(location, why="")
+    detail = world.nodes[node].written_said.get(location.folder, "")
+    return Part(source, location, witnesses, detail)
 
 
-def _unfit(source: Source, place: Place | None, where: str) -> Iterator[Issue]:
-    if place is None:
+def _unfit(source: Source, location: Location | None, where: str) -> Iterator[Issue]:
+    if location is None:
         yield unknown(
             f"not known: no word of the storage {where}, for {source.path}",
             f"{where}: see that findmnt, lsblk and lvs answer; then check again",
         )
-    elif not place.fit:
-        what, _, how = place.why.partition("; ")
-        if place.fit is None:
+    elif not location.fit:
+        what, _, how = location.why.partition("; ")
+        if location.fit is None:
             yield unknown(
                 f"{where}: {what}",
                 how or f"{where}: see what findmnt, lsblk and lvs tell of {source.path}",
@@ -256,7 +258,7 @@ def _look_for(path: str, where: str) -> str:
 
 
 def _unproven(world: World, part: Part, offered: str) -> Iterator[Issue]:
-    folder = part.place.folder if part.place else ""
+    folder = part.location.folder if part.location else ""
     if part.witnesses & world.witnesses(offered, folder):
         return
     if part.witnesses:

@@ -1,0 +1,88 @@
+"""The second round of questions: what nodes are asked once their guests are known."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
+from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
+from saltext_kvmcluster.core.guest.domainxml import Source
+from saltext_kvmcluster.core.readiness.checks.base import (
+    World,
+)
+from saltext_kvmcluster.core.readiness.checks.node import asked_cpu
+from saltext_kvmcluster.core.readiness.checks.storage import in_shared, needed
+from saltext_kvmcluster.core.readiness.subjects import guests_in_question, nodes_in_question
+
+WITNESSES = 3
+
+
+def questions(
+    world: World,
+    guest: str | None = None,
+    source: str | None = None,
+    destination: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return what the nodes have to look at, once it is known what guests there are.
+
+    Each guest's own node looks at all that the guest needs; the others only at what no shared
+    file system brings along. In each of those they read the tokens of some nodes. Which CPU a
+    guest has is asked of the nodes to which it would go. Parameters as in ``examine``.
+    """
+    moving = [found for found in guests_in_question(world, guest, source) if found.active]
+    needs: dict[str, dict[str, None]] = {found.node: {} for found in moving}
+    alone: dict[str, None] = {}
+    for found in moving:
+        for need in filter(_is_asked, needed(found)):
+            needs[found.node][need.path] = None
+            if not in_shared(world, found.node, need):
+                alone[need.path] = None
+    tokens, cpus = _witnesses(world, needs), _cpus(world, moving)
+    away = dict.fromkeys(nodes_in_question(world, destination))
+    return {
+        node: {
+            "paths": list({**needs.get(node, {}), **(alone if node in away else {})}),
+            "tokens": tokens,
+            "cpus": cpus if node in away else [],
+        }
+        for node in {**needs, **away}
+        if not world.nodes[node].detail
+    }
+
+
+def answered(world: World, answers: Mapping[str, object]) -> World:
+    """Return the world with what the nodes answered to their questions."""
+    nodes = {node: nodefacts.answered(one, answers.get(node)) for node, one in world.nodes.items()}
+    return World(world.cluster, nodes)
+
+
+def _witnesses(world: World, sources: Iterable[str]) -> dict[str, list[str]]:
+    """Return in which folders tokens are to be read, and whose: of some nodes for each storage.
+
+    Who has seen the same fresh token sees the same storage, so few are enough, of any number of
+    nodes; of the sources first.
+    """
+    folders: dict[str, Counter[str]] = {}
+    tokens: dict[str, list[str]] = defaultdict(list)
+    for node in {**dict.fromkeys(sources), **world.nodes}:
+        for folder in world.nodes[node].written:
+            storage = world.identity(node, folder)
+            counted = folders.setdefault(folder, Counter())
+            if counted[storage] < WITNESSES:
+                counted[storage] += 1
+                tokens[folder].append(node)
+    return dict(tokens)
+
+
+def _is_asked(need: Source) -> bool:
+    """Whether a node can be asked; what a hostile definition names costs the others nothing."""
+    return is_path(need.path)
+
+
+def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[Mapping[str, str]]:
+    """Return each different CPU of the guests once, as ``host.facts.look`` is asked about it."""
+    asked = (asked_cpu(world, one) for one in guests)
+    return list({cpu_key(cpu): cpu for cpu in asked if cpu}.values())

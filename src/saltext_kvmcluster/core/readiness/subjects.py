@@ -1,0 +1,49 @@
+"""Which guests and nodes a check is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.readiness.checks.base import (
+    World,
+)
+from saltext_kvmcluster.core.text import listed, printable
+
+
+def guests_in_question(world: World, guest: str | None, source: str | None) -> list[GuestFacts]:
+    """Return the guests in question, each once: where it is active, else where it is told first."""
+    known = world.guests if guest is None else world.by_name.get(guest, [])
+    at = set(nodes_in_question(world, source))
+    found = [one for one in known if one.node in at and _speaks(world, one, at)]
+    if guest is not None and not found:
+        raise no_such_guest(world, guest, source)
+    return found
+
+
+def _speaks(world: World, guest: GuestFacts, at: set[str]) -> bool:
+    """Whether a guest's findings are told at this copy of it."""
+    if guest.active:
+        return True
+    copies = [copy for copy in world.copies(guest) if copy.node in at]
+    return guest is copies[0] and not any(copy.active for copy in copies)
+
+
+def no_such_guest(world: World, guest: str, source: str | None) -> InputError:
+    """Return the error that says that no node has the guest, and which ones there are."""
+    nodes = nodes_in_question(world, source)
+    names = sorted({found.name for found in world.guests if found.node in nodes})
+    silent = [node for node in nodes if world.nodes[node].guests is None]
+    words = str(migration.no_such_guest(guest, source or f"cluster {world.cluster.name}", names))
+    if silent:
+        words = f"of the nodes that answered, {words}; {listed(silent)} did not tell"
+    return InputError(printable(words))
+
+
+def nodes_in_question(world: World, node: str | None) -> Sequence[str]:
+    if node is None:
+        return tuple(world.nodes)
+    world.cluster.node(node)
+    return (node,)
