@@ -9,7 +9,9 @@ from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
-from saltext_kvmcluster.core.guest.domainxml import Disk, File, Frozen, Interface, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
+from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR
 from saltext_kvmcluster.core.readiness.checks.node import CLIENT, SERVER
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY

@@ -9,7 +9,7 @@ from worlds import OTHER, RUNNING, UUID, WEB, guest, node
 
 from saltext_kvmcluster.core.facts.nodefacts import LoginResults
 from saltext_kvmcluster.core.findings import OK
-from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.readiness.checks.guest import matters
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY

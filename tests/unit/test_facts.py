@@ -13,7 +13,8 @@ from saltext_kvmcluster.core.cordons import PATH, Cordon
 from saltext_kvmcluster.core.facts import nodefacts, parsers
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.findings import UNKNOWN
-from saltext_kvmcluster.core.guest.domainxml import Disk, Frozen, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import sshcheck

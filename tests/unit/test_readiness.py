@@ -13,7 +13,9 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
-from saltext_kvmcluster.core.guest.domainxml import File, Frozen, Interface, Source
+from saltext_kvmcluster.core.guest.disks import Source
+from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
+from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.readiness import examination, follow_up, move_findings, report
 from saltext_kvmcluster.core.readiness.checks.base import World

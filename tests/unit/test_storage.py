@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from material import cases, load
 
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN
-from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.storage import inventory, shared_storage
 from saltext_kvmcluster.core.storage.cache_mode import cache_issue
 from saltext_kvmcluster.core.storage.inventory import COMMANDS, StorageFacts

@@ -10,7 +10,8 @@ from saltext_kvmcluster.core.facts.nodefacts import (
     NodeFacts,
 )
 from saltext_kvmcluster.core.facts.questions import cpu_key
-from saltext_kvmcluster.core.guest.domainxml import Disk, Guest, Interface, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.guest.domainxml import Guest, Interface
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts

@@ -28,7 +28,8 @@ from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.guest import store
-from saltext_kvmcluster.core.guest.domainxml import Guest, Source
+from saltext_kvmcluster.core.guest.disks import Source
+from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node

@@ -12,7 +12,8 @@ from typing import Any
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, plan_file
 from saltext_kvmcluster.core.guest import domainxml, store
-from saltext_kvmcluster.core.guest.domainxml import Frozen, Guest, Source
+from saltext_kvmcluster.core.guest.disks import Source
+from saltext_kvmcluster.core.guest.domainxml import Frozen, Guest
 from saltext_kvmcluster.core.guest.store import SCHEMA, SCHEMAS
 from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request, active_on, decide
 from saltext_kvmcluster.core.pillar.clusters import Cluster

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from lxml import etree
 
+from saltext_kvmcluster.core.guest.xmlparts import pci_address
 from saltext_kvmcluster.core.text import printable
 
 _WORDS = 100
 
 
-def blockers(domain: etree._Element) -> tuple[str, ...]:
+def find(domain: etree._Element) -> tuple[str, ...]:
     """Return a sentence for each thing in a ``<domain>`` that is not migrated, and why."""
     found = [*_whole(domain)]
     for device in domain.iterfind("devices/*"):
@@ -171,18 +172,8 @@ def _source(device: etree._Element) -> str:
     detail = [child.text or "" for child in source]
     address = source.find("address")
     if address is not None and address.get("slot") is not None:
-        return pci(address)
+        return pci_address(address)
     return " ".join((*reported, *detail, *_values(source))).strip()
-
-
-def pci(address: etree._Element) -> str:
-    """Return a PCI address as ``lspci -D`` writes it, or as it stands if it is none."""
-    reported = [address.get(part, "0") for part in ("domain", "bus", "slot", "function")]
-    try:
-        domain, bus, slot, function = (int(number, 0) for number in reported)
-    except ValueError:
-        return ":".join(reported)
-    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
 def _get(element: etree._Element, path: str, name: str) -> str:

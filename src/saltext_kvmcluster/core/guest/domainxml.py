@@ -1,69 +1,49 @@
-"""A guest's definition, read: what matters for where its parts are and whether it can move.
+"""A guest's definition, parsed: where its parts are, and whether it can move.
 
-Definitions are kept as they are; nothing here writes one. What libvirt takes is read, whatever
-else stands in it. See libvirt's "Domain XML format".
+Definitions are kept as they are; nothing here writes one. What libvirt accepts is parsed, whatever
+else is in it. See libvirt's "Domain XML format".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.guest import xmldiff
-from saltext_kvmcluster.core.guest.blockers import blockers, pci
+from saltext_kvmcluster.core.guest import blockers, needed_files, xmldiff
+from saltext_kvmcluster.core.guest.disks import Disk, parse_disk
+from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.guest.units import in_bytes
+from saltext_kvmcluster.core.guest.xmlparts import attributes, pci_address, text_at
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.core.xmltext import MAX_SIZE, parse_xml
-
-__all__ = ["MAX_SIZE", "METADATA", "Guest", "differences", "frozen_xml", "parse"]
+from saltext_kvmcluster.core.xmltext import parse_xml
 
 METADATA = "urn:saltext-kvmcluster:guest"
 """The namespace of what is ours in a definition's ``<metadata>``."""
+
+
 MAX_COMPARED = 512 * 1024
+
+
 MAX_DEVICES = 10_000
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the bytes of one disk, or of one layer of its backing chain, lie.
-
-    ``kind`` is libvirt's word: file, block, dir, network, volume, nvme, vhostuser, vhostvdpa, or
-    empty for a drive without a medium. ``path`` is the path, for a network disk
-    ``PROTOCOL:NAME``, for a volume ``POOL/VOLUME``; ``hosts`` the servers of a network disk.
-    """
-
-    kind: str = ""
-    path: str = ""
-    format: str = ""
-    protocol: str = ""
-    hosts: tuple[str, ...] = ()
+_WORDS = 100
 
 
-@dataclass(frozen=True)
-class Disk:
-    """One disk of a guest. ``backing`` is its chain below ``source``, nearest first.
+_SENTENCE = 1000
 
-    ``backing`` is what the definition tells: libvirt writes the whole chain into that of a
-    running guest; elsewhere it may be empty though there is one.
-    """
 
-    target: str
-    source: Source
-    device: str = "disk"
-    cache: str = ""
-    readonly: bool = False
-    shareable: bool = False
-    backing: tuple[Source, ...] = ()
-
-    @property
-    def layers(self) -> tuple[Source, ...]:
-        """What it is made of, the topmost first."""
-        return (self.source, *self.backing)
+_SOURCES = {
+    "network": "network",
+    "bridge": "bridge",
+    "internal": "name",
+    "vhostuser": "path",
+    "vds": "switchid",
+}
 
 
 @dataclass(frozen=True)
@@ -76,17 +56,6 @@ class Interface:
     kind: str
     source: str = ""
     mac: str = ""
-
-
-@dataclass(frozen=True)
-class File:
-    """A path besides the disks that the destination needs; ``use`` says what for (kernel, …).
-
-    Of what is made when the guest starts, a console's log or socket, it is the folder.
-    """
-
-    path: str
-    use: str
 
 
 @dataclass(frozen=True)
@@ -147,14 +116,14 @@ def parse(text: str | bytes) -> Guest:
         kind,
         arch=ostype.get("arch", "") if ostype is not None else "",
         machine=ostype.get("machine", "") if ostype is not None else "",
-        emulator=_text(root, "devices/emulator"),
+        emulator=text_at(root, "devices/emulator"),
         memory_kib=_memory(root),
         vcpus=_vcpus(root),
         cpu=canonical_cpu(cpu) if cpu is not None else "",
-        disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
+        disks=tuple(parse_disk(disk) for disk in root.iterfind("devices/disk")),
         interfaces=tuple(_interface(card) for card in root.iterfind("devices/interface")),
-        files=_once(file for file in _files(root) if file.path.startswith("/")),
-        blockers=blockers(root),
+        files=needed_files.find(root),
+        blockers=blockers.find(root),
         frozen=_frozen(root),
         lease=root.find("devices/lease") is not None,
         text=text,
@@ -243,64 +212,6 @@ def _vcpus(root: etree._Element) -> int:
     return int(reported)
 
 
-def _disk(disk: etree._Element) -> Disk:
-    reported, target = _attributes(disk, "driver"), _attributes(disk, "target")
-    device, format = disk.get("device", "disk"), reported.get("type", "")
-    return Disk(
-        target.get("dev", ""),
-        _source(disk, format),
-        device=device,
-        cache=reported.get("cache", ""),
-        readonly=device == "cdrom" or disk.find("readonly") is not None,
-        shareable=disk.find("shareable") is not None,
-        backing=(*_data(disk), *_chain(disk)),
-    )
-
-
-def _chain(disk: etree._Element) -> Iterator[Source]:
-    """Return the layers below a disk's image; an empty ``<backingStore/>`` ends them."""
-    layer = disk.find("backingStore")
-    while layer is not None:
-        source = _source(layer, _attributes(layer, "format").get("type", ""))
-        if not source.kind:
-            return
-        yield source
-        yield from _data(layer)
-        layer = layer.find("backingStore")
-
-
-def _data(layer: etree._Element) -> Iterator[Source]:
-    """Return the file that holds the data of a qcow2 image which holds none itself."""
-    for store in layer.iterfind("source/dataStore"):
-        yield _source(store, _attributes(store, "format").get("type", ""))
-
-
-def _source(element: etree._Element, format: str) -> Source:
-    """Return what a ``<disk>``, or a layer of one, lies on; empty for a drive without a medium."""
-    source = element.find("source")
-    kind = element.get("type", "file")
-    if source is None:
-        return Source()
-    if kind == "network":
-        protocol = source.get("protocol", "")
-        path = f"{protocol}:{source.get('name', '')}"
-        return Source(kind, path, format, protocol, tuple(map(_host, source.iterfind("host"))))
-    if kind == "volume" and source.get("volume"):
-        path = f"{source.get('pool', '')}/{source.get('volume')}"
-    elif kind == "nvme" and (address := source.find("address")) is not None:
-        path = pci(address)
-    else:
-        path = source.get(_PATHS.get(kind, "file"), "")
-    return Source(kind, path, format) if path else Source()
-
-
-def _host(host: etree._Element) -> str:
-    name, port = host.get("name", ""), host.get("port", "")
-    if host.get("transport") == "unix":
-        return host.get("socket", "")
-    return f"[{name}]:{port}" if ":" in name and port else f"{name}:{port}" if port else name
-
-
 def _interface(card: etree._Element) -> Interface:
     """Read a card.
 
@@ -312,137 +223,7 @@ def _interface(card: etree._Element) -> Interface:
         kind = "network"
     address = card.find("source/address")
     if kind == "hostdev" and address is not None:
-        name = pci(address)
+        name = pci_address(address)
     else:
         name = source.get(_SOURCES.get(kind, "dev"), "") if source is not None else ""
-    return Interface(kind, name, _attributes(card, "mac").get("address", "").lower())
-
-
-def _files(root: etree._Element) -> Iterator[File]:
-    """Return the paths, besides disks, that QEMU or libvirt opens when the guest arrives."""
-    for element in root.iterfind("os/*"):
-        if element.tag in ("kernel", "initrd", "dtb", "shim", "loader"):
-            yield File((element.text or "").strip(), element.tag)
-        elif element.tag == "nvram":
-            yield File((element.text or "").strip() or _path(element), "nvram")
-        elif element.tag == "acpi":
-            yield from (File((table.text or "").strip(), "ACPI table") for table in element)
-    for entry in root.iterfind("sysinfo/entry"):
-        yield File(entry.get("file", ""), "firmware setting")
-    for device in root.iterfind("devices/*"):
-        notify = _FILES.get(device.tag)
-        if notify:
-            yield from notify(device)
-
-
-def _once(files: Iterator[File]) -> tuple[File, ...]:
-    """Return the first of each path: a console is its serial port, told a second time."""
-    known: dict[str, File] = {}
-    for file in files:
-        known.setdefault(file.path, file)
-    return tuple(known.values())
-
-
-def _path(element: etree._Element) -> str:
-    source = _attributes(element, "source")
-    return source.get("file", "") or source.get("dev", "")
-
-
-def _character(device: etree._Element) -> Iterator[File]:
-    """A serial port, console, channel or such: what is there before, or the folder it needs.
-
-    libvirt makes the sockets in its own folders itself, under other names at the destination.
-    """
-    use = str(device.tag)
-    for source in device.iterfind("source"):
-        path, kind = source.get("path", ""), source.get("type", device.get("type", ""))
-        made = kind == "file" or (kind == "unix" and source.get("mode") in ("bind", "server"))
-        if made and not path.startswith(_GENERATED):
-            yield _folder(path, use)
-        elif kind in ("dev", "pipe") or (kind == "unix" and not made):
-            yield File(path, use)
-    for log in device.iterfind("log"):
-        yield _folder(log.get("file", ""), f"{use}'s log")
-
-
-def _folder(path: str, use: str) -> File:
-    return File(path.rpartition("/")[0] or path, f"folder of {use}")
-
-
-def _card(card: etree._Element) -> Iterator[File]:
-    if card.get("type") == "vhostuser":
-        yield from _character(card)
-
-
-def _disk_files(disk: etree._Element) -> Iterator[File]:
-    for config in disk.iterfind("source/config"):
-        yield File(config.get("file", ""), "Ceph configuration")
-
-
-def _rng(rng: etree._Element) -> Iterator[File]:
-    for backend in rng.iterfind("backend"):
-        if backend.get("model") == "random":
-            yield File((backend.text or "").strip(), "source of random numbers")
-        yield from _character(backend)
-
-
-def _tpm(tpm: etree._Element) -> Iterator[File]:
-    for backend in tpm.iterfind("backend"):
-        source = _attributes(backend, "source")
-        if backend.get("type") in ("emulator", "external"):
-            yield File(source.get("path", ""), "TPM")
-
-
-def _memory_device(memory: etree._Element) -> Iterator[File]:
-    yield File(_text(memory, "source/path"), "memory device")
-
-
-def _input(device: etree._Element) -> Iterator[File]:
-    yield File(_attributes(device, "source").get("dev", ""), "input device")
-
-
-def _smartcard(card: etree._Element) -> Iterator[File]:
-    yield File(_text(card, "database"), "certificates of smartcard")
-    yield from _character(card)
-
-
-def _graphics(graphics: etree._Element) -> Iterator[File]:
-    for element in graphics.iter("gl"):
-        yield File(element.get("rendernode", ""), "render node")
-
-
-def _attributes(element: etree._Element, path: str) -> dict[str, str]:
-    found = element.find(path)
-    return {str(name): str(value) for name, value in found.items()} if found is not None else {}
-
-
-def _text(element: etree._Element, path: str) -> str:
-    return (element.findtext(path) or "").strip()
-
-
-_WORDS = 100
-_SENTENCE = 1000
-_GENERATED = ("/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/")
-_PATHS = {"block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
-_SOURCES = {
-    "network": "network",
-    "bridge": "bridge",
-    "internal": "name",
-    "vhostuser": "path",
-    "vds": "switchid",
-}
-_FILES: Mapping[str, Callable[[etree._Element], Iterator[File]]] = {
-    "serial": _character,
-    "parallel": _character,
-    "console": _character,
-    "channel": _character,
-    "redirdev": _character,
-    "interface": _card,
-    "disk": _disk_files,
-    "rng": _rng,
-    "tpm": _tpm,
-    "memory": _memory_device,
-    "input": _input,
-    "smartcard": _smartcard,
-    "graphics": _graphics,
-}
+    return Interface(kind, name, attributes(card, "mac").get("address", "").lower())

@@ -9,7 +9,7 @@ from typing import Any
 from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
-from saltext_kvmcluster.core.guest.domainxml import Source
+from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.readiness.checks.base import (
     World,
 )

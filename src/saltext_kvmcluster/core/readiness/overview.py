@@ -9,7 +9,7 @@ from typing import Any
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
-from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY

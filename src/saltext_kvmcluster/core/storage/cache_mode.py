@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saltext_kvmcluster.core.findings import Issue, unknown
-from saltext_kvmcluster.core.guest.domainxml import Disk
+from saltext_kvmcluster.core.guest.disks import Disk
 from saltext_kvmcluster.core.storage.location import Location, quoted
 
 QEMU_DROPS_CACHE = 4_000_000

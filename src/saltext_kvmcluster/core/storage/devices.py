@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from saltext_kvmcluster.core.guest.domainxml import Source
+from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.storage.drbd import Peer, Replica
 from saltext_kvmcluster.core.storage.inventory import (
     Device,

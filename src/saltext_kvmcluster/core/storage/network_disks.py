@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from saltext_kvmcluster.core.guest.domainxml import Source
+from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.storage.inventory import (
     StorageFacts,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from saltext_kvmcluster.core.guest.domainxml import Source
+from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.storage.devices import block_device
 from saltext_kvmcluster.core.storage.file_systems import (
     ON_DEVICES,

@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
-from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.storage import shared_storage
 from saltext_kvmcluster.core.storage.location import Location

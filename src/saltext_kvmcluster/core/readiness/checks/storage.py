@@ -13,7 +13,7 @@ from typing import NamedTuple
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
-from saltext_kvmcluster.core.guest.domainxml import Disk, Source
+from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World, is_under
 from saltext_kvmcluster.core.storage import cache_mode, same_storage
 from saltext_kvmcluster.core.storage.location import Location

@@ -1,0 +1,125 @@
+"""What libvirt fills into a definition by itself, and what it makes anew for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+ANY = None
+
+
+_MADE: Mapping[str, tuple[str, ...]] = {
+    "domain@id": ("",),
+    "source@index": ("",),
+    "source@portid": ("",),
+    "console@tty": ("",),
+    "channel/target@state": ("",),
+    "interface/target@dev": ("vnet", "macvtap", "macvlan"),
+    "source@path": ("/dev/pts/", "/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/"),
+}
+"""What libvirt makes anew for each run, by how its values begin."""
+
+
+MADE_IN = {"graphics", *(key.partition("@")[0].rpartition("/")[2] for key in _MADE)}
+
+
+FILLED: Mapping[str, Sequence[str] | None] = {
+    "domain/uuid": ANY,
+    "domain/currentMemory": ANY,
+    "domain/vcpu": ("1",),
+    "domain/on_poweroff": ("destroy",),
+    "domain/on_reboot": ("restart",),
+    "domain/on_crash": ("destroy",),
+    "devices/emulator": ANY,
+    "resource/partition": ("/machine",),
+    "vcpu@placement": ("static",),
+    "os/type@arch": ANY,
+    "os/type@machine": ANY,
+    "boot@dev": ("hd",),
+    "gic@version": ANY,
+    "clock@offset": ("utc",),
+    "cpu@mode": ("custom",),
+    "cpu@match": ("exact",),
+    "cpu@check": ANY,
+    "cpu@migratable": ANY,
+    "cpu/model": ("qemu64", "qemu32"),
+    "cpu/model@fallback": ("allow", "forbid"),
+    "topology@dies": ("1",),
+    "topology@clusters": ("1",),
+    "cell@id": ANY,
+    "cell/distances": ANY,
+    "hyperv@mode": ("custom",),
+    "disk@type": ("file",),
+    "disk@device": ("disk",),
+    "disk/target@bus": ANY,
+    "disk/driver@name": ("qemu",),
+    "disk/driver@type": ("raw",),
+    "disk/backingStore": ANY,
+    "backingStore/backingStore": ANY,
+    "controller@type": ANY,
+    "controller@index": ANY,
+    "controller@model": ANY,
+    "controller/model@name": ANY,
+    "controller/target@chassis": ANY,
+    "controller/target@chassisNr": ANY,
+    "controller/target@index": ANY,
+    "master@startport": ANY,
+    "interface/mac": ANY,
+    "interface/model@type": ("rtl8139",),
+    "serial/target": ANY,
+    "target@port": ANY,
+    "serial/target@type": ANY,
+    "target/model@name": ANY,
+    "source@mode": ("bind",),
+    "hostdev@managed": ("no",),
+    "shmem/model@type": ("ivshmem",),
+    "input@type": ("mouse", "keyboard"),
+    "input@bus": ("ps2",),
+    "graphics@autoport": ("yes",),
+    "graphics@port": ("-1",),
+    "graphics@listen": ANY,
+    "listen@type": ("address", "none"),
+    "listen@address": ANY,
+    "audio@id": ANY,
+    "audio@type": ANY,
+    "video/model@type": ("cirrus", "vga", "virtio"),
+    "video/model@heads": ANY,
+    "video/model@primary": ("yes",),
+    "video/model@ram": ANY,
+    "video/model@vram": ANY,
+    "video/model@vgamem": ANY,
+    "encryption@engine": ("qemu",),
+    "disk@snapshot": ("no",),
+    "vsock@model": ("virtio",),
+    "memballoon@model": ("virtio",),
+    "panic@model": ("pseries", "s390"),
+}
+"""What libvirt fills in where a definition leaves it out: ``[PARENT/]TAG`` or ``[…]TAG@NAME``, and
+with which values. See its virDomainDefPostParse and qemuDomainDefPostParse, and what it makes of
+the definitions of its own tests."""
+
+
+def is_made(parent: str, tag: str, name: str, attributes: Mapping[str, str]) -> bool:
+    """Whether libvirt makes an attribute anew for each run."""
+    if tag == "graphics" and name in ("port", "tlsPort"):
+        return attributes.get("autoport") == "yes"
+    made = _MADE.get(f"{tag}@{name}", _MADE.get(f"{parent}/{tag}@{name}"))
+    return made is not None and attributes[name].startswith(made)
+
+
+def fills(parent: str, tag: str, name: str, value: str) -> bool:
+    """Whether libvirt fills in an attribute with that value, where it is left out."""
+    for key in (f"{parent}/{tag}@{name}", f"{tag}@{name}"):
+        if key in FILLED:
+            known = FILLED[key]
+            return known is ANY or value in known
+    return tag == "address" and parent != "source"
+
+
+def same_value(parent: str, tag: str, name: str, here: str, there: str) -> bool:
+    """Whether two values of an attribute mean the same: one is left out, or libvirt's alias."""
+    if not here or not there:
+        return fills(parent, tag, name, here or there)
+    if f"{tag}@{name}" == "type@machine":
+        short, long = sorted((here, there), key=len)
+        return long.startswith((f"{short}-", f"pc-{short}-", f"{short}-i440fx-"))
+    return False

@@ -1,0 +1,159 @@
+"""Definitions as trees without layout, comments, units and namespace prefixes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from lxml import etree
+
+from saltext_kvmcluster.core.guest.libvirt_defaults import MADE_IN, is_made
+from saltext_kvmcluster.core.guest.units import in_bytes
+
+WORDS = 80
+
+
+@dataclass(frozen=True)
+class Node:
+    """An element in its canonical form. ``key`` is a number, equal for equal meaning."""
+
+    tag: str
+    attributes: Mapping[str, str]
+    text: str
+    children: tuple[Node, ...]
+    key: int
+    name: str = ""
+    """What tells it from its siblings of the same tag; may be empty."""
+
+
+def tree(element: etree._Element, ours: str, keys: dict[Hashable, int], parent: str = "") -> Node:
+    """Return an element's meaning; a network is told by its name, not as what runs was given it.
+
+    keys
+        The number of each meaning that was met; it grows.
+    """
+    tag = str(element.tag)
+    reported = {str(name): str(value) for name, value in element.attrib.items()}
+    if tag == "interface" and element.find("source[@network]") is not None:
+        reported["type"] = "network"
+    if parent == "interface" and tag == "source" and "network" in reported:
+        reported = {name: reported[name] for name in ("network", "portgroup") if name in reported}
+    attributes, text = _sizes(tag, reported, (element.text or "").strip())
+    if tag in MADE_IN:
+        for name in [name for name in attributes if is_made(parent, tag, name, attributes)]:
+            del attributes[name]
+    elif tag == "address":
+        attributes = {name: _number(value) for name, value in attributes.items()}
+    children = tuple(_children(element, ours, keys, tag)) if len(element) else ()
+    if tag == "devices":
+        children = _without_twin(children)
+    content = (tag, frozenset(attributes.items()), text, _content(children) if children else ())
+    key = keys.setdefault(content, len(keys))
+    return Node(tag, attributes, text, children, key, _name(tag, attributes, children))
+
+
+def _children(
+    element: etree._Element, ours: str, keys: dict[Hashable, int], tag: str
+) -> Iterator[Node]:
+    for child in element:
+        if tag != "metadata" or not str(child.tag).startswith(f"{{{ours}}}"):
+            node = tree(child, ours, keys, tag)
+            if not _is_generated(child, node):
+                yield node
+
+
+def _content(children: Iterable[Node]) -> Hashable:
+    """Return what children mean: the order counts of those alone that have no names."""
+    named = frozenset((child.tag, child.name, child.key) for child in children if child.name)
+    ordered: dict[str, list[Hashable]] = defaultdict(list)
+    for child in children:
+        if not child.name:
+            ordered[child.tag].append(child.key)
+    return named, frozenset((tag, tuple(keys)) for tag, keys in ordered.items())
+
+
+def _without_twin(devices: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Return devices without the console that is their first serial port, told a second time.
+
+    Where only the console is told, it is that port.
+    """
+    console = next((node for node in devices if _is_serial_console(node)), None)
+    if console is None:
+        return devices
+    if any(node.tag == "serial" for node in devices):
+        return tuple(node for node in devices if node is not console)
+    return tuple(replace(node, tag="serial") if node is console else node for node in devices)
+
+
+def _is_serial_console(node: Node) -> bool:
+    targets = [child for child in node.children if child.tag == "target"]
+    return node.tag == "console" and all(
+        child.attributes.get("type", "serial") == "serial" for child in targets
+    )
+
+
+def _is_generated(element: etree._Element, node: Node) -> bool:
+    """Whether libvirt makes an element anew for each run, or nothing is left that it does not."""
+    if node.tag == "alias":
+        return not node.attributes.get("name", "").startswith("ua-")
+    if node.tag == "seclabel":
+        return node.attributes.get("type") == "dynamic" and element.find("baselabel") is None
+    if node.tag == "privateData":
+        return True
+    had = bool(element.attrib) or node.tag == "metadata"
+    return had and not (node.attributes or node.text or node.children)
+
+
+def _number(text: str) -> str:
+    """Return a number as libvirt reads it, decimal or 0x…, in one form; other text as it is."""
+    try:
+        return str(int(text, 0)) if len(text) < WORDS else text
+    except ValueError:
+        return text.lstrip("0") if text.isdecimal() and text.strip("0") else text
+
+
+def _sizes(tag: str, attributes: dict[str, str], text: str) -> tuple[dict[str, str], str]:
+    """Return attributes and text with a size in KiB instead of one with a unit."""
+    unit = attributes.get("unit", "KiB" if tag in _IN_KIB else "")
+    if not unit:
+        return attributes, text
+    size = in_bytes(text, unit)
+    if size is not None:
+        text = _kib(size)
+    reported = {name: in_bytes(attributes.get(name, ""), unit) for name in ("size", "memory")}
+    known = {name: _kib(size) for name, size in reported.items() if size is not None}
+    if size is not None or known:
+        attributes = {**attributes, **known}
+        attributes.pop("unit", None)
+    return attributes, text
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:g} KiB" if size % 1024 else f"{size // 1024} KiB"
+
+
+def _name(tag: str, attributes: Mapping[str, str], children: Iterable[Node]) -> str:
+    if tag == "controller":
+        model = attributes.get("model", "")
+        part = model if model.startswith("ich9-") else ""
+        return f"{attributes.get('type', '')} {attributes.get('index', '0')} {part}".strip()
+    for child in children:
+        for part, name in _NAMES:
+            if child.tag == part and child.attributes.get(name) and tag != child.tag:
+                return child.attributes[name]
+    return next((attributes[name] for name in _OWN_NAMES if attributes.get(name)), "")
+
+
+_NAMES = (("mac", "address"), ("target", "dir"), ("target", "name"), ("target", "dev"))
+
+
+_OWN_NAMES = ("name", "id", "index", "vcpu", "iothread", "vcpus", "alias")
+
+
+_IN_KIB = frozenset(
+    {
+        *("memory", "currentMemory", "maxMemory", "block", "requested", "current"),
+        *("hard_limit", "soft_limit", "swap_hard_limit", "min_guarantee"),
+    }
+)
