@@ -25,7 +25,6 @@ for number in range({count}):
 """
 COUNTING = """
 import collections, json, time, libvirt
-from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host import facts
 calls = collections.Counter()
 LOCAL = ("Free", "GetName", "GetUUID", "Ref", "Open", "Close", "Error", "IsAlive", "GetConnect")

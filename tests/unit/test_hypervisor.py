@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import transitions
 from saltext_kvmcluster.core.migration.migration import Plan
 from saltext_kvmcluster.core.verdicts import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
-from saltext_kvmcluster.host import hypervisor
+from saltext_kvmcluster.host import hypervisor, libvirt_connection, libvirt_domains, libvirt_events
 
 libvirt = pytest.importorskip("libvirt")
 RUNNING, OFF = [libvirt.VIR_DOMAIN_RUNNING, 1], [libvirt.VIR_DOMAIN_SHUTOFF, 1]
@@ -83,12 +84,12 @@ class Domain:
     ],
 )
 def test_a_job_that_keeps_libvirt_busy_counts_whatever_the_state(state, job, detail):
-    assert hypervisor._observe(lambda: Domain("web1", state, job)).job == detail
+    assert libvirt_domains.observe(lambda: Domain("web1", state, job)).job == detail
 
 
 def test_a_saved_state_is_seen():
-    assert hypervisor._observe(lambda: Domain("web1", OFF, saved=1)).saved
-    assert not hypervisor._observe(lambda: Domain("web1", OFF)).saved
+    assert libvirt_domains.observe(lambda: Domain("web1", OFF, saved=1)).saved
+    assert not libvirt_domains.observe(lambda: Domain("web1", OFF)).saved
 
 
 def connected(monkeypatch, *domains, alive=True):
@@ -117,7 +118,7 @@ def connected(monkeypatch, *domains, alive=True):
         return connection
 
     monkeypatch.setattr(libvirt, "open", opened)
-    monkeypatch.setattr(hypervisor, "TIME_LIMIT", 0.2)
+    monkeypatch.setattr(libvirt_connection, "TIME_LIMIT", 0.2)
 
 
 def test_a_guest_that_does_not_answer_hides_no_other(monkeypatch):
@@ -136,7 +137,7 @@ def test_a_daemon_that_does_not_answer_is_no_guests_trouble(monkeypatch):
         raise Failure(libvirt.VIR_ERR_RPC)
 
     connected(monkeypatch, Domain("web1", RUNNING, fail), alive=False)
-    with pytest.raises(hypervisor.WorldError, match="libvirt's words"):
+    with pytest.raises(WorldError, match="libvirt's words"):
         hypervisor.Hypervisor().guests()
 
 
@@ -202,14 +203,14 @@ SAID = {
 
 @pytest.mark.parametrize("event", SAID)
 def test_the_words_for_what_libvirt_tells_stand_at_its_numbers(event):
-    _, details = hypervisor.CHANGES[getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}")]
+    _, details = libvirt_events.CHANGES[getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}")]
     for name, words in SAID[event].items():
         assert details[getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}_{name}")] == words
 
 
 def test_the_words_by_which_a_listing_is_compared_are_those_of_libvirts_reasons():
-    reasons = {word for words in hypervisor.REASONS.values() for word in words}
-    details = {word for _, words in hypervisor.CHANGES.values() for word in words}
+    reasons = {word for words in libvirt_domains.REASONS.values() for word in words}
+    details = {word for _, words in libvirt_events.CHANGES.values() for word in words}
     used = {*transitions._ENDS, *transitions._BEGINNINGS}
     assert used <= details and used <= reasons
     assert {transitions.IO_ERROR, *transitions._ON_THE_WAY} <= reasons

@@ -39,7 +39,7 @@ from saltext_kvmcluster.core.trust import keyfile, logins, sshcheck, trust
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
 from saltext_kvmcluster.core.trust.sshd import Account
-from saltext_kvmcluster.host import commands, files, hypervisor, ssh
+from saltext_kvmcluster.host import commands, files, resolver, ssh
 from saltext_kvmcluster.host.calls import begun
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
@@ -440,7 +440,7 @@ def _port(peer: Node) -> dict[str, str]:
     source. See factparse.PORTS.
     """
     try:
-        address = hypervisor.address(peer.migration)
+        address = resolver.address(peer.migration)
     except WorldError as error:
         return {"port": str(error)}
     for port in range(parsers.PORTS[1], parsers.PORTS[1] - PORTS_TRIED, -1):

@@ -23,7 +23,7 @@ from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import keyfile, sshd, trust
-from saltext_kvmcluster.host import files, hypervisor, ssh
+from saltext_kvmcluster.host import files, libvirt_events, ssh
 
 # Happenings that are kept for whoever asks, and seconds after which nobody will.
 MOST, PATIENCE = 10000, 3600.0
@@ -154,7 +154,7 @@ class _Happenings:
 def main() -> None:
     """Answer each line of standard input, until its end or until nobody asks any more."""
     happenings = _Happenings()
-    threading.Thread(target=hypervisor.watch, args=[happenings.add], daemon=True).start()
+    threading.Thread(target=libvirt_events.watch, args=[happenings.add], daemon=True).start()
     lookout: Observer | None = None
     print("{}", flush=True)
     while select.select([sys.stdin], [], [], PATIENCE)[0] and (line := sys.stdin.readline()):

@@ -18,7 +18,7 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import short
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
-from saltext_kvmcluster.host import examiner, files, hypervisor, journal
+from saltext_kvmcluster.host import examiner, files, journal, resolver
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.queue import Places
 from saltext_kvmcluster.host.ssh import Session
@@ -60,7 +60,7 @@ def environment(
             libvirt=libvirts.__getitem__,
             journal=journals.__getitem__,
             clock=_Clock(),
-            address=hypervisor.address,
+            address=resolver.address,
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             alone=_Alone(cluster, here, shells),
             place=Places(

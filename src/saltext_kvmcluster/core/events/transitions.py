@@ -23,7 +23,7 @@ ARRIVED, LEFT, APPEARED, GONE = "arrived", "left", "appeared", "gone"
 PAUSED, RESUMED = "paused", "resumed"
 
 IO_ERROR, PANICKED, ARRIVING = "I/O error", "panicked", "arriving"
-# In libvirt's words, as hypervisor.py has them.
+# As host/libvirt_events.py names them.
 _ENDS = {
     "shut down": STOPPED,
     "destroyed": STOPPED,

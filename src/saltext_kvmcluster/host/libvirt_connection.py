@@ -1,0 +1,122 @@
+"""The one module that imports libvirt: connections to its daemons, here and on peers over ssh.
+
+No call waits for ever. libvirt's keepalive would need its event loop, a thread that does not
+survive the fork by which Salt starts a job, so each call runs in a thread of its own and is given
+a time limit; ssh's ServerAlive settings end what hangs on a dead link.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.host.calls import begun
+
+_T = TypeVar("_T")
+
+LOCAL = "qemu:///system"
+
+
+# Above the 30 s for which libvirt itself waits for its lock on a domain.
+TIME_LIMIT = 35.0
+
+
+# A daemon that lets go of its connection to a peer, after a failure, may report that in its place.
+LOST = "End of file while reading data"
+
+
+HIDDEN = "; what it failed for may be hidden behind that, and is in the daemons' logs on both nodes"
+
+
+class Connection:
+    """A connection to one libvirt daemon, made when needed and again after it broke."""
+
+    def __init__(self, uri: str = LOCAL) -> None:
+        self.uri = uri
+        self._connection: Any = None
+        self._dialed: Future[Any] | None = None
+
+    def dial(self) -> None:
+        """Begin to connect, for questions that come soon; they tell if it fails."""
+        if self._connection is None and self._dialed is None:
+            self._dialed = begun(lambda: load_libvirt().open(self.uri))
+
+    def close(self, after: Sequence[Future[Any]] = ()) -> None:
+        """Let the connection go, without waiting for a daemon that may never answer.
+
+        after
+            Calls that still use the connection: it is closed when they have ended.
+        """
+        connection, self._connection = self._connection, None
+        dialed, self._dialed = self._dialed, None
+        if connection is not None:
+            begun(lambda: (wait(after), connection.close()))
+        if dialed is not None:
+            begun(lambda: dialed.result().close())
+
+    def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
+        """Begin what may last, over a connection of its own."""
+        libvirt = load_libvirt()
+
+        def call() -> None:
+            try:
+                verb(libvirt.open(self.uri))
+            except libvirt.libvirtError as error:
+                words = error_text(error)
+                raise WorldError(words + HIDDEN if LOST in words else words) from None
+
+        return begun(call)
+
+    def _ask(self, verb: Callable[[Any], _T]) -> _T:
+        if self._connection is None:
+            self.dial()
+            dialed, self._dialed = self._dialed, None
+            assert dialed is not None
+            self._connection = self._ended(dialed)
+        connection = self._connection
+        call = begun(lambda: verb(connection))
+        try:
+            return self._ended(call)
+        except WorldError:
+            self.close(after=[call])
+            raise
+
+    def _ended(self, call: Future[_T]) -> _T:
+        try:
+            return call.result(TIME_LIMIT)
+        except FutureTimeout:
+            raise WorldError(f"{self.uri} gave no answer within {TIME_LIMIT:g} s") from None
+        except load_libvirt().libvirtError as error:
+            raise WorldError(f"{self.uri}: {error_text(error)}") from None
+
+
+def error_text(error: Any) -> str:
+    return short(error.get_error_message() or str(error))
+
+
+@functools.cache
+def load_libvirt() -> Any:
+    """Return libvirt's Python module, told not to print errors by itself."""
+    try:
+        libvirt = importlib.import_module("libvirt")
+    except ImportError as error:
+        raise WorldError(
+            f"libvirt-python is missing for {sys.executable} ({error}): where Salt comes from the"
+            " distribution, install its python3-libvirt; else 'salt-pip install libvirt-python',"
+            " which needs gcc, pkg-config and libvirt's headers (Debian libvirt-dev, RHEL"
+            " libvirt-devel)"
+        ) from None
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    return libvirt
+
+
+def version(libvirt: Any) -> str:
+    number = libvirt.getVersion()
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

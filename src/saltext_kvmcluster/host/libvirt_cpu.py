@@ -1,0 +1,41 @@
+"""Whether this host's libvirt can run a guest's CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.sax.saxutils import escape
+
+from saltext_kvmcluster.host.libvirt_connection import (
+    error_text,
+    load_libvirt,
+)
+
+_NO_MODEL = "Unknown CPU model"
+
+
+def cpu_issue(connection: Any, asked: Mapping[str, str], capabilities: str) -> str | None:
+    libvirt = load_libvirt()
+    try:
+        connection.compareHypervisorCPU(
+            _own_emulator(capabilities, asked["emulator"]),
+            asked["arch"] or None,
+            asked["machine"] or None,
+            asked["type"] or None,
+            asked["cpu"],
+            libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE,
+        )
+    except libvirt.libvirtError as error:
+        words = error_text(error)
+        if error.get_error_code() == libvirt.VIR_ERR_CPU_INCOMPATIBLE or _NO_MODEL in words:
+            return words
+        return None
+    return ""
+
+
+def _own_emulator(capabilities: str, path: str) -> str | None:
+    """Return an emulator that this host's libvirt knows by itself, None for any other.
+
+    libvirt runs what it is asked about, and the question comes from another's definition.
+    """
+    return path if f"<emulator>{escape(path)}</emulator>" in capabilities else None

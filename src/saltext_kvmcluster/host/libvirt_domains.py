@@ -1,0 +1,173 @@
+"""What libvirt tells of one domain: its state, its job, its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.host.libvirt_connection import load_libvirt
+
+# libvirt's enumerations of reasons, by the number of the state: virDomainRunningReason and so on.
+REASONS = {
+    1: (
+        *("", "booted", "migrated", "restored", "from a snapshot", "unpaused"),
+        *("migration canceled", "save canceled", "woken up", "went on after a crash"),
+        *("post-copy", "post-copy failed"),
+    ),
+    3: (
+        *("", "by its user", "migration", "save", "dump", "I/O error", "watchdog"),
+        *("from a snapshot", "shutting down", "snapshot", "crashed", "starting up"),
+        *("post-copy", "post-copy failed", "API error"),
+    ),
+    5: (
+        *("", "shut down", "destroyed", "crashed", "migrated", "saved", "failed"),
+        *("from a snapshot", "ended by the daemon"),
+    ),
+}
+
+
+def observe(find: Callable[[], Any]) -> Observation:
+    """Look at a domain that may be gone at any moment.
+
+    Its job is read before its state: if none was active, the state is one that no job will end.
+    """
+    libvirt = load_libvirt()
+    try:
+        domain = find()
+        job = _job(domain)
+        state, reason = domain.state()
+        return Observation(
+            sighting_of(state, reason),
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            persistent=bool(domain.isPersistent()),
+            autostart=bool(domain.autostart()),
+            job=lasting_job(job, state, reason),
+            saved=bool(domain.hasManagedSaveImage()),
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return Observation(Sighting.ABSENT)
+        raise
+
+
+def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
+    """Look closer at a domain that was active: its job, state, definitions and snapshots."""
+    libvirt = load_libvirt()
+    try:
+        job = _job(domain)
+        state, reason = domain.state()
+        persistent = bool(domain.isPersistent())
+        kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
+        reported = {"xml": domain.XMLDesc(), "kept": kept, "snapshots": domain.snapshotNum()}
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return Observation(Sighting.ABSENT), 0, 0, {}
+        raise
+    sighting = sighting_of(state, reason)
+    job = lasting_job(job, state, reason)
+    observation = Observation(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
+    return observation, state, reason, reported
+
+
+def persistent_definition(find: Callable[[], Any]) -> str:
+    """Return the persistent definition of a domain, empty if it has none."""
+    libvirt = load_libvirt()
+    try:
+        domain = find()
+        if not domain.isPersistent():
+            return ""
+        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return ""
+        raise
+
+
+def reason_text(state: int, reason: int) -> str:
+    words = REASONS.get(state, ())
+    return words[reason] if 0 <= reason < len(words) else ""
+
+
+def sighting_of(state: int, reason: int) -> Sighting:
+    libvirt = load_libvirt()
+    running, paused = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED
+    special = {
+        (running, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY): Sighting.RUNNING_IN_POST_COPY,
+        (running, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED): Sighting.RUNNING_IN_POST_COPY,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_USER): Sighting.PAUSED_BY_USER,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_MIGRATION): Sighting.PAUSED_FOR_MIGRATION,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY): Sighting.PAUSED_IN_POST_COPY,
+        (paused, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED): Sighting.PAUSED_IN_POST_COPY,
+    }
+    plain = {running: Sighting.RUNNING, libvirt.VIR_DOMAIN_SHUTOFF: Sighting.SHUT_OFF}
+    return special.get((state, reason), plain.get(state, Sighting.PAUSED_OTHERWISE))
+
+
+def _job(domain: Any) -> str:
+    """Return what is under way with a domain, empty if nothing is.
+
+    libvirt refuses to answer on the side that receives, and while it waits for another operation:
+    that is an answer too.
+    """
+    libvirt = load_libvirt()
+    try:
+        found = domain.jobStats()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _arriving():
+            return verdicts.INCOMING
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+            return verdicts.ENDLESS
+        raise
+    if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE:
+        return ""
+    outgoing = found.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    return verdicts.OUTGOING if outgoing else verdicts.BACKUP
+
+
+def _arriving() -> tuple[int, ...]:
+    """Return libvirt's errors that say that statistics are to be had from the sending side."""
+    libvirt = load_libvirt()
+    return libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED
+
+
+def may_have_job(job: str, stats: Mapping[str, Any]) -> bool:
+    """Whether a guest in that state may have that job: one that arrives does not just run."""
+    state = sighting_of(stats.get("state.state", 0), stats.get("state.reason", 0))
+    return job == verdicts.OUTGOING or state is not Sighting.RUNNING
+
+
+def progress(domain: Any) -> dict[str, Any]:
+    """Return the statistics of the job that is at work with a domain, empty if none is to be had.
+
+    The side that receives tells nothing.
+    """
+    libvirt = load_libvirt()
+    try:
+        found = dict(domain.jobStats())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (*_arriving(), libvirt.VIR_ERR_NO_DOMAIN):
+            return {}
+        raise
+    return {} if found.get("type") == libvirt.VIR_DOMAIN_JOB_NONE else found
+
+
+def lasting_job(job: str, state: int, reason: int) -> str:
+    """Return what is under way, by the job that was seen and the state that was seen after it.
+
+    Of a guest that is shut off only what keeps libvirt busy: other jobs ended with it, and
+    libvirt answers of it as of a guest that arrives. A start shows in the state alone, and so does
+    that a post-copy migration broke: its job stays.
+    """
+    libvirt = load_libvirt()
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and job != verdicts.ENDLESS:
+        return ""
+    if (state, reason) in (
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+    ):
+        return verdicts.BROKEN
+    begins = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+    return verdicts.BOOT if not job and (state, reason) == begins else job

@@ -1,0 +1,164 @@
+"""libvirt's events, watched for as long as the process lives."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, NoReturn, TypeVar
+
+from saltext_kvmcluster.core.events import transitions
+from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.host.calls import begun
+from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_text, load_libvirt
+from saltext_kvmcluster.host.libvirt_domains import reason_text
+
+_T = TypeVar("_T")
+
+# libvirt's lifecycle events and their details: virDomainEventType, virDomainEventStartedDetailType
+# and so on. What is not here changes nothing that is watched.
+CHANGES = {
+    2: (
+        transitions.STARTED,
+        ("booted", "migrated", "restored", "from a snapshot", "woken up", "recovered"),
+    ),
+    3: (
+        transitions.PAUSED,
+        (
+            *("by its user", "migration", "I/O error", "watchdog", "restored"),
+            *("from a snapshot", "API error", "post-copy", "post-copy failed", "shutting down"),
+        ),
+    ),
+    4: (
+        transitions.RESUMED,
+        ("unpaused", "migrated", "from a snapshot", "post-copy", "post-copy failed"),
+    ),
+    5: (
+        transitions.STOPPED,
+        (
+            *("shut down", "destroyed", "crashed", "migrated", "saved", "failed"),
+            "from a snapshot",
+        ),
+    ),
+    8: (transitions.CRASHED, ("panicked", "crash loaded")),
+}
+
+
+STATES = {1: "running", 3: "paused", 6: "crashed"}
+
+
+# Of a connection that is watched: seconds between two probes, and how many may go unanswered.
+KEEPALIVE = (5, 3)
+
+
+# Seconds between two attempts to reach a daemon. A daemon that systemd starts at each of them, and
+# that fails, stays below the 5 starts in 10 s at which systemd gives it up.
+PAUSE = 3.0
+
+
+def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
+    """Tell what becomes of this host's guests and of its daemon, for ever; never raises.
+
+    For a process of its own, that nothing is forked from: libvirt's event loop runs in a thread
+    of it.
+
+    tell
+        Takes each happening, as ``core.watching`` reads it, in the order of the daemon's own.
+    """
+    while True:
+        try:
+            with _watched(notify) as lost:
+                detail = lost.result()
+        except Exception as error:
+            is_libvirt = hasattr(error, "get_error_message")
+            detail = error_text(error) if is_libvirt else short(str(error))
+        notify({"kind": transitions.LOST, "detail": detail})
+        time.sleep(PAUSE)
+
+
+@contextlib.contextmanager
+def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
+    """Connect, and tell all that there is and that happens; yield why the connection broke."""
+    libvirt = load_libvirt()
+    _turn_loop()
+    lost: Future[str] = Future()
+
+    def late() -> None:
+        detail = f"{LOCAL} gave no answer within {TIME_LIMIT:g} s"
+        notify({"kind": transitions.LOST, "detail": detail})
+
+    def changed(connection: Any, domain: Any, event: int, detail: int, opaque: object) -> None:
+        if event in CHANGES:
+            what, details = CHANGES[event]
+            how = details[detail] if 0 <= detail < len(details) else ""
+            notify({"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)})
+
+    def closed(connection: Any, reason: int, opaque: object) -> None:
+        reasons = ("error", "end of file", "no answer to keepalive", "closed")
+        why = reasons[reason] if 0 <= reason < len(reasons) else "closed"
+        lost.set_result(f"{LOCAL}: the connection ended: {why}")
+
+    connection = _awaited(lambda: libvirt.open(LOCAL), late)
+
+    def let_go() -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.unregisterCloseCallback()
+        connection.close()
+
+    try:
+        connection.registerCloseCallback(closed, None)
+        connection.setKeepAlive(*KEEPALIVE)
+        connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None
+        )
+        guests = _awaited(lambda: _listing(connection), late)
+        notify({"kind": transitions.LISTING, "guests": guests})
+        yield lost
+    finally:
+        begun(let_go)
+
+
+def _listing(connection: Any) -> list[dict[str, Any]]:
+    """Return every guest with its state, in one round trip."""
+    libvirt = load_libvirt()
+    how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    reported = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, how)
+    return [
+        {
+            **_named(domain),
+            "active": domain.ID() >= 0,
+            "state": STATES.get(stats.get("state.state", 0), ""),
+            "how": reason_text(stats.get("state.state", 0), stats.get("state.reason", 0)),
+        }
+        for domain, stats in reported
+    ]
+
+
+def _named(domain: Any) -> dict[str, Any]:
+    return {"uuid": domain.UUIDString(), "name": domain.name(), "run": domain.ID()}
+
+
+def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
+    """Wait for a call as long as it takes; say so once where it takes too long."""
+    future = begun(call)
+    try:
+        return future.result(TIME_LIMIT)
+    except FutureTimeout:
+        late()
+    return future.result()
+
+
+@functools.cache
+def _turn_loop() -> None:
+    """Have a thread turn libvirt's event loop; for connections that are made afterwards."""
+    libvirt = load_libvirt()
+    libvirt.virEventRegisterDefaultImpl()
+
+    def turn() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    begun(turn)
