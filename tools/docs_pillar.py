@@ -19,15 +19,15 @@ from saltext_kvmcluster.core.pillar.options import Options
 HEAD = """\
 # The pillar
 
-All that is read from the pillar, part by part. Assign it to every node of the cluster, and to
-nobody else; the master reads it from there, too. A key that is not here is an error that names it,
-its place and the nearest key that there is. Nothing is begun with a pillar that cannot be right.
+Everything that is read from the pillar, part by part. Assign it to every node of the cluster and to no
+other minion; the master reads it from there, too. An unknown key is an error that names it, its place
+and the nearest known key. Nothing is begun with an invalid pillar.
 
-`salt-run kvmcluster.members` reads it and says what is wrong. After a change:
-`salt '*' saltutil.refresh_pillar`, and `salt-run state.orchestrate kvmcluster.orch.prepare` where
-nodes, names or `ssh` changed.
+`salt-run kvmcluster.members` reads it and reports errors. After a change:
+`salt '*' saltutil.refresh_pillar`, and `salt-run state.orchestrate kvmcluster.orch.prepare` if nodes,
+names or `ssh` changed.
 
-This page is made from the validator, `core/cluster.py` and `core/options.py`, by `make docs`.
+This page is generated from the validator in `core/pillar`, by `make docs`.
 """
 
 PARTS: tuple[tuple[str, tuple[type, ...]], ...] = (
@@ -38,13 +38,13 @@ PARTS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (f"{ROOT}:guests:list:GUEST", (Listed,)),
     (f"{ROOT}:migration", (Options, Migration)),
 )
-"""Each part of the pillar by its path, and what says which keys it may have."""
+"""Each part of the pillar by its path, and the classes whose fields are its keys."""
 
 TOGETHER = """
-### What does not go together
+### Options that exclude each other
 
-Refused in the pillar as in a call of `kvmcluster.migrate`; [migrating](migrating.md) says where it
-comes from.
+Refused in the pillar as well as in a call of `kvmcluster.migrate`; [migrating](migrating.md) gives the
+reasons.
 
 """
 

@@ -70,12 +70,12 @@ class Node:
 
     id: str
     names: tuple[str, ...] = field(
-        metadata=words(LIST, "Further names and addresses by which peers dial this node.", "none")
+        metadata=words(LIST, "Further names and addresses by which peers reach this node.", "none")
     )
     migration: str = field(
         metadata=words(
             HOST,
-            "The name or address that peers dial to migrate: it picks the network that carries the"
+            "The name or address to which peers migrate: it selects the network that carries the"
             " guests' memory.",
             "the minion id",
         )
@@ -90,15 +90,15 @@ class Ssh:
         default="root",
         metadata=words(
             ACCOUNT,
-            "The account that lets peers in. libvirt's daemon dials as root, and logs in as this"
-            " account.",
+            "The account to which peers log in. libvirt's daemon connects as root and logs in as"
+            " this account.",
         ),
     )
     key: str | None = field(
         default=None,
         metadata=words(
             "an absolute path",
-            "The cluster key, never the login's everyday key.",
+            "The cluster key. It must not be the login's everyday key.",
             "~login/.ssh/id_rsa_cluster, or id_ed25519_cluster with key_type ed25519",
         ),
     )
@@ -109,21 +109,21 @@ class Ssh:
         default=(),
         metadata=words(
             LIST,
-            "Further ssh_config patterns for the Host block. Only needed to dial nodes by names"
-            " that are not listed above; their host keys are not pinned for such names.",
+            "Further ssh_config patterns for the Host block. Only needed to reach nodes by names"
+            " that are not listed above; host keys are not pinned for such names.",
         ),
     )
     exclusive: bool = field(
         default=False,
-        metadata=words(FLAG, "true: authorized_keys2 holds the cluster's keys and nothing else."),
+        metadata=words(FLAG, "true: authorized_keys2 contains the cluster's keys and nothing else."),
     )
     manage_sshd: bool = field(
         default=False,
         metadata=words(
             FLAG,
-            "true: where sshd does not read authorized_keys2 (RHEL, Fedora) or refuses the login, a"
-            " drop-in in /etc/ssh/sshd_config.d makes it. false: the state fails and says what to"
-            " do. The drop-in stays when this is set to false again; remove it by hand.",
+            "true: if sshd does not read authorized_keys2 (RHEL, Fedora) or refuses the login, a"
+            " drop-in in /etc/ssh/sshd_config.d changes that. false: the state fails and says what"
+            " to do. The drop-in stays when this is set to false again; remove it by hand.",
         ),
     )
 
@@ -140,15 +140,15 @@ class Listed:
         default=None,
         metadata=words(
             "an absolute path",
-            "Where its definition lies; it wins over path. Only with definitions shared.",
+            "The file with its definition; overrides path. Only with definitions shared.",
         ),
     )
     home: str | None = field(
         default=None,
         metadata=words(
             "a node's id",
-            "The node that starts it when it runs nowhere.",
-            "none does, people start it",
+            "The node that starts it if it runs nowhere.",
+            "none, it is started by hand",
         ),
     )
 
@@ -162,22 +162,22 @@ class Guests:
         metadata=words(
             one_of(DEFINITIONS),
             "shared: guests are transient, started from XML on shared storage. defined: guests are"
-            " defined on every node, and stay defined on both sides of a migration.",
+            " defined on every node, and stay defined on both nodes of a migration.",
         ),
     )
     path: tuple[str, ...] = field(
         default=(),
         metadata=words(
             "folders with ':' between them",
-            "Folders on storage that every node mounts, with ':' between them. A definition is"
-            " looked for in each in turn, as NAME, then as NAME.xml.",
+            "Folders on storage that every node mounts, with ':' between them. Each is searched in"
+            " turn for a definition NAME, then NAME.xml.",
         ),
     )
     list: Mapping[str, Listed] = field(
         default_factory=dict,
         metadata=words(
             "a mapping of guest names",
-            "The guests that this cluster keeps running, and what is known of each.",
+            "The guests that this cluster keeps running.",
             "none",
         ),
     )
@@ -185,9 +185,9 @@ class Guests:
         default=(),
         metadata=words(
             LIST,
-            "Groups of guests of which no two are to be on one node. Where a destination is chosen"
-            " for a guest, it is none where another of its group is or goes. Guests that are on one"
-            " node already are left there, and a destination that you name yourself is taken.",
+            "Groups of guests that are kept on different nodes. A destination is never chosen for a"
+            " guest where another one of its group is, or moves to. Guests that already share a"
+            " node are left there, and a destination that you name yourself is accepted.",
         ),
     )
 
@@ -201,14 +201,14 @@ class Migration:
         default=2,
         metadata=words(
             whole(1, MOST_AT_ONCE),
-            "How many guests one node sends at once; others wait for their turn.",
+            "How many guests one node sends at once; others wait in the queue.",
         ),
     )
     max_incoming: int = field(
         default=2,
         metadata=words(
             whole(1, MOST_AT_ONCE),
-            "How many guests one node receives at once; others wait for their turn.",
+            "How many guests one node receives at once; others wait in the queue.",
         ),
     )
 
@@ -221,8 +221,8 @@ class Cluster:
     nodes: Mapping[str, Node] = field(
         metadata=words(
             "a mapping of minion ids to nodes",
-            "The nodes by minion id. This is the only source of membership, names and addresses: a"
-            " host that leaves here loses its entries in our files at the next apply.",
+            "The nodes by minion id. This is the only source of membership, names and addresses:"
+            " a host that is removed here loses its entries in our files at the next apply.",
         )
     )
     ssh: Ssh = field(
@@ -239,8 +239,8 @@ class Cluster:
         default_factory=Migration,
         metadata=words(
             "a mapping",
-            "How guests migrate; every key may be left out, and every one but the last two is an"
-            " argument of kvmcluster.migrate, too.",
+            "How guests migrate. Every key is optional; all but the last two are also arguments of"
+            " kvmcluster.migrate.",
             "as below",
         ),
     )

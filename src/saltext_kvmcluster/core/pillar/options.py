@@ -41,7 +41,7 @@ class Options:
         default=500,
         metadata=words(
             whole(1, MOST_DOWNTIME),
-            "The most milliseconds that a guest may stand still at the switch.",
+            "The maximum milliseconds for which a guest may be stopped at the switch.",
         ),
     )
     timeout: float = field(
@@ -55,15 +55,15 @@ class Options:
         default=0,
         metadata=words(
             whole(0, MOST_CONNECTIONS),
-            "Connections for one guest's memory, 2 to 255, where one does not fill the network; 0"
-            " for the usual single one.",
+            "Connections for one guest's memory, 2 to 255, if one does not fill the network; 0 for"
+            " the usual single one.",
         ),
     )
     compression: str = field(
         default=NO_COMPRESSION,
         metadata=words(
             one_of(COMPRESSIONS),
-            "none; xbzrle, which sends of a page what changed in it; with parallel connections,"
+            "none; xbzrle, which sends only the changed parts of a page; with parallel connections,"
             " zlib or zstd (libvirt 9.4 or later).",
         ),
     )
@@ -71,33 +71,32 @@ class Options:
         default=False,
         metadata=words(
             FLAG,
-            "Whether QEMU may slow a guest's CPUs down if it writes memory faster than that can be"
-            " sent. A guest that is slowed stands still for longer than downtime says, again and"
-            " again.",
+            "Whether QEMU may slow a guest's CPUs if it writes memory faster than it can be sent. A"
+            " throttled guest is stopped for longer than downtime, again and again.",
         ),
     )
     post_copy: bool = field(
         default=False,
         metadata=words(
             FLAG,
-            "Whether a guest may be switched over before all of its memory is there, if nothing"
+            "Whether a guest may be switched over before all of its memory has arrived, if nothing"
             " else helps. It is lost if the network, or either node, fails before the rest has"
-            " followed.",
+            " arrived.",
         ),
     )
     tls: bool = field(
         default=False,
         metadata=words(
             FLAG,
-            "Whether the memory is encrypted, with certificates that libvirt was given on every"
-            " node; see docs/migrating.md.",
+            "Whether the memory is encrypted, with certificates that are configured in libvirt on"
+            " every node; see docs/migrating.md.",
         ),
     )
     tunnelled: bool = field(
         default=False,
         metadata=words(
             FLAG,
-            "Whether the memory goes through ssh, as the libvirt connection does. Slower.",
+            "Whether the memory goes through ssh, like the libvirt connection. Slower.",
         ),
     )
 
