@@ -10,13 +10,13 @@ from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 HEAD = """\
 # Checks
 
-`salt-run kvmcluster.check` and `kvmcluster.check` show which guest can move where, and why not. Each
-check is OK, a PROBLEM, or UNKNOWN if a fact that it needs is not available. Every finding has a
-remedy. BLOCK means that a migration would fail or could harm the guest: a PROBLEM forbids it, and so
-does UNKNOWN. WARN forbids nothing.
+`salt-run kvmcluster.check` and `kvmcluster.check` show which guest can move where, and why not.
+Each check is OK, a PROBLEM, or UNKNOWN if a fact that it needs is not available. Every finding has
+a remedy. BLOCK means that a migration would fail or could harm the guest: a PROBLEM forbids it, and
+so does UNKNOWN. WARN forbids nothing.
 
-`kvmcluster.migrate` runs the checks of severity BLOCK first. It asks source and destination only, so
-its findings on names, UUIDs and disks cover these two nodes.
+`kvmcluster.migrate` runs the checks of severity BLOCK first. It asks source and destination only,
+so its findings on names, UUIDs and disks cover these two nodes.
 
 This page is generated from the registry in `core/readiness/checks`, by `make docs`.
 

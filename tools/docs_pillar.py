@@ -19,13 +19,13 @@ from saltext_kvmcluster.core.pillar.options import Options
 HEAD = """\
 # The pillar
 
-Everything that is read from the pillar, part by part. Assign it to every node of the cluster and to no
-other minion; the master reads it from there, too. An unknown key is an error that names it, its place
-and the nearest known key. Nothing is begun with an invalid pillar.
+Everything that is read from the pillar, part by part. Assign it to every node of the cluster and
+to no other minion; the master reads it from there, too. An unknown key is an error that names it,
+its place and the nearest known key. Nothing is begun with an invalid pillar.
 
 `salt-run kvmcluster.members` reads it and reports errors. After a change:
-`salt '*' saltutil.refresh_pillar`, and `salt-run state.orchestrate kvmcluster.orch.prepare` if nodes,
-names or `ssh` changed.
+`salt '*' saltutil.refresh_pillar`, and `salt-run state.orchestrate kvmcluster.orch.prepare` if
+nodes, names or `ssh` changed.
 
 This page is generated from the validator in `core/pillar`, by `make docs`.
 """
@@ -43,8 +43,8 @@ PARTS: tuple[tuple[str, tuple[type, ...]], ...] = (
 TOGETHER = """
 ### Options that exclude each other
 
-Refused in the pillar as well as in a call of `kvmcluster.migrate`; [migrating](migrating.md) gives the
-reasons.
+Refused in the pillar as well as in a call of `kvmcluster.migrate`; [migrating](migrating.md) gives
+the reasons.
 
 """
 

@@ -1,4 +1,4 @@
-# Everything a node of the cluster needs, from pillar kvmcluster.
+# Key and trust files of a node, from pillar kvmcluster.
 include:
   - kvmcluster.key
   - kvmcluster.trust

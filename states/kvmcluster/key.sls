@@ -1,3 +1,3 @@
-# The cluster key exists and is fit.
+# The cluster key exists and is valid.
 kvmcluster-key:
   kvmcluster.key_present: []

@@ -1,3 +1,3 @@
-# Every guest of this node can go to every peer; where one cannot, this fails and says why.
+# Every guest of this node can move to every peer; otherwise this fails and says why.
 kvmcluster-ready:
   kvmcluster.migration_ready: []

@@ -1,4 +1,4 @@
-# Every member may log in, and is dialled with our key and pinned host keys.
+# Every member may log in; connections to members use the cluster key and pinned host keys.
 kvmcluster-authorized-keys:
   kvmcluster.authorized_keys: []
 

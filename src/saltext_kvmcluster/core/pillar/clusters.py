@@ -115,7 +115,9 @@ class Ssh:
     )
     exclusive: bool = field(
         default=False,
-        metadata=words(FLAG, "true: authorized_keys2 contains the cluster's keys and nothing else."),
+        metadata=words(
+            FLAG, "true: authorized_keys2 contains the cluster's keys and nothing else."
+        ),
     )
     manage_sshd: bool = field(
         default=False,
