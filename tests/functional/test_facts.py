@@ -9,7 +9,16 @@ import pytest
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
-from saltext_kvmcluster.host import collector, commands, files, ssh
+from saltext_kvmcluster.host import (
+    collector,
+    commands,
+    files,
+    node_access,
+    paths,
+    shared_definitions,
+    ssh,
+    tokens,
+)
 
 WANTED = {
     "good": ("printf", "a%sb", "'; \\0 $(touch /tmp/owned) \""),
@@ -40,7 +49,7 @@ def test_a_batch_over_a_shell_tells_what_the_same_batch_tells_here(shell):
         )
     assert there["both"] == commands.Outcome(3, "out\n", "err")
     assert there["missing"].code == commands.NOT_FOUND
-    assert collector._is_missing(there["bad"]) and collector._is_missing(here["bad"])
+    assert paths.is_missing(there["bad"]) and paths.is_missing(here["bad"])
     assert not os.path.exists("/tmp/owned")
 
 
@@ -75,13 +84,13 @@ def test_no_link_leads_elsewhere(tmp_path):
 
 
 def test_what_a_link_in_place_of_a_token_leads_to_is_not_passed_on(tmp_path):
-    folder = tmp_path / collector.TOKENS
+    folder = tmp_path / tokens.TOKENS
     folder.mkdir()
     (folder / "beta").symlink_to("/etc/shadow")
     token = f"{secrets.token_hex(16)} 1000"
     (folder / "gamma").write_text(token)
     question = {"tokens": {str(tmp_path): ["beta", "gamma", "delta"]}, "paths": [str(folder), "/x"]}
-    answer = collector.observe(question)
+    answer = collector.answer(question)
     assert answer["tokens"] == {str(tmp_path): {"gamma": token}}
     assert answer["paths"][str(folder)]["kind"] == "directory"
     assert answer["paths"]["/x"]["kind"] == "nothing"
@@ -95,8 +104,8 @@ def test_many_paths_are_asked_about_in_parts_that_ssh_can_carry():
         parts.append(wanted)
         return dict.fromkeys(wanted, commands.Outcome(1, "", "No such file or directory"))
 
-    answer = collector.observe(
-        {"paths": paths}, collector.Way(run_all, collector.here().hypervisor)
+    answer = collector.answer(
+        {"paths": paths}, node_access.NodeAccess(run_all, node_access.this_host().hypervisor)
     )
     assert {path: observed["kind"] for path, observed in answer["paths"].items()} == dict.fromkeys(
         paths, "nothing"
@@ -121,15 +130,15 @@ def test_a_definition_is_told_from_where_it_counts_and_in_its_own_encoding(tmp_p
         }
         return commands.run_all(here)
 
-    way = collector.Way(run_all, collector.here().hypervisor)
+    access = node_access.NodeAccess(run_all, node_access.this_host().hypervisor)
     text = "<?xml version='1.0' encoding='iso-8859-1'?><domain><title>wéb</title></domain>"
     (tmp_path / "x.xml").write_bytes(text.encode("latin-1"))
     (tmp_path / "web1").write_text("<domain/>")
-    texts, detail = collector._placed(cluster, way)
+    texts, detail = shared_definitions.read_listed(cluster, access)
     assert "wéb" in texts["web1"] and texts["db"] == ""
     assert set(detail) == {"web1"} and "/shared/web1 is not" in detail["web1"]
     (tmp_path / "x.xml").write_bytes("<domain>é</domain>".encode("latin-1"))
-    texts, detail = collector._placed(cluster, way)
+    texts, detail = shared_definitions.read_listed(cluster, access)
     assert "web1" not in texts and "encoding" in detail["web1"]
 
 
@@ -144,9 +153,9 @@ def test_a_folder_that_never_answers_is_said_and_the_others_are_written(tmp_path
         leave(folder, name, text)
 
     monkeypatch.setattr(files, "leave", left)
-    monkeypatch.setattr(collector, "TOKENS_TIME", 0.3)
+    monkeypatch.setattr(tokens, "TOKENS_TIME", 0.3)
     try:
-        written, detail = collector._write_tokens([hangs, answers], "node1")
+        written, detail = tokens.write_tokens([hangs, answers], "node1")
     finally:
         over.set()
     assert [*written] == [answers] and [*detail] == [hangs]

@@ -401,7 +401,7 @@ def _outcome(verb, daemon):
 
 
 def _job(domain):
-    """What is under way with a domain; see hypervisor._job and _lasting."""
+    """What is under way with a domain; see host.libvirt_domains."""
     if domain.state == libvirtd.SHUT_OFF:
         return ""
     if domain.reason == libvirtd.POST_COPY_FAILED:

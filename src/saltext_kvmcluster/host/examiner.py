@@ -21,9 +21,9 @@ from saltext_kvmcluster.core.readiness import examination, follow_up
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.report import Readiness
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.host import collector
-from saltext_kvmcluster.host.collector import Way
+from saltext_kvmcluster.host import collector, node_access, tokens
 from saltext_kvmcluster.host.hypervisor import Hypervisor
+from saltext_kvmcluster.host.node_access import NodeAccess
 from saltext_kvmcluster.host.ssh import Session
 
 WORKERS = 32
@@ -71,7 +71,7 @@ def observe(
     def ask(node: str, peer: Node | None) -> object:
         if peer is None:
             return collector.gather(cluster, node, identities, {one: one.names for one in peers})
-        return collector.of_peer(cluster, peer)
+        return collector.gather_peer(cluster, peer)
 
     found = _side_by_side(
         asked,
@@ -93,7 +93,7 @@ def observe_move(
         By which the nodes are asked. They are opened where they are not open, and stay so.
     """
     here, there = move.source, move.destination
-    ways = {node: Way(shells[node].run_all, libvirts[node]) for node in (here, there)}
+    accesses = {node: NodeAccess(shells[node].run_all, libvirts[node]) for node in (here, there)}
     libvirts[there].dial()
     with ThreadPoolExecutor() as pool:
         login = pool.submit(shells[there].login)
@@ -102,17 +102,21 @@ def observe_move(
         def answer() -> object:
             login.result()
             shells[there].refuse_unless_open()
-            return collector.of_destination(move, ways[there], guest)
+            return collector.gather_destination(move, accesses[there], guest)
 
         reported = pool.submit(_timed, there, answer)
-        own = _timed(here, lambda: collector.of_source(cluster, move, ways[here], guest, login))
+        own = _timed(
+            here, lambda: collector.gather_source(cluster, move, accesses[here], guest, login)
+        )
         found = {here: own, there: replace(reported.result(), by_peer=True)}
     world = World(cluster, {node: found[node] for node in cluster.nodes if node in found})
     try:
         asked = follow_up.questions(world, move.guest, here, there)
-        answers = _side_by_side(asked, lambda node, question: _answer(question, ways[node], move))
+        answers = _side_by_side(
+            asked, lambda node, question: _answer(question, accesses[node], move)
+        )
     finally:
-        collector.remove_tokens(own.written, move)
+        tokens.remove_tokens(own.written, move)
     return follow_up.answered(world, answers)
 
 
@@ -135,14 +139,18 @@ def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
 
 
 def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:
-    way = collector.here() if node == here else collector.to_peer(cluster, cluster.node(node))
-    with contextlib.closing(way):
-        return _answer(question, way)
+    access = (
+        node_access.this_host()
+        if node == here
+        else node_access.peer_host(cluster, cluster.node(node))
+    )
+    with contextlib.closing(access):
+        return _answer(question, access)
 
 
-def _answer(question: Mapping[str, Any], way: Way, move: Move | None = None) -> object:
+def _answer(question: Mapping[str, Any], access: NodeAccess, move: Move | None = None) -> object:
     try:
-        return collector.observe(question, way, move)
+        return collector.answer(question, access, move)
     except WorldError as error:
         return str(error)
 

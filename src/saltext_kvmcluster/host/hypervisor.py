@@ -285,7 +285,7 @@ class Hypervisor(Connection):
         """Return the persistent definition of the guest of that name, empty if there is none."""
         return self._ask(lambda found: persistent_definition(lambda: found.lookupByName(name)))
 
-    def cpu_trouble(self, asked: Mapping[str, str]) -> str | None:
+    def cpu_issue(self, asked: Mapping[str, str]) -> str | None:
         """Return why this host cannot run a CPU, empty if it can, None if libvirt cannot tell.
 
         asked

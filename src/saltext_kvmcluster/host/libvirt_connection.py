@@ -20,18 +20,11 @@ from saltext_kvmcluster.core.text import short
 from saltext_kvmcluster.host.calls import begun
 
 _T = TypeVar("_T")
-
 LOCAL = "qemu:///system"
-
-
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
 TIME_LIMIT = 35.0
-
-
 # A daemon that lets go of its connection to a peer, after a failure, may report that in its place.
 LOST = "End of file while reading data"
-
-
 HIDDEN = "; what it failed for may be hidden behind that, and is in the daemons' logs on both nodes"
 
 

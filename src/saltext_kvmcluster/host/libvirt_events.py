@@ -17,7 +17,6 @@ from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_
 from saltext_kvmcluster.host.libvirt_domains import reason_text
 
 _T = TypeVar("_T")
-
 # libvirt's lifecycle events and their details: virDomainEventType, virDomainEventStartedDetailType
 # and so on. What is not here changes nothing that is watched.
 CHANGES = {
@@ -45,15 +44,9 @@ CHANGES = {
     ),
     8: (transitions.CRASHED, ("panicked", "crash loaded")),
 }
-
-
 STATES = {1: "running", 3: "paused", 6: "crashed"}
-
-
 # Of a connection that is watched: seconds between two probes, and how many may go unanswered.
 KEEPALIVE = (5, 3)
-
-
 # Seconds between two attempts to reach a daemon. A daemon that systemd starts at each of them, and
 # that fails, stays below the 5 starts in 10 s at which systemd gives it up.
 PAUSE = 3.0

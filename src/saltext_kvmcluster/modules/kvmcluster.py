@@ -464,7 +464,7 @@ def facts(targets=True, trust=True):
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not doors.flag(trust, "trust"):
-        return collector.of_host(__opts__["id"])
+        return collector.gather_host(__opts__["id"])
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
     return collector.gather(
@@ -489,7 +489,7 @@ def inspect(question):
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not isinstance(question, dict):
         raise SaltInvocationError(f"question: want a mapping by node, got {question!r}")
-    return collector.observe(question.get(__opts__["id"], {}))
+    return collector.answer(question.get(__opts__["id"], {}))
 
 
 @doors.salt_errors

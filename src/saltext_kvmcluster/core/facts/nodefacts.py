@@ -175,7 +175,6 @@ MAX_ITEMS = 100_000
 LONGEST_UPTIME = 100 * 366 * 86400.0
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
 KINDS = ("file", "block", "directory", "other", "nothing")
-
 _T = TypeVar("_T")
 
 

@@ -24,19 +24,10 @@ from saltext_kvmcluster.core.xmltext import parse_xml
 METADATA = "urn:saltext-kvmcluster:guest"
 """The namespace of what is ours in a definition's ``<metadata>``."""
 
-
 MAX_COMPARED = 512 * 1024
-
-
 MAX_DEVICES = 10_000
-
-
 _WORDS = 100
-
-
 _SENTENCE = 1000
-
-
 _SOURCES = {
     "network": "network",
     "bridge": "bridge",

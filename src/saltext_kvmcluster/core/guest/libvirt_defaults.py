@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 ANY = None
-
-
 _MADE: Mapping[str, tuple[str, ...]] = {
     "domain@id": ("",),
     "source@index": ("",),
@@ -18,10 +16,7 @@ _MADE: Mapping[str, tuple[str, ...]] = {
 }
 """What libvirt makes anew for each run, by how its values begin."""
 
-
 MADE_IN = {"graphics", *(key.partition("@")[0].rpartition("/")[2] for key in _MADE)}
-
-
 FILLED: Mapping[str, Sequence[str] | None] = {
     "domain/uuid": ANY,
     "domain/currentMemory": ANY,

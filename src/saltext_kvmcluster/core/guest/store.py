@@ -20,7 +20,6 @@ from saltext_kvmcluster.core.xmltext import parse_xml
 SCHEMAS = "/usr/share/libvirt/schemas"
 SCHEMA = "domain.rng"
 FAULTS = 5
-
 _DECLARED = re.compile(r"""<\?xml[^>]{0,99}encoding\s*=\s*["']([^"']{1,40})["']""")
 _OLD, _NEW = re.compile(r" here(?=, |\Z)"), re.compile(r" there(?=, |\Z)")
 _RNG = "{http://relaxng.org/ns/structure/1.0}"

@@ -187,6 +187,4 @@ def _shown(text: str) -> str:
 
 
 _NO_CPU = Node("cpu", {}, "", (), -1)
-
-
 _OTHER = {"here": "there", "there": "here"}

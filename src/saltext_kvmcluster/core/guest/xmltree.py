@@ -146,11 +146,7 @@ def _name(tag: str, attributes: Mapping[str, str], children: Iterable[Node]) -> 
 
 
 _NAMES = (("mac", "address"), ("target", "dir"), ("target", "name"), ("target", "dev"))
-
-
 _OWN_NAMES = ("name", "id", "index", "vcpu", "iothread", "vcpus", "alias")
-
-
 _IN_KIB = frozenset(
     {
         *("memory", "currentMemory", "maxMemory", "block", "requested", "current"),

@@ -13,11 +13,7 @@ from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.text import printable
 
 WORDS = 1000
-
-
 ORDER = {check.id: position for position, check in enumerate(REGISTRY)}
-
-
 BY_ID = {check.id: check for check in REGISTRY}
 
 

@@ -9,7 +9,6 @@ from saltext_kvmcluster.core.storage.location import Location, quoted
 QEMU_DROPS_CACHE = 4_000_000
 """The QEMU that first drops what its host has cached of an image when a guest arrives: 4.0."""
 
-
 _COHERENT = ("gfs", "gfs2", "ocfs2", "cephfs")
 """File systems whose page cache is the same on all nodes (virFileIsClusterFS, and GFS)."""
 

@@ -22,11 +22,7 @@ from saltext_kvmcluster.core.storage.location import (
 )
 
 _LOCAL_TRANSPORTS = ("ata", "sata", "usb", "nvme", "mmc", "sbp", "virtio", "pcie")
-
-
 _NETWORK_TRANSPORTS = ("fc", "fcoe", "iscsi", "srp")
-
-
 _LAYERS = 4
 
 
@@ -199,8 +195,6 @@ _DEVICES: Mapping[str, Callable[[Device, StorageFacts], Location]] = {
     "rbd": _rbd,
     "nbd": _nbd,
 }
-
-
 _LOCAL_TYPES: Mapping[str, str] = {
     "crypt": "this host encrypts it; let QEMU do so, by <encryption> on the device beneath",
     "raid": f"a software RAID, which this host puts together for itself; {MOVE_IT}",

@@ -21,8 +21,6 @@ SHARED_FILE_SYSTEMS = {
     "fuse.ceph-fuse": "cephfs",
     "fuse.glusterfs": "glusterfs",
 }
-
-
 _LOCAL_FILE_SYSTEMS = frozenset(
     {
         *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs"),
@@ -30,8 +28,6 @@ _LOCAL_FILE_SYSTEMS = frozenset(
         *("tmpfs", "ramfs", "rootfs", "devtmpfs", "hugetlbfs"),
     }
 )
-
-
 ON_DEVICES = ("gfs2", "ocfs2")
 
 

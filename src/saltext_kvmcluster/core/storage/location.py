@@ -9,8 +9,6 @@ from saltext_kvmcluster.core.text import printable
 NOT_LISTED = (
     'it is not on the list of shared storage: "If it is not in the above list, DO NOT USE IT"'
 )
-
-
 MOVE_IT = "move it to a shared file system (GFS2, OCFS2, NFS, CephFS, GlusterFS) or a shared device"
 
 

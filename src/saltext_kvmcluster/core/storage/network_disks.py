@@ -18,11 +18,7 @@ _SHARED_PROTOCOLS = {
     "nfs": "nfs",
     "gluster": "glusterfs",
 }
-
-
 _READ_ONLY_PROTOCOLS = ("http", "https", "ftp", "ftps", "tftp")
-
-
 _LOCAL_NAME = re.compile(
     r"(.*\.)?(localhost([46]?(\.localdomain[46]?)?)|ip6-localhost|ip6-loopback)"
 )

@@ -22,7 +22,6 @@ from saltext_kvmcluster.core.text import listed
 NODE, PAIR, GUEST, MOVE = "node", "pair", "guest", "move"
 SOURCE, DESTINATION = "source", "destination"
 BOTH = (SOURCE, DESTINATION)
-
 _T = TypeVar("_T")
 
 

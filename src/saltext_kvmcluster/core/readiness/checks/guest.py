@@ -19,8 +19,6 @@ MOST_TOLD = 5
 
 LOCKING_FILES = ("file", "dir", "")
 UNREAD = "its definition could not be read"
-
-
 Close = Callable[[str, str, Mapping[str, Any]], bool]
 """Whether a guest has to be known closely, by its name, its UUID and libvirt's statistics."""
 

@@ -17,7 +17,6 @@ from saltext_kvmcluster.core.readiness.checks.base import (
 )
 
 TRUST = "apply the state kvmcluster.trust on that node"
-
 REGISTRY = (
     Check(
         "node.daemon",

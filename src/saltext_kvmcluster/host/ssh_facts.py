@@ -1,0 +1,134 @@
+"""The ssh trust of this node as its checks need it, and what it reaches of its peers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
+from saltext_kvmcluster.core.facts import parsers
+from saltext_kvmcluster.core.findings import Issue, unknown
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.trust import keyfile, logins, sshcheck, trust
+from saltext_kvmcluster.core.trust.identity import Identities
+from saltext_kvmcluster.core.trust.keyfile import KeyFile
+from saltext_kvmcluster.core.trust.sshd import Account
+from saltext_kvmcluster.host import files, resolver, ssh
+
+Checks = Mapping[str, Callable[[], list[Issue]]]
+LOGIN_TIME = 5.0
+PEERS_TIME = 60.0
+PORT_TIME = 3.0
+PORTS_TRIED = 16
+
+
+def own_trust(
+    cluster: Cluster, node: str, identities: Identities | None
+) -> dict[str, list[dict[str, str]]]:
+    """Return what is wrong with this node's ssh, by the check's id."""
+    account = ssh.account(cluster.ssh.login)
+    path = keyfile.key_path(cluster, account.home)
+    checks = {
+        **dialing(
+            cluster, account, lambda: ssh.key_file(path, account), sshcheck.names(cluster, node)
+        ),
+        "ssh.authorized": lambda: sshcheck.authorized(
+            ssh.obstacles(cluster, account, ssh.connections(cluster.peers(node)))
+        ),
+    }
+    if identities is not None:
+        known, folder = identities, os.path.join(account.home, ".ssh")
+        checks["ssh.stale"] = lambda: sshcheck.stale(cluster, known, _key_files(folder))
+    return issues_of(checks)
+
+
+def dialing(
+    cluster: Cluster, account: Account, key: Callable[[], KeyFile], names: Sequence[str]
+) -> Checks:
+    """Return the checks of what this node needs to dial its peers by their names."""
+    root = os.path.join(ssh.account("root").home, ".ssh", trust.KNOWN_HOSTS)
+    path = keyfile.key_path(cluster, account.home)
+    return {
+        "ssh.key": lambda: sshcheck.key(key(), cluster),
+        "ssh.config": lambda: sshcheck.config(cluster, ssh.client_settings(names), path, root),
+        "ssh.label": lambda: sshcheck.label(ssh.labels(os.path.join(account.home, ".ssh"))),
+    }
+
+
+def is_encrypted(key: Callable[[], KeyFile]) -> bool:
+    """Whether our key has a passphrase; one that cannot be read is what ssh.key tells of."""
+    try:
+        return key().encrypted
+    except KvmclusterError:
+        return False
+
+
+def issues_of(checks: Checks) -> dict[str, list[dict[str, str]]]:
+    """Return the troubles that checks find; that one cannot look is a trouble, too."""
+
+    def troubles(check: Callable[[], list[Issue]]) -> list[Issue]:
+        try:
+            return check()
+        except KvmclusterError as error:
+            return [unknown(str(error), "mend that on this node, then check again")]
+
+    return {
+        name: [
+            {"sentence": one.sentence, "remedy": one.remedy, "outcome": one.outcome}
+            for one in troubles(check)
+        ]
+        for name, check in checks.items()
+    }
+
+
+def _key_files(folder: str) -> dict[str, str]:
+    paths = [os.path.join(folder, name) for name in ("authorized_keys", trust.AUTHORIZED_KEYS)]
+    return {path: files.read(path).text or "" for path in paths}
+
+
+def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dict[str, Any]]:
+    """Return what this node sees of each peer: its logins, its address, and a migration port."""
+    if not login_targets:
+        return {}
+    account = ssh.account(cluster.ssh.login)
+    with ThreadPoolExecutor() as pool:
+        ports = dict(zip(login_targets, pool.map(migration_port, login_targets), strict=True))
+        encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
+        observed = ssh.probe_peers(login_targets, LOGIN_TIME, PEERS_TIME)
+    return {
+        peer.id: {
+            "cells": [
+                logins.cell(peer.id, name, observed.get((peer.id, name)), encrypted)
+                for name in names
+            ],
+            "names": [] if tuple(names) == tuple(peer.names) else list(names),
+            **ports[peer],
+        }
+        for peer, names in login_targets.items()
+    }
+
+
+def migration_port(peer: Node) -> dict[str, str]:
+    """Say what a connection to a free migration port of a peer meets: refused, if all is well.
+
+    Which ports are free there is not known here, so some are tried: the last of the range, since
+    libvirt lets QEMU listen at the first free one, and QEMU takes whoever comes first for the
+    source. See factparse.PORTS.
+    """
+    try:
+        address = resolver.address(peer.migration)
+    except WorldError as error:
+        return {"port": str(error)}
+    for port in range(parsers.PORTS[1], parsers.PORTS[1] - PORTS_TRIED, -1):
+        try:
+            socket.create_connection((address, port), PORT_TIME).close()
+        except ConnectionRefusedError:
+            return {"port": "refused"}
+        except TimeoutError:
+            return {"port": f"no answer from port {port}"}
+        except OSError as error:
+            return {"port": f"port {port}: {error.strerror}"}
+    return {"port": "taken"}
