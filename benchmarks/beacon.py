@@ -1,9 +1,9 @@
-"""Measure what one look of the beacon costs beside a plain listing of all guests.
+"""Measure what one observation of the beacon costs, against a plain listing of all guests.
 
 Run by ``make bench``: it brings up a lab of its own, of one node, which is measured with 0, 20 and
-200 guests defined. A look is what the minion itself does at each interval; the listing is what
-``virsh list --all`` does over a connection that is open already. Both take turns in one process.
-What the lookout beside the minion takes for it, is its processor time, shown by itself.
+200 guests defined. An observation is what the minion itself does at each interval; the listing is
+what ``virsh list --all`` does over an open connection. Both take turns in one process. The
+processor time of the observer, the process beside the minion, is shown separately.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "KVMCLUSTER_LAB": os.environ.get("KVMCLUSTER_LAB", "bench")}
 SIZES = (0, 20, 200)
-# A look at 200 guests may take as long as a listing of them.
+# An observation of 200 guests may take as long as a listing of them.
 MOST = 1.0
 GUEST = """<domain type='qemu'><name>idle{number}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"""
@@ -34,19 +34,25 @@ def main():
     try:
         ctl("up", "--nodes", "1")
         ctl("salt-run", "--", "state.orchestrate", "kvmcluster.orch.prepare")
-        inside = [sys.executable, __file__, "--inside", "--looks", str(arguments.observations)]
+        inside = [
+            sys.executable,
+            __file__,
+            "--inside",
+            "--observations",
+            str(arguments.observations),
+        ]
         report = json.loads(ctl("exec", "node1", "--", *inside))
     finally:
         ctl("down")
     for size, found in report.items():
         print(
-            f"{size:>3} guests: a look {found['look']:.2f} ms, a listing {found['listing']:.2f} ms,"
-            f" ratio {found['ratio']:.2f}; the lookout {found['lookout']:.2f} ms of processor time"
-            f" a look, {found['resident']} MiB"
+            f"{size:>3} guests: observation {found['observation']:.2f} ms, listing"
+            f" {found['listing']:.2f} ms, ratio {found['ratio']:.2f}; observer"
+            f" {found['observer']:.2f} ms of processor time each, {found['resident']} MiB"
         )
     ratio = report[str(SIZES[-1])]["ratio"]
     if ratio > MOST:
-        print(f"MISSED: {ratio:.2f} of a listing, the bar is {MOST}")
+        print(f"MISSED: {ratio:.2f} of a listing, the limit is {MOST}")
     return 1 if ratio > MOST else 0
 
 
@@ -64,7 +70,7 @@ def ctl(*words):
 
 
 def measure(size, observations):
-    """Return the medians of a look and of a listing, in milliseconds, with so many guests."""
+    """Return the median milliseconds of an observation and of a listing of ``size`` guests."""
     import libvirt
 
     from saltext_kvmcluster.host.observer_client import ObserverClient
@@ -77,33 +83,33 @@ def measure(size, observations):
     reported = []
 
     def observe():
-        watcher.observe("lab", "node1", pillar, lambda tag, data: reported.append(tag))
+        client.observe("lab", "node1", pillar, lambda tag, data: reported.append(tag))
 
     def listing():
         return [(one.name(), one.state(), one.ID()) for one in daemon.listAllDomains()]
 
-    watcher = ObserverClient()
+    client = ObserverClient()
     try:
         for _ in range(20):
             observe()
             listing()
             time.sleep(0.1)
-        took = {"observe": [], "listing": []}
-        (lookout,) = children()
-        before = processor_time(lookout)
+        took = {"observation": [], "listing": []}
+        (observer,) = children()
+        before = processor_time(observer)
         for _ in range(observations):
-            for name, way in (("observe", observe), ("listing", listing)):
+            for name, work in (("observation", observe), ("listing", listing)):
                 begun = time.perf_counter()
-                way()
+                work()
                 took[name].append((time.perf_counter() - begun) * 1000)
-        used = (processor_time(lookout) - before) * 1000 / observations
-        resident = memory(lookout)
+        used = (processor_time(observer) - before) * 1000 / observations
+        resident = memory(observer)
     finally:
-        watcher.close()
+        client.close()
     assert not reported, reported
     medians = {name: statistics.median(times) for name, times in took.items()}
-    ratio = medians["observe"] / medians["listing"]
-    return {**medians, "ratio": ratio, "lookout": used, "resident": resident}
+    ratio = medians["observation"] / medians["listing"]
+    return {**medians, "ratio": ratio, "observer": used, "resident": resident}
 
 
 def children():
@@ -123,7 +129,7 @@ def memory(pid):
 
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--looks", type=int, default=500, help="looks for each size")
+    parser.add_argument("--observations", type=int, default=500, help="observations for each size")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,14 +1,14 @@
-"""Measure what a drain takes beside a loop of ``virsh migrate`` over the same guests.
+"""Measure a drain against a loop of ``virsh migrate`` over the same guests.
 
 Run by ``make bench``: it brings up a lab of its own, of 4 nodes and 12 guests, 6 of them on node1.
 In each round node1 is emptied once by ``salt-run kvmcluster.drain`` and once by a loop on node1
-that sends each guest, one after another, evenly to the others, with the names and without the
-questions of ours. Each way is timed as a whole command. All the while libvirt on every node is
-asked how many migrations are under way; at the end every guest's record is judged.
+that sends each guest, one after another, evenly to the others, with the same names and without our
+checks. Each is timed as a whole command. Meanwhile libvirt is asked how many migrations are in
+progress; at the end every guest's record is checked.
 
-``--bandwidth`` is what one migration may use, in MiB/s, for both ways; 0 for all that there is. A
-lab's guest is then sent in a second, and what is measured is mostly the start of QEMU and of Salt's
-jobs on the CPUs that all nodes share; limited, it takes 6 s, as one of 7 GB does at 10 Gbit/s.
+``--bandwidth`` limits one migration, in MiB/s, for both; 0 for no limit. A lab guest is then sent
+in one second, and most of the measured time is the start of QEMU and of Salt's jobs on the CPUs
+that all nodes share. With the limit it takes 6 s, like a guest of 7 GB at 10 Gbit/s.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main():
         print(json.dumps({"lost": lost, "reports": reports}, indent=2))
     else:
         print(*map(as_text, reports), sep="\n")
-        print(f"guests that lost something: {', '.join(lost) or 'none'}")
+        print(f"guests with an incomplete record: {', '.join(lost) or 'none'}")
     return 1 if lost or any(not is_good(report) for report in reports) else 0
 
 
@@ -67,7 +67,7 @@ def build():
 
 
 def measure(rounds, bandwidth):
-    """Return the seconds of each way, and how many migrations of a drain were seen at once."""
+    """Return the seconds of each command, and the most migrations of a drain observed at once."""
     report = {DRAIN: [], LOOP: [], "bandwidth": bandwidth, "most": 0}
     for number in range(rounds):
         for name in (DRAIN, LOOP) if number % 2 else (LOOP, DRAIN):
@@ -90,7 +90,7 @@ def measure(rounds, bandwidth):
 
 @contextlib.contextmanager
 def watched():
-    """Yield how many migrations from node1 were seen under way, once a second."""
+    """Yield the number of migrations from node1 in progress, observed once a second."""
     watching = subprocess.Popen(
         [ROOT / "lab" / "ctl", "exec", "node1", "--", "sh", "-c", SAMPLE],
         stdout=subprocess.PIPE,
@@ -165,7 +165,7 @@ def as_text(report):
         f"{name:24} {statistics.median(report[name]):6.1f} s  ({len(report[name])} rounds)"
         for name in (DRAIN, LOOP)
     ]
-    lines.append(f"ratio {report['ratio']:.2f}, the bar is {BAR}")
+    lines.append(f"ratio {report['ratio']:.2f}, the limit is {BAR}")
     lines.append(f"most migrations of a drain at once: {report['most']}, the limit is {LIMIT}")
     return "\n".join(lines)
 

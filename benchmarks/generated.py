@@ -1,4 +1,4 @@
-"""A cluster of any size: pillar and identities that are sound, of keys that nobody has."""
+"""A cluster of any size: valid pillar and identities, with keys that nobody has."""
 
 import base64
 import random

@@ -72,7 +72,7 @@ def as_text(report, missed):
     lines = [f"{NODES} nodes, {GUESTS} guests, in the lab:"]
     lines += [f"{' '.join(MEASURED[name]):42} {taken:6.2f} s" for name, taken in report.items()]
     lines += [
-        f"MISSED {name}: {report[name]:.2f} s, the bar is {bar}" for name, bar in missed.items()
+        f"MISSED {name}: {report[name]:.2f} s, the limit is {bar}" for name, bar in missed.items()
     ]
     return "\n".join(lines)
 

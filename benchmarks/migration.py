@@ -1,4 +1,4 @@
-"""Measure what our migration costs beside libvirt's own, as an administrator waits for it.
+"""Measure our migration against libvirt's own, as an administrator waits for it.
 
 Run by ``make bench``: it brings up a lab of its own, of 3 nodes and one guest, which goes from
 node1 to node2 and back. ``salt NODE kvmcluster.migrate`` and ``salt NODE cmd.run 'virsh migrate
@@ -41,7 +41,7 @@ def main():
     finally:
         ctl("down")
     if not record["whole"]:
-        sys.exit(f"the guest lost something: {record}")
+        sys.exit(f"the guest's record is incomplete: {record}")
     report["ratio"] = {
         what: statistics.median(report[OURS][what]) / statistics.median(report[VIRSH][what])
         for what in MOST
@@ -72,10 +72,10 @@ def ctl(*words, limit=600):
 
 
 def measure(rounds):
-    """Return each way's seconds and downtimes, a migration each round; the first are not counted.
+    """Return each command's seconds and downtimes, one migration a round; the first do not count.
 
-    The two ways begin a round by turns, so that each goes as often there as back. What fails is
-    begun again, as often as patience has it, and counted as ``failed``.
+    The two take turns in beginning a round, so that each runs as often in either direction. A
+    failed migration is repeated, PATIENCE times at most, and counted as ``failed``.
     """
     ways = {OURS: ours, VIRSH: virsh}
     report = {name: {"wall": [], "downtime": [], "failed": 0} for name in ways}
@@ -115,17 +115,17 @@ def ours(destination):
 
 
 def virsh(destination):
-    """Return the page's way, with the names and without the questions of ours."""
+    """Return the plain command, with our names and without our checks."""
     name = f"{destination}-mig"
     uri = f"qemu+ssh://root@{name}/system?no_tty=1"
     return ("cmd.run", f"virsh migrate --live --p2p {GUEST} {uri} tcp:{name}")
 
 
 def measured(node):
-    """Return the milliseconds for which the guest that arrived at a node stood still."""
+    """Return the milliseconds for which the guest that arrived at a node was stopped."""
     found = DOWNTIME.search(salt(node, "cmd.run", f"virsh domjobinfo --completed {GUEST}").stdout)
     if not found:
-        sys.exit(f"libvirt on {node} tells no downtime")
+        sys.exit(f"libvirt on {node} reports no downtime")
     return int(found[1])
 
 
@@ -150,7 +150,7 @@ def as_text(report, missed):
         )
     lines += [f"{what} ratio {ratio:.3f}" for what, ratio in report["ratio"].items()]
     lines += [
-        f"MISSED {what}: {report['ratio'][what]:.3f}, the bar is {bar}"
+        f"MISSED {what}: {report['ratio'][what]:.3f}, the limit is {bar}"
         for what, bar in missed.items()
     ]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """Measure plans for a simulated cluster of 1,000 nodes and 20,000 guests: core alone.
 
 Run by ``make bench``, on the world of ``benchmarks/readiness.py`` with a home for each guest and
-each node's guests kept apart from the next one's. Times are of the processor, facts already made;
-that of a drain holds the examination of its node.
+each node's guests kept apart from the next one's. Times are processor time, with the facts already
+made; that of a drain includes the examination of its node.
 """
 
 import sys
@@ -17,28 +17,28 @@ from saltext_kvmcluster.core.readiness.checks.base import World
 
 NODES, GUESTS = 1000, 20000
 NODE = "node5"
-MOST = {"a drain": 10.0, "a drain where room is scarce": 10.0}
+MOST = {"a drain": 10.0, "a drain with little free memory": 10.0}
 
 
 def main():
     world = with_wishes(cluster_of(NODES, GUESTS), 50)
     scarce = with_little_room(with_wishes(cluster_of(NODES, GUESTS), 50))
     taken = {}
-    for name, found in (("a drain", world), ("a drain where room is scarce", scarce)):
+    for name, found in (("a drain", world), ("a drain with little free memory", scarce)):
         taken[name], plan = seconds(lambda found=found: drained(found))
         reported(name, taken[name], plan)
     took, found = seconds(lambda: examination.examine(world))
-    print(f"the examination of all that the others are planned by: {took:.2f} s")
+    print(f"the examination of the whole cluster, which the other plans need: {took:.2f} s")
     for name, planned in (
         ("home", lambda: placement.home(world, found, NODE)),
         ("balance", lambda: placement.balance(world, found, 20)),
     ):
         reported(name, *seconds(planned))
     took, _ = seconds(lambda: placement.best(world, found, "guest1"))
-    print(f"the best destination of one guest: {took:.2f} s")
+    print(f"the best destination for one guest: {took:.2f} s")
     missed = {name: bar for name, bar in MOST.items() if taken[name] > bar}
     for name, bar in missed.items():
-        print(f"MISSED {name}: {taken[name]:.2f}, the bar is {bar}")
+        print(f"MISSED {name}: {taken[name]:.2f}, the limit is {bar}")
     return 1 if missed else 0
 
 

@@ -66,7 +66,7 @@ def main():
     )
     missed = {name: bar for name, bar in MOST.items() if figures[name] > bar}
     for name, bar in missed.items():
-        print(f"MISSED {name}: {figures[name]:.2f}, the bar is {bar}")
+        print(f"MISSED {name}: {figures[name]:.2f}, the limit is {bar}")
     return 1 if missed else 0
 
 

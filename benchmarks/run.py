@@ -1,7 +1,7 @@
-"""Measure trust against the stock way, and what the extension costs where it is not used.
+"""Measure trust against Salt's stock states, and the cost of the extension where it is not used.
 
-Run by ``make bench``, in the lab's sandbox: it writes to /root/.ssh and /etc of a throw-away
-room. Every figure is a median of whole processes, the compared ones in turn in the same run.
+Run by ``make bench``, in the lab's sandbox: it writes to /root/.ssh and /etc of a throw-away node.
+Every figure is a median of whole processes; those that are compared take turns in the same run.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def measure(folder, sizes, rounds):
 
 
 def missed(report):
-    """Return the bars that were missed: those at 1,000 nodes, and growth from there to 10,000."""
+    """Return the limits that were missed: those at 1,000 nodes, and growth from there to 10,000."""
     figures = {"ping ratio": report["ping"]["ratio"], **report["trust"].get(1000, {})}
     if {1000, 10000} <= set(report["trust"]):
         figures["growth"] = report["trust"][10000]["ours"] / report["trust"][1000]["ours"]
@@ -225,7 +225,7 @@ def as_text(report):
             f" {stock:20} {found['ssh -G ratio']:12.2f}x"
         )
     lines += [
-        f"MISSED {name}: {got}, the bar is {bar}" for name, (got, bar) in report["missed"].items()
+        f"MISSED {name}: {got}, the limit is {bar}" for name, (got, bar) in report["missed"].items()
     ]
     return "\n".join(lines)
 
