@@ -54,7 +54,7 @@ torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simulta
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/faults.py
 
-demo: dev  ## the whole path, told step by step
+demo: dev  ## the whole setup, step by step
 	$(BIN)/python lab/demo
 
 lab: dev  ## bring the lab up and leave it for you (lab/ctl down ends it)
