@@ -8,8 +8,7 @@ import pytest
 from sandbox import until
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.ownership import startup
-from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.host import claims, commands
 
 LIMIT = 65536
 SOON = 1.5
@@ -118,8 +117,11 @@ def test_who_needs_success_is_told_of_too_much_output():
         commands.run(["no-such-program"])
 
 
+UUID = "1" * 8
+
+
 def claim(path, holder="node1"):
-    return commands.held(startup.claim(str(path), holder, 60))
+    return commands.held(claims.command(str(path), holder, 60))
 
 
 def test_a_held_process_echoes_until_it_is_let_go():
@@ -142,7 +144,7 @@ def test_a_claim_is_held_by_one_and_tells_the_others_by_whom(tmp_path):
         assert first.echoes(5)
         with claim(path, "node2") as second:
             assert not second.echoes(5)
-            assert second.outcome().code == startup.CONFLICT
+            assert second.outcome().code == claims.CONFLICT
             assert second.outcome().stdout == "node1\n"
     with claim(path, "node2") as third:
         assert third.echoes(5) and path.read_text() == "node2\n"
@@ -151,5 +153,12 @@ def test_a_claim_is_held_by_one_and_tells_the_others_by_whom(tmp_path):
 def test_a_claim_that_cannot_be_made_is_not_one_that_another_has(tmp_path):
     with claim(tmp_path / "missing" / "lock") as held:
         assert not held.echoes(5)
-        assert held.outcome().code not in (None, startup.CONFLICT)
+        assert held.outcome().code not in (None, claims.CONFLICT)
         assert "lock" in held.outcome().stderr
+
+
+def test_each_node_has_a_claim_of_its_own_for_each_guest():
+    assert claims.lock_path("root", "/root", "node2", UUID) == f"/run/kvmcluster-start-{UUID}.lock"
+    other = claims.lock_path("virt", ".", "node2", UUID)
+    assert other == f"./.ssh/kvmcluster-start-{UUID}-node2.lock"
+    assert claims.command("/run/x", "node1", 60.5)[-3:] == ["/run/x", "node1", "60"]

@@ -14,9 +14,10 @@ from saltext_kvmcluster.core.migration import queues
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.queues import Queue
 from saltext_kvmcluster.core.pillar.clusters import from_pillar
-from saltext_kvmcluster.host import commands
-from saltext_kvmcluster.host.queue import Places
+from saltext_kvmcluster.engine.queue import slots
+from saltext_kvmcluster.host import commands, this_node, tickets
 from saltext_kvmcluster.host.ssh import Session
+from saltext_kvmcluster.host.tickets import Tickets
 
 MUCH = 300_000
 
@@ -106,15 +107,19 @@ class Waiter:
     def __init__(self, queue, name):
         self.queue, self.move = queue, Move(name, f"uuid of {name}", "node1", "node2")
         self.session = Session()
-        self.script = queue.take(self.move)
+        self.tickets = Tickets(self.session)
+        self.has_ticket = False
 
     def place(self, jobs=()):
-        detail = self.session.run(self.script).stdout
-        self.script = self.queue.observe()
-        return queues.standing(self.queue, self.move, detail, dict(jobs)).place
+        if self.has_ticket:
+            output = self.tickets.observe(self.queue)
+        else:
+            output = self.tickets.take(self.queue, self.move)
+        self.has_ticket = True
+        return queues.standing(self.queue, self.move, output, dict(jobs)).place
 
-    def let_go(self):
-        self.session.run(self.queue.let_go())
+    def release(self):
+        self.tickets.release(self.queue)
 
 
 @pytest.fixture
@@ -127,6 +132,7 @@ def waiters(queue):
     found = [Waiter(queue, f"g\\c\\n{number}'\x1b") for number in range(6)]
     yield found
     for one in found:
+        one.release()
         one.session.close()
 
 
@@ -141,11 +147,11 @@ def places(waiters):
 def test_who_comes_later_stands_further_back(waiters):
     assert places(waiters) == [0, 0, 1, 2, 3, 4]
     assert places(waiters) == [0, 0, 1, 2, 3, 4]
-    waiters[1].let_go()
+    waiters[1].release()
     assert places(waiters[2:]) == [0, 1, 2, 3]
     first, *_, last = waiters
     assert last.place({"other": "by hand"}.items()) == 4
-    first.let_go()
+    first.release()
     assert places(waiters[2:]) == [0, 0, 1, 2]
 
 
@@ -160,21 +166,21 @@ def test_whoever_is_killed_holds_nobody_up(waiters):
 def test_a_ticket_that_nobody_shows_to_be_his_is_nobodys(queue, waiters):
     """As it is when a node has lost its power: the lock stays for hours."""
     places(waiters)
-    tickets = sorted(name for name in os.listdir(queue.folder) if name != "lock")
+    names = sorted(name for name in os.listdir(queue.folder) if name != "lock")
     old = uptime() - 100
-    os.utime(os.path.join(queue.folder, tickets[0]), (old, old))
+    os.utime(os.path.join(queue.folder, names[0]), (old, old))
     assert waiters[2].place() == 0
     with pytest.raises(WorldError, match="was not touched"):
         waiters[0].place()
-    os.utime(os.path.join(queue.folder, tickets[1]), (old, old))
-    waiters[1].session.run(queue.beat())
+    os.utime(os.path.join(queue.folder, names[1]), (old, old))
+    waiters[1].tickets._tried(tickets._script(queue, tickets._BEAT))
     assert places(waiters[1:4]) == [0, 0, 1]
 
 
 def test_no_clock_that_somebody_sets_takes_a_ticket_away(queue, waiters):
     places(waiters)
-    tickets = [name for name in os.listdir(queue.folder) if name != "lock"]
-    times = [os.stat(os.path.join(queue.folder, name)).st_mtime for name in tickets]
+    names = [name for name in os.listdir(queue.folder) if name != "lock"]
+    times = [os.stat(os.path.join(queue.folder, name)).st_mtime for name in names]
     assert len(times) == len(waiters) and all(uptime() - 60 < at <= uptime() for at in times)
 
 
@@ -197,7 +203,7 @@ def test_a_queue_that_cannot_be_made_lets_nobody_go():
 class Told(list):
     """What was told of migrations, by its word."""
 
-    def __call__(self, data):
+    def __call__(self, kind, data):
         self.append((data["what"], data["guest"], data.get("place")))
 
 
@@ -217,8 +223,16 @@ def places_of(reported):
         pillar = {"name": "lab", "nodes": nodes, "migration": limits}
         own = {node: Session() for node in nodes}
         shells.extend(own.values())
-        idle = dict.fromkeys(nodes, SimpleNamespace(moving=lambda job: {}))
-        return Places(from_pillar({"kvmcluster": pillar}), own, idle, within, cancelled, reported)
+        env = SimpleNamespace(
+            cluster=from_pillar({"kvmcluster": pillar}),
+            here="node1",
+            clock=this_node.Clock(),
+            tickets={node: Tickets(shell) for node, shell in own.items()}.get,
+            libvirt=lambda node: SimpleNamespace(moving=lambda job: {}),
+            journal=lambda node: SimpleNamespace(asked_to_cancel=cancelled),
+            notify=reported,
+        )
+        return lambda move: slots(env, move, within)
 
     yield make
     for shell in shells:
@@ -272,7 +286,7 @@ def test_whoever_waited_knows_it(places_of, reported):
 
 
 def test_a_place_stays_ones_own_for_as_long_as_it_is_needed(places_of, monkeypatch):
-    monkeypatch.setattr(queues, "BEAT", 0.05)
+    monkeypatch.setattr(tickets, "BEAT", 0.05)
     folder = "/run/kvmcluster-outgoing"
     with places_of()(FIRST):
         (ticket,) = [entry.path for entry in os.scandir(folder) if entry.name != "lock"]

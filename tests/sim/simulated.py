@@ -11,11 +11,13 @@ from typing import Any
 import libvirtd
 import world as sim
 from libvirtd import LibvirtError, Locked
+from shells import Claim, Tickets
 from world import Answer
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration.journal import Kept
+from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host.hypervisor import MOMENT
@@ -23,6 +25,7 @@ from saltext_kvmcluster.host.hypervisor import MOMENT
 TIME_LIMIT = 35.0
 CONNECT_LIMIT = 10.0
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+FOLDER = "/srv/guests"
 
 SIGHTINGS = {
     (libvirtd.RUNNING, libvirtd.POST_COPY): Sighting.RUNNING_IN_POST_COPY,
@@ -37,6 +40,12 @@ PLAIN = {libvirtd.RUNNING: Sighting.RUNNING, libvirtd.SHUT_OFF: Sighting.SHUT_OF
 
 class Killed(BaseException):
     """The minion's process is killed at this moment."""
+
+
+def domain_xml(guest, version=1):
+    """Return a definition of a guest that a start takes for one."""
+    named = f"<name>{guest.name}</name><uuid>{guest.uuid}</uuid>"
+    return f"<domain type='kvm'>{named}<title>{version}</title></domain>"
 
 
 class Call:
@@ -67,11 +76,13 @@ class CallFault:
 
 
 class Shelf:
-    """What outlives the minions of one node: its journal and its locks."""
+    """What outlives the minions of one node: its journal, locks, claims, tickets, its cordon."""
 
     def __init__(self):
         self.entries, self.requests, self.history = {}, {}, []
         self.locks, self.undefined = {}, {}
+        self.claims, self.tickets = {}, {}
+        self.cordon = None
 
 
 class Minion:
@@ -86,11 +97,13 @@ class Minion:
         self.calls = 0
         self.reported = []
         self.observations = {}
-        self.held = set()
+        self.held, self.holds, self.dead = set(), [], False
         self.clock = Clock(self)
         self.begun = None
         self.libvirts = {node: Libvirt(self, node) for node in cluster.nodes}
         self.journals = {node: Journal(self, node) for node in cluster.nodes}
+        self.remotes = {node: Remote(self, node) for node in cluster.nodes}
+        self.queues = {node: Tickets(self, self.remotes[node]) for node in cluster.nodes}
 
     def environment(self):
         return Environment(
@@ -98,11 +111,16 @@ class Minion:
             here=self.here,
             libvirt=self.libvirts.__getitem__,
             journal=self.journals.__getitem__,
+            tickets=self.queues.__getitem__,
             clock=self.clock,
+            logs_in=self._logs_in,
             address=self._address,
+            claim=lambda node, uuid, seconds: Claim(self, self.remotes[node], uuid, seconds),
+            cordon=lambda: self.shelves[self.here].cordon,
+            exists=lambda path: path in self.definitions(),
+            read=lambda path: self.definitions()[path],
             examine=self._examine,
-            alone=self._alone,
-            place=self._place,
+            lock=self._lock,
             notify=lambda kind, data: self.reported.append((kind, data)),
         )
 
@@ -114,22 +132,53 @@ class Minion:
         again
             What a second delivery of the question does, if anything.
         """
-        if self.here in self.world.dark:
-            raise Killed
+        if self.dead or self.here in self.world.dark:
+            self.die()
         self.calls += 1
         fault = self.plan.pop(self.calls, None)
         if fault and fault.answers and not fallible:
             self.plan.setdefault(self.calls + 1, fault)
             fault = None
-        found = fault.happen(self, carry, again) if fault else carry()
+        try:
+            found = fault.happen(self, carry, again) if fault else carry()
+        except Killed:
+            self.die()
         if self.here in self.world.dark:
-            raise Killed
+            self.die()
         return found
+
+    def die(self):
+        """End the process, and what it holds, as far as that is noticed."""
+        self.dead = True
+        self.exit()
+        raise Killed
+
+    def exit(self):
+        """Let everything go that ends with a process."""
+        holds, self.holds = self.holds, []
+        for held in holds:
+            if isinstance(held, tuple):
+                held[0].abandon(held[1])
+            else:
+                held.release()
+
+    def definitions(self):
+        """The files on shared storage, by path."""
+        return {
+            f"{FOLDER}/{guest.name}.xml": domain_xml(guest) for guest in self.world.guests.values()
+        }
 
     def truly(self, uuid, node, at):
         """Who owned a guest when a node was looked at last before some time."""
         found = [owners for when, owners in self.observations.get((uuid, node), []) if when <= at]
         return found[-1] if found else set()
+
+    def _logs_in(self, node):
+        try:
+            self.call(self.remotes[node].reach)
+        except WorldError:
+            return False
+        return node not in self.world.dark
 
     def _address(self, name):
         return self.call(lambda: "192.0.2.1")
@@ -148,7 +197,7 @@ class Minion:
         return ()
 
     @contextlib.contextmanager
-    def _alone(self, move):
+    def _lock(self, move):
         """Hold a node's lock for a guest; whoever holds it may take it again."""
         claim = (move.source, move.uuid)
         if claim in self.held:
@@ -164,11 +213,6 @@ class Minion:
             self.held.discard(claim)
             if locks.get(move.uuid) is self:
                 del locks[move.uuid]
-
-    @contextlib.contextmanager
-    def _place(self, move):
-        self.call(lambda: None, fallible=False)
-        yield False
 
 
 _MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
@@ -200,7 +244,7 @@ class Remote:
         self.minion, self.node, self.world = minion, node, minion.world
         self.connected = False
 
-    def reach(self):
+    def reach(self, limit=None):
         """Let a question travel; WorldError where it does not arrive in time."""
         world, here = self.world, self.minion.here
         if here == self.node:
@@ -208,21 +252,21 @@ class Remote:
             return
         world.advance(0.005 if self.connected else 0.2)
         if not world.path(sim.SSH, here, self.node):
-            limit = TIME_LIMIT if self.connected else CONNECT_LIMIT
+            limit = limit or (TIME_LIMIT if self.connected else CONNECT_LIMIT)
             world.until(world.now + limit, lambda: world.path(sim.SSH, here, self.node))
             if not world.path(sim.SSH, here, self.node):
                 self.connected = False
                 raise WorldError(f"{self.node} gave no answer within {limit:g} s")
         self.connected = True
 
-    def come_back(self):
+    def come_back(self, limit=TIME_LIMIT):
         """Let an answer travel back."""
         world, here = self.world, self.minion.here
         if not world.path(sim.SSH, here, self.node):
-            world.until(world.now + TIME_LIMIT, lambda: world.path(sim.SSH, here, self.node))
+            world.until(world.now + limit, lambda: world.path(sim.SSH, here, self.node))
             if not world.path(sim.SSH, here, self.node):
                 self.connected = False
-                raise WorldError(f"{self.node} gave no answer within {TIME_LIMIT:g} s")
+                raise WorldError(f"{self.node} gave no answer within {limit:g} s")
 
     def close(self):
         self.connected = False
@@ -315,6 +359,62 @@ class Libvirt(Remote):
 
     def names(self):
         return self._ask(lambda daemon: [d.guest.name for d in daemon.domains.values()])
+
+    def host(self):
+        return self._ask(lambda daemon: Host(f"uuid of {self.node}", self.node))
+
+    def moving(self, job):
+        return self._ask(
+            lambda daemon: {
+                domain.guest.uuid: domain.guest.name
+                for domain in daemon.domains.values()
+                if _job(domain) == job
+            }
+        )
+
+    def create(self, definition, end):
+        return self._begin(lambda daemon, call: daemon.create(definition, call), end)
+
+    def boot(self, uuid, end):
+        return self._begin(lambda daemon, call: daemon.boot_guest(uuid, call), end)
+
+    def _begin(self, verb, end):
+        """Begin a start; a daemon that stands still begins it when it goes on, unless too late."""
+        call = Call()
+
+        def begin():
+            daemon = self.world.daemons[self.node]
+            self.minion.begun = self.world.now
+
+            def work():
+                if self.world.now >= end:
+                    call.end("time was up before it was begun; nothing was done")
+                else:
+                    verb(daemon, call)
+
+            if not daemon.up:
+                call.end("Failed to connect socket: Connection refused")
+            elif daemon.stopped:
+                daemon.frozen.append(work)
+                daemon.calls.append(call)
+            else:
+                work()
+            return call
+
+        return self.minion.call(begin, fallible=False)
+
+    def press_power(self, uuid):
+        self._ask(lambda daemon: daemon.press_power(uuid))
+
+    def note(self, uuid, namespace, text):
+        self._ask(lambda daemon: daemon.find(uuid))
+
+    def definition(self, name):
+        def kept(daemon):
+            found = [one for one in daemon.domains.values() if one.guest.name == name]
+            return found[0].definition if found and found[0].persistent else ""
+
+        return self._ask(kept)
 
     def migrate(self, uuid, way):
         call = Call()

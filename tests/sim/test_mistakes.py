@@ -131,7 +131,7 @@ def test_a_copy_that_is_destroyed_amid_its_migration_shows(monkeypatch):
     for call in range(7, 20):
         for late in (0.05, 0.1, 0.2, 0.4, 0.8):
             found |= outcomes(
-                "on call 15: die after",
+                "on call 18: die after",
                 "migrate web1 from node1 to node2",
                 f"on call {call}: late {late}",
                 "recover web1 on node3",

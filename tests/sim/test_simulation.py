@@ -4,6 +4,7 @@ import inspect
 import os
 
 import pytest
+import shells
 import simulate
 import simulated
 import world as sim
@@ -109,6 +110,8 @@ def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
         (environment.Journal, simulated.Journal),
         (environment.Clock, simulated.Clock),
         (environment.Call, simulated.Call),
+        (environment.Tickets, shells.Tickets),
+        (environment.Claim, shells.Claim),
     ],
 )
 def test_the_world_has_every_verb_and_no_other_parameters(wanted, found):

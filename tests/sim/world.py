@@ -65,6 +65,7 @@ class World:
         self.log = [] if keep_log else None
         self.on_step = {}
         self.task, self.tasks, self.waiting = None, [], {}
+        self.shells = []
         self._late = []
         self.nodes = tuple(nodes)
         self._queue, self._count = [], 0
@@ -146,6 +147,8 @@ class World:
                     qemu.events = None
                     qemu.die(FAULT, "lost power")
             self.daemons[node].power_off()
+            for shell in [shell for shell in self.shells if shell.node == node]:
+                shell.end()
             self.changed()
 
     def power_on(self, node):

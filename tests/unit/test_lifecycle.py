@@ -1,5 +1,6 @@
 """What is done to a guest that is shut down or frozen, seen through a libvirt that is none."""
 
+from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ from material import cluster
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.guest import domainxml
-from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer, Request
+from saltext_kvmcluster.core.ownership.startup import NodeAnswer
 from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import lifecycle
 
@@ -41,17 +42,26 @@ class Guest:
             raise WorldError(f"no {verb}")
 
 
+class Seconds:
+    """A clock by which each wait lasts a second."""
+
+    def __init__(self, passed=0.0):
+        self.passed = passed
+
+    def monotonic(self):
+        return self.passed
+
+    def now(self):
+        return datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    def wait(self, call, seconds):
+        self.passed += 1.0
+
+
 @pytest.fixture
 def shut(monkeypatch):
     """Shut down a guest of three nodes, each pause lasting a second."""
-    clock = SimpleNamespace(now=0.0)
-    clock.monotonic = lambda: clock.now
-
-    def sleep(seconds):
-        clock.now += 1.0
-
-    clock.sleep = sleep
-    monkeypatch.setattr(lifecycle, "time", clock)
+    clock = Seconds()
 
     def run(guest, destroy=True, **peers):
         def ask(name, uuid):
@@ -63,31 +73,32 @@ def shut(monkeypatch):
                 **peers,
             }
 
-        nodes = SimpleNamespace(own=guest, here="node1", ask=ask, close=lambda: None)
-        monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
         found = cluster("node1", "node2", "node3")
-        done = lifecycle.shutdown(found, "node1", "web1", timeout=5.0, destroy=destroy)
-        return {**done, "after": clock.now}
+        env = SimpleNamespace(cluster=found, here="node1", clock=clock)
+        nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
+        monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
+        done = lifecycle.shutdown(env, "web1", timeout=5.0, destroy=destroy).to_dict()
+        return {**done, "after": clock.passed}
 
     return run
 
 
-def test_a_guest_that_obeys_keeps_its_plug(shut):
+def test_a_guest_that_obeys_is_not_destroyed(shut):
     guest = Guest(RUNNING, RUNNING, OFF)
     assert shut(guest)["result"] == "stopped" and guest.done == ["press"]
 
 
-def test_the_plug_is_pulled_when_time_is_up_even_if_the_button_failed(shut):
+def test_it_is_destroyed_when_time_is_up_even_if_the_button_failed(shut):
     for fails in ((), ("press",)):
         guest = Guest(*[RUNNING] * 8, OFF, fails=fails)
         done = shut(guest)
         assert guest.done == ["press", "destroy"] and done["after"] >= 5.0
-        assert done["result"] == "stopped" and "its plug was pulled" in done["reason"]
+        assert done["result"] == "stopped" and "it was destroyed, as requested" in done["reason"]
 
 
-def test_a_plug_that_could_not_be_pulled_was_not(shut):
+def test_a_guest_that_could_not_be_destroyed_was_not(shut):
     done = shut(Guest(RUNNING, RUNNING, fails=("destroy",)))
-    assert "libvirt said: no destroy" in done["reason"] and "pulled" not in done["reason"]
+    assert "libvirt: no destroy" in done["reason"] and "it was destroyed" not in done["reason"]
     assert done["result"] == "not_stopped"
 
 
@@ -95,10 +106,10 @@ def test_a_plug_that_could_not_be_pulled_was_not(shut):
     "late",
     [Observation(Sighting.RUNNING, job=OUTGOING), Observation(Sighting.PAUSED_FOR_MIGRATION)],
 )
-def test_a_guest_that_is_leaving_keeps_its_plug(shut, late):
+def test_a_guest_that_is_leaving_is_not_destroyed(shut, late):
     guest = Guest(*[RUNNING] * 7, late, OFF)
     done = shut(guest)
-    assert guest.done == ["press"] and "its plug was not pulled: " in done["reason"]
+    assert guest.done == ["press"] and "it was not destroyed: " in done["reason"]
 
 
 def test_what_a_silent_node_means_depends_on_where_it_was_seen(shut):
@@ -140,23 +151,14 @@ class Definitions:
         return f"<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid>{metadata}</domain>"
 
 
-def test_a_guest_frozen_in_its_persistent_definition_alone_is_let_go(monkeypatch):
+def test_a_guest_frozen_in_its_persistent_definition_alone_is_let_go():
     note = domainxml.frozen_xml("ask Ann", "2026-01-01")
     for live, kept in (("", note), (note, ""), (note, note)):
         own = Definitions(live, kept)
-        monkeypatch.setattr(lifecycle, "Hypervisor", lambda own=own: own)
-        done = lifecycle.freeze("node1", "web1", None)
+        done = lifecycle.freeze(own, Seconds(), "node1", "web1", None)
         assert (done["frozen"], done["changed"], done["reason"]) == (False, True, "ask Ann")
-        assert lifecycle.freeze("node1", "web1", None)["changed"] is False
-    monkeypatch.setattr(lifecycle, "Hypervisor", lambda: Definitions("", note, deaf=True))
-    with pytest.raises(WorldError, match="did not keep it"):
-        lifecycle.freeze("node1", "web1", None)
-
-
-def test_no_start_is_begun_when_time_is_up(monkeypatch):
-    nodes = SimpleNamespace(ask=lambda *_: {"node1": NodeAnswer()})
-    request = Request("web1", UUID, "node1", "shared")
-    monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: 10.0))
-    assert lifecycle._last_observation(nodes, request, {}, end=11.0).may is May.START
-    late = lifecycle._last_observation(nodes, request, {}, end=10.0)
-    assert late.may is May.REFUSED and "time was up" in late.sentence
+        again = lifecycle.freeze(own, Seconds(), "node1", "web1", None)
+        assert again["changed"] is False and again["kind"] == "freeze"
+    deaf = Definitions("", note, deaf=True)
+    with pytest.raises(WorldError, match="did not keep the change: web1 is frozen"):
+        lifecycle.freeze(deaf, Seconds(), "node1", "web1", None)

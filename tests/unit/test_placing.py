@@ -1,5 +1,6 @@
 """Where a definition may come to lie, and what is told when only half of it was done."""
 
+import contextlib
 import os
 from types import SimpleNamespace
 
@@ -120,7 +121,8 @@ def test_the_state_fails_with_the_changes_that_were_made(monkeypatch):
 )
 def test_what_may_end_by_itself_is_not_foretold_to_fail(monkeypatch, may, result, changes, placed):
     life = SimpleNamespace(runs=lambda *_: Decision(may, "it is so"))
-    state(monkeypatch, True, lifecycle=life)
+    node = SimpleNamespace(environment=lambda *_: contextlib.nullcontext())
+    state(monkeypatch, True, lifecycle=life, this_node=node)
     low = [{"state": "kvmcluster", "fun": "guest_placed", "name": placed}]
     monkeypatch.setattr(states, "__lowstate__", low, raising=False)
     done = states._guest_running(clustered(), "web1", "node1", 5)

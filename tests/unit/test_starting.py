@@ -7,7 +7,7 @@ import pytest
 from material import cluster
 
 from saltext_kvmcluster.core.cordons import Cordon
-from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer, Request, decide, ending
@@ -194,9 +194,10 @@ def test_two_names_of_one_host_leave_another_unasked():
 )
 def test_the_result_is_what_was_seen(detail, words, returned, result, owner):
     done = ending(REQUEST, world(**detail), words, returned)
-    assert (done["result"], done["owner"]) == (result, owner), done
-    assert words in done["reason"]
-    assert list(done) == ["guest", "uuid", "node", "result", "owner", "reason"]
+    assert (done.result, done.owner) == (result, owner), done
+    assert words in done.reason
+    keys = ["kind", "guest", "uuid", "node", "result", "owner", "reason", "started", "elapsed"]
+    assert list(done.to_dict()) == keys and done.to_dict()["kind"] == "start"
 
 
 @pytest.mark.parametrize(
@@ -215,10 +216,9 @@ def test_the_result_is_what_was_seen(detail, words, returned, result, owner):
 )
 def test_stopped_is_what_runs_nowhere(detail, stayed, result):
     done = startup.stopped(REQUEST, world(**detail), ["libvirt said: no"], stayed)
-    assert done["result"] == result and "libvirt said: no" in done["reason"]
-    assert all(
-        f"{node} does not answer" in done["reason"] for node in detail if detail[node].detail
-    )
+    assert done.result == result and "libvirt said: no" in done.reason
+    assert done.to_dict()["kind"] == "shutdown"
+    assert all(f"{node} does not answer" in done.reason for node in detail if detail[node].detail)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_stopped_is_what_runs_nowhere(detail, stayed, result):
     ],
 )
 def test_the_plug_of_a_guest_on_the_move_is_not_pulled(observation, why):
-    detail = startup.keeps_its_plug(observation)
+    detail = startup.forbids_destroy(observation)
     assert why in detail and bool(detail) is bool(why)
 
 
@@ -276,11 +276,29 @@ def test_a_freeze_needs_a_reason_that_can_be_read(reason):
 
 def test_a_claim_names_its_holder_and_has_a_file_of_its_node_where_homes_may_be_shared():
     assert startup.claim_order(["node2", "node10", "node1"]) == ["node1", "node10", "node2"]
-    root = startup.claim_path("root", "/root", "node2", UUID)
-    assert root == f"/run/kvmcluster-start-{UUID}.lock"
-    other = startup.claim_path("virt", ".", "node2", UUID)
-    assert other == f"./.ssh/kvmcluster-start-{UUID}-node2.lock"
-    assert startup.claim(root, "node1", 60.5)[-3:] == (root, "node1", "60")
     assert startup.claimed("node2", "node1\n").startswith("node1 is starting it")
     assert startup.claimed("node2", "\x1b[2J" + "x" * 1000).isprintable()
     assert startup.claimed("node2", "").startswith("somebody is starting it")
+
+
+def test_a_start_is_begun_only_in_time_and_while_all_claims_are_held():
+    may = startup.Decision(May.START, "no node has it")
+    assert startup.last_decision(may, [], is_over=False) == may
+    late = startup.last_decision(may, [], is_over=True)
+    assert late.may is May.REFUSED and "timeout" in late.sentence
+    lost = startup.last_decision(may, ["node2", "node3"], is_over=False)
+    assert lost.may is May.REFUSED
+    assert lost.sentence == "the claim on node2 and on node3 was lost"
+    runs = startup.Decision(May.RUNS, "it runs", "node2")
+    assert startup.last_decision(runs, ["node2"], is_over=True) == runs
+
+
+def test_who_must_wait_waits_until_time_is_up():
+    waits = startup.Decision(May.WAIT, "it is leaving")
+    startup.refuse_unless_waiting(REQUEST, waits, is_over=False)
+    for may, is_over in ((May.WAIT, True), (May.REFUSED, False), (May.UNDEFINED, False)):
+        with pytest.raises(WorldError, match="web1 was not started on node1: it is leaving"):
+            startup.refuse_unless_waiting(REQUEST, replace(waits, may=may), is_over)
+    garbled = replace(REQUEST, detail="it is no XML")
+    with pytest.raises(InputError, match=r"\Ait is no XML\Z"):
+        startup.refuse_unless_waiting(garbled, replace(waits, may=May.REFUSED), is_over=False)

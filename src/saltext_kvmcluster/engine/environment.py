@@ -1,4 +1,4 @@
-"""All that a migration and its recovery touch, in one value; what decides never reaches past it."""
+"""All that the engine touches, in one value: what decides never reaches past it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
-from saltext_kvmcluster.core.migration.migration import Move, Plan
+from saltext_kvmcluster.core.migration.migration import Host, Move, Plan
+from saltext_kvmcluster.core.migration.queues import Queue
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.verdicts import Observation
 
 
 class Call(Protocol):
-    """Something that was begun and goes on without us."""
+    """A libvirt call that was begun and goes on without us."""
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -39,29 +41,37 @@ class Clock(Protocol):
 
 
 class Libvirt(Protocol):
-    """One node's libvirt, as ``hypervisor.Hypervisor``: see there. WorldError: no answer."""
+    """One node's libvirt, as ``hypervisor.Hypervisor``. WorldError: no response."""
 
+    def host(self) -> Host: ...
     def by_name(self, name: str) -> Observation: ...
     def by_uuid(self, uuid: str) -> Observation: ...
     def sight(self, uuid: str) -> Observation: ...
     def names(self) -> list[str]: ...
+    def moving(self, job: str) -> dict[str, str]: ...
     def migrate(self, uuid: str, way: Plan) -> Call: ...
     def progress(self, uuid: str) -> dict[str, Any]: ...
     def measured(self, uuid: str) -> dict[str, Any]: ...
     def set_downtime(self, uuid: str, milliseconds: int) -> None: ...
     def start_post_copy(self, uuid: str) -> None: ...
     def abort(self, uuid: str) -> None: ...
+    def create(self, definition: str, end: float) -> Call: ...
+    def boot(self, uuid: str, end: float) -> Call: ...
+    def press_power(self, uuid: str) -> None: ...
+    def destroy(self, uuid: str) -> None: ...
     def destroy_copy(self, uuid: str) -> None: ...
     def described(self, uuid: str) -> str: ...
+    def definition(self, name: str) -> str: ...
     def definition_of(self, uuid: str) -> str: ...
     def define(self, definition: str) -> None: ...
     def undefine(self, uuid: str) -> None: ...
     def autostart_off(self, uuid: str) -> None: ...
+    def note(self, uuid: str, namespace: str, text: str | None) -> None: ...
     def close(self) -> None: ...
 
 
 class Journal(Protocol):
-    """One node's journal, as ``journal.Journal``: see there. WorldError: no answer."""
+    """One node's journal, as ``journal.Journal``. WorldError: no response."""
 
     def entries(self) -> Kept: ...
     def write(self, entry: Entry) -> None: ...
@@ -73,31 +83,67 @@ class Journal(Protocol):
     def remember(self, record: Mapping[str, Any]) -> None: ...
 
 
+class Tickets(Protocol):
+    """Our tickets in the queues of one node, which go when this process does.
+
+    What is returned is read by ``queues.standing``. WorldError: no response.
+    """
+
+    def take(self, queue: Queue, move: Move) -> str:
+        """Take a ticket, and keep it valid until it is released; return the queue."""
+
+    def observe(self, queue: Queue) -> str:
+        """Return the queue."""
+
+    def release(self, queue: Queue) -> None:
+        """Give the ticket back, if there is one; never raises."""
+
+
+class Claim(Protocol):
+    """The claim of a start on one node, which goes when this process does, or after its time."""
+
+    def take(self) -> None:
+        """Take it; AtWork if another start holds it, WorldError if it cannot be had."""
+
+    def is_held(self) -> bool:
+        """Whether it is certain, by a response of its holder, that it is still held."""
+
+    def release(self) -> None:
+        """Let it go; never raises."""
+
+
 def one_by_one(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
-    """Ask nodes one after another; return what each one said."""
+    """Ask nodes one after another; return what each one answered."""
     return {node: ask(node) for node in nodes}
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a migration touches.
+    """What the engine touches.
 
-    ``libvirt``, ``journal``: those of a node, by its id; a call gives the same one again.
-    ``address``: what a name means on this node. ``examine``: what the blocking checks say of a
-    move; it raises WorldError if one forbids it. ``alone``: nobody else moves this guest from here
-    meanwhile; who is in it may enter it again. ``place``: the move has its place among those that
-    run at once; entering may take long, and gives whether it did. ``tell``: an event's kind and
-    data, which may get lost. ``side_by_side``: what a function gives for each of some nodes.
+    ``libvirt``, ``journal``, ``tickets``: those of a node, by its id; a call returns the same one
+    again. ``logs_in``: whether a node lets us log in. ``address``: what a name means on this node.
+    ``claim``: a claim on a node for a guest's UUID, not yet taken, that lasts so many seconds.
+    ``cordon``: what cordons this node. ``exists``, ``read``: whether there is a file, and its text.
+    ``examine``: what the blocking checks find about a move; WorldError if one forbids it.
+    ``lock``: nobody else moves this guest from its source meanwhile; who holds it may take it
+    again. ``notify``: takes an event's kind and data, which may get lost. ``side_by_side``: what a
+    function returns for each of some nodes.
     """
 
     cluster: Cluster
     here: str
     libvirt: Callable[[str], Libvirt]
     journal: Callable[[str], Journal]
+    tickets: Callable[[str], Tickets]
     clock: Clock
+    logs_in: Callable[[str], bool]
     address: Callable[[str], str]
+    claim: Callable[[str, str, float], Claim]
+    cordon: Callable[[], Cordon | None]
+    exists: Callable[[str], bool]
+    read: Callable[[str], str]
     examine: Callable[[Move], Sequence[Finding]]
-    alone: Callable[[Move], AbstractContextManager[None]]
-    place: Callable[[Move], AbstractContextManager[bool]]
+    lock: Callable[[Move], AbstractContextManager[None]]
     notify: Callable[[str, Mapping[str, Any]], None]
     side_by_side: Callable[[Callable[[str], Any], Iterable[str]], dict[str, Any]] = one_by_one

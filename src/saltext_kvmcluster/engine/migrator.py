@@ -29,7 +29,7 @@ from saltext_kvmcluster.core.migration.pacing import Pace, SetDowntime, StartPos
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
-from saltext_kvmcluster.engine import recoverer
+from saltext_kvmcluster.engine import queue, recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
 
 POLL = 0.5
@@ -37,13 +37,20 @@ TELL_EVERY = 3.0
 
 
 def migrate(
-    env: Environment, guest: str, destination: str, options: Options, patience: float = 60.0
+    env: Environment,
+    guest: str,
+    destination: str,
+    options: Options,
+    patience: float = 60.0,
+    within: float | None = None,
 ) -> dict[str, Any]:
     """Move a guest from this node to a peer and return what was seen on both afterwards.
 
     patience
         Seconds to go on asking, after libvirt's call ended, while it is not sure where the guest
         is.
+    within
+        Seconds to wait for its slots, 0 to be refused instead; None for the options' timeout.
 
     InputError or WorldError means that nothing was begun.
     """
@@ -51,11 +58,12 @@ def migrate(
     node = migration.target(env.cluster, env.here, destination)
     observation = _here(env, guest)
     move = Move(guest, observation.uuid, env.here, node.id)
-    with env.alone(move), contextlib.ExitStack() as places:
+    wait = options.timeout if within is None else within
+    with env.lock(move), contextlib.ExitStack() as held:
         with _refusal_told(env, move):
             _refuse_unsettled(env, move)
             findings = env.examine(move)
-            if places.enter_context(env.place(move)):
+            if held.enter_context(queue.slots(env, move, wait)):
                 findings = env.examine(move)
             way, entry = _begun(env, move, node, options)
         done = _Migration(env, entry, way, options, patience).carried_out()

@@ -364,7 +364,7 @@ def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
     with contextlib.ExitStack() as stack:
         for node in {env.here: None, **dict.fromkeys(nodes)}:
             try:
-                stack.enter_context(env.alone(Move(guest, uuid, node, env.here)))
+                stack.enter_context(env.lock(Move(guest, uuid, node, env.here)))
             except AtWork:
                 taken = f"another kvmcluster command is at work on it on {node}"
                 break

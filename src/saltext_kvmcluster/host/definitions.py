@@ -5,46 +5,28 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, plan_file
+from saltext_kvmcluster.core.fileplan import Changes, Wanted, plan_file
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.disks import Source
-from saltext_kvmcluster.core.guest.domainxml import Frozen, Guest
+from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.guest.store import SCHEMA, SCHEMAS
-from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request, active_on, decide
+from saltext_kvmcluster.core.ownership.definitions import (
+    Defining,
+    Placing,
+    Present,
+    defining,
+    remarks,
+)
+from saltext_kvmcluster.core.ownership.startup import Request
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.storage import inventory, shared_storage
-from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.engine.peers import Peers
+from saltext_kvmcluster.host import commands, files, this_node
 from saltext_kvmcluster.host.hypervisor import Hypervisor
-from saltext_kvmcluster.host.peers import Peers
-
-
-@dataclass(frozen=True)
-class Placing:
-    """A definition on its way to shared storage; ``remarks`` are for whoever reads the result."""
-
-    plan: FilePlan
-    remarks: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Defining:
-    """A definition on its way into this host's libvirt. Without ``changes`` there is nothing to do.
-
-    ``frozen`` is an administrator's word in the definition that is there: it is kept.
-    """
-
-    guest: Guest
-    text: str
-    changes: Mapping[str, Any]
-    frozen: Frozen | None = None
-    remarks: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
@@ -69,10 +51,10 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     plan = plan_file(path, found, Wanted(text, words), mode, found.owner or "root")
     if not plan.changes:
         return Placing(plan, (), warnings)
-    with contextlib.closing(Peers(cluster, here)) as nodes:
-        asked = nodes.ask(name, wanted.uuid)
+    with this_node.environment(cluster, here) as env:
+        asked = Peers(env).ask(name, wanted.uuid)
     request = Request(name, wanted.uuid, here, guests.definitions)
-    return Placing(plan, *_remarks(request, asked, warnings))
+    return Placing(plan, *remarks(request, asked, warnings))
 
 
 def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
@@ -81,56 +63,35 @@ def plan_defined(cluster: Cluster, here: str, name: str, text: str) -> Defining:
     with contextlib.closing(Hypervisor()) as own:
         named, found = own.by_name(name), own.by_uuid(wanted.uuid)
         kept = own.definition(name)
-    if named.name and named.uuid != wanted.uuid:
-        raise InputError(
-            f"{here} has a guest {name} of UUID {named.uuid}; with {wanted.uuid} it would be"
-            f" another guest: keep the first, or on {here}: virsh undefine --keep-nvram {name}"
-        )
-    if found.name and found.name != name:
-        raise InputError(f"{here} has the guest {found.name} with that UUID: give {name} another")
-    old = store.parse(name, kept, f"libvirt's definition on {here}") if kept else None
-    change: dict[str, Any] = {}
-    if old is None:
-        change["added"] = [f"definition of {name}, UUID {wanted.uuid}"]
-    elif replaced := store.changes(old, wanted):
-        change["replaced"] = list(replaced)
-    if found.autostart:
-        change["autostart"] = "on -> off"
-    request = Request(name, wanted.uuid, here, cluster.guests.definitions)
-    frozen = old.frozen if old else None
-    if not change:
-        return Defining(wanted, text, {}, frozen, (), warnings)
-    remarks, warnings = _remarks(request, {here: NodeAnswer(found, named)}, warnings)
-    if "replaced" in change and not remarks:
-        remarks = (f"where {name} runs, if it does, it goes on as it is until its next start",)
-    return Defining(wanted, text, {name: change}, frozen, remarks, warnings)
+    present = Present(here, named, found, kept)
+    return defining(present, wanted, text, cluster.guests.definitions, warnings)
 
 
-def define(defining: Defining) -> tuple[Mapping[str, Any], str]:
-    """Carry out a plan of ``plan_defined``, without a restart of the daemon, and look again.
+def define(planned: Defining) -> tuple[Mapping[str, Any], str]:
+    """Carry out a plan of ``plan_defined``, without a restart of the daemon, and check the result.
 
     Returns the changes that were made, and what failed after the first of them, empty if nothing.
     WorldError if libvirt did not take the definition.
     """
-    guest = defining.guest
-    ((name, planned),) = defining.changes.items()
-    made = {what: detail for what, detail in planned.items() if what != "autostart"}
+    guest = planned.guest
+    ((name, changes),) = planned.changes.items()
+    made = {what: change for what, change in changes.items() if what != "autostart"}
     with contextlib.closing(Hypervisor()) as own:
-        own.define(store.as_text(defining.text))
+        own.define(store.as_text(planned.text))
         try:
             own.autostart_off(guest.uuid)
-            made = planned
-            _finish(own, defining)
+            made = changes
+            _finish(own, planned)
         except WorldError as error:
             return {name: made} if made else {}, str(error)
-    return defining.changes, ""
+    return planned.changes, ""
 
 
-def _finish(own: Hypervisor, defining: Defining) -> None:
-    """Put back an administrator's word, and look whether libvirt has what it was given."""
-    guest = defining.guest
-    if defining.frozen:
-        note = domainxml.frozen_xml(defining.frozen.reason, defining.frozen.since)
+def _finish(own: Hypervisor, planned: Defining) -> None:
+    """Keep the guest frozen if it was, and check that libvirt has what it was given."""
+    guest = planned.guest
+    if planned.frozen:
+        note = domainxml.frozen_xml(planned.frozen.reason, planned.frozen.since)
         own.note(guest.uuid, domainxml.METADATA, note)
     kept = store.parse(guest.name, own.definition(guest.name), "what libvirt kept")
     left = domainxml.differences(guest, kept)
@@ -171,19 +132,3 @@ def _check_place(folder: str) -> None:
         raise WorldError(f"it is not known whether every node has {folder}: {place.why}")
     if not place.fit:
         raise InputError(f"a definition must lie where every node has it: {place.why}")
-
-
-def _remarks(
-    request: Request, asked: Mapping[str, NodeAnswer], warnings: Iterable[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Say that a guest which runs goes on as it is, and of whom that is not known."""
-    active = active_on(request, asked)
-    observed = decide(request, asked).sentence
-    remarks = (f"{observed}: the change takes effect at the next start",) if active else ()
-    unknown = [
-        f"{node} does not answer; if {request.guest} runs there, the change takes effect at the"
-        " next start"
-        for node, detail in asked.items()
-        if detail.detail and not active
-    ]
-    return remarks, (*warnings, *unknown)

@@ -10,35 +10,35 @@ from datetime import datetime, timezone
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
-from saltext_kvmcluster.host import examiner, files, journal, resolver
+from saltext_kvmcluster.host import cordons, examiner, files, journal, resolver, ssh
+from saltext_kvmcluster.host.claims import Claim
 from saltext_kvmcluster.host.hypervisor import Hypervisor
-from saltext_kvmcluster.host.queue import Places
 from saltext_kvmcluster.host.ssh import Session
+from saltext_kvmcluster.host.tickets import Tickets
+
+# Seconds for the login to a node that is declared to be off.
+PROBE_TIME = 5.0
 
 
 @contextlib.contextmanager
 def environment(
     cluster: Cluster,
     here: str,
-    notify: Callable[[str, Mapping[str, Any]], None],
-    within: float | None = None,
+    notify: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None,
 ) -> Iterator[Environment]:
-    """Make the environment of a node, and let its connections go afterwards.
+    """Make the environment of this node, and let its connections go afterwards.
 
-    within
-        Seconds that a migration may wait for its place, 0 to refuse it instead; None for as long
-        as the pillar lets a migration last.
+    notify
+        Takes an event's kind and data. Default: events go nowhere.
     """
-    if within is None:
-        within = cluster.migration.options.timeout
     libvirts = {
         node.id: Hypervisor()
         if node.id == here
@@ -53,24 +53,23 @@ def environment(
         node.id: journal.Journal() if node.id == here else journal.PeersJournal(shells[node.id])
         for node in cluster.nodes.values()
     }
+    tickets = {node: Tickets(shell) for node, shell in shells.items()}
     try:
         yield Environment(
             cluster=cluster,
             here=here,
             libvirt=libvirts.__getitem__,
             journal=journals.__getitem__,
-            clock=_Clock(),
+            tickets=tickets.__getitem__,
+            clock=Clock(),
+            logs_in=lambda node: ssh.probe(cluster.nodes[node].migration, PROBE_TIME).code == 0,
             address=resolver.address,
+            claim=lambda node, uuid, seconds: Claim(cluster, here, node, uuid, seconds),
+            cordon=cordons.current,
+            exists=files.exists,
+            read=lambda path: files.read(path).text or "",
             examine=lambda move: _examined(cluster, move, shells, libvirts),
-            alone=_Alone(cluster, here, shells),
-            place=Places(
-                cluster,
-                shells,
-                libvirts,
-                within,
-                journals[here].asked_to_cancel,
-                lambda data: notify(events.MIGRATION, data),
-            ),
+            lock=_Locks(cluster, here, shells),
             notify=notify,
             side_by_side=_side_by_side,
         )
@@ -81,7 +80,13 @@ def environment(
             shell.close()
 
 
-class _Clock:
+def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
+    """Freeze a guest of this node, or let it go, as ``lifecycle.freeze``."""
+    with contextlib.closing(Hypervisor()) as own:
+        return lifecycle.freeze(own, Clock(), here, guest, reason)
+
+
+class Clock:
     """This host's clock."""
 
     def monotonic(self) -> float:
@@ -111,7 +116,7 @@ def _examined(
     return findings
 
 
-class _Alone:
+class _Locks:
     """Refuses a second call for the same guest of a node while the first is at work.
 
     libvirt's job lock alone would let the second one wait, and act on what it saw before. A peer's
@@ -168,6 +173,7 @@ def _locked_there(move: Move, shell: Session) -> Iterator[None]:
 
 
 def _side_by_side(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
-    with futures.ThreadPoolExecutor() as pool:
-        asked = {node: pool.submit(ask, node) for node in nodes}
+    wanted = list(nodes)
+    with futures.ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
+        asked = {node: pool.submit(ask, node) for node in wanted}
         return {node: answer.result() for node, answer in asked.items()}

@@ -267,8 +267,8 @@ def migrate(
         },
     )
     within = wanted.timeout if waits else 0.0
-    with _environment(cluster.with_options(wanted), within) as env:
-        done = migrator.migrate(env, guest, destination, wanted, limit)
+    with _environment(cluster.with_options(wanted)) as env:
+        done = migrator.migrate(env, guest, destination, wanted, limit, within)
     return _ended(done, done["result"] == migration.MOVED)
 
 
@@ -590,13 +590,9 @@ def start(guest, force_unreachable=None, timeout=300):
         salt 'node1' kvmcluster.start web1 force_unreachable=node3
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    done = lifecycle.start(
-        cluster,
-        __opts__["id"],
-        guest_name(guest, "guest"),
-        force_unreachable,
-        doors.seconds(timeout, "timeout"),
-    )
+    limit = doors.seconds(timeout, "timeout")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        done = lifecycle.start(env, guest_name(guest, "guest"), force_unreachable, limit).to_dict()
     if done["result"] not in (startup.STARTED, startup.RUNNING):
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return done
@@ -632,13 +628,9 @@ def shutdown(guest, timeout=120, destroy=False):
         salt 'node1' kvmcluster.shutdown web1 timeout=60 destroy=true
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    done = lifecycle.shutdown(
-        cluster,
-        __opts__["id"],
-        guest_name(guest, "guest"),
-        doors.seconds(timeout, "timeout"),
-        doors.flag(destroy, "destroy"),
-    )
+    limit, pulls = doors.seconds(timeout, "timeout"), doors.flag(destroy, "destroy")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        done = lifecycle.shutdown(env, guest_name(guest, "guest"), limit, pulls).to_dict()
     if done["result"] != startup.STOPPED:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return done
@@ -667,7 +659,7 @@ def freeze(guest, reason):
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     name = guest_name(guest, "guest")
-    return lifecycle.freeze(__opts__["id"], name, startup.freezing_reason(reason))
+    return this_node.freeze(__opts__["id"], name, startup.freezing_reason(reason))
 
 
 @doors.salt_errors
@@ -687,7 +679,7 @@ def unfreeze(guest):
         salt 'node1' kvmcluster.unfreeze web1
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    return lifecycle.freeze(__opts__["id"], guest_name(guest, "guest"), None)
+    return this_node.freeze(__opts__["id"], guest_name(guest, "guest"), None)
 
 
 @doors.salt_errors
@@ -810,12 +802,12 @@ def _mark(cluster, found, known, changed):
 
 
 @contextlib.contextmanager
-def _environment(cluster, within=None):
+def _environment(cluster):
     """Make this node's environment, as ``of_this_node``; what it tells becomes events."""
     here = __opts__["id"]
     with (
         notifier.event_sender(cluster.name, here, __salt__["event.send"]) as notify,
-        this_node.environment(cluster, here, notify, within) as env,
+        this_node.environment(cluster, here, notify) as env,
     ):
         yield env
 

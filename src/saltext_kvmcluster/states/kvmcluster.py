@@ -23,7 +23,7 @@ from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import guest_name
 from saltext_kvmcluster.core.trust import keyfile, sshd, trust
 from saltext_kvmcluster.engine import lifecycle
-from saltext_kvmcluster.host import definitions, examiner, files, ssh
+from saltext_kvmcluster.host import definitions, examiner, files, ssh, this_node
 
 __virtualname__ = "kvmcluster"
 
@@ -268,7 +268,8 @@ def _guest_running(cluster, name, node, timeout):
         return {"result": True, "comment": f"the home of {name} is {home}, which starts it"}
     changes = {name: {"old": "runs nowhere", "new": f"runs on {here}"}}
     if __opts__["test"]:
-        found = lifecycle.runs(cluster, here, name)
+        with this_node.environment(cluster, here) as env:
+            found = lifecycle.runs(env, name)
         placed = found.may is May.UNDEFINED and _is_to_be_placed(name)
         starts = placed or found.may is May.START
         result = {May.RUNS: True, May.REFUSED: False, May.UNDEFINED: False}.get(found.may)
@@ -277,7 +278,8 @@ def _guest_running(cluster, name, node, timeout):
             "changes": changes if starts else {},
             "comment": f"{name} would be started on {here}" if starts else found.sentence,
         }
-    done = lifecycle.start(cluster, here, name, timeout=limit)
+    with this_node.environment(cluster, here) as env:
+        done = lifecycle.start(env, name, timeout=limit).to_dict()
     started = done["result"] == startup.STARTED
     return {
         "result": started or done["result"] == startup.RUNNING,

@@ -1,17 +1,15 @@
 """The queues in which migrations wait for their places: tickets, and who may go.
 
-Each node has a queue for what it sends and one for what it receives. A ticket is a file on that
-node, with the next number, and a lock that its holder has: whose holder is gone, has none. Who
-takes the ticket, how far the others are, and that it is let go, is a matter of a shell there.
+Each node has a queue for what it sends and one for what it receives. A ticket has the next number
+of its queue; it is abandoned once its holder is gone, and removed by those behind it.
 
-A migration waits to be sent first and, while it keeps that place, to be received. So who may be
-received has both its places and ends, and then the next one may: nobody waits in a circle.
+A migration waits to be sent first and, while it holds that slot, to be received. So one that may
+be received has both its slots and ends, and then the next one may: none waits in a circle.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,58 +20,6 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable
 
 OUTGOING, INCOMING = "outgoing", "incoming"
-BEAT = 15.0
-"""Seconds after which a ticket is shown to be somebody's again: one that was not for a minute is
-nobody's, since the lock of a node that lost its power stays."""
-
-_TAKE = r"""
-number=
-[ -d "$1" ] || mkdir -p -m 700 "$1"
-true >>"$1/lock" && exec 8<>"$1/lock" && flock -w 10 8 && {
-  number=100000000
-  for ticket in "$1"/1????????; do [ -e "$ticket" ] && number=${ticket##*/}; done
-  number=$((number + 1))
-  exec 9<>"$1/$number" && flock -n 9 && printf '%s\n' "$3" >&9
-  exec 8>&-
-}
-"""
-# The time of a ticket is seconds since the node was started: nobody sets that clock.
-_SHOW = r"""
-read -r up idle </proc/uptime
-up=${up%%.*}
-show() { touch -d "@$up" "$1"; }
-"""
-# Of those before, as many as may go at once are tried, since they count, and the last one: so each
-# ticket is tried by somebody, at no great cost. One that is nobody's goes.
-_LOOK = (
-    _SHOW
-    + r"""
-nobodys() { [ -n "$(find "$1" ! -newermt "@$((up - 60))")" ] || flock -n 7 7<"$1"; }
-[ -n "$number" ] && [ -e "$1/$number" ] && exec 8<>"$1/lock" && flock -w 10 8 && {
-  show "$1/$number"
-  last=
-  for ticket in "$1"/1????????; do
-    [ "${ticket##*/}" -lt "$number" ] && last=$ticket
-  done
-  [ -n "$last" ] && nobodys "$last" && rm -f "$last"
-  alive=0
-  for ticket in "$1"/1????????; do
-    [ "${ticket##*/}" -lt "$number" ] || break
-    if [ "$alive" -lt "$2" ]; then
-      nobodys "$ticket" && rm -f "$ticket" && continue
-      alive=$((alive + 1))
-    fi
-    words=
-    read -r words <"$ticket"
-    printf 'before %s %s\n' "${ticket##*/}" "$words"
-  done
-  exec 8>&-
-  echo "here is $number"
-}
-"""
-)
-_BEAT = _SHOW + '[ -e "$1/$number" ] && show "$1/$number"'
-_LET_GO = 'rm -f "$1/$number"; exec 9>&-'
 
 
 @dataclass(frozen=True)
@@ -97,27 +43,6 @@ class Queue:
         """It, in a sentence."""
         verb = "sends" if self.side == OUTGOING else "receives"
         return f"{self.node} {verb} {self.limit} at once (kvmcluster:migration:max_{self.side})"
-
-    def take(self, move: Move) -> str:
-        """Return the script that takes a ticket, and says what ``standing`` reads."""
-        words = json.dumps([move.uuid, move.guest, move.source, move.destination])
-        return self._script(_TAKE + _LOOK, words)
-
-    def observe(self) -> str:
-        """Return the script that says the same again."""
-        return self._script(_LOOK)
-
-    def beat(self) -> str:
-        """Return the script that shows that the ticket is somebody's."""
-        return self._script(_BEAT)
-
-    def let_go(self) -> str:
-        """Return the script that gives the ticket back."""
-        return self._script(_LET_GO)
-
-    def _script(self, script: str, words: str = "") -> str:
-        reported = shlex.join(["set", "--", self.folder, str(self.limit), words])
-        return f"{{ {reported}\n{script}\n}} 2>&1"
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from saltext_kvmcluster.core import cordons, validate, verdicts
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -24,18 +24,7 @@ from saltext_kvmcluster.core.verdicts import Observation, Sighting
 STARTED, RUNNING, NOT_STARTED, UNKNOWN = "started", "running", "not_started", "unknown"
 STOPPED, NOT_STOPPED = "stopped", "not_stopped"
 
-CHANGED = "its definition was changed a moment ago; look at it, and try again"
-CONFLICT = 75
-CLAIM = (
-    'umask 077; exec 9<>"$1" && flock -n -E 75 9 ||'
-    ' { code=$?; cat "$1"; exit $code; };'
-    ' echo "$2" >"$1"; exec timeout "$3" cat'
-)
-"""A shell script that holds a lock, echoes what it reads, and ends with its input, or after a time.
-
-Its file, $1, tells a loser who holds it, $2; $3 are seconds. It ends with code 75 if it lost.
-"""
-
+CHANGED = "its definition changed meanwhile; check it, and try again"
 NOWHERE = Observation(Sighting.ABSENT)
 _STANDING = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
 _MOVING = (
@@ -159,6 +148,38 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
     return Decision(May.START, f"no node has it{word}")
 
 
+def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Decision:
+    """Return what follows from the last look before a start.
+
+    decision
+        What follows from what all nodes answered while they were claimed.
+    lost
+        Nodes on which the claim is no longer certain.
+    is_over
+        Whether time is up, so that the claims may end.
+    """
+    if decision.may is not May.START:
+        return decision
+    if lost:
+        return Decision(May.REFUSED, f"the claim on {' and on '.join(lost)} was lost")
+    if is_over:
+        sentence = "it could not be begun within the timeout; give more time: timeout"
+        return Decision(May.REFUSED, sentence)
+    return decision
+
+
+def refuse_unless_waiting(request: Request, decision: Decision, is_over: bool) -> None:
+    """Raise if a guest that does not run must not start, or time is up; return if it may wait.
+
+    InputError where its definition is what forbids it, otherwise WorldError.
+    """
+    refused = decision.may in (May.REFUSED, May.UNDEFINED)
+    if refused and request.detail and not request.cordoned:
+        raise InputError(request.detail)
+    if refused or is_over:
+        raise refusal(request, decision.sentence)
+
+
 def active_on(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
     """Return the nodes that have the guest active, as far as they answered."""
     return [node for node, answer in asked.items() if _active(request, answer)]
@@ -166,13 +187,13 @@ def active_on(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
 
 def ending(
     request: Request, asked: Mapping[str, NodeAnswer], detail: str, returned: bool
-) -> dict[str, Any]:
-    """Return what `start` returns of a guest whose start was begun, less times.
+) -> StartResult:
+    """Return what became of a guest whose start was begun.
 
     asked
         What the nodes said afterwards.
-    said
-        libvirt's words if its call failed. They explain; they decide nothing.
+    detail
+        libvirt's error if its call failed. It explains; it decides nothing.
     returned
         Whether libvirt's call has ended.
     """
@@ -185,29 +206,19 @@ def ending(
     words = [] if returned else [f"libvirt on {request.here} has not ended the start"]
     words.append(decision.sentence if result != NOT_STARTED else f"{request.here} has it not")
     words += [f"libvirt said: {detail}"] if detail else []
-    return shown(request, result, decision.owner, "; ".join(words))
-
-
-def shown(request: Request, result: str, owner: str | None, reason: str) -> dict[str, Any]:
-    """Return what `start` returns, less times."""
-    return {
-        "guest": request.guest,
-        "uuid": request.uuid,
-        "node": request.here,
-        "result": result,
-        "owner": owner,
-        "reason": reason,
-    }
+    return StartResult(
+        request.guest, request.uuid, request.here, result, decision.owner, "; ".join(words)
+    )
 
 
 def stopped(
-    request: Request, asked: Mapping[str, NodeAnswer], detail: Sequence[str], stayed: bool
-) -> dict[str, Any]:
-    """Return what `shutdown` returns.
+    request: Request, asked: Mapping[str, NodeAnswer], steps: Sequence[str], stayed: bool
+) -> ShutdownResult:
+    """Return what became of a guest that was to be shut down.
 
     asked
-        What the nodes said afterwards.
-    said
+        What the nodes answered afterwards.
+    steps
         What happened on the way.
     stayed
         Whether it was seen active here at first, and no migration of it away from here since.
@@ -220,11 +231,12 @@ def stopped(
     unsure = asked[request.here].detail or (silent and not stayed)
     result = NOT_STOPPED if active else UNKNOWN if unsure else STOPPED
     owner = active[0] if len(active) == 1 else None
-    return shown(request, result, owner, "; ".join([*detail, where, *silent]))
+    reason = "; ".join([*steps, where, *silent])
+    return ShutdownResult(request.guest, request.uuid, request.here, result, owner, reason)
 
 
-def keeps_its_plug(observation: Observation) -> str:
-    """Return why a guest's plug must not be pulled; empty if it may be."""
+def forbids_destroy(observation: Observation) -> str:
+    """Return why a guest must not be destroyed; empty if it may be."""
     if observation.sighting is Sighting.UNREACHABLE:
         return f"it is not known what it does now: {observation.detail}"
     if observation.job:
@@ -245,23 +257,6 @@ def freezing_reason(reason: object) -> str:
 def claim_order(nodes: Iterable[str]) -> list[str]:
     """Return in which order nodes are claimed: one for all, so that no two wait for each other."""
     return sorted(nodes)
-
-
-def claim(path: str, here: str, seconds: float) -> tuple[str, ...]:
-    """Return the command that holds a claim for this node, as long as its input stays open."""
-    return ("sh", "-c", CLAIM, "sh", path, here, str(int(seconds)))
-
-
-def claim_path(login: str, home: str, node: str, uuid: str) -> str:
-    """Return the file by which a guest is claimed on a node.
-
-    home
-        The login's home there; ``.`` where a login begins. It may be shared: so each node has a
-        file of its own.
-    """
-    if login == "root":
-        return f"/run/kvmcluster-start-{uuid}.lock"
-    return f"{home}/.ssh/kvmcluster-start-{uuid}-{node}.lock"
 
 
 def claimed(node: str, holder: str) -> str:

@@ -1,0 +1,59 @@
+"""Every node of the cluster, asked side by side about one guest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership.startup import NodeAnswer
+from saltext_kvmcluster.engine.environment import Environment, Libvirt
+
+
+class Peers:
+    """Every node of the cluster, this one included.
+
+    declared_offline
+        Nodes that an administrator declares to be off: one that does not respond is probed by a
+        login as well.
+    """
+
+    def __init__(self, env: Environment, declared_offline: Collection[str] = frozenset()) -> None:
+        self.env, self.here = env, env.here
+        self._declared_offline = declared_offline
+        self._hosts: dict[str, Host] = {}
+        self._given_up: dict[str, NodeAnswer] = {}
+
+    @property
+    def own(self) -> Libvirt:
+        """This node's libvirt."""
+        return self.env.libvirt(self.here)
+
+    def ask(self, guest: str, uuid: str) -> dict[str, NodeAnswer]:
+        """Return what every node answers about a guest; no response is an answer too.
+
+        uuid
+            Empty to ask by name alone.
+        """
+        return self.env.side_by_side(
+            lambda node: self._asked(node, guest, uuid), self.env.cluster.nodes
+        )
+
+    def give_up(self, asked: Mapping[str, NodeAnswer]) -> list[str]:
+        """Ask those that did not respond no more; return the others."""
+        self._given_up = {node: answer for node, answer in asked.items() if answer.detail}
+        return [node for node in asked if node not in self._given_up]
+
+    def _asked(self, node: str, guest: str, uuid: str) -> NodeAnswer:
+        if node in self._given_up:
+            return self._given_up[node]
+        libvirt = self.env.libvirt(node)
+        try:
+            if node not in self._hosts:
+                self._hosts[node] = libvirt.host()
+            same_uuid = libvirt.by_uuid(uuid) if uuid else startup.NOWHERE
+            return NodeAnswer(same_uuid, libvirt.by_name(guest), self._hosts[node])
+        except WorldError as error:
+            alive = node in self._declared_offline and self.env.logs_in(node)
+            return NodeAnswer(detail=str(error), alive=alive)
