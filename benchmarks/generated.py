@@ -1,4 +1,4 @@
-"""A cluster of any size: valid pillar and identities, with keys that nobody has."""
+"""A cluster of any size: valid pillar and identities, with random keys."""
 
 import base64
 import random

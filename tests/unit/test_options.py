@@ -185,7 +185,7 @@ BAD = [
     ("timeout", float("inf"), "above 0 and at most 86400"),
     ("timeout", True, "want seconds"),
     ("timeout", "1h", "want seconds"),
-    ("parallel", 1, "one connection is the usual way"),
+    ("parallel", 1, "for a single connection use 0"),
     ("parallel", 256, "from 0 to 255"),
     ("compression", "zlip", "or zlib or zstd, got 'zlip'; did you mean zlib?"),
     ("compression", True, "want none or xbzrle"),
@@ -233,8 +233,8 @@ UNFIT = [
     ({"post_copy": True, "parallel": 2}, "over parallel connections"),
     ({"tunnelled": True, "parallel": 2}, "no parallel ones"),
     ({"tunnelled": True, "tls": True}, "ssh encrypts what is tunnelled"),
-    ({"compression": "zlib"}, "parallel connections alone (compression is zlib, parallel is 0 by"),
-    ({"compression": "zstd"}, "parallel connections alone"),
+    ({"compression": "zlib"}, "parallel connections only (compression is zlib, parallel is 0 by"),
+    ({"compression": "zstd"}, "parallel connections only"),
     ({"compression": "xbzrle", "parallel": 2}, "not on parallel ones"),
 ]
 

@@ -1,4 +1,4 @@
-"""How a migration is to be done, in our own words: defaults of the pillar, or of one call."""
+"""Options of a migration: their names, defaults and limits, in the pillar or in one call."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ KEYS = keys_of(Options)
 
 @dataclass(frozen=True)
 class Rule:
-    """What makes options unfit, above all to go together; ``keys`` name them."""
+    """What makes options invalid, mostly combinations; ``keys`` name them."""
 
     keys: tuple[str, ...]
     broken: Callable[[Options], bool]
@@ -117,57 +117,57 @@ RULES = (
     Rule(
         ("parallel",),
         lambda options: options.parallel == 1,
-        "one connection is the usual way, 0; parallel ones are 2 or more",
+        "for a single connection use 0; parallel connections are 2 or more",
     ),
     # qemuMigrationSrcBeginPhase: "not supported with non-live or paused migration".
     Rule(
         ("post_copy", "live"),
         lambda options: options.post_copy and not options.live,
-        "post_copy is for a guest that runs on meanwhile, and needs live",
+        "post_copy needs live: a paused guest gains nothing from it",
     ),
     # qemuMigrationSrcBeginPhase: "post-copy is not supported with tunnelled migration".
     Rule(
         ("post_copy", "tunnelled"),
         lambda options: options.post_copy and options.tunnelled,
-        "post_copy fetches memory by a way back, which a tunnelled migration does not have",
+        "post_copy needs a return path, which a tunnelled migration does not have",
     ),
     # migrate_caps_check of QEMU 8.0 to 10.0: "Postcopy is not yet compatible with multifd". Older
     # ones let it pass untested.
     Rule(
         ("post_copy", "parallel"),
         lambda options: options.post_copy and options.parallel > 0,
-        "few QEMUs can do post_copy over parallel connections, some only seem to",
+        "few QEMU versions support post_copy over parallel connections; some accept it untested",
     ),
     # virDomainMigrateToURI3: exclusive flags.
     Rule(
         ("tunnelled", "parallel"),
         lambda options: options.tunnelled and options.parallel > 0,
-        "a tunnelled migration has one connection, that of ssh, and no parallel ones",
+        "a tunnelled migration has a single connection, that of ssh",
     ),
     # qemuMigrationSrcRun reads the name to verify from where a tunnelled migration keeps its pipe.
     Rule(
         ("tunnelled", "tls"),
         lambda options: options.tunnelled and options.tls,
-        "libvirt cannot verify who is at the other end of a tunnel, so it takes no tls;"
-        " ssh encrypts what is tunnelled",
+        "libvirt cannot verify certificates through a tunnel, so it refuses tls; tunnelled"
+        " memory is encrypted by ssh",
     ),
     # qemuMigrationParamsSetCompression: "is only supported with parallel migration".
     Rule(
         ("compression", "parallel"),
         lambda options: options.compression in PARALLEL_COMPRESSIONS and not options.parallel,
-        "QEMU compresses by zlib or zstd on parallel connections alone",
+        "QEMU supports zlib and zstd on parallel connections only",
     ),
     # qemuMigrationParamsSetCompression: "isn't supported with parallel migration".
     Rule(
         ("compression", "parallel"),
         lambda options: options.compression == XBZRLE and options.parallel > 0,
-        "QEMU compresses by xbzrle on the one usual connection, not on parallel ones",
+        "QEMU supports xbzrle on a single connection only",
     ),
 )
 
 
 def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
-    """Return how to do one migration: the pillar's word where an argument is None.
+    """Return the options of one migration: the pillar's value where an argument is None.
 
     InputError names the argument, and says what is wanted.
     """
@@ -176,7 +176,7 @@ def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
 
 
 def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
-    """Return the options that a mapping gives, some of whose keys may be somebody else's.
+    """Return the options in a mapping, which may have other keys, too.
 
     path
         The mapping's place in the pillar, empty for the arguments of a call.
@@ -200,7 +200,7 @@ def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
 
 
 def _why(rule: Rule, found: Options, raw: Mapping[str, object], defaults: Options) -> str:
-    """Return what is wrong, and what each option is that has to do with it, by whose word."""
+    """Return what is wrong, with the value of each option concerned and where it comes from."""
 
     def by(key: str) -> str:
         if key in raw:
