@@ -228,14 +228,14 @@ def test_an_unknown_key_is_told_with_the_nearest():
 
 
 UNFIT = [
-    ({"post_copy": True, "live": False}, "needs live (post_copy is true, live is false)"),
+    ({"post_copy": True, "live": False}, "from it (post_copy is true, live is false)"),
     ({"post_copy": True, "tunnelled": True}, "does not have"),
     ({"post_copy": True, "parallel": 2}, "over parallel connections"),
-    ({"tunnelled": True, "parallel": 2}, "no parallel ones"),
-    ({"tunnelled": True, "tls": True}, "ssh encrypts what is tunnelled"),
+    ({"tunnelled": True, "parallel": 2}, "a single connection, that of ssh"),
+    ({"tunnelled": True, "tls": True}, "tunnelled memory is encrypted by ssh"),
     ({"compression": "zlib"}, "parallel connections only (compression is zlib, parallel is 0 by"),
     ({"compression": "zstd"}, "parallel connections only"),
-    ({"compression": "xbzrle", "parallel": 2}, "not on parallel ones"),
+    ({"compression": "xbzrle", "parallel": 2}, "xbzrle on a single connection only"),
 ]
 
 
