@@ -7,10 +7,8 @@ node sends is hostile until it was read here.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
@@ -24,6 +22,7 @@ from saltext_kvmcluster.core.storage import inventory
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.core.untrusted import MAX_LINE, Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 ACTIVE = tuple(
@@ -169,13 +168,12 @@ def silent(node: str, detail: str) -> NodeFacts:
 
 
 NO_RETURN = "Minion did not return"
-WORDS = 1000
 MAX_FOLDERS = 1000
-MAX_ITEMS = 100_000
 LONGEST_UPTIME = 100 * 366 * 86400.0
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
 KINDS = ("file", "block", "directory", "other", "nothing")
-_T = TypeVar("_T")
+_SIGHTINGS = tuple(sighting.value for sighting in Sighting)
+_SILENT_DAEMON = {"detail": "it did not speak of its libvirt daemon"}
 
 
 def parse(node: str, sent: object, asked: float, answered: float) -> NodeFacts:
@@ -187,31 +185,35 @@ def parse(node: str, sent: object, asked: float, answered: float) -> NodeFacts:
     if not isinstance(sent, Mapping):
         return silent(node, _excuse(sent))
     try:
-        return _parsed(node, sent, asked, answered)
+        return _parsed(node, Reader(sent), asked, answered)
     except InputError as error:
         return silent(node, f"what it sent is not facts: {error}")
 
 
 def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     """Return facts with what the node answered to its question; what is no answer is left out."""
-    if not isinstance(answer, Mapping):
-        return facts
+    reply = Reader(answer, lenient=True)
     observed, links = {}, {}
-    for path, reported in _pairs(answer, "paths"):
-        if isinstance(reported, Mapping) and reported.get("kind") in KINDS:
-            observed[path] = Inspection(str(reported["kind"]))
-            if isinstance(reported.get("real"), str) and reported["real"] != path:
-                links[path] = str(reported["real"])
+    for path, reported in reply.at("paths").fields(optional=True).items():
+        kind = reported.at("kind").choice(KINDS, default=None)
+        real = reported.at("real").text(default=path)
+        if kind:
+            observed[path] = Inspection(kind)
+        if kind and real != path:
+            links[path] = real
     tokens = {
-        (folder, writer): token
-        for folder, read in _pairs(answer, "tokens")
-        if isinstance(read, Mapping)
-        for writer, token in read.items()
-        if isinstance(writer, str) and is_token(token)
+        (folder, writer): str(token.value)
+        for folder, read in reply.at("tokens").fields(optional=True).items()
+        for writer, token in read.fields(optional=True).items()
+        if is_token(token.value)
     }
     daemon = facts.daemon
     if daemon:
-        cpus = {cpu: _short(why) for cpu, why in _pairs(answer, "cpus") if isinstance(why, str)}
+        cpus = {
+            cpu: why.line()
+            for cpu, why in reply.at("cpus").fields(optional=True).items()
+            if isinstance(why.value, str)
+        }
         daemon = replace(daemon, cpus={**daemon.cpus, **cpus})
     found = facts.storage
     if found and links:
@@ -224,22 +226,33 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and bool(TOKEN.match(value))
 
 
-def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -> NodeFacts:
-    outputs = _outputs(_get(sent, "commands", Mapping, {}))
+def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts:
+    outputs = {
+        name: CommandOutput(
+            output.at("code").whole(default=None),
+            output.at("out").text(default=""),
+            _line(output.at("detail").text(default="").strip()),
+        )
+        for name, output in sent.at("commands").fields(optional=True).items()
+    }
 
     def detail(name: str) -> CommandOutput:
         return outputs.get(name, NOTHING)
 
-    reported = _get(sent, "daemon", Mapping, {"detail": "it did not speak of its libvirt daemon"})
-    daemon = None if "detail" in reported else _daemon(reported, detail)
+    reported = sent.at("daemon")
+    if reported.value is None:
+        reported = Reader(_SILENT_DAEMON)
+    daemon = None if reported.has("detail") else _daemon(reported, detail)
     clock, memory = parsers.number(detail("clock")), parsers.memory(detail("memory"))
     started = parsers.started(detail("started"))
-    guests = _get(sent, "guests", list, None)
+    guests = sent.at("guests")
     return NodeFacts(
         node,
         daemon=daemon,
-        daemon_detail=_short(_get(reported, "detail", str, "")),
-        guests=None if guests is None else tuple(_guest(node, g, started, clock) for g in guests),
+        daemon_detail=reported.at("detail").line(default=""),
+        guests=None
+        if guests.value is None
+        else tuple(_guest(node, guest, started, clock) for guest in guests.items()),
         clock=None if clock is None else clock - (asked + answered) / 2,
         clock_error=max(0.0, (answered - asked) / 2),
         cordoned=parsers.cordoned(detail("cordoned")),
@@ -250,48 +263,53 @@ def _parsed(node: str, sent: Mapping[str, Any], asked: float, answered: float) -
         bridges=parsers.links(detail("bridges")),
         listening=parsers.listening(detail("listening")),
         storage=inventory.parse({key: (one.code, one.out) for key, one in outputs.items()}),
-        ssh=_each(_get(sent, "ssh", Mapping, {}), _troubles),
-        peers=_each(_get(sent, "peers", Mapping, {}), _reach),
-        written=_folders(_each(_get(sent, "written", Mapping, {}), _token)),
-        written_said=_each(_get(sent, "written_said", Mapping, {}), _words),
-        definitions=_each(_get(sent, "definitions", Mapping, {}), _text),
-        definitions_said=_each(_get(sent, "definitions_said", Mapping, {}), _words),
+        ssh={
+            check: tuple(_issue(issue) for issue in issues.items())
+            for check, issues in sent.at("ssh").fields(optional=True).items()
+        },
+        peers={
+            peer: _logins(found) for peer, found in sent.at("peers").fields(optional=True).items()
+        },
+        written=_written(sent.at("written")),
+        written_said=_lines(sent.at("written_said")),
+        definitions={
+            guest: text.text()
+            for guest, text in sent.at("definitions").fields(optional=True).items()
+        },
+        definitions_said=_lines(sent.at("definitions_said")),
     )
 
 
-def _folders(written: dict[str, str]) -> dict[str, str]:
-    if len(written) > MAX_FOLDERS or not all(map(is_path, written)):
-        raise InputError("the folders that it wrote tokens to are none")
+def _lines(sent: Reader) -> dict[str, str]:
+    return {key: value.line() for key, value in sent.fields(optional=True).items()}
+
+
+def _written(sent: Reader) -> dict[str, str]:
+    """Return the tokens that a node wrote, by folder."""
+    written = {}
+    for folder, token in sent.fields(optional=True, most=MAX_FOLDERS).items():
+        if not is_path(folder):
+            raise sent.error("absolute paths of folders")
+        if not is_token(token.value):
+            raise token.error("a token")
+        written[folder] = str(token.value)
     return written
 
 
-def _outputs(commands: Mapping[str, Any]) -> dict[str, CommandOutput]:
-    def output(reported: object) -> CommandOutput:
-        if not isinstance(reported, Mapping):
-            raise InputError("a command's output is none")
-        code = reported.get("code")
-        if code is not None and not _is_whole(code):
-            raise InputError("a command's exit code is none")
-        return CommandOutput(
-            code, _get(reported, "out", str, ""), _short(_get(reported, "detail", str, "").strip())
-        )
-
-    return _each(commands, output)
-
-
-def _daemon(reported: Mapping[str, Any], detail: Callable[[str], CommandOutput]) -> Daemon:
-    capabilities = parsers.capabilities(_get(reported, "capabilities", str, ""))
+def _daemon(reported: Reader, detail: Callable[[str], CommandOutput]) -> Daemon:
+    capabilities = parsers.capabilities(reported.at("capabilities").text(default=""))
     if capabilities is None:
         raise InputError("libvirt's capabilities cannot be read")
     settings = parsers.settings(detail("settings"))
     return Daemon(
         uuid=capabilities[0],
         name=parsers.word(detail("host_name")),
-        qemu=parsers.qemu(detail("qemu"), detail("qemu_kvm")) or _number(reported, "qemu"),
+        qemu=parsers.qemu(detail("qemu"), detail("qemu_kvm"))
+        or reported.at("qemu").whole(default=0),
         machines=capabilities[1],
         cpu=capabilities[2],
         threads=capabilities[3],
-        networks={_words(name): True for name in _get(reported, "networks", list, [])},
+        networks={name.line(): True for name in reported.at("networks").items(optional=True)},
         ports=parsers.ports(settings),
         lock_manager=settings.get("lock_manager", ""),
         certificates=parsers.certificates(detail("certificates"), settings),
@@ -300,37 +318,31 @@ def _daemon(reported: Mapping[str, Any], detail: Callable[[str], CommandOutput])
 
 
 def _guest(
-    node: str, reported: object, started: Mapping[str, float], clock: float | None
+    node: str, reported: Reader, started: Mapping[str, float], clock: float | None
 ) -> GuestFacts:
-    if not isinstance(reported, Mapping):
-        raise InputError("a guest is none")
-    try:
-        sighting = Sighting(reported.get("sighting"))
-    except ValueError:
-        raise InputError("a guest is in a state that is none") from None
-    name = _get(reported, "name", str, "")
+    name = reported.at("name").text(default="")
     observation = Observation(
-        sighting,
+        Sighting(reported.at("sighting").choice(_SIGHTINGS)),
         name=name,
-        uuid=_words(_get(reported, "uuid", str, "")),
-        persistent=_get(reported, "persistent", bool, False),
-        autostart=_get(reported, "autostart", bool, False),
-        job=_short(_get(reported, "job", str, "")),
+        uuid=reported.at("uuid").line(default=""),
+        persistent=reported.at("persistent").flag(default=False),
+        autostart=reported.at("autostart").flag(default=False),
+        job=reported.at("job").line(default=""),
     )
-    guest, trouble = _definition(_get(reported, "xml", str, ""))
-    kept, kept_trouble = _definition(_get(reported, "kept", str, ""))
+    guest, trouble = _definition(reported.at("xml").text(default=""))
+    kept, kept_trouble = _definition(reported.at("kept").text(default=""))
     begun = started.get(name)
     facts = GuestFacts(
         node,
         observation,
-        reason=_short(_get(reported, "reason", str, "")),
+        reason=reported.at("reason").line(default=""),
         guest=guest,
-        trouble=_short(_get(reported, "trouble", str, "")) or trouble or kept_trouble,
+        trouble=reported.at("trouble").line(default="") or trouble or kept_trouble,
         kept=kept,
-        disks=tuple(_text(path) for path in _get(reported, "disks", list, [])),
-        memory_kib=_number(reported, "memory_kib"),
-        vcpus=_number(reported, "vcpus"),
-        snapshots=_number(reported, "snapshots"),
+        disks=tuple(path.text() for path in reported.at("disks").items(optional=True)),
+        memory_kib=reported.at("memory_kib").whole(default=0),
+        vcpus=reported.at("vcpus").whole(default=0),
+        snapshots=reported.at("snapshots").whole(default=0),
     )
     if not facts.active or begun is None or clock is None:
         return facts
@@ -344,95 +356,33 @@ def _definition(text: str) -> tuple[Guest | None, str]:
     try:
         return domainxml.parse(text), ""
     except InputError as error:
-        return None, _short(str(error))
+        return None, _line(str(error))
 
 
-def _troubles(reported: object) -> tuple[Issue, ...]:
-    if not isinstance(reported, list):
-        raise InputError("what it says of ssh is no list")
-    return tuple(_trouble(item) for item in reported)
-
-
-def _trouble(reported: object) -> Issue:
-    if not isinstance(reported, Mapping):
-        raise InputError("what it says of ssh is no trouble")
-    outcome = PROBLEM if reported.get("outcome") == PROBLEM else UNKNOWN
+def _issue(reported: Reader) -> Issue:
     return Issue(
-        _short(_get(reported, "sentence", str, "")),
-        _short(_get(reported, "remedy", str, "")),
-        outcome,
+        reported.at("sentence").line(default=""),
+        reported.at("remedy").line(default=""),
+        PROBLEM if reported.at("outcome").value == PROBLEM else UNKNOWN,
     )
 
 
-def _reach(reported: object) -> LoginResults:
-    if not isinstance(reported, Mapping):
-        raise InputError("what it saw of a peer is nothing")
+def _logins(reported: Reader) -> LoginResults:
     return LoginResults(
-        tuple(logins.cells(reported.get("cells"))),
-        _short(_get(reported, "port", str, "")),
-        tuple(_text(name) for name in _get(reported, "names", list, [])),
+        tuple(logins.cells(reported.at("cells").value)),
+        reported.at("port").line(default=""),
+        tuple(name.text() for name in reported.at("names").items(optional=True)),
     )
 
 
-def _token(reported: object) -> str:
-    if not is_token(reported):
-        raise InputError("a token that it wrote is none")
-    return str(reported)
-
-
-def _words(reported: object) -> str:
-    return _short(_text(reported))
-
-
-def _text(reported: object) -> str:
-    if not isinstance(reported, str):
-        raise InputError("what should be text is not")
-    return reported
-
-
-def _get(reported: Mapping[str, Any], key: str, kind: Any, default: Any) -> Any:
-    """Return a value of a mapping; InputError if it is there and of another kind."""
-    value = reported.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, kind):
-        raise InputError(f"{key} is of another kind")
-    if isinstance(value, (Mapping, list)) and len(value) > MAX_ITEMS:
-        raise InputError(f"{key} has more than {MAX_ITEMS} entries")
-    return value
-
-
-def _number(reported: Mapping[str, Any], key: str) -> int:
-    value = reported.get(key, 0)
-    if not _is_whole(value):
-        raise InputError(f"{key} is no number")
-    return int(value)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.maxsize
-
-
-def _each(reported: Mapping[Any, Any], read: Callable[[object], _T]) -> dict[str, _T]:
-    return {_text(key): read(value) for key, value in reported.items()}
-
-
-def _pairs(answer: Mapping[Any, Any], key: str) -> list[tuple[str, object]]:
-    """Return a part of an answer; what is of another kind is left out."""
-    part = answer.get(key)
-    if not isinstance(part, Mapping):
-        return []
-    return [(name, value) for name, value in part.items() if isinstance(name, str)]
-
-
-def _short(text: str) -> str:
-    return printable(text[:WORDS])
+def _line(text: str) -> str:
+    return printable(text[:MAX_LINE])
 
 
 def _excuse(sent: object) -> str:
     """Return why there are no facts: what the node said, where that is words."""
     if isinstance(sent, str) and sent.startswith(NO_RETURN):
-        return _short(sent.split("\n")[0])
+        return _line(sent.split("\n")[0])
     if isinstance(sent, str) and sent:
-        return _short(" / ".join(sent.split("\n")[-3:]))
+        return _line(" / ".join(sent.split("\n")[-3:]))
     return "did not answer" if sent in (None, "", False) else "what it sent is not facts"

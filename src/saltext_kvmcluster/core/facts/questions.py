@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.storage.inventory import MAX_PATH
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.untrusted import Reader
 
 MAX_ITEMS = 10_000
 CPU = ("type", "arch", "machine", "emulator", "cpu")
@@ -26,13 +24,11 @@ class Question:
 
 def parse(reported: object) -> Question:
     """Return a question; InputError, with what is wrong, if it is none."""
-    if not isinstance(reported, Mapping):
-        raise InputError(f"question: want a mapping, got {type(reported).__name__}")
-    tokens = _part(reported, "tokens", Mapping, {})
+    asked = Reader(reported, "question")
     return Question(
-        tuple(_path(path) for path in _part(reported, "paths", list, [])),
-        {_path(folder): _writers(writers) for folder, writers in tokens.items()},
-        tuple(_cpu(cpu) for cpu in _part(reported, "cpus", list, [])),
+        tuple(_path(path) for path in asked.at("paths").items(optional=True, most=MAX_ITEMS)),
+        _tokens(asked.at("tokens")),
+        tuple(_cpu(cpu) for cpu in asked.at("cpus").items(optional=True, most=MAX_ITEMS)),
     )
 
 
@@ -51,32 +47,29 @@ def is_path(reported: object) -> bool:
     )
 
 
-def _part(reported: Mapping[Any, Any], key: str, kind: Any, default: Any) -> Any:
-    value = reported.get(key, default)
-    if not isinstance(value, kind):
-        raise InputError(f"question: {key} is a {type(value).__name__}")
-    if len(value) > MAX_ITEMS:
-        raise InputError(f"question: {key} has more than {MAX_ITEMS} entries; ask in parts")
-    return value
+def _path(asked: Reader) -> str:
+    if not is_path(asked.value):
+        raise asked.error("an absolute path that prints")
+    return str(asked.value)
 
 
-def _path(reported: object) -> str:
-    if not is_path(reported):
-        raise InputError(f"question: want an absolute path that prints, got {_shown(reported)}")
-    return str(reported)
+def _tokens(asked: Reader) -> dict[str, tuple[str, ...]]:
+    """Return whose tokens to read, by folder."""
+    tokens = {}
+    for folder, writers in asked.fields(optional=True, most=MAX_ITEMS).items():
+        if not is_path(folder):
+            raise asked.error("absolute paths that print")
+        tokens[folder] = tuple(_writer(one) for one in writers.items(most=MAX_ITEMS))
+    return tokens
 
 
-def _writers(reported: Any) -> tuple[str, ...]:
-    if (
-        not isinstance(reported, list)
-        or len(reported) > MAX_ITEMS
-        or not all(map(_is_name, reported))
-    ):
-        raise InputError(f"question: want a list of nodes for each folder, got {_shown(reported)}")
-    return tuple(reported)
+def _writer(asked: Reader) -> str:
+    if not _is_name(asked.value):
+        raise asked.error("the id of a node")
+    return str(asked.value)
 
 
-def _is_name(reported: Any) -> bool:
+def _is_name(reported: object) -> bool:
     """Whether it can be a node's id, which is a file's name where that node writes."""
     return (
         isinstance(reported, str)
@@ -87,13 +80,5 @@ def _is_name(reported: Any) -> bool:
     )
 
 
-def _cpu(reported: object) -> Mapping[str, str]:
-    if not isinstance(reported, Mapping) or not all(
-        isinstance(reported.get(key), str) for key in CPU
-    ):
-        raise InputError(f"question: want {', '.join(CPU)} of each CPU, got {_shown(reported)}")
-    return {key: reported[key] for key in CPU}
-
-
-def _shown(reported: object) -> str:
-    return printable(repr(reported)[:200])
+def _cpu(asked: Reader) -> Mapping[str, str]:
+    return {key: asked.at(key).text() for key in CPU}

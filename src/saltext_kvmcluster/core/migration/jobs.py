@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.migration import progress
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.progress import Progress
 from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 # What a migration waits for its place in, and what its destination sees of it.
@@ -75,10 +76,10 @@ def sender(guest: str, reported: Mapping[str, Iterable[Any]], silent: Mapping[st
 
 
 def _is_row(row: object) -> bool:
-    return (
-        isinstance(row, Mapping)
-        and row.keys() >= set(KEYS)
-        and all(isinstance(row[key], (str, int, float, type(None))) for key in KEYS)
+    sent = Reader(row)
+    return all(
+        sent.has(key) and isinstance(sent.at(key).value, (str, int, float, type(None)))
+        for key in KEYS
     )
 
 
@@ -104,8 +105,7 @@ def _downtime_ms(observation: Observation, word: Mapping[str, Any]) -> int | Non
     """Return for how long a guest has stood still so far; since when, only its watcher saw."""
     if observation.sighting is Sighting.RUNNING:
         return 0
-    reported = word.get("downtime_ms")
-    return reported if isinstance(reported, int) and reported > 0 else None
+    return Reader(word, lenient=True).at("downtime_ms").whole(default=None, least=1)
 
 
 def _queued(word: Mapping[str, Any]) -> dict[str, Any] | None:

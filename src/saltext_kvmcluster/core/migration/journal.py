@@ -6,10 +6,10 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.untrusted import Reader, from_json
 
 VERSION = 1
 # libvirt may have been told to migrate; its migration is over, but not everything is settled.
@@ -76,40 +76,29 @@ def parse(kept: str, where: str) -> Entry:
     It may come from a peer, or have been edited.
     """
     try:
-        raw = json.loads(kept)
-        if not isinstance(raw, Mapping) or raw.get("version") != VERSION:
-            raise ValueError
-        move = Move(**{key: _word(raw["move"], key) for key in Move.__dataclass_fields__})
-        stage = _word(raw, "stage")
+        raw = from_json(kept, where)
+        move = Move(**{key: _word(raw.at("move").at(key)) for key in Move.__dataclass_fields__})
         # It becomes part of paths and commands.
         if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
             raise ValueError
-        if stage not in STAGES or not isinstance(raw["flags"], list):
-            raise ValueError
-        flags = tuple(_word({"flag": flag}, "flag") for flag in raw["flags"])
+        raw.at("version").whole(least=VERSION, most=VERSION)
         return Entry(
             move,
-            _word(raw, "began"),
-            stage,
-            _truth(raw, "persistent"),
-            _word(raw, "definitions"),
-            flags,
+            _word(raw.at("began")),
+            raw.at("stage").choice(STAGES),
+            raw.at("persistent").flag(),
+            _word(raw.at("definitions")),
+            tuple(_word(flag) for flag in raw.at("flags").items()),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, InputError):
         raise InputError(
             f"{where} is no journal entry of version {VERSION}; if no migration is under way,"
             " remove it"
         ) from None
 
 
-def _word(raw: Mapping[str, Any], key: str) -> str:
-    value = raw[key]
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(key)
-    return value
-
-
-def _truth(raw: Mapping[str, Any], key: str) -> bool:
-    if not isinstance(raw[key], bool):
-        raise ValueError(key)
-    return bool(raw[key])
+def _word(value: Reader) -> str:
+    word = value.text()
+    if not word.isprintable():
+        raise value.error("printable text")
+    return word

@@ -16,6 +16,7 @@ from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.pillar.options import NO_COMPRESSION, Options
+from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
@@ -337,12 +338,12 @@ def host_uuid(capabilities: str) -> str:
 
 def statistics(job: Mapping[str, Any]) -> Statistics:
     """Return what libvirt's completed job tells of a migration."""
-
-    def number(key: str) -> int | None:
-        value = job.get(key)
-        return value if isinstance(value, int) else None
-
-    return Statistics(number("downtime"), number("memory_processed"), number("memory_iteration"))
+    reported = Reader(job, lenient=True)
+    return Statistics(
+        reported.at("downtime").whole(default=None),
+        reported.at("memory_processed").whole(default=None),
+        reported.at("memory_iteration").whole(default=None),
+    )
 
 
 def _refusal(move: Move, findings: Sequence[Finding]) -> WorldError:

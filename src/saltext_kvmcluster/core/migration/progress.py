@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from saltext_kvmcluster.core.untrusted import Reader
+
 # In order: libvirt has not begun to send; memory is sent while the guest runs (or stands still, if
 # it is not moved live); the destination runs it and fetches what is missing.
 PREPARING, COPYING, POST_COPY = "preparing", "copying", "post-copy"
@@ -147,5 +149,4 @@ def shown(
 
 def _number(job: Mapping[str, Any], key: str) -> int:
     """Return a number that libvirt told, 0 for what is none."""
-    value = job.get(key)
-    return value if isinstance(value, int) and 0 <= value <= _MOST else 0
+    return Reader(job, lenient=True).at(key).whole(default=0, most=_MOST)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.untrusted import MAX_TEXT, Reader
 
 TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", "started")
 FIGURES = ("elapsed", "downtime_ms", "memory_bytes", "iterations")
@@ -54,18 +53,7 @@ def number_of(limit: object) -> int:
 
 
 def _row(record: object) -> dict[str, Any] | None:
-    if not isinstance(record, Mapping):
-        return None
-    row: dict[str, Any] = {key: _text(record.get(key)) for key in TEXTS}
-    row.update({key: _figure(record.get(key)) for key in FIGURES})
+    kept = Reader(record, lenient=True)
+    row: dict[str, Any] = {key: kept.at(key).line(default=None, most=MAX_TEXT) for key in TEXTS}
+    row.update({key: kept.at(key).number(default=None) for key in FIGURES})
     return None if any(row[key] is None for key in _NEEDED) else row
-
-
-def _text(found: object) -> str | None:
-    return printable(found) if isinstance(found, str) else None
-
-
-def _figure(found: object) -> int | float | None:
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
-        return None
-    return found

@@ -15,11 +15,13 @@ from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.ownership import settlements
 from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 _BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
 _BROKEN = re.compile(rf"Traceback|\A({NO_RETURN}|Passed invalid arguments|The minion function)")
 _NOT_ACTIVE = (*verdicts.OFF, Sighting.UNREACHABLE)
+_SIGHTINGS = tuple(sighting.value for sighting in Sighting)
 _MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
 
@@ -103,13 +105,17 @@ def ended(answer: object) -> dict[str, Any] | None:
 
 def is_ending(answer: object) -> bool:
     """Whether data of a node, which may say anything, is that of a migration or a recovery."""
-    if not isinstance(answer, Mapping):
+    sent = Reader(answer)
+    try:
+        for key in ("guest", "uuid", "result", "reason"):
+            sent.at(key).text()
+        sent.at("owner").text(default=None)
+        steps = sent.at("actions").items() if sent.has("actions") else []
+        if sent.has("needs"):
+            sent.at("needs").items()
+    except InputError:
         return False
-    words = all(isinstance(answer.get(key), str) for key in ("guest", "uuid", "result", "reason"))
-    owner, done = answer.get("owner"), answer.get("actions", [])
-    needs = answer.get("needs", [])
-    steps = isinstance(done, list) and all(isinstance(one, Mapping) and "ok" in one for one in done)
-    return words and isinstance(owner, (str, type(None))) and steps and isinstance(needs, list)
+    return all(step.has("ok") for step in steps)
 
 
 def is_settled(found: Mapping[str, Any]) -> bool:
@@ -163,15 +169,16 @@ def _words(answer: str) -> str:
 def _reported(answer: object) -> Answer:
     if not isinstance(answer, Mapping):
         return silent(answer)
+    sent = Reader(answer)
     try:
         observation = Observation(
-            Sighting(answer["state"]),
-            str(answer["guest"]),
-            printable(str(answer["uuid"])),
-            job=printable(str(answer["job"])),
+            Sighting(sent.at("state").choice(_SIGHTINGS)),
+            sent.at("guest").text(),
+            sent.at("uuid").line(),
+            job=sent.at("job").line(),
         )
-        return Answer(observation, tuple(printable(str(name)) for name in answer["others"]))
-    except (KeyError, TypeError, ValueError):
+        return Answer(observation, tuple(name.line() for name in sent.at("others").items()))
+    except InputError:
         return silent("its answer is none of ours")
 
 

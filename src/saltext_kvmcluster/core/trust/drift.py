@@ -6,13 +6,13 @@ What counts is written down as digests when the file is written, and compared wh
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 from collections.abc import Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
 from saltext_kvmcluster.core.trust import sshd, trust
+from saltext_kvmcluster.core.untrusted import from_json
 
 _WRITABLE_BY_OTHERS = 0o022
 
@@ -53,13 +53,8 @@ def has_drifted(path: str, noted: Mapping[str, Any], found: FileState, exclusive
 
 def parse(text: str | None) -> dict[str, dict[str, Any]]:
     """Return what was noted, by path; of a text that is no such record nothing."""
-    try:
-        noted = json.loads(text or "")
-    except ValueError:
-        return {}
-    if not isinstance(noted, dict):
-        return {}
-    return {path: entry for path, entry in noted.items() if isinstance(entry, dict)}
+    noted = from_json(text or "", "", lenient=True).fields(optional=True)
+    return {path: entry.value for path, entry in noted.items() if isinstance(entry.value, dict)}
 
 
 def _own_part(path: str, text: str) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.untrusted import Reader
 
 MINE_FUNCTION = "kvmcluster.identity"
 
@@ -25,6 +26,7 @@ HOST_RSA_BITS = 2048
 MAX_RSA_BITS = 16384
 MAX_KEY_TEXT = 4096
 MAX_COMMENT = 256
+MAX_WORD = 256
 MAX_HOST_KEYS = 16
 
 _CURVES = {
@@ -108,20 +110,19 @@ def read_identities(cluster: Cluster, mine: object) -> Identities:
 
 def parse_identity(node: str, data: object, login: str) -> Identity:
     """Return the identity that ``node`` published, or raise InputError saying what is wrong."""
-    if not isinstance(data, Mapping):
-        raise InputError(f"want a mapping, got {type(data).__name__}")
-    claimed = _text(data, "node")
+    sent = Reader(data)
+    claimed = sent.at("node").text(most=MAX_WORD)
     if claimed != node:
         raise InputError(f"it speaks for another node, {claimed[:60]!r}")
-    published_login = _text(data, "login")
+    published_login = sent.at("login").text(most=MAX_WORD)
     if published_login != login:
         raise InputError(f"it has the key of login {published_login[:40]!r}, not of {login}")
     return Identity(
         node=node,
-        cluster_key=parse_cluster_key(_text(data, "cluster_key", MAX_KEY_TEXT)),
-        host_keys=_host_keys(data.get("host_keys")),
+        cluster_key=parse_cluster_key(sent.at("cluster_key").text(most=MAX_KEY_TEXT)),
+        host_keys=_host_keys(sent.at("host_keys")),
         login=published_login,
-        time=_time(_text(data, "time")),
+        time=_time(sent.at("time").text(most=MAX_WORD)),
     )
 
 
@@ -232,29 +233,18 @@ def _fields(raw: bytes) -> list[bytes]:
     return fields
 
 
-def _host_keys(raw: object) -> tuple[PublicKey, ...]:
-    if not isinstance(raw, list) or not raw:
-        raise InputError(f"host_keys: want a list of keys, got {type(raw).__name__}")
-    if len(raw) > MAX_HOST_KEYS:
-        raise InputError(f"host_keys: {len(raw)} keys, at most {MAX_HOST_KEYS}")
+def _host_keys(sent: Reader) -> tuple[PublicKey, ...]:
+    entries = sent.items(most=MAX_HOST_KEYS)
+    if not entries:
+        raise sent.error("a list of keys")
     keys = []
-    for entry in raw:
-        if not isinstance(entry, Mapping):
-            raise InputError(f"host_keys: want mappings, got {type(entry).__name__}")
+    for entry in entries:
+        text = entry.at("key").text(most=MAX_KEY_TEXT)
         try:
-            keys.append(parse_host_key(_text(entry, "key", MAX_KEY_TEXT)))
+            keys.append(parse_host_key(text))
         except InputError as error:
             raise InputError(f"host_keys: {error}") from None
     return tuple(dict.fromkeys(keys))
-
-
-def _text(data: Mapping[str, Any], key: str, limit: int = 256) -> str:
-    value = data.get(key)
-    if not isinstance(value, str):
-        raise InputError(f"{key}: want text, got {type(value).__name__}")
-    if len(value) > limit:
-        raise InputError(f"{key}: {len(value)} characters, at most {limit}")
-    return value
 
 
 def _time(text: str) -> str:

@@ -8,14 +8,14 @@ with ssh's own words.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.untrusted import Reader
 
 Targets = Mapping[Node, Sequence[str]]
 
@@ -66,15 +66,6 @@ WORDS = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
 
 SSH_FAILED = 255
-CELL: dict[str, type | tuple[type, ...]] = {
-    "peer": str,
-    "name": str,
-    "ok": bool,
-    "cause": str,
-    "detail": str,
-    "remedy": str,
-    "seconds": (int, float),
-}
 
 
 @dataclass(frozen=True)
@@ -151,15 +142,16 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
     reported = {}
     silent = {}
     for node in cluster.nodes:
-        sent = rows.get(node)
         wanted = [(peer.id, name) for peer in cluster.peers(node) for name in peer.names]
-        if _is_row(sent):
-            cells = {(cell["peer"], cell["name"]): _plain(cell) for cell in sent["cells"]}
-            reported[node] = row(
-                cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted]
-            )
-        else:
-            silent[node] = _excuse(sent)
+        try:
+            cells = {
+                (cell["peer"], cell["name"]): cell
+                for cell in map(_cell, Reader(rows.get(node)).at("cells").items())
+            }
+        except InputError:
+            silent[node] = _excuse(rows.get(node))
+            continue
+        reported[node] = row(cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted])
     good = sum(cell["ok"] for node in reported for cell in reported[node]["cells"])
     total = sum(len(node.names) for node in cluster.nodes.values()) * (len(cluster.nodes) - 1)
     return {
@@ -216,40 +208,37 @@ def login_targets(cluster: Cluster, node: str, wanted: object) -> Targets:
 
 def cells(sent: object) -> list[dict[str, Any]]:
     """Return the logins that a node says it tried; none if what it sent says nothing of any."""
-    reported: object = {"cells": sent}
-    return [_plain(cell) for cell in reported["cells"]] if _is_row(reported) else []
+    try:
+        return [_cell(cell) for cell in Reader(sent).items()]
+    except InputError:
+        return []
 
 
-def _is_row(sent: object) -> TypeGuard[dict[str, Any]]:
-    """Whether a node sent a row: what it holds of logins, in the shape that we give it."""
-    cells = sent.get("cells") if isinstance(sent, dict) else None
-    return isinstance(cells, list) and all(
-        isinstance(cell, dict) and all(isinstance(cell.get(key), CELL[key]) for key in CELL)
-        for cell in cells
-    )
-
-
-def _plain(sent: dict[str, Any]) -> dict[str, Any]:
+def _cell(sent: Reader) -> dict[str, Any]:
     """Return a cell from what a node sent: of its own making are the cause, the words, the time.
 
     A cause that we do not know, or a good one that the cell's own ``ok`` denies, is `failed`.
     """
-    found = sent["cause"] if sent["cause"] in REMEDIES or sent["cause"] == OK else FAILED
-    found = FAILED if found == OK and not sent["ok"] else found
+    sent.at("remedy").text()
+    ok, found = sent.at("ok").flag(), sent.at("cause").text()
+    if found not in REMEDIES and not (found == OK and ok):
+        found = FAILED
     return {
-        "peer": _bounded(sent["peer"]),
-        "name": _bounded(sent["name"]),
+        "peer": sent.at("peer").line(most=WORDS),
+        "name": sent.at("name").line(most=WORDS),
         "ok": found == OK,
         "cause": found,
-        "detail": _bounded(sent["detail"]),
+        "detail": sent.at("detail").line(most=WORDS),
         "remedy": REMEDIES.get(found, ""),
-        "seconds": _duration(sent["seconds"]),
+        "seconds": _duration(sent.at("seconds")),
     }
 
 
-def _duration(sent: float) -> float:
-    """Return a number of seconds that JSON can carry; 0.0 for what is none."""
-    return float(sent) if 0 <= sent <= sys.float_info.max else 0.0
+def _duration(sent: Reader) -> float:
+    """Return a number of seconds that JSON can carry; 0.0 for one that it cannot."""
+    if not isinstance(sent.value, (int, float)):
+        raise sent.error("a number")
+    return float(max(Reader(sent.value, lenient=True).number(default=0.0), 0.0))
 
 
 def _absent(peer: str, name: str) -> dict[str, Any]:
