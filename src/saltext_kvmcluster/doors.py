@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import identity
+from saltext_kvmcluster.core.trust.identity import Identities
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
-def salt_errors(function):
+def salt_errors(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Turn our errors into those that Salt prints as one sentence."""
 
     @functools.wraps(function)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return function(*args, **kwargs)
         except InputError as error:
@@ -26,21 +33,23 @@ def salt_errors(function):
     return wrapped
 
 
-def member_cluster(pillar, node_id, context):
+def member_cluster(pillar: Mapping[str, Any], node_id: str, context: dict[str, Any]) -> Cluster:
     """Return the cluster of this minion's pillar; InputError if the minion is no node of it.
 
     context
         ``__context__``, where the last cluster is kept for as long as the pillar is the same.
     """
     raw = pillar.get(clusters.ROOT)
-    last = context.get(clusters.ROOT)
+    last: tuple[object, Cluster] | None = context.get(clusters.ROOT)
     if not last or last[0] != raw:
         last = context[clusters.ROOT] = (raw, clusters.from_pillar(pillar))
     last[1].node(node_id)
     return last[1]
 
 
-def mine_identities(found, mine_get, context):
+def mine_identities(
+    cluster: Cluster, mine_get: Callable[..., Any], context: dict[str, Any]
+) -> Identities:
     """Read what the mine holds of the members.
 
     mine_get
@@ -50,23 +59,23 @@ def mine_identities(found, mine_get, context):
         ``__context__``, where the last reading is kept: the states of one run ask again, and
         get the same answer, which need not be read again.
     """
-    filed = mine_get(tgt=list(found.nodes), fun=identity.MINE_FUNCTION, tgt_type="list")
-    last = context.get(identity.MINE_FUNCTION)
-    if last and last[:2] == (found, filed):
+    filed = mine_get(tgt=list(cluster.nodes), fun=identity.MINE_FUNCTION, tgt_type="list")
+    last: tuple[Cluster, object, Identities] | None = context.get(identity.MINE_FUNCTION)
+    if last and last[:2] == (cluster, filed):
         return last[2]
-    read = identity.read_identities(found, filed)
-    context[identity.MINE_FUNCTION] = (found, filed, read)
+    read = identity.read_identities(cluster, filed)
+    context[identity.MINE_FUNCTION] = (cluster, filed, read)
     return read
 
 
-def seconds(value, name):
+def seconds(value: object, name: str) -> float:
     """Return an argument that is a number of seconds above 0; InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
         raise InputError(f"{name}: want seconds, above 0 and at most 86400, got {value!r}")
     return float(value)
 
 
-def flag(value, name):
+def flag(value: object, name: str) -> bool:
     """Return an argument that is true or false; InputError otherwise."""
     if not isinstance(value, bool):
         raise InputError(f"{name}: want true or false, got {value!r}")

@@ -37,7 +37,7 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def validate(config):
+def validate(config: object) -> tuple[bool, str]:
     """Say whether a configuration is good: ``(good, sentence)``."""
     try:
         transitions.check_settings(config)
@@ -46,7 +46,7 @@ def validate(config):
     return True, "Valid beacon configuration"
 
 
-def beacon(config):
+def beacon(config: object) -> list[object]:
     """Look once, and fire an event for each thing that changed; nothing is left to be returned.
 
     What keeps it from looking is logged when it begins, and when it is over.

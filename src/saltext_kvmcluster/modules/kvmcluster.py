@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,18 +16,19 @@ import salt.defaults.exitcodes
 from salt.exceptions import SaltInvocationError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core.cordons import checked_reason
+from saltext_kvmcluster.core.cordons import Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.pillar import options
-from saltext_kvmcluster.core.pillar.clusters import guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.engine import lifecycle, migrator, recoverer
+from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host import (
     bootid,
     collector,
@@ -66,7 +67,7 @@ def __virtual__() -> str:
 
 
 @doors.salt_errors
-def identity():
+def identity() -> dict[str, Any]:
     """Return this node's identity: public key, host keys, fingerprints, login, time.
 
     The mine function of every node. Public data only. It fails while the cluster key is missing
@@ -92,7 +93,7 @@ def identity():
 
 
 @doors.salt_errors
-def peers():
+def peers() -> dict[str, Any]:
     """Return what this node knows of its peers: identities, refused ones with why, missing ones.
 
     CLI Example:
@@ -115,7 +116,7 @@ def peers():
 
 
 @doors.salt_errors
-def ssh_check(timeout=10, time_limit=120):
+def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
     """Log in to every peer by every name, as a migration does, and name the cause of each failure.
 
     timeout
@@ -158,21 +159,21 @@ def ssh_check(timeout=10, time_limit=120):
 
 @doors.salt_errors
 def migrate(
-    guest,
-    destination,
-    live=None,
-    bandwidth=None,
-    downtime=None,
-    timeout=None,
-    parallel=None,
-    compression=None,
-    auto_converge=None,
-    post_copy=None,
-    tls=None,
-    tunnelled=None,
-    wait=True,
-    patience=60,
-):
+    guest: str,
+    destination: str,
+    live: bool | None = None,
+    bandwidth: int | None = None,
+    downtime: int | None = None,
+    timeout: float | None = None,
+    parallel: int | None = None,
+    compression: str | None = None,
+    auto_converge: bool | None = None,
+    post_copy: bool | None = None,
+    tls: bool | None = None,
+    tunnelled: bool | None = None,
+    wait: bool = True,
+    patience: float = 60,
+) -> dict[str, Any]:
     """Move a guest live from this node to a peer, and say where it was seen afterwards.
 
     libvirt's daemon here drives the migration, peer to peer over ssh; the guest's memory goes
@@ -273,7 +274,7 @@ def migrate(
 
 
 @doors.salt_errors
-def job(guest=None):
+def job(guest: str | None = None) -> dict[str, Any]:
     """Return the migrations that are under way from and to this node, and how far they are.
 
     guest
@@ -303,7 +304,7 @@ def job(guest=None):
 
 
 @doors.salt_errors
-def sighting(guest):
+def sighting(guest: str) -> dict[str, Any]:
     """Return what this node alone sees of a guest, for ``salt-run kvmcluster.migrate``.
 
     guest
@@ -323,7 +324,7 @@ def sighting(guest):
 
 
 @doors.salt_errors
-def cancel(guest):
+def cancel(guest: str) -> dict[str, Any]:
     """End a guest's migration from this node, and say where the guest was seen afterwards.
 
     Whoever watches over the migration is asked to end it; where nobody does any more, it is ended
@@ -350,7 +351,7 @@ def cancel(guest):
 
 
 @doors.salt_errors
-def recover(guest):
+def recover(guest: str) -> dict[str, Any]:
     """Settle a guest's last migration, as far as what every node says of the guest allows it.
 
     Asks all nodes, over the cluster's own ssh trust, and judges by the table in the
@@ -381,7 +382,7 @@ def recover(guest):
 
 
 @doors.salt_errors
-def unsettled():
+def unsettled() -> dict[str, Any]:
     """Return the migrations from this node that were begun, and are not known to be settled.
 
     For ``salt-run kvmcluster.react``. It is read from this node's journal alone; libvirt is not
@@ -418,7 +419,7 @@ def unsettled():
 
 
 @doors.salt_errors
-def history(guest=None, limit=50):
+def history(guest: str | None = None, limit: int = 50) -> dict[str, Any]:
     """Return the migrations from this node that ended, the newest last.
 
     guest
@@ -445,7 +446,7 @@ def history(guest=None, limit=50):
 
 
 @doors.salt_errors
-def facts(targets=True, trust=True):
+def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> dict[str, Any]:
     """Return what the checks need to know of this node, raw, for the runner to read.
 
     targets
@@ -473,7 +474,7 @@ def facts(targets=True, trust=True):
 
 
 @doors.salt_errors
-def inspect(question):
+def inspect(question: dict[str, Any]) -> dict[str, Any]:
     """Return what this node sees of what it is asked, for ``salt-run kvmcluster.check``.
 
     question
@@ -484,7 +485,7 @@ def inspect(question):
 
     .. code-block:: bash
 
-        salt 'node1' kvmcluster.look '{node1: {paths: [/mounts/images/web1.img]}}'
+        salt 'node1' kvmcluster.inspect '{node1: {paths: [/mounts/images/web1.img]}}'
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not isinstance(question, dict):
@@ -493,7 +494,7 @@ def inspect(question):
 
 
 @doors.salt_errors
-def guests():
+def guests() -> dict[str, Any]:
     """Return every guest of this node, those that nobody manages included.
 
     Returns ``{cluster, node, ok, guests: [{name, uuid, state, reason, persistent, autostart,
@@ -518,7 +519,7 @@ def guests():
 
 
 @doors.salt_errors
-def check(guest=None, destination=None):
+def check(guest: str | None = None, destination: str | None = None) -> dict[str, Any]:
     """Say which guests of this node can go where, and why not, with a remedy for each reason.
 
     Asks this node and its peers, these over ssh, as a migration does; names and UUIDs are
@@ -555,7 +556,9 @@ def check(guest=None, destination=None):
 
 
 @doors.salt_errors
-def start(guest, force_unreachable=None, timeout=300):
+def start(
+    guest: str, force_unreachable: str | list[str] | None = None, timeout: float = 300
+) -> dict[str, Any]:
     """Start a guest on this node, unless it runs anywhere in the cluster.
 
     Every node is asked, over the cluster's own ssh trust, and has to answer that it does not have
@@ -599,7 +602,7 @@ def start(guest, force_unreachable=None, timeout=300):
 
 
 @doors.salt_errors
-def shutdown(guest, timeout=120, destroy=False):
+def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[str, Any]:
     """Shut a guest of this node down by its power button (ACPI), and wait for its end.
 
     guest
@@ -637,7 +640,7 @@ def shutdown(guest, timeout=120, destroy=False):
 
 
 @doors.salt_errors
-def freeze(guest, reason):
+def freeze(guest: str, reason: str) -> dict[str, Any]:
     """Forbid to move a guest of this node, until ``kvmcluster.unfreeze``.
 
     The word is kept in the guest's libvirt metadata, so it is where the guest is. A transient
@@ -663,7 +666,7 @@ def freeze(guest, reason):
 
 
 @doors.salt_errors
-def unfreeze(guest):
+def unfreeze(guest: str) -> dict[str, Any]:
     """Allow to move a guest of this node again.
 
     guest
@@ -683,7 +686,7 @@ def unfreeze(guest):
 
 
 @doors.salt_errors
-def cordon(reason):
+def cordon(reason: str) -> dict[str, Any]:
     """Cordon this node: no guest starts on it or moves to it until ``kvmcluster.uncordon``.
 
     What runs here stays; ``salt-run kvmcluster.drain`` cordons a node and moves its guests away.
@@ -708,7 +711,7 @@ def cordon(reason):
 
 
 @doors.salt_errors
-def uncordon(reason=None):
+def uncordon(reason: str | None = None) -> dict[str, Any]:
     """Uncordon this node: guests may start on it and move to it.
 
     reason
@@ -729,7 +732,7 @@ def uncordon(reason=None):
 
 
 @doors.salt_errors
-def boot():
+def boot() -> dict[str, Any]:
     """Return which boot of this node it is, and what asks for another one.
 
     That is a file /run/reboot-required or /run/reboot-needed, ``needs-restarting -r`` where it is
@@ -754,7 +757,7 @@ def boot():
 
 
 @doors.salt_errors
-def reboot(boot):
+def reboot(boot: str) -> dict[str, Any]:
     """Reboot this node, unless it is not cordoned, or a guest is active on it.
 
     boot
@@ -780,7 +783,7 @@ def reboot(boot):
     return {"cluster": cluster.name, "node": here, "boot": now, "detail": detail}
 
 
-def _newer_kernel():
+def _newer_kernel() -> list[str]:
     """Say that a newer kernel is installed than runs, where Salt can tell."""
     if "kernelpkg.needs_reboot" not in __salt__:
         return []
@@ -789,7 +792,9 @@ def _newer_kernel():
     return [f"kernel {latest} is installed, and does not run"] if newer else []
 
 
-def _mark(cluster, found, known, changed):
+def _mark(
+    cluster: Cluster, found: Cordon | None, known: Cordon | None, changed: bool
+) -> dict[str, Any]:
     """Return whether this node is cordoned, as read afterwards."""
     return {
         "cluster": cluster.name,
@@ -802,7 +807,7 @@ def _mark(cluster, found, known, changed):
 
 
 @contextlib.contextmanager
-def _environment(cluster):
+def _environment(cluster: Cluster) -> Iterator[Environment]:
     """Make this node's environment, as ``of_this_node``; what it tells becomes events."""
     here = __opts__["id"]
     with (
@@ -812,7 +817,7 @@ def _environment(cluster):
         yield env
 
 
-def _ended(done, well):
+def _ended(done: dict[str, Any], well: bool) -> dict[str, Any]:
     """Give the exit code of a failure unless it ended well."""
     if not well:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC

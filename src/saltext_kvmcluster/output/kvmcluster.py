@@ -21,7 +21,7 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def output(data, **kwargs):
+def output(data: object, **kwargs: Any) -> str:
     """Return the data as text.
 
     CLI Example:

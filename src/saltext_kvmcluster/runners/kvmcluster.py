@@ -12,18 +12,20 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ParamSpec
 
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.drain import maintenance, placement, report
+from saltext_kvmcluster.core.drain.batch import Batch
+from saltext_kvmcluster.core.drain.placement import Placement
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations, settlements
 from saltext_kvmcluster.core.pillar import options
-from saltext_kvmcluster.core.pillar.clusters import guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.rgmanager import clusterconf
 from saltext_kvmcluster.core.trust import logins, publication
@@ -32,6 +34,8 @@ from saltext_kvmcluster.host import bootid, files
 from saltext_kvmcluster.master import pillars, plan_runner, reboots, terminal
 from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, QUESTION, SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
+
+_P = ParamSpec("_P")
 
 __virtualname__ = "kvmcluster"
 
@@ -49,11 +53,11 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def _reported(function):
+def _reported(function: Callable[_P, dict[str, Any]]) -> Callable[_P, dict[str, Any]]:
     """Make a function's errors a sentence, not a traceback, and its data the outputter's."""
 
     @functools.wraps(function)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> dict[str, Any]:
         try:
             data = function(*args, **kwargs)
         except KvmclusterError as error:
@@ -64,7 +68,7 @@ def _reported(function):
 
 
 @_reported
-def members(cluster=None):
+def members(cluster: str | None = None) -> dict[str, Any]:
     """Return the minion ids of a cluster's nodes, as the pillar names them.
 
     cluster
@@ -81,7 +85,7 @@ def members(cluster=None):
 
 
 @_reported
-def publish(cluster=None, timeout=60, test=False):
+def publish(cluster: str | None = None, timeout: float = 60, test: bool = False) -> dict[str, Any]:
     """Have every node publish its identity, and wait until the mine holds what each one says.
 
     cluster
@@ -120,7 +124,9 @@ def publish(cluster=None, timeout=60, test=False):
 
 
 @_reported
-def ssh_matrix(cluster=None, timeout=10, time_limit=120):
+def ssh_matrix(
+    cluster: str | None = None, timeout: float = 10, time_limit: float = 120
+) -> dict[str, Any]:
     """Check ssh from every node to every node by every name, and put the rows together.
 
     cluster
@@ -153,7 +159,7 @@ def ssh_matrix(cluster=None, timeout=10, time_limit=120):
 
 
 @_reported
-def status(cluster=None):
+def status(cluster: str | None = None) -> dict[str, Any]:
     """Return every guest of the cluster, where it is, how it is and whether it can move.
 
     All nodes are asked by one job. A node that does not answer is in ``silent``, and a problem,
@@ -184,7 +190,9 @@ def status(cluster=None):
 
 
 @_reported
-def check(guest=None, destination=None, cluster=None):
+def check(
+    guest: str | None = None, destination: str | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Say which guest of the cluster can go where, and why not, with a remedy for each reason.
 
     Two jobs: all nodes tell their facts, then look at what the guests need. Names, UUIDs and
@@ -217,22 +225,22 @@ def check(guest=None, destination=None, cluster=None):
 
 @_reported
 def migrate(
-    guest,
-    destination=None,
-    live=None,
-    bandwidth=None,
-    downtime=None,
-    timeout=None,
-    parallel=None,
-    compression=None,
-    auto_converge=None,
-    post_copy=None,
-    tls=None,
-    tunnelled=None,
-    wait=True,
-    patience=60,
-    cluster=None,
-):
+    guest: str,
+    destination: str | None = None,
+    live: bool | None = None,
+    bandwidth: int | None = None,
+    downtime: int | None = None,
+    timeout: float | None = None,
+    parallel: int | None = None,
+    compression: str | None = None,
+    auto_converge: bool | None = None,
+    post_copy: bool | None = None,
+    tls: bool | None = None,
+    tunnelled: bool | None = None,
+    wait: bool = True,
+    patience: float = 60,
+    cluster: str | None = None,
+) -> dict[str, Any]:
     """Move a guest live to a node, wherever it is now, and say where it was seen afterwards.
 
     Finds the guest by one job on all nodes, and has its node move it. On a terminal a line shows
@@ -297,7 +305,9 @@ def migrate(
 
 
 @_reported
-def drain(node, reason=None, test=False, cluster=None):
+def drain(
+    node: str, reason: str | None = None, test: bool = False, cluster: str | None = None
+) -> dict[str, Any]:
     """Cordon a node and move all its guests to others, by a plan made beforehand.
 
     The plan gives each guest the place where it fits best: by every check, memory and CPUs, what
@@ -339,7 +349,7 @@ def drain(node, reason=None, test=False, cluster=None):
     here = nodes.cluster.node(str(node)).id
     words = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
 
-    def plan(batch):
+    def plan(batch: Batch) -> Placement:
         in_flight = [
             *batch.in_flight.values(),
             *report.others(nodes.under_way(here), batch.in_flight, here),
@@ -361,7 +371,9 @@ def drain(node, reason=None, test=False, cluster=None):
 
 
 @_reported
-def undrain(node, home=False, reason=None, cluster=None):
+def undrain(
+    node: str, home: bool = False, reason: str | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Uncordon a node: guests may start on it and move to it.
 
     node
@@ -391,7 +403,7 @@ def undrain(node, home=False, reason=None, cluster=None):
     here = nodes.cluster.node(str(node)).id
     bring = doors.flag(home, "home")
 
-    def plan(batch):
+    def plan(batch: Batch) -> Placement:
         world, ready = nodes.placeable(destination=here)
         return placement.home(world, ready, here, batch.avoid, batch.in_flight.values())
 
@@ -401,7 +413,7 @@ def undrain(node, home=False, reason=None, cluster=None):
 
 
 @_reported
-def balance(most=4, test=True, cluster=None):
+def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dict[str, Any]:
     """Propose the few moves that even out the nodes' load most, or carry them out.
 
     A node's load is the share of its memory, or of its CPUs, that is in use: the larger of the two.
@@ -428,7 +440,7 @@ def balance(most=4, test=True, cluster=None):
     nodes = _nodes(cluster)
     most = report.number_of(most)
 
-    def plan(batch):
+    def plan(batch: Batch) -> Placement:
         left = most - len(batch.moved) - len(batch.in_flight)
         return placement.balance(*nodes.placeable(), left, batch.avoid, batch.in_flight.values())
 
@@ -438,7 +450,7 @@ def balance(most=4, test=True, cluster=None):
 
 
 @_reported
-def job(guest=None, cluster=None):
+def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
     """Return the migrations that are under way in the cluster, and how far they are.
 
     guest
@@ -465,7 +477,7 @@ def job(guest=None, cluster=None):
 
 
 @_reported
-def cancel(guest, cluster=None):
+def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
     """End a guest's migration, and say where the guest was seen afterwards.
 
     One job asks all nodes for their migrations; the node that sends the guest ends it.
@@ -497,7 +509,7 @@ def cancel(guest, cluster=None):
 
 
 @_reported
-def recover(guest, cluster=None):
+def recover(guest: str, cluster: str | None = None) -> dict[str, Any]:
     """Settle a guest's last migration, as far as what every node says of the guest allows it.
 
     One node that answers is told to; it asks all the others, over the cluster's own ssh trust.
@@ -521,7 +533,9 @@ def recover(guest, cluster=None):
 
 
 @_reported
-def history(guest=None, limit=50, cluster=None):
+def history(
+    guest: str | None = None, limit: int = 50, cluster: str | None = None
+) -> dict[str, Any]:
     """Return the migrations of the cluster that ended, the newest last.
 
     guest
@@ -552,7 +566,7 @@ def history(guest=None, limit=50, cluster=None):
 
 
 @_reported
-def import_cluster_conf(file):
+def import_cluster_conf(file: str) -> dict[str, Any]:
     """Make a pillar of RGManager's ``cluster.conf``: its nodes, guests, migration names and homes.
 
     Nothing is changed anywhere. What has no counterpart here is told with the reason, and so is
@@ -584,7 +598,9 @@ def import_cluster_conf(file):
     return {"file": path, "ok": True, "yaml": text, **found.to_dict()}
 
 
-def react(reaction=None, tag=None, data=None):
+def react(
+    reaction: str | None = None, tag: str | None = None, data: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Follow an event: look at the whole cluster, and put right what is seen to be wrong there.
 
     For reactors. The event says no more than that there is something to look for, and events that
@@ -611,7 +627,11 @@ def react(reaction=None, tag=None, data=None):
 
 
 @_reported
-def preflight(nodes=None, sls=None, cluster=None):
+def preflight(
+    nodes: str | list[str] | None = None,
+    sls: str | list[str] | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
     """Say whether maintenance of nodes may begin: their peers are well, nobody cordoned them.
 
     A node is well if it answers, its libvirt daemon does, and nothing forbids guests to leave it
@@ -657,7 +677,13 @@ def preflight(nodes=None, sls=None, cluster=None):
 
 
 @_reported
-def reboot(node, when="needed", timeout=900, test=False, cluster=None):
+def reboot(
+    node: str,
+    when: str = "needed",
+    timeout: float = 900,
+    test: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
     """Reboot a node that is cordoned and empty, if that is needed, and wait until it is back.
 
     It is back when its minion answers from another boot, its libvirt daemon answers, and nothing
@@ -725,7 +751,13 @@ def reboot(node, when="needed", timeout=900, test=False, cluster=None):
 
 
 @_reported
-def rolling(sls=None, reboot="needed", anew=False, test=False, cluster=None):
+def rolling(
+    sls: str | list[str] | None = None,
+    reboot: str = "needed",
+    anew: bool = False,
+    test: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
     """Begin a rolling run over all nodes, or go on with the same one that stopped within a day.
 
     For the orchestration ``kvmcluster.orch.rolling``: this writes down, on the master, what is
@@ -771,7 +803,7 @@ def rolling(sls=None, reboot="needed", anew=False, test=False, cluster=None):
 
 
 @_reported
-def rolling_done(node, cluster=None):
+def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
     """Note that a rolling run is done with a node; after the last one it is forgotten.
 
     node
@@ -802,15 +834,15 @@ def rolling_done(node, cluster=None):
     return data
 
 
-def _last_rolling(found):
+def _last_rolling(found: Cluster) -> maintenance.Rolling | None:
     """Return what is written down of the cluster's last rolling run, if it did not end well."""
     return maintenance.rolling(__salt__["cache.fetch"](ROLLING, found.name))
 
 
-def _nodes(name):
+def _nodes(name: str | None) -> SaltNodes:
     """Return the nodes of the cluster of that name, or of the only one."""
     return SaltNodes(__opts__, _cluster(name))
 
 
-def _cluster(name):
+def _cluster(name: str | None) -> Cluster:
     return pillars.cluster(name, __opts__, __salt__)

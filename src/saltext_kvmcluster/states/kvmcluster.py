@@ -7,7 +7,7 @@ Under ``test=True`` a state returns the ``changes`` that the real run makes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import salt.runner
@@ -16,12 +16,13 @@ from salt.exceptions import SaltRenderError
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.fileplan import Changes, Wanted, merged_changes, plan_file
+from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import May
-from saltext_kvmcluster.core.pillar.clusters import guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
 from saltext_kvmcluster.core.trust import keyfile, sshd, trust
+from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.host import definitions, examiner, files, ssh, this_node
 
@@ -45,7 +46,7 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def key_present(name):
+def key_present(name: str) -> dict[str, Any]:
     """Make sure that the cluster key exists and is fit: a new one is made, none is ever replaced.
 
     A key with a passphrase, another owner, a mode that lets others in, another type than the
@@ -60,7 +61,7 @@ def key_present(name):
     return _state(name, _key_present)
 
 
-def authorized_keys(name):
+def authorized_keys(name: str) -> dict[str, Any]:
     """Make sure that ``~login/.ssh/authorized_keys2`` lets every member in, and no former one.
 
     One owned block holds the keys; former keys go wherever in the file they stand, and so do
@@ -78,7 +79,7 @@ def authorized_keys(name):
     return _state(name, _authorized_keys)
 
 
-def known_hosts(name):
+def known_hosts(name: str) -> dict[str, Any]:
     """Make sure that every host key of every member is pinned under all the member's names.
 
     The file is our own, ``~/.ssh/kvmcluster_known_hosts``, for root (libvirt's daemon dials as
@@ -92,7 +93,7 @@ def known_hosts(name):
     return _state(name, _known_hosts)
 
 
-def ssh_config(name):
+def ssh_config(name: str) -> dict[str, Any]:
     """Make sure that ssh dials every name of every member with our key and pinned host keys.
 
     The rules are in a file of our own, ``~/.ssh/kvmcluster_config``; ``~/.ssh/config`` gets one
@@ -107,7 +108,7 @@ def ssh_config(name):
     return _state(name, _ssh_config)
 
 
-def migration_ready(name):
+def migration_ready(name: str) -> dict[str, Any]:
     """Succeed if every guest of this node can go to every peer; else say why not.
 
     It looks as ``kvmcluster.check`` does and changes nothing, so under ``test=True`` it is the
@@ -129,8 +130,14 @@ def migration_ready(name):
 
 
 def guest_placed(
-    name, source=None, contents=None, template="jinja", context=None, defaults=None, saltenv=None
-):
+    name: str,
+    source: str | None = None,
+    contents: str | None = None,
+    template: str = "jinja",
+    context: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
+    saltenv: str | None = None,
+) -> dict[str, Any]:
     """Make sure that the definition of a guest is where the pillar says.
 
     With ``guests: {definitions: shared}`` it is a file on shared storage: the guest's
@@ -166,11 +173,15 @@ def guest_placed(
           kvmcluster.guest_placed:
             - source: salt://guests/web1.xml
     """
-    rendering = (source, contents, template, context, defaults, saltenv)
-    return _state(name, lambda cluster: _guest_placed(cluster, name, rendering))
+
+    def placed(cluster: Cluster) -> dict[str, Any]:
+        text = _rendered(source, contents, template, context, defaults, saltenv)
+        return _guest_placed(cluster, name, text)
+
+    return _state(name, placed)
 
 
-def guest_running(name, node=None, timeout=300):
+def guest_running(name: str, node: str | None = None, timeout: float = 300) -> dict[str, Any]:
     """Make sure that a guest runs somewhere in the cluster; its home starts it if it does not.
 
     For a highstate of all nodes: on every other node than the home the state succeeds and does
@@ -194,17 +205,17 @@ def guest_running(name, node=None, timeout=300):
     return _shaped(name, lambda cluster: _guest_running(cluster, name, node, timeout))
 
 
-def _state(name, function):
+def _state(name: str, function: Callable[[Cluster], dict[str, Any]]) -> dict[str, Any]:
     """Run a state's function under the lock, with the cluster, and shape what it returns."""
 
-    def locked(cluster):
+    def locked(cluster: Cluster) -> dict[str, Any]:
         with files.lock():
             return function(cluster)
 
     return _shaped(name, locked)
 
 
-def _shaped(name, function):
+def _shaped(name: str, function: Callable[[Cluster], dict[str, Any]]) -> dict[str, Any]:
     """Run a state's function with the cluster, and shape what it returns."""
     ret = {"name": name, "changes": {}, "result": False, "comment": ""}
     try:
@@ -215,8 +226,7 @@ def _shaped(name, function):
     return ret
 
 
-def _guest_placed(cluster, name, rendering):
-    text = _rendered(*rendering)
+def _guest_placed(cluster: Cluster, name: str, text: str) -> dict[str, Any]:
     guest = guest_name(name, "name")
     if cluster.guests.definitions == "shared":
         placing = definitions.plan_shared(cluster, __opts__["id"], guest, text)
@@ -237,7 +247,14 @@ def _guest_placed(cluster, name, rendering):
     }
 
 
-def _rendered(source, contents, template, context, defaults, saltenv):
+def _rendered(
+    source: str | None,
+    contents: str | None,
+    template: str,
+    context: dict[str, Any] | None,
+    defaults: dict[str, Any] | None,
+    saltenv: str | None,
+) -> str:
     """Return a definition as text, from the file server or the pillar, rendered."""
     if (source is None) == (contents is None):
         raise InputError("give either source or contents")
@@ -260,7 +277,7 @@ def _rendered(source, contents, template, context, defaults, saltenv):
     return contents if contents.endswith("\n") else f"{contents}\n"
 
 
-def _guest_running(cluster, name, node, timeout):
+def _guest_running(cluster: Cluster, name: str, node: str | None, timeout: float) -> dict[str, Any]:
     here = __opts__["id"]
     home = startup.home(cluster, guest_name(name, "name"), node)
     limit = doors.seconds(timeout, "timeout")
@@ -288,7 +305,7 @@ def _guest_running(cluster, name, node, timeout):
     }
 
 
-def _is_to_be_placed(guest):
+def _is_to_be_placed(guest: str) -> bool:
     """Whether this run has a state that puts the guest's definition where it is to be."""
     return any(
         (low["state"], low["fun"], low["name"]) == ("kvmcluster", "guest_placed", guest)
@@ -296,7 +313,7 @@ def _is_to_be_placed(guest):
     )
 
 
-def _key_present(cluster):
+def _key_present(cluster: Cluster) -> dict[str, Any]:
     login = cluster.ssh.login
     account = ssh.account(login)
     path = keyfile.key_path(cluster, account.home)
@@ -315,7 +332,7 @@ def _key_present(cluster):
     return {"result": True, "changes": changes, "comment": f"{path} was made: {key.fingerprint}"}
 
 
-def _public_half(cluster, found, key):
+def _public_half(cluster: Cluster, found: keyfile.KeyFile, key: PublicKey) -> FilePlan:
     """Plan the .pub file beside a fit key; one that is there was found to match."""
     path = f"{found.path}.pub"
     text = found.public_file or f"{key} {trust.tag(cluster, __opts__['id'])}\n"
@@ -325,7 +342,7 @@ def _public_half(cluster, found, key):
     return plan_file(path, state, wanted, mode, state.owner or cluster.ssh.login)
 
 
-def _authorized_keys(cluster):
+def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     account = ssh.account(cluster.ssh.login)
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     path = os.path.join(account.home, ".ssh", trust.AUTHORIZED_KEYS)
@@ -347,7 +364,7 @@ def _authorized_keys(cluster):
     return done
 
 
-def _known_hosts(cluster):
+def _known_hosts(cluster: Cluster) -> dict[str, Any]:
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     plans = []
     for account in _dialling_accounts(cluster):
@@ -359,7 +376,7 @@ def _known_hosts(cluster):
     return _carry_out(plans, _refusals(identities.refused), absences)
 
 
-def _ssh_config(cluster):
+def _ssh_config(cluster: Cluster) -> dict[str, Any]:
     key = keyfile.key_path(cluster, ssh.account(cluster.ssh.login).home)
     plans = []
     for account in _dialling_accounts(cluster):
@@ -378,12 +395,12 @@ def _ssh_config(cluster):
     return _carry_out(plans)
 
 
-def _dialling_accounts(cluster):
+def _dialling_accounts(cluster: Cluster) -> list[sshd.Account]:
     """Return the accounts that dial peers: root, as libvirt's daemon does, and the login."""
     return [ssh.account(login) for login in dict.fromkeys(["root", cluster.ssh.login])]
 
 
-def _sshd_plans(cluster, account):
+def _sshd_plans(cluster: Cluster, account: sshd.Account) -> tuple[list[FilePlan], list[str]]:
     """Return the plan of a drop-in that lets the login in, and what still keeps it out."""
     connections = ssh.connections(cluster.peers(__opts__["id"]))
     found = ssh.obstacles(cluster, account, connections)
@@ -395,7 +412,7 @@ def _sshd_plans(cluster, account):
     state = files.read(sshd.DROP_IN)
     wanted = sshd.drop_in(found, account.login, state.text or "")
 
-    def tried(login, host, address):
+    def tried(login: str, host: str, address: str) -> sshd.Settings:
         return ssh.try_drop_in(wanted.text, login, host, address)
 
     left = ssh.obstacles(cluster, account, connections, tried)
@@ -408,18 +425,18 @@ def _sshd_plans(cluster, account):
     return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
 
 
-def _detail(obstacles):
+def _detail(obstacles: Iterable[sshd.SshdIssue]) -> list[str]:
     return [f"{obstacle.problem}: {obstacle.remedy}" for obstacle in obstacles]
 
 
-def _refusals(refused):
+def _refusals(refused: Mapping[str, str]) -> list[str]:
     return [
         f"{node}: what it published is refused: {why}; the entries it has stay"
         for node, why in refused.items()
     ]
 
 
-def _absences(cluster, identities, text):
+def _absences(cluster: Cluster, identities: Identities, text: str) -> list[str]:
     """Say who is missing from the mine, and whether entries from before are still there."""
     return [
         f"{node} has no identity in the mine: "
@@ -433,7 +450,9 @@ def _absences(cluster, identities, text):
     ]
 
 
-def _carry_out(plans, problems=(), warnings=()):
+def _carry_out(
+    plans: list[FilePlan], problems: Iterable[str] = (), warnings: Iterable[str] = ()
+) -> dict[str, Any]:
     """Carry out plans, or only say what they would do under test, and shape the result."""
     pending = [plan for plan in plans if plan.changes]
     failed = {} if __opts__["test"] else _apply(pending)
@@ -450,7 +469,7 @@ def _carry_out(plans, problems=(), warnings=()):
     return {**shaped, "warnings": list(warnings)} if warnings else shaped
 
 
-def _apply(plans):
+def _apply(plans: Iterable[FilePlan]) -> dict[str, str]:
     """Carry out what can be; return why the other files, by path, are as they were."""
     failed = {}
     for plan in plans:
@@ -462,13 +481,13 @@ def _apply(plans):
     return failed
 
 
-def _verify(plan):
+def _verify(plan: FilePlan) -> None:
     found = files.read(plan.path)
     if (found.text, found.mode, found.owner) != (plan.text, plan.mode, plan.owner):
         raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
 
 
-def applied(name, sls, cluster=None):
+def applied(name: str, sls: str | list[str], cluster: str | None = None) -> dict[str, Any]:
     """Apply an SLS on every node of a cluster. For orchestrations.
 
     sls
@@ -487,10 +506,13 @@ def applied(name, sls, cluster=None):
     if not data["ok"]:
         return {"name": name, "changes": {}, "result": False, "comment": data["error"]}
     members = data["members"]
-    return __states__["salt.state"](name, tgt=members, tgt_type="list", sls=sls, queue=True)
+    done: dict[str, Any] = __states__["salt.state"](
+        name, tgt=members, tgt_type="list", sls=sls, queue=True
+    )
+    return done
 
 
-def identities_published(name, cluster=None):
+def identities_published(name: str, cluster: str | None = None) -> dict[str, Any]:
     """Make sure that the mine holds what every node says of itself. For orchestrations.
 
     cluster
@@ -504,7 +526,7 @@ def identities_published(name, cluster=None):
     return _orchestrated(name, _run("kvmcluster.publish", cluster=cluster, test=__opts__["test"]))
 
 
-def ssh_ready(name, cluster=None):
+def ssh_ready(name: str, cluster: str | None = None) -> dict[str, Any]:
     """Succeed if every node reaches every node by every name. For orchestrations.
 
     It changes nothing, so under ``test=True`` it looks as well.
@@ -520,7 +542,7 @@ def ssh_ready(name, cluster=None):
     return _orchestrated(name, _run("kvmcluster.ssh_matrix", cluster=cluster))
 
 
-def migration_settled(name, cluster=None):
+def migration_settled(name: str, cluster: str | None = None) -> dict[str, Any]:
     """Settle a guest's last migration, as far as what all nodes say allows it. For orchestrations.
 
     name
@@ -542,7 +564,9 @@ def migration_settled(name, cluster=None):
     return {**_orchestrated(name, data), "changes": {name: {"done": done}} if done else {}}
 
 
-def preflight(name, nodes, sls=None, cluster=None):
+def preflight(
+    name: str, nodes: list[str], sls: str | list[str] | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Succeed if maintenance of nodes may begin. For orchestrations.
 
     It changes nothing, so under ``test=True`` it looks as well.
@@ -567,7 +591,7 @@ def preflight(name, nodes, sls=None, cluster=None):
     return _step(name, data, {}, False)
 
 
-def drained(name, node, reason, cluster=None):
+def drained(name: str, node: str, reason: str, cluster: str | None = None) -> dict[str, Any]:
     """Make sure that a node is cordoned and has no guests. For orchestrations.
 
     node
@@ -589,12 +613,14 @@ def drained(name, node, reason, cluster=None):
     test = __opts__["test"]
     data = _run("kvmcluster.drain", node=node, reason=reason, test=test, cluster=cluster)
     moves = data.get("plan" if test else "moved", [])
-    data = maintenance.ours(node, reason, data)
+    reported = maintenance.ours(node, reason, data)
     away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
-    return _step(name, data, {node: {"old": "open", "new": "cordoned and empty"}, **away})
+    return _step(name, reported, {node: {"old": "open", "new": "cordoned and empty"}, **away})
 
 
-def reboot(name, node, when="needed", timeout=900, cluster=None):
+def reboot(
+    name: str, node: str, when: str = "needed", timeout: float = 900, cluster: str | None = None
+) -> dict[str, Any]:
     """Reboot a node if that is needed, and wait until it is ready. For orchestrations.
 
     Under ``test=True`` it says whether the node would be rebooted as it is now.
@@ -624,7 +650,9 @@ def reboot(name, node, when="needed", timeout=900, cluster=None):
     return _step(name, data, changes)
 
 
-def undrained(name, node, home=False, reason=None, cluster=None):
+def undrained(
+    name: str, node: str, home: bool = False, reason: str | None = None, cluster: str | None = None
+) -> dict[str, Any]:
     """Uncordon a node. For orchestrations.
 
     node
@@ -654,7 +682,13 @@ def undrained(name, node, home=False, reason=None, cluster=None):
     return _step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes)
 
 
-def rolling(name, sls=None, reboot="needed", anew=False, cluster=None):
+def rolling(
+    name: str,
+    sls: str | list[str] | None = None,
+    reboot: str = "needed",
+    anew: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
     """Write down that a rolling run begins, or goes on. For ``kvmcluster.orch.rolling``.
 
     sls, reboot, anew
@@ -673,7 +707,7 @@ def rolling(name, sls=None, reboot="needed", anew=False, cluster=None):
     return _step(name, _run("kvmcluster.rolling", cluster=cluster, **run), {}, False)
 
 
-def rolling_done(name, node, cluster=None):
+def rolling_done(name: str, node: str, cluster: str | None = None) -> dict[str, Any]:
     """Write down that a rolling run is done with a node. For ``kvmcluster.orch.rolling``.
 
     node
@@ -695,7 +729,9 @@ def rolling_done(name, node, cluster=None):
     return _step(name, _run("kvmcluster.rolling_done", node=node, cluster=cluster), changes)
 
 
-def _step(name, data, changes, acts=True):
+def _step(
+    name: str, data: Mapping[str, Any], changes: dict[str, Any], acts: bool = True
+) -> dict[str, Any]:
     """Shape what a step of maintenance returned; one that ``acts`` has done nothing under test."""
     changes = changes if data["ok"] else {}
     pending = acts and changes and __opts__["test"]
@@ -707,7 +743,7 @@ def _step(name, data, changes, acts=True):
     }
 
 
-def _orchestrated(name, data):
+def _orchestrated(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """Shape what one of our runner functions returned as a state's return."""
     published = data.get("published")
     pending = __opts__["test"] and "error" not in data and (published or not data["ok"])
@@ -719,7 +755,7 @@ def _orchestrated(name, data):
     }
 
 
-def _run(runner, **arguments):
+def _run(runner: str, **arguments: Any) -> dict[str, Any]:
     """Return what one of our runner functions returned, or its failure as such data."""
     if "master_job_cache" not in __opts__:
         return {"ok": False, "error": "for orchestrations alone: salt-run state.orchestrate"}
@@ -730,6 +766,7 @@ def _run(runner, **arguments):
         __context__[_RUNNERS] = salt.runner.RunnerClient(__opts__)
     full = __context__[_RUNNERS].cmd(runner, kwarg=arguments, print_event=False, full_return=True)
     returned = full.get("return")
-    if isinstance(returned, dict) and "data" in returned:
-        return returned["data"]
+    if isinstance(returned, dict) and isinstance(returned.get("data"), dict):
+        data: dict[str, Any] = returned["data"]
+        return data
     return {"ok": False, "error": str(returned)}
