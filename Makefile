@@ -36,10 +36,24 @@ sim: $(STAMP)  ## the real migrator and recoverer in a simulated world in which 
 simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with faults, on all cores
 	$(BIN)/python tests/sim/simulate.py $(or $(SIMULATIONS),100000)
 
+SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not long"
+REACTOR := tests/functional/test_reactor.py
+MASTER := $(patsubst %,tests/functional/test_%.py,beacon import loader master)
+
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
-	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest --ignore tests/functional/test_reactor.py \
-	  tests/functional
-	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not long" tests/functional/test_reactor.py
+	$(MAKE) --no-print-directory --jobs --output-sync functional-reactor functional-master \
+	  functional-node
+
+# Side by side, each in a sandbox of its own: the first needs a master that reacts, which would
+# repair what the others break; all of them wait more than they compute.
+functional-reactor:
+	$(SANDBOX) $(REACTOR)
+
+functional-master:
+	$(SANDBOX) $(MASTER)
+
+functional-node:
+	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER)) tests/functional
 
 lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" --durations=25 \
@@ -53,6 +67,9 @@ torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simulta
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/faults.py
+
+debian13:  ## the demo and the lab's main tests in a Debian 13 system of their own
+	$(PYTHON) lab/debian13
 
 demo: dev  ## the whole setup, step by step
 	$(BIN)/python lab/demo
@@ -75,4 +92,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_pillar.py > docs/pillar.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional lab-tests torture faults demo lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-node lab-tests torture faults debian13 demo lab bench docs

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .plan import CACHE, CHECKOUT, LabError
-from .processes import run
+from .processes import output, run
 
 PACKAGES = [
     *("attr", "busybox-static", "cpio", "dmidecode", "gcc", "iproute2", "iputils-ping", "kmod"),
     *("glusterfs-client", "glusterfs-server", "libc6-dev", "openssh-client", "openssh-server"),
     *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
     *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),
-    *("tcpdump", "tini", "util-linux", "zstd"),
+    *("tcpdump", "tini", "util-linux", "xz-utils", "zstd"),
 ]
 # The package that depends on the newest kernel image made for virtual machines.
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
@@ -116,7 +116,8 @@ def newest_kernel(metapackage):
 def unpack_kernel(image, scratch):
     """The kernel and all its modules below one directory, without installing anything."""
     packages = [image, image.replace("linux-image-", "linux-modules-")]
-    known = [name for name in packages if run("apt-cache", "search", "--names-only", f"^{name}$")]
+    # By exact name: +, which such names have, means something in a regular expression.
+    known = [name for name in packages if name in run("apt-cache", "pkgnames", name).split()]
     # The unprivileged account that apt downloads with may not write here.
     run("apt-get", "download", "-o", "APT::Sandbox::User=root", *known, cwd=scratch, timeout=600)
     unpacked = scratch / "kernel"
@@ -137,14 +138,7 @@ def build_initramfs(unpacked, scratch):
     for number, module in enumerate(modules_to_load(unpacked)):
         put_module(module, root / "modules" / f"{number:02}-{module.name.split('.ko')[0]}.ko")
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
-    archive = subprocess.run(
-        ["cpio", "--quiet", "--create", "--format=newc"],
-        cwd=root,
-        input=names.encode(),
-        capture_output=True,
-        check=True,
-    )
-    return archive.stdout
+    return output("cpio", "--quiet", "--create", "--format=newc", cwd=root, input=names.encode())
 
 
 def modules_to_load(unpacked):
@@ -163,5 +157,4 @@ def modules_to_load(unpacked):
 def put_module(module, target):
     unpackers = {".zst": ["zstd", "-dc"], ".xz": ["xz", "-dc"], ".gz": ["gzip", "-dc"]}
     command = unpackers.get(module.suffix, ["cat"])
-    done = subprocess.run([*command, module], capture_output=True, check=True)
-    target.write_bytes(done.stdout)
+    target.write_bytes(output(*command, module))

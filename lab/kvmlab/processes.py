@@ -17,26 +17,26 @@ MACHINE = ["--mount", "--net", "--uts", "--ipc"]
 BOOT = ["--mount", "--pid"]
 
 
-def run(*command, timeout=60, title=None, **options):
-    """Run a command, return its output; a failure is a LabError with what it said."""
-    text = title or " ".join(str(word) for word in command)
+def run(*command, **options):
+    """Run a command, return what it printed; a failure is a LabError with its error message."""
+    return output(*command, stdin=subprocess.DEVNULL, text=True, **options)
+
+
+def output(*command, timeout=60, title=None, **options):
+    """Like run, for a command that is given or prints bytes."""
+    words = [str(word) for word in command]
+    title = title or " ".join(words)
     try:
-        result = subprocess.run(
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            **options,
-        )
+        done = subprocess.run(words, capture_output=True, timeout=timeout, **options)
     except FileNotFoundError as error:
-        raise LabError(f"{command[0]}: not installed; run lab/ctl install") from error
+        raise LabError(f"{words[0]}: not installed; run lab/ctl install") from error
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"{text}: no answer in {timeout} seconds") from error
-    if result.returncode:
-        said = (result.stderr or result.stdout).strip() or f"exit code {result.returncode}"
-        raise LabError(f"{text}: {said}")
-    return result.stdout
+        raise LabError(f"{title}: no answer in {timeout} seconds") from error
+    if done.returncode:
+        printed = done.stderr or done.stdout
+        text = printed if isinstance(printed, str) else printed.decode(errors="replace")
+        raise LabError(f"{title}: {text.strip() or f'exit code {done.returncode}'}")
+    return done.stdout
 
 
 def wait_until(condition, seconds, complaint):

@@ -28,6 +28,11 @@ def start_commands(service):
     }[service]
 
 
+PROGRAMS = {
+    "minion": {"salt-minion"},
+    # From OpenSSH 9.8 on, each connection is a program of its own; from 10.0 on, each login, too.
+    "sshd": {"sshd", "sshd-session", "sshd-auth"},
+}
 SERVICES = {MASTER: ["salt-master", "glusterd"], "node": ["sshd", "libvirtd", "minion"]}
 
 
@@ -41,9 +46,9 @@ def belongs_to(service, line):
     Programs rename themselves ("sshd: ... [listener]", "python3 .../salt-master MainProcess"),
     so the words are looked at, wherever one argument ends.
     """
-    program = {"minion": "salt-minion"}.get(service, service)
+    programs = PROGRAMS.get(service, {service})
     words = " ".join(line).split()[:2]
-    return program in [Path(word).name.rstrip(":") for word in words]
+    return not programs.isdisjoint(Path(word).name.rstrip(":") for word in words)
 
 
 def guest_of(line):

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 
 import pytest
+from saltline import CommandLines
 from sandbox import (
     CHECKOUT,
     ETC_SSH,
@@ -102,6 +103,19 @@ def salt_minions(salt_master):
             minions[node] = salt_master.salt_minion_daemon(node, overrides=MINION)
             stack.enter_context(minions[node].started())
         yield minions
+
+
+@pytest.fixture(scope="session")
+def command_lines():
+    lines = CommandLines()
+    yield lines
+    lines.close()
+
+
+@pytest.fixture
+def salt_run(kvm, command_lines):
+    """A function that runs salt-run as an administrator does, with what it prints as bytes."""
+    return lambda *words: command_lines.run("salt-run", "-c", kvm.master.config_dir, *words)
 
 
 @pytest.fixture(scope="session")

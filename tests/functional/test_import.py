@@ -1,9 +1,6 @@
 """cluster.conf on the real master: what salt-run prints is a pillar that its minions can have."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 import salt.loader
@@ -12,7 +9,6 @@ import salt.utils.json
 import salt.utils.yaml
 from sandbox import CHECKOUT, SALT, sentence
 
-SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
 FILES = sorted((CHECKOUT / "tests" / "cases" / "clusterconf").glob("*.xml"))
 BILLION = "<!DOCTYPE c [<!ENTITY a0 'lol'>{}]><cluster>&a11;</cluster>".format(
     "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12))
@@ -21,19 +17,11 @@ SHORT = '<cluster name="c"><clusternodes><clusternode name="{}"/></clusternodes>
 
 
 @pytest.fixture
-def imported(kvm):
+def imported(salt_run):
     """Run the import as an administrator types it; return its standard output, in bytes."""
 
     def run(file, *words, code=0):
-        command = [SALT_RUN, "-c", kvm.master.config_dir, "kvmcluster.import_cluster_conf"]
-        done = subprocess.run(
-            [*command, file, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            timeout=120,
-        )
+        done = salt_run("kvmcluster.import_cluster_conf", file, *words)
         assert done.returncode == code, done.stdout
         return done.stdout
 

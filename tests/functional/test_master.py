@@ -4,28 +4,25 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
-from sandbox import NODES, SSH, sentence, sh
+from sandbox import NODES, SSH, sentence
 
 from saltext_kvmcluster.core.pillar import clusters
 from saltext_kvmcluster.master.nodes import SaltNodes
 
-SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
-
 
 class Master:
-    def __init__(self, salt):
-        self.config = salt.master.config_dir
+    def __init__(self, salt, salt_run):
+        self.run = salt_run
         self.pki = pathlib.Path(salt.master.config["pki_dir"]) / "minions"
 
     def text(self, *words, code=0):
         """Return what salt-run prints for people; Salt's own warnings go to standard error."""
-        command = (SALT_RUN, "-c", self.config, "--log-level=quiet", *words)
-        return sentence(sh(*command, code=code, stderr=subprocess.DEVNULL))
+        done = self.run("--log-level=quiet", *words)
+        assert done.returncode == code, done.stdout
+        return sentence(done.stdout.decode())
 
     def data(self, *words, code=0):
         return json.loads(self.text("--out=json", *words, code=code))
@@ -38,10 +35,10 @@ class Master:
 
 
 @pytest.fixture
-def master(kvm):
+def master(kvm, salt_run):
     for node in NODES:
         kvm.run(node, "saltutil.refresh_pillar", wait=True)
-    return Master(kvm)
+    return Master(kvm, salt_run)
 
 
 @pytest.fixture
