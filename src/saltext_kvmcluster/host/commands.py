@@ -1,7 +1,9 @@
-"""The only place that runs a process: an argument list, a time limit, never a shell.
+"""The only place that runs a process: from an argument list, with a time limit.
 
+No shell is involved unless the list names one. Two do, for this host: the claim of a start, and
+the tickets of the queue. Commands for a peer name ssh, and sshd runs them by the login's shell.
 What a process prints may come from a peer, so it is kept up to a limit only. A process is given
-a session of its own, and whatever is left of its group ends with it.
+a session of its own, and the rest of its group is killed with it.
 """
 
 from __future__ import annotations
