@@ -31,7 +31,7 @@ SUBJECTS = {
 
 def document() -> str:
     """Return the page, in Markdown."""
-    rows = [f"| `{check.id}` | {check.severity} | {check.says} |" for check in REGISTRY]
+    rows = [f"| `{check.id}` | {check.severity} | {check.title} |" for check in REGISTRY]
     table = ["| id | severity | says |", "| --- | --- | --- |", *rows]
     return HEAD + "\n".join(table) + "\n" + "".join(_section(check) for check in REGISTRY)
 
@@ -39,7 +39,7 @@ def document() -> str:
 def _section(check: Check) -> str:
     return (
         f"\n## {check.id}\n\n{inspect.getdoc(check.find)}\n\n"
-        f"- OK means: {check.says}\n"
+        f"- OK means: {check.title}\n"
         f"- Severity: {check.severity}\n"
         f"- Judged for {SUBJECTS[check.scope]}{_role(check)}\n"
         f"- Remedy: {check.remedy}\n"

@@ -175,7 +175,7 @@ GUESTS = [
     ),
     Mistake(
         "guest.definition",
-        "is not what runs",
+        "differs from the running one",
         {"guests": ["web"]},
         on("node1", f"sed -i.kept 's/<vcpu>1</<vcpu>2</' {VOLUME}/web.xml"),
         remedy="virsh dumpxml --inactive web",
@@ -239,22 +239,22 @@ def same_host(lab):
 HOSTS = [
     Mistake(
         "node.name",
-        "its name node2 is 127.0.1.1 there: loopback",
+        "its host name node2 resolves to loopback on it: 127.0.1.1",
         {"nodes": ["node2"]},
         on(
             "node2", "sed 's/^192.0.2.12 /127.0.1.1 /' /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts"
         ),
-        remedy="give node2 the node's own address in /etc/hosts",
+        remedy="give node2 its real address in /etc/hosts",
         cure=on(
             "node2", "sed 's/^127.0.1.1 /192.0.2.12 /' /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts"
         ),
     ),
     Mistake(
         "node.ports",
-        "no migration port is free there",
+        "no migration port is free on the destination",
         {"nodes": ["node1"], "destinations": ["node3"]},
         on("node3", LISTENING, stdin=LISTEN),
-        remedy="ss -ltnp shows who has them",
+        remedy="ss -ltnp shows what uses them",
         cure=on(
             "node3",
             "cat /tmp/listening; kill $(cat /tmp/holder);"
@@ -263,7 +263,7 @@ HOSTS = [
     ),
     Mistake(
         "node.uuid",
-        "both hosts have the same UUID",
+        "both hosts have the same libvirt host UUID",
         {"nodes": ["node1"], "destinations": ["node2"]},
         same_host,
         remedy="set host_uuid in /etc/libvirt/libvirtd.conf",
@@ -271,23 +271,23 @@ HOSTS = [
     ),
     Mistake(
         "node.tls",
-        f"there is no ca-cert.pem in {CERTIFICATES} there",
+        f"ca-cert.pem missing in {CERTIFICATES} on the destination",
         {"nodes": ["node1"], "destinations": ["node2"]},
         on("node2", f"mv {CERTIFICATES}/ca-cert.pem /tmp"),
-        remedy="put certificates of one authority there",
+        remedy="install certificates of one authority",
         cure=on("node2", f"mv /tmp/ca-cert.pem {CERTIFICATES}"),
     ),
     Mistake(
         "node.memory",
-        "MiB are available there",
+        "MiB are available on the destination",
         {"guests": ["huge"], "destinations": ["node2"]},
         too_much,
-        remedy="stop another guest there",
+        remedy="stop another guest on the destination",
         cure=destroy("node1", "huge"),
     ),
     Mistake(
         "network.present",
-        "bridge br0 is down there",
+        "bridge br0 is down on the destination",
         {"guests": ["web"], "destinations": ["node2"]},
         on("node2", "ip link set br0 down"),
         remedy="ip link set br0 up",
@@ -295,15 +295,15 @@ HOSTS = [
     ),
     Mistake(
         "network.present",
-        "there is no bridge br0 there",
+        "bridge br0 does not exist on the destination",
         {"guests": ["web"], "destinations": ["node3"]},
         on("node3", "ip link delete br0"),
-        remedy="make bridge br0 there",
+        remedy="create bridge br0 in the destination's network configuration",
         cure=on("node3", "ip link add br0 type bridge && ip link set br0 up"),
     ),
     Mistake(
         "network.present",
-        "no network lan is active there",
+        "network lan is not active on the destination",
         {"guests": ["office"], "destinations": ["node2", "node3"]},
         each(network("node1"), start("node1", "office", devices=CARD.format("network", "lan"))),
         remedy="virsh net-define it",
@@ -318,10 +318,10 @@ HOSTS = [
     ),
     Mistake(
         "node.versions",
-        "QEMU there knows no machine type pc-i440fx-7",
+        "QEMU on the destination does not support machine type pc-i440fx-7",
         {"guests": ["web"], "destinations": ["node3"]},
         other_qemu("node3", "s/pc-i440fx-7/pc-i440fx-6/"),
-        remedy="install there the version of QEMU that is installed here",
+        remedy="install the source's version of QEMU",
         cure=this_qemu("node3"),
     ),
     Mistake(
@@ -329,7 +329,7 @@ HOSTS = [
         "lahf_lm",
         {"guests": ["web"], "destinations": ["node2"]},
         other_qemu("node2", "/lahf.lm/d"),
-        remedy="give the guest a CPU model that all nodes have",
+        remedy="set a CPU model that all nodes have",
         cure=this_qemu("node2"),
     ),
 ]
@@ -429,7 +429,7 @@ def wrong_lun(lab):
 DISKS = [
     Mistake(
         "storage.kind",
-        "which this host has for itself",
+        "a local file system",
         {"guests": ["loc"]},
         each(
             on("node1", f"mkdir -p {LOCAL} && truncate -s 1M {LOCAL}/loc.img"),
@@ -476,7 +476,7 @@ DISKS = [
     ),
     Mistake(
         "storage.visible",
-        f"{VOLUME}/base.img is missing here already",
+        f"{VOLUME}/base.img is missing on the source",
         {"guests": ["over"]},
         each(
             on(
@@ -487,25 +487,25 @@ DISKS = [
             start("node1", "over", devices=disk(f"{VOLUME}/over.img", form="qcow2")),
             on("node1", f"mv {VOLUME}/base.img {VOLUME}/cleaned-up.img"),
         ),
-        remedy=f"find out what became of {VOLUME}/base.img",
+        remedy=f"find out what removed {VOLUME}/base.img",
         cure=on("node1", f"mv {VOLUME}/cleaned-up.img {VOLUME}/base.img"),
         after=destroy("node1", "over"),
     ),
     Mistake(
         "storage.visible",
-        "/root/vmlinuz does not exist there",
+        "/root/vmlinuz does not exist on the destination",
         {"guests": ["kernel"], "destinations": ["node1", "node2"]},
         each(
             on("node3", f"cp {VOLUME}/boot/vmlinuz /root/"),
             start("node3", "kernel", os="<kernel>/root/vmlinuz</kernel>"),
         ),
-        remedy="put /root/vmlinuz there as it is on the node where the guest is",
+        remedy="copy /root/vmlinuz from the source to the destination",
         cure=each(*(on(node, f"cp {VOLUME}/boot/vmlinuz /root/") for node in ("node1", "node2"))),
         after=destroy("node3", "kernel"),
     ),
     Mistake(
         "storage.same",
-        "the other WWN 60014050000000000000000000000001",
+        "the destination WWN 60014050000000000000000000000001",
         {"guests": ["lun"], "destinations": ["node2"]},
         wrong_lun,
         remedy="present the same storage to both",
@@ -516,7 +516,7 @@ DISKS = [
         f"not proven to be the same storage on both nodes: {VOLUME}",
         {"guests": ["web"], "destinations": ["node3"]},
         on("node3", f"mkdir -p {VOLUME}/old && mount --bind {VOLUME}/old {VOLUME}"),
-        remedy=f"ls {VOLUME} must show what it shows here; if not, mount it again",
+        remedy=f"ls {VOLUME} must show the same on both nodes; if not, mount it again",
         cure=on("node3", f"umount {VOLUME}"),
         outcome="UNKNOWN",
     ),

@@ -228,7 +228,7 @@ def test_refused_while_the_destination_has_no_libvirt(lab):
         local = lab.salt(source, "kvmcluster.migrate", "nobody", destination)
     finally:
         lab.ctl("start", destination, "libvirtd")
-    assert f"node.daemon: {destination}: its libvirt daemon does not answer" in answer
+    assert f"node.daemon: {destination}: no response from its libvirt daemon" in answer
     assert "systemctl restart libvirtd" in answer
     assert "has no guest nobody" in local
 

@@ -1,5 +1,6 @@
 """Every check of the registry, seen OK, PROBLEM and UNKNOWN."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -418,16 +419,25 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
-        assert check.says and check.remedy and check.find.__doc__, check.id
+        assert check.title and check.remedy and check.find.__doc__, check.id
     assert len(CHECKS) == len(REGISTRY) == 31
+
+
+@pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)
+def test_the_function_of_a_check_is_found_by_its_id(check):
+    """FILE.FUNCTION, but for the checks that a node runs on itself: those share one."""
+    subject, name = check.id.split(".")
+    module = importlib.import_module(f"saltext_kvmcluster.core.readiness.checks.{subject}")
+    assert check.find.__module__ == module.__name__
+    assert check.own or check.find is getattr(module, name)
 
 
 def test_certificates_are_told_by_file_folder_and_side():
     (here,) = found(CHECKS["node.tls"], encrypted(CERTIFICATES - {*CLIENT}))
     (there,) = found(CHECKS["node.tls"], encrypted(there=frozenset(SERVER)))
-    detail = "there is no client-cert.pem, client-key.pem in /etc/pki/qemu here"
+    detail = "client-cert.pem, client-key.pem missing in /etc/pki/qemu on the source"
     assert here.sentence.replace(" and ", ", ") == detail
-    assert there.sentence == "there is no ca-cert.pem in /etc/pki/qemu there"
+    assert there.sentence == "ca-cert.pem missing in /etc/pki/qemu on the destination"
 
 
 @pytest.mark.parametrize(
@@ -448,7 +458,7 @@ def test_what_stops_no_migration_is_a_warning(check, one, severity):
 def test_why_no_token_was_written_is_told():
     detail = {IMAGES: "read-only file system"}
     one = world(at(written={}, tokens={}, written_said=detail), node("node2", tokens={}))
-    assert "written here: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
+    assert "wrote no token: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
 
 
 def test_an_old_definition_forbids_the_way_to_it_alone():
@@ -499,7 +509,7 @@ def test_nvram_that_libvirt_makes_there_forbids_nothing():
             node("node2", observed={nvram: Inspection("nothing")}),
         )
     )
-    assert readiness.rows[0].ways == (1, 1)
+    assert (readiness.movable, readiness.moves) == (1, 1)
     assert [
         reported.severity for reported in readiness.findings if reported.id == "storage.visible"
     ] == [WARN]

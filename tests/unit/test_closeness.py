@@ -100,4 +100,4 @@ def test_a_move_is_judged_by_the_name_that_it_dials():
             bad == {logins.OK: set(), "refused": {"ssh.reach"}, logins.NOISE: {"ssh.noise"}}[cause]
         )
         detail = [one.sentence for one in found if one.id == "ssh.config"]
-        assert detail[0].endswith("(of node2, as a migration dials it)")
+        assert detail[0].endswith("(of node2, by its migration name)")

@@ -409,7 +409,7 @@ MEDIUM = Disk("sda", Source("file", "/root/cd.iso"), device="cdrom", readonly=Tr
     ("one", "changes", "movable", "words"),
     [
         (worlds.guest(), {}, True, ""),
-        (worlds.guest(snapshots=1), {}, False, "keeps 1 snapshots"),
+        (worlds.guest(snapshots=1), {}, False, "it has 1 snapshot"),
         (worlds.guest(kept=FROZEN), {}, False, "it was frozen 2026-01-01: a test"),
         (worlds.guest(of=FROZEN), {}, False, "kvmcluster.unfreeze web1"),
         (worlds.guest(observation=replace(worlds.RUNNING, autostart=True)), {}, False, "next boot"),
@@ -422,7 +422,7 @@ MEDIUM = Disk("sda", Source("file", "/root/cd.iso"), device="cdrom", readonly=Tr
             False,
             "ext4",
         ),
-        (worlds.guest(), {"storage": None}, None, "no word of the storage here"),
+        (worlds.guest(), {"storage": None}, None, "the storage of the source"),
     ],
 )
 def test_what_is_movable_is_what_the_checks_say(one, changes, movable, words):

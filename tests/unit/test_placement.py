@@ -167,13 +167,15 @@ def test_every_reason_is_told_and_destinations_that_share_them_are_together():
     plan = drained(found, avoid={"big": ["node4"]})
     assert plan.steps == ()
     assert plan.stuck == {
-        "big": "it can go nowhere: node2, node3: node.memory (it needs 9 MiB of memory, and 4 MiB"
-        " are available there); node4: node.cordon (it is cordoned: updates), to be avoided; node5:"
-        " network.present (there is no bridge br0 there)",
+        "big": "it can go nowhere: node2, node3: node.memory (it needs 9 MiB of memory, 4 MiB are"
+        " available on the destination); node4: node.cordon (it is cordoned: updates), to be"
+        " avoided; node5:"
+        " network.present (bridge br0 does not exist on the destination)",
         "db": "it can go nowhere: node2, node3: guest.frozen (it was frozen 2026-01-01: a test);"
         " node4: node.cordon (it is cordoned: updates), guest.frozen (it was frozen 2026-01-01: a"
-        " test); node5: network.present (there is no bridge br0 there), guest.frozen (it was frozen"
-        " 2026-01-01: a test)",
+        " test); node5: network.present (bridge br0 does not exist on the destination),"
+        " guest.frozen (it"
+        " was frozen 2026-01-01: a test)",
     }
 
 
@@ -186,7 +188,8 @@ def test_one_reason_for_all_nodes_is_told_once():
 def test_many_nodes_that_share_a_reason_are_counted():
     detail = drained(world([8] + [1] * 8, one("big", 2))).stuck["big"]
     assert detail == (
-        "it can go nowhere: node.memory (it needs 2 MiB of memory, and 1 MiB are available there)"
+        "it can go nowhere: node.memory (it needs 2 MiB of memory, 1 MiB are available on the"
+        " destination)"
     )
     detail = drained(world([8] + [1] * 8, one("big", 2), cordoned=["node2"])).stuck["big"]
     assert "node3, node4, node5, node6, node7 and 2 more: node.memory" in detail
@@ -340,8 +343,8 @@ def test_of_what_is_against_a_guest_its_home_alone_is_told():
     found = world([4, 8, 3], one("web1", 5, "node2"), homes={"web1": "node1"})
     detail = brought_home(found, ready=examination.examine(found)).stuck["web1"]
     assert detail == (
-        "it cannot go to node1: node.memory (it needs 5 MiB of memory, and 4 MiB are available"
-        " there)"
+        "it cannot go to node1: node.memory (it needs 5 MiB of memory, 4 MiB are available on"
+        " the destination)"
     )
 
 

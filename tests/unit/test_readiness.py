@@ -44,7 +44,7 @@ def rows(found):
 
 
 def reported(found):
-    return [(one.id, one.trouble.outcome) for one in found.findings]
+    return [(one.id, one.issue.outcome) for one in found.findings]
 
 
 def test_all_well():
@@ -78,7 +78,7 @@ def test_a_silent_node_is_told_by_name_and_forbids_no_move_between_others():
     found = examination.examine(World(worlds.cluster(NODES), nodes))
     assert not found.ok
     first = found.findings[0]
-    assert (first.id, first.nodes, first.trouble.outcome) == ("node.daemon", ("node3",), UNKNOWN)
+    assert (first.id, first.nodes, first.issue.outcome) == ("node.daemon", ("node3",), UNKNOWN)
     assert rows(found)["web1"]["movable_to"] == ["node2"]
     assert "node.daemon" in rows(found)["web1"]["blocked"]["node3"]
     unsure = [one for one in found.findings if one.id == "guest.once"]
@@ -149,7 +149,7 @@ def test_words_of_a_hostile_node_print_as_one_line():
     ugly = {"daemon": None, "daemon_detail": "no\x1b[31m\n" + "x" * 5000, "guests": None}
     (first, *_) = examination.examine(three(node3=ugly)).to_dict()["findings"]
     assert first["id"] == "node.daemon" and first["sentence"].isprintable()
-    assert len(first["sentence"]) <= report.WORDS
+    assert len(first["sentence"]) <= report.MAX_SENTENCE
 
 
 CHANGES = st.fixed_dictionaries(
@@ -206,7 +206,9 @@ def test_findings_name_the_node_that_they_are_about():
     found = three(node2={"resolves": ("127.0.0.1",)})
     judged = move_findings.findings(found, found.by_name["web1"][0], "node2")
     (bad,) = [one for one in judged if one.outcome != OK]
-    assert bad.sentence.startswith("node2: its name node2 is 127.0.0.1 there")
+    assert bad.sentence.startswith(
+        "node2: its host name node2 resolves to loopback on it: 127.0.0.1"
+    )
 
 
 def test_only_what_no_shared_file_system_brings_is_asked_of_others():
@@ -290,9 +292,8 @@ def text(found):
 
 def test_reasons_come_first_then_the_matrix_then_the_sum():
     assert text(examination.examine(three(node3={"bridges": {}}))) == [
-        "PROBLEM  network.present  web1, db -> node3: there is no bridge br0 there",
-        "         make bridge br0 there, in its network configuration, as on the node where the"
-        " guest is",
+        "PROBLEM  network.present  web1, db -> node3: bridge br0 does not exist on the destination",
+        "         create bridge br0 in the destination's network configuration, as on the source",
         "guest \\ to  node1  node2  node3",
         "web1        -      ok     NO network.present",
         "db          ok     -      NO network.present",
@@ -303,7 +304,7 @@ def test_reasons_come_first_then_the_matrix_then_the_sum():
 def test_what_a_silent_node_leaves_unknown_is_one_line():
     nodes = {**three().nodes, "node3": silent("node3", "timed out")}
     lines = text(examination.examine(World(worlds.cluster(NODES), nodes)))
-    assert lines[0] == "UNKNOWN  node.daemon  node3: it did not answer: timed out"
+    assert lines[0] == "UNKNOWN  node.daemon  node3: it is unreachable: timed out"
     assert lines[2].startswith("UNKNOWN  because of that ") and lines[3].startswith("guest ")
     assert lines[4].startswith("web1        -      ok     NO node.daemon +")
 

@@ -28,3 +28,12 @@ def short(words: str) -> str:
     """Return somebody's words as one line of bounded length."""
     line = " ".join(words.split())
     return line if len(line) <= MAX_WORDS else line[:MAX_WORDS] + "…"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: 1 guest, 2 guests.
+
+    plural
+        Of a noun that does not just take an s.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.node import MIB
 from saltext_kvmcluster.core.readiness.checks.node import memory as lacks_memory
-from saltext_kvmcluster.core.readiness.report import WORDS, GuestReadiness, Readiness
+from saltext_kvmcluster.core.readiness.report import MAX_SENTENCE, GuestReadiness, Readiness
 from saltext_kvmcluster.core.readiness.subjects import no_such_guest
 from saltext_kvmcluster.core.text import listed, printable
 from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
@@ -458,7 +458,7 @@ class _Plan:
                 if reported.blocks and not reported.guests
                 else ()
             ):
-                detail[node, reported.id].add(printable(reported.trouble.sentence[:WORDS]))
+                detail[node, reported.id].add(printable(reported.issue.sentence[:MAX_SENTENCE]))
         return detail
 
     @cached_property
@@ -471,7 +471,9 @@ class _Plan:
                 reported.destinations and nodes.isdisjoint(reported.destinations)
             ):
                 for guest in self.ways.keys() & reported.guests:
-                    detail[guest, reported.id].add(printable(reported.trouble.sentence[:WORDS]))
+                    detail[guest, reported.id].add(
+                        printable(reported.issue.sentence[:MAX_SENTENCE])
+                    )
         return detail
 
 

@@ -49,7 +49,7 @@ def examine(
 
     guest
         The name of the one guest in question; None for all that are active. Guests that are
-        not active are looked at for what would matter if they were started.
+        not active are checked for what would matter if they were started.
     source
         The one node whose guests are in question; None for all.
     destination
@@ -61,7 +61,7 @@ def examine(
 
 
 class _Examination:
-    """One run over the registry; what it tells and forbids is gathered on the way."""
+    """One run over the registry: collects the issues, and what they forbid."""
 
     def __init__(self, world: World, source: str | None, destination: str | None) -> None:
         self.world = world
@@ -86,7 +86,7 @@ class _Examination:
             row = self._guest(found, everything, forbidden[found.node])
             if everything:
                 rows.append(row)
-        return Readiness(self.world.cluster.name, self.nodes, self._telling(), tuple(rows))
+        return Readiness(self.world.cluster.name, self.nodes, self._findings(), tuple(rows))
 
     def _nodes(self) -> dict[str, dict[str, int]]:
         """Run the checks of nodes and pairs; return what they forbid, by source and check."""
@@ -111,21 +111,21 @@ class _Examination:
         return sum(self.bit[node] for node in self.destinations if self._node(check, node))
 
     def _node(self, check: Check, node: str) -> bool:
-        """Tell of a node's troubles; return whether one of them keeps guests from moving."""
+        """Report a node's issues; return whether one of them keeps guests from moving."""
         found = list(check.find(self.world, self.world.nodes[node]))
-        for trouble in found:
-            self._tell(check, trouble, node=node)
-        return any(_blocks(check, trouble) for trouble in found)
+        for issue in found:
+            self._report(check, issue, node=node)
+        return any(_blocks(check, issue) for issue in found)
 
     def _pairs(self, check: Check, source: NodeFacts) -> int:
-        """Tell of the troubles from one source; return the destinations that they forbid."""
+        """Report the issues of one source; return the destinations that they forbid."""
         found: dict[Issue, int] = defaultdict(int)
         for node in self.destinations:
             if node != source.node:
-                for trouble in check.find(self.world, source, self.world.nodes[node]):
-                    found[trouble] |= self.bit[node]
-        for trouble, mask in found.items():
-            self._tell(check, trouble, node=source.node, mask=mask)
+                for issue in check.find(self.world, source, self.world.nodes[node]):
+                    found[issue] |= self.bit[node]
+        for issue, mask in found.items():
+            self._report(check, issue, node=source.node, mask=mask)
         return _forbidden(check, found)
 
     def _guest(
@@ -134,7 +134,7 @@ class _Examination:
         forbidden = dict(of_nodes)
         for check in BY_SCOPE[GUEST]:
             if everything or check.resting:
-                mask = self._alone(check, guest)
+                mask = self._guest_alone(check, guest)
                 if mask:
                     forbidden[check.id] = mask
         destinations = self.all & ~self.bit[guest.node]
@@ -146,34 +146,34 @@ class _Examination:
         ordered = sorted(forbidden.items(), key=lambda item: ORDER[item[0]])
         return GuestReadiness(guest, self.nodes, destinations, tuple(ordered))
 
-    def _alone(self, check: Check, guest: GuestFacts) -> int:
-        """Tell of a guest's own troubles; return the destinations that they forbid."""
+    def _guest_alone(self, check: Check, guest: GuestFacts) -> int:
+        """Report a guest's own issues; return the destinations that they forbid."""
         mask = 0
-        for trouble in check.find(self.world, guest):
-            to = self.bit[trouble.destination] if trouble.destination else self.all
+        for issue in check.find(self.world, guest):
+            to = self.bit[issue.destination] if issue.destination else self.all
             if to & self.all:
-                self._tell(check, trouble, guest.name, mask=to if trouble.destination else 0)
-                mask |= to if _blocks(check, trouble) else 0
+                self._report(check, issue, guest.name, mask=to if issue.destination else 0)
+                mask |= to if _blocks(check, issue) else 0
         return mask
 
     def _moves(self, check: Check, guest: GuestFacts, destinations: int) -> int:
-        """Tell why a guest cannot go to some nodes; return these."""
+        """Report why a guest cannot go to some nodes; return these."""
         asked = check.asks(self.world, guest)
         if asked is None:
             return 0
         if (check.id, asked) not in self.judged:
             self.judged[check.id, asked] = self._judge(check, asked)
         found = self.judged[check.id, asked]
-        for trouble, mask in found.items():
+        for issue, mask in found.items():
             if mask & destinations:
-                self._tell(check, trouble, guest.name, mask=mask)
+                self._report(check, issue, guest.name, mask=mask)
         return _forbidden(check, found)
 
     def _judge(self, check: Check, asked: Hashable) -> dict[Issue, int]:
         found: dict[Issue, int] = defaultdict(int)
         for offered, mask in self._offers[check.id].items():
-            for trouble in check.judged(self.world, asked, offered):
-                found[trouble] |= mask
+            for issue in check.judged(self.world, asked, offered):
+                found[issue] |= mask
         return found
 
     @cached_property
@@ -191,43 +191,43 @@ class _Examination:
         """Whether it is all the destinations, of several."""
         return mask == self.all and len(self.destinations) > 1
 
-    def _tell(
-        self, check: Check, trouble: Issue, guest: str = "", node: str = "", mask: int = 0
+    def _report(
+        self, check: Check, issue: Issue, guest: str = "", node: str = "", mask: int = 0
     ) -> None:
-        guests, nodes = self.reported.setdefault((check.id, trouble, mask), ({}, {}))
+        guests, nodes = self.reported.setdefault((check.id, issue, mask), ({}, {}))
         if guest:
             guests[guest] = None
         if node:
             nodes[node] = None
 
-    def _telling(self) -> tuple[GroupedFinding, ...]:
-        """Return what there is to tell, the worst first."""
+    def _findings(self) -> tuple[GroupedFinding, ...]:
+        """Return the findings, the worst first."""
         found = [
             GroupedFinding(
                 check,
-                trouble.severity or BY_ID[check].severity,
-                trouble,
+                issue.severity or BY_ID[check].severity,
+                issue,
                 tuple(guests),
                 tuple(nodes),
                 () if self._is_all(mask) else nodes_of(mask, self.nodes),
                 everywhere=self._is_all(mask),
             )
-            for (check, trouble, mask), (guests, nodes) in self.reported.items()
+            for (check, issue, mask), (guests, nodes) in self.reported.items()
         ]
-        return tuple(sorted(found, key=_badness))
+        return tuple(sorted(found, key=_by_severity))
 
 
-def _blocks(check: Check, trouble: Issue) -> bool:
-    return (trouble.severity or check.severity) == BLOCK
+def _blocks(check: Check, issue: Issue) -> bool:
+    return (issue.severity or check.severity) == BLOCK
 
 
 def _forbidden(check: Check, found: Mapping[Issue, int]) -> int:
     mask = 0
-    for trouble, nodes in found.items():
-        if _blocks(check, trouble):
+    for issue, nodes in found.items():
+        if _blocks(check, issue):
             mask |= nodes
     return mask
 
 
-def _badness(reported: GroupedFinding) -> tuple[bool, bool, int]:
-    return not reported.blocks, reported.trouble.outcome != PROBLEM, ORDER[reported.id]
+def _by_severity(finding: GroupedFinding) -> tuple[bool, bool, int]:
+    return not finding.blocks, finding.issue.outcome != PROBLEM, ORDER[finding.id]

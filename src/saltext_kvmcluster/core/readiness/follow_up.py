@@ -10,10 +10,8 @@ from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
 from saltext_kvmcluster.core.guest.disks import Source
-from saltext_kvmcluster.core.readiness.checks.base import (
-    World,
-)
-from saltext_kvmcluster.core.readiness.checks.node import asked_cpu
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.checks.cpu import asked_cpu
 from saltext_kvmcluster.core.readiness.checks.storage import in_shared, needed
 from saltext_kvmcluster.core.readiness.subjects import guests_in_question, nodes_in_question
 
@@ -26,11 +24,12 @@ def questions(
     source: str | None = None,
     destination: str | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return what the nodes have to look at, once it is known what guests there are.
+    """Return what to ask of each node, once it is known what guests there are.
 
-    Each guest's own node looks at all that the guest needs; the others only at what no shared
-    file system brings along. In each of those they read the tokens of some nodes. Which CPU a
-    guest has is asked of the nodes to which it would go. Parameters as in ``examine``.
+    Each guest's own node is asked for all paths that the guest needs; the others only for those
+    that are on no shared file system. In each shared file system they read the tokens of some
+    nodes. Whether they can run a guest's CPU is asked of the nodes to which it would go.
+    Parameters as in ``examine``.
     """
     moving = [found for found in guests_in_question(world, guest, source) if found.active]
     needs: dict[str, dict[str, None]] = {found.node: {} for found in moving}
@@ -54,7 +53,7 @@ def questions(
 
 
 def answered(world: World, answers: Mapping[str, object]) -> World:
-    """Return the world with what the nodes answered to their questions."""
+    """Return the world with the nodes' answers to their questions."""
     nodes = {node: nodefacts.answered(one, answers.get(node)) for node, one in world.nodes.items()}
     return World(world.cluster, nodes)
 
@@ -62,8 +61,8 @@ def answered(world: World, answers: Mapping[str, object]) -> World:
 def _witnesses(world: World, sources: Iterable[str]) -> dict[str, list[str]]:
     """Return in which folders tokens are to be read, and whose: of some nodes for each storage.
 
-    Who has seen the same fresh token sees the same storage, so few are enough, of any number of
-    nodes; of the sources first.
+    Nodes that read the same fresh token see the same storage, so the tokens of a few are enough,
+    the sources' first.
     """
     folders: dict[str, Counter[str]] = {}
     tokens: dict[str, list[str]] = defaultdict(list)
@@ -78,11 +77,11 @@ def _witnesses(world: World, sources: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _is_asked(need: Source) -> bool:
-    """Whether a node can be asked; what a hostile definition names costs the others nothing."""
+    """Whether a node can be asked; a hostile definition must not spoil the whole question."""
     return is_path(need.path)
 
 
 def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[Mapping[str, str]]:
-    """Return each different CPU of the guests once, as ``host.facts.look`` is asked about it."""
+    """Return each different CPU of the guests once, as host/collector.py is asked about it."""
     asked = (asked_cpu(world, one) for one in guests)
     return list({cpu_key(cpu): cpu for cpu in asked if cpu}.values())

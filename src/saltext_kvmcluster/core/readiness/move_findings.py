@@ -16,12 +16,12 @@ from saltext_kvmcluster.core.readiness.checks.base import (
     World,
 )
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
-from saltext_kvmcluster.core.readiness.report import WORDS
+from saltext_kvmcluster.core.readiness.report import MAX_SENTENCE
 from saltext_kvmcluster.core.text import listed, printable
 
 
 def findings(world: World, guest: GuestFacts, destination: str) -> tuple[Finding, ...]:
-    """Return what each blocking check says of one move, in the registry's order, OK or not."""
+    """Return what each blocking check finds for one migration, in the registry's order."""
     source, there = world.nodes[guest.node], world.nodes[destination]
     return tuple(
         finding
@@ -34,48 +34,48 @@ def findings(world: World, guest: GuestFacts, destination: str) -> tuple[Finding
 def _of_move(
     world: World, check: Check, guest: GuestFacts, source: NodeFacts, there: NodeFacts
 ) -> Iterator[Finding]:
-    """Yield what one check says of one move: its troubles, or that it is OK."""
+    """Yield the findings of one check for one migration: its issues, or that it is OK."""
     subject = {"guest": guest.name, "source": source.node, "destination": there.node}
-    troubles: list[tuple[str, Issue]] = []
+    issues: list[tuple[str, Issue]] = []
     if check.scope == NODE:
         roles = {SOURCE: source, DESTINATION: there}
         nodes = [roles[role] for role in check.role if not (check.own and roles[role].by_peer)]
         if not nodes:
             return
         for node in nodes:
-            troubles += [(f"{node.node}: ", found) for found in check.find(world, node)]
+            issues += [(f"{node.node}: ", found) for found in check.find(world, node)]
     elif check.scope == PAIR:
-        troubles += [("", found) for found in check.find(world, source, there)]
+        issues += [("", found) for found in check.find(world, source, there)]
     elif check.scope == GUEST:
-        troubles += [("", found) for found in check.find(world, guest)]
+        issues += [("", found) for found in check.find(world, guest)]
     else:
         asked, offered = check.asks(world, guest), check.offers(world, there)
-        troubles += [("", found) for found in check.judged(world, asked, offered)]
-    troubles = [item for item in troubles if item[1].destination in ("", there.node)]
-    if not troubles:
+        issues += [("", found) for found in check.judged(world, asked, offered)]
+    issues = [item for item in issues if item[1].destination in ("", there.node)]
+    if not issues:
         yield Finding(
             check.id,
             OK,
-            check.says + _limits(world, check, source, there),
+            check.title + _scope(world, check, source, there),
             severity=check.severity,
             **subject,
         )
-    for prefix, found in troubles:
+    for prefix, found in issues:
         yield Finding(
             check.id,
             found.outcome,
-            prefix + printable(found.sentence[:WORDS]),
-            printable((found.remedy or check.remedy)[:WORDS]),
+            prefix + printable(found.sentence[:MAX_SENTENCE]),
+            printable((found.remedy or check.remedy)[:MAX_SENTENCE]),
             found.severity or check.severity,
             **subject,
         )
 
 
-def _limits(world: World, check: Check, source: NodeFacts, there: NodeFacts) -> str:
-    """Say of what nodes a guest's check speaks, and by what names, where not all were asked."""
+def _scope(world: World, check: Check, source: NodeFacts, there: NodeFacts) -> str:
+    """Return which nodes, or names, an OK covers where not all were asked."""
     observed = source.peers.get(there.node)
     if observed and observed.names and check.id in ("ssh.reach", "ssh.config"):
-        return f" (of {there.node}, as a migration dials it)"
+        return f" (of {there.node}, by its migration name)"
     if check.scope != GUEST or len(world.nodes) == len(world.cluster.nodes):
         return ""
-    return f" (of {listed(world.nodes)}, which were asked)"
+    return f" (of {listed(world.nodes)} only)"

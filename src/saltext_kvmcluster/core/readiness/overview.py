@@ -171,15 +171,15 @@ def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
     """Judge what its own node tells, by the same checks as before a migration."""
     if not found.active:
         return False, [f"it is {found.observation.sighting.value}"]
-    troubles = sorted(_troubles(found, world), key=lambda trouble: trouble.outcome != PROBLEM)
-    shown = [one for one in troubles if not one.remedy.startswith(SEE)] or troubles
+    issues = sorted(_issues(found, world), key=lambda issue: issue.outcome != PROBLEM)
+    shown = [one for one in issues if not one.remedy.startswith(SEE)] or issues
     why = [f"{one.sentence}; {one.remedy}" if one.remedy else one.sentence for one in shown]
-    if not troubles:
+    if not issues:
         return True, []
-    return (False if troubles[0].outcome == PROBLEM else None), [printable(one) for one in why]
+    return (False if issues[0].outcome == PROBLEM else None), [printable(one) for one in why]
 
 
-def _troubles(found: GuestFacts, world: World) -> Iterable[Issue]:
+def _issues(found: GuestFacts, world: World) -> Iterable[Issue]:
     """Yield what forbids it to move, wherever to: of storage what is so on its own node already."""
     for check in REGISTRY:
         reported: Iterable[Issue] = ()
@@ -188,9 +188,9 @@ def _troubles(found: GuestFacts, world: World) -> Iterable[Issue]:
         elif check.id in ("storage.kind", "storage.cache"):
             here = world.nodes[found.node]
             reported = check.judged(world, check.asks(world, found), check.offers(world, here))
-        for trouble in reported:
-            if (trouble.severity or check.severity) == BLOCK:
-                yield trouble
+        for issue in reported:
+            if (issue.severity or check.severity) == BLOCK:
+                yield issue
 
 
 def _locate(source: Source, facts: NodeFacts) -> Location | None:

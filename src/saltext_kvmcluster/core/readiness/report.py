@@ -1,4 +1,4 @@
-"""What an examination found, as values and as plain data."""
+"""The result of an examination: findings, and where each guest can go."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, Issue
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.text import printable
 
-WORDS = 1000
+MAX_SENTENCE = 1000
+"""Characters of a sentence or remedy that are shown: nodes may send any number of them."""
+
 ORDER = {check.id: position for position, check in enumerate(REGISTRY)}
 BY_ID = {check.id: check for check in REGISTRY}
 
 
 @dataclass(frozen=True)
 class GroupedFinding:
-    """One trouble, told once for all whom it concerns.
+    """One issue, reported once for all guests, nodes and destinations that have it.
 
     ``nodes`` are the nodes, or the sources, that it is about. ``destinations`` is empty where it
-    is about none or, ``everywhere``, about all of them.
+    is about none or, with ``everywhere``, about all of them.
     """
 
     id: str
     severity: str
-    trouble: Issue
+    issue: Issue
     guests: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
@@ -39,18 +41,18 @@ class GroupedFinding:
         return self.severity == BLOCK
 
     @property
-    def is_closed(self) -> bool:
-        """Whether it says that somebody has cordoned a node, which is no fault of the node's."""
-        return self.id == "node.cordon" and self.trouble.outcome == PROBLEM
+    def is_cordon(self) -> bool:
+        """Whether it says that a node is cordoned, which is intended and no fault of the node's."""
+        return self.id == "node.cordon" and self.issue.outcome == PROBLEM
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "id": self.id,
             "severity": self.severity,
-            "outcome": self.trouble.outcome,
-            "sentence": printable(self.trouble.sentence[:WORDS]),
-            "remedy": printable((self.trouble.remedy or BY_ID[self.id].remedy)[:WORDS]),
+            "outcome": self.issue.outcome,
+            "sentence": printable(self.issue.sentence[:MAX_SENTENCE]),
+            "remedy": printable((self.issue.remedy or BY_ID[self.id].remedy)[:MAX_SENTENCE]),
             "guests": [printable(guest) for guest in self.guests],
             "nodes": list(self.nodes),
             "destinations": list(self.destinations),
@@ -60,7 +62,7 @@ class GroupedFinding:
 
 @dataclass(frozen=True)
 class GuestReadiness:
-    """One guest, where it is, and what forbids it to go where.
+    """One guest, where it is, and which checks forbid it to go where.
 
     ``nodes`` are all nodes, ``destinations`` those in question, as bits by their position there;
     ``forbidden`` says in the same way to which of them each check forbids it to go.
@@ -86,11 +88,6 @@ class GuestReadiness:
         return nodes_of(self.open_to, self.nodes)
 
     @property
-    def ways(self) -> tuple[int, int]:
-        """To how many nodes it can go, of how many."""
-        return self.open_to.bit_count(), self.destinations.bit_count()
-
-    @property
     def open_to(self) -> int:
         """The nodes to which it can go, as bits."""
         free = self.destinations
@@ -112,7 +109,7 @@ class GuestReadiness:
 
 @dataclass(frozen=True)
 class Readiness:
-    """What an examination found: all that is not OK, the worst first, and a row for each guest."""
+    """The result of an examination: all that is not OK, the worst first, and a row per guest."""
 
     cluster: str
     nodes: tuple[str, ...]
@@ -121,23 +118,33 @@ class Readiness:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing keeps any guest from moving, but that somebody has cordoned a node."""
-        return not any(reported.blocks and not reported.is_closed for reported in self.findings)
+        """Whether nothing keeps any guest from moving, except that a node is cordoned."""
+        return not any(finding.blocks and not finding.is_cordon for finding in self.findings)
+
+    @property
+    def moves(self) -> int:
+        """How many migrations are in question: of each guest to each destination."""
+        return sum(row.destinations.bit_count() for row in self.rows)
+
+    @property
+    def movable(self) -> int:
+        """How many of these are possible."""
+        return sum(row.open_to.bit_count() for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data.
 
-        ``guests`` says of each guest where it can go, and which checks forbid it to go elsewhere;
-        ``findings`` says why, each reason once; ``movable`` of ``moves`` moves are possible.
+        ``guests`` says where each guest can go, and which checks forbid it to go elsewhere;
+        ``findings`` says why, each reason once; ``movable`` of ``moves`` migrations are possible.
         """
-        ways = [row.ways for row in self.rows]
         return {
+            "kind": "check",
             "cluster": self.cluster,
             "ok": self.ok,
             "nodes": list(self.nodes),
-            "moves": sum(all_ways for _, all_ways in ways),
-            "movable": sum(free for free, _ in ways),
-            "findings": [reported.to_dict() for reported in self.findings],
+            "moves": self.moves,
+            "movable": self.movable,
+            "findings": [finding.to_dict() for finding in self.findings],
             "guests": [row.to_dict() for row in self.rows],
         }
 

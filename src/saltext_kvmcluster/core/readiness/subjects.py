@@ -7,24 +7,22 @@ from collections.abc import Sequence
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.readiness.checks.base import (
-    World,
-)
+from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.text import listed, printable
 
 
 def guests_in_question(world: World, guest: str | None, source: str | None) -> list[GuestFacts]:
-    """Return the guests in question, each once: where it is active, else where it is told first."""
+    """Return the guests in question, each once: where it is active, else at its first report."""
     known = world.guests if guest is None else world.by_name.get(guest, [])
     at = set(nodes_in_question(world, source))
-    found = [one for one in known if one.node in at and _speaks(world, one, at)]
+    found = [one for one in known if one.node in at and _represents(world, one, at)]
     if guest is not None and not found:
         raise no_such_guest(world, guest, source)
     return found
 
 
-def _speaks(world: World, guest: GuestFacts, at: set[str]) -> bool:
-    """Whether a guest's findings are told at this copy of it."""
+def _represents(world: World, guest: GuestFacts, at: set[str]) -> bool:
+    """Whether findings of a guest are reported for this copy of it."""
     if guest.active:
         return True
     copies = [copy for copy in world.copies(guest) if copy.node in at]
@@ -32,13 +30,13 @@ def _speaks(world: World, guest: GuestFacts, at: set[str]) -> bool:
 
 
 def no_such_guest(world: World, guest: str, source: str | None) -> InputError:
-    """Return the error that says that no node has the guest, and which ones there are."""
+    """Return the error for a guest that no node has; it lists the guests that there are."""
     nodes = nodes_in_question(world, source)
     names = sorted({found.name for found in world.guests if found.node in nodes})
     silent = [node for node in nodes if world.nodes[node].guests is None]
     words = str(migration.no_such_guest(guest, source or f"cluster {world.cluster.name}", names))
     if silent:
-        words = f"of the nodes that answered, {words}; {listed(silent)} did not tell"
+        words += f"; no list of guests from {listed(silent)}"
     return InputError(printable(words))
 
 

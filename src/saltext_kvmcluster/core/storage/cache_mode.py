@@ -7,23 +7,23 @@ from saltext_kvmcluster.core.guest.disks import Disk
 from saltext_kvmcluster.core.storage.location import Location, quoted
 
 QEMU_DROPS_CACHE = 4_000_000
-"""The QEMU that first drops what its host has cached of an image when a guest arrives: 4.0."""
+"""The first QEMU that drops its host's cache of an image when a guest arrives: 4.0."""
 
 _COHERENT = ("gfs", "gfs2", "ocfs2", "cephfs")
 """File systems whose page cache is the same on all nodes (virFileIsClusterFS, and GFS)."""
 
 
 def cache_issue(disk: Disk, location: Location, qemu: int = 0) -> Issue | None:
-    """Return why a disk's cache mode is not safe for migration on the storage it lies on, or None.
+    """Return why a disk's cache mode is not safe for migration on its storage, or None.
 
     qemu
         QEMU's version on both nodes, the lower one, as libvirt numbers it; 0 if not known.
 
     The rule is libvirt's own, ``qemuMigrationSrcIsSafe`` in qemu_migration.c, which refuses such
     a migration without VIR_MIGRATE_UNSAFE: a disk is safe that is empty, read-only, on a network
-    disk, on a coherent cluster file system, has cache none or directsync (as a shareable one has
-    by itself), or whose QEMU drops its cache. libvirt does not look whether a block device is
-    shared at all; ``location`` does. Stricter than libvirt in one thing: with cache=unsafe QEMU
+    disk, on a coherent cluster file system, has cache none or directsync (a shareable one by
+    default), or whose QEMU drops its cache. libvirt does not check whether a block device is
+    shared; ``shared_storage`` does. Stricter than libvirt in one thing: with cache=unsafe QEMU
     passes no flush on, so what the guest wrote may be in the source's memory alone.
     """
     if location.kind == "none" or disk.readonly or location.kind in _COHERENT:
@@ -36,11 +36,11 @@ def cache_issue(disk: Disk, location: Location, qemu: int = 0) -> Issue | None:
     if disk.cache != "unsafe" and not qemu:
         return unknown(
             f"not known: {mode}, and whether QEMU drops its cache depends on its version",
-            "see that 'qemu-system-x86_64 --version' tells it on both nodes; or set <driver"
-            " cache='none'> in its definition and start the guest anew",
+            "make sure that 'qemu-system-x86_64 --version' works on both nodes; or set <driver"
+            " cache='none'> in its definition and restart the guest",
         )
     return Issue(
-        f"{mode}, which may leave what the guest wrote, or an old state of it, in one host's"
-        f" memory on {location.kind}",
-        "set <driver cache='none'> in its definition and start the guest anew",
+        f"{mode}: on {location.kind}, data that the guest wrote, or old data, may stay in one"
+        " node's memory",
+        "set <driver cache='none'> in its definition and restart the guest",
     )

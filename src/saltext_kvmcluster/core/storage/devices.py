@@ -33,10 +33,12 @@ def block_device(source: Source, facts: StorageFacts) -> Location:
     if device is None and volume is not None:
         return _volume(volume)
     if facts.devices is None:
-        return not_known("device", path, facts.detail.get("devices", "it was not asked"))
+        return not_known(
+            "device", path, facts.detail.get("devices", "the list of devices is missing")
+        )
     if device is None:
         why = (
-            f"this host has no block device {quoted(path)}; present it to this host, or activate it"
+            f"this node has no block device {quoted(path)}; present it to this node, or activate it"
         )
         return Location("nothing", False, why)
     return _device(device, facts)
@@ -81,14 +83,15 @@ def _volume(volume: Volume) -> Location:
     name, group = quoted(volume.path), quoted(volume.group)
     if not volume.shared:
         why = (
-            f"{name} is in the volume group {group}, which is neither clustered nor under"
-            " lvmlockd: even on shared disks, nodes would change it unseen by each other; make it"
-            f" a shared one, with 'vgchange --lock-type dlm {group}' or sanlock"
+            f"{name} is in the local volume group {group}, neither clustered nor under lvmlockd:"
+            " even"
+            " on shared disks, nodes would change it without coordination; make the group shared:"
+            f" 'vgchange --lock-type dlm {group}' (or sanlock)"
         )
         return Location("lv", False, why)
     if not volume.active:
         why = (
-            f"{name} is not active on this host; activate it on every node: 'lvchange -asy {name}'"
+            f"{name} is not active on this node; activate it on every node: 'lvchange -asy {name}'"
         )
         return Location("lv", False, why)
     why = f"{name} is in the shared volume group {group}"
@@ -105,21 +108,21 @@ def _lun(device: Device, _: StorageFacts) -> Location:
     if device.transport in _NETWORK_TRANSPORTS:
         return Location("lun", True, f"{name} is a LUN without a WWN ({device.transport})")
     if device.type == "loop":
-        why = f"{name} is a loop device: the file behind it is this host's own; {MOVE_IT}"
+        why = f"{name} is a loop device on a local file; {MOVE_IT}"
         return Location("loop", False, why)
-    why = f"{name} has no WWN, so nothing tells it from a disk of this host alone; {MOVE_IT}"
+    why = f"{name} has no WWN, so it may be a local disk; {MOVE_IT}"
     return Location("disk", False, why)
 
 
 def _multipath(device: Device, facts: StorageFacts) -> Location:
     name, known = _name(device), facts.map_at.get(device.path)
     if known and known.paths and not known.working:
-        why = f"no path of the multipath map {name} works; see 'multipath -ll' and mend one"
+        why = f"no path of the multipath map {name} works; repair one: 'multipath -ll'"
         return Location("lun", False, why)
     paths = [facts.device_at[path] for path in device.parents if path in facts.device_at]
     wwns = {known.wwn} if known and known.wwn else {path.wwn or device.wwn for path in paths}
     if len(wwns) != 1 or not all(wwns):
-        why = f"which LUN the multipath map {name} leads to is not known; see 'multipath -ll'"
+        why = f"the LUN of the multipath map {name} is not known; check 'multipath -ll'"
         return Location("lun", None, why)
     wwn = wwns.pop()
     return Location("lun", True, f"{name} is the LUN {quoted(wwn)}, by multipath", f"WWN {wwn}")
@@ -136,7 +139,7 @@ def _rbd(device: Device, facts: StorageFacts) -> Location:
 
 def _nbd(device: Device, _: StorageFacts) -> Location:
     why = (
-        f"which server {_name(device)} is connected to is not known; let QEMU connect to it, with"
+        f"the server of {_name(device)} is not known; let QEMU connect to it, with"
         " <source protocol='nbd'> in the definition"
     )
     return Location("nbd", None, why)
@@ -151,7 +154,7 @@ def _drbd(device: Device, facts: StorageFacts) -> Location:
     replica = facts.replica_numbered.get(minor)
     if replica is None:
         return not_known(
-            "drbd", device.path, facts.detail.get("replicas", "drbdsetup lists it not")
+            "drbd", device.path, facts.detail.get("replicas", "drbdsetup does not list it")
         )
     name = f"DRBD {replica.resource}/{replica.volume}" if replica.resource else ""
     shown = f"{_name(device)} ({quoted(name) or f'DRBD minor {minor}'})"
@@ -165,24 +168,24 @@ def _drbd(device: Device, facts: StorageFacts) -> Location:
 def _replicated(replica: Replica, peers: list[Peer]) -> tuple[bool | None, str]:
     resource = quoted(replica.resource) or "RESOURCE"
     if not _is_good(replica.disk):
-        return False, f"is {quoted(replica.disk)} on this host; wait until it is UpToDate"
+        return False, f"is {quoted(replica.disk)} on this node; wait until it is UpToDate"
     if not peers or "UpToDate" not in (replica.disk, *(peer.disk for peer in peers)):
-        return False, f"has no connected peer that is UpToDate; see 'drbdadm status {resource}'"
+        return False, f"has no connected peer that is UpToDate; check 'drbdadm status {resource}'"
     both = replica.role == "Primary" and any(peer.role == "Primary" for peer in peers)
     nets = [peer.net for peer in peers if peer.net]
     if any(net.protocol != "C" for net in nets):
-        return False, "does not replicate by protocol C: the other copy may lag behind; set it"
+        return False, "does not replicate by protocol C, so its peer may lag behind; set protocol C"
     if not both and len(nets) != len(peers):
-        return None, "may allow two primaries, or not: 'drbdsetup show' did not tell"
+        return None, "may not allow two primaries; make sure that 'drbdsetup show' works"
     if not both and not any(net.two_primaries for net in nets):
         return False, "does not allow two primaries; set allow-two-primaries in its net section"
     if replica.role != "Primary" and not replica.promotes:
-        return False, f"is not Primary on this host; make it so: 'drbdadm primary {resource}'"
+        return False, f"is not Primary on this node; promote it: 'drbdadm primary {resource}'"
     return True, "is replicated, and may be Primary on both nodes"
 
 
 def _is_good(disk: str) -> bool:
-    """Whether a copy is whole, or the node reads and writes its peer's."""
+    """Whether a copy is complete, or the node uses its peer's."""
     return disk in ("UpToDate", "Diskless")
 
 
@@ -196,9 +199,9 @@ _DEVICES: Mapping[str, Callable[[Device, StorageFacts], Location]] = {
     "nbd": _nbd,
 }
 _LOCAL_TYPES: Mapping[str, str] = {
-    "crypt": "this host encrypts it; let QEMU do so, by <encryption> on the device beneath",
-    "raid": f"a software RAID, which this host puts together for itself; {MOVE_IT}",
-    "dmraid": f"a software RAID, which this host puts together for itself; {MOVE_IT}",
-    "linear": f"a software RAID, which this host puts together for itself; {MOVE_IT}",
-    "rom": "a drive of this host; give the guest an image on shared storage, or eject it",
+    "crypt": "encrypted by this node; let QEMU do it, by <encryption> on the device below",
+    "raid": f"a software RAID local to this node; {MOVE_IT}",
+    "dmraid": f"a software RAID local to this node; {MOVE_IT}",
+    "linear": f"a software RAID local to this node; {MOVE_IT}",
+    "rom": "a local drive; give the guest an image on shared storage, or eject the medium",
 }

@@ -38,17 +38,17 @@ def mount_of(path: str, facts: StorageFacts) -> Mount | None:
 
 
 def on_file_system(mount: Mount, path: str, facts: StorageFacts) -> Location:
-    where = f"{quoted(path)} lies on {quoted(mount.folder)} ({quoted(mount.kind)})"
+    where = f"{quoted(path)} is on {quoted(mount.folder)} ({quoted(mount.kind)})"
     kind = SHARED_FILE_SYSTEMS.get(mount.kind)
     if mount.kind == "autofs":
-        why = f"{where}, which its automounter has not mounted yet; enter the folder once"
+        why = f"{where}, which is not mounted yet; list the folder once to have it automounted"
         return Location("autofs", None, why, folder=mount.folder)
     if kind is None:
         own = mount.kind in _LOCAL_FILE_SYSTEMS
-        why = f"which this host has for itself; {MOVE_IT}" if own else f"{NOT_LISTED}; {MOVE_IT}"
+        why = f"a local file system; {MOVE_IT}" if own else f"{NOT_LISTED}; {MOVE_IT}"
         return Location(quoted(mount.kind), False, f"{where}, {why}", folder=mount.folder)
     if _is_mounted_alone(mount):
-        why = f"{where}, which is mounted for this host alone; mount it with the cluster's locks"
+        why = f"{where}, mounted without cluster locks; mount it with the cluster's locks"
         return Location(kind, False, why, folder=mount.folder)
     device = facts.device_numbered.get(mount.number)
     known = kind in ON_DEVICES and device and device.uuid

@@ -30,19 +30,19 @@ def network_disk(source: Source, _: StorageFacts) -> Location:
     at = " ".join(sorted(source.hosts))
     own = [host for host in source.hosts if _is_loopback(host)]
     if source.protocol in _READ_ONLY_PROTOCOLS and not own:
-        why = f"{shown} comes from a server and is read only"
+        why = f"{shown} comes from a server and is read-only"
         return Location(source.protocol, True, why, f"{source.path} at {at}")
     kind = _SHARED_PROTOCOLS.get(source.protocol, "")
     if not kind:
-        return Location(quoted(source.protocol), False, f"{shown}: {NOT_LISTED}; {MOVE_IT}")
+        return Location(quoted(source.protocol), False, f"{shown} is {NOT_LISTED}; {MOVE_IT}")
     if own or (not source.hosts and kind != "rbd"):
-        server = quoted(own[0]) if own else "no server"
-        why = f"{shown} names {server}, which every node takes for itself; name its server by an"
-        return Location(kind, False, f"{why} address that every node reaches")
+        server = f"{quoted(own[0])}, which is each node itself" if own else "no server"
+        why = f"{shown} names {server}; name its server by an address that every node reaches"
+        return Location(kind, False, why)
     if not source.hosts:
-        why = f"{shown} lies on the monitors of each node's own Ceph configuration"
+        why = f"{shown} is served by the monitors of each node's own Ceph configuration"
         return Location(kind, True, why)
-    return Location(kind, True, f"{shown} lies on {quoted(at)}", f"{source.path} at {at}")
+    return Location(kind, True, f"{shown} is served by {quoted(at)}", f"{source.path} at {at}")
 
 
 def _is_loopback(host: str) -> bool:

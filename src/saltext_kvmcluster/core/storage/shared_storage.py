@@ -33,23 +33,23 @@ from saltext_kvmcluster.core.storage.network_disks import network_disk
 
 
 def locate(source: Source, facts: StorageFacts) -> Location:
-    """Return where a disk, or a layer of its backing chain, lies on the node of the facts."""
+    """Return where a disk, or a layer of its backing chain, is on the node of the facts."""
     if not source.kind or not source.path:
         return Location("none", True, "the drive is empty")
     if len(source.path) > MAX_PATH:
-        return not_known(quoted(source.kind), source.path, "its path is longer than any can be")
+        return not_known(quoted(source.kind), source.path, "its path is longer than PATH_MAX")
     judge = _KINDS.get(source.kind)
     if judge is None:
         return Location(
             quoted(source.kind),
             False,
-            f"{quoted(source.path)} is a {quoted(source.kind)}: {NOT_LISTED}",
+            f"{quoted(source.path)} is of type {quoted(source.kind)}, {NOT_LISTED}",
         )
     return judge(source, facts)
 
 
 def needs_mounts_alone(source: Source, facts: StorageFacts) -> bool:
-    """Whether what is mounted is enough to know where a disk lies: no device has a part in it."""
+    """Whether the list of mounts is enough to locate a disk: no block device is involved."""
     judge = _KINDS.get(source.kind)
     if judge is not _file:
         return judge is not block_device
@@ -64,24 +64,22 @@ def _file(source: Source, facts: StorageFacts) -> Location:
     if real in facts.device_at or (mount and mount.kind == "devtmpfs"):
         return block_device(source, facts)
     if not source.path.startswith("/") or mount is None:
-        why = facts.detail.get("mounts", "no mount of it was seen")
+        why = facts.detail.get("mounts", "it is on no mount in the list of mounts")
         return not_known("file", source.path, why)
     return on_file_system(mount, source.path, facts)
 
 
 def _pool(source: Source, _: StorageFacts) -> Location:
     why = (
-        "it is a volume of a storage pool, and only libvirt knows where; name the disk by its"
-        " path or device in the definition"
+        "only libvirt knows where a storage pool's volume is; name the disk by its path or device"
+        " in the definition"
     )
     return not_known("volume", source.path, why)
 
 
 def _local_device(source: Source, _: StorageFacts) -> Location:
     kind = quoted(source.kind)
-    return Location(
-        kind, False, f"{quoted(source.path)} is a {kind} device of this host alone; {MOVE_IT}"
-    )
+    return Location(kind, False, f"{quoted(source.path)} is a local {kind} device; {MOVE_IT}")
 
 
 _KINDS: Mapping[str, Callable[[Source, StorageFacts], Location]] = {

@@ -1,4 +1,4 @@
-"""What a check is, and the world that it looks at: the nodes' facts, with indexes made once."""
+"""What a check is, and the world that it judges: the nodes' facts, with indexes built once."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _T = TypeVar("_T")
 class Check:
     """One check of the registry.
 
-    ``find`` yields a trouble for each reason why it is not OK. What it is given depends on the
-    scope, after the world:
+    ``id`` is FILE.FUNCTION of this package. ``title`` says what OK means. ``find`` yields an issue
+    for each reason why it is not OK. Its arguments, after the world, depend on the scope:
 
-    - node: the node; ``role`` names those in which a trouble there keeps guests from moving. With
-      ``own`` nobody but the node itself can tell, so nothing is said of one that a peer asked.
+    - node: the node; ``role`` names the roles in which an issue of it keeps guests from moving.
+      With ``own`` only the node itself can tell, so it is skipped where a peer asked the node.
     - pair: source and destination.
-    - guest: the guest; ``resting`` if it also concerns guests that do not run.
+    - guest: the guest; ``resting`` if it also concerns guests that are not active.
     - move: what ``asks`` returns of the guest, and ``offers`` of the destination. Both are plain
       values, so that each different pair of them is judged once, however many guests and nodes
-      there are. Of a guest that asks for None nothing is judged; of a node that offers None, or
-      a guest whose definition cannot be read, nothing is known.
+      there are. A guest that asks for None is skipped; a node that offers None, or a guest whose
+      definition cannot be read, is UNKNOWN.
 
-    A sentence names neither its guest nor its nodes, since those stand beside it: "it" is the
-    node or guest, "here" the source, "there" the destination.
+    A sentence names neither its guest nor its nodes, since those are shown beside it: "it" is the
+    node or guest.
     """
 
     id: str
-    says: str
+    title: str
     remedy: str
     scope: str
     find: Callable[..., Iterable[Issue]]
@@ -63,21 +63,21 @@ class Check:
             return ()
         if asked == UNREAD:
             return (UNREADABLE,)
-        return (NOT_TOLD,) if offered is None else tuple(self.find(world, asked, offered))
+        return (NO_DESTINATION,) if offered is None else tuple(self.find(world, asked, offered))
 
 
 UNREAD = "definition not read"
-UNREADABLE = unknown("not known: its definition could not be read", f"{SEE}guest.blockers")
-NOT_TOLD = unknown("not known: the destination did not tell", f"{SEE}node.daemon")
-SILENT = unknown("not known: it did not answer", f"{SEE}node.daemon")
-SOURCE_NOT_TOLD = unknown("not known: the source did not tell", f"{SEE}node.daemon")
+UNREADABLE = unknown("not known: its definition cannot be read", f"{SEE}guest.blockers")
+NO_DESTINATION = unknown("not known: no response from the destination", f"{SEE}node.daemon")
+UNREACHABLE_NODE = unknown("not known: it is unreachable", f"{SEE}node.daemon")
+NO_SOURCE = unknown("not known: no response from the source", f"{SEE}node.daemon")
 
 
 class Use(NamedTuple):
     """A guest's use of a disk.
 
-    ``writes`` is True where its definition says that it writes it, False where that is not
-    known, or where another disk of its own is based on it.
+    ``writes`` is True where its definition says that it writes to it, False where that is not
+    known, or where the disk is the base of another of its disks.
     """
 
     guest: GuestFacts
@@ -88,14 +88,14 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """The cluster, and the facts of those of its nodes that were asked."""
+    """The cluster, and the facts of the nodes that were asked."""
 
     cluster: Cluster
     nodes: Mapping[str, NodeFacts]
 
     @cached_property
     def guests(self) -> tuple[GuestFacts, ...]:
-        """Every guest of every node, as each node tells of it."""
+        """Every guest of every node, as each node reports it."""
         return tuple(guest for node in self.nodes.values() for guest in node.guests or ())
 
     @cached_property
@@ -107,24 +107,24 @@ class World:
         return _grouped((guest.uuid, guest) for guest in self.guests)
 
     def copies(self, guest: GuestFacts) -> list[GuestFacts]:
-        """Return what the nodes tell of one guest, which has one UUID and one name."""
+        """Return every node's report of one guest, which has one UUID and one name."""
         return [found for found in self.by_uuid[guest.uuid] if found.name == guest.name]
 
     @cached_property
     def silence(self) -> tuple[Issue, ...]:
-        """What the nodes that did not tell their guests mean for any other guest.
+        """The issue of nodes whose guests are not known, for any guest of another node.
 
-        That forbids no move between two nodes that did: it makes nothing worse.
+        A warning: a migration between two other nodes does not make it worse.
         """
         silent = [node.node for node in self.nodes.values() if node.guests is None]
         if not silent:
             return ()
-        sentence = f"not known of {listed(silent)}: no word of what guests are there"
+        sentence = f"not known of {listed(silent)}: no list of their guests"
         return (Issue(sentence, f"{SEE}node.daemon", UNKNOWN, WARN),)
 
     @cached_property
     def steady(self) -> NodeFacts | None:
-        """The node whose clock is in the middle of all, None if no node tells its time."""
+        """The node with the median clock, None if no node reported its time."""
         reported = {node.clock: node for node in self.nodes.values() if node.clock is not None}
         return reported[sorted(reported)[(len(reported) - 1) // 2]] if reported else None
 
@@ -135,18 +135,18 @@ class World:
 
     @cached_property
     def users(self) -> Mapping[str, list[Use]]:
-        """Which guests use a disk, by what it is known by."""
+        """Which guests use a disk, by its keys."""
         return _grouped(
             (key, use) for guest in self.guests for use in uses(guest) for key in self.keys(use)
         )
 
     @cached_property
     def writers(self) -> Mapping[str, list[Use]]:
-        """Which guests write a disk: of one on which thousands are based, hardly any."""
+        """Which guests write to a disk: for a base of thousands of images, hardly any."""
         return {key: [use for use in found if use.writes] for key, found in self.users.items()}
 
     def keys(self, use: Use) -> tuple[str, ...]:
-        """Return what a disk is known by; one block device has several paths."""
+        """Return the keys of a disk; one block device has several paths."""
         if use.source.kind != "block":
             return (use.source.path,)
         location = self.locate(use.guest.node, use.source)
@@ -157,7 +157,7 @@ class World:
         )
 
     def locate(self, node: str, source: Source) -> Location | None:
-        """Return where something lies on a node, None if its storage is not known."""
+        """Return where a disk or file lies on a node, None if its storage is not known."""
         facts = self.nodes[node].storage
         if facts is None:
             return None
@@ -188,12 +188,12 @@ class World:
         return frozenset(mount.folder for one in storages for mount in one.mounts or ())
 
     def identity(self, node: str, folder: str) -> str:
-        """Return what identifies the file system in which a folder is, empty if nothing does."""
+        """Return the identity of the file system that holds a folder, empty if it has none."""
         location = self.locate(node, Source("file", folder))
         return location.identity if location else ""
 
     def definition(self, text: str) -> domainxml.Guest | str:
-        """Return a definition that was read, or why it cannot be."""
+        """Return a parsed definition, or why it cannot be parsed."""
         if text not in self._definitions:
             try:
                 self._definitions[text] = domainxml.parse(text)
@@ -202,7 +202,7 @@ class World:
         return self._definitions[text]
 
     def witnesses(self, node: str, folder: str) -> frozenset[str]:
-        """Return the nodes whose fresh token that node has read in a folder, maybe its own."""
+        """Return the nodes whose fresh token that node read in a folder, its own included."""
         key = (node, folder)
         if key not in self._witnesses:
             self._witnesses[key] = frozenset(self._seen(self.nodes[node], folder))
@@ -232,28 +232,32 @@ class World:
 
 
 def unreported(what: str, node: NodeFacts, destination: NodeFacts | None = None) -> Issue:
-    """Return the trouble of a fact of a node, or of a pair of nodes, that nobody told.
+    """Return the issue of a missing fact of a node, or of a pair of nodes.
 
-    Where the reason is a silent node or daemon all such troubles are the same, to be told as one.
+    Where the reason is an unreachable node or daemon, all such issues are equal, to be reported
+    as one.
+
+    what
+        The fact, as in "not known: WHAT".
     """
     if destination and destination.daemon is None:
-        return NOT_TOLD
+        return NO_DESTINATION
     if destination and node.daemon is None:
-        return SOURCE_NOT_TOLD
+        return NO_SOURCE
     if node.detail:
-        return SILENT
-    return unknown(f"not known: {what}", "see what 'salt NODE kvmcluster.facts' tells on that node")
+        return UNREACHABLE_NODE
+    return unknown(f"not known: {what}", "check the output of: salt NODE kvmcluster.facts")
 
 
 def is_under(folder: str, path: str) -> bool:
-    """Whether a path is inside a folder, by its name alone."""
+    """Whether a path is inside a folder, by name alone."""
     return path.startswith(folder if folder.endswith("/") else f"{folder}/")
 
 
 def uses(guest: GuestFacts) -> Iterable[Use]:
     """Return the disks that a guest uses.
 
-    Where its definition was not asked for, libvirt tells paths without saying what is written.
+    Without its definition, libvirt lists the paths but not which of them it writes to.
     """
     if guest.guest is None:
         for path in guest.disks:
@@ -266,7 +270,7 @@ def uses(guest: GuestFacts) -> Iterable[Use]:
 
 
 def written(guest: domainxml.Guest) -> Iterable[Disk]:
-    """Return the disks that a guest writes."""
+    """Return the disks that a guest writes to."""
     return (disk for disk in guest.disks if disk.source.kind and not disk.readonly)
 
 

@@ -1,4 +1,4 @@
-"""Whether a guest is the only one of its kind, and nothing of its own keeps it where it is."""
+"""Checks of guests: unique name, UUID and disks, definition, blockers, freeze, one place, locks."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
-from saltext_kvmcluster.core.text import listed
+from saltext_kvmcluster.core.text import counted, listed
 
-MOST_TOLD = 5
-"""How many others a guest's trouble names: as many again are told when those are mended."""
+MAX_NAMED = 5
+"""How many others are named for one guest; the rest follow when those are fixed."""
 
 LOCKING_FILES = ("file", "dir", "")
-UNREAD = "its definition could not be read"
+UNREADABLE = "its definition cannot be read"
 Close = Callable[[str, str, Mapping[str, Any]], bool]
-"""Whether a guest has to be known closely, by its name, its UUID and libvirt's statistics."""
+"""Whether the definition of a guest is needed, by its name, its UUID and libvirt's statistics."""
 
 
 def matters(guest: domainxml.Guest | None, name: str, uuid: str) -> Close:
-    """Return which active guests have to be known by their definitions, to judge one guest here.
+    """Return which active guests' definitions are needed to check one guest of this node.
 
-    Those are itself, its namesakes, and whoever may use one of its disks: by libvirt's statistics
-    of every layer, which tell files by their paths. Any other disk has more than one name.
+    Those are its own, those of guests of the same name or UUID, and of guests that may use one of
+    its disks: by libvirt's statistics, which name every layer by its path. Files have one path;
+    any other disk may have several.
 
     guest
-        Its definition; None if that is not known.
+        Its definition; None if it is not known.
     """
     layers = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
     plain = guest is not None and all(layer.kind in LOCKING_FILES for layer in layers)
@@ -49,32 +50,33 @@ def matters(guest: domainxml.Guest | None, name: str, uuid: str) -> Close:
 def name(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether no other guest of any node has its name, unmanaged ones included."""
     others = (other for other in world.by_name[guest.name] if other.uuid != guest.uuid)
-    for other in islice(others, MOST_TOLD):
+    for other in islice(others, MAX_NAMED):
         yield Issue(
-            f"{other.node} has another guest of this name, of UUID {other.uuid}",
+            f"{other.node} has another guest of this name, with UUID {other.uuid}",
             f"{_where_at_rest(guest, other)}: virsh domrename {guest.name} ANOTHER",
         )
     yield from world.silence
 
 
 def uuid(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether no other guest of any node has its UUID, and no node an old definition of it.
+    """Whether no other guest of any node has its UUID, and no node has an old definition of it.
 
-    With ``guests: {definitions: defined}`` every node keeps its definition, shut off. Otherwise
-    one that is left behind would replace what runs when the guest comes there.
+    With ``guests: {definitions: defined}`` every node keeps its definition, shut off. Otherwise a
+    definition that was left behind would replace the running one when the guest arrives.
     """
     others = (other for other in world.by_uuid[guest.uuid] if other.name != guest.name)
-    for other in islice(others, MOST_TOLD):
+    for other in islice(others, MAX_NAMED):
         yield Issue(
-            f"{other.node} has a guest of the same UUID, {other.name}: {_seen(other)}",
+            f"{other.node} has a guest with the same UUID, {other.name}: {_state(other)}",
             f"{_where_at_rest(guest, other)}: virsh undefine --keep-nvram, if it is not"
-            " needed; else virsh dumpxml first, and define that again without its <uuid>",
+            " needed; else virsh dumpxml first, and define it again without its <uuid>",
         )
     for other in world.copies(guest):
         if _is_leftover(world, guest, other):
             yield Issue(
-                f"{other.node} has an old definition of it, shut off, that would replace the one"
-                " that runs",
+                f"{other.node} has an old definition of it, shut off, that would replace the"
+                " running"
+                " one",
                 f"on {other.node}: virsh undefine --keep-nvram {other.name} (never with"
                 " --remove-all-storage or --nvram)",
                 destination=other.node,
@@ -85,11 +87,11 @@ def uuid(world: World, guest: GuestFacts) -> Iterator[Issue]:
 def disk(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether no other guest uses a disk that it writes, or writes one that it uses.
 
-    Disks that both share with ``<shareable/>`` are meant so. A backing file that another guest
-    writes is ruined for all that are based on it.
+    Disks that both declare ``<shareable/>`` are shared on purpose. A backing file that another
+    guest writes is ruined for all images based on it.
     """
     if guest.active and guest.guest is None:
-        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
+        yield unknown(f"not known: {UNREADABLE}", f"{SEE}guest.blockers")
     pairs = (
         (use, other)
         for use in uses(guest)
@@ -97,13 +99,13 @@ def disk(world: World, guest: GuestFacts) -> Iterator[Issue]:
         for other in (world.users if use.writes else world.writers)[key]
         if _clash(use, other)
     )
-    clashes = (_clashing(world, use, other) for use, other in pairs)
-    yield from dict.fromkeys(islice((trouble for trouble in clashes if trouble), MOST_TOLD))
+    clashes = (_clash_issue(world, use, other) for use, other in pairs)
+    yield from dict.fromkeys(islice((issue for issue in clashes if issue), MAX_NAMED))
     yield from world.silence
 
 
 def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether the definition of a listed guest is where the pillar says, valid, and what runs."""
+    """Whether the definition of a listed guest is where the pillar says, valid, and up to date."""
     if guest.name not in world.cluster.guests.list:
         return
     shared = world.cluster.guests.definitions == "shared"
@@ -113,15 +115,17 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
         text, detail = facts.definitions.get(guest.name), facts.definitions_said.get(guest.name)
         if text is None:
             see = (
-                f"on {node}: see that root can read its definition"
+                f"on {node}: make its definition readable for root"
                 if detail
                 else f"{SEE}node.daemon"
             )
             why = f": {detail}" if detail else ""
-            yield unknown(f"not known: {node} did not tell its definition{why}", see)
+            yield unknown(f"not known: its definition on {node}{why}", see)
             continue
         if detail:
-            yield Issue(detail, "remove the one that is not meant, or take xmlfile from the pillar")
+            yield Issue(
+                detail, "remove the definition that is not used, or xmlfile from the pillar"
+            )
         if text:
             yield from _compared(world, guest, node, text)
         else:
@@ -129,45 +133,46 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
 
 
 def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether it has nothing that QEMU or libvirt refuses to migrate, and nothing else under way.
+    """Whether it has nothing that QEMU or libvirt refuses to migrate, and no active job.
 
     See libvirt's qemuMigrationSrcIsAllowed.
     """
     if not guest.active:
-        yield unknown("not known of a guest that does not run", f"{SEE}guest.once")
+        yield unknown("not known of a guest that is not running", f"{SEE}guest.once")
         return
     if guest.observation.job:
         yield Issue(
-            f"a job is active on it: {guest.observation.job}",
-            f"wait for its end; virsh domjobinfo {guest.name} shows it",
+            f"it has an active job: {guest.observation.job}",
+            f"wait until it ends: virsh domjobinfo {guest.name}",
         )
     if guest.observation.sighting not in MOVABLE:
         yield Issue(
-            f"it is {_seen(guest)}",
-            f"on {guest.node}: virsh domstate --reason {guest.name}; mend that first",
+            f"it is {_state(guest)}",
+            f"on {guest.node}: virsh domstate --reason {guest.name}; fix that first",
         )
     if guest.snapshots:
         yield Issue(
-            f"libvirt keeps {guest.snapshots} snapshots of it, and migrates no such guest",
+            f"it has {counted(guest.snapshots, 'snapshot')}, and libvirt does not migrate such a"
+            " guest",
             f"virsh snapshot-delete {guest.name} NAME, for each of virsh snapshot-list"
-            f" {guest.name}; with --metadata where the disk's own layers are to stay",
+            f" {guest.name}; with --metadata to keep the layers of its disks",
         )
     if guest.guest is None:
         yield unknown(
-            f"{UNREAD}: {guest.trouble or 'it was not asked for'}",
-            f"on {guest.node}: virsh dumpxml {guest.name} shows it",
+            f"{UNREADABLE}: {guest.trouble or 'it was not asked for'}",
+            f"on {guest.node}: virsh dumpxml {guest.name}",
         )
     else:
         for sentence in guest.guest.blockers:
             what, _, how = sentence.partition("; ")
-            anew = f"take it away (virsh edit {guest.name}, then start it anew)"
-            yield Issue(what, how.replace("GUEST", guest.name) or anew)
+            remove = f"remove it: virsh edit {guest.name}, then restart the guest"
+            yield Issue(what, how.replace("GUEST", guest.name) or remove)
 
 
 def frozen(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether nobody has said that it stays where it is."""
+    """Whether it is not frozen: kept where it is by an administrator."""
     if guest.guest is None:
-        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
+        yield unknown(f"not known: {UNREADABLE}", f"{SEE}guest.blockers")
         return
     found = guest.guest.frozen or (guest.kept.frozen if guest.kept else None)
     if found:
@@ -178,48 +183,48 @@ def frozen(world: World, guest: GuestFacts) -> Iterator[Issue]:
 
 
 def once(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether it is active on exactly one node. While it moves it is on two, for a moment."""
+    """Whether it is active on exactly one node. During a migration it is on two for a moment."""
     active = [found for found in world.copies(guest) if found.active]
     if not guest.active:
         where = f"; it is on {active[0].node}" if active else ""
         yield Issue(
-            f"it does not run on {guest.node}: it is {_seen(guest)} there{where}",
-            "run the command on the node where it runs",
+            f"it is not running on {guest.node}: {_state(guest)} there{where}",
+            "run the command on the node where it is running",
         )
     elif double := verdicts.doubled({found.node: found.observation for found in active}):
-        which = f"find out which one is right, and stop the other there: virsh destroy {guest.name}"
-        yield Issue(f"it {double.sentence}", "wait for its end" if double.job else which)
+        which = f"find out which one is current, and stop the other: virsh destroy {guest.name}"
+        yield Issue(f"it {double.sentence}", "wait until the job ends" if double.job else which)
     elif len(active) > 1:
-        where = " and ".join(f"{_seen(found)} on {found.node}" for found in active)
+        where = " and ".join(f"{_state(found)} on {found.node}" for found in active)
         yield Issue(
             f"it is active {len(active)} times: {where}",
-            "if it is being migrated, look again afterwards; if not, a copy that waits for a"
-            f" migration is left over: virsh domjobinfo {guest.name} there tells",
+            "if it is being migrated, check again afterwards; if not, a migration left a waiting"
+            f" copy behind: virsh domjobinfo {guest.name} on both nodes",
         )
     yield from world.silence
 
 
 def autostart(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether no node starts it by itself: one that boots would start it a second time."""
+    """Whether no node autostarts it: a node that boots would start it a second time."""
     by_itself = [found.node for found in world.copies(guest) if found.observation.autostart]
     if by_itself:
         yield Issue(
-            f"{' and '.join(by_itself)} would start it at the next boot, wherever it runs then",
+            f"{' and '.join(by_itself)} would start it at the next boot, wherever it runs by then",
             f"on {' and on '.join(by_itself)}: virsh autostart --disable {guest.name}",
         )
     yield from world.silence
 
 
 def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether something keeps a second QEMU from its disks: a lock manager or image locking.
+    """Whether a lock keeps a second QEMU off its disks: a lock manager or image locking.
 
-    QEMU locks image files; block devices and network disks are guarded by libvirt's lock manager
-    alone (lock_manager in qemu.conf: lockd or sanlock), and so is a ``<lease>``.
+    QEMU locks image files; block devices, network disks and a ``<lease>`` are protected by
+    libvirt's lock manager alone (lock_manager in qemu.conf: lockd or sanlock).
     """
     daemon = world.nodes[guest.node].daemon
     if daemon is None or guest.guest is None:
         see = "node.daemon" if daemon is None else "guest.blockers"
-        yield unknown("not known: no word of the lock manager, or of its disks", f"{SEE}{see}")
+        yield unknown("not known: the lock manager, or its disks", f"{SEE}{see}")
         return
     bare = [
         disk.target
@@ -230,18 +235,18 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
     bare += ["its lease"] if guest.guest.lease else []
     if bare and daemon.lock_manager not in ("lockd", "sanlock"):
         yield Issue(
-            f"nothing guards {listed(dict.fromkeys(bare))} from a second start elsewhere",
+            f"no lock protects {listed(dict.fromkeys(bare))} against a second start elsewhere",
             'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
             " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
         )
 
 
 def _where_at_rest(guest: GuestFacts, other: GuestFacts) -> str:
-    """Say where the one of two guests is that is shut off, or that one has to be."""
+    """Return where the one of two guests is that is shut off, or that one has to be shut down."""
     for found in (other, guest):
         if not found.active:
             return f"on {found.node}, where {found.name} is shut off"
-    return "shut one of the two down, and there"
+    return "shut down one of the two, and on its node"
 
 
 def _is_leftover(world: World, guest: GuestFacts, other: GuestFacts) -> bool:
@@ -250,15 +255,15 @@ def _is_leftover(world: World, guest: GuestFacts, other: GuestFacts) -> bool:
 
 
 def _clash(use: Use, other: Use) -> bool:
-    """Whether two guests use one path, of which one writes it."""
+    """Whether two guests use one path, and one of them writes to it."""
     one, two = use.guest, other.guest
     same_guest = (one.uuid, one.name) == (two.uuid, two.name)
     shared = use.shareable and other.shareable
     return not same_guest and not shared and (use.writes or other.writes)
 
 
-def _clashing(world: World, use: Use, other: Use) -> Issue | None:
-    """Return what it means that two guests use one path: on two nodes it may be two disks."""
+def _clash_issue(world: World, use: Use, other: Use) -> Issue | None:
+    """Return the issue of two guests that use one path; on two nodes it may be two disks."""
     whose = f"{other.guest.name} on {other.guest.node}"
     if use.guest.node != other.guest.node:
         here = world.locate(use.guest.node, use.source)
@@ -266,18 +271,17 @@ def _clashing(world: World, use: Use, other: Use) -> Issue | None:
         if here is None or there is None:
             return unknown(
                 f"not known whether {whose} uses the same disk {use.source.path}",
-                "see that findmnt, lsblk and lvs answer on both nodes; then check again",
+                "make sure that findmnt, lsblk and lvs work on both nodes, then check again",
             )
         if not (here.fit and there.fit) or here.identity != there.identity:
             return None
-    return Issue(f"{whose} uses its disk {use.source.path}", _parting(other.guest))
+    return Issue(f"{whose} uses its disk {use.source.path}", _separation(other.guest))
 
 
-def _parting(other: GuestFacts) -> str:
+def _separation(other: GuestFacts) -> str:
     if other.active:
         return (
-            "shut one of the two down at once, and give it another disk: virsh domblklist"
-            f" {other.name}"
+            f"shut down one of the two now, and give it another disk: virsh domblklist {other.name}"
         )
     return (
         f"on {other.node}, before {other.name} is started: give it another disk (virsh edit"
@@ -291,7 +295,7 @@ def _undefined(world: World, guest: GuestFacts, node: str) -> Issue:
     if guests.definitions == "defined":
         return Issue(f"{node} has no definition of it", f"on {node}: {_placed(guest)}")
     place = guests.list[guest.name].xmlfile or f"the path {':'.join(guests.path) or '(none)'}"
-    return Issue(f"there is no definition of it at {place}", f"on {node}: {_placed(guest)}")
+    return Issue(f"no definition of it at {place}", f"on {node}: {_placed(guest)}")
 
 
 def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator[Issue]:
@@ -302,18 +306,18 @@ def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator
         differences = domainxml.differences(found, guest.guest)
         if differences:
             yield Issue(
-                f"its definition on {node}, here, is not what runs, there:"
+                f"its definition on {node} (here) differs from the running one (there):"
                 f" {listed(differences, 3)}",
-                "it takes effect when the guest is started anew; if what runs is right, place that:"
+                "it takes effect at the guest's next start; to keep the running one, place that:"
                 f" virsh dumpxml --inactive {guest.name}",
             )
     elif guest.active:
-        yield unknown(f"not known: {UNREAD}", f"{SEE}guest.blockers")
+        yield unknown(f"not known: {UNREADABLE}", f"{SEE}guest.blockers")
 
 
 def _placed(guest: GuestFacts) -> str:
-    return f"place it with the state kvmcluster.guest_placed, from: virsh dumpxml {guest.name}"
+    return f"place it with the state kvmcluster.guest_placed, from virsh dumpxml {guest.name}"
 
 
-def _seen(guest: GuestFacts) -> str:
+def _state(guest: GuestFacts) -> str:
     return guest.observation.sighting.value

@@ -1,4 +1,4 @@
-"""Whether the networks to which a guest is connected are there."""
+"""Checks of networks: whether the destination has those that a guest is connected to."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Offer(NamedTuple):
 def present(world: World, asked: Iterable[tuple[str, str]], offered: Offer) -> Iterable[Issue]:
     """Whether every bridge and network of the guest exists and is up on the destination.
 
-    Without it QEMU there fails to start, or the guest arrives and is cut off.
+    Without it QEMU fails to start on the destination, or the guest arrives without a network.
     """
     for kind, source in sorted(asked):
         if kind == "network":
             yield from _network(source, dict(offered.networks))
         elif offered.devices is None:
             yield unknown(
-                "not known: no word of the network devices there",
-                "there: see that 'ip -j link show' works, then check again",
+                "not known: the network devices of the destination",
+                "on the destination: make sure that 'ip -j link show' works, then check again",
             )
         else:
             yield from _device(DEVICES[kind], source, dict(offered.devices))
@@ -59,18 +59,20 @@ def networks(world: World, node: NodeFacts) -> Hashable:
 def _network(name: str, networks: dict[str, bool]) -> Iterable[Issue]:
     if not networks.get(name):
         yield Issue(
-            f"no network {name} is active there",
-            f"there: virsh net-start {name}; if it is not defined, virsh net-define it as on the"
-            f" node where the guest is (virsh net-dumpxml {name})",
+            f"network {name} is not active on the destination",
+            f"on the destination: virsh net-start {name}; if it is not defined, virsh net-define it"
+            f" from the source's virsh net-dumpxml {name}",
         )
 
 
 def _device(word: str, name: str, devices: dict[str, bool]) -> Iterable[Issue]:
     if name not in devices:
         yield Issue(
-            f"there is no {word} {name} there",
-            f"make {word} {name} there, in its network configuration, as on the node where the"
-            " guest is",
+            f"{word} {name} does not exist on the destination",
+            f"create {word} {name} in the destination's network configuration, as on the source",
         )
     elif not devices[name]:
-        yield Issue(f"{word} {name} is down there", f"there: ip link set {name} up")
+        yield Issue(
+            f"{word} {name} is down on the destination",
+            f"on the destination: ip link set {name} up",
+        )

@@ -1,16 +1,16 @@
-"""Whether a node can take part: its daemon, name, ports, memory, clock, versions and CPU."""
+"""Checks of nodes: daemon, cordon, versions, names, ports, certificates, memory, clock."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from saltext_kvmcluster.core import cordons
-from saltext_kvmcluster.core.facts import parsers, questions
+from saltext_kvmcluster.core.facts import parsers
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Issue, unknown
-from saltext_kvmcluster.core.readiness.checks.base import NOT_TOLD, UNREAD, World, unreported
+from saltext_kvmcluster.core.readiness.checks.base import NO_DESTINATION, UNREAD, World, unreported
 from saltext_kvmcluster.core.text import listed
 
 CLOCK_LIMIT = 5.0
@@ -21,7 +21,7 @@ MIB = 1024
 
 
 class Machine(NamedTuple):
-    """What a guest needs of QEMU: its kind as ARCH/TYPE, its machine type; QEMU where it is."""
+    """What a guest needs of QEMU: ARCH/TYPE and machine type; and the QEMU that it runs on."""
 
     kind: str
     type: str
@@ -29,34 +29,33 @@ class Machine(NamedTuple):
 
 
 class Machines(NamedTuple):
-    """What a node's QEMU has: machine types by ARCH/TYPE, and its version."""
+    """What a node's QEMU offers: machine types by ARCH/TYPE, and its version."""
 
     types: frozenset[tuple[str, frozenset[str]]]
     qemu: int
 
 
 def daemon(world: World, node: NodeFacts) -> Iterable[Issue]:
-    """Whether its libvirt daemon answers: libvirtd, or virtqemud where it is modular.
+    """Whether its libvirt daemon responds: libvirtd, or virtqemud where it is modular.
 
-    A daemon that is silent on a node that answers is a problem; of a node that does not answer
-    nothing is known.
+    No response from the daemon of a reachable node is a PROBLEM; an unreachable node is UNKNOWN.
     """
     if node.detail:
         yield unknown(
-            f"it did not answer: {node.detail}",
-            f"salt {node.node} test.ping; then kvmcluster.ssh_check on a peer",
+            f"it is unreachable: {node.detail}",
+            f"salt {node.node} test.ping; then, on a peer, kvmcluster.ssh_check",
         )
     elif node.daemon is None:
         yield Issue(
-            f"its libvirt daemon does not answer: {node.daemon_detail}",
-            "there: systemctl restart libvirtd (or virtqemud), and read its journal",
+            f"no response from its libvirt daemon: {node.daemon_detail}",
+            "on that node: systemctl restart libvirtd (or virtqemud), and read its journal",
         )
 
 
-def is_open(world: World, node: NodeFacts) -> Iterable[Issue]:
-    """Whether guests may come to it: nobody has cordoned it, as a drain does."""
+def cordon(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether guests may move to it: it is not cordoned, as a drain leaves it."""
     if node.cordoned is None:
-        yield unreported("no word of whether it is cordoned", node)
+        yield unreported("whether it is cordoned", node)
     for cordoned in node.cordoned or ():
         yield Issue(f"it is {cordoned}", cordons.remedy(node.node))
 
@@ -64,28 +63,30 @@ def is_open(world: World, node: NodeFacts) -> Iterable[Issue]:
 def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]:
     """Whether the destination's QEMU has the guest's machine type.
 
-    A machine type is a promise of QEMU from an older version to a newer one, so a destination
-    whose QEMU is older is warned of though it knows the type.
+    QEMU keeps a machine type compatible from an older version to a newer one, so an older QEMU on
+    the destination is a warning although it has the type.
     """
     types = dict(offered.types).get(asked.kind)
     if types is None or (asked.type and asked.type not in types):
         what = f"guests of {asked.kind}" if types is None else f"machine type {asked.type}"
         yield Issue(
-            f"QEMU there knows no {what}",
-            "install there the version of QEMU that is installed here, or newer; or define the"
-            " guest with a machine type that all nodes have, and start it anew",
+            f"QEMU on the destination does not support {what}",
+            "install the source's version of QEMU, or a newer one, on the destination; or define"
+            " the"
+            " guest with a machine type that all nodes have, and restart it",
         )
     elif asked.qemu and offered.qemu and offered.qemu < asked.qemu:
         yield Issue(
-            f"QEMU is older there, {_version(offered.qemu)}, than here, {_version(asked.qemu)}",
-            "give all nodes one version of QEMU; until then move guests only to newer ones",
+            f"QEMU is older on the destination, {_version(offered.qemu)}, than on the source,"
+            f" {_version(asked.qemu)}",
+            "install one version of QEMU on all nodes; until then, migrate only to newer ones",
             PROBLEM,
             WARN,
         )
 
 
 def machine(world: World, guest: GuestFacts) -> Hashable:
-    """Return the kind of guest, its machine type, and the QEMU on which it is."""
+    """Return the kind of guest, its machine type, and the QEMU that it runs on."""
     found = guest.guest
     if found is None:
         return UNREAD
@@ -101,124 +102,129 @@ def machines(world: World, node: NodeFacts) -> Hashable:
 
 
 def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
-    """Whether the two are two hosts for libvirt, too: it refuses to migrate to the same host.
+    """Whether libvirt takes the two for different hosts: it refuses to migrate to the same one.
 
-    libvirt takes the UUID from the firmware, and many boards have none or all the same.
+    libvirt takes the UUID from the firmware, and many boards have none or share one.
     """
     here, there = source.daemon, destination.daemon
     if here is None or there is None or not (here.uuid and there.uuid):
-        what = "a libvirt daemon does not tell its host's UUID"
+        what = "the host UUID of a libvirt daemon"
         return (unreported(what, source, destination),)
     if here.uuid == there.uuid:
         return (
             Issue(
-                f"both hosts have the same UUID for libvirt: {here.uuid}",
+                f"both hosts have the same libvirt host UUID: {here.uuid}",
                 "on one of the two: set host_uuid in /etc/libvirt/libvirtd.conf (or virtqemud.conf)"
-                " to what 'cat /proc/sys/kernel/random/uuid' prints, and restart the daemon; or the"
-                " migration name leads back here",
+                " to what 'cat /proc/sys/kernel/random/uuid' prints, and restart the daemon; if"
+                " only one"
+                " host has it, the migration name resolves to the source itself",
             ),
         )
     if here.name and here.name == there.name:
         return (
-            Issue(f"both hosts have the same name: {here.name}", "give one another: hostnamectl"),
+            Issue(
+                f"both hosts have the same host name: {here.name}",
+                "rename one of them: hostnamectl set-hostname NAME",
+            ),
         )
     return ()
 
 
 def name(world: World, node: NodeFacts) -> Iterable[Issue]:
-    """Whether its own idea of its name leads to it from elsewhere.
+    """Whether its own host name does not resolve to loopback on it.
 
-    Where libvirt has no better address it tells the source this name: one that means 127.0.0.1
-    sends the guest's memory back to where it comes from.
+    Where libvirt has no better address, it gives the source this name to connect to. A name that
+    resolves to 127.0.0.1 would send the guest's memory back to the source.
     """
     if node.resolves is None:
-        yield unreported("no word of what its name resolves to", node)
+        yield unreported("what its host name resolves to", node)
     elif not node.resolves:
         yield Issue(
-            f"its name {node.host_name} has no address there", _hosts_remedy(node.host_name)
+            f"its host name {node.host_name} does not resolve on it", _hosts_remedy(node.host_name)
         )
     else:
         loops = [address for address in node.resolves if _is_loopback(address)]
         if loops:
             yield Issue(
-                f"its name {node.host_name} is {listed(loops)} there: loopback",
+                f"its host name {node.host_name} resolves to loopback on it: {listed(loops)}",
                 _hosts_remedy(node.host_name),
             )
 
 
 def ports(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
-    """Whether a migration port is free there, and can be reached from here.
+    """Whether a migration port is free on the destination and reachable from the source.
 
-    libvirt takes the first free one of its range (migration_port_min and _max in qemu.conf,
-    49152 to 49215); GlusterFS's bricks use the same range. A connection that is refused got
-    there: nobody listens yet, and no firewall is in between. Where the range is another, only
-    whether one is free is known.
+    libvirt takes the first free port of its range (migration_port_min and _max in qemu.conf,
+    49152 to 49215); GlusterFS's bricks use the same range. A refused connection proves the port
+    reachable: nothing listens yet, and no firewall is in between. Where the range is changed, only
+    whether a port is free is known.
     """
     free = world.free_ports[destination.node]
     if destination.daemon is None:
-        yield NOT_TOLD
+        yield NO_DESTINATION
         return
     if free is False:
         yield Issue(
-            "no migration port is free there",
-            "there: ss -ltnp shows who has them; or set migration_port_min and"
+            "no migration port is free on the destination",
+            "on the destination: ss -ltnp shows what uses them; or set migration_port_min and"
             " migration_port_max in /etc/libvirt/qemu.conf to a free range, and restart the daemon",
         )
         return
     if free is None:
-        yield unreported("no word of the ports that are in use there", source, destination)
+        yield unreported("the ports in use on the destination", source, destination)
     first, last = destination.daemon.ports
     observed = source.peers.get(destination.node)
     tried = observed.port if observed else ""
     if (first, last) != parsers.PORTS:
         yield Issue(
-            f"not known whether its migration ports {first} to {last} can be reached: only"
-            " libvirt's own range was tried",
-            f"open TCP ports {first} to {last} there, for the peers, in the firewall",
+            f"not known whether migration ports {first} to {last} are reachable: only libvirt's"
+            " default range was tried",
+            f"on the destination: open TCP ports {first} to {last} for the peers in the firewall",
             UNKNOWN,
             WARN,
         )
     elif not tried:
-        yield unreported("no connection to a migration port was tried", source, destination)
+        yield unreported("whether a migration port is reachable", source, destination)
     elif tried not in ("refused", "taken"):
         yield Issue(
-            f"a migration port there cannot be reached: {tried}",
-            f"open TCP ports {first} to {last} there, for the peers, in the firewall",
+            f"a migration port of the destination is unreachable: {tried}",
+            f"on the destination: open TCP ports {first} to {last} for the peers in the firewall",
         )
 
 
-def certificates(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
-    """Whether both have the certificates for memory that is encrypted, where it is to be.
+def tls(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
+    """Whether both have the certificates for encrypted migration, where it is requested.
 
-    That is wanted by ``tls``, of the pillar or of one migration. Whether the certificates fit,
-    QEMU finds out at the start, before any memory is sent.
+    It is requested by ``tls``, in the pillar or for one migration. Whether the certificates match,
+    QEMU finds out when a migration starts, before any memory is sent.
     """
     if not world.cluster.migration.options.tls:
         return
     here, there = source.daemon, destination.daemon
     if not (here and there and here.certificates and there.certificates):
-        yield unreported("no word of the certificates for migrations", source, destination)
+        yield unreported("the certificates for migrations", source, destination)
         return
     client = CLIENT if there.verifies else ()
     for where, (folder, found), wanted in (
-        ("here", here.certificates, (AUTHORITY, *client)),
-        ("there", there.certificates, (AUTHORITY, *SERVER)),
+        ("the source", here.certificates, (AUTHORITY, *client)),
+        ("the destination", there.certificates, (AUTHORITY, *SERVER)),
     ):
         missing = [name for name in wanted if name not in found]
         if missing:
             yield Issue(
-                f"there is no {listed(missing)} in {folder} {where}",
-                "put certificates of one authority there, as docs/migrating.md says; or migrate"
-                " with tls false",
+                f"{listed(missing)} missing in {folder} on {where}",
+                "install certificates of one authority, as docs/migrating.md describes; or migrate"
+                " with tls=False",
             )
 
 
 def memory(world: World, asked: int, offered: int) -> Iterable[Issue]:
-    """Whether the memory that is available there is enough for all that the guest may have."""
+    """Whether the destination has enough available memory for all that the guest may use."""
     if offered < asked:
         yield Issue(
-            f"it needs {asked // MIB} MiB of memory, and {offered // MIB} MiB are available there",
-            "move or stop another guest there, or choose another node",
+            f"it needs {asked // MIB} MiB of memory, {offered // MIB} MiB are available on the"
+            " destination",
+            "move or stop another guest on the destination, or choose another node",
         )
 
 
@@ -231,72 +237,20 @@ def free_memory(world: World, node: NodeFacts) -> Hashable:
 
 
 def clock(world: World, node: NodeFacts) -> Iterable[Issue]:
-    """Whether its clock agrees with the others', to 5 s and as well as it could be measured.
+    """Whether its clock agrees with the other nodes', to 5 s plus the error of measurement.
 
-    The time inside a guest follows the host's, so it would jump. Compared with the clock that is
-    in the middle of all.
+    The time inside a guest follows the host's, so it would jump. Compared with the median clock.
     """
     if node.clock is None or world.steady is None or world.steady.clock is None:
-        yield unreported("no word of its time", node)
+        yield unreported("its time", node)
         return
     ahead = node.clock - world.steady.clock
     if abs(ahead) > CLOCK_LIMIT + node.clock_error + world.steady.clock_error:
         side = "ahead of" if ahead > 0 else "behind"
         yield Issue(
             f"its clock is {abs(ahead):.1f} s {side} that of {world.steady.node}",
-            "run a time service on both: apt-get install chrony, chronyc makestep",
+            "run a time service on both: apt-get install chrony; then chronyc makestep",
         )
-
-
-def cpu(world: World, asked: str, offered: Iterable[tuple[str, str]]) -> Iterable[Issue]:
-    """Whether the destination's hypervisor can run the guest's CPU.
-
-    libvirt there is asked (virConnectCompareHypervisorCPU) for the CPU that the running guest
-    has, or for that of the guest's host where it is passed through.
-    """
-    why = dict(offered).get(asked)
-    if why is None:
-        yield unknown(
-            "libvirt there cannot tell whether it can run the guest's CPU",
-            "mend node.versions first, if that tells something; else give the guest a CPU of a"
-            " named model, one that all nodes have, and start it anew",
-        )
-    elif why:
-        yield Issue(
-            f"it cannot run the guest's CPU: {why}",
-            "give the guest a CPU model that all nodes have (virsh hypervisor-cpu-baseline), and"
-            " start it anew",
-        )
-
-
-def wanted_cpu(world: World, guest: GuestFacts) -> Hashable:
-    if guest.guest is None:
-        return UNREAD
-    asked = asked_cpu(world, guest)
-    return questions.cpu_key(asked) if asked else None
-
-
-def asked_cpu(world: World, guest: GuestFacts) -> Mapping[str, str]:
-    """Return what to ask of the CPU that the destination has to run, empty where any can.
-
-    That of its host where the guest has it whole; of a running guest libvirt tells any other by
-    model and features.
-    """
-    found = guest.guest
-    cpu = found.cpu if found else ""
-    if 'mode="host-passthrough"' in cpu:
-        daemon = world.nodes[guest.node].daemon
-        cpu = (daemon.cpu if daemon else "") or cpu
-    elif "<model" not in cpu and 'mode="maximum"' not in cpu:
-        return {}
-    if found is None:
-        return {}
-    asked = (found.type, found.arch, found.machine, found.emulator, cpu)
-    return dict(zip(questions.CPU, asked, strict=True))
-
-
-def cpus(world: World, node: NodeFacts) -> Hashable:
-    return frozenset(node.daemon.cpus.items()) if node.daemon else None
 
 
 def _is_loopback(address: str) -> bool:
@@ -309,7 +263,7 @@ def _is_loopback(address: str) -> bool:
 
 def _hosts_remedy(host_name: str) -> str:
     return (
-        f"there: give {host_name} the node's own address in /etc/hosts, not 127.0.0.1 or 127.0.1.1"
+        f"on that node: give {host_name} its real address in /etc/hosts, not 127.0.0.1 or 127.0.1.1"
     )
 
 

@@ -1,6 +1,7 @@
-"""Whether a guest's disks are on shared storage, the same one on both nodes, and whole there.
+"""Checks of storage: a guest's disks on shared storage, the same on both nodes, and complete.
 
-Thousands of images lie in one file system: what holds for its folder is judged once, for all.
+The rule of what is shared is in core/storage/shared_storage.py. Thousands of images lie in one file
+system, so what holds for its mount point is judged once for all of them.
 """
 
 from __future__ import annotations
@@ -19,24 +20,29 @@ from saltext_kvmcluster.core.storage import cache_mode, same_storage
 from saltext_kvmcluster.core.storage.location import Location
 from saltext_kvmcluster.core.text import listed
 
-REMEDY = "put it on storage that every node has: GFS2, NFS, GlusterFS, a shared LUN, clustered LVM…"
+REMEDY = (
+    "move it to storage that every node has: GFS2, NFS, GlusterFS, a shared LUN, clustered LVM…"
+)
 PATHS = ("file", "block", "dir")
 
 
 class Part(NamedTuple):
-    """A disk, or all disks of one file system, as it lies on the guest's own node."""
+    """A disk, or all disks of one file system, as the guest's own node sees it."""
 
     source: Source
     location: Location | None
     witnesses: frozenset[str] = frozenset()
-    """Whose fresh token was seen in its file system here."""
+    """The nodes whose fresh token the source read in its file system."""
     detail: str = ""
-    """Why the guest's own node could write none there."""
+    """Why the source could write no token there."""
 
 
 class Paths(NamedTuple):
-    """What a guest needs to find: what is missing here already, what nobody looked for here, and
-    what has to be looked for there since it is in no shared file system; each with its use."""
+    """The paths that a guest needs, each with its use.
+
+    ``missing`` are absent on the source already, ``unseen`` were not checked there, ``alone`` are
+    in no shared file system, so the destination has to have them itself.
+    """
 
     missing: tuple[tuple[str, str], ...]
     unseen: tuple[tuple[str, str], ...]
@@ -44,14 +50,14 @@ class Paths(NamedTuple):
 
 
 class Caches(NamedTuple):
-    """Disks with the kind of storage that they lie on, and the version of QEMU that they are in."""
+    """Disks with the kind of storage that they are on, and the version of QEMU that uses them."""
 
     disks: tuple[tuple[Disk, Location], ...]
     qemu: int
 
 
 def parts(world: World, guest: GuestFacts) -> Hashable:
-    """Return what a guest's disks lie on, each file system once."""
+    """Return the storage that a guest's disks are on, each file system once."""
     if guest.guest is None:
         return UNREAD
     found = (_part(world, guest.node, source) for source in _sources(guest.guest))
@@ -59,35 +65,35 @@ def parts(world: World, guest: GuestFacts) -> Hashable:
 
 
 def destination(world: World, node: NodeFacts) -> Hashable:
-    """Return the node itself: its storage is like no other's."""
+    """Return the node itself: no other has the same storage facts."""
     return None if node.detail else node.node
 
 
 def kind(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
-    """Whether each disk lies on storage that may be shared by hosts, here and there.
+    """Whether each disk is on storage that hosts may share, on source and destination.
 
-    GFS or GFS2, NFS, a clustered LVM volume that is active there, a shared LUN or partition,
-    dual-primary DRBD; also OCFS2, CephFS and RBD, GlusterFS, iSCSI and NBD. Nothing else.
+    GFS or GFS2, NFS, a clustered LVM volume that is active on both, a shared LUN or partition,
+    dual-primary DRBD; also OCFS2, CephFS and RBD, GlusterFS, iSCSI and NBD. All else is refused.
     """
     for part in sorted(asked, key=_path):
-        yield from _unfit(part.source, part.location, "here")
+        yield from _unfit(part.source, part.location, "source")
         if part.location and part.location.fit:
-            yield from _unfit(part.source, world.locate(offered, part.source), "there")
+            yield from _unfit(part.source, world.locate(offered, part.source), "destination")
 
 
 def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
     """Whether it is the same storage on both nodes.
 
-    Of a file system that is proven by a token, freshly written on one node and read on the
-    others; of a block device by what identifies it: WWN, LV UUID, DRBD resource.
+    A file system is proven by a token, freshly written on one node and read on the others; a block
+    device by its identity: WWN, LV UUID, DRBD resource.
     """
     for part in sorted(asked, key=_path):
         there = world.locate(offered, part.source)
         if part.location is None or there is None or not (part.location.fit and there.fit):
-            continue  # storage.kind tells
-        trouble = same_storage.difference(part.location, there)
-        if trouble:
-            yield trouble
+            continue  # An issue of storage.kind.
+        issue = same_storage.difference(part.location, there)
+        if issue:
+            yield issue
         elif part.location.peers and world.nodes[offered].host_name not in part.location.peers:
             yield Issue(
                 f"{part.source.path} is replicated with {listed(sorted(part.location.peers))}, not"
@@ -96,9 +102,9 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
             )
         elif part.location.folder != there.folder:
             yield unknown(
-                f"not proven to be the same storage on both nodes: {part.source.path} is in"
-                f" {part.location.folder} here, and in {there.folder} there",
-                "mount the same storage at the same folders on both: findmnt -T"
+                f"not proven to be the same storage on both nodes: {part.source.path} is under"
+                f" {part.location.folder} on the source, under {there.folder} on the destination",
+                "mount the same storage at the same mount points on both: findmnt -T"
                 f" {part.source.path}",
             )
         elif part.location.folder:
@@ -106,7 +112,7 @@ def same(world: World, asked: Iterable[Part], offered: str) -> Iterator[Issue]:
 
 
 def paths(world: World, guest: GuestFacts) -> Hashable:
-    """Return what a guest needs to find at the same path on its destination."""
+    """Return what a guest needs at the same path on its destination."""
     if guest.guest is None:
         return UNREAD
     missing, unseen, alone = [], [], []
@@ -127,37 +133,43 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
 
 
 def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
-    """Whether the images, backing chains, kernel, initrd, nvram and cdrom are there.
+    """Whether the images, backing chains, kernel, initrd, nvram and cdrom are on the destination.
 
-    What is in a file system that is the same on both nodes (storage.same) is there if it is
-    here; a disk elsewhere is what storage.kind and storage.same judge, since nobody must put a
-    copy of it there; everything else is looked for on the destination itself.
+    What is in a file system that is the same on both nodes (storage.same) is on both if it is on
+    the source. A disk elsewhere is left to storage.kind and storage.same, since it must not be
+    copied to the destination. Everything else is looked for on the destination itself.
     """
     for path, use in asked.missing:
-        yield Issue(f"{use} {path} is missing here already", f"find out what became of {path}")
+        yield Issue(f"{use} {path} is missing on the source", f"find out what removed {path}")
     for path, _ in asked.unseen:
-        yield unknown(f"not known: {path} was not looked for here", _look_for(path, "here"))
+        yield unknown(f"not known: {path} was not checked on the source", _look_for(path, "source"))
     observed = world.nodes[offered].observed
     for path, use in asked.alone:
         if path not in observed:
-            yield unknown(f"not known: {path} was not looked for there", _look_for(path, "there"))
+            yield unknown(
+                f"not known: {path} was not checked on the destination",
+                _look_for(path, "destination"),
+            )
         elif observed[path].kind == "nothing" and use == "nvram":
-            # qemuPrepareNVRAM in qemu_process.c; what the guest has written comes with its memory.
+            # qemuPrepareNVRAM in qemu_process.c; what the guest has written migrates
+            # with its memory.
             yield Issue(
-                f"nvram {path} does not exist there: libvirt makes it from the firmware's template",
-                "install the same firmware there, or keep the nvram on shared storage",
+                f"nvram {path} does not exist on the destination: libvirt creates it from the"
+                " firmware's"
+                " template",
+                "install the same firmware on the destination, or keep the nvram on shared storage",
                 PROBLEM,
                 WARN,
             )
         elif observed[path].kind == "nothing":
             yield Issue(
-                f"{use} {path} does not exist there",
-                f"put {path} there as it is on the node where the guest is, or on shared storage",
+                f"{use} {path} does not exist on the destination",
+                f"copy {path} from the source to the destination, or put it on shared storage",
             )
 
 
 def cached(world: World, guest: GuestFacts) -> Hashable:
-    """Return the disks whose caches are not safe with every QEMU, without their paths."""
+    """Return the disks whose cache modes are not safe with every QEMU, without their paths."""
     if guest.guest is None:
         return UNREAD
     found = []
@@ -174,19 +186,19 @@ def qemu(world: World, node: NodeFacts) -> Hashable:
 
 
 def cache(world: World, asked: Caches, offered: int) -> Iterator[Issue]:
-    """Whether no disk has a cache that the destination does not see.
+    """Whether no disk has a cache on the source that the destination does not see.
 
-    libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster's
-    file system or block storage.
+    libvirt refuses the same (qemuMigrationSrcIsSafe), except on what it takes for a cluster file
+    system or block storage.
     """
     for disk, location in asked.disks:
-        trouble = cache_mode.cache_issue(disk, location, min(asked.qemu, offered))
-        if trouble:
-            yield trouble
+        issue = cache_mode.cache_issue(disk, location, min(asked.qemu, offered))
+        if issue:
+            yield issue
 
 
 def needed(guest: GuestFacts) -> Iterable[Source]:
-    """Return all that a guest needs to find at a path, as far as its definition is known."""
+    """Return all files and devices that a guest needs, as far as its definition is known."""
     if guest.guest:
         for disk in guest.guest.disks:
             yield from (source for source in (disk.source, *disk.backing) if source.kind in PATHS)
@@ -194,9 +206,9 @@ def needed(guest: GuestFacts) -> Iterable[Source]:
 
 
 def in_shared(world: World, node: str, source: Source) -> bool:
-    """Whether it is found under the folder of a file system that a token proves.
+    """Whether it is in a shared file system that a token proves.
 
-    Not if some node has another file system on the way there.
+    Not if some node has another file system mounted above it.
     """
     location = world.locate(node, source)
     if not (
@@ -209,9 +221,9 @@ def in_shared(world: World, node: str, source: Source) -> bool:
 
 
 def _sources(guest: domainxml.Guest) -> Iterable[Source]:
-    """Return the disks that have to be on shared storage: all but media that are only read.
+    """Return the disks that have to be on shared storage: all but read-only media.
 
-    Those are whole in themselves, so that a copy of each node does as well.
+    Those never change, so each node may have its own copy.
     """
     for disk in guest.disks:
         if disk.source.kind and not _is_medium(disk):
@@ -239,22 +251,22 @@ def _part(world: World, node: str, source: Source) -> Part:
 def _unfit(source: Source, location: Location | None, where: str) -> Iterator[Issue]:
     if location is None:
         yield unknown(
-            f"not known: no word of the storage {where}, for {source.path}",
-            f"{where}: see that findmnt, lsblk and lvs answer; then check again",
+            f"not known: the storage of the {where}, for {source.path}",
+            f"on the {where}: make sure that findmnt, lsblk and lvs work, then check again",
         )
     elif not location.fit:
         what, _, how = location.why.partition("; ")
         if location.fit is None:
             yield unknown(
-                f"{where}: {what}",
-                how or f"{where}: see what findmnt, lsblk and lvs tell of {source.path}",
+                f"on the {where}: {what}",
+                how or f"on the {where}: check {source.path} with findmnt, lsblk and lvs",
             )
         else:
-            yield Issue(f"{where}: {what}", how or REMEDY)
+            yield Issue(f"on the {where}: {what}", how or REMEDY)
 
 
 def _look_for(path: str, where: str) -> str:
-    return f"check again; if that does not help, {where}: ls -lLd {shlex.quote(path)}"
+    return f"check again; if that does not help, on the {where}: ls -lLd {shlex.quote(path)}"
 
 
 def _unproven(world: World, part: Part, offered: str) -> Iterator[Issue]:
@@ -263,15 +275,16 @@ def _unproven(world: World, part: Part, offered: str) -> Iterator[Issue]:
         return
     if part.witnesses:
         yield unknown(
-            f"not proven to be the same storage on both nodes: {folder}; no token that was seen"
-            " here was seen there",
-            f"there: ls {folder} must show what it shows here; if not, mount it again",
+            f"not proven to be the same storage on both nodes: {folder}; the destination read none"
+            " of the tokens that the source read",
+            f"ls {folder} must show the same on both nodes; if not, mount it again on the"
+            " destination",
         )
     else:
         yield unknown(
-            f"not proven to be the same storage on both nodes: {folder}; no token was written here:"
-            f" {part.detail or 'nobody was asked to'}",
-            f"see that root can write in {folder}/.kvmcluster here",
+            f"not proven to be the same storage on both nodes: {folder}; the source wrote no token:"
+            f" {part.detail or 'it was not asked to'}",
+            f"on the source: let root write in {folder}/.kvmcluster",
         )
 
 
