@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import clusters, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import identity
 from saltext_kvmcluster.core.trust.identity import Identities
@@ -42,7 +42,7 @@ def member_cluster(pillar: Mapping[str, Any], node_id: str, context: dict[str, A
     raw = pillar.get(clusters.ROOT)
     last: tuple[object, Cluster] | None = context.get(clusters.ROOT)
     if not last or last[0] != raw:
-        last = context[clusters.ROOT] = (raw, clusters.from_pillar(pillar))
+        last = context[clusters.ROOT] = (raw, parser.from_pillar(pillar))
     last[1].node(node_id)
     return last[1]
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.host import (
     collector,
     commands,

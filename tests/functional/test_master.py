@@ -9,7 +9,7 @@ import time
 import pytest
 from sandbox import NODES, SSH, sentence
 
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.master.nodes import SaltNodes
 
 
@@ -52,7 +52,7 @@ def sleeper(master):
 @pytest.fixture
 def nodes(kvm, sleeper):
     """The cluster's nodes, one of which is down, as the runner asks them."""
-    found = clusters.from_pillar(pillar("test", *NODES, sleeper))
+    found = parser.from_pillar(pillar("test", *NODES, sleeper))
     return SaltNodes(dict(kvm.master.config), found)
 
 

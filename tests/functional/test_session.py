@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import queues
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.queues import Queue
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.engine.queue import slots
 from saltext_kvmcluster.host import commands, this_node, tickets
 from saltext_kvmcluster.host.ssh import Session

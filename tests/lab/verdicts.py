@@ -10,7 +10,7 @@ import sys
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.host import collector, examiner
 from saltext_kvmcluster.host.hypervisor import Hypervisor

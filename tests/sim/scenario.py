@@ -32,8 +32,8 @@ import yaml
 from simulated import CallFault, Killed, Minion, Shelf
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.engine import migrator, recoverer
 
 UUID = "11111111-1111-1111-1111-{:012d}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.core.trust import identity
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -50,7 +50,7 @@ def published(node, **changed):
 def cluster(*nodes, name="marathon", names=None, **ssh):
     """Return a cluster of nodes, each with its ``names`` besides its id."""
     bodies = {node: {"names": list((names or {}).get(node, ()))} for node in nodes}
-    return clusters.from_pillar({"kvmcluster": {"name": name, "nodes": bodies, "ssh": ssh}})
+    return parser.from_pillar({"kvmcluster": {"name": name, "nodes": bodies, "ssh": ssh}})
 
 
 def read(found, **mine):

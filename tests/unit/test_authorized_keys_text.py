@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from material import KEYS, cases, cluster, ed25519, load, read
 
 from saltext_kvmcluster.core.fileplan import Changes
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.core.trust import trust
 
 MEMBERS = ("node1", "node2", "node3")
@@ -21,7 +21,7 @@ def text_of(path):
 
 def case_of(folder):
     assert (folder / "README").read_text().strip()
-    found = clusters.from_pillar(load(folder / "pillar.yaml"))
+    found = parser.from_pillar(load(folder / "pillar.yaml"))
     mine = read(found, **load(folder / "mine.yaml"))
     return found, mine, text_of(folder / "before"), text_of(folder / "after")
 

@@ -12,7 +12,7 @@ from material import CASES
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.core.rgmanager import clusterconf, rgmanager
 from saltext_kvmcluster.core.rgmanager.clusterconf import as_text, parse
 
@@ -81,7 +81,7 @@ def check_text(found):
     text = text_of(found)
     assert yaml.safe_load(text) == found.pillar
     assert [kind for _, kind, _ in JINJA.lex(text)] == ["data"]
-    clusters.from_pillar(found.pillar)
+    parser.from_pillar(found.pillar)
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])

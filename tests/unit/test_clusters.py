@@ -3,7 +3,7 @@
 import pytest
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.clusters import Clusters
+from saltext_kvmcluster.core.pillar.collection import Clusters
 
 
 def pillar(name, *nodes):

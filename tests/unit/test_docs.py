@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 PROJECT = Path(__file__).parent.parent.parent
 PAGES = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))

@@ -9,8 +9,8 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move, Statistics
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
 from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.text import MAX_WORDS, short
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 

@@ -15,8 +15,9 @@ from saltext_kvmcluster.core.migration.migration import Abort, Move, Snapshot, W
 from saltext_kvmcluster.core.migration.pacing import Pace
 from saltext_kvmcluster.core.migration.progress import COPYING, Progress
 from saltext_kvmcluster.core.pillar import options
-from saltext_kvmcluster.core.pillar.clusters import Migration, from_pillar
+from saltext_kvmcluster.core.pillar.clusters import Migration
 from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 NODES = {"node1": {}, "node2": {"migration": "node2-mig"}}
 EXAMPLE = yaml.safe_load((CASES.parent.parent / "pillar.example").read_text())["kvmcluster"][

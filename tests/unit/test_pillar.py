@@ -7,15 +7,9 @@ from hypothesis import strategies as st
 from material import CASES, cases, cluster, load
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.clusters import (
-    Cluster,
-    Guests,
-    Migration,
-    Node,
-    Ssh,
-    from_pillar,
-)
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Guests, Migration, Node, Ssh
 from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 
 def sorted_cases(good):

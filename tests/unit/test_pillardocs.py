@@ -10,7 +10,7 @@ import yaml
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar import schema
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 PROJECT = Path(__file__).parent.parent.parent
 PAGE = (PROJECT / "docs" / "pillar.md").read_text(encoding="utf-8")

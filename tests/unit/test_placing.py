@@ -10,7 +10,7 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.ownership.startup import Decision, May
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.host import definitions
 from saltext_kvmcluster.states import kvmcluster as states

@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import queues
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.queues import Queue
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 MOVE = Move("web9", "uuid9", "node1", "node2")
 QUEUE = Queue("node1", queues.OUTGOING, 2, "/run/kvmcluster-outgoing")

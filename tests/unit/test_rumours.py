@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, TRUST, Event
 from saltext_kvmcluster.core.facts import nodefacts
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 UUID = "11111111-1111-4111-8111-111111111111"
 MEMBERS = {"lab": ("node1", "node2"), "two": ("node2", "other")}

@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer, Request, decide, ending
-from saltext_kvmcluster.core.pillar.clusters import from_pillar
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import ENDLESS, OUTGOING, Observation, Sighting
 
 UUID, OTHER = "1" * 8, "2" * 8

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from saltext_kvmcluster.core.errors import KvmclusterError
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import clusters, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import keyfile, sshd, trust
 from saltext_kvmcluster.host import files, libvirt_events, ssh
@@ -160,7 +160,7 @@ def main() -> None:
     while select.select([sys.stdin], [], [], PATIENCE)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
         if asked:
-            cluster = clusters.from_pillar({clusters.ROOT: asked["pillar"]})
+            cluster = parser.from_pillar({clusters.ROOT: asked["pillar"]})
             lookout = Observer(cluster, asked["node"])
         assert lookout is not None
         observation = {**lookout.observe(), "happenings": happenings.taken()}

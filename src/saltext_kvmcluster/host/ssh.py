@@ -21,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.core.pillar.clusters import EVERYDAY_KEYS, Cluster, Node
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.pillar.paths import EVERYDAY_KEYS
 from saltext_kvmcluster.core.trust import logins, sshd
 from saltext_kvmcluster.core.trust.identity import PublicKey, parse_host_key
 from saltext_kvmcluster.core.trust.keyfile import KeyFile

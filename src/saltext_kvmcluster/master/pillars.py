@@ -7,7 +7,7 @@ import time
 
 import salt.utils.minions
 
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import clusters, collection
 
 # Seconds for which the pillar is not read again, however many events come.
 MEMBERSHIPS, MEMBERSHIPS_AGE = "kvmcluster.memberships", 10.0
@@ -19,7 +19,7 @@ def cluster(name, opts, functions):
     Minions whose cached pillar speaks of a cluster are rendered first; the others only where
     that does not answer the question. InputError if there is no such cluster.
     """
-    known = clusters.Clusters()
+    known = collection.Clusters()
     for minions in _accepted(opts, functions):
         _read(known, minions, functions)
         if known.has(name):
@@ -35,7 +35,7 @@ def memberships(opts, functions, context):
     """
     at, members = context.get(MEMBERSHIPS, (-MEMBERSHIPS_AGE, {}))
     if time.monotonic() - at > MEMBERSHIPS_AGE:
-        known = clusters.Clusters()
+        known = collection.Clusters()
         likely, others = _accepted(opts, functions)
         _read(known, likely or others, functions)
         members = known.members()

@@ -22,7 +22,8 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.pillar import options
-from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity

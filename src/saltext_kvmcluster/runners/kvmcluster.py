@@ -25,7 +25,8 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations, settlements
 from saltext_kvmcluster.core.pillar import options
-from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.rgmanager import clusterconf
 from saltext_kvmcluster.core.trust import logins, publication

@@ -20,7 +20,8 @@ from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_c
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import May
-from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.trust import keyfile, sshd, trust
 from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 from saltext_kvmcluster.engine import lifecycle

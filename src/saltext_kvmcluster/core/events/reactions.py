@@ -17,7 +17,8 @@ from saltext_kvmcluster.core.events import events, transitions
 from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN
 from saltext_kvmcluster.core.migration.journal import ENDED, STAGES
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
-from saltext_kvmcluster.core.pillar.clusters import Cluster, guest_name
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.text import printable, short
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import Identity

@@ -17,7 +17,7 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import clusters, parser
 from saltext_kvmcluster.core.rgmanager import rgmanager
 from saltext_kvmcluster.core.rgmanager.rgmanager import (
     BECAME,
@@ -98,7 +98,7 @@ def parse(text: str | bytes) -> Imported:
             f" {printable(parts[0].tag[:_LONGEST_VALUE])}, not cluster"
         )
     pillar = _pillar(parts)
-    clusters.from_pillar(pillar)
+    parser.from_pillar(pillar)
     for part in parts:  # whatever stands in an element comes after it
         _remark_on_the_rest(part)
     remarks = sorted((remark for part in parts for remark in part.remarks), key=lambda it: it.line)
@@ -268,7 +268,7 @@ def _refusal(body: Pillar, *texts: str) -> str | None:
     if any(_JINJA.search(text) for text in texts):
         return "Salt would take it for Jinja in a pillar's file"
     try:
-        clusters.from_pillar({ROOT: {"name": NAMELESS, "nodes": {"node": {}}, **body}})
+        parser.from_pillar({ROOT: {"name": NAMELESS, "nodes": {"node": {}}, **body}})
     except InputError as error:
         return printable(str(error))
     return None
@@ -290,7 +290,7 @@ class _Nodes:
         more: Pillar = {"names": [name]} if key == "names" else {key: name} if key else {}
         try:
             wanted = {ROOT: {"name": NAMELESS, "nodes": {node: more}}}
-            found = clusters.from_pillar(wanted).nodes[node]
+            found = parser.from_pillar(wanted).nodes[node]
         except InputError as error:
             return printable(str(error))
         names = [known.lower() for known in found.names]

@@ -1,0 +1,68 @@
+"""The clusters that the pillars of several minions describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
+from saltext_kvmcluster.core.pillar.parser import from_pillar
+from saltext_kvmcluster.core.validate import listed
+
+
+class Clusters:
+    """The clusters that the pillars of several minions describe, one pillar read after another."""
+
+    def __init__(self) -> None:
+        self._clusters: dict[str, Cluster] = {}
+        self._described_by: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
+
+    def covers(self, minion: str) -> bool:
+        """Whether the minion is a node of a cluster that was read already."""
+        return any(minion in cluster.nodes for cluster in self._clusters.values())
+
+    def read(self, minion: str, pillar: Mapping[str, Any]) -> None:
+        """Take in one minion's pillar; what is wrong with it is said when it matters.
+
+        InputError if it describes a cluster of a known name otherwise than another minion's.
+        """
+        if pillar.get("_errors"):
+            self._broken[minion] = f"it does not render: {pillar['_errors'][0]}"
+        elif ROOT in pillar:
+            try:
+                found = from_pillar(pillar)
+            except InputError as error:
+                self._broken[minion] = str(error)
+                return
+            known = self._clusters.setdefault(found.name, found)
+            first = self._described_by.setdefault(found.name, minion)
+            if known != found:
+                raise InputError(
+                    f"{first} and {minion} have different pillars for cluster {found.name};"
+                    " give its nodes one and the same"
+                )
+
+    def has(self, name: str | None) -> bool:
+        """Whether a cluster of that name was read; None stands for any."""
+        return name in self._clusters or (name is None and bool(self._clusters))
+
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Return the nodes of every cluster that was read."""
+        return {name: tuple(cluster.nodes) for name, cluster in self._clusters.items()}
+
+    def choose(self, name: str | None) -> Cluster:
+        """Return the cluster of that name, or the only one; InputError says what is there."""
+        if name is None and len(self._clusters) == 1:
+            return next(iter(self._clusters.values()))
+        if name is not None and name in self._clusters:
+            return self._clusters[name]
+        broken = "".join(f"; the pillar of {who}: {why}" for who, why in self._broken.items())
+        if self._clusters:
+            wanted = "say which cluster" if name is None else f"there is no cluster {name!r}"
+            raise InputError(f"{wanted}: cluster= one of {listed(sorted(self._clusters))}{broken}")
+        raise InputError(
+            f"no accepted minion has a usable pillar '{ROOT}': describe the cluster there, for its"
+            f" nodes (pillar.example shows every key), and accept their keys{broken}"
+        )

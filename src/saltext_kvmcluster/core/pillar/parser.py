@@ -1,0 +1,191 @@
+"""From the raw pillar to the validated model of the cluster.
+
+Every error names the key by its whole path, what is wrong with it, and what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar.clusters import (
+    ACCOUNT,
+    DEFINITIONS,
+    KEY_TYPES,
+    LETTERS,
+    MOST_AT_ONCE,
+    ROOT,
+    Cluster,
+    Guests,
+    Listed,
+    Migration,
+    Node,
+    Ssh,
+)
+from saltext_kvmcluster.core.pillar.names import guest_name, host_name, host_pattern, minion_id
+from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.pillar.paths import definition_path, key_path
+from saltext_kvmcluster.core.pillar.schema import keys_of
+from saltext_kvmcluster.core.validate import listed, shown, suggestion
+
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+
+
+def from_pillar(pillar: object) -> Cluster:
+    """Return the cluster that the pillar's ``kvmcluster`` part describes.
+
+    pillar
+        The whole pillar of a minion (a mapping).
+
+    Raises InputError with the path of the wrong key.
+    """
+    raw = pillar.get(ROOT) if isinstance(pillar, Mapping) else None
+    if raw is None:
+        raise InputError(
+            f"this minion has no pillar '{ROOT}': describe the cluster there"
+            " (pillar.example shows every key) and run saltutil.refresh_pillar"
+        )
+    top = validate.section(raw, ROOT, keys_of(Cluster))
+    name = validate.matching(top, "name", ROOT, _CLUSTER_NAME, LETTERS)
+    nodes = _nodes(top.get("nodes"))
+    return Cluster(
+        name=name,
+        nodes=nodes,
+        ssh=_ssh(top.get("ssh")),
+        guests=_guests(top.get("guests"), nodes),
+        migration=_migration(top.get("migration")),
+    )
+
+
+def _nodes(raw: object) -> dict[str, Node]:
+    path = f"{ROOT}:nodes"
+    if not isinstance(raw, Mapping) or not raw:
+        raise InputError(f"{path}: want a mapping of minion ids to nodes, got {shown(raw)}")
+    nodes = {}
+    owners: dict[str, str] = {}
+    for node_id, body in raw.items():
+        node = _node(node_id, body, path)
+        nodes[node.id] = node
+        for name in node.names:
+            owner = owners.setdefault(name.lower(), node.id)
+            if owner != node.id:
+                raise InputError(
+                    f"{path}: the name {name} belongs to both {owner} and {node.id};"
+                    " every name must lead to one node"
+                )
+    return nodes
+
+
+def _node(node_id: object, body: object, path: str) -> Node:
+    known = minion_id(node_id, path)
+    here = f"{path}:{node_id}"
+    fields = validate.section(body, here, keys_of(Node), may_be_empty=True)
+    names = [host_name(name, f"{here}:names") for name in validate.items(fields, "names", here)]
+    migration = host_name(fields.get("migration", known), f"{here}:migration")
+    return Node(str(node_id), tuple(dict.fromkeys([known, *names, migration])), migration)
+
+
+def _ssh(raw: object) -> Ssh:
+    path = f"{ROOT}:ssh"
+    fields = validate.section(raw, path, keys_of(Ssh), may_be_empty=True)
+    default = Ssh()
+    key = fields.get("key")
+    return Ssh(
+        login=validate.matching(fields, "login", path, _LOGIN, ACCOUNT, default.login),
+        key=None if key is None else key_path(key, f"{path}:key"),
+        key_type=validate.choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
+        host_patterns=tuple(
+            host_pattern(item, f"{path}:host_patterns")
+            for item in validate.items(fields, "host_patterns", path)
+        ),
+        exclusive=validate.flag(fields, "exclusive", path, default.exclusive),
+        manage_sshd=validate.flag(fields, "manage_sshd", path, default.manage_sshd),
+    )
+
+
+def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
+    path = f"{ROOT}:guests"
+    fields = validate.section(raw, path, keys_of(Guests), may_be_empty=True)
+    definitions = validate.choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
+    return Guests(
+        definitions,
+        _search_path(fields.get("path"), f"{path}:path"),
+        _listed_guests(fields.get("list"), f"{path}:list", definitions, nodes),
+        tuple(
+            _group(group, f"{path}:apart:{place}")
+            for place, group in enumerate(validate.items(fields, "apart", path))
+        ),
+    )
+
+
+def _migration(raw: object) -> Migration:
+    path = f"{ROOT}:migration"
+    limits = keys_of(Migration)
+    fields = validate.section(raw, path, (*options.KEYS, *limits), may_be_empty=True)
+    outgoing, incoming = (
+        validate.number(fields, key, path, (1, MOST_AT_ONCE), getattr(Migration, key))
+        for key in limits
+    )
+    return Migration(options.parse(fields, path, Options()), outgoing, incoming)
+
+
+def _search_path(raw: object, path: str) -> tuple[str, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, str):
+        raise InputError(f"{path}: want folders with ':' between them, got {shown(raw)}")
+    return tuple(definition_path(folder, path) for folder in raw.split(":"))
+
+
+def _listed_guests(
+    raw: object, path: str, definitions: str, nodes: Mapping[str, Node]
+) -> dict[str, Listed]:
+    fields = {} if raw is None else raw
+    if not isinstance(fields, Mapping):
+        raise InputError(f"{path}: want a mapping of guest names, got {shown(raw)}")
+    return {
+        guest.name: guest
+        for guest in (
+            _listed_guest(name, body, path, definitions, nodes) for name, body in fields.items()
+        )
+    }
+
+
+def _listed_guest(
+    name: object, body: object, path: str, definitions: str, nodes: Mapping[str, Node]
+) -> Listed:
+    known = guest_name(name, path)
+    here = f"{path}:{known}"
+    fields = validate.section(body, here, keys_of(Listed), may_be_empty=True)
+    xmlfile, home = fields.get("xmlfile"), fields.get("home")
+    if xmlfile is not None and definitions == "defined":
+        raise InputError(
+            f"{here}:xmlfile: with {ROOT}:guests:definitions defined, libvirt keeps the"
+            " definition; leave it out"
+        )
+    if home is not None and home not in nodes:
+        raise InputError(
+            f"{here}:home: {shown(home)} is not a node; nodes are {listed(nodes)}"
+            f"{suggestion(home, nodes)}"
+        )
+    return Listed(
+        known, None if xmlfile is None else definition_path(xmlfile, f"{here}:xmlfile"), home
+    )
+
+
+def _group(raw: object, path: str) -> tuple[str, ...]:
+    """Return a group of guests that are to be kept apart; no node need have them yet."""
+    if not isinstance(raw, list) or len(raw) < 2:
+        raise InputError(
+            f"{path}: want a list of two guests or more that are never on one node, as"
+            f" [web1, web2], got {shown(raw)}"
+        )
+    names = tuple(guest_name(name, path) for name in raw)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{path}: {shown(twice)} is there twice; name each guest once")
+    return names
