@@ -105,7 +105,7 @@ def test_status_shows_every_node_and_never_leaves_one_out(lab, web1):
 
 def test_a_token_written_on_one_node_is_read_on_another(lab, web1):
     sent = lab.salt("node1", "kvmcluster.facts", "targets=false")
-    assert list(sent["written"]) == ["/srv/guests"] and not sent["written_said"]
+    assert list(sent["written"]) == ["/srv/guests"] and not sent["write_errors"]
     question = {"node2": {"tokens": {"/srv/guests": ["node1", "node3"]}}}
     answer = lab.salt("node2", "kvmcluster.inspect", json.dumps(question))
     assert answer["tokens"]["/srv/guests"]["node1"] == sent["written"]["/srv/guests"]

@@ -56,7 +56,7 @@ def listed(text, detail="", **more):
     """A world in which web1 is listed, and its definition has this text on every node."""
     reported = {
         "definitions": {} if text is None else {"web1": text},
-        "definitions_said": {"web1": detail} if detail else {},
+        "definition_notes": {"web1": detail} if detail else {},
     }
     return world(
         at(guest(of=replace(WEB, text=DEFINITION.format(UUID, 1024))), **reported),
@@ -66,8 +66,8 @@ def listed(text, detail="", **more):
 
 
 def ssh(check, outcome):
-    trouble = Issue("it is not well", "mend it", outcome)
-    changed = {**dict.fromkeys(worlds.SSH, ()), check: (trouble,)}
+    error = Issue("it is not well", "mend it", outcome)
+    changed = {**dict.fromkeys(worlds.SSH, ()), check: (error,)}
     return world(at(ssh=changed), node("node2", ssh=changed))
 
 
@@ -157,7 +157,7 @@ BIND = Mount(f"{IMAGES}/web", "fuse.glusterfs", "storage:/other", "0:51")
 TWIN = guest("node2", replace(RUNNING, name="twin", uuid=OTHER), replace(WEB, name="twin"))
 LOCAL = Disk("vdb", Source("file", "/var/lib/web1.img", "raw"), cache="none")
 LUN = Disk("vdb", Source("block", "/dev/sdz"), cache="none")
-BROKEN = guest(of=None, trouble="its definition is no XML")
+BROKEN = guest(of=None, error="its definition is no XML")
 
 CASES = [
     *((check, OK, GOOD) for check in worlds.SSH),
@@ -399,7 +399,7 @@ def found(check, one):
 
 def outcome(troubles):
     """Return a check's outcome: a problem is worse than what is not known."""
-    outcomes = {trouble.outcome for trouble in troubles}
+    outcomes = {error.outcome for error in troubles}
     return PROBLEM if PROBLEM in outcomes else UNKNOWN if outcomes else OK
 
 
@@ -407,9 +407,9 @@ def outcome(troubles):
 def test_check(check, wanted, one):
     troubles = found(CHECKS[check], one)
     assert outcome(troubles) == wanted, troubles
-    for trouble in troubles:
-        assert trouble.sentence and "\n" not in trouble.sentence
-        assert trouble.remedy or (trouble.outcome == PROBLEM and CHECKS[check].remedy)
+    for error in troubles:
+        assert error.sentence and "\n" not in error.sentence
+        assert error.remedy or (error.outcome == PROBLEM and CHECKS[check].remedy)
 
 
 def test_every_check_was_seen_ok_problem_and_unknown():
@@ -451,19 +451,19 @@ def test_certificates_are_told_by_file_folder_and_side():
     ],
 )
 def test_what_stops_no_migration_is_a_warning(check, one, severity):
-    (trouble,) = found(CHECKS[check], one)
-    assert trouble.severity == severity
+    (error,) = found(CHECKS[check], one)
+    assert error.severity == severity
 
 
 def test_why_no_token_was_written_is_told():
     detail = {IMAGES: "read-only file system"}
-    one = world(at(written={}, tokens={}, written_said=detail), node("node2", tokens={}))
+    one = world(at(written={}, tokens={}, write_errors=detail), node("node2", tokens={}))
     assert "wrote no token: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
 
 
 def test_an_old_definition_forbids_the_way_to_it_alone():
-    (trouble,) = found(CHECKS["guest.uuid"], there(guest("node2", SHUT_OFF, None)))
-    assert trouble.destination == "node2"
+    (error,) = found(CHECKS["guest.uuid"], there(guest("node2", SHUT_OFF, None)))
+    assert error.destination == "node2"
 
 
 def test_a_backing_file_that_another_guest_writes():

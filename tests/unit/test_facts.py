@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
 from saltext_kvmcluster.core.cordons import PATH, Cordon
-from saltext_kvmcluster.core.facts import nodefacts, parsers
+from saltext_kvmcluster.core.facts import node_report, nodefacts, parsers
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.findings import UNKNOWN
 from saltext_kvmcluster.core.guest.disks import Disk, Source
@@ -62,7 +62,7 @@ SENT = {
     "ssh": {"ssh.key": [], "ssh.label": [{"sentence": "s", "remedy": "r", "outcome": "UNKNOWN"}]},
     "peers": {"node2": {"cells": [], "port": "refused"}},
     "written": {"/srv": "0" * 32 + " 1000"},
-    "written_said": {"/nfs": "Permission denied"},
+    "write_errors": {"/nfs": "Permission denied"},
     "definitions": {"web1": "<domain/>"},
 }
 JSON = st.recursive(
@@ -73,7 +73,7 @@ JSON = st.recursive(
 
 
 def parsed(**changed):
-    return nodefacts.parse("node1", {**SENT, **changed}, 998.0, 1000.0)
+    return node_report.parse("node1", {**SENT, **changed}, 998.0, 1000.0)
 
 
 def commanded(**changed):
@@ -130,7 +130,7 @@ def test_what_a_node_sends_is_read():
 
 
 def test_json_carries_facts():
-    assert nodefacts.parse("node1", json.loads(json.dumps(SENT)), 998.0, 1000.0) == parsed()
+    assert node_report.parse("node1", json.loads(json.dumps(SENT)), 998.0, 1000.0) == parsed()
 
 
 def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node():
@@ -142,23 +142,23 @@ def test_a_daemon_that_said_why_it_cannot_be_asked_leaves_the_rest_of_the_node()
 @pytest.mark.parametrize(
     ("sent", "detail"),
     [
-        (None, "did not answer"),
+        (None, "no response"),
         ("Minion did not return. [No response]\nThe m", "Minion did not return. [No response]"),
         ("Traceback:\n  line 1\n  line 2\nOSError: gone", "OSError: gone"),
-        ([], "what it sent is not facts"),
+        ([], "invalid facts"),
         ({**SENT, "guests": "none"}, "guests: want a list, got str"),
         ({**SENT, "guests": [{**GUEST, "sighting": "fine"}]}, "guests[0]:sighting: want one of"),
         ({**SENT, "written": {"/srv": "not a token"}}, "written:/srv: want a token, got str"),
     ],
 )
 def test_what_is_not_facts_makes_a_silent_node(sent, detail):
-    found = nodefacts.parse("node1", sent, 0.0, 1.0)
+    found = node_report.parse("node1", sent, 0.0, 1.0)
     assert detail in found.detail and found.guests is None and found.daemon is None
 
 
 @given(place=st.sampled_from(sorted(places(SENT), key=repr)), other=JSON)
 def test_whatever_stands_at_any_place_it_is_facts_or_a_silent_node(place, other):
-    found = nodefacts.parse("node1", with_other(SENT, place, other), 0.0, 1.0)
+    found = node_report.parse("node1", with_other(SENT, place, other), 0.0, 1.0)
     assert isinstance(found, nodefacts.NodeFacts)
     shown = overview.status(cluster("node1", "node2"), {"node1": found})
     assert json.dumps(shown) and tables.render(shown).isprintable() is False
@@ -167,18 +167,18 @@ def test_whatever_stands_at_any_place_it_is_facts_or_a_silent_node(place, other)
 @given(JSON)
 def test_whatever_is_answered_facts_stay_facts(answer):
     found = parsed()
-    assert nodefacts.answered(found, answer).guests == found.guests
+    assert node_report.answered(found, answer).guests == found.guests
 
 
 @given(kept=st.sampled_from(["paths", "tokens", "cpus"]), part=JSON)
 def test_of_an_answer_what_is_none_is_left_out(kept, part):
-    assert isinstance(nodefacts.answered(parsed(), {kept: part}), nodefacts.NodeFacts)
+    assert isinstance(node_report.answered(parsed(), {kept: part}), nodefacts.NodeFacts)
 
 
 @pytest.mark.parametrize("folders", [["relative"], ["/a\nb"], [f"/{n}" for n in range(1001)]])
 def test_a_node_that_names_folders_that_are_none_spoils_its_own_facts_alone(folders):
     found = parsed(written=dict.fromkeys(folders, "a" * 32))
-    assert "what it sent is not facts" in found.detail
+    assert "invalid facts" in found.detail
 
 
 def test_how_it_was_asked_is_not_for_the_node_to_say():
@@ -192,7 +192,7 @@ def test_an_answer_is_merged():
         "tokens": {"/srv": {"node2": token, "node3": "root:x:0:0"}},
         "cpus": {"<cpu/>": "no such feature"},
     }
-    found = nodefacts.answered(parsed(), answer)
+    found = node_report.answered(parsed(), answer)
     assert found.observed == {"/a": nodefacts.Inspection("file")}
     assert found.tokens == {("/srv", "node2"): token}
     assert found.daemon.cpus == {"<cpu/>": "no such feature"}
@@ -278,7 +278,7 @@ def test_a_host_has_the_cpus_of_all_its_cells(counts, threads):
     topology = f"<topology><cells>{cells}</cells></topology></host>"
     reported = {**SENT["daemon"], "capabilities": CAPABILITIES.replace("</host>", topology)}
     assert (
-        nodefacts.parse("node1", {**SENT, "daemon": reported}, 0.0, 0.0).daemon.threads == threads
+        node_report.parse("node1", {**SENT, "daemon": reported}, 0.0, 0.0).daemon.threads == threads
     )
 
 
@@ -310,7 +310,7 @@ def test_names_that_are_dialled_alike_share_a_trouble():
     loose = {**GOOD, "stricthostkeychecking": ("accept-new",)}
     assert configured(a=GOOD) == []
     found = configured(a=loose, b=loose, c=None)
-    assert [trouble.sentence for trouble in found] == [
+    assert [error.sentence for error in found] == [
         "ssh to a, b: stricthostkeychecking is accept-new, not true",
         "ssh to c: its configuration cannot be read by ssh",
     ]
@@ -330,7 +330,7 @@ def test_keys_of_former_members_and_former_keys_of_members_are_stale():
         )
     )
     troubles = sshcheck.stale(found, known, {"/root/.ssh/authorized_keys": text})
-    assert [trouble.sentence.partition(": ")[2] for trouble in troubles] == [
+    assert [error.sentence.partition(": ")[2] for error in troubles] == [
         "a former key of node2",
         "the key of gone, which is no longer a member",
     ]
@@ -341,13 +341,13 @@ def test_labels_other_than_sshs_are_told_and_unread_ones_unknown():
     found = sshcheck.label(
         {"a": "system_u:object_r:ssh_home_t:s0", "b": "x:y:user_t:s0", "c": None}
     )
-    assert [trouble.outcome for trouble in found] == ["PROBLEM", "UNKNOWN"]
+    assert [error.outcome for error in found] == ["PROBLEM", "UNKNOWN"]
 
 
 def cluster_status(**nodes):
     return overview.status(
         cluster("node1", "node2"),
-        {node: nodefacts.parse(node, sent, 998.0, 1000.0) for node, sent in nodes.items()},
+        {node: node_report.parse(node, sent, 998.0, 1000.0) for node, sent in nodes.items()},
     )
 
 
@@ -375,16 +375,16 @@ def test_a_guest_on_its_way_does_not_run_twice():
 def test_an_unreachable_node_is_shown_and_where_a_guest_is_not_is_not_claimed():
     idle = {**SENT, "guests": [{**GUEST, "sighting": "shut off"}]}
     data = cluster_status(node1=idle, node2=None)
-    assert data["silent"] == {"node2": "did not answer"} and not data["ok"]
+    assert data["silent"] == {"node2": "no response"} and not data["ok"]
     assert data["status"][0]["where"] == "?"
     text = tables.render(data)
-    assert "PROBLEM  node2 is unreachable: did not answer" in text
+    assert "PROBLEM  node2 is unreachable: no response" in text
     assert "node2  unreachable" in text
     assert cluster_status(node1=idle)["status"][0]["where"] == "nowhere"
 
 
 def test_a_listed_guest_that_no_node_has_is_shown():
-    found = nodefacts.parse("node1", SENT, 998.0, 1000.0)
+    found = node_report.parse("node1", SENT, 998.0, 1000.0)
     wanted = cluster("node1")
     listed = type(wanted.guests)(list={"db1": None})
     data = overview.status(type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found})
@@ -414,7 +414,7 @@ MEDIUM = Disk("sda", Source("file", "/root/cd.iso"), device="cdrom", readonly=Tr
         (worlds.guest(of=FROZEN), {}, False, "kvmcluster.unfreeze web1"),
         (worlds.guest(observation=replace(worlds.RUNNING, autostart=True)), {}, False, "next boot"),
         (worlds.guest(observation=replace(worlds.RUNNING, job="a backup")), {}, False, "a backup"),
-        (worlds.guest(of=None, trouble="no XML"), {}, None, "no XML"),
+        (worlds.guest(of=None, error="no XML"), {}, None, "no XML"),
         (worlds.guest(of=replace(worlds.WEB, disks=(MEDIUM,))), {}, True, ""),
         (
             worlds.guest(of=replace(worlds.WEB, disks=(replace(MEDIUM, readonly=False),))),

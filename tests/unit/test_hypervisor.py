@@ -128,7 +128,7 @@ def test_a_guest_that_does_not_answer_hides_no_other(monkeypatch):
     first, second = hypervisor.Hypervisor().guests()
     released.set()
     assert (first["name"], first["sighting"]) == ("hung", Sighting.RUNNING.value)
-    assert "gave no answer" in first["trouble"] and first["job"] == ENDLESS
+    assert "gave no answer" in first["error"] and first["job"] == ENDLESS
     assert (second["name"], second["xml"]) == ("web1", "<domain/>")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, TRUST, Event
-from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 UUID = "11111111-1111-4111-8111-111111111111"
@@ -313,7 +313,7 @@ def raised(**guests):
         node: {"node": node, "daemon": {"detail": "-"}, "guests": found, "commands": {}}
         for node, found in guests.items()
     }
-    read = {node: nodefacts.parse(node, sent.get(node), 0.0, 0.0) for node in CLUSTER.nodes}
+    read = {node: node_report.parse(node, sent.get(node), 0.0, 0.0) for node in CLUSTER.nodes}
     return split_brain.alarms(CLUSTER, read, sent, datetime(2026, 1, 1, tzinfo=timezone.utc))
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.facts import nodefacts, parsers, questions
+from saltext_kvmcluster.core.facts import node_report, parsers, questions
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest import store
@@ -73,13 +73,13 @@ def gather(
         reported = host.result()
         texts, said_of = placed.result()
         reported["definitions"].update(texts)
-        reported["definitions_said"] = said_of
+        reported["definition_notes"] = said_of
         reported.update(ssh=trusted.result(), peers=reached.result())
-    found = nodefacts.parse(node, reported, 0.0, 0.0)
+    found = node_report.parse(node, reported, 0.0, 0.0)
     written, detail = write_tokens(
         _shared_folders(_sources_of_node(cluster, found), found), token_name(node)
     )
-    return {**reported, "written": written, "written_said": detail}
+    return {**reported, "written": written, "write_errors": detail}
 
 
 def gather_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
@@ -112,10 +112,10 @@ def gather_source(
         port = pool.submit(migration_port, peer)
         trusted = pool.submit(issues_of, dialing(cluster, account, key, peer.names))
         reported = _of_one(access, move, guest, parsers.OF_SOURCE)
-        found = nodefacts.parse(move.source, reported, 0.0, 0.0)
+        found = node_report.parse(move.source, reported, 0.0, 0.0)
         folders = _shared_folders(_storage_of([guest]), found)
         written, detail = write_tokens(folders, token_name(move.source, move))
-        reported.update(ssh=trusted.result(), written=written, written_said=detail)
+        reported.update(ssh=trusted.result(), written=written, write_errors=detail)
         cell = logins.cell(peer.id, peer.migration, login.result(), is_encrypted(key))
         reported["peers"] = {peer.id: {"cells": [cell], "names": [peer.migration], **port.result()}}
         return reported
@@ -163,7 +163,7 @@ def own(node: str) -> NodeFacts:
     """Return this node's guests, storage and host, read."""
     begun = time.time()
     reported = gather_host(node)
-    return nodefacts.parse(node, reported, begun, time.time())
+    return node_report.parse(node, reported, begun, time.time())
 
 
 def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[st
             **machine.result(),
         }
     paths = [
-        source.path for source in _storage_of(_running(nodefacts.parse(node, reported, 0.0, 0.0)))
+        source.path for source in _storage_of(_running(node_report.parse(node, reported, 0.0, 0.0)))
     ]
     reported["commands"]["links"]["out"] += links_found(
         paths, run_in_parts(access, realpath_commands(paths))
@@ -280,7 +280,7 @@ def _cpus(libvirt: Hypervisor, asked: Sequence[Mapping[str, str]]) -> dict[str, 
     answers = {}
     with contextlib.suppress(WorldError):
         for cpu in asked:
-            trouble = libvirt.cpu_issue(cpu)
-            if trouble is not None:
-                answers[cpu_key(cpu)] = trouble
+            error = libvirt.cpu_issue(cpu)
+            if error is not None:
+                answers[cpu_key(cpu)] = error
     return answers

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
-from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts import node_report, nodefacts
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
@@ -135,7 +135,7 @@ def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
         sent = ask()
     except WorldError as error:
         return nodefacts.silent(node, str(error))
-    return nodefacts.parse(node, sent, begun, time.time())
+    return node_report.parse(node, sent, begun, time.time())
 
 
 def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:

@@ -352,7 +352,7 @@ class Hypervisor(Connection):
         except WorldError as error:
             self._ask(lambda found: found.getLibVersion())
             known = replace(observation, persistent=False, job=verdicts.ENDLESS)
-            return known, state, reason, {"trouble": str(error)}
+            return known, state, reason, {"error": str(error)}
 
 
 def _migration_arguments(way: Plan) -> tuple[int, dict[str, Any]]:

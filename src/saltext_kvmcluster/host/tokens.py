@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.host.calls import begun
@@ -95,6 +95,6 @@ def tokens_read(
         for writer in writers:
             path = os.path.join(folder, TOKENS, token_name(writer, move))
             text = found[f"read {path}"].stdout.strip()
-            if nodefacts.is_token(text):
+            if node_report.is_token(text):
                 tokens.setdefault(folder, {})[writer] = text
     return tokens

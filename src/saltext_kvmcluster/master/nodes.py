@@ -10,7 +10,7 @@ from salt.exceptions import SaltClientError, SaltException
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import KvmclusterError
-from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
@@ -122,7 +122,7 @@ class SaltNodes:
         asked = time.time()
         sent = self.ask(nodes, "kvmcluster.facts", **named)
         answered = time.time()
-        return {node: nodefacts.parse(node, sent.get(node), asked, answered) for node in nodes}
+        return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
 
     def placeable(self, guest=None, source=None, destination=None):
         """Return what ``examined`` does, for a plan: logins are tried as its moves make them."""

@@ -14,7 +14,7 @@ from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
-from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.master import pillars
@@ -210,7 +210,7 @@ def _doubled(nodes):
     sent = nodes.ask(nodes.all, "kvmcluster.facts", targets=False, trust=False)
     now = datetime.now(timezone.utc)
     read = {
-        node: nodefacts.parse(node, sent.get(node), now.timestamp(), now.timestamp())
+        node: node_report.parse(node, sent.get(node), now.timestamp(), now.timestamp())
         for node in nodes.all
     }
     return split_brain.alarms(nodes.cluster, read, sent, now), read, now

@@ -12,7 +12,8 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain.batch import SHOWN, Batch
 from saltext_kvmcluster.core.drain.placement import Placement
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN, NodeFacts
+from saltext_kvmcluster.core.facts.node_report import NO_RETURN
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, transitions
-from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN
+from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.journal import ENDED, STAGES
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
 from saltext_kvmcluster.core.pillar.clusters import Cluster

@@ -1,6 +1,6 @@
-"""What a host's own tools print of it, read: memory, names, links, ports, QEMU's settings.
+"""Parsers of what a host's tools print: memory, names, links, ports, QEMU's settings.
 
-Each reader takes a tool's output and returns None where it tells nothing that can be relied on.
+Each takes a program's output and returns None where that cannot be relied on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ SETTINGS = (
     *("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"),
     *("migrate_tls_x509_verify", "default_tls_x509_verify"),
 )
-
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "clock": ("date", "+%s.%N"),
     "memory": ("cat", "/proc/meminfo"),
@@ -49,7 +48,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "qemu": ("qemu-system-x86_64", "--version"),
     "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
 }
-"""What is run on a host to learn of it, beside storage's own commands."""
+"""What is run on a host to collect its facts, besides storage's own commands."""
 
 OF_SOURCE = ("host_name", "settings", "certificates")
 OF_DESTINATION = (
@@ -67,62 +66,62 @@ _STARTED = re.compile(r"^(\d{1,12}(?:\.\d+)?) (.+)\.pid$", re.M)
 
 
 class CommandOutput(NamedTuple):
-    """What a program did: exit code (None: it was ended, 127: not installed) and its words."""
+    """A program's exit code (None: killed, 127: not installed), output and error output."""
 
     code: int | None
     out: str
-    words: str = ""
+    error: str = ""
 
 
-NOTHING = CommandOutput(None, "", "it was not asked")
+NOTHING = CommandOutput(None, "", "it was not run")
 
 
-def is_missing(detail: CommandOutput) -> bool:
-    """Whether a program said that the file that it was to read is not there."""
-    return detail.code == 1 and detail.words.rstrip().endswith(_MISSING)
+def is_missing(output: CommandOutput) -> bool:
+    """Whether a program reported that the file to read does not exist."""
+    return output.code == 1 and output.error.rstrip().endswith(_MISSING)
 
 
-def cordoned(detail: CommandOutput) -> tuple[Cordon, ...] | None:
-    """Return what cordons a node: one or nothing; None where that is not known."""
-    if detail.code == 0:
-        return (cordons.parse(detail.out),)
-    return () if is_missing(detail) else None
+def cordoned(output: CommandOutput) -> tuple[Cordon, ...] | None:
+    """Return a node's cordon, empty if it has none; None where that is not known."""
+    if output.code == 0:
+        return (cordons.parse(output.out),)
+    return () if is_missing(output) else None
 
 
-def number(detail: CommandOutput) -> float | None:
+def number(output: CommandOutput) -> float | None:
     """Return the number that a program printed."""
-    text = detail.out.strip()
-    if detail.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
+    text = output.out.strip()
+    if output.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
         return None
     return float(text)
 
 
-def memory(detail: CommandOutput) -> tuple[int, int] | None:
+def memory(output: CommandOutput) -> tuple[int, int] | None:
     """Return all memory and what is available, in KiB, from /proc/meminfo; see proc(5)."""
-    found = {key: int(value) for key, value in _MEMORY.findall(detail.out)}
-    if detail.code != 0 or len(found) != 2:
+    found = {key: int(value) for key, value in _MEMORY.findall(output.out)}
+    if output.code != 0 or len(found) != 2:
         return None
     return found["MemTotal"], found["MemAvailable"]
 
 
-def word(detail: CommandOutput) -> str:
-    """Return the one word that a program printed, empty if it printed something else."""
-    words = detail.out.split()
-    return words[0][:253] if detail.code == 0 and len(words) == 1 and words[0].isprintable() else ""
+def word(output: CommandOutput) -> str:
+    """Return the one word that a program printed, empty if it printed anything else."""
+    words = output.out.split()
+    return words[0][:253] if output.code == 0 and len(words) == 1 and words[0].isprintable() else ""
 
 
-def addresses(detail: CommandOutput) -> tuple[str, ...] | None:
+def addresses(output: CommandOutput) -> tuple[str, ...] | None:
     """Return the addresses of ``hostname -i``; none if the name has none, None if not known."""
-    if detail.code != 0:
-        return () if detail.code is not None and _NO_NAME.search(detail.words) else None
-    found = tuple(item.partition("%")[0] for item in detail.out.split())
+    if output.code != 0:
+        return () if output.code is not None and _NO_NAME.search(output.error) else None
+    found = tuple(item.partition("%")[0] for item in output.out.split())
     return found if found and all(map(_is_address, found)) else None
 
 
-def links(detail: CommandOutput) -> dict[str, bool] | None:
+def links(output: CommandOutput) -> dict[str, bool] | None:
     """Return of each network device whether it is up, from ``ip -j link show``; see ip-link(8)."""
     try:
-        found = json.loads(detail.out) if detail.code == 0 else None
+        found = json.loads(output.out) if output.code == 0 else None
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, list):
@@ -136,20 +135,20 @@ def links(detail: CommandOutput) -> dict[str, bool] | None:
     }
 
 
-def listening(detail: CommandOutput) -> frozenset[int] | None:
+def listening(output: CommandOutput) -> frozenset[int] | None:
     """Return the TCP ports in use, from ``ss -Htln``; see ss(8)."""
-    if detail.code != 0:
+    if output.code != 0:
         return None
-    ports = (line.split()[3:4] for line in detail.out.splitlines())
+    ports = (line.split()[3:4] for line in output.out.splitlines())
     found = [item[0].rpartition(":")[2] if item else "" for item in ports]
     if not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in found):
         return None
     return frozenset(map(int, found))
 
 
-def settings(detail: CommandOutput) -> dict[str, str]:
+def settings(output: CommandOutput) -> dict[str, str]:
     """Return settings of qemu.conf by name; what it does not set has libvirt's default."""
-    found = (_SETTING.match(line) for line in detail.out.splitlines())
+    found = (_SETTING.match(line) for line in output.out.splitlines())
     return {match.group(1): match.group(2) for match in found if match}
 
 
@@ -163,39 +162,39 @@ def ports(set_: Mapping[str, str]) -> tuple[int, int]:
 
 
 def certificates(
-    detail: CommandOutput, set_: Mapping[str, str]
+    output: CommandOutput, set_: Mapping[str, str]
 ) -> tuple[str, frozenset[str]] | None:
     """Return the folder of the certificates for migrations, and what it holds; see qemu.conf.
 
-    None where that was not asked, as of a folder that is elsewhere.
+    None where the folder was not searched, as it is elsewhere.
     """
-    found = frozenset(detail.out.splitlines())
+    found = frozenset(output.out.splitlines())
     folder = set_.get("migrate_tls_x509_cert_dir", "")
     if not folder and f"{PKI}/libvirt-migrate" in found:
         folder = f"{PKI}/libvirt-migrate"
     folder = (folder or set_.get("default_tls_x509_cert_dir", "") or f"{PKI}/qemu").rstrip("/")
-    if detail.code not in (0, 1) or posixpath.dirname(folder) != PKI:
+    if output.code not in (0, 1) or posixpath.dirname(folder) != PKI:
         return None
     files = (posixpath.split(path) for path in found)
     return folder, frozenset(name for where, name in files if where == folder)
 
 
 def verifies(set_: Mapping[str, str]) -> bool:
-    """Whether a destination wants to see the source's certificate; it does unless told not to."""
+    """Whether a destination verifies the source's certificate, as it does by default."""
     default = set_.get("default_tls_x509_verify", "1")
     return set_.get("migrate_tls_x509_verify", default) != "0"
 
 
-def started(detail: CommandOutput) -> dict[str, float]:
+def started(output: CommandOutput) -> dict[str, float]:
     """Return when each active guest's process was started, from its pid file's time."""
-    return {name: float(time) for time, name in _STARTED.findall(detail.out)}
+    return {name: float(time) for time, name in _STARTED.findall(output.out)}
 
 
-def qemu(*all_said: CommandOutput) -> int:
+def qemu(*outputs: CommandOutput) -> int:
     """Return QEMU's version as a number, 7002022 for 7.2.22; 0 where it is not known."""
-    for detail in all_said:
-        match = _VERSION.match(detail.out)
-        if detail.code == 0 and match:
+    for output in outputs:
+        match = _VERSION.match(output.out)
+        if output.code == 0 and match:
             major, minor, patch = (int(part or 0) for part in match.groups())
             return major * 1000000 + minor * 1000 + patch
     return 0
@@ -205,7 +204,7 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str, int] | 
     """Return the host's UUID, its machine types, aliases included, by ``ARCH/TYPE``, and its CPU.
 
     From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
-    of its architecture. The last is how many CPUs, threads counted, the host has; 0 if untold.
+    of its architecture. The last is the number of the host's hardware threads, 0 if not known.
     """
     try:
         root = xmltext.parse_xml(xml)

@@ -1,4 +1,4 @@
-"""What a node is asked once it is known what guests there are, read where it is asked."""
+"""What a node is asked once its guests are known, parsed on that node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU = ("type", "arch", "machine", "emulator", "cpu")
 
 @dataclass(frozen=True)
 class Question:
-    """Paths to look at, whose tokens to read in which folders, and CPUs by the keys of CPU."""
+    """Paths to inspect, tokens to read by folder and writer, and CPUs by the keys of CPU."""
 
     paths: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ def parse(reported: object) -> Question:
 
 
 def cpu_key(cpu: Mapping[str, str]) -> str:
-    """Return what the answer calls a CPU by: all that was asked, since all of it matters."""
+    """Return the key of a CPU in the answer: all that was asked, since all of it matters."""
     return json.dumps([cpu[key] for key in CPU])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import validate, verdicts
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.facts.nodefacts import NO_RETURN
+from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.ownership import settlements
 from saltext_kvmcluster.core.text import printable

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from saltext_kvmcluster.core.facts import nodefacts
+from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
 from saltext_kvmcluster.core.guest.disks import Source
@@ -54,7 +54,9 @@ def questions(
 
 def answered(world: World, answers: Mapping[str, object]) -> World:
     """Return the world with the nodes' answers to their questions."""
-    nodes = {node: nodefacts.answered(one, answers.get(node)) for node, one in world.nodes.items()}
+    nodes = {
+        node: node_report.answered(one, answers.get(node)) for node, one in world.nodes.items()
+    }
     return World(world.cluster, nodes)
 
 

@@ -112,7 +112,7 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
     nodes = [guest.node] if shared else list(world.nodes)
     for node in nodes:
         facts = world.nodes[node]
-        text, detail = facts.definitions.get(guest.name), facts.definitions_said.get(guest.name)
+        text, detail = facts.definitions.get(guest.name), facts.definition_notes.get(guest.name)
         if text is None:
             see = (
                 f"on {node}: make its definition readable for root"
@@ -159,7 +159,7 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
         )
     if guest.guest is None:
         yield unknown(
-            f"{UNREADABLE}: {guest.trouble or 'it was not asked for'}",
+            f"{UNREADABLE}: {guest.error or 'it was not asked for'}",
             f"on {guest.node}: virsh dumpxml {guest.name}",
         )
     else:

@@ -244,7 +244,7 @@ def _part(world: World, node: str, source: Source) -> Part:
     if in_shared(world, node, source):
         source = replace(source, path=location.folder, format="")
         location = replace(location, why="")
-    detail = world.nodes[node].written_said.get(location.folder, "")
+    detail = world.nodes[node].write_errors.get(location.folder, "")
     return Part(source, location, witnesses, detail)
 
 

@@ -1,0 +1,248 @@
+"""A node's report of its facts, parsed: what a node sends is hostile until it was parsed here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import parsers
+from saltext_kvmcluster.core.facts.nodefacts import (
+    Daemon,
+    GuestFacts,
+    Inspection,
+    LoginResults,
+    NodeFacts,
+    silent,
+)
+from saltext_kvmcluster.core.facts.parsers import NOTHING, CommandOutput
+from saltext_kvmcluster.core.facts.questions import is_path
+from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Issue
+from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.storage import inventory
+from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.core.untrusted import MAX_LINE, Reader
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+
+NO_RETURN = "Minion did not return"
+MAX_FOLDERS = 1000
+LONGEST_UPTIME = 100 * 366 * 86400.0
+TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
+KINDS = ("file", "block", "directory", "other", "nothing")
+_SIGHTINGS = tuple(sighting.value for sighting in Sighting)
+_NO_DAEMON = {"detail": "its report lacks the libvirt daemon"}
+
+
+def parse(node: str, sent: object, asked: float, answered: float) -> NodeFacts:
+    """Return the facts that a node reported, or those of an unreachable node if they are invalid.
+
+    asked, answered
+        When the node was asked and when it responded, in seconds by the asking node's clock.
+    """
+    if not isinstance(sent, Mapping):
+        return silent(node, _no_facts(sent))
+    try:
+        return _parsed(node, Reader(sent), asked, answered)
+    except InputError as error:
+        return silent(node, f"invalid facts: {error}")
+
+
+def answered(facts: NodeFacts, answer: object) -> NodeFacts:
+    """Return facts with the node's answers to its question; invalid answers are left out."""
+    reply = Reader(answer, lenient=True)
+    observed, links = {}, {}
+    for path, reported in reply.at("paths").fields(optional=True).items():
+        kind = reported.at("kind").choice(KINDS, default=None)
+        real = reported.at("real").text(default=path)
+        if kind:
+            observed[path] = Inspection(kind)
+        if kind and real != path:
+            links[path] = real
+    tokens = {
+        (folder, writer): str(token.value)
+        for folder, read in reply.at("tokens").fields(optional=True).items()
+        for writer, token in read.fields(optional=True).items()
+        if is_token(token.value)
+    }
+    daemon = facts.daemon
+    if daemon:
+        cpus = {
+            cpu: why.line()
+            for cpu, why in reply.at("cpus").fields(optional=True).items()
+            if isinstance(why.value, str)
+        }
+        daemon = replace(daemon, cpus={**daemon.cpus, **cpus})
+    found = facts.storage
+    if found and links:
+        found = replace(found, links={**found.links, **links})
+    return replace(facts, daemon=daemon, storage=found, observed=observed, tokens=tokens)
+
+
+def is_token(value: object) -> bool:
+    """Whether a value is a token, as nodes write them into shared folders."""
+    return isinstance(value, str) and bool(TOKEN.match(value))
+
+
+def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts:
+    outputs = {
+        name: CommandOutput(
+            sent_output.at("code").whole(default=None),
+            sent_output.at("out").text(default=""),
+            _line(sent_output.at("detail").text(default="").strip()),
+        )
+        for name, sent_output in sent.at("commands").fields(optional=True).items()
+    }
+
+    def output(name: str) -> CommandOutput:
+        return outputs.get(name, NOTHING)
+
+    reported = sent.at("daemon")
+    if reported.value is None:
+        reported = Reader(_NO_DAEMON)
+    daemon = None if reported.has("detail") else _daemon(reported, output)
+    clock, memory = parsers.number(output("clock")), parsers.memory(output("memory"))
+    started = parsers.started(output("started"))
+    guests = sent.at("guests")
+    return NodeFacts(
+        node,
+        daemon=daemon,
+        daemon_detail=reported.at("detail").line(default=""),
+        guests=None
+        if guests.value is None
+        else tuple(_guest(node, guest, started, clock) for guest in guests.items()),
+        clock=None if clock is None else clock - (asked + answered) / 2,
+        clock_error=max(0.0, (answered - asked) / 2),
+        cordoned=parsers.cordoned(output("cordoned")),
+        memory_kib=memory[0] if memory else None,
+        free_kib=memory[1] if memory else None,
+        host_name=parsers.word(output("host_name")),
+        resolves=parsers.addresses(output("resolves")),
+        bridges=parsers.links(output("bridges")),
+        listening=parsers.listening(output("listening")),
+        storage=inventory.parse({key: (one.code, one.out) for key, one in outputs.items()}),
+        ssh={
+            check: tuple(_issue(issue) for issue in issues.items())
+            for check, issues in sent.at("ssh").fields(optional=True).items()
+        },
+        peers={
+            peer: _logins(found) for peer, found in sent.at("peers").fields(optional=True).items()
+        },
+        written=_written(sent.at("written")),
+        write_errors=_lines(sent.at("write_errors")),
+        definitions={
+            guest: text.text()
+            for guest, text in sent.at("definitions").fields(optional=True).items()
+        },
+        definition_notes=_lines(sent.at("definition_notes")),
+    )
+
+
+def _lines(sent: Reader) -> dict[str, str]:
+    return {key: value.line() for key, value in sent.fields(optional=True).items()}
+
+
+def _written(sent: Reader) -> dict[str, str]:
+    """Return the tokens that a node wrote, by folder."""
+    written = {}
+    for folder, token in sent.fields(optional=True, most=MAX_FOLDERS).items():
+        if not is_path(folder):
+            raise sent.error("absolute paths of folders")
+        if not is_token(token.value):
+            raise token.error("a token")
+        written[folder] = str(token.value)
+    return written
+
+
+def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
+    capabilities = parsers.capabilities(reported.at("capabilities").text(default=""))
+    if capabilities is None:
+        raise InputError("libvirt's capabilities cannot be read")
+    settings = parsers.settings(output("settings"))
+    return Daemon(
+        uuid=capabilities[0],
+        name=parsers.word(output("host_name")),
+        qemu=parsers.qemu(output("qemu"), output("qemu_kvm"))
+        or reported.at("qemu").whole(default=0),
+        machines=capabilities[1],
+        cpu=capabilities[2],
+        threads=capabilities[3],
+        networks={name.line(): True for name in reported.at("networks").items(optional=True)},
+        ports=parsers.ports(settings),
+        lock_manager=settings.get("lock_manager", ""),
+        certificates=parsers.certificates(output("certificates"), settings),
+        verifies=parsers.verifies(settings),
+    )
+
+
+def _guest(
+    node: str, reported: Reader, started: Mapping[str, float], clock: float | None
+) -> GuestFacts:
+    name = reported.at("name").text(default="")
+    observation = Observation(
+        Sighting(reported.at("sighting").choice(_SIGHTINGS)),
+        name=name,
+        uuid=reported.at("uuid").line(default=""),
+        persistent=reported.at("persistent").flag(default=False),
+        autostart=reported.at("autostart").flag(default=False),
+        job=reported.at("job").line(default=""),
+    )
+    guest, error = _definition(reported.at("xml").text(default=""))
+    kept, kept_error = _definition(reported.at("kept").text(default=""))
+    begun = started.get(name)
+    facts = GuestFacts(
+        node,
+        observation,
+        reason=reported.at("reason").line(default=""),
+        guest=guest,
+        error=reported.at("error").line(default="") or error or kept_error,
+        kept=kept,
+        disks=tuple(path.text() for path in reported.at("disks").items(optional=True)),
+        memory_kib=reported.at("memory_kib").whole(default=0),
+        vcpus=reported.at("vcpus").whole(default=0),
+        snapshots=reported.at("snapshots").whole(default=0),
+    )
+    if not facts.active or begun is None or clock is None:
+        return facts
+    uptime = max(0.0, clock - begun)
+    return replace(facts, uptime=uptime if uptime < LONGEST_UPTIME else None)
+
+
+def _definition(text: str) -> tuple[Guest | None, str]:
+    if not text:
+        return None, ""
+    try:
+        return domainxml.parse(text), ""
+    except InputError as error:
+        return None, _line(str(error))
+
+
+def _issue(reported: Reader) -> Issue:
+    return Issue(
+        reported.at("sentence").line(default=""),
+        reported.at("remedy").line(default=""),
+        PROBLEM if reported.at("outcome").value == PROBLEM else UNKNOWN,
+    )
+
+
+def _logins(reported: Reader) -> LoginResults:
+    return LoginResults(
+        tuple(logins.cells(reported.at("cells").value)),
+        reported.at("port").line(default=""),
+        tuple(name.text() for name in reported.at("names").items(optional=True)),
+    )
+
+
+def _line(text: str) -> str:
+    return printable(text[:MAX_LINE])
+
+
+def _no_facts(sent: object) -> str:
+    """Return why there are no facts: the node's error, if it sent one."""
+    if isinstance(sent, str) and sent.startswith(NO_RETURN):
+        return _line(sent.split("\n")[0])
+    if isinstance(sent, str) and sent:
+        return _line(" / ".join(sent.split("\n")[-3:]))
+    return "no response" if sent in (None, "", False) else "invalid facts"
