@@ -7,7 +7,7 @@ from material import KEYS, cases, cluster, ed25519, load, read
 
 from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.pillar import parser
-from saltext_kvmcluster.core.trust import trust
+from saltext_kvmcluster.core.trust import blocks, login_keys
 
 MEMBERS = ("node1", "node2", "node3")
 FOUND = cluster(*MEMBERS, names={node: [f"{node}.example.com"] for node in MEMBERS})
@@ -32,14 +32,14 @@ FOLDERS = [pytest.param(path, id=path.name) for path in cases("authorized_keys",
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_file_becomes_what_the_case_wants(folder):
     found, mine, before, after = case_of(folder)
-    assert trust.authorized_keys(found, mine, before).text == after
+    assert login_keys.wanted(found, mine, before).text == after
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_changes_are_told_as_the_case_says(folder):
     found, mine, before, _ = case_of(folder)
     detail = load(folder / "changes.yaml")
-    wanted = trust.authorized_keys(found, mine, before)
+    wanted = login_keys.wanted(found, mine, before)
     refused = {**mine.refused, **wanted.refused}
     assert {key: words for key, words in wanted.words.to_dict().items() if words} == {
         key: words for key, words in detail.items() if key != "refused"
@@ -52,21 +52,21 @@ def test_the_changes_are_told_as_the_case_says(folder):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_second_run_changes_nothing(folder):
     found, mine, before, after = case_of(folder)
-    again = trust.authorized_keys(found, mine, after)
+    again = login_keys.wanted(found, mine, after)
     assert (again.text, again.words) == (after, Changes())
-    assert list(again.refused) == list(trust.authorized_keys(found, mine, before).refused)
+    assert list(again.refused) == list(login_keys.wanted(found, mine, before).refused)
 
 
 def test_a_key_that_two_members_always_had_stays_with_both():
     held = "".join(f"{KEYS['other']} kvmcluster/marathon/{node}\n" for node in ("node1", "node2"))
-    wanted = trust.authorized_keys(FOUND, read(FOUND, node1=KEYS["other"]), held)
-    assert wanted.refused == {} and wanted.text == f"{trust.BEGIN}{held}{trust.END}"
+    wanted = login_keys.wanted(FOUND, read(FOUND, node1=KEYS["other"]), held)
+    assert wanted.refused == {} and wanted.text == f"{blocks.BEGIN}{held}{blocks.END}"
 
 
 def test_words_about_a_file_that_is_not_utf_8_can_be_sent_by_salt():
     line = f"{KEYS['node1']} caf\udce9 \x1b[2J\n"
     held = f"{KEYS['node1']} kvmcluster/marathon/node1\n"
-    words = trust.authorized_keys(FOUND, read(FOUND, node1=KEYS["node1"]), line + held).words
+    words = login_keys.wanted(FOUND, read(FOUND, node1=KEYS["node1"]), line + held).words
     assert words.removed[0].startswith("caf\udce9")
     assert all(word.isprintable() and word.encode() for word in words.to_dict()["removed"])
 
@@ -102,11 +102,11 @@ TAGGED = [
     for name in ("marathon", "sprint")
     for node in [*MEMBERS, "node4"]
 ]
-MARKERS = [trust.BEGIN[:-1], trust.END[:-1], "# BEGIN kvmcluster", "  # END kvmcluster\r"]
+MARKERS = [blocks.BEGIN[:-1], blocks.END[:-1], "# BEGIN kvmcluster", "  # END kvmcluster\r"]
 
 foreign, handmade, tagged, marker = map(st.sampled_from, (FOREIGN, HANDMADE, TAGGED, MARKERS))
 block = st.lists(tagged | foreign | handmade, max_size=5).map(
-    lambda lines: [trust.BEGIN[:-1], *lines, trust.END[:-1]]
+    lambda lines: [blocks.BEGIN[:-1], *lines, blocks.END[:-1]]
 )
 pieces = st.lists(
     st.one_of(
@@ -126,8 +126,8 @@ mines = st.fixed_dictionaries({}, optional=dict.fromkeys(MEMBERS, claims))
 
 def block_of(text):
     """Return the lines of the one block, by node, and the text around it."""
-    head, _, rest = text.partition(trust.BEGIN)
-    inside, _, tail = rest.partition(trust.END)
+    head, _, rest = text.partition(blocks.BEGIN)
+    inside, _, tail = rest.partition(blocks.END)
     lines = [line.rsplit(" kvmcluster/marathon/", 1) for line in inside.splitlines()]
     return {node: key for key, node in lines}, head, tail
 
@@ -137,25 +137,25 @@ def test_foreign_lines_survive_byte_for_byte_and_in_order(before, final, lone_be
     kept = [lines[0] for kind, lines in before if kind == "foreign"]
     lines = [line for _, lines in before for line in lines]
     if lone_begin:
-        lines += [trust.BEGIN[:-1], "a line behind a begin without an end"]
+        lines += [blocks.BEGIN[:-1], "a line behind a begin without an end"]
         kept += ["a line behind a begin without an end"]
     text = "\n".join(lines) + ("\n" if lines and (final or not lines[-1]) else "")
-    _, head, tail = block_of(trust.authorized_keys(FOUND, read(FOUND, **mine), text).text)
+    _, head, tail = block_of(login_keys.wanted(FOUND, read(FOUND, **mine), text).text)
     around = (head + tail).split("\n")[: None if tail and not tail.endswith("\n") else -1]
     assert [line for line in around if " root@node" not in line.lower()] == kept
 
 
 @given(text=st.text(st.characters(exclude_categories=())))
 def test_any_text_without_our_marks_stands_whole_before_the_block(text):
-    _, head, tail = block_of(trust.authorized_keys(FOUND, read(FOUND), text).text)
+    _, head, tail = block_of(login_keys.wanted(FOUND, read(FOUND), text).text)
     assert head == (text if text.endswith("\n") or not text else text + "\n") and tail == ""
 
 
 @given(text=texts, mine=mines, exclusive=st.booleans())
 def test_applying_twice_is_applying_once(text, mine, exclusive):
     found = EXCLUSIVE if exclusive else FOUND
-    once = trust.authorized_keys(found, read(found, **mine), text)
-    twice = trust.authorized_keys(found, read(found, **mine), once.text)
+    once = login_keys.wanted(found, read(found, **mine), text)
+    twice = login_keys.wanted(found, read(found, **mine), once.text)
     assert twice.text == once.text
     assert twice.words == Changes()
     assert list(twice.refused) == list(once.refused)
@@ -163,8 +163,8 @@ def test_applying_twice_is_applying_once(text, mine, exclusive):
 
 @given(text=texts, mine=mines)
 def test_there_is_one_block_with_one_line_for_each_node(text, mine):
-    after = trust.authorized_keys(FOUND, read(FOUND, **mine), text).text
-    assert [after.count(mark) for mark in (trust.BEGIN, trust.END)] == [1, 1]
+    after = login_keys.wanted(FOUND, read(FOUND, **mine), text).text
+    assert [after.count(mark) for mark in (blocks.BEGIN, blocks.END)] == [1, 1]
     assert "# BEGIN kvmcluster\n" not in after and "# END kvmcluster\r" not in after
     inside, head, tail = block_of(after)
     assert " kvmcluster/" not in head + tail
@@ -173,9 +173,9 @@ def test_there_is_one_block_with_one_line_for_each_node(text, mine):
 
 @given(text=texts, mine=mines, more=mines)
 def test_no_member_loses_its_entry_while_it_is_in_the_pillar(text, mine, more):
-    first = trust.authorized_keys(FOUND, read(FOUND, **mine), text).text
+    first = login_keys.wanted(FOUND, read(FOUND, **mine), text).text
     identities = read(FOUND, **more)
-    second = trust.authorized_keys(FOUND, identities, first)
+    second = login_keys.wanted(FOUND, identities, first)
     before, after = block_of(first)[0], block_of(second.text)[0]
     for node, key in before.items():
         new = identities.accepted.get(node)
@@ -185,9 +185,9 @@ def test_no_member_loses_its_entry_while_it_is_in_the_pillar(text, mine, more):
 @given(text=texts, mine=mines, exclusive=st.booleans())
 def test_a_member_whose_key_is_not_known_is_let_in_by_all_that_let_it_in(text, mine, exclusive):
     found = EXCLUSIVE if exclusive else FOUND
-    start = trust.authorized_keys(FOUND, read(FOUND), text).text
+    start = login_keys.wanted(FOUND, read(FOUND), text).text
     identities = read(found, **mine)
-    wanted = trust.authorized_keys(found, identities, start)
+    wanted = login_keys.wanted(found, identities, start)
     unknown = {node for node in MEMBERS if node not in identities.accepted} | set(wanted.refused)
     for line in start.splitlines():
         for node in unknown:
@@ -199,7 +199,7 @@ def test_a_member_whose_key_is_not_known_is_let_in_by_all_that_let_it_in(text, m
 @given(text=texts, mine=mines)
 def test_what_keeps_a_node_out_is_told_and_its_claim_is_not_written(text, mine):
     identities = read(FOUND, **mine)
-    wanted = trust.authorized_keys(FOUND, identities, text)
+    wanted = login_keys.wanted(FOUND, identities, text)
     inside = block_of(wanted.text)[0]
     for node, identity in identities.accepted.items():
         if node not in wanted.refused:
@@ -210,27 +210,25 @@ def test_what_keeps_a_node_out_is_told_and_its_claim_is_not_written(text, mine):
 
 @given(text=texts, mine=mines)
 def test_no_two_nodes_come_to_share_a_key(text, mine):
-    start = trust.authorized_keys(FOUND, read(FOUND), text).text
+    start = login_keys.wanted(FOUND, read(FOUND), text).text
     before = list(block_of(start)[0].values())
-    after = list(
-        block_of(trust.authorized_keys(FOUND, read(FOUND, **mine), start).text)[0].values()
-    )
+    after = list(block_of(login_keys.wanted(FOUND, read(FOUND, **mine), start).text)[0].values())
     for key in after:
         assert after.count(key) <= max(1, before.count(key))
 
 
 @given(text=texts)
 def test_an_exclusive_file_is_the_block_alone(text):
-    after = trust.authorized_keys(EXCLUSIVE, read(EXCLUSIVE, node1=KEYS["node1"]), text).text
-    assert after.startswith(trust.BEGIN) and after.endswith(trust.END)
+    after = login_keys.wanted(EXCLUSIVE, read(EXCLUSIVE, node1=KEYS["node1"]), text).text
+    assert after.startswith(blocks.BEGIN) and after.endswith(blocks.END)
     assert all("kvmcluster" in line for line in after.splitlines())
 
 
 @given(text=texts)
 def test_who_leaves_the_pillar_leaves_no_trace(text):
     everybody = {node: KEYS[node] for node in MEMBERS}
-    joined = trust.authorized_keys(FOUND, read(FOUND, **everybody), text).text
+    joined = login_keys.wanted(FOUND, read(FOUND, **everybody), text).text
     rest = cluster("node1", "node3")
-    left = trust.authorized_keys(rest, read(rest, **everybody), joined).text
+    left = login_keys.wanted(rest, read(rest, **everybody), joined).text
     assert KEYS["node2"] not in left
     assert "node2" not in left

@@ -18,8 +18,8 @@ from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import sshcheck
+from saltext_kvmcluster.core.trust.blocks import tag
 from saltext_kvmcluster.core.trust.identity import read_identities
-from saltext_kvmcluster.core.trust.trust import tag
 
 CAPABILITIES = """<capabilities>
   <host><uuid>11111111-2222-3333-4444-555555555555</uuid></host>

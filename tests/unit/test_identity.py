@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from material import KEYS, cases, cluster, ed25519, load, published, read, rsa
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.trust import identity, trust
+from saltext_kvmcluster.core.trust import identity, login_keys, pinned_hosts
 
 FORMER = published("node2", cluster_key=KEYS["node2-new"], host_keys=[{"key": KEYS["other"]}])
 FOUND = cluster("node1", "node2", "node3", names={"node2": ["192.0.2.12"]})
 BEFORE = read(FOUND, node1=published("node1"), node2=FORMER)
-KEYS_BEFORE = trust.authorized_keys(FOUND, BEFORE, "ssh-dss AAAA admin\n").text
-HOSTS_BEFORE = trust.known_hosts(FOUND, BEFORE, "").text
+KEYS_BEFORE = login_keys.wanted(FOUND, BEFORE, "ssh-dss AAAA admin\n").text
+HOSTS_BEFORE = pinned_hosts.wanted(FOUND, BEFORE, "").text
 
 
 def mine_of(case):
@@ -31,8 +31,8 @@ def files_after(mine):
     """Return the files that mine data reaches, where node2's former entries already stand."""
     after = read(FOUND, **mine)
     return (
-        trust.authorized_keys(FOUND, after, KEYS_BEFORE).text,
-        trust.known_hosts(FOUND, after, HOSTS_BEFORE).text,
+        login_keys.wanted(FOUND, after, KEYS_BEFORE).text,
+        pinned_hosts.wanted(FOUND, after, HOSTS_BEFORE).text,
     )
 
 
@@ -179,9 +179,9 @@ good = st.fixed_dictionaries(
 @given(data=good)
 def test_what_is_accepted_yields_one_plain_line(data):
     found = read(FOUND, node2=data)
-    text = trust.authorized_keys(FOUND, found, "").text
+    text = login_keys.wanted(FOUND, found, "").text
     lines = text.split("\n")
     assert len(lines) == 3 + len(found.accepted) and text.isascii()
     assert all(line.isprintable() for line in lines)
-    hosts = trust.known_hosts(FOUND, found, "").text
+    hosts = pinned_hosts.wanted(FOUND, found, "").text
     assert all(line.isprintable() and line.isascii() for line in hosts.split("\n"))

@@ -5,17 +5,17 @@ from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
 from saltext_kvmcluster.core.fileplan import Changes
-from saltext_kvmcluster.core.trust import trust
+from saltext_kvmcluster.core.trust import blocks, client_config, pinned_hosts
 
 NAMES = {"node1": ["Node1.example.com", "192.0.2.11"], "node2": ["2001:DB8::2"]}
 FOUND = cluster("node1", "node2", "node3", names=NAMES)
 ALL = {node: published(node) for node in ("node1", "node2", "node3")}
 KEY, HOSTS = "/root/.ssh/id_rsa_cluster", "/root/.ssh/kvmcluster_known_hosts"
-INCLUDE = f"{trust.BEGIN}Include /root/.ssh/kvmcluster_config\n{trust.END}"
+INCLUDE = f"{blocks.BEGIN}Include /root/.ssh/kvmcluster_config\n{blocks.END}"
 
 
 def hosts(found, present="", **mine):
-    return trust.known_hosts(found, read(found, **mine), present)
+    return pinned_hosts.wanted(found, read(found, **mine), present)
 
 
 def test_each_host_key_is_pinned_under_all_names_in_lower_case():
@@ -93,8 +93,8 @@ def test_known_hosts_applied_twice_is_applied_once_and_names_come_from_the_pilla
 def test_who_leaves_the_pillar_leaves_no_name_and_no_key():
     rest = cluster("node1", "node3", names=NAMES)
     wanted = hosts(rest, hosts(FOUND, **ALL).text, **ALL)
-    before = trust.ssh_config(FOUND, KEY, HOSTS, "").text
-    config = trust.ssh_config(rest, KEY, HOSTS, before)
+    before = client_config.wanted(FOUND, KEY, HOSTS, "").text
+    config = client_config.wanted(rest, KEY, HOSTS, before)
     for text in (wanted.text, config.text):
         assert not any(trace in text for trace in ("node2", "2001:db8", KEYS["host2"]))
     assert wanted.words.removed[0].startswith("node2 ") and config.words.removed == (
@@ -104,7 +104,7 @@ def test_who_leaves_the_pillar_leaves_no_name_and_no_key():
 
 
 def test_the_client_configuration_names_every_name_as_written_and_in_lower_case():
-    text = trust.ssh_config(FOUND, KEY, HOSTS, "").text
+    text = client_config.wanted(FOUND, KEY, HOSTS, "").text
     names = text.splitlines()[1].split()
     assert names == [
         "Host",
@@ -119,7 +119,9 @@ def test_the_client_configuration_names_every_name_as_written_and_in_lower_case(
 
 
 def test_the_client_configuration_pins_and_never_asks():
-    options = [line.strip() for line in trust.ssh_config(FOUND, KEY, HOSTS, "").text.splitlines()]
+    options = [
+        line.strip() for line in client_config.wanted(FOUND, KEY, HOSTS, "").text.splitlines()
+    ]
     for option in (
         "User root",
         f"IdentityFile {KEY}",
@@ -134,12 +136,12 @@ def test_the_client_configuration_pins_and_never_asks():
 
 def test_further_patterns_stand_beside_the_names():
     found = cluster("node1", host_patterns=["kvm-*"])
-    assert "Host node1 kvm-*\n" in trust.ssh_config(found, KEY, HOSTS, "").text
+    assert "Host node1 kvm-*\n" in client_config.wanted(found, KEY, HOSTS, "").text
 
 
 def test_many_names_make_several_short_host_lines_each_with_all_options():
     many = cluster(*(f"node-with-a-long-name-{number:04}.example.com" for number in range(300)))
-    text = trust.ssh_config(many, KEY, HOSTS, "").text
+    text = client_config.wanted(many, KEY, HOSTS, "").text
     hosts_lines = [line for line in text.splitlines() if line.startswith("Host ")]
     assert max(map(len, text.splitlines())) < 1024 and len(hosts_lines) > 1
     assert sum(len(line.split()) - 1 for line in hosts_lines) == 300
@@ -147,18 +149,18 @@ def test_many_names_make_several_short_host_lines_each_with_all_options():
 
 
 def test_changed_options_and_names_are_told():
-    before = trust.ssh_config(cluster("node1", "node2"), KEY, HOSTS, "").text
-    words = trust.ssh_config(cluster("node1", "node3", login="virt"), KEY, HOSTS, before).words
+    before = client_config.wanted(cluster("node1", "node2"), KEY, HOSTS, "").text
+    words = client_config.wanted(cluster("node1", "node3", login="virt"), KEY, HOSTS, before).words
     assert words == Changes(("node3",), ("node2",), ("User root -> virt",))
 
 
 def test_a_path_with_a_space_or_a_percent_sign_is_read_by_ssh_as_it_is():
-    text = trust.ssh_config(FOUND, "/srv/50% key", HOSTS, "").text
+    text = client_config.wanted(FOUND, "/srv/50% key", HOSTS, "").text
     assert '    IdentityFile "/srv/50%% key"\n' in text
 
 
 def included(present):
-    return trust.with_include(present, "/root/.ssh/kvmcluster_config")
+    return client_config.with_include(present, "/root/.ssh/kvmcluster_config")
 
 
 def test_the_include_stands_before_the_first_directive():
@@ -193,7 +195,7 @@ config_lines = st.lists(
     )
 )
 marked = st.lists(
-    st.sampled_from([*trust.BEGIN.splitlines(), "# END kvmcluster", *INCLUDE.splitlines()])
+    st.sampled_from([*blocks.BEGIN.splitlines(), "# END kvmcluster", *INCLUDE.splitlines()])
 )
 
 

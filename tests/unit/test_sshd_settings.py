@@ -7,7 +7,7 @@ from material import cases, load
 
 from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.trust import sshd
-from saltext_kvmcluster.core.trust.trust import BEGIN, END
+from saltext_kvmcluster.core.trust.blocks import BEGIN, END
 
 ROOT = sshd.Account("root", "/root", ("root",))
 CASES = [pytest.param(load(path), id=path.stem) for path in cases("sshd")]

@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.events import events, transitions
 from saltext_kvmcluster.core.events.transitions import Observation
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
-from saltext_kvmcluster.core.trust import drift, trust
+from saltext_kvmcluster.core.trust import blocks, client_config, drift, pinned_hosts
 
 UUID = "1c7e0c85-7cd1-4520-96cf-4385fab1f80c"
 BOOTED = ("started", "booted")
@@ -359,8 +359,8 @@ def test_the_tag_of_an_event_about_a_node_has_no_guest_in_it():
 KEYS = "/root/.ssh/authorized_keys2"
 CONFIG = "/root/.ssh/config"
 LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHKBeCcFQNBvEAGJFVnJpHTUWGqWLLYYlLxrTmbVfjQn"
-BLOCK = f"{trust.BEGIN}{LINE} kvmcluster/lab/node2\n{trust.END}"
-INCLUDE = f"{trust.BEGIN}Include /root/.ssh/kvmcluster_config\n{trust.END}"
+BLOCK = f"{blocks.BEGIN}{LINE} kvmcluster/lab/node2\n{blocks.END}"
+INCLUDE = f"{blocks.BEGIN}Include /root/.ssh/kvmcluster_config\n{blocks.END}"
 
 
 def drifted(path, written, found, mode=0o600, exclusive=False, owner="root"):
@@ -405,7 +405,7 @@ def test_of_the_users_configuration_our_block_and_what_is_ahead_of_it_count(
     assert drifted(CONFIG, INCLUDE, found, mode) is has_drifted
 
 
-@pytest.mark.parametrize("name", [trust.KNOWN_HOSTS, trust.CONFIG])
+@pytest.mark.parametrize("name", [pinned_hosts.KNOWN_HOSTS, client_config.CONFIG])
 def test_of_our_own_files_all_counts(name):
     path = f"/root/.ssh/{name}"
     assert drifted(path, "a\n", "a\n") is False

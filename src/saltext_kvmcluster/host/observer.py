@@ -22,7 +22,13 @@ from typing import Any
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import keyfile, sshd, trust
+from saltext_kvmcluster.core.trust import (
+    client_config,
+    keyfile,
+    login_keys,
+    pinned_hosts,
+    sshd,
+)
 from saltext_kvmcluster.host import files, libvirt_events, ssh
 
 # Happenings that are kept for whoever asks, and seconds after which nobody will.
@@ -72,9 +78,9 @@ class Observer:
 
     def _trust_files(self) -> list[str]:
         login = self._cluster.ssh.login
-        own = [os.path.join(ssh.account(login).home, ".ssh", trust.AUTHORIZED_KEYS)]
+        own = [os.path.join(ssh.account(login).home, ".ssh", login_keys.AUTHORIZED_KEYS)]
         for account in map(ssh.account, dict.fromkeys(["root", login])):
-            names = (trust.KNOWN_HOSTS, trust.CONFIG, trust.USER_CONFIG)
+            names = (pinned_hosts.KNOWN_HOSTS, client_config.CONFIG, client_config.USER_CONFIG)
             own += [os.path.join(account.home, ".ssh", name) for name in names]
         return [*own, sshd.DROP_IN]
 

@@ -12,7 +12,13 @@ from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import parsers
 from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
-from saltext_kvmcluster.core.trust import keyfile, logins, sshcheck, trust
+from saltext_kvmcluster.core.trust import (
+    keyfile,
+    login_keys,
+    logins,
+    pinned_hosts,
+    sshcheck,
+)
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
 from saltext_kvmcluster.core.trust.sshd import Account
@@ -49,7 +55,7 @@ def dialing(
     cluster: Cluster, account: Account, key: Callable[[], KeyFile], names: Sequence[str]
 ) -> Checks:
     """Return the checks of what this node needs to dial its peers by their names."""
-    root = os.path.join(ssh.account("root").home, ".ssh", trust.KNOWN_HOSTS)
+    root = os.path.join(ssh.account("root").home, ".ssh", pinned_hosts.KNOWN_HOSTS)
     path = keyfile.key_path(cluster, account.home)
     return {
         "ssh.key": lambda: sshcheck.key(key(), cluster),
@@ -85,7 +91,7 @@ def issues_of(checks: Checks) -> dict[str, list[dict[str, str]]]:
 
 
 def _key_files(folder: str) -> dict[str, str]:
-    paths = [os.path.join(folder, name) for name in ("authorized_keys", trust.AUTHORIZED_KEYS)]
+    paths = [os.path.join(folder, name) for name in ("authorized_keys", login_keys.AUTHORIZED_KEYS)]
     return {path: files.read(path).text or "" for path in paths}
 
 

@@ -22,7 +22,14 @@ from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
-from saltext_kvmcluster.core.trust import keyfile, sshd, trust
+from saltext_kvmcluster.core.trust import (
+    blocks,
+    client_config,
+    keyfile,
+    login_keys,
+    pinned_hosts,
+    sshd,
+)
 from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.host import definitions, examiner, files, ssh, this_node
@@ -328,7 +335,7 @@ def _key_present(cluster: Cluster) -> dict[str, Any]:
     if __opts__["test"]:
         return {"result": None, "changes": changes, "comment": f"{path} would be made"}
     files.sweep(path)
-    ssh.make_key(path, cluster.ssh.key_type, trust.tag(cluster, __opts__["id"]), login)
+    ssh.make_key(path, cluster.ssh.key_type, blocks.tag(cluster, __opts__["id"]), login)
     key = keyfile.parsed(ssh.key_file(path, account), cluster)
     return {"result": True, "changes": changes, "comment": f"{path} was made: {key.fingerprint}"}
 
@@ -336,7 +343,7 @@ def _key_present(cluster: Cluster) -> dict[str, Any]:
 def _public_half(cluster: Cluster, found: keyfile.KeyFile, key: PublicKey) -> FilePlan:
     """Plan the .pub file beside a fit key; one that is there was found to match."""
     path = f"{found.path}.pub"
-    text = found.public_file or f"{key} {trust.tag(cluster, __opts__['id'])}\n"
+    text = found.public_file or f"{key} {blocks.tag(cluster, __opts__['id'])}\n"
     wanted = Wanted(text, Changes(added=(key.fingerprint,)))
     state = files.read(path, cluster.ssh.login)
     mode = 0o644 if state.mode is None else state.mode
@@ -346,9 +353,9 @@ def _public_half(cluster: Cluster, found: keyfile.KeyFile, key: PublicKey) -> Fi
 def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     account = ssh.account(cluster.ssh.login)
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
-    path = os.path.join(account.home, ".ssh", trust.AUTHORIZED_KEYS)
+    path = os.path.join(account.home, ".ssh", login_keys.AUTHORIZED_KEYS)
     found = files.read(path, account.login)
-    wanted = trust.authorized_keys(cluster, identities, found.text or "")
+    wanted = login_keys.wanted(cluster, identities, found.text or "")
     plans = [plan_file(path, found, wanted, 0o600, account.login)]
     drop_ins, problems = _sshd_plans(cluster, account)
     refused = {**identities.refused, **wanted.refused}
@@ -369,9 +376,9 @@ def _known_hosts(cluster: Cluster) -> dict[str, Any]:
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     plans = []
     for account in _dialling_accounts(cluster):
-        path = os.path.join(account.home, ".ssh", trust.KNOWN_HOSTS)
+        path = os.path.join(account.home, ".ssh", pinned_hosts.KNOWN_HOSTS)
         found = files.read(path, account.login)
-        wanted = trust.known_hosts(cluster, identities, found.text or "")
+        wanted = pinned_hosts.wanted(cluster, identities, found.text or "")
         plans.append(plan_file(path, found, wanted, 0o600, account.login))
     absences = _absences(cluster, identities, plans[0].text)
     return _carry_out(plans, _refusals(identities.refused), absences)
@@ -384,13 +391,13 @@ def _ssh_config(cluster: Cluster) -> dict[str, Any]:
         folder = os.path.join(account.home, ".ssh")
         hosts, rules, own = (
             os.path.join(folder, name)
-            for name in (trust.KNOWN_HOSTS, trust.CONFIG, trust.USER_CONFIG)
+            for name in (pinned_hosts.KNOWN_HOSTS, client_config.CONFIG, client_config.USER_CONFIG)
         )
         found = files.read(rules, account.login)
-        wanted = trust.ssh_config(cluster, key, hosts, found.text or "")
+        wanted = client_config.wanted(cluster, key, hosts, found.text or "")
         plans.append(plan_file(rules, found, wanted, 0o600, account.login))
         found = files.read(own, account.login)
-        wanted = trust.with_include(found.text or "", rules)
+        wanted = client_config.with_include(found.text or "", rules)
         mode = 0o600 if found.mode is None else found.mode & ~0o022
         plans.append(plan_file(own, found, wanted, mode, account.login))
     return _carry_out(plans)
@@ -443,7 +450,7 @@ def _absences(cluster: Cluster, identities: Identities, text: str) -> list[str]:
         f"{node} has no identity in the mine: "
         + (
             "its entries stay as they are"
-            if f"{trust.tag(cluster, node)}\n" in text
+            if f"{blocks.tag(cluster, node)}\n" in text
             else "it has no entry yet"
         )
         + f"; run: salt {node} mine.send kvmcluster.identity"

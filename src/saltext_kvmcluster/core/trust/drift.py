@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
-from saltext_kvmcluster.core.trust import sshd, trust
+from saltext_kvmcluster.core.trust import client_config, login_keys, pinned_hosts, sshd
 from saltext_kvmcluster.core.untrusted import from_json
 
 _WRITABLE_BY_OTHERS = 0o022
@@ -41,12 +41,12 @@ def has_drifted(path: str, noted: Mapping[str, Any], found: FileState, exclusive
         return True
     if found.owner != noted.get("owner"):
         return True
-    if posixpath.basename(path) == trust.USER_CONFIG:
+    if posixpath.basename(path) == client_config.USER_CONFIG:
         # The user may change its mode, as long as ssh still takes it.
         return bool(found.mode & _WRITABLE_BY_OTHERS) or _digest(own) != noted.get("own")
     if found.mode != noted.get("mode"):
         return True
-    if exclusive and posixpath.basename(path) == trust.AUTHORIZED_KEYS:
+    if exclusive and posixpath.basename(path) == login_keys.AUTHORIZED_KEYS:
         return _digest(found.text) != noted.get("whole")
     return _digest(own) != noted.get("own")
 
@@ -64,11 +64,11 @@ def _own_part(path: str, text: str) -> str | None:
         return text
     if posixpath.basename(folder) != ".ssh":
         return None
-    if name in (trust.KNOWN_HOSTS, trust.CONFIG):
+    if name in (pinned_hosts.KNOWN_HOSTS, client_config.CONFIG):
         return text
-    if name == trust.AUTHORIZED_KEYS:
-        return trust.own_keys(text)
-    return trust.own_include(text) if name == trust.USER_CONFIG else None
+    if name == login_keys.AUTHORIZED_KEYS:
+        return login_keys.own_keys(text)
+    return client_config.own_include(text) if name == client_config.USER_CONFIG else None
 
 
 def _digest(text: str) -> str:

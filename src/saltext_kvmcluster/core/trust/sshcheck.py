@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import keyfile, trust
+from saltext_kvmcluster.core.trust import keyfile, login_keys
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
 from saltext_kvmcluster.core.trust.sshd import Settings, SshdIssue
@@ -92,10 +92,12 @@ def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) ->
     return [
         Issue(
             f"{path}, line {number}: {why}",
-            TRUST if path.endswith(trust.AUTHORIZED_KEYS) else f"delete line {number} of {path}",
+            TRUST
+            if path.endswith(login_keys.AUTHORIZED_KEYS)
+            else f"delete line {number} of {path}",
         )
         for path, text in texts.items()
-        for number, why in trust.stale(cluster, identities, text)
+        for number, why in login_keys.stale(cluster, identities, text)
     ]
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
-from saltext_kvmcluster.core.trust.trust import AUTHORIZED_KEYS, BEGIN, END
+from saltext_kvmcluster.core.trust.blocks import BEGIN, END
+from saltext_kvmcluster.core.trust.login_keys import AUTHORIZED_KEYS
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-kvmcluster.conf"
 RELATIVE_FILE = f".ssh/{AUTHORIZED_KEYS}"

@@ -1,8 +1,8 @@
-"""From cluster, identities and present text to the wanted text of the ssh files.
+"""The wanted ``authorized_keys2``, from cluster, identities and present text.
 
-Three rules shape all of it. Only leaving the pillar removes a node's entries: whoever is missing
-from the mine, or published something unfit, keeps what it has. Keys come from identities, names
-from the pillar. What is not ours in a shared file stays byte for byte.
+Only leaving the pillar removes a node's entries: a node that is missing from the mine, or
+published an invalid key, keeps what it has. Keys come from identities, names from the pillar.
+What is not ours stays byte for byte.
 """
 
 from __future__ import annotations
@@ -17,30 +17,24 @@ from dataclasses import dataclass
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.trust.blocks import (
+    BEGIN,
+    END,
+    TAG,
+    KeyChanges,
+    key_label,
+    owned_lines,
+    split_lines,
+    tag,
+)
 from saltext_kvmcluster.core.trust.identity import Identities, PublicKey, parse_public_key
 
 AUTHORIZED_KEYS = "authorized_keys2"
-KNOWN_HOSTS = "kvmcluster_known_hosts"
-CONFIG = "kvmcluster_config"
-USER_CONFIG = "config"
-
-BEGIN = "# BEGIN kvmcluster (managed by Salt: changes inside are lost)\n"
-END = "# END kvmcluster\n"
-_BEGIN = re.compile(r"[ \t]*# BEGIN kvmcluster(?: \(.*)?\s*\Z")
-_END = re.compile(r"[ \t]*# END kvmcluster\s*\Z")
-_TAG = re.compile(r"kvmcluster/[^/\s]+/(\S+)\Z")
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\Z")
 _OPTIONS = re.compile(
     r"""((?:\\"|\\(?!")|[^ \t"\\]|"(?:\\"|\\(?!")|[^"\\])*")+)[ \t]+(.*)\Z""", re.DOTALL
 )
 _ADDRESS = re.compile(r"[0-9.]+\Z|.*:")
-
-HOST_LINE_LENGTH = 900
-
-
-def tag(cluster: Cluster, node: str) -> str:
-    """Return the comment that marks a line as ours and says which node it belongs to."""
-    return f"kvmcluster/{cluster.name}/{node}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class _Line:
     @property
     def node(self) -> str | None:
         """The node that our tag names."""
-        match = _TAG.match(self.comment)
+        match = TAG.match(self.comment)
         return match.group(1) if match else None
 
     @property
@@ -70,7 +64,7 @@ class _Line:
         return self.inside or self.node is not None
 
 
-def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> Wanted:
+def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
     """Return the wanted ``authorized_keys2``: one owned block, all members' keys, no former ones.
 
     Outside the block a line goes when our tag marks it, when it repeats a key of the block, when
@@ -86,12 +80,12 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
     published = {node: item.cluster_key for node, item in identities.accepted.items()}
     if len(set(published.values())) == len(cluster.nodes) and present == _block(cluster, published):
         return Wanted(present)
-    lines = _read_authorized_keys(present)
+    lines = _parse(present)
     held = _held(lines)
     refused = _unfit(cluster, identities, lines, held)
     known = {node: key for node, key in published.items() if node not in refused}
-    ways = {**held, **known}
-    entries = {node: ways[node] for node in cluster.nodes if node in ways}
+    all_keys = {**held, **known}
+    entries = {node: all_keys[node] for node in cluster.nodes if node in all_keys}
     block = _block(cluster, entries)
     keys = {*held.values(), *entries.values()}
     former = _former_comments(cluster, held, known)
@@ -101,7 +95,7 @@ def authorized_keys(cluster: Cluster, identities: Identities, present: str) -> W
         if line.key and not line.ours and (line.key in keys or _is_former(line, former))
     }
     text = block if cluster.ssh.exclusive else _with_block(lines, block, doomed)
-    return Wanted(text, _key_words(cluster, lines, held, entries, doomed), refused)
+    return Wanted(text, _changes(cluster, lines, held, entries, doomed), refused)
 
 
 def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tuple[int, str]]:
@@ -109,7 +103,7 @@ def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tu
 
     A key of a member whose identity is not known is held to be its own.
     """
-    for line in _read_authorized_keys(present):
+    for line in _parse(present):
         if not line.key or not line.node or f"/{cluster.name}/" not in line.comment:
             continue
         known = identities.accepted.get(line.node)
@@ -119,163 +113,22 @@ def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tu
             yield line.number, f"a former key of {line.node}"
 
 
-def known_hosts(cluster: Cluster, identities: Identities, present: str) -> Wanted:
-    """Return the wanted known hosts file: each host key of each member under all its names."""
-    known = {node: identity.host_keys for node, identity in identities.accepted.items()}
-    text = _known_hosts_text(cluster, known)
-    if text == present:
-        return Wanted(text)
-    held = _read_known_hosts(present)
-    keys = {node: known.get(node) or held.get(node, ("", ()))[1] for node in cluster.nodes}
-    words = _WordList()
-    for node in dict.fromkeys([*cluster.nodes, *held]):
-        old_names, old_keys = held.get(node, ("", ()))
-        words.compare(node, old_keys, keys.get(node, ()))
-        if node in cluster.nodes and old_keys and old_names != _known_names(cluster, node):
-            words.replaced.append(f"{node} names {old_names} -> {_known_names(cluster, node)}")
-    return Wanted(_known_hosts_text(cluster, keys), words.words())
-
-
-def _known_hosts_text(cluster: Cluster, keys: Mapping[str, Iterable[PublicKey]]) -> str:
-    lines = (
-        f"{_known_names(cluster, node)} {key} {tag(cluster, node)}\n"
-        for node in cluster.nodes
-        for key in keys.get(node, ())
-    )
-    return "".join([BEGIN, *lines, END])
-
-
-def _known_names(cluster: Cluster, node: str) -> str:
-    """Return a node's names as known_hosts has them: ssh compares in lower case."""
-    return ",".join(name.lower() for name in cluster.nodes[node].names)
-
-
-def ssh_config(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> Wanted:
-    """Return the wanted client configuration for every name of every member.
-
-    The host keys of our file are the only ones that count (no global known hosts, no DNS, no
-    rewriting by UpdateHostKeys), peers are dialled straight (``ProxyCommand none`` rules out
-    ProxyJump, too), and a connection that stalls ends, so that nothing that runs over ssh waits
-    for ever. See ssh_config(5).
-    """
-    options = (
-        f"User {cluster.ssh.login}",
-        f"IdentityFile {_quoted(key)}",
-        "IdentitiesOnly yes",
-        "PubkeyAuthentication yes",
-        "PreferredAuthentications publickey",
-        "StrictHostKeyChecking yes",
-        f"UserKnownHostsFile {_quoted(known_hosts_path)}",
-        "GlobalKnownHostsFile /dev/null",
-        "VerifyHostKeyDNS no",
-        "UpdateHostKeys no",
-        "CheckHostIP no",
-        "ProxyCommand none",
-        "ControlPath none",
-        "ForwardAgent no",
-        "ForwardX11 no",
-        "ConnectTimeout 10",
-        "ServerAliveInterval 10",
-        "ServerAliveCountMax 3",
-    )
-    body = "".join(f"    {option}\n" for option in options)
-    hosts = list(_host_lines(_host_patterns(cluster)))
-    text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + END
-    return Wanted(text, _config_words(present, text))
-
-
-def with_include(present: str, include: str) -> Wanted:
-    """Return the login's own ssh configuration with our file included ahead of all else.
-
-    The first value that ssh finds wins, so the block stands before the first directive.
-    """
-    block = f"{BEGIN}Include {_quoted(include)}\n{END}"
-    lines = _split(present)
-    inside = _owned(lines)
-    rest = "".join(line for line, owned in zip(lines, inside, strict=True) if not owned)
-    head = present.partition(block)[0]
-    if block in present and rest == present.replace(block, "", 1) and not _directives(head):
-        return Wanted(present)
-    known = f"Include {_quoted(include)}\n" in lines
-    words = (
-        Changes(replaced=("block put first",)) if known else Changes(added=(block.split("\n")[1],))
-    )
-    return Wanted(block + rest, words)
-
-
 def own_keys(present: str) -> str:
     """Return the lines of an ``authorized_keys2`` that are ours, and those that repeat our keys."""
-    lines = _read_authorized_keys(present)
+    lines = _parse(present)
     keys = {line.key for line in lines if line.ours and line.key}
     return "".join(line.raw for line in lines if line.ours or line.key in keys)
 
 
-def own_include(present: str) -> str:
-    """Return our block of the login's own ssh configuration, and any directive ahead of it."""
-    lines = _split(present)
-    last = max((at for at, owned in enumerate(_owned(lines)) if owned), default=-1)
-    return "".join(line for line in lines[: last + 1] if _directives(line))
-
-
-class _WordList:
-    """Collects the words of a change to keys, node by node."""
-
-    def __init__(self) -> None:
-        self.added: list[str] = []
-        self.removed: list[str] = []
-        self.replaced: list[str] = []
-
-    def words(self) -> Changes:
-        return Changes(tuple(self.added), tuple(self.removed), tuple(self.replaced))
-
-    def compare(self, node: str, old: Iterable[PublicKey], new: Iterable[PublicKey]) -> None:
-        """Say what became of one node's keys; keys of one type replace each other."""
-        gone = [key for key in old if key not in set(new)]
-        come = [key for key in new if key not in set(old)]
-        for key in come:
-            former = next((item for item in gone if item.type == key.type), None)
-            if former:
-                gone.remove(former)
-                self.replaced.append(f"{node} {_print(former)} -> {key.fingerprint}")
-            else:
-                self.added.append(f"{node} {_print(key)}")
-        self.removed += [f"{node} {_print(key)}" for key in gone]
-
-
-def _print(key: PublicKey) -> str:
-    return f"{key.type} {key.fingerprint}"
-
-
-def _read_authorized_keys(text: str) -> list[_Line]:
-    lines = _split(text)
+def _parse(text: str) -> list[_Line]:
+    lines = split_lines(text)
     return [
-        _read_line(raw, inside, number)
-        for number, (raw, inside) in enumerate(zip(lines, _owned(lines), strict=True), start=1)
+        _parse_line(raw, inside, number)
+        for number, (raw, inside) in enumerate(zip(lines, owned_lines(lines), strict=True), start=1)
     ]
 
 
-def _split(text: str) -> list[str]:
-    """Split at line feeds alone, as ssh and sshd do; every line keeps its own."""
-    return re.findall(r"[^\n]*\n|[^\n]+\Z", text)
-
-
-def _owned(lines: list[str]) -> list[bool]:
-    """Say of each line whether it is in our block; a begin without an end owns only itself."""
-    owned = [False] * len(lines)
-    begin: int | None = None
-    for index, line in enumerate(lines):
-        if _BEGIN.match(line):
-            begin = index
-            owned[index] = True
-        elif _END.match(line):
-            owned[index] = True
-            if begin is not None:
-                owned[begin : index + 1] = [True] * (index + 1 - begin)
-            begin = None
-    return owned
-
-
-def _read_line(raw: str, inside: bool, number: int) -> _Line:
+def _parse_line(raw: str, inside: bool, number: int) -> _Line:
     stripped = raw.strip(" \t\r\n")
     if not stripped or stripped.startswith("#"):
         return _Line(raw, blank=True, inside=inside, number=number)
@@ -423,105 +276,31 @@ def _with_block(lines: list[_Line], block: str, doomed: set[int]) -> str:
     return "".join([*kept, block, *tail])
 
 
-def _key_words(
+def _changes(
     cluster: Cluster,
     lines: list[_Line],
     held: Mapping[str, PublicKey],
     entries: Mapping[str, PublicKey],
     doomed: set[int],
 ) -> Changes:
-    words = _WordList()
+    changes = KeyChanges()
     for node in dict.fromkeys([*entries, *held]):
         old, new = held.get(node), entries.get(node)
         if old and new and old != new:
-            words.replaced.append(f"{node} {_print(old)} -> {_print(new)}")
+            changes.replaced.append(f"{node} {key_label(old)} -> {key_label(new)}")
         else:
-            words.compare(node, [old] if old else [], [new] if new else [])
+            changes.compare(node, [old] if old else [], [new] if new else [])
     detail = Counter([*held.values()])
     for line in lines:
         if line.ours and line.key and detail[line.key]:
             detail[line.key] -= 1
         elif line.ours and line.key:
-            words.removed.append(
-                f"{line.comment or 'no comment'} {_print(line.key)} (in our block)"
+            changes.removed.append(
+                f"{line.comment or 'no comment'} {key_label(line.key)} (in our block)"
             )
         elif line.number in doomed or (cluster.ssh.exclusive and not line.ours and not line.blank):
-            what = f"{line.comment or 'no comment'} {_print(line.key)}" if line.key else "not a key"
-            words.removed.append(f"{what} (line {line.number})")
-    return words.words()
-
-
-def _read_known_hosts(text: str) -> dict[str, tuple[str, tuple[PublicKey, ...]]]:
-    """Return the names and keys that our own file holds for each node."""
-    held: dict[str, tuple[str, tuple[PublicKey, ...]]] = {}
-    for line in text.splitlines():
-        names, kind, blob, comment = (*line.split(None, 3), "", "", "", "")[:4]
-        match = _TAG.match(comment)
-        if not match:
-            continue
-        try:
-            key = parse_public_key(f"{kind} {blob}")
-        except InputError:
-            continue
-        held[match.group(1)] = (names, (*held.get(match.group(1), ("", ()))[1], key))
-    return held
-
-
-def _host_patterns(cluster: Cluster) -> Iterator[str]:
-    """Yield every name as written and in lower case, then the further patterns.
-
-    ``Host`` compares with what was typed; a capital letter in the pillar must not hide the name.
-    """
-    for node in cluster.nodes.values():
-        for name in node.names:
-            yield name
-            if name != name.lower():
-                yield name.lower()
-    yield from cluster.ssh.host_patterns
-
-
-def _host_lines(patterns: Iterable[str]) -> Iterator[str]:
-    """Yield Host lines short enough for every OpenSSH that knows Include (7.3 reads 4096)."""
-    line = "Host"
-    for pattern in patterns:
-        if len(line) + len(pattern) > HOST_LINE_LENGTH:
-            yield line
-            line = "Host"
-        line += f" {pattern}"
-    yield line
-
-
-def _config_words(present: str, text: str) -> Changes:
-    old_hosts, old_options = _config_parts(present)
-    new_hosts, new_options = _config_parts(text)
-    changed = [
-        key for key in new_options if old_options and old_options.get(key) != new_options[key]
-    ]
-    return Changes(
-        tuple(name for name in new_hosts if name not in old_hosts),
-        tuple(name for name in old_hosts if name not in new_hosts),
-        tuple(f"{key} {old_options.get(key, 'unset')} -> {new_options[key]}" for key in changed),
-    )
-
-
-def _config_parts(text: str) -> tuple[dict[str, None], dict[str, str]]:
-    hosts: dict[str, None] = {}
-    options: dict[str, str] = {}
-    for line in text.splitlines():
-        keyword, _, value = line.strip().partition(" ")
-        if keyword == "Host":
-            hosts.update(dict.fromkeys(value.split()))
-        elif keyword and not keyword.startswith("#"):
-            options[keyword] = value
-    return hosts, options
-
-
-def _directives(text: str) -> bool:
-    stripped = (line.strip() for line in text.splitlines())
-    return any(line and not line.startswith("#") for line in stripped)
-
-
-def _quoted(path: str) -> str:
-    """Return a path as ssh_config takes it: percent signs doubled, quoted where it has a space."""
-    escaped = path.replace("%", "%%")
-    return f'"{escaped}"' if " " in escaped else escaped
+            what = (
+                f"{line.comment or 'no comment'} {key_label(line.key)}" if line.key else "not a key"
+            )
+            changes.removed.append(f"{what} (line {line.number})")
+    return changes.changes()

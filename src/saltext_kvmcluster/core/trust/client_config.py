@@ -1,0 +1,133 @@
+"""The wanted ssh client configuration: our own file, and its include in the login's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from saltext_kvmcluster.core.fileplan import Changes, Wanted
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.trust.blocks import BEGIN, END, owned_lines, split_lines
+
+CONFIG = "kvmcluster_config"
+USER_CONFIG = "config"
+HOST_LINE_LENGTH = 900
+
+
+def wanted(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> Wanted:
+    """Return the wanted client configuration for every name of every member.
+
+    The host keys of our file are the only ones that count (no global known hosts, no DNS, no
+    rewriting by UpdateHostKeys), peers are dialled straight (``ProxyCommand none`` rules out
+    ProxyJump, too), and a connection that stalls ends, so that nothing that runs over ssh waits
+    for ever. See ssh_config(5).
+    """
+    options = (
+        f"User {cluster.ssh.login}",
+        f"IdentityFile {_quoted(key)}",
+        "IdentitiesOnly yes",
+        "PubkeyAuthentication yes",
+        "PreferredAuthentications publickey",
+        "StrictHostKeyChecking yes",
+        f"UserKnownHostsFile {_quoted(known_hosts_path)}",
+        "GlobalKnownHostsFile /dev/null",
+        "VerifyHostKeyDNS no",
+        "UpdateHostKeys no",
+        "CheckHostIP no",
+        "ProxyCommand none",
+        "ControlPath none",
+        "ForwardAgent no",
+        "ForwardX11 no",
+        "ConnectTimeout 10",
+        "ServerAliveInterval 10",
+        "ServerAliveCountMax 3",
+    )
+    body = "".join(f"    {option}\n" for option in options)
+    hosts = list(_host_lines(_host_patterns(cluster)))
+    text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + END
+    return Wanted(text, _config_changes(present, text))
+
+
+def with_include(present: str, include: str) -> Wanted:
+    """Return the login's own ssh configuration with our file included ahead of all else.
+
+    The first value that ssh finds wins, so the block stands before the first directive.
+    """
+    block = f"{BEGIN}Include {_quoted(include)}\n{END}"
+    lines = split_lines(present)
+    inside = owned_lines(lines)
+    rest = "".join(line for line, owned in zip(lines, inside, strict=True) if not owned)
+    head = present.partition(block)[0]
+    if block in present and rest == present.replace(block, "", 1) and not _directives(head):
+        return Wanted(present)
+    known = f"Include {_quoted(include)}\n" in lines
+    words = (
+        Changes(replaced=("block put first",)) if known else Changes(added=(block.split("\n")[1],))
+    )
+    return Wanted(block + rest, words)
+
+
+def own_include(present: str) -> str:
+    """Return our block of the login's own ssh configuration, and any directive ahead of it."""
+    lines = split_lines(present)
+    last = max((at for at, owned in enumerate(owned_lines(lines)) if owned), default=-1)
+    return "".join(line for line in lines[: last + 1] if _directives(line))
+
+
+def _host_patterns(cluster: Cluster) -> Iterator[str]:
+    """Yield every name as written and in lower case, then the further patterns.
+
+    ``Host`` compares with what was typed; a capital letter in the pillar must not hide the name.
+    """
+    for node in cluster.nodes.values():
+        for name in node.names:
+            yield name
+            if name != name.lower():
+                yield name.lower()
+    yield from cluster.ssh.host_patterns
+
+
+def _host_lines(patterns: Iterable[str]) -> Iterator[str]:
+    """Yield Host lines short enough for every OpenSSH that knows Include (7.3 reads 4096)."""
+    line = "Host"
+    for pattern in patterns:
+        if len(line) + len(pattern) > HOST_LINE_LENGTH:
+            yield line
+            line = "Host"
+        line += f" {pattern}"
+    yield line
+
+
+def _config_changes(present: str, text: str) -> Changes:
+    old_hosts, old_options = _config_parts(present)
+    new_hosts, new_options = _config_parts(text)
+    changed = [
+        key for key in new_options if old_options and old_options.get(key) != new_options[key]
+    ]
+    return Changes(
+        tuple(name for name in new_hosts if name not in old_hosts),
+        tuple(name for name in old_hosts if name not in new_hosts),
+        tuple(f"{key} {old_options.get(key, 'unset')} -> {new_options[key]}" for key in changed),
+    )
+
+
+def _config_parts(text: str) -> tuple[dict[str, None], dict[str, str]]:
+    hosts: dict[str, None] = {}
+    options: dict[str, str] = {}
+    for line in text.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        if keyword == "Host":
+            hosts.update(dict.fromkeys(value.split()))
+        elif keyword and not keyword.startswith("#"):
+            options[keyword] = value
+    return hosts, options
+
+
+def _directives(text: str) -> bool:
+    stripped = (line.strip() for line in text.splitlines())
+    return any(line and not line.startswith("#") for line in stripped)
+
+
+def _quoted(path: str) -> str:
+    """Return a path as ssh_config takes it: percent signs doubled, quoted where it has a space."""
+    escaped = path.replace("%", "%%")
+    return f'"{escaped}"' if " " in escaped else escaped
