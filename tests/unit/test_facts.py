@@ -160,7 +160,7 @@ def test_what_is_not_facts_makes_a_silent_node(sent, detail):
 def test_whatever_stands_at_any_place_it_is_facts_or_a_silent_node(place, other):
     found = node_report.parse("node1", with_other(SENT, place, other), 0.0, 1.0)
     assert isinstance(found, nodefacts.NodeFacts)
-    shown = overview.status(cluster("node1", "node2"), {"node1": found})
+    shown = overview.status(cluster("node1", "node2"), {"node1": found}).to_dict()
     assert json.dumps(shown) and tables.render(shown).isprintable() is False
 
 
@@ -348,7 +348,7 @@ def cluster_status(**nodes):
     return overview.status(
         cluster("node1", "node2"),
         {node: node_report.parse(node, sent, 998.0, 1000.0) for node, sent in nodes.items()},
-    )
+    ).to_dict()
 
 
 def test_a_guest_that_runs_on_two_nodes_is_the_first_thing_said():
@@ -387,7 +387,9 @@ def test_a_listed_guest_that_no_node_has_is_shown():
     found = node_report.parse("node1", SENT, 998.0, 1000.0)
     wanted = cluster("node1")
     listed = type(wanted.guests)(list={"db1": None})
-    data = overview.status(type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found})
+    data = overview.status(
+        type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found}
+    ).to_dict()
     assert [(row["name"], row["where"], row["state"]) for row in data["status"]] == [
         ("db1", "nowhere", "absent"),
         ("web1", "node1", "running"),
@@ -397,7 +399,7 @@ def test_a_listed_guest_that_no_node_has_is_shown():
 
 def told_of(one, **changes):
     facts_ = replace(worlds.node(guests=(one,)), **changes)
-    (row,) = overview.guests(worlds.cluster(), facts_)["guests"]
+    (row,) = overview.guests(worlds.cluster(), facts_).to_dict()["guests"]
     return row
 
 

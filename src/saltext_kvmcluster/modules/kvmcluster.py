@@ -513,7 +513,7 @@ def guests() -> dict[str, Any]:
         salt 'node1' kvmcluster.guests --out=json
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    data = overview.guests(cluster, collector.own(__opts__["id"]))
+    data = overview.guests(cluster, collector.own(__opts__["id"])).to_dict()
     if not data["ok"]:
         __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
     return data

@@ -187,7 +187,7 @@ def status(cluster: str | None = None) -> dict[str, Any]:
         # Nodes answer one after the other, and a guest may have moved meanwhile.
         time.sleep(ASK_AGAIN)
         observed = nodes.facts(targets=False, trust=False)
-    return overview.status(nodes.cluster, observed)
+    return overview.status(nodes.cluster, observed).to_dict()
 
 
 @_reported

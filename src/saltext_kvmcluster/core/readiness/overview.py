@@ -1,9 +1,10 @@
-"""Guests as a node reports them, and as the whole cluster does: plain data for people."""
+"""The guests of a node, and of the whole cluster: results for people."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core import verdicts
@@ -23,20 +24,68 @@ NOWHERE = "nowhere"
 UNREACHABLE = Sighting.UNREACHABLE.value
 
 
-def guests(cluster: Cluster, facts: NodeFacts) -> dict[str, Any]:
-    """Return every guest of a node; ``ok`` is False where its libvirt could not be asked."""
+@dataclass(frozen=True)
+class NodeGuests:
+    """Every guest of a node; ``error`` says why its libvirt gave no response, if so."""
+
+    cluster: str
+    node: str
+    guests: tuple[Mapping[str, Any], ...]
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "kind": "guests",
+            "cluster": self.cluster,
+            "node": self.node,
+            "ok": not self.error,
+            **({"detail": self.error} if self.error else {}),
+            "guests": list(self.guests),
+        }
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """All guests of a cluster, one row for each and the node where it is active.
+
+    A guest that is active nowhere has one row, with the nodes that have its definition; its node
+    is not known while a node is unreachable. ``silent`` holds the unreachable nodes, with the
+    reason; ``problems`` are sentences.
+    """
+
+    cluster: str
+    nodes: Mapping[str, Mapping[str, Any]]
+    silent: Mapping[str, str]
+    problems: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "kind": "status",
+            "cluster": self.cluster,
+            "ok": not self.problems,
+            "nodes": dict(self.nodes),
+            "silent": dict(self.silent),
+            "problems": list(self.problems),
+            "status": list(self.rows),
+        }
+
+
+def guests(cluster: Cluster, facts: NodeFacts) -> NodeGuests:
+    """Return every guest of a node, by name."""
     found = sorted(facts.guests or (), key=lambda guest: guest.name)
-    data = {"cluster": cluster.name, "node": facts.node, "ok": facts.guests is not None}
-    detail = {} if data["ok"] else {"detail": _silence(facts)}
     alone = World(cluster, {facts.node: facts})
-    return {**data, **detail, "guests": [_row(guest, alone) for guest in found]}
+    error = _silence(facts) if facts.guests is None else ""
+    return NodeGuests(cluster.name, facts.node, tuple(_row(one, alone) for one in found), error)
 
 
 def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
     """Return one guest of a node, which is alone in its world.
 
     ``movable`` is what this node alone can tell: False with the reasons in ``why``, None where
-    only something unknown speaks against it.
+    nothing but UNKNOWN checks forbid it.
     """
     guest, facts = found.guest, alone.nodes[found.node]
     frozen = guest.frozen or (found.kept.frozen if found.kept else None) if guest else None
@@ -66,13 +115,8 @@ def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
     }
 
 
-def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
-    """Return all guests of a cluster, one row for each and the node where it is active.
-
-    A guest that is active nowhere has one row, with the nodes that hold its definition; where it
-    is is not known while a node is silent. ``silent`` holds the nodes that could not be asked,
-    with what they said; ``problems`` are sentences.
-    """
+def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
+    """Return all guests of a cluster, and where each is active."""
     silent = {node: _silence(facts) for node, facts in nodes.items() if facts.guests is None}
     groups: dict[tuple[str, str], list[GuestFacts]] = {}
     for facts in nodes.values():
@@ -88,18 +132,17 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, Any]:
     ]
     problems = [f"{node} is unreachable: {detail}" for node, detail in silent.items()]
     problems += _doubled(groups.values())
-    return {
-        "cluster": cluster.name,
-        "ok": not problems,
-        "nodes": {node: _node(facts) for node, facts in nodes.items()},
-        "silent": silent,
-        "problems": problems,
-        "status": sorted(rows, key=lambda row: (str(row["name"]), str(row["where"]))),
-    }
+    return ClusterStatus(
+        cluster.name,
+        {node: _node(facts) for node, facts in nodes.items()},
+        silent,
+        tuple(problems),
+        tuple(sorted(rows, key=lambda row: (str(row["name"]), str(row["where"])))),
+    )
 
 
 def _silence(facts: NodeFacts) -> str:
-    return facts.detail or facts.daemon_detail or "it did not speak of its guests"
+    return facts.detail or facts.daemon_detail or "it did not report its guests"
 
 
 def _node(facts: NodeFacts) -> dict[str, Any]:
@@ -117,7 +160,7 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
 def _shown(
     group: list[GuestFacts], alone: Mapping[str, World], elsewhere: str
 ) -> Iterable[dict[str, Any]]:
-    """Yield the rows of one guest, seen on one node or more, each of them alone in its world."""
+    """Yield the rows of one guest, reported by one node or more, each alone in its world."""
     active = [found for found in group if found.active]
     defined = [found.node for found in group if found.observation.persistent]
     for found in active:
@@ -128,7 +171,9 @@ def _shown(
 
 def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
     """Return the row of a guest of the pillar's list that no node has."""
-    detail = f"no node has it; not known of {', '.join(silent)}" if silent else "no node has it"
+    detail = (
+        f"no node has it, but {', '.join(silent)} did not respond" if silent else "no node has it"
+    )
     state = UNREACHABLE if silent else Sighting.ABSENT.value
     return {
         "where": "?" if silent else NOWHERE,
@@ -141,9 +186,9 @@ def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
 
 
 def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], verdicts.Doubled]]:
-    """Return the guests that run more than once, by UUID, each with what every node says of it.
+    """Return the guests that run more than once, by UUID, each with every node's report of it.
 
-    A migration's two halves are no two runs.
+    The two sides of a migration do not count.
     """
     copies: dict[str, dict[str, GuestFacts]] = {}
     for found in guests:
@@ -156,7 +201,7 @@ def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], v
 
 
 def is_doubled(nodes: Mapping[str, NodeFacts]) -> bool:
-    """Whether some guest seems to run more than once."""
+    """Whether a guest seems to run more than once."""
     return any(True for _ in doubles(guest for one in nodes.values() for guest in one.guests or ()))
 
 
@@ -168,7 +213,7 @@ def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
 
 
 def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
-    """Judge what its own node tells, by the same checks as before a migration."""
+    """Return whether it can move and why not, by the checks of its own node before a migration."""
     if not found.active:
         return False, [f"it is {found.observation.sighting.value}"]
     issues = sorted(_issues(found, world), key=lambda issue: issue.outcome != PROBLEM)
@@ -180,7 +225,7 @@ def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:
 
 
 def _issues(found: GuestFacts, world: World) -> Iterable[Issue]:
-    """Yield what forbids it to move, wherever to: of storage what is so on its own node already."""
+    """Yield the issues that forbid it to move anywhere, of storage those of its own node."""
     for check in REGISTRY:
         reported: Iterable[Issue] = ()
         if check.scope == GUEST:
@@ -194,7 +239,7 @@ def _issues(found: GuestFacts, world: World) -> Iterable[Issue]:
 
 
 def _locate(source: Source, facts: NodeFacts) -> Location | None:
-    """Return where something lies; None for a drive without a medium."""
+    """Return where a disk is; None for a drive without a medium."""
     if not source.kind or not source.path:
         return None
     return shared_storage.locate(source, facts.storage or StorageFacts())
