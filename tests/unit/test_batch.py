@@ -1,6 +1,7 @@
 """Many moves at once: within the limits, no guest twice, nothing more by a plan that failed."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import worlds
@@ -65,7 +66,7 @@ def test_after_a_failure_nothing_is_begun_before_a_new_plan():
     made = batch(*(move(name) for name in "abcde"))
     assert begun(made) == ["a", "b", "c", "d"]
     made.end("a", result(NOT_MOVED, "no room"))
-    assert (made.is_old, begun(made), made.avoid) == (True, [], {"a": ["node2"]})
+    assert (made.is_stale, begun(made), made.avoid) == (True, [], {"a": ["node2"]})
     made.follow(plan(move("e"), move("b"), move("a", "node3"), f="frozen"))
     assert begun(made) == ["e"], "b is under way, and takes its place"
     assert made.stuck == {"f": "frozen"}
@@ -91,7 +92,7 @@ def test_an_answer_about_something_else_tells_nothing(answer):
     begun(made)
     made.end("a", answer)
     assert made.moved == [] and made.unsettled == [move("a")]
-    assert "is not about this move" in made.given_up["a"]
+    assert "not about this migration" in made.given_up["a"]
 
 
 def test_after_some_attempts_it_is_enough():
@@ -102,7 +103,7 @@ def test_after_some_attempts_it_is_enough():
         made.end("a", result(NOT_MOVED, f"attempt {number}"))
     made.follow(plan(move("a", "node9")))
     assert begun(made) == []
-    assert made.given_up == {"a": "3 attempts failed; the last one: attempt 2"}
+    assert made.given_up == {"a": "3 attempts failed; last: attempt 2"}
 
 
 def test_who_is_found_at_its_source_is_tried_again_and_elsewhere_has_moved():
@@ -113,7 +114,7 @@ def test_who_is_found_at_its_source_is_tried_again_and_elsewhere_has_moved():
         made.follow(plan())
         assert made.unsettled == [move("a")]
         made.settle(move("a"), result(how, "by all nodes", owner))
-        assert (made.is_old, made.given_up == {}) == (bool(again), bool(again))
+        assert (made.is_stale, made.given_up == {}) == (bool(again), bool(again))
         assert len(made.moved) == (how == MOVED)
 
 
@@ -139,7 +140,7 @@ def test_whatever_comes_limits_are_kept_and_all_is_told(moves, ends, again):
             guest = sorted(made.in_flight)[0]
             made.end(guest, result(how, "why", made.in_flight[guest].destination))
             reported += 1
-        if made.is_old:
+        if made.is_stale:
             made.follow(plan(*again))
     assert not made.in_flight and not made.waiting
     assert len(made.moved) + len(made.failed) == reported
@@ -184,10 +185,8 @@ def test_only_moves_of_the_node_that_can_be_told_are_waited_for():
 
 def test_a_drain_that_fails_says_that_the_node_stays_closed():
     detail = str(report.stopped("node1", WorldError("no facts")))
-    assert (
-        detail.startswith("no facts; node1 stays cordoned: ")
-        and "kvmcluster.undrain node1" in detail
-    )
+    assert detail.startswith("no facts; node1 stays cordoned; to continue: ")
+    assert "kvmcluster.undrain node1" in detail
 
 
 def test_that_somebody_opened_it_meanwhile_is_told():
@@ -198,10 +197,9 @@ def test_that_somebody_opened_it_meanwhile_is_told():
     assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=(Cordon("", ""),))) == ""
 
 
-def reported(made, left, detail="", interrupted=False, **more):
-    data = report.reported(cluster(), plan(), made, left, detail, interrupted)
-    cordoned = {"since": SINCE, "reason": "updates"}
-    return {**data, "node": "node1", "cordoned": cordoned, "elapsed": 12.0, **more}
+def reported(made, left, detail=""):
+    done = report.reported(report.DRAIN, plan(), made, left, detail, 12.0, "node1")
+    return replace(done, cordon=Cordon(SINCE, "updates")).to_dict()
 
 
 def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
@@ -209,15 +207,15 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
     begun(made)
     made.end("a", result())
     assert reported(made, [])["ok"] is True
-    for left, stuck, detail, interrupted in (
-        (["b"], {}, "", False),
-        (None, {}, "", False),
-        ([], {}, "no facts", False),
-        ([], {}, "", True),
-        ([], {"b": "frozen"}, "", False),
+    for left, stuck, detail in (
+        (["b"], {}, ""),
+        (None, {}, ""),
+        ([], {}, "no facts"),
+        ([], {}, report.INTERRUPTED),
+        ([], {"b": "frozen"}, ""),
     ):
         made.stuck = stuck
-        assert reported(made, left, detail, interrupted)["ok"] is False
+        assert reported(made, left, detail)["ok"] is False
 
 
 def test_the_last_line_says_what_to_do():
@@ -230,7 +228,7 @@ def test_the_last_line_says_what_to_do():
         "a      node1  node2  2.0 s  31 ms",
         "FAILED  b, node1 -> node2: node2 is cut",
         "STUCK  db: guest.frozen",
-        "STUCK  b: it is not known what came of its move to node2: node2 is cut",
+        "STUCK  b: the result of its migration to node2 is unknown: node2 is cut",
         "NOT DRAINED  node1: moved: 1, in 12 s; left: b, db; it is cordoned since"
         " 2026-01-01T10:00:00 UTC: updates; salt-run kvmcluster.drain node1 goes on,"
         " kvmcluster.undrain node1 uncordons it",
@@ -245,8 +243,9 @@ def test_the_last_line_says_what_to_do():
 
 
 def test_a_plan_is_shown_as_one():
-    data = {"ok": False, "test": True, **report.planned(plan(move("a"), db="frozen"))}
-    assert tables.render(data).split("\n") == [
+    found = report.proposed(report.DRAIN, cluster(), plan(move("a"), db="frozen"), "node1")
+    assert found.ok is False
+    assert tables.render(found.to_dict()).split("\n") == [
         "guest  from   to     why",
         "a      node1  node2  because",
         "STUCK  db: frozen",
@@ -277,18 +276,34 @@ def test_what_a_node_answers_decides_whether_it_is_closed():
             report.uncordoned("node1", answer)
 
 
-def test_who_has_left_meanwhile_is_not_stuck():
-    done = {
-        "left": ["b"],
-        "stuck": {"a": "cancelled", "b": "frozen"},
-        "detail": "",
-        "under_way": [],
-    }
-    assert report.emptied(done)["stuck"] == {"b": "frozen"}
-    assert report.emptied(done)["ok"] is False
-    assert report.emptied({**done, "left": []})["ok"] is True
-    unknown = report.emptied({**done, "left": None})
-    assert (unknown["ok"], unknown["stuck"]) == (False, done["stuck"])
+def test_a_guest_that_has_left_meanwhile_is_not_stuck():
+    made = batch(move("a"), move("b"), c="frozen")
+    begun(made)
+    made.end("a", result(NOT_MOVED, f"{CANCELLED}somebody"))
+    made.end("b", result(NOT_MOVED, f"{CANCELLED}somebody"))
+
+    def drained(left, detail="", rows=()):
+        done = report.reported(report.DRAIN, plan(), made, left, detail, 12.0, "node1")
+        return report.of_drain(done, Cordon(SINCE, "updates"), rows)
+
+    assert drained(["b"]).ok is False and drained(["b"]).stuck.keys() == {"b"}
+    assert drained([]).ok is True and drained([]).stuck == {}
+    assert drained([], "no facts").ok is False
+    assert drained(None).ok is False and drained(None).stuck.keys() == {"a", "b", "c"}
+    assert [one["guest"] for one in drained([], rows=[row("a")]).moved] == ["a"]
+
+
+def test_an_undrain_reports_whether_the_node_had_been_cordoned():
+    made = batch(move("a", "node1", "node2"))
+    begun(made)
+    made.end("a", result(owner="node1"))
+    done = report.reported(report.BALANCE, plan(), made, [], "", 3.0)
+    assert "node" not in done.to_dict() and done.to_dict()["kind"] == "balance"
+    data = report.of_undrain(done, "node1", True).to_dict()
+    assert (data["kind"], data["node"], data["uncordoned"], data["ok"]) == (
+        *("undrain", "node1", True, True),
+    )
+    assert tables.render(data).endswith("node1 is uncordoned; moved: 1, in 3 s; stuck: 0")
 
 
 def test_whoever_is_on_the_way_by_somebody_else_is_waited_for():

@@ -1,36 +1,46 @@
-"""A cluster's nodes, as the master asks them: by Salt's jobs, and never for ever."""
+"""A cluster's nodes over Salt: jobs, and their returns, none of which is waited for forever."""
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import time
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
 
 import salt.client
+import salt.utils.jid
 from salt.exceptions import SaltClientError, SaltException
 
-from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.drain import maintenance
-from saltext_kvmcluster.core.errors import KvmclusterError
-from saltext_kvmcluster.core.facts import node_report
-from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.readiness import examination, follow_up
-from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.text import listed
+from saltext_kvmcluster.engine.environment import Call
+from saltext_kvmcluster.engine.fleet import QUESTION, Fleet
 
-# Seconds for the answers to a question, and to what does something that may take long. A minion
-# says that a job still runs for as long as it does, and where storage hangs that is for ever.
-QUESTION, DEED = 120.0, 900.0
-# Seconds until nodes are asked again, where what they said may be over soon.
-ASK_AGAIN = 3.0
-# Seconds between looks for an answer, as in Salt itself.
+# Seconds between looks for a return, as in Salt itself.
 PAUSE = 0.01
 
 log = logging.getLogger(__name__)
 
 
-class SaltNodes:
-    """The nodes of a cluster.
+class MasterClock:
+    """The master's clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(timezone.utc)
+
+    def wait(self, call: Call | None, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class SaltNodes(Fleet):
+    """The nodes of a cluster; a context, which closes what it holds of Salt's.
 
     opts
         The master's options.
@@ -38,17 +48,34 @@ class SaltNodes:
         The cluster, as the pillar has it.
     """
 
-    def __init__(self, opts, cluster):
-        self.opts, self.cluster = opts, cluster
-        self.all = list(cluster.nodes)
+    def __init__(self, opts: Mapping[str, Any], cluster: Cluster) -> None:
+        super().__init__(cluster, MasterClock())
+        self.opts = opts
+        self._open = contextlib.ExitStack()
+        self._returns: Any = None
 
-    def ask(self, nodes, function, *arguments, within=QUESTION, **named):
-        """Run a function on some nodes, as one job, and return what each one answered.
+    def __enter__(self) -> SaltNodes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._returns = None
+        self._open.close()
+
+    def ask(
+        self,
+        nodes: Iterable[str],
+        function: str,
+        *arguments: Any,
+        within: float = QUESTION,
+        **named: Any,
+    ) -> dict[str, Any]:
+        """Run a function on some nodes, as one job, and return what each one returned.
 
         within
-            Seconds to wait while a node says that it still runs. One that has not answered then is
-            as silent as one that is down; its job goes on.
+            Seconds to wait while a node reports that the job runs. One that has not returned by
+            then counts as silent, like one that is down; its job goes on.
         """
+        nodes = list(nodes)
         if not nodes:
             return {}
         how = {"kwarg": named, "tgt_type": "list", "timeout": self.opts["timeout"]}
@@ -57,155 +84,99 @@ class SaltNodes:
                 job = client.run_job(nodes, function, arguments, listen=True, **how)
                 return self._answers(client, job, function, within) if job else {}
         except SaltException as error:
-            # A master that was started anew has another key: it knows us the next time.
-            log.warning("kvmcluster: nobody could be asked for %s: %s", function, error)
+            # A master that was restarted has another key; the next client reads it.
+            log.warning("kvmcluster: %s could not be sent to the nodes: %s", function, error)
             return {}
 
-    def client(self):
-        """Return a client of Salt's, to be closed by whoever asked for it."""
+    def dispatch(self, move: Move) -> str:
+        """Have a guest's node migrate it. The job has an id beforehand, to be asked about."""
+        job = str(salt.utils.jid.gen_jid(self.opts))
+        # A new client each time: a master that was restarted has another key.
+        with self.client() as client, contextlib.suppress(SaltException):
+            # Whether it was sent is found out as for a node that does not respond.
+            arguments = [move.guest, move.destination]
+            client.run_job([move.source], "kvmcluster.migrate", arguments, tgt_type="list", jid=job)
+        return job
+
+    def returned(self, job: str, node: str) -> Any:
+        """Return what a node has returned for a job; None if nothing yet."""
+        if self._returns is None:
+            self._returns = self._open.enter_context(self.client())
+        try:
+            return self._returns.get_cache_returns(job)[node]["ret"]
+        except (KeyError, OSError, SaltException):
+            return None
+
+    def boot(self, node: str) -> maintenance.Boot | None:
+        """Return which boot a node is in, None if it does not respond."""
+        return maintenance.boot(self.ask([node], "kvmcluster.boot").get(node))
+
+    def client(self) -> Any:
+        """Return a client of Salt's, to be closed by the caller."""
         return salt.client.get_local_client(self.opts["conf_file"])
 
-    def _answers(self, client, job, function, within):
-        """Return what nodes answer to a job within so many seconds.
+    def _answers(
+        self, client: Any, job: Mapping[str, Any], function: str, within: float
+    ) -> dict[str, Any]:
+        """Return what nodes return for a job within so many seconds.
 
-        Whatever ends the waiting, what was answered is returned, and what reached the master
-        without being heard, while it was started anew.
+        Whatever ends the waiting, what was returned counts, and so does what reached the master
+        unheard, while it was restarted.
         """
-        reported = {}
+        reported: dict[str, Any] = {}
         try:
             self._hear(client, job, function, within, reported)
         except Exception as error:
-            # Salt does not check what minions say when it asks whether the job still runs.
-            log.warning("kvmcluster: not all answers to %s could be heard: %r", function, error)
+            # Salt does not check what minions return when it asks whether the job still runs.
+            log.warning("kvmcluster: not all returns of %s could be received: %r", function, error)
         missing = set(job["minions"]) - set(reported)
         return {**reported, **_returned(_filed(client, job), missing)} if missing else reported
 
-    def _hear(self, client, job, function, within, reported):
-        """Note what nodes answer to a job, until all have, or nobody does any more."""
-        end, minions = time.monotonic() + within, job["minions"]
+    def _hear(
+        self,
+        client: Any,
+        job: Mapping[str, Any],
+        function: str,
+        within: float,
+        reported: dict[str, Any],
+    ) -> None:
+        """Note what nodes return for a job, until all have, or no more can be expected."""
+        end, minions = self.clock.monotonic() + within, job["minions"]
         waiting = {"timeout": self.opts["timeout"], "tgt": minions, "tgt_type": "list"}
         answers = client.get_iter_returns(job["jid"], minions, block=False, **waiting)
         with contextlib.closing(answers):
             for answer in answers:
                 reported.update(_returned(answer or {}, minions))
-                if time.monotonic() >= end:
+                if self.clock.monotonic() >= end:
                     log.warning(
-                        "kvmcluster: no answer to %s from %s within %g seconds;"
+                        "kvmcluster: no return of %s from %s within %g seconds;"
                         " salt-run jobs.lookup_jid %s shows it when it ends",
                         function,
-                        validate.listed(sorted(set(minions) - set(reported))),
+                        listed(sorted(set(minions) - set(reported))),
                         within,
                         job["jid"],
                     )
                     return
                 if not answer:
-                    time.sleep(PAUSE)
-
-    def rows(self, function, key, *arguments):
-        """Ask every node for rows by one job; return them, and why a node gave none."""
-        answers = self.ask(self.all, function, *arguments)
-        reported = {
-            node: answers[node][key]
-            for node in self.all
-            if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
-        }
-        silent = {
-            node: locations.silent(answers.get(node)).observation.detail
-            for node in self.all
-            if node not in reported
-        }
-        return reported, silent
-
-    def facts(self, nodes=None, **named):
-        """Ask every node, or some, for their facts, by one job."""
-        nodes = list(nodes or self.all)
-        asked = time.time()
-        sent = self.ask(nodes, "kvmcluster.facts", **named)
-        answered = time.time()
-        return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
-
-    def placeable(self, guest=None, source=None, destination=None):
-        """Return what ``examined`` does, for a plan: logins are tried as its moves make them."""
-        targets = logins.as_moves(self.cluster, source, destination)
-        return self.examined(guest, source, destination, targets)
-
-    def examined(self, guest=None, source=None, destination=None, targets=True):
-        """Return the facts of all nodes, and what they mean for the moves in question.
-
-        Two jobs: all nodes tell their facts, then look at what the guests need.
-        """
-        world = World(self.cluster, self.facts(targets=targets))
-        questions = follow_up.questions(world, guest, source, destination)
-        answers = self.ask(list(questions), "kvmcluster.inspect", questions)
-        world = follow_up.answered(world, answers)
-        return world, examination.examine(world, guest, source, destination)
-
-    def sightings(self, guest):
-        """Return what every node says of a guest."""
-        answers = self.ask(self.all, "kvmcluster.sighting", guest)
-        return locations.parse(answers, tuple(self.all))
-
-    def move(self, guest, destination):
-        """Return the move that is asked for; an error in words where it cannot be right.
-
-        Its destination is empty where none is given.
-        """
-        target = ""
-        if destination is not None:
-            target = migration.target(self.cluster, None, destination).id
-        reported = self.sightings(guest)
-        source = locations.source(guest, reported, target)
-        return Move(guest, reported[source].observation.uuid, source, target)
-
-    def settled(self, move):
-        """Return what came of a migration by what the nodes that answer find."""
-        try:
-            return locations.settled(move, self.recovered(move.guest))
-        except KvmclusterError as error:
-            return locations.lost(move, str(error))
-
-    def recovered(self, guest):
-        """Have the first node that answers settle a guest's last migration."""
-        reported = self.sightings(guest)
-        for node in locations.fit_to_ask(reported):
-            answer = self.ask([node], "kvmcluster.recover", guest, within=DEED).get(node)
-            if locations.is_ending(answer):
-                return answer
-            reported[node] = locations.silent(answer)
-        raise locations.nobody(guest, reported)
-
-    def under_way(self, node):
-        """Return the migrations that a node tells of; none if it tells nothing."""
-        reported = self.ask([node], "kvmcluster.job").get(node)
-        rows = reported.get("jobs") if isinstance(reported, dict) else None
-        return jobs.merged({node: rows}) if isinstance(rows, list) else []
-
-    def remembered(self, node):
-        """Return the migrations from a node that it remembers; none if it tells nothing."""
-        reported = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
-        rows = reported.get("history") if isinstance(reported, dict) else None
-        return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
-
-    def boot(self, node):
-        """Return which boot of a node it is, None if it does not tell."""
-        return maintenance.boot(self.ask([node], "kvmcluster.boot").get(node))
+                    self.clock.wait(None, PAUSE)
 
 
-def late(client, job, node):
-    """Return the answer of a node that was given up, if it has come all the same."""
+def late(client: Any, job: Mapping[str, Any] | None, node: str) -> Any:
+    """Return what a node that was no longer waited for has returned, None if it has not."""
     return _returned(_filed(client, job), [node]).get(node) if job else None
 
 
-def _filed(client, job):
-    """Return the answers to a job that have reached the master."""
+def _filed(client: Any, job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the returns of a job that have reached the master."""
     try:
-        return client.get_cache_returns(job["jid"])
+        found: Mapping[str, Any] = client.get_cache_returns(job["jid"])
     except (OSError, SaltClientError):
         return {}
+    return found
 
 
-def _returned(answer, asked):
-    """Return by node what it returned; a node that Salt says failed to answer has nothing."""
+def _returned(answer: Mapping[str, Any], asked: Collection[str]) -> dict[str, Any]:
+    """Return by node what it returned; a node that Salt reports as failed to return has nothing."""
     return {
         node: one["ret"]
         for node, one in answer.items()

@@ -1,25 +1,34 @@
-"""The clusters, as the pillar has them: rendered on the master, where they are asked for.
+"""The clusters, as the pillar defines them, rendered on the master.
 
 ``functions`` are those that Salt gives a runner as ``__salt__``, ``opts`` the master's options.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any
 
 import salt.utils.minions
 
-from saltext_kvmcluster.core.pillar import clusters, collection
+from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.collection import Clusters
 
-# Seconds for which the pillar is not read again, however many events come.
+Functions = Mapping[str, Callable[..., Any]]
+"""What Salt gives a runner as ``__salt__``."""
+
+# Seconds for which the pillar is not rendered again, however many events come.
 MEMBERSHIPS, MEMBERSHIPS_AGE = "kvmcluster.memberships", 10.0
 
 
-def cluster(name, opts, functions):
+def cluster(name: str | None, opts: Mapping[str, Any], functions: Functions) -> Cluster:
     """Return the cluster of that name, or the only one, as the pillar has it now.
 
-    Minions whose cached pillar speaks of a cluster are rendered first; the others only where
-    that does not answer the question. InputError if there is no such cluster.
+    Minions whose cached pillar has a cluster are rendered first; the others only where that is
+    not enough. InputError if there is no such cluster.
     """
-    known = collection.Clusters()
+    known = Clusters()
     for minions in _accepted(opts, functions):
         _read(known, minions, functions)
         if known.has(name):
@@ -27,15 +36,19 @@ def cluster(name, opts, functions):
     return known.choose(name)
 
 
-def memberships(opts, functions, context):
-    """Return the nodes of every cluster, as the pillar had them some seconds ago at most.
+def memberships(
+    opts: Mapping[str, Any], functions: Functions, context: MutableMapping[str, Any]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the nodes of every cluster, by a pillar that is some seconds old at most.
 
     context
-        ``__context__``, where they are kept for so long.
+        ``__context__``, where they are cached.
     """
+    at: float
+    members: Mapping[str, tuple[str, ...]]
     at, members = context.get(MEMBERSHIPS, (-MEMBERSHIPS_AGE, {}))
     if time.monotonic() - at > MEMBERSHIPS_AGE:
-        known = collection.Clusters()
+        known = Clusters()
         likely, others = _accepted(opts, functions)
         _read(known, likely or others, functions)
         members = known.members()
@@ -43,16 +56,16 @@ def memberships(opts, functions, context):
     return members
 
 
-def _accepted(opts, functions):
-    """Return the accepted minions whose cached pillar speaks of a cluster, and the others."""
+def _accepted(opts: Mapping[str, Any], functions: Functions) -> tuple[list[str], list[str]]:
+    """Return the accepted minions whose cached pillar has a cluster, and the others."""
     accepted = sorted(salt.utils.minions.CkMinions(opts).check_minions("*")["minions"])
     cached = functions["cache.pillar"](tgt="*")
     likely = [minion for minion in accepted if clusters.ROOT in (cached.get(minion) or {})]
     return likely, [minion for minion in accepted if minion not in likely]
 
 
-def _read(known, minions, functions):
-    """Render the pillars of minions, but of each cluster one."""
+def _read(known: Clusters, minions: Iterable[str], functions: Functions) -> None:
+    """Render the pillars of minions, but only one of each cluster."""
     for minion in minions:
         if not known.covers(minion):
             known.read(minion, functions["pillar.show_pillar"](minion))

@@ -17,8 +17,9 @@ from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
+from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN
 from saltext_kvmcluster.master import pillars
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, SaltNodes
+from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.pending import Pending
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Reactor:
         reported, _ = publication.reported_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
         filed = doors.mine_identities(found, self._functions["mine.get"], self._context).accepted
         tried = nodes.ask(
-            nodes.all, "state.apply", "kvmcluster", test=True, queue=True, within=DEED
+            nodes.all, "state.apply", "kvmcluster", test=True, queue=True, within=ACTION
         )
         observed = reactions.trust(found, reported, filed, tried)
         if not observed.wrong and not observed.stuck:

@@ -6,7 +6,8 @@ from salt.exceptions import SaltException
 
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, late
+from saltext_kvmcluster.engine.fleet import ASK_AGAIN
+from saltext_kvmcluster.master.nodes import late
 
 
 def rebooted(nodes, node, before, end):

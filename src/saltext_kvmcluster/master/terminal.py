@@ -1,59 +1,79 @@
-"""What whoever sits at the master's terminal sees of migrations, and ends with Ctrl-C."""
+"""What a person at the master's terminal sees of migrations, and interrupts with Ctrl-C."""
+
+from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import threading
-import time
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any
 
-import salt.utils.event
-from salt.exceptions import SaltException
-
-from saltext_kvmcluster.core.events import events
-from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, late
 
-log = logging.getLogger(__name__)
-
-POLL = 0.2
 OUTPUTTER = "kvmcluster"
-# Of a terminal that does not say.
+# Of a terminal whose width is not known.
 COLUMNS = 80
 
 
 class Line:
-    """A line on a terminal that is written over until it is closed; nowhere else is it shown."""
+    """A line on a terminal that is written over until it is closed; shown nowhere else."""
 
-    def __init__(self, opts):
+    def __init__(self, opts: Mapping[str, Any]) -> None:
         self._shown = sys.stderr.isatty() and opts.get("output") in (None, OUTPUTTER)
         self._text = ""
 
-    def show(self, text):
+    def show(self, text: str) -> None:
         """Write it over with this."""
         if self._shown and text != self._text:
             self._text = text
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or COLUMNS
             print(f"\r{text[: columns - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def say(self, text):
+    def print(self, text: str) -> None:
         """Print something that stays."""
         if self._shown:
             self.close()
             print(text, file=sys.stderr, flush=True)
 
-    def close(self):
+    def close(self) -> None:
         """Remove it."""
         if self._text:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._text = ""
 
 
+class Terminal:
+    """The terminal of a run over many migrations: a ``Console`` of the drain engine."""
+
+    def __init__(self, line: Line, interrupted: threading.Event) -> None:
+        self._line, self._interrupted = line, interrupted
+
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._interrupted.is_set()
+
+    def show(self, line: str) -> None:
+        """Show how far it is."""
+        self._line.show(line)
+
+    def plan(self, plan: Mapping[str, Any]) -> None:
+        """Print a plan."""
+        data = {"ok": True, "test": True, "kind": "drain", **plan}
+        self._line.print(tables.render(data) or "")
+
+
 @contextlib.contextmanager
-def interrupts():
+def attached(opts: Mapping[str, Any]) -> Iterator[Terminal]:
+    """Give the terminal for as long as the context lasts."""
+    with interrupts() as interrupted, contextlib.closing(Line(opts)) as line:
+        yield Terminal(line, interrupted)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[threading.Event]:
     """Yield an event that the first Ctrl-C sets, the next one does what it always does.
 
     An exception would not do: Salt's event bus takes KeyboardInterrupt for an event.
@@ -63,7 +83,7 @@ def interrupts():
         yield interrupted
         return
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
         interrupted.set()
 
@@ -72,71 +92,3 @@ def interrupts():
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def watched(nodes, move, options):
-    """Have a guest moved by its node, show how far it is, and return what came of it.
-
-    options
-        What ``kvmcluster.migrate`` on the node is given; its ``patience`` holds here, too.
-    """
-    with interrupts() as interrupted, nodes.client() as client:
-        job = _begun(client, move, options)
-        done = locations.ended(_answer(nodes, client, job, move, interrupted)) if job else None
-        end = time.monotonic() + options["patience"]
-        while done is None and not interrupted.is_set():
-            done = nodes.settled(move)
-            if done["result"] != migration.MOVED and time.monotonic() < end:
-                interrupted.wait(ASK_AGAIN)
-                done = locations.ended(late(client, job, move.source))
-    return done or locations.lost(move, "watched no longer; the migration goes on")
-
-
-def _begun(client, move, options):
-    """Tell a guest's node to move it; return the job, None where nobody knows whether it was."""
-    try:
-        return client.run_job(
-            [move.source],
-            "kvmcluster.migrate",
-            [move.guest, move.destination],
-            tgt_type="list",
-            kwarg=options,
-            listen=True,
-        )
-    except SaltException:
-        return None
-
-
-def _answer(nodes, client, job, move, interrupted):
-    """Return what a guest's node answers in the end; None if it stops answering, or we do."""
-    try:
-        return _heard(nodes, client, job, move, interrupted)
-    except Exception as error:
-        # Salt does not check what a minion says when it asks whether the job still runs, and a
-        # master may be started anew: then all nodes are asked where the guest is.
-        log.warning("kvmcluster: %s is no longer heard: %r", move.source, error)
-        return None
-
-
-def _heard(nodes, client, job, move, interrupted):
-    """Show how far a migration is until its node answers; return the answer, or None."""
-    tag = events.tag(nodes.cluster.name, events.MIGRATION, move.source, move.guest)
-    reported, begun = {}, time.monotonic()
-    asked = [move.source]
-    answers = client.get_iter_returns(job["jid"], asked, tgt=asked, tgt_type="list", block=False)
-    with (
-        salt.utils.event.get_master_event(nodes.opts, nodes.opts["sock_dir"]) as bus,
-        contextlib.closing(Line(nodes.opts)) as line,
-        contextlib.closing(answers),
-    ):
-        for answer in answers:
-            if answer and move.source in answer:
-                return answer[move.source].get("ret")
-            if interrupted.is_set():
-                break
-            # Any event ends the waiting: one of them is the answer.
-            event = bus.get_event(wait=POLL, full=True)
-            if event and event["tag"] == tag:
-                reported = event["data"].get("data", {})
-            line.show(tables.progress_line(move, reported, time.monotonic() - begun))
-    return None

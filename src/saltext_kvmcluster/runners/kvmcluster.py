@@ -11,16 +11,12 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, ParamSpec
 
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import cordons
-from saltext_kvmcluster.core.drain import maintenance, placement, report
-from saltext_kvmcluster.core.drain.batch import Batch
-from saltext_kvmcluster.core.drain.placement import Placement
+from saltext_kvmcluster.core.drain import maintenance, placement
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations, settlements
@@ -31,9 +27,11 @@ from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.rgmanager import clusterconf
 from saltext_kvmcluster.core.trust import logins, publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
+from saltext_kvmcluster.engine import drainer
+from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION
 from saltext_kvmcluster.host import bootid, files
-from saltext_kvmcluster.master import pillars, plan_runner, reboots, terminal
-from saltext_kvmcluster.master.nodes import ASK_AGAIN, DEED, QUESTION, SaltNodes
+from saltext_kvmcluster.master import pillars, progress, reboots, terminal
+from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
 
 _P = ParamSpec("_P")
@@ -301,7 +299,7 @@ def migrate(
     if destination is None:
         step = placement.best(*nodes.placeable(guest, move.source), guest)
         move, chosen = step.move, step.why
-    done = terminal.watched(nodes, move, given)
+    done = progress.watched(nodes, move, given)
     return {**done, "chosen": chosen, "ok": done["result"] == migration.MOVED}
 
 
@@ -346,29 +344,8 @@ def drain(
         salt-run kvmcluster.drain node1 test=True
         salt-run kvmcluster.drain node1 'new memory, ask Ann'
     """
-    nodes = _nodes(cluster)
-    here = nodes.cluster.node(str(node)).id
-    words = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
-
-    def plan(batch: Batch) -> Placement:
-        in_flight = [
-            *batch.in_flight.values(),
-            *report.others(nodes.under_way(here), batch.in_flight, here),
-        ]
-        world, ready = nodes.placeable(source=here)
-        if batch.ended and report.is_open(world.nodes[here]):
-            return report.nothing(batch)
-        return placement.drain(world, ready, here, batch.avoid, in_flight)
-
-    if doors.flag(test, "test"):
-        return {**plan_runner.proposed(nodes, plan), "node": here}
-    mark = report.cordon_of(here, nodes.ask([here], "kvmcluster.cordon", words).get(here))
-    try:
-        done = plan_runner.carried_out(nodes, plan, drained=here)
-    except KvmclusterError as error:
-        raise report.stopped(here, error) from None
-    moved = report.merged(done["moved"], nodes.remembered(here), here, mark.since)
-    return {**report.emptied(done), "node": here, "cordon": asdict(mark), "moved": moved}
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        return drainer.drain(nodes, console, node, reason, doors.flag(test, "test")).to_dict()
 
 
 @_reported
@@ -400,17 +377,8 @@ def undrain(
         salt-run kvmcluster.undrain node1
         salt-run kvmcluster.undrain node1 home=True
     """
-    nodes = _nodes(cluster)
-    here = nodes.cluster.node(str(node)).id
-    bring = doors.flag(home, "home")
-
-    def plan(batch: Batch) -> Placement:
-        world, ready = nodes.placeable(destination=here)
-        return placement.home(world, ready, here, batch.avoid, batch.in_flight.values())
-
-    uncordoned = report.uncordoned(here, nodes.ask([here], "kvmcluster.uncordon", reason).get(here))
-    done = plan_runner.carried_out(nodes, plan if bring else report.nothing)
-    return {**done, "node": here, "uncordoned": uncordoned}
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        return drainer.undrain(nodes, console, node, doors.flag(home, "home"), reason).to_dict()
 
 
 @_reported
@@ -438,16 +406,8 @@ def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dic
         salt-run kvmcluster.balance
         salt-run kvmcluster.balance most=2 test=False
     """
-    nodes = _nodes(cluster)
-    most = report.number_of(most)
-
-    def plan(batch: Batch) -> Placement:
-        left = most - len(batch.moved) - len(batch.in_flight)
-        return placement.balance(*nodes.placeable(), left, batch.avoid, batch.in_flight.values())
-
-    return (plan_runner.proposed if doors.flag(test, "test") else plan_runner.carried_out)(
-        nodes, plan
-    )
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        return drainer.balance(nodes, console, most, doors.flag(test, "test")).to_dict()
 
 
 @_reported
@@ -501,7 +461,7 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
     name = guest_name(guest, "guest")
     reported, silent = nodes.rows("kvmcluster.job", "jobs")
     node = jobs.sender(name, reported, silent)
-    answers = nodes.ask([node], "kvmcluster.cancel", name, within=DEED)
+    answers = nodes.ask([node], "kvmcluster.cancel", name, within=ACTION)
     done = locations.ended(answers.get(node))
     if done is None:
         done = nodes.recovered(name)

@@ -16,9 +16,8 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness import checks
 from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.readiness.checks.node import MIB
-from saltext_kvmcluster.core.readiness.checks.node import memory as lacks_memory
 from saltext_kvmcluster.core.readiness.report import MAX_SENTENCE, GuestReadiness, Readiness
 from saltext_kvmcluster.core.readiness.subjects import no_such_guest
 from saltext_kvmcluster.core.text import listed, printable
@@ -429,9 +428,9 @@ class _Plan:
             return f"it {where}: {why}"
         return "it can go nowhere: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
 
-    def _against(self, guest: GuestFacts, place: _Place, checks: Iterable[str]) -> Iterator[str]:
-        """Yield each reason why a guest does not go to a node; ``checks`` are those against it."""
-        for check in checks:
+    def _against(self, guest: GuestFacts, place: _Place, failed: Iterable[str]) -> Iterator[str]:
+        """Yield each reason why a guest does not go to a node; ``failed`` are checks that forbid it."""
+        for check in failed:
             detail = self._detail.get((guest.name, check)) or self._said_of(guest, place, check)
             yield f"{check} ({min(detail)})" if len(detail) == 1 else check
         if place.node in self.avoid.get(guest.name, ()):
@@ -439,8 +438,8 @@ class _Plan:
         for other in self._others(guest, place):
             is_there = "is" if other in place.guests else "goes"
             yield f"kept apart from {printable(other)}, which {is_there} there"
-        if MEMORY not in checks and not _has_room(self.world, guest, place):
-            needed = _memory(guest) // MIB
+        if MEMORY not in failed and not _has_room(self.world, guest, place):
+            needed = _memory(guest) // checks.node.MIB
             yield f"{MEMORY} (what goes there leaves less than its {needed} MiB)"
 
     def _said_of(self, guest: GuestFacts, place: _Place, check: str) -> set[str]:
@@ -514,7 +513,7 @@ def _apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
 
 def _has_room(world: World, guest: GuestFacts, place: _Place) -> bool:
     """Whether the check of memory finds nothing, with what is planned and on its way."""
-    return not any(lacks_memory(world, _memory(guest), place.free))
+    return not any(checks.node.memory(world, _memory(guest), place.free))
 
 
 def _memory(guest: GuestFacts) -> int:

@@ -1,9 +1,9 @@
-"""What is told of many moves, before and after: the plan, what moved, what did not and why."""
+"""What drain, undrain and balance return: the plan, what moved, what did not and why."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,18 +18,75 @@ from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable
 
+DRAIN, UNDRAIN, BALANCE = "drain", "undrain", "balance"
 ROUNDS = 5
-"""How often it is looked again, and planned anew, while guests are found that nobody had seen."""
-
+"""How often the node is checked at the end, and the rest planned anew, while guests are found
+there that the plan did not know."""
 MOST = 1000
 INTERRUPTED = (
-    "interrupted: no further move is told to a node; those that were told go on, or wait for their"
-    " place: salt-run kvmcluster.job shows them; to end one: salt-run kvmcluster.cancel GUEST"
+    "interrupted: no further migrations are dispatched; those that were dispatched go on, or begin"
+    " when there is a slot; to list them: salt-run kvmcluster.job; to end one: salt-run"
+    " kvmcluster.cancel GUEST"
 )
 
 
+@dataclass(frozen=True)
+class PlanReport:
+    """What a plan is, or what came of it when it was carried out.
+
+    ``plan``: the steps at the beginning. ``left``: the guests that are still active on a node that
+    is drained, None if not known. ``detail``: why nothing more was dispatched. ``under_way``: the
+    moves without a result. ``elapsed`` is in seconds. ``cordon``: what cordons a node that was
+    drained; ``uncordoned``: whether a node that was undrained had been cordoned.
+    """
+
+    kind: str
+    cluster: str
+    ok: bool
+    plan: Sequence[Mapping[str, Any]]
+    stuck: Mapping[str, str]
+    test: bool = False
+    moved: Sequence[Mapping[str, Any]] = ()
+    failed: Sequence[Mapping[str, Any]] = ()
+    under_way: Sequence[Move] = ()
+    left: Sequence[str] | None = ()
+    detail: str = ""
+    elapsed: float = 0.0
+    node: str = ""
+    cordon: Cordon | None = None
+    uncordoned: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as the runner returns it."""
+        data = {
+            "kind": self.kind,
+            "cluster": self.cluster,
+            "ok": self.ok,
+            "test": self.test,
+            "plan": [dict(step) for step in self.plan],
+            "stuck": dict(self.stuck),
+        }
+        if self.node:
+            data["node"] = self.node
+        if self.test:
+            return data
+        data |= {
+            "moved": [dict(row) for row in self.moved],
+            "failed": [dict(row) for row in self.failed],
+            "under_way": [asdict(move) for move in self.under_way],
+            "detail": self.detail,
+            "elapsed": round(self.elapsed, 1),
+        }
+        if self.kind == UNDRAIN:
+            data["uncordoned"] = self.uncordoned
+        if self.kind == DRAIN:
+            data["left"] = None if self.left is None else list(self.left)
+            data["cordoned"] = asdict(self.cordon) if self.cordon else None
+        return data
+
+
 def planned(plan: Placement) -> dict[str, Any]:
-    """Return a plan as plain data: its moves, in order, and who is stuck, with every reason."""
+    """Return a plan as plain data: its moves, in order, and which guests are stuck, and why."""
     return {
         "plan": [{**asdict(step.move), "why": step.why} for step in plan.steps],
         "stuck": _printable(plan.stuck),
@@ -37,47 +94,73 @@ def planned(plan: Placement) -> dict[str, Any]:
 
 
 def nothing(batch: Batch) -> Placement:
-    """Return the plan of whoever wants nothing moved."""
+    """Return a plan that moves nothing."""
     return Placement((), {})
 
 
+def proposed(kind: str, cluster: Cluster, plan: Placement, node: str = "") -> PlanReport:
+    """Return a plan that is not carried out."""
+    return PlanReport(kind, cluster.name, not plan.stuck, test=True, node=node, **planned(plan))
+
+
 def reported(
-    cluster: Cluster,
+    kind: str,
     first: Placement,
     batch: Batch,
     left: list[str] | None,
     detail: str,
-    interrupted: bool,
-) -> dict[str, Any]:
+    elapsed: float,
+    node: str = "",
+) -> PlanReport:
     """Return what came of a plan that was carried out.
 
     first
         The plan at the beginning.
     left
-        Who is still active on the node that is to be left, None if that is not known.
-    said
-        Why nothing more was begun.
+        The guests that are still active on the node, None if that is not known.
+    detail
+        Why nothing more was dispatched.
     """
     stuck = {**batch.stuck, **batch.given_up}
-    words = detail or (INTERRUPTED if interrupted else "")
-    return {
-        "cluster": cluster.name,
-        "ok": left == [] and not (stuck or words),
-        "test": False,
-        "plan": planned(first)["plan"],
-        "stuck": _printable(stuck),
-        "moved": batch.moved,
-        "failed": batch.failed,
-        "under_way": [asdict(move) for move in batch.in_flight.values()],
-        "left": None if left is None else [printable(guest) for guest in left],
-        "detail": words,
+    return PlanReport(
+        kind,
+        batch.cluster.name,
+        left == [] and not (stuck or detail),
+        planned(first)["plan"],
+        _printable(stuck),
+        moved=batch.moved,
+        failed=batch.failed,
+        under_way=tuple(batch.in_flight.values()),
+        left=None if left is None else [printable(guest) for guest in left],
+        detail=detail,
+        elapsed=elapsed,
+        node=node,
+    )
+
+
+def of_drain(done: PlanReport, cordon: Cordon, rows: Iterable[Mapping[str, Any]]) -> PlanReport:
+    """Return the report of a drain: a guest that has left is not stuck, and none left is success.
+
+    rows
+        The node's history: what it moved since it was cordoned belongs to the same drain.
+    """
+    stuck = {
+        guest: why for guest, why in done.stuck.items() if done.left is None or guest in done.left
     }
+    ok = done.left is not None and not (done.left or done.detail or done.under_way)
+    moved = merged(done.moved, rows, done.node, cordon.since)
+    return replace(done, ok=ok, stuck=stuck, moved=moved, cordon=cordon)
+
+
+def of_undrain(done: PlanReport, node: str, uncordoned: bool) -> PlanReport:
+    """Return the report of an undrain; ``uncordoned`` is whether the node had been cordoned."""
+    return replace(done, kind=UNDRAIN, node=node, uncordoned=uncordoned)
 
 
 def moved_since(rows: Iterable[Mapping[str, Any]], source: str, since: str) -> list[dict[str, Any]]:
-    """Return the moves from a node that it remembers to have gone well since it was cordoned.
+    """Return the migrations in a node's history that left it since it was cordoned.
 
-    An interrupted drain is one drain: so its report does not begin anew with each attempt.
+    A drain that was interrupted is one drain: its report does not begin anew with each attempt.
     """
     begin = _time(since)
     return [
@@ -93,9 +176,9 @@ def moved_since(rows: Iterable[Mapping[str, Any]], source: str, since: str) -> l
 def merged(
     moved: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], source: str, since: str
 ) -> list[dict[str, Any]]:
-    """Return the moves of this run, and before them what else the node remembers since it cordoned.
+    """Return the moves of this run, after what else the node has moved since it was cordoned.
 
-    What was settled by others is in their history, and a clock may have been set back.
+    What was settled on other nodes is in their history, and a clock may have been set back.
     """
     own = [dict(row) for row in moved]
     known = {(row["uuid"], row["destination"]) for row in own}
@@ -104,14 +187,18 @@ def merged(
 
 
 def active(facts: NodeFacts) -> list[str] | None:
-    """Return the guests that are active on a node, None where it does not tell."""
+    """Return the guests that are active on a node, None where that is not known."""
     if facts.guests is None:
         return None
     return sorted(guest.name for guest in facts.guests if guest.active)
 
 
 def others(rows: Iterable[Mapping[str, Any]], known: Collection[str], node: str) -> list[Move]:
-    """Return the moves from and to a node that somebody else began, by what the node tells."""
+    """Return the moves from and to a node that others started, as the node reports them.
+
+    known
+        The guests of our own moves.
+    """
     found = []
     for row in rows:
         names = [row["guest"], row["uuid"], row["source"], row["destination"]]
@@ -123,48 +210,40 @@ def others(rows: Iterable[Mapping[str, Any]], known: Collection[str], node: str)
 
 
 def of_others(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[str]:
-    """Return the guests whose moves from or to a node somebody else began, by what it tells."""
+    """Return the guests that others have started to migrate, as a node reports them."""
     names = {str(row["guest"]) for row in rows if row["guest"]}
     return sorted(names.difference(known))
 
 
-def emptied(done: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what came of a drain: who has left is not stuck, and all is well if nobody is left."""
-    left = done["left"]
-    stuck = {guest: why for guest, why in done["stuck"].items() if left is None or guest in left}
-    ok = left == [] and not (done["detail"] or done["under_way"])
-    return {**done, "stuck": stuck, "ok": ok}
-
-
 def is_open(facts: NodeFacts) -> bool:
-    """Whether a node says that nothing cordons it."""
+    """Whether a node reports that it is not cordoned."""
     return facts.cordoned == ()
 
 
 def uncordoned_meanwhile(facts: NodeFacts) -> str:
-    """Say that somebody has uncordoned a node while it was drained; empty if not."""
+    """Return why nothing more is dispatched if a node was uncordoned; empty if it was not."""
     if not is_open(facts):
         return ""
-    return f"{facts.node} was uncordoned meanwhile, so nothing more is begun"
+    return f"{facts.node} was uncordoned during the drain; no further migrations are dispatched"
 
 
 def stopped(node: str, error: Exception) -> WorldError:
     """Return the error of a drain that cannot go on: the node has been cordoned all the same."""
     return WorldError(
-        f"{error}; {node} stays cordoned: to go on: salt-run kvmcluster.drain {node};"
+        f"{error}; {node} stays cordoned; to continue: salt-run kvmcluster.drain {node};"
         f" to uncordon it: {cordons.remedy(node)}"
     )
 
 
 def cordon_of(node: str, answer: object) -> Cordon:
-    """Return what cordons a node, by its answer; WorldError if it did not cordon itself."""
+    """Return what cordons a node, by its response; WorldError if it did not cordon itself."""
     if isinstance(answer, Mapping) and answer.get("cordoned") is True:
         return Cordon(str(answer.get("since", "")), printable(str(answer.get("reason", ""))))
     raise _no_answer(node, "cordoned", answer)
 
 
 def uncordoned(node: str, answer: object) -> bool:
-    """Return whether a node was cordoned, by its answer; WorldError if it did not open itself."""
+    """Return whether a node was cordoned; WorldError if it did not uncordon itself."""
     if isinstance(answer, Mapping) and answer.get("cordoned") is False:
         return answer.get("changed") is True
     raise _no_answer(node, "uncordoned", answer)
@@ -182,9 +261,10 @@ def _no_answer(node: str, what: str, answer: object) -> WorldError:
         return WorldError(
             f"{node} was not {what}, and nothing was moved: {printable(answer[:300])}"
         )
-    detail = "its answer is none of ours" if answer and not isinstance(answer, str) else "no answer"
+    is_odd = answer and not isinstance(answer, str)
+    detail = f"{'unexpected' if is_odd else 'no'} response from {node}"
     return WorldError(
-        f"nothing was moved, and it is not known whether {node} was {what}: {detail}; to look:"
+        f"{detail}; nothing was moved, and it is not known whether {node} was {what}; to check:"
         " salt-run kvmcluster.status"
     )
 
@@ -193,9 +273,9 @@ def _printable(stuck: Mapping[str, str]) -> dict[str, str]:
     return {printable(guest): why for guest, why in stuck.items()}
 
 
-def _time(word: object) -> datetime | None:
+def _time(text: object) -> datetime | None:
     try:
-        found = datetime.fromisoformat(str(word))
+        found = datetime.fromisoformat(str(text))
     except ValueError:
         return None
     return found if found.tzinfo else None

@@ -1,0 +1,171 @@
+"""A cluster's nodes as the master asks them: by jobs, whose responses may be late, lost, or wrong.
+
+What a node returns is untrusted until core has parsed it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.facts import node_report
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.migration import jobs, migration, records
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness import examination, follow_up
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.report import Readiness
+from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.engine.environment import Clock
+
+QUESTION = 120.0
+"""Seconds to wait for the response to a question. A minion reports that a job still runs for as
+long as it does, and where storage hangs that is forever."""
+ACTION = 900.0
+"""Seconds to wait for the response to something that may take long."""
+ASK_AGAIN = 3.0
+"""Seconds until nodes are asked again, where what they reported may soon change."""
+
+
+class Fleet(ABC):
+    """The nodes of a cluster; ``all`` are their minion ids.
+
+    What is abstract is how a question reaches them, and an answer comes back: Salt, or the
+    simulation.
+    """
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        self.cluster, self.clock = cluster, clock
+        self.all = list(cluster.nodes)
+
+    @abstractmethod
+    def ask(
+        self,
+        nodes: Iterable[str],
+        function: str,
+        *arguments: Any,
+        within: float = QUESTION,
+        **named: Any,
+    ) -> dict[str, Any]:
+        """Run a function on some nodes, as one job; return what each node returned, if it did.
+
+        within
+            Seconds to wait while a node reports that the job still runs.
+        """
+
+    @abstractmethod
+    def dispatch(self, move: Move) -> str:
+        """Have a guest's node migrate it, as a job of its own; return the job's id.
+
+        Whether the node received the job is not known then.
+        """
+
+    @abstractmethod
+    def returned(self, job: str, node: str) -> Any:
+        """Return what a node has returned for a job; None if nothing yet."""
+
+    def has_job(self, node: str, job: str) -> bool | None:
+        """Return whether a node runs a job; None if it does not respond."""
+        found = self.ask([node], "saltutil.find_job", job).get(node)
+        if isinstance(found, dict) and found.get("jid") == job:
+            return True
+        return False if found == {} else None
+
+    def facts(self, nodes: Iterable[str] | None = None, **named: Any) -> dict[str, NodeFacts]:
+        """Ask every node, or some, for their facts, by one job."""
+        nodes = list(nodes or self.all)
+        asked = self.clock.now().timestamp()
+        sent = self.ask(nodes, "kvmcluster.facts", **named)
+        answered = self.clock.now().timestamp()
+        return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
+
+    def placeable(
+        self, guest: str | None = None, source: str | None = None, destination: str | None = None
+    ) -> tuple[World, Readiness]:
+        """Return what ``examined`` does, for a plan: logins are tried as its migrations do."""
+        targets = logins.as_moves(self.cluster, source, destination)
+        return self.examined(guest, source, destination, targets)
+
+    def examined(
+        self,
+        guest: str | None = None,
+        source: str | None = None,
+        destination: str | None = None,
+        targets: Any = True,
+    ) -> tuple[World, Readiness]:
+        """Return the facts of all nodes, and what they mean for the moves in question.
+
+        Two jobs: all nodes report their facts, then inspect what the guests need.
+        """
+        world = World(self.cluster, self.facts(targets=targets))
+        questions = follow_up.questions(world, guest, source, destination)
+        answers = self.ask(list(questions), "kvmcluster.inspect", questions)
+        world = follow_up.answered(world, answers)
+        return world, examination.examine(world, guest, source, destination)
+
+    def rows(
+        self, function: str, key: str, *arguments: Any
+    ) -> tuple[dict[str, list[Any]], dict[str, str]]:
+        """Ask every node for rows by one job; return them, and why a node returned none."""
+        answers = self.ask(self.all, function, *arguments)
+        reported = {
+            node: answers[node][key]
+            for node in self.all
+            if isinstance(answers.get(node), dict) and isinstance(answers[node].get(key), list)
+        }
+        silent = {
+            node: locations.silent(answers.get(node)).observation.detail
+            for node in self.all
+            if node not in reported
+        }
+        return reported, silent
+
+    def sightings(self, guest: str) -> dict[str, locations.Answer]:
+        """Return what every node reports of a guest."""
+        answers = self.ask(self.all, "kvmcluster.sighting", guest)
+        return locations.parse(answers, tuple(self.all))
+
+    def move(self, guest: str, destination: str | None) -> Move:
+        """Return the move that is asked for; an error where it is not possible.
+
+        Its destination is empty where none is named.
+        """
+        target = ""
+        if destination is not None:
+            target = migration.target(self.cluster, None, destination).id
+        reported = self.sightings(guest)
+        source = locations.source(guest, reported, target)
+        return Move(guest, reported[source].observation.uuid, source, target)
+
+    def settled(self, move: Move) -> dict[str, Any]:
+        """Return the outcome of a migration as the nodes that respond find it."""
+        try:
+            return locations.settled(move, self.recovered(move.guest))
+        except KvmclusterError as error:
+            return locations.lost(move, str(error))
+
+    def recovered(self, guest: str) -> dict[str, Any]:
+        """Have the first node that responds settle a guest's last migration."""
+        reported = self.sightings(guest)
+        for node in locations.fit_to_ask(reported):
+            answer = self.ask([node], "kvmcluster.recover", guest, within=ACTION).get(node)
+            if isinstance(answer, dict) and locations.is_ending(answer):
+                return answer
+            reported[node] = locations.silent(answer)
+        raise locations.nobody(guest, reported)
+
+    def under_way(self, node: str) -> list[dict[str, Any]]:
+        """Return the migrations that a node reports; none if it does not respond."""
+        reported = self.ask([node], "kvmcluster.job").get(node)
+        rows = reported.get("jobs") if isinstance(reported, dict) else None
+        return jobs.merged({node: rows}) if isinstance(rows, list) else []
+
+    def remembered(self, node: str) -> list[dict[str, Any]]:
+        """Return the migrations in a node's history; none if it does not respond."""
+        reported = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
+        rows = reported.get("history") if isinstance(reported, dict) else None
+        return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
