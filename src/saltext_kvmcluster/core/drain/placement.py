@@ -429,7 +429,7 @@ class _Plan:
         return "it can go nowhere: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
 
     def _against(self, guest: GuestFacts, place: _Place, failed: Iterable[str]) -> Iterator[str]:
-        """Yield each reason why a guest does not go to a node; ``failed`` are checks that forbid it."""
+        """Yield each reason why a guest does not go to a node; ``failed`` checks forbid it."""
         for check in failed:
             detail = self._detail.get((guest.name, check)) or self._said_of(guest, place, check)
             yield f"{check} ({min(detail)})" if len(detail) == 1 else check
