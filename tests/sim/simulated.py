@@ -256,7 +256,7 @@ class Remote:
             world.until(world.now + limit, lambda: world.path(sim.SSH, here, self.node))
             if not world.path(sim.SSH, here, self.node):
                 self.connected = False
-                raise WorldError(f"{self.node} gave no answer within {limit:g} s")
+                raise WorldError(f"no response from {self.node} within {limit:g} s")
         self.connected = True
 
     def come_back(self, limit=TIME_LIMIT):
@@ -266,7 +266,7 @@ class Remote:
             world.until(world.now + limit, lambda: world.path(sim.SSH, here, self.node))
             if not world.path(sim.SSH, here, self.node):
                 self.connected = False
-                raise WorldError(f"{self.node} gave no answer within {limit:g} s")
+                raise WorldError(f"no response from {self.node} within {limit:g} s")
 
     def close(self):
         self.connected = False
@@ -320,7 +320,7 @@ class Libvirt(Remote):
         world.until(world.now + TIME_LIMIT, lambda: answer.known or daemon.life != life)
         if not answer.known:
             self.connected = False
-            raise WorldError(f"{self.node} gave no answer within {TIME_LIMIT:g} s")
+            raise WorldError(f"no response from {self.node} within {TIME_LIMIT:g} s")
         return answer.value
 
     def by_name(self, name):
@@ -388,7 +388,7 @@ class Libvirt(Remote):
 
             def work():
                 if self.world.now >= end:
-                    call.end("time was up before it was begun; nothing was done")
+                    call.end("the deadline passed before the call; nothing was done")
                 else:
                     verb(daemon, call)
 
@@ -432,7 +432,7 @@ class Libvirt(Remote):
 
             def verb(daemon):
                 if self.world.now >= end:
-                    call.end("time was up before it was begun; nothing was done")
+                    call.end("the deadline passed before the call; nothing was done")
                 else:
                     daemon.migrate(uuid, way, peer, call)
 
@@ -468,9 +468,11 @@ class Libvirt(Remote):
     def destroy_copy(self, uuid):
         end, observation = self.world.now + MOMENT, self.by_uuid(uuid)
         if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
-            raise WorldError(f"not done: it is {observation.sighting.value} now {observation.job}")
+            raise WorldError(
+                f"not destroyed: it is {observation.sighting.value} now {observation.job}"
+            )
         if self.world.now >= end:
-            raise WorldError("time was up before it was begun; nothing was done")
+            raise WorldError("the deadline passed before the call; nothing was done")
         self.destroy(uuid)
 
     def described(self, uuid):

@@ -128,7 +128,7 @@ def test_a_guest_that_does_not_answer_hides_no_other(monkeypatch):
     first, second = hypervisor.Hypervisor().guests()
     released.set()
     assert (first["name"], first["sighting"]) == ("hung", Sighting.RUNNING.value)
-    assert "gave no answer" in first["error"] and first["job"] == ENDLESS
+    assert "no response from" in first["error"] and first["job"] == ENDLESS
     assert (second["name"], second["xml"]) == ("web1", "<domain/>")
 
 
@@ -182,7 +182,7 @@ def test_the_end_of_a_connection_is_not_taken_for_a_cause(monkeypatch, words, hi
     domain.migrateToURI3 = migrate
     connected(monkeypatch, domain)
     detail = str(failure_of(Plan(("LIVE",), "qemu+ssh://node2/system", {})))
-    assert detail.startswith(words) and ("may be hidden" in detail) is hidden
+    assert detail.startswith(words) and ("may hide the actual cause" in detail) is hidden
 
 
 SAID = {

@@ -55,15 +55,15 @@ def gather(
     identities: Identities | None = None,
     login_targets: logins.Targets | None = None,
 ) -> dict[str, Any]:
-    """Return the facts of this node, as plain data for ``core.facts.parse``.
+    """Return the facts of this node, as plain data for ``core.facts.node_report``.
 
-    Writes a fresh token into each shared folder that holds something of its active guests, or
-    definitions; whoever reads it there sees the same storage.
+    Writes a fresh token into each shared folder that holds files of its active guests, or
+    definitions; a node that reads it there sees the same storage.
 
     identities
         What the mine holds of the members; None where that is not known.
-    dials
-        The peers to log in to, by which names, and to try a migration port of. Default: none.
+    login_targets
+        The peers to log in to, by which names, and whose migration port to try. Default: none.
     """
     with contextlib.closing(this_host()) as access, ThreadPoolExecutor() as pool:
         host = pool.submit(_of_host, access, node, _defined(cluster))
@@ -83,10 +83,9 @@ def gather(
 
 
 def gather_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
-    """Return the facts of a peer, without what only it can see: its own ssh trust and its peers.
+    """Return the facts of a peer, without those that only it can see: its ssh trust and its peers.
 
-    Definitions on shared storage are not read there: they are the same ones. WorldError if it
-    cannot be logged in to.
+    Definitions on shared storage are not read again. WorldError if it accepts no login.
     """
     with contextlib.closing(peer_host(cluster, peer)) as access:
         return _of_host(access, peer.id, _defined(cluster))
@@ -99,12 +98,12 @@ def gather_source(
     guest: Guest | None,
     login: Future[logins.LoginProbe],
 ) -> dict[str, Any]:
-    """Return those facts of this node that the blocking checks of one move need.
+    """Return the facts of this node that the blocking checks of one migration need.
 
     guest
-        The definition of the guest that is to move, None if it cannot be read.
+        The definition of the guest to migrate, None if it cannot be read.
     login
-        How the login to the destination went, once that is known.
+        The result of the login to the destination.
     """
     peer, account = cluster.node(move.destination), ssh.account(cluster.ssh.login)
     key = functools.cache(lambda: ssh.key_file(keyfile.key_path(cluster, account.home), account))
@@ -122,21 +121,23 @@ def gather_source(
 
 
 def gather_destination(move: Move, access: NodeAccess, guest: Guest | None) -> dict[str, Any]:
-    """Return those facts of a peer that the blocking checks of one move to it need."""
+    """Return the facts of a peer that the blocking checks of one migration to it need."""
     return _of_one(access, move, guest, parsers.OF_DESTINATION)
 
 
 def answer(
     question: Mapping[str, Any], access: NodeAccess | None = None, move: Move | None = None
 ) -> dict[str, Any]:
-    """Answer a question of ``core.readiness``: what lies at paths, tokens, whether CPUs can run.
+    """Answer a question of ``core.readiness``: what is at paths, tokens, whether CPUs can run.
+
+    Facts that cannot be had are not in the answer.
 
     access
-        How to ask; None for this host. What cannot be found out is not in the answer.
+        How to ask; None for this host.
     move
-        The one whose tokens are meant; see ``token_name``.
+        The migration whose tokens are meant; see ``token_name``.
 
-    InputError if it is no question.
+    InputError if the question is invalid.
     """
     if access is None:
         with contextlib.closing(this_host()) as own:
@@ -154,20 +155,20 @@ def answer(
 
 
 def gather_host(node: str) -> dict[str, Any]:
-    """Return the facts of this node that tell of its guests, storage and host alone."""
+    """Return the facts of this node's guests, storage and host alone."""
     with contextlib.closing(this_host()) as access:
         return _of_host(access, node, ())
 
 
 def own(node: str) -> NodeFacts:
-    """Return this node's guests, storage and host, read."""
+    """Return the parsed facts of this node's guests, storage and host."""
     begun = time.time()
     reported = gather_host(node)
     return node_report.parse(node, reported, begun, time.time())
 
 
 def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[str, Any]:
-    """Return what a host tells; of the guests ``defined`` libvirt's definitions, too."""
+    """Return a host's facts, with libvirt's definitions of the guests ``defined``."""
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, access.hypervisor, defined)
         outputs = access.run_all({**parsers.COMMANDS, **inventory.COMMANDS})
@@ -188,9 +189,9 @@ def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[st
 def _of_one(
     access: NodeAccess, move: Move, guest: Guest | None, wanted: Iterable[str]
 ) -> dict[str, Any]:
-    """Return what a host tells of one guest that is to move, by the programs that are wanted.
+    """Return a host's facts for one guest that is to migrate, by the programs that are wanted.
 
-    Its devices are asked for only where the guest's disks may lie on them.
+    Devices are listed only where the guest's disks may be on them.
     """
     paths = [source.path for source in _storage_of([guest])]
     disks = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
@@ -231,7 +232,7 @@ def _to_dicts(outputs: Outputs) -> dict[str, dict[str, Any]]:
 def _libvirt(
     libvirt: Hypervisor, defined: Collection[str], close: Close | None = None
 ) -> dict[str, Any]:
-    """Ask libvirt; that its daemon cannot be asked is a fact, too."""
+    """Return libvirt's facts; no response from its daemon is a fact too."""
     try:
         return {
             "daemon": libvirt.daemon(),
@@ -251,7 +252,7 @@ def _shared_folders(sources: Iterable[Source], found: NodeFacts) -> set[str]:
 
 
 def _sources_of_node(cluster: Cluster, found: NodeFacts) -> list[Source]:
-    """Return where the parts of a node's active guests lie, and definitions."""
+    """Return the storage of a node's active guests, and of definitions."""
     sources = _storage_of(_running(found))
     if cluster.guests.definitions == "shared":
         sources += [
@@ -267,7 +268,7 @@ def _running(found: NodeFacts) -> list[Guest]:
 
 
 def _storage_of(guests: Iterable[Guest | None]) -> list[Source]:
-    """Return where the parts of guests lie, as far as they are known."""
+    """Return the disks and files of guests, as far as they are known."""
     known = [guest for guest in guests if guest]
     disks = [disk for guest in known for disk in guest.disks]
     return [

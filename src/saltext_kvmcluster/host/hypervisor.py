@@ -1,4 +1,4 @@
-"""What is asked of a hypervisor, and done with its guests."""
+"""One libvirt daemon, here or on a peer: queries, and what is done to its guests."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ MOMENT = 5.0
 
 
 class Hypervisor(Connection):
-    """One libvirt daemon. Its connection is made when needed and again after it broke.
+    """One libvirt daemon.
 
-    Every verb raises WorldError, with libvirt's words, when the daemon cannot be asked.
+    Every method raises WorldError, with libvirt's message, if the daemon gives no response.
     """
 
     def __init__(self, uri: str = LOCAL) -> None:
@@ -46,7 +46,7 @@ class Hypervisor(Connection):
         self._capabilities = ""
 
     def host(self) -> Host:
-        """Return who this libvirt says its host is."""
+        """Return the host's UUID and name, by libvirt."""
         capabilities, name = self._ask(lambda found: (found.getCapabilities(), found.getHostname()))
         return Host(migration.host_uuid(capabilities), name)
 
@@ -55,26 +55,26 @@ class Hypervisor(Connection):
         return self._ask(lambda found: [domain.name() for domain in found.listAllDomains()])
 
     def by_name(self, name: str) -> Observation:
-        """Look at the guest of exactly that name."""
+        """Observe the guest with exactly that name."""
         return self._ask(lambda found: observe(lambda: found.lookupByName(name)))
 
     def by_uuid(self, uuid: str) -> Observation:
-        """Look at the guest of that UUID."""
+        """Observe the guest with that UUID."""
         return self._ask(lambda found: observe(lambda: found.lookupByUUIDString(uuid)))
 
     def sight(self, uuid: str) -> Observation:
-        """Look at a guest; a daemon that cannot be asked is a sighting too."""
+        """Observe a guest; no response from the daemon is an observation too."""
         try:
             return self.by_uuid(uuid)
         except WorldError as error:
             return Observation(Sighting.UNREACHABLE, detail=str(error))
 
     def migrate(self, uuid: str, way: Plan) -> Future[None]:
-        """Begin a migration and return what its end can be waited for with.
+        """Start a migration; return a future of its end.
 
-        The daemon drives it: it goes on if we are killed. A daemon that stands still now does not
-        begin it later, when nobody watches any more. The future's exception, if any, is a
-        WorldError with libvirt's words, which do not tell where the guest is.
+        The daemon drives it: it continues if this process is killed. A daemon that hangs now does
+        not start it later, when nothing monitors it. The future's exception, if any, is a
+        WorldError with libvirt's message, which does not tell where the guest is.
         """
 
         def verb(found: Any) -> None:
@@ -85,14 +85,14 @@ class Hypervisor(Connection):
         return self._begin(verb)
 
     def progress(self, uuid: str) -> dict[str, Any]:
-        """Return libvirt's statistics of the guest's job that is at work, empty if none is."""
+        """Return libvirt's statistics of the guest's active job, empty if it has none."""
         return self._ask(lambda found: progress(found.lookupByUUIDString(uuid)))
 
     def moving(self, job: str) -> dict[str, str]:
-        """Return the names of the guests that leave, or arrive, by UUID.
+        """Return the names of the guests that are migrating out, or in, by UUID.
 
         job
-            recovery.OUTGOING or INCOMING.
+            verdicts.OUTGOING or INCOMING.
         """
         libvirt = load_libvirt()
         active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
@@ -104,7 +104,7 @@ class Hypervisor(Connection):
                 if may_have_job(job, stats)
             ]
         )
-        # Each by itself: one that hangs keeps libvirt busy for as long as a call may last.
+        # Each in its own call: a guest that hangs blocks libvirt for as long as a call may last.
         observations = [self.by_uuid(uuid) for uuid in reported]
         return {
             observation.uuid: observation.name
@@ -113,28 +113,28 @@ class Hypervisor(Connection):
         }
 
     def set_downtime(self, uuid: str, milliseconds: int) -> None:
-        """Let the switch of the migration that is at work take so long."""
+        """Set the maximum downtime of the active migration."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).migrateSetMaxDowntime(milliseconds))
 
     def start_post_copy(self, uuid: str) -> None:
-        """Switch the migration that is at work over to post-copy; it must have been allowed to."""
+        """Switch the active migration to post-copy; its flags must allow it."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).migrateStartPostCopy())
 
     def abort(self, uuid: str) -> None:
-        """End the job that is at work; libvirt refuses to while it is in post-copy."""
+        """Abort the active job; libvirt refuses to in post-copy."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).abortJob())
 
     def create(self, definition: str, end: float) -> Future[None]:
-        """Begin to start a transient guest; see ``migrate`` for what is returned.
+        """Start a transient guest; return a future, as ``migrate`` does.
 
         end
-            When it must have begun, by the monotonic clock: whoever stood still until then has
-            no claim on the guest any more.
+            Deadline for the start, by the monotonic clock: a process that was suspended until
+            then no longer holds the claim on the guest.
         """
         return self._begin(lambda found: _in_time(end, lambda: found.createXML(definition)))
 
     def boot(self, uuid: str, end: float) -> Future[None]:
-        """Begin to start a guest that is defined here; see ``create``."""
+        """Start a guest that is defined here; see ``create``."""
 
         def verb(found: Any) -> None:
             domain = found.lookupByUUIDString(uuid)
@@ -143,19 +143,19 @@ class Hypervisor(Connection):
         return self._begin(verb)
 
     def press_power(self, uuid: str) -> None:
-        """Press a guest's power button (ACPI); what it makes of it is its own affair."""
+        """Press a guest's power button (ACPI); the guest decides what to do."""
         how = load_libvirt().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
         self._ask(lambda found: found.lookupByUUIDString(uuid).shutdownFlags(how))
 
     def destroy(self, uuid: str) -> None:
-        """End a guest as if its plug was pulled."""
+        """Power a guest off at once."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).destroy())
 
     def destroy_copy(self, uuid: str) -> None:
-        """End a guest's copy that is paused for migration, with no job at work; nothing else.
+        """Destroy a guest's copy that is paused for migration, with no active job; nothing else.
 
-        Looked at and ended in one go: whatever held us up, a guest that has come to life meanwhile
-        is not met.
+        Observed and destroyed in one step, so that a guest that resumed in the meantime is safe
+        however long this process was suspended.
         """
         end = time.monotonic() + MOMENT
 
@@ -164,7 +164,7 @@ class Hypervisor(Connection):
             observation = observe(lambda: domain)
             if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
                 raise WorldError(
-                    f"not done: it is {observation.sighting.value} now {observation.job}".rstrip()
+                    f"not destroyed: it is {observation.sighting.value} now {observation.job}".rstrip()
                 )
             _in_time(end, domain.destroy)
 
@@ -175,23 +175,20 @@ class Hypervisor(Connection):
         self._ask(lambda found: found.defineXML(definition))
 
     def undefine(self, uuid: str) -> None:
-        """Let go of a guest's persistent definition; one that runs becomes transient.
-
-        What belongs to it stays: its nvram, its TPM's state.
-        """
+        """Undefine a guest; a running one becomes transient. Its nvram and TPM state stay."""
         libvirt = load_libvirt()
         kept = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         kept |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
         self._ask(lambda found: found.lookupByUUIDString(uuid).undefineFlags(kept))
 
     def autostart_off(self, uuid: str) -> None:
-        """Keep the daemon from starting a guest by itself."""
+        """Disable a guest's autostart."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).setAutostart(0))
 
     def note(self, uuid: str, namespace: str, text: str | None) -> None:
-        """Keep an element of ours in a guest's metadata, where it runs and where it is defined.
+        """Set our element in a guest's metadata, live and persistent.
 
-        None takes the element of that namespace away.
+        None removes the element of that namespace.
         """
         libvirt = load_libvirt()
 
@@ -205,13 +202,13 @@ class Hypervisor(Connection):
         self._ask(verb)
 
     def described(self, uuid: str) -> str:
-        """Return the definition of a guest: of an active one that by which it runs."""
+        """Return the definition of a guest; of an active one, the live definition."""
         return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc()))
 
     def definition_of(self, uuid: str) -> str:
-        """Return a guest as it would be defined again: by its persistent definition, if it has one.
+        """Return a definition that can be defined again: the persistent one, if the guest has it.
 
-        Passwords included: what leaves them out cannot be defined again.
+        With its passwords, without which it could not be.
         """
         libvirt = load_libvirt()
         how = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -224,7 +221,7 @@ class Hypervisor(Connection):
         return dict(self._ask(lambda found: found.lookupByUUIDString(uuid).jobStats(flags)))
 
     def daemon(self) -> dict[str, Any]:
-        """Return what the daemon says of itself and its host, in three round trips.
+        """Return the daemon's facts of itself and its host, in three round trips.
 
         ``capabilities`` as XML, ``networks``: the names of the active ones, ``qemu``: the version
         as a number, 0 if it has none.
@@ -245,14 +242,14 @@ class Hypervisor(Connection):
     def guests(
         self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
     ) -> list[dict[str, Any]]:
-        """Return what the daemon says of every guest: two round trips, and four for an active one.
+        """Return the daemon's facts of every guest: two round trips, and four per active guest.
 
-        A guest that is not active is told by name, UUID, state, size, disks and autostart; an
-        active one also by its definition, the persistent one if it has that, and its job.
+        Of an inactive guest name, UUID, state, size, disks and autostart; of an active one also
+        its definition, the persistent one if it has that, and its job.
 
         matters
-            Whether an active guest is looked at as closely as that, by its name, its UUID, and
-            libvirt's statistics of it, whose blocks are all layers of its disks then. None for all.
+            Whether the definition and job of an active guest are needed, by its name, its UUID,
+            and libvirt's statistics, which then list all layers of its disks. None for all guests.
         """
         libvirt = load_libvirt()
         groups = (
@@ -282,7 +279,7 @@ class Hypervisor(Connection):
         return [guest for guest in guests if guest]
 
     def definition(self, name: str) -> str:
-        """Return the persistent definition of the guest of that name, empty if there is none."""
+        """Return the persistent definition of the guest with that name, empty if there is none."""
         return self._ask(lambda found: persistent_definition(lambda: found.lookupByName(name)))
 
     def cpu_issue(self, asked: Mapping[str, str]) -> str | None:
@@ -290,8 +287,8 @@ class Hypervisor(Connection):
 
         asked
             ``cpu`` as XML, ``emulator``, ``arch``, ``machine`` and ``type``; see
-            virConnectCompareHypervisorCPU. It judges models and features, so a CPU that names no
-            model (host-passthrough, maximum) is not judged.
+            virConnectCompareHypervisorCPU. It compares models and features, so a CPU that names no
+            model (host-passthrough, maximum) is not compared.
         """
         if "<model" not in asked["cpu"]:
             return None
@@ -301,7 +298,7 @@ class Hypervisor(Connection):
     def _guest(
         self, domain: Any, stats: Mapping[str, Any], starting: Collection[str], close: bool
     ) -> dict[str, Any] | None:
-        """Return one guest of all, None if it has gone meanwhile."""
+        """Return the facts of one guest, None if it has disappeared in the meantime."""
         state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
         observation = Observation(
             sighting_of(state, reason), domain.name(), domain.UUIDString(), persistent=True
@@ -334,15 +331,15 @@ class Hypervisor(Connection):
     def _closer(
         self, domain: Any, observation: Observation, state: int, reason: int
     ) -> tuple[Observation, int, int, dict[str, Any]]:
-        """Look closer at an active guest; that this one does not answer hides no other.
+        """Observe an active guest in detail; one that hangs does not hide the others.
 
-        look, state, reason
-            What is known of it without its answer.
+        observation, state, reason
+            What is known of it without its response.
         """
         uuid = observation.uuid
 
         def verb(found: Any) -> tuple[Observation, int, int, dict[str, Any]]:
-            # On the connection on which a guest hangs, others may hang behind it.
+            # A guest that hangs may block the others on the same connection.
             return observe_active(
                 domain if domain.connect() is found else found.lookupByUUIDString(uuid)
             )
@@ -364,7 +361,7 @@ def _migration_arguments(way: Plan) -> tuple[int, dict[str, Any]]:
         if found is None:
             raise WorldError(
                 f"libvirt-python for {sys.executable} is of libvirt {version(libvirt)}, which has"
-                f" no {name}; install a newer one, or migrate without what needs it"
+                f" no {name}; install a newer one, or migrate without the option that needs it"
             )
         return found
 
@@ -381,5 +378,5 @@ def _qemu(connection: Any) -> int:
 
 def _in_time(end: float, verb: Callable[[], object]) -> None:
     if time.monotonic() >= end:
-        raise WorldError("time was up before it was begun; nothing was done")
+        raise WorldError("the deadline passed before the call; nothing was done")
     verb()

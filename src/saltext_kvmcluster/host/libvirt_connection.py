@@ -23,9 +23,9 @@ _T = TypeVar("_T")
 LOCAL = "qemu:///system"
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
 TIME_LIMIT = 35.0
-# A daemon that lets go of its connection to a peer, after a failure, may report that in its place.
+# After a failure, a daemon that closes its connection to a peer may report that instead.
 LOST = "End of file while reading data"
-HIDDEN = "; what it failed for may be hidden behind that, and is in the daemons' logs on both nodes"
+HIDDEN = "; this may hide the actual cause: check the libvirt daemons' logs on both nodes"
 
 
 class Connection:
@@ -37,15 +37,15 @@ class Connection:
         self._dialed: Future[Any] | None = None
 
     def dial(self) -> None:
-        """Begin to connect, for questions that come soon; they tell if it fails."""
+        """Start to connect ahead of the first call, which raises the error if it fails."""
         if self._connection is None and self._dialed is None:
             self._dialed = begun(lambda: load_libvirt().open(self.uri))
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
-        """Let the connection go, without waiting for a daemon that may never answer.
+        """Close the connection, without waiting for a daemon that may never respond.
 
         after
-            Calls that still use the connection: it is closed when they have ended.
+            Calls that still use the connection, which is closed once they have ended.
         """
         connection, self._connection = self._connection, None
         dialed, self._dialed = self._dialed, None
@@ -55,7 +55,7 @@ class Connection:
             begun(lambda: dialed.result().close())
 
     def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
-        """Begin what may last, over a connection of its own."""
+        """Start a call that may take long, on a connection of its own."""
         libvirt = load_libvirt()
 
         def call() -> None:
@@ -85,7 +85,7 @@ class Connection:
         try:
             return call.result(TIME_LIMIT)
         except FutureTimeout:
-            raise WorldError(f"{self.uri} gave no answer within {TIME_LIMIT:g} s") from None
+            raise WorldError(f"no response from {self.uri} within {TIME_LIMIT:g} s") from None
         except load_libvirt().libvirtError as error:
             raise WorldError(f"{self.uri}: {error_text(error)}") from None
 
@@ -96,7 +96,7 @@ def error_text(error: Any) -> str:
 
 @functools.cache
 def load_libvirt() -> Any:
-    """Return libvirt's Python module, told not to print errors by itself."""
+    """Return libvirt's Python module, set not to print errors by itself."""
     try:
         libvirt = importlib.import_module("libvirt")
     except ImportError as error:

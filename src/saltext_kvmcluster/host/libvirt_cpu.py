@@ -34,8 +34,8 @@ def cpu_issue(connection: Any, asked: Mapping[str, str], capabilities: str) -> s
 
 
 def _own_emulator(capabilities: str, path: str) -> str | None:
-    """Return an emulator that this host's libvirt knows by itself, None for any other.
+    """Return an emulator from this host's capabilities, None for any other.
 
-    libvirt runs what it is asked about, and the question comes from another's definition.
+    libvirt runs the emulator that it is asked about, and the path comes from a foreign definition.
     """
     return path if f"<emulator>{escape(path)}</emulator>" in capabilities else None

@@ -29,9 +29,9 @@ REASONS = {
 
 
 def observe(find: Callable[[], Any]) -> Observation:
-    """Look at a domain that may be gone at any moment.
+    """Observe a domain, which may disappear at any moment.
 
-    Its job is read before its state: if none was active, the state is one that no job will end.
+    Its job is read before its state: if no job was active, no job will change that state.
     """
     libvirt = load_libvirt()
     try:
@@ -54,7 +54,7 @@ def observe(find: Callable[[], Any]) -> Observation:
 
 
 def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
-    """Look closer at a domain that was active: its job, state, definitions and snapshots."""
+    """Observe a domain that was active in detail: job, state, definitions and snapshots."""
     libvirt = load_libvirt()
     try:
         job = _job(domain)
@@ -107,10 +107,10 @@ def sighting_of(state: int, reason: int) -> Sighting:
 
 
 def _job(domain: Any) -> str:
-    """Return what is under way with a domain, empty if nothing is.
+    """Return a domain's active job, empty if it has none.
 
-    libvirt refuses to answer on the side that receives, and while it waits for another operation:
-    that is an answer too.
+    libvirt refuses the query on the receiving side, and while another operation holds the domain:
+    those errors mean a job too.
     """
     libvirt = load_libvirt()
     try:
@@ -128,21 +128,21 @@ def _job(domain: Any) -> str:
 
 
 def _arriving() -> tuple[int, ...]:
-    """Return libvirt's errors that say that statistics are to be had from the sending side."""
+    """Return libvirt's errors that mean that only the sending side has statistics."""
     libvirt = load_libvirt()
     return libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED
 
 
 def may_have_job(job: str, stats: Mapping[str, Any]) -> bool:
-    """Whether a guest in that state may have that job: one that arrives does not just run."""
+    """Whether a guest in that state may have that job: an arriving guest is not just running."""
     state = sighting_of(stats.get("state.state", 0), stats.get("state.reason", 0))
     return job == verdicts.OUTGOING or state is not Sighting.RUNNING
 
 
 def progress(domain: Any) -> dict[str, Any]:
-    """Return the statistics of the job that is at work with a domain, empty if none is to be had.
+    """Return the statistics of a domain's active job, empty if there are none.
 
-    The side that receives tells nothing.
+    The receiving side has none.
     """
     libvirt = load_libvirt()
     try:
@@ -155,11 +155,11 @@ def progress(domain: Any) -> dict[str, Any]:
 
 
 def lasting_job(job: str, state: int, reason: int) -> str:
-    """Return what is under way, by the job that was seen and the state that was seen after it.
+    """Return the active job, by the observed job and the state that was observed after it.
 
-    Of a guest that is shut off only what keeps libvirt busy: other jobs ended with it, and
-    libvirt answers of it as of a guest that arrives. A start shows in the state alone, and so does
-    that a post-copy migration broke: its job stays.
+    A guest that is shut off can only have an operation that blocks libvirt: other jobs ended with
+    it, and libvirt gives the same error as for an arriving guest. Only the state shows a start,
+    and a broken post-copy migration, whose job stays.
     """
     libvirt = load_libvirt()
     if state == libvirt.VIR_DOMAIN_SHUTOFF and job != verdicts.ENDLESS:

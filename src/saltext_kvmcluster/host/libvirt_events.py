@@ -18,7 +18,7 @@ from saltext_kvmcluster.host.libvirt_domains import reason_text
 
 _T = TypeVar("_T")
 # libvirt's lifecycle events and their details: virDomainEventType, virDomainEventStartedDetailType
-# and so on. What is not here changes nothing that is watched.
+# and so on. Events that are not here change nothing that is reported.
 CHANGES = {
     2: (
         transitions.STARTED,
@@ -45,21 +45,20 @@ CHANGES = {
     8: (transitions.CRASHED, ("panicked", "crash loaded")),
 }
 STATES = {1: "running", 3: "paused", 6: "crashed"}
-# Of a connection that is watched: seconds between two probes, and how many may go unanswered.
+# Of a watched connection: seconds between two keepalive probes, and how many may be lost.
 KEEPALIVE = (5, 3)
-# Seconds between two attempts to reach a daemon. A daemon that systemd starts at each of them, and
-# that fails, stays below the 5 starts in 10 s at which systemd gives it up.
+# Seconds between two attempts to connect. A daemon that systemd starts at each attempt, and that
+# fails, stays below the 5 starts in 10 s at which systemd gives up on it.
 PAUSE = 3.0
 
 
 def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
-    """Tell what becomes of this host's guests and of its daemon, for ever; never raises.
+    """Report the events of this host's guests and of its daemon, for ever; never raises.
 
-    For a process of its own, that nothing is forked from: libvirt's event loop runs in a thread
-    of it.
+    For a process of its own that does not fork: libvirt's event loop runs in a thread of it.
 
-    tell
-        Takes each happening, as ``core.watching`` reads it, in the order of the daemon's own.
+    notify
+        Takes each event, as core/events/transitions.py expects it, in the daemon's order.
     """
     while True:
         try:
@@ -74,13 +73,13 @@ def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
 
 @contextlib.contextmanager
 def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
-    """Connect, and tell all that there is and that happens; yield why the connection broke."""
+    """Connect, report all guests and all events; yield why the connection broke."""
     libvirt = load_libvirt()
     _turn_loop()
     lost: Future[str] = Future()
 
     def late() -> None:
-        detail = f"{LOCAL} gave no answer within {TIME_LIMIT:g} s"
+        detail = f"no response from {LOCAL} within {TIME_LIMIT:g} s"
         notify({"kind": transitions.LOST, "detail": detail})
 
     def changed(connection: Any, domain: Any, event: int, detail: int, opaque: object) -> None:
@@ -90,7 +89,7 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
             notify({"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)})
 
     def closed(connection: Any, reason: int, opaque: object) -> None:
-        reasons = ("error", "end of file", "no answer to keepalive", "closed")
+        reasons = ("error", "end of file", "keepalive timeout", "closed")
         why = reasons[reason] if 0 <= reason < len(reasons) else "closed"
         lost.set_result(f"{LOCAL}: the connection ended: {why}")
 
@@ -135,7 +134,7 @@ def _named(domain: Any) -> dict[str, Any]:
 
 
 def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
-    """Wait for a call as long as it takes; say so once where it takes too long."""
+    """Wait for a call for as long as it takes; report once if it exceeds the time limit."""
     future = begun(call)
     try:
         return future.result(TIME_LIMIT)
@@ -146,7 +145,7 @@ def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
 
 @functools.cache
 def _turn_loop() -> None:
-    """Have a thread turn libvirt's event loop; for connections that are made afterwards."""
+    """Run libvirt's event loop in a thread, for connections that are made afterwards."""
     libvirt = load_libvirt()
     libvirt.virEventRegisterDefaultImpl()
 

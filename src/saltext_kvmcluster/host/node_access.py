@@ -1,4 +1,4 @@
-"""How a node is asked: by running programs there, and by its libvirt."""
+"""Access to a node, this one or a peer: programs run there, and its libvirt."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Outputs = Mapping[str, commands.Outcome]
 
 @dataclass(frozen=True)
 class NodeAccess:
-    """How a host is asked: by running programs there, and by its libvirt."""
+    """Access to a host: a way to run programs there, and its libvirt."""
 
     run_all: Callable[[Mapping[str, Sequence[str]]], Outputs]
     hypervisor: Hypervisor
 
     def close(self) -> None:
-        """Let the connection to libvirt go."""
+        """Close the connection to libvirt."""
         self.hypervisor.close()
 
 
@@ -39,13 +39,13 @@ def this_host() -> NodeAccess:
 
 
 def peer_host(cluster: Cluster, peer: Node) -> NodeAccess:
-    """Return the access to a peer: its migration name, as a migration dials it."""
+    """Return the access to a peer, by its migration name as a migration uses it."""
     uri = migration.connection_uri(cluster.ssh.login, peer)
     return NodeAccess(functools.partial(ssh.run_all, peer.migration), Hypervisor(uri))
 
 
 def run_in_parts(access: NodeAccess, wanted: Mapping[str, Sequence[str]]) -> Outputs:
-    """Run many programs, as many at once as a peer can be told to in one login."""
+    """Run many programs, as many at once as one ssh login can carry."""
     found: dict[str, commands.Outcome] = {}
     for part in in_parts(wanted, lambda key: size(shlex.join(wanted[key]))):
         found.update(access.run_all({key: wanted[key] for key in part}))
@@ -53,7 +53,7 @@ def run_in_parts(access: NodeAccess, wanted: Mapping[str, Sequence[str]]) -> Out
 
 
 def in_parts(items: Iterable[str], size: Callable[[str], int]) -> Iterator[list[str]]:
-    """Yield items in groups whose sizes, with what goes with each, stay below PART together."""
+    """Yield items in groups, each below PART bytes with the overhead of its items."""
     part: list[str] = []
     left = PART
     for item in items:

@@ -12,4 +12,4 @@ def address(name: str) -> str:
     try:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
-        raise WorldError(f"{name} has no address here: {error.strerror}") from None
+        raise WorldError(f"{name} does not resolve on this node: {error.strerror}") from None

@@ -18,22 +18,22 @@ from saltext_kvmcluster.host.calls import begun
 from saltext_kvmcluster.host.node_access import Outputs
 
 TOKENS = ".kvmcluster"
-# Seconds for shared storage to take a token; where it hangs, a write never comes back.
+# Seconds for shared storage to take a token; where it hangs, a write never returns.
 TOKENS_TIME = 10
 
 
 def token_name(node: str, move: Move | None = None) -> str:
-    """Return what the file is called that has a node's token in a folder.
+    """Return the name of the file with a node's token.
 
     move
-        The one that it is for: each has its own, since moves from one node may be examined at
-        the same moment. None for an examination of all.
+        The migration that it is for: each has its own, since several from one node may be checked
+        at the same time. None for a check of the whole node.
     """
     return f"{node}.{move.uuid}" if move else node
 
 
 def remove_tokens(folders: Iterable[str], move: Move) -> None:
-    """Remove the tokens of a move, which nobody will look at again."""
+    """Remove the tokens of a migration, which are not needed again."""
     name = token_name(move.source, move)
     paths = [os.path.join(folder, TOKENS, name) for folder in folders]
     wait([begun(functools.partial(files.remove, path)) for path in paths], TOKENS_TIME)
@@ -54,9 +54,7 @@ def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dic
         try:
             written[folder] = call.result(0)
         except FutureTimeout:
-            detail[folder] = (
-                f"{folder} does not answer: nothing could be written in {TOKENS_TIME} s"
-            )
+            detail[folder] = f"{folder} hangs: nothing could be written within {TOKENS_TIME} s"
         except WorldError as error:
             detail[folder] = str(error)
     return written, detail
@@ -65,10 +63,10 @@ def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dic
 def token_commands(
     asked: Mapping[str, Sequence[str]], move: Move | None
 ) -> dict[str, tuple[str, ...]]:
-    """Return what reads the tokens of the named writers.
+    """Return the commands that read the tokens of the named writers.
 
-    Each folder is listed first: NFS asks its server anew then, where it would else show a cached
-    absence.
+    Each folder is listed first, which makes NFS ask its server: it might else report a new file as
+    absent from its cache.
     """
     wanted: dict[str, tuple[str, ...]] = {}
     for folder, writers in asked.items():
@@ -88,7 +86,7 @@ def tokens_read(
 ) -> dict[str, dict[str, str]]:
     """Return the tokens that were read.
 
-    They lie where others write, so only what is a token is passed on, not what a link leads to.
+    Others can write in that folder, so nothing but a token is passed on, such as a link's target.
     """
     tokens: dict[str, dict[str, str]] = {}
     for folder, writers in asked.items():
