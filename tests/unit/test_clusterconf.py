@@ -13,8 +13,9 @@ from material import CASES
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pillar import parser
-from saltext_kvmcluster.core.rgmanager import clusterconf, rgmanager
-from saltext_kvmcluster.core.rgmanager.clusterconf import as_text, parse
+from saltext_kvmcluster.core.rgmanager import clusterconf, fates
+from saltext_kvmcluster.core.rgmanager.clusterconf import parse
+from saltext_kvmcluster.core.rgmanager.pillar_text import as_text
 
 JINJA = jinja2.Environment()
 FOLDER = CASES / "clusterconf"
@@ -71,7 +72,7 @@ def body(found):
     return found.pillar["kvmcluster"]
 
 
-def fates(found, attribute):
+def fates_of(found, attribute):
     """Return what became of an attribute, wherever it stands."""
     return [(it.became, it.why) for it in found.remarks if it.attribute == attribute]
 
@@ -142,7 +143,7 @@ def test_whatever_else_stands_in_a_file_is_remarked_on(data):
     ]
     added = [it for it in first.remarks if it.element.endswith("/" + word)]
     assert [it.attribute for it in added] == [None, "why"]
-    assert all(it.why and it.became in rgmanager.BECAME for it in first.remarks)
+    assert all(it.why and it.became in fates.BECAME for it in first.remarks)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(VM), HOSTILE, min_size=1), max_size=4))
@@ -199,7 +200,7 @@ def test_what_is_no_path_is_refused(value):
 def test_every_attribute_of_vm_sh_is_known(attribute):
     value = {"name": "web1", "path": "/a", "xmlfile": "/a/b", "migration_mapping": "n1:m1"}
     found = guests(vm(**{"name": "web1", attribute: value.get(attribute, "7")}))
-    assert rgmanager.UNKNOWN not in fates(found, attribute)
+    assert fates.UNKNOWN not in fates_of(found, attribute)
     assert list(body(found)["guests"]["list"]) == ["web1"]
 
 
@@ -233,8 +234,8 @@ def test_of_two_mappings_the_first_is_taken_and_the_other_told():
 def test_a_mapping_that_cannot_be_is_left_out(mapping, says):
     found = guests(vm(name="web1", migration_mapping=mapping))
     assert body(found)["nodes"] == {"n1": {}, "an1": {}}
-    ((became, why),) = fates(found, "migration_mapping")
-    assert became == rgmanager.LEFT and says in why
+    ((became, why),) = fates_of(found, "migration_mapping")
+    assert became == fates.LEFT and says in why
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_the_first_node_of_an_ordered_domain_is_home(ordered, members, home):
     domain = f'<failoverdomain name="d" ordered="{ordered}">{nodes}</failoverdomain>'
     found = guests(vm(name="web1", domain="d"), domains=domain)
     assert body(found)["guests"]["list"] == {"web1": {"home": home} if home else {}}
-    assert bool(fates(found, "domain")) is (home is None)
+    assert bool(fates_of(found, "domain")) is (home is None)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_a_guest_that_finds_no_shared_definition_any_more_is_told():
     found = guests(vm(name="web1", path="/a"), vm(name="web2"))
     (remark,) = [it for it in found.remarks if it.element == "cluster/rm/vm[web2]"]
     assert "kvmcluster:guests:list:web2:xmlfile" in remark.why
-    assert remark.became == rgmanager.CHANGED
+    assert remark.became == fates.CHANGED
 
 
 @pytest.mark.parametrize(
@@ -322,20 +323,20 @@ def test_a_guest_that_finds_no_shared_definition_any_more_is_told():
 def test_how_guests_migrate_holds_for_all_of_them(vms, migration, became):
     found = guests(*(vm(name=f"g{number}", **it) for number, it in enumerate(vms)))
     assert body(found).get("migration") == migration
-    assert [it[0] for key in ("tunnelled", "migrate") for it in fates(found, key)] == became
+    assert [it[0] for key in ("tunnelled", "migrate") for it in fates_of(found, key)] == became
 
 
 @pytest.mark.parametrize("attribute", ["passwd", "Password", "snmp_priv_passwd", "community"])
 def test_a_password_is_told_of_but_not_told(attribute):
     found = guests(f'<fencedevice {attribute}="s3cr3t"/>', vm(name="web1", **{attribute: "s3cr3t"}))
-    assert len(fates(found, attribute)) == 2
+    assert len(fates_of(found, attribute)) == 2
     assert "s3cr3t" not in text_of(found) + repr(found.to_dict())
 
 
 def test_a_password_inside_a_value_is_not_told_either():
     found = guests('<netfs options="rw,username=ann,password=s3cr3t"/>', "<a>secret: s3cr3t</a>")
     assert "s3cr3t" not in text_of(found) + repr(found.to_dict())
-    assert fates(found, "options")
+    assert fates_of(found, "options")
 
 
 @pytest.mark.parametrize("flag", ["ordered", "restricted", "nofailback"])
@@ -343,7 +344,7 @@ def test_a_domain_s_flag_in_words_was_none(flag):
     node = '<failoverdomainnode name="n1" priority="1"/>'
     domain = f'<failoverdomain name="d" {flag}="yes">{node}</failoverdomain>'
     found = guests(vm(name="web1", domain="d"), domains=domain)
-    assert fates(found, flag) == [rgmanager.NO_NUMBER]
+    assert fates_of(found, flag) == [fates.NO_NUMBER]
 
 
 def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
@@ -361,14 +362,14 @@ def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
 def test_the_folder_of_xen_is_not_searched_as_it_never_was():
     found = guests(vm(name="web1", path="/etc/xen"))
     assert body(found)["guests"] == {"definitions": "defined", "list": {"web1": {}}}
-    assert fates(found, "path") == [(rgmanager.LEFT, "RGManager never looked there for libvirt")]
+    assert fates_of(found, "path") == [(fates.LEFT, "RGManager never looked there for libvirt")]
 
 
 def test_a_guest_inside_a_guest_comes_by_itself_and_that_is_told():
     found = guests('<vm name="web1"><vm name="web2"/></vm>')
     assert list(body(found)["guests"]["list"]) == ["web1", "web2"]
     (remark,) = found.remarks
-    assert remark.element.endswith("vm[web2]") and remark.became == rgmanager.CHANGED
+    assert remark.element.endswith("vm[web2]") and remark.became == fates.CHANGED
 
 
 def test_lines_are_those_of_the_file():

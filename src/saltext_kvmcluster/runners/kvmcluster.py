@@ -24,7 +24,7 @@ from saltext_kvmcluster.core.pillar import options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
-from saltext_kvmcluster.core.rgmanager import clusterconf
+from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.trust import logins, publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.engine import drainer
@@ -555,7 +555,7 @@ def import_cluster_conf(file: str) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     dumped = salt.utils.yaml.safe_dump(found.pillar, default_flow_style=False, sort_keys=False)
-    text = clusterconf.as_text(found, path, dumped)
+    text = pillar_text.as_text(found, path, dumped)
     return {"file": path, "ok": True, "yaml": text, **found.to_dict()}
 
 

@@ -1,0 +1,151 @@
+"""The guests of a cluster.conf: their definitions and their homes."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+
+from saltext_kvmcluster.core.rgmanager.elements import Element
+from saltext_kvmcluster.core.rgmanager.failover import Domain, members_of, priority_of
+from saltext_kvmcluster.core.rgmanager.fates import CHANGED, LEFT, Fate, is_set
+from saltext_kvmcluster.core.rgmanager.refusals import ROOT, Pillar, refusal
+
+XEN_FOLDER = "/etc/xen"
+INSIDE_A_GUEST = Fate(
+    CHANGED,
+    "it stood inside another guest and started after it; guests do not depend on each other here",
+)
+
+
+def take_guests(vms: Iterable[Element]) -> dict[str, Element]:
+    """Return the guests that can be taken over, by name; each of the others says why it cannot."""
+    guests: dict[str, Element] = {}
+    for part in vms:
+        name = part.given.get("name", "")
+        twice = f"{name} is in the file twice; the first one is taken over"
+        why = twice if name in guests else _no_guest(part, name)
+        if why:
+            part.drop(why)
+            continue
+        part.take("name")
+        part.observed = True
+        guests[name] = part
+        if part.inside("vm"):
+            part.remark(None, None, INSIDE_A_GUEST)
+    return guests
+
+
+def _no_guest(part: Element, name: str) -> str | None:
+    """Return why a <vm> cannot be a guest here; None if it can."""
+    if "ref" in part.given and not name:
+        return "it refers to a guest in <resources>, and that one counts"
+    if (
+        part.given.get("hypervisor", "").strip().lower() == "xen"
+        or part.given.get("use_virsh", "").strip() == "0"
+        or part.given.get("hypervisor_uri", "").strip().lower().startswith("xen")
+        or part.given.get("migration_uri", "").strip().lower().startswith("xen")
+    ):
+        return "it is a guest of Xen, and nodes here run QEMU/KVM"
+    return refusal({"guests": {"list": {name: {}}}}, name)
+
+
+def listed_guests(guests: Mapping[str, Element], domains: Mapping[str, Domain]) -> Pillar:
+    """Return the pillar's part about guests, empty if there are none."""
+    if not guests:
+        return {}
+    folders: dict[str, None] = {}
+    bodies: Pillar = {}
+    for name, part in guests.items():
+        given = {"xmlfile": _xmlfile(part, name), "home": _home(part, domains)}
+        bodies[name] = {key: value for key, value in given.items() if value}
+        folders.update(dict.fromkeys(_folders(part)))
+    if not folders and not any("xmlfile" in body for body in bodies.values()):
+        return {"definitions": "defined", "list": bodies}
+    for name, part in guests.items():
+        _remark_on_definition(part, bodies[name], folders)
+    path = {"path": ":".join(folders)} if folders else {}
+    return {"definitions": "shared", **path, "list": bodies}
+
+
+def _xmlfile(part: Element, name: str) -> str | None:
+    file = part.take("xmlfile")
+    why = refusal({"guests": {"list": {name: {"xmlfile": file}}}}, file) if file else None
+    if why:
+        part.remark("xmlfile", file, Fate(LEFT, why))
+    return None if why else file
+
+
+def _folders(part: Element) -> list[str]:
+    """Return the folders of a guest's search path that can be taken over."""
+    if part.given.get("xmlfile", "").strip():
+        if value := part.take("path"):
+            part.remark("path", value, Fate(LEFT, "xmlfile wins over it, as it did in RGManager"))
+        return []
+    fit = []
+    for folder in filter(None, (part.take("path") or "").split(":")):
+        if posixpath.normpath(folder) == XEN_FOLDER:
+            part.remark("path", folder, Fate(LEFT, "RGManager never looked there for libvirt"))
+        elif why := refusal({"guests": {"path": folder}}, folder):
+            part.remark("path", folder, Fate(LEFT, why))
+        else:
+            fit.append(folder)
+    return fit
+
+
+def _remark_on_definition(part: Element, body: Pillar, folders: Mapping[str, None]) -> None:
+    """Say where a guest's definition is looked for, if that is not where it was."""
+    if "xmlfile" in body:
+        return
+    path = part.given.get("path", "")
+    own = [folder for folder in path.split(":") if folder in folders]
+    if not own:
+        why = (
+            "its definition was libvirt's own, or lay where only one host has it; here definitions"
+            f" are shared: set {ROOT}:guests:list:{part.given['name']}:xmlfile, or put it into a"
+            " folder of guests:path"
+        )
+        part.remark(None, None, Fate(CHANGED, why))
+    elif len(set(own)) < len(folders) or list(dict.fromkeys(own)) != list(folders):
+        why = "there is one search path for all guests: the folders of all, in the file's order"
+        part.remark("path", path, Fate(CHANGED, why))
+
+
+def _home(part: Element, domains: Mapping[str, Domain]) -> str | None:
+    """Return the node that starts a guest: the first one of its failover domain, if ordered."""
+    name = part.given.get("domain", "")
+    domain = domains.get(name.lower())
+    if not name.strip():
+        return None
+    if domain is None:
+        part.remark("domain", name, Fate(LEFT, "the file has no failover domain of that name"))
+        return None
+    _use(domain)
+    if not is_set(domain.part.given.get("ordered")):
+        why = "its failover domain is not ordered, so no node comes first; set its home by hand"
+    elif domain.node is None:
+        why = "no node of its failover domain has a priority and was taken over"
+    else:
+        part.take("domain")
+        return domain.node
+    part.remark("domain", name, Fate(LEFT, why))
+    return None
+
+
+def _use(domain: Domain) -> None:
+    """Take a failover domain over as far as it says where its guests are at home."""
+    if domain.part.observed:
+        return
+    domain.part.observed = True
+    domain.part.take("name")
+    members = members_of(domain.part)
+    for member in members:
+        member.observed = True
+    best = domain.best
+    if best is None or not is_set(domain.part.given.get("ordered")):
+        return
+    domain.part.take("ordered")
+    best.take("name")
+    priority = best.take("priority")
+    if any(priority_of(member) == priority_of(best) for member in members if member is not best):
+        why = "another node has the same priority; the first of the two is the home of its guests"
+        best.remark("priority", priority, Fate(CHANGED, why))
