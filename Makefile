@@ -36,7 +36,7 @@ sim: $(STAMP)  ## the real migrator and recoverer in a simulated world in which 
 simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with faults, on all cores
 	$(BIN)/python tests/sim/simulate.py $(or $(SIMULATIONS),100000)
 
-SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not long"
+SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not nightly"
 REACTOR := tests/functional/test_reactor.py
 MASTER := $(patsubst %,tests/functional/test_%.py,beacon import loader master)
 
@@ -55,15 +55,20 @@ functional-master:
 functional-node:
 	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER)) tests/functional
 
-lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" --durations=25 \
-	  tests/lab
+# loadfile: a file's tests share what it prepares. Files begin with the longest, see conftest.py.
+LAB := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
-torture: dev  ## kill -9 at 200 moments of applying trust; 100 rounds of simultaneous starts; long tests
-	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(BIN)/pytest tests/lab/test_kill.py \
-	  tests/lab/test_start.py
-	$(BIN)/pytest -m long tests/lab
-	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m long tests/functional/test_reactor.py
+lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
+	$(LAB) -m "not nightly" tests/lab
+
+nightly: test  ## make test, and what takes too long for it: series of kills, starts and faults, ...
+	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(LAB) tests/lab/test_kill.py tests/lab/test_start.py
+	$(LAB) -m nightly tests/lab
+	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m nightly $(REACTOR)
+	$(MAKE) --no-print-directory simulate
+	KVMCLUSTER_FAULTS_FILE=$(CURDIR)/.cache/faults-$$(git rev-parse HEAD).jsonl \
+	  $(MAKE) --no-print-directory faults
+	$(MAKE) --no-print-directory debian13
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/faults.py
@@ -92,4 +97,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_pillar.py > docs/pillar.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-node lab-tests torture faults debian13 demo lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-node lab-tests nightly faults debian13 demo lab bench docs

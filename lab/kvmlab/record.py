@@ -50,7 +50,7 @@ class Judgement:
 def read_disk(disk):
     """The records of a disk, in their places: sector n counts only if it holds number n."""
     records = []
-    for start in range(SECTOR, len(disk), SECTOR):
+    for start in range(SECTOR, len(disk.rstrip(b"\0")), SECTOR):
         match = RECORD.match(disk, start)
         if match and int(match[1]) == start // SECTOR:
             number, boot, stamp, rtc = match.groups()

@@ -240,7 +240,7 @@ def test_a_thousand_events_in_a_burst_are_answered_by_five_orchestrations_at_mos
     assert 1 <= len(whole.orchestrated) <= 5
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_thousand_guests_in_a_burst_are_answered_together_and_failure_does_not_loop(whole):
     begin = {
         "version": 1, "began": "2026-01-01T00:00:00+00:00", "stage": "begun", "persistent": False,

@@ -20,9 +20,9 @@ def limits(lab, outgoing, incoming):
         limits = {"max_outgoing": outgoing, "max_incoming": incoming}
         pillar.cluster["migration"] = {**pillar.cluster.get("migration", {}), **limits}
         pillar.save()
-        lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+        lab.refresh_pillar()
         yield
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+    lab.refresh_pillar()
 
 
 class Watch:

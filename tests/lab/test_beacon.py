@@ -90,7 +90,7 @@ def cluster(prepared_lab, tmp_path_factory):
     with lab.pillar() as pillar:
         pillar.data["beacons"] = {"kvmcluster": [{"interval": INTERVAL}]}
         pillar.save()
-        refresh(lab)
+        lab.refresh_pillar()
         heard = Heard(lab, tmp_path_factory.mktemp("heard") / "events")
         lab.guest(GUEST, "node1")
         end = time.monotonic() + 60
@@ -103,7 +103,7 @@ def cluster(prepared_lab, tmp_path_factory):
             time.sleep(MOST)
         yield lab, heard
         heard.close()
-    refresh(lab)
+    lab.refresh_pillar()
     lab.stop_guest(GUEST)
 
 
@@ -117,10 +117,6 @@ def heard(cluster):
     time.sleep(MOST)
     cluster[1].forget()
     return cluster[1]
-
-
-def refresh(lab):
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
 
 
 def restart(lab, node="node1"):

@@ -106,17 +106,13 @@ def lab(prepared_lab):
         pillar.save()
         for name, (node, *options) in DISKS.items():
             prepared_lab.guest(name, node, *options)
-        refresh(prepared_lab)
+        prepared_lab.refresh_pillar()
         yield prepared_lab
         for name in DISKS:
             prepared_lab.stop_guest(name)
-    refresh(prepared_lab)
+    prepared_lab.refresh_pillar()
     for node in prepared_lab.nodes:
         prepared_lab.exec(node, "rm", "-r", mistakes.CERTIFICATES)
-
-
-def refresh(lab):
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
 
 
 def reported(data, check):

@@ -20,6 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 AGENT = ROOT / "tests" / "contract" / "agent.py"
 NODES = ("node1", "node2")
 
+pytestmark = pytest.mark.nightly
+
 
 class Agent:
     """A node's libvirt, through a process of ours on that node."""

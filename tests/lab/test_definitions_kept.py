@@ -118,6 +118,7 @@ def test_the_table_has_every_case():
     assert sorted(before for before, _ in TABLE) == sorted(itertools.product((0, 1), repeat=4))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("before", "after"), [pytest.param(*row, id=case(row[0])) for row in TABLE]
 )
@@ -148,15 +149,12 @@ OURS = [
 def definitions(guest, request):
     """Have the pillar say where definitions are kept."""
 
-    def refresh():
-        guest.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
-
     with guest.pillar() as pillar:
         pillar.cluster["guests"] = {"definitions": request.param}
         pillar.save()
-        refresh()
+        guest.refresh_pillar()
         yield request.param
-    refresh()
+    guest.refresh_pillar()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def bench(prepared_lab):
     bench.leave()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(len(FAULTS)), ids=[fault.name for fault in FAULTS])
 def test_what_is_returned_is_what_all_nodes_show(bench, seed):
     tale = faults.carried_out(bench, Case.of(seed, brief=True))

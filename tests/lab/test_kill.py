@@ -1,6 +1,6 @@
 """kill -9 at random moments of applying trust: every file is the old one or the new one, whole.
 
-KVMCLUSTER_KILLS says how many moments (``make torture``: 200).
+KVMCLUSTER_KILLS says how many moments (``make nightly``: 200).
 """
 
 import copy
@@ -11,7 +11,7 @@ import time
 
 SSH = "/root/.ssh"
 FILES = ("authorized_keys2", "kvmcluster_known_hosts", "kvmcluster_config", "config")
-KILLS = int(os.environ.get("KVMCLUSTER_KILLS", "12"))
+KILLS = int(os.environ.get("KVMCLUSTER_KILLS", "4"))
 APPLY = ("salt-call", "--out=quiet", "state.apply", "kvmcluster")
 
 

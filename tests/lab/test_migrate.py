@@ -155,6 +155,7 @@ def test_it_moves_round_all_nodes_and_writes_on(lab):
     assert lab.record(GUEST)["last"] > written
 
 
+@pytest.mark.nightly
 def test_twenty_moves_leave_its_record_whole(lab):
     source = running(lab, GUEST)[0]
     at = lab.nodes.index(source)

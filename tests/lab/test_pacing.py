@@ -21,11 +21,11 @@ def guests(prepared_lab):
     with prepared_lab.pillar() as pillar:
         pillar.cluster["migration"] = {"bandwidth": SLOW}
         pillar.save()
-        refresh(prepared_lab)
+        prepared_lab.refresh_pillar()
         prepared_lab.guest(GUEST, "node1", "--dirty", CHANGED)
         yield prepared_lab
         prepared_lab.stop_guest(GUEST)
-    refresh(prepared_lab)
+    prepared_lab.refresh_pillar()
 
 
 @pytest.fixture
@@ -34,10 +34,6 @@ def lab(guests):
     yield guests
     assert len(nodes_of(guests)) == 1
     assert guests.record(GUEST)["whole"], guests.record(GUEST)
-
-
-def refresh(lab):
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
 
 
 def nodes_of(lab, guest=GUEST):
@@ -209,7 +205,7 @@ def stalled(lab, node):
     return job["stalled"]
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_qemu_throttles_a_guest_until_it_can_be_moved(guests):
     """The pauses that this means are the price, and no part of the downtime."""
     guests.guest("throttled", "node1", "--dirty", 24)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_start import at_once, refresh, state
+from test_start import state
 
 GUEST = "placed1"
 FOLDER = "/srv/guests"
@@ -14,14 +14,14 @@ UUID = "44444444-4444-4444-4444-444444444444"
 def pillar(prepared_lab):
     with prepared_lab.pillar() as pillar:
         yield pillar
-    refresh(prepared_lab)
+    prepared_lab.refresh_pillar()
 
 
 @pytest.fixture
 def defined(prepared_lab, pillar):
     pillar.cluster["guests"] = {"definitions": "defined", "list": {GUEST: {"home": "node1"}}}
     pillar.save()
-    refresh(prepared_lab)
+    prepared_lab.refresh_pillar()
     yield prepared_lab
     for node in prepared_lab.nodes:
         prepared_lab.exec(node, "virsh", "destroy", GUEST, check=False)
@@ -32,7 +32,7 @@ def defined(prepared_lab, pillar):
 def shared(prepared_lab, pillar):
     pillar.cluster["guests"] = {"definitions": "shared", "path": FOLDER}
     pillar.save()
-    refresh(prepared_lab)
+    prepared_lab.refresh_pillar()
     yield prepared_lab
     for node in prepared_lab.nodes:
         prepared_lab.exec(node, "virsh", "destroy", GUEST, check=False)
@@ -54,7 +54,7 @@ def place(lab, node, *more, **definition):
 
 def test_nodes_that_place_at_once_do_not_fight(shared):
     arguments = ("kvmcluster.guest_placed", GUEST, f"contents={text()!r}")
-    answers = at_once(shared, shared.nodes, "state.single", *arguments)
+    answers = shared.ask(shared.nodes, "state.single", *arguments)
     results = [next(iter(done.values())) for done in answers.values()]
     assert [done["result"] for done in results] == [True] * 3, results
     path = f"{FOLDER}/{GUEST}.xml"

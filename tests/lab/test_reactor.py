@@ -31,7 +31,7 @@ def lab(prepared_lab):
         pillar.data["beacons"] = {"kvmcluster": [{"interval": 5}]}
         pillar.save()
         yield from configured(lab)
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+    lab.refresh_pillar()
 
 
 def configured(lab):
@@ -39,7 +39,7 @@ def configured(lab):
     wanted = text.split("```yaml\n")[1].split("```")[0]
     lab.write("master", CONFIGURATION, wanted.replace("/srv/salt/", f"{ROOT}/states/"))
     restart(lab)
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
+    lab.refresh_pillar()
     lab.guest(GUEST, "node1")
     until(lambda: all(is_watched(lab, node) for node in lab.nodes), "nobody watches")
     at_rest(lab)

@@ -104,7 +104,7 @@ def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy
     assert cordoned(lab) == [] and set(places(lab)) == set(GUESTS)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mended(
     lab, guests, tidy
 ):
@@ -144,7 +144,7 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     assert again["todo"] == lab.nodes
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy):
     before = boots(lab)
     lab.exec("node3", "touch", "/etc/broken")
@@ -166,7 +166,7 @@ def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy
     assert boots(lab) == after
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
     run = {"sls": "updates", "timeout": 120}
     before = boots(lab)

@@ -1,11 +1,10 @@
 """A guest is started once, whoever starts it, wherever, at whatever moment.
 
-KVMCLUSTER_STARTS says how many rounds of simultaneous starts (``make torture``: 100).
+KVMCLUSTER_STARTS says how many rounds of simultaneous starts (``make nightly``: 100).
 """
 
 import contextlib
 import itertools
-import json
 import os
 import re
 import time
@@ -14,7 +13,7 @@ import pytest
 
 GUEST = "start1"
 FOLDER = "/srv/guests"
-ROUNDS = int(os.environ.get("KVMCLUSTER_STARTS", "10"))
+ROUNDS = int(os.environ.get("KVMCLUSTER_STARTS", "3"))
 DEFINITION = """<domain type='qemu'>
   <name>{}</name><uuid>{}</uuid><memory>{}</memory><os><type>hvm</type></os>
 </domain>"""
@@ -33,9 +32,9 @@ def cluster(prepared_lab):
             "list": {GUEST: {"home": "node1"}},
         }
         pillar.save()
-        refresh(lab)
+        lab.refresh_pillar()
         yield lab
-    refresh(lab)
+    lab.refresh_pillar()
     lab.stop_guest(GUEST)
 
 
@@ -48,24 +47,11 @@ def lab(cluster):
     assert len(running(cluster)) <= 1
 
 
-def refresh(lab):
-    lab.ctl("salt", "--", "*", "saltutil.refresh_pillar", "wait=True")
-
-
 def running(lab):
     """Return the nodes on which a process of the guest is."""
     return [
         node for node in lab.nodes if GUEST in lab.exec(node, "virsh", "list", "--name").split()
     ]
-
-
-def at_once(lab, nodes, function, *arguments):
-    """Run a function on several nodes at one moment and return what each returned."""
-    done = lab.ctl(
-        "salt", "--", "--out=json", "--static", "--timeout=120", "-L", ",".join(nodes),
-        function, *arguments, check=False,
-    )  # fmt: skip
-    return json.loads(done.stdout)
 
 
 def state(lab, node, function, *arguments):
@@ -89,7 +75,7 @@ def test_two_starts_at_one_moment_make_one_guest(lab):
     winners, slowest = [], 0.0
     for number, pair in zip(range(ROUNDS), pairs, strict=False):
         begun = time.monotonic()
-        answers = at_once(lab, pair, "kvmcluster.start", GUEST)
+        answers = lab.ask(pair, "kvmcluster.start", GUEST)
         slowest = max(slowest, time.monotonic() - begun)
         where = running(lab)
         assert len(where) == 1, (number, where, answers)
@@ -147,7 +133,7 @@ def test_a_highstate_starts_a_guest_at_home_only_and_not_while_a_node_is_silent(
         assert running(lab) == []
     foretold = state(lab, "node1", "guest_running", GUEST, "test=True")
     assert foretold["result"] is None and running(lab) == []
-    answers = at_once(lab, lab.nodes, "state.single", "kvmcluster.guest_running", GUEST)
+    answers = lab.ask(lab.nodes, "state.single", "kvmcluster.guest_running", GUEST)
     results = {node: next(iter(done.values())) for node, done in answers.items()}
     assert [done["result"] for done in results.values()] == [True] * 3, results
     assert results["node1"]["changes"] == foretold["changes"] != {}
@@ -233,7 +219,7 @@ def cut(lab, node):
         for other in lab.nodes:
             lab.exec(other, "ssh", "-o", "ConnectionAttempts=10", f"{node}-mig", "true")
         for _ in range(100):
-            if lab.ctl("salt", "--", "--timeout=3", node, "test.ping", check=False).returncode == 0:
+            if lab.ask([node], "test.ping", patience=3):
                 break
 
 

@@ -1,0 +1,286 @@
+"""The lab as tests see it.
+
+Starting a Python for each look would take most of the machine: what is run on a node is run by an
+agent that stays there, Salt's commands by one on the master that has Salt loaded, and the rest of
+lab/ctl in this process.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import importlib.machinery
+import importlib.util
+import io
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CTL = ROOT / "lab" / "ctl"
+AGENT = pathlib.Path(__file__).with_name("agent.py")
+MASTER = "master"
+PREPARE = ("state.orchestrate", "kvmcluster.orch.prepare")
+# What becomes another program there, and what leaves processes behind that are not this one's.
+ELSEWHERE = ("exec", "salt", "salt-run", "salt-call", "sandbox", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What came of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Agent:
+    """A lasting process on one place of a lab; see agent.py."""
+
+    def __init__(self, lab, place):
+        words = [AGENT, "salt"] if place == MASTER else [AGENT]
+        self._process = subprocess.Popen(
+            [str(CTL), "exec", place, "--", sys.executable, *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=lab.environment,
+        )
+        self._numbers, self._lock, self._waiting = itertools.count(), threading.Lock(), {}
+        self.gone = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def ask(self, timeout, **request):
+        """Have a request carried out; see agent.py. A place that goes down meanwhile kills it."""
+        future = concurrent.futures.Future()
+        with self._lock:
+            number = next(self._numbers)
+            self._waiting[number] = future
+            line = json.dumps({"id": number, "timeout": timeout, **request}) + "\n"
+            if self.gone:
+                self._lose()
+            else:
+                with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.write(line.encode())
+                    self._process.stdin.flush()
+        found = future.result(timeout + 30)
+        if found["code"] is None:
+            raise subprocess.TimeoutExpired(str(request), timeout, found["out"], found["err"])
+        return Done(found["code"], found["out"], found["err"])
+
+    def _read(self):
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            with self._lock:
+                future = self._waiting.pop(answer["id"])
+            future.set_result(answer)
+        with self._lock:
+            self.gone = True
+            self._lose()
+
+    def _lose(self):
+        for future in self._waiting.values():
+            future.set_result({"code": -9, "out": "", "err": "the place went down\n"})
+        self._waiting.clear()
+
+    def close(self):
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait(30)
+        self._reader.join(30)
+        self._process.stdout.close()
+
+
+class Lab:
+    """Commands to a running lab; a command that fails raises with what it printed."""
+
+    def __init__(self, name):
+        self.environment = {**os.environ, "KVMCLUSTER_LAB": name}
+        self.nodes = ["node1", "node2", "node3"]
+        self._agents, self._agents_lock = {}, threading.Lock()
+        self._ctl, self._ctl_lock = None, threading.Lock()
+
+    # ---- lab/ctl
+
+    def ctl(self, *arguments, check=True, timeout=180, stdin=None):
+        """Do what lab/ctl does with these arguments."""
+        words = [str(word) for word in arguments]
+        if words[0] == "down":
+            self.close()
+        if words[0] not in ELSEWHERE:
+            done = self._here(words)
+        elif words[0] == "exec":
+            assert words[2] == "--"
+            done = self._ask(words[1], timeout, argv=words[3:], stdin=stdin)
+        elif words[0] in ("salt", "salt-run"):
+            assert words[1] == "--"
+            call = [words[0], *words[2:]]
+            done = self._ask(MASTER, timeout, call="command", arguments=call)
+        else:
+            done = subprocess.run(
+                [str(CTL), *words],
+                capture_output=True,
+                timeout=timeout,
+                env=self.environment,
+                text=True,
+            )
+        return checked(done, words) if check else done
+
+    def _here(self, words):
+        """Run lab/ctl in this process; one at a time, since it prints."""
+        out, err = io.StringIO(), io.StringIO()
+        with self._ctl_lock:
+            os.environ["KVMCLUSTER_LAB"] = self.environment["KVMCLUSTER_LAB"]
+            self._ctl = self._ctl or loaded(CTL)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    code = self._ctl.main(words) or 0
+                except self._ctl.LabError as error:
+                    print(error, file=sys.stderr)
+                    code = 1
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def _ask(self, place, timeout, **request):
+        with self._agents_lock:
+            agent = self._agents.get(place)
+            if agent is None or agent.gone:
+                agent = self._agents[place] = Agent(self, place)
+        return agent.ask(timeout, **request)
+
+    def close(self):
+        """End the agents."""
+        for agent in self._agents.values():
+            agent.close()
+        self._agents.clear()
+
+    # ---- nodes
+
+    def exec(self, node, *command, check=True, timeout=120, stdin=None):
+        """Run a command on a node and return what it printed."""
+        return self.ctl(
+            "exec", node, "--", *command, check=check, timeout=timeout, stdin=stdin
+        ).stdout
+
+    def read(self, node, path):
+        return self.exec(node, "cat", path)
+
+    def write(self, node, path, text):
+        self.exec(node, "tee", path, stdin=text)
+
+    def running(self, guest):
+        """Return the nodes on which libvirt says that the guest runs."""
+        return [node for node in self.nodes if guest in self.listed(node, "--state-running")]
+
+    def listed(self, node, *options):
+        """Return the names of the guests that ``virsh list`` shows on a node."""
+        return self.exec(node, "virsh", "list", "--name", *options).split()
+
+    # ---- Salt
+
+    def ask(self, nodes, function, *arguments, timeout=180, patience=120):
+        """Run a function on nodes at one moment and return what each returned.
+
+        patience
+            Seconds before Salt asks the minions whether they are still at work; on a busy machine
+            a minion may be too late to say so.
+        """
+        words = [str(word) for word in arguments]
+        call = [list(nodes), function, words, patience]
+        done = self._ask(MASTER, timeout, call="ask", arguments=call)
+        return _json(checked(done, call))
+
+    def salt(self, node, function, *arguments, timeout=180, patience=120):
+        """Run a function on a node through the master and return what it returned."""
+        found = self.ask([node], function, *arguments, timeout=timeout, patience=patience)
+        return found[node]
+
+    def salt_code(self, node, function, *arguments):
+        """Return the exit code that an administrator gets."""
+        return self.ctl("salt", "--", node, function, *arguments, check=False).returncode
+
+    def run(self, function, *arguments, timeout=300):
+        """Run a runner function on the master and return its data."""
+        call = [function, [str(word) for word in arguments]]
+        done = self._ask(MASTER, timeout, call="run", arguments=call)
+        return _json(checked(done, call))
+
+    def refresh_pillar(self):
+        """Have every minion take what the pillar says now."""
+        found = self.ask(self.nodes, "saltutil.refresh_pillar", "wait=True")
+        assert found == dict.fromkeys(self.nodes, True), found
+
+    def prepare(self, *arguments):
+        """Run the orchestration and return its states by id, in order."""
+        words = ("--out=json", *PREPARE, *arguments)
+        data = _json(self.ctl("salt-run", "--", *words, check=False, timeout=300))["data"]
+        states = next(iter(data.values()))
+        ordered = sorted(states.values(), key=lambda state: state["__run_num__"])
+        return {state["__id__"]: state for state in ordered}
+
+    def apply(self, node, sls, *arguments):
+        """Apply an SLS on a node and return its states by id."""
+        states = self.salt(node, "state.apply", sls, *arguments)
+        assert isinstance(states, dict), states
+        return {state["__id__"]: state for state in states.values()}
+
+    # ---- guests
+
+    def guest(self, name, on, *arguments):
+        self.ctl("guest", name, "--on", on, *arguments)
+
+    def stop_guest(self, name):
+        self.ctl("guest", name, "--stop", check=False)
+
+    def record(self, name):
+        """Return what the guest's own disk and consoles show."""
+        return json.loads(self.ctl("record", name, "--json", check=False).stdout)
+
+    # ---- the pillar
+
+    @contextlib.contextmanager
+    def pillar(self):
+        """Yield the ``kvmcluster`` pillar for changes; the old one is put back at the end."""
+        path = pathlib.Path(self.ctl("pillar").stdout.strip())
+        before = path.read_text(encoding="utf-8")
+        try:
+            yield Pillar(path)
+        finally:
+            path.write_text(before, encoding="utf-8")
+
+
+class Pillar:
+    """The lab's pillar file."""
+
+    def __init__(self, path):
+        self.path = path
+        self.data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        self.cluster = self.data["kvmcluster"]
+
+    def save(self):
+        self.path.write_text(yaml.safe_dump(self.data), encoding="utf-8")
+
+
+def loaded(path):
+    """Load a program as a module."""
+    loader = importlib.machinery.SourceFileLoader("lab_ctl", str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab_ctl", loader))
+    loader.exec_module(module)
+    return module
+
+
+def checked(done, words):
+    if done.returncode:
+        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def _json(done):
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise AssertionError(f"not JSON:\n{done.stdout}\n{done.stderr}") from None
