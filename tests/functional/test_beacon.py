@@ -201,8 +201,8 @@ def test_another_host_key_and_another_cluster_key_are_told(member, bus, keys):
     assert "SHA256:" in detail and "PRIVATE" not in detail
 
 
-def test_a_lookout_that_is_killed_or_hangs_holds_nothing_up(member, bus):
-    (pid,) = lookouts()
+def test_an_observer_that_is_killed_or_hangs_holds_nothing_up(member, bus):
+    (pid,) = observers()
     os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
     assert member.run("alpha", "test.ping") is True
@@ -212,12 +212,12 @@ def test_a_lookout_that_is_killed_or_hangs_holds_nothing_up(member, bus):
     KEYS.write_text("")
     until(lambda: bus.whats("trust") == ["drifted"], "what came after a halt was not told")
     os.kill(pid, signal.SIGKILL)
-    until(lambda: set(lookouts()) - {pid}, "no new lookout was begun", 45)
+    until(lambda: set(observers()) - {pid}, "no new observer was started", 45)
     settle()
     assert bus.whats("trust") == ["drifted"] and bus.whats("daemon") == []
 
 
-def lookouts():
+def observers():
     """Return the processes that look out, of whatever minion."""
-    detail = sh("pgrep", "-f", "^[^ ]*python[^ ]* -c # kvmcluster's lookout", code=None)
+    detail = sh("pgrep", "-f", "^[^ ]*python[^ ]* -c # kvmcluster's observer", code=None)
     return [int(word) for word in detail.split()]

@@ -15,7 +15,7 @@ MOST = INTERVAL + 2
 HELD_UP = 20
 GUEST = "watched"
 KEYS = "/root/.ssh/authorized_keys2"
-OBSERVER = "^[^ ]*python[^ ]* -c # kvmcluster's lookout"
+OBSERVER = "^[^ ]*python[^ ]* -c # kvmcluster's observer"
 
 
 class Heard:
@@ -232,7 +232,7 @@ def test_another_host_key_is_another_identity(lab, heard):
 def test_a_new_minion_tells_nothing_of_what_is_well(lab, heard):
     lab.ctl("kill", "node1", "minion")
     time.sleep(1)
-    assert not lab.exec("node1", "pgrep", "-f", OBSERVER, check=False), "the lookout stayed"
+    assert not lab.exec("node1", "pgrep", "-f", OBSERVER, check=False), "the observer stayed"
     lab.ctl("start", "node1", "minion")
     end = time.monotonic() + 60
     while not lab.exec("node1", "pgrep", "-f", OBSERVER, check=False):

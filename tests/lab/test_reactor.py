@@ -50,7 +50,7 @@ def configured(lab):
 
 
 def is_watched(lab, node):
-    return lab.exec(node, "pgrep", "-f", "kvmcluster's lookout", check=False)
+    return lab.exec(node, "pgrep", "-f", "kvmcluster's observer", check=False)
 
 
 def restart(lab):

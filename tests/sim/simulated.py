@@ -469,7 +469,7 @@ class Libvirt(Remote):
         end, observation = self.world.now + MOMENT, self.by_uuid(uuid)
         if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
             raise WorldError(
-                f"not destroyed: it is {observation.sighting.value} now {observation.job}"
+                f"not destroyed: it is now {observation.sighting.value} {observation.job}"
             )
         if self.world.now >= end:
             raise WorldError("the deadline passed before the call; nothing was done")

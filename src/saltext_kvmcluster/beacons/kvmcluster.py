@@ -54,16 +54,16 @@ def beacon(config: object) -> list[object]:
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
         own = __pillar__[clusters.ROOT]
-        observer_client.WATCHER.observe(cluster.name, __opts__["id"], own, __salt__["event.send"])
+        observer_client.CLIENT.observe(cluster.name, __opts__["id"], own, __salt__["event.send"])
         trouble = ""
     except KvmclusterError as error:
         trouble = str(error)
     except Exception as error:  # An event loop of the minion's called us.
         trouble = f"{type(error).__name__}: {error}"
         log.debug("beacon kvmcluster", exc_info=True)
-    if trouble and trouble != observer_client.WATCHER.trouble:
+    if trouble and trouble != observer_client.CLIENT.error:
         log.error("beacon kvmcluster: %s", trouble)
-    elif observer_client.WATCHER.trouble and not trouble:
+    elif observer_client.CLIENT.error and not trouble:
         log.info("beacon kvmcluster: this node is watched again")
-    observer_client.WATCHER.trouble = trouble
+    observer_client.CLIENT.error = trouble
     return []

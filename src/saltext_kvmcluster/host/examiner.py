@@ -1,4 +1,4 @@
-"""Asks this node and its peers for what the checks need, over the cluster's own ssh trust."""
+"""Collects the facts of this node and its peers for the checks, over the cluster's own ssh."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def examine(
     guest
         The guest in question; None for all.
     destination
-        The peer in question, which alone is asked then; None for all.
+        The one peer in question, the only one that is asked; None for all.
     identities
         What the mine holds of the members; None where that is not known.
 
@@ -61,9 +61,9 @@ def observe(
     guest: str | None = None,
     identities: Identities | None = None,
 ) -> World:
-    """Return the facts of this node and of some peers, all asked side by side, in two rounds.
+    """Return the facts of this node and of some peers, asked in parallel, in two rounds.
 
-    The second round asks about what is known only after the first: what guests need. Parameters
+    The second round asks about what guests need, which is known only after the first. Parameters
     as for ``examine``.
     """
     asked: dict[str, Node | None] = {here: None, **{peer.id: peer for peer in peers}}
@@ -87,10 +87,10 @@ def observe(
 def observe_move(
     cluster: Cluster, move: Move, shells: Mapping[str, Session], libvirts: Mapping[str, Hypervisor]
 ) -> World:
-    """Return those facts of a move's two nodes that its blocking checks need, in two rounds.
+    """Return the facts of a migration's two nodes that its blocking checks need, in two rounds.
 
     shells, libvirts
-        By which the nodes are asked. They are opened where they are not open, and stay so.
+        Of both nodes. They are opened if they are not, and stay open.
     """
     here, there = move.source, move.destination
     accesses = {node: NodeAccess(shells[node].run_all, libvirts[node]) for node in (here, there)}
@@ -121,7 +121,7 @@ def observe_move(
 
 
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
-    """Return the definition of a guest, None if it cannot be had: the checks tell why."""
+    """Return the definition of a guest, None if it cannot be had: the checks report why."""
     try:
         return domainxml.parse(hypervisor.described(uuid))
     except KvmclusterError:
@@ -129,7 +129,7 @@ def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
 
 
 def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
-    """Ask a node for its facts; that it does not answer is a fact, too."""
+    """Ask a node for its facts; no response is a fact too."""
     begun = time.time()
     try:
         sent = ask()

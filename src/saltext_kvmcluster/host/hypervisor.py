@@ -163,9 +163,8 @@ class Hypervisor(Connection):
             domain = found.lookupByUUIDString(uuid)
             observation = observe(lambda: domain)
             if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
-                raise WorldError(
-                    f"not destroyed: it is {observation.sighting.value} now {observation.job}".rstrip()
-                )
+                state = f"{observation.sighting.value} {observation.job}".rstrip()
+                raise WorldError(f"not destroyed: it is now {state}")
             _in_time(end, domain.destroy)
 
         self._ask(verb)

@@ -1,10 +1,10 @@
-"""The process that looks at its node for the beacon: ``python -m saltext_kvmcluster.host.lookout``.
+"""The process that observes its node for the beacon, run by host/observer_client.py.
 
-libvirt's events need a thread that turns a loop, and the minion forks a process for each job: so
-neither libvirt nor anything that may hang is touched in the minion itself. It asks here by one
-line, an object with ``node`` and ``pillar`` or an empty one for the same again, and is answered
-by one line, a look as ``core.watching.compare`` reads it. An empty object is said first, when we
-can be asked. The end of our input is our end.
+libvirt's events need a thread that runs a loop, and the minion forks a process for each job: so
+neither libvirt nor anything that may hang is called in the minion itself. The minion sends a
+request, one line with an object of ``node`` and ``pillar``, or an empty one to repeat the last;
+the response is one line, an observation as core/events/transitions.py takes it. The first line,
+an empty object, says that this process is ready. It ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from saltext_kvmcluster.core.trust import (
 )
 from saltext_kvmcluster.host import files, libvirt_events, ssh
 
-# Happenings that are kept for whoever asks, and seconds after which nobody will.
-MOST, PATIENCE = 10000, 3600.0
-# Seconds after which what nothing shows to have changed is looked at again all the same.
-AGE = 600.0
+# Events that are kept until the next request, and seconds without a request after which it ends.
+MAX_EVENTS, IDLE_LIMIT = 10000, 3600.0
+# Seconds after which files are checked again although nothing shows a change.
+MAX_AGE = 600.0
 LISTENING = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTEN = "0A"
 
@@ -42,17 +42,17 @@ _Signature = tuple[object, ...]
 
 
 class Observer:
-    """What is seen of this node, look by look; what costs more is looked at when it changed."""
+    """The state of this node; the costly parts are observed only when their files changed."""
 
     def __init__(self, cluster: Cluster, node: str) -> None:
         """Name the cluster, and the minion id of this node in it."""
         self._cluster = cluster
         self._node = node
-        self._access = _Kept(self._look_at_access)
-        self._drift = _Kept(self._look_at_trust)
+        self._access = _Cached(self._observe_access)
+        self._drift = _Cached(self._observe_trust)
 
     def observe(self) -> dict[str, Any]:
-        """Return the node's own part of a look."""
+        """Return the node's identity, obstacles to logins, and drifted files."""
         cluster = self._cluster
         try:
             account = ssh.account(cluster.ssh.login)
@@ -62,7 +62,7 @@ class Observer:
             identity, obstacles, ports = {}, [str(error)], []
         return {
             "identity": identity,
-            "obstacles": [*obstacles, *_unheard(ports)],
+            "obstacles": [*obstacles, *_unused_ports(ports)],
             "drifted": self._drifted(),
         }
 
@@ -73,7 +73,7 @@ class Observer:
             return None
         return found
 
-    def _look_at_trust(self) -> list[str]:
+    def _observe_trust(self) -> list[str]:
         return files.drifted(self._trust_files(), self._cluster.ssh.exclusive)
 
     def _trust_files(self) -> list[str]:
@@ -84,8 +84,8 @@ class Observer:
             own += [os.path.join(account.home, ".ssh", name) for name in names]
         return [*own, sshd.DROP_IN]
 
-    def _look_at_access(self) -> tuple[dict[str, list[str]], list[str], list[str]]:
-        """Return what identifies the node, what keeps peers out, and sshd's ports."""
+    def _observe_access(self) -> tuple[dict[str, list[str]], list[str], list[str]]:
+        """Return the node's identity, the obstacles to peers' logins, and sshd's ports."""
         cluster = self._cluster
         account = ssh.account(cluster.ssh.login)
         obstacles: list[str] = []
@@ -116,66 +116,66 @@ class Observer:
         return identity, list(dict.fromkeys([*obstacles, *kept])), ports
 
 
-class _Kept:
-    """Something that was seen, for as long as nothing shows that it is otherwise now."""
+class _Cached:
+    """An observation, cached until a file changes or it is too old."""
 
     def __init__(self, observation: Callable[[], Any]) -> None:
         self._observe = observation
         self._signature: _Signature | None = None
         self._until = 0.0
-        self._seen: Any = None
+        self._value: Any = None
 
     def observed(self, signature: _Signature) -> Any:
-        """Return it; it is looked at anew where the signature is another, or age has come."""
+        """Return it, observed anew if the signature changed or it is too old."""
         now = time.monotonic()
         if signature != self._signature or now >= self._until:
             self._signature = None
-            self._seen = self._observe()
-            self._signature, self._until = signature, now + AGE
-        return self._seen
+            self._value = self._observe()
+            self._signature, self._until = signature, now + MAX_AGE
+        return self._value
 
 
-class _Happenings:
-    """What the daemon told since somebody asked last."""
+class _Events:
+    """The daemon's events since the last request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[dict[str, Any]] = []
+        self._pending: list[dict[str, Any]] = []
 
-    def add(self, happening: dict[str, Any]) -> None:
-        """Keep a happening. Where too many wait we end: who asks then begins anew."""
+    def add(self, event: dict[str, Any]) -> None:
+        """Keep an event. With too many the process ends, and the beacon starts a new one."""
         with self._lock:
-            self._waiting.append(happening)
-            too_many = len(self._waiting) > MOST
+            self._pending.append(event)
+            too_many = len(self._pending) > MAX_EVENTS
         if too_many:
             os._exit(0)
 
     def taken(self) -> list[dict[str, Any]]:
-        """Return them, the oldest first, and keep none of them."""
+        """Return and forget them, the oldest first."""
         with self._lock:
-            taken, self._waiting = self._waiting, []
+            taken, self._pending = self._pending, []
         return taken
 
 
 def main() -> None:
-    """Answer each line of standard input, until its end or until nobody asks any more."""
-    happenings = _Happenings()
-    threading.Thread(target=libvirt_events.watch, args=[happenings.add], daemon=True).start()
-    lookout: Observer | None = None
+    """Answer each line of standard input, until its end or the idle limit."""
+    events = _Events()
+    threading.Thread(target=libvirt_events.watch, args=[events.add], daemon=True).start()
+    observer: Observer | None = None
     print("{}", flush=True)
-    while select.select([sys.stdin], [], [], PATIENCE)[0] and (line := sys.stdin.readline()):
+    while select.select([sys.stdin], [], [], IDLE_LIMIT)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
         if asked:
             cluster = parser.from_pillar({clusters.ROOT: asked["pillar"]})
-            lookout = Observer(cluster, asked["node"])
-        assert lookout is not None
-        observation = {**lookout.observe(), "happenings": happenings.taken()}
+            observer = Observer(cluster, asked["node"])
+        assert observer is not None
+        observation = {**observer.observe(), "happenings": events.taken()}
         print(json.dumps(observation), flush=True)
-    os._exit(0)  # Not held up by what may hang in a thread.
+    os._exit(0)  # Without waiting for a thread that hangs.
 
 
 def _access_paths(key: str) -> list[str]:
-    """Return what tells whether peers can log in, and as whom this node shows itself."""
+    """Return the files that decide whether peers can log in, and this node's identity."""
     folder = os.path.dirname(ssh.SSHD_CONFIG)
     drop_ins = os.path.dirname(sshd.DROP_IN)
     return [
@@ -187,7 +187,7 @@ def _access_paths(key: str) -> list[str]:
 
 
 def _signature(paths: Iterable[str]) -> _Signature:
-    """Return what differs when one of the files does, or the way to it."""
+    """Return a value that changes when one of the files, or a folder above it, does."""
     paths = list(paths)
     folders = {os.path.dirname(path) for path in paths}
     folders |= {os.path.dirname(folder) for folder in folders}
@@ -210,15 +210,15 @@ def _stat(path: str, whole: bool) -> _Signature:
     )
 
 
-def _unheard(ports: Iterable[str]) -> list[str]:
-    """Return those of sshd's ports at which nobody listens, as sentences."""
+def _unused_ports(ports: Iterable[str]) -> list[str]:
+    """Return an obstacle for each of sshd's ports on which nothing listens."""
     wanted = list(ports)
     open_ports = _open_ports() if wanted else set()
-    return [f"nobody listens at sshd's port {port}" for port in wanted if port not in open_ports]
+    return [f"nothing listens on sshd's port {port}" for port in wanted if port not in open_ports]
 
 
 def _open_ports() -> set[str]:
-    """Return the TCP ports at which somebody listens; the kernel tells of these first."""
+    """Return the TCP ports in use by listeners, which the kernel lists first."""
     found = set()
     for path in LISTENING:
         try:

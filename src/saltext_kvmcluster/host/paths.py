@@ -20,12 +20,12 @@ KINDS = {
 
 
 def realpath_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return what says where paths lead when every symbolic link is followed."""
+    """Return the commands that resolve paths with all their symbolic links."""
     return {f"real {part[0]}": ("realpath", "-m", "--", *part) for part in _lines(paths)}
 
 
 def links_found(paths: Iterable[str], found: Outputs) -> str:
-    """Return where those paths lead that are links, as COMMANDS's find tells of links."""
+    """Return the paths that resolve elsewhere, in the format of inventory.COMMANDS's links."""
     real = _real(paths, found)
     return "".join(["\n", *(f"{path}\t{to}\n" for path, to in real.items() if path != to)])
 
@@ -40,7 +40,7 @@ def _real(paths: Iterable[str], found: Outputs) -> dict[str, str]:
 
 
 def _lines(paths: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the paths that are a line, as many at once as one program is given."""
+    """Yield the absolute paths without a newline, as many at once as one program can take."""
     lines = dict.fromkeys(path for path in paths if path.startswith("/") and "\n" not in path)
     return in_parts(lines, lambda path: size(shlex.quote(path)))
 

@@ -14,10 +14,10 @@ LARGEST_KIB = 10 * 1024
 
 
 def read_listed(cluster: Cluster, access: NodeAccess) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the text of each listed guest's definition on shared storage, empty if none is there.
+    """Return the text of each listed guest's definition on shared storage, empty if there is none.
 
-    Then, by guest, what is to be said of where it was found. A definition that is there and
-    cannot be read is left out of the first: it is not known.
+    Then, by guest, a warning about its path, or why it cannot be read. A definition that cannot be
+    read is missing in the first.
     """
     texts: dict[str, str] = {}
     detail: dict[str, str] = {}
@@ -49,10 +49,9 @@ def read_listed(cluster: Cluster, access: NodeAccess) -> tuple[dict[str, str], d
 
 
 def _reading(path: str) -> tuple[str, ...]:
-    """Return a command that prints a file in base64, and opens nothing that is not a file.
+    """Return a command that prints a file in base64, and opens nothing but regular files.
 
-    What lies on shared storage was put there by others: to open a device is to act on it, and a
-    named pipe never answers.
+    Others put files on shared storage: opening a device has side effects, and a named pipe blocks.
     """
     return (
         *("find", "-L", path, "-maxdepth", "0", "-type", "f", "-size", f"-{LARGEST_KIB}k"),

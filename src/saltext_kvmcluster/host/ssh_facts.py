@@ -1,4 +1,4 @@
-"""The ssh trust of this node as its checks need it, and what it reaches of its peers."""
+"""The ssh facts of this node: its own trust, and its logins to its peers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PORTS_TRIED = 16
 def own_trust(
     cluster: Cluster, node: str, identities: Identities | None
 ) -> dict[str, list[dict[str, str]]]:
-    """Return what is wrong with this node's ssh, by the check's id."""
+    """Return the issues of this node's ssh, by the check's id."""
     account = ssh.account(cluster.ssh.login)
     path = keyfile.key_path(cluster, account.home)
     checks = {
@@ -54,7 +54,7 @@ def own_trust(
 def dialing(
     cluster: Cluster, account: Account, key: Callable[[], KeyFile], names: Sequence[str]
 ) -> Checks:
-    """Return the checks of what this node needs to dial its peers by their names."""
+    """Return the checks of what this node needs to log in to its peers by their names."""
     root = os.path.join(ssh.account("root").home, ".ssh", pinned_hosts.KNOWN_HOSTS)
     path = keyfile.key_path(cluster, account.home)
     return {
@@ -65,7 +65,7 @@ def dialing(
 
 
 def is_encrypted(key: Callable[[], KeyFile]) -> bool:
-    """Whether our key has a passphrase; one that cannot be read is what ssh.key tells of."""
+    """Whether the cluster key has a passphrase; if it cannot be read, ssh.key reports it."""
     try:
         return key().encrypted
     except KvmclusterError:
@@ -79,7 +79,7 @@ def issues_of(checks: Checks) -> dict[str, list[dict[str, str]]]:
         try:
             return check()
         except KvmclusterError as error:
-            return [unknown(str(error), "mend that on this node, then check again")]
+            return [unknown(str(error), "fix that on this node, then check again")]
 
     return {
         name: [
@@ -96,7 +96,7 @@ def _key_files(folder: str) -> dict[str, str]:
 
 
 def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dict[str, Any]]:
-    """Return what this node sees of each peer: its logins, its address, and a migration port."""
+    """Return this node's results for each peer: logins and a migration port."""
     if not login_targets:
         return {}
     account = ssh.account(cluster.ssh.login)
@@ -118,11 +118,11 @@ def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dic
 
 
 def migration_port(peer: Node) -> dict[str, str]:
-    """Say what a connection to a free migration port of a peer meets: refused, if all is well.
+    """Return the result of a connection to a free migration port of a peer: refused is good.
 
-    Which ports are free there is not known here, so some are tried: the last of the range, since
-    libvirt lets QEMU listen at the first free one, and QEMU takes whoever comes first for the
-    source. See factparse.PORTS.
+    Which ports are free there is not known here, so some are tried, from the end of the range:
+    libvirt lets QEMU listen on the first free one, and QEMU takes the first connection for the
+    source. See parsers.PORTS.
     """
     try:
         address = resolver.address(peer.migration)
@@ -134,7 +134,7 @@ def migration_port(peer: Node) -> dict[str, str]:
         except ConnectionRefusedError:
             return {"port": "refused"}
         except TimeoutError:
-            return {"port": f"no answer from port {port}"}
+            return {"port": f"no response from port {port}"}
         except OSError as error:
             return {"port": f"port {port}: {error.strerror}"}
     return {"port": "taken"}
