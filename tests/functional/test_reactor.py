@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import re
-import sys
+import shutil
 import threading
 import time
 
@@ -16,13 +16,15 @@ import pytest
 import salt.channel.client
 import salt.config
 import salt.utils.event
-from sandbox import NODES, SSH, put_key, sh, until
+from sandbox import NODES, NOTED, SSH, put_key, until
 
-SALT_RUN = pathlib.Path(sys.executable).with_name("salt-run")
+from saltext_kvmcluster.master import pending, pillars
+
 KEYS = SSH / "authorized_keys2"
 JOURNAL = pathlib.Path("/var/lib/kvmcluster/journal")
 UUID = "11111111-1111-4111-8111-111111111111"
 DRIFTED, ENDED = {"what": "drifted"}, {"what": "ended", "result": "unknown"}
+PAIR = {"kvmcluster": {"name": "test", "nodes": NODES}}
 ALONE = {"kvmcluster": {"name": "test", "nodes": {"alpha": NODES["alpha"]}}}
 HUGE = "x" * 300000
 
@@ -87,6 +89,12 @@ class Reactor:
         )
         return json.loads(reported.read_text())[1]
 
+    def rested(self, key):
+        """Make the last answer as old as it has to be before the next one."""
+        path = self.spool / f"{key}.told"
+        at, detail = json.loads(path.read_text())
+        path.write_text(json.dumps([at - pending.DISTANCE, detail]))
+
 
 def salt_bus(config):
     return salt.utils.event.get_event("master", opts=dict(config), listen=True)
@@ -96,34 +104,67 @@ def event(tag, data):
     return {"tag": tag, "data": data}
 
 
-def run(salt, *words):
-    sh(SALT_RUN, "-c", salt.master.config_dir, "--log-level=quiet", *words)
+class Readers:
+    """What pillar the master and its minions have read, and what trust made of it."""
+
+    def __init__(self):
+        self.pillar, self.trust = None, None
+
+    def give(self, salt, pillar):
+        """Make them read a pillar, unless it is the one they have; return when that was written."""
+        salt.pillar(raw=pillar)
+        if pillar != self.pillar:
+            self.pillar, self.trust = pillar, None
+            for node in NODES:
+                salt.run(node, "saltutil.refresh_pillar", wait=True)
+            return time.monotonic()
+        return 0.0
+
+
+def forget(written):
+    """Wait until the master has forgotten the pillar before the one that was written then."""
+    time.sleep(max(0.0, written + pillars.MEMBERSHIPS_AGE + 0.5 - time.monotonic()))
+
+
+@pytest.fixture(scope="module")
+def readers():
+    return Readers()
 
 
 @pytest.fixture
-def reactor(request, kvm):
-    """The reactor of a cluster of alpha and beta, at rest."""
+def at_rest(kvm):
+    """The reactor of a cluster, to which nothing was told."""
     assert kvm.master.config["reactor"], "a master that reacts is for this file alone: run it alone"
-    for node in NODES:
-        kvm.run(node, "saltutil.refresh_pillar", wait=True)
-    if "whole" not in request.fixturenames:
-        time.sleep(10.5)  # so that the pillar is read again
     reactor = Reactor(kvm)
     yield reactor
     reactor.close()
 
 
 @pytest.fixture
-def whole(reactor, keys, filed):
+def reactor(at_rest, readers):
+    """The reactor of a cluster of alpha and beta, at rest."""
+    forget(readers.give(at_rest.salt, PAIR))
+    return at_rest
+
+
+@pytest.fixture
+def whole(request, at_rest, readers, salt_run, keys, tmp_path_factory):
     """The reactor of a cluster of alpha alone, prepared, and beta a minion that is no member."""
-    put_key(keys / "alpha")
-    reactor.salt.pillar(raw=ALONE)
-    for node in NODES:
-        reactor.salt.run(node, "saltutil.refresh_pillar", wait=True)
-    run(reactor.salt, "state.orchestrate", "kvmcluster.orch.prepare")
-    time.sleep(10.5)
-    reactor.orchestrated.clear()
-    return reactor
+    written = readers.give(at_rest.salt, ALONE)
+    if readers.trust is None:
+        request.getfixturevalue("filed")
+        put_key(keys / "alpha")
+        done = salt_run("--log-level=quiet", "state.orchestrate", "kvmcluster.orch.prepare")
+        assert done.returncode == 0, done.stdout
+        readers.trust = tmp_path_factory.mktemp("trust")
+        shutil.copytree(SSH, readers.trust / "ssh")
+        shutil.copy2(NOTED, readers.trust)
+    else:
+        shutil.copytree(readers.trust / "ssh", SSH)
+        shutil.copy2(readers.trust / NOTED.name, NOTED)
+    forget(written)
+    at_rest.orchestrated.clear()
+    return at_rest
 
 
 def forged():
@@ -210,6 +251,7 @@ def test_one_event_has_drift_mended_and_a_second_one_finds_nothing(whole, record
     assert whole.orchestrated == ["kvmcluster.orch.prepare"]
     assert whole.detail("its trust is mended: alpha: it would change authorized_keys2")
     assert whole.detail("its trust is whole again")
+    whole.rested("test.trust")
     begun = time.time()
     whole.fire(event("salt/minion/alpha/start", "Minion alpha started"))
     assert whole.answered("test.trust", begun) == ""
@@ -269,10 +311,10 @@ def test_a_thousand_guests_in_a_burst_are_answered_together_and_failure_does_not
     assert sorted(os.listdir(JOURNAL)) == []
 
 
-def test_what_a_killed_master_left_is_answered(whole):
+def test_what_a_killed_master_left_is_answered(whole, salt_run):
     before = KEYS.read_bytes()
     KEYS.write_text("")
     (whole.spool / "test.trust.begun").touch()
-    run(whole.salt, "kvmcluster.react")
+    assert salt_run("--log-level=quiet", "kvmcluster.react").returncode == 0
     assert KEYS.read_bytes() == before and not whole.waiting()
     assert whole.orchestrated == ["kvmcluster.orch.prepare"]

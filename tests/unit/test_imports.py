@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 PACKAGE = "saltext_kvmcluster"
 SRC = Path(__file__).parent.parent.parent / "src" / PACKAGE
+STATES = SRC.parent.parent / "states"
 STDLIB = sys.stdlib_module_names
 CORE_FORBIDDEN = {"os", "subprocess", "socket", "time", "random"}
 DOORS = {"modules", "states", "runners", "beacons", "output", "utils"}
@@ -302,6 +304,17 @@ def test_each_rule_catches_its_breach(path, text):
 )
 def test_what_is_allowed_is_not_caught(path, text):
     assert faults(path, text) == []
+
+
+@pytest.mark.parametrize("path", sorted(STATES.rglob("reactor/*.sls")), ids=lambda path: path.stem)
+def test_what_a_reactor_imports_is_there(path):
+    statements = ast.parse(path.read_text()).body
+    for line in [one for one in statements if isinstance(one, ast.ImportFrom)]:
+        for name in line.names:
+            try:
+                importlib.import_module(f"{line.module}.{name.name}")
+            except ModuleNotFoundError:
+                assert hasattr(importlib.import_module(line.module), name.name)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 # A migration ended otherwise than moved, or a node or its daemon is back: what is unsettled is
 # looked for, and settled.
 from saltext_kvmcluster.core.events import reactions
-from saltext_kvmcluster.master.pending import Spool
+from saltext_kvmcluster.master.pending import Pending
 
 
 def run():
-    return reactions.low("recover", tag, data, Spool(opts["cachedir"]).heard())
+    return reactions.low("recover", tag, data, Pending(opts["cachedir"]).heard())

@@ -1,8 +1,8 @@
 #!py
 # An identity changed, trust drifted, or a node is back: the trust is looked at, and mended.
 from saltext_kvmcluster.core.events import reactions
-from saltext_kvmcluster.master.pending import Spool
+from saltext_kvmcluster.master.pending import Pending
 
 
 def run():
-    return reactions.low("trust", tag, data, Spool(opts["cachedir"]).heard())
+    return reactions.low("trust", tag, data, Pending(opts["cachedir"]).heard())
