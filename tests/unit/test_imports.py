@@ -39,6 +39,10 @@ WRITERS = re.compile(
     r"|os\.(l?chmod|l?chown|fchmod|fchown|mkfifo|mknod|utime|setxattr)\Z|shutil\.(?!which|disk_usage)"
     r"|tempfile\."
 )
+READING_FLAGS = {
+    *("os.O_RDONLY", "os.O_PATH", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY"),
+    "os.O_NONBLOCK",
+}
 PATH_WRITERS = {"write_text", "write_bytes", "rename_to", "touch"}
 UNDER_TEST = re.compile(
     r"pytest|unittest|hypothesis|\bmock|under_test|in_test|is_test(ing)?\b|\bTESTING\b|_TEST\b"
@@ -114,7 +118,7 @@ def writes_by(call):
         return True
     if name == "os.open":
         flags = set(ast.unparse(call.args[1]).split(" | "))
-        return not flags <= {"os.O_RDONLY", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY"}
+        return not flags <= READING_FLAGS
     if name in ("open", "io.open", "os.fdopen") or name.endswith(".open"):
         modes = [*call.args[1:2], *(item.value for item in call.keywords if item.arg == "mode")]
         reported = " ".join(map(ast.unparse, modes))

@@ -10,7 +10,7 @@ from material import KEYS, cluster
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.trust import keyfile
-from saltext_kvmcluster.host import ssh
+from saltext_kvmcluster.host import accounts
 
 PATH = "/root/.ssh/id_rsa_cluster"
 RSA = cluster("node1")
@@ -152,7 +152,7 @@ def account_of(monkeypatch, home):
     monkeypatch.setattr(pwd, "getpwnam", lambda login: entry)
     monkeypatch.setattr(os, "getgrouplist", lambda login, gid: [0, 4242])
     monkeypatch.setattr(grp, "getgrgid", {0: grp.struct_group(("root", "x", 0, []))}.__getitem__)
-    return ssh.account("virt")
+    return accounts.account("virt")
 
 
 def test_a_group_without_a_name_is_known_by_its_number(monkeypatch):

@@ -17,28 +17,28 @@ def found_in(case):
     account = case.get("account")
     account = sshd.Account(**{**account, "groups": tuple(account["groups"])}) if account else ROOT
     settings = sshd.parse_settings(case["output"])
-    return sshd.obstacles(settings, account, case.get("key_type", "rsa"))
+    return sshd.issues(settings, account, case.get("key_type", "rsa"))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_obstacle_is_found_and_no_other(case):
+def test_each_issue_is_found_and_no_other(case):
     found = found_in(case)
-    assert [o.setting for o in found] == [wanted["setting"] for wanted in case["obstacles"]]
-    for obstacle, wanted in zip(found, case["obstacles"], strict=True):
-        assert wanted["problem"] in obstacle.problem
+    assert [o.setting for o in found] == [wanted["setting"] for wanted in case["issues"]]
+    for issue, wanted in zip(found, case["issues"], strict=True):
+        assert wanted["problem"] in issue.problem
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_obstacle_has_a_remedy_that_names_its_setting(case):
-    for obstacle in found_in(case):
-        assert (obstacle.setting or "") in obstacle.remedy and obstacle.remedy
+def test_each_issue_has_a_remedy_that_names_its_setting(case):
+    for issue in found_in(case):
+        assert (issue.setting or "") in issue.remedy and issue.remedy
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_drop_in_has_a_line_for_each_setting_and_touches_the_login_alone(case):
     found = found_in(case)
     wanted = sshd.drop_in(found, "root", "")
-    settings = [obstacle.setting for obstacle in found if obstacle.setting]
+    settings = [issue.setting for issue in found if issue.setting]
     body = [f"    {line}" for line in settings]
     assert wanted.text.splitlines() == [BEGIN[:-1], "Match User root", *body, END[:-1]]
     assert wanted.words == Changes(added=tuple(settings))
@@ -52,8 +52,8 @@ def test_a_keyword_that_repeats_collects_its_values():
 def test_settings_of_an_old_sshd_that_names_key_types_are_read():
     settings = {"authorizedkeysfile": (".ssh/authorized_keys2",)}
     old = {**settings, "pubkeyacceptedkeytypes": ("ssh-ed25519",)}
-    assert sshd.obstacles(settings, ROOT, "rsa") == []
-    assert [o.problem.partition(" (")[0] for o in sshd.obstacles(old, ROOT, "rsa")] == [
+    assert sshd.issues(settings, ROOT, "rsa") == []
+    assert [o.problem.partition(" (")[0] for o in sshd.issues(old, ROOT, "rsa")] == [
         "sshd accepts no rsa keys"
     ]
 
@@ -61,11 +61,11 @@ def test_settings_of_an_old_sshd_that_names_key_types_are_read():
 def test_a_group_may_have_a_domain():
     account = sshd.Account("virt", "/srv/virt", ("kvm@example.com",))
     settings = {"authorizedkeysfile": (".ssh/authorized_keys2",), "allowgroups": ("kvm",)}
-    assert len(sshd.obstacles(settings, account, "rsa")) == 1
+    assert len(sshd.issues(settings, account, "rsa")) == 1
     settings["allowgroups"] = ("kvm@example.com",)
-    assert sshd.obstacles(settings, account, "rsa") == []
+    assert sshd.issues(settings, account, "rsa") == []
     settings["allowgroups"] = ("root@example.com",)
-    assert len(sshd.obstacles(settings, ROOT, "rsa")) == 1
+    assert len(sshd.issues(settings, ROOT, "rsa")) == 1
 
 
 GOOD = {"authorizedkeysfile": (".ssh/authorized_keys2",), "strictmodes": ("yes",)}
@@ -82,14 +82,14 @@ GOOD = {"authorizedkeysfile": (".ssh/authorized_keys2",), "strictmodes": ("yes",
         (0o777, "alice", ["run: chown virt: /srv/virt", "run: chmod go-w /srv/virt"]),
     ],
 )
-def test_a_folder_where_others_may_write_is_an_obstacle(mode, owner, remedies):
+def test_a_folder_where_others_may_write_is_an_issue(mode, owner, remedies):
     folder = sshd.Folder("/srv/virt", mode, owner)
     account = sshd.Account("virt", "/srv/virt", ("virt",), (folder,))
-    assert [o.remedy for o in sshd.obstacles(GOOD, account, "rsa")] == remedies
-    assert sshd.obstacles({**GOOD, "strictmodes": ("no",)}, account, "rsa") == []
+    assert [o.remedy for o in sshd.issues(GOOD, account, "rsa")] == remedies
+    assert sshd.issues({**GOOD, "strictmodes": ("no",)}, account, "rsa") == []
 
 
-def test_obstacles_of_all_connections_are_told_once_and_those_of_some_with_whom():
+def test_issues_of_all_connections_are_told_once_and_those_of_some_with_whom():
     found = sshd.together({"node2": [KEYS_FILE, ROOT_IN], "node3": [KEYS_FILE]})
     assert [o.problem for o in found] == ["p", "for logins from node2: p"]
     assert [o.setting for o in found] == [KEYS_FILE.setting, ROOT_IN.setting]

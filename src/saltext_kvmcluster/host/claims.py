@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import short
-from saltext_kvmcluster.host import commands, ssh
+from saltext_kvmcluster.host import accounts, commands, ssh
 
 RESPONSE_TIME = 15.0
 CONFLICT = 75
@@ -73,7 +73,7 @@ def lock_path(login: str, home: str, node: str, uuid: str) -> str:
 
 
 def _command(cluster: Cluster, here: str, node: str, uuid: str, seconds: float) -> list[str]:
-    account = ssh.account(cluster.ssh.login)
+    account = accounts.account(cluster.ssh.login)
     home = account.home if node == here else "."
     line = command(lock_path(account.login, home, node, uuid), here, seconds)
     if node != here:

@@ -27,7 +27,7 @@ from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
 from saltext_kvmcluster.core.storage import inventory, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.host import ssh
+from saltext_kvmcluster.host import accounts, keys
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.node_access import (
     NodeAccess,
@@ -105,8 +105,8 @@ def gather_source(
     login
         The result of the login to the destination.
     """
-    peer, account = cluster.node(move.destination), ssh.account(cluster.ssh.login)
-    key = functools.cache(lambda: ssh.key_file(keyfile.key_path(cluster, account.home), account))
+    peer, account = cluster.node(move.destination), accounts.account(cluster.ssh.login)
+    key = functools.cache(lambda: keys.key_file(keyfile.key_path(cluster, account.home), account))
     with ThreadPoolExecutor() as pool:
         port = pool.submit(migration_port, peer)
         trusted = pool.submit(issues_of, dialing(cluster, account, key, peer.names))

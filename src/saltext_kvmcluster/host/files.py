@@ -7,7 +7,6 @@ an account whose files root writes cannot lead root elsewhere by a symbolic link
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -17,28 +16,28 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
 from saltext_kvmcluster.core.trust import drift
 from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.host.descriptors import (
+    account_folder,
+    open_regular,
+    opened,
+    patiently,
+    resolved,
+    state_of,
+)
 
 RUN = "/run"  # not /run/lock, where any account may take a lock's name first
-MAX_SIZE = 64 * 1024 * 1024
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
 LASTING = "/var/lib/kvmcluster"
 # What the trust files were when they were written last.
 NOTED = f"{LASTING}/trust.json"
-
-STALE_PAUSES = (0.1, 0.5, 1.0, 1.0)
-
 _WORKSHOP = ".kvmcluster-work-"
-_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_T = TypeVar("_T")
 
 
 class Busy(WorldError):
@@ -80,7 +79,7 @@ def read(path: str, owner: str | None = None) -> FileState:
         a plan that cannot be carried out is not made, and nobody else's text gets into the file.
     """
     try:
-        return _patiently(lambda: _found(path, owner))
+        return patiently(lambda: state_of(path, owner))
     except FileNotFoundError:
         return FileState()
     except OSError as error:
@@ -98,7 +97,7 @@ def given(path: str, most: int) -> bytes:
         if not stat.S_ISREG(kind):
             what = "a folder; name the file in it" if stat.S_ISDIR(kind) else "not a regular file"
             raise InputError(f"{path}: it is {what}")
-        with open(_regular(path), "rb") as file:
+        with open(open_regular(path), "rb") as file:
             return file.read(most + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: there is no such file") from None
@@ -109,7 +108,7 @@ def given(path: str, most: int) -> bytes:
 def exists(path: str) -> bool:
     """Whether there is something at a path; WorldError if that cannot be found out."""
     try:
-        _patiently(lambda: os.stat(path))
+        patiently(lambda: os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -165,7 +164,7 @@ def listed(folder: str) -> list[str]:
 def remove(path: str) -> None:
     """Remove a file, if it is there; when this returns, a crash does not bring it back."""
     try:
-        with _opened(os.path.dirname(path)) as directory:
+        with opened(os.path.dirname(path)) as directory:
             os.unlink(os.path.basename(path), dir_fd=directory)
             os.fsync(directory)
     except FileNotFoundError:
@@ -194,7 +193,7 @@ def ensure_folder(folder: str, owner: str) -> None:
         return
     account = pwd.getpwnam(owner)
     try:
-        with _folder(parent, owner) as directory:
+        with account_folder(parent, owner) as directory:
             aside = _aside(name)
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(aside, dir_fd=directory)
@@ -217,10 +216,10 @@ def leave(folder: str, name: str, text: str) -> None:
     """
     parent, own = os.path.split(folder)
     try:
-        with _opened(parent) as above:
+        with opened(parent) as above:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(own, 0o755, dir_fd=above)
-            with _opened(own, above) as directory:
+            with opened(own, above) as directory:
                 _replace(directory, name, text)
     except OSError as error:
         raise WorldError(f"{folder}/{name} cannot be written: {error.strerror}") from None
@@ -248,14 +247,6 @@ def label(path: str) -> None:
         commands.checked([RESTORECON, path])
 
 
-def owner_name(uid: int) -> str:
-    """Return the account's name of a user id, or the number if nobody has it."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def _note(plan: FilePlan) -> None:
     """Note what a trust file is to be. If that fails nothing is noted, rather than what was."""
     entry = drift.note(plan)
@@ -278,38 +269,6 @@ def _has_drifted(path: str, noted: Mapping[str, Any], exclusive: bool) -> bool:
     return drift.has_drifted(path, noted, found, exclusive)
 
 
-def _found(path: str, owner: str | None) -> FileState:
-    if owner is None:
-        return _content(path, _regular(path))
-    real = _resolved(path, owner)
-    with _folder(os.path.dirname(real), owner) as directory:
-        name = os.path.basename(real)
-        return _content(path, os.open(name, _READING | os.O_NOFOLLOW, dir_fd=directory), owner)
-
-
-def _regular(path: str) -> int:
-    """Open a regular file; nothing else is opened, since to open a device is to act on it."""
-    observed = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(observed).st_mode):
-            raise WorldError(f"{path} is not a regular file; move it away")
-        return os.open(f"/proc/self/fd/{observed}", _READING)
-    finally:
-        os.close(observed)
-
-
-def _patiently(examine: Callable[[], _T]) -> _T:
-    """Look again for a while where another host has just replaced the file on shared storage."""
-    for pause in STALE_PAUSES:
-        try:
-            return examine()
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-        time.sleep(pause)
-    return examine()
-
-
 def _aside(name: str) -> str:
     """Return the name under which this host writes a file: on shared storage others do it, too."""
     return f".{name}.kvmcluster-new-{os.uname().nodename}"
@@ -317,12 +276,12 @@ def _aside(name: str) -> str:
 
 def _put(plan: FilePlan, place: Callable[..., None]) -> None:
     """Write a file aside and give it its name by ``place``, a function like ``os.rename``."""
-    path = _resolved(plan.path, plan.owner)
+    path = resolved(plan.path, plan.owner)
     folder, name = os.path.split(path)
     ensure_folder(folder, plan.owner)
     aside = _aside(name)
     try:
-        with _folder(folder, plan.owner) as directory:
+        with account_folder(folder, plan.owner) as directory:
             try:
                 _write(directory, folder, aside, plan)
                 place(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -351,20 +310,6 @@ def _link(aside: str, name: str, src_dir_fd: int, dst_dir_fd: int) -> None:
     os.unlink(aside, dir_fd=src_dir_fd)
 
 
-def _content(path: str, descriptor: int, owner: str | None = None) -> FileState:
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise WorldError(f"{path} is not a regular file; move it away")
-        if found.st_size > MAX_SIZE:
-            raise WorldError(f"{path} has {found.st_size} bytes, more than is read ({MAX_SIZE})")
-        belongs = owner_name(found.st_uid)
-        if owner and belongs != owner and found.st_nlink > 1:
-            raise WorldError(f"{path} is a file of {belongs}'s under a second name; move it away")
-        text = file.read().decode("utf-8", "surrogateescape")
-    return FileState(text, stat.S_IMODE(found.st_mode), belongs)
-
-
 def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:
     try:
         account = pwd.getpwnam(plan.owner)
@@ -386,28 +331,6 @@ def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:
     label(os.path.join(folder, name))
 
 
-def _resolved(path: str, owner: str) -> str:
-    """Follow a symbolic link only to a file of the account itself."""
-    if not os.path.islink(path):
-        return path
-    target = os.path.realpath(path)
-    with contextlib.suppress(FileNotFoundError):
-        if owner_name(os.stat(target).st_uid) == owner:
-            return target
-    raise WorldError(
-        f"{path} is a link to {target}, which is not a file of {owner}'s; move the link away"
-    )
-
-
-@contextlib.contextmanager
-def _opened(folder: str, above: int | None = None) -> Iterator[int]:
-    directory = os.open(folder, _FOLDER, dir_fd=above)
-    try:
-        yield directory
-    finally:
-        os.close(directory)
-
-
 def _replace(directory: int, name: str, text: str) -> None:
     aside = _aside(name)
     with contextlib.suppress(FileNotFoundError):
@@ -418,41 +341,6 @@ def _replace(directory: int, name: str, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-
-@contextlib.contextmanager
-def _folder(folder: str, owner: str) -> Iterator[int]:
-    """Open a folder that an account's files may be written to; FileNotFoundError if it is none."""
-    try:
-        directory = os.open(folder, _FOLDER)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        reason = "is a link" if os.path.islink(folder) else error.strerror
-        raise WorldError(f"{folder} cannot be opened as a folder: {reason}; move it away") from None
-    try:
-        found = owner_name(os.fstat(directory).st_uid)
-        if found not in ("root", owner):
-            raise WorldError(f"{folder} belongs to {found}; run: chown {owner}: {folder}")
-        _stay(folder, owner, directory)
-        yield directory
-    finally:
-        os.close(directory)
-
-
-def _stay(folder: str, owner: str, directory: int) -> None:
-    """Refuse a folder that was reached over a link which the account itself could have laid."""
-    if owner == "root":
-        return
-    home = pwd.getpwnam(owner).pw_dir
-    expected = folder
-    if os.path.commonpath([home, folder]) == os.path.normpath(home):
-        expected = os.path.normpath(
-            os.path.join(os.path.realpath(home), os.path.relpath(folder, home))
-        )
-    actual = os.readlink(f"/proc/self/fd/{directory}")
-    if actual != expected:
-        raise WorldError(f"{folder} is reached over a link and is {actual}; give the path itself")
 
 
 def _wait_for(path: str, descriptor: int, timeout: float) -> None:

@@ -29,7 +29,7 @@ from saltext_kvmcluster.core.trust import (
     pinned_hosts,
     sshd,
 )
-from saltext_kvmcluster.host import files, libvirt_events, ssh
+from saltext_kvmcluster.host import accounts, files, keys, libvirt_events, sshd_settings
 
 # Events that are kept until the next request, and seconds without a request after which it ends.
 MAX_EVENTS, IDLE_LIMIT = 10000, 3600.0
@@ -55,7 +55,7 @@ class Observer:
         """Return the node's identity, obstacles to logins, and drifted files."""
         cluster = self._cluster
         try:
-            account = ssh.account(cluster.ssh.login)
+            account = accounts.account(cluster.ssh.login)
             key = keyfile.key_path(cluster, account.home)
             identity, obstacles, ports = self._access.observed(_signature(_access_paths(key)))
         except KvmclusterError as error:
@@ -78,8 +78,8 @@ class Observer:
 
     def _trust_files(self) -> list[str]:
         login = self._cluster.ssh.login
-        own = [os.path.join(ssh.account(login).home, ".ssh", login_keys.AUTHORIZED_KEYS)]
-        for account in map(ssh.account, dict.fromkeys(["root", login])):
+        own = [os.path.join(accounts.account(login).home, ".ssh", login_keys.AUTHORIZED_KEYS)]
+        for account in map(accounts.account, dict.fromkeys(["root", login])):
             names = (pinned_hosts.KNOWN_HOSTS, client_config.CONFIG, client_config.USER_CONFIG)
             own += [os.path.join(account.home, ".ssh", name) for name in names]
         return [*own, sshd.DROP_IN]
@@ -87,7 +87,7 @@ class Observer:
     def _observe_access(self) -> tuple[dict[str, list[str]], list[str], list[str]]:
         """Return the node's identity, the obstacles to peers' logins, and sshd's ports."""
         cluster = self._cluster
-        account = ssh.account(cluster.ssh.login)
+        account = accounts.account(cluster.ssh.login)
         obstacles: list[str] = []
 
         def tried(examine: Callable[[], list[str]]) -> list[str]:
@@ -98,19 +98,21 @@ class Observer:
                 return []
 
         def key() -> list[str]:
-            found = ssh.key_file(keyfile.key_path(cluster, account.home), account)
+            found = keys.key_file(keyfile.key_path(cluster, account.home), account)
             return [keyfile.parsed(found, cluster).fingerprint]
 
         def kept_out() -> list[str]:
-            connections = ssh.connections(cluster.peers(self._node))
-            return [found.problem for found in ssh.obstacles(cluster, account, connections)]
+            connections = sshd_settings.connections(cluster.peers(self._node))
+            return [found.problem for found in sshd_settings.issues(cluster, account, connections)]
 
         identity = {
             "cluster_key": tried(key),
-            "host_keys": tried(lambda: [found.fingerprint for found in ssh.host_keys()]),
+            "host_keys": tried(lambda: [found.fingerprint for found in sshd_settings.host_keys()]),
         }
         ports = tried(
-            lambda: list(ssh.effective_settings("root", "localhost", "127.0.0.1").get("port", ()))
+            lambda: list(
+                sshd_settings.effective_settings("root", "localhost", "127.0.0.1").get("port", ())
+            )
         )
         kept = tried(kept_out)
         return identity, list(dict.fromkeys([*obstacles, *kept])), ports
@@ -176,7 +178,7 @@ def main() -> None:
 
 def _access_paths(key: str) -> list[str]:
     """Return the files that decide whether peers can log in, and this node's identity."""
-    folder = os.path.dirname(ssh.SSHD_CONFIG)
+    folder = os.path.dirname(sshd_settings.SSHD_CONFIG)
     drop_ins = os.path.dirname(sshd.DROP_IN)
     return [
         *sorted(glob.glob(f"{folder}/*")),

@@ -1,265 +1,26 @@
-"""What ssh and sshd are on this host: keys, effective settings, and one knock at a peer's door."""
+"""Logins to peers: probes, one program or many over one login, and sessions that stay open."""
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
-import glob
-import grp
-import os
-import pwd
 import re
 import secrets
 import shlex
-import signal
-import socket
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
-from saltext_kvmcluster.core.pillar.paths import EVERYDAY_KEYS
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.trust import logins, sshd
-from saltext_kvmcluster.core.trust.identity import PublicKey, parse_host_key
-from saltext_kvmcluster.core.trust.keyfile import KeyFile
-from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.host import commands
 
-SSHD = "/usr/sbin/sshd"
-SSHD_CONFIG = "/etc/ssh/sshd_config"
-RSA_BITS = "4096"
 WORKERS = 16
 PROBE_LIMIT = 65536
 BATCH_LIMIT = 16 * 1024 * 1024
 RETRY_PAUSES = (0.5, 2.0)
-RELOAD_TIME = 10.0
-
 _LOST = commands.Outcome(None, "", "the login ended before it did")
-_MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
-_DIRECTIVE = re.compile(r"\s*[A-Za-z]")
-
-
-def account(login: str) -> sshd.Account:
-    """Return the account of a login; InputError if there is none, or none with a usable home."""
-
-    def group(gid: int) -> str:
-        try:
-            return grp.getgrgid(gid).gr_name
-        except KeyError:
-            return str(gid)
-
-    try:
-        entry = pwd.getpwnam(login)
-    except KeyError:
-        raise InputError(
-            f"kvmcluster:ssh:login: this host has no account {login}; make it with user.present"
-        ) from None
-    if not os.path.isabs(entry.pw_dir):
-        raise InputError(
-            f"kvmcluster:ssh:login: the home of account {login} is {entry.pw_dir!r}, not an"
-            f" absolute path; give it one: usermod -d /its/home {login}"
-        )
-    groups = [group(gid) for gid in os.getgrouplist(login, entry.pw_gid)]
-    folders = (entry.pw_dir, os.path.join(entry.pw_dir, ".ssh"))
-    return sshd.Account(
-        login,
-        entry.pw_dir,
-        tuple(groups),
-        tuple(item for path in folders for item in _observe(path)),
-    )
-
-
-def key_file(path: str, account: sshd.Account) -> KeyFile:
-    """Look at the private key at ``path`` without touching it."""
-    beside = files.read(f"{path}.pub", account.login).text
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        link = os.readlink(path) if os.path.islink(path) else None
-        return KeyFile(path, exists=False, public_file=beside, link=link)
-    except OSError as error:
-        raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise WorldError(f"{path} is not a regular file; move it away")
-    public, trouble = _public_half(path)
-    return KeyFile(
-        path,
-        exists=True,
-        mode=found.st_mode & 0o7777,
-        owner=files.owner_name(found.st_uid),
-        public=public,
-        public_file=beside,
-        encrypted=public is None and "passphrase" in trouble,
-        trouble=trouble,
-        everyday=_everyday(path, public or beside, account),
-        link=os.path.realpath(path) if os.path.islink(path) else None,
-    )
-
-
-def make_key(path: str, key_type: str, comment: str, login: str) -> None:
-    """Make a key pair without a passphrase for a login; an existing file is never replaced.
-
-    The pair is made where only root comes, and put in its place when it is whole.
-    """
-    files.ensure_folder(os.path.dirname(path), login)
-    with files.workshop() as workshop:
-        made = os.path.join(workshop, "key")
-        size = ["-b", RSA_BITS] if key_type == "rsa" else []
-        commands.checked(
-            ["ssh-keygen", "-q", "-t", key_type, *size, "-N", "", "-C", comment, "-f", made], 120
-        )
-        for source, target, mode in ((made, path, 0o600), (f"{made}.pub", f"{path}.pub", 0o644)):
-            text = files.read(source).text or ""
-            files.create(FilePlan(target, text, mode, login, {}))
-
-
-def host_keys() -> tuple[PublicKey, ...]:
-    """Return the public keys that sshd shows to whoever connects, as its configuration has them.
-
-    Keys of types or sizes that peers would refuse are left out; WorldError if none is left.
-    """
-    settings = effective_settings("root", "localhost", "127.0.0.1")
-    keys = []
-    for path in settings.get("hostkey", ()):
-        with contextlib.suppress(InputError):
-            public = _host_public(path)
-            if public:
-                keys.append(parse_host_key(public))
-    if not keys:
-        raise WorldError(
-            f"sshd has no host key that can be published; see HostKey in {SSHD_CONFIG}"
-        )
-    return tuple(keys)
-
-
-def effective_settings(
-    login: str, host: str, address: str, config: str = SSHD_CONFIG
-) -> sshd.Settings:
-    """Return sshd's own reading of its configuration for one connection (``sshd -T -C``)."""
-    connection = f"user={login},host={host},addr={address},laddr={_local_address(address)},lport=22"
-    files.ensure_folder("/run/sshd", "root")
-    outcome = commands.run([SSHD, "-T", "-C", connection, "-f", config])
-    if outcome.code != 0:
-        detail = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
-        if "Bad configuration option: Include" in detail:
-            raise WorldError(
-                "this sshd knows no Include (OpenSSH 8.2 brought it), so no drop-in can help;"
-                f" set in {SSHD_CONFIG} itself what is missing"
-            )
-        raise WorldError(
-            f"sshd does not take its configuration; correct it; it said: {detail[:500]}"
-        )
-    return sshd.parse_settings(outcome.stdout)
-
-
-def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings:
-    """Return what sshd's settings would be with our drop-in's text in its place.
-
-    WorldError with sshd's own words if it does not take it.
-    """
-    with files.workshop() as folder:
-        drop_in, main = os.path.join(folder, "drop-in"), os.path.join(folder, "main")
-        order = [*read_before_drop_in(), drop_in, SSHD_CONFIG]
-        includes = "".join(f"Include {item}\n" for item in order)
-        for path, content in ((drop_in, text), (main, includes)):
-            files.apply(FilePlan(path, content, 0o600, "root", {}))
-        return effective_settings(login, host, address, main)
-
-
-def read_before_drop_in() -> list[str]:
-    """Return the drop-ins whose names come before ours: what they set wins."""
-    others = sorted(glob.glob(os.path.join(os.path.dirname(sshd.DROP_IN), "*.conf")))
-    return [path for path in others if path < sshd.DROP_IN]
-
-
-def connections(peers: Sequence[Node]) -> list[tuple[str, str]]:
-    """Return the connections (host, address) for which sshd's settings have to be asked.
-
-    One stands for all unless a Match block looks at hosts or addresses; then it is each address
-    that the peers' names have, as far as this host can resolve them.
-    """
-    if not any(_MATCH.search(files.read(path).text or "") for path in _sshd_files()):
-        return [(peers[0].names[0] if peers else "localhost", "127.0.0.1")]
-    found: dict[str, str] = {}
-    for name in (name for peer in peers for name in peer.names):
-        with contextlib.suppress(OSError):
-            for entry in socket.getaddrinfo(name, 22, type=socket.SOCK_STREAM):
-                found.setdefault(str(entry[4][0]), name)
-    return [(name, at) for at, name in found.items()] or [("localhost", "127.0.0.1")]
-
-
-def obstacles(
-    cluster: Cluster,
-    account: sshd.Account,
-    connections: Sequence[tuple[str, str]],
-    settings: Callable[[str, str, str], sshd.Settings] = effective_settings,
-) -> list[sshd.SshdIssue]:
-    """Return what stands in the login's way over any of the connections, each thing once."""
-    return sshd.together(
-        {
-            f"{host} ({address})": sshd.obstacles(
-                settings(account.login, host, address), account, cluster.ssh.key_type
-            )
-            for host, address in connections
-        }
-    )
-
-
-def drop_in_ignored() -> list[str]:
-    """Return why sshd would not read our drop-in; empty if its configuration includes the folder.
-
-    It has to come before every other setting: the first value that sshd finds wins.
-    """
-    text = files.read(SSHD_CONFIG).text or ""
-    first = next((line for line in text.splitlines() if _DIRECTIVE.match(line)), "")
-    pattern = first.split()[1:2] if first.lower().lstrip().startswith("include") else []
-    if any(fnmatch.fnmatch(sshd.DROP_IN, item.strip('"')) for item in pattern):
-        return []
-    folder = os.path.dirname(sshd.DROP_IN)
-    return [f"{SSHD_CONFIG} does not begin with 'Include {folder}/*.conf': put it first"]
-
-
-def reload_sshd_if_due() -> None:
-    """Make a running sshd read our drop-in if it is younger than sshd's last start or reload.
-
-    By SIGHUP, as its unit's ExecReload does: sshd then starts itself anew and writes its pid file
-    again, which is waited for. WorldError if that is not seen.
-    """
-    drop_in = _written(sshd.DROP_IN)
-    if drop_in is None:
-        return
-    settings = effective_settings("root", "localhost", "127.0.0.1")
-    path = (settings.get("pidfile") or ("none",))[0]
-    started, pid = _written(path), _pid_of_sshd(path)
-    if started is None or pid is None or started > drop_in:
-        return
-    os.kill(pid, signal.SIGHUP)
-    end = time.monotonic() + RELOAD_TIME
-    while _written(path) in (None, started):
-        if time.monotonic() > end:
-            raise WorldError(f"sshd (process {pid}) did not reload; run: systemctl reload ssh")
-        time.sleep(0.02)
-
-
-def _written(path: str) -> int | None:
-    """Return when a file was last written, None if there is none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return None
-
-
-def _pid_of_sshd(path: str) -> int | None:
-    """Return the process that a pid file names, if it is an sshd."""
-    try:
-        pid = int(files.read(path).text or "")
-        program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-    except (OSError, ValueError):
-        return None
-    return pid if program.startswith("sshd") else None
 
 
 def client_settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
@@ -271,22 +32,6 @@ def client_settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         return dict(zip(names, pool.map(of, names), strict=True))
-
-
-def labels(folder: str) -> dict[str, str | None]:
-    """Return each file's SELinux label in a folder, None if unreadable; nothing without SELinux."""
-    if not os.path.exists(files.SELINUX) or not os.path.isdir(folder):
-        return {}
-
-    def of(path: str) -> str | None:
-        try:
-            return os.getxattr(path, "security.selinux").decode().rstrip("\0")
-        except (OSError, ValueError):
-            return None
-
-    return {
-        path: of(path) for path in [folder, *sorted(entry.path for entry in os.scandir(folder))]
-    }
 
 
 def probe(name: str, timeout: float) -> logins.LoginProbe:
@@ -511,55 +256,3 @@ def _knock_again(name: str, timeout: float, end: float) -> logins.LoginProbe:
 
 def _is_dropped(probe: logins.LoginProbe) -> bool:
     return logins.cause(probe, encrypted_key=False) in logins.RETRIED
-
-
-def _sshd_files() -> list[str]:
-    return [SSHD_CONFIG, *glob.glob(os.path.join(os.path.dirname(sshd.DROP_IN), "*.conf"))]
-
-
-def _host_public(path: str) -> str | None:
-    return files.read(path).text if path.endswith(".pub") else _public_half(path)[0]
-
-
-def _public_half(path: str) -> tuple[str | None, str]:
-    """Return the public half of a private key without a passphrase, or None and the trouble."""
-    outcome = commands.run(["ssh-keygen", "-y", "-P", "", "-f", path])
-    public = outcome.stdout.strip() if outcome.code == 0 else None
-    return public, outcome.stderr.strip().rpartition("\n")[2]
-
-
-def _everyday(path: str, public: str | None, account: sshd.Account) -> str | None:
-    """Return the everyday key that is the same file or has the same public half."""
-    for name in EVERYDAY_KEYS:
-        everyday = os.path.join(account.home, ".ssh", name)
-        if not os.path.isfile(everyday):
-            continue
-        if os.path.samefile(everyday, path):
-            return everyday
-        theirs = None
-        with contextlib.suppress(WorldError):
-            theirs = files.read(f"{everyday}.pub", account.login).text
-        theirs = theirs or _public_half(everyday)[0]
-        if public and theirs and theirs.split()[:2] == public.split()[:2]:
-            return everyday
-    return None
-
-
-def _observe(path: str) -> list[sshd.Folder]:
-    """Return what a folder is, or nothing if it is not there."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return []
-    return [sshd.Folder(path, stat.S_IMODE(found.st_mode), files.owner_name(found.st_uid))]
-
-
-def _local_address(address: str) -> str:
-    """Return the address of ours at which a peer of that address arrives; nothing is sent."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 22))
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"

@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.trust import (
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
 from saltext_kvmcluster.core.trust.sshd import Account
-from saltext_kvmcluster.host import files, resolver, ssh
+from saltext_kvmcluster.host import accounts, files, keys, resolver, ssh, sshd_settings
 
 Checks = Mapping[str, Callable[[], list[Issue]]]
 LOGIN_TIME = 5.0
@@ -35,14 +35,14 @@ def own_trust(
     cluster: Cluster, node: str, identities: Identities | None
 ) -> dict[str, list[dict[str, str]]]:
     """Return the issues of this node's ssh, by the check's id."""
-    account = ssh.account(cluster.ssh.login)
+    account = accounts.account(cluster.ssh.login)
     path = keyfile.key_path(cluster, account.home)
     checks = {
         **dialing(
-            cluster, account, lambda: ssh.key_file(path, account), sshcheck.names(cluster, node)
+            cluster, account, lambda: keys.key_file(path, account), sshcheck.names(cluster, node)
         ),
         "ssh.authorized": lambda: sshcheck.authorized(
-            ssh.obstacles(cluster, account, ssh.connections(cluster.peers(node)))
+            sshd_settings.issues(cluster, account, sshd_settings.connections(cluster.peers(node)))
         ),
     }
     if identities is not None:
@@ -55,12 +55,12 @@ def dialing(
     cluster: Cluster, account: Account, key: Callable[[], KeyFile], names: Sequence[str]
 ) -> Checks:
     """Return the checks of what this node needs to log in to its peers by their names."""
-    root = os.path.join(ssh.account("root").home, ".ssh", pinned_hosts.KNOWN_HOSTS)
+    root = os.path.join(accounts.account("root").home, ".ssh", pinned_hosts.KNOWN_HOSTS)
     path = keyfile.key_path(cluster, account.home)
     return {
         "ssh.key": lambda: sshcheck.key(key(), cluster),
         "ssh.config": lambda: sshcheck.config(cluster, ssh.client_settings(names), path, root),
-        "ssh.label": lambda: sshcheck.label(ssh.labels(os.path.join(account.home, ".ssh"))),
+        "ssh.label": lambda: sshcheck.label(accounts.labels(os.path.join(account.home, ".ssh"))),
     }
 
 
@@ -99,10 +99,10 @@ def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dic
     """Return this node's results for each peer: logins and a migration port."""
     if not login_targets:
         return {}
-    account = ssh.account(cluster.ssh.login)
+    account = accounts.account(cluster.ssh.login)
     with ThreadPoolExecutor() as pool:
         ports = dict(zip(login_targets, pool.map(migration_port, login_targets), strict=True))
-        encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
+        encrypted = keys.key_file(keyfile.key_path(cluster, account.home), account).encrypted
         observed = ssh.probe_peers(login_targets, LOGIN_TIME, PEERS_TIME)
     return {
         peer.id: {

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import descriptors, files
 
 # Seconds: in which rumours of one event come together; from the end of an answer to the next one.
 SETTLING, DISTANCE = 2.0, 30.0
@@ -32,7 +32,7 @@ class Pending:
 
     def __init__(self, cachedir: str) -> None:
         self._folder = os.path.join(cachedir, "kvmcluster")
-        self._owner = files.owner_name(os.getuid())
+        self._owner = descriptors.owner_name(os.getuid())
 
     def leave(self, key: str) -> None:
         """Leave a rumour."""

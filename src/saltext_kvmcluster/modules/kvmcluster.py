@@ -31,14 +31,17 @@ from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.engine import lifecycle, migrator, recoverer
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host import (
+    accounts,
     bootid,
     collector,
     cordons,
     examiner,
     jobs,
     journal,
+    keys,
     notifier,
     ssh,
+    sshd_settings,
     this_node,
 )
 
@@ -82,12 +85,12 @@ def identity() -> dict[str, Any]:
         salt '*' mine.send kvmcluster.identity
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    account = ssh.account(cluster.ssh.login)
-    found = ssh.key_file(keyfile.key_path(cluster, account.home), account)
+    account = accounts.account(cluster.ssh.login)
+    found = keys.key_file(keyfile.key_path(cluster, account.home), account)
     return Identity(
         node=__opts__["id"],
         cluster_key=keyfile.parsed(found, cluster),
-        host_keys=ssh.host_keys(),
+        host_keys=sshd_settings.host_keys(),
         login=cluster.ssh.login,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     ).to_dict()
@@ -139,8 +142,8 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
         salt-run kvmcluster.ssh_matrix
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    account = ssh.account(cluster.ssh.login)
-    encrypted = ssh.key_file(keyfile.key_path(cluster, account.home), account).encrypted
+    account = accounts.account(cluster.ssh.login)
+    encrypted = keys.key_file(keyfile.key_path(cluster, account.home), account).encrypted
     named = logins.by_every_name(cluster, __opts__["id"])
     observed = ssh.probe_peers(
         named,

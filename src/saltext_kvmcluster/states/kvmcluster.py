@@ -32,7 +32,15 @@ from saltext_kvmcluster.core.trust import (
 )
 from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 from saltext_kvmcluster.engine import lifecycle
-from saltext_kvmcluster.host import definitions, examiner, files, ssh, this_node
+from saltext_kvmcluster.host import (
+    accounts,
+    definitions,
+    examiner,
+    files,
+    keys,
+    sshd_settings,
+    this_node,
+)
 
 __virtualname__ = "kvmcluster"
 
@@ -323,9 +331,9 @@ def _is_to_be_placed(guest: str) -> bool:
 
 def _key_present(cluster: Cluster) -> dict[str, Any]:
     login = cluster.ssh.login
-    account = ssh.account(login)
+    account = accounts.account(login)
     path = keyfile.key_path(cluster, account.home)
-    found = ssh.key_file(path, account)
+    found = keys.key_file(path, account)
     if found.exists:
         return _carry_out([_public_half(cluster, found, keyfile.parsed(found, cluster))])
     problem = keyfile.making_problem(found)
@@ -335,8 +343,8 @@ def _key_present(cluster: Cluster) -> dict[str, Any]:
     if __opts__["test"]:
         return {"result": None, "changes": changes, "comment": f"{path} would be made"}
     files.sweep(path)
-    ssh.make_key(path, cluster.ssh.key_type, blocks.tag(cluster, __opts__["id"]), login)
-    key = keyfile.parsed(ssh.key_file(path, account), cluster)
+    keys.make_key(path, cluster.ssh.key_type, blocks.tag(cluster, __opts__["id"]), login)
+    key = keyfile.parsed(keys.key_file(path, account), cluster)
     return {"result": True, "changes": changes, "comment": f"{path} was made: {key.fingerprint}"}
 
 
@@ -351,7 +359,7 @@ def _public_half(cluster: Cluster, found: keyfile.KeyFile, key: PublicKey) -> Fi
 
 
 def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
-    account = ssh.account(cluster.ssh.login)
+    account = accounts.account(cluster.ssh.login)
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     path = os.path.join(account.home, ".ssh", login_keys.AUTHORIZED_KEYS)
     found = files.read(path, account.login)
@@ -366,7 +374,7 @@ def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     )
     if not __opts__["test"]:
         try:
-            ssh.reload_sshd_if_due()
+            sshd_settings.reload_sshd_if_due()
         except WorldError as error:
             done = {**done, "result": False, "comment": f"{error}\n{done['comment']}"}
     return done
@@ -385,7 +393,7 @@ def _known_hosts(cluster: Cluster) -> dict[str, Any]:
 
 
 def _ssh_config(cluster: Cluster) -> dict[str, Any]:
-    key = keyfile.key_path(cluster, ssh.account(cluster.ssh.login).home)
+    key = keyfile.key_path(cluster, accounts.account(cluster.ssh.login).home)
     plans = []
     for account in _dialling_accounts(cluster):
         folder = os.path.join(account.home, ".ssh")
@@ -405,36 +413,36 @@ def _ssh_config(cluster: Cluster) -> dict[str, Any]:
 
 def _dialling_accounts(cluster: Cluster) -> list[sshd.Account]:
     """Return the accounts that dial peers: root, as libvirt's daemon does, and the login."""
-    return [ssh.account(login) for login in dict.fromkeys(["root", cluster.ssh.login])]
+    return [accounts.account(login) for login in dict.fromkeys(["root", cluster.ssh.login])]
 
 
 def _sshd_plans(cluster: Cluster, account: sshd.Account) -> tuple[list[FilePlan], list[str]]:
     """Return the plan of a drop-in that lets the login in, and what still keeps it out."""
-    connections = ssh.connections(cluster.peers(__opts__["id"]))
-    found = ssh.obstacles(cluster, account, connections)
+    connections = sshd_settings.connections(cluster.peers(__opts__["id"]))
+    found = sshd_settings.issues(cluster, account, connections)
     if not found:
         return [], []
     if not cluster.ssh.manage_sshd:
-        hint = [_MANAGE_SSHD] if any(obstacle.setting for obstacle in found) else []
+        hint = [_MANAGE_SSHD] if any(issue.setting for issue in found) else []
         return [], _detail(found) + hint
     state = files.read(sshd.DROP_IN)
     wanted = sshd.drop_in(found, account.login, state.text or "")
 
     def tried(login: str, host: str, address: str) -> sshd.Settings:
-        return ssh.try_drop_in(wanted.text, login, host, address)
+        return sshd_settings.try_drop_in(wanted.text, login, host, address)
 
-    left = ssh.obstacles(cluster, account, connections, tried)
-    problems = _detail(left) + ssh.drop_in_ignored()
-    if any(obstacle.setting for obstacle in left):
+    left = sshd_settings.issues(cluster, account, connections, tried)
+    problems = _detail(left) + sshd_settings.drop_in_ignored()
+    if any(issue.setting for issue in left):
         problems += [
             f"{path} is read before {sshd.DROP_IN}, and the first value wins: correct it there"
-            for path in ssh.read_before_drop_in()
+            for path in sshd_settings.read_before_drop_in()
         ]
     return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
 
 
-def _detail(obstacles: Iterable[sshd.SshdIssue]) -> list[str]:
-    return [f"{obstacle.problem}: {obstacle.remedy}" for obstacle in obstacles]
+def _detail(issues: Iterable[sshd.SshdIssue]) -> list[str]:
+    return [f"{issue.problem}: {issue.remedy}" for issue in issues]
 
 
 def _refusals(refused: Mapping[str, str]) -> list[str]:

@@ -26,9 +26,9 @@ def key(found: KeyFile, cluster: Cluster) -> list[Issue]:
     return [Issue(what, how.replace("this state", "the state kvmcluster.key"))]
 
 
-def authorized(obstacles: Iterable[SshdIssue]) -> list[Issue]:
+def authorized(issues: Iterable[SshdIssue]) -> list[Issue]:
     """Return why sshd would not let the login in by the file that we manage."""
-    return [Issue(obstacle.problem, obstacle.remedy) for obstacle in obstacles]
+    return [Issue(issue.problem, issue.remedy) for issue in issues]
 
 
 def config(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
+from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.trust.blocks import BEGIN, END
 from saltext_kvmcluster.core.trust.login_keys import AUTHORIZED_KEYS
 
@@ -20,6 +21,9 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-kvmcluster.conf"
 RELATIVE_FILE = f".ssh/{AUTHORIZED_KEYS}"
 
 Settings = Mapping[str, tuple[str, ...]]
+
+_MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
+_DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class Account:
 
 @dataclass(frozen=True)
 class SshdIssue:
-    """One reason why sshd would not let the login in, and what mends it.
+    """One reason why sshd would refuse the login, and the remedy.
 
-    ``setting`` is the sshd_config line that mends it, None where only people may decide.
+    ``setting`` is the sshd_config line that resolves it, None where only a person may decide.
     """
 
     problem: str
@@ -62,8 +66,51 @@ def parse_settings(output: str) -> dict[str, tuple[str, ...]]:
     return settings
 
 
-def obstacles(settings: Settings, account: Account, key_type: str) -> list[SshdIssue]:
-    """Return all that keeps the login from entering with a key of our file; empty is good."""
+def depends_on_peer(config: str) -> bool:
+    """Whether a configuration file has a Match block that looks at hosts or addresses."""
+    return bool(_MATCH.search(config))
+
+
+def one_connection(peers: Sequence[Node]) -> list[tuple[str, str]]:
+    """Return the one connection (host, address) that stands for those of all peers."""
+    return [(peers[0].names[0] if peers else "localhost", "127.0.0.1")]
+
+
+def all_connections(
+    peers: Sequence[Node], addresses: Callable[[str], Iterable[str]]
+) -> list[tuple[str, str]]:
+    """Return a connection (host, address) for each address that the peers' names have.
+
+    addresses
+        Returns the addresses of a name, none if it cannot be resolved.
+    """
+    found: dict[str, str] = {}
+    for name in (name for peer in peers for name in peer.names):
+        for address in addresses(name):
+            found.setdefault(address, name)
+    return [(name, at) for at, name in found.items()] or [("localhost", "127.0.0.1")]
+
+
+def drop_in_ignored(config: str, path: str) -> list[str]:
+    """Return why sshd would not read our drop-in; empty if its configuration includes the folder.
+
+    The Include has to come before every other setting: the first value that sshd finds wins.
+
+    config
+        The text of sshd's main configuration file.
+    path
+        Where that file is.
+    """
+    first = next((line for line in config.splitlines() if _DIRECTIVE.match(line)), "")
+    patterns = first.split()[1:2] if first.lower().lstrip().startswith("include") else []
+    if any(fnmatch.fnmatch(DROP_IN, pattern.strip('"')) for pattern in patterns):
+        return []
+    folder = posixpath.dirname(DROP_IN)
+    return [f"{path} does not begin with 'Include {folder}/*.conf': put it first"]
+
+
+def issues(settings: Settings, account: Account, key_type: str) -> list[SshdIssue]:
+    """Return every reason why the login cannot use a key of our file; none is good."""
     found = [
         _file_not_read(settings, account),
         _keys_refused(settings),
@@ -74,28 +121,25 @@ def obstacles(settings: Settings, account: Account, key_type: str) -> list[SshdI
         *_closed_folders(account),
         *_loose_folders(settings, account),
     ]
-    return [obstacle for obstacle in found if obstacle]
+    return [issue for issue in found if issue]
 
 
 def together(found: Mapping[str, Iterable[SshdIssue]]) -> list[SshdIssue]:
-    """Return the obstacles of several connections, each once.
-
-    What stands in the way of some connections alone says of which.
-    """
+    """Return the issues of several connections, each once; one of some connections names them."""
     connections: dict[SshdIssue, list[str]] = {}
-    for connection, obstacles_there in found.items():
-        for obstacle in obstacles_there:
-            connections.setdefault(obstacle, []).append(connection)
+    for connection, issues_there in found.items():
+        for issue in issues_there:
+            connections.setdefault(issue, []).append(connection)
     return [
-        obstacle
+        issue
         if len(there) == len(found)
-        else replace(obstacle, problem=f"for logins from {', '.join(there)}: {obstacle.problem}")
-        for obstacle, there in connections.items()
+        else replace(issue, problem=f"for logins from {', '.join(there)}: {issue.problem}")
+        for issue, there in connections.items()
     ]
 
 
 def drop_in(found: Iterable[SshdIssue], login: str, present: str) -> Wanted:
-    """Return the drop-in that mends every obstacle that a setting can mend.
+    """Return the drop-in that resolves every issue that a setting can resolve.
 
     A Match block for the login alone: it overrides the global section and changes nothing for
     other accounts. An existing drop-in keeps its settings, since they are why it works now.
@@ -136,7 +180,7 @@ def _keys_refused(settings: Settings) -> SshdIssue | None:
     if settings.get("pubkeyauthentication", ("yes",)) == ("yes",):
         return None
     setting = "PubkeyAuthentication yes"
-    return SshdIssue("sshd takes no keys (PubkeyAuthentication no)", _set(setting), setting)
+    return SshdIssue("sshd accepts no keys (PubkeyAuthentication no)", _set(setting), setting)
 
 
 def _type_refused(settings: Settings, key_type: str) -> SshdIssue | None:
@@ -190,7 +234,7 @@ def _lists(settings: Settings, account: Account) -> Iterable[SshdIssue]:
             verb = "does not list" if must_match else "lists"
             yield SshdIssue(
                 f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
-                f"change {name} so that {account.login} may enter, and reload sshd",
+                f"change {name} so that {account.login} may log in, and reload sshd",
             )
 
 
@@ -200,7 +244,7 @@ def _closed_folders(account: Account) -> Iterable[SshdIssue]:
         if folder.owner == "root" != account.login and not folder.mode & 0o001:
             yield SshdIssue(
                 f"{folder.path} belongs to root with mode {folder.mode:04o}, so"
-                f" {account.login} cannot enter, and sshd finds no key there",
+                f" {account.login} cannot enter it, and sshd cannot read the key there",
                 f"run: chown {account.login}: {folder.path}",
             )
 
@@ -212,14 +256,14 @@ def _loose_folders(settings: Settings, account: Account) -> Iterable[SshdIssue]:
     for folder in account.folders:
         if folder.owner not in ("root", account.login):
             yield SshdIssue(
-                f"{folder.path} belongs to {folder.owner}, so sshd (StrictModes) takes no key"
+                f"{folder.path} belongs to {folder.owner}, so sshd (StrictModes) ignores keys"
                 " there",
                 f"run: chown {account.login}: {folder.path}",
             )
         if folder.mode & 0o022:
             yield SshdIssue(
-                f"{folder.path} has mode {folder.mode:04o}, others may write there, so sshd"
-                " (StrictModes) takes no key there",
+                f"{folder.path} is writable by others (mode {folder.mode:04o}), so sshd"
+                " (StrictModes) ignores keys there",
                 f"run: chmod go-w {folder.path}",
             )
 

@@ -1,0 +1,151 @@
+"""Opens files and folders for reading, so that no symbolic link leads root elsewhere.
+
+A folder that root writes to belongs to root or to the account whose files are in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import stat
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.fileplan import FileState
+
+MAX_SIZE = 64 * 1024 * 1024
+STALE_PAUSES = (0.1, 0.5, 1.0, 1.0)
+_T = TypeVar("_T")
+
+
+def owner_name(uid: int) -> str:
+    """Return the account's name of a user id, or the number if nobody has it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def state_of(path: str, owner: str | None) -> FileState:
+    """Return a file's text, mode and owner; FileNotFoundError if there is none.
+
+    owner
+        The account whose file it has to be, None if that does not matter.
+    """
+    if owner is None:
+        return _content(path, open_regular(path))
+    real = resolved(path, owner)
+    with account_folder(os.path.dirname(real), owner) as directory:
+        name = os.path.basename(real)
+        return _content(path, _open_in(directory, name), owner)
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file; nothing else is opened, since to open a device is to act on it."""
+    observed = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(observed).st_mode):
+            raise WorldError(f"{path} is not a regular file; move it away")
+        return os.open(f"/proc/self/fd/{observed}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(observed)
+
+
+def patiently(examine: Callable[[], _T]) -> _T:
+    """Look again for a while where another host has just replaced the file on shared storage."""
+    for pause in STALE_PAUSES:
+        try:
+            return examine()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        time.sleep(pause)
+    return examine()
+
+
+def _content(path: str, descriptor: int, owner: str | None = None) -> FileState:
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise WorldError(f"{path} is not a regular file; move it away")
+        if found.st_size > MAX_SIZE:
+            raise WorldError(f"{path} has {found.st_size} bytes, more than is read ({MAX_SIZE})")
+        belongs = owner_name(found.st_uid)
+        if owner and belongs != owner and found.st_nlink > 1:
+            raise WorldError(f"{path} is a file of {belongs}'s under a second name; move it away")
+        text = file.read().decode("utf-8", "surrogateescape")
+    return FileState(text, stat.S_IMODE(found.st_mode), belongs)
+
+
+def resolved(path: str, owner: str) -> str:
+    """Follow a symbolic link only to a file of the account itself."""
+    if not os.path.islink(path):
+        return path
+    target = os.path.realpath(path)
+    with contextlib.suppress(FileNotFoundError):
+        if owner_name(os.stat(target).st_uid) == owner:
+            return target
+    raise WorldError(
+        f"{path} is a link to {target}, which is not a file of {owner}'s; move the link away"
+    )
+
+
+@contextlib.contextmanager
+def opened(folder: str, above: int | None = None) -> Iterator[int]:
+    """Open a folder, which may be no link, below another one that is open."""
+    directory = _open_folder(folder, above)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def account_folder(folder: str, owner: str) -> Iterator[int]:
+    """Open a folder that an account's files may be written to; FileNotFoundError if it is none."""
+    try:
+        directory = _open_folder(folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = "is a link" if os.path.islink(folder) else error.strerror
+        raise WorldError(f"{folder} cannot be opened as a folder: {reason}; move it away") from None
+    try:
+        found = owner_name(os.fstat(directory).st_uid)
+        if found not in ("root", owner):
+            raise WorldError(f"{folder} belongs to {found}; run: chown {owner}: {folder}")
+        _stay(folder, owner, directory)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _stay(folder: str, owner: str, directory: int) -> None:
+    """Refuse a folder that was reached through a link which the account could have made."""
+    if owner == "root":
+        return
+    home = pwd.getpwnam(owner).pw_dir
+    expected = folder
+    if os.path.commonpath([home, folder]) == os.path.normpath(home):
+        expected = os.path.normpath(
+            os.path.join(os.path.realpath(home), os.path.relpath(folder, home))
+        )
+    actual = os.readlink(f"/proc/self/fd/{directory}")
+    if actual != expected:
+        raise WorldError(f"{folder} is reached through a link and is {actual}; give the real path")
+
+
+def _open_in(directory: int, name: str) -> int:
+    return os.open(
+        name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=directory
+    )
+
+
+def _open_folder(folder: str, above: int | None = None) -> int:
+    return os.open(
+        folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above
+    )
