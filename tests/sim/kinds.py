@@ -11,8 +11,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import queue_schedules
 import schedules
-from scenario import Scenario
+import start_schedules
+import starts
+from scenario import COMMANDS, Scenario
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,19 @@ class Kind:
     results: tuple[str, ...]
 
 
+COMMANDS.update(starts.COMMANDS)
+
 KINDS = {
     "migrations": Kind(
         schedules.scenario, 60, ("moved", "not_moved", "unknown", "refused", "killed")
+    ),
+    "starts": Kind(
+        start_schedules.scenario,
+        20,
+        ("started", "running", "not_started", "stopped", "not_stopped", "unknown", "refused"),
+    ),
+    "queues": Kind(
+        queue_schedules.scenario, 10, ("moved", "not_moved", "unknown", "refused", "killed")
     ),
 }
 

@@ -358,6 +358,71 @@ class Daemon:
             self._start_cpus(domain, "booted")
         return domain
 
+    def begin_off(self, guest, definition):
+        """Have the definition of a guest here that is shut off."""
+        domain = self.domains[guest.uuid] = Domain(guest, definition)
+        domain.persistent = True
+        return domain
+
+    # Starts and ends
+
+    def create(self, definition, call, by=sim.ENGINE, since=0.0):
+        """Begin to start a transient guest."""
+        guest = next(one for one in self.world.guests.values() if one.uuid in definition)
+        self._begin_start(guest, definition, call, by, since)
+
+    def boot_guest(self, uuid, call, by=sim.ENGINE, since=0.0):
+        """Begin to start a guest that is defined here."""
+        guest = next(one for one in self.world.guests.values() if one.uuid == uuid)
+        self._begin_start(guest, None, call, by, since)
+
+    def _begin_start(self, guest, definition, call, by, since):
+        self.calls.append(call)
+
+        def done(value, error):
+            if call in self.calls:
+                self.calls.remove(call)
+            call.end(str(error) if error else "")
+
+        Thread(self, self._starting(guest, definition, by, since), done)
+
+    def _starting(self, guest, definition, by, since):
+        domain = self.domains.get(guest.uuid)
+        if domain and (domain.qemu or domain.job):
+            raise LibvirtError(f"operation failed: domain '{guest.name}' is already active")
+        if domain is None and definition is None:
+            raise LibvirtError(f"Domain not found: no domain with matching uuid '{guest.uuid}'")
+        if domain is None:
+            domain = self.domains[guest.uuid] = Domain(guest, definition)
+        domain.live = definition or domain.definition
+        qemu = sim.Qemu(guest, self.node, incoming=True)
+        qemu.paused_as = "booting"
+        self._attach(domain, qemu)
+        domain.state, domain.reason, domain.starting = PAUSED, STARTING, "booted"
+        self.world.step("starting")
+        yield self.world.some(0.1, 1.0)
+        if domain.qemu is not qemu or not qemu.alive:
+            raise LibvirtError("internal error: QEMU unexpectedly closed the monitor")
+        if not qemu.boot(by, since):
+            self._stopped(domain, "failed")
+            raise LibvirtError('internal error: process exited: Failed to get "write" lock')
+        self.world.step("started")
+        yield 0.002
+
+    def press_power(self, uuid):
+        domain = self.find(uuid)
+        if not domain.qemu:
+            raise LibvirtError("Requested operation is not valid: domain is not running")
+        if domain.guest.obeys:
+            self.world.after(self.world.some(0.5, 8.0), lambda: self._power_pressed(domain.guest))
+
+    def _power_pressed(self, guest):
+        """The guest has shut itself down, wherever it runs by now."""
+        for qemu in guest.running:
+            qemu.die(sim.OPERATOR, "shut down")
+        if guest.alive and not guest.running:
+            self.world.after(0.5, lambda: self._power_pressed(guest))
+
     def find(self, uuid):
         domain = self.domains.get(uuid)
         if domain is None:
@@ -451,6 +516,7 @@ class Daemon:
         if domain.job:
             raise LibvirtError(f"another migration job is already running for domain '{name}'")
         domain.job = job = Job(OUT, self.world.now, frozenset(way.flags))
+        self._check_slots(OUT)
         if not domain.qemu:
             self._end_job(domain, job)
             raise LibvirtError("domain is not running")
@@ -471,6 +537,19 @@ class Daemon:
             self._remove_inactive(domain)
         if error:
             raise error
+
+    def _check_slots(self, kind):
+        """More migrations at once than the pillar allows are wrong, but for lost tickets."""
+        jobs = [
+            domain.guest.name
+            for domain in self.domains.values()
+            if domain.job
+            and domain.job.kind == kind
+            and not domain.failed_post_copy
+            and domain.guest.name not in self.world.slotless
+        ]
+        if self.world.limits and len(jobs) > self.world.limits[kind]:
+            self.world.violation("slots", f"{self.node}: {kind} at once: {', '.join(jobs)}")
 
     def _end_job(self, domain, job):
         if domain.job is job:
@@ -671,6 +750,7 @@ class Daemon:
         domain.live = definition
         domain.job = job = Job(IN, world.now, frozenset(flags))
         job.phase = "prepare"
+        self._check_slots(IN)
         qemu = sim.Qemu(guest, self.node, incoming=True)
         self._attach(domain, qemu)
         domain.state, domain.reason = PAUSED, STARTING

@@ -29,7 +29,8 @@ from dataclasses import asdict, dataclass, field, replace
 import libvirtd
 import world as sim
 import yaml
-from simulated import CallFault, Killed, Minion, Shelf
+from simulated import FOLDER, CallFault, Killed, Minion, Shelf, domain_xml
+from tasks import Task
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.pillar.options import Options
@@ -43,7 +44,10 @@ LONGEST = 7200.0
 
 @dataclass(frozen=True)
 class Start:
-    """How a guest is in the beginning. Sizes in MiB, rates in MiB/s."""
+    """How a guest is in the beginning. Sizes in MiB, rates in MiB/s.
+
+    ``on``: empty if it runs nowhere. ``defined``: where it is defined as well, shut off.
+    """
 
     on: str
     persistent: bool = False
@@ -53,11 +57,13 @@ class Start:
     rate: float = 400
     dirty: float = 20
     working_set: float = 40
+    defined: tuple[str, ...] = ()
+    obeys: bool = True
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a run is made of."""
+    """What a run is made of. ``limits``: migrations at once from a node, and to a node."""
 
     commands: tuple[str, ...]
     guests: dict[str, Start] = field(default_factory=lambda: {"web1": Start("node1")})
@@ -65,6 +71,7 @@ class Scenario:
     definitions: str = "shared"
     seed: int = 0
     locks: bool = True
+    limits: tuple[int, int] = (2, 2)
 
 
 def read(folder):
@@ -73,10 +80,13 @@ def read(folder):
     Its times and reasons are left out: they change with every word of the engine.
     """
     reported = yaml.safe_load((folder / "cluster").read_text(encoding="utf-8"))
-    guests = {name: Start(**start) for name, start in reported.pop("guests").items()}
+    guests = {}
+    for name, start in reported.pop("guests").items():
+        guests[name] = Start(**{**start, "defined": tuple(start.get("defined", ()))})
     commands = (folder / "commands").read_text(encoding="utf-8").splitlines()
     found = Scenario(tuple(filter(None, commands)), guests, **reported)
-    return replace(found, nodes=tuple(found.nodes)), (folder / "log").read_text(encoding="utf-8")
+    found = replace(found, nodes=tuple(found.nodes), limits=tuple(found.limits))
+    return found, (folder / "log").read_text(encoding="utf-8")
 
 
 def write(folder, scenario, readme):
@@ -84,7 +94,9 @@ def write(folder, scenario, readme):
     folder.mkdir(parents=True)
     reported = asdict(scenario)
     del reported["commands"]
-    reported["nodes"] = list(scenario.nodes)
+    reported["nodes"], reported["limits"] = list(scenario.nodes), list(scenario.limits)
+    for start in reported["guests"].values():
+        start["defined"] = list(start["defined"])
     cluster = yaml.safe_dump(reported, sort_keys=False)
     (folder / "README").write_text(f"{readme}\n", encoding="utf-8")
     (folder / "cluster").write_text(cluster, encoding="utf-8")
@@ -113,24 +125,20 @@ class Outcome:
 _clusters = {}
 
 
-def cluster(nodes, definitions):
-    key = (nodes, definitions)
+def cluster(nodes, definitions, limits):
+    key = (nodes, definitions, limits)
     if key not in _clusters:
         _clusters[key] = from_pillar(
             {
                 "kvmcluster": {
                     "name": "lab",
                     "nodes": {node: {"migration": f"{node}-mig"} for node in nodes},
-                    "guests": {"definitions": definitions},
+                    "guests": {"definitions": definitions, "path": FOLDER},
+                    "migration": {"max_outgoing": limits[0], "max_incoming": limits[1]},
                 }
             }
         )
     return _clusters[key]
-
-
-def definition(guest, version=1):
-    named = f"<name>{guest.name}</name><uuid>{guest.uuid}</uuid>"
-    return f"<domain>{named}<title>{version}</title></domain>"
 
 
 class Run:
@@ -139,12 +147,15 @@ class Run:
     def __init__(self, scenario, keep_log=True):
         self.scenario = scenario
         self.world = world = sim.World(scenario.nodes, scenario.seed, scenario.locks, keep_log)
-        self.cluster = cluster(scenario.nodes, scenario.definitions)
+        self.cluster = cluster(scenario.nodes, scenario.definitions, scenario.limits)
+        self.world.limits = dict(zip((libvirtd.OUT, libvirtd.IN), scenario.limits, strict=True))
         self.shelves = {node: Shelf() for node in scenario.nodes}
         self.faults, self.results, self.settled = Counter(), Counter(), Counter()
         self.plan, self.healing = {}, []
         self.epoch = 0
+        self.kept_off = set()
         self.moved_on = False
+        self.last_start = ""
         self.last, self.reported = "", {"actions": [], "commands": []}
         for node in scenario.nodes:
             libvirtd.Daemon(world, node)
@@ -162,13 +173,21 @@ class Run:
             start.dirty * mib,
             start.working_set * mib,
         )
-        daemon = world.daemons[start.on]
-        daemon.begin(guest, definition(guest), not start.paused, start.persistent, start.autostart)
+        guest.obeys = start.obeys
+        for node in start.defined:
+            world.daemons[node].begin_off(guest, domain_xml(guest))
+        if start.on:
+            world.daemons[start.on].begin(
+                guest, domain_xml(guest), not start.paused, start.persistent, start.autostart
+            )
 
     def outcome(self):
-        for command in self.scenario.commands:
-            self.do(command)
         world = self.world
+        try:
+            for command in self.scenario.commands:
+                self.do(command)
+        finally:
+            world.close()
         return Outcome(
             world.wrong,
             world.log or [],
@@ -195,6 +214,17 @@ class Run:
         """Carry out a command that names a guest and a node."""
         name, _, node = rest.partition(" on ")
         verb(name, node)
+
+    def meanwhile(self, command):
+        """Begin a command, and go on with the next at once."""
+        Task(self.world, lambda: self.do(command))
+
+    def join(self):
+        """Wait for the end of what was begun meanwhile."""
+        world = self.world
+        world.until(world.now + LONGEST, lambda: not world.tasks)
+        if world.tasks:
+            world.violation("endless", f"{len(world.tasks)} commands do not end")
 
     def _arm(self, word, rest):
         trigger, _, words = rest.partition(": ")
@@ -255,9 +285,22 @@ class Run:
             "fill": (lambda: world.full.add(where), lambda: world.full.discard(where)),
             "reset": (lambda: self._reset(where), _nothing),
             "drop": (lambda: daemon.drop_clients(), _nothing),
-            "power off": (lambda: world.power_off(where), lambda: world.power_on(where)),
+            "drop ssh": (lambda: self._drop_ssh(where), _nothing),
+            "power off": (lambda: world.power_off(where), lambda: self._power_on(where)),
         }
         return pairs[what]
+
+    def _power_on(self, node):
+        """Give a node its power back, unless an administrator keeps it off."""
+        if node in self.kept_off:
+            self.world.after(5, lambda: self._power_on(node))
+        else:
+            self.world.power_on(node)
+
+    def _drop_ssh(self, node):
+        """End the processes on a node that others hold there."""
+        for shell in [one for one in self.world.shells if node == one.node != one.here]:
+            shell.end()
 
     def _kill_qemu(self, where):
         name, _, node = where.removeprefix("qemu ").partition(" on ")
@@ -317,7 +360,7 @@ class Run:
 
     # What is done
 
-    def _minion(self, node):
+    def minion(self, node):
         plan, self.plan = self.plan, {}
         return Minion(self.world, self.cluster, node, self.shelves, plan)
 
@@ -325,19 +368,19 @@ class Run:
         found = re.fullmatch(r"(\S+)(?: from (\S+))? to (\S+)((?: \S+=\S+)*)", words)
         name, source, destination, rest = found.groups()
         guest, world = self.world.guests[name], self.world
-        source = source or (guest.owner.node if guest.owner.alive else None)
+        source = source or (guest.owner.node if guest.owner and guest.owner.alive else None)
         if source in (None, destination):
             return
-        given = {key: _value(value) for key, value in (pair.split("=") for pair in rest.split())}
-        patience = given.pop("patience", 60.0)
-        minion = self._minion(source)
+        given = {key: value_of(value) for key, value in (pair.split("=") for pair in rest.split())}
+        patience, within = given.pop("patience", 60.0), given.pop("within", None)
+        minion = self.minion(source)
         self.moved_on |= any(
             guest.uuid in shelf.entries for node, shelf in self.shelves.items() if node != source
         )
         began = world.now
         try:
             reported = migrator.migrate(
-                minion.environment(), name, destination, Options(**given), patience
+                minion.environment(), name, destination, Options(**given), patience, within
             )
         except Killed:
             result = "killed"
@@ -351,16 +394,27 @@ class Run:
             result = reported["result"]
             self._note_told("result", reported)
             judged = minion.begun + reported["elapsed"] + 0.001
-            self._check_verdict(guest, reported["owner"], minion, judged)
+            self.check_verdict(guest, reported["owner"], minion, judged)
+        self.end(minion)
         self.results[result] += 1
         if world.now - began > LONGEST:
             world.violation("endless", f"the migration took {world.now - began:.0f} s")
 
-    def _note_told(self, what, reported):
-        self.world.note(f"{what}: {reported['result']}, owner: {reported['owner']}")
-        self.world.note(f"{BECAUSE}{reported['reason']}")
+    def end(self, minion):
+        """A command has ended: it holds nothing any more, by its own doing."""
+        if minion.holds and not minion.dead:
+            held = [type(one[0] if isinstance(one, tuple) else one) for one in minion.holds]
+            self.world.violation("slots", f"{minion.here} still holds {held}")
+        minion.exit()
 
-    def _check_verdict(self, guest, owner, minion, judged):
+    def _note_told(self, what, reported):
+        self.note_result(what, reported["result"], reported["owner"], reported["reason"])
+
+    def note_result(self, what, result, owner, reason):
+        self.world.note(f"{what}: {result}, owner: {owner}")
+        self.world.note(f"{BECAUSE}{reason}")
+
+    def check_verdict(self, guest, owner, minion, judged):
         """An owner that is told has to be the true one: when it was looked at, or now."""
         if owner is None:
             return
@@ -372,7 +426,7 @@ class Run:
 
     def recover(self, name, node):
         guest, world = self.world.guests[name], self.world
-        minion = self._minion(node)
+        minion = self.minion(node)
         self.reported = {"actions": [], "commands": []}
         try:
             reported = recoverer.recover(minion.environment(), name)
@@ -392,15 +446,16 @@ class Run:
             for action in reported["actions"]:
                 done = "done" if action["ok"] else "NOT DONE"
                 world.note(f"{action['node']}: {action['step']}: {done}")
-            self._check_verdict(guest, reported["owner"], minion, world.now)
-            if result == "nowhere" and guest.running:
+            self.check_verdict(guest, reported["owner"], minion, world.now)
+            since = minion.asked_since()
+            if result == "nowhere" and any(qemu.born < since for qemu in guest.running):
                 world.violation("wrong", f"{name} is said to run nowhere; it does")
             self.reported = reported
         self.last = result
 
     def cancel(self, name, node):
         guest, world = self.world.guests[name], self.world
-        minion = self._minion(node)
+        minion = self.minion(node)
         try:
             reported = recoverer.cancel(minion.environment(), name, "somebody")
         except Killed:
@@ -410,7 +465,7 @@ class Run:
             world.note(f"{BECAUSE}{error}")
         else:
             self._note_told("cancelled", reported)
-            self._check_verdict(guest, reported["owner"], minion, world.now)
+            self.check_verdict(guest, reported["owner"], minion, world.now)
 
     # What is left when all has healed
 
@@ -533,11 +588,13 @@ COMMANDS = {
     "recover": lambda run, rest: run.on_node(run.recover, rest),
     "cancel": lambda run, rest: run.on_node(run.cancel, rest),
     "settle": lambda run, rest: run.on_node(run.settle, rest),
+    "meanwhile": Run.meanwhile,
+    "join": lambda run, rest: run.join(),
     "wait": lambda run, rest: run.world.advance(float(rest)),
     "fault": Run.fault,
     "heal": lambda run, rest: run.heal(),
 }
-ACTORS = ("migrate", "recover", "cancel")
+ACTORS = {"migrate", "recover", "cancel", "meanwhile"}
 SETTLED = ("running", "paused", "nowhere")
 _CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice")
 
@@ -553,7 +610,7 @@ def _nothing():
     pass
 
 
-def _value(text):
+def value_of(text):
     if text in ("true", "false"):
         return text == "true"
     return int(text) if text.isdigit() else float(text) if text[0].isdigit() else text

@@ -12,6 +12,7 @@ import json
 import world as sim
 
 from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.migration import queues
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.host.claims import RESPONSE_TIME
 from saltext_kvmcluster.host.tickets import BEAT, SOON
@@ -20,10 +21,13 @@ ABANDONED = 60.0
 
 
 class Shell:
-    """A process on a node, held from another or from the node itself."""
+    """A process on a node, held from another or from the node itself.
 
-    def __init__(self, world, here, node):
-        self.world, self.here, self.node = world, here, node
+    ``guest``: of which it has the ticket; one that loses it by a fault may be one too many.
+    """
+
+    def __init__(self, world, here, node, guest=""):
+        self.world, self.here, self.node, self.guest = world, here, node, guest
         self.alive = self.open = True
         world.shells.append(self)
 
@@ -38,6 +42,8 @@ class Shell:
     def end(self):
         """It ends, whatever its holder does."""
         self.alive = self.open = False
+        if self.guest:
+            self.world.slotless.add(self.guest)
         if self in self.world.shells:
             self.world.shells.remove(self)
 
@@ -107,7 +113,9 @@ class Tickets:
     def take(self, queue, move):
         def taken():
             self._reach()
-            shell = Shell(self._minion.world, self._minion.here, queue.node)
+            shell = Shell(self._minion.world, self._minion.here, queue.node, move.guest)
+            if queue.side == queues.OUTGOING:
+                self._minion.world.slotless.discard(move.guest)
             tickets = self._tickets(queue)
             number = max(tickets, default=100_000_000) + 1
             tickets[number] = Ticket(shell, move, self._minion.world.now)
@@ -135,6 +143,7 @@ class Tickets:
         if queue not in self._held:
             return
         number, shell = self._held.pop(queue)
+        shell.guest = ""
         if shell.open and self._path():
             self._tickets(queue).pop(number, None)
             shell.end()
@@ -203,12 +212,12 @@ class Tickets:
         tickets[number].touched = now
         before = sorted(one for one in tickets if one < number)
         if before and tickets[before[-1]].abandoned(now):
-            del tickets[before.pop()]
+            self._remove(tickets, before.pop())
         lines, alive = [], 0
         for one in before:
             if alive < queue.limit:
                 if tickets[one].abandoned(now):
-                    del tickets[one]
+                    self._remove(tickets, one)
                     continue
                 alive += 1
             move = tickets[one].move
@@ -216,13 +225,18 @@ class Tickets:
             lines.append(f"before {one} {words}")
         return "\n".join([*lines, f"here is {number}", ""])
 
+    def _remove(self, tickets, number):
+        guest = tickets.pop(number).shell.guest
+        if guest:
+            self._minion.world.slotless.add(guest)
 
-def leaked(shelves):
-    """Return the queues in which a ticket is held, with the guest."""
+
+def leaked(shelves, now):
+    """Return the queues in which a ticket still counts, with the guest."""
     return [
         (queue, ticket.move.guest)
         for shelf in shelves.values()
         for queue, tickets in shelf.tickets.items()
         for ticket in tickets.values()
-        if ticket.shell.alive
+        if not ticket.abandoned(now)
     ]

@@ -129,8 +129,8 @@ def main(arguments):
         readme = f"{name}: found by seed {seed}."
         scenario.write(SCENARIOS / name, kinds.scenario(seed), readme)
         return 0
-    wanted = tuple(one for one in arguments if one in KINDS)
     numbers = [int(one) for one in arguments if one.isdigit()]
+    wanted = tuple(one for one in arguments if not one.isdigit())
     amount = numbers[0] if numbers else 100_000
     first = numbers[1] if len(numbers) > 1 else 0
     began = time.monotonic()

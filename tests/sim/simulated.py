@@ -96,8 +96,9 @@ class Minion:
         self.plan = plan or {}
         self.calls = 0
         self.reported = []
-        self.observations = {}
+        self.observations, self.asked = {}, {}
         self.held, self.holds, self.dead = set(), [], False
+        self.may_destroy = False
         self.clock = Clock(self)
         self.begun = None
         self.libvirts = {node: Libvirt(self, node) for node in cluster.nodes}
@@ -167,6 +168,10 @@ class Minion:
         return {
             f"{FOLDER}/{guest.name}.xml": domain_xml(guest) for guest in self.world.guests.values()
         }
+
+    def asked_since(self):
+        """When the nodes were begun to be asked for the last time."""
+        return min(self.asked.values(), default=self.world.now)
 
     def truly(self, uuid, node, at):
         """Who owned a guest when a node was looked at last before some time."""
@@ -324,6 +329,7 @@ class Libvirt(Remote):
         return answer.value
 
     def by_name(self, name):
+        self.minion.asked[self.node] = self.world.now
         return self._ask(
             lambda daemon: self._observe(
                 daemon, next((d for d in daemon.domains.values() if d.guest.name == name), None)
@@ -334,6 +340,7 @@ class Libvirt(Remote):
         return self._ask(lambda daemon: self._observe(daemon, daemon.domains.get(uuid)))
 
     def sight(self, uuid):
+        self.minion.asked[self.node] = self.world.now
         try:
             return self.by_uuid(uuid)
         except WorldError as error:
@@ -373,10 +380,12 @@ class Libvirt(Remote):
         )
 
     def create(self, definition, end):
-        return self._begin(lambda daemon, call: daemon.create(definition, call), end)
+        since = self.minion.asked_since()
+        return self._begin(lambda daemon, call: daemon.create(definition, call, since=since), end)
 
     def boot(self, uuid, end):
-        return self._begin(lambda daemon, call: daemon.boot_guest(uuid, call), end)
+        since = self.minion.asked_since()
+        return self._begin(lambda daemon, call: daemon.boot_guest(uuid, call, since=since), end)
 
     def _begin(self, verb, end):
         """Begin a start; a daemon that stands still begins it when it goes on, unless too late."""
@@ -463,7 +472,8 @@ class Libvirt(Remote):
         self._ask(lambda daemon: daemon.abort(uuid))
 
     def destroy(self, uuid):
-        self._ask(lambda daemon: daemon.destroy(uuid))
+        by = sim.OPERATOR if self.minion.may_destroy else sim.ENGINE
+        self._ask(lambda daemon: daemon.destroy(uuid, by))
 
     def destroy_copy(self, uuid):
         end, observation = self.world.now + MOMENT, self.by_uuid(uuid)

@@ -5,10 +5,9 @@ import pathlib
 
 import libvirtd
 import pytest
-import scenario
 import world as sim
 from scenario import Run, Scenario, Start
-from simulated import Minion
+from simulated import Minion, domain_xml
 
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Plan
@@ -87,9 +86,7 @@ def test_which_definition_is_left_where(before, after):
     found = Bench()
     source, destination = (found.world.daemons[node] for node in ("node1", "node2"))
     here = source.find(found.uuid)
-    titles = {
-        title: scenario.definition(found.guest, title) for title in ("running", "source", "old")
-    }
+    titles = {title: domain_xml(found.guest, title) for title in ("running", "source", "old")}
     here.live = here.definition = titles["running"]
     if persistent:
         source.define(titles["source"])

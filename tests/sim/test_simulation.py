@@ -88,8 +88,8 @@ def test_a_guest_that_libvirt_loses_is_noticed():
 
 def test_a_wrong_verdict_is_noticed():
     found, outcome = run("wait 1")
-    minion = found._minion("node1")
-    found._check_verdict(found.world.guests["web1"], "node2", minion, found.world.now)
+    minion = found.minion("node1")
+    found.check_verdict(found.world.guests["web1"], "node2", minion, found.world.now)
     assert [kind for kind, _ in outcome.wrong] == ["wrong"]
 
 

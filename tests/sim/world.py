@@ -65,7 +65,8 @@ class World:
         self.log = [] if keep_log else None
         self.on_step = {}
         self.task, self.tasks, self.waiting = None, [], {}
-        self.shells = []
+        self._main_end = 0.0
+        self.shells, self.limits, self.slotless = [], None, set()
         self._late = []
         self.nodes = tuple(nodes)
         self._queue, self._count = [], 0
@@ -81,13 +82,30 @@ class World:
 
     def until(self, end, ready=None):
         """Let time pass, at most until ``end``; stop as soon as it is ready."""
+        if self.task:
+            self._wait_in_turn(end, ready)
+            return
+        outer, self._main_end = self._main_end, end
+        try:
+            self._turn(end, ready)
+        finally:
+            self._main_end = outer
+
+    def _wait_in_turn(self, end, ready):
+        """Let a process wait; alone in the world until then, it goes on at once."""
+        if ready and ready():
+            return
+        due = min(self._main_end, self._queue[0][0] if self._queue else end)
+        if due > end and not any(is_due() for is_due in self.waiting.values()):
+            self.now = max(self.now, end)
+        else:
+            self.task.wait(end, ready)
+
+    def _turn(self, end, ready):
         queue = self._queue
         while not (ready and ready()):
             if not queue or queue[0][0] > end:
                 self.now = max(self.now, end)
-                return
-            if self.task:
-                self.task.wait(end, ready)
                 return
             self.now, _, call = heapq.heappop(queue)
             call()
@@ -186,6 +204,7 @@ class Guest:
     ``written``: the highest that its image knows, in seconds of the guest's life. ``owner``: the
     QEMU that ran last, or that has taken over its memory. ``killed``: a fault killed its owner,
     and nothing of it has run since. ``switched``: by post-copy, and not yet whole and running.
+    ``obeys``: it shuts down when its power button is pressed.
     """
 
     world: World
@@ -201,6 +220,7 @@ class Guest:
     owner: Qemu | None = None
     killed: bool = False
     switched: bool = False
+    obeys: bool = True
     deaths: int = 0
     forks: int = 0
 
@@ -227,7 +247,10 @@ class Guest:
             return {qemu.node for qemu in running}
         if self.owner and self.owner.alive:
             return {self.owner.node, *(qemu.node for qemu in self.whole())}
-        return {qemu.node for qemu in self.whole()}
+        return {qemu.node for qemu in (*self.whole(), *self.booting())}
+
+    def booting(self) -> Iterator[Qemu]:
+        return (qemu for qemu in self.alive if qemu.paused_as == "booting")
 
     def number(self) -> int:
         return int(max([self.written, *(qemu.life for qemu in self.running)]) * PER_SECOND)
@@ -240,6 +263,8 @@ class Qemu:
         "_life",
         "_since",
         "alive",
+        "born",
+        "by",
         "downtime_limit",
         "events",
         "guest",
@@ -255,6 +280,7 @@ class Qemu:
     def __init__(self, guest, node, incoming=False):
         self.world, self.guest, self.node = guest.world, guest, node
         self.alive, self.running = True, False
+        self.by, self.born = LIBVIRT, self.world.now
         self.whole = not incoming
         # A guest that boots goes on with what is on its disk.
         self._life, self._since = 0.0 if incoming else guest.written, 0.0
@@ -300,6 +326,29 @@ class Qemu:
         self.world.note(f"{self}: runs, number {int(self._life * PER_SECOND)}")
         self.notify("RESUME")
         return True
+
+    def boot(self, by, since):
+        """Start a guest anew, from what is on its disk.
+
+        since
+            When whoever starts it began to ask for the last time where it is: what a person has
+            started after that, nobody can know.
+        """
+        others = [
+            qemu
+            for qemu in self.guest.alive
+            if qemu is not self
+            and (qemu.running or qemu.whole)
+            and not (qemu.by == OPERATOR and qemu.born >= since)
+        ]
+        if others and by == ENGINE:
+            self.world.violation("twice", f"{by} started {self} beside {others[0]}")
+        self.by = by
+        if self.guest.lock is not None and self.world.locks:
+            self.world.note(f"{self}: write lock refused, {self.guest.lock.node} has it")
+            return False
+        self._life, self.whole = self.guest.written, True
+        return self.start()
 
     def stop(self, why="paused"):
         """Halt its CPUs; the image is still its own."""
@@ -349,7 +398,10 @@ class Qemu:
     def _owner_died(self, by, torn):
         guest = self.guest
         heir = next(guest.whole(), None)
-        if by == FAULT:
+        if by == OPERATOR:
+            # That libvirt lets a copy go on, which has not arrived in time, is its own affair.
+            guest.killed = True
+        elif by == FAULT:
             guest.killed = True
             guest.deaths += 1
         elif by == ENGINE:
