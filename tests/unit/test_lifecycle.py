@@ -63,7 +63,7 @@ def shut(monkeypatch):
     """Shut down a guest of three nodes, each pause lasting a second."""
     clock = Seconds()
 
-    def run(guest, destroy=True, **peers):
+    def run(guest, destroy=True, unsettled=(), **peers):
         def ask(name, uuid):
             last = guest.observations[-1]
             return {
@@ -74,7 +74,11 @@ def shut(monkeypatch):
             }
 
         found = cluster("node1", "node2", "node3")
-        env = SimpleNamespace(cluster=found, here="node1", clock=clock)
+        kept = SimpleNamespace(of=lambda uuid: unsettled)
+        journal = SimpleNamespace(entries=lambda: kept)
+        env = SimpleNamespace(
+            cluster=found, here="node1", clock=clock, journal=lambda node: journal
+        )
         nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
         monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
         done = lifecycle.shutdown(env, "web1", timeout=5.0, destroy=destroy).to_dict()
@@ -120,7 +124,10 @@ def test_what_a_silent_node_means_depends_on_where_it_was_seen(shut):
         ((RUNNING, leaving, OFF), "unknown"),
     ):
         done = shut(Guest(*observations), node3=SILENT)
-        assert done["result"] == result and "node3 does not answer" in done["reason"]
+        assert done["result"] == result and "no response from node3" in done["reason"]
+    unsettled = shut(Guest(RUNNING, OFF), unsettled=("an entry",), node3=SILENT)
+    assert unsettled["result"] == "unknown"
+    assert shut(Guest(RUNNING, OFF), unsettled=("an entry",))["result"] == "stopped"
 
 
 class Definitions:

@@ -218,7 +218,16 @@ def test_stopped_is_what_runs_nowhere(detail, stayed, result):
     done = startup.stopped(REQUEST, world(**detail), ["libvirt said: no"], stayed)
     assert done.result == result and "libvirt said: no" in done.reason
     assert done.to_dict()["kind"] == "shutdown"
-    assert all(f"{node} does not answer" in done.reason for node in detail if detail[node].detail)
+    assert all(f"no response from {node}" in done.reason for node in detail if detail[node].detail)
+
+
+def test_half_a_guest_that_waits_for_the_other_half_names_no_owner():
+    for sighting in (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_IN_POST_COPY):
+        done = startup.stopped(REQUEST, world(node2=has(sighting)), [], stayed=True)
+        assert (done.result, done.owner) == ("not_stopped", None)
+        assert done.reason == f"it is {sighting.value} on node2"
+    done = startup.stopped(REQUEST, world(node2=has(Sighting.RUNNING)), [], stayed=True)
+    assert (done.result, done.owner) == ("not_stopped", "node2")
 
 
 @pytest.mark.parametrize(

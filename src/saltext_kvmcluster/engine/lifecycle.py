@@ -64,7 +64,8 @@ def shutdown(
 
     It is ``stopped`` if it was active here at first and is active on no node that responds, or if
     all nodes respond. It is ``unknown`` where a node does not and it may run there: if it was not
-    active here at first, or was seen on its way to another node.
+    active here at first, was seen on its way to another node, or its last migration from here is
+    not settled.
 
     timeout
         Seconds until it is reported, or acted on, that it is not off.
@@ -83,8 +84,10 @@ def shutdown(
             f"{guest} was not shut down: {observation.job} of it is active on {env.here};"
             f" wait for its end (virsh domjobinfo {guest})"
         )
+    unsettled = env.journal(env.here).entries().of(observation.uuid)
     steps = _tried(lambda: own.press_power(observation.uuid))
     last, stayed = _until_off(own, clock, observation.uuid, timeout)
+    stayed &= not unsettled
     if last.sighting not in OFF:
         steps.append(f"it was not off {timeout:g} s after its power button was pressed")
         if destroy:

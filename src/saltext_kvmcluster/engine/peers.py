@@ -52,8 +52,13 @@ class Peers:
         try:
             if node not in self._hosts:
                 self._hosts[node] = libvirt.host()
-            same_uuid = libvirt.by_uuid(uuid) if uuid else startup.NOWHERE
-            return NodeAnswer(same_uuid, libvirt.by_name(guest), self._hosts[node])
+            same_name = libvirt.by_name(guest)
+            if uuid in ("", same_name.uuid):
+                # Asked once: a second answer could contradict the first.
+                same_uuid = same_name if uuid else startup.NOWHERE
+            else:
+                same_uuid = libvirt.by_uuid(uuid)
+            return NodeAnswer(same_uuid, same_name, self._hosts[node])
         except WorldError as error:
             alive = node in self._declared_offline and self.env.logs_in(node)
             return NodeAnswer(detail=str(error), alive=alive)

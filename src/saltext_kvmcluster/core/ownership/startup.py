@@ -27,11 +27,8 @@ STOPPED, NOT_STOPPED = "stopped", "not_stopped"
 CHANGED = "its definition changed meanwhile; check it, and try again"
 NOWHERE = Observation(Sighting.ABSENT)
 _STANDING = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
-_MOVING = (
-    Sighting.RUNNING_IN_POST_COPY,
-    Sighting.PAUSED_FOR_MIGRATION,
-    Sighting.PAUSED_IN_POST_COPY,
-)
+_WAITING_HALF = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_IN_POST_COPY)
+_MOVING = (Sighting.RUNNING_IN_POST_COPY, *_WAITING_HALF)
 
 
 @dataclass(frozen=True)
@@ -115,18 +112,14 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
 
     That it runs somewhere is certain, whoever else is silent. That it runs nowhere takes all.
     """
-    active = {
-        node: observation
-        for node, answer in asked.items()
-        if (observation := _active(request, answer))
-    }
+    active = _active_nodes(request, asked)
     if double := verdicts.doubled(active):
         may = May.WAIT if double.job else May.REFUSED
         return Decision(may, f"it {double.sentence}; nothing was touched")
     for node, observation in active.items():
         if observation.sighting in _STANDING:
             how = "paused by its user" if _is_paused(observation) else "and runs"
-            others = [_whereabouts(name, other) for name, other in active.items() if name != node]
+            others = [_location(name, other) for name, other in active.items() if name != node]
             silent = [f"{name} does not answer" for name, answer in asked.items() if answer.detail]
             return Decision(
                 May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
@@ -182,7 +175,7 @@ def refuse_unless_waiting(request: Request, decision: Decision, is_over: bool) -
 
 def active_on(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
     """Return the nodes that have the guest active, as far as they answered."""
-    return [node for node, answer in asked.items() if _active(request, answer)]
+    return list(_active_nodes(request, asked))
 
 
 def ending(
@@ -221,17 +214,20 @@ def stopped(
     steps
         What happened on the way.
     stayed
-        Whether it was seen active here at first, and no migration of it away from here since.
+        Whether it was seen active here at first, with no unsettled migration from here, and no
+        migration since.
         Then it ended here; otherwise it may run on a node that is silent.
     """
-    active = active_on(request, asked)
-    silent = [f"{node} does not answer" for node, found in asked.items() if found.detail]
-    nowhere = "it runs on no node that answers" if silent else "it runs nowhere"
-    where = f"it is on {' and on '.join(active)}" if active else nowhere
+    active = _active_nodes(request, asked)
+    silent = [f"no response from {node}" for node, found in asked.items() if found.detail]
+    nowhere = "it runs on no node that responds" if silent else "it runs nowhere"
+    where = "; ".join(_location(node, observation) for node, observation in active.items())
     unsure = asked[request.here].detail or (silent and not stayed)
     result = NOT_STOPPED if active else UNKNOWN if unsure else STOPPED
-    owner = active[0] if len(active) == 1 else None
-    reason = "; ".join([*steps, where, *silent])
+    # A half that waits for the other one is nobody's guest.
+    owners = [node for node, found in active.items() if found.sighting not in _WAITING_HALF]
+    owner = owners[0] if len(active) == 1 and owners else None
+    reason = "; ".join([*steps, where or nowhere, *silent])
     return ShutdownResult(request.guest, request.uuid, request.here, result, owner, reason)
 
 
@@ -265,6 +261,15 @@ def claimed(node: str, holder: str) -> str:
     return f"{name} is starting it: it holds the claim on {node}"
 
 
+def _active_nodes(request: Request, asked: Mapping[str, NodeAnswer]) -> dict[str, Observation]:
+    """Return the observations of the nodes that have the guest active."""
+    return {
+        node: observation
+        for node, answer in asked.items()
+        if (observation := _active(request, answer))
+    }
+
+
 def _active(request: Request, answer: NodeAnswer) -> Observation | None:
     """Return the look at an active guest that is the one to be started."""
     if answer.same_uuid.sighting in ACTIVE:
@@ -283,9 +288,7 @@ def _busy(request: Request, answer: NodeAnswer) -> Observation | None:
 
 def _unsettled(request: Request, observations: Mapping[str, Observation]) -> Decision:
     """Wait for what will end by itself; say of all else where it is."""
-    observed = "; ".join(
-        _whereabouts(node, observation) for node, observation in observations.items()
-    )
+    observed = "; ".join(_location(node, observation) for node, observation in observations.items())
     if any(
         observation.job or observation.sighting in _MOVING for observation in observations.values()
     ):
@@ -294,7 +297,7 @@ def _unsettled(request: Request, observations: Mapping[str, Observation]) -> Dec
     return Decision(May.REFUSED, f"{observed}: {remedy}")
 
 
-def _whereabouts(node: str, observation: Observation) -> str:
+def _location(node: str, observation: Observation) -> str:
     job = f", and {observation.job} is active" if observation.job else ""
     return f"it is {observation.sighting.value} on {node}{job}"
 
