@@ -124,11 +124,7 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
             return Decision(
                 May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
             )
-    busy = {
-        node: observation
-        for node, answer in asked.items()
-        if (observation := _busy(request, answer))
-    }
+    busy = {node: found for node, answer in asked.items() if (found := _busy(request, answer))}
     if active or busy:
         return _unsettled(request, {**busy, **active})
     troubles = list(_troubles(request, asked))
