@@ -39,7 +39,7 @@ def test_xmlfile_wins_over_path_with_a_warning():
     assert store.find(FILE, "web1", ["/file/web1.xml"]) == store.Found("/file/web1.xml")
     both = store.find(FILE, "web1", ["/one/web1", "/file/web1.xml"])
     assert both.path == "/file/web1.xml" and "/one/web1 is not" in both.warning
-    with pytest.raises(InputError, match=r"at /file/web1.xml; /one/web1 is there, but xmlfile"):
+    with pytest.raises(InputError, match=r"at /file/web1.xml; /one/web1 exists, but xmlfile"):
         store.find(FILE, "web1", ["/one/web1"])
     assert store.find(FILE, "web2", ["/one/web2"]).path == "/one/web2"
 
@@ -80,7 +80,7 @@ def test_another_uuid_makes_another_guest():
     old = store.parse("web1", TEXT, "it")
     new = store.parse("web1", TEXT.replace("1111-1111", "2222-1111"), "it")
     store.same_guest(old, old, "/one/web1")
-    with pytest.raises(InputError, match=r"/one/web1 has UUID 11111111-.* another guest"):
+    with pytest.raises(InputError, match=r"/one/web1 has UUID 11111111-.* a different guest"):
         store.same_guest(old, new, "/one/web1")
 
 
@@ -126,6 +126,6 @@ def test_a_file_is_read_in_the_encoding_that_it_declares(encoding):
 
 
 def test_a_file_in_no_encoding_that_it_declares_is_refused():
-    with pytest.raises(InputError, match="/a is not text in the encoding"):
+    with pytest.raises(InputError, match="/a is not in its declared encoding"):
         store.decoded("<domain><title>wéb</title></domain>".encode("latin-1"), "/a")
     assert store.decoded(b"no XML", "/a") == "no XML"

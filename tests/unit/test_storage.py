@@ -32,10 +32,13 @@ def reported(outputs):
     return {**dict.fromkeys(COMMANDS, (127, "")), **USUAL, "old_replicas": (1, ""), **given}
 
 
+KEYS = {"format", "outputs", "disks", "detail", "variants"}
+
+
 def variants():
     for path in cases("storage"):
         case = load(path)
-        assert case["format"]
+        assert {"format", "outputs", "disks"} <= set(case) <= KEYS
         yield pytest.param(case, id=path.stem)
         for variant in case.get("variants", ()):
             yield pytest.param(variant, id=f"{path.stem}: {variant['what']}")

@@ -1,16 +1,16 @@
-"""What can go wrong, in two kinds: what somebody asked for, and what the world answered."""
+"""Errors of two kinds: wrong input, and failures of the world."""
 
 
 class KvmclusterError(Exception):
-    """Base of every error of ours. The message says what was wrong, where, and what to do."""
+    """Base of every error here. The message says what was wrong, where, and what to do."""
 
 
 class InputError(KvmclusterError):
-    """The pillar or an argument is wrong; the remedy is in the reader's own hands."""
+    """The pillar or an argument is wrong; the user can fix it."""
 
 
 class WorldError(KvmclusterError):
-    """A file, a program, a daemon or a peer did not do what was needed."""
+    """A file, a program, a daemon or a peer failed."""
 
 
 class AtWork(WorldError):

@@ -1,4 +1,4 @@
-"""What a check found: the one shape in which everything that speaks for or against is told."""
+"""Findings: the one form of every reason for or against a migration."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 OK, PROBLEM, UNKNOWN = "OK", "PROBLEM", "UNKNOWN"
 BLOCK, WARN = "BLOCK", "WARN"
 SEE = "see "
-"""How the remedy begins of what is not known because of another check's finding."""
+"""Begins the remedy of what is UNKNOWN because of another check's finding."""
 
 
 @dataclass(frozen=True)
 class Issue:
     """One reason why a check is not OK; ``outcome`` is PROBLEM or UNKNOWN.
 
-    ``severity`` is that of its check where it is empty. ``destination`` names the one node to
-    which it forbids a guest to go, empty if it forbids all.
+    ``severity`` is that of its check if it is empty. ``destination`` names the one node to which
+    it forbids a guest to go, empty if it forbids all.
     """
 
     sentence: str
@@ -28,10 +28,10 @@ class Issue:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome for one subject. What could not be found out blocks as a problem does.
+    """One check's outcome for one subject. UNKNOWN blocks as PROBLEM does.
 
     The subject is a node (``source`` or ``destination`` alone), a pair of nodes, a guest (which
-    is at ``source``), or a guest and the node it would go to; what does not matter is empty.
+    is at ``source``), or a guest and the node that it would go to; the others are empty.
     """
 
     id: str
@@ -63,10 +63,10 @@ class Finding:
 
 
 def unknown(sentence: str, remedy: str) -> Issue:
-    """Return the trouble of a fact that could not be had.
+    """Return the issue of a fact that could not be had.
 
     remedy
-        How it can be had. That of the check would be for what nobody has seen.
+        How to get it. The remedy of the check is for a problem that was observed.
     """
     return Issue(sentence, remedy, UNKNOWN)
 

@@ -9,23 +9,23 @@ MAX_WORDS = 500
 
 
 def printable(text: str) -> str:
-    """Return a text with every character that does not print shown as a replacement character.
+    """Return a text with every non-printable character replaced.
 
-    What stands in a file or was said by a peer may hold terminal sequences, or bytes that are not
-    UTF-8, which Salt cannot carry.
+    Files and peers' messages may contain terminal sequences, or bytes that are not UTF-8, which
+    Salt cannot carry.
     """
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def listed(words: Iterable[str], limit: int = 5) -> str:
-    """Return some of the words, and how many more there are."""
+    """Return some of the words, and the number of the others."""
     known = list(words)
     rest = len(known) - limit
     return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def short(words: str) -> str:
-    """Return somebody's words as one line of bounded length."""
+    """Return a message as one line of limited length."""
     line = " ".join(words.split())
     return line if len(line) <= MAX_WORDS else line[:MAX_WORDS] + "…"
 

@@ -1,4 +1,4 @@
-"""XML that others wrote, parsed safely: no entity, no DTD, no network, nothing without a bound."""
+"""Foreign XML, parsed safely: no entities, no DTD, no network, limited size."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PARSER = etree.XMLParser(
 
 
 def parse_xml(text: str | bytes) -> etree._Element:
-    """Return the root of a text, without comments and layout; InputError if it cannot be read.
+    """Return the root of a text, without comments and layout; InputError if it is invalid.
 
-    Bytes are in the encoding that they declare. What is text already is not: its declaration
-    says how it once was.
+    Bytes are in the encoding that they declare. Text is decoded already, so that its declaration
+    is ignored.
     """
     data = _encoded(text)
     if len(data) > MAX_SIZE:
@@ -38,7 +38,7 @@ def parse_xml(text: str | bytes) -> etree._Element:
     except (etree.LxmlError, ValueError, LookupError) as error:
         raise InputError(f"it is not XML: {printable(str(error)[:200])}") from None
     if root.getroottree().docinfo.internalDTD is not None:
-        raise InputError("it has a DTD (<!DOCTYPE …>); take that away")
+        raise InputError("it has a DTD (<!DOCTYPE …>); remove it")
     return root
 
 

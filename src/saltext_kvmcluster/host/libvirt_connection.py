@@ -7,12 +7,12 @@ a time limit; ssh's ServerAlive settings end what hangs on a dead link.
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -84,7 +84,7 @@ class Connection:
     def _ended(self, call: Future[_T]) -> _T:
         try:
             return call.result(TIME_LIMIT)
-        except FutureTimeout:
+        except concurrent.futures.TimeoutError:
             raise WorldError(f"no response from {self.uri} within {TIME_LIMIT:g} s") from None
         except load_libvirt().libvirtError as error:
             raise WorldError(f"{self.uri}: {error_text(error)}") from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NoReturn, TypeVar
 
 from saltext_kvmcluster.core.events import transitions
@@ -138,7 +138,7 @@ def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
     future = begun(call)
     try:
         return future.result(TIME_LIMIT)
-    except FutureTimeout:
+    except concurrent.futures.TimeoutError:
         late()
     return future.result()
 

@@ -73,9 +73,9 @@ def is_encrypted(key: Callable[[], KeyFile]) -> bool:
 
 
 def issues_of(checks: Checks) -> dict[str, list[dict[str, str]]]:
-    """Return the troubles that checks find; that one cannot look is a trouble, too."""
+    """Return the issues that checks find; a check that fails is an issue too."""
 
-    def troubles(check: Callable[[], list[Issue]]) -> list[Issue]:
+    def found_by(check: Callable[[], list[Issue]]) -> list[Issue]:
         try:
             return check()
         except KvmclusterError as error:
@@ -84,7 +84,7 @@ def issues_of(checks: Checks) -> dict[str, list[dict[str, str]]]:
     return {
         name: [
             {"sentence": one.sentence, "remedy": one.remedy, "outcome": one.outcome}
-            for one in troubles(check)
+            for one in found_by(check)
         ]
         for name, check in checks.items()
     }

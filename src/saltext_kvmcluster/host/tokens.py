@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -53,7 +53,7 @@ def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dic
     for folder, call in calls.items():
         try:
             written[folder] = call.result(0)
-        except FutureTimeout:
+        except concurrent.futures.TimeoutError:
             detail[folder] = f"{folder} hangs: nothing could be written within {TOKENS_TIME} s"
         except WorldError as error:
             detail[folder] = str(error)

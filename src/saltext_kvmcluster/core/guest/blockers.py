@@ -1,9 +1,9 @@
-"""What in a guest's definition keeps it where it is, in sentences.
+"""What in a guest's definition QEMU or libvirt refuses to migrate, in sentences.
 
 The rules are those of libvirt (qemuMigrationSrcIsAllowed and qemuMigrationSrcIsAllowedHostdev in
 src/qemu/qemu_migration.c) and of QEMU (its callers of migrate_add_blocker, and devices whose
-VMStateDescription says ``unmigratable``), as far as a definition shows them. What belongs to one
-host is told too where libvirt would leave the refusal to QEMU.
+VMStateDescription says ``unmigratable``), as far as a definition shows them. Devices of the host
+are reported even where libvirt leaves the refusal to QEMU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WORDS = 100
 
 
 def find(domain: etree._Element) -> tuple[str, ...]:
-    """Return a sentence for each thing in a ``<domain>`` that is not migrated, and why."""
+    """Return a sentence for each part of a ``<domain>`` that cannot be migrated, and why."""
     found = [*_whole(domain)]
     for device in domain.iterfind("devices/*"):
         rule = _RULES.get(device.tag)
@@ -29,7 +29,7 @@ def find(domain: etree._Element) -> tuple[str, ...]:
 
 
 def _whole(domain: etree._Element) -> Iterator[str]:
-    """What is no device: ``<launchSecurity>``, ``<cpu>`` and ``<features>``.
+    """Blockers outside devices: ``<launchSecurity>``, ``<cpu>`` and ``<features>``.
 
     QEMU: "SEV: Migration is not implemented", "protected VMs are currently not migratable",
     "'hv-passthrough' CPU flag prevents migration". libvirt: "domain has 'invtsc' CPU feature but
@@ -40,11 +40,11 @@ def _whole(domain: etree._Element) -> Iterator[str]:
         yield f"its memory is protected ({kind}), which QEMU does not migrate"
     hyperv = domain.find("features/hyperv")
     if hyperv is not None and hyperv.get("mode") == "passthrough":
-        yield "<hyperv mode='passthrough'> depends on its host: QEMU wants each feature named"
+        yield "<hyperv mode='passthrough'> depends on the host: QEMU needs each feature named"
     for feature in domain.iterfind("cpu/feature"):
         wanted = feature.get("policy", "require") in ("require", "force")
         if feature.get("name") == "invtsc" and wanted and not _tells_frequency(domain):
-            yield "its CPU has invtsc, but <timer name='tsc'> names no frequency"
+            yield "its CPU has invtsc, but <timer name='tsc'> sets no frequency"
 
 
 def _tells_frequency(domain: etree._Element) -> bool:
@@ -60,11 +60,11 @@ def _disk(disk: etree._Element) -> Iterator[str]:
     name = f"disk {_shown(_get(disk, 'target', 'dev'))}"
     if disk.find("mirror") is not None:
         yield (
-            f"{name} has an active block job; wait for its end, or end it: virsh blockjob GUEST"
+            f"{name} has an active block job; wait until it ends, or abort it: virsh blockjob GUEST"
             f" {_shown(_get(disk, 'target', 'dev'))} --abort"
         )
     if disk.find("transient") is not None:
-        yield f"{name} is transient: what it holds lies on this host, for this run"
+        yield f"{name} is transient: its changes are on this node, until the guest stops"
     if _get(disk, "target", "bus") == "nvme":
         yield f"{name} is on an NVMe controller, which QEMU does not migrate"
     for reported in (*disk.iterfind("driver"), *disk.iter("format")):
@@ -76,27 +76,27 @@ def _disk(disk: etree._Element) -> Iterator[str]:
 def _hostdev(hostdev: etree._Element) -> Iterator[str]:
     """libvirt's qemuMigrationSrcIsAllowedHostdev; failover: ``<teaming type='transient'>``.
 
-    libvirt lets a USB device be, and looks for the same one on the destination; it is dropped
-    there only where ``startupPolicy`` says so (requisite, optional).
+    libvirt accepts a USB device, and looks for the same one on the destination, which drops it
+    only where ``startupPolicy`` allows it (requisite, optional).
     """
     kind = hostdev.get("type", "")
     if hostdev.get("mode") == "capabilities":
-        yield f"it has the {_shown(kind)} device {_shown(_source(hostdev))} of its host"
+        yield f"it uses the host's {_shown(kind)} device {_shown(_source(hostdev))}"
     elif kind == "usb":
         if _get(hostdev, "source", "startupPolicy") not in ("requisite", "optional"):
-            yield f"it has the USB device {_shown(_source(hostdev))} of its host"
+            yield f"it uses the host's USB device {_shown(_source(hostdev))}"
     elif kind != "pci" or not _fails_over(hostdev):
-        yield f"it has the {_shown(kind)} device {_shown(_source(hostdev))} of its host"
+        yield f"it uses the host's {_shown(kind)} device {_shown(_source(hostdev))}"
 
 
 def _interface(interface: etree._Element) -> Iterator[str]:
     """libvirt: "cannot migrate a domain with <interface type='hostdev'>", "vDPA devices …"."""
     kind = interface.get("type", "")
     if kind == "hostdev" and not _fails_over(interface):
-        yield f"its network card is the device {_shown(_source(interface))} of its host"
+        yield f"its network card is the host's device {_shown(_source(interface))}"
     if kind == "vdpa":
         device = _shown(_get(interface, "source", "dev"))
-        yield f"its network card is the vDPA device {device} of its host"
+        yield f"its network card is the host's vDPA device {device}"
 
 
 def _fails_over(device: etree._Element) -> bool:
@@ -114,7 +114,7 @@ def _filesystem(filesystem: etree._Element) -> Iterator[str]:
     if _get(filesystem, "driver", "type") == "virtiofs":
         yield f"it shares {folder} by virtiofs, which only newer libvirt and virtiofsd migrate"
     else:
-        yield f"it shares {folder} with its host (9p), which QEMU does not migrate while mounted"
+        yield f"it shares {folder} with the host (9p), which QEMU does not migrate while mounted"
 
 
 def _shmem(shmem: etree._Element) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _shmem(shmem: etree._Element) -> Iterator[str]:
     model = _get(shmem, "model", "type") or "ivshmem"
     if model == "ivshmem" or shmem.get("role") != "master":
         yield (
-            f"its shared memory {_shown(shmem.get('name', ''))} is on its host: libvirt migrates"
+            f"its shared memory {_shown(shmem.get('name', ''))} is on the host: libvirt migrates"
             " only role='master' of ivshmem-plain or ivshmem-doorbell"
         )
 
@@ -131,31 +131,31 @@ def _tpm(tpm: etree._Element) -> Iterator[str]:
     """A passed-through TPM keeps its keys; an emulated one's state is migrated by libvirt."""
     if _get(tpm, "backend", "type") == "passthrough":
         device = _get(tpm, "backend/device", "path") or "/dev/tpm0"
-        yield f"it has the TPM {_shown(device)} of its host"
+        yield f"it uses the host's TPM {_shown(device)}"
 
 
 def _video(video: etree._Element) -> Iterator[str]:
     """QEMU: "virgl is not yet migratable"."""
     if _get(video, "model/acceleration", "accel3d") == "yes":
-        yield "its video card is accelerated by that of its host (accel3d)"
+        yield "its video card is accelerated by the host's (accel3d)"
 
 
 def _input(device: etree._Element) -> Iterator[str]:
     """QEMU: virtio-input-host is unmigratable."""
     if device.get("type") == "passthrough":
-        yield f"it has the input device {_shown(_get(device, 'source', 'evdev'))} of its host"
+        yield f"it uses the host's input device {_shown(_get(device, 'source', 'evdev'))}"
 
 
 def _smartcard(card: etree._Element) -> Iterator[str]:
     """QEMU's ccid-card-emulated mirrors the readers of its host, and has no state to send."""
     if card.get("mode") == "host":
-        yield "it has the smartcard readers of its host"
+        yield "it uses the host's smartcard readers"
 
 
 def _sound(sound: etree._Element) -> Iterator[str]:
     """QEMU: usb-audio is unmigratable."""
     if sound.get("model") == "usb":
-        yield "its sound card is a USB one, which QEMU does not migrate"
+        yield "its sound card is a USB device, which QEMU does not migrate"
 
 
 def _crypto(_: etree._Element) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _crypto(_: etree._Element) -> Iterator[str]:
 
 
 def _source(device: etree._Element) -> str:
-    """Return what a device of the host is called there."""
+    """Return the host's name of a device."""
     source = device.find("source")
     if source is None:
         return ""

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.guest.xmlparts import attributes, pci_address
 
 @dataclass(frozen=True)
 class Source:
-    """Where the bytes of one disk, or of one layer of its backing chain, lie.
+    """The source of one disk, or of one layer of its backing chain.
 
     ``kind`` is libvirt's word: file, block, dir, network, volume, nvme, vhostuser, vhostvdpa, or
     empty for a drive without a medium. ``path`` is the path, for a network disk
@@ -30,8 +30,8 @@ class Source:
 class Disk:
     """One disk of a guest. ``backing`` is its chain below ``source``, nearest first.
 
-    ``backing`` is what the definition tells: libvirt writes the whole chain into that of a
-    running guest; elsewhere it may be empty though there is one.
+    ``backing`` is as complete as the definition: libvirt writes the whole chain into that of a
+    running guest; elsewhere it may be missing.
     """
 
     target: str
@@ -44,7 +44,7 @@ class Disk:
 
     @property
     def layers(self) -> tuple[Source, ...]:
-        """What it is made of, the topmost first."""
+        """Its layers, the topmost first."""
         return (self.source, *self.backing)
 
 
@@ -78,13 +78,13 @@ def _chain(disk: etree._Element) -> Iterator[Source]:
 
 
 def _data(layer: etree._Element) -> Iterator[Source]:
-    """Return the file that holds the data of a qcow2 image which holds none itself."""
+    """Return the external data file of a qcow2 image."""
     for store in layer.iterfind("source/dataStore"):
         yield _source(store, attributes(store, "format").get("type", ""))
 
 
 def _source(element: etree._Element, format: str) -> Source:
-    """Return what a ``<disk>``, or a layer of one, lies on; empty for a drive without a medium."""
+    """Return the source of a ``<disk>``, or of one of its layers; empty for an empty drive."""
     source = element.find("source")
     kind = element.get("type", "file")
     if source is None:

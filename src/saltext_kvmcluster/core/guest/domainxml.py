@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.xmltext import parse_xml
 
 METADATA = "urn:saltext-kvmcluster:guest"
-"""The namespace of what is ours in a definition's ``<metadata>``."""
+"""The namespace of our element in a definition's ``<metadata>``."""
 
 MAX_COMPARED = 512 * 1024
 MAX_DEVICES = 10_000
@@ -51,7 +51,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Frozen:
-    """An administrator's word that the guest stays where it is."""
+    """An administrator's order that the guest stays where it is."""
 
     reason: str
     since: str
@@ -59,11 +59,11 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Guest:
-    """What a definition says of a guest. ``text`` is the definition itself.
+    """A guest's parsed definition. ``text`` is the definition itself.
 
-    ``memory_kib`` is what it may grow to, ``vcpus`` what it starts with. ``cpu`` is its ``<cpu>``
-    element as canonical XML, empty if it has none. ``blockers`` are sentences: what in it QEMU or
-    libvirt refuses to migrate, and why.
+    ``memory_kib`` is its maximum memory, ``vcpus`` the number that it starts with. ``cpu`` is
+    its ``<cpu>`` element as canonical XML, empty if it has none. ``blockers`` are sentences:
+    what QEMU or libvirt refuses to migrate, and why.
     """
 
     name: str
@@ -86,19 +86,19 @@ class Guest:
 
 
 def parse(text: str | bytes) -> Guest:
-    """Return what a definition says; InputError if it is none.
+    """Return a parsed definition; InputError if it is invalid.
 
     text
-        At most MAX_SIZE bytes; see xmltext.parse_xml. Whatever libvirt takes is read; what it
-        would refuse is not always found, which is its schema's work.
+        At most MAX_SIZE bytes; see xmltext.parse_xml. Everything that libvirt accepts is parsed;
+        not everything that it refuses is found, which is left to its schema.
     """
     root = parse_xml(text)
     if root.tag != "domain":
         tag = printable(str(root.tag)[:_WORDS])
-        raise InputError(f"it is no definition of a guest: its root is <{tag}>, not <domain>")
+        raise InputError(f"not a guest's definition: the root element is <{tag}>, not <domain>")
     kind, cpu, ostype = root.get("type", ""), root.find("cpu"), root.find("os/type")
     if not kind:
-        raise InputError("its <domain> has no type, as type='kvm'")
+        raise InputError("its <domain> has no type, such as type='kvm'")
     if sum(len(devices) for devices in root.iterfind("devices")) > MAX_DEVICES:
         raise InputError(f"it has more than {MAX_DEVICES} devices")
     return Guest(
@@ -122,27 +122,27 @@ def parse(text: str | bytes) -> Guest:
 
 
 def differences(one: Guest, other: Guest) -> tuple[str, ...]:
-    """Return in what two definitions differ in meaning, a sentence each; see meaning.differences.
+    """Return how two definitions differ in meaning, a sentence each; see xmldiff.differences.
 
-    "Here" is the first, "there" the second. Longer ones than MAX_COMPARED are not taken apart.
+    "Here" is the first, "there" the second. Definitions over MAX_COMPARED are not analysed.
     """
     if one.text == other.text:
         return ()
     if max(len(one.text), len(other.text)) > MAX_COMPARED:
-        return ("they are too long to be compared but by their text, which differs",)
+        return ("their texts differ, and are too long for a comparison by meaning",)
     return xmldiff.differences(parse_xml(one.text), parse_xml(other.text), METADATA)
 
 
 def canonical_cpu(cpu: etree._Element) -> str:
-    """Return a ``<cpu>`` element in a text that does not depend on how it was written."""
+    """Return a ``<cpu>`` element as canonical XML."""
     cpu.tail = None
     return etree.tostring(cpu, method="c14n", exclusive=True).decode()
 
 
 def frozen_xml(reason: str, since: str) -> str:
-    """Return the element, without a namespace, that tells in METADATA that a guest is frozen.
+    """Return the element, without its namespace METADATA, that marks a guest as frozen.
 
-    ``read`` gives back both, cut to a length and without what does not print.
+    ``parse`` returns both, limited in length and printable.
     """
     reason, since = printable(reason[:_SENTENCE]), printable(since[:_WORDS])
     return f"<guest><frozen since={quoteattr(since)}>{escape(reason)}</frozen></guest>"
@@ -161,18 +161,18 @@ def _name(root: etree._Element) -> str:
     if not name.strip():
         raise InputError("it has no <name>")
     if "\n" in name or "/" in name:
-        raise InputError(f"its <name> has a '/' or a line's end: {printable(name[:_WORDS])}")
+        raise InputError(f"its <name> contains a '/' or a newline: {printable(name[:_WORDS])}")
     return name
 
 
 def _uuid(root: etree._Element) -> str:
-    """Return the UUID as libvirt writes it; libvirt's virUUIDParse takes more than one form."""
+    """Return the UUID as libvirt writes it; libvirt's virUUIDParse accepts several forms."""
     reported = root.findtext("uuid")
     if reported is None:
         return ""
     digits = re.sub(r"[-\s]", "", reported).lower()
     if not re.fullmatch(r"[0-9a-f]{32}", digits):
-        raise InputError(f"its <uuid> is none: {printable(reported[:_WORDS])}")
+        raise InputError(f"its <uuid> is invalid: {printable(reported[:_WORDS])}")
     return "-".join(digits[at:end] for at, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
 
 
@@ -189,7 +189,7 @@ def _kib(number: str, element: etree._Element) -> int:
     size = in_bytes(number, element.get("unit", "KiB"))
     if size is None:
         reported = printable(f"{number[:_WORDS]} {element.get('unit', '')[:_WORDS]}".strip())
-        raise InputError(f"its <{element.tag}> is no size: {reported or 'it is empty'}")
+        raise InputError(f"its <{element.tag}> is not a size: {reported or 'it is empty'}")
     return -(-size // 1024)
 
 
@@ -199,15 +199,15 @@ def _vcpus(root: etree._Element) -> int:
         return 1
     reported = (vcpu.get("current") or vcpu.text or "1").strip()
     if not re.fullmatch(r"[0-9]{1,9}", reported):
-        raise InputError(f"its <vcpu> is no number: {printable(reported[:_WORDS])}")
+        raise InputError(f"its <vcpu> is not a number: {printable(reported[:_WORDS])}")
     return int(reported)
 
 
 def _interface(card: etree._Element) -> Interface:
-    """Read a card.
+    """Return a network card.
 
-    Of one that runs, libvirt also tells the bridge or device that its network gave it. The
-    destination needs the network, which gives it its own there.
+    For a running guest, libvirt adds the bridge or device that the network assigned. The
+    destination needs the network, which assigns its own there.
     """
     kind, source = card.get("type", ""), card.find("source")
     if source is not None and source.get("network"):

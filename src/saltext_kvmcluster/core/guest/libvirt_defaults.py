@@ -1,4 +1,4 @@
-"""What libvirt fills into a definition by itself, and what it makes anew for each run."""
+"""What libvirt fills into a definition by itself, and what it generates for each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MADE: Mapping[str, tuple[str, ...]] = {
     "interface/target@dev": ("vnet", "macvtap", "macvlan"),
     "source@path": ("/dev/pts/", "/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/"),
 }
-"""What libvirt makes anew for each run, by how its values begin."""
+"""What libvirt generates for each run, by the beginning of its values."""
 
 MADE_IN = {"graphics", *(key.partition("@")[0].rpartition("/")[2] for key in _MADE)}
 FILLED: Mapping[str, Sequence[str] | None] = {
@@ -88,13 +88,13 @@ FILLED: Mapping[str, Sequence[str] | None] = {
     "memballoon@model": ("virtio",),
     "panic@model": ("pseries", "s390"),
 }
-"""What libvirt fills in where a definition leaves it out: ``[PARENT/]TAG`` or ``[…]TAG@NAME``, and
-with which values. See its virDomainDefPostParse and qemuDomainDefPostParse, and what it makes of
+"""What libvirt fills in where a definition omits it: ``[PARENT/]TAG`` or ``[…]TAG@NAME``, with the
+values. See its virDomainDefPostParse and qemuDomainDefPostParse, and what it makes of
 the definitions of its own tests."""
 
 
 def is_made(parent: str, tag: str, name: str, attributes: Mapping[str, str]) -> bool:
-    """Whether libvirt makes an attribute anew for each run."""
+    """Whether libvirt generates an attribute for each run."""
     if tag == "graphics" and name in ("port", "tlsPort"):
         return attributes.get("autoport") == "yes"
     made = _MADE.get(f"{tag}@{name}", _MADE.get(f"{parent}/{tag}@{name}"))
@@ -102,7 +102,7 @@ def is_made(parent: str, tag: str, name: str, attributes: Mapping[str, str]) -> 
 
 
 def fills(parent: str, tag: str, name: str, value: str) -> bool:
-    """Whether libvirt fills in an attribute with that value, where it is left out."""
+    """Whether libvirt fills in an attribute with that value if it is omitted."""
     for key in (f"{parent}/{tag}@{name}", f"{tag}@{name}"):
         if key in FILLED:
             known = FILLED[key]
@@ -111,7 +111,7 @@ def fills(parent: str, tag: str, name: str, value: str) -> bool:
 
 
 def same_value(parent: str, tag: str, name: str, here: str, there: str) -> bool:
-    """Whether two values of an attribute mean the same: one is left out, or libvirt's alias."""
+    """Whether two values of an attribute mean the same: one is omitted, or libvirt's alias."""
     if not here or not there:
         return fills(parent, tag, name, here or there)
     if f"{tag}@{name}" == "type@machine":

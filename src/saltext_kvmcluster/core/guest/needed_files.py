@@ -12,9 +12,9 @@ from saltext_kvmcluster.core.guest.xmlparts import attributes, text_at
 
 @dataclass(frozen=True)
 class File:
-    """A path besides the disks that the destination needs; ``use`` says what for (kernel, …).
+    """A path besides the disks that the destination needs; ``use`` is its purpose (kernel, …).
 
-    Of what is made when the guest starts, a console's log or socket, it is the folder.
+    For a console's log or socket, created when the guest starts, it is the folder.
     """
 
     path: str
@@ -58,9 +58,9 @@ def _path(element: etree._Element) -> str:
 
 
 def _character(device: etree._Element) -> Iterator[File]:
-    """A serial port, console, channel or such: what is there before, or the folder it needs.
+    """Files of serial ports, consoles, channels and so on; the folder of those yet to be created.
 
-    libvirt makes the sockets in its own folders itself, under other names at the destination.
+    libvirt creates the sockets in its own folders, with other names on the destination.
     """
     use = str(device.tag)
     for source in device.iterfind("source"):
@@ -91,7 +91,7 @@ def _disk_files(disk: etree._Element) -> Iterator[File]:
 def _rng(rng: etree._Element) -> Iterator[File]:
     for backend in rng.iterfind("backend"):
         if backend.get("model") == "random":
-            yield File((backend.text or "").strip(), "source of random numbers")
+            yield File((backend.text or "").strip(), "random number source")
         yield from _character(backend)
 
 

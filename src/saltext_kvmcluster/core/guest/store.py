@@ -1,4 +1,4 @@
-"""Where a guest's definition lies, whether it may lie there, and what replacing it would change."""
+"""The files of definitions: where they are, whether they may be there, what a new one changes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _RNG = "{http://relaxng.org/ns/structure/1.0}"
 
 @dataclass(frozen=True)
 class Found:
-    """Where a definition was found; ``warning`` tells of another that is not used."""
+    """Where a definition was found; ``warning`` names another one that is not used."""
 
     path: str
     warning: str = ""
 
 
 def paths(guests: Guests, name: str) -> tuple[str, ...]:
-    """Return where the definition of a guest is looked for, in order.
+    """Return the paths of a guest's definition, in the order of search.
 
     As RGManager's vm.sh does it: ``xmlfile`` alone if the pillar gives it; else DIR/NAME and
     DIR/NAME.xml along ``path``.
@@ -56,29 +56,27 @@ def find(guests: Guests, name: str, there: Collection[str]) -> Found:
     wanted = paths(guests, name)
     if not wanted:
         raise InputError(
-            f"{ROOT}:guests has neither a path nor, in its list, an xmlfile for {name}: say where"
-            " its definition lies"
+            f"{ROOT}:guests has neither a path nor, in its list, an xmlfile for {name}: set one of"
+            " them to where its definition is"
         )
     unused = [path for path in _along_path(guests, name) if path in there and path not in wanted]
     for path in wanted:
         if path in there:
-            warning = f"{path} is used, since xmlfile says so; {', '.join(unused)} is not"
+            warning = f"{path} is used, as xmlfile says; {', '.join(unused)} is not"
             return Found(path, warning if unused else "")
-    hint = f"; {unused[0]} is there, but xmlfile says otherwise" if unused else ""
-    raise InputError(
-        f"there is no definition of {name}; it was looked for at {', '.join(wanted)}{hint}"
-    )
+    hint = f"; {unused[0]} exists, but xmlfile names another path" if unused else ""
+    raise InputError(f"no definition of {name} at {', '.join(wanted)}{hint}")
 
 
 def all_paths(guests: Guests, name: str) -> tuple[str, ...]:
-    """Return every place that matters to ``find``."""
+    """Return every path that ``find`` has to know of."""
     return tuple(dict.fromkeys([*paths(guests, name), *_along_path(guests, name)]))
 
 
 def target(guests: Guests, name: str, there: Collection[str]) -> str:
-    """Return where to put the definition of a guest: where it is found, or the first good place.
+    """Return where to put the definition of a guest: where it is found, or the preferred path.
 
-    InputError if the pillar names no place.
+    InputError if the pillar names no path.
     """
     wanted = paths(guests, name)
     if not any(path in there for path in wanted) and len(wanted) > 1:
@@ -87,10 +85,10 @@ def target(guests: Guests, name: str, there: Collection[str]) -> str:
 
 
 def parse(name: str, text: str, where: str) -> Guest:
-    """Return what a definition says; InputError if it is not one of the guest of that name.
+    """Return a parsed definition; InputError if it is not of the guest with that name.
 
     where
-        What to call the text in an error: its path, or the state's argument.
+        The name of the text in errors: its path, or the state's argument.
     """
     try:
         guest = domainxml.parse(text.encode("utf-8", "surrogateescape"))
@@ -102,14 +100,14 @@ def parse(name: str, text: str, where: str) -> Guest:
         )
     if not guest.uuid:
         raise InputError(
-            f"{where} has no <uuid>: each start would make another guest of it; give it one"
-            " (uuidgen makes one) and never change it"
+            f"{where} has no <uuid>, so each start would create a different guest; set one (uuidgen"
+            " prints one) and never change it"
         )
     return guest
 
 
 def as_text(definition: str) -> str:
-    """Return a definition as libvirt takes it from us: characters, whatever its file's encoding."""
+    """Return a definition as text for libvirt, whatever the encoding of its file."""
     declared = _DECLARED.match(definition)
     foreign = declared and declared.group(1).lower() not in ("utf-8", "us-ascii")
     if not foreign and "\0" not in definition:
@@ -122,7 +120,7 @@ def as_text(definition: str) -> str:
 
 
 def decoded(data: bytes, where: str) -> str:
-    """Return a definition's file as characters; InputError if it is in no encoding that it tells.
+    """Return a definition's file as text; InputError if it is not in its declared encoding.
 
     where
         Its path, for the error.
@@ -131,40 +129,39 @@ def decoded(data: bytes, where: str) -> str:
         return as_text(data.decode("utf-8", "surrogateescape"))
     except (etree.LxmlError, SyntaxError, ValueError, LookupError) as error:
         raise InputError(
-            f"{where} is not text in the encoding that it declares, or UTF-8:"
-            f" {printable(str(error)[:200])}"
+            f"{where} is not in its declared encoding, or UTF-8: {printable(str(error)[:200])}"
         ) from None
 
 
 def same_guest(old: Guest, new: Guest, where: str) -> None:
-    """Raise InputError if a definition would make another guest of the one that is there."""
+    """Raise InputError if a new definition would replace the guest by a different one."""
     if old.uuid != new.uuid:
         raise InputError(
-            f"{where} has UUID {old.uuid}; with {new.uuid} it would be another guest: keep the"
-            " first, or remove the old definition by hand"
+            f"{where} has UUID {old.uuid}; with {new.uuid} it would be a different guest: keep the"
+            " UUID, or remove the old definition by hand"
         )
 
 
 def changes(old: Guest, new: Guest) -> tuple[str, ...]:
-    """Return what replacing a definition changes in meaning, a sentence each."""
+    """Return what a new definition changes in meaning, a sentence each."""
     detail = domainxml.differences(old, new)
     return tuple(_NEW.sub(" now", _OLD.sub(" before", sentence)) for sentence in detail)
 
 
 def misplaced(folder: str) -> str:
-    """Return why definitions must not lie in a folder, whatever links lead there; empty if not.
+    """Return why definitions must not be in a folder, given without links; empty if they may.
 
     libvirt's page on migration: "/etc/libvirt must never be shared between hosts".
     """
     if f"{folder}/".startswith("/etc/libvirt/"):
         return (
-            f"{folder} is libvirt's own folder, of one host alone: undefining deletes files there"
+            f"{folder} belongs to this node's libvirt, which deletes files there when it undefines"
         )
     return ""
 
 
 def faults(text: str, schema: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return what in a definition breaks libvirt's RNG schema, a line each, the first few.
+    """Return how a definition violates libvirt's RNG schema, a line each, the first few.
 
     schema
         The files of SCHEMAS by name.
@@ -192,7 +189,7 @@ def _parsed(data: bytes) -> etree._Element:
 
 
 def _include(grammar: etree._Element, schema: Mapping[str, bytes], done: set[str]) -> None:
-    """Put what a grammar includes in its place, each file once, so that no file need be read."""
+    """Replace a grammar's includes by their content, each file once, so that no file is read."""
     for include in list(grammar.iter(f"{_RNG}include")):
         name = include.get("href", "")
         inner = etree.Element(f"{_RNG}div")

@@ -1,4 +1,4 @@
-"""Sizes as libvirt writes them."""
+"""Sizes with units, as libvirt writes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NUMBER = re.compile(r"\s*\+?([0-9]{1,20})\s*\Z", re.ASCII)
 
 
 def in_bytes(number: str, unit: str) -> int | None:
-    """Return a size in bytes, None if it is none. The units are those of virScaleInteger.
+    """Return a size in bytes, None if it is invalid. The units are those of virScaleInteger.
 
     ``b``, ``byte`` and ``bytes`` are bytes; k, M, G, T, P and E alone or with ``iB`` count by
     1024, with ``B`` by 1000; case does not matter.

@@ -56,10 +56,10 @@ def _compared(one: Node, other: Node, parent: str, path: tuple[str, ...]) -> Ite
 
 
 def _as_asked(cpu: Node, other: Node) -> Node:
-    """Return a CPU without what libvirt added when the guest started, for ``other`` was asked.
+    """Return a CPU without what libvirt added when the guest started, by what ``other`` requests.
 
-    Where host-model was asked for, what runs names a model and its features; for any other model
-    it has ``check='full'`` and the features that came with it.
+    For host-model, the running definition names a model and its features; for any other model it
+    has ``check='full'`` and the features that came with it.
     """
     nodes = (cpu, other)
     if any(node.attributes.get("mode") == "host-model" for node in nodes):
@@ -76,7 +76,7 @@ def _as_asked(cpu: Node, other: Node) -> Node:
 def _group(
     parent: Node, mine: list[Node], theirs: list[Node], path: tuple[str, ...]
 ) -> Iterator[str]:
-    """Compare the children of one tag: the same with the same, as far as they can be told."""
+    """Compare the children of one tag, each with its counterpart, as far as there is one."""
     tag = (mine or theirs)[0].tag
     own = path if tag == "devices" else (*path, _word(tag))
     pairs = list(_pairs(mine, theirs))
@@ -98,7 +98,7 @@ def _group(
 def _alone(
     parent: Node, here: Node | None, there: Node | None, path: tuple[str, ...]
 ) -> Iterator[str]:
-    """Tell of an element that one side lacks, unless libvirt fills it in."""
+    """Report an element that one side lacks, unless libvirt fills it in."""
     for node, side in ((here, "here"), (there, "there")):
         if node is None:
             continue
@@ -108,7 +108,7 @@ def _alone(
 
 
 def _pairs(mine: list[Node], theirs: list[Node]) -> Iterator[tuple[Node | None, Node | None]]:
-    """Pair equal elements, then those of equal name, of equal kind, and the rest in order."""
+    """Pair equal elements, then those of equal name, then of equal kind, then the rest in order."""
     for key in (_equal, _named, _kind):
         mine, theirs, found = _matched(mine, theirs, key)
         yield from found
@@ -150,7 +150,7 @@ def _kind(node: Node) -> Any:
 
 
 def _is_filled(parent: str, node: Node) -> bool:
-    """Whether libvirt fills in an element where it is left out, as it is or all that it holds."""
+    """Whether libvirt fills in an element if it is omitted, itself or all its contents."""
     known = FILLED.get(f"{parent}/{node.tag}", ())
     if known is ANY:
         return True
@@ -171,7 +171,7 @@ def _value(value: str) -> str:
 
 
 def _brief(node: Node) -> str:
-    """Return a few words on an element: attributes and text, its own and those right below."""
+    """Return a short description of an element: attributes and text, its own and its children's."""
     parts = (node, *node.children)
     reported = [value for part in parts for value in (*part.attributes.values(), part.text)]
     reported = [value for value in dict.fromkeys(reported) if value and value != node.name]

@@ -15,7 +15,7 @@ def text_at(element: etree._Element, path: str) -> str:
 
 
 def pci_address(address: etree._Element) -> str:
-    """Return a PCI address as ``lspci -D`` writes it, or as it stands if it is none."""
+    """Return a PCI address as ``lspci -D`` writes it, or unchanged if it is invalid."""
     reported = [address.get(part, "0") for part in ("domain", "bus", "slot", "function")]
     try:
         domain, bus, slot, function = (int(number, 0) for number in reported)

@@ -24,14 +24,14 @@ class Node:
     children: tuple[Node, ...]
     key: int
     name: str = ""
-    """What tells it from its siblings of the same tag; may be empty."""
+    """What distinguishes it from its siblings of the same tag; may be empty."""
 
 
 def tree(element: etree._Element, ours: str, keys: dict[Hashable, int], parent: str = "") -> Node:
-    """Return an element's meaning; a network is told by its name, not as what runs was given it.
+    """Return an element's meaning; of a network its name, not what it assigned to a running guest.
 
     keys
-        The number of each meaning that was met; it grows.
+        The number of each meaning so far; it grows.
     """
     tag = str(element.tag)
     reported = {str(name): str(value) for name, value in element.attrib.items()}
@@ -64,7 +64,7 @@ def _children(
 
 
 def _content(children: Iterable[Node]) -> Hashable:
-    """Return what children mean: the order counts of those alone that have no names."""
+    """Return the meaning of children: their order counts only where they have no names."""
     named = frozenset((child.tag, child.name, child.key) for child in children if child.name)
     ordered: dict[str, list[Hashable]] = defaultdict(list)
     for child in children:
@@ -74,9 +74,9 @@ def _content(children: Iterable[Node]) -> Hashable:
 
 
 def _without_twin(devices: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Return devices without the console that is their first serial port, told a second time.
+    """Return devices without the console that repeats their first serial port.
 
-    Where only the console is told, it is that port.
+    A console alone stands for that port.
     """
     console = next((node for node in devices if _is_serial_console(node)), None)
     if console is None:
@@ -94,7 +94,7 @@ def _is_serial_console(node: Node) -> bool:
 
 
 def _is_generated(element: etree._Element, node: Node) -> bool:
-    """Whether libvirt makes an element anew for each run, or nothing is left that it does not."""
+    """Whether libvirt generates an element for each run, or nothing else is left of it."""
     if node.tag == "alias":
         return not node.attributes.get("name", "").startswith("ua-")
     if node.tag == "seclabel":
@@ -106,7 +106,7 @@ def _is_generated(element: etree._Element, node: Node) -> bool:
 
 
 def _number(text: str) -> str:
-    """Return a number as libvirt reads it, decimal or 0x…, in one form; other text as it is."""
+    """Return a number as libvirt reads it, decimal or 0x…, in one form; other text unchanged."""
     try:
         return str(int(text, 0)) if len(text) < WORDS else text
     except ValueError:

@@ -1,4 +1,4 @@
-"""DRBD's volumes on a node, as DRBD 9 and DRBD 8 tell of them; see drbdsetup(8)."""
+"""DRBD's volumes on a node, parsed from the output of DRBD 9 or 8; see drbdsetup(8)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _OLD = re.compile(
 
 @dataclass(frozen=True)
 class Net:
-    """How a connection is set up; what is not set has DRBD's default.
+    """The settings of a connection, with DRBD's defaults.
 
-    ``ends`` are its pairs of addresses, one's own first: its peer has them the other way round.
+    ``ends`` are its pairs of addresses, this node's first: its peer has them in reverse.
     """
 
     protocol: str
@@ -60,7 +60,7 @@ class Replica:
 
 
 def replicas(outputs: Outputs) -> tuple[Replica, ...]:
-    """Read DRBD 9's status, else DRBD 8's from /proc/drbd, which is not there without DRBD."""
+    """Parse DRBD 9's status, else DRBD 8's /proc/drbd, which does not exist without DRBD."""
     settings = _settings_of(outputs)
     if outputs.code("replicas") == 0:
         found = outputs.document("replicas") if outputs.text("replicas").strip() else []
@@ -124,7 +124,7 @@ def _of_eight(found: tuple[str, ...], settings: Mapping[str, _Setting]) -> Repli
 
 @dataclass(frozen=True)
 class _Setting:
-    """What is set for one resource: its volumes by minor, and its nets by the peer's node id.
+    """The settings of one resource: its volumes by minor, and its nets by the peer's node id.
 
     DRBD 8 has one peer, without an id.
     """
@@ -160,7 +160,7 @@ def _statements(reported: str) -> _Block:
         elif mark == "}":
             blocks.pop()
         if not blocks:
-            raise InputError("DRBD's settings close a block too many")
+            raise InputError("unbalanced braces in DRBD's settings")
     return top
 
 
@@ -207,6 +207,6 @@ def _blocks(block: _Block, name: str) -> list[_Block]:
 
 
 def _value(block: _Block, name: str) -> str:
-    """Return the words behind a name, empty if it is not there."""
+    """Return the value of a setting, empty if it is missing."""
     found = (one.words[1:] for one in block if one.words[:1] == (name,) and not one.block)
     return " ".join(next(found, ()))

@@ -1,7 +1,7 @@
-"""A node's storage as its own tools tell it: mounts, devices, volumes, replicas, multipath maps.
+"""A node's storage by its tools' output: mounts, devices, volumes, replicas, multipath maps.
 
-Each reader takes what a tool printed and returns what it says, or raises InputError, with why,
-where that cannot be relied on: an output is foreign, and may be anything.
+Each parser takes a tool's output, and raises InputError with the reason where that cannot be relied
+on: the output comes from another node, and may be anything.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "maps": ("multipathd", "show", "maps", "json"),
     **drbd.COMMANDS,
 }
-"""What is run on a node to learn of its storage."""
+"""What is run on a node to collect its storage facts."""
 
 MAX_PATH = 4096
-"""PATH_MAX of Linux, in bytes; what claims to be longer is no path."""
+"""PATH_MAX of Linux, in bytes; anything longer is not a path."""
 
 _HOPS = 40
 _T = TypeVar("_T")
-# Nought, and what Linux's tgt and iscsitarget give to target N, LUN M of any server.
+# Zeros, and what Linux's tgt and iscsitarget give to target N, LUN M on any server.
 _NO_WWN = re.compile(r"(naa\.|eui\.)?(0*|60000000000000000e0000000[0-9a-f]{7})")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One mounted file system. ``device`` is what was mounted, ``number`` its MAJOR:MINOR."""
+    """One mounted file system. ``device`` is its source, ``number`` its MAJOR:MINOR."""
 
     folder: str
     kind: str
@@ -57,10 +57,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class Device:
-    """One block device as lsblk and udev know it; what is not known is empty.
+    """One block device, by lsblk and udev; unknown values are empty.
 
-    ``path`` is the kernel's own name for it, ``name`` the one that people use, ``parents`` the
-    paths of what it is made of, ``partition`` its PARTUUID, ``uuid`` that of its file system.
+    ``path`` is the kernel's name for it, ``name`` the usual one, ``parents`` the paths of the
+    devices that it is made of, ``partition`` its PARTUUID, ``uuid`` that of its file system.
     """
 
     path: str
@@ -98,10 +98,10 @@ class Map:
 
 @dataclass(frozen=True)
 class StorageFacts:
-    """All that a node tells of its storage; None where a tool is there and could not be asked.
+    """A node's storage facts; None where an installed tool failed.
 
-    ``links`` says where symbolic links lead, of /dev and of the paths that were asked about.
-    ``said`` tells, of each part that is None, why.
+    ``links`` holds the targets of symbolic links, of /dev and of the paths that were asked about.
+    ``detail`` holds the reason of each part that is None.
     """
 
     mounts: tuple[Mount, ...] | None = None
@@ -140,7 +140,7 @@ class StorageFacts:
 
     @cached_property
     def names_of(self) -> Mapping[str, tuple[str, ...]]:
-        """For each path that links of /dev lead to: those links."""
+        """The links in /dev, by the path that they lead to."""
         found: dict[str, tuple[str, ...]] = {}
         for link in sorted(self.links):
             if link.startswith("/dev/"):
@@ -149,7 +149,7 @@ class StorageFacts:
         return found
 
     def real(self, path: str) -> str:
-        """Return where a path leads, as far as the links are known; see path_resolution(7)."""
+        """Return a path with its known links resolved; see path_resolution(7)."""
         found, ahead, hops = "/", path.split("/")[::-1], 0
         while ahead:
             part = ahead.pop()
@@ -169,7 +169,7 @@ class StorageFacts:
 
 
 def parse(outputs: Mapping[str, Output]) -> StorageFacts:
-    """Return what the outputs of COMMANDS tell; what cannot be relied on is None, and says why."""
+    """Return the facts by the outputs of COMMANDS; invalid ones are None, with the reason."""
     reported, detail = Outputs(COMMANDS, outputs), dict[str, str]()
 
     def read(part: str, reader: Callable[[Outputs], _T]) -> _T | None:
@@ -191,11 +191,11 @@ def parse(outputs: Mapping[str, Output]) -> StorageFacts:
 
 
 def _mounts(outputs: Outputs) -> tuple[Mount, ...]:
-    """Read /proc/self/mountinfo; see proc(5). What another mount hides is left out."""
+    """Parse /proc/self/mountinfo; see proc(5). Hidden mounts are left out."""
     rows = [_mount(line) for line in outputs.text("mounts").split("\n") if line]
     by_id = {row.id: row for row in rows}
     if len(by_id) != len(rows):
-        raise InputError("the list of mounts has one number twice")
+        raise InputError("the list of mounts has a duplicate number")
     over = {(row.parent, row.mount.folder): row for row in rows if row.parent != row.id}
     roots = [
         row
@@ -217,12 +217,12 @@ def _mount(line: str) -> _Row:
     before, dash, after = line.partition(" - ")
     fields, rest = before.split(" "), after.split(" ", 2)
     if not dash or len(fields) < 6 or len(rest) < 3:
-        raise InputError("a line of the list of mounts is none")
+        raise InputError("the list of mounts has an invalid line")
     number, parent, device = fields[:3]
     kind, source, options = rest
     folder = _unescaped(fields[4])
     if len(folder) > MAX_PATH:
-        raise InputError("the list of mounts has a folder longer than any can be")
+        raise InputError("the list of mounts has a path longer than PATH_MAX")
     mount = Mount(folder, kind, _unescaped(source), device, tuple(options.split(",")))
     return _Row(number, parent, mount)
 
@@ -232,7 +232,7 @@ def _unescaped(text: str) -> str:
 
 
 def _reached(folder: str, root: _Row, over: Mapping[tuple[str, str], _Row]) -> _Row:
-    """Return the mount that a walk from the root to a folder ends in."""
+    """Return the mount that holds a folder, found by a walk from the root."""
     here = root
     for step in _steps(folder):
         while (here.id, step) in over:
@@ -253,7 +253,7 @@ def _steps(folder: str) -> Iterator[str]:
 
 
 def _devices(outputs: Outputs) -> tuple[Device, ...]:
-    """Read ``lsblk -J``, where a device stands below each of those that it is made of."""
+    """Parse ``lsblk -J``, which lists a device below each device that it is made of."""
     found: dict[str, Device] = {}
     parents: dict[str, set[str]] = {}
     ahead = [(item, "") for item in items(outputs.document("devices"), "blockdevices")]
@@ -286,15 +286,15 @@ def _full(name: str, folder: str) -> str:
 
 
 def _wwn(text: str) -> str:
-    """Return a WWN in its one spelling, empty for one that is no number of anything."""
+    """Return a WWN in canonical form, empty for one that identifies nothing."""
     wwn = text.strip().lower().removeprefix("0x")
     return "" if _NO_WWN.fullmatch(wwn) else wwn
 
 
 def _volumes(outputs: Outputs) -> tuple[Volume, ...]:
-    """Read lvs's report; see lvs(8) and vgs(8) for the letters of the two attr fields.
+    """Parse lvs's report; see lvs(8) and vgs(8) for the letters of the two attr fields.
 
-    lvs ends with 5 where it had to leave a group out, and tells of the others nevertheless.
+    lvs exits with 5 where it had to skip a group, and reports the others nevertheless.
     """
     if outputs.code("volumes") == NOT_INSTALLED:
         return ()
@@ -314,7 +314,7 @@ def _volume(item: Mapping[str, Any]) -> Volume:
 
 
 def _maps(outputs: Outputs) -> tuple[Map, ...]:
-    """Read ``multipathd show maps json``; see multipathd(8)."""
+    """Parse ``multipathd show maps json``; see multipathd(8)."""
     if outputs.code("maps") == NOT_INSTALLED:
         return ()
     return tuple(_map(item) for item in items(outputs.document("maps"), "maps", wanted=True))
@@ -332,7 +332,7 @@ def _map(item: Mapping[str, Any]) -> Map:
 
 
 def _links(outputs: Outputs) -> dict[str, str]:
-    """Read the symbolic links; find ends with 1 if one of them vanished meanwhile."""
+    """Parse the symbolic links; find exits with 1 if one of them vanished in the meantime."""
     lines = [line.split("\t") for line in outputs.text("links", 1).split("\n")]
     return {
         line[0]: line[1] for line in lines if len(line) == 2 and max(map(len, line)) <= MAX_PATH
