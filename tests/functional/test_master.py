@@ -143,14 +143,14 @@ def test_a_migration_that_cannot_be_right_is_refused_before_any_node_is_asked(ma
 
 def test_a_guest_that_nobody_can_look_for_is_not_moved(master, sleeper):
     data = master.data("kvmcluster.migrate", "web1", "beta", code=1)
-    assert set(data) == {"ok", "error", "retcode"}
+    assert set(data) == {"kind", "ok", "error", "retcode"} and data["kind"] == "error"
     assert data["error"].startswith("qemu:///system: ")
     assert data["error"].endswith("(so say alpha, beta)")
 
 
 def test_the_cluster_remembers_nothing_and_says_so(master):
     assert master.text("kvmcluster.history") == (
-        "migrations remembered of cluster test: 0; times are UTC\n"
+        "0 migrations recorded in cluster test; times are UTC\n"
     )
     assert master.data("kvmcluster.history", "web1", "limit=5")["history"] == []
     assert "limit: want" in master.text("kvmcluster.history", "limit=0", code=1)
@@ -158,7 +158,7 @@ def test_the_cluster_remembers_nothing_and_says_so(master):
 
 def test_nodes_that_cannot_tell_their_jobs_are_named(master):
     detail = master.text("kvmcluster.job", code=1)
-    assert "PROBLEM  alpha told nothing: qemu:///system" in detail
+    assert "PROBLEM  alpha reported nothing: qemu:///system" in detail
     assert "no node that answered has a migration of web1" in master.text(
         "kvmcluster.cancel", "web1", code=1
     )

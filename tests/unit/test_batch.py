@@ -229,17 +229,16 @@ def test_the_last_line_says_what_to_do():
         "FAILED  b, node1 -> node2: node2 is cut",
         "STUCK  db: guest.frozen",
         "STUCK  b: the result of its migration to node2 is unknown: node2 is cut",
-        "NOT DRAINED  node1: moved: 1, in 12 s; left: b, db; it is cordoned since"
-        " 2026-01-01T10:00:00 UTC: updates; salt-run kvmcluster.drain node1 goes on,"
-        " kvmcluster.undrain node1 uncordons it",
+        "NOT DRAINED  node1: left: b, db; 1 guest moved in 12 s; cordoned since"
+        " 2026-01-01T10:00:00 UTC: updates; to continue: salt-run kvmcluster.drain node1;"
+        " to uncordon it: salt-run kvmcluster.undrain node1",
     ]
     empty = tables.render(reported(batch(), []))
     assert empty == (
-        "DRAINED  node1: moved: 0, in 12 s; none left; it is cordoned since 2026-01-01T10:00:00"
-        " UTC:"
-        " updates"
+        "DRAINED  node1: no guests left; 0 guests moved in 12 s; cordoned since"
+        " 2026-01-01T10:00:00 UTC: updates"
     )
-    assert "not known who is left" in tables.render(reported(batch(), None))
+    assert "the guests left are not known" in tables.render(reported(batch(), None))
 
 
 def test_a_plan_is_shown_as_one():
@@ -249,7 +248,7 @@ def test_a_plan_is_shown_as_one():
         "guest  from   to     why",
         "a      node1  node2  because",
         "STUCK  db: frozen",
-        "PLAN  moves: 1, stuck: 1; nothing done",
+        "PLAN  1 move, 1 guest stuck; nothing was changed",
     ]
 
 
@@ -303,7 +302,7 @@ def test_an_undrain_reports_whether_the_node_had_been_cordoned():
     assert (data["kind"], data["node"], data["uncordoned"], data["ok"]) == (
         *("undrain", "node1", True, True),
     )
-    assert tables.render(data).endswith("node1 is uncordoned; moved: 1, in 3 s; stuck: 0")
+    assert tables.render(data).endswith("node1 is uncordoned; 1 guest moved in 3 s, 0 guests stuck")
 
 
 def test_whoever_is_on_the_way_by_somebody_else_is_waited_for():

@@ -394,9 +394,16 @@ def test_a_name_of_the_source_does_not_get_out_of_its_comment():
 def test_people_get_the_text_alone():
     found = guests(vm(name="web1"))
     text = text_of(found)
-    data = {"file": "/a", "ok": True, "yaml": text, **found.to_dict(), "retcode": 0}
+    data = {
+        "kind": "cluster_conf",
+        "file": "/a",
+        "ok": True,
+        "yaml": text,
+        **found.to_dict(),
+        "retcode": 0,
+    }
     assert tables.render(data) == text.rstrip("\n")
-    assert tables.render({"ok": False, "error": "no", "retcode": 1}) == "ERROR: no"
+    assert tables.render({"kind": "error", "ok": False, "error": "no", "retcode": 1}) == "ERROR: no"
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))

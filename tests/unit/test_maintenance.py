@@ -167,7 +167,7 @@ def test_where_a_run_goes_on(last, anew, todo):
     found = maintenance.continued(run(), last, anew)
     data = maintenance.course(CLUSTER, found)
     assert (data["todo"], found.at, found.process) == (todo, NOW, "7:7")
-    goes_on = "goes on where it stopped" in tables.render(data)
+    goes_on = "continues with" in tables.render(data)
     assert goes_on is (todo != ["node1", "node2", "node3"])
 
 
@@ -180,6 +180,7 @@ def test_what_is_written_down_is_read_again():
 
 
 DONE = {
+    "kind": "reboot",
     "cluster": "lab",
     "node": "node1",
     "ok": True,
@@ -191,7 +192,7 @@ DONE = {
     "findings": [],
     "elapsed": 61.2,
 }
-STAYS = "; it stays as it is; to uncordon it: salt-run kvmcluster.undrain node1"
+STAYS = "; its cordon is unchanged; to uncordon it: salt-run kvmcluster.undrain node1"
 UNREADY = {"id": "ssh.reach", "severity": "BLOCK", "outcome": "PROBLEM", "sentence": "refused"}
 UNREADY |= {"remedy": "ssh", "guests": [], "nodes": ["node2"], "destinations": ["node1"]}
 
@@ -203,12 +204,12 @@ UNREADY |= {"remedy": "ssh", "guests": [], "nodes": ["node2"], "destinations": [
         ({"rebooted": False, "needed": []}, "OK: node1 was not rebooted, and is ready after 61 s"),
         (
             {"still": ["a kernel"]},
-            "WARN     a reboot of it is still asked for: a kernel\n"
+            "WARN     a reboot is still needed: a kernel\n"
             "OK: node1 was rebooted (a kernel), and is ready after 61 s",
         ),
         (
             {"ok": False, "rebooted": None, "missing": "no answer"},
-            f"PROBLEM: no answer, 61 s after it was told to reboot (a kernel){STAYS}",
+            f"PROBLEM: no answer, 61 s after the reboot was requested (a kernel){STAYS}",
         ),
         (
             {"ok": False, "findings": [{**UNREADY, "everywhere": False}]},
@@ -225,34 +226,33 @@ def test_a_reboot_that_would_be_in_words():
     would = {key: value for key, value in DONE.items() if key != "elapsed"}
     assert tables.render(would) == "node1 would be rebooted (a kernel)"
     none = tables.render({**would, "rebooted": False})
-    assert none == "node1 would not be rebooted, unless what is done before asks for it"
+    assert none == "node1 would not be rebooted, unless an earlier step makes that necessary"
 
 
 def test_whether_it_may_begin_in_words():
     good = {
+        "kind": "preflight",
         "cluster": "lab",
         "ok": True,
         "nodes": ["node2", "node3"],
         "cordoned": [],
         "findings": [],
     }
-    assert tables.render(good) == (
-        "OK: maintenance may begin in cluster lab: node2, node3 are well"
-    )
+    assert tables.render(good) == ("OK: maintenance can start in cluster lab; ready: node2, node3")
     bad = {**good, "ok": False, "cordoned": ["node1 is cordoned"]}
     bad["findings"] = [{**UNREADY, "everywhere": False}]
     assert tables.render(bad) == (
         "PROBLEM  node1 is cordoned\n"
         "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
-        "PROBLEM: maintenance must not begin in cluster lab"
+        "PROBLEM: maintenance cannot start in cluster lab"
     )
 
 
 def test_a_rolling_run_in_words():
-    data = {"cluster": "lab", "ok": True, "todo": ["node1", "node2"], "done": {}}
-    assert tables.render(data) == "to be done, one after the other: node1, node2"
+    data = {"kind": "rolling", "cluster": "lab", "ok": True, "todo": ["node1", "node2"], "done": {}}
+    assert tables.render(data) == "nodes to do, in this order: node1, node2"
     data = {**data, "todo": ["node2"], "done": {"node1": "then"}}
-    assert tables.render(data).startswith("goes on where it stopped, with node2; not done again:")
-    assert tables.render({**data, "just": "node1"}) == "node1 is done; still to be done: node2"
+    assert tables.render(data).startswith("continues with node2; already done:")
+    assert tables.render({**data, "just": "node1"}) == "node1 is done; remaining: node2"
     over = {**data, "todo": [], "just": "node2"}
-    assert tables.render(over) == "every node is done: node1 at then"
+    assert tables.render(over) == "all nodes are done: node1 at then"

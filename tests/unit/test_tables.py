@@ -5,6 +5,7 @@ import pytest
 from saltext_kvmcluster.core.migration import jobs, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.output.migrations import progress_line
 from saltext_kvmcluster.core.trust.logins import LoginProbe, cell, row
 
 GOOD = LoginProbe(0, "", "", 0.1)
@@ -18,6 +19,7 @@ CHANGED = LoginProbe(
     0.1,
 )
 MIGRATION = {
+    "kind": "migration",
     "guest": "web1",
     "source": "node1",
     "destination": "node2",
@@ -71,10 +73,10 @@ def test_a_moved_guest_shows_what_it_cost():
 
 def test_a_silent_node_comes_first():
     text = tables.render(
-        {"cluster": "lab", "nodes": ["node1"], "ok": False, "cells": 0, "good": 0, "rows": {},
-         "silent": {"node1": "did not answer"}}
+        {"kind": "ssh_matrix", "cluster": "lab", "nodes": ["node1"], "ok": False,
+         "cells": 0, "good": 0, "rows": {}, "silent": {"node1": "did not answer"}}
     )  # fmt: skip
-    assert text.startswith("PROBLEM  node1 gave no row: did not answer")
+    assert text.startswith("PROBLEM  node1 reported nothing: did not answer")
 
 
 def test_what_is_not_ours_is_left_to_salt():
@@ -82,9 +84,15 @@ def test_what_is_not_ours_is_left_to_salt():
 
 
 def test_what_a_minion_says_can_neither_paint_the_terminal_nor_break_the_outputter():
-    hostile = {"guest": "\x1b]0;x\x07web", "node": "node1", "result": "started", "owner": None}
+    hostile = {
+        "kind": "start",
+        "guest": "\x1b]0;x\x07web",
+        "node": "node1",
+        "result": "started",
+        "owner": None,
+    }
     assert "\x1b" not in tables.render({**hostile, "reason": "\x1b[2J"})
-    assert tables.render({"ok": True, "moves": 1, "guests": 5}) is None
+    assert tables.render({"kind": "check", "ok": True, "moves": 1, "guests": 5}) is None
 
 
 def job(**known):
@@ -100,7 +108,7 @@ COPYING = job(
 
 
 def under_way(*rows, **more):
-    return tables.render({"cluster": "lab", "ok": True, "jobs": rows, **more})
+    return tables.render({"kind": "jobs", "cluster": "lab", "ok": True, "jobs": rows, **more})
 
 
 def test_what_is_under_way_is_read_at_a_glance():
@@ -109,7 +117,7 @@ def test_what_is_under_way_is_read_at_a_glance():
     assert " ".join(line.split()) == (
         "web1 node1 node2 copying 42 % 8.0 MiB/s 3.0 MiB/s 80 MiB 12 s 2 20 % 300 ms 0 ms 34 s"
     )
-    assert last == "migrations under way on node1: 1"
+    assert last == "1 migration under way on node1"
 
 
 def test_what_is_not_known_of_a_migration_is_a_dash():
@@ -131,9 +139,9 @@ def test_one_that_stands_still_says_how_to_end_it():
 
 
 def test_nothing_under_way_says_so_and_who_is_silent():
-    assert under_way() == "migrations under way on cluster lab: 0"
+    assert under_way() == "0 migrations under way in cluster lab"
     text = under_way(silent={"node3": "it does not answer"}, ok=False)
-    assert text.startswith("PROBLEM  node3 told nothing: it does not answer")
+    assert text.startswith("PROBLEM  node3 reported nothing: it does not answer")
 
 
 def test_what_moved_when_is_a_line_each_with_why():
@@ -146,17 +154,18 @@ def test_what_moved_when_is_a_line_each_with_why():
     odd = {**moved, "result": "not_moved", "elapsed": None, "downtime_ms": None, "reason": None}
     odd["memory_bytes"] = None
     lines = tables.render(
-        {"cluster": "lab", "node": "node1", "ok": True, "history": [moved, odd]}
+        {"kind": "history", "cluster": "lab", "node": "node1", "ok": True, "history": [moved, odd]}
     ).splitlines()
     assert " ".join(lines[1].split()) == (
         "2026-11-23T14:23:34 web1 node1 node2 MOVED 1.8 s 387 ms 121 MiB it runs on node2 and not"
         " on node1"
     )
     assert lines[2].split()[4:] == ["NOT", "MOVED", "-", "-", "-", "-"]
-    assert lines[3] == "migrations remembered of node1: 2; times are UTC"
+    assert lines[3] == "2 migrations recorded on node1; times are UTC"
 
 
 RECOVERED = {
+    "kind": "recovery",
     "guest": "web1", "uuid": "x", "owner": None, "result": "unknown", "reason": "node2 is silent",
     "sightings": {"node1": "running", "node2": "unreachable; no route"}, "actions": [],
     "needs": ["an answer of node2"], "commands": ["kvmcluster.recover web1"],
@@ -167,8 +176,8 @@ def test_what_is_not_settled_says_what_was_seen_what_is_needed_and_what_to_type(
     lines = tables.render(RECOVERED).splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["node", "node1", "node2"]
     assert lines[3] == "NEEDED  an answer of node2"
-    assert lines[4].endswith("kvmcluster.recover web1")
-    assert lines[5] == "UNKNOWN  web1: node2 is silent"
+    assert lines[4:6] == ["manual steps:", "  kvmcluster.recover web1"]
+    assert lines[6] == "UNKNOWN  web1: node2 is silent"
 
 
 def test_what_was_done_to_settle_it_is_told_step_by_step():
@@ -188,28 +197,76 @@ MOVE = Move("web1", "x", "node1", "node2")
 
 
 def test_the_line_on_a_terminal_has_what_matters_in_front():
-    line = tables.progress_line(MOVE, {**COPYING, "what": "copying"}, 34.4)
+    line = progress_line(MOVE, {**COPYING, "what": "copying"}, 34.4)
     assert line.startswith("web1, node1 -> node2, 34 s: copying 42 %, 8.0 MiB/s, 80 MiB left, 12 s")
     assert "throttled by 20 %" in line and "STALLED" not in line
-    assert "STALLED" in tables.progress_line(MOVE, {**COPYING, "stalled": True}, 1)
+    assert "STALLED" in progress_line(MOVE, {**COPYING, "stalled": True}, 1)
 
 
 def test_the_line_says_what_it_waits_for():
-    assert tables.progress_line(MOVE, {}, 0) == "web1, node1 -> node2, 0 s: being checked"
+    assert progress_line(MOVE, {}, 0) == "web1, node1 -> node2, 0 s: being checked"
     queued = {"what": "queued", "place": 2}
-    assert tables.progress_line(MOVE, queued, 5).endswith("5 s: queued, place 2")
-    assert tables.progress_line(MOVE, {"what": "ended", "result": "moved"}, 9).endswith("ended")
+    assert progress_line(MOVE, queued, 5).endswith("5 s: queued, place 2")
+    assert progress_line(MOVE, {"what": "ended", "result": "moved"}, 9).endswith("ended")
 
 
 @pytest.mark.parametrize(
     "reported", [{"what": "\x1b[2J"}, {"what": ["x"]}, {"phase": 3}, {"place": "\r\n"}]
 )
 def test_whoever_fires_an_event_cannot_paint_the_terminal(reported):
-    assert tables.progress_line(MOVE, reported, 1).isprintable()
+    assert progress_line(MOVE, reported, 1).isprintable()
 
 
 @pytest.mark.parametrize(
     "reported", [{"percentage": 5}, {"percentage": "x", "rate": "y"}, 3, None, []]
 )
 def test_an_event_that_is_none_of_ours_tells_nothing(reported):
-    assert tables.progress_line(MOVE, reported, 1) == "web1, node1 -> node2, 1 s: being checked"
+    assert progress_line(MOVE, reported, 1) == "web1, node1 -> node2, 1 s: being checked"
+
+
+def test_a_kind_decides_what_is_shown_and_any_other_is_left_to_salt():
+    members = {"cluster": "lab", "ok": True, "members": ["node1"]}
+    assert tables.render({**members, "kind": "members"}) == "cluster lab: node1"
+    assert tables.render(members) is None
+    assert all(tables.render({**members, "kind": kind}) is None for kind in ("x", None, ["x"]))
+
+
+def test_a_node_that_is_down_is_named_once_by_all_others():
+    down = LoginProbe(255, "", "ssh: connect to host node3 port 22: No route to host", 0.1)
+    rows = {node: row("lab", node, [cell("node3", "node3", down, False)]) for node in "ab"}
+    data = {"kind": "ssh_matrix", "cluster": "lab", "nodes": ["a", "b", "node3"], "ok": False}
+    text = tables.render({**data, "cells": 2, "good": 0, "rows": rows, "silent": {}})
+    assert text.count("PROBLEM  ") == 1 and text.startswith("PROBLEM  a, b -> node3: no route (")
+
+
+def guest(name, **known):
+    return {"name": name, "where": "node1", "state": "running", "movable": False, **known}
+
+
+def test_one_reason_of_many_guests_is_one_line_of_the_status():
+    node = {"cordoned": None, "state": "ok", "active": 2, "guests": 2}
+    data = {
+        "kind": "status", "cluster": "lab", "ok": True, "problems": [], "silent": {},
+        "nodes": {"node1": {**node, "free_kib": 1024, "memory_kib": None}},
+        "status": [guest("a", why=["no"]), guest("b", why=["no"]), guest("c", why=["other"])],
+    }  # fmt: skip
+    lines = tables.render(data).splitlines()
+    assert lines[:2] == ["NOT MOVABLE  a, b: no", "NOT MOVABLE  c: other"]
+    assert lines[-1] == "OK: 3 guests, 1 of 1 node answered in cluster lab"
+    one = tables.render({**data, "status": [guest("a", why=[], movable=True)]})
+    assert one.endswith("OK: 1 guest, 1 of 1 node answered in cluster lab")
+
+
+def test_a_cordon_and_a_freeze_are_one_line_each():
+    mark = {"node": "node1", "since": "2026-01-01T10:00:00+00:00", "reason": "disk"}
+    on = {**mark, "kind": "cordon", "cordoned": True, "changed": True}
+    assert tables.render(on) == (
+        "CORDONED  node1 since 2026-01-01T10:00:00 UTC: disk; to uncordon it: salt-run"
+        " kvmcluster.undrain node1"
+    )
+    off = tables.render({**on, "cordoned": False})
+    assert off == "NOT CORDONED  node1; it was since 2026-01-01T10:00:00 UTC: disk"
+    never = {**on, "cordoned": False, "changed": False, "since": "", "reason": ""}
+    assert tables.render(never) == "NOT CORDONED  node1"
+    frozen = {**mark, "kind": "freeze", "guest": "web1", "frozen": True, "changed": False}
+    assert tables.render(frozen).startswith("FROZEN  web1 on node1 since 2026-01-01T10:00:00 UTC")

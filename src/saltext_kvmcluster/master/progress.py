@@ -15,7 +15,7 @@ from salt.exceptions import SaltException
 from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.output.migrations import progress_line
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.engine.fleet import ASK_AGAIN
 from saltext_kvmcluster.master.nodes import SaltNodes, late
@@ -103,5 +103,5 @@ def _heard(
             event = bus.get_event(wait=POLL, full=True)
             if event and event["tag"] == tag:
                 reported = event["data"].get("data", {})
-            line.show(tables.progress_line(move, reported, time.monotonic() - begun))
+            line.show(progress_line(move, reported, time.monotonic() - begun))
     return None

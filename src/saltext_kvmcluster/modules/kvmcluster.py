@@ -55,6 +55,8 @@ __salt__: dict[str, Callable[..., Any]]
 __outputter__ = {
     "cancel": "kvmcluster",
     "check": "kvmcluster",
+    "cordon": "kvmcluster",
+    "freeze": "kvmcluster",
     "guests": "kvmcluster",
     "history": "kvmcluster",
     "job": "kvmcluster",
@@ -63,6 +65,8 @@ __outputter__ = {
     "shutdown": "kvmcluster",
     "ssh_check": "kvmcluster",
     "start": "kvmcluster",
+    "uncordon": "kvmcluster",
+    "unfreeze": "kvmcluster",
 }
 
 
@@ -87,13 +91,14 @@ def identity() -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     account = accounts.account(cluster.ssh.login)
     found = keys.key_file(keyfile.key_path(cluster, account.home), account)
-    return Identity(
+    own = Identity(
         node=__opts__["id"],
         cluster_key=keyfile.parsed(found, cluster),
         host_keys=sshd_settings.host_keys(),
         login=cluster.ssh.login,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    ).to_dict()
+    )
+    return {"kind": "identity", **own.to_dict()}
 
 
 @doors.salt_errors
@@ -110,6 +115,7 @@ def peers() -> dict[str, Any]:
     found = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     own = __opts__["id"]
     return {
+        "kind": "peers",
         "cluster": cluster.name,
         "identities": {
             node: item.to_dict() for node, item in found.accepted.items() if node != own
@@ -156,9 +162,7 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
         for name in names
     ]
     row = logins.row(cluster.name, __opts__["id"], cells)
-    if not row["ok"]:
-        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return row
+    return _ended(row, row["ok"])
 
 
 @doors.salt_errors
@@ -274,7 +278,7 @@ def migrate(
     within = wanted.timeout if waits else 0.0
     with _environment(cluster.with_options(wanted)) as env:
         done = migrator.migrate(env, guest, destination, wanted, limit, within)
-    return _ended(done, done["result"] == migration.MOVED)
+    return _ended({"kind": "migration", **done}, done["result"] == migration.MOVED)
 
 
 @doors.salt_errors
@@ -304,7 +308,7 @@ def job(guest: str | None = None) -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     wanted = None if guest is None else guest_name(guest, "guest")
     found = jobs.under_way(__opts__["id"], wanted)
-    return {"cluster": cluster.name, "node": __opts__["id"], "ok": True, "jobs": found}
+    return {**_of_this_node("jobs", cluster), "ok": True, "jobs": found}
 
 
 @doors.salt_errors
@@ -324,7 +328,7 @@ def sighting(guest: str) -> dict[str, Any]:
         salt '*' kvmcluster.sighting web1
     """
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    return jobs.sighting(guest_name(guest, "guest"))
+    return {"kind": "sighting", **jobs.sighting(guest_name(guest, "guest"))}
 
 
 @doors.salt_errors
@@ -351,7 +355,7 @@ def cancel(guest: str) -> dict[str, Any]:
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
         done = recoverer.cancel(env, name, f"kvmcluster.cancel on {__opts__['id']}")
-    return _ended(done, done["result"] == migration.NOT_MOVED)
+    return _ended({"kind": "recovery", **done}, done["result"] == migration.NOT_MOVED)
 
 
 @doors.salt_errors
@@ -382,7 +386,7 @@ def recover(guest: str) -> dict[str, Any]:
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
         done = recoverer.recover(env, name)
-    return _ended(done, locations.is_settled(done))
+    return _ended({"kind": "recovery", **done}, locations.is_settled(done))
 
 
 @doors.salt_errors
@@ -406,8 +410,7 @@ def unsettled() -> dict[str, Any]:
     kept = journal.Journal().entries()
     watched = {word.get("uuid") for word in notifier.statuses()}
     return {
-        "cluster": cluster.name,
-        "node": __opts__["id"],
+        **_of_this_node("unsettled", cluster),
         "ok": not kept.unread,
         "unsettled": [
             {
@@ -446,7 +449,7 @@ def history(guest: str | None = None, limit: int = 50) -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     wanted = None if guest is None else guest_name(guest, "guest")
     found = records.chosen(journal.Journal().history(), wanted, records.number_of(limit))
-    return {"cluster": cluster.name, "node": __opts__["id"], "ok": True, "history": found}
+    return {**_of_this_node("history", cluster), "ok": True, "history": found}
 
 
 @doors.salt_errors
@@ -469,12 +472,12 @@ def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> di
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not doors.flag(trust, "trust"):
-        return collector.gather_host(__opts__["id"])
+        return {"kind": "facts", **collector.gather_host(__opts__["id"])}
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
-    return collector.gather(
-        cluster, __opts__["id"], identities, login_targets(cluster, __opts__["id"], wanted)
-    )
+    targets_here = login_targets(cluster, __opts__["id"], wanted)
+    found = collector.gather(cluster, __opts__["id"], identities, targets_here)
+    return {"kind": "facts", **found}
 
 
 @doors.salt_errors
@@ -494,7 +497,7 @@ def inspect(question: dict[str, Any]) -> dict[str, Any]:
     doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not isinstance(question, dict):
         raise SaltInvocationError(f"question: want a mapping by node, got {question!r}")
-    return collector.answer(question.get(__opts__["id"], {}))
+    return {"kind": "inspection", **collector.answer(question.get(__opts__["id"], {}))}
 
 
 @doors.salt_errors
@@ -517,9 +520,7 @@ def guests() -> dict[str, Any]:
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     data = overview.guests(cluster, collector.own(__opts__["id"])).to_dict()
-    if not data["ok"]:
-        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return data
+    return _ended(data, data["ok"])
 
 
 @doors.salt_errors
@@ -554,9 +555,7 @@ def check(guest: str | None = None, destination: str | None = None) -> dict[str,
     wanted = migration.wanted(cluster, __opts__["id"], guest, destination)
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     found = examiner.examine(cluster, __opts__["id"], *wanted, identities)
-    if not found.ok:
-        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return found.to_dict()
+    return _ended(found.to_dict(), found.ok)
 
 
 @doors.salt_errors
@@ -600,9 +599,7 @@ def start(
     limit = doors.seconds(timeout, "timeout")
     with this_node.environment(cluster, __opts__["id"]) as env:
         done = lifecycle.start(env, guest_name(guest, "guest"), force_unreachable, limit).to_dict()
-    if done["result"] not in (startup.STARTED, startup.RUNNING):
-        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return done
+    return _ended(done, done["result"] in (startup.STARTED, startup.RUNNING))
 
 
 @doors.salt_errors
@@ -638,9 +635,7 @@ def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[st
     limit, pulls = doors.seconds(timeout, "timeout"), doors.flag(destroy, "destroy")
     with this_node.environment(cluster, __opts__["id"]) as env:
         done = lifecycle.shutdown(env, guest_name(guest, "guest"), limit, pulls).to_dict()
-    if done["result"] != startup.STOPPED:
-        __context__["retcode"] = salt.defaults.exitcodes.EX_GENERIC
-    return done
+    return _ended(done, done["result"] == startup.STOPPED)
 
 
 @doors.salt_errors
@@ -753,8 +748,7 @@ def boot() -> dict[str, Any]:
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     return {
-        "cluster": cluster.name,
-        "node": __opts__["id"],
+        **_of_this_node("boot", cluster),
         "boot": bootid.identity(),
         "needed": [*bootid.needed(), *_newer_kernel()],
     }
@@ -784,7 +778,7 @@ def reboot(boot: str) -> dict[str, Any]:
         raise InputError(f"boot: {here} is in another boot already, {now}; nothing was done")
     maintenance.may_reboot(collector.own(here))
     detail = __salt__["system.reboot"]()
-    return {"cluster": cluster.name, "node": here, "boot": now, "detail": detail}
+    return {**_of_this_node("boot", cluster), "boot": now, "detail": detail}
 
 
 def _newer_kernel() -> list[str]:
@@ -801,13 +795,17 @@ def _mark(
 ) -> dict[str, Any]:
     """Return whether this node is cordoned, as read afterwards."""
     return {
-        "cluster": cluster.name,
-        "node": __opts__["id"],
+        **_of_this_node("cordon", cluster),
         "cordoned": found is not None,
         "since": known.since if known else "",
         "reason": known.reason if known else "",
         "changed": changed,
     }
+
+
+def _of_this_node(kind: str, cluster: Cluster) -> dict[str, Any]:
+    """Return what the data of a kind begins with."""
+    return {"kind": kind, "cluster": cluster.name, "node": __opts__["id"]}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Outputter: the extension's returns as text for people.
 
-What is not of a shape that the extension returns goes through Salt's own ``nested`` outputter.
+Data whose ``kind`` is not one of ours goes through Salt's own ``nested`` outputter.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ def output(data: object, **kwargs: Any) -> str:
     text = tables.render(data)
     if text is not None:
         return text
-    if (
-        data
-        and isinstance(data, dict)
-        and all(tables.render(item) is not None for item in data.values())
-    ):
-        return "\n\n".join(tables.render(item) for item in data.values())
-    return salt.loader.outputters(__opts__)["nested"](data, **kwargs)
+    texts = [tables.render(item) for item in data.values()] if isinstance(data, dict) else []
+    known = [text for text in texts if text is not None]
+    if known and len(known) == len(texts):
+        return "\n\n".join(known)
+    return str(salt.loader.outputters(__opts__)["nested"](data, **kwargs))

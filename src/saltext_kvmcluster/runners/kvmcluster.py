@@ -60,7 +60,7 @@ def _reported(function: Callable[_P, dict[str, Any]]) -> Callable[_P, dict[str, 
         try:
             data = function(*args, **kwargs)
         except KvmclusterError as error:
-            data = {"ok": False, "error": str(error)}
+            data = {"kind": "error", "ok": False, "error": str(error)}
         return {"data": {**data, "retcode": 0 if data["ok"] else 1}, "outputter": "kvmcluster"}
 
     return wrapped
@@ -80,7 +80,7 @@ def members(cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.members
     """
     found = _cluster(cluster)
-    return {"cluster": found.name, "ok": True, "members": list(found.nodes)}
+    return {"kind": "members", "cluster": found.name, "ok": True, "members": list(found.nodes)}
 
 
 @_reported
@@ -300,7 +300,8 @@ def migrate(
         step = placement.best(*nodes.placeable(guest, move.source), guest)
         move, chosen = step.move, step.why
     done = progress.watched(nodes, move, given)
-    return {**done, "chosen": chosen, "ok": done["result"] == migration.MOVED}
+    moved = done["result"] == migration.MOVED
+    return {**done, "kind": "migration", "chosen": chosen, "ok": moved}
 
 
 @_reported
@@ -434,7 +435,7 @@ def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
     wanted = None if guest is None else guest_name(guest, "guest")
     reported, silent = nodes.rows("kvmcluster.job", "jobs")
     rows = [row for row in jobs.merged(reported) if wanted in (None, row["guest"])]
-    return {"cluster": nodes.cluster.name, "ok": not silent, "jobs": rows, "silent": silent}
+    return {**_of_cluster("jobs", nodes), "ok": not silent, "jobs": rows, "silent": silent}
 
 
 @_reported
@@ -466,7 +467,7 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
     if done is None:
         done = nodes.recovered(name)
         done = {**done, "result": settlements.after_cancel(done["owner"], node)}
-    return {**done, "ok": done["owner"] == node}
+    return {**done, "kind": "recovery", "ok": done["owner"] == node}
 
 
 @_reported
@@ -490,7 +491,7 @@ def recover(guest: str, cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.recover web1
     """
     done = _nodes(cluster).recovered(guest_name(guest, "guest"))
-    return {**done, "ok": locations.is_settled(done)}
+    return {**done, "kind": "recovery", "ok": locations.is_settled(done)}
 
 
 @_reported
@@ -523,7 +524,7 @@ def history(
     most = records.number_of(limit)
     reported, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
     rows = records.chosen((row for rows in reported.values() for row in rows), wanted, most)
-    return {"cluster": nodes.cluster.name, "ok": not silent, "history": rows, "silent": silent}
+    return {**_of_cluster("history", nodes), "ok": not silent, "history": rows, "silent": silent}
 
 
 @_reported
@@ -556,7 +557,7 @@ def import_cluster_conf(file: str) -> dict[str, Any]:
         raise InputError(f"{path}: {error}") from None
     dumped = salt.utils.yaml.safe_dump(found.pillar, default_flow_style=False, sort_keys=False)
     text = pillar_text.as_text(found, path, dumped)
-    return {"file": path, "ok": True, "yaml": text, **found.to_dict()}
+    return {"kind": "cluster_conf", "file": path, "ok": True, "yaml": text, **found.to_dict()}
 
 
 def react(
@@ -629,6 +630,7 @@ def preflight(
     cordoned = maintenance.cordoned_by_others(world, work)
     reported = maintenance.unready(examined, peers)
     return {
+        "kind": "preflight",
         "cluster": found.name,
         "ok": not (cordoned or reported),
         "nodes": peers,
@@ -688,7 +690,7 @@ def reboot(
     due = before.is_due(wanted)
     begun = time.monotonic()
     done = {
-        "cluster": nodes.cluster.name,
+        **_of_cluster("reboot", nodes),
         "node": name,
         "when": wanted,
         "needed": list(before.needed),
@@ -798,6 +800,11 @@ def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
 def _last_rolling(found: Cluster) -> maintenance.Rolling | None:
     """Return what is written down of the cluster's last rolling run, if it did not end well."""
     return maintenance.rolling(__salt__["cache.fetch"](ROLLING, found.name))
+
+
+def _of_cluster(kind: str, nodes: SaltNodes) -> dict[str, Any]:
+    """Return what the data of a kind begins with."""
+    return {"kind": kind, "cluster": nodes.cluster.name}
 
 
 def _nodes(name: str | None) -> SaltNodes:

@@ -774,7 +774,8 @@ def _orchestrated(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
 def _run(runner: str, **arguments: Any) -> dict[str, Any]:
     """Return what one of our runner functions returned, or its failure as such data."""
     if "master_job_cache" not in __opts__:
-        return {"ok": False, "error": "for orchestrations alone: salt-run state.orchestrate"}
+        error = "only for orchestrations: salt-run state.orchestrate"
+        return {"kind": "error", "ok": False, "error": error}
     # One client for the whole orchestration: saltutil.runner leaves one behind with each call, and
     # what Salt's loader walks changes when their finalizers run. A state has failed of that; the
     # race is told of in https://github.com/saltstack/salt/pull/69790.
@@ -785,4 +786,4 @@ def _run(runner: str, **arguments: Any) -> dict[str, Any]:
     if isinstance(returned, dict) and isinstance(returned.get("data"), dict):
         data: dict[str, Any] = returned["data"]
         return data
-    return {"ok": False, "error": str(returned)}
+    return {"kind": "error", "ok": False, "error": str(returned)}

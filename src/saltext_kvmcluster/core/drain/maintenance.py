@@ -209,4 +209,4 @@ def course(cluster: Cluster, run: Rolling) -> dict[str, Any]:
     """Return which nodes are still to be done, and say so."""
     todo = [node for node in cluster.nodes if node not in run.done]
     done = {node: when for node, when in run.done.items() if node in cluster.nodes}
-    return {"cluster": cluster.name, "ok": True, "todo": todo, "done": done}
+    return {"kind": "rolling", "cluster": cluster.name, "ok": True, "todo": todo, "done": done}

@@ -126,6 +126,7 @@ def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) ->
 def row(cluster_name: str, node: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one node's row of the matrix."""
     return {
+        "kind": "ssh_row",
         "cluster": cluster_name,
         "node": node,
         "ok": all(cell["ok"] for cell in cells),
@@ -155,6 +156,7 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
     good = sum(cell["ok"] for node in reported for cell in reported[node]["cells"])
     total = sum(len(node.names) for node in cluster.nodes.values()) * (len(cluster.nodes) - 1)
     return {
+        "kind": "ssh_matrix",
         "cluster": cluster.name,
         "nodes": list(cluster.nodes),
         "ok": good == total and not silent,

@@ -67,6 +67,7 @@ def report(
         if node not in late and not same_keys(before.get(node), identity)
     ]
     return {
+        "kind": "publication",
         "cluster": cluster.name,
         "ok": not late and not failed,
         "published": fresh,

@@ -1,0 +1,98 @@
+"""Plans of many moves as text: before, and after they were carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.output.layout import or_dash, table_if_any
+from saltext_kvmcluster.core.text import counted, listed
+
+LEFT = 20
+"""Guests of which the last line of a drain says that they are left."""
+
+
+def proposal(data: Mapping[str, Any]) -> str:
+    """Return a plan that was not carried out."""
+    last = f"PLAN  {counted(len(data['plan']), 'move')}, {_stuck(data)}; nothing was changed"
+    return "\n".join([*_steps(data["plan"]), *_stays(data), last])
+
+
+def balance(data: Mapping[str, Any]) -> str:
+    """Return the moves that even out the load."""
+    if data["test"]:
+        return proposal(data)
+    return _outcome(data, f"{_moved(data)}, {_stuck(data)}")
+
+
+def drain(data: Mapping[str, Any]) -> str:
+    """Return the moves away from a node, and whether it is empty."""
+    return proposal(data) if data["test"] else _outcome(data, _drained(data))
+
+
+def undrain(data: Mapping[str, Any]) -> str:
+    """Return the moves to a node that was uncordoned."""
+    was = "is uncordoned" if data["uncordoned"] else "was not cordoned"
+    return _outcome(data, f"{data['node']} {was}; {_moved(data)}, {_stuck(data)}")
+
+
+def _outcome(data: Mapping[str, Any], last: str) -> str:
+    """Return what came of a plan; the guests that stay come next to the prompt."""
+    lines = _moves(data["moved"])
+    lines += [
+        f"FAILED  {row['guest']}, {row['source']} -> {row['destination']}: {row['reason']}"
+        for row in data["failed"]
+    ]
+    lines += [
+        f"UNDER WAY  {row['guest']}, {row['source']} -> {row['destination']}"
+        for row in data["under_way"]
+    ]
+    lines += _stays(data)
+    lines += [f"PROBLEM  {data['detail']}"] if data["detail"] else []
+    return "\n".join([*lines, last])
+
+
+def _stays(data: Mapping[str, Any]) -> list[str]:
+    return [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
+
+
+def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    rows = [[row["guest"], row["source"], row["destination"], row["why"]] for row in steps]
+    return table_if_any(["guest", "from", "to", "why"], rows)
+
+
+def _moves(moves: Iterable[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        [
+            row["guest"],
+            row["source"],
+            row["destination"],
+            or_dash(row["elapsed"], "{:.1f} s"),
+            or_dash(row["downtime_ms"], "{} ms"),
+        ]
+        for row in moves
+    ]
+    return table_if_any(["guest", "from", "to", "took", "downtime"], rows)
+
+
+def _stuck(data: Mapping[str, Any]) -> str:
+    return f"{counted(len(data['stuck']), 'guest')} stuck"
+
+
+def _moved(data: Mapping[str, Any]) -> str:
+    return f"{counted(len(data['moved']), 'guest')} moved in {data['elapsed']:.0f} s"
+
+
+def _drained(data: Mapping[str, Any]) -> str:
+    """Return the last line of a drain: whether the node is empty, and how to go on."""
+    node, left, cordoned = data["node"], data["left"], data["cordoned"]
+    tense = "was cordoned" if data["detail"] else "cordoned"
+    mark = f"{tense} since {cordoned['since'][:19]} UTC: {cordoned['reason']}"
+    if left == []:
+        word = "DRAINED" if data["ok"] else "NOT DRAINED"
+        return f"{word}  {node}: no guests left; {_moved(data)}; {mark}"
+    there = "the guests left are not known" if left is None else f"left: {listed(left, LEFT)}"
+    return (
+        f"NOT DRAINED  {node}: {there}; {_moved(data)}; {mark}; to continue: salt-run"
+        f" kvmcluster.drain {node}; to uncordon it: salt-run kvmcluster.undrain {node}"
+    )
