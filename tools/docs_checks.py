@@ -32,7 +32,7 @@ SUBJECTS = {
 def document() -> str:
     """Return the page, in Markdown."""
     rows = [f"| `{check.id}` | {check.severity} | {check.title} |" for check in REGISTRY]
-    table = ["| id | severity | says |", "| --- | --- | --- |", *rows]
+    table = ["| id | severity | OK means |", "| --- | --- | --- |", *rows]
     return HEAD + "\n".join(table) + "\n" + "".join(_section(check) for check in REGISTRY)
 
 

@@ -1,4 +1,4 @@
-"""The mistakes that administrators make, made on real parts, and the remedies that mend them."""
+"""Mistakes of administrators, made on real parts, and the remedies that fix them."""
 
 import dataclasses
 import shlex
@@ -41,7 +41,7 @@ class Mistake:
         about = all(set(names) <= set(finding[key]) for key, names in self.who.items())
         return finding["id"] == self.check and self.words in finding["sentence"] and about
 
-    def mend(self, lab):
+    def fix(self, lab):
         if self.cure:
             self.cure(lab)
         else:
@@ -107,7 +107,7 @@ def undefine(node, name):
     return on(node, f"virsh --quiet undefine {name}")
 
 
-# ---- guests: alike, started by themselves, frozen, changed ----
+# Guests: alike, started by themselves, frozen, changed
 
 TWIN, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 
@@ -184,7 +184,7 @@ GUESTS = [
     ),
 ]
 
-# ---- hosts: name, ports, UUID, memory, networks, QEMU ----
+# Hosts: name, ports, UUID, memory, networks, QEMU
 
 LISTEN = """import socket, time
 held = []
@@ -334,7 +334,7 @@ HOSTS = [
     ),
 ]
 
-# ---- ssh: mended from the last to the first, since the first remedy wants all logins good ----
+# Ssh: fixed from the last to the first, since the first remedy wants all logins good
 
 SSH, DROP_IN = "/root/.ssh", "/etc/ssh/sshd_config.d/00-site.conf"
 FORMER = (
@@ -412,7 +412,7 @@ LOGINS = [
     ),
 ]
 
-# ---- storage ----
+# Storage.
 
 UDEV = "/run/udev/data/b7:*"
 OTHER_WWN = "s/^\\(E:ID_WWN.*=0x\\).*/\\160014050000000000000000000000001/"

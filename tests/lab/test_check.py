@@ -1,4 +1,4 @@
-"""Readiness on real parts: each mistake is found, and what the remedy says mends it.
+"""Checks on real parts: each mistake is found, and its remedy fixes it.
 
 Everything here is broken for real. What no machine like this one can show is named in ELSEWHERE.
 
@@ -180,7 +180,7 @@ def test_what_forbids_a_move_is_found_by_both_ways(lab):
 
 
 @pytest.mark.parametrize("group", ["GUESTS", "HOSTS", "LOGINS", "DISKS"])
-def test_each_mistake_is_found_and_its_remedy_mends_it(lab, observed, group):
+def test_each_mistake_is_found_and_its_remedy_fixes_it(lab, observed, group):
     with contextlib.ExitStack() as afterwards, contextlib.ExitStack() as remedies:
         made = getattr(mistakes, group)
         for mistake in made:

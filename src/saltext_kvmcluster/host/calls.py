@@ -10,8 +10,8 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def begun(call: Callable[[], _T]) -> Future[_T]:
-    """Run a call in a thread that nobody has to wait for, not even at the end of the program."""
+def in_thread(call: Callable[[], _T]) -> Future[_T]:
+    """Run a call in a thread that nothing waits for, not even the end of the program."""
     future: Future[_T] = Future()
 
     def work() -> None:

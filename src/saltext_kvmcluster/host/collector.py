@@ -71,9 +71,9 @@ def gather(
         trusted = pool.submit(own_trust, cluster, node, identities)
         reached = pool.submit(peers_seen, cluster, login_targets or {})
         reported = host.result()
-        texts, said_of = placed.result()
+        texts, notes = placed.result()
         reported["definitions"].update(texts)
-        reported["definition_notes"] = said_of
+        reported["definition_notes"] = notes
         reported.update(ssh=trusted.result(), peers=reached.result())
     found = node_report.parse(node, reported, 0.0, 0.0)
     written, detail = write_tokens(
@@ -162,9 +162,9 @@ def gather_host(node: str) -> dict[str, Any]:
 
 def own(node: str) -> NodeFacts:
     """Return the parsed facts of this node's guests, storage and host."""
-    begun = time.time()
+    asked_at = time.time()
     reported = gather_host(node)
-    return node_report.parse(node, reported, begun, time.time())
+    return node_report.parse(node, reported, asked_at, time.time())
 
 
 def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[str, Any]:

@@ -130,12 +130,12 @@ def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
 
 def _timed(node: str, ask: Callable[[], object]) -> NodeFacts:
     """Ask a node for its facts; no response is a fact too."""
-    begun = time.time()
+    asked_at = time.time()
     try:
         sent = ask()
     except WorldError as error:
         return nodefacts.silent(node, str(error))
-    return node_report.parse(node, sent, begun, time.time())
+    return node_report.parse(node, sent, asked_at, time.time())
 
 
 def _asked(cluster: Cluster, here: str, node: str, question: Mapping[str, Any]) -> object:

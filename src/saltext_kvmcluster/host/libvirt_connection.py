@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.text import short
-from saltext_kvmcluster.host.calls import begun
+from saltext_kvmcluster.host.calls import in_thread
 
 _T = TypeVar("_T")
 LOCAL = "qemu:///system"
@@ -39,7 +39,7 @@ class Connection:
     def dial(self) -> None:
         """Start to connect ahead of the first call, which raises the error if it fails."""
         if self._connection is None and self._dialed is None:
-            self._dialed = begun(lambda: load_libvirt().open(self.uri))
+            self._dialed = in_thread(lambda: load_libvirt().open(self.uri))
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
         """Close the connection, without waiting for a daemon that may never respond.
@@ -50,9 +50,9 @@ class Connection:
         connection, self._connection = self._connection, None
         dialed, self._dialed = self._dialed, None
         if connection is not None:
-            begun(lambda: (wait(after), connection.close()))
+            in_thread(lambda: (wait(after), connection.close()))
         if dialed is not None:
-            begun(lambda: dialed.result().close())
+            in_thread(lambda: dialed.result().close())
 
     def _begin(self, verb: Callable[[Any], object]) -> Future[None]:
         """Start a call that may take long, on a connection of its own."""
@@ -65,7 +65,7 @@ class Connection:
                 words = error_text(error)
                 raise WorldError(words + HIDDEN if LOST in words else words) from None
 
-        return begun(call)
+        return in_thread(call)
 
     def _ask(self, verb: Callable[[Any], _T]) -> _T:
         if self._connection is None:
@@ -74,7 +74,7 @@ class Connection:
             assert dialed is not None
             self._connection = self._ended(dialed)
         connection = self._connection
-        call = begun(lambda: verb(connection))
+        call = in_thread(lambda: verb(connection))
         try:
             return self._ended(call)
         except WorldError:

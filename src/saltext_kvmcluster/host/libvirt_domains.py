@@ -1,4 +1,4 @@
-"""What libvirt tells of one domain: its state, its job, its definition."""
+"""libvirt's facts of one domain: its state, its job, its definition."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from saltext_kvmcluster.core.events import transitions
 from saltext_kvmcluster.core.text import short
-from saltext_kvmcluster.host.calls import begun
+from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_text, load_libvirt
 from saltext_kvmcluster.host.libvirt_domains import reason_text
 
@@ -75,7 +75,7 @@ def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
 def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
     """Connect, report all guests and all events; yield why the connection broke."""
     libvirt = load_libvirt()
-    _turn_loop()
+    _run_loop()
     lost: Future[str] = Future()
 
     def late() -> None:
@@ -95,7 +95,7 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
 
     connection = _awaited(lambda: libvirt.open(LOCAL), late)
 
-    def let_go() -> None:
+    def disconnect() -> None:
         with contextlib.suppress(libvirt.libvirtError):
             connection.unregisterCloseCallback()
         connection.close()
@@ -110,7 +110,7 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         notify({"kind": transitions.LISTING, "guests": guests})
         yield lost
     finally:
-        begun(let_go)
+        in_thread(disconnect)
 
 
 def _listing(connection: Any) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ def _named(domain: Any) -> dict[str, Any]:
 
 def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
     """Wait for a call for as long as it takes; report once if it exceeds the time limit."""
-    future = begun(call)
+    future = in_thread(call)
     try:
         return future.result(TIME_LIMIT)
     except concurrent.futures.TimeoutError:
@@ -144,13 +144,13 @@ def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
 
 
 @functools.cache
-def _turn_loop() -> None:
+def _run_loop() -> None:
     """Run libvirt's event loop in a thread, for connections that are made afterwards."""
     libvirt = load_libvirt()
     libvirt.virEventRegisterDefaultImpl()
 
-    def turn() -> None:
+    def run() -> None:
         while True:
             libvirt.virEventRunDefaultImpl()
 
-    begun(turn)
+    in_thread(run)

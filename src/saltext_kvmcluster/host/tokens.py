@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.host import files
-from saltext_kvmcluster.host.calls import begun
+from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.node_access import Outputs
 
 TOKENS = ".kvmcluster"
@@ -36,7 +36,7 @@ def remove_tokens(folders: Iterable[str], move: Move) -> None:
     """Remove the tokens of a migration, which are not needed again."""
     name = token_name(move.source, move)
     paths = [os.path.join(folder, TOKENS, name) for folder in folders]
-    wait([begun(functools.partial(files.remove, path)) for path in paths], TOKENS_TIME)
+    wait([in_thread(functools.partial(files.remove, path)) for path in paths], TOKENS_TIME)
 
 
 def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -47,7 +47,7 @@ def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dic
         files.leave(os.path.join(folder, TOKENS), name, token)
         return token
 
-    calls = {folder: begun(functools.partial(write, folder)) for folder in sorted(set(folders))}
+    calls = {folder: in_thread(functools.partial(write, folder)) for folder in sorted(set(folders))}
     wait(calls.values(), TOKENS_TIME)
     written, detail = {}, {}
     for folder, call in calls.items():

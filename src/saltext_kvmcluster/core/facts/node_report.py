@@ -191,7 +191,7 @@ def _guest(
     )
     guest, error = _definition(reported.at("xml").text(default=""))
     kept, kept_error = _definition(reported.at("kept").text(default=""))
-    begun = started.get(name)
+    started_at = started.get(name)
     facts = GuestFacts(
         node,
         observation,
@@ -204,9 +204,9 @@ def _guest(
         vcpus=reported.at("vcpus").whole(default=0),
         snapshots=reported.at("snapshots").whole(default=0),
     )
-    if not facts.active or begun is None or clock is None:
+    if not facts.active or started_at is None or clock is None:
         return facts
-    uptime = max(0.0, clock - begun)
+    uptime = max(0.0, clock - started_at)
     return replace(facts, uptime=uptime if uptime < LONGEST_UPTIME else None)
 
 

@@ -45,7 +45,7 @@ def block_device(source: Source, facts: StorageFacts) -> Location:
 
 
 def _device(device: Device, facts: StorageFacts, above: int = 0) -> Location:
-    """Return what a device is; ``above`` says how many partitions were found to be made of it."""
+    """Return what a device is; ``above`` says how many partitions were found on top of it."""
     name = re.fullmatch(r"/dev/(drbd|rbd|nbd)\d{1,7}", device.path, re.A)
     judge = _DEVICES.get(name[1] if name else device.type)
     if device.type == "part" and len(device.parents) == 1:
