@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
-from saltext_kvmcluster.core.pillar import clusters, parser
+from saltext_kvmcluster.core.pillar import clusters, options, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.schema import described
 from saltext_kvmcluster.core.trust import identity
 from saltext_kvmcluster.core.trust.identity import Identities
 
@@ -31,6 +34,37 @@ def salt_errors(function: Callable[_P, _T]) -> Callable[_P, _T]:
             raise CommandExecutionError(str(error)) from None
 
     return wrapped
+
+
+def takes_options(function: Callable[..., _T]) -> Callable[..., _T]:
+    """Give a function the options of a migration, each None if it is left out.
+
+    They follow ``destination`` in its signature, which Salt reads, and arrive as keyword arguments.
+    Their part of the docstring replaces the line ``|options|``.
+    """
+    own = list(inspect.signature(function).parameters.values())
+    at = 1 + [parameter.name for parameter in own].index("destination")
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    added = [inspect.Parameter(name, kind, default=None) for name in options.KEYS]
+    rest = [parameter for parameter in own[at:] if parameter.kind is kind]
+    signature = inspect.Signature([*own[:at], *added, *rest])
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> _T:
+        return function(**signature.bind(*args, **kwargs).arguments)
+
+    # Salt follows __wrapped__ to a function's innermost signature, which takes anything.
+    del wrapped.__wrapped__
+    wrapped.__dict__["__signature__"] = signature
+    wrapped.__doc__ = (function.__doc__ or "").replace("    |options|\n", _options_text())
+    return wrapped
+
+
+def _options_text() -> str:
+    """Return what a docstring says of the options."""
+    wrap = textwrap.TextWrapper(width=100, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    keys = described(options.Options)
+    return "\n".join(f"    {key.name}\n{wrap.fill(key.says)}\n" for key in keys)
 
 
 def member_cluster(pillar: Mapping[str, Any], node_id: str, context: dict[str, Any]) -> Cluster:

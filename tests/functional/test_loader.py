@@ -55,6 +55,13 @@ def test_every_function_is_documented_with_an_example(salt_session):
         assert re.search(rf"{EXAMPLE}.* {name}", text), name
 
 
+def test_salt_knows_the_options_of_migrate(salt_session, runners):
+    spec = salt_session.run("alpha", "sys.argspec", "kvmcluster.migrate")["kvmcluster.migrate"]
+    assert spec["args"][:4] == ["guest", "destination", "live", "bandwidth"] and not spec["kwargs"]
+    text = salt_session.run("alpha", "sys.doc", "kvmcluster.migrate")["kvmcluster.migrate"]
+    assert "MiB/s that one guest's memory" in text
+
+
 def test_every_runner_is_documented_with_an_example(runners):
     for name, text in documented(runners, at_least=3).items():
         assert re.search(rf"{EXAMPLE}-run {name}", text), name

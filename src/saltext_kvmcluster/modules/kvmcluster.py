@@ -166,21 +166,13 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
 
 
 @doors.salt_errors
+@doors.takes_options
 def migrate(
     guest: str,
     destination: str,
-    live: bool | None = None,
-    bandwidth: int | None = None,
-    downtime: int | None = None,
-    timeout: float | None = None,
-    parallel: int | None = None,
-    compression: str | None = None,
-    auto_converge: bool | None = None,
-    post_copy: bool | None = None,
-    tls: bool | None = None,
-    tunnelled: bool | None = None,
     wait: bool = True,
     patience: float = 60,
+    **named: Any,
 ) -> dict[str, Any]:
     """Move a guest live from this node to a peer, and say where it was seen afterwards.
 
@@ -195,46 +187,16 @@ def migrate(
     destination
         The minion id of another node of the cluster.
 
-    live
-        Whether the guest runs on while its memory is copied; otherwise it is paused meanwhile.
-
-    bandwidth
-        MiB/s that its memory may take on the network; 0 for no limit.
-
-    downtime
-        Milliseconds that it may stand still at the switch.
-
-    timeout
-        Seconds after which the migration is ended one way or the other; before that, it waits as
-        long for its place.
-
-    parallel
-        Connections for its memory; 0 for the usual single one.
-
-    compression
-        ``none``, ``xbzrle``, ``zlib`` or ``zstd``; the last two need ``parallel``.
-
-    auto_converge
-        Whether QEMU may slow the guest's CPUs, when it writes memory faster than that is sent.
-
-    post_copy
-        Whether the guest may be switched over before all of its memory is there.
-
-    tls
-        Whether its memory is encrypted by TLS, for which libvirt must have been configured.
-
-    tunnelled
-        Whether its memory goes through the ssh connection.
-
+    |options|
     wait
-        Whether to wait while as many migrations are under way as the pillar allows, in order;
-        otherwise this one is refused. Default: true.
+        Whether to wait for a slot, up to ``timeout`` seconds, while as many migrations are under
+        way as the pillar allows; otherwise this one is refused. Default: true.
 
     patience
         Seconds to go on asking both nodes while it is not sure where the guest is, after libvirt
         has ended the migration. Default: 60.
 
-    What is left out is as the pillar's ``kvmcluster:migration`` has it.
+    An option that is left out is that of the pillar, ``kvmcluster:migration``.
 
     Returns ``{guest, uuid, source, destination, owner, result, reason, findings, started,
     elapsed, downtime_ms, memory_bytes, iterations, afterwards}``. ``result`` is ``moved``,
@@ -260,21 +222,7 @@ def migrate(
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(patience, "patience")
     waits = doors.flag(wait, "wait")
-    wanted = options.of_call(
-        cluster.migration.options,
-        {
-            "live": live,
-            "bandwidth": bandwidth,
-            "downtime": downtime,
-            "timeout": timeout,
-            "parallel": parallel,
-            "compression": compression,
-            "auto_converge": auto_converge,
-            "post_copy": post_copy,
-            "tls": tls,
-            "tunnelled": tunnelled,
-        },
-    )
+    wanted = options.of_call(cluster.migration.options, named)
     within = wanted.timeout if waits else 0.0
     with _environment(cluster.with_options(wanted)) as env:
         done = migrator.migrate(env, guest, destination, wanted, limit, within)

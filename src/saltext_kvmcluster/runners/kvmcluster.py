@@ -223,22 +223,14 @@ def check(
 
 
 @_reported
+@doors.takes_options
 def migrate(
     guest: str,
     destination: str | None = None,
-    live: bool | None = None,
-    bandwidth: int | None = None,
-    downtime: int | None = None,
-    timeout: float | None = None,
-    parallel: int | None = None,
-    compression: str | None = None,
-    auto_converge: bool | None = None,
-    post_copy: bool | None = None,
-    tls: bool | None = None,
-    tunnelled: bool | None = None,
     wait: bool = True,
     patience: float = 60,
     cluster: str | None = None,
+    **named: Any,
 ) -> dict[str, Any]:
     """Move a guest live to a node, wherever it is now, and say where it was seen afterwards.
 
@@ -253,11 +245,10 @@ def migrate(
         The minion id of the node to which it is to go. Default: the best one, by all checks and
         by what the nodes have to do; ``chosen`` says why.
 
-    live, bandwidth, downtime, timeout, parallel, compression
-        As ``kvmcluster.migrate`` on a node has them.
+    |options|
 
-    auto_converge, post_copy, tls, tunnelled, wait
-        As well.
+    wait
+        As ``kvmcluster.migrate`` on a node has it. Default: true.
 
     patience
         Seconds to go on asking while it is not sure where the guest is, after libvirt has ended
@@ -265,6 +256,8 @@ def migrate(
 
     cluster
         The cluster's name; needed only where this master has several.
+
+    An option that is left out is that of the pillar, ``kvmcluster:migration``.
 
     Returns what ``kvmcluster.migrate`` on a node returns, ``ok`` and ``retcode``; the exit code
     is zero if the guest has moved.
@@ -279,21 +272,9 @@ def migrate(
     """
     nodes = _nodes(cluster)
     limit = doors.seconds(patience, "patience")
-    arguments = {
-        "live": live,
-        "bandwidth": bandwidth,
-        "downtime": downtime,
-        "timeout": timeout,
-        "parallel": parallel,
-        "compression": compression,
-        "auto_converge": auto_converge,
-        "post_copy": post_copy,
-        "tls": tls,
-        "tunnelled": tunnelled,
-    }
-    options.of_call(nodes.cluster.migration.options, arguments)
-    arguments.update(wait=doors.flag(wait, "wait"), patience=limit)
-    given = {key: value for key, value in arguments.items() if value is not None}
+    options.of_call(nodes.cluster.migration.options, named)
+    given = {key: value for key, value in named.items() if value is not None}
+    given |= {"wait": doors.flag(wait, "wait"), "patience": limit}
     guest, chosen = guest_name(guest, "guest"), ""
     move = nodes.move(guest, destination)
     if destination is None:
