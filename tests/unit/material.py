@@ -2,8 +2,10 @@
 
 import base64
 import functools
+import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from saltext_kvmcluster.core.pillar import parser
@@ -66,14 +68,37 @@ def _is_line(data):
     return isinstance(data, str) and data.startswith("ssh-")
 
 
-def cases(kind, pattern="*.yaml"):
-    """Return the case files of a kind; none at all is an error, since then nothing is tested."""
-    found = sorted((CASES / kind).glob(pattern))
+@functools.cache
+def cases(kind):
+    """Return the cases of a kind by name, each a mapping with its ``description``.
+
+    What a case leaves out is as in ``defaults.yaml``. None at all is an error, since then nothing
+    is tested.
+    """
+    defaults = load(CASES / "defaults.yaml").get(kind, {})
+    found = {path.stem: load(path) for path in sorted((CASES / kind).glob("*.yaml"))}
     assert found, f"no cases in {CASES / kind}"
-    return found
+    assert all(case["description"].strip() for case in found.values())
+    return {name: {**defaults, **case} for name, case in found.items()}
 
 
-class _Loader(yaml.SafeLoader):
+def parameters(kind, choose=lambda case: True):
+    """Return those cases of a kind that are chosen as parameters of a test."""
+    return [pytest.param(case, id=name) for name, case in cases(kind).items() if choose(case)]
+
+
+def with_keys(value):
+    """Return a value in whose texts ``{NAME}`` is that key of ``keys.yaml``."""
+    if isinstance(value, str):
+        return re.sub(r"\{([a-z][a-z0-9-]*)\}", lambda found: KEYS[found[1]], value)
+    if isinstance(value, list):
+        return [with_keys(item) for item in value]
+    if isinstance(value, dict):
+        return {key: with_keys(item) for key, item in value.items()}
+    return value
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML with a few tags for data that is too large or too odd to be written out."""
 
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from material import KEYS, cases, cluster, ed25519, load, read
+from material import KEYS, cluster, ed25519, parameters, read, with_keys
 
 from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.pillar import parser
@@ -14,31 +14,27 @@ FOUND = cluster(*MEMBERS, names={node: [f"{node}.example.com"] for node in MEMBE
 EXCLUSIVE = cluster(*MEMBERS, exclusive=True)
 
 
-def text_of(path):
-    """Return a file's text with every byte in its place."""
-    return path.read_bytes().decode("utf-8", "surrogateescape")
+def parts_of(case):
+    """Return a case's cluster, mine, and text before and after."""
+    found = parser.from_pillar(case["pillar"])
+    before, after = with_keys(case["before"]), with_keys(case["after"])
+    mine = read(found, **with_keys(case["mine"]))
+    return found, mine, before, before if after == "unchanged" else after
 
 
-def case_of(folder):
-    assert (folder / "README").read_text().strip()
-    found = parser.from_pillar(load(folder / "pillar.yaml"))
-    mine = read(found, **load(folder / "mine.yaml"))
-    return found, mine, text_of(folder / "before"), text_of(folder / "after")
+CASES = parameters("authorized_keys")
 
 
-FOLDERS = [pytest.param(path, id=path.name) for path in cases("authorized_keys", "*")]
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_file_becomes_what_the_case_wants(folder):
-    found, mine, before, after = case_of(folder)
+@pytest.mark.parametrize("case", CASES)
+def test_the_file_becomes_what_the_case_wants(case):
+    found, mine, before, after = parts_of(case)
     assert login_keys.wanted(found, mine, before).text == after
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_changes_are_told_as_the_case_says(folder):
-    found, mine, before, _ = case_of(folder)
-    detail = load(folder / "changes.yaml")
+@pytest.mark.parametrize("case", CASES)
+def test_the_changes_are_told_as_the_case_says(case):
+    found, mine, before, _ = parts_of(case)
+    detail = with_keys(case["changes"])
     wanted = login_keys.wanted(found, mine, before)
     refused = {**mine.refused, **wanted.refused}
     assert {key: words for key, words in wanted.words.to_dict().items() if words} == {
@@ -49,9 +45,9 @@ def test_the_changes_are_told_as_the_case_says(folder):
         assert why in refused[node]
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_second_run_changes_nothing(folder):
-    found, mine, before, after = case_of(folder)
+@pytest.mark.parametrize("case", CASES)
+def test_a_second_run_changes_nothing(case):
+    found, mine, before, after = parts_of(case)
     again = login_keys.wanted(found, mine, after)
     assert (again.text, again.words) == (after, Changes())
     assert list(again.refused) == list(login_keys.wanted(found, mine, before).refused)

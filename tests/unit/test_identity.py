@@ -5,7 +5,7 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from material import KEYS, cases, cluster, ed25519, load, published, read, rsa
+from material import KEYS, cluster, ed25519, parameters, published, read, rsa
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.trust import identity, login_keys, pinned_hosts
@@ -36,15 +36,8 @@ def files_after(mine):
     )
 
 
-def sorted_cases(good):
-    return [
-        pytest.param(load(path), id=path.stem)
-        for path in cases("identity")
-        if ("refused" not in load(path)) == good
-    ]
-
-
-BAD, GOOD = sorted_cases(good=False), sorted_cases(good=True)
+BAD = parameters("identity", lambda case: "refused" in case)
+GOOD = parameters("identity", lambda case: "refused" not in case)
 
 
 @pytest.mark.parametrize("case", BAD)

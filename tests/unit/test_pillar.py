@@ -4,7 +4,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from material import CASES, cases, cluster, load
+from material import CASES, cases, cluster, parameters
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Guests, Migration, Node, Ssh
@@ -12,12 +12,7 @@ from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 
-def sorted_cases(good):
-    found = [path for path in cases("pillar") if ("error" not in load(path)) == good]
-    return [pytest.param(load(path), id=path.stem) for path in found]
-
-
-@pytest.mark.parametrize("case", sorted_cases(good=False))
+@pytest.mark.parametrize("case", parameters("pillar", lambda case: "error" in case))
 def test_a_fault_is_told_with_its_path_and_a_remedy(case):
     with pytest.raises(InputError) as caught:
         from_pillar(case["pillar"])
@@ -26,13 +21,13 @@ def test_a_fault_is_told_with_its_path_and_a_remedy(case):
     assert detail.isprintable() and len(detail) < 300
 
 
-@pytest.mark.parametrize("case", sorted_cases(good=True))
+@pytest.mark.parametrize("case", parameters("pillar", lambda case: "error" not in case))
 def test_a_good_pillar_is_a_cluster(case):
     assert from_pillar(case["pillar"]).name
 
 
 def test_every_key_arrives_in_the_model():
-    found = from_pillar(load(CASES / "pillar" / "good_everything.yaml")["pillar"])
+    found = from_pillar(cases("pillar")["good_everything"]["pillar"])
     one = ("marathon-01.example.com", "marathon-01", "192.0.2.11", "2001:db8::11", "198.51.100.11")
     two = ("marathon-02.example.com", "marathon-02-mig")
     assert found == Cluster(

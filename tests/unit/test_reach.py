@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from material import cases, cluster, load
+from material import cluster, parameters
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.trust import logins
 
-CASES = [pytest.param(load(path), id=path.stem) for path in cases("reach")]
+CASES = parameters("reach")
 FOUND = cluster("node1", "node2", names={"node2": ["192.0.2.12"]})
 OK = logins.LoginProbe(0, "", "", 0.2)
 

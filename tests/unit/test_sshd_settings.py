@@ -3,14 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from material import cases, load
+from material import parameters
 
 from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.trust import sshd
 from saltext_kvmcluster.core.trust.blocks import BEGIN, END
 
 ROOT = sshd.Account("root", "/root", ("root",))
-CASES = [pytest.param(load(path), id=path.stem) for path in cases("sshd")]
+CASES = parameters("sshd")
 
 
 def found_in(case):

@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from material import cases, load
+from material import cases
 
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN
 from saltext_kvmcluster.core.guest.disks import Disk, Source
@@ -32,16 +32,15 @@ def reported(outputs):
     return {**dict.fromkeys(COMMANDS, (127, "")), **USUAL, "old_replicas": (1, ""), **given}
 
 
-KEYS = {"format", "outputs", "disks", "detail", "variants"}
+KEYS = {"description", "outputs", "disks", "detail", "variants"}
 
 
 def variants():
-    for path in cases("storage"):
-        case = load(path)
-        assert {"format", "outputs", "disks"} <= set(case) <= KEYS
-        yield pytest.param(case, id=path.stem)
+    for name, case in cases("storage").items():
+        assert {"description", "outputs", "disks"} <= set(case) <= KEYS
+        yield pytest.param(case, id=name)
         for variant in case.get("variants", ()):
-            yield pytest.param(variant, id=f"{path.stem}: {variant['what']}")
+            yield pytest.param(variant, id=f"{name}: {variant['what']}")
 
 
 def source_of(disk):
