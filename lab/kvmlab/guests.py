@@ -92,8 +92,9 @@ def start(lab, name, node, memory, dirty, disk, cache, backing, bridge):
     except LabError:
         stop(lab, name)
         raise
+    console = inside_path(need(lab, node), console_path(name))
     wait_until(
-        lambda: numbers_printed(lab, name, node) >= 3,
+        lambda: numbers_printed(console) >= 3,
         60,
         f"guest {name} does not write to its disk; see its console on {node}, {console_path(name)}",
     )
@@ -146,9 +147,8 @@ def console_files(lab, name):
     return {node: inside_path(pid, console_path(name)) for node, pid in pids.items() if pid}
 
 
-def numbers_printed(lab, name, node):
+def numbers_printed(console):
     """How many numbers the guest has written; each was on its disk before it was printed."""
-    console = inside_path(need(lab, node), console_path(name))
     return len(PRINTED.findall(console.read_text(errors="replace"))) if console.exists() else 0
 
 

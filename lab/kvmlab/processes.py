@@ -15,6 +15,8 @@ NAMESPACES = ["--mount", "--pid", "--net", "--uts", "--ipc"]
 # A node's cables, disks and name outlive its reboots; its processes and what they mount do not.
 MACHINE = ["--mount", "--net", "--uts", "--ipc"]
 BOOT = ["--mount", "--pid"]
+# Where first processes were found last, by lab and role: looking for one reads all of /proc.
+FOUND = {}
 
 
 def run(*command, **options):
@@ -85,11 +87,19 @@ def all_pids():
 
 def find(lab, role):
     """The process id of the role's first process, or None."""
+    known = FOUND.get((lab.name, role))
+    if known and plays(lab, role, known):
+        return known
     for pid in all_pids():
-        line = command_line(pid)
-        if line[:3] == ["tini", "-s", "--"] and line[5:8] == [INSIDE, role, lab.name]:
+        if plays(lab, role, pid):
+            FOUND[lab.name, role] = pid
             return pid
     return None
+
+
+def plays(lab, role, pid):
+    line = command_line(pid)
+    return line[:3] == ["tini", "-s", "--"] and line[5:8] == [INSIDE, role, lab.name]
 
 
 def need(lab, role):
@@ -109,12 +119,10 @@ def pid_namespace(pid):
 def processes_in(pid):
     """All processes of the PID namespace that pid is in: {pid: command line}."""
     namespace = pid_namespace(pid)
-    found = {other: command_line(other) for other in all_pids()}
-    return {
-        other: line
-        for other, line in found.items()
-        if line and namespace and pid_namespace(other) == namespace
-    }
+    if namespace is None:
+        return {}
+    inside = [other for other in all_pids() if pid_namespace(other) == namespace]
+    return {other: line for other in inside if (line := command_line(other))}
 
 
 def stat(pid):

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from conftest import ROOT
 
-INTERVAL = 5
+INTERVAL = 3
 # Seconds after which something must have been told.
 MOST = INTERVAL + 2
 # Seconds in which a minion answers, on however busy a machine, that waits for no daemon.
@@ -37,6 +37,11 @@ class Heard:
         self._listener.terminate()
         self._listener.wait(20)
 
+    def settle(self):
+        """Wait until what a test left has been reported, and forget it."""
+        time.sleep(MOST)
+        self.forget()
+
     def forget(self):
         self._from = len(self._lines())
 
@@ -64,7 +69,7 @@ class Heard:
         end = since + MOST
         while len(self.reported()) < len(expected) and time.time() < end + 1:
             time.sleep(0.1)
-        time.sleep(MOST)
+        time.sleep(INTERVAL + 1)
         assert sorted(self.reported()) == sorted(expected), self.all()
         late = [
             (words, round(stamp(event) - since, 1))
@@ -114,7 +119,6 @@ def lab(cluster):
 
 @pytest.fixture
 def heard(cluster):
-    time.sleep(MOST)
     cluster[1].forget()
     return cluster[1]
 
@@ -165,6 +169,7 @@ def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
     lab.exec("node1", "virsh", "resume", "starved")
     heard.expect(("guest", "node1", "resumed"), since=time.time())
     lab.stop_guest("starved")
+    heard.settle()
 
 
 def test_the_daemon_is_gone_and_back_and_its_guests_are_as_they_were(lab, heard):
@@ -188,6 +193,7 @@ def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, 
         ("guest", "node1", *whats), since=since,
     )  # fmt: skip
     lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
+    heard.settle()
 
 
 def test_a_daemon_that_hangs_is_gone_and_the_minion_does_not_hang(lab, heard):
@@ -227,6 +233,7 @@ def test_another_host_key_is_another_identity(lab, heard):
     lab.ctl("start", "node2", "sshd")
     heard.expect(("readiness", "node2", "regained"), since=time.time())
     assert all(state["result"] for state in lab.prepare().values())
+    heard.settle()
 
 
 def test_a_new_minion_tells_nothing_of_what_is_well(lab, heard):

@@ -176,7 +176,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
             going = becomes(lambda: under_way(lab), "a migration under way")
             lab.ctl("cut", going[-1]["destination"], "--network", "migration")
             lab.ctl("kill", "master", "salt-master")
-            time.sleep(5)
+            time.sleep(2)
             lab.ctl("start", "master", "salt-master")
             done, code = drain.end()
     finally:

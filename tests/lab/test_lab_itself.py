@@ -1,5 +1,6 @@
 """The lab's own promises. They need nothing of the extension."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -76,9 +77,9 @@ def loop_devices():
     return [path for path in listed.stdout.decode().split() if f"/{NAME}-" in path]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def nothing_left():
-    """Take the lab down after the test and look whether anything of it is left."""
+    """Take the lab down in the end and look whether anything of it is left."""
     ctl("down")
     mounts, loops = Path("/proc/self/mounts").read_text(), loop_devices()
     yield
@@ -94,7 +95,24 @@ def nothing_left():
     assert "there is no lab" in ctl("down").stdout
 
 
-def test_down_after_a_killed_up_leaves_nothing(nothing_left):
+@pytest.fixture(scope="module")
+def small_lab():
+    """A lab of two nodes that trust each other, of which nothing is left."""
+    with nothing_left():
+        ctl("up", "--nodes", "2")
+        trust_each_other("node1", "node2")
+        yield
+
+
+def test_down_after_a_killed_up_leaves_nothing():
+    with nothing_left():
+        kill_an_up()
+        refused = ctl("up", "--nodes", "2", check=False)
+        assert refused.returncode != 0
+        assert "run lab/ctl down first" in refused.stderr
+
+
+def kill_an_up():
     up = subprocess.Popen(
         [str(ROOT / "lab" / "ctl"), "up", "--nodes", "2"],
         env={**os.environ, "KVMCLUSTER_LAB": NAME},
@@ -107,13 +125,26 @@ def test_down_after_a_killed_up_leaves_nothing(nothing_left):
     up.wait()
     up.stdout.close()
 
-    refused = ctl("up", "--nodes", "2", check=False)
-    assert refused.returncode != 0
-    assert "run lab/ctl down first" in refused.stderr
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["status"], "there is no lab 'self'; run lab/ctl up"),
+        (["exec", "node1", "--", "true"], "there is no lab 'self'"),
+        (["exec", "node1"], "what to run comes after --"),
+        (["up", "--nodes", "0"], "between 1 and"),
+        (["status", "--", "x"], "takes nothing after --"),
+    ],
+)
+def test_plain_complaints(words, complaint):
+    ctl("down")
+    done = ctl(*words, check=False)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_a_guest_moves_and_its_record_is_whole(nothing_left):
-    ctl("up", "--nodes", "2")
+def test_a_guest_moves_and_its_record_is_whole(small_lab):
     assert "up already" in ctl("up", "--nodes", "2").stdout
 
     addresses = on("node1", "ip -brief -4 address").stdout
@@ -121,7 +152,6 @@ def test_a_guest_moves_and_its_record_is_whole(nothing_left):
     assert "198.51.100.11/24" in addresses
     assert "127.0" not in on("node1", "getent ahosts $(hostname)").stdout
 
-    trust_each_other("node1", "node2")
     on("node1", "ssh node2.lab.example true")
     on("node1", "ssh node2-mig true")
     ctl("cut", "node2", "--network", "migration")
@@ -153,8 +183,7 @@ def test_a_guest_moves_and_its_record_is_whole(nothing_left):
     assert "no guest" in ctl("record", "web1", check=False).stderr
 
 
-def test_disks_elsewhere_are_whole_and_vanish_with_their_guest(nothing_left):
-    ctl("up", "--nodes", "2")
+def test_disks_elsewhere_are_whole_and_vanish_with_their_guest(small_lab):
     names = {kind: f"{NAME}-{kind}" for kind in ("local", "lun", "nbd")}
     for kind, name in names.items():
         ctl("guest", name, "--on", "node1", "--disk", kind, "--bridge")
@@ -173,9 +202,7 @@ def test_disks_elsewhere_are_whole_and_vanish_with_their_guest(nothing_left):
     assert "overlay" in ctl("record", f"{NAME}-over", check=False).stderr
 
 
-def test_what_is_spoilt_or_stands_still_is_put_right(nothing_left):
-    ctl("up", "--nodes", "2")
-    trust_each_other("node1", "node2")
+def test_what_is_spoilt_or_stands_still_is_put_right(small_lab):
 
     def login():
         return on("node1", "ssh -o LogLevel=info -o ConnectTimeout=5 node2 echo in", check=False)
@@ -252,24 +279,6 @@ def test_sandbox_is_a_node_of_its_own_and_vanishes(tmp_path):
     assert Path("/proc/self/mounts").read_text() == mounts
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["status"], "there is no lab 'self'; run lab/ctl up"),
-        (["exec", "node1", "--", "true"], "there is no lab 'self'"),
-        (["exec", "node1"], "what to run comes after --"),
-        (["up", "--nodes", "0"], "between 1 and"),
-        (["status", "--", "x"], "takes nothing after --"),
-    ],
-)
-def test_plain_complaints(words, complaint):
-    ctl("down")
-    done = ctl(*words, check=False)
-    assert done.returncode != 0
-    assert complaint in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def began(node):
     return on(node, "cut -d' ' -f22 /proc/1/stat", check=False).stdout
 
@@ -283,9 +292,8 @@ def reboots(node, act):
         time.sleep(0.2)
 
 
-def test_a_reboot_ends_every_process_and_keeps_the_disks(nothing_left):
-    ctl("up", "--nodes", "1")
-    ctl("guest", "web1", "--on", "node1")
+def test_a_reboot_ends_every_process_and_keeps_the_disks(small_lab):
+    ctl("guest", "web2", "--on", "node1")
     on("node1", "for at in /etc /var /root /run /tmp; do echo kept > $at/kept; done")
     on("node1", "setsid sleep 4711 > /dev/null 2>&1 &")
     assert "4711" in on("node1", "ps ax").stdout
@@ -295,7 +303,7 @@ def test_a_reboot_ends_every_process_and_keeps_the_disks(nothing_left):
     on("node1", "test ! -e /run/kept && test ! -e /tmp/kept")
     assert "4711" not in on("node1", "ps ax").stdout
     assert on("node1", "virsh --quiet list --all").stdout.strip() == ""
-    assert "web1.img" in on("node1", "ls /srv/guests").stdout
+    assert "web2.img" in on("node1", "ls /srv/guests").stdout
 
     for command in ("shutdown -r now", "reboot"):
         reboots("node1", lambda command=command: on("node1", command, check=False))
@@ -303,8 +311,7 @@ def test_a_reboot_ends_every_process_and_keeps_the_disks(nothing_left):
     ctl("exec", "node1", "--", "salt-call", "test.ping", timeout=60)
 
 
-def test_a_node_that_is_spoilt_does_not_come_back_until_it_is_mended(nothing_left):
-    ctl("up", "--nodes", "1")
+def test_a_node_that_is_spoilt_does_not_come_back_until_it_is_mended(small_lab):
     ctl("spoil", "node1", "boot")
     ctl("reboot", "node1")
     assert "GONE" in ctl("status").stdout

@@ -1,4 +1,4 @@
-"""A guest that changes memory without end, over 8 MiB/s: how its migration ends, and what is said.
+"""A guest that changes memory without end, over 16 MiB/s: how its migration ends, and what is said.
 
 What is returned is compared with libvirt on every node and with the guest's own record.
 """
@@ -11,13 +11,13 @@ import time
 import pytest
 
 GUEST, CHANGED = "busy", 50  # MiB, each second; the guest writes to the same ones again and again
-SLOW = 8  # MiB/s
+SLOW = 16  # MiB/s
 PATIENT = 400
 
 
 @pytest.fixture(scope="module")
 def guests(prepared_lab):
-    """The guest, in a cluster whose pillar allows 8 MiB/s."""
+    """The guest, in a cluster whose pillar allows 16 MiB/s."""
     with prepared_lab.pillar() as pillar:
         pillar.cluster["migration"] = {"bandwidth": SLOW}
         pillar.save()
@@ -80,7 +80,7 @@ def figures(reason):
     found = re.search(
         r"it does not converge: ([\d.]+) of [\d.]+ MiB change while what changed before is sent.*;"
         r" at ([\d.]+) MiB/s they take (\d+) ms, and (\d+) ms are allowed now; needed: downtime="
-        r"(\d+), or bandwidth=(\d+) \(it is 8\), or post_copy=true",
+        r"(\d+), or bandwidth=(\d+) \(it is 16\), or post_copy=true",
         reason,
     )
     assert found, reason

@@ -111,7 +111,7 @@ class Program:
         )
         os.close(theirs)
         self._readers = [
-            threading.Thread(target=self._read, args=(ours, "told")),
+            threading.Thread(target=self._read, args=(ours, "reported")),
             threading.Thread(target=self._read, args=(self.process.stdout.fileno(), "printed")),
         ]
         for reader in self._readers:

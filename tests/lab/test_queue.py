@@ -81,7 +81,7 @@ def wait_for(question):
         found = question()
         if found:
             return found
-        time.sleep(0.5)
+        time.sleep(0.2)
     raise AssertionError("that never came")
 
 
@@ -95,7 +95,7 @@ def under_way(lab, node, guest):
     return re.search(r"Memory processed: +[1-9]", found)
 
 
-@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("limit", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_never_more_at_once_than_allowed_and_all_get_there(lab, limit):
     """Each node sends two guests, and gets two, all at once."""
     at = where(lab)
