@@ -134,3 +134,21 @@ def test_a_drop_in_written_twice_is_written_once(first, second, login):
     twice = sshd.drop_in(second, login, once.text)
     assert (twice.text, twice.words) == (once.text, Changes())
     assert all(not o.setting or o.setting in once.text for o in [*first, *second])
+
+
+def test_what_keeps_the_login_out_names_the_setting_only_where_one_would_help():
+    by_setting = sshd.SshdIssue("keys are refused", "allow them", "PubkeyAuthentication yes")
+    by_person = sshd.SshdIssue("the home is open", "chmod it")
+    assert sshd.unmanaged([]) == []
+    assert sshd.unmanaged([by_person]) == ["the home is open: chmod it"]
+    assert sshd.unmanaged([by_setting]) == ["keys are refused: allow them", sshd.MANAGE]
+
+
+def test_a_drop_in_that_would_not_do_says_which_file_wins():
+    issue = sshd.SshdIssue("keys are refused", "allow them", "PubkeyAuthentication yes")
+    assert sshd.unresolved([], [], ["/a.conf"]) == []
+    assert sshd.unresolved([], ["no Include"], ["/a.conf"]) == ["no Include"]
+    assert sshd.unresolved([issue], [], ["/a.conf"]) == [
+        "keys are refused: allow them",
+        f"/a.conf is read before {sshd.DROP_IN}, and the first value wins: correct it there",
+    ]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.fileplan import FilePlan
+from saltext_kvmcluster.core.fileplan import FilePlan, plan_file
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.trust import sshd
 from saltext_kvmcluster.core.trust.identity import PublicKey, parse_host_key
@@ -104,6 +104,28 @@ def issues(
             for host, address in connections
         }
     )
+
+
+def plan_drop_in(
+    cluster: Cluster, account: sshd.Account, here: str
+) -> tuple[list[FilePlan], list[str]]:
+    """Return the plan of a drop-in that lets the login in, if one is needed and would do.
+
+    Otherwise none, and what keeps the login out.
+    """
+    pairs = connections(cluster.peers(here))
+    found = issues(cluster, account, pairs)
+    if not found or not cluster.ssh.manage_sshd:
+        return [], sshd.unmanaged(found)
+    state = files.read(sshd.DROP_IN)
+    wanted = sshd.drop_in(found, account.login, state.text or "")
+
+    def tried(login: str, host: str, address: str) -> sshd.Settings:
+        return try_drop_in(wanted.text, login, host, address)
+
+    left = issues(cluster, account, pairs, tried)
+    problems = sshd.unresolved(left, drop_in_ignored(), read_before_drop_in())
+    return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
 
 
 def drop_in_ignored() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
 import salt.utils.yaml
@@ -25,12 +25,12 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
-from saltext_kvmcluster.core.trust import logins, publication
-from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
+from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import drainer
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION
 from saltext_kvmcluster.host import bootid, files
-from saltext_kvmcluster.master import pillars, progress, reboots, terminal
+from saltext_kvmcluster.master import pillars, progress, publisher, reboots, terminal
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
 
@@ -106,20 +106,12 @@ def publish(cluster: str | None = None, timeout: float = 60, test: bool = False)
         salt-run kvmcluster.publish
     """
     nodes = _nodes(cluster)
-    found = nodes.cluster
+
+    def filed() -> Mapping[str, Identity]:
+        return doors.mine_identities(nodes.cluster, __salt__["mine.get"], __context__).accepted
+
     limit = doors.seconds(timeout, "timeout")
-    nodes.ask(nodes.all, "saltutil.refresh_pillar", wait=True)
-    before = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    reported, failed = publication.reported_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
-    if test:
-        return publication.report(found, reported, before, {**before, **reported}, failed)
-    nodes.ask(list(reported), "mine.send", MINE_FUNCTION)
-    end = time.monotonic() + limit
-    after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    while publication.pending(reported, after) and time.monotonic() < end:
-        time.sleep(POLL)
-        after = doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
-    return publication.report(found, reported, before, after, failed)
+    return publisher.published(nodes, filed, limit, doors.flag(test, "test"))
 
 
 @_reported

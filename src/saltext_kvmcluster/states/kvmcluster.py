@@ -30,7 +30,7 @@ from saltext_kvmcluster.core.trust import (
     pinned_hosts,
     sshd,
 )
-from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
+from saltext_kvmcluster.core.trust.identity import PublicKey
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.host import (
     accounts,
@@ -53,9 +53,6 @@ __salt__: dict[str, Callable[..., Any]]
 __states__: dict[str, Callable[..., Any]]
 
 _RUNNERS = "kvmcluster.runners"
-_MANAGE_SSHD = (
-    "kvmcluster:ssh:manage_sshd: true lets this state write a drop-in for what a setting can mend"
-)
 
 
 def __virtual__() -> str:
@@ -365,12 +362,12 @@ def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     found = files.read(path, account.login)
     wanted = login_keys.wanted(cluster, identities, found.text or "")
     plans = [plan_file(path, found, wanted, 0o600, account.login)]
-    drop_ins, problems = _sshd_plans(cluster, account)
+    drop_ins, problems = sshd_settings.plan_drop_in(cluster, account, __opts__["id"])
     refused = {**identities.refused, **wanted.refused}
     done = _carry_out(
         plans + drop_ins,
-        [*problems, *_refusals(refused)],
-        _absences(cluster, identities, wanted.text),
+        [*problems, *blocks.refusals(refused)],
+        blocks.absences(cluster, identities, wanted.text),
     )
     if not __opts__["test"]:
         try:
@@ -388,8 +385,8 @@ def _known_hosts(cluster: Cluster) -> dict[str, Any]:
         found = files.read(path, account.login)
         wanted = pinned_hosts.wanted(cluster, identities, found.text or "")
         plans.append(plan_file(path, found, wanted, 0o600, account.login))
-    absences = _absences(cluster, identities, plans[0].text)
-    return _carry_out(plans, _refusals(identities.refused), absences)
+    absences = blocks.absences(cluster, identities, plans[0].text)
+    return _carry_out(plans, blocks.refusals(identities.refused), absences)
 
 
 def _ssh_config(cluster: Cluster) -> dict[str, Any]:
@@ -414,56 +411,6 @@ def _ssh_config(cluster: Cluster) -> dict[str, Any]:
 def _dialling_accounts(cluster: Cluster) -> list[sshd.Account]:
     """Return the accounts that dial peers: root, as libvirt's daemon does, and the login."""
     return [accounts.account(login) for login in dict.fromkeys(["root", cluster.ssh.login])]
-
-
-def _sshd_plans(cluster: Cluster, account: sshd.Account) -> tuple[list[FilePlan], list[str]]:
-    """Return the plan of a drop-in that lets the login in, and what still keeps it out."""
-    connections = sshd_settings.connections(cluster.peers(__opts__["id"]))
-    found = sshd_settings.issues(cluster, account, connections)
-    if not found:
-        return [], []
-    if not cluster.ssh.manage_sshd:
-        hint = [_MANAGE_SSHD] if any(issue.setting for issue in found) else []
-        return [], _detail(found) + hint
-    state = files.read(sshd.DROP_IN)
-    wanted = sshd.drop_in(found, account.login, state.text or "")
-
-    def tried(login: str, host: str, address: str) -> sshd.Settings:
-        return sshd_settings.try_drop_in(wanted.text, login, host, address)
-
-    left = sshd_settings.issues(cluster, account, connections, tried)
-    problems = _detail(left) + sshd_settings.drop_in_ignored()
-    if any(issue.setting for issue in left):
-        problems += [
-            f"{path} is read before {sshd.DROP_IN}, and the first value wins: correct it there"
-            for path in sshd_settings.read_before_drop_in()
-        ]
-    return ([] if problems else [plan_file(sshd.DROP_IN, state, wanted, 0o600, "root")]), problems
-
-
-def _detail(issues: Iterable[sshd.SshdIssue]) -> list[str]:
-    return [f"{issue.problem}: {issue.remedy}" for issue in issues]
-
-
-def _refusals(refused: Mapping[str, str]) -> list[str]:
-    return [
-        f"{node}: what it published is refused: {why}; the entries it has stay"
-        for node, why in refused.items()
-    ]
-
-
-def _absences(cluster: Cluster, identities: Identities, text: str) -> list[str]:
-    """Say who is missing from the mine, and whether entries from before are still there."""
-    return [
-        f"{node} has no identity in the mine: "
-        + (
-            "its entries stay as they are"
-            if f"{blocks.tag(cluster, node)}\n" in text
-            else "it has no entry yet"
-        )
-        + f"; run: salt {node} mine.send kvmcluster.identity"
-        for node in identities.missing
-    ]
 
 
 def _carry_out(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from saltext_kvmcluster.core.fileplan import Changes
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust.identity import PublicKey
+from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 
 BEGIN = "# BEGIN kvmcluster (managed by Salt: changes inside are lost)\n"
 END = "# END kvmcluster\n"
@@ -19,6 +19,28 @@ TAG = re.compile(r"kvmcluster/[^/\s]+/(\S+)\Z")
 def tag(cluster: Cluster, node: str) -> str:
     """Return the comment that marks a line as ours and says which node it belongs to."""
     return f"kvmcluster/{cluster.name}/{node}"
+
+
+def absences(cluster: Cluster, identities: Identities, text: str) -> list[str]:
+    """Say which nodes have no identity in the mine, and whether a file has entries of them."""
+    return [
+        f"{node} has no identity in the mine: "
+        + (
+            "its entries stay as they are"
+            if f"{tag(cluster, node)}\n" in text
+            else "it has no entry yet"
+        )
+        + f"; run: salt {node} mine.send kvmcluster.identity"
+        for node in identities.missing
+    ]
+
+
+def refusals(refused: Mapping[str, str]) -> list[str]:
+    """Say which nodes' identities are refused, and why."""
+    return [
+        f"{node}: what it published is refused: {why}; its present entries stay"
+        for node, why in refused.items()
+    ]
 
 
 class KeyChanges:

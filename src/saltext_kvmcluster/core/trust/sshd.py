@@ -18,6 +18,9 @@ from saltext_kvmcluster.core.trust.blocks import BEGIN, END
 from saltext_kvmcluster.core.trust.login_keys import AUTHORIZED_KEYS
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-kvmcluster.conf"
+MANAGE = (
+    "kvmcluster:ssh:manage_sshd: true lets this state write a drop-in for what a setting can fix"
+)
 RELATIVE_FILE = f".ssh/{AUTHORIZED_KEYS}"
 
 Settings = Mapping[str, tuple[str, ...]]
@@ -155,6 +158,32 @@ def drop_in(found: Iterable[SshdIssue], login: str, present: str) -> Wanted:
         if key in settings and settings[key] != line
     )
     return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Changes(added, (), replaced))
+
+
+def sentences(found: Iterable[SshdIssue]) -> list[str]:
+    """Return each issue with its remedy."""
+    return [f"{issue.problem}: {issue.remedy}" for issue in found]
+
+
+def unmanaged(found: Sequence[SshdIssue]) -> list[str]:
+    """Return what keeps the login out where we must not write a drop-in."""
+    return sentences(found) + ([MANAGE] if any(issue.setting for issue in found) else [])
+
+
+def unresolved(left: Sequence[SshdIssue], ignored: list[str], earlier: Iterable[str]) -> list[str]:
+    """Return what would keep the login out in spite of our drop-in.
+
+    ignored
+        Why sshd would not read it.
+    earlier
+        The drop-ins that sshd reads before it.
+    """
+    overridden = [
+        f"{path} is read before {DROP_IN}, and the first value wins: correct it there"
+        for path in earlier
+    ]
+    is_set = any(issue.setting for issue in left)
+    return sentences(left) + ignored + (overridden if is_set else [])
 
 
 def _keyword(line: str) -> str:
