@@ -43,7 +43,7 @@ class Judgement:
             and not (self.lost or self.repeated or self.doubled)
         )
 
-    def as_dict(self):
+    def to_dict(self):
         return {**asdict(self), "whole": self.whole}
 
 
@@ -115,7 +115,7 @@ def lead(records):
 def describe(judgement):
     """The judgement as lines for people."""
     lines = []
-    for name, value in judgement.as_dict().items():
+    for name, value in judgement.to_dict().items():
         if isinstance(value, list):
             value = shorten(value)
         elif name == "longest_pause":

@@ -32,7 +32,7 @@ class Watch:
         self.lab, self.over = lab, threading.Event()
         self.most = collections.Counter()
         self.threads = [
-            threading.Thread(target=self.observation, args=[node]) for node in lab.nodes
+            threading.Thread(target=self.observe, args=[node]) for node in lab.nodes
         ]
 
     def observe(self, node):

@@ -60,11 +60,8 @@ def restart(lab):
 
 
 def answering(lab):
-    done = lab.ctl("salt", "--", "--out=json", "--static", "*", "test.ping", check=False)
-    try:
-        return {node for node, answer in json.loads(done.stdout).items() if answer is True}
-    except ValueError:
-        return set()
+    found = lab.ask(lab.nodes, "test.ping", patience=5)
+    return {node for node, answer in found.items() if answer is True}
 
 
 def until(condition, complaint, seconds=90):
