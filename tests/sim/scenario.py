@@ -286,6 +286,7 @@ class Run:
             "reset": (lambda: self._reset(where), _nothing),
             "drop": (lambda: daemon.drop_clients(), _nothing),
             "drop ssh": (lambda: self._drop_ssh(where), _nothing),
+            "lose claims": (lambda: self._lose_claims(where), _nothing),
             "power off": (lambda: world.power_off(where), lambda: self._power_on(where)),
         }
         return pairs[what]
@@ -300,6 +301,11 @@ class Run:
     def _drop_ssh(self, node):
         """End the processes on a node that others hold there."""
         for shell in [one for one in self.world.shells if node == one.node != one.here]:
+            shell.end()
+
+    def _lose_claims(self, node):
+        """Somebody kills the processes by which a node holds claims."""
+        for shell in [one for one in self.world.shells if node == one.here and one.may_be_lost]:
             shell.end()
 
     def _kill_qemu(self, where):
@@ -340,7 +346,9 @@ class Run:
                 raise Killed
             if what == "refused":
                 raise WorldError("no answer, as somebody wished")
-            if what == "early":
+            if what == "claimless":
+                self._lose_claims(minion.here)
+            if what in ("early", "claimless"):
                 world.advance(float(value))
                 return carry()
             if what not in _CALL_FAULTS:
@@ -596,7 +604,7 @@ COMMANDS = {
 }
 ACTORS = {"migrate", "recover", "cancel", "meanwhile"}
 SETTLED = ("running", "paused", "nowhere")
-_CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice")
+_CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice", "claimless")
 
 
 def _jobs(domains):

@@ -24,11 +24,14 @@ class Shell:
     """A process on a node, held from another or from the node itself.
 
     ``guest``: of which it has the ticket; one that loses it by a fault may be one too many.
+    ``may_be_lost``: a claim that was seen held a moment ago is not lost before the start begins;
+    for that there is nothing left but QEMU's lock.
     """
 
     def __init__(self, world, here, node, guest=""):
         self.world, self.here, self.node, self.guest = world, here, node, guest
         self.alive = self.open = True
+        self.may_be_lost = not guest
         world.shells.append(self)
 
     def close(self):
@@ -78,6 +81,8 @@ class Claim:
         def responds():
             self._remote.reach(RESPONSE_TIME)
             alive = bool(self._shell and self._shell.alive and self._shell.open)
+            if alive:
+                self._shell.may_be_lost = False
             self._remote.come_back(RESPONSE_TIME)
             return alive
 

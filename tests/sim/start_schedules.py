@@ -19,8 +19,9 @@ FAULTS = {
     "drop": 1,
     "drop ssh": 5,
     "power off": 4,
+    "lose claims": 5,
 }
-AT_ONCE = ("kill qemu web1 on", "drop", "drop ssh")
+AT_ONCE = ("kill qemu web1 on", "drop", "drop ssh", "lose claims")
 
 
 def scenario(seed):
@@ -34,7 +35,10 @@ def scenario(seed):
         defined=() if definitions == "shared" else NODES[1 if runs else 0 :],
         obeys=rng.random() < 0.7,
     )
-    commands = [*_armed(rng)]
+    commands = list(_armed(rng))
+    if rng.random() < 0.15:
+        # About when it has claimed all nodes, and asks them for the last time.
+        commands.append(f"on call {rng.randint(12, 20)}: claimless {rng.choice((1, 5, 20))}")
     for _ in range(rng.choice((1, 2, 3))):
         commands += [f"meanwhile {_act(rng)}" for _ in range(rng.choice((1, 2, 2, 3, 4)))]
         commands.append(f"wait {rng.uniform(0, rng.choice((2, 40))):.3f}")

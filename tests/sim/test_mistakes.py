@@ -1,5 +1,6 @@
 """Mistakes put into the engine: the simulation has to notice each, or it would prove nothing."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -8,12 +9,13 @@ import simulated
 from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.core import verdicts
-from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration import migration, queues
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
-from saltext_kvmcluster.core.ownership import settlements
+from saltext_kvmcluster.core.ownership import settlements, startup
 from saltext_kvmcluster.core.ownership.settlements import Do
+from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
-from saltext_kvmcluster.engine import migrator
+from saltext_kvmcluster.engine import lifecycle, migrator, queue
 
 MOST = 3000
 
@@ -99,20 +101,96 @@ def error_while_it_runs(patch):
     )
 
 
+def silence_lets_start(patch):
+    """A node that does not answer has nothing."""
+    decide = startup.decide
+
+    def decided(request, asked):
+        heard = {node: NodeAnswer() if one.detail else one for node, one in asked.items()}
+        return decide(request, heard)
+
+    patch.setattr(startup, "decide", decided)
+
+
+def claims_not_looked_at_again(patch):
+    """A claim that was taken is held, whatever became of it."""
+    decide = startup.last_decision
+    patch.setattr(
+        startup, "last_decision", lambda decision, lost, is_over: decide(decision, [], is_over)
+    )
+
+
+def claimed_and_not_asked_again(patch):
+    """What was answered before the claims were taken still holds."""
+    patch.setattr(
+        lifecycle, "_last_decision", lambda *_: startup.Decision(May.START, "no node has it")
+    )
+
+
+def no_claims(patch):
+    patch.setattr(lifecycle, "_claims", lambda *_: contextlib.nullcontext({}))
+
+
+def started_as_libvirt_says(patch):
+    ending = startup.ending
+
+    def ended(request, asked, detail, returned):
+        done = ending(request, asked, detail, returned)
+        result, owner = ("not_started", None) if detail else ("started", request.here)
+        return replace(done, result=result, owner=owner)
+
+    patch.setattr(startup, "ending", ended)
+
+
+def stopped_by_what_is_here(patch):
+    """What is not active here any more is stopped."""
+    stopped = startup.stopped
+
+    def ended(request, asked, steps, stayed):
+        return stopped(request, {request.here: asked[request.here]}, steps, stayed)
+
+    patch.setattr(startup, "stopped", ended)
+
+
+def slots_never_freed(patch):
+    @contextlib.contextmanager
+    def slots(env, move, within):
+        end = env.clock.monotonic() + within
+        wanted = queues.queues(env.cluster, move)
+        waited = [queue._waited(env, one, move, within, end) for one in wanted]
+        yield any(waited)
+
+    patch.setattr(queue, "slots", slots)
+
+
+def everybody_first(patch):
+    """Whoever has a ticket goes at once."""
+    standing = queues.standing
+    patch.setattr(queues, "standing", lambda *given: replace(standing(*given), place=0))
+
+
 @pytest.mark.parametrize(
-    ("mistake", "kinds"),
+    ("runs", "mistake", "kinds"),
     [
-        (believing_libvirt, {"wrong"}),
-        (silence_is_absence, {"wrong"}),
-        (journal_that_is_never_cleared, {"untidy"}),
-        (copies_that_stay, {"untidy", "left"}),
-        (error_while_it_runs, {"denied"}),
+        ("migrations", believing_libvirt, {"wrong"}),
+        ("migrations", silence_is_absence, {"wrong"}),
+        ("migrations", journal_that_is_never_cleared, {"untidy"}),
+        ("migrations", copies_that_stay, {"untidy", "left"}),
+        ("migrations", error_while_it_runs, {"denied"}),
+        ("starts", silence_lets_start, {"twice"}),
+        ("starts", claims_not_looked_at_again, {"twice"}),
+        ("starts", claimed_and_not_asked_again, {"twice"}),
+        ("starts", no_claims, {"twice"}),
+        ("starts", started_as_libvirt_says, {"wrong"}),
+        ("starts", stopped_by_what_is_here, {"wrong"}),
+        ("queues", slots_never_freed, {"slots"}),
+        ("queues", everybody_first, {"slots"}),
     ],
 )
-def test_a_mistake_of_the_engine_shows(monkeypatch, mistake, kinds):
+def test_a_mistake_of_the_engine_shows(monkeypatch, runs, mistake, kinds):
     mistake(monkeypatch)
-    for first in range(0, MOST, 100):
-        _, tally = simulate.tallied(("migrations", range(first, first + 100)))
+    for first in range(0, MOST, 50):
+        _, tally = simulate.tallied((runs, range(first, first + 50)))
         found = {kind for _, kind, _ in tally.seeds}
         if found & kinds:
             return
