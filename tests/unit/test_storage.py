@@ -253,10 +253,10 @@ def test_no_output_is_more_than_unknown(outputs):
 @pytest.mark.parametrize(
     "text",
     [
-        "[" * 20_000,
-        '{"blockdevices": [' + '{"children": [' * 20_000,
-        "{" * 20_000 + "}" * 20_000,
-        "resource r { " * 5_000 + "}" * 5_000,
+        "[" * 5_000,
+        '{"blockdevices": [' + '{"children": [' * 5_000,
+        "{" * 5_000 + "}" * 5_000,
+        "resource r { " * 2_000 + "}" * 2_000,
         "9" * 10_000,
         '{"blockdevices": [{"kname": ' + "9" * 9_999 + "}]}",
         "\ud800",
