@@ -98,11 +98,11 @@ def is_whole(lab, say):
     """True for a lab that is all there, False where there is none; a half one is refused."""
     if find(lab, "switch") is None:
         if lab.state.exists():
-            raise LabError("what a lab left behind is still there; run lab/ctl down first")
+            raise LabError("files of a previous lab are left; run lab/ctl down first")
         return False
     there = current()
     if not there.ready.exists() or missing_parts(there):
-        raise LabError("a lab is there, but not all of it; run lab/ctl down first")
+        raise LabError("the lab is incomplete; run lab/ctl down first")
     if there.size != lab.size:
         raise LabError(f"a lab of {there.size} nodes is up; run lab/ctl down first")
     say(f"lab {lab.name!r} is up already: master and {lab.size} nodes")
@@ -135,7 +135,7 @@ def build(lab, say):
             if lines := progress.read().rstrip():
                 say(lines)
             if over:
-                raise LabError("the lab did not come up; what there was of it is removed")
+                raise LabError("the lab did not come up; it was removed")
             if time.monotonic() > deadline:
                 raise LabError(f"not ready after {seconds} seconds")
             time.sleep(0.05)

@@ -37,7 +37,7 @@ def make(lab, name, node, kind, cache, backing):
     what, source = made[kind](lab, name, node)
     if backing:
         if kind != "gluster":
-            raise LabError(f"--backing: an overlay lies on the shared volume, not on {kind}")
+            raise LabError(f"--backing: an overlay is on the shared volume, not on {kind}")
         source = make_overlay(lab, name)
     form = "qcow2" if backing else "raw"
     return DISK.format(type=what, format=form, cache=cache, source=source)

@@ -47,7 +47,7 @@ INTERFACE = "<interface type='bridge'><source bridge='{}'/><model type='virtio'/
 
 def check_name(name):
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
-        raise LabError(f"{name!r} is no name for a guest: letters, digits, and . _ - inside")
+        raise LabError(f"{name!r}: invalid guest name; use letters and digits, and . _ - inside")
     return name
 
 

@@ -30,9 +30,9 @@ def install(say):
     need_root()
     distribution = which_distribution()
     missing = missing_packages()
-    say(f"packages: {'installing ' + ' '.join(missing) if missing else 'all there'}")
+    say(f"packages: {'installing ' + ' '.join(missing) if missing else 'all installed'}")
     if not missing and guest_is_built():
-        say("guest kernel and initramfs: all there")
+        say("guest kernel and initramfs: already built")
         return
     run("apt-get", "update", "--quiet", timeout=600)
     if missing:
@@ -110,7 +110,7 @@ def newest_kernel(metapackage):
         kind, _, package = line.strip().partition(": ")
         if kind == "Depends" and package.startswith("linux-image-"):
             return package
-    raise LabError(f"{metapackage}: no such package known; run apt-get update")
+    raise LabError(f"{metapackage}: unknown package; run apt-get update")
 
 
 def unpack_kernel(image, scratch):

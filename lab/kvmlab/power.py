@@ -32,7 +32,7 @@ def install():
 def reboot(lab, node):
     """Play a reboot, and wait for the node unless it is spoilt."""
     if node == MASTER:
-        raise LabError(f"{node} cannot be rebooted, only nodes can")
+        raise LabError(f"{node} cannot be rebooted; only nodes can")
     before = need(lab, node)
     os.kill(before, signal.SIGTERM)
     wait_until(lambda: find(lab, node) != before, 30, f"{node} does not end")

@@ -85,7 +85,7 @@ def targets(lab, place, target):
         pids = services[target]
     else:
         known = ", ".join([*services, *PARTS, "qemu:GUEST"])
-        raise LabError(f"{target}: {place} has no such process; known are {known}")
+        raise LabError(f"{target}: unknown process of {place}; known: {known}")
     if not pids:
         raise LabError(f"{target} is not running on {place}")
     return pids

@@ -36,7 +36,7 @@ KINDS = (*SPOILING, BOOT)
 
 def spoil(lab, node, kind):
     if node == MASTER:
-        raise LabError(f"{node} cannot be spoilt, only nodes can")
+        raise LabError(f"{node} cannot be spoilt; only nodes can")
     if kind == BOOT:
         lab.off(node).touch()
     else:
@@ -45,7 +45,7 @@ def spoil(lab, node, kind):
 
 def mend(lab, node, kind):
     if node == MASTER:
-        raise LabError(f"{node} cannot be spoilt, only nodes can")
+        raise LabError(f"{node} cannot be spoilt; only nodes can")
     if kind != BOOT:
         run_in(lab, node, "sh", "-ec", SPOILING[kind][1])
         return

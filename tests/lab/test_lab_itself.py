@@ -131,7 +131,7 @@ def kill_an_up():
     [
         (["status"], "there is no lab 'self'; run lab/ctl up"),
         (["exec", "node1", "--", "true"], "there is no lab 'self'"),
-        (["exec", "node1"], "what to run comes after --"),
+        (["exec", "node1"], "give the command after --"),
         (["up", "--nodes", "0"], "between 1 and"),
         (["status", "--", "x"], "takes nothing after --"),
     ],
@@ -238,7 +238,7 @@ def test_what_is_spoilt_or_stands_still_is_put_right(small_lab):
     assert "STOPPED" not in ctl("status").stdout
     on("node1", "virsh list")
     assert "job is not running on node1" in ctl("kill", "node1", "job", check=False).stderr
-    assert "known are sshd, libvirtd, minion" in ctl("kill", "node1", "x", check=False).stderr
+    assert "known: sshd, libvirtd, minion" in ctl("kill", "node1", "x", check=False).stderr
 
 
 def trust_each_other(*nodes):
