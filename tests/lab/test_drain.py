@@ -225,7 +225,7 @@ def test_an_interrupted_drain_goes_on(lab, number):
 def test_the_best_node_is_chosen_and_it_is_said_why(lab):
     done = lab.run("kvmcluster.migrate", "web1")
     assert (done["result"], done["destination"]) == ("moved", "node3")
-    assert "least busy" in done["chosen"]
+    assert "least loaded" in done["chosen"]
     proposed = lab.run("kvmcluster.balance")
     assert proposed["test"] is True
     assert where(lab)["web1"] == ["node3"]

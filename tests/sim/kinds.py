@@ -11,11 +11,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import drain_schedules
+import drains
 import queue_schedules
 import schedules
 import start_schedules
 import starts
-from scenario import COMMANDS, Scenario
+from scenario import ACTORS, COMMANDS, Scenario
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Kind:
 
 
 COMMANDS.update(starts.COMMANDS)
+COMMANDS.update(drains.COMMANDS)
+ACTORS.update(drains.ACTORS)
 
 KINDS = {
     "migrations": Kind(
@@ -44,6 +48,7 @@ KINDS = {
     "queues": Kind(
         queue_schedules.scenario, 10, ("moved", "not_moved", "unknown", "refused", "killed")
     ),
+    "drains": Kind(drain_schedules.scenario, 10, ("drained", "not drained", "refused", "killed")),
 }
 
 

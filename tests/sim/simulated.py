@@ -190,6 +190,8 @@ class Minion:
 
     def _examine(self, move):
         """Look as the blocking checks do, as far as they concern this world."""
+        if self.shelves[move.destination].cordon:
+            raise WorldError(f"{move.guest} was not touched: {move.destination} is cordoned")
         for node in (move.source, move.destination):
             observation = self.libvirts[node].by_uuid(move.uuid)
             away = node == move.destination

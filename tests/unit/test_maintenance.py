@@ -7,8 +7,9 @@ import worlds
 from worlds import NODES, guest, node
 
 from saltext_kvmcluster.core.cordons import Cordon
-from saltext_kvmcluster.core.drain import maintenance
-from saltext_kvmcluster.core.drain.maintenance import Boot, Rolling
+from saltext_kvmcluster.core.drain import maintenance, rolling
+from saltext_kvmcluster.core.drain.maintenance import Boot
+from saltext_kvmcluster.core.drain.rolling import Rolling
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.findings import BLOCK
@@ -79,8 +80,11 @@ def test_only_a_closed_and_empty_node_is_rebooted():
     for found, detail in (
         (node(), "node1 is not cordoned"),
         (replace(empty, cordoned=None), "node1 is not cordoned"),
-        (replace(empty, guests=(guest(),)), "node1 still has web1"),
-        (replace(empty, guests=None, daemon_detail="refused"), "not known what guests .*: refused"),
+        (replace(empty, guests=(guest(),)), "node1 still has active guests: web1"),
+        (
+            replace(empty, guests=None, daemon_detail="refused"),
+            "does not report its guests: refused",
+        ),
     ):
         with pytest.raises(InputError, match=detail):
             maintenance.may_reboot(found)
@@ -90,14 +94,11 @@ def test_what_of_a_reboot_has_not_been_seen():
     before = Boot("1")
     assert maintenance.not_back("node1", before, Boot("2"), None) == ""
     gone = maintenance.not_back("node1", before, None, {"detail": "going down"})
-    assert gone == "the minion of node1 does not answer"
+    assert gone == "no response from the minion of node1"
     still = maintenance.not_back("node1", before, before, "ERROR: node1 is not cordoned\nnow")
-    assert (
-        still
-        == "node1 is still in the boot that was to end; it said: ERROR: node1 is not cordoned now"
-    )
+    assert still == "node1 has not rebooted yet; its response: ERROR: node1 is not cordoned now"
     slow = maintenance.not_back("node1", before, before, {"detail": ""})
-    assert slow == "node1 is still in the boot that was to end"
+    assert slow == "node1 has not rebooted yet"
 
 
 def test_a_node_is_ready_though_it_is_closed_and_full():
@@ -164,19 +165,56 @@ def run(sls="updates", done=(), at=NOW, reboot="needed"):
     ],
 )
 def test_where_a_run_goes_on(last, anew, todo):
-    found = maintenance.continued(run(), last, anew)
-    data = maintenance.course(CLUSTER, found)
+    found = rolling.continued(run(), last, anew)
+    data = rolling.course(CLUSTER, found).to_dict()
     assert (data["todo"], found.at, found.process) == (todo, NOW, "7:7")
     goes_on = "continues with" in tables.render(data)
     assert goes_on is (todo != ["node1", "node2", "node3"])
 
 
 def test_what_is_written_down_is_read_again():
-    done = maintenance.with_done(run(), "node1", NOW + 60)
-    assert maintenance.rolling(done.to_dict()) == done
+    done = rolling.with_done(run(), "node1", NOW + 60)
+    assert rolling.parse(done.to_dict()) == done
     assert done.done == {"node1": "1970-01-12T13:47:40+00:00"} and done.at == NOW + 60
     for nonsense in (None, {}, [], {**done.to_dict(), "at": "soon"}, {**done.to_dict(), "done": 1}):
-        assert maintenance.rolling(nonsense) is None
+        assert rolling.parse(nonsense) is None
+
+
+def test_a_second_run_is_refused_while_the_first_is_in_progress():
+    with pytest.raises(InputError, match="in progress on this master, in process 7; wait"):
+        rolling.refuse_second(CLUSTER, "8:8", run(), True)
+    for own, last, is_alive in (("8:8", run(), False), ("7:7", run(), True), ("8:8", None, False)):
+        rolling.refuse_second(CLUSTER, own, last, is_alive)
+
+
+def test_the_steps_of_an_orchestration():
+    pillar = {"sls": ["a", "b"], "reboot": "always"}
+    found = rolling.states(pillar, ["node1", "node2"])
+    steps = ("drained", "updated", "reboot", "undrained", "done")
+    of_nodes = [f"{node} {step}" for node in ("node1", "node2") for step in steps]
+    assert list(found) == ["rolling", "preflight", *of_nodes]
+    assert {"reason": "kvmcluster.orch.rolling a b"} in found["node1 drained"]["kvmcluster.drained"]
+    assert {"when": "always"} in found["node2 reboot"]["kvmcluster.reboot"]
+    assert found["node1 updated"]["salt.state"][2] == {"sls": ["a", "b"]}
+    assert all({"failhard": True} in given for one in found.values() for given in one.values())
+    assert list(rolling.states(pillar, None)) == ["rolling"], "refused: the first state says why"
+
+    one = rolling.maintenance_states({"node": "node1", "cluster": "lab"})
+    assert list(one) == ["preflight", "node1 drained", "node1 reboot", "node1 undrained"]
+    assert {"cluster": "lab"} in one["preflight"]["kvmcluster.preflight"]
+    reason = {"reason": "kvmcluster.orch.maintenance"}
+    assert reason in one["node1 drained"]["kvmcluster.drained"]
+    assert reason in one["node1 undrained"]["kvmcluster.undrained"]
+
+
+def test_what_came_of_a_reboot_is_data():
+    before, now = maintenance.Boot("1", ("a kernel",)), maintenance.Boot("2")
+    done = maintenance.Reboot("lab", "node1", "needed", before, True, now=now, elapsed=61.2)
+    assert done.to_dict() == DONE
+    unseen = replace(done, now=None, missing="no answer").to_dict()
+    assert (unseen["ok"], unseen["rebooted"], unseen["missing"]) == (False, None, "no answer")
+    would = replace(done, now=None, test=True).to_dict()
+    assert (would["ok"], would["rebooted"], "elapsed" in would) == (True, True, False)
 
 
 DONE = {

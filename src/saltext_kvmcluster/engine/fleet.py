@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import examination, follow_up
+from saltext_kvmcluster.core.readiness import examination, follow_up, overview
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.report import Readiness
 from saltext_kvmcluster.core.trust import logins
@@ -82,6 +82,17 @@ class Fleet(ABC):
         sent = self.ask(nodes, "kvmcluster.facts", **named)
         answered = self.clock.now().timestamp()
         return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
+
+    def steady_facts(self) -> dict[str, NodeFacts]:
+        """Return the guests of every node, asked for again if one seems to run twice.
+
+        Nodes respond one after the other, and a guest may have moved meanwhile.
+        """
+        facts = self.facts(targets=False, trust=False)
+        if overview.is_doubled(facts):
+            self.clock.wait(None, ASK_AGAIN)
+            facts = self.facts(targets=False, trust=False)
+        return facts
 
     def placeable(
         self, guest: str | None = None, source: str | None = None, destination: str | None = None

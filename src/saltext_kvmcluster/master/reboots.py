@@ -1,22 +1,50 @@
-"""Reboots a node, and waits until it takes part again."""
+"""Reboots a node, and waits until it is ready again."""
 
-import time
+from __future__ import annotations
 
 from salt.exceptions import SaltException
 
 from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain.maintenance import Boot, Reboot
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.readiness.report import GroupedFinding
 from saltext_kvmcluster.engine.fleet import ASK_AGAIN
-from saltext_kvmcluster.master.nodes import late
+from saltext_kvmcluster.master.nodes import SaltNodes, late
 
 
-def rebooted(nodes, node, before, end):
-    """Have a node reboot; return what of that was not seen in time, and the boot it is in.
+def reboot(nodes: SaltNodes, node: object, when: object, limit: float, test: bool) -> Reboot:
+    """Reboot a node if that is due, and wait until it is ready; see the runner's ``reboot``.
 
-    before
-        The boot in which it is.
+    limit
+        Seconds to wait.
+    """
+    name, wanted = nodes.cluster.node(str(node)).id, maintenance.when(when)
+    before = nodes.boot(name)
+    if before is None:
+        raise InputError(f"no response from {name}: it was not told to reboot")
+    due, began = before.is_due(wanted), nodes.clock.monotonic()
+    if test:
+        return Reboot(nodes.cluster.name, name, wanted, before, due, test=True)
+    missing, now = _rebooted(nodes, name, before, began + limit) if due else ("", before)
+    findings = [] if missing else _unready(nodes, name, began + limit)
+    return Reboot(
+        nodes.cluster.name,
+        name,
+        wanted,
+        before,
+        due,
+        now=now,
+        missing=missing,
+        findings=tuple(findings),
+        elapsed=nodes.clock.monotonic() - began,
+    )
+
+
+def _rebooted(nodes: SaltNodes, node: str, before: Boot, end: float) -> tuple[str, Boot | None]:
+    """Have a node reboot; return what of that was not observed in time, and its boot then.
+
     end
-        When to wait no longer, by the monotonic clock.
+        When to stop waiting, by the monotonic clock.
     """
     with nodes.client() as client:
         try:
@@ -27,15 +55,16 @@ def rebooted(nodes, node, before, end):
             now = nodes.boot(node)
             answer = late(client, job, node)
             missing = maintenance.not_back(node, before, now, answer)
-            if not missing or (now and isinstance(answer, str)) or time.monotonic() > end:
+            is_refused = now and isinstance(answer, str)
+            if not missing or is_refused or nodes.clock.monotonic() > end:
                 return missing, now
-            time.sleep(ASK_AGAIN)
+            nodes.clock.wait(None, ASK_AGAIN)
 
 
-def unready(nodes, node, end):
+def _unready(nodes: SaltNodes, node: str, end: float) -> list[GroupedFinding]:
     """Wait until nothing keeps a node from taking part; return what still does in the end."""
     while True:
         reported = maintenance.unready(nodes.examined()[1], [node])
-        if not reported or time.monotonic() > end:
+        if not reported or nodes.clock.monotonic() > end:
             return reported
-        time.sleep(ASK_AGAIN)
+        nodes.clock.wait(None, ASK_AGAIN)

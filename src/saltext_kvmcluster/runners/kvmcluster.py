@@ -8,8 +8,6 @@ code 1 when not all is well; ``--out=json`` gives the data itself.
 from __future__ import annotations
 
 import functools
-import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
@@ -28,9 +26,9 @@ from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import drainer
-from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION
-from saltext_kvmcluster.host import bootid, files
-from saltext_kvmcluster.master import pillars, progress, publisher, reboots, terminal
+from saltext_kvmcluster.engine.fleet import ACTION, QUESTION
+from saltext_kvmcluster.host import files
+from saltext_kvmcluster.master import pillars, progress, publisher, reboots, rollings, terminal
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
 
@@ -44,8 +42,6 @@ __opts__: dict[str, Any]
 __salt__: dict[str, Callable[..., Any]]
 
 POLL = 0.2
-# Where Salt's own cache keeps how far a rolling run is.
-ROLLING = "kvmcluster/rolling"
 
 
 def __virtual__() -> str:
@@ -172,12 +168,7 @@ def status(cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.status --out=json
     """
     nodes = _nodes(cluster)
-    observed = nodes.facts(targets=False, trust=False)
-    if overview.is_doubled(observed):
-        # Nodes answer one after the other, and a guest may have moved meanwhile.
-        time.sleep(ASK_AGAIN)
-        observed = nodes.facts(targets=False, trust=False)
-    return overview.status(nodes.cluster, observed).to_dict()
+    return overview.status(nodes.cluster, nodes.steady_facts()).to_dict()
 
 
 @_reported
@@ -594,22 +585,9 @@ def preflight(
         salt-run kvmcluster.preflight node1
     """
     of_cluster = _nodes(cluster)
-    found = of_cluster.cluster
     maintenance.slses(sls)
-    asked = of_cluster.all if nodes is None else nodes if isinstance(nodes, list) else [nodes]
-    work = [found.node(str(node)).id for node in asked]
-    world, examined = of_cluster.examined()
-    peers = maintenance.peers_of(found, work)
-    cordoned = maintenance.cordoned_by_others(world, work)
-    reported = maintenance.unready(examined, peers)
-    return {
-        "kind": "preflight",
-        "cluster": found.name,
-        "ok": not (cordoned or reported),
-        "nodes": peers,
-        "cordoned": cordoned,
-        "findings": [one.to_dict() for one in reported],
-    }
+    work = maintenance.to_work_on(of_cluster.cluster, nodes)
+    return maintenance.preflight(*of_cluster.examined(), work).to_dict()
 
 
 @_reported
@@ -654,36 +632,9 @@ def reboot(
         salt-run kvmcluster.reboot node1
         salt-run kvmcluster.reboot node1 when=always timeout=1800
     """
-    nodes = _nodes(cluster)
-    name = nodes.cluster.node(str(node)).id
-    limit, wanted = doors.seconds(timeout, "timeout"), maintenance.when(when)
-    before = nodes.boot(name)
-    if before is None:
-        raise InputError(f"{name} does not answer: it was not told to reboot")
-    due = before.is_due(wanted)
-    begun = time.monotonic()
-    done = {
-        **_of_cluster("reboot", nodes),
-        "node": name,
-        "when": wanted,
-        "needed": list(before.needed),
-    }
-    if doors.flag(test, "test"):
-        return {**done, "ok": True, "rebooted": due, "still": [], "missing": "", "findings": []}
-    if due:
-        missing, now = reboots.rebooted(nodes, name, before, begun + limit)
-    else:
-        missing, now = "", before
-    reported = [] if missing else reboots.unready(nodes, name, begun + limit)
-    return {
-        **done,
-        "ok": not (missing or reported),
-        "rebooted": None if now is None else now.id != before.id,
-        "still": list(now.needed) if now and due else [],
-        "missing": missing,
-        "findings": [one.to_dict() for one in reported],
-        "elapsed": time.monotonic() - begun,
-    }
+    limit = doors.seconds(timeout, "timeout")
+    dry = doors.flag(test, "test")
+    return reboots.reboot(_nodes(cluster), node, when, limit, dry).to_dict()
 
 
 @_reported
@@ -722,20 +673,8 @@ def rolling(
 
         salt-run kvmcluster.rolling updates test=true
     """
-    found = _cluster(cluster)
-    own = bootid.process(os.getpid())
-    what = maintenance.slses(sls), maintenance.when(reboot)
-    wanted = maintenance.Rolling(*what, {}, time.time(), own)
-    last = _last_rolling(found)
-    if last and last.process != own and bootid.is_alive(last.process):
-        raise InputError(
-            f"a rolling run of {found.name} is under way on this master, begun or gone on with by"
-            f" process {last.process.partition(':')[0]}; wait for its end"
-        )
-    run = maintenance.continued(wanted, last, doors.flag(anew, "anew"))
-    if not doors.flag(test, "test"):
-        __salt__["cache.store"](ROLLING, found.name, run.to_dict())
-    return maintenance.course(found, run)
+    flags = doors.flag(anew, "anew"), doors.flag(test, "test")
+    return rollings.begun(_cluster(cluster), __salt__, sls, reboot, *flags).to_dict()
 
 
 @_reported
@@ -756,23 +695,7 @@ def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.rolling_done node1
     """
-    found = _cluster(cluster)
-    name = found.node(str(node)).id
-    last = _last_rolling(found)
-    if last is None:
-        raise InputError(f"no rolling run of {found.name} is under way")
-    run = maintenance.with_done(last, name, time.time())
-    data = {**maintenance.course(found, run), "just": name}
-    if data["todo"]:
-        __salt__["cache.store"](ROLLING, found.name, run.to_dict())
-    else:
-        __salt__["cache.flush"](ROLLING, found.name)
-    return data
-
-
-def _last_rolling(found: Cluster) -> maintenance.Rolling | None:
-    """Return what is written down of the cluster's last rolling run, if it did not end well."""
-    return maintenance.rolling(__salt__["cache.fetch"](ROLLING, found.name))
+    return rollings.done(_cluster(cluster), __salt__, node).to_dict()
 
 
 def _of_cluster(kind: str, nodes: SaltNodes) -> dict[str, Any]:

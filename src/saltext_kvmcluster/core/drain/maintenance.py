@@ -1,10 +1,9 @@
-"""Maintenance: whether a node is to be rebooted, whether it is back, how far a rolling run is."""
+"""Maintenance: whether it may begin, whether a node is to be rebooted, whether it is back."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from saltext_kvmcluster.core import cordons, validate
@@ -18,8 +17,6 @@ from saltext_kvmcluster.core.text import listed, printable
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
 WHEN = (NEEDED, ALWAYS, NEVER)
-MEMORY = 86400
-"""Seconds for which a rolling run that stopped can be continued."""
 OF_LOAD = ("node.cordon", "node.memory")
 """Checks that say whether a node is in use, not whether it is well."""
 
@@ -37,7 +34,7 @@ class Boot:
 
 
 def boot(answer: object) -> Boot | None:
-    """Read what a node told of its boot; None if it did not."""
+    """Return which boot a node reports; None if it reports none."""
     if not isinstance(answer, Mapping) or not isinstance(answer.get("boot"), str):
         return None
     needed = answer.get("needed")
@@ -46,7 +43,7 @@ def boot(answer: object) -> Boot | None:
 
 
 def when(value: object) -> str:
-    """Return when a node is to be rebooted; InputError if that is none of the words."""
+    """Return when a node is to be rebooted; InputError if that is not one of WHEN."""
     return validate.choice({"reboot": value}, "reboot", "", WHEN, NEEDED)
 
 
@@ -67,27 +64,22 @@ def _is_sls(word: object) -> bool:
 
 
 def may_reboot(found: NodeFacts) -> None:
-    """Raise InputError with the reason if a guest could end with a node that is rebooted."""
+    """Raise InputError with the reason if a reboot could end a guest."""
     drain = f"first: salt-run kvmcluster.drain {found.node}"
     if not found.cordoned:
-        raise InputError(
-            f"{found.node} is not cordoned: a guest may come to it at any moment; {drain}"
-        )
+        raise InputError(f"{found.node} is not cordoned: a guest may arrive at any time; {drain}")
     if found.guests is None:
         raise InputError(
-            f"it is not known what guests {found.node} has: {found.daemon_detail or found.detail};"
+            f"{found.node} does not report its guests: {found.daemon_detail or found.detail};"
             " there: systemctl restart libvirtd (or virtqemud)"
         )
     active = [printable(guest.name) for guest in found.guests if guest.active]
     if active:
-        raise InputError(f"{found.node} still has {listed(active)}; {drain}")
+        raise InputError(f"{found.node} still has active guests: {listed(active)}; {drain}")
 
 
 def unready(found: Readiness, nodes: Collection[str]) -> list[GroupedFinding]:
-    """Return what keeps nodes from taking part: all that blocks and is not a guest's own trouble.
-
-    A guest that can go nowhere says nothing about the nodes.
-    """
+    """Return what keeps nodes from taking part: what blocks, and is not of a guest alone."""
     return [
         reported for reported in found.findings if reported.blocks and _concerns(reported, nodes)
     ]
@@ -110,9 +102,9 @@ def peers_of(cluster: Cluster, nodes: Collection[str]) -> list[str]:
 
 
 def cordoned_by_others(world: World, nodes: Iterable[str]) -> list[str]:
-    """Say of each node that somebody else has cordoned why, and how it is uncordoned."""
+    """Return, for each node that others have cordoned, why, and how to uncordon it."""
     return [
-        f"{node} is {cordoned}; if that is over: {cordons.remedy(node)}"
+        f"{node} is {cordoned}; when no longer needed: {cordons.remedy(node)}"
         for node in nodes
         for cordoned in world.nodes[node].cordoned or ()
         if not cordoned.reason.startswith(cordons.ORCHESTRATION)
@@ -120,93 +112,109 @@ def cordoned_by_others(world: World, nodes: Iterable[str]) -> list[str]:
 
 
 def ours(node: str, reason: str, drained: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a drain returned; one of a node cordoned for another reason is a failure.
+    """Return what a drain returned; that the node is cordoned for another reason is a failure.
 
-    Whoever cordoned it objects to what comes next: the reboot, and the uncordon.
+    That reason stands against what comes next: the reboot, and the uncordon.
     """
     cordoned = drained.get("cordoned")
     if not drained["ok"] or not cordoned or cordoned["reason"] == cordons.checked_reason(reason):
         return drained
     detail = (
-        f"{node} had been cordoned for another reason, so it is left alone: {cordoned['reason']}"
+        f"{node} is cordoned for another reason, so maintenance stops here: {cordoned['reason']}"
     )
     return {**drained, "ok": False, "detail": detail}
 
 
 def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
-    """Say what of a node's reboot has not been seen yet; empty if it is in another boot.
+    """Return what of a node's reboot has not been observed yet; empty if it is in another boot.
 
     answer
-        What the node's ``kvmcluster.reboot`` returned: words if it failed, None if it did not
-        return, as that of a node that goes down at once.
+        What the node's ``kvmcluster.reboot`` returned: text if it failed, None if it did not
+        return, as on a node that goes down at once.
     """
     if now is None:
-        return f"the minion of {node} does not answer"
+        return f"no response from the minion of {node}"
     if now.id != before.id:
         return ""
     words = answer.get("detail") if isinstance(answer, Mapping) else answer
-    detail = f"; it said: {printable(' '.join(str(words)[:500].split()))}" if words else ""
-    return f"{node} is still in the boot that was to end{detail}"
+    detail = f"; its response: {printable(' '.join(str(words)[:500].split()))}" if words else ""
+    return f"{node} has not rebooted yet{detail}"
 
 
 @dataclass(frozen=True)
-class Rolling:
-    """A rolling run: what is done to every node, and which nodes are done, and when.
+class Preflight:
+    """Whether maintenance may begin. ``nodes``: those that have to be ready."""
 
-    ``process`` is whoever carries it out: an id that no other process ever has.
-    """
+    cluster: str
+    nodes: tuple[str, ...]
+    cordoned: tuple[str, ...]
+    findings: tuple[GroupedFinding, ...]
 
-    sls: tuple[str, ...]
-    reboot: str
-    done: Mapping[str, str]
-    at: float
-    process: str = ""
+    @property
+    def ok(self) -> bool:
+        return not (self.cordoned or self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data, for ``rolling``."""
+        """Return it as plain data, as the runner returns it."""
         return {
-            "sls": list(self.sls),
-            "reboot": self.reboot,
-            "done": dict(self.done),
-            "at": self.at,
-            "process": self.process,
+            "kind": "preflight",
+            "cluster": self.cluster,
+            "ok": self.ok,
+            "nodes": list(self.nodes),
+            "cordoned": list(self.cordoned),
+            "findings": [one.to_dict() for one in self.findings],
         }
 
 
-def rolling(data: object) -> Rolling | None:
-    """Read what was written down of a rolling run; None if that cannot be understood."""
-    try:
-        return Rolling(
-            tuple(map(str, data["sls"])),  # type: ignore[index]
-            str(data["reboot"]),  # type: ignore[index]
-            {str(node): str(when) for node, when in data["done"].items()},  # type: ignore[index]
-            float(data["at"]),  # type: ignore[index]
-            str(data["process"]),  # type: ignore[index]
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
+def to_work_on(cluster: Cluster, nodes: object) -> list[str]:
+    """Return the nodes that maintenance is for: one, several, or all for None; checked."""
+    asked = list(cluster.nodes) if nodes is None else nodes if isinstance(nodes, list) else [nodes]
+    return [cluster.node(str(node)).id for node in asked]
 
 
-def continued(wanted: Rolling, last: Rolling | None, anew: bool) -> Rolling:
-    """Return the run that is wanted with what of it was done before.
+def preflight(world: World, examined: Readiness, work: list[str]) -> Preflight:
+    """Return whether maintenance of these nodes may begin."""
+    peers = peers_of(world.cluster, work)
+    return Preflight(
+        world.cluster.name,
+        tuple(peers),
+        tuple(cordoned_by_others(world, work)),
+        tuple(unready(examined, peers)),
+    )
 
-    Only the same run is continued, and only within a day: after that, what was done then says
-    nothing about what is to be done now.
+
+@dataclass(frozen=True)
+class Reboot:
+    """What came of a reboot. ``now``: the boot in the end, None if not observed.
+
+    ``missing``: what of the reboot was not observed in time. ``due``: whether it was to be
+    rebooted, which is all that is known under ``test``.
     """
-    same = last and (last.sls, last.reboot) == (wanted.sls, wanted.reboot)
-    if not last or not same or anew or not 0 <= wanted.at - last.at <= MEMORY:
-        return wanted
-    return Rolling(wanted.sls, wanted.reboot, last.done, wanted.at, wanted.process)
 
+    cluster: str
+    node: str
+    when: str
+    before: Boot
+    due: bool
+    test: bool = False
+    now: Boot | None = None
+    missing: str = ""
+    findings: tuple[GroupedFinding, ...] = ()
+    elapsed: float = 0.0
 
-def with_done(run: Rolling, node: str, at: float) -> Rolling:
-    """Return a run that is done with one more node."""
-    when = datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
-    return Rolling(run.sls, run.reboot, {**run.done, node: when}, at, run.process)
-
-
-def course(cluster: Cluster, run: Rolling) -> dict[str, Any]:
-    """Return which nodes are still to be done, and say so."""
-    todo = [node for node in cluster.nodes if node not in run.done]
-    done = {node: when for node, when in run.done.items() if node in cluster.nodes}
-    return {"kind": "rolling", "cluster": cluster.name, "ok": True, "todo": todo, "done": done}
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as the runner returns it."""
+        rebooted = None if self.now is None else self.now.id != self.before.id
+        data = {
+            "kind": "reboot",
+            "cluster": self.cluster,
+            "node": self.node,
+            "ok": not (self.missing or self.findings),
+            "when": self.when,
+            "rebooted": self.due if self.test else rebooted,
+            "needed": list(self.before.needed),
+            "still": list(self.now.needed) if self.now and self.due else [],
+            "missing": self.missing,
+            "findings": [one.to_dict() for one in self.findings],
+        }
+        return data if self.test else {**data, "elapsed": self.elapsed}

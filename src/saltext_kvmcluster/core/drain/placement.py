@@ -101,7 +101,7 @@ def drain(
     if facts is None or facts.guests is None:
         detail = (facts.detail or facts.daemon_detail) if facts else ""
         raise WorldError(
-            f"nothing was moved off {node}: it is not known what guests it has"
+            f"nothing was moved off {node}: its guests are not known"
             f"{f': {printable(detail)}' if detail else ''}"
         )
     plan = _Plan(world, readiness, avoid, in_flight)
@@ -128,7 +128,7 @@ def home(
     unseen = live_here.difference(plan.in_flight, (guest.name for guest in found))
     silent = [one.node for one in world.nodes.values() if one.guests is None]
     if silent:
-        sentence = f"it is not known where it is: {listed(silent)} did not tell"
+        sentence = f"its location is not known: no response from {listed(silent)}"
         return Placement(placed.steps, {**placed.stuck, **dict.fromkeys(sorted(unseen), sentence)})
     return placed
 
@@ -304,7 +304,7 @@ class _Plan:
                 continue
             why = self._give_up(other)
             if self._fits(guest, place):
-                self._choose(guest, place, "another guest was given another place, to make room")
+                self._choose(guest, place, "another guest goes elsewhere to make room")
                 if self._is_placed(other, tried):
                     return True
                 self._give_up(guest)
@@ -346,10 +346,10 @@ class _Plan:
 
     def _why(self, guest: GuestFacts, place: _Place, ways: int) -> str:
         if self._is_home(guest, place):
-            return "it is its home"
+            return "its home node"
         if ways == 1:
-            return "it is the only node that can take it"
-        return f"it is the least busy, with it, of {ways} nodes that can take it"
+            return "the only eligible node"
+        return f"least loaded of {ways} eligible nodes"
 
     def _choose(self, guest: GuestFacts, place: _Place, why: str) -> None:
         place.reserve(guest)
@@ -364,7 +364,7 @@ class _Plan:
 
     def _step(self, guest: GuestFacts) -> Step:
         _, place, why = self.chosen[guest.name]
-        words = f"{why}; with all that is planned {place.node} has {place.load()}"
+        words = f"{why}; as planned, {place.node} has {place.load()}"
         return Step(Move(guest.name, guest.uuid, guest.node, place.node), words)
 
     def _relief(self, source: _Place, places: list[_Place]) -> Step | None:
@@ -382,7 +382,7 @@ class _Plan:
         self._choose(guest, place, "")
         source.lose(guest)
         why = (
-            f"it takes the busier of the two nodes {words}: then {source.node} has"
+            f"lowers the higher load of the two nodes {words}: then {source.node} has"
             f" {source.load()}, and {node} {place.load()}"
         )
         return Step(Move(guest.name, guest.uuid, source.node, node), why)
@@ -412,7 +412,7 @@ class _Plan:
         """Return every reason why a guest goes nowhere: each once, with the nodes it is about."""
         row = self._row(guest)
         if row is None:
-            return "it was not examined"
+            return "not examined"
         blocked = row.blocked
         groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for place in self.question:
@@ -420,13 +420,13 @@ class _Plan:
                 reasons = tuple(self._against(guest, place, blocked.get(place.node, ())))
                 groups[reasons].append(place.node)
         if not groups:
-            return "there is no other node to which it could go"
+            return "there is no other node"
         reported = [(listed(nodes), ", ".join(reasons)) for reasons, nodes in groups.items()]
         if len(reported) == 1:
             nodes, why = reported[0]
-            where = "can go nowhere" if len(self.question) > 1 else f"cannot go to {nodes}"
-            return f"it {where}: {why}"
-        return "it can go nowhere: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
+            where = "no eligible node" if len(self.question) > 1 else f"{nodes} is not eligible"
+            return f"{where}: {why}"
+        return "no eligible node: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
 
     def _against(self, guest: GuestFacts, place: _Place, failed: Iterable[str]) -> Iterator[str]:
         """Yield each reason why a guest does not go to a node; ``failed`` checks forbid it."""
@@ -434,13 +434,13 @@ class _Plan:
             detail = self._detail.get((guest.name, check)) or self._said_of(guest, place, check)
             yield f"{check} ({min(detail)})" if len(detail) == 1 else check
         if place.node in self.avoid.get(guest.name, ()):
-            yield "to be avoided"
+            yield "its migration there failed"
         for other in self._others(guest, place):
             is_there = "is" if other in place.guests else "goes"
-            yield f"kept apart from {printable(other)}, which {is_there} there"
+            yield f"to be kept apart from {printable(other)}, which {is_there} there"
         if MEMORY not in failed and not _has_room(self.world, guest, place):
             needed = _memory(guest) // checks.node.MIB
-            yield f"{MEMORY} (what goes there leaves less than its {needed} MiB)"
+            yield f"{MEMORY} (planned guests leave less than its {needed} MiB)"
 
     def _said_of(self, guest: GuestFacts, place: _Place, check: str) -> set[str]:
         """Return what a check says against a node as a destination, or else against the source."""

@@ -1,0 +1,164 @@
+"""A rolling run: what is done to every node, one after the other, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+
+MEMORY = 86400
+"""Seconds for which a rolling run that stopped can be continued."""
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """A rolling run: what is done to every node, and which nodes are done, and when.
+
+    ``process`` is the id of the process that carries it out, which no other process ever has.
+    """
+
+    sls: tuple[str, ...]
+    reboot: str
+    done: Mapping[str, str]
+    at: float
+    process: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, for ``parse``."""
+        return {
+            "sls": list(self.sls),
+            "reboot": self.reboot,
+            "done": dict(self.done),
+            "at": self.at,
+            "process": self.process,
+        }
+
+
+def parse(data: object) -> Rolling | None:
+    """Return a rolling run that was saved; None if it cannot be read."""
+    try:
+        return Rolling(
+            tuple(map(str, data["sls"])),  # type: ignore[index]
+            str(data["reboot"]),  # type: ignore[index]
+            {str(node): str(when) for node, when in data["done"].items()},  # type: ignore[index]
+            float(data["at"]),  # type: ignore[index]
+            str(data["process"]),  # type: ignore[index]
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def continued(wanted: Rolling, last: Rolling | None, anew: bool) -> Rolling:
+    """Return the run that is wanted with what of it was done before.
+
+    Only the same run is continued, and only within a day: after that, what was done then says
+    nothing about what is to be done now.
+    """
+    same = last and (last.sls, last.reboot) == (wanted.sls, wanted.reboot)
+    if not last or not same or anew or not 0 <= wanted.at - last.at <= MEMORY:
+        return wanted
+    return Rolling(wanted.sls, wanted.reboot, last.done, wanted.at, wanted.process)
+
+
+def with_done(run: Rolling, node: str, at: float) -> Rolling:
+    """Return a run that is done with one more node."""
+    when = datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
+    return Rolling(run.sls, run.reboot, {**run.done, node: when}, at, run.process)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which nodes are still to be done, and when the others were; ``just``: the last one done."""
+
+    cluster: str
+    todo: tuple[str, ...]
+    done: Mapping[str, str]
+    just: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as the runner returns it."""
+        data = {
+            "kind": "rolling",
+            "cluster": self.cluster,
+            "ok": True,
+            "todo": list(self.todo),
+            "done": dict(self.done),
+        }
+        return {**data, "just": self.just} if self.just else data
+
+
+def course(cluster: Cluster, run: Rolling, just: str = "") -> Course:
+    """Return which nodes are still to be done."""
+    todo = tuple(node for node in cluster.nodes if node not in run.done)
+    done = {node: when for node, when in run.done.items() if node in cluster.nodes}
+    return Course(cluster.name, todo, done, just)
+
+
+def refuse_second(cluster: Cluster, own: str, last: Rolling | None, is_alive: bool) -> None:
+    """Raise InputError while another process carries out a rolling run.
+
+    is_alive
+        Whether the process of the last run is still there.
+    """
+    if last and last.process != own and is_alive:
+        raise InputError(
+            f"a rolling run of {cluster.name} is in progress on this master, in process"
+            f" {last.process.partition(':')[0]}; wait until it ends"
+        )
+
+
+def states(pillar: Mapping[str, Any], todo: Iterable[str] | None) -> dict[str, Any]:
+    """Return the states of ``kvmcluster.orch.rolling``.
+
+    pillar
+        That of the orchestration.
+    todo
+        The nodes to be done; None where the run is refused, as its first state then reports.
+    """
+    of_run = {"sls": pillar.get("sls"), "reboot": pillar.get("reboot", "needed")}
+    anew = {"anew": pillar.get("anew", False)}
+    found = {"rolling": _state("rolling", pillar, **of_run, **anew)}
+    if todo is None:
+        return found
+    found["preflight"] = _state("preflight", pillar, nodes=list(todo))
+    for node in todo:
+        found |= steps(pillar, node, "rolling")
+        found[f"{node} done"] = _state("rolling_done", pillar, node=node)
+    return found
+
+
+def maintenance_states(pillar: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of ``kvmcluster.orch.maintenance``."""
+    node = pillar.get("node")
+    first = _state("preflight", pillar, nodes=[node], sls=pillar.get("sls"))
+    return {"preflight": first, **steps(pillar, node, "maintenance")}
+
+
+def steps(pillar: Mapping[str, Any], node: object, orchestration: str) -> dict[str, Any]:
+    """Return the states of one node's maintenance, in order; the first that fails is the last."""
+    sls = pillar.get("sls")
+    words = [str(word) for word in (sls if isinstance(sls, list) else [sls or ""])]
+    reason = f"{cordons.ORCHESTRATION}{orchestration} {' '.join(words)}"[:150].strip()
+    found = {f"{node} drained": _state("drained", pillar, node=node, reason=reason)}
+    if sls:
+        arguments = {"tgt": [node], "tgt_type": "list", "sls": sls, "queue": True}
+        found[f"{node} updated"] = {"salt.state": _arguments(arguments)}
+    when, timeout = pillar.get("reboot", "needed"), pillar.get("timeout", 900)
+    found[f"{node} reboot"] = _state("reboot", pillar, node=node, when=when, timeout=timeout)
+    home = pillar.get("home", False)
+    found[f"{node} undrained"] = _state("undrained", pillar, node=node, home=home, reason=reason)
+    return found
+
+
+def _state(function: str, pillar: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
+    given = {**arguments, "cluster": pillar.get("cluster")}
+    return {f"kvmcluster.{function}": _arguments(given)}
+
+
+def _arguments(given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{key: value} for key, value in {**given, "failhard": True}.items()]
