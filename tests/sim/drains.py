@@ -99,13 +99,14 @@ class Drains:
         moved = {row["guest"]: row["destination"] for row in report.moved}
         here, under_way = active(self.world, node), {move.guest for move in report.under_way}
         left = here if report.left is None else set(report.left)
+        told = {*under_way, *(row["guest"] for row in report.failed)}
         for name, guest in guests.items():
             where = sorted(guest.owners())
             if name in moved and moved[name] not in where:
                 self.world.violation("wrong", f"{name} said to be on {moved[name]}; true: {where}")
             if name not in under_way and (name in left) != (name in here):
                 self.world.violation("wrong", f"left: {report.left}; true: {sorted(here)}")
-            if name in there and name not in {*moved, *left, *self.orphans}:
+            if name in there and name not in {*moved, *left, *told, *self.orphans}:
                 self.world.violation("wrong", f"of {name} nothing is reported")
         if report.ok and here & guests.keys():
             self.world.violation("wrong", f"drained, but {sorted(here)} are there")
@@ -122,12 +123,16 @@ class Drains:
         arriving = sum(one.destination == move.destination for one in out.values())
         if leaving >= limits.max_outgoing + AHEAD or arriving >= limits.max_incoming + AHEAD:
             self.world.violation("slots", f"{move} is dispatched beyond the limits")
-        known = [job for job in self.salt.jobs.values() if job.guest == move.guest]
-        for job in known:
-            begun = job.minion.begun
-            if begun is not None and begun < fleet.planned - 5 and not fleet.was_lost:
-                if self.salt.reaches(move.source):
-                    self.world.violation("wrong", f"{move} is dispatched while it is under way")
+        guest, daemon = self.world.guests[move.guest], self.world.daemons[move.source]
+        begun = [
+            job.minion.begun
+            for job in self.salt.jobs.values()
+            if job.guest == move.guest and job.minion.begun is not None
+        ]
+        domain = daemon.domains.get(guest.uuid)
+        is_seen = domain and domain.job and begun and min(begun) < fleet.planned - 5
+        if is_seen and not fleet.was_lost and self.salt.reaches(move.source):
+            self.world.violation("wrong", f"{move} is dispatched while it is under way")
         fleet.out[f"2030{self.salt.count + 1:04d}"] = move
 
     def drained(self, node):
