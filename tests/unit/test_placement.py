@@ -141,8 +141,8 @@ def test_who_is_nowhere_apart_is_stuck_with_that_reason():
     plan = drained(found)
     assert moves(plan) == [("web1", "node3")]
     assert plan.stuck == {
-        "web2": "no eligible node: node2: to be kept apart from web3, which is there; node3: kept apart"
-        " from web1, which goes there"
+        "web2": "no eligible node: node2: to be kept apart from web3, which is there; node3: to be"
+        " kept apart from web1, which goes there"
     }
 
 
@@ -167,9 +167,8 @@ def test_every_reason_is_told_and_destinations_that_share_them_are_together():
     assert plan.steps == ()
     assert plan.stuck == {
         "big": "no eligible node: node2, node3: node.memory (it needs 9 MiB of memory, 4 MiB are"
-        " available on the destination); node4: node.cordon (it is cordoned: updates), to be"
-        " avoided; node5:"
-        " network.present (bridge br0 does not exist on the destination)",
+        " available on the destination); node4: node.cordon (it is cordoned: updates), its"
+        " migration there failed; node5: network.present (bridge br0 does not exist on the destination)",
         "db": "no eligible node: node2, node3: guest.frozen (it was frozen 2026-01-01: a test);"
         " node4: node.cordon (it is cordoned: updates), guest.frozen (it was frozen 2026-01-01: a"
         " test); node5: network.present (bridge br0 does not exist on the destination),"
