@@ -1,6 +1,7 @@
 """State module: keys, trust and client configuration of a node as the pillar wants them.
 
-Every state reads the cluster from pillar ``kvmcluster`` and takes no argument but its name.
+Every state reads the cluster from pillar ``kvmcluster``. Those of key, trust and readiness have no
+argument besides their name.
 Under ``test=True`` a state returns the ``changes`` that the real run makes.
 """
 
