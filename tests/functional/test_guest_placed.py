@@ -123,7 +123,7 @@ def test_where_it_is_found_there_it_is_replaced(place):
         ({"contents": "{% if %}"}, "does not render"),
         ({"contents": TEXT, "template": "nosuch"}, "nosuch is not supported"),
         ({"contents": 5}, "contents: want text, got int"),
-        ({"source": "salt://nowhere.xml"}, "salt://nowhere.xml is not to be had"),
+        ({"source": "salt://nowhere.xml"}, "salt://nowhere.xml is not found"),
         ({"source": "salt://a", "contents": "b"}, "give either source or contents"),
         ({"contents": TEXT, "name": "../web1"}, "want a guest's name"),
     ],

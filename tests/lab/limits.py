@@ -31,9 +31,7 @@ class Watch:
     def __init__(self, lab):
         self.lab, self.over = lab, threading.Event()
         self.most = collections.Counter()
-        self.threads = [
-            threading.Thread(target=self.observe, args=[node]) for node in lab.nodes
-        ]
+        self.threads = [threading.Thread(target=self.observe, args=[node]) for node in lab.nodes]
 
     def observe(self, node):
         while not self.over.is_set():

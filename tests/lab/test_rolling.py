@@ -99,7 +99,7 @@ def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
     assert "node1 is not cordoned: a guest may come to it at any moment" in detail
     lab.salt("node1", "kvmcluster.cordon", "a test")
     assert "node1 still has roll1" in lab.salt("node1", "kvmcluster.reboot", before["node1"])
-    assert "in another boot already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
+    assert "has rebooted already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
     done = lab.run("kvmcluster.reboot", "node1", "when=always")
     assert not done["ok"] and not done["rebooted"] and "node1 still has roll1" in done["missing"]
     assert boots(lab) == before

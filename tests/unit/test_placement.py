@@ -102,8 +102,7 @@ def test_cpus_count_where_they_are_the_scarcer_part():
     assert moves(drained(unknown)) == [("web1", "node3")]
     only = drained(world([8, 8], one("web1", 1, vcpus=20), threads=8)).steps[0]
     assert only.why == (
-        "the only eligible node; as planned, node2 has 2.50 vCPUs for"
-        " each of its CPUs"
+        "the only eligible node; as planned, node2 has 2.50 vCPUs for each of its CPUs"
     )
 
 
@@ -361,9 +360,7 @@ def test_the_best_destination_of_one_guest():
     found = world([8, 4, 6], one("web1", 2), one("web2", 9))
     step = placement.best(found, examination.examine(found, "web1"), "web1")
     assert step.move.destination == "node3" and step.why.startswith("least loaded")
-    with pytest.raises(
-        WorldError, match=r"web2 was not touched: no eligible node: .*node\.memory"
-    ):
+    with pytest.raises(WorldError, match=r"web2 was not touched: no eligible node: .*node\.memory"):
         placement.best(found, examination.examine(found, "web2"), "web2")
     with pytest.raises(InputError, match=r"has no guest web; .*did you mean web"):
         placement.best(found, examination.examine(found), "web")

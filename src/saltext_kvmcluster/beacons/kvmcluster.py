@@ -1,4 +1,4 @@
-"""Beacon: tells the master what changes on this node, and only what changes.
+"""Beacon: reports to the master what changes on this node, and only what changes.
 
 .. code-block:: yaml
 
@@ -7,7 +7,8 @@
         - interval: 5
 
 It has no settings of its own. Its events are fired one by one, so that the master itself says
-from which minion each came; what a beacon returns goes as a list that the master does not look at.
+from which minion each came; what a beacon returns is sent as a list, whose content the master does
+not check.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def __virtual__() -> str:
 
 
 def validate(config: object) -> tuple[bool, str]:
-    """Say whether a configuration is good: ``(good, sentence)``."""
+    """Return whether a configuration is valid, and a sentence: ``(valid, sentence)``."""
     try:
         transitions.check_settings(config)
     except InputError as error:
@@ -47,23 +48,23 @@ def validate(config: object) -> tuple[bool, str]:
 
 
 def beacon(config: object) -> list[object]:
-    """Look once, and fire an event for each thing that changed; nothing is left to be returned.
+    """Observe once, and fire an event for each change; nothing is returned.
 
-    What keeps it from looking is logged when it begins, and when it is over.
+    An error is logged when it begins, and when it is over.
     """
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
         own = __pillar__[clusters.ROOT]
         observer_client.CLIENT.observe(cluster.name, __opts__["id"], own, __salt__["event.send"])
-        trouble = ""
+        error_text = ""
     except KvmclusterError as error:
-        trouble = str(error)
+        error_text = str(error)
     except Exception as error:  # An event loop of the minion's called us.
-        trouble = f"{type(error).__name__}: {error}"
+        error_text = f"{type(error).__name__}: {error}"
         log.debug("beacon kvmcluster", exc_info=True)
-    if trouble and trouble != observer_client.CLIENT.error:
-        log.error("beacon kvmcluster: %s", trouble)
-    elif observer_client.CLIENT.error and not trouble:
-        log.info("beacon kvmcluster: this node is watched again")
-    observer_client.CLIENT.error = trouble
+    if error_text and error_text != observer_client.CLIENT.error:
+        log.error("beacon kvmcluster: %s", error_text)
+    elif observer_client.CLIENT.error and not error_text:
+        log.info("beacon kvmcluster: this node is observed again")
+    observer_client.CLIENT.error = error_text
     return []

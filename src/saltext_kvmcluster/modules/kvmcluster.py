@@ -1,7 +1,7 @@
 """Execution module: this node's part of the cluster.
 
-Every function reads the cluster from pillar ``kvmcluster``, returns plain data, and fails with
-one sentence that says what was wrong and what to do.
+Every function reads the cluster from pillar ``kvmcluster`` and returns plain data, whose ``kind``
+says what it is. A failure is one sentence: what was wrong, and what to do.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def identity() -> dict[str, Any]:
 
 @doors.salt_errors
 def peers() -> dict[str, Any]:
-    """Return what this node knows of its peers: identities, refused ones with why, missing ones.
+    """Return the peers' identities that the mine holds: accepted, refused with the reason, missing.
 
     CLI Example:
 
@@ -127,15 +127,15 @@ def peers() -> dict[str, Any]:
 
 @doors.salt_errors
 def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
-    """Log in to every peer by every name, as a migration does, and name the cause of each failure.
+    """Log in to every peer by every name, as a migration does; return the cause of each failure.
 
     timeout
         Seconds for one login. Default: 10.
 
     time_limit
-        Seconds for all of them; what is not begun by then is reported as not tried. Default: 120.
+        Seconds for all logins; the rest is reported as ``not tried``. Default: 120.
 
-    Returns ``{cluster, node, ok, cells: [{peer, name, ok, cause, said, remedy, seconds}]}``; the
+    Returns ``{cluster, node, ok, cells: [{peer, name, ok, cause, detail, remedy, seconds}]}``; the
     exit code is non-zero unless every cell is good. ``cause`` is ``ok`` or one of: no such name,
     refused, host key changed, host key unknown, timed out, no answer, no route, key not accepted,
     passphrase asked, dropped, bad configuration, noise, not tried, failed.
@@ -174,10 +174,10 @@ def migrate(
     patience: float = 60,
     **named: Any,
 ) -> dict[str, Any]:
-    """Move a guest live from this node to a peer, and say where it was seen afterwards.
+    """Migrate a guest live from this node to a peer, and return where it is afterwards.
 
     libvirt's daemon here drives the migration, peer to peer over ssh; the guest's memory goes
-    over the destination's migration name. If this call is killed, the migration goes on. A
+    over the destination's migration name. If this call is killed, the migration continues. A
     transient guest stays transient. A persistent one becomes persistent there; here it is
     undefined where the pillar says ``guests: {definitions: shared}``.
 
@@ -193,24 +193,23 @@ def migrate(
         way as the pillar allows; otherwise this one is refused. Default: true.
 
     patience
-        Seconds to go on asking both nodes while it is not sure where the guest is, after libvirt
-        has ended the migration. Default: 60.
+        Seconds to keep asking both nodes if it is not certain where the guest is after libvirt has
+        ended the migration. Default: 60.
 
     An option that is left out is that of the pillar, ``kvmcluster:migration``.
 
-    Returns ``{guest, uuid, source, destination, owner, result, reason, findings, started,
-    elapsed, downtime_ms, memory_bytes, iterations, afterwards}``. ``result`` is ``moved``,
-    ``not_moved`` or ``unknown``, as seen on both nodes after the end, whatever libvirt said; the
-    exit code is non-zero unless it is ``moved``. ``owner`` is the node entitled to run the guest,
-    or None where that is not certain: then nothing was touched, and ``reason`` says what was
-    seen. ``elapsed`` is in seconds, from ``started`` to the last look. What libvirt did not
-    measure is None. ``afterwards`` lists what had to be put right then, ``{step, ok, said}`` for
-    each; that something of it failed changes no ``result``.
+    Returns ``{guest, uuid, source, destination, owner, result, reason, findings, started, elapsed,
+    downtime_ms, memory_bytes, iterations, afterwards}``. ``result`` is ``moved``, ``not_moved`` or
+    ``unknown``, as observed on both nodes after the end, whatever libvirt reported; the exit code
+    is non-zero unless it is ``moved``. ``owner`` is the node entitled to run the guest, or None if
+    that is not certain: then nothing was changed, and ``reason`` says what was observed.
+    ``elapsed`` is in seconds, from ``started`` to the last observation. What libvirt did not
+    measure is None. ``afterwards`` lists the cleanup steps, ``{step, ok, detail}``; a failed one
+    does not change ``result``.
 
-    What becomes of it meanwhile is told by ``kvmcluster.job``, and by events.
+    For its progress see ``kvmcluster.job``, and events.
 
-    A request that cannot be right is refused with an error that names every reason; then nothing
-    was begun.
+    An invalid request is refused with an error that names every reason; nothing is started.
 
     CLI Example:
 
@@ -231,20 +230,19 @@ def migrate(
 
 @doors.salt_errors
 def job(guest: str | None = None) -> dict[str, Any]:
-    """Return the migrations that are under way from and to this node, and how far they are.
+    """Return the migrations that are under way from and to this node, with their progress.
 
     guest
         The guest in question. Default: all.
 
-    Returns ``{cluster, node, ok, jobs: [{guest, uuid, source, destination, phase, percentage,
-    rate, dirty_rate, remaining, expected_end, expected_downtime_ms, downtime_ms, iteration,
-    throttle, stalled, elapsed, place}]}``. ``phase`` is ``queued`` (``place`` says at which
-    place), ``preparing``, ``copying``, ``post-copy``, or ``arriving`` for a guest of a peer, of
-    which its source tells more. Rates are in bytes a second, ``remaining`` in bytes,
-    ``expected_end`` in seconds from now, ``expected_downtime_ms`` is the switch as QEMU expects
-    it, ``downtime_ms`` for how long the guest has stood still so far, ``throttle`` the percentage
-    by which QEMU slows its CPUs, ``stalled`` whether nothing is sent, and ``elapsed`` in seconds.
-    What is not known is None.
+    Returns ``{cluster, node, ok, jobs: [{guest, uuid, source, destination, phase, percentage, rate,
+    dirty_rate, remaining, expected_end, expected_downtime_ms, downtime_ms, iteration, throttle,
+    stalled, elapsed, place}]}``. ``phase`` is ``queued`` (``place`` is the position in the queue),
+    ``preparing``, ``copying``, ``post-copy``, or ``arriving`` for a guest of a peer: its source
+    knows more. Rates are in bytes a second, ``remaining`` in bytes, ``expected_end`` in seconds
+    from now, ``expected_downtime_ms`` is the switch as QEMU expects it, ``downtime_ms`` for how
+    long the guest has stood still so far, ``throttle`` the percentage by which QEMU slows its CPUs,
+    ``stalled`` whether nothing is sent, and ``elapsed`` in seconds. What is not known is None.
 
     CLI Example:
 
@@ -261,7 +259,7 @@ def job(guest: str | None = None) -> dict[str, Any]:
 
 @doors.salt_errors
 def sighting(guest: str) -> dict[str, Any]:
-    """Return what this node alone sees of a guest, for ``salt-run kvmcluster.migrate``.
+    """Return this node's own observation of a guest, for ``salt-run kvmcluster.migrate``.
 
     guest
         The guest's name, exactly.
@@ -281,17 +279,17 @@ def sighting(guest: str) -> dict[str, Any]:
 
 @doors.salt_errors
 def cancel(guest: str) -> dict[str, Any]:
-    """End a guest's migration from this node, and say where the guest was seen afterwards.
+    """Cancel a guest's migration from this node, and return where the guest is afterwards.
 
-    Whoever watches over the migration is asked to end it; where nobody does any more, it is ended
-    here. One that waits for its place is ended, too. In post-copy none can be: the guest's memory
-    is on two nodes.
+    The process that runs the migration is asked to end it; if there is none, it is ended here. A
+    queued migration is cancelled, too. One in post-copy cannot be: the guest's memory is on two
+    nodes.
 
     guest
         The guest's name, exactly, or its UUID.
 
     Returns what ``kvmcluster.recover`` returns, but with the ``result`` of a migration: it is
-    ``moved`` where this came too late. The exit code is zero if it is ``not_moved``.
+    ``moved`` if this came too late. The exit code is zero if it is ``not_moved``.
 
     CLI Example:
 
@@ -308,21 +306,20 @@ def cancel(guest: str) -> dict[str, Any]:
 
 @doors.salt_errors
 def recover(guest: str) -> dict[str, Any]:
-    """Settle a guest's last migration, as far as what every node says of the guest allows it.
+    """Settle a guest's last migration, as far as the observations of all nodes allow.
 
-    Asks all nodes, over the cluster's own ssh trust, and judges by the table in the
-    documentation. Where it is certain whose the guest is, what the migration left is put right:
-    the paused copy, definitions, autostart, the journal. Where it is not, nothing is touched.
+    Asks all nodes, over the cluster's own ssh trust, and decides by the table in docs/recovery.md.
+    If it is certain which node owns the guest, what the migration left is cleaned up: the paused
+    copy, definitions, autostart, the journal. If it is not, nothing is changed.
 
     guest
         The guest's name, exactly, or its UUID.
 
     Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
-    ``result`` is ``running``, ``paused``, ``nowhere``, ``busy`` (look again), ``conflict`` (it runs
-    twice) or ``unknown``; ``sightings`` says by node what was seen there last; ``actions`` lists
-    what was done, ``{step, node, ok, said}`` for each; ``needs`` says what is not known, and
-    ``commands`` what would settle it, to be typed by whoever knows. The exit code is zero if it is
-    settled.
+    ``result`` is ``running``, ``paused``, ``nowhere``, ``busy`` (try again), ``conflict`` (it runs
+    twice) or ``unknown``; ``sightings`` has the last observation of each node; ``actions`` lists
+    what was done, ``{step, node, ok, detail}`` for each; ``needs`` says what is not known, and
+    ``commands`` are the manual steps that would settle it. The exit code is zero if it is settled.
 
     CLI Example:
 
@@ -339,14 +336,13 @@ def recover(guest: str) -> dict[str, Any]:
 
 @doors.salt_errors
 def unsettled() -> dict[str, Any]:
-    """Return the migrations from this node that were begun, and are not known to be settled.
+    """Return the migrations from this node that were started and are not known to be settled.
 
-    For ``salt-run kvmcluster.react``. It is read from this node's journal alone; libvirt is not
-    asked.
+    For ``salt-run kvmcluster.react``. Read from this node's journal alone, without libvirt.
 
     Returns ``{cluster, node, ok, unsettled: [{guest, uuid, source, destination, began, stage,
-    watched}], unread}``: ``stage`` is ``begun``, or ``ended`` where libvirt's part is over,
-    ``watched`` whether somebody watches over it, ``unread`` why a part of the journal is not known.
+    watched}], unread}``: ``stage`` is ``begun``, or ``ended`` once libvirt's part is over,
+    ``watched`` whether a process still runs it, ``unread`` why a part of the journal is not known.
 
     CLI Example:
 
@@ -402,14 +398,14 @@ def history(guest: str | None = None, limit: int = 50) -> dict[str, Any]:
 
 @doors.salt_errors
 def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> dict[str, Any]:
-    """Return what the checks need to know of this node, raw, for the runner to read.
+    """Return this node's facts for the checks, unparsed, for the runner.
 
     targets
         Whether to log in to every peer by every name, too; or, by node, the list of peers to
         which it logs in by the migration name alone. Default: true.
 
     trust
-        Whether to look at this node's own part in the ssh trust, and to write a fresh token into
+        Whether to inspect this node's own part of the ssh trust, and to write a fresh token into
         each shared folder that holds parts of its guests. Default: true.
 
     CLI Example:
@@ -430,7 +426,7 @@ def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> di
 
 @doors.salt_errors
 def inspect(question: dict[str, Any]) -> dict[str, Any]:
-    """Return what this node sees of what it is asked, for ``salt-run kvmcluster.check``.
+    """Return what this node finds for a question, for ``salt-run kvmcluster.check``.
 
     question
         By node: ``{"paths": [PATH], "tokens": {FOLDER: [NODE]}, "cpus": [...]}``; each node
@@ -450,14 +446,14 @@ def inspect(question: dict[str, Any]) -> dict[str, Any]:
 
 @doors.salt_errors
 def guests() -> dict[str, Any]:
-    """Return every guest of this node, those that nobody manages included.
+    """Return every guest of this node, unmanaged ones included.
 
     Returns ``{cluster, node, ok, guests: [{name, uuid, state, reason, persistent, autostart,
     frozen, vcpus, memory_kib, disks, networks, machine, uptime, job, movable, why}]}``. ``frozen``
     is the reason given, or None; ``uptime`` is in seconds since it runs on this node; ``movable``
-    is what this node alone can tell, and ``why`` says what speaks against it; what only the
-    definition tells is None for a guest whose definition was not read, because it does not run.
-    The exit code is non-zero where libvirt could not be asked; ``said`` holds its words.
+    is what this node alone can tell, and ``why`` lists the reasons against it. What only the
+    definition has is None for a guest that does not run, since its definition is not read. The
+    exit code is non-zero if libvirt gave no answer; ``detail`` has its error.
 
     CLI Example:
 
@@ -473,10 +469,10 @@ def guests() -> dict[str, Any]:
 
 @doors.salt_errors
 def check(guest: str | None = None, destination: str | None = None) -> dict[str, Any]:
-    """Say which guests of this node can go where, and why not, with a remedy for each reason.
+    """Return which guests of this node can move where, and why not, with a remedy for each reason.
 
     Asks this node and its peers, these over ssh, as a migration does; names and UUIDs are
-    compared with those of the nodes that are asked. ``salt-run kvmcluster.check`` looks at all
+    compared with those of the nodes that are asked. ``salt-run kvmcluster.check`` checks all
     guests of all nodes.
 
     guest
@@ -513,8 +509,8 @@ def start(
     """Start a guest on this node, unless it runs anywhere in the cluster.
 
     Every node is asked, over the cluster's own ssh trust, and has to answer that it does not have
-    the guest. Of several starts at one moment, on whatever nodes, one wins; the others wait and
-    say where the guest runs. With ``guests: {definitions: shared}`` a transient guest is made
+    the guest. Of several starts at once, on any nodes, one wins; the others wait and return where
+    the guest runs. With ``guests: {definitions: shared}`` a transient guest is made
     from its definition; with ``defined`` the one that libvirt keeps here is started. That a
     guest is frozen forbids to move it, not to start it.
 
@@ -522,19 +518,19 @@ def start(
         The guest's name, exactly.
 
     force_unreachable
-        Nodes that do not answer and of which you know that they are off. One that can still be
-        logged in to is not. If you are wrong, the guest may run twice, with nothing but QEMU's
-        image lock to save its disks. Default: none.
+        Nodes that are unreachable and that you know to be off. One that still accepts logins is
+        not off. If you are wrong, the guest may run twice, and only QEMU's image lock protects
+        its disks. Default: none.
 
     timeout
         Seconds for all of it. Default: 300.
 
     Returns ``{guest, uuid, node, result, owner, reason, started, elapsed}``. ``result`` is
     ``started``, ``running`` (it ran already, or another start was first: ``owner`` says where),
-    ``not_started`` or ``unknown``, as seen afterwards; the exit code is zero if it runs.
+    ``not_started`` or ``unknown``, as observed afterwards; the exit code is zero if it runs.
 
-    A start that must not be is refused with an error that names every reason; then nothing was
-    begun.
+    A start that is not allowed is refused with an error that names every reason; nothing is
+    started.
 
     CLI Example:
 
@@ -552,7 +548,7 @@ def start(
 
 @doors.salt_errors
 def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[str, Any]:
-    """Shut a guest of this node down by its power button (ACPI), and wait for its end.
+    """Shut down a guest of this node by its power button (ACPI), and wait until it is off.
 
     guest
         The guest's name, exactly.
@@ -561,16 +557,15 @@ def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[st
         Seconds to wait. Default: 120.
 
     destroy
-        Whether to end a guest that is still there then as if its plug was pulled: what it did not
-        write is lost. Default: false.
+        Whether to power off a guest that is still running then: data that it has not written is
+        lost. Default: false.
 
-    A guest that is on its way to another node keeps its plug, and so does one on which libvirt is
-    at work.
+    A guest that is being migrated, or has another libvirt job, is not powered off.
 
-    Returns ``{guest, uuid, node, result, owner, reason}``, as seen on all nodes afterwards.
+    Returns ``{guest, uuid, node, result, owner, reason}``, as observed on all nodes afterwards.
     ``result`` is ``stopped``, ``not_stopped`` (it is active somewhere) or ``unknown``: this node's
     libvirt does not answer, or another node does not and the guest may run there, since it was not
-    active here at first or was seen leaving. The exit code is zero if it is stopped.
+    active here at first or was leaving. The exit code is zero if it is stopped.
 
     CLI Example:
 
@@ -590,14 +585,14 @@ def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[st
 def freeze(guest: str, reason: str) -> dict[str, Any]:
     """Forbid to move a guest of this node, until ``kvmcluster.unfreeze``.
 
-    The word is kept in the guest's libvirt metadata, so it is where the guest is. A transient
-    guest that ends takes it along. It may be shut down and started all the same.
+    This is kept in the guest's libvirt metadata. A transient guest loses it when it ends. The
+    guest may be shut down and started all the same.
 
     guest
         The guest's name, exactly.
 
     reason
-        Why, for whoever wants to move it.
+        Why; shown when a move is refused.
 
     Returns ``{guest, uuid, node, frozen, reason, since, changed}``, as read afterwards.
 
@@ -637,10 +632,10 @@ def cordon(reason: str) -> dict[str, Any]:
     """Cordon this node: no guest starts on it or moves to it until ``kvmcluster.uncordon``.
 
     What runs here stays; ``salt-run kvmcluster.drain`` cordons a node and moves its guests away.
-    The cordon is the file /etc/kvmcluster.cordoned, whoever made it, and outlives a reboot.
+    The cordon is the file /etc/kvmcluster.cordoned, however it was created, and survives a reboot.
 
     reason
-        Why, for whoever wants to use the node.
+        Why; shown in status and refusals.
 
     Returns ``{cluster, node, cordoned, since, reason, changed}``. A node that is cordoned already
     keeps since when, and why; but a person's reason takes the place of an orchestration's, which
@@ -680,13 +675,13 @@ def uncordon(reason: str | None = None) -> dict[str, Any]:
 
 @doors.salt_errors
 def boot() -> dict[str, Any]:
-    """Return which boot of this node it is, and what asks for another one.
+    """Return the id of this node's current boot, and the reasons for a reboot.
 
-    That is a file /run/reboot-required or /run/reboot-needed, ``needs-restarting -r`` where it is
-    installed, or a newer kernel that is installed than runs.
+    Reasons are a file /run/reboot-required or /run/reboot-needed, ``needs-restarting -r`` where it
+    is installed, or an installed kernel that is newer than the running one.
 
-    Returns ``{cluster, node, boot, needed}``: ``boot`` is a text that no other boot has,
-    ``needed`` a list of reasons.
+    Returns ``{cluster, node, boot, needed}``: ``boot`` identifies this boot,
+    ``needed`` lists the reasons.
 
     CLI Example:
 
@@ -707,10 +702,10 @@ def reboot(boot: str) -> dict[str, Any]:
     """Reboot this node, unless it is not cordoned, or a guest is active on it.
 
     boot
-        The boot that is to end, as ``kvmcluster.boot`` tells it: a node that was rebooted
-        meanwhile is not rebooted again.
+        The current boot, from ``kvmcluster.boot``: a node that was rebooted meanwhile is not
+        rebooted again.
 
-    Returns ``{cluster, node, boot, said}``, if the node gets to say so before it goes down.
+    Returns ``{cluster, node, boot, detail}``, if the response is sent before the node goes down.
     ``salt-run kvmcluster.reboot`` reboots a node and waits until it is back.
 
     CLI Example:
@@ -723,19 +718,19 @@ def reboot(boot: str) -> dict[str, Any]:
     here = __opts__["id"]
     now = bootid.identity()
     if boot != now:
-        raise InputError(f"boot: {here} is in another boot already, {now}; nothing was done")
+        raise InputError(f"boot: {here} has rebooted already and is in {now}; nothing was done")
     maintenance.may_reboot(collector.own(here))
     detail = __salt__["system.reboot"]()
     return {**_of_this_node("boot", cluster), "boot": now, "detail": detail}
 
 
 def _newer_kernel() -> list[str]:
-    """Say that a newer kernel is installed than runs, where Salt can tell."""
+    """Return that a newer kernel is installed than runs, where Salt can tell."""
     if "kernelpkg.needs_reboot" not in __salt__:
         return []
     latest = __salt__["kernelpkg.latest_installed"]()
     newer = latest and __salt__["kernelpkg.needs_reboot"]()
-    return [f"kernel {latest} is installed, and does not run"] if newer else []
+    return [f"kernel {latest} is installed but not running"] if newer else []
 
 
 def _mark(
@@ -752,13 +747,13 @@ def _mark(
 
 
 def _of_this_node(kind: str, cluster: Cluster) -> dict[str, Any]:
-    """Return what the data of a kind begins with."""
+    """Return the keys that all data of a kind has."""
     return {"kind": kind, "cluster": cluster.name, "node": __opts__["id"]}
 
 
 @contextlib.contextmanager
 def _environment(cluster: Cluster) -> Iterator[Environment]:
-    """Make this node's environment, as ``of_this_node``; what it tells becomes events."""
+    """Make this node's environment; its notifications become events."""
     here = __opts__["id"]
     with (
         notifier.event_sender(cluster.name, here, __salt__["event.send"]) as notify,

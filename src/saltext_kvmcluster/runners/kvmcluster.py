@@ -1,8 +1,8 @@
-"""Runner: the whole cluster, seen and prepared from the master.
+"""Runner: the whole cluster, from the master.
 
-Membership comes from the pillar, rendered afresh on the master. Every function returns plain
-data with ``ok`` and ``retcode``, prints it by the outputter ``kvmcluster``, and ends with exit
-code 1 when not all is well; ``--out=json`` gives the data itself.
+Membership comes from the pillar, rendered on the master at each call. Every function returns plain
+data with ``kind``, ``ok`` and ``retcode``, prints it by the outputter ``kvmcluster``, and ends with
+exit code 1 unless it is ``ok``; ``--out=json`` prints the data itself.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def __virtual__() -> str:
 
 
 def _reported(function: Callable[_P, dict[str, Any]]) -> Callable[_P, dict[str, Any]]:
-    """Make a function's errors a sentence, not a traceback, and its data the outputter's."""
+    """Turn a function's errors into data, and have its data printed by our outputter."""
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def members(cluster: str | None = None) -> dict[str, Any]:
 
 @_reported
 def publish(cluster: str | None = None, timeout: float = 60, test: bool = False) -> dict[str, Any]:
-    """Have every node publish its identity, and wait until the mine holds what each one says.
+    """Have every node publish its identity, and wait until the mine holds it.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -90,10 +90,10 @@ def publish(cluster: str | None = None, timeout: float = 60, test: bool = False)
         Seconds to wait for the mine. Default: 60.
 
     test
-        Only say what would be published. Default: false.
+        Only return what would be published. Default: false.
 
-    Returns ``{cluster, ok, published, unchanged, failed, retcode}``; ``failed`` says of each
-    node why its identity is not in the mine.
+    Returns ``{cluster, ok, published, unchanged, failed, retcode}``; ``failed`` has the
+    reason for each node whose identity is not in the mine.
 
     CLI Example:
 
@@ -114,7 +114,7 @@ def publish(cluster: str | None = None, timeout: float = 60, test: bool = False)
 def ssh_matrix(
     cluster: str | None = None, timeout: float = 10, time_limit: float = 120
 ) -> dict[str, Any]:
-    """Check ssh from every node to every node by every name, and put the rows together.
+    """Check ssh from every node to every node by every name.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -126,7 +126,7 @@ def ssh_matrix(
         Seconds for all logins of one node. Default: 120.
 
     Returns ``{cluster, nodes, ok, cells, good, rows, silent, retcode}``: ``rows`` holds each
-    node's ``kvmcluster.ssh_check``, ``silent`` the nodes that gave none, with what they said.
+    node's ``kvmcluster.ssh_check``, ``silent`` the nodes that reported nothing, with the reason.
 
     CLI Example:
 
@@ -147,17 +147,17 @@ def ssh_matrix(
 
 @_reported
 def status(cluster: str | None = None) -> dict[str, Any]:
-    """Return every guest of the cluster, where it is, how it is and whether it can move.
+    """Return every guest of the cluster: where it is, its state, and whether it can move.
 
-    All nodes are asked by one job. A node that does not answer is in ``silent``, and a problem,
-    and so is a guest that runs twice.
+    All nodes are asked by one job. An unreachable node is in ``silent``, and is a problem; so is a
+    guest that runs twice.
 
     cluster
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, ok, nodes, silent, problems, status, retcode}``; ``status`` has a row for
-    each guest and node where it is active: what ``kvmcluster.guests`` tells, ``where`` (a node,
-    ``nowhere``, or ``?`` while a node is silent) and ``defined``, the nodes that keep its
+    each guest and node where it is active: what ``kvmcluster.guests`` returns, ``where`` (a node,
+    ``nowhere``, or ``?`` while a node is silent) and ``defined``, the nodes that have its
     definition. A guest of the pillar's list that no node has is a row, too.
 
     CLI Example:
@@ -175,16 +175,16 @@ def status(cluster: str | None = None) -> dict[str, Any]:
 def check(
     guest: str | None = None, destination: str | None = None, cluster: str | None = None
 ) -> dict[str, Any]:
-    """Say which guest of the cluster can go where, and why not, with a remedy for each reason.
+    """Return which guest of the cluster can move where, and why not, with a remedy for each reason.
 
-    Two jobs: all nodes tell their facts, then look at what the guests need. Names, UUIDs and
+    Two jobs: all nodes report their facts, then inspect what the guests need. Names, UUIDs and
     disks are compared over all guests of all nodes.
 
     guest
         The guest in question. Default: all that are active.
 
     destination
-        The minion id of the node to which they would go. Default: every node.
+        The minion id of the destination in question. Default: every node.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -215,18 +215,18 @@ def migrate(
     cluster: str | None = None,
     **named: Any,
 ) -> dict[str, Any]:
-    """Move a guest live to a node, wherever it is now, and say where it was seen afterwards.
+    """Migrate a guest live to a node, wherever it is now, and return where it is afterwards.
 
-    Finds the guest by one job on all nodes, and has its node move it. On a terminal a line shows
-    how far it is. Ctrl-C ends the watching; the migration goes on. Where the node stops
-    answering, the others are asked where the guest is.
+    Finds the guest by one job on all nodes, and has its node migrate it. On a terminal a line shows
+    the progress. Ctrl-C ends the display; the migration continues. If the node becomes
+    unreachable, the others are asked where the guest is.
 
     guest
         The guest's name, exactly.
 
     destination
-        The minion id of the node to which it is to go. Default: the best one, by all checks and
-        by what the nodes have to do; ``chosen`` says why.
+        The minion id of the destination. Default: the best one, by all checks and the nodes' load;
+        ``chosen`` says why.
 
     |options|
 
@@ -234,8 +234,8 @@ def migrate(
         As ``kvmcluster.migrate`` on a node has it. Default: true.
 
     patience
-        Seconds to go on asking while it is not sure where the guest is, after libvirt has ended
-        the migration, or its node has stopped answering. Default: 60.
+        Seconds to keep asking if it is not certain where the guest is after libvirt has ended the
+        migration, or its node has become unreachable. Default: 60.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -243,7 +243,7 @@ def migrate(
     An option that is left out is that of the pillar, ``kvmcluster:migration``.
 
     Returns what ``kvmcluster.migrate`` on a node returns, ``ok`` and ``retcode``; the exit code
-    is zero if the guest has moved.
+    is zero if the guest was moved.
 
     CLI Example:
 
@@ -280,14 +280,14 @@ def drain(
     nowhere stays, with the reasons.
 
     The node stays cordoned, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
-    and nothing moves to it. A drain that was interrupted goes on when it is called again. Ctrl-C
-    ends the watching; moves that are under way go on.
+    and nothing moves to it. An interrupted drain continues when it is called again. Ctrl-C
+    ends the display; moves that are under way continue.
 
     node
         The node's minion id.
 
     reason
-        Why, for whoever wants to use the node. Default: that it was drained.
+        Why; shown in status and refusals. Default: ``drained``.
 
     test
         Only show the plan; the node is not cordoned. Default: false.
@@ -295,12 +295,12 @@ def drain(
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, node, ok, test, plan, stuck, moved, failed, under_way, left, said,
+    Returns ``{cluster, node, ok, test, plan, stuck, moved, failed, under_way, left, detail,
     cordoned, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each
-    move that was planned at first, ``stuck`` says of each guest that is not moved why, ``moved``
-    are all moves away since the node was cordoned, ``failed`` the attempts that moved nothing,
-    ``left`` the guests that are active there in the end (None if not known), ``cordoned`` is
-    ``{since, reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
+    move that was planned at first, ``stuck`` has the reasons for each guest that is not moved,
+    ``moved`` are all moves away since the node was cordoned, ``failed`` the attempts that moved
+    nothing, ``left`` the guests that are active there in the end (None if not known), ``cordoned``
+    is ``{since, reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
 
     CLI Example:
 
@@ -332,8 +332,8 @@ def undrain(
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, node, ok, uncordoned, plan, stuck, moved, failed, under_way, said, elapsed,
-    retcode}``, as ``kvmcluster.drain``; ``uncordoned`` is false if it was not cordoned.
+    Returns ``{cluster, node, ok, uncordoned, plan, stuck, moved, failed, under_way, detail,
+    elapsed, retcode}``, as ``kvmcluster.drain``; ``uncordoned`` is false if it was not cordoned.
 
     CLI Example:
 
@@ -361,8 +361,8 @@ def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dic
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, test, plan, stuck, moved, failed, under_way, said, elapsed, retcode}``,
-    as ``kvmcluster.drain``.
+    Returns ``{cluster, ok, test, plan, stuck, moved, failed, under_way, detail, elapsed,
+    retcode}``, as ``kvmcluster.drain``.
 
     CLI Example:
 
@@ -377,7 +377,7 @@ def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dic
 
 @_reported
 def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
-    """Return the migrations that are under way in the cluster, and how far they are.
+    """Return the migrations that are under way in the cluster, with their progress.
 
     guest
         The guest in question. Default: all.
@@ -386,7 +386,7 @@ def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, ok, jobs, silent, retcode}``: ``jobs`` as ``kvmcluster.job`` on a node,
-    ``silent`` says of each node that did not tell why.
+    ``silent`` has the reason for each node that reported nothing.
 
     CLI Example:
 
@@ -404,7 +404,7 @@ def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
 
 @_reported
 def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
-    """End a guest's migration, and say where the guest was seen afterwards.
+    """Cancel a guest's migration, and return where the guest is afterwards.
 
     One job asks all nodes for their migrations; the node that sends the guest ends it.
 
@@ -436,9 +436,9 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
 
 @_reported
 def recover(guest: str, cluster: str | None = None) -> dict[str, Any]:
-    """Settle a guest's last migration, as far as what every node says of the guest allows it.
+    """Settle a guest's last migration, as far as the observations of all nodes allow.
 
-    One node that answers is told to; it asks all the others, over the cluster's own ssh trust.
+    The first node that answers does it: it asks all others, over the cluster's own ssh trust.
 
     guest
         The guest's name, exactly.
@@ -474,7 +474,7 @@ def history(
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, ok, history, silent, retcode}``: ``history`` as ``kvmcluster.history`` on
-    a node, ``silent`` says of each node that did not tell its own why.
+    a node, ``silent`` has the reason for each node that reported nothing.
 
     CLI Example:
 
@@ -495,8 +495,8 @@ def history(
 def import_cluster_conf(file: str) -> dict[str, Any]:
     """Make a pillar of RGManager's ``cluster.conf``: its nodes, guests, migration names and homes.
 
-    Nothing is changed anywhere. What has no counterpart here is told with the reason, and so is
-    what means something else here. Comments of the file are not taken over.
+    Nothing is changed anywhere. What has no counterpart here, or another meaning, is listed with
+    the reason. Comments of the file are not taken over.
 
     file
         The file's path, on the master.
@@ -527,21 +527,21 @@ def import_cluster_conf(file: str) -> dict[str, Any]:
 def react(
     reaction: str | None = None, tag: str | None = None, data: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Follow an event: look at the whole cluster, and put right what is seen to be wrong there.
+    """React to an event: check the whole cluster, and repair what is found to be wrong.
 
-    For reactors. The event says no more than that there is something to look for, and events that
-    come together are answered together; one that is malformed, or is not from the member of which
-    it speaks, is logged, and nothing is done.
+    For reactors. The event itself is not trusted: it only causes a check, and events that come
+    together cause one. An event that is malformed, or not from the member that it is about, is
+    logged and ignored.
 
     reaction
-        ``trust``: the trust is mended. ``recover``: migrations are settled. ``alarm``: a guest that
-        runs twice is told, and not touched. Default: nothing is new, but whatever a killed master
-        left unanswered is answered.
+        ``trust``: the trust is repaired. ``recover``: migrations are settled. ``alarm``: a guest
+        that runs twice is reported, and not touched. Default: only what a killed master left
+        pending.
 
     tag, data
         The event's.
 
-    Returns the answers that were due as ``CLUSTER.REACTION``; what came of them is logged.
+    Returns the reactions that were due, as ``CLUSTER.REACTION``; their results are logged.
 
     CLI Example:
 
@@ -558,23 +558,23 @@ def preflight(
     sls: str | list[str] | None = None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Say whether maintenance of nodes may begin: their peers are well, nobody cordoned them.
+    """Return whether maintenance can start: all peers are ready, and no node is cordoned by others.
 
-    A node is well if it answers, its libvirt daemon does, and nothing forbids guests to leave it
-    or to come to it, but that it is cordoned or full. What keeps a guest from going anywhere is the
-    guest's own.
+    A node is ready if it answers, its libvirt daemon does, and nothing forbids guests to leave it
+    or to come to it, except that it is cordoned or full. A guest that cannot move anywhere does not
+    make a node unready.
 
     nodes
-        The minion id of the node that is to be worked on, or a list of several. Default: all.
+        The minion id of the node to be maintained, or a list of several. Default: all.
 
     sls
-        The SLS files that are to be applied there; an error says what is no name of one.
+        The SLS files that are to be applied there; an invalid name is an error.
 
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, cordoned, findings, retcode}``: ``nodes`` are those that have
-    to be well, ``cordoned`` says of each node that somebody cordoned why, ``findings`` are as in
+    Returns ``{cluster, ok, nodes, cordoned, findings, retcode}``: ``nodes`` are those that have to
+    be ready, ``cordoned`` has the reason for each node that others cordoned, ``findings`` are as in
     ``kvmcluster.check``.
 
     CLI Example:
@@ -615,14 +615,14 @@ def reboot(
         Seconds to wait for it. Default: 900.
 
     test
-        Only say whether it would be rebooted now. Default: false.
+        Only return whether it would be rebooted now. Default: false.
 
     cluster
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, node, ok, when, rebooted, needed, still, missing, findings, elapsed,
-    retcode}``: ``rebooted`` is None where that was not seen, ``needed`` are the reasons before,
-    ``still`` those after, ``missing`` says what of the reboot was not seen within the time,
+    retcode}``: ``rebooted`` is None if that was not observed, ``needed`` are the reasons before,
+    ``still`` those after, ``missing`` says what of the reboot was not observed in time,
     ``findings`` what keeps the node from being ready.
 
     CLI Example:
@@ -645,10 +645,10 @@ def rolling(
     test: bool = False,
     cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Begin a rolling run over all nodes, or go on with the same one that stopped within a day.
+    """Begin a rolling run over all nodes, or continue the same one if it stopped within a day.
 
-    For the orchestration ``kvmcluster.orch.rolling``: this writes down, on the master, what is
-    to be done to every node; nothing is done to any.
+    For the orchestration ``kvmcluster.orch.rolling``: this records, on the master, what is
+    to be done to every node; no node is changed.
 
     sls
         The SLS files to apply to each node.
@@ -657,10 +657,10 @@ def rolling(
         When to reboot it: ``needed``, ``always`` or ``never``. Default: needed.
 
     anew
-        Begin with the first node again. Default: false.
+        Start with the first node again. Default: false.
 
     test
-        Only say which nodes would be done. Default: false.
+        Only return which nodes would be done. Default: false.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -679,7 +679,7 @@ def rolling(
 
 @_reported
 def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
-    """Note that a rolling run is done with a node; after the last one it is forgotten.
+    """Record that a rolling run is done with a node; after the last one it is deleted.
 
     node
         The node's minion id.
@@ -699,7 +699,7 @@ def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
 
 
 def _of_cluster(kind: str, nodes: SaltNodes) -> dict[str, Any]:
-    """Return what the data of a kind begins with."""
+    """Return the keys that all data of a kind has."""
     return {"kind": kind, "cluster": nodes.cluster.name}
 
 

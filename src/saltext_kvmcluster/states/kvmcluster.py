@@ -96,8 +96,8 @@ def authorized_keys(name: str) -> dict[str, Any]:
 def known_hosts(name: str) -> dict[str, Any]:
     """Make sure that every host key of every member is pinned under all the member's names.
 
-    The file is our own, ``~/.ssh/kvmcluster_known_hosts``, for root (libvirt's daemon dials as
-    root) and, where that is another account, for the login.
+    The file is our own, ``~/.ssh/kvmcluster_known_hosts``, for root (libvirt's daemon connects as
+    root) and, if that is another account, for the login.
 
     .. code-block:: yaml
 
@@ -108,7 +108,7 @@ def known_hosts(name: str) -> dict[str, Any]:
 
 
 def ssh_config(name: str) -> dict[str, Any]:
-    """Make sure that ssh dials every name of every member with our key and pinned host keys.
+    """Make sure that ssh connects to every name of every member with our key and pinned host keys.
 
     The rules are in a file of our own, ``~/.ssh/kvmcluster_config``; ``~/.ssh/config`` gets one
     Include ahead of all else, and is otherwise left alone. For the same accounts as
@@ -125,8 +125,8 @@ def ssh_config(name: str) -> dict[str, Any]:
 def migration_ready(name: str) -> dict[str, Any]:
     """Succeed if every guest of this node can go to every peer; else say why not.
 
-    It looks as ``kvmcluster.check`` does and changes nothing, so under ``test=True`` it is the
-    same. Warnings do not make it fail.
+    It runs the same checks as ``kvmcluster.check`` and changes nothing, also without ``test=True``.
+    Warnings do not make it fail.
 
     .. code-block:: yaml
 
@@ -157,11 +157,11 @@ def guest_placed(
     With ``guests: {definitions: shared}`` it is a file on shared storage: the guest's
     ``xmlfile``, or where it is found along ``path``, or NAME.xml in the first folder of that.
     Any node may put it there, and several at once. With ``defined`` it is defined in this node's
-    libvirt, to be started by nobody but us; no daemon is restarted.
+    libvirt, without autostart; no daemon is restarted.
 
     The text has to follow libvirt's schema, and to name the guest and its UUID, which never
     changes. Of a guest that runs, the new definition takes effect at its next start, and the
-    comment says so. ``changes`` tell what the new one means, not how its text differs.
+    comment says so. ``changes`` are differences of meaning, not of text.
 
     name
         The guest's name.
@@ -277,7 +277,7 @@ def _rendered(
         cached = __salt__["cp.cache_file"](source, env)
         contents = files.read(cached).text if cached else None
         if contents is None:
-            raise InputError(f"source: {source} is not to be had in saltenv {env}")
+            raise InputError(f"source: {source} is not found in saltenv {env}")
     if not isinstance(contents, str):
         raise InputError(f"contents: want text, got {type(contents).__name__}")
     if template:
@@ -381,7 +381,7 @@ def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
 def _known_hosts(cluster: Cluster) -> dict[str, Any]:
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     plans = []
-    for account in _dialling_accounts(cluster):
+    for account in _client_accounts(cluster):
         path = os.path.join(account.home, ".ssh", pinned_hosts.KNOWN_HOSTS)
         found = files.read(path, account.login)
         wanted = pinned_hosts.wanted(cluster, identities, found.text or "")
@@ -393,7 +393,7 @@ def _known_hosts(cluster: Cluster) -> dict[str, Any]:
 def _ssh_config(cluster: Cluster) -> dict[str, Any]:
     key = keyfile.key_path(cluster, accounts.account(cluster.ssh.login).home)
     plans = []
-    for account in _dialling_accounts(cluster):
+    for account in _client_accounts(cluster):
         folder = os.path.join(account.home, ".ssh")
         hosts, rules, own = (
             os.path.join(folder, name)
@@ -409,8 +409,8 @@ def _ssh_config(cluster: Cluster) -> dict[str, Any]:
     return _carry_out(plans)
 
 
-def _dialling_accounts(cluster: Cluster) -> list[sshd.Account]:
-    """Return the accounts that dial peers: root, as libvirt's daemon does, and the login."""
+def _client_accounts(cluster: Cluster) -> list[sshd.Account]:
+    """Return the accounts that connect to peers: root, as libvirt's daemon does, and the login."""
     return [accounts.account(login) for login in dict.fromkeys(["root", cluster.ssh.login])]
 
 
@@ -477,7 +477,7 @@ def applied(name: str, sls: str | list[str], cluster: str | None = None) -> dict
 
 
 def identities_published(name: str, cluster: str | None = None) -> dict[str, Any]:
-    """Make sure that the mine holds what every node says of itself. For orchestrations.
+    """Make sure that the mine holds every node's identity. For orchestrations.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -493,7 +493,7 @@ def identities_published(name: str, cluster: str | None = None) -> dict[str, Any
 def ssh_ready(name: str, cluster: str | None = None) -> dict[str, Any]:
     """Succeed if every node reaches every node by every name. For orchestrations.
 
-    It changes nothing, so under ``test=True`` it looks as well.
+    It changes nothing, and runs under ``test=True`` as well.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -507,7 +507,7 @@ def ssh_ready(name: str, cluster: str | None = None) -> dict[str, Any]:
 
 
 def migration_settled(name: str, cluster: str | None = None) -> dict[str, Any]:
-    """Settle a guest's last migration, as far as what all nodes say allows it. For orchestrations.
+    """Settle a guest's last migration, as far as all observations allow. For orchestrations.
 
     name
         The guest's name.
@@ -531,13 +531,13 @@ def migration_settled(name: str, cluster: str | None = None) -> dict[str, Any]:
 def preflight(
     name: str, nodes: list[str], sls: str | list[str] | None = None, cluster: str | None = None
 ) -> dict[str, Any]:
-    """Succeed if maintenance of nodes may begin. For orchestrations.
+    """Succeed if maintenance of nodes can start. For orchestrations.
 
-    It changes nothing, so under ``test=True`` it looks as well.
+    It changes nothing, and runs under ``test=True`` as well.
 
     nodes
-        The minion ids of the nodes that are to be worked on: nobody else may have cordoned them,
-        and their peers have to be well.
+        The minion ids of the nodes to be maintained: they must not be cordoned by others, and their
+        peers have to be ready.
 
     sls
         The SLS files that are to be applied there.
@@ -642,7 +642,7 @@ def undrained(
         detail = f"{node} would be uncordoned"
         return {"name": name, "changes": changes, "result": None, "comment": detail}
     data = _run("kvmcluster.undrain", node=node, home=home, reason=reason, cluster=cluster)
-    # A guest that cannot come home is told, and keeps no node cordoned.
+    # A guest that cannot move home is reported, but does not keep the node cordoned.
     return _step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes)
 
 
@@ -653,7 +653,7 @@ def rolling(
     anew: bool = False,
     cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Write down that a rolling run begins, or goes on. For ``kvmcluster.orch.rolling``.
+    """Record that a rolling run begins, or continues. For ``kvmcluster.orch.rolling``.
 
     sls, reboot, anew
         As ``salt-run kvmcluster.rolling`` has them.
@@ -672,7 +672,7 @@ def rolling(
 
 
 def rolling_done(name: str, node: str, cluster: str | None = None) -> dict[str, Any]:
-    """Write down that a rolling run is done with a node. For ``kvmcluster.orch.rolling``.
+    """Record that a rolling run is done with a node. For ``kvmcluster.orch.rolling``.
 
     node
         The node's minion id.
@@ -686,7 +686,7 @@ def rolling_done(name: str, node: str, cluster: str | None = None) -> dict[str, 
           kvmcluster.rolling_done:
             - node: node1
     """
-    changes = {node: {"old": "to be done", "new": "done"}}
+    changes = {node: {"old": "to do", "new": "done"}}
     if __opts__["test"]:
         detail = f"{node} would be done"
         return {"name": name, "changes": changes, "result": None, "comment": detail}
@@ -726,7 +726,7 @@ def _run(runner: str, **arguments: Any) -> dict[str, Any]:
         return {"kind": "error", "ok": False, "error": error}
     # One client for the whole orchestration: saltutil.runner leaves one behind with each call, and
     # what Salt's loader walks changes when their finalizers run. A state has failed of that; the
-    # race is told of in https://github.com/saltstack/salt/pull/69790.
+    # race is described in https://github.com/saltstack/salt/pull/69790.
     if _RUNNERS not in __context__:
         __context__[_RUNNERS] = salt.runner.RunnerClient(__opts__)
     full = __context__[_RUNNERS].cmd(runner, kwarg=arguments, print_event=False, full_return=True)
