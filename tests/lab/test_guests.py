@@ -25,7 +25,7 @@ for number in range({count}):
 """
 COUNTING = """
 import collections, json, time, libvirt
-from saltext_kvmcluster.host import facts
+from saltext_kvmcluster.host import collector
 calls = collections.Counter()
 LOCAL = ("Free", "GetName", "GetUUID", "Ref", "Open", "Close", "Error", "IsAlive", "GetConnect")
 for name in dir(libvirt.libvirtmod):
@@ -35,8 +35,8 @@ for name in dir(libvirt.libvirtmod):
             calls[_n] += 1
             return _f(*a)
         setattr(libvirt.libvirtmod, name, counted)
-told = facts.of_host("node1")
-print(json.dumps({"calls": calls, "guests": len(told["guests"])}))
+reported = collector.gather_host("node1")
+print(json.dumps({"calls": calls, "guests": len(reported["guests"])}))
 """
 
 
