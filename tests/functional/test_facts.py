@@ -159,4 +159,4 @@ def test_a_folder_that_never_answers_is_said_and_the_others_are_written(tmp_path
     finally:
         over.set()
     assert [*written] == [answers] and [*detail] == [hangs]
-    assert "does not answer" in detail[hangs]
+    assert "nothing could be written" in detail[hangs]

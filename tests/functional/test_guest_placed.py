@@ -156,7 +156,7 @@ def test_only_storage_that_every_node_has_is_a_place(place, kvm):
     link.symlink_to("/etc/libvirt")
     try:
         guests(kvm, path="/srv/link")
-        assert "libvirt's own folder" in place()["comment"]
+        assert "belongs to this node's libvirt" in place()["comment"]
     finally:
         link.unlink()
     guests(kvm)
