@@ -63,6 +63,7 @@ lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, Q
 
 nightly: test  ## make test, and what takes too long for it: series of kills, starts and faults, ...
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(LAB) tests/lab/test_kill.py tests/lab/test_start.py
+	$(BIN)/pytest tests/unit --hypothesis-profile=nightly
 	$(LAB) -m nightly tests/lab
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m nightly $(REACTOR)
 	$(MAKE) --no-print-directory simulate

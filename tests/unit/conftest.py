@@ -7,8 +7,10 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile(
-    "unit", deadline=None, database=None, derandomize=True, max_examples=40, print_blob=False
+    "unit", deadline=None, database=None, derandomize=True, max_examples=20, print_blob=False
 )
+# Each night, on new examples; `make nightly` asks for it.
+settings.register_profile("nightly", deadline=None, database=None, max_examples=500)
 settings.load_profile("unit")
 
 FORBIDDEN = ("subprocess.Popen", "os.fork", "os.exec", "os.posix_spawn", "socket.connect")

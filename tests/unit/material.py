@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.core.trust import identity
 
 CASES = Path(__file__).parent.parent / "cases"
 KEYS = yaml.safe_load((CASES / "keys.yaml").read_text())
+# For what goes wrong in long or rare sequences only; so many times as the profile asks for.
+MORE_EXAMPLES = settings(max_examples=3 * settings.default.max_examples)
 TIME = "2026-01-02T03:04:05+00:00"
 
 

@@ -4,8 +4,9 @@ import json
 from datetime import datetime, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from material import MORE_EXAMPLES
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
@@ -184,7 +185,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@MORE_EXAMPLES
 @given(
     st.text()
     | st.lists(st.sampled_from(["kvmcluster", "lab", "trust", "node1", "%"])).map("/".join),

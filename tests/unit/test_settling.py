@@ -4,9 +4,9 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
-from material import cluster
+from material import MORE_EXAMPLES, cluster
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
@@ -408,7 +408,7 @@ ENTRIES = st.dictionaries(
 )
 
 
-@settings(max_examples=100)
+@MORE_EXAMPLES
 @given(LOOKS, ENTRIES, st.sampled_from([True, True, True, False]))
 def test_no_action_unless_allowed(observations, entries, steady):
     settlement = settle("web1", entries, observations, steady)

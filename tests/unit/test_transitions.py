@@ -6,8 +6,9 @@ import pathlib
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from material import MORE_EXAMPLES
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.events import events, transitions
@@ -277,7 +278,7 @@ HERE = {"started", "arrived", "appeared"}
 AWAY = {"stopped", "left", "gone"}
 
 
-@settings(max_examples=300)
+@MORE_EXAMPLES
 @given(st.booleans(), st.lists(CHANGES, max_size=12), st.integers(1, 4))
 def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes, size):
     """``crashed`` may be followed by an end of what crashed, or be the end itself."""
@@ -301,7 +302,7 @@ def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes
         here = what in HERE or (here and what not in AWAY)
 
 
-@settings(max_examples=200)
+@MORE_EXAMPLES
 @given(st.lists(st.sampled_from([
     listing(), listing(entry()), listing(entry(run=2)), lost(),
     listing(entry(state="paused", how="I/O error")), listing(entry(active=False, how="crashed")),
