@@ -123,7 +123,7 @@ GUESTS = [
     ),
     Mistake(
         "guest.uuid",
-        "node3 has a guest of the same UUID, twin",
+        "node3 has a guest with the same UUID, twin",
         {"guests": ["one"]},
         each(start("node1", "one", identity=TWIN), define("node3", "twin", identity=TWIN)),
         remedy="on node3, where twin is shut off: virsh undefine --keep-nvram",

@@ -282,14 +282,14 @@ def test_tls(certified, connections):
     assert heard[0].startswith(TLS_HANDSHAKE), heard
 
 
-@pytest.mark.parametrize("side", ["here", "there"])
+@pytest.mark.parametrize("side", ["source", "destination"])
 def test_tls_without_certificates_begins_nothing(certified, side):
     (source,) = running(certified)
     destination = next(node for node in certified.nodes if node != source)
-    bare = {"here": source, "there": destination}[side]
+    bare = {"source": source, "destination": destination}[side]
     certified.exec(bare, "rm", f"{CERTIFICATES}/ca-cert.pem")
     answer = certified.salt(source, "kvmcluster.migrate", GUEST, destination, "tls=true")
-    assert f"node.tls: there is no ca-cert.pem in {CERTIFICATES} {side}" in answer
+    assert f"ca-cert.pem missing in {CERTIFICATES} on the {side}" in answer
     assert running(certified) == [source]
 
 
