@@ -86,7 +86,7 @@ def test_a_change_is_told_by_its_meaning_and_that_nobody_knows_whether_the_guest
     done = place(contents=TEXT, defaults={"memory": 256}, context={"memory": 512})
     (change,) = done["changes"]["web1.xml"]["replaced"]
     assert "163840 KiB before, 524288 KiB now" in change
-    assert any("alpha does not answer" in warning for warning in done["warnings"])
+    assert any("no response from alpha" in warning for warning in done["warnings"])
     layout = place(contents=TEXT.replace("\n", " \n"), context={"memory": 512})
     assert layout["changes"]["web1.xml"]["replaced"] == ["layout, no entry"]
 

@@ -1,4 +1,4 @@
-"""Calls that may never come back: into a library, or into a file system that does not answer."""
+"""Calls that may never return: into a library, or into a file system that hangs."""
 
 from __future__ import annotations
 

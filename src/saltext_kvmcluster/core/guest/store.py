@@ -144,8 +144,15 @@ def same_guest(old: Guest, new: Guest, where: str) -> None:
 
 def changes(old: Guest, new: Guest) -> tuple[str, ...]:
     """Return what a new definition changes in meaning, a sentence each."""
-    detail = domainxml.differences(old, new)
-    return tuple(_NEW.sub(" now", _OLD.sub(" before", sentence)) for sentence in detail)
+    return differences(old, new, "before", "now")
+
+
+def differences(one: Guest, other: Guest, first: str, second: str) -> tuple[str, ...]:
+    """Return how two definitions differ in meaning, a sentence each, with the names of the two."""
+    return tuple(
+        _NEW.sub(f" {second}", _OLD.sub(f" {first}", sentence))
+        for sentence in domainxml.differences(one, other)
+    )
 
 
 def misplaced(folder: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
-from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
 from saltext_kvmcluster.core.text import counted, listed
@@ -303,11 +303,10 @@ def _compared(world: World, guest: GuestFacts, node: str, text: str) -> Iterator
     if isinstance(found, str):
         yield Issue(f"its definition on {node} is not valid: {found}", _placed(guest))
     elif guest.guest is not None:
-        differences = domainxml.differences(found, guest.guest)
+        differences = store.differences(found, guest.guest, "defined", "running")
         if differences:
             yield Issue(
-                f"its definition on {node} (here) differs from the running one (there):"
-                f" {listed(differences, 3)}",
+                f"its definition on {node} differs from the running one: {listed(differences, 3)}",
                 "it takes effect at the guest's next start; to keep the running one, place that:"
                 f" virsh dumpxml --inactive {guest.name}",
             )
