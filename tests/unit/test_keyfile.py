@@ -36,7 +36,7 @@ def test_a_fit_key_needs_no_public_half_beside_it():
     ("changed", "words"),
     [
         ({"owner": "alice"}, f"belongs to alice; run: chown root: {PATH}"),
-        ({"mode": 0o640}, f"mode 0640, others may use it; run: chmod 600 {PATH}"),
+        ({"mode": 0o640}, f"mode 0640, other accounts can use it; run: chmod 600 {PATH}"),
         ({"mode": 0o601}, "mode 0601"),
         ({"everyday": "/root/.ssh/id_rsa"}, "everyday key (/root/.ssh/id_rsa)"),
         ({"encrypted": True, "public": None}, f'ssh-keygen -p -N "" -f {PATH}'),
@@ -83,7 +83,7 @@ def test_what_could_not_be_read_for_its_mode_may_be_no_key(owner):
 
 def test_a_key_beside_its_public_half_gets_its_mode_back_though_it_was_not_read():
     problem = keyfile.key_problem(found(mode=0o640, public=None, trouble=UNREAD), PLACED)
-    assert problem.endswith(f"mode 0640, others may use it; run: chmod 600 {PATH}")
+    assert problem.endswith(f"mode 0640, other accounts can use it; run: chmod 600 {PATH}")
 
 
 def test_a_passphrase_makes_a_key_no_less_a_key():

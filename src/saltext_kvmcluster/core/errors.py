@@ -14,4 +14,4 @@ class WorldError(KvmclusterError):
 
 
 class AtWork(WorldError):
-    """Another command of ours has the guest to itself on a node."""
+    """Another command holds the lock of the guest on a node."""

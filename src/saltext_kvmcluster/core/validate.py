@@ -1,6 +1,6 @@
-"""What a person gave, in the pillar or as an argument: taken as it was meant, or refused by name.
+"""What a person gave, in the pillar or as an argument: validated, or refused by name.
 
-Every error names the place, what is wanted there and what was got.
+Every error names the path, what is wanted there and what was found.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def section(
     return raw
 
 
-def place(path: str, key: str) -> str:
+def full_path(path: str, key: str) -> str:
     """Return what to call a key: an argument of a call has no path."""
     return f"{path}:{key}" if path else key
 
@@ -49,7 +49,7 @@ def items(fields: Mapping[str, Any], key: str, path: str) -> list[object]:
     """Return a list, empty if it is left out."""
     value = fields.get(key, [])
     if not isinstance(value, list):
-        raise InputError(f"{place(path, key)}: want {LIST}, got {shown(value)}")
+        raise InputError(f"{full_path(path, key)}: want {LIST}, got {shown(value)}")
     return value
 
 
@@ -57,7 +57,7 @@ def flag(fields: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
     """Return what is true or false."""
     value = fields.get(key, default)
     if not isinstance(value, bool):
-        raise InputError(f"{place(path, key)}: want {FLAG}, got {shown(value)}")
+        raise InputError(f"{full_path(path, key)}: want {FLAG}, got {shown(value)}")
     return value
 
 
@@ -68,7 +68,7 @@ def number(
     value = fields.get(key, default)
     least, most = limits
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{place(path, key)}: want {whole(least, most)}, got {shown(value)}")
+        raise InputError(f"{full_path(path, key)}: want {whole(least, most)}, got {shown(value)}")
     return value
 
 
@@ -76,7 +76,7 @@ def seconds(fields: Mapping[str, Any], key: str, path: str, most: float, default
     """Return a number of seconds above 0."""
     value = fields.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-        raise InputError(f"{place(path, key)}: want {span(most)}, got {shown(value)}")
+        raise InputError(f"{full_path(path, key)}: want {span(most)}, got {shown(value)}")
     return float(value)
 
 
@@ -87,7 +87,7 @@ def choice(
     value = fields.get(key, default)
     if value not in choices:
         raise InputError(
-            f"{place(path, key)}: want {one_of(choices)}, got {shown(value)}"
+            f"{full_path(path, key)}: want {one_of(choices)}, got {shown(value)}"
             f"{suggestion(value, choices)}"
         )
     return str(value)
@@ -121,7 +121,7 @@ def matching(
     if not isinstance(value, str) or not pattern.match(value):
         is_number = isinstance(value, (int, float))
         remedy = "" if is_number and not pattern.match(shown(value)) else quotes(value)
-        raise InputError(f"{place(path, key)}: want {words}, got {shown(value)}{remedy}")
+        raise InputError(f"{full_path(path, key)}: want {words}, got {shown(value)}{remedy}")
     return value
 
 

@@ -46,6 +46,6 @@ def uncordon(reason: str | None = None) -> Cordon | None:
         except WorldError as error:
             known = Cordon("", str(error))
         if known and reason not in (None, known.reason):
-            raise WorldError(f"it stays cordoned, for another reason by now: {known}")
+            raise WorldError(f"it stays cordoned, now for another reason: {known}")
         files.remove(PATH)
         return known

@@ -41,7 +41,7 @@ _WORKSHOP = ".kvmcluster-work-"
 
 
 class Busy(WorldError):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def exists(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
     return True
 
 
@@ -291,7 +291,7 @@ def _put(plan: FilePlan, place: Callable[..., None]) -> None:
                 raise
             _confirm(path, directory)
     except FileExistsError:
-        raise WorldError(f"{path} is there already; it was not touched") from None
+        raise WorldError(f"{path} already exists and was not changed") from None
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror}; it is as it was") from None
 
@@ -315,8 +315,8 @@ def _write(directory: int, folder: str, name: str, plan: FilePlan) -> None:
         account = pwd.getpwnam(plan.owner)
     except KeyError:
         raise WorldError(
-            f"{plan.path} belongs to user {plan.owner}, whom this host does not know: give it an"
-            " owner that every node knows, root for one (chown)"
+            f"{plan.path} belongs to user {plan.owner}, which does not exist on this host: give it"
+            " an owner that exists on every node, such as root (chown)"
         ) from None
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
@@ -353,6 +353,6 @@ def _wait_for(path: str, descriptor: int, timeout: float) -> None:
             if time.monotonic() >= end:
                 raise Busy(
                     f"another run of kvmcluster holds {path} for over {timeout:g} s;"
-                    " find it with 'fuser -v' on that file"
+                    f" find it with: fuser -v {path}"
                 ) from None
             time.sleep(0.05)

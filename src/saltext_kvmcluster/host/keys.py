@@ -25,7 +25,7 @@ def key_file(path: str, account: sshd.Account) -> KeyFile:
         link = os.readlink(path) if os.path.islink(path) else None
         return KeyFile(path, exists=False, public_file=beside, link=link)
     except OSError as error:
-        raise WorldError(f"{path} cannot be looked at: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
         raise WorldError(f"{path} is not a regular file; move it away")
     public, trouble = public_half(path)

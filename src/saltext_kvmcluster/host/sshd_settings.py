@@ -56,9 +56,7 @@ def effective_settings(
                 "this sshd knows no Include (OpenSSH 8.2 brought it), so no drop-in can help;"
                 f" set in {SSHD_CONFIG} itself what is missing"
             )
-        raise WorldError(
-            f"sshd does not take its configuration; correct it; it said: {detail[:500]}"
-        )
+        raise WorldError(f"sshd rejects its configuration; correct it: {detail[:500]}")
     return sshd.parse_settings(outcome.stdout)
 
 

@@ -69,7 +69,7 @@ def host_name(value: object, path: str) -> str:
     kind = _unreachable_kind(found)
     if kind:
         raise InputError(
-            f"{path}: {found} is {kind}, peers cannot dial it; give a name or an address that"
+            f"{path}: {found} is {kind}, peers cannot reach it; give a name or an address that"
             " leads to this node from every other"
         )
     return found

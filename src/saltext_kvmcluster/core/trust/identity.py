@@ -113,7 +113,7 @@ def parse_identity(node: str, data: object, login: str) -> Identity:
     sent = Reader(data)
     claimed = sent.at("node").text(most=MAX_WORD)
     if claimed != node:
-        raise InputError(f"it speaks for another node, {claimed[:60]!r}")
+        raise InputError(f"it names another node, {claimed[:60]!r}")
     published_login = sent.at("login").text(most=MAX_WORD)
     if published_login != login:
         raise InputError(f"it has the key of login {published_login[:40]!r}, not of {login}")

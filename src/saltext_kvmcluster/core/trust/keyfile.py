@@ -127,10 +127,10 @@ def _access_problem(found: KeyFile, login: str) -> str | None:
     if found.owner != login:
         return f"{path} belongs to {found.owner}; run: chown {login}: {path}"
     if found.mode is not None and found.mode & 0o077:
-        return f"{path} has mode {found.mode:04o}, others may use it; run: chmod 600 {path}"
+        return f"{path} has mode {found.mode:04o}, other accounts can use it; run: chmod 600 {path}"
     if found.encrypted:
         return (
-            f"{path} has a passphrase, which nobody types at night; remove it with"
+            f"{path} has a passphrase; unattended logins would fail: remove it with"
             f" 'ssh-keygen -p -N \"\" -f {path}', or let this state make a new key: {_away(found)}"
         )
     return None
@@ -140,7 +140,7 @@ def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
     try:
         key = parse_cluster_key(_stripped(found.public or ""))
     except InputError as error:
-        return f"{found.path}: {error}; this state makes a fit one: {_away(found)}"
+        return f"{found.path}: {error}; this state makes a valid key: {_away(found)}"
     if key.type != KEY_TYPES[cluster.ssh.key_type]:
         return (
             f"{found.path} is of type {key.type}, the pillar wants {cluster.ssh.key_type}:"

@@ -47,17 +47,17 @@ REMEDIES = {
     "no such name": "give the name an address (DNS or /etc/hosts), or correct the pillar",
     "refused": "start sshd there",
     "host key changed": "if the node was reinstalled: salt-run state.orchestrate"
-    " kvmcluster.orch.prepare; else find out who answers there",
+    " kvmcluster.orch.prepare; otherwise find out which host answers there",
     "host key unknown": "apply kvmcluster.trust here, after mine.send kvmcluster.identity there",
-    "no answer": "sshd there accepts but does not answer: look whether it hangs",
-    TIMED_OUT: "look at the network and firewall between the two",
-    "no route": "look at the network between the two",
+    "no answer": "sshd there accepts connections but sends no response: check whether it hangs",
+    TIMED_OUT: "check the network and firewall between the two nodes",
+    "no route": "check the network between the two nodes",
     KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
     PASSPHRASE: "apply kvmcluster.key here; it says what to do",
     "dropped": "sshd there is overloaded (MaxStartups) or broken; read its log",
     "bad configuration": "correct ssh's configuration here as it says",
     NOISE: "silence the login's shell start-up files there for non-interactive shells",
-    FAILED: "read what ssh said",
+    FAILED: "see ssh's message",
     NOT_TRIED: "time ran out; give a longer time_limit",
 }
 
@@ -253,7 +253,7 @@ def _excuse(sent: object) -> str:
     """Return why there is no row: what the node said, where that is words."""
     if isinstance(sent, str) and sent:
         return _last_words(sent)
-    return "did not answer" if sent in (None, "") else "what it sent is not a row"
+    return "did not answer" if sent in (None, "") else "unexpected response"
 
 
 def _last_words(text: str) -> str:
