@@ -20,7 +20,16 @@ from .plan import (
     networks_of,
     venv,
 )
-from .processes import INSIDE, NAMESPACES, birth, clean_environment, end, find, run_in
+from .processes import (
+    INSIDE,
+    NAMESPACES,
+    birth,
+    clean_environment,
+    end,
+    find,
+    pid_namespace,
+    run_in,
+)
 
 SANDBOX_PROGRAMS = ["unshare", "nsenter", "tini", "ip", "sshd"]
 CLUSTER_PROGRAMS = [*SANDBOX_PROGRAMS, "libvirtd", "virsh", "qemu-system-x86_64", "glusterd"]
@@ -41,9 +50,11 @@ def current():
 def only_one(lab, blocked=None):
     """Keep two ups of one lab apart, with a socket name that vanishes with its process."""
     lock = socket.socket(socket.AF_UNIX)
+    # Labs are found by their processes, so each PID namespace has labs of its own.
+    name = f"\0kvmcluster-lab-{lab.name}-{pid_namespace('self')}"
     while True:
         try:
-            lock.bind(f"\0kvmcluster-lab-{lab.name}")
+            lock.bind(name)
             break
         except OSError as error:
             if blocked is None:

@@ -241,6 +241,21 @@ def test_what_is_spoilt_or_stands_still_is_put_right(small_lab):
     assert "known: sshd, libvirtd, minion" in ctl("kill", "node1", "x", check=False).stderr
 
 
+def test_a_killed_sshd_ends_its_connections(small_lab):
+    connection = subprocess.Popen(
+        [ROOT / "lab" / "ctl", "exec", "node1", "--", "ssh", "node2", "echo in; exec sleep 600"],
+        env={**os.environ, "KVMCLUSTER_LAB": NAME},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert connection.stdout.readline() == "in\n"
+    ctl("kill", "node2", "sshd")
+    assert connection.wait(20) == 255
+    connection.stdout.close()
+    ctl("start", "node2", "sshd")
+
+
 def trust_each_other(*nodes):
     """One key for all, made by hand: the extension is not part of this test."""
     key = on(nodes[0], "ssh-keygen -q -t ed25519 -N '' -f /tmp/key && cat /tmp/key").stdout
