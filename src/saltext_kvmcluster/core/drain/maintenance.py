@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.readiness import report
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, World
 from saltext_kvmcluster.core.readiness.report import GroupedFinding, Readiness
 from saltext_kvmcluster.core.text import listed, printable
+from saltext_kvmcluster.core.untrusted import Reader
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
 WHEN = (NEEDED, ALWAYS, NEVER)
@@ -35,11 +36,12 @@ class Boot:
 
 def boot(answer: object) -> Boot | None:
     """Return which boot a node reports; None if it reports none."""
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("boot"), str):
+    sent = Reader(answer, lenient=True)
+    boot_id = sent.at("boot").text(default=None)
+    if boot_id is None:
         return None
-    needed = answer.get("needed")
-    words = needed if isinstance(needed, list) else []
-    return Boot(answer["boot"], tuple(printable(str(word)[:500]) for word in words))
+    reasons = sent.at("needed").items(optional=True)
+    return Boot(boot_id, tuple(printable(str(reason.value)[:500]) for reason in reasons))
 
 
 def when(value: object) -> str:

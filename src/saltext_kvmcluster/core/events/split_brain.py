@@ -11,6 +11,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Doubled
 
 # Characters of one definition, which a node may have made up.
@@ -88,14 +89,8 @@ def _copy(guest: GuestFacts, sent: object, now: datetime) -> dict[str, Any]:
 
 
 def _definition(uuid: str, sent: object) -> str | None:
-    reported = sent.get("guests") if isinstance(sent, Mapping) else None
-    for one in _mappings(reported):
-        if one.get("uuid") == uuid and isinstance(one.get("xml"), str):
-            return str(one["xml"])[:LONGEST_DEFINITION]
+    for guest in Reader(sent, lenient=True).at("guests").items(optional=True):
+        xml = guest.at("xml").text(default=None)
+        if guest.at("uuid").value == uuid and xml is not None:
+            return xml[:LONGEST_DEFINITION]
     return None
-
-
-def _mappings(reported: object) -> Iterable[Mapping[Any, Any]]:
-    return (
-        [one for one in reported if isinstance(one, Mapping)] if isinstance(reported, list) else []
-    )
