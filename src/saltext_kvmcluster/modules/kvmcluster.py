@@ -510,9 +510,9 @@ def start(
 
     Every node is asked, over the cluster's own ssh trust, and has to answer that it does not have
     the guest. Of several starts at once, on any nodes, one wins; the others wait and return where
-    the guest runs. With ``guests: {definitions: shared}`` a transient guest is made
-    from its definition; with ``defined`` the one that libvirt keeps here is started. That a
-    guest is frozen forbids to move it, not to start it.
+    the guest runs. With ``guests: {definitions: shared}`` a transient guest is created from its
+    definition; with ``defined`` the one that libvirt keeps here is started. A frozen guest may be
+    started; it may not be moved.
 
     guest
         The guest's name, exactly.

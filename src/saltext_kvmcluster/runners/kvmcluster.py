@@ -41,8 +41,6 @@ __context__: dict[str, Any]
 __opts__: dict[str, Any]
 __salt__: dict[str, Callable[..., Any]]
 
-POLL = 0.2
-
 
 def __virtual__() -> str:
     return __virtualname__
