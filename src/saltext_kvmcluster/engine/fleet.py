@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
+from saltext_kvmcluster.core.drain import placement
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.ownership import locations, settlements
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import examination, follow_up, overview
 from saltext_kvmcluster.core.readiness.checks.base import World
@@ -151,6 +152,26 @@ class Fleet(ABC):
         reported = self.sightings(guest)
         source = locations.source(guest, reported, target)
         return Move(guest, reported[source].observation.uuid, source, target)
+
+    def best_move(self, guest: str) -> tuple[Move, str]:
+        """Return the best move for a guest, chosen by all checks and the nodes' load, and why."""
+        source = self.move(guest, None).source
+        step = placement.best(*self.placeable(guest, source), guest)
+        return step.move, step.why
+
+    def cancelled(self, guest: str) -> dict[str, Any]:
+        """Have the node that sends a guest cancel its migration; ``ok`` if the guest stays there.
+
+        If that node does not tell how it ended, the first node that responds settles it.
+        """
+        reported, silent = self.rows("kvmcluster.job", "jobs")
+        node = jobs.sender(guest, reported, silent)
+        answers = self.ask([node], "kvmcluster.cancel", guest, within=ACTION)
+        done = locations.ended(answers.get(node))
+        if done is None:
+            done = self.recovered(guest)
+            done = {**done, "result": settlements.after_cancel(done["owner"], node)}
+        return {**done, "ok": done["owner"] == node}
 
     def settled(self, move: Move) -> dict[str, Any]:
         """Return the outcome of a migration as the nodes that respond find it."""

@@ -14,10 +14,10 @@ from typing import Any, ParamSpec
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core.drain import maintenance, placement
+from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
-from saltext_kvmcluster.core.ownership import locations, settlements
+from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar import options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
@@ -26,7 +26,7 @@ from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import drainer
-from saltext_kvmcluster.engine.fleet import ACTION, QUESTION
+from saltext_kvmcluster.engine.fleet import QUESTION
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import pillars, progress, publisher, reboots, rollings, terminal
 from saltext_kvmcluster.master.nodes import SaltNodes
@@ -257,10 +257,10 @@ def migrate(
     given = {key: value for key, value in named.items() if value is not None}
     given |= {"wait": doors.flag(wait, "wait"), "patience": limit}
     guest, chosen = guest_name(guest, "guest"), ""
-    move = nodes.move(guest, destination)
     if destination is None:
-        step = placement.best(*nodes.placeable(guest, move.source), guest)
-        move, chosen = step.move, step.why
+        move, chosen = nodes.best_move(guest)
+    else:
+        move = nodes.move(guest, destination)
     done = progress.watched(nodes, move, given)
     moved = done["result"] == migration.MOVED
     return {**done, "kind": "migration", "chosen": chosen, "ok": moved}
@@ -420,16 +420,8 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.cancel web1
     """
-    nodes = _nodes(cluster)
-    name = guest_name(guest, "guest")
-    reported, silent = nodes.rows("kvmcluster.job", "jobs")
-    node = jobs.sender(name, reported, silent)
-    answers = nodes.ask([node], "kvmcluster.cancel", name, within=ACTION)
-    done = locations.ended(answers.get(node))
-    if done is None:
-        done = nodes.recovered(name)
-        done = {**done, "result": settlements.after_cancel(done["owner"], node)}
-    return {**done, "kind": "recovery", "ok": done["owner"] == node}
+    done = _nodes(cluster).cancelled(guest_name(guest, "guest"))
+    return {**done, "kind": "recovery"}
 
 
 @_reported
