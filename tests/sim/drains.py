@@ -32,14 +32,15 @@ class Drains:
     """The drains of a run.
 
     ``acted``: guests that a person dealt with. ``orphans``: those whose migration lost the process
-    that would have recorded it; the node's history has it no sooner than it is settled.
+    that would have recorded it; the node's history has it no sooner than it is settled. What began
+    before a node was cordoned again belongs to no drain: ``reopened`` says that this may be.
     """
 
     def __init__(self, run):
         self.run, self.world = run, run.world
         self.salt = Salt(run, self)
         self.asks, self.drains, self.consoles = {}, [], []
-        self.acted, self.orphans, self.opened = set(), set(), False
+        self.acted, self.orphans, self.opened, self.reopened = set(), set(), False, False
         self.report = None
 
     # What is done
@@ -106,7 +107,8 @@ class Drains:
                 self.world.violation("wrong", f"{name} said to be on {moved[name]}; true: {where}")
             if name not in under_way and (name in left) != (name in here):
                 self.world.violation("wrong", f"left: {report.left}; true: {sorted(here)}")
-            if name in there and name not in {*moved, *left, *told, *self.orphans}:
+            known = {*moved, *left, *told, *self.orphans}
+            if name in there and name not in known and not self.reopened:
                 self.world.violation("wrong", f"of {name} nothing is reported")
         if report.ok and here & guests.keys():
             self.world.violation("wrong", f"drained, but {sorted(here)} are there")
@@ -184,7 +186,7 @@ def _arm_ask(drains, rest):
 
 
 def _uncordon(drains, node):
-    drains.opened = True
+    drains.opened = drains.reopened = True
     drains.run.shelves[node].cordon = None
 
 

@@ -9,13 +9,14 @@ import simulated
 from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.drain import batch, report
 from saltext_kvmcluster.core.migration import migration, queues
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
 from saltext_kvmcluster.core.ownership import settlements, startup
 from saltext_kvmcluster.core.ownership.settlements import Do
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
-from saltext_kvmcluster.engine import lifecycle, migrator, queue
+from saltext_kvmcluster.engine import drainer, lifecycle, migrator, queue
 
 MOST = 3000
 
@@ -226,3 +227,51 @@ def test_a_source_that_waits_and_is_taken_for_the_owner_shows(monkeypatch):
         "on step resumed + 0.5: kill qemu web1 on node2",
         "migrate web1 from node1 to node2",
     ) == {"wrong"}
+
+
+def drain_that_takes_silence_for_an_end(patch):
+    """A job without a response for a while has done what it was sent for."""
+
+    def ended(self, job):
+        return {"result": MOVED, "reason": "", "owner": job.move.destination}
+
+    patch.setattr(drainer._PlanRunner, "_result_of_quiet", ended)
+
+
+def drain_that_believes_any_response(patch):
+    """A response about another migration is taken for one about this."""
+    patch.setattr(batch, "_about", lambda move, result: result)
+
+
+def drain_without_limits(patch):
+    def due(self):
+        if self.is_stale or not self.waiting:
+            return None
+        move = self.waiting.pop(0).move
+        self.in_flight[move.guest] = move
+        return move
+
+    patch.setattr(batch.Batch, "due", due)
+
+
+def drain_that_takes_unknown_for_empty(patch):
+    active = report.active
+    patch.setattr(report, "active", lambda facts: active(facts) or [])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kind"),
+    [
+        (drain_that_takes_silence_for_an_end, "wrong"),
+        (drain_that_believes_any_response, "wrong"),
+        (drain_without_limits, "slots"),
+        (drain_that_takes_unknown_for_empty, "wrong"),
+    ],
+)
+def test_a_mistake_of_a_drain_shows(monkeypatch, mistake, kind):
+    mistake(monkeypatch)
+    for first in range(0, MOST, 100):
+        _, tally = simulate.tallied(("drains", range(first, first + 100)))
+        if kind in tally.wrong:
+            return
+    pytest.fail(f"{MOST} runs did not notice it")
