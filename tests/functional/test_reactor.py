@@ -56,12 +56,13 @@ class Reactor:
         until(lambda: not self.waiting(), f"{self.waiting()} is not answered", 200)
         self._over.set()
         self._listener.join()
-        for path in self.spool.glob("*.told"):
+        for path in self.spool.glob("*.result"):
             path.unlink()
 
     def waiting(self):
-        """Return what is heard or begun."""
-        return [path.name for path in self.spool.glob("*") if path.suffix in (".heard", ".begun")]
+        """Return the marks of reactions that are pending or running."""
+        marks = (".pending", ".running")
+        return [path.name for path in self.spool.glob("*") if path.suffix in marks]
 
     def detail(self, words=""):
         """Return the lines of the master's log that are ours."""
@@ -81,7 +82,7 @@ class Reactor:
 
     def answered(self, key, before=0.0):
         """Wait until a reaction was completed that began after a moment."""
-        reported = self.spool / f"{key}.told"
+        reported = self.spool / f"{key}.result"
         until(
             lambda: not self.waiting() and reported.exists() and reported.stat().st_mtime > before,
             f"{key} was not answered: {self.waiting()}",
@@ -91,7 +92,7 @@ class Reactor:
 
     def rested(self, key):
         """Make the last answer as old as it has to be before the next one."""
-        path = self.spool / f"{key}.told"
+        path = self.spool / f"{key}.result"
         at, detail = json.loads(path.read_text())
         path.write_text(json.dumps([at - pending.DISTANCE, detail]))
 
@@ -224,7 +225,7 @@ def test_what_is_forged_or_malformed_does_nothing_and_is_logged_once(reactor):
     assert len(detail) == len(set(detail)) == len(events), "\n".join(detail)
     assert all("is ignored: " in line and line.isprintable() for line in detail)
     assert all(len(line) < 500 for line in detail)
-    assert not reactor.waiting() and not list(reactor.spool.glob("*.told"))
+    assert not reactor.waiting() and not list(reactor.spool.glob("*.result"))
     assert not reactor.orchestrated and not KEYS.exists()
 
 
@@ -249,8 +250,8 @@ def test_one_event_has_drift_mended_and_a_second_one_finds_nothing(whole, record
     print(f"mended {time.time() - begun:.1f} s after the event")
     assert whole.answered("test.trust", begun) == ""
     assert whole.orchestrated == ["kvmcluster.orch.prepare"]
-    assert whole.detail("its trust is mended: alpha: it would change authorized_keys2")
-    assert whole.detail("its trust is whole again")
+    assert whole.detail("its trust is repaired: alpha: it would change authorized_keys2")
+    assert whole.detail("its trust is complete again")
     whole.rested("test.trust")
     begun = time.time()
     whole.fire(event("salt/minion/alpha/start", "Minion alpha started"))
@@ -314,7 +315,7 @@ def test_a_thousand_guests_in_a_burst_are_answered_together_and_failure_does_not
 def test_what_a_killed_master_left_is_answered(whole, salt_run):
     before = KEYS.read_bytes()
     KEYS.write_text("")
-    (whole.spool / "test.trust.begun").touch()
+    (whole.spool / "test.trust.running").touch()
     assert salt_run("--log-level=quiet", "kvmcluster.react").returncode == 0
     assert KEYS.read_bytes() == before and not whole.waiting()
     assert whole.orchestrated == ["kvmcluster.orch.prepare"]

@@ -113,7 +113,7 @@ def test_a_reinstalled_node_is_trusted_again_after_its_minions_start(lab):
     reported("a node reinstalled, from its minion's start", seconds)
     at_rest(lab)
     assert whole(lab)
-    assert detail(lab, "its trust is whole again")
+    assert detail(lab, "its trust is complete again")
 
 
 def test_emptied_keys_are_put_back(lab):

@@ -1,8 +1,8 @@
-"""Where rumours wait for an answer: one mark for each kind of answer, however many they are.
+"""Reactions that are pending: one mark for each kind of reaction, however many events call for it.
 
-Whoever gets the lock answers, and goes on for as long as rumours come; all others leave their mark
-and go. A mark goes when its answer begins, and what was begun is marked, too, until it has ended:
-so whoever comes after a killed one finds what is left.
+The process that gets the lock reacts, and goes on for as long as events come; all others leave
+their mark and end. The mark is removed when its reaction begins; one that runs is marked, too,
+until it has ended: so after a process was killed the next one finds what is left.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.host import descriptors, files
 
-# Seconds: in which rumours of one event come together; from the end of an answer to the next one.
+# Seconds: in which events with one cause come together; from one reaction to the next one.
 SETTLING, DISTANCE = 2.0, 30.0
-# Seconds that an answer may come late before a rumour of it counts as forgotten.
+# Seconds that a reaction may be late before its mark counts as abandoned.
 SPARE = 30.0
-HEARD, BEGUN, TOLD, KEPT = ".heard", ".begun", ".told", ".json"
+PENDING, RUNNING, RESULT, KEPT = ".pending", ".running", ".result", ".json"
 MOST_KEPT = 100
 
 
 class Pending:
-    """Rumours by key, in a folder of this account's own in the master's cache directory.
+    """Pending reactions by key, in a folder of this account's own in the master's cache directory.
 
     Every verb raises WorldError.
     """
@@ -35,25 +35,25 @@ class Pending:
         self._owner = descriptors.owner_name(os.getuid())
 
     def leave(self, key: str) -> None:
-        """Leave a rumour."""
-        files.mark(self._path(key, HEARD))
+        """Leave a mark."""
+        files.mark(self._path(key, PENDING))
 
     def heard(self) -> set[str]:
-        """Return the keys of which rumours wait that will be answered soon: one more adds nothing.
+        """Return the keys of reactions that will be done soon: one more mark adds nothing.
 
-        One that has waited longer may have been left by somebody who was killed.
+        A mark that is older may be of a process that was killed.
         """
-        return {key for key in self._keys(HEARD) if self._is_young(key)}
+        return {key for key in self._keys(PENDING) if self._is_young(key)}
 
     def left(self) -> list[str]:
-        """Return the keys of which rumours wait, or whose answer has not ended."""
-        return sorted(self._keys(HEARD, BEGUN))
+        """Return the keys of reactions that are pending, or have not ended."""
+        return sorted(self._keys(PENDING, RUNNING))
 
     def answer(self, key: str, work: Callable[[str], str]) -> None:
-        """Answer the rumours of a key, unless somebody else is doing it, until none is left.
+        """Do the reaction of a key, unless another process does, until no mark is left.
 
         work
-            Takes what the last look came to, and returns what this one comes to, in words.
+            Takes the last result, and returns the new one, as text.
         """
         while self._is_left(key):
             try:
@@ -81,14 +81,14 @@ class Pending:
         at, detail = self._reported(key)
         # Of a clock that was set back nothing is to be waited for.
         time.sleep(max(SETTLING, min(at + DISTANCE - time.time(), DISTANCE)))
-        files.mark(self._path(key, BEGUN))
-        files.remove(self._path(key, HEARD))
-        self._tell(key, time.time(), detail)
+        files.mark(self._path(key, RUNNING))
+        files.remove(self._path(key, PENDING))
+        self._note(key, time.time(), detail)
         try:
             detail = work(detail)
-            self._tell(key, time.time(), detail)
+            self._note(key, time.time(), detail)
         finally:
-            files.remove(self._path(key, BEGUN))
+            files.remove(self._path(key, RUNNING))
 
     def _keys(self, *kinds: str) -> set[str]:
         names = [os.path.splitext(os.path.basename(path)) for path in files.listed(self._folder)]
@@ -96,24 +96,24 @@ class Pending:
 
     def _is_young(self, key: str) -> bool:
         try:
-            age = time.time() - os.stat(self._path(key, HEARD)).st_mtime
+            age = time.time() - os.stat(self._path(key, PENDING)).st_mtime
         except OSError:
             return False
         return 0 <= age < SETTLING + DISTANCE + SPARE
 
     def _is_left(self, key: str) -> bool:
-        return any(files.exists(self._path(key, kind)) for kind in (HEARD, BEGUN))
+        return any(files.exists(self._path(key, kind)) for kind in (PENDING, RUNNING))
 
     def _reported(self, key: str) -> tuple[float, str]:
-        """Return when the last answer began, and what it came to."""
+        """Return when the last reaction began, and its result."""
         try:
-            at, detail = json.loads(files.read(self._path(key, TOLD)).text or "")
+            at, detail = json.loads(files.read(self._path(key, RESULT)).text or "")
             return float(at), str(detail)
         except (ValueError, TypeError):
             return 0.0, ""
 
-    def _tell(self, key: str, at: float, detail: str) -> None:
-        self._write(self._path(key, TOLD), json.dumps([at, detail]))
+    def _note(self, key: str, at: float, detail: str) -> None:
+        self._write(self._path(key, RESULT), json.dumps([at, detail]))
 
     def _write(self, path: str, text: str) -> None:
         files.apply(FilePlan(path, text, 0o600, self._owner, {}))

@@ -1,11 +1,15 @@
-"""What events call for: to look at the whole cluster, and to put right what is wrong there."""
+"""Reactions to events: check the whole cluster, and repair what is wrong there."""
+
+from __future__ import annotations
 
 import functools
 import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 import salt.runner
 from salt.exceptions import SaltException
@@ -15,20 +19,22 @@ from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN
 from saltext_kvmcluster.master import pillars
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.pending import Pending
+from saltext_kvmcluster.master.pillars import Functions
 
 log = logging.getLogger(__name__)
-_SAYINGS = reactions.LogLimiter()
-_HEARING = threading.Lock()
+_LOG_LIMITER = reactions.LogLimiter()
+_PARSING = threading.Lock()
 
 
 class Reactor:
-    """The master's answers to what is rumoured.
+    """The master's reactions to events.
 
     opts
         The master's options.
@@ -36,39 +42,41 @@ class Reactor:
         What Salt gives a runner as ``__salt__`` and ``__context__``.
     """
 
-    def __init__(self, opts, functions, context):
+    def __init__(
+        self, opts: Mapping[str, Any], functions: Functions, context: dict[str, Any]
+    ) -> None:
         self._opts, self._functions, self._context = opts, functions, context
-        self._spool = Pending(opts["cachedir"])
+        self._pending = Pending(opts["cachedir"])
         self._of = {
             reactions.TRUST: self._mend_trust,
             reactions.RECOVER: self._settle_migrations,
-            reactions.ALARM: self._tell_doubles,
+            reactions.ALARM: self._report_doubles,
         }
 
-    def react(self, reaction, tag, data):
-        """Follow an event, and return the answers that were due; what came of them is logged.
+    def react(self, reaction: str | None, tag: object, data: object) -> list[str]:
+        """React to an event, and return the reactions that were due; their results are logged.
 
         reaction
-            Which answer it calls for; None where only what is left is to be answered.
+            Which reaction it calls for; None where only those that are left are to be done.
         """
-        keys = []
+        keys: list[str] = []
         try:
             if reaction is not None:
                 keys = self._followed(reaction, tag, data)
             for key in keys:
-                self._spool.leave(key)
-            left = self._spool.left()
+                self._pending.leave(key)
+            left = self._pending.left()
             due = [*keys, *(key for key in left if key not in keys and reactions.parts(key))]
             for key in due:
-                self._spool.answer(key, functools.partial(self._answered, key))
+                self._pending.answer(key, functools.partial(self._answered, key))
         except KvmclusterError as error:
             log.error("%s", reactions.line(str(error)))
             return []
         return due
 
-    def _followed(self, reaction, tag, data):
-        """Return the keys of the answers that an event calls for; what is wrong is logged."""
-        with _HEARING:
+    def _followed(self, reaction: str, tag: object, data: object) -> list[str]:
+        """Return the keys of the reactions that an event calls for; an invalid one is logged."""
+        with _PARSING:
             try:
                 event = reactions.heard(tag, data)
                 if reaction not in event.reactions:
@@ -77,18 +85,18 @@ class Reactor:
                 names = reactions.clusters(event, members)
                 return [reactions.key(name, reaction) for name in names]
             except InputError as error:
-                detail = _SAYINGS.new(str(error), time.monotonic())
+                detail = _LOG_LIMITER.new(str(error), time.monotonic())
                 if detail:
                     log.warning("%s", detail)
                 return []
 
-    def _answered(self, key, before):
-        """Look, act, and log what came of it; return what a person has to do, empty if nothing.
+    def _answered(self, key: str, before: str) -> str:
+        """Check, act, and log the result; return what a person has to do, empty if nothing.
 
         before
             What was returned last, which is not logged again.
         """
-        name, reaction = reactions.parts(key)
+        name, _, reaction = key.rpartition(".")
         try:
             nodes = SaltNodes(self._opts, pillars.cluster(name, self._opts, self._functions))
             needed = self._of[reaction](nodes, before)
@@ -102,7 +110,7 @@ class Reactor:
             log.error("%s", needed)
         return needed
 
-    def _mend_trust(self, nodes, before):
+    def _mend_trust(self, nodes: SaltNodes, before: str) -> str:
         found = nodes.cluster
         reported, _ = publication.reported_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
         filed = doors.mine_identities(found, self._functions["mine.get"], self._context).accepted
@@ -111,27 +119,28 @@ class Reactor:
         )
         observed = reactions.trust(found, reported, filed, tried)
         if not observed.wrong and not observed.stuck:
-            log.info("cluster %s: its trust is whole; silent: %s", found.name, [*observed.silent])
+            silent = [*observed.silent]
+            log.info("cluster %s: its trust is complete; silent: %s", found.name, silent)
             return ""
         needed = "; ".join(f"{node}: {why}" for node, why in observed.stuck.items())
         if observed.wrong:
             why = "; ".join(f"{node}: {why}" for node, why in observed.wrong.items())
-            log.warning("cluster %s: its trust is mended: %s", found.name, reactions.line(why))
+            log.warning("cluster %s: its trust is repaired: %s", found.name, reactions.line(why))
             needed = self._orchestrate("kvmcluster.orch.prepare", {"cluster": found.name})
         if not needed:
-            log.warning("cluster %s: its trust is whole again", found.name)
+            log.warning("cluster %s: its trust is complete again", found.name)
             return ""
         return reactions.line(
-            f"cluster {found.name}: its trust is not whole: {needed}; when that is put right:"
+            f"cluster {found.name}: its trust is incomplete: {needed}; when that is fixed:"
             " salt-run state.orchestrate kvmcluster.orch.prepare"
             f' pillar=\'{{"cluster": "{found.name}"}}\''
         )
 
-    def _settle_migrations(self, nodes, before):
+    def _settle_migrations(self, nodes: SaltNodes, before: str) -> str:
         found = nodes.cluster
         left = reactions.left(found, nodes.ask(nodes.all, "kvmcluster.unsettled"))
         if left.watched:
-            self._spool.leave(reactions.key(found.name, reactions.RECOVER))
+            self._pending.leave(reactions.key(found.name, reactions.RECOVER))
         if not left.guests and not left.unread:
             silent = [*left.silent]
             log.info(
@@ -153,7 +162,7 @@ class Reactor:
             f" kvmcluster.recover GUEST cluster={found.name}"
         )
 
-    def _tell_doubles(self, nodes, before):
+    def _report_doubles(self, nodes: SaltNodes, before: str) -> str:
         found = nodes.cluster
         alarms, read, now = _doubles(nodes)
         if not alarms:
@@ -168,15 +177,15 @@ class Reactor:
         if needed != before:
             stamp = now.strftime("%Y%m%dT%H%M%S")
             text = json.dumps(alarms, indent=1) + "\n"
-            path = self._spool.keep(f"alarm.{found.name}", stamp, text)
+            path = self._pending.keep(f"alarm.{found.name}", stamp, text)
             log.error("cluster %s: a guest runs twice, the evidence is in %s", found.name, path)
             for one in alarms:
                 tag = events.tag(found.name, events.ALARM, one["nodes"][0], one["guest"])
                 self._functions["event.send"](tag, events.small(split_brain.small(one)))
         return needed
 
-    def _orchestrate(self, sls, pillar):
-        """Run an orchestration as a job of its own; return why states of it failed, if any did."""
+    def _orchestrate(self, sls: str, pillar: Mapping[str, Any]) -> str:
+        """Run an orchestration as a job of its own; return why it failed, empty if it did not."""
         client = salt.runner.RunnerClient({**self._opts})
         try:
             done = client.cmd(
@@ -193,11 +202,13 @@ class Reactor:
         return reactions.failures(next(iter(data.values()), None) if data else returned)
 
 
-def _doubles(nodes):
+def _doubles(
+    nodes: SaltNodes,
+) -> tuple[list[dict[str, Any]], dict[str, NodeFacts], datetime]:
     """Return the evidence for each guest that runs twice, the nodes' facts, and the time.
 
-    Of nodes that answer one after the other a guest that moves meanwhile may be told of by both: so
-    it takes two looks that show the same.
+    Nodes respond one after the other, so both may report a guest that moves meanwhile: it takes
+    two observations that agree.
     """
     alarms, read, now = _doubled(nodes)
     if alarms:
@@ -207,7 +218,9 @@ def _doubles(nodes):
     return alarms, read, now
 
 
-def _doubled(nodes):
+def _doubled(
+    nodes: SaltNodes,
+) -> tuple[list[dict[str, Any]], dict[str, NodeFacts], datetime]:
     sent = nodes.ask(nodes.all, "kvmcluster.facts", targets=False, trust=False)
     now = datetime.now(timezone.utc)
     read = {

@@ -516,7 +516,7 @@ def import_cluster_conf(file: str) -> dict[str, Any]:
 
 def react(
     reaction: str | None = None, tag: str | None = None, data: dict[str, Any] | None = None
-) -> dict[str, Any]:
+) -> list[str]:
     """React to an event: check the whole cluster, and repair what is found to be wrong.
 
     For reactors. The event itself is not trusted: it only causes a check, and events that come
