@@ -11,7 +11,7 @@ import sys
 import libvirt
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration.migration import Plan
+from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 

@@ -8,7 +8,7 @@ import json
 import sys
 
 from saltext_kvmcluster.core.errors import KvmclusterError
-from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration import plans
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.readiness import move_findings
@@ -43,7 +43,7 @@ def by_all(cluster, move, peer):
 
 def by_few(cluster, move, peer):
     shells = {move.source: Session(), peer.id: Session(peer.migration)}
-    uri = migration.connection_uri(cluster.ssh.login, peer)
+    uri = plans.connection_uri(cluster.ssh.login, peer)
     libvirts = {move.source: Hypervisor(), peer.id: Hypervisor(uri)}
     try:
         return examiner.observe_move(cluster, move, shells, libvirts)

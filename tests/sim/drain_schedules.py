@@ -54,7 +54,7 @@ def _armed(rng, guests):
             fault = rng.choice(("die before", "die after", "unasked", "lost", "late 20", "odd"))
             yield f"ask {rng.randint(1, 12)}: {fault}"
         elif kind < 0.55:
-            yield f"{when}: stop {rng.choice(('master', 'minion node1'))}"
+            yield f"{when}: halt {rng.choice(('master', 'minion node1'))}"
         elif kind < 0.6:
             yield f"{when}: interrupt"
         elif kind < 0.68:

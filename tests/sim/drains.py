@@ -167,7 +167,7 @@ def of(run):
     return run.drains
 
 
-def _stop(drains, rest):
+def _halt(drains, rest):
     if rest == "master":
         drains.kill_master()
     else:
@@ -206,7 +206,7 @@ _VERBS = {
     "drain": Drains.drain,
     "begin": Drains.begin,
     "drained": Drains.drained,
-    "stop": _stop,
+    "halt": _halt,
     "interrupt": lambda drains, rest: drains.interrupt(),
     "job": _arm_job,
     "ask": _arm_ask,
@@ -215,4 +215,4 @@ _VERBS = {
     "settle-all": _settle_all,
 }
 COMMANDS = {word: lambda run, rest, verb=verb: verb(of(run), rest) for word, verb in _VERBS.items()}
-ACTORS = ("begin", "stop", "interrupt", "uncordon", "person")
+ACTORS = ("begin", "halt", "interrupt", "uncordon", "person")

@@ -110,7 +110,7 @@ class Salt:
         try:
             done = migrator.migrate(
                 minion.environment(), move.guest, move.destination, Options(), 60.0
-            )
+            ).to_dict()
         except KvmclusterError as error:
             if minion.begun is not None:
                 self.world.violation("denied", f"an error after libvirt was told: {error}")
@@ -275,7 +275,7 @@ class SimulatedFleet(Fleet):
     def _recover(self, node, guest):
         minion = self.salt.minion(node)
         try:
-            done = recoverer.recover(minion.environment(), guest)
+            done = recoverer.recover(minion.environment(), guest).to_dict()
         finally:
             minion.exit()
         self.run.check_verdict(self.world.guests[guest], done["owner"], minion, self.world.now)

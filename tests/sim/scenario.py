@@ -35,7 +35,7 @@ from tasks import Task
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
-from saltext_kvmcluster.engine import migrator, recoverer
+from saltext_kvmcluster.engine import canceller, migrator, recoverer
 
 UUID = "11111111-1111-1111-1111-{:012d}"
 SETTLING = 150.0  # Longer than any keepalive, connection or job of libvirt waits.
@@ -389,7 +389,7 @@ class Run:
         try:
             reported = migrator.migrate(
                 minion.environment(), name, destination, Options(**given), patience, within
-            )
+            ).to_dict()
         except Killed:
             result = "killed"
         except (InputError, WorldError) as error:
@@ -437,7 +437,7 @@ class Run:
         minion = self.minion(node)
         self.reported = {"actions": [], "commands": []}
         try:
-            reported = recoverer.recover(minion.environment(), name)
+            reported = recoverer.recover(minion.environment(), name).to_dict()
         except Killed:
             result = "killed"
         except InputError as error:
@@ -465,7 +465,7 @@ class Run:
         guest, world = self.world.guests[name], self.world
         minion = self.minion(node)
         try:
-            reported = recoverer.cancel(minion.environment(), name, "somebody")
+            reported = canceller.cancel(minion.environment(), name, "somebody").to_dict()
         except Killed:
             pass
         except (InputError, WorldError) as error:

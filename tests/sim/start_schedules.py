@@ -50,7 +50,7 @@ def scenario(seed):
 def _act(rng):
     """What somebody does."""
     what = rng.choices(
-        ("start", "shutdown", "person start", "person destroy", "migrate", "recover", "cordon"),
+        ("start", "shutdown", "virsh start", "virsh destroy", "migrate", "recover", "cordon"),
         (12, 4, 2, 3, 5, 1, 0.3),
     )[0]
     node = rng.choice(NODES)

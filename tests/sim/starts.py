@@ -2,8 +2,8 @@
 
     start web1 on node2 timeout=60 force=node3
     shutdown web1 on node2 timeout=30 destroy=true
-    person start web1 on node3
-    person destroy web1 on node3
+    virsh start web1 on node3
+    virsh destroy web1 on node3
     cordon node2
     started web1 on node1
 
@@ -91,7 +91,7 @@ def _refused(run, minion, error):
     return "refused"
 
 
-def person(run, rest):
+def virsh(run, rest):
     """Somebody with virsh, who looks first: whatever is started while he does so is not seen."""
     verb, _, rest = rest.partition(" ")
     name, node, _ = _parsed(rest)
@@ -138,9 +138,9 @@ def free(run, rest=""):
 COMMANDS = {
     "start": start,
     "shutdown": shutdown,
-    "person": person,
+    "virsh": virsh,
     "cordon": cordon,
     "started": started,
     "free": free,
 }
-ACTORS.update(("start", "shutdown", "person"))
+ACTORS.update(("start", "shutdown", "virsh"))

@@ -9,8 +9,8 @@ import world as sim
 from scenario import Run, Scenario, Start
 from simulated import Minion, domain_xml
 
-from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.migration.migration import Plan
+from saltext_kvmcluster.core.migration import plans
+from saltext_kvmcluster.core.migration.plans import Plan
 
 pytest.register_assert_rewrite("contract")
 import contract  # noqa: E402
@@ -34,7 +34,7 @@ class Bench:
 
     def begin(self, source, destination, *flags, live=True, **parameters):
         ways = ("LIVE", "PEER2PEER") if live else ("PEER2PEER",)
-        connection = migration.connection_uri("root", self.run.cluster.node(destination))
+        connection = plans.connection_uri("root", self.run.cluster.node(destination))
         return self.libvirts[source].migrate(
             self.uuid, Plan((*ways, *flags), connection, parameters)
         )

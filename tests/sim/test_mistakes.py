@@ -10,10 +10,10 @@ from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.drain import batch, report
-from saltext_kvmcluster.core.migration import migration, queues
+from saltext_kvmcluster.core.migration import queues, results
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
-from saltext_kvmcluster.core.ownership import settlements, startup
-from saltext_kvmcluster.core.ownership.settlements import Do
+from saltext_kvmcluster.core.ownership import safeguards, settlements, startup
+from saltext_kvmcluster.core.ownership.cases import Do
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import drainer, lifecycle, migrator, queue
@@ -23,14 +23,14 @@ MOST = 3000
 
 def believing_libvirt(patch):
     """The result is what libvirt's call said."""
-    result = migration.result
+    result = results.result
 
     def believed(move, way, judged, observations, measured, detail, ending=""):
         reported = result(move, way, judged, observations, measured, detail, ending)
         owner = move.source if detail else move.destination
-        return {**reported, "result": NOT_MOVED if detail else MOVED, "owner": owner}
+        return replace(reported, result=NOT_MOVED if detail else MOVED, owner=owner)
 
-    patch.setattr(migration, "result", believed)
+    patch.setattr(results, "result", believed)
 
 
 def silence_is_absence(patch):
@@ -67,7 +67,7 @@ def jobs_are_nothing(patch):
         return settle(guest, entries, idle, True, *more)
 
     patch.setattr(settlements, "settle", settled)
-    patch.setattr(settlements, "forbids", lambda *found: "")
+    patch.setattr(safeguards, "forbids", lambda *found: "")
     patch.setattr(simulated.Libvirt, "destroy_copy", simulated.Libvirt.destroy)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import transitions
-from saltext_kvmcluster.core.migration.migration import Plan
+from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
 from saltext_kvmcluster.host import hypervisor, libvirt_connection, libvirt_domains, libvirt_events
 

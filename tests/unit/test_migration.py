@@ -7,8 +7,9 @@ import pytest
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
-from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.migration.migration import Move, Statistics
+from saltext_kvmcluster.core.migration import migration, plans, results
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.migration.results import Statistics
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.text import MAX_WORDS, short
@@ -100,7 +101,7 @@ def test_an_unknown_guest_is_answered_with_the_known_ones():
 )
 def test_definitions_are_kept_where_the_pillar_says(persistent, definitions, flags):
     found = cluster(guests={"definitions": definitions})
-    way = migration.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
+    way = plans.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
     assert {flag for flag in way.flags if "DEST" in flag or "SOURCE" in flag} == flags
 
 
@@ -115,13 +116,13 @@ def test_addresses(name, shown):
             }
         }
     )
-    way = migration.plan(found, found.node("node2"), Options(), False, "192.0.2.2")
+    way = plans.plan(found, found.node("node2"), Options(), False, "192.0.2.2")
     assert way.connection == f"qemu+ssh://mover@{shown}/system?no_tty=1"
     assert way.parameters == {"URI": f"tcp:{shown}", "LISTEN_ADDRESS": "192.0.2.2"}
 
 
 def judged(here=RUNNING, there=ABSENT, returned=True, steady=True):
-    return migration.verdict(MOVE, (here, there), returned, steady)
+    return results.verdict(MOVE, (here, there), returned, steady)
 
 
 def test_verdict_is_that_of_the_table_once_all_is_quiet():
@@ -155,9 +156,9 @@ def shaped(
     owner, detail="", observations=(ABSENT, RUNNING), persistent=False, definitions="shared"
 ):
     found = cluster(guests={"definitions": definitions})
-    way = migration.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
+    way = plans.plan(found, found.node("node2"), Options(), persistent, "192.0.2.2")
     verdict = Verdict(owner, "so it was seen")
-    return migration.result(MOVE, way, verdict, observations, MEASURED, detail)
+    return results.result(MOVE, way, verdict, observations, MEASURED, detail)
 
 
 @pytest.mark.parametrize(
@@ -173,29 +174,39 @@ def shaped(
 @pytest.mark.parametrize("detail", ["", "it failed"])
 def test_what_was_seen_decides_whatever_libvirt_said(owner, result, node, detail):
     shown = shaped(owner, detail)
-    assert (shown["result"], shown["owner"], shown["uuid"]) == (result, node, UUID)
-    assert "so it was seen" in shown["reason"] and detail in shown["reason"]
+    assert (shown.result, shown.owner, shown.uuid) == (result, node, UUID)
+    assert "so it was seen" in shown.reason and detail in shown.reason
+
+
+def test_a_result_as_data_has_its_kind_and_every_key():
+    assert list(shaped(Owner.DESTINATION).to_dict()) == [
+        *("kind", "guest", "uuid", "source", "destination", "owner", "result", "reason"),
+        *("started", "elapsed", "downtime_ms", "memory_bytes", "iterations"),
+        *("findings", "afterwards"),
+    ]
+    assert shaped(Owner.DESTINATION).to_dict()["kind"] == "migration"
+    assert not {"kind", "findings", "afterwards"} & shaped(Owner.SOURCE).record().keys()
 
 
 def test_figures_are_those_of_a_guest_that_moved():
-    assert shaped(Owner.DESTINATION)["downtime_ms"] == 12
-    assert shaped(Owner.SOURCE)["downtime_ms"] is None
-    assert shaped(Owner.UNKNOWN)["memory_bytes"] is None
+    assert shaped(Owner.DESTINATION).downtime_ms == 12
+    assert shaped(Owner.SOURCE).downtime_ms is None
+    assert shaped(Owner.UNKNOWN).memory_bytes is None
 
 
 def test_definitions_that_are_not_where_they_should_be_are_told():
     left = shaped(Owner.DESTINATION, observations=(DEFINED, RUNNING), persistent=True)
-    assert "node2 keeps no definition" in left["reason"]
-    assert "node1 still has a definition" in left["reason"]
+    assert "node2 keeps no definition" in left.reason
+    assert "node1 still has a definition" in left.reason
     right = (DEFINED, replace(RUNNING, persistent=True))
     shown = shaped(Owner.DESTINATION, observations=right, persistent=True, definitions="defined")
-    assert shown["reason"] == "so it was seen"
+    assert shown.reason == "so it was seen"
 
 
 def test_statistics():
     job = {"downtime": 12, "memory_processed": 34, "memory_iteration": 5, "type": 3}
-    assert migration.statistics(job) == MEASURED
-    assert migration.statistics({"downtime": "?"}) == Statistics()
+    assert results.statistics(job) == MEASURED
+    assert results.statistics({"downtime": "?"}) == Statistics()
 
 
 BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaa'>]><capabilities><host><uuid>&a;</uuid></host></capabilities>"

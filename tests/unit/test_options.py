@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from material import CASES
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.migration import migration, queues
+from saltext_kvmcluster.core.migration import plans, queues
 from saltext_kvmcluster.core.migration.migration import Abort, Move, Snapshot, Watch, act
 from saltext_kvmcluster.core.migration.pacing import Pace
 from saltext_kvmcluster.core.migration.progress import COPYING, Progress
@@ -33,7 +33,7 @@ def cluster(**section):
 
 def plan(wanted, **more):
     found = cluster()
-    return migration.plan(found, found.node("node2"), wanted, False, "192.0.2.2", **more)
+    return plans.plan(found, found.node("node2"), wanted, False, "192.0.2.2", **more)
 
 
 def changed(**wanted):

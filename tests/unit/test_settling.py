@@ -12,8 +12,16 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import settlements
-from saltext_kvmcluster.core.ownership.settlements import Action, Do, concerned, forbids, settle
+from saltext_kvmcluster.core.ownership import (
+    cancellation,
+    cases,
+    identification,
+    safeguards,
+    settlements,
+)
+from saltext_kvmcluster.core.ownership.cases import Action, Do
+from saltext_kvmcluster.core.ownership.safeguards import concerned, forbids
+from saltext_kvmcluster.core.ownership.settlements import settle
 from saltext_kvmcluster.core.verdicts import (
     BACKUP,
     BROKEN,
@@ -109,11 +117,11 @@ def test_a_third_node(sighting):
     # A migration's both ends are off: it may have been moved on.
     nowhere = settled(ABSENT, ABSENT, observe(sighting))
     if sighting in INACTIVE:
-        assert (nowhere.result, done(nowhere)) == (settlements.NOWHERE, ["CLEAR node1"])
-    elif sighting in settlements.OWNING:
+        assert (nowhere.result, done(nowhere)) == (cases.NOWHERE, ["CLEAR node1"])
+    elif sighting in cases.OWNING:
         assert nowhere.owner == "node3"
     else:
-        assert nowhere.result == settlements.UNKNOWN and nowhere.actions == ()
+        assert nowhere.result == cases.UNKNOWN and nowhere.actions == ()
 
 
 def test_a_silent_third_node_may_be_an_end_if_there_is_no_journal():
@@ -126,7 +134,7 @@ def test_a_silent_third_node_may_be_an_end_if_there_is_no_journal():
 @pytest.mark.parametrize("other", [RUNS, COPY, OFF, ABSENT, observe(Sighting.PAUSED_BY_USER)])
 def test_a_silent_end_allows_nothing(other):
     for settlement in (settled(other, SILENT), settled(SILENT, other)):
-        assert settlement.result == settlements.UNKNOWN
+        assert settlement.result == cases.UNKNOWN
         assert settlement.actions == ()
         assert any("no route" in need for need in settlement.needs)
         assert any("kvmcluster.recover web1" in command for command in settlement.commands)
@@ -145,13 +153,13 @@ def test_nothing_is_done_while_a_job_is_active_anywhere(job):
         observations = [RUNS, COPY, ABSENT]
         observations[node] = replace(observations[node], job=job)
         settlement = settled(*observations)
-        assert settlement.result == settlements.BUSY
+        assert settlement.result == cases.BUSY
         assert settlement.actions == () and job in settlement.verdict.sentence
 
 
 def test_nothing_is_done_where_two_looks_differ():
     settlement = settled(RUNS, COPY, steady=False)
-    assert settlement.result == settlements.BUSY and settlement.actions == ()
+    assert settlement.result == cases.BUSY and settlement.actions == ()
     assert not settlements.same(RUNS, replace(RUNS, job=OUTGOING))
     assert not settlements.same(RUNS, COPY) and settlements.same(RUNS, RUNS)
 
@@ -159,13 +167,13 @@ def test_nothing_is_done_where_two_looks_differ():
 def test_a_conflict_touches_nothing():
     for others in ((RUNS, ABSENT), (ABSENT, RUNS), (RUNS, SILENT), (RUNS, COPY)):
         settlement = settled(RUNS, *others)
-        assert settlement.result == settlements.CONFLICT and settlement.owner is None
+        assert settlement.result == cases.CONFLICT and settlement.owner is None
         assert "RUNS TWICE" in settlement.verdict.sentence and settlement.actions == ()
         assert any("virsh destroy web1" in command for command in settlement.commands)
     saving = replace(RUNS, job=BACKUP)
-    assert settled(RUNS, saving).result == settlements.CONFLICT
-    assert settled(RUNS, replace(RUNS, job=OUTGOING)).result == settlements.BUSY
-    assert settled(RUNS, RUNS, steady=False).result == settlements.BUSY
+    assert settled(RUNS, saving).result == cases.CONFLICT
+    assert settled(RUNS, replace(RUNS, job=OUTGOING)).result == cases.BUSY
+    assert settled(RUNS, RUNS, steady=False).result == cases.BUSY
 
 
 def test_it_was_moved_on_meanwhile():
@@ -187,7 +195,7 @@ def test_the_youngest_of_several_journals_gives_the_roles_and_all_are_cleared():
 
 def test_a_source_that_waits_says_what_has_to_be_found_out():
     settlement = settled(COPY, ABSENT)
-    assert settlement.result == settlements.UNKNOWN and settlement.actions == ()
+    assert settlement.result == cases.UNKNOWN and settlement.actions == ()
     assert "node2" in settlement.needs[0] and ENTRY.began in settlement.needs[0]
     reported = "\n".join(settlement.commands)
     assert "/var/log/libvirt/qemu/web1.log" in reported and "stat" in reported
@@ -232,7 +240,7 @@ class TestPostCopy:
     def test_a_half_is_never_touched(self, source, destination):
         for entry in (self.ENTRY, None):
             settlement = settled(source, destination, entry=entry)
-            assert settlement.actions == () and settlement.result == settlements.UNKNOWN
+            assert settlement.actions == () and settlement.result == cases.UNKNOWN
             assert settlement.needs and settlement.commands
 
     def test_one_that_was_not_begun_in_post_copy_or_that_nobody_knows_is_for_people(self):
@@ -242,7 +250,7 @@ class TestPostCopy:
 
     def test_one_that_is_under_way_is_waited_for(self):
         arriving = replace(self.DESTINATION, job=INCOMING)
-        assert settled(self.SOURCE, arriving, entry=self.ENTRY).result == settlements.BUSY
+        assert settled(self.SOURCE, arriving, entry=self.ENTRY).result == cases.BUSY
 
     def test_it_goes_on_with_the_flags_with_which_it_was_begun(self):
         known = cluster("node1", "node2")
@@ -253,8 +261,8 @@ class TestPostCopy:
 
     def test_it_cannot_be_cancelled(self):
         with pytest.raises(WorldError, match="two nodes"):
-            settlements.refuse_to_cancel("web1", "node1", self.SOURCE)
-        settlements.refuse_to_cancel("web1", "node1", replace(RUNS, job=OUTGOING))
+            cancellation.refuse_to_cancel("web1", "node1", self.SOURCE)
+        cancellation.refuse_to_cancel("web1", "node1", replace(RUNS, job=OUTGOING))
 
 
 KEEPS, RUNS_KEPT = OFF, replace(RUNS, persistent=True)
@@ -327,9 +335,9 @@ def test_a_transient_guest_stays_transient_if_that_is_seen_at_once():
     ],
 )
 def test_a_copy_whose_end_would_harm_the_owner_is_left(inside, detail):
-    found = settlements.hazard(f"<domain>{inside}</domain>")
+    found = safeguards.hazard(f"<domain>{inside}</domain>")
     assert detail in found and bool(found) == bool(detail)
-    assert "cannot be read" in settlements.hazard("<domain>")
+    assert "cannot be read" in safeguards.hazard("<domain>")
 
 
 class TestForbids:
@@ -416,13 +424,13 @@ def test_no_action_unless_allowed(observations, entries, steady):
     at_work = any(one.job not in ("", BROKEN) for one in observations.values())
     dos = [action.do for action in settlement.actions]
     event(f"{settlement.result}: {sorted({do.name for do in dos})}")
-    if at_work or not steady or settlement.result in (settlements.CONFLICT, settlements.BUSY):
+    if at_work or not steady or settlement.result in (cases.CONFLICT, cases.BUSY):
         assert dos == []
-    if settlement.result == settlements.UNKNOWN:
+    if settlement.result == cases.UNKNOWN:
         assert set(dos) <= {Do.RESUME_POST_COPY}
         assert settlement.needs or dos
     if settlement.owner:
-        assert observations[settlement.owner].sighting in settlements.OWNING
+        assert observations[settlement.owner].sighting in cases.OWNING
         assert len(runs) <= 1
         assert not any(
             observations[end].detail for entry in entries.values() for end in _ends(entry)
@@ -434,7 +442,7 @@ def test_no_action_unless_allowed(observations, entries, steady):
             assert runs == [settlement.owner]
         if action.do is Do.UNDEFINE:
             assert not observed.saved and observed.persistent
-            assert action.node != settlement.owner or observed.sighting in settlements.OWNING
+            assert action.node != settlement.owner or observed.sighting in cases.OWNING
         if action.do is Do.AUTOSTART_OFF:
             assert observed.autostart and action.node != settlement.owner
     assert dos.count(Do.CLEAR) in (0, len(entries))
@@ -487,42 +495,42 @@ def test_what_was_settled_stays_settled(entry):
 
 def test_a_name_means_one_guest():
     known = Observation(Sighting.RUNNING, "web1", UUID)
-    settlements.refuse_unless_one("web1", [("node1", ENTRY)], {"node1": known, "node2": ABSENT})
+    identification.refuse_unless_one("web1", [("node1", ENTRY)], {"node1": known, "node2": ABSENT})
     with pytest.raises(InputError, match=f"{OTHER} on node2"):
-        settlements.refuse_unless_one(
+        identification.refuse_unless_one(
             "web1", [], {"node1": known, "node2": replace(known, uuid=OTHER)}
         )
     with pytest.raises(InputError, match="in the journal of node1"):
-        settlements.refuse_unless_one(
+        identification.refuse_unless_one(
             "web1", [("node1", ENTRY)], {"node2": replace(known, uuid=OTHER)}
         )
     with pytest.raises(InputError, match="no node has"):
-        settlements.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": ABSENT})
+        identification.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": ABSENT})
     other = replace(ENTRY, move=replace(ENTRY.move, uuid=OTHER))
     with pytest.raises(InputError, match=f"give the UUID.*{UUID}.*{OTHER} in the journal of node1"):
-        settlements.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
-    settlements.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
-    assert settlements.unheard("web1", ["node2"]).result == settlements.UNKNOWN
+        identification.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
+    identification.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
+    assert settlements.unheard("web1", ["node2"]).result == cases.UNKNOWN
 
 
 def test_a_uuid_is_one_in_capitals_too():
-    assert settlements.name_of(UUID.upper()) == settlements.name_of(UUID) == UUID
-    assert settlements.name_of("WEB1") == "WEB1" and not settlements.is_uuid("WEB1")
-    assert settlements.name_of(UUID.replace("-", "").upper()) == UUID.replace("-", "").upper()
+    assert identification.name_of(UUID.upper()) == identification.name_of(UUID) == UUID
+    assert identification.name_of("WEB1") == "WEB1" and not identification.is_uuid("WEB1")
+    assert identification.name_of(UUID.replace("-", "").upper()) == UUID.replace("-", "").upper()
 
 
 def test_a_node_keeps_account_of_its_own_migrations_alone():
-    settlements.refuse_foreign("node1", (ENTRY,))
+    identification.refuse_foreign("node1", (ENTRY,))
     with pytest.raises(InputError, match=f"{UUID}.json on node3 tells of a migration from node1"):
-        settlements.refuse_foreign("node3", (ENTRY,))
+        identification.refuse_foreign("node3", (ENTRY,))
 
 
 def test_a_migration_is_ended_by_whoever_watches_over_it_and_else_by_us():
     leaving = replace(RUNS, job=OUTGOING)
-    soon, late = 0.0, settlements.COURTESY
+    soon, late = 0.0, cancellation.COURTESY
 
     def ending(observation, watched, waited, may_switch=False):
-        how = settlements.ending(observation, watched, waited, may_switch)
+        how = cancellation.ending(observation, watched, waited, may_switch)
         return how and (how.ask, how.abort)
 
     assert ending(RUNS, watched=False, waited=soon) is None
@@ -536,9 +544,9 @@ def test_a_migration_is_ended_by_whoever_watches_over_it_and_else_by_us():
 
 
 def test_what_became_of_a_migration_that_was_cancelled():
-    assert settlements.after_cancel("node1", "node1") == "not_moved"
-    assert settlements.after_cancel("node2", "node1") == "moved"
-    assert settlements.after_cancel(None, "node1") == "unknown"
+    assert cancellation.after_cancel("node1", "node1") == "not_moved"
+    assert cancellation.after_cancel("node2", "node1") == "moved"
+    assert cancellation.after_cancel(None, "node1") == "unknown"
 
 
 def test_a_look_in_words():

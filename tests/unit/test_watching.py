@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration import migration, results
 from saltext_kvmcluster.core.migration.migration import Abort, Judge, Snapshot, Watch
 from saltext_kvmcluster.core.migration.pacing import Pace, StartPostCopy
 from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, Progress
@@ -99,6 +99,6 @@ def test_what_pacing_gives_up_is_ended_with_its_figures():
 
 
 def test_reason_says_why_we_ended_it_and_when_that_came_too_late():
-    moved = migration._why_ended(migration.MOVED, "cancelled: ann")
-    stayed = migration._why_ended(migration.NOT_MOVED, "cancelled: ann")
+    moved = results._why_ended(migration.MOVED, "cancelled: ann")
+    stayed = results._why_ended(migration.NOT_MOVED, "cancelled: ann")
     assert stayed == ["cancelled: ann"] and "moved before" in moved[0]

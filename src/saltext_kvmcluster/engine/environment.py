@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
-from saltext_kvmcluster.core.migration.migration import Host, Move, Plan
+from saltext_kvmcluster.core.migration.migration import Host, Move
+from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.migration.queues import Queue
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.verdicts import Observation

@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import locations, settlements
+from saltext_kvmcluster.core.ownership import cancellation, locations
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import examination, follow_up, overview
 from saltext_kvmcluster.core.readiness.checks.base import World
@@ -170,7 +170,7 @@ class Fleet(ABC):
         done = locations.ended(answers.get(node))
         if done is None:
             done = self.recovered(guest)
-            done = {**done, "result": settlements.after_cancel(done["owner"], node)}
+            done = {**done, "result": cancellation.after_cancel(done["owner"], node)}
         return {**done, "ok": done["owner"] == node}
 
     def settled(self, move: Move) -> dict[str, Any]:

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import events
-from saltext_kvmcluster.core.migration import migration, pacing, progress
+from saltext_kvmcluster.core.migration import migration, pacing, plans, progress, results
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import (
     Abort,
     Act,
     Judge,
     Move,
-    Plan,
     Snapshot,
-    Statistics,
     Watch,
 )
 from saltext_kvmcluster.core.migration.pacing import Pace, SetDowntime, StartPostCopy
+from saltext_kvmcluster.core.migration.plans import Plan
+from saltext_kvmcluster.core.migration.results import MigrationResult, Statistics, Step
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
@@ -33,7 +33,7 @@ from saltext_kvmcluster.engine import queue, recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
 
 POLL = 0.5
-TELL_EVERY = 3.0
+NOTIFY_EVERY = 3.0
 
 
 def migrate(
@@ -43,8 +43,8 @@ def migrate(
     options: Options,
     patience: float = 60.0,
     within: float | None = None,
-) -> dict[str, Any]:
-    """Move a guest from this node to a peer and return what was seen on both afterwards.
+) -> MigrationResult:
+    """Move a guest from this node to a peer and return what was observed on both afterwards.
 
     patience
         Seconds to go on asking, after libvirt's call ended, while it is not sure where the guest
@@ -60,14 +60,14 @@ def migrate(
     move = Move(guest, observation.uuid, env.here, node.id)
     wait = options.timeout if within is None else within
     with env.lock(move), contextlib.ExitStack() as held:
-        with _refusal_told(env, move):
+        with _refusal_reported(env, move):
             _refuse_unsettled(env, move)
             findings = env.examine(move)
             if held.enter_context(queue.slots(env, move, wait)):
                 findings = env.examine(move)
             way, entry = _begun(env, move, node, options)
         done = _Migration(env, entry, way, options, patience).carried_out()
-    return {**done, "findings": [finding.to_dict() for finding in findings]}
+    return replace(done, findings=tuple(findings))
 
 
 def _here(env: Environment, guest: str) -> Observation:
@@ -79,8 +79,8 @@ def _here(env: Environment, guest: str) -> Observation:
 
 
 @contextlib.contextmanager
-def _refusal_told(env: Environment, move: Move) -> Iterator[None]:
-    """Tell whoever listens that nothing was begun, and why; it may have waited long for that."""
+def _refusal_reported(env: Environment, move: Move) -> Iterator[None]:
+    """Report that nothing was begun, and why; the migration may have waited long for that."""
     try:
         yield
     except WorldError as error:
@@ -91,7 +91,7 @@ def _refusal_told(env: Environment, move: Move) -> Iterator[None]:
 def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[Plan, Entry]:
     """Return how libvirt is to do it, and what is in the journal from now on."""
     observation = env.libvirt(env.here).by_uuid(move.uuid)
-    way = migration.plan(
+    way = plans.plan(
         env.cluster, node, options, observation.persistent, env.address(node.migration)
     )
     entry = Entry(
@@ -115,7 +115,7 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
     kept = own.entries()
     why = "; ".join(detail for detail in kept.unread if move.uuid in detail)
     if kept.of(move.uuid):
-        why = recoverer.recover(env, move.uuid)["reason"]
+        why = recoverer.recover(env, move.uuid).reason
         why = why if own.entries().of(move.uuid) else ""
     if why:
         raise WorldError(
@@ -138,29 +138,30 @@ class _Migration:
         self.journal = env.journal(env.here)
         self._reported: tuple[str, float] = ("", 0.0)
 
-    def carried_out(self) -> dict[str, Any]:
+    def carried_out(self) -> MigrationResult:
         """Let libvirt migrate, and say what came of it and of what had to be done afterwards."""
         began = self.env.clock.monotonic()
-        self._tell("begun", {})
-        # A small guest is moved before the first look, at which pacing sets it again.
+        self._notify("begun", {})
+        # A small guest has moved before pacing sets it for the first time.
         self._carry_out(SetDowntime(pacing.first_downtime(self.options)))
         call = self.source.migrate(self.move.uuid, self.way)
         ending = self._watched(call, began)
-        if _words(call):
+        if _error(call):
             self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
         observations, judged = self._sure(call)
         measured = self._measured() if judged.owner is Owner.DESTINATION else Statistics()
         elapsed = self.env.clock.monotonic() - began
-        done = {
-            **migration.result(
-                self.move, self.way, judged, observations, measured, _words(call), ending
+        done = replace(
+            results.result(
+                self.move, self.way, judged, observations, measured, _error(call), ending
             ),
-            "started": self.entry.began,
-            "elapsed": round(elapsed, 3),
-        }
-        done["afterwards"] = self._afterwards(judged, done)
+            started=self.entry.began,
+            elapsed=round(elapsed, 3),
+        )
+        done = replace(done, afterwards=tuple(self._afterwards(judged, done)))
+        record = done.record()
         reported = ("result", "owner", "reason", "elapsed", "downtime_ms")
-        self._tell("ended", {key: done[key] for key in reported})
+        self._notify("ended", {key: record[key] for key in reported})
         return done
 
     def _watched(self, call: Call, began: float) -> str:
@@ -211,11 +212,11 @@ class _Migration:
         if observed.progress is None:
             return
         phase, last = self._reported
-        if phase != observed.progress.phase or observed.at - last >= TELL_EVERY:
+        if phase != observed.progress.phase or observed.at - last >= NOTIFY_EVERY:
             self._reported = (observed.progress.phase, observed.at)
             stalled = pacing.stalled(watch.pace, observed.progress)
             downtime = migration.downtime_ms(watch, observed)
-            self._tell(
+            self._notify(
                 observed.progress.phase, progress.shown(observed.progress, stalled, downtime)
             )
 
@@ -227,7 +228,7 @@ class _Migration:
             before = self.source.sight(self.move.uuid)
             there = self.peer.sight(self.move.uuid)
             observations = (self.source.sight(self.move.uuid), there)
-            judged = migration.verdict(
+            judged = results.verdict(
                 self.move,
                 observations,
                 returned,
@@ -240,32 +241,38 @@ class _Migration:
     def _measured(self) -> Statistics:
         """Return what libvirt measured; that it cannot be had makes a moved guest no less moved."""
         try:
-            return migration.statistics(self.peer.measured(self.move.uuid))
+            return results.statistics(self.peer.measured(self.move.uuid))
         except WorldError:
             return Statistics()
 
-    def _afterwards(self, judged: Verdict, done: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _afterwards(self, judged: Verdict, done: MigrationResult) -> list[Step]:
         """Put right what is left to be put right, each step with a result of its own."""
-        if judged.owner in migration.RESULTS:
+        if judged.owner in results.RESULTS:
             steps = recoverer.settle_after(self.env, self.entry)
         else:
             ended = self.entry.ended()
-            steps = _failed("keep in the journal that it ended", lambda: self.journal.write(ended))
-        return steps + _failed("remember it", lambda: self.journal.remember(done))
+            steps = _failed(
+                "keep in the journal that it ended",
+                self.env.here,
+                lambda: self.journal.write(ended),
+            )
+        return steps + _failed(
+            "remember it", self.env.here, lambda: self.journal.remember(done.record())
+        )
 
-    def _tell(self, what: str, data: Mapping[str, Any]) -> None:
+    def _notify(self, what: str, data: Mapping[str, Any]) -> None:
         self.env.notify(events.MIGRATION, {"what": what, **asdict(self.move), **data})
 
 
-def _failed(step: str, verb: Callable[[], None]) -> list[dict[str, Any]]:
+def _failed(step: str, node: str, verb: Callable[[], None]) -> list[Step]:
     """Do something that may fail without harm; return what is to be said of it, if it does."""
     try:
         verb()
     except WorldError as error:
-        return [{"step": step, "ok": False, "detail": str(error)}]
+        return [Step(step, node, False, str(error))]
     return []
 
 
-def _words(call: Call) -> str:
+def _error(call: Call) -> str:
     error = call.exception() if call.done() else None
     return str(error) if error else ""

@@ -6,16 +6,22 @@ Whatever is destroyed or undefined was looked at immediately before, with no job
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import settlements
-from saltext_kvmcluster.core.ownership.settlements import Action, Do, Settlement
+from saltext_kvmcluster.core.migration.results import Step
+from saltext_kvmcluster.core.ownership import (
+    cases,
+    identification,
+    safeguards,
+    settlements,
+)
+from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
+from saltext_kvmcluster.core.ownership.results import Recovery
 from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
 
@@ -27,7 +33,7 @@ RESUMED, RESUMING = 60.0, 600.0
 ARRIVED = 30.0
 
 
-def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, Any]:
+def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     """Settle a guest's last migration as far as what all nodes say allows it.
 
     guest
@@ -35,48 +41,21 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> dict[str, A
     patience
         Seconds to look again while something is at work.
 
-    Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
     InputError if no node has such a guest, nor a journal of it.
     """
-    case = _found(env, settlements.name_of(migration.named(guest, "guest")))
+    case = _found(env, identification.name_of(migration.named(guest, "guest")))
     if not case.uuid:
-        return case.shown(settlements.unheard(case.guest, case.silent), [])
+        return case.recovery(settlements.unheard(case.guest, case.silent), [])
     answering = [node for node in case.nodes if node not in case.silent]
-    with _alone(env, case.guest, case.uuid, answering) as taken:
+    with locked(env, case.guest, case.uuid, answering) as taken:
         if not taken:
             case.read_again(answering)
             return case.settled(patience)
     case.observations = case.observe(case.nodes)
-    return case.shown(settlements.busy(taken), [])
+    return case.recovery(settlements.busy(taken), [])
 
 
-def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> dict[str, Any]:
-    """End a guest's migration from this node, and settle what it leaves.
-
-    words
-        Who wants it, for whoever asks why it ended.
-    patience
-        Seconds to wait for its end.
-
-    Returns what ``recover`` does, with the ``result`` of `migrate`: moved, not_moved, unknown.
-    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more. No
-    request to cancel is left in any case.
-    """
-    own = env.journal(env.here)
-    guest = settlements.name_of(migration.named(guest, "guest"))
-    uuid, begun = _leaving(env, guest)
-    try:
-        met = _end(env, guest, uuid, words, patience)
-    finally:
-        with contextlib.suppress(WorldError):
-            own.withdraw(uuid)
-    if not met and not begun:
-        raise settlements.nothing_to_cancel(guest, env.here)
-    done = recover(env, guest)
-    return {**done, "result": settlements.after_cancel(done["owner"], env.here)}
-
-
-def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
+def settle_after(env: Environment, entry: Entry) -> list[Step]:
     """Put right what a migration that has just been judged left; return each step's result.
 
     It costs one look at either end; where nothing is to be put right, the journal is cleared.
@@ -85,9 +64,9 @@ def settle_after(env: Environment, entry: Entry) -> list[dict[str, Any]]:
     case.nodes = (entry.move.source, entry.move.destination)
     settlement = case.judged(case.observe(case.nodes), steady=True)
     if settlement.owner is None:
-        return [_step("look at both sides", "", False, settlement.verdict.sentence)]
+        return [Step("look at both sides", "", False, settlement.verdict.sentence)]
     steps = case.carried_out(settlement)
-    return [step for step in steps if step["step"] != Do.CLEAR.value or not step["ok"]]
+    return [step for step in steps if step.step != Do.CLEAR.value or not step.ok]
 
 
 @dataclass
@@ -117,18 +96,18 @@ class _Case:
         }
         self.unread = {node: unread for node, (_, unread) in answers.items() if unread}
 
-    def settled(self, patience: float) -> dict[str, Any]:
+    def settled(self, patience: float) -> Recovery:
         """Judge, act, and judge again by what is seen then."""
         settlement = self._judged_patiently(patience)
         actions = self.carried_out(settlement)
         # Whatever libvirt said of it: it may go on, or be over, all the same.
-        if any(one["step"] == Do.RESUME_POST_COPY.value for one in actions):
+        if any(one.step == Do.RESUME_POST_COPY.value for one in actions):
             settlement = self._judged_patiently(patience)
             if settlement.owner is not None:
                 actions += self.carried_out(settlement)
-        if any(one["step"] != Do.CLEAR.value for one in actions):
+        if any(one.step != Do.CLEAR.value for one in actions):
             settlement = self._judged_patiently(patience)
-        return self.shown(settlement, actions + self._remembered(settlement, actions))
+        return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
     def observe(self, nodes: Collection[str]) -> dict[str, Observation]:
         """Look at nodes side by side; one that was silent is not asked again."""
@@ -148,52 +127,47 @@ class _Case:
         self.observations = observations
         return settlements.settle(self.guest, self.entries, observations, steady, self.fresh)
 
-    def carried_out(self, settlement: Settlement) -> list[dict[str, Any]]:
+    def carried_out(self, settlement: Settlement) -> list[Step]:
         """Do what is to be done, each step by its own look; the first that fails is the last."""
-        done: list[dict[str, Any]] = []
+        done: list[Step] = []
         for action in settlement.actions:
             detail = self._done(action, settlement.owner)
-            done.append(_step(action.do.value, action.node, not detail, detail))
+            done.append(Step(action.do.value, action.node, not detail, detail))
             if detail:
                 break
         return done
 
-    def shown(self, settlement: Settlement, actions: list[dict[str, Any]]) -> dict[str, Any]:
+    def recovery(self, settlement: Settlement, actions: Sequence[Step]) -> Recovery:
         """Return what `recover` returns."""
-        needs = [
-            *settlement.needs,
-            *(
-                f"the journal of {node}, which could not be read: {detail}"
-                for node, detail in self.unread.items()
-            ),
-        ]
-        return {
-            "guest": self.guest,
-            "uuid": self.uuid,
-            "owner": settlement.owner,
-            "result": settlement.result,
-            "reason": settlement.verdict.sentence,
-            "sightings": {
+        unread = (
+            f"the journal of {node}, which could not be read: {detail}"
+            for node, detail in self.unread.items()
+        )
+        return Recovery(
+            guest=self.guest,
+            uuid=self.uuid,
+            owner=settlement.owner,
+            result=settlement.result,
+            reason=settlement.verdict.sentence,
+            sightings={
                 node: settlements.words(observation)
                 for node, observation in self.observations.items()
             },
-            "actions": actions,
-            "needs": needs,
-            "commands": list(settlement.commands),
-        }
+            actions=tuple(actions),
+            needs=(*settlement.needs, *unread),
+            commands=settlement.commands,
+        )
 
-    def _remembered(
-        self, settlement: Settlement, actions: list[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
+    def _remembered(self, settlement: Settlement, actions: Sequence[Step]) -> list[Step]:
         """Remember here what came of migrations that are settled; return why that failed."""
-        cleared = {one["node"] for one in actions if one["step"] == Do.CLEAR.value and one["ok"]}
+        cleared = {one.node for one in actions if one.step == Do.CLEAR.value and one.ok}
         history = self.env.journal(self.env.here)
         try:
             for node in cleared:
                 sentence = settlement.verdict.sentence
                 history.remember(records.settled(self.entries[node], settlement.owner, sentence))
         except WorldError as error:
-            return [_step("remember it", self.env.here, False, str(error))]
+            return [Step("remember it", self.env.here, False, str(error))]
         return []
 
     def _judged_patiently(self, patience: float) -> Settlement:
@@ -203,15 +177,15 @@ class _Case:
             before, after = self.observe(self.nodes), self.observe(self.nodes)
             steady = all(settlements.same(before[node], after[node]) for node in self.nodes)
             settlement = self.judged(after, steady)
-            if settlement.result != settlements.BUSY or self.env.clock.monotonic() >= end:
+            if settlement.result != cases.BUSY or self.env.clock.monotonic() >= end:
                 return settlement
             self.env.clock.wait(None, POLL)
 
     def _done(self, action: Action, owner: str | None) -> str:
         """Carry out an action, if it still may be; return why it was not, empty if it was."""
-        nodes = settlements.concerned(action, owner, self.entries, self.nodes)
+        nodes = safeguards.concerned(action, owner, self.entries, self.nodes)
         if action.do is not Do.CLEAR:
-            why = settlements.forbids(action, owner, self.observe(nodes))
+            why = safeguards.forbids(action, owner, self.observe(nodes))
             if why:
                 return f"not done: {why}"
         verbs: dict[Do, Callable[[str], object]] = {
@@ -230,7 +204,7 @@ class _Case:
 
     def _destroy_copy(self, node: str) -> None:
         libvirt = self.env.libvirt(node)
-        why = settlements.hazard(libvirt.described(self.uuid))
+        why = safeguards.hazard(libvirt.described(self.uuid))
         if why:
             raise WorldError(
                 f"not done: {why}; on {node}: virsh destroy, when the owner is shut down; until"
@@ -246,14 +220,14 @@ class _Case:
 
     def _define(self, owner: str) -> None:
         """Define a guest where it runs, as its source kept it, or else as it runs."""
-        source = settlements.youngest(self.entries).move.source
+        source = cases.youngest(self.entries).move.source
         kept = source in self.observations and self.observations[source].persistent
         definition = self.env.libvirt(source if kept else owner).definition_of(self.uuid)
         self.env.libvirt(owner).define(definition)
 
     def _resume(self, source: str) -> None:
         """Let a post-copy migration go on that broke, and wait for its end."""
-        cluster, entry = self.env.cluster, settlements.youngest(self.entries)
+        cluster, entry = self.env.cluster, cases.youngest(self.entries)
         node = cluster.node(entry.move.destination)
         way = settlements.resumption(cluster, entry, self.env.address(node.migration))
         libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
@@ -311,7 +285,7 @@ def _found(env: Environment, guest: str) -> _Case:
     silent = {
         node: observation.detail for node, observation in observations.items() if observation.detail
     }
-    settlements.refuse_unless_one(guest, kept, observations)
+    identification.refuse_unless_one(guest, kept, observations)
     names = [entry.move.guest for _, entry in kept]
     names += [observation.name for observation in observations.values() if observation.name]
     uuids = [entry.move.uuid for _, entry in kept]
@@ -330,7 +304,7 @@ def _asked(env: Environment, node: str, guest: str) -> _Answer:
     entries, unread = _journal(env, node, guest)
     libvirt = env.libvirt(node)
     try:
-        observation = _asked_for(libvirt, guest)
+        observation = find(libvirt, guest)
     except WorldError as error:
         observation = Observation(Sighting.UNREACHABLE, detail=str(error))
     return _Answer(observation, entries, unread)
@@ -340,7 +314,7 @@ def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...]
     """Return what a node's journal holds of a guest, and why it could not be read, if so."""
     try:
         kept = env.journal(node).entries()
-        settlements.refuse_foreign(node, kept.of(guest))
+        identification.refuse_foreign(node, kept.of(guest))
     except (InputError, WorldError) as error:
         return (), str(error)
     return kept.of(guest), "; ".join(kept.unread)
@@ -353,12 +327,12 @@ def _agreed(env: Environment, entry: Entry) -> Entry:
     return replace(entry, definitions="defined")
 
 
-def _asked_for(libvirt: Libvirt, guest: str) -> Observation:
-    return libvirt.by_uuid(guest) if settlements.is_uuid(guest) else libvirt.by_name(guest)
+def find(libvirt: Libvirt, guest: str) -> Observation:
+    return libvirt.by_uuid(guest) if identification.is_uuid(guest) else libvirt.by_name(guest)
 
 
 @contextlib.contextmanager
-def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
+def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
     """Give why somebody else may move a guest from one of these nodes meanwhile, empty if not."""
     taken = ""
     with contextlib.ExitStack() as stack:
@@ -369,42 +343,3 @@ def _alone(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
                 taken = f"another kvmcluster command is at work on it on {node}"
                 break
         yield taken
-
-
-def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
-    """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
-    libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
-    observation = _asked_for(libvirt, guest)
-    if not kept and not observation.uuid:
-        raise migration.no_such_guest(guest, env.here, libvirt.names())
-    settlements.refuse_unless_one(
-        guest, [(env.here, entry) for entry in kept], {env.here: observation}
-    )
-    return kept[0].move.uuid if kept else observation.uuid, bool(kept)
-
-
-def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
-    """Have a migration end, by whoever watches over it or by us; return whether one was at work."""
-    libvirt, own = env.libvirt(env.here), env.journal(env.here)
-    begun = env.clock.monotonic()
-    may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
-    met = False
-    while True:
-        with _alone(env, guest, uuid, ()) as taken:
-            watched = bool(taken)
-        observation, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
-        settlements.refuse_to_cancel(guest, env.here, observation)
-        how = settlements.ending(observation, watched, waited, may_switch)
-        if how is None or waited >= patience:
-            return met
-        with contextlib.suppress(WorldError):
-            if how.ask and not own.asked_to_cancel(uuid):
-                own.ask_to_cancel(uuid, words)
-            if how.abort:
-                libvirt.abort(uuid)
-        met = True
-        env.clock.wait(None, POLL)
-
-
-def _step(step: str, node: str, ok: bool, detail: str) -> dict[str, Any]:
-    return {"step": step, "node": node, "ok": ok, "detail": detail}

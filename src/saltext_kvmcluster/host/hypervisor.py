@@ -12,7 +12,8 @@ from typing import Any
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.migration.migration import Host, Plan
+from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration import plans
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.host import commands, ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
@@ -40,7 +40,7 @@ def this_host() -> NodeAccess:
 
 def peer_host(cluster: Cluster, peer: Node) -> NodeAccess:
     """Return the access to a peer, by its migration name as a migration uses it."""
-    uri = migration.connection_uri(cluster.ssh.login, peer)
+    uri = plans.connection_uri(cluster.ssh.login, peer)
     return NodeAccess(functools.partial(ssh.run_all, peer.migration), Hypervisor(uri))
 
 

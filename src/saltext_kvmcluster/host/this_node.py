@@ -11,7 +11,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.findings import Finding
-from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration import migration, plans
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import move_findings
@@ -42,7 +42,7 @@ def environment(
     libvirts = {
         node.id: Hypervisor()
         if node.id == here
-        else Hypervisor(migration.connection_uri(cluster.ssh.login, node))
+        else Hypervisor(plans.connection_uri(cluster.ssh.login, node))
         for node in cluster.nodes.values()
     }
     shells = {

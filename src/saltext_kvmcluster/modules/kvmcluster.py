@@ -28,7 +28,7 @@ from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.trust.logins import login_targets
-from saltext_kvmcluster.engine import lifecycle, migrator, recoverer
+from saltext_kvmcluster.engine import canceller, lifecycle, migrator, recoverer
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host import (
     accounts,
@@ -224,8 +224,8 @@ def migrate(
     wanted = options.of_call(cluster.migration.options, named)
     within = wanted.timeout if waits else 0.0
     with _environment(cluster.with_options(wanted)) as env:
-        done = migrator.migrate(env, guest, destination, wanted, limit, within)
-    return _ended({"kind": "migration", **done}, done["result"] == migration.MOVED)
+        done = migrator.migrate(env, guest, destination, wanted, limit, within).to_dict()
+    return _ended(done, done["result"] == migration.MOVED)
 
 
 @doors.salt_errors
@@ -300,8 +300,8 @@ def cancel(guest: str) -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
-        done = recoverer.cancel(env, name, f"kvmcluster.cancel on {__opts__['id']}")
-    return _ended({"kind": "recovery", **done}, done["result"] == migration.NOT_MOVED)
+        done = canceller.cancel(env, name, f"kvmcluster.cancel on {__opts__['id']}").to_dict()
+    return _ended(done, done["result"] == migration.NOT_MOVED)
 
 
 @doors.salt_errors
@@ -330,8 +330,8 @@ def recover(guest: str) -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     name = guest_name(guest, "guest")
     with _environment(cluster) as env:
-        done = recoverer.recover(env, name)
-    return _ended({"kind": "recovery", **done}, locations.is_settled(done))
+        done = recoverer.recover(env, name).to_dict()
+    return _ended(done, locations.is_settled(done))
 
 
 @doors.salt_errors

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from saltext_kvmcluster.core import verdicts, xmltext
+from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
 from saltext_kvmcluster.core.migration import pacing
 from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
-from saltext_kvmcluster.core.pillar.options import NO_COMPRESSION, Options
-from saltext_kvmcluster.core.untrusted import Reader
-from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.verdicts import Sighting
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
 CANCELLED = "cancelled: "
 """How the reason of what somebody wanted to end goes on to say who."""
-RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
@@ -43,18 +39,6 @@ class Move:
     uuid: str
     source: str
     destination: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How libvirt is to do it.
-
-    ``flags`` and ``parameters``: by libvirt's names, less VIR_MIGRATE_ and VIR_MIGRATE_PARAM_.
-    """
-
-    flags: tuple[str, ...]
-    connection: str
-    parameters: Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -103,15 +87,6 @@ class Judge:
 
 
 Act = Step | Abort | Judge
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What libvirt measured of a completed migration; None is what it did not say."""
-
-    downtime_ms: int | None = None
-    memory_bytes: int | None = None
-    iterations: int | None = None
 
 
 def wanted(
@@ -232,102 +207,6 @@ def _ending(watch: Watch, observed: Snapshot, why: str) -> Watch:
     return watch if watch.since is not None else replace(watch, ending=why, since=observed.at)
 
 
-def plan(
-    cluster: Cluster, destination: Node, options: Options, persistent: bool, address: str
-) -> Plan:
-    """Return how libvirt is to migrate a guest.
-
-    persistent
-        Whether the source keeps a definition of it.
-    address
-        What the destination's migration name means on the source. The destination listens there
-        alone: left to itself it would listen on every network that it has.
-    """
-    return Plan(
-        flags=(
-            "PEER2PEER",
-            *_option_flags(options),
-            *_definition_flags(persistent, cluster.guests.definitions),
-        ),
-        connection=connection_uri(cluster.ssh.login, destination),
-        parameters={**_way(options, destination, address), **_parameters(options)},
-    )
-
-
-def connection_uri(login: str, node: Node) -> str:
-    """Return the URI of a peer's libvirt; ``no_tty`` because nobody is there to type a password."""
-    return f"qemu+ssh://{login}@{_in_uri(node.migration)}/system?no_tty=1"
-
-
-def result(
-    move: Move,
-    way: Plan,
-    judged: Verdict,
-    observations: tuple[Observation, Observation],
-    measured: Statistics,
-    detail: str,
-    ending: str = "",
-) -> dict[str, Any]:
-    """Return what `migrate` returns, less findings and times.
-
-    looks
-        The last look at the source and at the destination.
-    said
-        libvirt's words if its call failed. They explain; they decide nothing.
-    ending
-        Why we wanted it to end, empty if we did not.
-    """
-    found = RESULTS.get(judged.owner, UNKNOWN)
-    owners = {Owner.SOURCE: move.source, Owner.DESTINATION: move.destination}
-    measured = measured if found == MOVED else Statistics()
-    return {
-        "guest": move.guest,
-        "uuid": move.uuid,
-        "source": move.source,
-        "destination": move.destination,
-        "owner": owners.get(judged.owner),
-        "result": found,
-        "reason": "; ".join(
-            [
-                judged.sentence,
-                *_why_ended(found, ending),
-                *_remarks(move, way, found, observations),
-                *_words(found, detail),
-            ]
-        ),
-        "downtime_ms": measured.downtime_ms,
-        "memory_bytes": measured.memory_bytes,
-        "iterations": measured.iterations,
-    }
-
-
-def verdict(
-    move: Move, observations: tuple[Observation, Observation], returned: bool, steady: bool
-) -> Verdict:
-    """Return whose the guest is by the last look at source and destination.
-
-    returned
-        Whether libvirt's call had returned before that look.
-    steady
-        Whether the source said the same before and after the destination was asked.
-    """
-    if not returned:
-        return Verdict(Owner.UNKNOWN, f"libvirt on {move.source} has not ended the migration")
-    nodes = (move.source, move.destination)
-    jobs = [
-        f"{observation.job} on {node}"
-        for node, observation in zip(nodes, observations, strict=True)
-        if observation.job
-    ]
-    if jobs:
-        return Verdict(Owner.UNKNOWN, f"still at work: {' and '.join(jobs)}; look again later")
-    if not steady:
-        return Verdict(Owner.UNKNOWN, f"it changed on {move.source} while it was looked at")
-    judged = verdicts.judge(observations[0].sighting, observations[1].sighting, *nodes)
-    silent = [observation.detail for observation in observations if observation.detail]
-    return Verdict(judged.owner, "; ".join([judged.sentence, *silent]))
-
-
 def host_uuid(capabilities: str) -> str:
     """Return the host's UUID from libvirt's capabilities, empty if they do not tell it."""
     try:
@@ -336,94 +215,7 @@ def host_uuid(capabilities: str) -> str:
         return ""
 
 
-def statistics(job: Mapping[str, Any]) -> Statistics:
-    """Return what libvirt's completed job tells of a migration."""
-    reported = Reader(job, lenient=True)
-    return Statistics(
-        reported.at("downtime").whole(default=None),
-        reported.at("memory_processed").whole(default=None),
-        reported.at("memory_iteration").whole(default=None),
-    )
-
-
 def _refusal(move: Move, findings: Sequence[Finding]) -> WorldError:
     return WorldError(
         f"{move.guest} was not touched, not sent to {move.destination}: {sentences(findings)}"
     )
-
-
-def _option_flags(options: Options) -> tuple[str, ...]:
-    wanted = {
-        "LIVE": options.live,
-        "TUNNELLED": options.tunnelled,
-        "PARALLEL": options.parallel,
-        "COMPRESSED": options.compression != NO_COMPRESSION,
-        # A guest that stands still needs no throttle.
-        "AUTO_CONVERGE": options.auto_converge and options.live,
-        "POSTCOPY": options.post_copy,
-        "TLS": options.tls,
-    }
-    return tuple(flag for flag, is_wanted in wanted.items() if is_wanted)
-
-
-def _way(options: Options, destination: Node, address: str) -> dict[str, str]:
-    """Return where the memory goes; what is tunnelled goes where the connection does."""
-    if options.tunnelled:
-        return {}
-    return {"URI": f"tcp:{_in_uri(destination.migration)}", "LISTEN_ADDRESS": address}
-
-
-def _parameters(options: Options) -> dict[str, str | int]:
-    wanted: dict[str, str | int] = {}
-    if options.bandwidth:
-        wanted["BANDWIDTH"] = options.bandwidth
-        if options.post_copy:
-            wanted["BANDWIDTH_POSTCOPY"] = options.bandwidth
-    if options.parallel:
-        wanted["PARALLEL_CONNECTIONS"] = options.parallel
-    if options.compression != NO_COMPRESSION:
-        wanted["COMPRESSION"] = options.compression
-    return wanted
-
-
-def _definition_flags(persistent: bool, definitions: str) -> tuple[str, ...]:
-    if not persistent:
-        return ()
-    if definitions == "defined":
-        return ("PERSIST_DEST",)
-    # A definition left behind is a second one, which somebody can start.
-    return ("PERSIST_DEST", "UNDEFINE_SOURCE")
-
-
-def _remarks(
-    move: Move, way: Plan, found: str, observations: tuple[Observation, Observation]
-) -> list[str]:
-    """Say where the definitions are not as they should be after a guest has moved."""
-    if found != MOVED:
-        return []
-    remarks = []
-    if "PERSIST_DEST" in way.flags and not observations[1].persistent:
-        remarks.append(f"but {move.destination} keeps no definition of it")
-    if "UNDEFINE_SOURCE" in way.flags and observations[0].sighting is Sighting.SHUT_OFF:
-        remarks.append(f"but {move.source} still has a definition of it")
-    return remarks
-
-
-def _why_ended(found: str, ending: str) -> list[str]:
-    if not ending:
-        return []
-    return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]
-
-
-def _words(found: str, detail: str) -> list[str]:
-    if not detail:
-        return []
-    return [f"all the same libvirt said: {detail}" if found == MOVED else f"libvirt said: {detail}"]
-
-
-def _in_uri(name: str) -> str:
-    try:
-        ipaddress.IPv6Address(name)
-    except ValueError:
-        return name
-    return f"[{name}]"

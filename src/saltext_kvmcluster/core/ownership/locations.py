@@ -13,7 +13,7 @@ from saltext_kvmcluster.core import validate, verdicts
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
-from saltext_kvmcluster.core.ownership import settlements
+from saltext_kvmcluster.core.ownership import cases
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -120,7 +120,7 @@ def is_ending(answer: object) -> bool:
 
 def is_settled(found: Mapping[str, Any]) -> bool:
     """Whether a recovery left nothing open."""
-    certain = found["result"] in (settlements.RUNNING, settlements.PAUSED, settlements.NOWHERE)
+    certain = found["result"] in (cases.RUNNING, cases.PAUSED, cases.NOWHERE)
     steps = found.get("actions", [])
     return certain and not found.get("needs") and all(action["ok"] for action in steps)
 
@@ -148,7 +148,7 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
         "source": move.source,
         "destination": move.destination,
         "owner": None,
-        "result": settlements.UNKNOWN,
+        "result": cases.UNKNOWN,
         "reason": f"{reason}; {ways}",
         "findings": [],
         "started": None,

@@ -1,9 +1,12 @@
-"""What became of a guest that was to start or to be shut down, as values that travel."""
+"""What became of a guest that was started, shut down or settled, as values that travel."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from saltext_kvmcluster.core.migration.results import Step
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,33 @@ class ShutdownResult:
     def to_dict(self) -> dict[str, Any]:
         """Return it as data."""
         return {"kind": "shutdown", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of a guest whose last migration was to be settled, or cancelled.
+
+    ``sightings``: what each node showed last. ``actions``: what was done. ``needs``: what is not
+    known, and ``commands``: what an operator who knows it would type.
+    """
+
+    guest: str
+    uuid: str
+    owner: str | None
+    result: str
+    reason: str
+    sightings: Mapping[str, str]
+    actions: tuple[Step, ...]
+    needs: tuple[str, ...]
+    commands: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as data."""
+        return {
+            "kind": "recovery",
+            **vars(self),
+            "sightings": dict(self.sightings),
+            "actions": [asdict(action) for action in self.actions],
+            "needs": list(self.needs),
+            "commands": list(self.commands),
+        }

@@ -1,0 +1,100 @@
+"""How libvirt is to do a migration: its flags, its connection and its parameters."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.pillar.options import NO_COMPRESSION, Options
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How libvirt is to do it.
+
+    ``flags`` and ``parameters``: by libvirt's names, less VIR_MIGRATE_ and VIR_MIGRATE_PARAM_.
+    """
+
+    flags: tuple[str, ...]
+    connection: str
+    parameters: Mapping[str, str | int | float]
+
+
+def plan(
+    cluster: Cluster, destination: Node, options: Options, persistent: bool, address: str
+) -> Plan:
+    """Return how libvirt is to migrate a guest.
+
+    persistent
+        Whether the source keeps a definition of it.
+    address
+        What the destination's migration name means on the source. The destination listens there
+        alone: left to itself it would listen on every network that it has.
+    """
+    return Plan(
+        flags=(
+            "PEER2PEER",
+            *_option_flags(options),
+            *_definition_flags(persistent, cluster.guests.definitions),
+        ),
+        connection=connection_uri(cluster.ssh.login, destination),
+        parameters={**_way(options, destination, address), **_parameters(options)},
+    )
+
+
+def connection_uri(login: str, node: Node) -> str:
+    """Return the URI of a peer's libvirt; ``no_tty`` because nobody is there to type a password."""
+    return f"qemu+ssh://{login}@{_in_uri(node.migration)}/system?no_tty=1"
+
+
+def _option_flags(options: Options) -> tuple[str, ...]:
+    wanted = {
+        "LIVE": options.live,
+        "TUNNELLED": options.tunnelled,
+        "PARALLEL": options.parallel,
+        "COMPRESSED": options.compression != NO_COMPRESSION,
+        # A guest that stands still needs no throttle.
+        "AUTO_CONVERGE": options.auto_converge and options.live,
+        "POSTCOPY": options.post_copy,
+        "TLS": options.tls,
+    }
+    return tuple(flag for flag, is_wanted in wanted.items() if is_wanted)
+
+
+def _way(options: Options, destination: Node, address: str) -> dict[str, str]:
+    """Return where the memory goes; what is tunnelled goes where the connection does."""
+    if options.tunnelled:
+        return {}
+    return {"URI": f"tcp:{_in_uri(destination.migration)}", "LISTEN_ADDRESS": address}
+
+
+def _parameters(options: Options) -> dict[str, str | int]:
+    wanted: dict[str, str | int] = {}
+    if options.bandwidth:
+        wanted["BANDWIDTH"] = options.bandwidth
+        if options.post_copy:
+            wanted["BANDWIDTH_POSTCOPY"] = options.bandwidth
+    if options.parallel:
+        wanted["PARALLEL_CONNECTIONS"] = options.parallel
+    if options.compression != NO_COMPRESSION:
+        wanted["COMPRESSION"] = options.compression
+    return wanted
+
+
+def _definition_flags(persistent: bool, definitions: str) -> tuple[str, ...]:
+    if not persistent:
+        return ()
+    if definitions == "defined":
+        return ("PERSIST_DEST",)
+    # A definition left behind is a second one, which somebody can start.
+    return ("PERSIST_DEST", "UNDEFINE_SOURCE")
+
+
+def _in_uri(name: str) -> str:
+    try:
+        ipaddress.IPv6Address(name)
+    except ValueError:
+        return name
+    return f"[{name}]"

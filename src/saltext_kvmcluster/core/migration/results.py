@@ -1,0 +1,175 @@
+"""What became of a migration, judged by what both ends show, not by libvirt's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN, Move
+from saltext_kvmcluster.core.migration.plans import Plan
+from saltext_kvmcluster.core.untrusted import Reader
+from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that was done to settle a migration; ``detail`` is why it failed."""
+
+    step: str
+    node: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class MigrationResult:
+    """What became of a migration; see ``kvmcluster.migrate`` for what its fields mean."""
+
+    guest: str
+    uuid: str
+    source: str
+    destination: str
+    owner: str | None
+    result: str
+    reason: str
+    findings: tuple[Finding, ...] = ()
+    started: str = ""
+    elapsed: float = 0.0
+    downtime_ms: int | None = None
+    memory_bytes: int | None = None
+    iterations: int | None = None
+    afterwards: tuple[Step, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as data."""
+        return {
+            "kind": "migration",
+            **self.record(),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "afterwards": [asdict(step) for step in self.afterwards],
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return what the history keeps of it."""
+        left_out = ("findings", "afterwards")
+        return {key: value for key, value in vars(self).items() if key not in left_out}
+
+
+RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What libvirt measured of a completed migration; None is what it did not say."""
+
+    downtime_ms: int | None = None
+    memory_bytes: int | None = None
+    iterations: int | None = None
+
+
+def result(
+    move: Move,
+    way: Plan,
+    judged: Verdict,
+    observations: tuple[Observation, Observation],
+    measured: Statistics,
+    detail: str,
+    ending: str = "",
+) -> MigrationResult:
+    """Return what became of a migration, less findings, times and what was done afterwards.
+
+    observations
+        The last ones of the source and of the destination.
+    detail
+        libvirt's error if its call failed. It explains; it decides nothing.
+    ending
+        Why we wanted it to end, empty if we did not.
+    """
+    found = RESULTS.get(judged.owner, UNKNOWN)
+    owners = {Owner.SOURCE: move.source, Owner.DESTINATION: move.destination}
+    measured = measured if found == MOVED else Statistics()
+    return MigrationResult(
+        guest=move.guest,
+        uuid=move.uuid,
+        source=move.source,
+        destination=move.destination,
+        owner=owners.get(judged.owner),
+        result=found,
+        reason="; ".join(
+            [
+                judged.sentence,
+                *_why_ended(found, ending),
+                *_remarks(move, way, found, observations),
+                *_words(found, detail),
+            ]
+        ),
+        downtime_ms=measured.downtime_ms,
+        memory_bytes=measured.memory_bytes,
+        iterations=measured.iterations,
+    )
+
+
+def verdict(
+    move: Move, observations: tuple[Observation, Observation], returned: bool, steady: bool
+) -> Verdict:
+    """Return whose the guest is by the last look at source and destination.
+
+    returned
+        Whether libvirt's call had returned before that look.
+    steady
+        Whether the source said the same before and after the destination was asked.
+    """
+    if not returned:
+        return Verdict(Owner.UNKNOWN, f"libvirt on {move.source} has not ended the migration")
+    nodes = (move.source, move.destination)
+    jobs = [
+        f"{observation.job} on {node}"
+        for node, observation in zip(nodes, observations, strict=True)
+        if observation.job
+    ]
+    if jobs:
+        return Verdict(Owner.UNKNOWN, f"still at work: {' and '.join(jobs)}; look again later")
+    if not steady:
+        return Verdict(Owner.UNKNOWN, f"it changed on {move.source} while it was looked at")
+    judged = verdicts.judge(observations[0].sighting, observations[1].sighting, *nodes)
+    silent = [observation.detail for observation in observations if observation.detail]
+    return Verdict(judged.owner, "; ".join([judged.sentence, *silent]))
+
+
+def statistics(job: Mapping[str, Any]) -> Statistics:
+    """Return what libvirt's completed job tells of a migration."""
+    reported = Reader(job, lenient=True)
+    return Statistics(
+        reported.at("downtime").whole(default=None),
+        reported.at("memory_processed").whole(default=None),
+        reported.at("memory_iteration").whole(default=None),
+    )
+
+
+def _remarks(
+    move: Move, way: Plan, found: str, observations: tuple[Observation, Observation]
+) -> list[str]:
+    """Say where the definitions are not as they should be after a guest has moved."""
+    if found != MOVED:
+        return []
+    remarks = []
+    if "PERSIST_DEST" in way.flags and not observations[1].persistent:
+        remarks.append(f"but {move.destination} keeps no definition of it")
+    if "UNDEFINE_SOURCE" in way.flags and observations[0].sighting is Sighting.SHUT_OFF:
+        remarks.append(f"but {move.source} still has a definition of it")
+    return remarks
+
+
+def _why_ended(found: str, ending: str) -> list[str]:
+    if not ending:
+        return []
+    return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]
+
+
+def _words(found: str, detail: str) -> list[str]:
+    if not detail:
+        return []
+    return [f"all the same libvirt said: {detail}" if found == MOVED else f"libvirt said: {detail}"]

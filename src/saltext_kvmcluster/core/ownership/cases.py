@@ -1,0 +1,120 @@
+"""A migration that is to be settled: what is known of it, and what is to be done about it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting, Verdict
+
+RUNNING, PAUSED, NOWHERE = "running", "paused", "nowhere"
+
+
+CONFLICT, UNKNOWN, BUSY = "conflict", migration.UNKNOWN, "busy"
+
+
+OWNING = {Sighting.RUNNING: RUNNING, Sighting.PAUSED_BY_USER: PAUSED}
+
+
+class Do(Enum):
+    """What may be done on a node to settle a migration."""
+
+    DESTROY_COPY = "destroy the paused copy that the migration left"
+    UNDEFINE = "undefine it"
+    DEFINE = "define it as it runs"
+    AUTOSTART_OFF = "switch its autostart off"
+    RESUME_POST_COPY = "resume the post-copy migration"
+    CLEAR = "clear the journal"
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to be done on a node, in this order."""
+
+    do: Do
+    node: str
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Whose the guest is, by all nodes; what is to be done; what would settle it otherwise.
+
+    ``result``: the verdict in a word. ``owner``: a node, None where that is not certain or where
+    nobody has it. ``needs`` says what is not known, and ``commands`` what an operator who knows
+    would type.
+    """
+
+    verdict: Verdict
+    result: str
+    owner: str | None = None
+    actions: tuple[Action, ...] = ()
+    needs: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known. ``entry``: the youngest one, by which its roles are called."""
+
+    guest: str
+    entries: Mapping[str, Entry]
+    observations: Mapping[str, Observation]
+    fresh: bool
+
+    @property
+    def entry(self) -> Entry | None:
+        return youngest(self.entries) if self.entries else None
+
+    @property
+    def typed(self) -> str:
+        """The guest's name as one types it in a shell."""
+        return shlex.quote(self.guest)
+
+    @property
+    def ends(self) -> set[str]:
+        """The nodes between which it is known to have been on its way."""
+        return set(ends_of(self.entries))
+
+    def observed(self, *sightings: Sighting) -> list[str]:
+        return [
+            node
+            for node, observation in self.observations.items()
+            if observation.sighting in sightings
+        ]
+
+    def sighting(self, node: str) -> Sighting:
+        return self.observations[node].sighting
+
+    @property
+    def active(self) -> list[str]:
+        return [
+            node
+            for node in self.observations
+            if node not in self.observed(*OFF, Sighting.UNREACHABLE)
+        ]
+
+    @property
+    def reported(self) -> str:
+        """Every sighting in words."""
+        return ", ".join(
+            f"on {node} it is {observation.sighting.value}"
+            for node, observation in self.observations.items()
+        )
+
+
+def ends_of(entries: Mapping[str, Entry]) -> list[str]:
+    moves = [entry.move for entry in entries.values()]
+    return [node for move in moves for node in (move.source, move.destination)]
+
+
+def youngest(entries: Mapping[str, Entry]) -> Entry:
+    """Return the entry of the migration that was begun last."""
+    return max(entries.values(), key=lambda entry: entry.began)
+
+
+def cleared(case: Case) -> tuple[Action, ...]:
+    return tuple(Action(Do.CLEAR, node) for node in case.entries)

@@ -1,0 +1,76 @@
+"""Ends a migration from this node, and settles what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.ownership import cancellation, identification
+from saltext_kvmcluster.core.ownership.results import Recovery
+from saltext_kvmcluster.engine import recoverer
+from saltext_kvmcluster.engine.environment import Environment
+
+POLL = 0.5
+
+
+def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> Recovery:
+    """End a guest's migration from this node, and settle what it leaves.
+
+    words
+        Who wants it, for whoever asks why it ended.
+    patience
+        Seconds to wait for its end.
+
+    Returns what ``recover`` does, with the ``result`` of `migrate`: moved, not_moved, unknown.
+    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more. No
+    request to cancel is left in any case.
+    """
+    own = env.journal(env.here)
+    guest = identification.name_of(migration.named(guest, "guest"))
+    uuid, begun = _leaving(env, guest)
+    try:
+        met = _end(env, guest, uuid, words, patience)
+    finally:
+        with contextlib.suppress(WorldError):
+            own.withdraw(uuid)
+    if not met and not begun:
+        raise cancellation.nothing_to_cancel(guest, env.here)
+    done = recoverer.recover(env, guest)
+    return replace(done, result=cancellation.after_cancel(done.owner, env.here))
+
+
+def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
+    """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
+    libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
+    observation = recoverer.find(libvirt, guest)
+    if not kept and not observation.uuid:
+        raise migration.no_such_guest(guest, env.here, libvirt.names())
+    identification.refuse_unless_one(
+        guest, [(env.here, entry) for entry in kept], {env.here: observation}
+    )
+    return kept[0].move.uuid if kept else observation.uuid, bool(kept)
+
+
+def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
+    """Have a migration end, by whoever watches over it or by us; return whether one was at work."""
+    libvirt, own = env.libvirt(env.here), env.journal(env.here)
+    begun = env.clock.monotonic()
+    may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
+    met = False
+    while True:
+        with recoverer.locked(env, guest, uuid, ()) as taken:
+            watched = bool(taken)
+        observation, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
+        cancellation.refuse_to_cancel(guest, env.here, observation)
+        how = cancellation.ending(observation, watched, waited, may_switch)
+        if how is None or waited >= patience:
+            return met
+        with contextlib.suppress(WorldError):
+            if how.ask and not own.asked_to_cancel(uuid):
+                own.ask_to_cancel(uuid, words)
+            if how.abort:
+                libvirt.abort(uuid)
+        met = True
+        env.clock.wait(None, POLL)
