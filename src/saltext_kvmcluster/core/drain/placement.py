@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
+from saltext_kvmcluster.core.drain import reasons
+from saltext_kvmcluster.core.drain.load import (
+    Capacity,
+    capacity_of,
+    has_room,
+    memory_of,
+)
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import checks
 from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.readiness.report import MAX_SENTENCE, GuestReadiness, Readiness
+from saltext_kvmcluster.core.readiness.checks.node import MIB
+from saltext_kvmcluster.core.readiness.report import GuestReadiness, Readiness
 from saltext_kvmcluster.core.readiness.subjects import no_such_guest
 from saltext_kvmcluster.core.text import listed, printable
-from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
 
 NOTICEABLE = 0.02
 """By how much a move has to make the busier of its two nodes less busy, to be worth it."""
@@ -31,7 +36,6 @@ FEW = 50
 """How many nodes, the least busy that it may go to, are looked at for each guest to even out."""
 
 MEMORY = "node.memory"
-_HALVES = (Sighting.PAUSED_FOR_MIGRATION, Sighting.RUNNING_IN_POST_COPY)
 _NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
@@ -49,28 +53,6 @@ class Placement:
 
     steps: tuple[Step, ...]
     stuck: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Load:
-    """How busy a node is: the share of its memory, and of its CPUs, that is in use.
-
-    The larger of the two is what counts. Memory in use is what is not available, that of guests on
-    their way there included; of CPUs it is the guests' vCPUs, and 0 where it is not known how many
-    CPUs the node has.
-    """
-
-    memory: float
-    cpu: float
-
-    @property
-    def share(self) -> float:
-        return max(self.memory, self.cpu)
-
-    def __str__(self) -> str:
-        if self.memory >= self.cpu:
-            return f"{100 * self.memory:.0f} % of its memory in use"
-        return f"{self.cpu:.2f} vCPUs for each of its CPUs"
 
 
 def drain(
@@ -168,50 +150,6 @@ def balance(
     return Placement(tuple(plan.evened(most)), {})
 
 
-@dataclass
-class _Place:
-    """A node as a destination: what it has, and what a plan makes of it. Memory is in KiB.
-
-    ``free`` is what is left there for further guests, ``used`` what is in use by its load;
-    ``gives`` is how much of its memory a guest that leaves frees for that: what is measured may
-    be less than guests may come to use. ``guests`` are those that are there or on their way.
-    """
-
-    node: str
-    free: int
-    memory: int
-    used: float
-    vcpus: int
-    threads: int
-    gives: float
-    guests: set[str]
-    planned: dict[str, GuestFacts] = field(default_factory=dict)
-
-    def load(self, more: GuestFacts | None = None, less: GuestFacts | None = None) -> Load:
-        """Return its load, with one guest more or less than there is."""
-        used, vcpus = self.used, self.vcpus
-        if more:
-            used, vcpus = used + _memory(more), vcpus + _vcpus(more)
-        if less:
-            used, vcpus = used - self.gives * _memory(less), vcpus - _vcpus(less)
-        # Of a node that does not tell its memory the worst is assumed.
-        return Load(
-            used / self.memory if self.memory else 1.0,
-            vcpus / self.threads if self.threads else 0.0,
-        )
-
-    def reserve(self, guest: GuestFacts, sign: int = 1) -> None:
-        """Keep room for a guest, or with -1 give it back."""
-        self.free -= sign * _memory(guest)
-        self.used += sign * _memory(guest)
-        self.vcpus += sign * _vcpus(guest)
-
-    def lose(self, guest: GuestFacts) -> None:
-        """Count a guest as gone by the load; its room is not free before it is."""
-        self.used -= self.gives * _memory(guest)
-        self.vcpus -= _vcpus(guest)
-
-
 class _Plan:
     """One plan in the making."""
 
@@ -227,11 +165,11 @@ class _Plan:
         self.avoid = avoid
         self.rows = {(row.guest.node, row.guest.name): row for row in readiness.rows}
         self.bit = {node: 1 << place for place, node in enumerate(readiness.nodes)}
-        self.places = {node: _place(facts) for node, facts in sorted(world.nodes.items())}
+        self.places = {node: capacity_of(facts) for node, facts in sorted(world.nodes.items())}
         self.question = [self.places[only]] if only in self.places else list(self.places.values())
-        self.apart = _apart(world.cluster)
-        self.chosen: dict[str, tuple[GuestFacts, _Place, str]] = {}
-        self.ways: dict[str, list[_Place]] = {}
+        self.apart = reasons.kept_apart(world.cluster)
+        self.chosen: dict[str, tuple[GuestFacts, Capacity, str]] = {}
+        self.ways: dict[str, list[Capacity]] = {}
         self.in_flight: set[str] = set()
         for move in in_flight:
             self._expect(move)
@@ -239,7 +177,7 @@ class _Plan:
     def placed(self, guests: Iterable[GuestFacts]) -> Placement:
         """Return the plan in which as many as possible of some guests have a place."""
         by_name = {guest.name: guest for guest in guests if guest.name not in self.in_flight}
-        waiting = sorted(by_name.values(), key=lambda one: (-_memory(one), one.name))
+        waiting = sorted(by_name.values(), key=lambda one: (-memory_of(one), one.name))
         self.ways = {guest.name: self._ways(guest) for guest in waiting}
         left, before = waiting, len(waiting) + 1
         while len(left) < before:  # Who moved aside for one may have made room for another.
@@ -297,7 +235,7 @@ class _Plan:
             return True
         return any(self._makes_room(place, guest, tried) for place in ways if place.planned)
 
-    def _makes_room(self, place: _Place, guest: GuestFacts, tried: set[str]) -> bool:
+    def _makes_room(self, place: Capacity, guest: GuestFacts, tried: set[str]) -> bool:
         """Give a guest the place of another one that finds a further place, if there is such."""
         for other in list(place.planned.values()):
             if other.name in tried or len(tried) > MOST_MOVED_ASIDE:
@@ -311,7 +249,7 @@ class _Plan:
             self._choose(other, place, why)
         return False
 
-    def _ways(self, guest: GuestFacts) -> list[_Place]:
+    def _ways(self, guest: GuestFacts) -> list[Capacity]:
         """Return where a guest can go, by what is planned so far."""
         open_to = self._open_to(guest)
         return [
@@ -329,29 +267,29 @@ class _Plan:
     def _row(self, guest: GuestFacts) -> GuestReadiness | None:
         return self.rows.get((guest.node, guest.name))
 
-    def _fits(self, guest: GuestFacts, place: _Place) -> bool:
-        return _has_room(self.world, guest, place) and not self._others(guest, place)
+    def _fits(self, guest: GuestFacts, place: Capacity) -> bool:
+        return has_room(self.world, guest, place) and not self._others(guest, place)
 
-    def _others(self, guest: GuestFacts, place: _Place) -> list[str]:
+    def _others(self, guest: GuestFacts, place: Capacity) -> list[str]:
         """Return those from whom a guest is to be kept apart, and who are there or go there."""
         apart = self.apart.get(guest.name)
         return sorted(apart & (place.guests | place.planned.keys())) if apart else []
 
-    def _preference(self, guest: GuestFacts, place: _Place) -> tuple[bool, float, str]:
+    def _preference(self, guest: GuestFacts, place: Capacity) -> tuple[bool, float, str]:
         return not self._is_home(guest, place), place.load(more=guest).share, place.node
 
-    def _is_home(self, guest: GuestFacts, place: _Place) -> bool:
+    def _is_home(self, guest: GuestFacts, place: Capacity) -> bool:
         known = self.world.cluster.guests.list.get(guest.name)
         return known is not None and known.home == place.node
 
-    def _why(self, guest: GuestFacts, place: _Place, ways: int) -> str:
+    def _why(self, guest: GuestFacts, place: Capacity, ways: int) -> str:
         if self._is_home(guest, place):
             return "its home node"
         if ways == 1:
             return "the only eligible node"
         return f"least loaded of {ways} eligible nodes"
 
-    def _choose(self, guest: GuestFacts, place: _Place, why: str) -> None:
+    def _choose(self, guest: GuestFacts, place: Capacity, why: str) -> None:
         place.reserve(guest)
         place.planned[guest.name] = guest
         self.chosen[guest.name] = guest, place, why
@@ -367,7 +305,7 @@ class _Plan:
         words = f"{why}; as planned, {place.node} has {place.load()}"
         return Step(Move(guest.name, guest.uuid, guest.node, place.node), words)
 
-    def _relief(self, source: _Place, places: list[_Place]) -> Step | None:
+    def _relief(self, source: Capacity, places: list[Capacity]) -> Step | None:
         """Plan the move that relieves a node most; None if none does so noticeably.
 
         places
@@ -388,7 +326,7 @@ class _Plan:
         return Step(Move(guest.name, guest.uuid, source.node, node), why)
 
     def _reliefs(
-        self, source: _Place, places: list[_Place]
+        self, source: Capacity, places: list[Capacity]
     ) -> Iterator[tuple[float, float, str, str, GuestFacts]]:
         """Yield each noticeable relief: the best has the least of these, in this order.
 
@@ -428,98 +366,30 @@ class _Plan:
             return f"{where}: {why}"
         return "no eligible node: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
 
-    def _against(self, guest: GuestFacts, place: _Place, failed: Iterable[str]) -> Iterator[str]:
+    def _against(self, guest: GuestFacts, place: Capacity, failed: Iterable[str]) -> Iterator[str]:
         """Yield each reason why a guest does not go to a node; ``failed`` checks forbid it."""
         for check in failed:
-            detail = self._detail.get((guest.name, check)) or self._said_of(guest, place, check)
+            detail = self._of_guests.get((guest.name, check)) or self._issues(guest, place, check)
             yield f"{check} ({min(detail)})" if len(detail) == 1 else check
         if place.node in self.avoid.get(guest.name, ()):
             yield "its migration there failed"
         for other in self._others(guest, place):
             is_there = "is" if other in place.guests else "goes"
             yield f"to be kept apart from {printable(other)}, which {is_there} there"
-        if MEMORY not in failed and not _has_room(self.world, guest, place):
-            needed = _memory(guest) // checks.node.MIB
+        if MEMORY not in failed and not has_room(self.world, guest, place):
+            needed = memory_of(guest) // MIB
             yield f"{MEMORY} (planned guests leave less than its {needed} MiB)"
 
-    def _said_of(self, guest: GuestFacts, place: _Place, check: str) -> set[str]:
-        """Return what a check says against a node as a destination, or else against the source."""
+    def _issues(self, guest: GuestFacts, place: Capacity, check: str) -> set[str]:
+        """Return what a check reports of a node as a destination, or else of the source."""
         nodes = (place.node, guest.node)
-        return next(filter(None, (self._said_of_nodes.get((node, check)) for node in nodes)), set())
+        return next(filter(None, (self._of_nodes.get((node, check)) for node in nodes)), set())
 
     @cached_property
-    def _said_of_nodes(self) -> Mapping[tuple[str, str], set[str]]:
-        """What each check says against nodes, whichever guest it is, by node and check."""
-        detail: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for reported in self.readiness.findings:
-            for node in (
-                (reported.destinations or reported.nodes)
-                if reported.blocks and not reported.guests
-                else ()
-            ):
-                detail[node, reported.id].add(printable(reported.issue.sentence[:MAX_SENTENCE]))
-        return detail
+    def _of_nodes(self) -> Mapping[tuple[str, str], set[str]]:
+        return reasons.of_nodes(self.readiness)
 
     @cached_property
-    def _detail(self) -> Mapping[tuple[str, str], set[str]]:
-        """What each check says against a guest that is to be placed, by guest and check."""
-        detail: dict[tuple[str, str], set[str]] = defaultdict(set)
+    def _of_guests(self) -> Mapping[tuple[str, str], set[str]]:
         nodes = {place.node for place in self.question}
-        for reported in self.readiness.findings:
-            if reported.blocks and not (
-                reported.destinations and nodes.isdisjoint(reported.destinations)
-            ):
-                for guest in self.ways.keys() & reported.guests:
-                    detail[guest, reported.id].add(
-                        printable(reported.issue.sentence[:MAX_SENTENCE])
-                    )
-        return detail
-
-
-def _place(facts: NodeFacts) -> _Place:
-    active = [guest for guest in facts.guests or () if guest.active]
-    arriving = [guest for guest in active if _arrives(guest)]
-    memory, free = facts.memory_kib or 0, facts.free_kib or 0
-    # What arrives has not taken all its memory yet; how much it has is not known.
-    to_come = sum(map(_memory, arriving))
-    claimed = sum(map(_memory, active)) - to_come
-    used = max(0, memory - free)
-    return _Place(
-        facts.node,
-        free - to_come,
-        memory,
-        used + to_come,
-        sum(map(_vcpus, active)),
-        facts.daemon.threads if facts.daemon else 0,
-        min(1.0, used / claimed) if claimed else 0.0,
-        {guest.name for guest in active},
-    )
-
-
-def _arrives(guest: GuestFacts) -> bool:
-    """Whether a guest is on its way to where it is seen, as far as that can be told."""
-    job = guest.observation.job
-    return job == INCOMING or (job != OUTGOING and guest.observation.sighting in _HALVES)
-
-
-def _apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
-    """Return, by guest, from whom it is to be kept apart."""
-    groups: dict[str, set[str]] = defaultdict(set)
-    for group in cluster.guests.apart:
-        for guest in group:
-            groups[guest].update(other for other in group if other != guest)
-    return {guest: frozenset(others) for guest, others in groups.items()}
-
-
-def _has_room(world: World, guest: GuestFacts, place: _Place) -> bool:
-    """Whether the check of memory finds nothing, with what is planned and on its way."""
-    return not any(checks.node.memory(world, _memory(guest), place.free))
-
-
-def _memory(guest: GuestFacts) -> int:
-    """Return the KiB that a guest needs; 0 if that is not known, as the checks will tell."""
-    return guest.memory_kib or (guest.guest.memory_kib if guest.guest else 0)
-
-
-def _vcpus(guest: GuestFacts) -> int:
-    return guest.vcpus or (guest.guest.vcpus if guest.guest else 0)
+        return reasons.of_guests(self.readiness, self.ways.keys(), nodes)
