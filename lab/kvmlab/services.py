@@ -5,8 +5,10 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from .plan import MASTER, LabError, venv
+from .plan import CHECKOUT, MASTER, LabError, venv
 from .processes import is_over, need, processes_in, run, run_in, stat, wait_until
+
+MINION = CHECKOUT / "lab" / "salt-minion"
 
 
 def daemon(name, *command):
@@ -22,7 +24,7 @@ def start_commands(service):
             ["sh", "-c", "pidof virtlogd || virtlogd --daemon"],
             ["libvirtd", "--daemon"],
         ],
-        "minion": [daemon("minion", str(venv() / "bin" / "salt-minion"))],
+        "minion": [daemon("minion", str(venv() / "bin" / "python3"), str(MINION))],
         "salt-master": [daemon("master", str(venv() / "bin" / "salt-master"))],
         "glusterd": [["glusterd"]],
     }[service]
