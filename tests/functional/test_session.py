@@ -252,8 +252,8 @@ def test_a_place_is_let_go_at_its_end(places_of, reported):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"within": 0.0}, "there is no place now, and it was not to wait"),
-        ({"within": 0.6}, r"there was no place within 0\.6 s"),
+        ({"within": 0.0}, "no slot is free, and waiting was not requested"),
+        ({"within": 0.6}, r"no slot was free within 0\.6 s"),
         ({"cancelled": lambda uuid: "by Ann"}, "cancelled: by Ann"),
     ],
 )

@@ -86,9 +86,9 @@ def test_who_is_before_is_said_so_that_a_person_understands():
 def test_who_waits_is_refused_only_with_a_reason():
     at = queues.standing(QUEUE, MOVE, detail("db1", "db2"), {})
     queues.refuse_to_wait(MOVE, at, "", within=60.0, is_over=False)
-    with pytest.raises(WorldError, match="there is no place now, and it was not to wait"):
+    with pytest.raises(WorldError, match="no slot is free, and waiting was not requested"):
         queues.refuse_to_wait(MOVE, at, "", within=0.0, is_over=True)
-    with pytest.raises(WorldError, match="there was no place within 60 s"):
+    with pytest.raises(WorldError, match="no slot was free within 60 s"):
         queues.refuse_to_wait(MOVE, at, "", within=60.0, is_over=True)
 
 

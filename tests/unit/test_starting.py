@@ -73,7 +73,10 @@ def test_nothing_starts_on_a_closed_node_and_what_runs_elsewhere_runs():
 def test_an_administrators_word_counts_for_the_node_that_he_named():
     forced = Request("web1", UUID, "node1", "shared", frozenset({"node3"}))
     allowed = decide(forced, world(node3=SILENT))
-    assert allowed.may is May.START and "node3 is off" in allowed.sentence
+    assert (
+        allowed.may is May.START
+        and "node3 declared offline (force_unreachable)" in allowed.sentence
+    )
     assert decide(forced, world(node2=SILENT)).may is May.REFUSED
     assert decide(forced, world(node2=SILENT, node3=SILENT)).may is May.REFUSED
     assert decide(forced, world()).sentence == "no node has it"

@@ -1,4 +1,4 @@
-"""The queues in which migrations wait for their places: tickets, and who may go.
+"""The queues in which migrations wait for their slots: tickets, and which one is next.
 
 Each node has a queue for what it sends and one for what it receives. A ticket has the next number
 of its queue; it is abandoned once its holder is gone, and removed by those behind it.
@@ -24,7 +24,7 @@ OUTGOING, INCOMING = "outgoing", "incoming"
 
 @dataclass(frozen=True)
 class Queue:
-    """One queue: ``node`` and ``side`` name it, ``limit`` are the places, ``folder`` has tickets.
+    """One queue: ``node`` and ``side`` name it, ``limit`` are the slots, ``folder`` has tickets.
 
     ``job`` is what libvirt calls what is under way there.
     """
@@ -109,9 +109,9 @@ def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_o
     if cancelled:
         why = f"{CANCELLED}{cancelled}"
     elif not within:
-        why = "there is no place now, and it was not to wait"
+        why = "no slot is free, and waiting was not requested"
     elif is_over:
-        why = f"there was no place within {within:g} s"
+        why = f"no slot was free within {within:g} s"
     if why:
         sent = f"{move.guest} was not touched, not sent to {move.destination}"
         raise WorldError(f"{sent}: {why}; {at}")

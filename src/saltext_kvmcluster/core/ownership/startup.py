@@ -1,8 +1,8 @@
-"""May a guest start here? What every node of the cluster said of it, and what follows.
+"""May a guest start here? What every node of the cluster answered, and what follows.
 
 A guest starts only when every node has answered that it does not have it, or an administrator
-gave his word that a node which does not answer is off. QEMU's image lock is the last defence,
-never the first.
+declared a node offline that does not respond. QEMU's image lock is the last defence, never the
+first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOVING = (Sighting.RUNNING_IN_POST_COPY, *_WAITING_HALF)
 
 @dataclass(frozen=True)
 class NodeAnswer:
-    """What one node said of a guest, by UUID and by name; ``said`` is why it could not be asked.
+    """What one node answered about a guest, by UUID and by name; ``detail``: why it did not.
 
     ``alive``: it can be logged in to all the same, so that its guests may run.
     """
@@ -47,9 +47,9 @@ class NodeAnswer:
 
 @dataclass(frozen=True)
 class Request:
-    """A guest that is to start. ``forced`` are the nodes that an administrator says are off.
+    """A guest that is to start. ``forced`` are the nodes that an administrator declared offline.
 
-    ``uuid`` is empty where there is no good definition of it; ``said`` is why then, and
+    ``uuid`` is empty where there is no good definition of it; ``detail`` is why then, and
     ``undefined`` whether there is none at all. ``cordoned`` is what cordons its node.
     """
 
@@ -64,7 +64,7 @@ class Request:
 
 
 class May(Enum):
-    """What follows from what all nodes said."""
+    """What follows from what all nodes answered."""
 
     START = "it may start here"
     RUNS = "it runs already"
@@ -83,7 +83,7 @@ class Decision:
 
 
 def forced(cluster: Cluster, here: str, nodes: object) -> frozenset[str]:
-    """Return the nodes that an administrator says are off; InputError if one cannot be meant."""
+    """Return the nodes that are declared offline; InputError if one cannot be meant."""
     wanted = [nodes] if isinstance(nodes, str) else [] if nodes is None else nodes
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(node, str) for node in wanted):
         raise InputError(f"force_unreachable: want a list of nodes, got {printable(repr(nodes))}")
@@ -108,7 +108,7 @@ def home(cluster: Cluster, guest: str, node: object) -> str:
 
 
 def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
-    """Return what follows from what every node of the cluster said.
+    """Return what follows from what every node of the cluster answered.
 
     That it runs somewhere is certain, whoever else is silent. That it runs nowhere takes all.
     """
@@ -133,8 +133,8 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
         may = May.UNDEFINED if lacks else May.REFUSED
         return Decision(may, "; ".join(troubles))
     silent = [node for node in sorted(request.forced) if asked[node].detail]
-    word = f", on somebody's word that {' and '.join(silent)} is off" if silent else ""
-    return Decision(May.START, f"no node has it{word}")
+    declared = f"; {' and '.join(silent)} declared offline (force_unreachable)" if silent else ""
+    return Decision(May.START, f"no node has it{declared}")
 
 
 def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Decision:
