@@ -4,6 +4,8 @@ import collections
 import contextlib
 import threading
 
+# Seconds between two looks; a migration lasts for several.
+PAUSE = 0.3
 SAMPLE = """
 for guest in $(virsh list --name); do
   case "$(virsh domjobinfo "$guest" 2>&1)" in
@@ -39,6 +41,7 @@ class Watch:
             for side in ("outgoing", "incoming"):
                 count = sum(line.startswith(side) for line in detail)
                 self.most[node, side] = max(self.most[node, side], count)
+            self.over.wait(PAUSE)
 
     def __enter__(self):
         for thread in self.threads:

@@ -204,7 +204,7 @@ def test_a_guest_that_ignores_its_power_button_is_destroyed_only_when_asked_for(
     assert (left["result"], left["owner"]) == ("not_stopped", "node1"), left
     assert running(lab) == ["node1"]
     gone = lab.salt("node1", "kvmcluster.shutdown", GUEST, "timeout=1", "destroy=true")
-    assert gone["result"] == "stopped" and "as asked for" in gone["reason"], gone
+    assert gone["result"] == "stopped" and "destroyed, as requested" in gone["reason"], gone
     assert running(lab) == []
 
 
