@@ -84,8 +84,6 @@ def salt_master(request, salt_factories):
         "auto_accept": True,
         "file_roots": {"base": [str(CHECKOUT / "states")]},
         "pillar_roots": {"base": [str(SALT / "pillar")]},
-        "timeout": 3,
-        "gather_job_timeout": 3,
         "worker_threads": 3,
         "log_level_logfile": "warning",
         **(REACTING if reacts(request) else {}),
@@ -115,7 +113,11 @@ def command_lines():
 @pytest.fixture
 def salt_run(kvm, command_lines):
     """A function that runs salt-run as an administrator does, with what it prints as bytes."""
-    return lambda *words: command_lines.run("salt-run", "-c", kvm.master.config_dir, *words)
+
+    def run(*words, config=kvm.master.config_dir):
+        return command_lines.run("salt-run", "-c", config, *words)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -7,20 +7,24 @@ import shutil
 import time
 
 import pytest
+import yaml
 from sandbox import NODES, SSH, sentence
 
 from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.master.nodes import SaltNodes
 
+# Seconds in which a minion answers, and whether it still runs a job. By default it is 15 together.
+IMPATIENT = {"timeout": 3, "gather_job_timeout": 3}
+
 
 class Master:
     def __init__(self, salt, salt_run):
-        self.run = salt_run
+        self.run, self.config = salt_run, salt.master.config_dir
         self.pki = pathlib.Path(salt.master.config["pki_dir"]) / "minions"
 
     def text(self, *words, code=0):
         """Return what salt-run prints for people; Salt's own warnings go to standard error."""
-        done = self.run("--log-level=quiet", *words)
+        done = self.run("--log-level=quiet", *words, config=self.config)
         assert done.returncode == code, done.stdout
         return sentence(done.stdout.decode())
 
@@ -53,7 +57,16 @@ def sleeper(master):
 def nodes(kvm, sleeper):
     """The cluster's nodes, one of which is down, as the runner asks them."""
     found = parser.from_pillar(pillar("test", *NODES, sleeper))
-    return SaltNodes(dict(kvm.master.config), found)
+    return SaltNodes({**kvm.master.config, **IMPATIENT}, found)
+
+
+@pytest.fixture
+def impatient(kvm, master, tmp_path):
+    """The master, with commands that wait less for a minion that is down."""
+    config = yaml.safe_load(pathlib.Path(kvm.master.config_file).read_text())
+    (tmp_path / "master").write_text(yaml.safe_dump({**config, **IMPATIENT}))
+    master.config = tmp_path
+    return master
 
 
 def pillar(name, *nodes):
@@ -89,11 +102,11 @@ def test_the_matrix_is_good_and_then_names_what_is_not(member, master):
     assert "alpha -> beta" in detail and "beta-mig: key not accepted" in detail
 
 
-def test_prepare_with_a_minion_down_names_it_and_goes_on_with_the_others(kvm, master, sleeper):
+def test_prepare_with_a_minion_down_names_it_and_goes_on_with_the_others(kvm, impatient, sleeper):
     kvm.pillar(raw=pillar("test", "alpha", sleeper))
     for node in NODES:
         kvm.run(node, "saltutil.refresh_pillar", wait=True)
-    states = master.prepare(code=1)
+    states = impatient.prepare(code=1)
     for name in ("keys", "identities", "trust", "ssh"):
         assert states[name]["result"] is False, name
         assert sleeper in states[name]["comment"], name

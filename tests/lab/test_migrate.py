@@ -199,7 +199,7 @@ def test_refused_where_it_does_not_run(lab):
     source, elsewhere = route(lab)
     assert f"has no guest {GUEST}" in refused(lab, elsewhere, source)
     with defined(lab, elsewhere, GUEST, lab.exec(source, "virsh", "domuuid", GUEST).strip()):
-        assert f"does not run on {elsewhere}: it is shut off" in refused(lab, elsewhere, source)
+        assert f"it is not running on {elsewhere}: shut off there" in refused(lab, elsewhere, source)
 
 
 def test_refused_where_the_destination_has_its_name(lab):
