@@ -58,7 +58,7 @@ def slow(lab):
         lab.exec("node1", "virsh", "migrate-setspeed", name, str(SLOW))
 
 
-def becomes(question, words, seconds=90):
+def becomes(question, words, seconds=240):
     end = time.monotonic() + seconds
     while not (found := question()):
         assert time.monotonic() < end, f"never seen: {words}"

@@ -18,8 +18,8 @@ DEFINITION = """<domain type='qemu'>
 </domain>"""
 OTHER_UUID = "22222222-2222-2222-2222-222222222222"
 RETURNED = {
-    "guest", "uuid", "source", "destination", "owner", "result", "reason", "findings", "started",
-    "elapsed", "downtime_ms", "memory_bytes", "iterations", "afterwards",
+    "kind", "guest", "uuid", "source", "destination", "owner", "result", "reason", "findings",
+    "started", "elapsed", "downtime_ms", "memory_bytes", "iterations", "afterwards",
 }  # fmt: skip
 
 
