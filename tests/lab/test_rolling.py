@@ -96,12 +96,14 @@ def test_a_node_that_somebody_else_has_closed_is_left_alone(lab, guests, tidy):
 def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
     before = boots(lab)
     detail = lab.salt("node1", "kvmcluster.reboot", before["node1"])
-    assert "node1 is not cordoned: a guest may come to it at any moment" in detail
+    assert "node1 is not cordoned: a guest may arrive at any time" in detail
     lab.salt("node1", "kvmcluster.cordon", "a test")
-    assert "node1 still has roll1" in lab.salt("node1", "kvmcluster.reboot", before["node1"])
+    detail = lab.salt("node1", "kvmcluster.reboot", before["node1"])
+    assert "node1 still has active guests: roll1" in detail
     assert "has rebooted already" in lab.salt("node1", "kvmcluster.reboot", before["node2"])
     done = lab.run("kvmcluster.reboot", "node1", "when=always")
-    assert not done["ok"] and not done["rebooted"] and "node1 still has roll1" in done["missing"]
+    assert not done["ok"] and not done["rebooted"]
+    assert "node1 still has active guests: roll1" in done["missing"]
     assert boots(lab) == before
 
 
