@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Statistics
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
-from saltext_kvmcluster.core.text import MAX_WORDS, short
+from saltext_kvmcluster.core.text import MAX_LENGTH, one_line
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -230,5 +230,5 @@ def test_host_uuid(xml, uuid):
 
 
 def test_words_are_one_line_of_bounded_length():
-    assert short("a\n  b") == "a b"
-    assert len(short("x" * 9999)) == MAX_WORDS + 1
+    assert one_line("a\n  b") == "a b"
+    assert len(one_line("x" * 9999)) == MAX_LENGTH + 1

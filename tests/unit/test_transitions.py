@@ -24,9 +24,9 @@ IO = ("paused", "I/O error")
 GOES_ON = ("resumed", "unpaused")
 
 
-def observe(*happenings, **more):
-    known = {"drifted": [], "identity": {}, "obstacles": []}
-    return {"happenings": list(happenings), **known, **more}
+def observe(*events, **more):
+    known = {"drifted": [], "identity": {}, "issues": []}
+    return {"events": list(events), **known, **more}
 
 
 def entry(active=True, state="running", how="booted", run=1, uuid=UUID, name="web1"):
@@ -74,7 +74,7 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
         entry(uuid="e", name="e", active=False, state="", how="crashed"),
     ]
     _, reported = transitions.compare(
-        Observation(), observe(listing(*guests), drifted=["/k"], obstacles=["sshd is deaf"])
+        Observation(), observe(listing(*guests), drifted=["/k"], issues=["no listener"])
     )
     assert [(one.kind, one.guest, one.data["what"]) for one in reported] == [
         ("guest", "b", "paused"),
@@ -85,7 +85,7 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
 
 
 def test_a_second_look_at_the_same_tells_nothing():
-    bad = observe(lost(), drifted=["/k"], obstacles=["sshd is deaf"], identity={"host_keys": ["a"]})
+    bad = observe(lost(), drifted=["/k"], issues=["no listener"], identity={"host_keys": ["a"]})
     observed, reported = transitions.compare(Observation(), bad)
     assert [one.kind for one in reported] == ["daemon", "trust", "readiness"]
     assert transitions.compare(observed, bad)[1] == []
@@ -191,7 +191,7 @@ def test_the_daemon_and_readiness_are_told_when_they_change_only():
     observed, reported = transitions.compare(observed, observe(lost("refused"), lost("again")))
     assert reported == []
     observed, reported = transitions.compare(
-        observed, observe(listing(), obstacles=["the key is gone"])
+        observed, observe(listing(), issues=["the key is gone"])
     )
     assert [(one.kind, one.data["what"]) for one in reported] == [("daemon", "back")]
     observed, reported = transitions.compare(observed, observe())
@@ -199,7 +199,7 @@ def test_the_daemon_and_readiness_are_told_when_they_change_only():
 
 
 def test_nothing_is_said_of_readiness_before_the_daemon_was_asked():
-    observed, reported = transitions.compare(Observation(), observe(obstacles=["the key is gone"]))
+    observed, reported = transitions.compare(Observation(), observe(issues=["the key is gone"]))
     assert reported == [] and observed.ready is None
 
 
@@ -251,7 +251,7 @@ def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
     "odd",
     [
         {},
-        {"happenings": None},
+        {"events": None},
         observe(listing(), {"kind": transitions.CHANGE}),
         observe({"kind": transitions.LISTING, "guests": [{}]}),
         observe({"kind": transitions.LISTING, "guests": 7}),
@@ -259,11 +259,11 @@ def test_drift_is_told_of_each_file_when_it_begins_and_when_it_is_over():
         observe(identity=[1]),
         observe(drifted=7),
         observe(listing(entry(run="many"))),
-        observe(listing(), obstacles=None),
+        observe(listing(), issues=None),
     ],
 )
 def test_what_is_no_look_is_refused_in_a_sentence(odd):
-    with pytest.raises(WorldError, match="no look"):
+    with pytest.raises(WorldError, match="invalid observer message"):
         transitions.compare(Observation(), odd)
 
 
@@ -283,18 +283,18 @@ AWAY = {"stopped", "left", "gone"}
 def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes, size):
     """``crashed`` may be followed by an end of what crashed, or be the end itself."""
     runs = itertools.accumulate((what == "started" for what, _ in changes), initial=2)
-    happenings = [
+    events = [
         change(*one, run=run)
         for one, run in zip(changes, itertools.islice(runs, 1, None), strict=True)
     ]
     reported = {}
-    for step in (size, len(happenings) or 1):
+    for step in (size, len(events) or 1):
         observed, _ = begun(*[entry()] * is_here)
         reported[step] = []
-        for at in range(0, len(happenings), step):
-            observed, more = transitions.compare(observed, observe(*happenings[at : at + step]))
+        for at in range(0, len(events), step):
+            observed, more = transitions.compare(observed, observe(*events[at : at + step]))
             reported[step] += whats(more)
-    assert reported[size] == reported[len(happenings) or 1], "it matters when one looks"
+    assert reported[size] == reported[len(events) or 1], "it matters when one looks"
     here = is_here
     for what in reported[size]:
         assert what not in AWAY | {"crashed", "paused", "resumed"} or here, reported
@@ -307,8 +307,8 @@ def test_a_guest_comes_and_goes_by_turns_however_the_looks_fall(is_here, changes
     listing(), listing(entry()), listing(entry(run=2)), lost(),
     listing(entry(state="paused", how="I/O error")), listing(entry(active=False, how="crashed")),
 ]), max_size=10))  # fmt: skip
-def test_the_daemon_is_gone_and_back_by_turns(happenings):
-    _, reported = transitions.compare(Observation(), observe(*happenings))
+def test_the_daemon_is_gone_and_back_by_turns(events):
+    _, reported = transitions.compare(Observation(), observe(*events))
     daemon = whats(reported, "daemon")
     assert daemon == [("gone", "back")[at % 2] for at in range(len(daemon))]
     assert all(count == 1 for count in Counter(map(id, reported)).values())

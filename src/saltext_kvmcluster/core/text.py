@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MAX_WORDS = 500
-"""Characters of what a program printed that an error quotes."""
+MAX_LENGTH = 500
+"""Characters of a message that an error or an event quotes."""
+MAX_NAMES = 10
+"""Names in an error that is the only place to list them."""
 
 
 def printable(text: str) -> str:
@@ -17,17 +19,17 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
-def listed(words: Iterable[str], limit: int = 5) -> str:
-    """Return some of the words, and the number of the others."""
-    known = list(words)
+def listed(names: Iterable[str], limit: int = 5) -> str:
+    """Return the first names, and the number of the others."""
+    known = list(names)
     rest = len(known) - limit
     return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def short(words: str) -> str:
-    """Return a message as one line of limited length."""
-    line = " ".join(words.split())
-    return line if len(line) <= MAX_WORDS else line[:MAX_WORDS] + "…"
+def one_line(text: str, most: int = MAX_LENGTH) -> str:
+    """Return a message as one printable line of at most so many characters."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= most else line[:most] + "…"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -1,6 +1,6 @@
-"""What a person gave, in the pillar or as an argument: validated, or refused by name.
+"""Validates the pillar and the arguments of calls.
 
-Every error names the path, what is wanted there and what was found.
+Every error names the path, the expected value and the one found.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def section(
 
 
 def full_path(path: str, key: str) -> str:
-    """Return what to call a key: an argument of a call has no path."""
+    """Return the path of a key; an argument of a call has no path above it."""
     return f"{path}:{key}" if path else key
 
 
 def items(fields: Mapping[str, Any], key: str, path: str) -> list[object]:
-    """Return a list, empty if it is left out."""
+    """Return a list; empty if the key is missing."""
     value = fields.get(key, [])
     if not isinstance(value, list):
         raise InputError(f"{full_path(path, key)}: want {LIST}, got {shown(value)}")
@@ -83,7 +83,7 @@ def seconds(fields: Mapping[str, Any], key: str, path: str, most: float, default
 def choice(
     fields: Mapping[str, Any], key: str, path: str, choices: tuple[str, ...], default: str
 ) -> str:
-    """Return one of several words."""
+    """Return one of several texts."""
     value = fields.get(key, default)
     if value not in choices:
         raise InputError(
@@ -94,17 +94,17 @@ def choice(
 
 
 def whole(least: int, most: int) -> str:
-    """Return what ``number`` wants, in words."""
+    """Return what ``number`` accepts, for an error."""
     return f"a whole number from {least} to {most}"
 
 
 def span(most: float) -> str:
-    """Return what ``seconds`` wants, in words."""
+    """Return what ``seconds`` accepts, for an error."""
     return f"seconds, above 0 and at most {most:g}"
 
 
 def one_of(choices: tuple[str, ...]) -> str:
-    """Return what ``choice`` wants, in words."""
+    """Return what ``choice`` accepts, for an error."""
     return " or ".join(choices)
 
 
@@ -113,35 +113,28 @@ def matching(
     key: str,
     path: str,
     pattern: re.Pattern[str],
-    words: str,
+    form: str,
     default: str | None = None,
 ) -> str:
-    """Return a text of a certain form; ``words`` say which."""
+    """Return a text that matches a pattern; ``form`` describes it in an error."""
     value = fields.get(key, default)
     if not isinstance(value, str) or not pattern.match(value):
         is_number = isinstance(value, (int, float))
         remedy = "" if is_number and not pattern.match(shown(value)) else quotes(value)
-        raise InputError(f"{full_path(path, key)}: want {words}, got {shown(value)}{remedy}")
+        raise InputError(f"{full_path(path, key)}: want {form}, got {shown(value)}{remedy}")
     return value
 
 
 def quotes(value: object) -> str:
-    """Return the remedy for text that YAML took for a number, a date or a truth value."""
-    is_else = value is None or isinstance(value, (str, list, Mapping))
-    return "" if is_else else "; put it in quotes"
+    """Return the remedy for text that YAML parsed as a number, a date or a boolean."""
+    is_unaffected = value is None or isinstance(value, (str, list, Mapping))
+    return "" if is_unaffected else "; put it in quotes"
 
 
 def suggestion(value: object, known: Collection[str]) -> str:
-    """Return a question that names the nearest of what is known, empty if none is near."""
+    """Return a question that names the nearest known value, empty if none is near."""
     close = difflib.get_close_matches(value[:80], known, n=1) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def listed(ids: Iterable[str], limit: int = 10) -> str:
-    """Return the first few of them, and how many more there are."""
-    all_ids = list(ids)
-    rest = len(all_ids) - limit
-    return ", ".join(all_ids[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def shown(value: object) -> str:
@@ -155,10 +148,10 @@ def shown(value: object) -> str:
 
 
 def reason(value: object, what: str) -> str:
-    """Return a reason that others can read; ``what`` it is for. InputError if it is no line."""
-    words = value.strip() if isinstance(value, str) else ""
-    if words and words.isprintable() and len(words) <= LONGEST_REASON:
-        return words
+    """Return a reason, as given for ``what``; InputError unless it is one printable line."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text and text.isprintable() and len(text) <= LONGEST_REASON:
+        return text
     raise InputError(
         f"reason: want a line of text of at most {LONGEST_REASON} characters that tells others why"
         f" {what}"

@@ -10,7 +10,7 @@ import contextlib
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host import accounts, commands, ssh
 
 RESPONSE_TIME = 15.0
@@ -41,7 +41,7 @@ class Claim:
         outcome = self._held.outcome()
         if outcome.code == CONFLICT:
             raise AtWork(startup.claimed(self.node, outcome.stdout))
-        detail = short(outcome.stderr) or "no response"
+        detail = one_line(outcome.stderr) or "no response"
         raise WorldError(
             f"the guest was not started: it cannot be claimed on {self.node}: {detail}"
         )

@@ -16,7 +16,7 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.calls import in_thread
 
 _T = TypeVar("_T")
@@ -91,7 +91,7 @@ class Connection:
 
 
 def error_text(error: Any) -> str:
-    return short(error.get_error_message() or str(error))
+    return one_line(error.get_error_message() or str(error))
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, NoReturn, TypeVar
 
 from saltext_kvmcluster.core.events import transitions
-from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_text, load_libvirt
 from saltext_kvmcluster.host.libvirt_domains import reason_text
@@ -66,7 +66,7 @@ def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
                 detail = lost.result()
         except Exception as error:
             is_libvirt = hasattr(error, "get_error_message")
-            detail = error_text(error) if is_libvirt else short(str(error))
+            detail = error_text(error) if is_libvirt else one_line(str(error))
         notify({"kind": transitions.LOST, "detail": detail})
         time.sleep(PAUSE)
 

@@ -52,17 +52,17 @@ class Observer:
         self._drift = _Cached(self._observe_trust)
 
     def observe(self) -> dict[str, Any]:
-        """Return the node's identity, obstacles to logins, and drifted files."""
+        """Return the node's identity, what keeps peers from logging in, and drifted files."""
         cluster = self._cluster
         try:
             account = accounts.account(cluster.ssh.login)
             key = keyfile.key_path(cluster, account.home)
-            identity, obstacles, ports = self._access.observed(_signature(_access_paths(key)))
+            identity, issues, ports = self._access.observed(_signature(_access_paths(key)))
         except KvmclusterError as error:
-            identity, obstacles, ports = {}, [str(error)], []
+            identity, issues, ports = {}, [str(error)], []
         return {
             "identity": identity,
-            "obstacles": [*obstacles, *_unused_ports(ports)],
+            "issues": [*issues, *_unused_ports(ports)],
             "drifted": self._drifted(),
         }
 
@@ -85,23 +85,23 @@ class Observer:
         return [*own, sshd.DROP_IN]
 
     def _observe_access(self) -> tuple[dict[str, list[str]], list[str], list[str]]:
-        """Return the node's identity, the obstacles to peers' logins, and sshd's ports."""
+        """Return the node's identity, what keeps peers from logging in, and sshd's ports."""
         cluster = self._cluster
         account = accounts.account(cluster.ssh.login)
-        obstacles: list[str] = []
+        issues: list[str] = []
 
         def tried(examine: Callable[[], list[str]]) -> list[str]:
             try:
                 return examine()
             except KvmclusterError as error:
-                obstacles.append(str(error))
+                issues.append(str(error))
                 return []
 
         def key() -> list[str]:
             found = keys.key_file(keyfile.key_path(cluster, account.home), account)
             return [keyfile.parsed(found, cluster).fingerprint]
 
-        def kept_out() -> list[str]:
+        def refused() -> list[str]:
             connections = sshd_settings.connections(cluster.peers(self._node))
             return [found.problem for found in sshd_settings.issues(cluster, account, connections)]
 
@@ -114,8 +114,8 @@ class Observer:
                 sshd_settings.effective_settings("root", "localhost", "127.0.0.1").get("port", ())
             )
         )
-        kept = tried(kept_out)
-        return identity, list(dict.fromkeys([*obstacles, *kept])), ports
+        kept_out = tried(refused)
+        return identity, list(dict.fromkeys([*issues, *kept_out])), ports
 
 
 class _Cached:
@@ -171,7 +171,7 @@ def main() -> None:
             cluster = parser.from_pillar({clusters.ROOT: asked["pillar"]})
             observer = Observer(cluster, asked["node"])
         assert observer is not None
-        observation = {**observer.observe(), "happenings": events.taken()}
+        observation = {**observer.observe(), "events": events.taken()}
         print(json.dumps(observation), flush=True)
     os._exit(0)  # Without waiting for a thread that hangs.
 
@@ -194,12 +194,12 @@ def _signature(paths: Iterable[str]) -> _Signature:
     folders = {os.path.dirname(path) for path in paths}
     folders |= {os.path.dirname(folder) for folder in folders}
     return (
-        *((path, *_stat(path, whole=True)) for path in paths),
-        *((path, *_stat(path, whole=False)) for path in sorted(folders)),
+        *((path, *_stat(path, is_file=True)) for path in paths),
+        *((path, *_stat(path, is_file=False)) for path in sorted(folders)),
     )
 
 
-def _stat(path: str, whole: bool) -> _Signature:
+def _stat(path: str, is_file: bool) -> _Signature:
     try:
         found = os.stat(path)
     except OSError as error:
@@ -207,13 +207,13 @@ def _stat(path: str, whole: bool) -> _Signature:
     kind = (found.st_mode, found.st_uid)
     return (
         (*kind, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if whole
+        if is_file
         else kind
     )
 
 
 def _unused_ports(ports: Iterable[str]) -> list[str]:
-    """Return an obstacle for each of sshd's ports on which nothing listens."""
+    """Return an issue for each of sshd's ports on which nothing listens."""
     wanted = list(ports)
     open_ports = _open_ports() if wanted else set()
     return [f"nothing listens on sshd's port {port}" for port in wanted if port not in open_ports]
@@ -227,10 +227,10 @@ def _open_ports() -> set[str]:
             with open(path, encoding="ascii") as table:
                 next(table)
                 for line in table:
-                    words = line.split()
-                    if words[3] != _LISTEN:
+                    fields = line.split()
+                    if fields[3] != _LISTEN:
                         break
-                    found.add(str(int(words[1].rpartition(":")[2], 16)))
+                    found.add(str(int(fields[1].rpartition(":")[2], 16)))
         except (OSError, StopIteration):
             continue
     return found

@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.migration import migration, plans
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import move_findings
-from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
 from saltext_kvmcluster.host import cordons, examiner, files, journal, resolver, ssh
@@ -162,7 +162,7 @@ def _locked_there(move: Move, shell: Session) -> Iterator[None]:
     if took.stdout.strip() == "code 1":
         raise migration.at_work(move)
     if took.stdout.strip() != "code 0":
-        detail = short(took.stderr) or "nothing"
+        detail = one_line(took.stderr) or "nothing"
         raise WorldError(f"{move.source}: its lock {path} cannot be taken; it said: {detail}")
     try:
         yield

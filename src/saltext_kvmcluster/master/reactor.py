@@ -15,11 +15,11 @@ import salt.runner
 from salt.exceptions import SaltException
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN
@@ -78,7 +78,7 @@ class Reactor:
         """Return the keys of the reactions that an event calls for; an invalid one is logged."""
         with _PARSING:
             try:
-                event = reactions.heard(tag, data)
+                event = reactions.parse(tag, data)
                 if reaction not in event.reactions:
                     return []
                 members = pillars.memberships(self._opts, self._functions, self._context)
@@ -149,7 +149,7 @@ class Reactor:
             return ""
         needed = "; ".join(left.unread)
         if left.guests:
-            names = validate.listed(left.guests)
+            names = listed(left.guests, MAX_NAMES)
             log.warning("cluster %s: migrations are settled: %s", found.name, names)
             pillar = {"cluster": found.name, "guests": list(left.guests)}
             failed = self._orchestrate("kvmcluster.orch.recover", pillar)

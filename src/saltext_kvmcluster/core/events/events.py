@@ -1,6 +1,6 @@
 """Events as values: their tags, and the data that they carry.
 
-Whoever receives one treats it as a rumour to be checked: it may be lost, late or invented.
+A receiver takes an event as a reason to check, never as a fact: it may be lost, late or forged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from saltext_kvmcluster.core.text import short
+from saltext_kvmcluster.core.text import one_line
 
 ROOT = "kvmcluster"
 MIGRATION = "migration"
@@ -22,7 +22,7 @@ ALARM = "alarm"
 
 
 def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:
-    """Return an event's tag. Every part is quoted as in a URL, so that none adds another part.
+    """Return an event's tag. Every part is URL-quoted, so that none adds another part.
 
     guest
         Its name; empty where the event is about the node itself.
@@ -33,4 +33,6 @@ def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:
 
 def small(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return an event's data with every text as one line of bounded length."""
-    return {key: short(value) if isinstance(value, str) else value for key, value in data.items()}
+    return {
+        key: one_line(value) if isinstance(value, str) else value for key, value in data.items()
+    }

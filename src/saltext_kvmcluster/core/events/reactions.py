@@ -1,7 +1,7 @@
-"""Rumours: events as the master judges them before it looks for itself.
+"""Which reactions an event calls for, and what the master finds when it checks.
 
-An event says no more than where to look. What it says becomes input to nothing: whether anything is
-done, and for which guest, follows from what all nodes tell then.
+An event says no more than what to check, and its data becomes input to nothing: whether anything is
+done, and for which guest, follows from what all nodes report then.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from saltext_kvmcluster.core.migration.journal import ENDED, STAGES
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
-from saltext_kvmcluster.core.text import printable, short
+from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.core.validate import listed, shown
+from saltext_kvmcluster.core.untrusted import Reader
+from saltext_kvmcluster.core.validate import shown
 
 TRUST, RECOVER, ALARM = "trust", "recover", "alarm"
 REACTIONS = (TRUST, RECOVER, ALARM)
-# What each event is answered with, by kind and by its data's ``what``.
-ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+# The reactions to each event, by kind and by its data's ``what``.
+BY_EVENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     events.IDENTITY: {"changed": (TRUST,)},
     events.TRUST: {"drifted": (TRUST,), "mended": ()},
     events.DAEMON: {transitions.GONE: (), "back": (RECOVER, ALARM)},
@@ -47,10 +48,11 @@ ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 JOINED = REACTIONS
 OF_A_GUEST = (events.GUEST, events.MIGRATION)
 RESULTS = (MOVED, NOT_MOVED, UNKNOWN)
-# Longer than any tag or minion id of ours.
+# Longer than any valid tag or minion id.
 LONGEST = 1200
-MOST_WORDS = 2000
-# Of one node: migrations that are not settled, which are few on one that does not make them up.
+# Characters of a log line.
+MAX_LINE = 2000
+# Unsettled migrations of one node; an honest node has few.
 MOST_LEFT = 100
 
 _JOINED = re.compile(r"salt/minion/(.+)/start\Z", re.DOTALL)
@@ -58,9 +60,9 @@ _JOINED = re.compile(r"salt/minion/(.+)/start\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Event:
-    """An event that is well-formed, and from the node that it speaks of.
+    """A well-formed event, sent by the node that it is about.
 
-    ``cluster``: the cluster's name, None where it does not say: a minion has started.
+    ``cluster``: the cluster's name, None where the event has none: a minion has started.
     """
 
     node: str
@@ -71,14 +73,14 @@ class Event:
 def low(reaction: str, tag: object, data: object, waiting: Collection[str]) -> dict[str, Any]:
     """Return a reactor's call of ``kvmcluster.react``, or none where the event calls for none.
 
-    Of the event only short texts are passed on. Of several reactions to one that is malformed it is
-    the alarm that says so.
+    Only short texts of the event are passed on. A malformed event is passed to one reaction alone,
+    the alarm, which logs it.
 
     waiting
-        The keys of which rumours wait for an answer, which will be that to this one, too.
+        The keys with pending events; their check covers this event, too.
     """
     try:
-        event = heard(tag, data)
+        event = parse(tag, data)
         if reaction not in event.reactions or key(event.cluster or "", reaction) in waiting:
             return {}
     except InputError:
@@ -88,23 +90,23 @@ def low(reaction: str, tag: object, data: object, waiting: Collection[str]) -> d
     return {f"kvmcluster-{reaction}": {"runner.kvmcluster.react": [{"args": given}]}}
 
 
-def heard(tag: object, data: object) -> Event:
-    """Return what an event says, or InputError in one line that says what is wrong with it.
+def parse(tag: object, data: object) -> Event:
+    """Return an event; InputError, in one line, if it is invalid.
 
     tag, data
-        As the event has them; ``data["id"]`` is its sender, for whom Salt's master vouches.
+        As received; ``data["id"]`` is the sender, which Salt's master has authenticated.
     """
     try:
-        return _heard(tag, data)
+        return _parse(tag, data)
     except InputError as error:
         sender = data.get("id") if isinstance(data, Mapping) else None
         raise InputError(
-            f"the event {shown(tag)} from {shown(sender)} is ignored: {line(str(error))}"
+            f"event {shown(tag)} from {shown(sender)} ignored: {line(str(error))}"
         ) from None
 
 
 def clusters(event: Event, members: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the clusters in which a rumour is to be followed; InputError if its node is no member.
+    """Return the clusters to check after an event; InputError if its node is not a member.
 
     members
         The nodes of every cluster, by the pillar.
@@ -112,59 +114,56 @@ def clusters(event: Event, members: Mapping[str, Collection[str]]) -> list[str]:
     if event.cluster is None:
         return [name for name, nodes in members.items() if event.node in nodes]
     if event.node not in members.get(event.cluster, ()):
-        known = "" if event.cluster in members else ", and there is no such cluster"
-        raise InputError(
-            f"an event from {shown(event.node)} is ignored: it is no node of cluster"
-            f" {shown(event.cluster)}{known}"
-        )
+        name = shown(event.cluster)
+        why = f"not a node of cluster {name}" if event.cluster in members else f"no cluster {name}"
+        raise InputError(f"event from {shown(event.node)} ignored: {why}")
     return [event.cluster]
 
 
 def key(cluster: str, reaction: str) -> str:
-    """Return the name under which the rumours for one reaction in one cluster are kept."""
+    """Return the key under which the events for one reaction in one cluster are pending."""
     return f"{cluster}.{reaction}"
 
 
 def parts(name: str) -> tuple[str, str] | None:
-    """Return the cluster and the reaction of such a name, None if it is none."""
+    """Return the cluster and the reaction of a key, None if it is not one."""
     cluster, _, reaction = name.rpartition(".")
     return (cluster, reaction) if cluster and reaction in REACTIONS else None
 
 
-def line(words: str) -> str:
-    """Return somebody's words as one line that prints, of bounded length."""
-    flat = printable(" ".join(words.split()))
-    return flat if len(flat) <= MOST_WORDS else f"{flat[:MOST_WORDS]}…"
+def line(text: str) -> str:
+    """Return a text as one printable line of the log."""
+    return one_line(text, MAX_LINE)
 
 
 class LogLimiter:
-    """What was said lately, so that nothing is said twice, nor too much."""
+    """The sentences logged lately, so that none is repeated and the log is not flooded."""
 
     AGE, MOST = 60.0, 100
 
     def __init__(self) -> None:
-        self._detail: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
     def new(self, sentence: str, now: float) -> str:
-        """Return the sentence if it is to be said now, empty if not.
+        """Return the sentence to log now, empty if there is none.
 
         now
             Seconds of a clock that never goes back.
         """
-        self._detail = {old: at for old, at in self._detail.items() if now - at < self.AGE}
-        if sentence in self._detail or len(self._detail) > self.MOST:
+        self._logged = {old: at for old, at in self._logged.items() if now - at < self.AGE}
+        if sentence in self._logged or len(self._logged) > self.MOST:
             return ""
-        self._detail[sentence] = now
-        if len(self._detail) <= self.MOST:
+        self._logged[sentence] = now
+        if len(self._logged) <= self.MOST:
             return sentence
-        return f"so many events are ignored that of others nothing is said for {self.AGE:g} s"
+        return f"too many ignored events: no more are logged for {self.AGE:g} s"
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What is seen of the trust. By node: ``wrong`` can be mended, ``stuck`` needs a person.
+    """The state of the trust. By node: ``wrong`` can be repaired, ``stuck`` needs a person.
 
-    ``silent``: the nodes of which nothing is known.
+    ``silent``: the nodes without a response.
     """
 
     wrong: Mapping[str, str]
@@ -178,12 +177,12 @@ def trust(
     filed: Mapping[str, Identity],
     tried: Mapping[str, Any],
 ) -> Trust:
-    """Return where the trust is not whole. A node that is silent is not known to be wrong.
+    """Return where the trust is incomplete. A silent node is not known to be wrong.
 
-    told, filed
-        What nodes say of themselves, and what the mine holds.
+    reported, filed
+        The identities that nodes report, and those in the mine.
     tried
-        What applying the states would do: what ``state.apply`` returned by node, under test.
+        By node what ``state.apply`` returned with ``test=True``.
     """
     wrong = dict.fromkeys(
         publication.pending(reported, filed), "the mine does not hold its identity"
@@ -193,28 +192,27 @@ def trust(
     for node in cluster.nodes:
         states = tried.get(node)
         if not _is_states(states):
-            words = "; ".join(map(str, states)) if isinstance(states, list) else states
-            words = "its answer is none of ours" if isinstance(states, Mapping) else words
-            if isinstance(words, str) and not words.startswith(NO_RETURN):
-                stuck[node] = short(line(words))
+            detail = "; ".join(map(str, states)) if isinstance(states, list) else states
+            detail = "unexpected response" if isinstance(states, Mapping) else detail
+            if isinstance(detail, str) and not detail.startswith(NO_RETURN):
+                stuck[node] = one_line(detail)
             else:
                 silent.append(node)
             continue
         changed = [str(name) for one in states.values() for name in one.get("changes") or ()]
         failed = [str(one.get("comment")) for one in states.values() if one.get("result") is False]
         if changed:
-            wrong[node] = f"it would change {line(listed(changed))}"
+            wrong[node] = f"the states would change {line(listed(changed, MAX_NAMES))}"
         elif failed:
-            stuck[node] = short(line("; ".join(failed)))
+            stuck[node] = one_line("; ".join(failed))
     return Trust(wrong, stuck, tuple(silent))
 
 
 @dataclass(frozen=True)
 class Left:
-    """Guests whose last migration is not settled; ``watched``: those that somebody is at.
+    """Guests whose last migration is unsettled; ``watched``: still handled by a running process.
 
-    ``unread``: what of journals could not be read, in words. ``silent``: the nodes of which nothing
-    is known.
+    ``unread``: why journals could not be read. ``silent``: the nodes without a valid response.
     """
 
     guests: tuple[str, ...]
@@ -229,32 +227,31 @@ def left(cluster: Cluster, answers: Mapping[str, Any]) -> Left:
     answers
         What ``kvmcluster.unsettled`` returned by node, which may be anything.
     """
-    kept = {
-        node: (answers[node]["unsettled"], answers[node]["unread"])
-        for node in cluster.nodes
-        if isinstance(answers.get(node), Mapping)
-        and isinstance(answers[node].get("unsettled"), list)
-        and isinstance(answers[node].get("unread"), list)
-    }
-    rows = [row for rows, _ in kept.values() for row in filter(_is_row, rows[:MOST_LEFT])]
-    watched = {row["guest"] for row in rows if _is_watched(row)}
-    # That somebody is at it on one node says nothing of what another one was left with.
-    alone = {row["guest"] for row in rows if not _is_watched(row)}
-    unread = [
-        f"{node}: {detail}"
-        for node, (_, reported) in kept.items()
-        for detail in reported[:MOST_LEFT]
-    ]
-    unread += [
-        f"{node}: of {len(rows)} migrations that are not settled, {MOST_LEFT} were looked at"
-        for node, (rows, _) in kept.items()
-        if len(rows) > MOST_LEFT
-    ]
-    silent = [node for node in cluster.nodes if node not in kept]
+    watched: set[str] = set()
+    unwatched: set[str] = set()
+    unread: list[str] = []
+    excess: list[str] = []
+    silent: list[str] = []
+    for node in cluster.nodes:
+        sent = Reader(answers.get(node), lenient=True)
+        try:
+            rows, details = sent.at("unsettled").items(), sent.at("unread").items()
+        except InputError:
+            silent.append(node)
+            continue
+        for guest, is_watched in filter(None, map(_unsettled, rows[:MOST_LEFT])):
+            (watched if is_watched else unwatched).add(guest)
+        unread += [
+            one_line(f"{node}: {detail.text(default='unexpected response')}")
+            for detail in details[:MOST_LEFT]
+        ]
+        if len(rows) > MOST_LEFT:
+            excess.append(f"{node}: {len(rows)} unsettled migrations, {MOST_LEFT} were checked")
     return Left(
-        tuple(sorted(alone)),
-        tuple(sorted(watched - alone)),
-        tuple(short(line(detail)) for detail in unread),
+        tuple(sorted(unwatched)),
+        # A process on one node does not settle what another node's journal holds.
+        tuple(sorted(watched - unwatched)),
+        (*unread, *excess),
         tuple(silent),
     )
 
@@ -271,11 +268,11 @@ def failures(states: object) -> str:
     return line("; ".join(failed))
 
 
-def _heard(tag: object, data: object) -> Event:
+def _parse(tag: object, data: object) -> Event:
     if not isinstance(tag, str) or len(tag) > LONGEST:
-        raise InputError("its tag is none of ours")
+        raise InputError("unknown tag")
     if not isinstance(data, Mapping):
-        raise InputError("its data is no mapping")
+        raise InputError("its data is not a mapping")
     joined = _JOINED.match(tag)
     if joined:
         return _from(data, Event(joined[1], None, JOINED))
@@ -287,18 +284,18 @@ def _heard(tag: object, data: object) -> Event:
 
 def _parts(tag: str) -> tuple[str, str, str]:
     """Return the cluster, the kind and the node that a tag names."""
-    root, *words = tag.split("/")
-    named = [unquote(word) if word.isascii() else "" for word in words]
+    root, *quoted = tag.split("/")
+    named = [unquote(part) if part.isascii() else "" for part in quoted]
     if root != events.ROOT or not all(named):
-        raise InputError("its tag is none of ours")
-    if [quote(name, safe="") for name in named] != words:
-        raise InputError("its tag is not quoted as ours are")
+        raise InputError("unknown tag")
+    if [quote(name, safe="") for name in named] != quoted:
+        raise InputError("its tag is not URL-quoted")
     kind = named[1] if len(named) > 1 else ""
-    if kind not in ANSWERS and kind != events.ALARM:
-        raise InputError(f"there is no kind of event {shown(kind)}")
+    if kind not in BY_EVENT and kind != events.ALARM:
+        raise InputError(f"unknown kind of event {shown(kind)}")
     of_a_guest = kind in OF_A_GUEST or kind == events.ALARM
     if len(named) != (4 if of_a_guest else 3):
-        raise InputError(f"its tag has {len(words)} parts below {events.ROOT}")
+        raise InputError(f"its tag has {len(quoted)} parts below {events.ROOT}")
     if of_a_guest:
         guest_name(named[3], "its tag")
     return named[0], kind, named[2]
@@ -306,24 +303,24 @@ def _parts(tag: str) -> tuple[str, str, str]:
 
 def _reactions(kind: str, detail: object) -> tuple[str, ...]:
     what = detail.get("what") if isinstance(detail, Mapping) else None
-    if not isinstance(detail, Mapping) or not isinstance(what, str) or what not in ANSWERS[kind]:
-        raise InputError(f"its data say {shown(what)} of a {kind}, which is none of ours")
+    if not isinstance(detail, Mapping) or not isinstance(what, str) or what not in BY_EVENT[kind]:
+        raise InputError(f"unknown {kind} event {shown(what)}")
     if (kind, what) != (events.MIGRATION, "ended"):
-        return ANSWERS[kind][what]
+        return BY_EVENT[kind][what]
     result = detail.get("result")
     if not isinstance(result, str) or result not in RESULTS:
-        raise InputError(f"the migration's result {shown(result)} is none of ours")
-    return () if result == MOVED else ANSWERS[kind][what]
+        raise InputError(f"unknown migration result {shown(result)}")
+    return () if result == MOVED else BY_EVENT[kind][what]
 
 
 def _from(data: Mapping[Any, Any], event: Event) -> Event:
     if data.get("id") != event.node:
-        raise InputError(f"it speaks of node {shown(event.node)}, which did not send it")
+        raise InputError(f"it is about node {shown(event.node)}, which did not send it")
     return event
 
 
 def _essence(data: object) -> dict[str, Any]:
-    """Return what of an event's data is looked at, as short texts."""
+    """Return the part of an event's data that is used, as short texts."""
     if not isinstance(data, Mapping):
         return {}
     detail = data.get("data")
@@ -333,7 +330,7 @@ def _essence(data: object) -> dict[str, Any]:
 
 
 def _cut(value: object) -> str | None:
-    """Return a text; one that is too long is made one that is none of ours."""
+    """Return a text; one that is too long becomes an invalid one."""
     if not isinstance(value, str):
         return None
     return value if len(value) <= LONGEST else f"{value[:60]}… and more"
@@ -346,15 +343,11 @@ def _is_states(states: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
     )
 
 
-def _is_watched(row: Mapping[str, Any]) -> bool:
-    return bool(row["watched"]) and row["stage"] != ENDED
-
-
-def _is_row(row: object) -> bool:
-    if not isinstance(row, Mapping) or not isinstance(row.get("watched"), bool):
-        return False
+def _unsettled(row: Reader) -> tuple[str, bool] | None:
+    """Return the guest of a journal's row, and whether a process handles it; None if invalid."""
     try:
-        guest_name(row.get("guest"), "guest")
+        guest = guest_name(row.at("guest").value, "guest")
+        watched, stage = row.at("watched").flag(), row.at("stage").choice(STAGES)
     except InputError:
-        return False
-    return row.get("stage") in STAGES
+        return None
+    return guest, watched and stage != ENDED

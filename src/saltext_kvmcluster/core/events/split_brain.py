@@ -1,4 +1,4 @@
-"""A guest that runs twice: what is kept of it for the person who has to decide."""
+"""A guest that runs twice: the evidence for the person who has to decide."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def alarms(
     """Return the evidence for each guest that runs twice.
 
     facts, sent
-        What every node told of its guests, read and raw: the definitions are kept as they came.
+        What every node reported of its guests, parsed and raw; definitions are kept as received.
 
-    Each has ``{cluster, guest, uuid, nodes, sentence, seen, copies, silent}``; ``copies`` holds by
-    node what was seen there: ``since`` when it runs, or None where that is not known, and its
+    Each has ``{cluster, guest, uuid, nodes, sentence, time, copies, silent}``; ``copies`` holds by
+    node what was observed there: ``since`` when it runs, or None if unknown, and its
     ``definition``.
     """
     guests = [one for node in facts.values() for one in node.guests or ()]
@@ -39,7 +39,7 @@ def alarms(
             "uuid": copies[double.nodes[0]].uuid,
             "nodes": list(double.nodes),
             "sentence": _sentence(copies[double.nodes[0]], double),
-            "seen": now.isoformat(timespec="seconds"),
+            "time": now.isoformat(timespec="seconds"),
             "copies": {node: _copy(one, sent.get(node), now) for node, one in copies.items()},
             "silent": silent,
         }
@@ -50,16 +50,17 @@ def alarms(
 def steady(
     before: Iterable[Mapping[str, Any]], after: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return those alarms of a look that the one before it had, too, on the same nodes."""
+    """Return the alarms of an observation that the previous one had, too, on the same nodes."""
     known = {(one["uuid"], *one["nodes"]) for one in before}
     return [one for one in after if (one["uuid"], *one["nodes"]) in known]
 
 
 def summary(alarms: Iterable[Mapping[str, Any]]) -> str:
-    """Return in few words how many guests run twice, and which, so that others are told apart."""
+    """Return how many guests run twice, with a digest that differs for other guests or nodes."""
     named = sorted((one["uuid"], *one["nodes"]) for one in alarms)
     digest = hashlib.sha256(repr(named).encode()).hexdigest()[:8]
-    return f"{len(named)} guests run twice (alarm {digest})"
+    runs = "guest runs" if len(named) == 1 else "guests run"
+    return f"{len(named)} {runs} twice (alarm {digest})"
 
 
 def small(alarm: Mapping[str, Any]) -> dict[str, Any]:

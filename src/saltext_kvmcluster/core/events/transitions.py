@@ -1,7 +1,7 @@
-"""From what a node saw of itself, look by look, to what changed: transitions, and only those.
+"""Compares a node's observations of itself: the events of what changed between two of them.
 
-A look brings what libvirt's daemon told since the one before, in its order, and the node's own
-state. What was not seen is not said: a guest that vanished while the daemon was away is gone,
+An observation has libvirt's events since the previous one, in order, and the node's own state. What
+was not observed is not reported: a guest that vanished while the daemon was unreachable is gone,
 however it ended.
 """
 
@@ -15,7 +15,7 @@ from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.events.events import DAEMON, GUEST, IDENTITY, READINESS, TRUST
 
-# What the daemon tells: all its guests when it was reached, one guest's change, that it is lost.
+# Events from the daemon: all its guests once it is connected, one guest's change, its loss.
 LISTING, CHANGE, LOST = "listing", "change", "lost"
 
 STARTED, STOPPED, CRASHED = "started", "stopped", "crashed"
@@ -61,25 +61,25 @@ class Event:
 
 @dataclass(frozen=True)
 class Guest:
-    """A guest that was seen active: ``run`` is libvirt's number of this run of it.
+    """A guest that was observed active: ``run`` is libvirt's number of this run of it.
 
-    ``trouble`` is ``I/O error``, ``panicked``, ``arriving`` (not here yet), or empty.
+    ``condition`` is ``I/O error``, ``panicked``, ``arriving`` (not here yet), or empty.
     """
 
     uuid: str
     name: str
     run: int
-    trouble: str = ""
+    condition: str = ""
 
-    def reported(self, what: str, how: str) -> Event:
-        """Return what became of it."""
+    def event(self, what: str, how: str) -> Event:
+        """Return the event of a transition of this guest."""
         data = {"what": what, "guest": self.name, "uuid": self.uuid, "how": how}
         return Event(GUEST, self.name, data)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen last of a node. None stands for what has not been seen yet."""
+    """The last known state of a node; None for what has not been observed yet."""
 
     guests: Mapping[str, Guest] | None = None
     daemon: bool | None = None
@@ -111,67 +111,65 @@ def check_settings(config: object) -> None:
 def compare(
     observed: Observation, observation: Mapping[str, Any]
 ) -> tuple[Observation, list[Event]]:
-    """Return what is seen now, and every transition since what was seen before.
+    """Return the state now, and an event for every transition since the previous observation.
 
-    At the first look bad conditions are told, but not what runs.
+    The first observation reports bad conditions, but not what runs.
 
-    look
-        ``happenings`` of the daemon, in order; ``drifted``: paths of trust files, None if that
-        could not be found out; ``identity``: fingerprints by what they are of, empty lists for
-        what cannot be read; ``obstacles``: sentences that say why peers cannot count on this node.
+    observation
+        ``events`` of the daemon, in order; ``drifted``: paths of trust files, None if
+        unknown; ``identity``: fingerprints by what they are of, empty lists for
+        what cannot be read; ``issues``: why peers cannot rely on this node.
 
-    WorldError if it is no such look.
+    WorldError if the observation is invalid.
     """
-    reported: list[Event] = []
+    changes: list[Event] = []
     try:
-        for happening in observation["happenings"]:
-            observed, more = _happened(observed, happening)
-            reported += more
+        for event in observation["events"]:
+            observed, more = _after(observed, event)
+            changes += more
         for part in (_identity, _drift, _readiness):
             observed, more = part(observed, observation)
-            reported += more
+            changes += more
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WorldError(f"the lookout said what is no look: {error!r}") from None
-    return observed, reported
+        raise WorldError(f"invalid observer message: {error!r}") from None
+    return observed, changes
 
 
-def _happened(
-    observed: Observation, happening: Mapping[str, Any]
-) -> tuple[Observation, list[Event]]:
-    if happening["kind"] == LOST:
-        detail = str(happening["detail"])
+def _after(observed: Observation, event: Mapping[str, Any]) -> tuple[Observation, list[Event]]:
+    if event["kind"] == LOST:
+        detail = str(event["detail"])
         if observed.daemon is False:
             return observed, []
         return replace(observed, daemon=False, lost=detail), [_node(DAEMON, GONE, reason=detail)]
-    if happening["kind"] == LISTING:
+    if event["kind"] == LISTING:
         back = [_node(DAEMON, "back")] if observed.daemon is False else []
-        guests, reported = _listed(observed.guests, happening["guests"])
-        return replace(observed, daemon=True, lost="", guests=guests), back + reported
+        guests, changes = _listed(observed.guests, event["guests"])
+        return replace(observed, daemon=True, lost="", guests=guests), back + changes
     if observed.guests is None:
         return observed, []  # The first listing is about to show it.
     guests = dict(observed.guests)
-    found = Guest(happening["uuid"], happening["name"], int(happening["run"]))
+    found = Guest(event["uuid"], event["name"], int(event["run"]))
     known = guests.pop(found.uuid, None)
-    now, reported = _changed(known, found, happening["what"], happening["how"])
+    now, changes = _changed(known, found, event["what"], event["how"])
     if now:
         guests[now.uuid] = now
-    return replace(observed, guests=guests), reported
+    return replace(observed, guests=guests), changes
 
 
 def _changed(
     known: Guest | None, found: Guest, what: str, how: str
 ) -> tuple[Guest | None, list[Event]]:
-    """Return a guest after a change that libvirt told of it, None if it is not active then."""
+    """Return a guest after a change that libvirt reported, None if it is no longer active."""
     if what == STARTED:
         return _begun(known, found, how)
     if known is None:
         return None, []  # The next listing shows it, or has shown its end.
     if what == STOPPED:
         return None, _ended(known, how)
-    if known.trouble == ARRIVING:
+    if known.condition == ARRIVING:
         is_here = what == RESUMED or (what, how) == (PAUSED, "by its user")
         return (
-            (replace(known, trouble=""), [known.reported(ARRIVED, how)]) if is_here else (known, [])
+            (replace(known, condition=""), [known.event(ARRIVED, how)]) if is_here else (known, [])
         )
     if what == RESUMED:
         return _in_state(known, "")
@@ -183,43 +181,43 @@ def _changed(
 def _begun(known: Guest | None, found: Guest, how: str) -> tuple[Guest, list[Event]]:
     if known and known.run == found.run:
         return known, []
-    before = [known.reported(GONE, "")] if known and known.trouble != ARRIVING else []
+    before = [known.event(GONE, "")] if known and known.condition != ARRIVING else []
     if how == "migrated":
-        return replace(found, trouble=ARRIVING), before
-    return found, [*before, found.reported(STARTED, how)]
+        return replace(found, condition=ARRIVING), before
+    return found, [*before, found.event(STARTED, how)]
 
 
 def _ended(known: Guest, how: str) -> list[Event]:
-    """Say how a guest ended, unless it never was here, or that it crashed was said before."""
+    """Report how a guest ended, unless it never was here or its crash was reported before."""
     what = _ENDS.get(how, GONE)
-    if known.trouble == ARRIVING or (known.trouble == PANICKED and what == CRASHED):
+    if known.condition == ARRIVING or (known.condition == PANICKED and what == CRASHED):
         return []
-    return [known.reported(what, how)]
+    return [known.event(what, how)]
 
 
-def _in_state(known: Guest, trouble: str) -> tuple[Guest, list[Event]]:
-    """Return a guest that goes on in a state, and what is to be told of it."""
-    now = replace(known, trouble=trouble)
-    if trouble == known.trouble:
+def _in_state(known: Guest, condition: str) -> tuple[Guest, list[Event]]:
+    """Return a guest in a new condition, and the events of that."""
+    now = replace(known, condition=condition)
+    if condition == known.condition:
         return now, []
-    if trouble == IO_ERROR:
-        return now, [now.reported(PAUSED, IO_ERROR)]
-    if trouble == PANICKED:
-        return now, [now.reported(CRASHED, PANICKED)]
-    return now, [now.reported(RESUMED, IO_ERROR)] if known.trouble == IO_ERROR else []
+    if condition == IO_ERROR:
+        return now, [now.event(PAUSED, IO_ERROR)]
+    if condition == PANICKED:
+        return now, [now.event(CRASHED, PANICKED)]
+    return now, [now.event(RESUMED, IO_ERROR)] if known.condition == IO_ERROR else []
 
 
 def _listed(
     before: Mapping[str, Guest] | None, listing: Iterable[Mapping[str, Any]]
 ) -> tuple[dict[str, Guest], list[Event]]:
-    """Compare all guests with those that were seen before the daemon was lost, if any."""
+    """Compare all guests with those known before the daemon was lost, if any."""
     entries = {entry["uuid"]: entry for entry in listing}
     active = {uuid: entry for uuid, entry in entries.items() if entry["active"]}
-    reported: list[Event] = []
+    changes: list[Event] = []
     for uuid, known in (before or {}).items():
         is_another = uuid in active and int(active[uuid]["run"]) != known.run
         if uuid not in active or is_another:
-            reported += _ended(known, "" if is_another else entries.get(uuid, {}).get("how", ""))
+            changes += _ended(known, "" if is_another else entries.get(uuid, {}).get("how", ""))
     guests = {}
     for uuid, entry in active.items():
         found = Guest(uuid, entry["name"], int(entry["run"]))
@@ -228,30 +226,30 @@ def _listed(
             guests[uuid], more = _still(known_now, entry)
         else:
             guests[uuid], more = _found(found, entry, is_first=before is None)
-        reported += more
-    return guests, reported
+        changes += more
+    return guests, changes
 
 
 def _still(known: Guest, entry: Mapping[str, Any]) -> tuple[Guest, list[Event]]:
-    """Return a guest that was seen before, in the same run of it."""
-    if known.trouble != ARRIVING:
-        return _in_state(known, _trouble(entry))
+    """Return a guest that was known before, in the same run of it."""
+    if known.condition != ARRIVING:
+        return _in_state(known, _condition(entry))
     if entry["state"] != "running" and entry["how"] != "by its user":
         return known, []
-    return replace(known, trouble=""), [known.reported(ARRIVED, entry["how"])]
+    return replace(known, condition=""), [known.event(ARRIVED, entry["how"])]
 
 
 def _found(found: Guest, entry: Mapping[str, Any], is_first: bool) -> tuple[Guest, list[Event]]:
-    """Return a guest that was not seen before; how it came here may be unknown."""
+    """Return a guest that was not known before; how it came here may be unknown."""
     how = entry["how"]
     if not is_first and entry["state"] == "paused" and how in _ON_THE_WAY:
-        return replace(found, trouble=ARRIVING), []
-    came = [] if is_first else [found.reported(_BEGINNINGS.get(how, APPEARED), how)]
-    now, reported = _in_state(found, _trouble(entry))
-    return now, came + reported
+        return replace(found, condition=ARRIVING), []
+    came = [] if is_first else [found.event(_BEGINNINGS.get(how, APPEARED), how)]
+    now, changes = _in_state(found, _condition(entry))
+    return now, came + changes
 
 
-def _trouble(entry: Mapping[str, Any]) -> str:
+def _condition(entry: Mapping[str, Any]) -> str:
     if entry["state"] == "crashed" or (entry["state"], entry["how"]) == ("paused", "crashed"):
         return PANICKED
     return IO_ERROR if (entry["state"], entry["how"]) == ("paused", IO_ERROR) else ""
@@ -260,16 +258,16 @@ def _trouble(entry: Mapping[str, Any]) -> str:
 def _identity(
     observed: Observation, observation: Mapping[str, Any]
 ) -> tuple[Observation, list[Event]]:
-    """Compare what identifies the node; what cannot be read now is as it was seen last."""
+    """Compare what identifies the node; what cannot be read now stays as it was."""
     now = {name: tuple(prints) for name, prints in observation["identity"].items() if prints}
     changed = [
         name for name, prints in now.items() if observed.identity.get(name, prints) != prints
     ]
     known = {**observed.identity, **now}
-    reported = {name: list(prints) for name, prints in known.items()}
+    fingerprints = {name: list(prints) for name, prints in known.items()}
     return (
         replace(observed, identity=known),
-        [_node(IDENTITY, "changed", changed=changed, **reported)] if changed else [],
+        [_node(IDENTITY, "changed", changed=changed, **fingerprints)] if changed else [],
     )
 
 
@@ -279,22 +277,22 @@ def _drift(
     if observation["drifted"] is None:
         return observed, []
     now = tuple(observation["drifted"])
-    changes = {
+    paths_of = {
         "drifted": [path for path in now if path not in observed.drifted],
         "mended": [path for path in observed.drifted if path not in now],
     }
-    reported = [_node(TRUST, what, files=paths) for what, paths in changes.items() if paths]
-    return replace(observed, drifted=now), reported
+    changes = [_node(TRUST, what, files=paths) for what, paths in paths_of.items() if paths]
+    return replace(observed, drifted=now), changes
 
 
 def _readiness(
     observed: Observation, observation: Mapping[str, Any]
 ) -> tuple[Observation, list[Event]]:
-    """Judge readiness as soon as the daemon was reached, or was not to be reached."""
+    """Judge readiness once it is known whether the daemon can be reached."""
     if observed.daemon is None:
         return observed, []
-    lost = [] if observed.daemon else [f"the libvirt daemon cannot be asked: {observed.lost}"]
-    reasons = [*lost, *(str(words) for words in observation["obstacles"])]
+    lost = [] if observed.daemon else [f"the libvirt daemon is unreachable: {observed.lost}"]
+    reasons = [*lost, *(str(issue) for issue in observation["issues"])]
     ready = not reasons
     now = replace(observed, ready=ready)
     if ready == observed.ready or (ready and observed.ready is None):

@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldErr
 from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.ownership import cases
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
@@ -78,7 +78,7 @@ def nobody(guest: str, reported: Mapping[str, Answer]) -> WorldError:
     """Return the error that says that no node told anything, and what each one said."""
     detail = {one.observation.detail for one in reported.values()}
     if len(detail) == 1:
-        return WorldError(f"{detail.pop()} (so say {validate.listed(reported)})")
+        return WorldError(f"{detail.pop()} (so say {listed(reported, MAX_NAMES)})")
     return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(reported)}")
 
 
@@ -200,15 +200,15 @@ def _nowhere(guest: str, reported: Mapping[str, Answer]) -> KvmclusterError:
     off = [node for node, one in reported.items() if one.observation.sighting is Sighting.SHUT_OFF]
     if off:
         return WorldError(
-            f"{guest} does not run: it is shut off on {validate.listed(off)}{_hidden(reported)}; to"
-            f" start it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
+            f"{guest} does not run: it is shut off on {listed(off, MAX_NAMES)}{_hidden(reported)};"
+            f" to start it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
         )
     if all(one.observation.sighting is Sighting.UNREACHABLE for one in reported.values()):
         return nobody(guest, reported)
     others = sorted({name for one in reported.values() for name in one.others})
     return InputError(
         f"no node that answered has a guest {guest}; those they have are"
-        f" {validate.listed(others) or 'none'}{_hidden(reported)}"
+        f" {listed(others, MAX_NAMES) or 'none'}{_hidden(reported)}"
         f"{validate.suggestion(guest, others)}"
     )
 
@@ -219,4 +219,4 @@ def _hidden(reported: Mapping[str, Answer]) -> str:
         for node, one in reported.items()
         if one.observation.sighting is Sighting.UNREACHABLE
     ]
-    return f"; not known of {validate.listed(silent)}" if silent else ""
+    return f"; not known of {listed(silent, MAX_NAMES)}" if silent else ""

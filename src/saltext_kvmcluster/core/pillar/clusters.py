@@ -12,7 +12,8 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.schema import words
-from saltext_kvmcluster.core.validate import FLAG, LIST, listed, one_of, suggestion, whole
+from saltext_kvmcluster.core.text import MAX_NAMES, listed
+from saltext_kvmcluster.core.validate import FLAG, LIST, one_of, suggestion, whole
 
 ROOT = "kvmcluster"
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
@@ -220,8 +221,9 @@ class Cluster:
                     f"{node_id} is a name of node {node.id}; give the node's minion id, {node.id}"
                 )
         raise InputError(
-            f"{node_id} is not a node of cluster {self.name}; its nodes are {listed(self.nodes)}"
-            f" (pillar {ROOT}:nodes){suggestion(node_id, self.nodes)}"
+            f"{node_id} is not a node of cluster {self.name}; its nodes are"
+            f" {listed(self.nodes, MAX_NAMES)} (pillar {ROOT}:nodes)"
+            f"{suggestion(node_id, self.nodes)}"
         )
 
     def peers(self, node_id: str) -> tuple[Node, ...]:

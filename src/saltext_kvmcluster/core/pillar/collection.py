@@ -8,7 +8,7 @@ from typing import Any
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.pillar.parser import from_pillar
-from saltext_kvmcluster.core.validate import listed
+from saltext_kvmcluster.core.text import MAX_NAMES, listed
 
 
 class Clusters:
@@ -24,7 +24,7 @@ class Clusters:
         return any(minion in cluster.nodes for cluster in self._clusters.values())
 
     def read(self, minion: str, pillar: Mapping[str, Any]) -> None:
-        """Take in one minion's pillar; what is wrong with it is said when it matters.
+        """Take in one minion's pillar; an error in it is reported only if no cluster is found.
 
         InputError if it describes a cluster of a known name otherwise than another minion's.
         """
@@ -58,10 +58,11 @@ class Clusters:
             return next(iter(self._clusters.values()))
         if name is not None and name in self._clusters:
             return self._clusters[name]
-        broken = "".join(f"; the pillar of {who}: {why}" for who, why in self._broken.items())
+        broken = "".join(f"; the pillar of {minion}: {why}" for minion, why in self._broken.items())
         if self._clusters:
             wanted = "say which cluster" if name is None else f"there is no cluster {name!r}"
-            raise InputError(f"{wanted}: cluster= one of {listed(sorted(self._clusters))}{broken}")
+            known = listed(sorted(self._clusters), MAX_NAMES)
+            raise InputError(f"{wanted}: cluster= one of {known}{broken}")
         raise InputError(
             f"no accepted minion has a usable pillar '{ROOT}': describe the cluster there, for its"
             f" nodes (pillar.example shows every key), and accept their keys{broken}"

@@ -29,7 +29,8 @@ from saltext_kvmcluster.core.pillar.names import guest_name, host_name, host_pat
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.paths import definition_path, key_path
 from saltext_kvmcluster.core.pillar.schema import keys_of
-from saltext_kvmcluster.core.validate import listed, shown, suggestion
+from saltext_kvmcluster.core.text import MAX_NAMES, listed
+from saltext_kvmcluster.core.validate import shown, suggestion
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
@@ -169,7 +170,7 @@ def _listed_guest(
         )
     if home is not None and home not in nodes:
         raise InputError(
-            f"{here}:home: {shown(home)} is not a node; nodes are {listed(nodes)}"
+            f"{here}:home: {shown(home)} is not a node; nodes are {listed(nodes, MAX_NAMES)}"
             f"{suggestion(home, nodes)}"
         )
     return Listed(
