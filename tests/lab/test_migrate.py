@@ -199,7 +199,8 @@ def test_refused_where_it_does_not_run(lab):
     source, elsewhere = route(lab)
     assert f"has no guest {GUEST}" in refused(lab, elsewhere, source)
     with defined(lab, elsewhere, GUEST, lab.exec(source, "virsh", "domuuid", GUEST).strip()):
-        assert f"it is not running on {elsewhere}: shut off there" in refused(lab, elsewhere, source)
+        answer = refused(lab, elsewhere, source)
+    assert f"it is not running on {elsewhere}: shut off there" in answer
 
 
 def test_refused_where_the_destination_has_its_name(lab):

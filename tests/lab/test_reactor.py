@@ -60,7 +60,10 @@ def restart(lab):
 
 
 def answering(lab):
-    found = lab.ask(lab.nodes, "test.ping", patience=5)
+    try:
+        found = lab.ask(lab.nodes, "test.ping", patience=5)
+    except AssertionError:  # The master is not up yet.
+        return set()
     return {node for node, answer in found.items() if answer is True}
 
 
