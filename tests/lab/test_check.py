@@ -174,7 +174,7 @@ def test_a_move_of_what_is_sound_is_forbidden_by_neither_way(lab):
 def test_what_forbids_a_move_is_found_by_both_ways(lab):
     with contextlib.ExitStack() as remedies:
         for one in CLASHES:
-            remedies.callback(one.mend, lab)
+            remedies.callback(one.fix, lab)
             one.make(lab)
         found_by_both(lab, CLASHES)
 
@@ -185,7 +185,7 @@ def test_each_mistake_is_found_and_its_remedy_fixes_it(lab, observed, group):
         made = getattr(mistakes, group)
         for mistake in made:
             afterwards.callback(mistake.after, lab)
-            remedies.callback(mistake.mend, lab)
+            remedies.callback(mistake.fix, lab)
             mistake.make(lab)
         data = observed.check(lab)
         found_by_both(lab, made)
