@@ -79,7 +79,7 @@ def test_a_hostile_identity_is_refused_by_name_and_the_others_are_served(member,
     member.publish("beta", HOSTILE[what](filed["beta"]))
     (SSH / "authorized_keys2").write_text(re.sub(".*/alpha\n", "", before.decode()))
     detail = member.bad("authorized_keys")
-    assert "beta: what it published is refused" in detail
+    assert "beta: its published identity is refused" in detail
     assert (SSH / "authorized_keys2").read_bytes() == before
     assert "beta" in member.bad("known_hosts")
     assert list(member.call("kvmcluster.peers")["refused"]) == ["beta"]

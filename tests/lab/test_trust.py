@@ -110,7 +110,10 @@ def test_a_node_that_speaks_for_another_is_refused_by_name(lab, stranger):
     )
     states = lab.apply("node1", "kvmcluster.trust")
     failed = states["kvmcluster-authorized-keys"]
-    assert failed["result"] is False and "node2: what it published is refused" in failed["comment"]
+    assert (
+        failed["result"] is False
+        and "node2: its published identity is refused" in failed["comment"]
+    )
     assert before == [lab.read("node1", path) for path in TRUST_FILES]
     published_again(lab)
 

@@ -37,7 +37,7 @@ def test_the_changes_are_told_as_the_case_says(case):
     detail = with_keys(case["changes"])
     wanted = login_keys.wanted(found, mine, before)
     refused = {**mine.refused, **wanted.refused}
-    assert {key: words for key, words in wanted.words.to_dict().items() if words} == {
+    assert {key: words for key, words in wanted.changes.to_dict().items() if words} == {
         key: words for key, words in detail.items() if key != "refused"
     }
     assert list(refused) == list(detail.get("refused", {}))
@@ -49,7 +49,7 @@ def test_the_changes_are_told_as_the_case_says(case):
 def test_a_second_run_changes_nothing(case):
     found, mine, before, after = parts_of(case)
     again = login_keys.wanted(found, mine, after)
-    assert (again.text, again.words) == (after, Changes())
+    assert (again.text, again.changes) == (after, Changes())
     assert list(again.refused) == list(login_keys.wanted(found, mine, before).refused)
 
 
@@ -62,7 +62,7 @@ def test_a_key_that_two_members_always_had_stays_with_both():
 def test_words_about_a_file_that_is_not_utf_8_can_be_sent_by_salt():
     line = f"{KEYS['node1']} caf\udce9 \x1b[2J\n"
     held = f"{KEYS['node1']} kvmcluster/marathon/node1\n"
-    words = login_keys.wanted(FOUND, read(FOUND, node1=KEYS["node1"]), line + held).words
+    words = login_keys.wanted(FOUND, read(FOUND, node1=KEYS["node1"]), line + held).changes
     assert words.removed[0].startswith("caf\udce9")
     assert all(word.isprintable() and word.encode() for word in words.to_dict()["removed"])
 
@@ -153,7 +153,7 @@ def test_applying_twice_is_applying_once(text, mine, exclusive):
     once = login_keys.wanted(found, read(found, **mine), text)
     twice = login_keys.wanted(found, read(found, **mine), once.text)
     assert twice.text == once.text
-    assert twice.words == Changes()
+    assert twice.changes == Changes()
     assert list(twice.refused) == list(once.refused)
 
 

@@ -102,7 +102,7 @@ def test_rsa_exponents_that_openssl_bears_are_fit(exponent):
 
 @pytest.mark.parametrize("exponent", [1, 2, 65536, (1 << 64) + 1])
 def test_other_rsa_exponents_are_refused(exponent):
-    with pytest.raises(InputError, match="not a sound ssh-rsa key"):
+    with pytest.raises(InputError, match="not a valid ssh-rsa key"):
         identity.parse_cluster_key(rsa(exponent=exponent))
 
 

@@ -40,9 +40,9 @@ def test_a_fit_key_needs_no_public_half_beside_it():
         ({"mode": 0o601}, "mode 0601"),
         ({"everyday": "/root/.ssh/id_rsa"}, "everyday key (/root/.ssh/id_rsa)"),
         ({"encrypted": True, "public": None}, f'ssh-keygen -p -N "" -f {PATH}'),
-        ({"public": None, "trouble": "invalid format"}, "cannot be read as a private key"),
-        ({"public": KEYS["rsa2048"]}, "RSA of 2048 bits, 3072 or more are needed"),
-        ({"public": KEYS["node1"]}, "is of type ssh-ed25519, the pillar wants rsa:"),
+        ({"public": None, "error": "invalid format"}, "cannot be read as a private key"),
+        ({"public": KEYS["rsa2048"]}, "RSA with 2048 bits; at least 3072 are required"),
+        ({"public": KEYS["node1"]}, "is of type ssh-ed25519, not rsa as in the pillar:"),
         ({"public": KEYS["ecdsa256"]}, "is not rsa or ed25519"),
         ({"public_file": KEYS["rsa3072"]}, f"run: ssh-keygen -y -f {PATH} > {PATH}.pub"),
         ({"public_file": ""}, "is not the public half"),
@@ -65,24 +65,24 @@ def test_what_is_wrong_is_told_with_the_remedy(changed, words):
     ],
 )
 def test_a_file_that_is_no_private_key_is_left_alone(changed):
-    strange = found(**{"public": None, "trouble": "error in libcrypto", **changed})
+    strange = found(**{"public": None, "error": "error in libcrypto", **changed})
     assert keyfile.key_problem(strange, PLACED) == (
-        f"kvmcluster:ssh:key: {PATH} is not a private key; choose another place in"
+        f"kvmcluster:ssh:key: {PATH} is not a private key; choose another path in"
         " kvmcluster:ssh:key"
     )
 
 
 @pytest.mark.parametrize("owner", ["root", "alice"])
 def test_what_could_not_be_read_for_its_mode_may_be_no_key(owner):
-    unread = found(owner=owner, mode=0o644, public=None, public_file=None, trouble=UNREAD)
+    unread = found(owner=owner, mode=0o644, public=None, public_file=None, error=UNREAD)
     problem = keyfile.key_problem(unread, PLACED)
     assert "has mode 0644" in problem and "belongs" not in problem
-    assert "if it is not a private key, choose another place in kvmcluster:ssh:key" in problem
+    assert "if it is not a private key, choose another path in kvmcluster:ssh:key" in problem
     assert problem.endswith(f"if it is one, run: chmod 600 {PATH}")
 
 
 def test_a_key_beside_its_public_half_gets_its_mode_back_though_it_was_not_read():
-    problem = keyfile.key_problem(found(mode=0o640, public=None, trouble=UNREAD), PLACED)
+    problem = keyfile.key_problem(found(mode=0o640, public=None, error=UNREAD), PLACED)
     assert problem.endswith(f"mode 0640, other accounts can use it; run: chmod 600 {PATH}")
 
 
@@ -115,7 +115,7 @@ def test_a_key_behind_a_link_is_fit_if_it_is_the_login_s_own():
 
 
 def test_where_nothing_is_a_key_can_be_made():
-    assert keyfile.making_problem(keyfile.KeyFile(PATH, False)) is None
+    assert keyfile.creation_problem(keyfile.KeyFile(PATH, False)) is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_where_nothing_is_a_key_can_be_made():
     ],
 )
 def test_what_is_in_the_way_of_a_new_key_is_moved_not_lost(changed, words, command):
-    problem = keyfile.making_problem(keyfile.KeyFile(PATH, False, **changed))
+    problem = keyfile.creation_problem(keyfile.KeyFile(PATH, False, **changed))
     assert words in problem and problem.endswith(f"run: {command}")
 
 

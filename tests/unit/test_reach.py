@@ -109,8 +109,8 @@ def test_one_bad_login_is_counted_and_the_matrix_is_not_good():
 @pytest.mark.parametrize(
     ("sent", "why"),
     [
-        (None, "did not answer"),
-        ("", "did not answer"),
+        (None, "no response"),
+        ("", "no response"),
         ("ERROR: no pillar\x1b[2J", "ERROR: no pillar\ufffd[2J"),
         (False, "unexpected response"),
         ([], "unexpected response"),
@@ -139,7 +139,7 @@ def test_a_cluster_of_one_silent_node_is_not_good():
 
 
 def test_a_node_of_which_nothing_is_known_is_silent():
-    assert logins.matrix(FOUND, {"node2": GOOD["node2"]})["silent"] == {"node1": "did not answer"}
+    assert logins.matrix(FOUND, {"node2": GOOD["node2"]})["silent"] == {"node1": "no response"}
 
 
 def test_cells_and_rows_that_the_pillar_does_not_ask_for_are_left_out():
@@ -229,5 +229,5 @@ def test_words_in_a_cell_are_one_line_of_bounded_length(detail):
 
 def test_nodes_call_in_turn_so_that_not_all_call_the_first_at_once():
     found = cluster("a", "b", "c")
-    order = {node: [peer.id for peer in logins.calling_order(found, node)] for node in "abc"}
+    order = {node: [peer.id for peer in logins.login_order(found, node)] for node in "abc"}
     assert order == {"a": ["b", "c"], "b": ["c", "a"], "c": ["a", "b"]}

@@ -24,8 +24,8 @@ def test_each_host_key_is_pinned_under_all_names_in_lower_case():
         f"node1,node1.example.com,192.0.2.11 {KEYS['host1']} kvmcluster/marathon/node1",
         f"node2,2001:db8::2 {KEYS['host2']} kvmcluster/marathon/node2",
     ]
-    assert [word.split()[0] for word in wanted.words.added] == ["node1", "node2"]
-    assert wanted.words.replaced == wanted.words.removed == ()
+    assert [word.split()[0] for word in wanted.changes.added] == ["node1", "node2"]
+    assert wanted.changes.replaced == wanted.changes.removed == ()
 
 
 def test_a_silent_or_refused_member_keeps_its_host_keys_under_the_names_of_today():
@@ -34,8 +34,8 @@ def test_a_silent_or_refused_member_keeps_its_host_keys_under_the_names_of_today
     wanted = hosts(renamed, before, node1=ALL["node1"], node3={"node": "node3"})
     assert f"node2,192.0.2.12 {KEYS['host2']} kvmcluster/marathon/node2\n" in wanted.text
     assert f"node3 {KEYS['host3']} kvmcluster/marathon/node3\n" in wanted.text
-    assert "node2 names node2,2001:db8::2 -> node2,192.0.2.12" in wanted.words.replaced
-    assert wanted.words.removed == ()
+    assert "node2 names node2,2001:db8::2 -> node2,192.0.2.12" in wanted.changes.replaced
+    assert wanted.changes.removed == ()
 
 
 def test_a_reinstalled_node_has_its_new_host_key_alone():
@@ -44,7 +44,7 @@ def test_a_reinstalled_node_has_its_new_host_key_alone():
         FOUND, before, **{**ALL, "node2": published("node2", host_keys=[{"key": KEYS["other"]}])}
     )
     assert KEYS["host2"] not in wanted.text and KEYS["other"] in wanted.text
-    assert wanted.words.replaced[0].startswith("node2 ssh-ed25519 SHA256:")
+    assert wanted.changes.replaced[0].startswith("node2 ssh-ed25519 SHA256:")
 
 
 def test_a_host_key_of_another_type_does_not_replace_but_the_missing_one_goes():
@@ -52,8 +52,8 @@ def test_a_host_key_of_another_type_does_not_replace_but_the_missing_one_goes():
     wanted = hosts(
         FOUND, before, **{**ALL, "node2": published("node2", host_keys=[{"key": KEYS["ecdsa256"]}])}
     )
-    assert wanted.words.added[0].startswith("node2 ecdsa-sha2-nistp256")
-    assert wanted.words.removed[0].startswith("node2 ssh-ed25519")
+    assert wanted.changes.added[0].startswith("node2 ecdsa-sha2-nistp256")
+    assert wanted.changes.removed[0].startswith("node2 ssh-ed25519")
 
 
 lines = st.lists(
@@ -84,7 +84,7 @@ lines = st.lists(
 def test_known_hosts_applied_twice_is_applied_once_and_names_come_from_the_pillar(present, mine):
     once = hosts(FOUND, present, **mine)
     twice = hosts(FOUND, once.text, **mine)
-    assert (twice.text, twice.words) == (once.text, Changes())
+    assert (twice.text, twice.changes) == (once.text, Changes())
     pillar = {",".join(name.lower() for name in node.names) for node in FOUND.nodes.values()}
     assert {line.split()[0] for line in once.text.splitlines()[1:-1]} <= pillar
     assert "node4" not in once.text
@@ -97,7 +97,7 @@ def test_who_leaves_the_pillar_leaves_no_name_and_no_key():
     config = client_config.wanted(rest, KEY, HOSTS, before)
     for text in (wanted.text, config.text):
         assert not any(trace in text for trace in ("node2", "2001:db8", KEYS["host2"]))
-    assert wanted.words.removed[0].startswith("node2 ") and config.words.removed == (
+    assert wanted.changes.removed[0].startswith("node2 ") and config.changes.removed == (
         "node2",
         "2001:db8::2",
     )
@@ -150,7 +150,9 @@ def test_many_names_make_several_short_host_lines_each_with_all_options():
 
 def test_changed_options_and_names_are_told():
     before = client_config.wanted(cluster("node1", "node2"), KEY, HOSTS, "").text
-    words = client_config.wanted(cluster("node1", "node3", login="virt"), KEY, HOSTS, before).words
+    words = client_config.wanted(
+        cluster("node1", "node3", login="virt"), KEY, HOSTS, before
+    ).changes
     assert words == Changes(("node3",), ("node2",), ("User root -> virt",))
 
 
@@ -169,13 +171,13 @@ def test_the_include_stands_before_the_first_directive():
 
 def test_an_include_below_comments_alone_stays_where_it_is():
     present = f"# my notes\n\n{INCLUDE}Host *\n"
-    assert included(present).text == present and included(present).words == Changes()
+    assert included(present).text == present and included(present).changes == Changes()
 
 
 def test_an_include_below_a_directive_moves_up():
     wanted = included(f"User me\n{INCLUDE}Host *\n")
     assert wanted.text == f"{INCLUDE}User me\nHost *\n"
-    assert wanted.words.replaced == ("block put first",)
+    assert wanted.changes.replaced == ("block put first",)
 
 
 config_lines = st.lists(
@@ -205,6 +207,6 @@ def test_a_login_s_own_configuration_stays_byte_for_byte(above, ours, below, fin
     wanted = included(before)
     assert wanted.text == INCLUDE + before
     once = included("\n".join(above + ours + below) + final)
-    assert included(once.text).text == once.text and included(once.text).words == Changes()
+    assert included(once.text).text == once.text and included(once.text).changes == Changes()
     kept = [line for line in once.text.split("\n") if line not in (*ours, *INCLUDE.splitlines())]
     assert [line for line in kept if line] == [line for line in above + below if line]

@@ -41,7 +41,7 @@ def test_the_drop_in_has_a_line_for_each_setting_and_touches_the_login_alone(cas
     settings = [issue.setting for issue in found if issue.setting]
     body = [f"    {line}" for line in settings]
     assert wanted.text.splitlines() == [BEGIN[:-1], "Match User root", *body, END[:-1]]
-    assert wanted.words == Changes(added=tuple(settings))
+    assert wanted.changes == Changes(added=tuple(settings))
 
 
 def test_a_keyword_that_repeats_collects_its_values():
@@ -110,13 +110,13 @@ def test_a_drop_in_keeps_what_it_mended_before():
     before = sshd.drop_in([KEYS_FILE], "root", "").text
     wanted = sshd.drop_in([ROOT_IN, PEOPLE_DECIDE], "root", before)
     assert wanted.text == drop_in(KEYS_FILE.setting, ROOT_IN.setting)
-    assert wanted.words == Changes(added=(ROOT_IN.setting,))
+    assert wanted.changes == Changes(added=(ROOT_IN.setting,))
 
 
 def test_a_setting_that_is_another_now_is_replaced_whatever_its_case():
     wanted = sshd.drop_in([KEYS_FILE], "root", drop_in("authorizedkeysfile .ssh/old"))
     assert wanted.text == drop_in(KEYS_FILE.setting)
-    assert wanted.words.replaced == (f"authorizedkeysfile .ssh/old -> {KEYS_FILE.setting}",)
+    assert wanted.changes.replaced == (f"authorizedkeysfile .ssh/old -> {KEYS_FILE.setting}",)
 
 
 def test_settings_that_stand_without_our_frame_are_kept_and_notes_are_not():
@@ -132,7 +132,7 @@ def test_a_drop_in_written_twice_is_written_once(first, second, login):
     start = sshd.drop_in(first, "root", "").text
     once = sshd.drop_in(second, login, start)
     twice = sshd.drop_in(second, login, once.text)
-    assert (twice.text, twice.words) == (once.text, Changes())
+    assert (twice.text, twice.changes) == (once.text, Changes())
     assert all(not o.setting or o.setting in once.text for o in [*first, *second])
 
 

@@ -1,8 +1,7 @@
 """A cordoned node: nothing starts on it and nothing moves to it, until it is uncordoned.
 
-What says so is a file on the node, as nologin(5) is for people: that it is there cordons the node,
-and its text says since when and why. So it outlives a reboot, and whoever can reach the node at
-all sees it.
+The cordon is a file on the node, as nologin(5) is for logins: its presence cordons the node, and
+its text says since when and why. So it outlives a reboot, and every way to reach the node shows it.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from saltext_kvmcluster.core import validate
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.text import one_line
 
 PATH = "/etc/kvmcluster.cordoned"
 ORCHESTRATION = "kvmcluster.orch."
-"""How the reasons of our orchestrations begin; they open what they have cordoned."""
+"""Prefix of the reasons of our orchestrations, which uncordon what they have cordoned."""
 DRAINED = "drained"
-"""Why a node is cordoned by a drain for which nobody gave a reason."""
+"""The reason of a drain without a reason of its own."""
 
 
 @dataclass(frozen=True)
 class Cordon:
-    """Since when a node is cordoned, by its own clock, and why; empty where the file is silent."""
+    """Since when a node is cordoned, by its own clock, and why; empty where unknown."""
 
     since: str
     reason: str
@@ -33,27 +32,27 @@ class Cordon:
 
 
 def parse(text: str) -> Cordon:
-    """Return what a node's file says, whoever wrote it."""
-    words = printable(" ".join(text[: 2 * validate.LONGEST_REASON].split()))
-    since, _, reason = words.partition(" ")
-    return Cordon(since, reason) if _is_time(since) else Cordon("", words)
+    """Return the cordon in a node's file, which a person may have written."""
+    line = one_line(text, 2 * validate.LONGEST_REASON)
+    since, _, reason = line.partition(" ")
+    return Cordon(since, reason) if _is_time(since) else Cordon("", line)
 
 
 def text(cordoned: Cordon) -> str:
-    """Return a file's text, for ``read``."""
+    """Return a file's text, for ``parse``."""
     return f"{cordoned.since} {cordoned.reason}\n"
 
 
 def checked_reason(value: object) -> str:
-    """Return the reason for a cordon as ``read`` gives it; InputError if it is no line of text."""
+    """Return the reason for a cordon as ``parse`` returns it; InputError if it is not one line."""
     return " ".join(validate.reason(value, "the node is cordoned").split())
 
 
 def kept(known: Cordon | None, wanted: str) -> str:
-    """Return why a node is cordoned after somebody cordons it for what is wanted.
+    """Return the reason of a cordon after a node is cordoned for the wanted one.
 
-    The first reason stays, but one that a person gives takes the place of an orchestration's:
-    whoever gives one does not want the node uncordoned when that is over.
+    The first reason stays, but a person's replaces an orchestration's: the orchestration must not
+    uncordon the node then.
     """
     first = known.reason if known else ""
     is_given = wanted != DRAINED and not wanted.startswith(ORCHESTRATION)
@@ -65,8 +64,8 @@ def remedy(node: str) -> str:
     return f"salt-run kvmcluster.undrain {node}"
 
 
-def _is_time(word: str) -> bool:
+def _is_time(text: str) -> bool:
     try:
-        return datetime.fromisoformat(word).tzinfo is not None
+        return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False

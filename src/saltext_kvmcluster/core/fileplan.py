@@ -1,6 +1,6 @@
-"""Plans for files: what stands there, what should stand there, and the difference in words.
+"""Plans for files: the present text, the wanted text, and a description of the changes.
 
-A plan is a value. ``test=True`` prints it, the real run carries the same one out.
+A plan is a value: ``test=True`` prints it, the real run carries out the same one.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ class FileState:
 
 @dataclass(frozen=True)
 class Changes:
-    """A change said in words: what is added, removed and replaced."""
+    """A description of a change: what is added, removed and replaced."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Return the three lists under their names, as text that any terminal and codec bears."""
+        """Return the three lists under their names, as printable text."""
         return {
-            "added": [printable(word) for word in self.added],
-            "removed": [printable(word) for word in self.removed],
-            "replaced": [printable(word) for word in self.replaced],
+            "added": [printable(item) for item in self.added],
+            "removed": [printable(item) for item in self.removed],
+            "replaced": [printable(item) for item in self.replaced],
         }
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The text a file should have, the way there in words, and who was refused and why."""
+    """The text that a file should have, the changes to it, and the refused nodes with reasons."""
 
     text: str
-    words: Changes = Changes()
+    changes: Changes = Changes()
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,8 +63,8 @@ def plan_file(path: str, found: FileState, wanted: Wanted, mode: int, owner: str
     """Return the plan that makes the file at ``path`` what is wanted, whatever was found."""
     change: dict[str, Any] = {}
     if found.text != wanted.text:
-        change.update(wanted.words.to_dict())
-        if found.text is not None and wanted.words == Changes():
+        change.update(wanted.changes.to_dict())
+        if found.text is not None and wanted.changes == Changes():
             change["replaced"] = ["layout, no entry"]
     if found.text is not None and found.mode != mode:
         change["mode"] = f"{found.mode:04o} -> {mode:04o}"
@@ -75,7 +75,7 @@ def plan_file(path: str, found: FileState, wanted: Wanted, mode: int, owner: str
 
 
 def merged_changes(plans: Iterable[FilePlan]) -> dict[str, Any]:
-    """Return the changes of several plans under one roof; equal file names get their folder."""
+    """Return the changes of several plans by file name; equal names get their folder."""
     merged: dict[str, Any] = {}
     for plan in plans:
         for name, change in plan.changes.items():

@@ -1,4 +1,4 @@
-"""The cluster key of this host: read, or made."""
+"""The cluster key of this host: read, or created."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RSA_BITS = "4096"
 
 
 def key_file(path: str, account: sshd.Account) -> KeyFile:
-    """Look at the private key at ``path`` without touching it."""
+    """Return the state of the private key at ``path``."""
     beside = files.read(f"{path}.pub", account.login).text
     try:
         found = os.stat(path)
@@ -28,7 +28,7 @@ def key_file(path: str, account: sshd.Account) -> KeyFile:
         raise WorldError(f"{path} cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
         raise WorldError(f"{path} is not a regular file; move it away")
-    public, trouble = public_half(path)
+    public, detail = public_half(path)
     return KeyFile(
         path,
         exists=True,
@@ -36,17 +36,17 @@ def key_file(path: str, account: sshd.Account) -> KeyFile:
         owner=descriptors.owner_name(found.st_uid),
         public=public,
         public_file=beside,
-        encrypted=public is None and "passphrase" in trouble,
-        trouble=trouble,
+        encrypted=public is None and "passphrase" in detail,
+        error=detail,
         everyday=_everyday(path, public or beside, account),
         link=os.path.realpath(path) if os.path.islink(path) else None,
     )
 
 
 def make_key(path: str, key_type: str, comment: str, login: str) -> None:
-    """Make a key pair without a passphrase for a login; an existing file is never replaced.
+    """Create a key pair without a passphrase for a login; an existing file is never replaced.
 
-    The pair is made where only root comes, and put in its place when it is whole.
+    The pair is created in a folder of root's, and moved to its path when complete.
     """
     files.ensure_folder(os.path.dirname(path), login)
     with files.workshop() as workshop:
@@ -61,7 +61,7 @@ def make_key(path: str, key_type: str, comment: str, login: str) -> None:
 
 
 def public_half(path: str) -> tuple[str | None, str]:
-    """Return the public half of a private key without a passphrase, or None and the trouble."""
+    """Return the public half of a private key without a passphrase, or None and the error."""
     outcome = commands.run(["ssh-keygen", "-y", "-P", "", "-f", path])
     public = outcome.stdout.strip() if outcome.code == 0 else None
     return public, outcome.stderr.strip().rpartition("\n")[2]

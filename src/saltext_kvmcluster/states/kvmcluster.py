@@ -334,7 +334,7 @@ def _key_present(cluster: Cluster) -> dict[str, Any]:
     found = keys.key_file(path, account)
     if found.exists:
         return _carry_out([_public_half(cluster, found, keyfile.parsed(found, cluster))])
-    problem = keyfile.making_problem(found)
+    problem = keyfile.creation_problem(found)
     if problem:
         raise InputError(problem)
     changes = {os.path.basename(path): {"added": [f"{cluster.ssh.key_type} key for {login}"]}}

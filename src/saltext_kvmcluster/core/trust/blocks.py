@@ -22,7 +22,7 @@ def tag(cluster: Cluster, node: str) -> str:
 
 
 def absences(cluster: Cluster, identities: Identities, text: str) -> list[str]:
-    """Say which nodes have no identity in the mine, and whether a file has entries of them."""
+    """Return which nodes have no identity in the mine, and whether a file has entries of them."""
     return [
         f"{node} has no identity in the mine: "
         + (
@@ -36,9 +36,9 @@ def absences(cluster: Cluster, identities: Identities, text: str) -> list[str]:
 
 
 def refusals(refused: Mapping[str, str]) -> list[str]:
-    """Say which nodes' identities are refused, and why."""
+    """Return which nodes' identities are refused, and why."""
     return [
-        f"{node}: what it published is refused: {why}; its present entries stay"
+        f"{node}: its published identity is refused: {why}; its present entries stay"
         for node, why in refused.items()
     ]
 
@@ -55,7 +55,7 @@ class KeyChanges:
         return Changes(tuple(self.added), tuple(self.removed), tuple(self.replaced))
 
     def compare(self, node: str, old: Iterable[PublicKey], new: Iterable[PublicKey]) -> None:
-        """Say what became of one node's keys; keys of one type replace each other."""
+        """Record the changes to one node's keys; keys of one type replace each other."""
         gone = [key for key in old if key not in set(new)]
         come = [key for key in new if key not in set(old)]
         for key in come:
@@ -78,7 +78,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def owned_lines(lines: list[str]) -> list[bool]:
-    """Say of each line whether it is in our block; a begin without an end owns only itself."""
+    """Return for each line whether it is in our block; a begin without an end owns only itself."""
     owned = [False] * len(lines)
     begin: int | None = None
     for index, line in enumerate(lines):

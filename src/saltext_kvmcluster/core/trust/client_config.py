@@ -17,9 +17,9 @@ def wanted(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> W
     """Return the wanted client configuration for every name of every member.
 
     The host keys of our file are the only ones that count (no global known hosts, no DNS, no
-    rewriting by UpdateHostKeys), peers are dialled straight (``ProxyCommand none`` rules out
-    ProxyJump, too), and a connection that stalls ends, so that nothing that runs over ssh waits
-    for ever. See ssh_config(5).
+    rewriting by UpdateHostKeys), connections to peers are direct (``ProxyCommand none`` rules out
+    ProxyJump, too), and a stalled connection ends, so that nothing that runs over ssh hangs. See
+    ssh_config(5).
     """
     options = (
         f"User {cluster.ssh.login}",
@@ -60,10 +60,10 @@ def with_include(present: str, include: str) -> Wanted:
     if block in present and rest == present.replace(block, "", 1) and not _directives(head):
         return Wanted(present)
     known = f"Include {_quoted(include)}\n" in lines
-    words = (
+    changes = (
         Changes(replaced=("block put first",)) if known else Changes(added=(block.split("\n")[1],))
     )
-    return Wanted(block + rest, words)
+    return Wanted(block + rest, changes)
 
 
 def own_include(present: str) -> str:

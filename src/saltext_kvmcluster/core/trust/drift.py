@@ -1,6 +1,6 @@
-"""Whether a trust file is still what a state wrote: of a shared file, our part of it.
+"""Whether a trust file is still as a state wrote it: of a shared file, our part of it.
 
-What counts is written down as digests when the file is written, and compared when it is looked at.
+Digests are recorded when the file is written, and compared at each check.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _WRITABLE_BY_OTHERS = 0o022
 
 
 def note(plan: FilePlan) -> dict[str, Any] | None:
-    """Return what is to be remembered of a trust file that is written, None for any other file."""
+    """Return the record of a trust file that is written, None for any other file."""
     own = _own_part(plan.path, plan.text)
     if own is None:
         return None
     return {
         "own": _digest(own),
-        "whole": _digest(plan.text),
+        "text": _digest(plan.text),
         "mode": plan.mode,
         "owner": plan.owner,
     }
 
 
 def has_drifted(path: str, noted: Mapping[str, Any], found: FileState, exclusive: bool) -> bool:
-    """Whether a file is no longer what was noted of it.
+    """Whether a file differs from its record.
 
     exclusive
-        Whether ``authorized_keys2`` is to hold nothing but what is ours.
+        Whether ``authorized_keys2`` must have no entries but ours.
     """
     own = _own_part(path, found.text or "")
     if found.text is None or found.mode is None or own is None:
@@ -47,18 +47,18 @@ def has_drifted(path: str, noted: Mapping[str, Any], found: FileState, exclusive
     if found.mode != noted.get("mode"):
         return True
     if exclusive and posixpath.basename(path) == login_keys.AUTHORIZED_KEYS:
-        return _digest(found.text) != noted.get("whole")
+        return _digest(found.text) != noted.get("text")
     return _digest(own) != noted.get("own")
 
 
 def parse(text: str | None) -> dict[str, dict[str, Any]]:
-    """Return what was noted, by path; of a text that is no such record nothing."""
+    """Return the records by path; nothing from an invalid text."""
     noted = from_json(text or "", "", lenient=True).fields(optional=True)
     return {path: entry.value for path, entry in noted.items() if isinstance(entry.value, dict)}
 
 
 def _own_part(path: str, text: str) -> str | None:
-    """Return what of a trust file is ours to keep as it is, None for any other file."""
+    """Return our part of a trust file, None for any other file."""
     folder, name = posixpath.split(path)
     if path == sshd.DROP_IN:
         return text

@@ -1,7 +1,7 @@
-"""What a node publishes of itself in the mine, and the refusal of everything that is not that.
+"""The identity that a node publishes in the mine, and its validation.
 
-A minion writes its own mine, so every byte of it is hostile until read here. An identity counts
-only for the minion id that the master filed it under, and proves nothing but that node's keys.
+A minion writes its own mine entry, so every byte of it is untrusted until it is validated here. An
+identity counts only for the minion id of its entry, and proves nothing but that node's keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HOST_RSA_BITS = 2048
 MAX_RSA_BITS = 16384
 MAX_KEY_TEXT = 4096
 MAX_COMMENT = 256
-MAX_WORD = 256
+MAX_FIELD = 256
 MAX_HOST_KEYS = 16
 
 _CURVES = {
@@ -56,7 +56,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class Identity:
-    """What one node published, checked: nothing here is as it came."""
+    """What one node published, validated."""
 
     node: str
     cluster_key: PublicKey
@@ -65,7 +65,7 @@ class Identity:
     time: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the identity as plain data, the way it stands in the mine."""
+        """Return the identity as plain data, as in the mine."""
         return {
             "node": self.node,
             "login": self.login,
@@ -80,7 +80,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Identities:
-    """What the mine holds of a cluster: usable identities, refused ones with why, missing ones."""
+    """What the mine holds of a cluster: accepted and refused identities, nodes without one."""
 
     accepted: Mapping[str, Identity]
     refused: Mapping[str, str]
@@ -91,8 +91,8 @@ def read_identities(cluster: Cluster, mine: object) -> Identities:
     """Sort the mine's answer into accepted, refused and missing identities of the members.
 
     mine
-        What ``mine.get`` returned for ``kvmcluster.identity``: minion id -> data. Whoever is
-        no member is ignored, since membership comes from the pillar alone.
+        What ``mine.get`` returned for ``kvmcluster.identity``: minion id -> data. Other
+        minions are ignored, since membership comes from the pillar alone.
     """
     filed = mine if isinstance(mine, Mapping) else {}
     accepted = {}
@@ -109,20 +109,20 @@ def read_identities(cluster: Cluster, mine: object) -> Identities:
 
 
 def parse_identity(node: str, data: object, login: str) -> Identity:
-    """Return the identity that ``node`` published, or raise InputError saying what is wrong."""
+    """Return the identity that ``node`` published; InputError if it is invalid."""
     sent = Reader(data)
-    claimed = sent.at("node").text(most=MAX_WORD)
+    claimed = sent.at("node").text(most=MAX_FIELD)
     if claimed != node:
-        raise InputError(f"it names another node, {claimed[:60]!r}")
-    published_login = sent.at("login").text(most=MAX_WORD)
+        raise InputError(f"it is for another node, {claimed[:60]!r}")
+    published_login = sent.at("login").text(most=MAX_FIELD)
     if published_login != login:
-        raise InputError(f"it has the key of login {published_login[:40]!r}, not of {login}")
+        raise InputError(f"its key is for login {published_login[:40]!r}, not for {login}")
     return Identity(
         node=node,
         cluster_key=parse_cluster_key(sent.at("cluster_key").text(most=MAX_KEY_TEXT)),
         host_keys=_host_keys(sent.at("host_keys")),
         login=published_login,
-        time=_time(sent.at("time").text(most=MAX_WORD)),
+        time=_time(sent.at("time").text(most=MAX_FIELD)),
     )
 
 
@@ -133,37 +133,37 @@ def parse_cluster_key(text: str) -> PublicKey:
         raise InputError(f"cluster key: type {key.type} is not rsa or ed25519")
     if key.type == "ssh-rsa" and rsa_bits(key) < LOGIN_RSA_BITS:
         raise InputError(
-            f"cluster key: RSA of {rsa_bits(key)} bits, {LOGIN_RSA_BITS} or more are needed"
+            f"cluster key: RSA with {rsa_bits(key)} bits; at least {LOGIN_RSA_BITS} are required"
         )
     return key
 
 
 def parse_host_key(text: str) -> PublicKey:
-    """Return the host key of a line ``TYPE BASE64 [COMMENT]``; InputError if it is not fit.
+    """Return the host key of a line ``TYPE BASE64 [COMMENT]``; InputError if it is invalid.
 
-    RSA host keys of 2048 bits are taken (older installations have them); shorter ones are not.
+    RSA host keys of 2048 bits are accepted (older installations have them); shorter ones are not.
     """
     key = parse_public_key(text)
     if key.type == "ssh-rsa" and rsa_bits(key) < HOST_RSA_BITS:
         raise InputError(
-            f"host key: RSA of {rsa_bits(key)} bits, {HOST_RSA_BITS} or more are needed"
+            f"host key: RSA with {rsa_bits(key)} bits; at least {HOST_RSA_BITS} are required"
         )
     return key
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """Return the key of one line ``TYPE BASE64 [COMMENT]``: no options, known type, sound blob.
+    """Return the key of one line ``TYPE BASE64 [COMMENT]``: no options, known type, valid blob.
 
     The comment is dropped. Format: sshd(8), "AUTHORIZED_KEYS FILE FORMAT", and RFC 4253, 6.6.
     """
     if len(text) > MAX_KEY_TEXT:
-        raise InputError(f"key: {len(text)} characters, at most {MAX_KEY_TEXT} are read")
+        raise InputError(f"key: {len(text)} characters, at most {MAX_KEY_TEXT}")
     if _CONTROL.search(text):
-        raise InputError("key: has a line break or another control character")
+        raise InputError("key: it contains a line break or another control character")
     kind, _, rest = text.partition(" ")
     blob, _, comment = rest.partition(" ")
     if kind not in ("ssh-rsa", "ssh-ed25519", *_CURVES):
-        raise InputError(f"key: {kind[:40]!r} is not a known key type (options are refused, too)")
+        raise InputError(f"key: {kind[:40]!r} is not a known key type (options are not allowed)")
     if len(comment) > MAX_COMMENT:
         raise InputError(f"key: a comment of {len(comment)} characters, at most {MAX_COMMENT}")
     _check_blob(kind, _decoded(blob))
@@ -182,30 +182,30 @@ def _decoded(blob: str) -> bytes:
     except (UnicodeEncodeError, binascii.Error, ValueError):
         raise InputError("key: not valid base64") from None
     if base64.b64encode(raw).decode() != blob:
-        raise InputError("key: not in base64's one plain form")
+        raise InputError("key: not in canonical base64")
     return raw
 
 
 def _check_blob(kind: str, raw: bytes) -> None:
     fields = _fields(raw)
     if not fields or fields[0] != kind.encode():
-        raise InputError(f"key: its inside is not of type {kind}")
+        raise InputError(f"key: its data is not of type {kind}")
     if kind == "ssh-rsa":
-        sound = len(fields) == 3 and _sound_rsa(*fields[1:])
+        is_valid = len(fields) == 3 and _is_valid_rsa(*fields[1:])
     elif kind == "ssh-ed25519":
-        sound = len(fields) == 2 and len(fields[1]) == 32
+        is_valid = len(fields) == 2 and len(fields[1]) == 32
     else:
         curve, size = _CURVES[kind]
-        sound = len(fields) == 3 and fields[1] == curve and len(fields[2]) == size
-        sound = sound and fields[2][:1] == b"\x04"
-    if not sound:
-        raise InputError(f"key: not a sound {kind} key")
+        is_valid = len(fields) == 3 and fields[1] == curve and len(fields[2]) == size
+        is_valid = is_valid and fields[2][:1] == b"\x04"
+    if not is_valid:
+        raise InputError(f"key: not a valid {kind} key")
 
 
-def _sound_rsa(exponent: bytes, modulus: bytes) -> bool:
-    """Whether OpenSSH can use the key, and its numbers are written in the one shortest way.
+def _is_valid_rsa(exponent: bytes, modulus: bytes) -> bool:
+    """Whether OpenSSH can use the key, and its numbers have no leading zeros.
 
-    OpenSSH reads over leading zeros, so the same key would have many blobs and pass for another.
+    OpenSSH ignores leading zeros, so one key would have many blobs and pass for another.
     Its limits: 16384 bits, and of the exponent 64 bits (OpenSSL's, for large moduli).
     """
     e, n = int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big")
@@ -220,14 +220,14 @@ def _mpint(number: int) -> bytes:
 
 
 def _fields(raw: bytes) -> list[bytes]:
-    """Split the wire format's length-prefixed strings; an odd length is an error."""
+    """Split the wire format's length-prefixed strings; a wrong length is an error."""
     fields = []
     at = 0
     while at < len(raw):
         size = int.from_bytes(raw[at : at + 4], "big")
         end = at + 4 + size
         if at + 4 > len(raw) or end > len(raw):
-            raise InputError("key: cut short")
+            raise InputError("key: truncated")
         fields.append(raw[at + 4 : end])
         at = end
     return fields

@@ -1,4 +1,4 @@
-"""Is the file at the cluster key's place fit to be the cluster key?"""
+"""Whether the file at the cluster key's path can be the cluster key."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PILLAR_PATH = f"{ROOT}:ssh:key"
 class KeyFile:
     """A private key as it was found.
 
-    ``public`` is derived from the private key itself, ``public_file`` is what lies beside it;
-    ``trouble`` says why the first could not be had, ``everyday`` which everyday key is the same,
-    ``link`` where ``path`` leads if it is a symbolic link.
+    ``public`` is derived from the private key itself, ``public_file`` is the text of the .pub file;
+    ``error`` says why the first is None, ``everyday`` is the everyday key that is the same one,
+    ``link`` the target of ``path`` if it is a symbolic link.
     """
 
     path: str
@@ -28,18 +28,18 @@ class KeyFile:
     public: str | None = None
     public_file: str | None = None
     encrypted: bool = False
-    trouble: str | None = None
+    error: str | None = None
     everyday: str | None = None
     link: str | None = None
 
 
 def key_path(cluster: Cluster, home: str) -> str:
-    """Return where the cluster key lies: the pillar's place or the default in the login's home."""
+    """Return the cluster key's path: the pillar's or the default in the login's home."""
     return cluster.ssh.key or posixpath.join(home, ".ssh", f"id_{cluster.ssh.key_type}_cluster")
 
 
-def making_problem(found: KeyFile) -> str | None:
-    """Return why no key can be made where none is, and what to do, or None."""
+def creation_problem(found: KeyFile) -> str | None:
+    """Return why a missing key cannot be created, and what to do, or None."""
     if found.link:
         return (
             f"{PILLAR_PATH}: {found.path} is a link to {found.link}, which does not exist;"
@@ -47,14 +47,14 @@ def making_problem(found: KeyFile) -> str | None:
         )
     if found.public_file is not None:
         return (
-            f"{PILLAR_PATH}: {found.path}.pub is there without its private key; bring the private"
-            f" key back, or let this state make a new pair: {_away(found)}"
+            f"{PILLAR_PATH}: {found.path}.pub exists without its private key; restore the"
+            f" private key, or let this state create a new pair: {_away(found)}"
         )
     return None
 
 
 def key_problem(found: KeyFile, cluster: Cluster) -> str | None:
-    """Return what is wrong with an existing key and what to do, or None if it is fit."""
+    """Return what is wrong with an existing key and what to do, or None if it is valid."""
     problem = (
         _another_key(found, cluster.ssh.login)
         or _no_key(found, cluster)
@@ -65,7 +65,7 @@ def key_problem(found: KeyFile, cluster: Cluster) -> str | None:
 
 
 def parsed(found: KeyFile, cluster: Cluster) -> PublicKey:
-    """Return the public key of a key that is fit; InputError says why it is not, or is missing."""
+    """Return the public key of a key that is valid; InputError if it is invalid or missing."""
     if not found.exists:
         raise InputError(
             f"{PILLAR_PATH}: {found.path} does not exist; apply the state kvmcluster.key_present"
@@ -80,35 +80,35 @@ def _another_key(found: KeyFile, login: str) -> str | None:
     if found.everyday:
         return (
             f"{found.path} is {login}'s everyday key ({found.everyday}); the cluster needs a key of"
-            f" its own, which this state makes: {_away(found)}"
+            f" its own, which this state creates: {_away(found)}"
         )
     if found.link and found.owner != login and _is_key(found):
         return (
             f"{found.path} is a link to {found.link}, which belongs to {found.owner}; this state"
-            f" makes a key of {login}'s own: {_away(found)}"
+            f" creates a key that belongs to {login}: {_away(found)}"
         )
     return None
 
 
 def _no_key(found: KeyFile, cluster: Cluster) -> str | None:
-    """Return why a file is no private key, or may be none: it is somebody's, and left alone.
+    """Return why a file is not, or may not be, a private key: then it is left unchanged.
 
-    At the default place nothing but the cluster key is ever kept, so a spoilt one may be moved.
+    The default path is the cluster key's alone, so a damaged file there may be moved.
     """
     if _is_key(found):
         return None
     if _unread(found):
         return (
             f"{found.path} has mode {found.mode or 0:04o}, so ssh-keygen does not read it; if it is"
-            f" not a private key, choose another place in {PILLAR_PATH}; if it is one, run:"
+            f" not a private key, choose another path in {PILLAR_PATH}; if it is one, run:"
             f" chmod 600 {found.path}"
         )
     if cluster.ssh.key is None:
         return (
-            f"{found.path} cannot be read as a private key ({found.trouble}); this state makes a"
-            f" new one: {_away(found)}"
+            f"{found.path} cannot be read as a private key ({found.error}); this state creates"
+            f" a new one: {_away(found)}"
         )
-    return f"{found.path} is not a private key; choose another place in {PILLAR_PATH}"
+    return f"{found.path} is not a private key; choose another path in {PILLAR_PATH}"
 
 
 def _is_key(found: KeyFile) -> bool:
@@ -118,8 +118,8 @@ def _is_key(found: KeyFile) -> bool:
 
 
 def _unread(found: KeyFile) -> bool:
-    """Whether ssh-keygen looked at the file's mode alone, and not at what is in it."""
-    return found.public is None and "bad permissions" in (found.trouble or "")
+    """Whether ssh-keygen refused the file for its mode, without reading it."""
+    return found.public is None and "bad permissions" in (found.error or "")
 
 
 def _access_problem(found: KeyFile, login: str) -> str | None:
@@ -131,7 +131,8 @@ def _access_problem(found: KeyFile, login: str) -> str | None:
     if found.encrypted:
         return (
             f"{path} has a passphrase; unattended logins would fail: remove it with"
-            f" 'ssh-keygen -p -N \"\" -f {path}', or let this state make a new key: {_away(found)}"
+            f" 'ssh-keygen -p -N \"\" -f {path}', or let this state create a new key:"
+            f" {_away(found)}"
         )
     return None
 
@@ -140,11 +141,11 @@ def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
     try:
         key = parse_cluster_key(_stripped(found.public or ""))
     except InputError as error:
-        return f"{found.path}: {error}; this state makes a valid key: {_away(found)}"
+        return f"{found.path}: {error}; this state creates a valid key: {_away(found)}"
     if key.type != KEY_TYPES[cluster.ssh.key_type]:
         return (
-            f"{found.path} is of type {key.type}, the pillar wants {cluster.ssh.key_type}:"
-            f" change kvmcluster:ssh:key_type, or let this state make a new key: {_away(found)}"
+            f"{found.path} is of type {key.type}, not {cluster.ssh.key_type} as in the pillar:"
+            f" change kvmcluster:ssh:key_type, or let this state create a new key: {_away(found)}"
         )
     if found.public_file is not None and _stripped(found.public_file) != str(key):
         return (
@@ -155,7 +156,7 @@ def _public_problem(found: KeyFile, cluster: Cluster) -> str | None:
 
 
 def _away(found: KeyFile) -> str:
-    """Return the command that makes room for a new pair and loses nothing."""
+    """Return the command that moves the present pair away, to keep it."""
     halves = [found.path] if found.exists or found.link else []
     halves += [f"{found.path}.pub"] if found.public_file is not None else []
     return "run: " + " && ".join(f"mv {half} {half}.old" for half in halves)

@@ -1,8 +1,8 @@
 """What one ssh login to a peer showed, and the name of what went wrong.
 
-ssh ends with 255 for every failure of its own and says the cause only in words, in English
+ssh ends with 255 for every failure of its own and names the cause only in its message, in English
 whatever the locale. The table below is read top to bottom; what it does not know stays `failed`
-with ssh's own words.
+with ssh's own message.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ REMEDIES = {
 }
 
 RETRIED = ("dropped",)
-WORDS = 300
+MAX_DETAIL = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
 
 SSH_FAILED = 255
@@ -85,12 +85,12 @@ class LoginProbe:
 def cause(probe: LoginProbe, encrypted_key: bool) -> str:
     """Return `ok` or the name of what went wrong.
 
-    Any other exit code than 255 comes from the far side: ssh got in, and its words are not ssh's.
-    The same holds for a login that had to be ended while it printed: ssh prints to standard error
-    only, and little.
+    Any other exit code than 255 comes from the far side: the login succeeded, and the output is
+    not ssh's. The same holds for a login that was ended while it printed: ssh itself prints
+    little, and to standard error only.
 
     encrypted_key
-        Whether our key has a passphrase: sshd then sees no key at all, and says just that.
+        Whether our key has a passphrase: then ssh offers no key, and sshd's error says just that.
     """
     if probe.overflowed or (probe.code is None and probe.stdout):
         return NOISE
@@ -107,7 +107,7 @@ def cause(probe: LoginProbe, encrypted_key: bool) -> str:
 
 
 def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) -> dict[str, Any]:
-    """Return one cell of the matrix as plain data; without a knock it was not tried."""
+    """Return one cell of the matrix as plain data; without a probe it was not tried."""
     found = cause(probe, encrypted_key) if probe else NOT_TRIED
     probe = probe or LoginProbe(None, "", "", 0.0)
     first, second = probe.stderr, probe.stdout
@@ -117,7 +117,7 @@ def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) ->
         "name": name,
         "ok": found == OK,
         "cause": found,
-        "detail": _last_words(detail),
+        "detail": _last_lines(detail),
         "remedy": REMEDIES.get(found, ""),
         "seconds": probe.seconds,
     }
@@ -167,8 +167,8 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def calling_order(cluster: Cluster, node: str) -> list[Node]:
-    """Return the peers beginning after one's own place, so that not all call the first at once."""
+def login_order(cluster: Cluster, node: str) -> list[Node]:
+    """Return the peers, beginning after the node: so not all log in to the first one at once."""
     nodes = list(cluster.nodes.values())
     at = [item.id for item in nodes].index(cluster.node(node).id)
     return nodes[at + 1 :] + nodes[:at]
@@ -176,11 +176,11 @@ def calling_order(cluster: Cluster, node: str) -> list[Node]:
 
 def by_every_name(cluster: Cluster, node: str) -> Targets:
     """Return how a node logs in to each peer by each of its names."""
-    return {peer: peer.names for peer in calling_order(cluster, node)}
+    return {peer: peer.names for peer in login_order(cluster, node)}
 
 
 def as_moves(cluster: Cluster, source: str | None, destination: str | None) -> dict[str, list[str]]:
-    """Return to which peers which nodes log in before moves are planned, for ``dials``.
+    """Return to which peers which nodes log in before moves are planned, for ``login_targets``.
 
     source, destination
         The nodes that all moves are from, or to; None if they may be any.
@@ -198,18 +198,18 @@ def login_targets(cluster: Cluster, node: str, wanted: object) -> Targets:
     wanted
         True for every peer by every name, False for none; or the peers of each node to which it
         logs in by the migration name alone, as its moves do. InputError for anything else. A peer
-        that this node's pillar does not have yet is passed over: to whoever asked it is not tried.
+        that this node's pillar does not have yet is skipped, and counts as not tried.
     """
     if isinstance(wanted, bool):
         return by_every_name(cluster, node) if wanted else {}
     peers = wanted.get(node, []) if isinstance(wanted, dict) else None
     if not isinstance(peers, list):
         raise InputError(f"reach: want true, false or lists of peers by node, got {wanted!r:.60}")
-    return {peer: (peer.migration,) for peer in calling_order(cluster, node) if peer.id in peers}
+    return {peer: (peer.migration,) for peer in login_order(cluster, node) if peer.id in peers}
 
 
 def cells(sent: object) -> list[dict[str, Any]]:
-    """Return the logins that a node says it tried; none if what it sent says nothing of any."""
+    """Return the logins that a node reports; none if its report is invalid."""
     try:
         return [_cell(cell) for cell in Reader(sent).items()]
     except InputError:
@@ -217,7 +217,7 @@ def cells(sent: object) -> list[dict[str, Any]]:
 
 
 def _cell(sent: Reader) -> dict[str, Any]:
-    """Return a cell from what a node sent: of its own making are the cause, the words, the time.
+    """Return a cell from what a node sent: only the cause, the message and the time are its own.
 
     A cause that we do not know, or a good one that the cell's own ``ok`` denies, is `failed`.
     """
@@ -226,11 +226,11 @@ def _cell(sent: Reader) -> dict[str, Any]:
     if found not in REMEDIES and not (found == OK and ok):
         found = FAILED
     return {
-        "peer": sent.at("peer").line(most=WORDS),
-        "name": sent.at("name").line(most=WORDS),
+        "peer": sent.at("peer").line(most=MAX_DETAIL),
+        "name": sent.at("name").line(most=MAX_DETAIL),
         "ok": found == OK,
         "cause": found,
-        "detail": sent.at("detail").line(most=WORDS),
+        "detail": sent.at("detail").line(most=MAX_DETAIL),
         "remedy": REMEDIES.get(found, ""),
         "seconds": _duration(sent.at("seconds")),
     }
@@ -244,25 +244,25 @@ def _duration(sent: Reader) -> float:
 
 
 def _absent(peer: str, name: str) -> dict[str, Any]:
-    """Return the cell of a login that a node's row says nothing of."""
-    remedy = "its pillar is not the master's: run saltutil.refresh_pillar there"
+    """Return the cell of a login that is missing in a node's row."""
+    remedy = "its pillar differs from the master's: run saltutil.refresh_pillar there"
     return {**cell(peer, name, None, False), "detail": "not in its row", "remedy": remedy}
 
 
 def _excuse(sent: object) -> str:
-    """Return why there is no row: what the node said, where that is words."""
+    """Return why there is no row: the node's error, if it sent one."""
     if isinstance(sent, str) and sent:
-        return _last_words(sent)
-    return "did not answer" if sent in (None, "") else "unexpected response"
+        return _last_lines(sent)
+    return "no response" if sent in (None, "") else "unexpected response"
 
 
-def _last_words(text: str) -> str:
-    """Return the end of what was said, without ssh's advice to forget a pinned host key."""
+def _last_lines(text: str) -> str:
+    """Return the last lines of a message, without ssh's advice to forget a pinned host key."""
     stripped = (line.strip() for line in text.splitlines())
     lines = [line for line in stripped if line and not line.startswith(FORGETTING)]
     return _bounded(" / ".join(lines[-3:]))
 
 
 def _bounded(text: str) -> str:
-    """Return as much of a text as is shown, fit for one line of a terminal."""
-    return printable(text[:WORDS])
+    """Return a text cut to what is shown, as one printable line."""
+    return printable(text[:MAX_DETAIL])

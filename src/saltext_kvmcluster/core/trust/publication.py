@@ -1,4 +1,4 @@
-"""Has what the nodes say of themselves arrived in the mine?"""
+"""Whether the mine holds the identities that the nodes report."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity, parse_identity
-
-MAX_WORDS = 500
 
 
 def same_keys(one: Identity | None, other: Identity | None) -> bool:
@@ -23,29 +21,29 @@ def same_keys(one: Identity | None, other: Identity | None) -> bool:
 def reported_identities(
     cluster: Cluster, answers: Mapping[str, Any]
 ) -> tuple[dict[str, Identity], dict[str, str]]:
-    """Sort the nodes' own answers into identities and, for the others, what they said instead.
+    """Sort the nodes' own answers into identities and, for the others, the errors.
 
     answers
-        Minion id -> what ``kvmcluster.identity`` returned there, or None for no answer.
+        Minion id -> what ``kvmcluster.identity`` returned there, or None for no response.
     """
     reported: dict[str, Identity] = {}
     failed: dict[str, str] = {}
     for node in cluster.nodes:
         answer = answers.get(node)
         if answer is None:
-            failed[node] = "did not answer"
+            failed[node] = "no response"
         elif isinstance(answer, str):
-            failed[node] = printable(" ".join(answer[:MAX_WORDS].split()))
+            failed[node] = one_line(answer)
         else:
             try:
                 reported[node] = parse_identity(node, answer, cluster.ssh.login)
             except InputError as error:
-                failed[node] = printable(str(error))
+                failed[node] = one_line(str(error))
     return reported, failed
 
 
 def pending(reported: Mapping[str, Identity], filed: Mapping[str, Identity]) -> list[str]:
-    """Return the nodes whose mine entry is not yet what they said."""
+    """Return the nodes whose mine entry is not yet the identity that they report."""
     return [node for node, identity in reported.items() if not same_keys(identity, filed.get(node))]
 
 
@@ -59,7 +57,7 @@ def report(
     """Return what publishing did: fresh entries, unchanged ones, and why the others failed."""
     late = dict.fromkeys(
         pending(reported, after),
-        "the mine did not take its identity in time; is mine data refused by the master?",
+        "its identity did not reach the mine in time: check whether the master accepts mine data",
     )
     fresh = [
         f"{node} {identity.cluster_key.fingerprint}"
