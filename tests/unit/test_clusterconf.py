@@ -171,7 +171,7 @@ def test_what_is_no_cluster_conf_is_refused_in_a_sentence(text):
     ("text", "says"),
     [
         ("<cib/>", "its first element is cib, not cluster"),
-        ("<cluster name='c'/>", "no node that can be taken over"),
+        ("<cluster name='c'/>", "no node in it can be imported"),
         (
             "<cluster><clusternodes><clusternode name='::1'/></clusternodes></cluster>",
             "loopback address",
@@ -217,7 +217,7 @@ def test_of_two_mappings_the_first_is_taken_and_the_other_told():
     assert body(found)["nodes"] == {"n1": {"migration": "m1"}, "an1": {"migration": "m3"}}
     (remark,) = [it for it in found.remarks if it.attribute == "migration_mapping"]
     assert (remark.element, remark.value) == ("cluster/rm/vm[web2]", "n1:m2")
-    assert remark.why.endswith("the first one for n1 is m1")
+    assert remark.why.endswith("the first one for n1 is used, m1")
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,8 @@ def test_of_two_mappings_the_first_is_taken_and_the_other_told():
     [
         ("n1", "want NODE:NAME"),
         ("n1:", "want NODE:NAME"),
-        ("n7:m7", "'n7' is none of the nodes"),
-        ("n1:an1", "the name an1 is one of an1's"),
+        ("n7:m7", "'n7' is not an imported node"),
+        ("n1:an1", "the name an1 already belongs to an1"),
         ("n1:127.0.0.1", "loopback"),
         ("n1:a b", "want a host name"),
     ],
@@ -362,7 +362,7 @@ def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
 def test_the_folder_of_xen_is_not_searched_as_it_never_was():
     found = guests(vm(name="web1", path="/etc/xen"))
     assert body(found)["guests"] == {"definitions": "defined", "list": {"web1": {}}}
-    assert fates_of(found, "path") == [(fates.LEFT, "RGManager never looked there for libvirt")]
+    assert fates_of(found, "path") == [(fates.LEFT, "RGManager ignored it for libvirt")]
 
 
 def test_a_guest_inside_a_guest_comes_by_itself_and_that_is_told():

@@ -1,7 +1,7 @@
 """RGManager's cluster.conf as our pillar: the file's text in, data and remarks out.
 
-Nothing of the file is dropped in silence. Whoever takes an attribute over takes it away from its
-part; in the end all that is left is remarked on.
+Nothing in the file is dropped silently. What imports an attribute takes it out of its element; in
+the end there is a remark for everything that is left.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FRAME = {
 
 @dataclass(frozen=True)
 class Imported:
-    """The pillar that a cluster.conf makes, and what else there is to say about it."""
+    """The pillar from a cluster.conf, and the remarks on it."""
 
     pillar: Pillar
     remarks: tuple[Remark, ...]
@@ -52,25 +52,25 @@ class Imported:
 
 
 def parse(text: str | bytes) -> Imported:
-    """Return what a cluster.conf says, in our words; InputError if it is none."""
+    """Return the pillar and remarks for a cluster.conf; InputError if it is invalid."""
     if len(text) > MAX_SIZE:
-        raise InputError(f"it is no cluster.conf: it is longer than {MAX_SIZE // 1024} KiB")
+        raise InputError(f"not a cluster.conf: longer than {MAX_SIZE // 1024} KiB")
     parts = elements_of(xmltext.parse_xml(text))
     if parts[0].tag != "cluster":
         raise InputError(
-            "it is no cluster.conf: its first element is"
+            "not a cluster.conf: its first element is"
             f" {printable(parts[0].tag[:LONGEST_VALUE])}, not cluster"
         )
     pillar = _pillar(parts)
     parser.from_pillar(pillar)
-    for part in parts:  # whatever stands in an element comes after it
+    for part in parts:  # Parents come before their children.
         remark_on_the_rest(part)
     remarks = sorted((remark for part in parts for remark in part.remarks), key=lambda it: it.line)
     return Imported(pillar, tuple(remarks))
 
 
 def path(value: object) -> str:
-    """Return the path of the file; InputError if there cannot be one."""
+    """Return the path of the file; InputError if it is invalid."""
     if isinstance(value, str) and value and "\0" not in value:
         return value
     raise InputError(f"file: want the path of a cluster.conf, got {shown(value)}")
@@ -79,8 +79,8 @@ def path(value: object) -> str:
 def _pillar(parts: list[Element]) -> Pillar:
     root = parts[0]
     for part in parts:
-        part.observed = part is root or bool(
-            part.parent and part.parent.observed and FRAME.get(part.tag) == part.parent.tag
+        part.imported = part is root or bool(
+            part.parent and part.parent.imported and FRAME.get(part.tag) == part.parent.tag
         )
     nodes = take_nodes(parts)
     guests = take_guests(part for part in parts if part.tag == "vm" and part.inside("rm"))
@@ -97,11 +97,11 @@ def _pillar(parts: list[Element]) -> Pillar:
 
 
 def _name(root: Element) -> str:
-    """Return the cluster's name, or one that stands for a name that cannot be."""
+    """Return the cluster's name, or a placeholder for an invalid one."""
     name = root.take("name")
     why = refusal({"name": name}) if name else "the cluster has no name"
     if name and not why:
         return name
-    stand_in = f"the cluster is called {NAMELESS!r} until you give it another name: {why}"
-    root.remark("name" if name else None, name, Fate(CHANGED, stand_in))
+    renamed = f"the cluster is named {NAMELESS!r}; rename it: {why}"
+    root.remark("name" if name else None, name, Fate(CHANGED, renamed))
     return NAMELESS

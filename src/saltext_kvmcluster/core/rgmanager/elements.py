@@ -1,4 +1,4 @@
-"""The elements of a cluster.conf, and what of each was not taken over."""
+"""The elements of a cluster.conf, and what was not imported of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HIDDEN = "(a password, not shown)"
 
 @dataclass(frozen=True)
 class Remark:
-    """What became of a piece of the file that is not in the pillar as it was.
+    """The result for a piece of the file that is not in the pillar unchanged.
 
     ``attribute`` is None for the element itself, ``value`` is None then, or the text inside it.
     """
@@ -38,10 +38,10 @@ class Remark:
 
 @dataclass(eq=False)
 class Element:
-    """An element of the file, and what of it nobody has taken over yet.
+    """An element of the file, and what is not imported of it yet.
 
-    ``seen``: the element itself has a counterpart. ``why``: why it was left out after all, with
-    everything in it. ``word``: what is said of all in it that has no word of its own.
+    ``imported``: the element itself has a counterpart. ``why``: why it was left out after all, with
+    everything in it. ``default``: the fate of everything in it without a fate of its own.
     """
 
     tag: str
@@ -51,19 +51,19 @@ class Element:
     given: Mapping[str, str]
     text: str
     left: dict[str, str]
-    observed: bool = False
+    imported: bool = False
     why: str | None = None
-    word: Fate = fates.UNKNOWN
+    default: Fate = fates.UNKNOWN
     children: list[Element] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
 
     def take(self, attribute: str) -> str | None:
-        """Return an attribute that is taken over; None if there is none, or it is empty."""
+        """Return an attribute that is imported; None if there is none, or it is empty."""
         value = self.left.get(attribute, "")
         return self.left.pop(attribute) if value.strip() else None
 
     def remark(self, attribute: str | None, value: str | None, fate: Fate) -> None:
-        """Say what became of the element, or of an attribute's value."""
+        """Add the fate of the element, or of an attribute's value."""
         self.left.pop(attribute or "", None)
         if value and (_SECRET.search(attribute or "") or _SECRET_INSIDE.search(value)):
             value = _HIDDEN
@@ -72,11 +72,11 @@ class Element:
         )
 
     def drop(self, why: str) -> None:
-        """Leave the element out, with all of its attributes and all that is in it."""
-        self.observed, self.why, self.left = False, why, dict(self.given)
+        """Leave the element out, with its attributes and everything in it."""
+        self.imported, self.why, self.left = False, why, dict(self.given)
 
     def inside(self, tag: str) -> bool:
-        """Whether the element stands in another one of that name, however deep."""
+        """Whether the element is inside another one of that name, at any depth."""
         part = self.parent
         while part and part.tag != tag:
             part = part.parent
@@ -113,23 +113,23 @@ def _path(parent: Element | None, tag: str, name: str | None) -> str:
 
 
 def remark_on_the_rest(part: Element) -> None:
-    """Remark on each thing of an element that nobody took over."""
-    whole = _fate(part)
-    if not part.observed:
-        part.remark(None, None, whole)
+    """Add a remark for everything of an element that was not imported."""
+    fate = _fate(part)
+    if not part.imported:
+        part.remark(None, None, fate)
     for attribute, value in list(part.left.items()):
         own = fates.fate(part.tag, attribute, value)
-        part.remark(attribute, value, own if part.observed else whole)
+        part.remark(attribute, value, own if part.imported else fate)
     if part.text:
         part.remark(None, part.text, fates.TEXT)
 
 
 def _fate(part: Element) -> Fate:
-    """Return why an element is left out: its own word, or that of what it stands in."""
-    above = part.parent.word if part.parent else fates.UNKNOWN
-    part.word = Fate(LEFT, part.why) if part.why else ELEMENTS.get(part.tag, above)
-    return above if part.tag == "vm" and not part.why else part.word
+    """Return why an element is left out: its own fate, or that of the element around it."""
+    above = part.parent.default if part.parent else fates.UNKNOWN
+    part.default = Fate(LEFT, part.why) if part.why else ELEMENTS.get(part.tag, above)
+    return above if part.tag == "vm" and not part.why else part.default
 
 
 def is_in(part: Element, frame: str) -> bool:
-    return part.parent is not None and part.parent.observed and part.parent.tag == frame
+    return part.parent is not None and part.parent.imported and part.parent.tag == frame

@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.rgmanager.nodes import Nodes
 
 @dataclass(frozen=True)
 class Domain:
-    """A failover domain, and the member by which it names the home of its guests."""
+    """A failover domain, and the member that is the home of its guests."""
 
     part: Element
     best: Element | None
@@ -19,14 +19,14 @@ class Domain:
 
 
 def domains_of(parts: list[Element], nodes: Nodes) -> dict[str, Domain]:
-    """Return the failover domains by name, in small letters: RGManager made no difference."""
+    """Return the failover domains by name, in lower case: RGManager ignored case."""
     domains: dict[str, Domain] = {}
     for part in parts:
         if part.tag != "failoverdomain" or not is_in(part, "failoverdomains"):
             continue
         name = part.given.get("name", "")
         if name.lower() in domains:
-            part.drop(f"{name} is in the file twice; the first one counts")
+            part.drop(f"{name} is defined twice; the first definition is used")
             continue
         best = _best(part, nodes)
         node = nodes.owner(best.given["name"]) if best else None

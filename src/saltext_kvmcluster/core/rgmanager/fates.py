@@ -1,8 +1,7 @@
-"""What became of RGManager's words: for each that has no counterpart here, why it has none.
+"""The fate of RGManager's settings: for each without a counterpart here, the reason.
 
-``ELEMENTS`` speaks for an element, for all that stands in it and has no word of its own.
-``ATTRIBUTES`` speaks for an attribute of an element that was taken over: by its value, under None
-for any other value.
+``ELEMENTS`` has the fates of elements, and of everything in them without a fate of its own.
+``ATTRIBUTES`` has those of the attributes of imported elements: by value, None for any other value.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 
 class Fate(NamedTuple):
-    """What became of a piece of the file, and why."""
+    """The result for a piece of the file, and why."""
 
     became: str
     why: str
@@ -20,7 +19,7 @@ class Fate(NamedTuple):
 
 CHANGED, SAME, LEFT = "changed", "the same here", "left out"
 BECAME = (CHANGED, LEFT, SAME)
-"""What a reader wants to know first stands first."""
+"""The most important ones first."""
 
 YES, NO = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 
@@ -31,7 +30,7 @@ def is_yes(value: str | None) -> bool:
 
 
 def is_set(value: str | None) -> bool:
-    """Whether RGManager took a failover domain's flag for set: it read a number, no words."""
+    """Whether RGManager took a failover domain's flag for set: it expected a number."""
     return value is not None and re.match(r"\s*[+-]?0*[1-9]", value) is not None
 
 
@@ -43,30 +42,30 @@ def _flag(yes: Fate, no: Fate, other: Fate | None = None) -> dict[str | None, Fa
     return {**dict.fromkeys(YES, yes), **dict.fromkeys(NO, no), None: other or yes}
 
 
-UNKNOWN = Fate(LEFT, "this import does not know it")
-EMPTY = Fate(SAME, "it is empty, as if it were not there")
-NO_NUMBER = Fate(SAME, "RGManager wanted a number here, and took this for 0")
-TEXT = Fate(LEFT, "cluster.conf says nothing by text between elements")
+UNKNOWN = Fate(LEFT, "unknown to this import")
+EMPTY = Fate(SAME, "it is empty, which is the same as missing")
+NO_NUMBER = Fate(SAME, "RGManager expected a number, and read this as 0")
+TEXT = Fate(LEFT, "text between elements has no meaning in cluster.conf")
 
 _QUORUM = Fate(
     LEFT,
-    "there is no quorum here: the pillar says who belongs, and a guest starts when every node has"
-    " answered that it does not have it",
+    "there is no quorum here: membership comes from the pillar, and a guest starts once every node"
+    " has reported that it does not have it",
 )
 _FENCING = Fate(
     LEFT,
-    "nothing here fences a node; a node that is silent stops a start until somebody says that it is"
-    " off (force_unreachable)",
+    "there is no fencing here; an unreachable node blocks a start until it is declared offline"
+    " (force_unreachable)",
 )
-_TRANSPORT = Fate(LEFT, "nodes talk by Salt and ssh, so there is no cluster transport to be set up")
+_TRANSPORT = Fate(LEFT, "nodes communicate by Salt and ssh; there is no transport to configure")
 _LOCKING = Fate(
     LEFT,
-    "it belongs to the lock manager and the file system of the nodes; whoever keeps GFS2 or"
-    " clustered LVM keeps their configuration, too",
+    "it configures the lock manager and the file system of the nodes; keep it if you keep GFS2 or"
+    " clustered LVM",
 )
-_LOGGING = Fate(LEFT, "Salt's own log settings say what is logged")
+_LOGGING = Fate(LEFT, "logging is configured in Salt")
 _RESTARTS = (
-    "nothing here restarts a guest by itself, so there is nothing to count; the state"
+    "guests are not restarted automatically, so nothing is counted; the state"
     " kvmcluster.guest_running in a highstate starts one that runs nowhere"
 )
 _AUTOSTART = (
@@ -81,7 +80,7 @@ ELEMENTS = {
     "quorumd": _QUORUM,
     "totem": _TRANSPORT,
     "multicast": _TRANSPORT,
-    "altname": Fate(LEFT, "it stands where no node was taken over"),
+    "altname": Fate(LEFT, "it belongs to no imported node"),
     "fence": _FENCING,
     "unfence": _FENCING,
     "fencedevices": _FENCING,
@@ -93,23 +92,23 @@ ELEMENTS = {
     "clvmd": _LOCKING,
     "group": _LOCKING,
     "logging": _LOGGING,
-    "uidgid": Fate(LEFT, "it let accounts talk to corosync; here Salt says who may do what"),
-    "failoverdomain": Fate(LEFT, "no guest that was taken over is in it"),
-    "resources": Fate(LEFT, "only guests are looked after here; of the resources only they count"),
+    "uidgid": Fate(LEFT, "it granted accounts access to corosync; here Salt controls access"),
+    "failoverdomain": Fate(LEFT, "no imported guest is in it"),
+    "resources": Fate(LEFT, "of the resources, only guests are imported"),
     "service": Fate(
         LEFT,
-        "only guests are looked after here. A guest inside is taken over by itself: there it could"
+        "only guests are managed here. A guest inside is imported by itself: there it could"
         " not migrate, here it can; set its home by hand",
     ),
     "events": Fate(LEFT, "kvmcluster sends events of its own, for Salt's reactor"),
     "vm": Fate(
         LEFT,
-        "a guest here has no resources of its own: have states see to what it needs, such as"
+        "a guest here has no resources of its own: use states for what it needs, such as"
         " mounts, before kvmcluster.guest_running",
     ),
     "pvevm": Fate(
         LEFT,
-        "a guest of Proxmox VE, which knows it by a number; list it by its name in"
+        "a guest of Proxmox VE, identified by a number; list it by its name in"
         " kvmcluster:guests:list",
     ),
     "action": Fate(
@@ -122,7 +121,7 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
     ("cluster", "config_version"): _left("the pillar has no version; keep it in version control"),
     ("clusternode", "nodeid"): _left("a node's id is its minion id"),
     ("clusternode", "votes"): {None: _QUORUM},
-    ("clusternode", "weight"): _left("nodes are not weighed; a drain goes by free memory"),
+    ("clusternode", "weight"): _left("nodes have no weight; a drain places guests by free memory"),
     ("altname", "port"): {None: _TRANSPORT},
     ("altname", "mcast"): {None: _TRANSPORT},
     ("altname", "ttl"): {None: _TRANSPORT},
@@ -131,22 +130,22 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
     ("failoverdomain", "restricted"): _flag(
         Fate(
             LEFT,
-            "its guests could run on its nodes alone; here a guest may go to every node that passes"
-            " the checks. Where it must not leave: salt NODE kvmcluster.freeze GUEST REASON",
+            "its guests could run on its nodes alone; here a guest may move to every node that"
+            " passes the checks. To keep it on a node: salt NODE kvmcluster.freeze GUEST REASON",
         ),
-        Fate(SAME, "a guest may go to every node that passes the checks"),
+        Fate(SAME, "a guest may move to every node that passes the checks"),
     ),
     ("failoverdomain", "nofailback"): _flag(
-        Fate(SAME, "nothing moves a guest back by itself"),
+        Fate(SAME, "no guest is moved back automatically"),
         Fate(
             LEFT,
-            "its guests moved back when a better node returned; nothing here moves a guest by"
-            " itself: salt-run kvmcluster.migrate GUEST NODE",
+            "its guests moved back when a better node returned; here guests are not moved"
+            " automatically: salt-run kvmcluster.migrate GUEST NODE",
         ),
     ),
     ("failoverdomain", "ordered"): _flag(
-        Fate(LEFT, "none of its nodes can be the home of its guests"),
-        Fate(SAME, "no node comes before another, so its guests get no home"),
+        Fate(LEFT, "no node of it can be the home of its guests"),
+        Fate(SAME, "its nodes have no order, so its guests get no home"),
     ),
     ("failoverdomainnode", "name"): _left(
         "only the first node of an ordered failover domain has a counterpart, home"
@@ -155,15 +154,15 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
         "only the first node of an ordered failover domain has a counterpart, home"
     ),
     ("vm", "autostart"): _flag(
-        Fate(LEFT, f"no guest starts by itself when the cluster comes up: {_AUTOSTART}"),
-        Fate(SAME, f"no guest starts by itself: {_AUTOSTART}"),
+        Fate(LEFT, f"no guest starts automatically with the cluster: {_AUTOSTART}"),
+        Fate(SAME, f"no guest starts automatically: {_AUTOSTART}"),
     ),
     ("vm", "exclusive"): _flag(
-        Fate(LEFT, "guests share nodes here; give it a node by its home, and others another one"),
+        Fate(LEFT, "guests share nodes here; give it a home, and the others another one"),
         Fate(SAME, "guests share nodes"),
     ),
     ("vm", "hardrecovery"): _flag(
-        Fate(LEFT, "no node is rebooted here, whatever a guest does"),
+        Fate(LEFT, "no node is rebooted because of a guest"),
         Fate(SAME, "no node is rebooted because of a guest"),
     ),
     ("vm", "recovery"): {
@@ -181,7 +180,7 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
         "no options are handed to virsh; kvmcluster:migration has keys for what libvirt can do"
         " (bandwidth, downtime, parallel, compression, auto_converge, post_copy, tls)"
     ),
-    ("vm", "tunnelled"): {None: Fate(SAME, "memory is not tunnelled unless told so")},
+    ("vm", "tunnelled"): {None: Fate(SAME, "migrations are not tunnelled by default")},
     ("vm", "use_virsh"): {None: Fate(SAME, "libvirt is always used, never xm")},
     ("vm", "hypervisor"): {
         "auto": Fate(SAME, "there is one hypervisor, QEMU/KVM"),
@@ -206,9 +205,7 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
     ("vm", "snapshot"): _left(
         "a guest is shut down, never saved to a file when it stops and restored when it starts"
     ),
-    ("vm", "status_program"): _left(
-        "nothing here looks inside a guest; watch its services by monitoring"
-    ),
+    ("vm", "status_program"): _left("services inside a guest are not checked here; use monitoring"),
     ("vm", "depend"): _left("guests do not depend on each other here; order states by 'require'"),
     ("vm", "depend_mode"): _left(
         "guests do not depend on each other here; order states by 'require'"
@@ -217,18 +214,18 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
         Fate(SAME, "kvmcluster.shutdown kills a guest only where destroy=true says so"),
         Fate(LEFT, "kvmcluster.shutdown kills a guest only where destroy=true says so"),
     ),
-    ("vm", "ref"): _left("a guest is named once here"),
+    ("vm", "ref"): _left("a guest is listed once here"),
 }
 
 
 def fate(tag: str, attribute: str, value: str) -> Fate:
-    """Return what became of an attribute, of an element that was taken over, with that value."""
+    """Return the fate of an attribute with that value, of an imported element."""
     if not value.strip():
         return EMPTY
     known = ATTRIBUTES.get((tag, attribute), {})
-    word = value.strip().lower()
+    text = value.strip().lower()
     if tag == "failoverdomain" and attribute in FLAGS_OF_A_DOMAIN:
-        if not re.match(r"[+-]?[0-9]", word):
+        if not re.match(r"[+-]?[0-9]", text):
             return NO_NUMBER
-        word = YES[0] if is_set(word) else NO[0]
-    return known.get(word) or known.get(None) or UNKNOWN
+        text = YES[0] if is_set(text) else NO[0]
+    return known.get(text) or known.get(None) or UNKNOWN

@@ -13,22 +13,22 @@ from saltext_kvmcluster.core.rgmanager.refusals import ROOT, Pillar, refusal
 XEN_FOLDER = "/etc/xen"
 INSIDE_A_GUEST = Fate(
     CHANGED,
-    "it stood inside another guest and started after it; guests do not depend on each other here",
+    "it was inside another guest and started after it; here guests do not depend on each other",
 )
 
 
 def take_guests(vms: Iterable[Element]) -> dict[str, Element]:
-    """Return the guests that can be taken over, by name; each of the others says why it cannot."""
+    """Return the guests that can be imported, by name; the others get the reason why not."""
     guests: dict[str, Element] = {}
     for part in vms:
         name = part.given.get("name", "")
-        twice = f"{name} is in the file twice; the first one is taken over"
+        twice = f"{name} is defined twice; the first definition is used"
         why = twice if name in guests else _no_guest(part, name)
         if why:
             part.drop(why)
             continue
         part.take("name")
-        part.observed = True
+        part.imported = True
         guests[name] = part
         if part.inside("vm"):
             part.remark(None, None, INSIDE_A_GUEST)
@@ -38,14 +38,14 @@ def take_guests(vms: Iterable[Element]) -> dict[str, Element]:
 def _no_guest(part: Element, name: str) -> str | None:
     """Return why a <vm> cannot be a guest here; None if it can."""
     if "ref" in part.given and not name:
-        return "it refers to a guest in <resources>, and that one counts"
+        return "it refers to a guest in <resources>, which is imported instead"
     if (
         part.given.get("hypervisor", "").strip().lower() == "xen"
         or part.given.get("use_virsh", "").strip() == "0"
         or part.given.get("hypervisor_uri", "").strip().lower().startswith("xen")
         or part.given.get("migration_uri", "").strip().lower().startswith("xen")
     ):
-        return "it is a guest of Xen, and nodes here run QEMU/KVM"
+        return "it is a Xen guest; nodes here run QEMU/KVM"
     return refusal({"guests": {"list": {name: {}}}}, name)
 
 
@@ -76,15 +76,15 @@ def _xmlfile(part: Element, name: str) -> str | None:
 
 
 def _folders(part: Element) -> list[str]:
-    """Return the folders of a guest's search path that can be taken over."""
+    """Return the folders of a guest's search path that can be imported."""
     if part.given.get("xmlfile", "").strip():
         if value := part.take("path"):
-            part.remark("path", value, Fate(LEFT, "xmlfile wins over it, as it did in RGManager"))
+            part.remark("path", value, Fate(LEFT, "xmlfile overrides it, as in RGManager"))
         return []
     fit = []
     for folder in filter(None, (part.take("path") or "").split(":")):
         if posixpath.normpath(folder) == XEN_FOLDER:
-            part.remark("path", folder, Fate(LEFT, "RGManager never looked there for libvirt"))
+            part.remark("path", folder, Fate(LEFT, "RGManager ignored it for libvirt"))
         elif why := refusal({"guests": {"path": folder}}, folder):
             part.remark("path", folder, Fate(LEFT, why))
         else:
@@ -93,20 +93,20 @@ def _folders(part: Element) -> list[str]:
 
 
 def _remark_on_definition(part: Element, body: Pillar, folders: Mapping[str, None]) -> None:
-    """Say where a guest's definition is looked for, if that is not where it was."""
+    """Add a remark if a guest's definition is searched elsewhere than before."""
     if "xmlfile" in body:
         return
     path = part.given.get("path", "")
     own = [folder for folder in path.split(":") if folder in folders]
     if not own:
         why = (
-            "its definition was libvirt's own, or lay where only one host has it; here definitions"
+            "its definition was in libvirt or in a folder of one host alone; here definitions"
             f" are shared: set {ROOT}:guests:list:{part.given['name']}:xmlfile, or put it into a"
             " folder of guests:path"
         )
         part.remark(None, None, Fate(CHANGED, why))
     elif len(set(own)) < len(folders) or list(dict.fromkeys(own)) != list(folders):
-        why = "there is one search path for all guests: the folders of all, in the file's order"
+        why = "all guests have one search path: the folders of all, in the file's order"
         part.remark("path", path, Fate(CHANGED, why))
 
 
@@ -133,13 +133,13 @@ def _home(part: Element, domains: Mapping[str, Domain]) -> str | None:
 
 def _use(domain: Domain) -> None:
     """Take a failover domain over as far as it says where its guests are at home."""
-    if domain.part.observed:
+    if domain.part.imported:
         return
-    domain.part.observed = True
+    domain.part.imported = True
     domain.part.take("name")
     members = members_of(domain.part)
     for member in members:
-        member.observed = True
+        member.imported = True
     best = domain.best
     if best is None or not is_set(domain.part.given.get("ordered")):
         return

@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.rgmanager.refusals import Pillar
 
 
 def map_migration(guests: Iterable[Element], nodes: Nodes) -> None:
-    """Take over the names by which nodes are dialled to migrate."""
+    """Import the names to which guests migrate."""
     plain = []
     for part in guests:
         mapping = part.take("migration_mapping")
@@ -21,7 +21,7 @@ def map_migration(guests: Iterable[Element], nodes: Nodes) -> None:
             if why := nodes.map(pair):
                 part.remark("migration_mapping", pair.strip(), Fate(LEFT, why))
     if any("migration" in body for body in nodes.bodies.values()):
-        why = "it has no migration_mapping, but every guest goes by the nodes' migration names here"
+        why = "it has no migration_mapping, but here the nodes' migration names hold for all guests"
         for part in plain:
             part.remark(None, None, Fate(CHANGED, why))
 
@@ -34,7 +34,7 @@ def migration_settings(guests: list[Element]) -> Pillar:
 def _tunnelled(guests: list[Element]) -> Pillar:
     wanted = [part for part in guests if is_yes(part.given.get("tunnelled"))]
     why = (
-        "others are tunnelled, and the pillar says it for all guests; without it:"
+        "other guests are tunnelled, and the pillar's setting holds for all; without it:"
         " salt-run kvmcluster.migrate GUEST NODE tunnelled=false"
     )
     for part in guests if wanted else ():
@@ -48,7 +48,7 @@ def _live(guests: list[Element]) -> Pillar:
     paused = [part for part in guests if _is_paused(part)]
     everywhere = bool(paused) and len(paused) == len(guests)
     why = (
-        "others migrate live, and the pillar says it for all guests; for this one:"
+        "other guests migrate live, and the pillar's setting holds for all; for this one:"
         " salt-run kvmcluster.migrate GUEST NODE live=false"
     )
     for part in paused:

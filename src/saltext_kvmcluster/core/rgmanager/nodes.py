@@ -1,4 +1,4 @@
-"""The nodes of a cluster.conf as ours."""
+"""The nodes of a cluster.conf, for the pillar."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from saltext_kvmcluster.core.text import printable
 
 
 class Nodes:
-    """The nodes that are taken over, and to whom each name belongs."""
+    """The imported nodes, and the owner of each name."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, Pillar] = {}
         self._owners: dict[str, str] = {}
 
     def owner(self, name: str) -> str | None:
-        """Return the node that has a name; RGManager did not tell capitals from small letters."""
+        """Return the node that has a name; RGManager ignored case."""
         return self._owners.get(name.lower())
 
     def claim(self, node: str, key: str | None = None, name: str = "") -> str | None:
-        """Take a node over, or one more name of it under a key; or return why that cannot be."""
+        """Import a node, or one more name of it under a key; or return why that is impossible."""
         more: Pillar = {"names": [name]} if key == "names" else {key: name} if key else {}
         try:
             wanted = {ROOT: {"name": NAMELESS, "nodes": {node: more}}}
@@ -32,7 +32,7 @@ class Nodes:
         names = [known.lower() for known in found.names]
         for known in names:
             if self._owners.get(known, node) != node:
-                return f"the name {known} is one of {self._owners[known]}'s, and leads there"
+                return f"the name {known} already belongs to {self._owners[known]}"
         self._owners.update(dict.fromkeys(names, node))
         body = self.bodies.setdefault(node, {})
         if key == "names":
@@ -42,17 +42,17 @@ class Nodes:
         return None
 
     def map(self, pair: str) -> str | None:
-        """Take over one NODE:NAME of a migration mapping; or return why that cannot be."""
-        member, _, target = (word.strip() for word in pair.partition(":"))
+        """Import one NODE:NAME of a migration mapping; or return why that is impossible."""
+        member, _, target = (part.strip() for part in pair.partition(":"))
         node = self.owner(member)
         if not target:
             return "want NODE:NAME"
         if node is None:
-            return f"{member!r} is none of the nodes that were taken over"
+            return f"{member!r} is not an imported node"
         body = self.bodies[node]
         known = body.get("migration", target)
         if known != target:
-            return f"a node has one migration name here, and the first one for {node} is {known}"
+            return f"a node has one migration name here; the first one for {node} is used, {known}"
         return None if "migration" in body else self.claim(node, "migration", target)
 
 
@@ -62,25 +62,25 @@ def take_nodes(parts: list[Element]) -> Nodes:
         if part.tag != "clusternode" or not is_in(part, "clusternodes"):
             continue
         name = part.given.get("name", "")
-        twice = f"{name} is in the file twice; the first one is taken over"
+        twice = f"{name} is defined twice; the first definition is used"
         why = twice if nodes.owner(name) else nodes.claim(name)
         if why:
             part.drop(why)
             refused = refused or f" ({why})"
             continue
         part.take("name")
-        part.observed = True
+        part.imported = True
         for child in part.children:
             if child.tag == "altname":
                 _add_name(child, name, nodes)
     if not nodes.bodies:
-        raise InputError(f"it has no node that can be taken over{refused}")
+        raise InputError(f"no node in it can be imported{refused}")
     return nodes
 
 
 def _add_name(altname: Element, node: str, nodes: Nodes) -> None:
-    """Take a node's name in its second network over as one of its names."""
-    altname.observed = True
+    """Import a node's name in its second network as one of its names."""
+    altname.imported = True
     name = altname.take("name")
     why = nodes.claim(node, "names", name) if name else None
     if why:

@@ -18,19 +18,19 @@ def as_text(found: Imported, source: str, dumped: str) -> str:
     """Return the pillar as the text of an SLS file, with the remarks as comments.
 
     source
-        The name of the file that it was.
+        The name of the imported file.
 
     dumped
         The pillar as YAML.
     """
     steps = [
-        "The nodes are called as in cluster.conf. They have to be called by their minion ids:"
-        " compare with 'salt-key -L', and change here what differs.",
-        "Read the remarks at the end: they say what has changed, and what has no counterpart.",
-        "Put this into the pillar of these nodes, and of nobody else. Then run"
+        "The nodes have their names from cluster.conf. Use their minion ids instead: compare with"
+        " 'salt-key -L', and change what differs.",
+        "Read the remarks at the end: they list what has changed, and what has no counterpart.",
+        "Put this into the pillar of these nodes, and of no other minion. Then run"
         " 'salt-run state.orchestrate kvmcluster.orch.prepare' and 'salt-run kvmcluster.check'.",
-        "Two cluster managers must not look after one guest: end RGManager on all nodes before"
-        " anything here starts or moves a guest.",
+        "Two cluster managers must not manage one guest: stop RGManager on all nodes before you"
+        " start or move a guest with this extension.",
     ]
     lines = [*_wrapped(f"Pillar for saltext-kvmcluster, made from {source}."), "#"]
     for number, step in enumerate(steps, 1):
@@ -39,14 +39,14 @@ def as_text(found: Imported, source: str, dumped: str) -> str:
 
 
 def _remarks(remarks: Iterable[Remark]) -> list[str]:
-    """Return comments: each reason once, and under it what it is about."""
+    """Return comments: each reason once, and below it the pieces of the file."""
     groups: dict[tuple[str, str], dict[tuple[int, str], list[str]]] = {}
     for remark in remarks:
         places = groups.setdefault((remark.became, remark.why), {})
         places.setdefault((remark.line, remark.element), []).append(_piece(remark))
     if not groups:
         return ["# Remarks: none."]
-    lines = _wrapped("Remarks. Numbers are lines of cluster.conf. Its comments are not taken over.")
+    lines = _wrapped("Remarks. Numbers are lines of cluster.conf. Its comments are not imported.")
     for (became, why), places in sorted(groups.items(), key=lambda it: BECAME.index(it[0][0])):
         lines += ["#", *_wrapped(f"{became.capitalize()}: {why}")]
         for (line, element), pieces in places.items():
@@ -75,5 +75,5 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def _comment(text: str) -> str:
-    """Return a comment that neither YAML nor Jinja takes for anything else."""
+    """Return a comment that is one for YAML and for Jinja, too."""
     return "# " + JINJA.sub("{ ", printable(text))

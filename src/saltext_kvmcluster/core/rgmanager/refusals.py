@@ -1,4 +1,4 @@
-"""Why a part of a pillar would not be accepted."""
+"""Why a part of a pillar would be refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Pillar = dict[str, Any]
 
 
 def refusal(body: Pillar, *texts: str) -> str | None:
-    """Return why a part of a pillar cannot be; None if it can.
+    """Return why a part of a pillar is invalid; None if it is valid.
 
     texts
-        What of it stands in the pillar's file as it is, where Salt looks for Jinja first.
+        The texts in it, which Salt renders with Jinja before it reads the YAML.
     """
     if any(JINJA.search(text) for text in texts):
-        return "Salt would take it for Jinja in a pillar's file"
+        return "Salt would render it as Jinja in a pillar's file"
     try:
         parser.from_pillar({ROOT: {"name": NAMELESS, "nodes": {"node": {}}, **body}})
     except InputError as error:
