@@ -52,7 +52,7 @@ def test_a_process_is_alive_until_it_ends():
 def test_a_file_asks_for_a_reboot(required):
     assert list(bootid.needed()) == ["/run/reboot-required is there"]
     PACKAGES.write_text("linux-image\nlibc6\n")
-    assert list(bootid.needed()) == ["/run/reboot-required is there, for linux-image, libc6"]
+    assert list(bootid.needed()) == ["/run/reboot-required exists (packages: linux-image, libc6)"]
 
 
 def test_a_program_asks_for_a_reboot(program):
@@ -66,5 +66,5 @@ def test_a_program_asks_for_a_reboot(program):
 def test_a_program_that_does_not_end_is_no_answer(program, monkeypatch):
     program("sleep 60")
     monkeypatch.setattr(bootid, "TIMEOUT", 0.2)
-    with pytest.raises(WorldError, match=r"needs-restarting -r: no end within 0.2 s"):
+    with pytest.raises(WorldError, match=r"needs-restarting -r: timeout after 0.2 s"):
         list(bootid.needed())

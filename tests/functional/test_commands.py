@@ -111,7 +111,7 @@ def test_a_quick_program_is_quick_and_leaves_no_descriptor_open():
 
 
 def test_who_needs_success_is_told_of_too_much_output():
-    with pytest.raises(WorldError, match=r"yes: it was ended after 1048576 bytes .*it said: y"):
+    with pytest.raises(WorldError, match=r"yes: killed after 1048576 bytes .*output: y"):
         commands.checked(["yes"])
     with pytest.raises(WorldError, match="is not installed"):
         commands.run(["no-such-program"])

@@ -83,11 +83,11 @@ def test_what_is_no_file_is_a_sentence(imported, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text").touch()
     for file, says in (
-        (tmp_path, "it is a folder; name the file in it"),
-        (tmp_path / "none", "there is no such file"),
-        (tmp_path / "text" / "none", "there is no such file"),
-        (tmp_path / "pipe", "it is not a regular file"),
-        ("/dev/zero", "it is not a regular file"),
+        (tmp_path, "is a folder; name the file in it"),
+        (tmp_path / "none", "no such file"),
+        (tmp_path / "text" / "none", "no such file"),
+        (tmp_path / "pipe", "is not a regular file"),
+        ("/dev/zero", "is not a regular file"),
         (tmp_path / "loop", "it cannot be read: Too many levels of symbolic links"),
         (tmp_path / ("a" * 300), "it cannot be read: File name too long"),
     ):

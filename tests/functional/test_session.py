@@ -85,9 +85,9 @@ def test_a_session_that_hangs_is_ended_and_the_next_question_has_a_new_one(sessi
     assert [outcome.code for outcome in done.values()] == [None, None]
     assert not session.is_open
     assert session.run_all({"now": ("echo", "here")})["now"].stdout == "here\n"
-    with pytest.raises(WorldError, match=r"did not answer within 0\.3 s"):
+    with pytest.raises(WorldError, match=r"no response from .* within 0\.3 s"):
         session.run("sleep 60", timeout=0.3)
-    with pytest.raises(WorldError, match="did not answer"):
+    with pytest.raises(WorldError, match="no response"):
         session.run("exit 3")
     assert session.run("echo here").stdout == "here\n"
 
@@ -96,7 +96,7 @@ def test_a_login_that_fails_has_its_cause_and_is_tried_once_more_when_asked():
     away = Session("no-such-host.invalid", timeout=2)
     for _ in range(2):
         assert away.login().code == 255
-        with pytest.raises(WorldError, match=r"no-such-host\.invalid cannot be asked over ssh: no"):
+        with pytest.raises(WorldError, match=r"no-such-host\.invalid is unreachable over ssh: no"):
             away.run_all({"x": ("true",)})
     assert not away.is_open
 

@@ -228,7 +228,7 @@ def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
     reported = lab.salt("node3", "kvmcluster.cordon", "new memory, ask Ann")
     assert (reported["reason"], reported["changed"]) == ("new memory, ask Ann", True)
     done = lab.run("kvmcluster.undrain", "node3", f"reason={ours}")
-    assert "it stays cordoned, now for another reason" in done["error"]
+    assert "it stays cordoned, for another reason" in done["error"]
     assert cordoned(lab) == ["node3"]
     assert lab.run("kvmcluster.undrain", "node3")["uncordoned"] is True
 

@@ -25,7 +25,7 @@ def account(login: str) -> sshd.Account:
         entry = pwd.getpwnam(login)
     except KeyError:
         raise InputError(
-            f"kvmcluster:ssh:login: this host has no account {login}; make it with user.present"
+            f"kvmcluster:ssh:login: this host has no account {login}; create it with user.present"
         ) from None
     if not os.path.isabs(entry.pw_dir):
         raise InputError(

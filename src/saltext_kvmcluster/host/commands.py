@@ -2,7 +2,7 @@
 
 No shell is involved unless the list names one. Two do, for this host: the claim of a start, and
 the tickets of the queue. Commands for a peer name ssh, and sshd runs them by the login's shell.
-What a process prints may come from a peer, so it is kept up to a limit only. A process is given
+Output may come from a peer, so it is kept up to a limit only. Each process has
 a session of its own, and the rest of its group is killed with it.
 """
 
@@ -44,7 +44,7 @@ class NotInstalled(WorldError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a process did. ``code`` is None when it was ended: time ran out, or it overflowed."""
+    """What a process did. ``code`` is None if it was killed: at its timeout or by overflow."""
 
     code: int | None
     stdout: str
@@ -53,7 +53,7 @@ class Outcome:
 
 
 @dataclass
-class _Heard:
+class _Output:
     """What a process has printed so far, and whether it ended by itself."""
 
     stdout: bytearray = field(default_factory=bytearray)
@@ -71,18 +71,18 @@ def run(arguments: Sequence[str], timeout: float = 30.0, limit: int = LIMIT) -> 
         Bytes of standard output, and of standard error, that are kept. A program that prints
         more is killed; its outcome then has code None and says that it overflowed.
 
-    A program that has ended and left its output open to another is not waited for beyond a short
-    grace. Raises WorldError if the program is not installed. Output is decoded as UTF-8, with
-    every undecodable byte shown as a replacement character.
+    If a program ends but leaves its output open to another, that is waited for only briefly.
+    WorldError if the program is not installed. Output is decoded as UTF-8, with a replacement
+    character for every invalid byte.
     """
     end = time.monotonic() + timeout
     process = _start(arguments)
     try:
-        heard = _listen(process, end, limit)
+        output = _collect(process, end, limit)
     finally:
         _finish(process)
-    code = process.returncode if heard.ended and not heard.overflowed else None
-    return Outcome(code, _text(heard.stdout), _text(heard.stderr), heard.overflowed)
+    code = process.returncode if output.ended and not output.overflowed else None
+    return Outcome(code, _text(output.stdout), _text(output.stderr), output.overflowed)
 
 
 def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
@@ -90,10 +90,10 @@ def checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
     outcome = run(arguments, timeout)
     if outcome.code == 0:
         return outcome.stdout
-    ended = f"no end within {timeout:g} s" if outcome.code is None else f"exit code {outcome.code}"
-    ended = f"it was ended after {LIMIT} bytes of output" if outcome.overflowed else ended
-    detail = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
-    raise WorldError(f"{' '.join(arguments)}: {ended}; it said: {detail[:500]}")
+    ended = f"timeout after {timeout:g} s" if outcome.code is None else f"exit code {outcome.code}"
+    ended = f"killed after {LIMIT} bytes of output" if outcome.overflowed else ended
+    detail = outcome.stderr.strip() or outcome.stdout.strip() or "none"
+    raise WorldError(f"{' '.join(arguments)}: {ended}; output: {detail[:500]}")
 
 
 def run_all(
@@ -102,7 +102,7 @@ def run_all(
     """Run programs one after another and return what each one did, by the key it has in ``wanted``.
 
     timeout
-        Seconds for all of them; what is not begun by then has code None.
+        Seconds for all of them; a program not started by then has code None.
 
     A program that is not installed has code 127, as from a shell. See ``ssh.run_all``.
     """
@@ -111,48 +111,48 @@ def run_all(
 
 
 class Held:
-    """A process that stays until it is let go, and answers what it is told."""
+    """A process that runs until it is released, and responds to requests."""
 
     def __init__(self, process: subprocess.Popen[bytes], limit: int) -> None:
         self._process = process
         self._limit = limit
-        self._heard = _Heard()
+        self._output = _Output()
         self._code: int | None = None
 
     def echoes(self, timeout: float) -> bool:
-        """Whether the process, which echoes, is still there: whether it does so in time."""
-        word = secrets.token_hex(8)
-        return self.answer(f"{word}\n", word, timeout) is not None
+        """Whether the process, which echoes its input, still does so in time."""
+        token = secrets.token_hex(8)
+        return self.answer(f"{token}\n", token, timeout) is not None
 
-    def answer(self, reported: str, end: str, timeout: float) -> str | None:
-        """Tell the process something; return what it prints until it prints ``end``.
+    def answer(self, request: str, end: str, timeout: float) -> str | None:
+        """Send a request; return what the process prints before ``end``.
 
-        None if that does not come in time, or not before the limit: then nobody knows what the
-        process is at, and it should be told nothing more.
+        None if ``end`` does not come in time, or not within the limit: then the state of the
+        process is unknown, and it must get no further request.
         """
-        left = memoryview(reported.encode("utf-8", "surrogateescape"))
+        left = memoryview(request.encode("utf-8", "surrogateescape"))
         mark, searched = end.encode(), 0
         limit = time.monotonic() + timeout
-        while (at := self._heard.stdout.find(mark, searched)) < 0:
-            searched = max(0, len(self._heard.stdout) - len(mark))
+        while (at := self._output.stdout.find(mark, searched)) < 0:
+            searched = max(0, len(self._output.stdout) - len(mark))
             seconds = limit - time.monotonic()
-            if self._heard.ended or seconds <= 0:
+            if self._output.ended or seconds <= 0:
                 return None
             left = left[self._exchange(left, seconds) :]
-        detail = _text(self._heard.stdout[:at])
-        del self._heard.stdout[: at + len(mark)]
-        return detail
+        response = _text(self._output.stdout[:at])
+        del self._output.stdout[: at + len(mark)]
+        return response
 
     def outcome(self) -> Outcome:
-        """Return what the process has done that is no answer; code None if it has not ended."""
-        heard = self._heard
-        return Outcome(self._code, _text(heard.stdout), _text(heard.stderr), heard.overflowed)
+        """Return the output that is not a response yet; code None if the process has not ended."""
+        output = self._output
+        return Outcome(self._code, _text(output.stdout), _text(output.stderr), output.overflowed)
 
     def _exchange(self, left: memoryview, timeout: float) -> int:
-        """Wait until something can be told or heard; return how much of what is left was told."""
+        """Wait until the process can be written or read; return the number of bytes written."""
         kept = {
-            _stream(self._process.stdout): self._heard.stdout,
-            _stream(self._process.stderr): self._heard.stderr,
+            _stream(self._process.stdout): self._output.stdout,
+            _stream(self._process.stderr): self._output.stderr,
         }
         stdin = _stream(self._process.stdin)
         with selectors.DefaultSelector() as selector:
@@ -169,14 +169,14 @@ class Held:
         try:
             return self._process.stdin.write(left[:CHUNK]) or 0
         except OSError:
-            return len(left)  # It reads no more; why, it says as it ends.
+            return len(left)  # It reads no more; its output will say why.
 
     def _take(self, stream: int, kept: bytearray) -> None:
-        detail = os.read(stream, CHUNK)
-        kept += detail[: self._limit - len(kept)]
-        self._heard.overflowed |= len(kept) == self._limit
-        self._heard.ended |= not detail or self._heard.overflowed
-        if self._heard.ended:
+        data = os.read(stream, CHUNK)
+        kept += data[: self._limit - len(kept)]
+        self._output.overflowed |= len(kept) == self._limit
+        self._output.ended |= not data or self._output.overflowed
+        if self._output.ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._code = self._process.wait(GRACE)
 
@@ -185,10 +185,10 @@ class Held:
 def held(arguments: Sequence[str], limit: int = LIMIT) -> Iterator[Held]:
     """Keep a program running that reads its standard input, and end it with the context.
 
-    If we are killed, it reads the end of its input.
+    If this process is killed, the program reads the end of its input.
 
     limit
-        Bytes of standard output, of one answer, and of standard error that are kept.
+        Bytes of standard output, of one response, and of standard error that are kept.
     """
     process = _start(arguments, stdin=subprocess.PIPE)
     os.set_blocking(_stream(process.stdin), False)
@@ -201,7 +201,7 @@ def held(arguments: Sequence[str], limit: int = LIMIT) -> Iterator[Held]:
 def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
     left = end - time.monotonic()
     if left <= 0:
-        return Outcome(None, "", "time ran out before it was begun")
+        return Outcome(None, "", "timeout before it was started")
     try:
         return run(arguments, left, limit)
     except NotInstalled as error:
@@ -229,40 +229,40 @@ def _start(arguments: Sequence[str], stdin: int = subprocess.DEVNULL) -> subproc
         raise WorldError(f"{arguments[0]} cannot be run: {error.strerror}") from None
 
 
-def _listen(process: subprocess.Popen[bytes], end: float, limit: int) -> _Heard:
-    """Keep what a process prints until it has ended, its time is up or it has printed too much."""
-    heard = _Heard()
+def _collect(process: subprocess.Popen[bytes], end: float, limit: int) -> _Output:
+    """Collect a process's output until it ends, its time is up or it has printed too much."""
+    output = _Output()
     gone = None
     pause = PAUSES[0]
     with selectors.DefaultSelector() as selector:
-        for stream, kept in ((process.stdout, heard.stdout), (process.stderr, heard.stderr)):
+        for stream, kept in ((process.stdout, output.stdout), (process.stderr, output.stderr)):
             if stream is not None:
                 selector.register(stream, selectors.EVENT_READ, kept)
-        while not (heard.ended or heard.overflowed) and (left := end - time.monotonic()) > 0:
+        while not (output.ended or output.overflowed) and (left := end - time.monotonic()) > 0:
             if gone is None and _has_ended(process):
                 gone = time.monotonic()
             ready = selector.select(min(pause, left))
             pause = PAUSES[0] if ready else min(2 * pause, PAUSES[1])
             for key, _ in ready:
-                heard.overflowed |= _take(selector, key, limit)
+                output.overflowed |= _take(selector, key, limit)
             silent = not ready and gone is not None and time.monotonic() > gone + GRACE
-            heard.ended = silent or (gone is not None and not selector.get_map())
-    return heard
+            output.ended = silent or (gone is not None and not selector.get_map())
+    return output
 
 
 def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey, limit: int) -> bool:
     """Read once from a stream that is ready; return whether that was more than its limit."""
     kept: bytearray = key.data
-    detail = os.read(key.fd, CHUNK)
-    if not detail:
+    data = os.read(key.fd, CHUNK)
+    if not data:
         selector.unregister(key.fileobj)
     room = limit - len(kept)
-    kept += detail[:room]
-    return len(detail) > room
+    kept += data[:room]
+    return len(data) > room
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process has ended; it is not reaped yet, so that its number stays its own."""
+    """Whether a process has ended; it is not reaped yet, so its number is not reused."""
     try:
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, process.pid, options) is not None
@@ -271,7 +271,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _finish(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a process and its group, and let go of its output."""
+    """Kill what is left of a process and its group, and close its output."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -292,4 +292,4 @@ def _text(output: bytearray) -> str:
 
 def _package(program: str) -> str:
     package = PACKAGES.get(os.path.basename(program))
-    return f"; it belongs to {package}" if package else ""
+    return f"; install {package}" if package else ""

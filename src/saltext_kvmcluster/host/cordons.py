@@ -10,20 +10,20 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.host import files
 
-# Not the lock of all else: a node whose storage hangs while a state writes there can be cordoned.
+# A lock of its own: a node can be cordoned while a state hangs in a write to storage.
 LOCK = "kvmcluster-cordon"
 
 
 def current() -> Cordon | None:
-    """Return what cordons this node, None if it is not cordoned."""
+    """Return this node's cordon, None if it is not cordoned."""
     text = files.read(PATH).text
     return None if text is None else cordons.parse(text)
 
 
 def cordon(reason: str) -> tuple[Cordon, bool]:
-    """Cordon this node; return what cordons it, and whether that is new.
+    """Cordon this node; return its cordon, and whether that changed.
 
-    One that is cordoned keeps since when and, but for what ``core.cordons.kept`` says, why.
+    A cordoned node keeps its time, and its reason unless ``core.cordons.kept`` replaces it.
     """
     with files.lock(LOCK):
         known = current()
@@ -35,10 +35,10 @@ def cordon(reason: str) -> tuple[Cordon, bool]:
 
 
 def uncordon(reason: str | None = None) -> Cordon | None:
-    """Uncordon this node, whatever is in its file; return the cordon, None if there was none.
+    """Uncordon this node, even if its file is invalid; return the cordon, None if there was none.
 
     reason
-        Only if that is why it is cordoned, else WorldError. None for whatever cordons it.
+        Uncordon only if it is cordoned for this reason, else WorldError. None for any reason.
     """
     with files.lock(LOCK):
         try:
@@ -46,6 +46,6 @@ def uncordon(reason: str | None = None) -> Cordon | None:
         except WorldError as error:
             known = Cordon("", str(error))
         if known and reason not in (None, known.reason):
-            raise WorldError(f"it stays cordoned, now for another reason: {known}")
+            raise WorldError(f"it stays cordoned, for another reason: {known}")
         files.remove(PATH)
         return known

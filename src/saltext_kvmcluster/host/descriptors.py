@@ -1,4 +1,4 @@
-"""Opens files and folders for reading, so that no symbolic link leads root elsewhere.
+"""Opens files and folders for reading, so that no symbolic link redirects root.
 
 A folder that root writes to belongs to root or to the account whose files are in it.
 """
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def owner_name(uid: int) -> str:
-    """Return the account's name of a user id, or the number if nobody has it."""
+    """Return the account's name of a user id, or the number if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -34,7 +34,7 @@ def state_of(path: str, owner: str | None) -> FileState:
     """Return a file's text, mode and owner; FileNotFoundError if there is none.
 
     owner
-        The account whose file it has to be, None if that does not matter.
+        The account whose file it must be, None for any.
     """
     if owner is None:
         return _content(path, open_regular(path))
@@ -56,7 +56,7 @@ def open_regular(path: str) -> int:
 
 
 def patiently(examine: Callable[[], _T]) -> _T:
-    """Look again for a while where another host has just replaced the file on shared storage."""
+    """Retry for a while: another host may have just replaced the file on shared storage."""
     for pause in STALE_PAUSES:
         try:
             return examine()
@@ -73,10 +73,10 @@ def _content(path: str, descriptor: int, owner: str | None = None) -> FileState:
         if not stat.S_ISREG(found.st_mode):
             raise WorldError(f"{path} is not a regular file; move it away")
         if found.st_size > MAX_SIZE:
-            raise WorldError(f"{path} has {found.st_size} bytes, more than is read ({MAX_SIZE})")
+            raise WorldError(f"{path} has {found.st_size} bytes, at most {MAX_SIZE} are read")
         belongs = owner_name(found.st_uid)
         if owner and belongs != owner and found.st_nlink > 1:
-            raise WorldError(f"{path} is a file of {belongs}'s under a second name; move it away")
+            raise WorldError(f"{path} is a hard link to a file of {belongs}; move it away")
         text = file.read().decode("utf-8", "surrogateescape")
     return FileState(text, stat.S_IMODE(found.st_mode), belongs)
 
@@ -90,7 +90,7 @@ def resolved(path: str, owner: str) -> str:
         if owner_name(os.stat(target).st_uid) == owner:
             return target
     raise WorldError(
-        f"{path} is a link to {target}, which is not a file of {owner}'s; move the link away"
+        f"{path} is a link to {target}, which does not belong to {owner}; move the link away"
     )
 
 
@@ -125,7 +125,7 @@ def account_folder(folder: str, owner: str) -> Iterator[int]:
 
 
 def _stay(folder: str, owner: str, directory: int) -> None:
-    """Refuse a folder that was reached through a link which the account could have made."""
+    """Refuse a folder reached through a link that the account could have created."""
     if owner == "root":
         return
     home = pwd.getpwnam(owner).pw_dir
@@ -136,7 +136,7 @@ def _stay(folder: str, owner: str, directory: int) -> None:
         )
     actual = os.readlink(f"/proc/self/fd/{directory}")
     if actual != expected:
-        raise WorldError(f"{folder} is reached through a link and is {actual}; give the real path")
+        raise WorldError(f"{folder} is reached through a link and is {actual}; use that path")
 
 
 def _open_in(directory: int, name: str) -> int:

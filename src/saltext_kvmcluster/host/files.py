@@ -1,4 +1,4 @@
-"""The only place that writes files: whole or not at all, with owner, mode and label set first.
+"""The only place that writes files: atomically, with owner, mode and label set first.
 
 Everything happens relative to an opened folder that belongs to root or to the account, so that
 an account whose files root writes cannot lead root elsewhere by a symbolic link.
@@ -35,7 +35,7 @@ RUN = "/run"  # not /run/lock, where any account may take a lock's name first
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
 LASTING = "/var/lib/kvmcluster"
-# What the trust files were when they were written last.
+# The records of the trust files, as last written.
 NOTED = f"{LASTING}/trust.json"
 _WORKSHOP = ".kvmcluster-work-"
 
@@ -46,14 +46,12 @@ class Busy(WorldError):
 
 @contextlib.contextmanager
 def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> Iterator[None]:
-    """Hold a lock of this host; the default one is for every reading-and-writing of ours.
+    """Hold a lock of this host; the default one is for all our reads and writes but the cordon's.
 
-    The file that cordons a node has one of its own.
-
-    Threads of one process keep each other out, too.
+    Threads of one process exclude each other, too.
 
     timeout
-        Seconds to wait for another holder before giving up with Busy; 0 asks once.
+        Seconds to wait for another holder before Busy; 0 tries once.
     folder
         Where the lock's file is, if not in /run, where only root may make one.
     """
@@ -72,11 +70,11 @@ def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> 
 def read(path: str, owner: str | None = None) -> FileState:
     """Return a file as it is; an empty state if there is none. WorldError if it cannot be read.
 
-    Bytes that are not UTF-8 survive: they are read, and written again, by surrogates.
+    Bytes that are not UTF-8 are kept, as surrogates.
 
     owner
-        The account whose file this is to be: what ``apply`` would refuse is refused here, so that
-        a plan that cannot be carried out is not made, and nobody else's text gets into the file.
+        The account whose file it must be: refuses what ``apply`` would refuse, so that no plan is
+        made that cannot be carried out, and no other account's text gets into the file.
     """
     try:
         return patiently(lambda: state_of(path, owner))
@@ -86,23 +84,23 @@ def read(path: str, owner: str | None = None) -> FileState:
         raise WorldError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def given(path: str, most: int) -> bytes:
-    """Return a file that somebody named; InputError if there is none to be read at that path.
+def read_argument(path: str, most: int) -> bytes:
+    """Return a file named in an argument; InputError if it cannot be read.
 
     most
-        Bytes after which the reading ends; one more is returned of a file that has more.
+        Bytes to read; one more is returned of a longer file.
     """
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):
             what = "a folder; name the file in it" if stat.S_ISDIR(kind) else "not a regular file"
-            raise InputError(f"{path}: it is {what}")
+            raise InputError(f"{path} is {what}")
         with open(open_regular(path), "rb") as file:
             return file.read(most + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: there is no such file") from None
+        raise InputError(f"{path}: no such file") from None
     except OSError as error:
-        raise InputError(f"{path}: it cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def exists(path: str) -> bool:
@@ -120,9 +118,9 @@ def apply(plan: FilePlan) -> None:
     """Carry out a plan: make the folder (0700) where it is missing, then replace the file.
 
     The new file is complete, on disk, and has its mode, owner and SELinux label before it takes
-    the old one's name, so whoever reads finds the old file or the new one. WorldError if the
-    file cannot be written; then the old one stands. Of a trust file it is noted first what it is
-    to be, so that ``drifted`` can tell when it is that no more.
+    the old one's name, so a reader finds the old file or the new one. WorldError if the file
+    cannot be written; then the old one stays. A trust file is recorded first, so that ``drifted``
+    can detect changes.
     """
     _note(plan)
     _put(plan, os.rename)
@@ -131,7 +129,7 @@ def apply(plan: FilePlan) -> None:
 def drifted(paths: Iterable[str], exclusive: bool) -> list[str]:
     """Return which of these trust files are no longer what was written last.
 
-    A file of which nothing is noted is none of them. Busy if somebody may be writing just now.
+    A file without a record is not among them. Busy if another process may be writing.
     """
     with lock(timeout=0):
         noted = drift.parse(read(NOTED).text)
@@ -140,19 +138,19 @@ def drifted(paths: Iterable[str], exclusive: bool) -> list[str]:
 
 
 def create(plan: FilePlan) -> None:
-    """Carry out a plan like ``apply``, but only where no file of that name is."""
+    """Carry out a plan like ``apply``, but only if there is no file of that name."""
     _put(plan, _link)
 
 
 def sweep(path: str) -> None:
-    """Remove what a killed run left beside a file; the lock says that nobody is writing now."""
+    """Remove what a killed run left beside a file; the lock excludes other writers."""
     folder, name = os.path.split(os.path.realpath(path))
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(folder, _aside(name)))
 
 
 def listed(folder: str) -> list[str]:
-    """Return the paths of what is in a folder, none if there is no folder."""
+    """Return the paths of a folder's entries, none if there is no folder."""
     try:
         return sorted(entry.path for entry in os.scandir(folder))
     except FileNotFoundError:
@@ -174,9 +172,9 @@ def remove(path: str) -> None:
 
 
 def mark(path: str) -> None:
-    """Make an empty file in a folder of mode 0700, unless it is there; both cost next to nothing.
+    """Make an empty file in a folder of mode 0700, unless it exists; cheap.
 
-    Any number of threads may do it at once. It survives whoever made it, but not a power failure.
+    Threads may do it in parallel. The file survives its process, but not a power failure.
     """
     try:
         with contextlib.suppress(FileExistsError):
@@ -211,7 +209,7 @@ def leave(folder: str, name: str, text: str) -> None:
     """Put a small file, readable by all, into a folder of ours on storage that nodes share.
 
     The folder is made where it is missing. Others write such storage, too, and its server may
-    map root to somebody else: so it does not matter whose the folder and the files are, no
+    map root to another account: so the owner of the folder and the files does not matter, no
     symbolic link is followed below the parent folder, and a failure leaves the old file.
     """
     parent, own = os.path.split(folder)
@@ -227,9 +225,9 @@ def leave(folder: str, name: str, text: str) -> None:
 
 @contextlib.contextmanager
 def workshop() -> Iterator[str]:
-    """Make a folder where only root comes, for as long as the context lasts.
+    """Make a folder that only root can enter, for as long as the context lasts.
 
-    What a killed run left goes first; the lock says that nobody works there now.
+    Leftovers of a killed run are removed first; the lock excludes other users.
     """
     for entry in os.scandir(RUN):
         if entry.name.startswith(_WORKSHOP) and entry.is_dir(follow_symlinks=False):
@@ -248,7 +246,7 @@ def label(path: str) -> None:
 
 
 def _note(plan: FilePlan) -> None:
-    """Note what a trust file is to be. If that fails nothing is noted, rather than what was."""
+    """Record the text of a trust file. If that fails, no record stays rather than an old one."""
     entry = drift.note(plan)
     if entry is None:
         return
@@ -270,7 +268,7 @@ def _has_drifted(path: str, noted: Mapping[str, Any], exclusive: bool) -> bool:
 
 
 def _aside(name: str) -> str:
-    """Return the name under which this host writes a file: on shared storage others do it, too."""
+    """Return the name under which this host writes a file; on shared storage others write, too."""
     return f".{name}.kvmcluster-new-{os.uname().nodename}"
 
 
@@ -293,7 +291,7 @@ def _put(plan: FilePlan, place: Callable[..., None]) -> None:
     except FileExistsError:
         raise WorldError(f"{path} already exists and was not changed") from None
     except OSError as error:
-        raise WorldError(f"{path} cannot be written: {error.strerror}; it is as it was") from None
+        raise WorldError(f"{path} cannot be written: {error.strerror}; it is unchanged") from None
 
 
 def _confirm(path: str, directory: int) -> None:
@@ -301,7 +299,7 @@ def _confirm(path: str, directory: int) -> None:
         os.fsync(directory)
     except OSError as error:
         raise WorldError(
-            f"{path} is in place, but the disk does not confirm it: {error.strerror}"
+            f"{path} is written, but the disk did not confirm it: {error.strerror}"
         ) from None
 
 
@@ -352,7 +350,7 @@ def _wait_for(path: str, descriptor: int, timeout: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= end:
                 raise Busy(
-                    f"another run of kvmcluster holds {path} for over {timeout:g} s;"
+                    f"another run of kvmcluster holds {path}, waited {timeout:g} s;"
                     f" find it with: fuser -v {path}"
                 ) from None
             time.sleep(0.05)

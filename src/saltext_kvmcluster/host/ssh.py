@@ -20,7 +20,7 @@ WORKERS = 16
 PROBE_LIMIT = 65536
 BATCH_LIMIT = 16 * 1024 * 1024
 RETRY_PAUSES = (0.5, 2.0)
-_LOST = commands.Outcome(None, "", "the login ended before it did")
+_LOST = commands.Outcome(None, "", "the login ended before the program did")
 
 
 def client_settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
@@ -35,7 +35,7 @@ def client_settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
 
 
 def probe(name: str, timeout: float) -> logins.LoginProbe:
-    """Log in to a peer by one name, as libvirt does, run nothing there, and say what was seen."""
+    """Log in to a peer by one name, as libvirt does, and run nothing there."""
     begun = time.monotonic()
     outcome = commands.run([*_dial(name, timeout), "true"], timeout + 2, limit=PROBE_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
@@ -49,8 +49,8 @@ def run_all(
 ) -> dict[str, commands.Outcome]:
     """Run programs on a peer over one login and return what each one did; see commands.run_all.
 
-    WorldError, with the named cause, if the login fails. What was not reached when the login
-    ended, for whatever reason, has code None.
+    WorldError, with the named cause, if the login fails. Programs without an outcome when the
+    login ended have code None.
     """
     if not wanted:
         return {}
@@ -63,50 +63,48 @@ def run_all(
     done = _split(outcome.stdout, mark)
     if not done:
         probe = logins.LoginProbe(outcome.code, outcome.stdout, outcome.stderr, 0.0)
-        raise WorldError(f"{name} cannot be asked over ssh: {_login_trouble(probe)}")
+        raise WorldError(f"{name} is unreachable over ssh: {_login_error(probe)}")
     return {key: done[at] if at < len(done) else _LOST for at, key in enumerate(wanted)}
 
 
 class Session:
-    """A shell that stays until it is let go: one login to a peer, for many questions.
+    """A shell that runs until it is closed: one login to a peer, for many requests.
 
-    Whatever breaks it ends it, and the next question logs in anew. Threads take turns.
+    Any failure ends it, and the next request logs in again. Threads take turns.
     """
 
     def __init__(self, name: str | None = None, timeout: float = 10.0) -> None:
-        """Name a peer, or nobody for this host.
+        """Name a peer, or None for this host.
 
         timeout
             Seconds for a login.
         """
         self.name = name
         self.timeout = timeout
-        self._knocked = logins.LoginProbe(None, "", "", 0.0)
+        self._probed = logins.LoginProbe(None, "", "", 0.0)
         self._shell: commands.Held | None = None
         self._end = contextlib.ExitStack()
         self._turn = threading.RLock()
 
     @property
     def is_open(self) -> bool:
-        """Whether it was logged in, and has not been seen to break."""
+        """Whether it is logged in, as far as is known."""
         return self._shell is not None
 
     def login(self) -> logins.LoginProbe:
-        """Log in, unless that was done; return what was seen of the login."""
+        """Log in unless logged in; return the result of the login."""
         with self._turn:
             for pause in (0.0, *RETRY_PAUSES):
-                if self._shell is not None or (pause and not _is_dropped(self._knocked)):
+                if self._shell is not None or (pause and not _is_dropped(self._probed)):
                     break
                 time.sleep(pause)
-                self._knocked = self._tried()
-            return self._knocked
+                self._probed = self._tried()
+            return self._probed
 
     def refuse_unless_open(self) -> None:
         """Raise the WorldError that names the cause, if the last login failed."""
         if self._shell is None:
-            raise WorldError(
-                f"{self.name} cannot be asked over ssh: {_login_trouble(self._knocked)}"
-            )
+            raise WorldError(f"{self.name} is unreachable over ssh: {_login_error(self._probed)}")
 
     def run_all(
         self, wanted: Mapping[str, Sequence[str]], timeout: float = 30.0
@@ -120,16 +118,16 @@ class Session:
     def run(self, script: str, timeout: float = 30.0) -> commands.Outcome:
         """Run lines in the shell itself, which keeps what they open; return what they did.
 
-        WorldError if the shell does not get through them in time.
+        WorldError if they do not end in time.
         """
         done = self._ask(lambda mark: _lines(script, mark), timeout)
         if not done:
             self.close()
-            raise WorldError(f"{self.name or 'a shell'} did not answer within {timeout:g} s")
+            raise WorldError(f"no response from {self.name or 'a shell'} within {timeout:g} s")
         return done[0]
 
     def close(self) -> None:
-        """End the shell, and with it whatever it holds."""
+        """End the shell, and with it everything that it holds."""
         with self._turn:
             self._shell = None
             self._end.close()
@@ -140,12 +138,12 @@ class Session:
             self.refuse_unless_open()
             assert self._shell is not None
             mark = secrets.token_hex(8)
-            reported = f"{script(mark)} printf '\\000{mark} end';\n"
-            detail = self._shell.answer(reported, f"\0{mark} end", timeout)
-            if detail is None:
-                detail = self._shell.outcome().stdout
+            request = f"{script(mark)} printf '\\000{mark} end';\n"
+            output = self._shell.answer(request, f"\0{mark} end", timeout)
+            if output is None:
+                output = self._shell.outcome().stdout
                 self.close()
-            return _split(detail, mark)
+            return _split(output, mark)
 
     def _tried(self) -> logins.LoginProbe:
         begun = time.monotonic()
@@ -175,7 +173,7 @@ def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
 
 
 def _script(wanted: Iterable[Sequence[str]], mark: str) -> str:
-    """Return a script for any POSIX shell that tells of each program what ``_split`` reads."""
+    """Return a script for any POSIX shell that prints for each program what ``_split`` reads."""
     return f"LC_ALL=C; export LC_ALL;{_items(wanted, mark)}"
 
 
@@ -195,7 +193,7 @@ def _lines(script: str, mark: str) -> str:
 def _split(output: str, mark: str) -> list[commands.Outcome]:
     """Return each program's outcome; what the login itself printed before the first is dropped.
 
-    The mark is new each time, so that no output can pass for the end of another.
+    The mark is new each time, so that no output can imitate the end of another.
     """
     parts = re.split(rf"\x00{mark} (\d+) ([^\x00]*)\x00", output)[3:]
     return [
@@ -204,7 +202,7 @@ def _split(output: str, mark: str) -> list[commands.Outcome]:
     ]
 
 
-def _login_trouble(probe: logins.LoginProbe) -> str:
+def _login_error(probe: logins.LoginProbe) -> str:
     cell = logins.cell("", "", probe, encrypted_key=False)
     return ": ".join(filter(None, (cell["cause"], cell["detail"], cell["remedy"])))
 
@@ -220,15 +218,15 @@ def _dial(name: str, timeout: float) -> list[str]:
 def probe_peers(
     login_targets: logins.Targets, timeout: float, time_limit: float
 ) -> dict[tuple[str, str], logins.LoginProbe]:
-    """Knock at the given names of nodes and return what was seen, by node id and name.
+    """Probe logins to the given names of nodes; return the results by node id and name.
 
-    Nodes are tried side by side, the names of one node after each other: sshd's MaxStartups
-    drops logins when more than ten are pending, and every other node may be asking as well.
+    Nodes are tried in parallel, the names of one node in sequence: sshd's MaxStartups drops logins
+    when more than ten are pending, and every other node may be probing, too.
 
     timeout
         Seconds for one login.
     time_limit
-        Seconds for all; what is not begun by then is not in the result.
+        Seconds for all; a login not started by then is not in the result.
     """
     end = time.monotonic() + time_limit
 
@@ -236,7 +234,7 @@ def probe_peers(
         observed: dict[tuple[str, str], logins.LoginProbe] = {}
         for name in names:
             if time.monotonic() < end:
-                observed[(node.id, name)] = _knock_again(name, timeout, end)
+                observed[(node.id, name)] = _probe_again(name, timeout, end)
         return observed
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -244,8 +242,8 @@ def probe_peers(
         return {key: probe for of_node in observed for key, probe in of_node.items()}
 
 
-def _knock_again(name: str, timeout: float, end: float) -> logins.LoginProbe:
-    """Knock, and when sshd dropped us for want of room, wait and knock again while time is left."""
+def _probe_again(name: str, timeout: float, end: float) -> logins.LoginProbe:
+    """Probe; if sshd dropped the login (MaxStartups), wait and retry while time is left."""
     for pause in RETRY_PAUSES:
         observed = probe(name, timeout)
         if not _is_dropped(observed) or time.monotonic() + pause >= end:

@@ -24,7 +24,7 @@ RELOAD_TIME = 10.0
 
 
 def host_keys() -> tuple[PublicKey, ...]:
-    """Return the public keys that sshd shows to whoever connects, as its configuration has them.
+    """Return the public keys that sshd presents to clients, by its configuration.
 
     Keys of types or sizes that peers would refuse are left out; WorldError if none is left.
     """
@@ -53,8 +53,8 @@ def effective_settings(
         detail = outcome.stderr.strip() or outcome.stdout.strip() or "nothing"
         if "Bad configuration option: Include" in detail:
             raise WorldError(
-                "this sshd knows no Include (OpenSSH 8.2 brought it), so no drop-in can help;"
-                f" set in {SSHD_CONFIG} itself what is missing"
+                "this sshd has no Include (it needs OpenSSH 8.2), so drop-ins are ignored;"
+                f" set the missing options in {SSHD_CONFIG} itself"
             )
         raise WorldError(f"sshd rejects its configuration; correct it: {detail[:500]}")
     return sshd.parse_settings(outcome.stdout)
@@ -63,7 +63,7 @@ def effective_settings(
 def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings:
     """Return what sshd's settings would be with our drop-in's text in its place.
 
-    WorldError with sshd's own words if it does not take it.
+    WorldError with sshd's own message if sshd rejects it.
     """
     with files.workshop() as folder:
         drop_in, main = os.path.join(folder, "drop-in"), os.path.join(folder, "main")
@@ -134,8 +134,8 @@ def drop_in_ignored() -> list[str]:
 def reload_sshd_if_due() -> None:
     """Make a running sshd read our drop-in if it is younger than sshd's last start or reload.
 
-    By SIGHUP, as its unit's ExecReload does: sshd then starts itself anew and writes its pid file
-    again, which is waited for. WorldError if that is not seen.
+    By SIGHUP, as its unit's ExecReload does: sshd then restarts itself and rewrites its pid file,
+    which is awaited. WorldError if that does not happen in time.
     """
     drop_in = _written(sshd.DROP_IN)
     if drop_in is None:

@@ -504,7 +504,7 @@ def import_cluster_conf(file: str) -> dict[str, Any]:
         salt-run kvmcluster.import_cluster_conf /etc/cluster/cluster.conf --out=json
     """
     path = clusterconf.path(file)
-    content = files.given(path, clusterconf.MAX_SIZE)
+    content = files.read_argument(path, clusterconf.MAX_SIZE)
     try:
         found = clusterconf.parse(content)
     except InputError as error:
