@@ -19,9 +19,9 @@ from saltext_kvmcluster.core.pillar.options import Options
 HEAD = """\
 # The pillar
 
-Everything that is read from the pillar, part by part. Assign it to every node of the cluster and
-to no other minion; the master reads it from there, too. An unknown key is an error that names it,
-its place and the nearest known key. Nothing is begun with an invalid pillar.
+Every key that is read from the pillar, part by part. Assign it to every node of the cluster and
+to no other minion; the master reads it from there, too. An unknown key is an error with its path
+and the nearest known key. Nothing starts with an invalid pillar.
 
 `salt-run kvmcluster.members` reads it and reports errors. After a change:
 `salt '*' saltutil.refresh_pillar`, and `salt-run state.orchestrate kvmcluster.orch.prepare` if
@@ -73,13 +73,13 @@ def document() -> str:
 
 def _part(path: str, holders: tuple[type, ...]) -> str:
     what = (inspect.getdoc(holders[-1]) or "").partition(" (pillar ")[0].rstrip(".")
-    entries = (_entry(key) for holder in holders for key in schema.described(holder))
+    entries = (_entry(key) for holder in holders for key in schema.documented(holder))
     return f"\n## {path}\n\n{what}.\n\n" + "\n".join(entries)
 
 
 def _entry(key: schema.Key) -> str:
-    default = "It must be given" if key.default is None else f"Default: {key.default}"
-    return f"`{key.name}`\n: {key.says}\n: Wants {key.wants}. {default}.\n"
+    default = "Required" if key.default is None else f"Default: {key.default}"
+    return f"`{key.name}`\n: {key.text}\n: Value: {key.wants}. {default}.\n"
 
 
 def _rule(rule: options.Rule) -> str:

@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, options, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.pillar.schema import described
+from saltext_kvmcluster.core.pillar.schema import documented
 from saltext_kvmcluster.core.trust import identity
 from saltext_kvmcluster.core.trust.identity import Identities
 
@@ -63,8 +63,8 @@ def takes_options(function: Callable[..., _T]) -> Callable[..., _T]:
 def _options_text() -> str:
     """Return what a docstring says of the options."""
     wrap = textwrap.TextWrapper(width=100, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    keys = described(options.Options)
-    return "\n".join(f"    {key.name}\n{wrap.fill(key.says)}\n" for key in keys)
+    keys = documented(options.Options)
+    return "\n".join(f"    {key.name}\n{wrap.fill(key.text)}\n" for key in keys)
 
 
 def member_cluster(pillar: Mapping[str, Any], node_id: str, context: dict[str, Any]) -> Cluster:

@@ -189,7 +189,7 @@ def test_a_configuration_that_does_not_include_drop_ins_first_is_named(client_se
     client_settings.pillar(manage_sshd=True)
     detail = client_settings.bad("authorized_keys")
     assert not DROP_IN.exists()
-    include = re.search(r"does not begin with '(.*?)': put it first", detail).group(1)
+    include = re.search(r"does not begin with '(.*?)'; add it", detail).group(1)
     CONFIG.write_text(f"{include}\n{CONFIG.read_text()}")
     client_settings.good("authorized_keys")
     assert in_soon()

@@ -50,7 +50,7 @@ def test_a_process_is_alive_until_it_ends():
 
 
 def test_a_file_asks_for_a_reboot(required):
-    assert list(bootid.needed()) == ["/run/reboot-required is there"]
+    assert list(bootid.needed()) == ["/run/reboot-required exists"]
     PACKAGES.write_text("linux-image\nlibc6\n")
     assert list(bootid.needed()) == ["/run/reboot-required exists (packages: linux-image, libc6)"]
 

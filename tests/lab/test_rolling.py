@@ -122,7 +122,7 @@ def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy
     code, states = orchestrate(lab, "rolling", sls="updates")
     assert code == 0 and list(states) == list(dry), states
     assert all(state["result"] for state in states.values())
-    assert "/run/reboot-required is there" in states["node2 reboot"]["comment"]
+    assert "/run/reboot-required exists" in states["node2 reboot"]["comment"]
     after = boots(lab)
     assert all(after[node] != before[node] for node in lab.nodes)
     assert cordoned(lab) == [] and set(places(lab)) == set(GUESTS)

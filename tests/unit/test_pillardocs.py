@@ -21,7 +21,7 @@ KEYS = [
     pytest.param(path, key, id=f"{path}:{key.name}")
     for path, holders in docs_pillar.PARTS
     for holder in holders
-    for key in schema.described(holder)
+    for key in schema.documented(holder)
 ]
 
 
@@ -63,7 +63,7 @@ def test_what_the_page_says_a_key_wants_is_what_the_validator_says(path, key):
 def test_every_key_is_in_the_example_with_the_same_words(path, key):
     assert key.name in at(GOOD, path)
     comments = " ".join(re.findall(r"^ *#(.*)$", EXAMPLE, re.MULTILINE))
-    assert " ".join(key.says.split()) in " ".join(comments.split()), key.says
+    assert " ".join(key.text.split()) in " ".join(comments.split()), key.text
 
 
 @pytest.mark.parametrize(("path", "key"), KEYS)
@@ -80,7 +80,7 @@ def test_a_key_without_a_default_must_be_given(path, key):
 def test_a_default_of_the_page_is_that_of_a_pillar_without_the_key():
     found = from_pillar({"kvmcluster": {"name": "a", "nodes": {"node1": None}}})
     for part in (found.ssh, found.guests, found.migration, found.migration.options):
-        for key in schema.described(type(part)):
+        for key in schema.documented(type(part)):
             value = getattr(part, key.name)
             detail = f"{value:g}" if isinstance(value, float) else str(value).lower()
             assert key.default == detail or not value, key.name

@@ -95,11 +95,9 @@ def test_issues_of_all_connections_are_told_once_and_those_of_some_with_whom():
     assert [o.setting for o in found] == [KEYS_FILE.setting, ROOT_IN.setting]
 
 
-KEYS_FILE = sshd.SshdIssue(
-    "p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2"
-)
-ROOT_IN = sshd.SshdIssue("p", "r", "PermitRootLogin prohibit-password")
-PEOPLE_DECIDE = sshd.SshdIssue("p", "r")
+KEYS_FILE = sshd.Refusal("p", "r", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2")
+ROOT_IN = sshd.Refusal("p", "r", "PermitRootLogin prohibit-password")
+PEOPLE_DECIDE = sshd.Refusal("p", "r")
 
 
 def drop_in(*settings):
@@ -137,18 +135,18 @@ def test_a_drop_in_written_twice_is_written_once(first, second, login):
 
 
 def test_what_keeps_the_login_out_names_the_setting_only_where_one_would_help():
-    by_setting = sshd.SshdIssue("keys are refused", "allow them", "PubkeyAuthentication yes")
-    by_person = sshd.SshdIssue("the home is open", "chmod it")
+    by_setting = sshd.Refusal("keys are refused", "allow them", "PubkeyAuthentication yes")
+    by_person = sshd.Refusal("the home is open", "chmod it")
     assert sshd.unmanaged([]) == []
     assert sshd.unmanaged([by_person]) == ["the home is open: chmod it"]
     assert sshd.unmanaged([by_setting]) == ["keys are refused: allow them", sshd.MANAGE]
 
 
 def test_a_drop_in_that_would_not_do_says_which_file_wins():
-    issue = sshd.SshdIssue("keys are refused", "allow them", "PubkeyAuthentication yes")
+    issue = sshd.Refusal("keys are refused", "allow them", "PubkeyAuthentication yes")
     assert sshd.unresolved([], [], ["/a.conf"]) == []
     assert sshd.unresolved([], ["no Include"], ["/a.conf"]) == ["no Include"]
     assert sshd.unresolved([issue], [], ["/a.conf"]) == [
         "keys are refused: allow them",
-        f"/a.conf is read before {sshd.DROP_IN}, and the first value wins: correct it there",
+        f"/a.conf is read before {sshd.DROP_IN}, and sshd uses the first value: correct it there",
     ]

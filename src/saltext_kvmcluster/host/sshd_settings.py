@@ -92,7 +92,7 @@ def issues(
     account: sshd.Account,
     connections: Sequence[tuple[str, str]],
     settings: Callable[[str, str, str], sshd.Settings] = effective_settings,
-) -> list[sshd.SshdIssue]:
+) -> list[sshd.Refusal]:
     """Return what keeps the login out over any of the connections, each issue once."""
     return sshd.together(
         {

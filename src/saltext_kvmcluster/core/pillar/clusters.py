@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.pillar.schema import words
+from saltext_kvmcluster.core.pillar.schema import described
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.validate import FLAG, LIST, one_of, suggestion, whole
 
@@ -28,16 +28,18 @@ MOST_AT_ONCE = 64
 class Node:
     """A host that runs guests (pillar ``kvmcluster:nodes:NODE``).
 
-    ``id`` is its minion id; ``names`` here are all by which it may be dialled, id and migration
+    ``id`` is its minion id; ``names`` here are all by which peers may reach it, id and migration
     name included, without repetition.
     """
 
     id: str
     names: tuple[str, ...] = field(
-        metadata=words(LIST, "Further names and addresses by which peers reach this node.", "none")
+        metadata=described(
+            LIST, "Further names and addresses by which peers reach this node.", "none"
+        )
     )
     migration: str = field(
-        metadata=words(
+        metadata=described(
             HOST,
             "The name or address to which peers migrate: it selects the network that carries the"
             " guests' memory.",
@@ -52,7 +54,7 @@ class Ssh:
 
     login: str = field(
         default="root",
-        metadata=words(
+        metadata=described(
             ACCOUNT,
             "The account to which peers log in. libvirt's daemon connects as root and logs in as"
             " this account.",
@@ -60,18 +62,18 @@ class Ssh:
     )
     key: str | None = field(
         default=None,
-        metadata=words(
+        metadata=described(
             "an absolute path",
             "The cluster key. It must not be the login's everyday key.",
             "~login/.ssh/id_rsa_cluster, or id_ed25519_cluster with key_type ed25519",
         ),
     )
     key_type: str = field(
-        default="rsa", metadata=words(one_of(tuple(KEY_TYPES)), "rsa (4096 bits) or ed25519.")
+        default="rsa", metadata=described(one_of(tuple(KEY_TYPES)), "rsa (4096 bits) or ed25519.")
     )
     host_patterns: tuple[str, ...] = field(
         default=(),
-        metadata=words(
+        metadata=described(
             LIST,
             "Further ssh_config patterns for the Host block. Only needed to reach nodes by names"
             " that are not listed above; host keys are not pinned for such names.",
@@ -79,13 +81,13 @@ class Ssh:
     )
     exclusive: bool = field(
         default=False,
-        metadata=words(
+        metadata=described(
             FLAG, "true: authorized_keys2 contains the cluster's keys and nothing else."
         ),
     )
     manage_sshd: bool = field(
         default=False,
-        metadata=words(
+        metadata=described(
             FLAG,
             "true: if sshd does not read authorized_keys2 (RHEL, Fedora) or refuses the login, a"
             " drop-in in /etc/ssh/sshd_config.d changes that. false: the state fails and says what"
@@ -104,14 +106,14 @@ class Listed:
     name: str
     xmlfile: str | None = field(
         default=None,
-        metadata=words(
+        metadata=described(
             "an absolute path",
             "The file with its definition; overrides path. Only with definitions shared.",
         ),
     )
     home: str | None = field(
         default=None,
-        metadata=words(
+        metadata=described(
             "a node's id",
             "The node that starts it if it runs nowhere.",
             "none, it is started by hand",
@@ -125,7 +127,7 @@ class Guests:
 
     definitions: str = field(
         default="shared",
-        metadata=words(
+        metadata=described(
             one_of(DEFINITIONS),
             "shared: guests are transient, started from XML on shared storage. defined: guests are"
             " defined on every node, and stay defined on both nodes of a migration.",
@@ -133,7 +135,7 @@ class Guests:
     )
     path: tuple[str, ...] = field(
         default=(),
-        metadata=words(
+        metadata=described(
             "folders with ':' between them",
             "Folders on storage that every node mounts, with ':' between them. Each is searched in"
             " turn for a definition NAME, then NAME.xml.",
@@ -141,7 +143,7 @@ class Guests:
     )
     list: Mapping[str, Listed] = field(
         default_factory=dict,
-        metadata=words(
+        metadata=described(
             "a mapping of guest names",
             "The guests that this cluster keeps running.",
             "none",
@@ -149,7 +151,7 @@ class Guests:
     )
     apart: tuple[tuple[str, ...], ...] = field(
         default=(),
-        metadata=words(
+        metadata=described(
             LIST,
             "Groups of guests that are kept on different nodes. A destination is never chosen for a"
             " guest where another one of its group is, or moves to. Guests that already share a"
@@ -165,14 +167,14 @@ class Migration:
     options: Options = field(default_factory=Options)
     max_outgoing: int = field(
         default=2,
-        metadata=words(
+        metadata=described(
             whole(1, MOST_AT_ONCE),
             "How many guests one node sends at once; others wait in the queue.",
         ),
     )
     max_incoming: int = field(
         default=2,
-        metadata=words(
+        metadata=described(
             whole(1, MOST_AT_ONCE),
             "How many guests one node receives at once; others wait in the queue.",
         ),
@@ -183,9 +185,9 @@ class Migration:
 class Cluster:
     """The set of nodes named in the pillar, and how they trust each other."""
 
-    name: str = field(metadata=words(LETTERS, "The cluster's name."))
+    name: str = field(metadata=described(LETTERS, "The cluster's name."))
     nodes: Mapping[str, Node] = field(
-        metadata=words(
+        metadata=described(
             "a mapping of minion ids to nodes",
             "The nodes by minion id. This is the only source of membership, names and addresses:"
             " a host that is removed here loses its entries in our files at the next apply.",
@@ -193,17 +195,17 @@ class Cluster:
     )
     ssh: Ssh = field(
         default_factory=Ssh,
-        metadata=words("a mapping", "How nodes log in to each other.", "as below"),
+        metadata=described("a mapping", "How nodes log in to each other.", "as below"),
     )
     guests: Guests = field(
         default_factory=Guests,
-        metadata=words(
+        metadata=described(
             "a mapping", "Which guests there are, and where they are defined.", "as below"
         ),
     )
     migration: Migration = field(
         default_factory=Migration,
-        metadata=words(
+        metadata=described(
             "a mapping",
             "How guests migrate. Every key is optional; all but the last two are also arguments of"
             " kvmcluster.migrate.",

@@ -18,10 +18,10 @@ _DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
 
 
 def guest_name(value: object, where: str) -> str:
-    """Return the name of a guest, which may name its file, too; InputError if it is none.
+    """Return the name of a guest, which may also be a file name; InputError if invalid.
 
     where
-        What to call the place where it stands: a key's path, or an argument's name.
+        The key's path or the argument's name, for the error.
     """
     if isinstance(value, str) and value.isprintable() and _GUEST.match(value):
         return value
@@ -48,7 +48,7 @@ def host_pattern(value: object, path: str) -> str:
 
 
 def minion_id(value: object, path: str) -> str:
-    """Return a node's minion id, by which peers dial it; Salt allows more than a host name has."""
+    """Return a node's minion id, by which peers reach it; Salt allows more in an id."""
     if isinstance(value, str) and _spelled(value) is None:
         raise InputError(
             f"{path}: want {HOST}, got {shown(value)}; the minion id has to be"
@@ -59,9 +59,9 @@ def minion_id(value: object, path: str) -> str:
 
 
 def host_name(value: object, path: str) -> str:
-    """Return a host name, or an address in its one spelling, that peers can dial.
+    """Return a host name, or an address in canonical form, that peers can reach.
 
-    Addresses with a scope (``fe80::1%eth0``) mean another host on each node; they are refused.
+    Addresses with a scope (``fe80::1%eth0``) mean another host on each node and are refused.
     """
     found = _spelled(value)
     if found is None:
@@ -70,13 +70,13 @@ def host_name(value: object, path: str) -> str:
     if kind:
         raise InputError(
             f"{path}: {found} is {kind}, peers cannot reach it; give a name or an address that"
-            " leads to this node from every other"
+            " reaches this node from every other"
         )
     return found
 
 
 def _spelled(value: object) -> str | None:
-    """Return a host name as it is, an address in its one spelling, None for anything else."""
+    """Return a host name as it is, an address in canonical form, None for anything else."""
     if not isinstance(value, str) or "%" in value:
         return None
     address = _address(value)
@@ -87,7 +87,7 @@ def _spelled(value: object) -> str | None:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a text spells; most texts are names and need no closer look."""
+    """Return a text as an address, None for a name, which is found without parsing."""
     if ":" not in text and not _DOTTED_NUMBERS.match(text):
         return None
     try:
@@ -97,7 +97,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _unreachable_kind(host: str) -> str | None:
-    """Return what a name or address is that leads to no host, or to whoever dials it; or None."""
+    """Return what a name or address is that reaches no host or the caller itself; or None."""
     if host.lower() in LOOPBACK_NAMES:
         return "every host's own name for itself"
     address = _address(host)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.schema import keys_of, words
+from saltext_kvmcluster.core.pillar.schema import described, keys_of
 from saltext_kvmcluster.core.validate import FLAG, one_of, span, whole
 
 NO_COMPRESSION, XBZRLE = "none", "xbzrle"
@@ -28,32 +28,32 @@ class Options:
 
     live: bool = field(
         default=True,
-        metadata=words(FLAG, "false: the guest is paused while its memory is copied."),
+        metadata=described(FLAG, "false: the guest is paused while its memory is copied."),
     )
     bandwidth: int = field(
         default=0,
-        metadata=words(
+        metadata=described(
             whole(0, MOST_BANDWIDTH),
             "MiB/s that one guest's memory may take on the network; 0 for no limit.",
         ),
     )
     downtime: int = field(
         default=500,
-        metadata=words(
+        metadata=described(
             whole(1, MOST_DOWNTIME),
             "The maximum milliseconds for which a guest may be stopped at the switch.",
         ),
     )
     timeout: float = field(
         default=3600.0,
-        metadata=words(
+        metadata=described(
             span(LONGEST),
             "The seconds after which a migration is ended one way or the other.",
         ),
     )
     parallel: int = field(
         default=0,
-        metadata=words(
+        metadata=described(
             whole(0, MOST_CONNECTIONS),
             "Connections for one guest's memory, 2 to 255, if one does not fill the network; 0 for"
             " the usual single one.",
@@ -61,7 +61,7 @@ class Options:
     )
     compression: str = field(
         default=NO_COMPRESSION,
-        metadata=words(
+        metadata=described(
             one_of(COMPRESSIONS),
             "none; xbzrle, which sends only the changed parts of a page; with parallel connections,"
             " zlib or zstd (libvirt 9.4 or later).",
@@ -69,7 +69,7 @@ class Options:
     )
     auto_converge: bool = field(
         default=False,
-        metadata=words(
+        metadata=described(
             FLAG,
             "Whether QEMU may slow a guest's CPUs if it writes memory faster than it can be sent. A"
             " throttled guest is stopped for longer than downtime, again and again.",
@@ -77,7 +77,7 @@ class Options:
     )
     post_copy: bool = field(
         default=False,
-        metadata=words(
+        metadata=described(
             FLAG,
             "Whether a guest may be switched over before all of its memory has arrived, if nothing"
             " else helps. It is lost if the network, or either node, fails before the rest has"
@@ -86,7 +86,7 @@ class Options:
     )
     tls: bool = field(
         default=False,
-        metadata=words(
+        metadata=described(
             FLAG,
             "Whether the memory is encrypted, with certificates that are configured in libvirt on"
             " every node; see docs/migrating.md.",
@@ -94,7 +94,7 @@ class Options:
     )
     tunnelled: bool = field(
         default=False,
-        metadata=words(
+        metadata=described(
             FLAG,
             "Whether the memory goes through ssh, like the libvirt connection. Slower.",
         ),

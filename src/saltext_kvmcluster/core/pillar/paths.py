@@ -53,7 +53,7 @@ def key_path(value: object, path: str) -> str:
 
 
 def _not_taken(wanted: str, path: str) -> None:
-    """Raise InputError if a key at that place would be, or would replace, somebody else's."""
+    """Raise InputError if that path belongs to another key or to another program."""
     folder, name = posixpath.split(wanted)
     if name in EVERYDAY_KEYS:
         raise InputError(

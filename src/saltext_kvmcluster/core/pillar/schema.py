@@ -1,7 +1,7 @@
-"""What a part of the pillar may hold: the fields of a dataclass that have words of their own.
+"""The keys of a part of the pillar: the dataclass fields that have a description.
 
-The validator takes its known keys from here, and the pillar's reference its words, so neither
-knows a key that the other does not.
+The validator takes its known keys from here, and the pillar's reference their descriptions, so
+neither has a key that the other lacks.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ _KEY = "pillar"
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the pillar, for people.
+    """A documented key of the pillar.
 
-    ``wants``: what may stand there, as the validator's errors say it. ``default``: what holds if
-    it is left out, None if it must not be.
+    ``wants``: what is accepted, as in the validator's errors. ``default``: the default as text,
+    None if the key is required.
     """
 
     name: str
     wants: str
-    says: str
+    text: str
     default: str | None
 
 
-def words(wants: str, says: str, default: str | None = None) -> Mapping[str, Any]:
-    """Return the metadata that makes a field a key.
+def described(wants: str, text: str, default: str | None = None) -> Mapping[str, Any]:
+    """Return the metadata that makes a field a documented key.
 
     default
-        What holds if it is left out, where the field's own default does not say it.
+        The default as text, if it is not the field's own.
     """
-    return {_KEY: (wants, says, default)}
+    return {_KEY: (wants, text, default)}
 
 
 def keys_of(part: type) -> tuple[str, ...]:
@@ -41,13 +41,13 @@ def keys_of(part: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(part) if _KEY in field.metadata)
 
 
-def described(part: type) -> tuple[Key, ...]:
-    """Return the same with their words."""
+def documented(part: type) -> tuple[Key, ...]:
+    """Return the keys of a part of the pillar with their descriptions."""
     found = []
     for field in fields(part):
         if _KEY in field.metadata:
-            wants, says, default = field.metadata[_KEY]
-            found.append(Key(field.name, wants, says, default or _default(field.default)))
+            wants, text, default = field.metadata[_KEY]
+            found.append(Key(field.name, wants, text, default or _default(field.default)))
     return tuple(found)
 
 

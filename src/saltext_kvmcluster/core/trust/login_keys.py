@@ -1,8 +1,8 @@
 """The wanted ``authorized_keys2``, from cluster, identities and present text.
 
-Only leaving the pillar removes a node's entries: a node that is missing from the mine, or
-published an invalid key, keeps what it has. Keys come from identities, names from the pillar.
-What is not ours stays byte for byte.
+Only removal from the pillar removes a node's entries: a node that is missing from the mine, or
+published an invalid key, keeps its entries. Keys come from identities, names from the pillar.
+Foreign lines stay byte for byte.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _ADDRESS = re.compile(r"[0-9.]+\Z|.*:")
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of an authorized_keys file, as far as it can be understood.
+    """One line of an authorized_keys file, as far as it can be parsed.
 
-    ``key`` may be of any type; it need not be one that a node could have.
+    ``key`` may be of any type, not only one that a node may have.
     """
 
     raw: str
@@ -60,22 +60,21 @@ class _Line:
 
     @property
     def ours(self) -> bool:
-        """Whether the line stands in our block or bears our tag."""
+        """Whether the line is in our block or has our tag."""
         return self.inside or self.node is not None
 
 
 def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
-    """Return the wanted ``authorized_keys2``: one owned block, all members' keys, no former ones.
+    """Return the wanted ``authorized_keys2``: one block of ours, all members' keys, no former ones.
 
-    Outside the block a line goes when our tag marks it, when it repeats a key of the block, when
-    it holds a key that the block now drops, or when its comment is ``login@name`` of a former
-    member, or of a member whose present key is known, and it carries no options (a key from
-    before, distributed by hand). sshd takes the first line that matches a key, so such lines
-    shadow ours. While a member's key is not known, keys from before are what lets it in, and stay.
+    Outside the block a line is removed if it has our tag, if it repeats a key of the block, if it
+    holds a key that the block now drops, or if it has no options and its comment is ``login@name``
+    of a former member, or of a member whose present key is known (a key from before, distributed
+    by hand). sshd uses the first line that matches a key, so such lines shadow ours. While a
+    member's key is not known, keys from before let it in, and stay.
 
-    A key that already stands here under somebody else's comment or under none, or that another
-    node has, is refused: it is not known to be the node's, and taking it over would end with
-    its owner locked out.
+    A key that is already here under another comment or under none, or that another node has, is
+    refused: it is not known to be the node's, and adopting it could lock out its owner.
     """
     published = {node: item.cluster_key for node, item in identities.accepted.items()}
     if len(set(published.values())) == len(cluster.nodes) and present == _block(cluster, published):
@@ -99,9 +98,9 @@ def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
 
 
 def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tuple[int, str]]:
-    """Yield the number of each line that has a key tagged as a node's, not its own now, and why.
+    """Yield the number of each line with a key tagged as a node's that is not its own now, and why.
 
-    A key of a member whose identity is not known is held to be its own.
+    A key of a member whose identity is not known counts as its own.
     """
     for line in _parse(present):
         if not line.key or not line.node or f"/{cluster.name}/" not in line.comment:
@@ -140,7 +139,7 @@ def _parse_line(raw: str, inside: bool, number: int) -> _Line:
 def _without_options(line: str) -> tuple[str, str]:
     """Split a line into its options and the rest, as sshd does.
 
-    Spaces inside quotes do not end the options, and a backslash hides nothing but a quote.
+    Spaces inside quotes do not end the options, and a backslash escapes nothing but a quote.
     """
     if _KEY_TYPE.match(re.split(r"[ \t]", line, maxsplit=1)[0]):
         return "", line
@@ -149,7 +148,7 @@ def _without_options(line: str) -> tuple[str, str]:
 
 
 def _any_key(kind: str, blob: str) -> PublicKey | None:
-    """Return the key of a line that a person wrote: of whatever type and size."""
+    """Return the key of a line that a person wrote, of any type and size."""
     if not _KEY_TYPE.match(kind):
         return None
     try:
@@ -172,10 +171,10 @@ def _held(lines: Iterable[_Line]) -> dict[str, PublicKey]:
 def _unfit(
     cluster: Cluster, identities: Identities, lines: list[_Line], held: Mapping[str, PublicKey]
 ) -> dict[str, str]:
-    """Return the nodes whose key cannot be theirs, each with the reason.
+    """Return the nodes whose key may not be theirs, each with the reason.
 
-    Whoever is refused keeps its key and the lines from before, which may show that a further
-    node's claim is false: so look until there is nothing more to refuse.
+    A refused node keeps its key and the lines from before, which may show that another node's
+    claim is false: so repeat until there is nothing more to refuse.
     """
     publishers: dict[PublicKey, list[str]] = {}
     for node, identity in identities.accepted.items():
@@ -196,10 +195,10 @@ def _unfit(
                 elif node in holders:
                     continue
                 elif key in keepers:
-                    more[node] = f"is the one that {keepers[key]} has"
+                    more[node] = f"belongs to {keepers[key]}"
                 elif line := _stranger(cluster, node, strangers.get(key, ())):
                     more[node] = (
-                        f"already stands in {AUTHORIZED_KEYS}, line {line.number},"
+                        f"is already in {AUTHORIZED_KEYS}, line {line.number},"
                         f" {f'as {line.comment!r}' if line.comment else 'without a comment'};"
                         " if it is the node's, delete that line"
                     )
@@ -213,7 +212,7 @@ def _unfit(
 def _strangers(
     cluster: Cluster, lines: Iterable[_Line], held: Mapping[str, PublicKey], known: Iterable[str]
 ) -> dict[PublicKey, list[_Line]]:
-    """Return the lines that are not ours and have no other reason to go, by key."""
+    """Return the foreign lines without another reason to be removed, by key."""
     strangers: dict[PublicKey, list[_Line]] = {}
     if cluster.ssh.exclusive:
         return strangers
@@ -225,15 +224,15 @@ def _strangers(
 
 
 def _stranger(cluster: Cluster, node: str, lines: Iterable[_Line]) -> _Line | None:
-    """Return the first line whose comment does not say that the key was made on the node."""
+    """Return the first line whose comment does not show that the key was created on the node."""
     return next((line for line in lines if not _made_on(cluster, node, line.comment)), None)
 
 
 def _made_on(cluster: Cluster, node: str, comment: str) -> bool:
     """Whether a comment is a name of the node, or the login's or root's there.
 
-    A host name without a domain may be the beginning of a name, if of this one node's alone; one
-    with a domain has to be a name: another domain's host of the same short name is a stranger.
+    A host name without a domain may be the first part of a name of this one node alone; one with a
+    domain must be a name: a host of the same short name in another domain is another host.
     """
     user, _, host = comment.lower().rpartition("@")
     if user not in ("", "root", cluster.ssh.login.lower()):
@@ -267,7 +266,7 @@ def _block(cluster: Cluster, entries: Mapping[str, PublicKey]) -> str:
 
 
 def _with_block(lines: list[_Line], block: str, doomed: set[int]) -> str:
-    """Put the block where the old one began, or at the end, and leave out what has to go."""
+    """Put the block where the old one began, or at the end, and leave out the doomed lines."""
     at = next((index for index, line in enumerate(lines) if line.inside), len(lines))
     kept = [line.raw for line in lines[:at] if not line.ours and line.number not in doomed]
     if kept and not kept[-1].endswith("\n"):

@@ -1,4 +1,4 @@
-"""What is wrong with a node's part in the cluster's ssh trust, judged on that node."""
+"""Issues of a node's part in the cluster's ssh trust, found on that node."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import keyfile, login_keys
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
-from saltext_kvmcluster.core.trust.sshd import Settings, SshdIssue
+from saltext_kvmcluster.core.trust.sshd import Refusal, Settings
 
 LABEL = "ssh_home_t"
 TRUST = "apply the state kvmcluster.trust here"
 
 
 def key(found: KeyFile, cluster: Cluster) -> list[Issue]:
-    """Return what is wrong with the cluster key."""
+    """Return the issues of the cluster key."""
     if not found.exists:
         return [Issue(f"{found.path} does not exist", "apply the state kvmcluster.key here")]
     problem = keyfile.key_problem(found, cluster)
@@ -26,15 +26,15 @@ def key(found: KeyFile, cluster: Cluster) -> list[Issue]:
     return [Issue(what, how.replace("this state", "the state kvmcluster.key"))]
 
 
-def authorized(issues: Iterable[SshdIssue]) -> list[Issue]:
-    """Return why sshd would not let the login in by the file that we manage."""
-    return [Issue(issue.problem, issue.remedy) for issue in issues]
+def authorized(refusals: Iterable[Refusal]) -> list[Issue]:
+    """Return why sshd would refuse the login with the file that we manage."""
+    return [Issue(refusal.problem, refusal.remedy) for refusal in refusals]
 
 
 def config(
     cluster: Cluster, settings: Mapping[str, Settings | None], key_path: str, known_hosts: str
 ) -> list[Issue]:
-    """Return the names that ssh would not dial as the cluster does, each with the reason.
+    """Return the names to which ssh would not connect with the cluster's settings, with the reason.
 
     settings
         What ``ssh -G`` prints for each name, None where it printed nothing.
@@ -59,7 +59,7 @@ def config(
 
 def _differences(found: Settings | None, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     if found is None:
-        yield "its configuration cannot be read by ssh"
+        yield "ssh cannot read its configuration"
         return
     for keyword, values in wanted.items():
         first = (found.get(keyword) or ("not set",))[0]
@@ -73,14 +73,14 @@ def label(labels: Mapping[str, str | None]) -> list[Issue]:
     labels
         Each file's security context, None where it could not be read; empty where SELinux is off.
     """
-    troubles = []
+    issues = []
     for path, context in labels.items():
         if context is None:
             sentence = f"the SELinux label of {path} cannot be read"
-            troubles.append(unknown(sentence, f"see what 'ls -Z {path}' says here"))
+            issues.append(unknown(sentence, f"run here: ls -Z {path}"))
         elif LABEL not in context.split(":"):
-            troubles.append(Issue(f"{path} is labelled {context}", f"run: restorecon -v {path}"))
-    return troubles
+            issues.append(Issue(f"{path} is labelled {context}", f"run: restorecon -v {path}"))
+    return issues
 
 
 def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) -> list[Issue]:
@@ -102,5 +102,5 @@ def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) ->
 
 
 def names(cluster: Cluster, here: str) -> Sequence[str]:
-    """Return every name by which the node dials a peer."""
+    """Return every name by which the node reaches a peer."""
     return [name for peer in cluster.peers(here) for name in peer.names]

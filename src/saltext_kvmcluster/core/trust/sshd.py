@@ -1,7 +1,7 @@
-"""Does sshd, as it is configured, let the login in by the file that we manage?
+"""Whether sshd, by its configuration, accepts the login with the file that we manage.
 
-Judged from what ``sshd -T -C user=…,host=…,addr=…`` prints: sshd's own reading of its files for
-one connection, Match blocks included. See sshd(8) and sshd_config(5).
+Judged from the output of ``sshd -T -C user=…,host=…,addr=…``: sshd's effective settings for one
+connection, Match blocks included. See sshd(8) and sshd_config(5).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on the way to the file that we manage; ``mode`` holds permission bits."""
+    """A folder above the file that we manage; ``mode`` holds permission bits."""
 
     path: str
     mode: int
@@ -40,7 +40,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Account:
-    """What sshd looks at in the account that logs in; ``folders`` are its home and ~/.ssh."""
+    """What sshd checks of the account that logs in; ``folders`` are its home and ~/.ssh."""
 
     login: str
     home: str
@@ -49,7 +49,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class SshdIssue:
+class Refusal:
     """One reason why sshd would refuse the login, and the remedy.
 
     ``setting`` is the sshd_config line that resolves it, None where only a person may decide.
@@ -70,7 +70,7 @@ def parse_settings(output: str) -> dict[str, tuple[str, ...]]:
 
 
 def depends_on_peer(config: str) -> bool:
-    """Whether a configuration file has a Match block that looks at hosts or addresses."""
+    """Whether a configuration file has a Match block for hosts or addresses."""
     return bool(_MATCH.search(config))
 
 
@@ -97,7 +97,7 @@ def all_connections(
 def drop_in_ignored(config: str, path: str) -> list[str]:
     """Return why sshd would not read our drop-in; empty if its configuration includes the folder.
 
-    The Include has to come before every other setting: the first value that sshd finds wins.
+    The Include must come before every other setting: sshd uses the first value.
 
     config
         The text of sshd's main configuration file.
@@ -109,11 +109,11 @@ def drop_in_ignored(config: str, path: str) -> list[str]:
     if any(fnmatch.fnmatch(DROP_IN, pattern.strip('"')) for pattern in patterns):
         return []
     folder = posixpath.dirname(DROP_IN)
-    return [f"{path} does not begin with 'Include {folder}/*.conf': put it first"]
+    return [f"{path} does not begin with 'Include {folder}/*.conf'; add it as the first line"]
 
 
-def issues(settings: Settings, account: Account, key_type: str) -> list[SshdIssue]:
-    """Return every reason why the login cannot use a key of our file; none is good."""
+def issues(settings: Settings, account: Account, key_type: str) -> list[Refusal]:
+    """Return every reason why the login cannot use a key of our file."""
     found = [
         _file_not_read(settings, account),
         _keys_refused(settings),
@@ -127,9 +127,9 @@ def issues(settings: Settings, account: Account, key_type: str) -> list[SshdIssu
     return [issue for issue in found if issue]
 
 
-def together(found: Mapping[str, Iterable[SshdIssue]]) -> list[SshdIssue]:
+def together(found: Mapping[str, Iterable[Refusal]]) -> list[Refusal]:
     """Return the issues of several connections, each once; one of some connections names them."""
-    connections: dict[SshdIssue, list[str]] = {}
+    connections: dict[Refusal, list[str]] = {}
     for connection, issues_there in found.items():
         for issue in issues_there:
             connections.setdefault(issue, []).append(connection)
@@ -141,7 +141,7 @@ def together(found: Mapping[str, Iterable[SshdIssue]]) -> list[SshdIssue]:
     ]
 
 
-def drop_in(found: Iterable[SshdIssue], login: str, present: str) -> Wanted:
+def drop_in(found: Iterable[Refusal], login: str, present: str) -> Wanted:
     """Return the drop-in that resolves every issue that a setting can resolve.
 
     A Match block for the login alone: it overrides the global section and changes nothing for
@@ -160,26 +160,26 @@ def drop_in(found: Iterable[SshdIssue], login: str, present: str) -> Wanted:
     return Wanted(f"{BEGIN}Match User {login}\n{body}{END}", Changes(added, (), replaced))
 
 
-def sentences(found: Iterable[SshdIssue]) -> list[str]:
+def sentences(found: Iterable[Refusal]) -> list[str]:
     """Return each issue with its remedy."""
     return [f"{issue.problem}: {issue.remedy}" for issue in found]
 
 
-def unmanaged(found: Sequence[SshdIssue]) -> list[str]:
-    """Return what keeps the login out where we must not write a drop-in."""
+def unmanaged(found: Sequence[Refusal]) -> list[str]:
+    """Return why the login is refused where we may not write a drop-in."""
     return sentences(found) + ([MANAGE] if any(issue.setting for issue in found) else [])
 
 
-def unresolved(left: Sequence[SshdIssue], ignored: list[str], earlier: Iterable[str]) -> list[str]:
-    """Return what would keep the login out in spite of our drop-in.
+def unresolved(left: Sequence[Refusal], ignored: list[str], earlier: Iterable[str]) -> list[str]:
+    """Return why the login would still be refused with our drop-in.
 
     ignored
-        Why sshd would not read it.
+        Why sshd would ignore it.
     earlier
         The drop-ins that sshd reads before it.
     """
     overridden = [
-        f"{path} is read before {DROP_IN}, and the first value wins: correct it there"
+        f"{path} is read before {DROP_IN}, and sshd uses the first value: correct it there"
         for path in earlier
     ]
     is_set = any(issue.setting for issue in left)
@@ -191,61 +191,61 @@ def _keyword(line: str) -> str:
     return "" if line.startswith("#") else line.partition(" ")[0].lower()
 
 
-def _file_not_read(settings: Settings, account: Account) -> SshdIssue | None:
+def _file_not_read(settings: Settings, account: Account) -> Refusal | None:
     files = " ".join(settings.get("authorizedkeysfile", ())).split()
     wanted = _expanded(RELATIVE_FILE, account)
     if any(_expanded(name, account) == wanted for name in files):
         return None
     kept = " ".join(name for name in files if name.lower() != "none")
     setting = f"AuthorizedKeysFile {kept} {RELATIVE_FILE}".replace("  ", " ")
-    return SshdIssue(
+    return Refusal(
         f"sshd reads {' '.join(files) or 'no file'}, not {RELATIVE_FILE}",
         _set(setting),
         setting,
     )
 
 
-def _keys_refused(settings: Settings) -> SshdIssue | None:
+def _keys_refused(settings: Settings) -> Refusal | None:
     if settings.get("pubkeyauthentication", ("yes",)) == ("yes",):
         return None
     setting = "PubkeyAuthentication yes"
-    return SshdIssue("sshd accepts no keys (PubkeyAuthentication no)", _set(setting), setting)
+    return Refusal("sshd accepts no keys (PubkeyAuthentication no)", _set(setting), setting)
 
 
-def _type_refused(settings: Settings, key_type: str) -> SshdIssue | None:
+def _type_refused(settings: Settings, key_type: str) -> Refusal | None:
     named = ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes")
     accepted = ",".join(value for name in named for value in settings.get(name, ())).split(",")
     algorithms = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519",)}[key_type]
     if accepted == [""] or any(algorithm in accepted for algorithm in algorithms):
         return None
-    return SshdIssue(
+    return Refusal(
         f"sshd accepts no {key_type} keys (PubkeyAcceptedAlgorithms)",
         f"add {algorithms[0]} there, or choose another kvmcluster:ssh:key_type",
     )
 
 
-def _root_refused(settings: Settings, account: Account) -> SshdIssue | None:
+def _root_refused(settings: Settings, account: Account) -> Refusal | None:
     permit = settings.get("permitrootlogin", ("prohibit-password",))[0]
     if account.login != "root" or permit in ("yes", "prohibit-password", "without-password"):
         return None
     setting = "PermitRootLogin prohibit-password"
-    return SshdIssue(f"sshd refuses root (PermitRootLogin {permit})", _set(setting), setting)
+    return Refusal(f"sshd refuses root (PermitRootLogin {permit})", _set(setting), setting)
 
 
-def _more_than_a_key(settings: Settings) -> SshdIssue | None:
+def _more_than_a_key(settings: Settings) -> Refusal | None:
     methods = " ".join(settings.get("authenticationmethods", ("any",))).split()
     if any(method in ("any", "publickey") for method in methods):
         return None
-    return SshdIssue(
-        f"sshd asks for more than a key (AuthenticationMethods {' '.join(methods)})",
+    return Refusal(
+        f"sshd requires more than a key (AuthenticationMethods {' '.join(methods)})",
         "allow 'publickey' alone for this login, in a Match block, and reload sshd",
     )
 
 
-def _lists(settings: Settings, account: Account) -> Iterable[SshdIssue]:
-    """Yield what the four access lists say, each pattern by itself, as sshd reads them.
+def _lists(settings: Settings, account: Account) -> Iterable[Refusal]:
+    """Yield the refusals of the four access lists, each pattern by itself, as sshd reads them.
 
-    A user pattern with a host part (USER@HOST) may let in, but is not held to keep out.
+    A user pattern with a host part (USER@HOST) can allow, but does not count as a denial.
     """
     users, groups = (account.login,), account.groups
     checks = (
@@ -261,36 +261,36 @@ def _lists(settings: Settings, account: Account) -> Iterable[SshdIssue]:
         matched = any(_matches(pattern, name) for pattern in patterns for name in subjects)
         if patterns and matched != must_match:
             verb = "does not list" if must_match else "lists"
-            yield SshdIssue(
+            yield Refusal(
                 f"sshd's {name} ({' '.join(patterns)}) {verb} {account.login}",
                 f"change {name} so that {account.login} may log in, and reload sshd",
             )
 
 
-def _closed_folders(account: Account) -> Iterable[SshdIssue]:
-    """Yield the folders that the login itself cannot enter; sshd reads the keys as the login."""
+def _closed_folders(account: Account) -> Iterable[Refusal]:
+    """Yield the folders that the login cannot enter; sshd reads the keys as the login."""
     for folder in account.folders:
         if folder.owner == "root" != account.login and not folder.mode & 0o001:
-            yield SshdIssue(
+            yield Refusal(
                 f"{folder.path} belongs to root with mode {folder.mode:04o}, so"
                 f" {account.login} cannot enter it, and sshd cannot read the key there",
                 f"run: chown {account.login}: {folder.path}",
             )
 
 
-def _loose_folders(settings: Settings, account: Account) -> Iterable[SshdIssue]:
-    """Yield the folders whose keys sshd does not trust; it says so in its log alone."""
+def _loose_folders(settings: Settings, account: Account) -> Iterable[Refusal]:
+    """Yield the folders whose keys sshd does not trust; only its log shows that."""
     if settings.get("strictmodes", ("yes",)) != ("yes",):
         return
     for folder in account.folders:
         if folder.owner not in ("root", account.login):
-            yield SshdIssue(
+            yield Refusal(
                 f"{folder.path} belongs to {folder.owner}, so sshd (StrictModes) ignores keys"
                 " there",
                 f"run: chown {account.login}: {folder.path}",
             )
         if folder.mode & 0o022:
-            yield SshdIssue(
+            yield Refusal(
                 f"{folder.path} is writable by others (mode {folder.mode:04o}), so sshd"
                 " (StrictModes) ignores keys there",
                 f"run: chmod go-w {folder.path}",
@@ -302,7 +302,7 @@ def _set(setting: str) -> str:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Whether a pattern of ``*`` and ``?`` matches; these lists know no negation and no sets."""
+    """Whether a pattern of ``*`` and ``?`` matches; these lists have no negation and no sets."""
     return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
