@@ -136,7 +136,11 @@ def test_what_only_people_may_decide_is_named_and_has_no_drop_in(
 def test_a_folder_that_others_may_write_is_named_and_mended_by_the_command(client_settings, folder):
     sh("chmod", "g+w,o+w", folder)
     detail = client_settings.bad("authorized_keys")
-    assert f"{folder} has mode" in detail and "StrictModes" in detail and not logs_in()
+    assert (
+        f"{folder} is writable by others (mode " in detail
+        and "StrictModes" in detail
+        and not logs_in()
+    )
     remedy(re.search(r"run: (.*)", detail).group(1))
     client_settings.good("authorized_keys")
     assert logs_in()

@@ -47,7 +47,7 @@ def test_what_is_printed_is_a_pillar_that_renders_and_validates(kvm, imported, f
 
 def test_data_holds_the_pillar_and_every_remark(imported):
     data = salt.utils.json.loads(imported(FILES[0], "--out=json"))
-    assert set(data) == {"file", "ok", "pillar", "yaml", "remarks", "retcode"}
+    assert set(data) == {"kind", "file", "ok", "pillar", "yaml", "remarks", "retcode"}
     assert salt.utils.yaml.safe_load(data["yaml"]) == data["pillar"]
     assert all(remark["why"] and remark["line"] for remark in data["remarks"])
 

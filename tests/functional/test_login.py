@@ -186,4 +186,4 @@ def test_strict_modes_of_the_account_are_seen(member, migrator):
     assert "in\n" in ssh("beta")
     sh("chmod", "o+w", migrator)
     assert "Permission denied" in ssh("beta", code=255)
-    assert "/home/migrator has mode" in member.bad("authorized_keys")
+    assert "/home/migrator is writable by others (mode " in member.bad("authorized_keys")

@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+import salt.config
 import yaml
 from sandbox import NODES, SSH, sentence
 
@@ -54,19 +55,19 @@ def sleeper(master):
 
 
 @pytest.fixture
-def nodes(kvm, sleeper):
-    """The cluster's nodes, one of which is down, as the runner asks them."""
-    found = parser.from_pillar(pillar("test", *NODES, sleeper))
-    return SaltNodes({**kvm.master.config, **IMPATIENT}, found)
-
-
-@pytest.fixture
 def impatient(kvm, master, tmp_path):
     """The master, with commands that wait less for a minion that is down."""
     config = yaml.safe_load(pathlib.Path(kvm.master.config_file).read_text())
     (tmp_path / "master").write_text(yaml.safe_dump({**config, **IMPATIENT}))
     master.config = tmp_path
     return master
+
+
+@pytest.fixture
+def nodes(impatient, sleeper):
+    """The cluster's nodes, one of which is down, as the runner asks them."""
+    found = parser.from_pillar(pillar("test", *NODES, sleeper))
+    return SaltNodes(salt.config.master_config(str(impatient.config / "master")), found)
 
 
 def pillar(name, *nodes):
@@ -208,7 +209,7 @@ def test_a_node_whose_job_hangs_is_waited_for_so_long_and_no_longer(nodes, sleep
     assert answers == {"alpha": "woken"}
     assert 10 <= elapsed < 13
     (detail,) = warnings(caplog)
-    assert "no answer to cmd.run from beta, ghost within 10 seconds" in detail
+    assert "no return of cmd.run from beta, ghost within 10 seconds" in detail
     (job,) = re.findall(r"salt-run jobs.lookup_jid (\d{20}) ", detail)
     with nodes.client() as client:
         assert client.get_cache_returns(job)["alpha"]["ret"] == "woken"

@@ -15,7 +15,7 @@ def fingerprint(path):
 def test_an_identity_is_what_ssh_keygen_sees_and_nothing_else(member):
     detail = member.call("kvmcluster.identity")
     assert set(detail) == {
-        *("node", "login", "cluster_key", "cluster_fingerprint", "host_keys", "time")
+        *("kind", "node", "login", "cluster_key", "cluster_fingerprint", "host_keys", "time")
     }
     assert (detail["node"], detail["login"]) == ("alpha", "root")
     assert detail["cluster_fingerprint"] == fingerprint(SSH / "id_rsa_cluster.pub")
