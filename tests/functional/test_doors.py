@@ -44,7 +44,7 @@ def refused(kvm, function, *arguments, **named):
         ({"destination": "Beta.example.com"}, "give the node's minion id, beta"),
         ({"destination": None}, "destination: want a name"),
         ({"guest": 7}, "guest: want a name"),
-        ({"guest": "web\n1"}, "does not print"),
+        ({"guest": "web\n1"}, "unprintable"),
     ],
 )
 def test_a_migration_that_cannot_be_right_is_refused_by_the_argument(kvm, named, words):

@@ -159,7 +159,7 @@ def test_a_guest_that_nobody_can_look_for_is_not_moved(master, sleeper):
     data = master.data("kvmcluster.migrate", "web1", "beta", code=1)
     assert set(data) == {"kind", "ok", "error", "retcode"} and data["kind"] == "error"
     assert data["error"].startswith("qemu:///system: ")
-    assert data["error"].endswith("(so say alpha, beta)")
+    assert data["error"].endswith("(reported by alpha, beta)")
 
 
 def test_the_cluster_remembers_nothing_and_says_so(master):

@@ -116,7 +116,7 @@ class Waiter:
         else:
             output = self.tickets.take(self.queue, self.move)
         self.has_ticket = True
-        return queues.standing(self.queue, self.move, output, dict(jobs)).place
+        return queues.standing(self.queue, self.move, output, dict(jobs)).slot
 
     def release(self):
         self.tickets.release(self.queue)
@@ -204,7 +204,7 @@ class Told(list):
     """What was told of migrations, by its word."""
 
     def __call__(self, kind, data):
-        self.append((data["what"], data["guest"], data.get("place")))
+        self.append((data["what"], data["guest"], data.get("slot")))
 
 
 @pytest.fixture

@@ -286,7 +286,7 @@ def test_a_cancelled_migration_has_not_moved_it(lab):
         lab.exec(source, "virsh", "domjobabort", GUEST)
     answer = call.end()
     assert (answer["result"], answer["owner"]) == ("not_moved", source), answer
-    assert "libvirt said: " in answer["reason"] and answer["downtime_ms"] is None
+    assert "libvirt: " in answer["reason"] and answer["downtime_ms"] is None
     assert running(lab, GUEST) == [source]
     assert GUEST not in listed(lab, destination)
 

@@ -25,7 +25,7 @@ ROW = {
     "guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate",
     "remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle",
     "stalled", "elapsed",
-    "place",
+    "slot",
 }  # fmt: skip
 
 
@@ -293,7 +293,7 @@ def test_an_interrupted_runner_leaves_the_migration_at_work(lab):
     detail = call.printed.decode()
     assert detail.startswith("UNKNOWN") and f"salt {source} kvmcluster.job {GUEST}" in detail
     assert f"salt-run kvmcluster.cancel {GUEST}" in detail
-    assert f"it is on its way from {source} already" in refused.printed.decode()
+    assert f"it is already migrating from {source}" in refused.printed.decode()
     settled(lab)
     assert running(lab) == [destination]
     assert lab.run("kvmcluster.history", GUEST)["history"][-1]["result"] == "moved"
@@ -326,7 +326,7 @@ def test_a_minion_that_dies_meanwhile_does_not_hide_where_the_guest_went(lab):
             lab.ctl("start", source, "minion")
     done = json.loads(call.printed)
     assert (done["result"], done["owner"]) == ("moved", destination), done
-    assert f"{source} did not say how it ended" in done["reason"]
+    assert f"{source} did not report how it ended" in done["reason"]
     assert running(lab) == [destination]
 
 
@@ -353,11 +353,11 @@ def waits(lab, source, destination, other):
         refused = lab.salt(source, "kvmcluster.migrate", "web-1", other, "wait=false")
         second = runner(lab, "kvmcluster.migrate", "web-1", other, terminal=True)
         (row,) = until(
-            lambda: [row for row in lab.run("kvmcluster.job")["jobs"] if row["place"]],
+            lambda: [row for row in lab.run("kvmcluster.job")["jobs"] if row["slot"]],
             "nothing waits",
         )
         hurry(lab, source)
         assert (first.end(), second.end()) == (0, 0)
     assert isinstance(refused, str) and "max_outgoing" in refused
-    assert (row["guest"], row["phase"], row["place"]) == ("web-1", "queued", 1)
+    assert (row["guest"], row["phase"], row["slot"]) == ("web-1", "queued", 1)
     assert b"queued, place 1" in second.reported

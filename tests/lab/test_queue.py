@@ -73,7 +73,7 @@ class Call(threading.Thread):
 def queued(lab, node):
     """Return the places of the migrations that wait on a node, by guest."""
     jobs = lab.salt(node, "kvmcluster.job")["jobs"]
-    return {job["guest"]: job["place"] for job in jobs if job["phase"] == "queued"}
+    return {job["guest"]: job["slot"] for job in jobs if job["phase"] == "queued"}
 
 
 def wait_for(question):

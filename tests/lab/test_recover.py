@@ -517,7 +517,7 @@ class TestJournal:
         assert (answer["result"], running(lab)) == ("moved", [destination]), answer
         assert [step["step"] for step in answer["afterwards"]] == [
             "clear the journal",
-            "remember it",
+            "record it in the history",
         ]
         for step in answer["afterwards"]:
             assert not step["ok"] and "Read-only file system" in step["detail"]

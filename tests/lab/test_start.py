@@ -105,7 +105,7 @@ def test_a_start_writes_down_what_was_seen_and_shutdown_ends_it(lab):
 def test_a_silent_node_forbids_a_start_unless_somebody_gives_his_word(lab):
     with cut(lab, "node3"):
         refused = start(lab, "node1")
-        assert "node3 does not answer, and may have it" in refused, refused
+        assert "no response from node3, which may have it" in refused, refused
         assert "force_unreachable=node3" in refused and running(lab) == []
         assert lab.salt_code("node1", "kvmcluster.start", GUEST) != 0
         done = start(lab, "node1", "force_unreachable=[node3]")
@@ -129,7 +129,7 @@ def test_a_highstate_starts_a_guest_at_home_only_and_not_while_a_node_is_silent(
     assert "home of start1 is node1" in elsewhere["comment"]
     with cut(lab, "node3"):
         failed = state(lab, "node1", "guest_running", GUEST)
-        assert failed["result"] is False and "node3 does not answer" in failed["comment"]
+        assert failed["result"] is False and "no response from node3" in failed["comment"]
         assert running(lab) == []
     foretold = state(lab, "node1", "guest_running", GUEST, "test=True")
     assert foretold["result"] is None and running(lab) == []

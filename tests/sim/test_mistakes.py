@@ -167,7 +167,7 @@ def slots_never_freed(patch):
 def everybody_first(patch):
     """Whoever has a ticket goes at once."""
     standing = queues.standing
-    patch.setattr(queues, "standing", lambda *given: replace(standing(*given), place=0))
+    patch.setattr(queues, "standing", lambda *given: replace(standing(*given), slot=0))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ SENDING = jobs.JobObservation(
 )
 QUEUED = {
     "what": "queued", "guest": "web2", "uuid": OTHER, "source": "node1", "destination": "node3",
-    "place": 2,
+    "slot": 2,
 }  # fmt: skip
 RECORD = {
     "guest": "web1", "uuid": UUID, "source": "node1", "destination": "node2", "owner": "node2",
@@ -84,8 +84,8 @@ def test_one_that_arrives_is_named():
 
 def test_one_that_waits_has_its_place():
     sending, queued = under_way(SENDING, words=[QUEUED, {"what": "copying", "uuid": "gone"}])
-    assert (queued["guest"], queued["phase"], queued["place"]) == ("web2", jobs.QUEUED, 2)
-    assert sending["place"] is None
+    assert (queued["guest"], queued["phase"], queued["slot"]) == ("web2", jobs.QUEUED, 2)
+    assert sending["slot"] is None
 
 
 def test_a_clock_that_was_set_gives_no_traceback():
@@ -115,8 +115,8 @@ def test_of_two_halves_the_source_knows_more():
 def test_it_is_cancelled_where_it_comes_from():
     reported = {"node1": under_way(SENDING, words=[QUEUED]), "node2": [{"guest": "web1"}, None, 3]}
     assert jobs.sender("web1", reported, {}) == jobs.sender("web2", reported, {}) == "node1"
-    with pytest.raises(WorldError, match="web9 under way; not known of node3: it does not answer"):
-        jobs.sender("web9", reported, {"node3": "it does not answer"})
+    with pytest.raises(WorldError, match="web9 under way; no information from node3: no response"):
+        jobs.sender("web9", reported, {"node3": "no response"})
 
 
 def test_of_a_migration_whose_end_was_seen_later_history_has_what_was_seen():

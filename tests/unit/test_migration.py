@@ -42,8 +42,7 @@ def test_a_refusal_names_every_reason_and_what_to_do():
     with pytest.raises(WorldError) as refused:
         migration.refuse_if_blocked(MOVE, [Finding("ok", OK, "well"), *found])
     assert str(refused.value) == (
-        "web was not touched, not sent to node2: guest.uuid: it is there twice"
-        " (virsh undefine it); x: y (z)"
+        "web was not migrated to node2: guest.uuid: it is there twice (virsh undefine it); x: y (z)"
     )
 
 
@@ -69,8 +68,8 @@ def test_a_second_call_is_refused_by_name():
         ("web", ["node2"], "destination: want a name"),
         (7, "node2", "guest: want a name"),
         ("", "node2", "guest: want a name"),
-        ("a\0b", "node2", "does not print"),
-        ("web1\n", "node2", "does not print"),
+        ("a\0b", "node2", "unprintable"),
+        ("web1\n", "node2", "unprintable"),
     ],
 )
 def test_a_request_that_makes_no_sense(guest, destination, words):

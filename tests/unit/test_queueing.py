@@ -29,7 +29,7 @@ def detail(*guests, own="here is 100000009"):
 def place(*guests, jobs=(), limit=2):
     queue = Queue("node1", queues.OUTGOING, limit, "/run/q")
     found = {f"uuid of {guest}": guest for guest in jobs}
-    return queues.standing(queue, MOVE, detail(*guests), found).place
+    return queues.standing(queue, MOVE, detail(*guests), found).slot
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_whoever_is_let_go_brings_the_others_nearer(limit, before, jobs):
 
 
 def test_our_own_job_is_not_before_us():
-    assert queues.standing(QUEUE, MOVE, detail("a"), {MOVE.uuid: MOVE.guest}).place == 0
+    assert queues.standing(QUEUE, MOVE, detail("a"), {MOVE.uuid: MOVE.guest}).slot == 0
 
 
 def test_a_ticket_that_says_nothing_counts_all_the_same():
     torn = "before 100000001 \nbefore 100000002 [1]\nbefore 100000003 {}\nhere is 100000009\n"
     at = queues.standing(QUEUE, MOVE, torn, {})
-    assert (at.place, at.before) == (2, ("somebody",) * 3)
+    assert (at.slot, at.before) == (2, ("an unknown migration",) * 3)
 
 
 def test_who_is_before_is_said_so_that_a_person_understands():
@@ -77,8 +77,8 @@ def test_who_is_before_is_said_so_that_a_person_understands():
     with pytest.raises(WorldError) as refused:
         queues.refuse_to_wait(MOVE, at, "by Ann", within=60.0, is_over=False)
     assert str(refused.value) == (
-        "web9 was not touched, not sent to node2: cancelled: by Ann; node1 sends 2 at once"
-        " (kvmcluster:migration:max_outgoing), and before it are by�hand (by libvirt),"
+        "web9 was not migrated to node2: cancelled: by Ann; node1 sends 2 at once"
+        " (kvmcluster:migration:max_outgoing); ahead of it: by�hand (by libvirt),"
         " db�1 (node1 to node3), db2 (node1 to node3)"
     )
 
@@ -94,7 +94,7 @@ def test_who_waits_is_refused_only_with_a_reason():
 
 @pytest.mark.parametrize("words", ["", "before 100000001 []\n", "mkdir: No space left on device\n"])
 def test_without_a_ticket_nobody_goes(words):
-    with pytest.raises(WorldError, match=r"web9 was not touched.*outgoing migrations of node1"):
+    with pytest.raises(WorldError, match=r"web9 was not migrated.*outgoing migrations of node1"):
         queues.standing(QUEUE, MOVE, words, {})
 
 

@@ -65,6 +65,6 @@ def test_two_copies_are_an_alarm_unless_one_waits_or_is_on_its_way():
     for observation in (Sighting.RUNNING, Sighting.PAUSED_BY_USER, Sighting.PAUSED_OTHERWISE):
         assert twice(observation).sentence.startswith("RUNS TWICE, on a and on b")
         assert twice(observation, BACKUP).job == ""
-        assert "look again" in twice(observation, OUTGOING).sentence
+        assert "check again" in twice(observation, OUTGOING).sentence
     for observation in (Sighting.ABSENT, Sighting.SHUT_OFF, Sighting.PAUSED_FOR_MIGRATION):
         assert twice(observation) is None

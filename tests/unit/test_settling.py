@@ -521,7 +521,9 @@ def test_a_uuid_is_one_in_capitals_too():
 
 def test_a_node_keeps_account_of_its_own_migrations_alone():
     identification.refuse_foreign("node1", (ENTRY,))
-    with pytest.raises(InputError, match=f"{UUID}.json on node3 tells of a migration from node1"):
+    with pytest.raises(
+        InputError, match=f"{UUID}.json on node3 is the entry of a migration from node1"
+    ):
         identification.refuse_foreign("node3", (ENTRY,))
 
 
@@ -551,6 +553,6 @@ def test_what_became_of_a_migration_that_was_cancelled():
 
 def test_a_look_in_words():
     assert (
-        settlements.words(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
+        settlements.text(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
     )
-    assert settlements.words(SILENT) == "unreachable; no route"
+    assert settlements.text(SILENT) == "unreachable; no route"

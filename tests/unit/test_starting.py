@@ -55,7 +55,7 @@ def test_it_may_start_where_no_node_has_it():
 def test_one_silent_node_forbids_it_and_is_named(node):
     decision = decide(REQUEST, world(**{node: SILENT}))
     assert decision.may is May.REFUSED
-    assert f"{node} does not answer, and may have it: no route" in decision.sentence
+    assert f"no response from {node}, which may have it: no route" in decision.sentence
     assert f"force_unreachable={node}" in decision.sentence
 
 
@@ -111,7 +111,7 @@ def test_a_guest_on_the_move_runs_at_its_source():
         node3=has(Sighting.RUNNING_IN_POST_COPY),
     )
     decision = decide(REQUEST, changing)
-    assert decision.may is May.WAIT and "look again" in decision.sentence
+    assert decision.may is May.WAIT and "check again" in decision.sentence
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -290,7 +290,7 @@ def test_a_claim_names_its_holder_and_has_a_file_of_its_node_where_homes_may_be_
     assert startup.claim_order(["node2", "node10", "node1"]) == ["node1", "node10", "node2"]
     assert startup.claimed("node2", "node1\n").startswith("node1 is starting it")
     assert startup.claimed("node2", "\x1b[2J" + "x" * 1000).isprintable()
-    assert startup.claimed("node2", "").startswith("somebody is starting it")
+    assert startup.claimed("node2", "").startswith("another node is starting it")
 
 
 def test_a_start_is_begun_only_in_time_and_while_all_claims_are_held():

@@ -127,10 +127,10 @@ def test_what_is_not_known_of_a_migration_is_a_dash():
 
 def test_a_place_in_the_queue_and_a_guest_that_arrives_are_told():
     text = under_way(
-        job(phase="queued", place=2, destination="node3"),
+        job(phase="queued", slot=2, destination="node3"),
         job(phase="arriving", source=None, destination="node1"),
     )
-    assert "queued, place 2" in text and " ?      node1  arriving" in text
+    assert "queued, slot 2" in text and " ?      node1  arriving" in text
 
 
 def test_one_that_stands_still_says_how_to_end_it():
@@ -168,14 +168,14 @@ RECOVERED = {
     "kind": "recovery",
     "guest": "web1", "uuid": "x", "owner": None, "result": "unknown", "reason": "node2 is silent",
     "sightings": {"node1": "running", "node2": "unreachable; no route"}, "actions": [],
-    "needs": ["an answer of node2"], "commands": ["kvmcluster.recover web1"],
+    "needs": ["a response from node2"], "commands": ["kvmcluster.recover web1"],
 }  # fmt: skip
 
 
 def test_what_is_not_settled_says_what_was_seen_what_is_needed_and_what_to_type():
     lines = tables.render(RECOVERED).splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["node", "node1", "node2"]
-    assert lines[3] == "NEEDED  an answer of node2"
+    assert lines[3] == "NEEDED  a response from node2"
     assert lines[4:6] == ["manual steps:", "  kvmcluster.recover web1"]
     assert lines[6] == "UNKNOWN  web1: node2 is silent"
 
@@ -205,13 +205,13 @@ def test_the_line_on_a_terminal_has_what_matters_in_front():
 
 def test_the_line_says_what_it_waits_for():
     assert progress_line(MOVE, {}, 0) == "web1, node1 -> node2, 0 s: being checked"
-    queued = {"what": "queued", "place": 2}
-    assert progress_line(MOVE, queued, 5).endswith("5 s: queued, place 2")
+    queued = {"what": "queued", "slot": 2}
+    assert progress_line(MOVE, queued, 5).endswith("5 s: queued, slot 2")
     assert progress_line(MOVE, {"what": "ended", "result": "moved"}, 9).endswith("ended")
 
 
 @pytest.mark.parametrize(
-    "reported", [{"what": "\x1b[2J"}, {"what": ["x"]}, {"phase": 3}, {"place": "\r\n"}]
+    "reported", [{"what": "\x1b[2J"}, {"what": ["x"]}, {"phase": 3}, {"slot": "\r\n"}]
 )
 def test_whoever_fires_an_event_cannot_paint_the_terminal(reported):
     assert progress_line(MOVE, reported, 1).isprintable()

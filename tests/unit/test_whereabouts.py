@@ -71,7 +71,7 @@ def test_in_two_places_it_is_left_alone():
 )
 def test_on_its_way_it_is_watched_and_not_sent_again(answers):
     detail = refused(*answers)
-    assert "on its way from node1" in detail and "salt node1 kvmcluster.job web1" in detail
+    assert "already migrating from node1" in detail and "salt node1 kvmcluster.job web1" in detail
 
 
 def test_a_half_that_arrives_is_no_guest_that_is_there_already():
@@ -83,17 +83,17 @@ def test_a_half_that_arrives_is_no_guest_that_is_there_already():
 
 def test_nowhere_names_what_is_near_and_who_is_silent():
     detail = refused(lacks("web11", "db1"), lacks(), "no libvirt")
-    assert "no node that answered has a guest web1" in detail and "db1, web11" in detail
-    assert "not known of node3 (no libvirt)" in detail and "did you mean web11?" in detail
+    assert "no node that responded has a guest web1" in detail and "db1, web11" in detail
+    assert "no information from node3 (no libvirt)" in detail and "did you mean web11?" in detail
 
 
 def test_if_nobody_answers_nothing_is_known():
     assert refused(None, "a", "b") == (
-        "nothing is known of web1, and nothing was done; not known of node1 (it does not answer),"
+        "no node reported on web1; nothing was done; no information from node1 (no response),"
         " node2 (a), node3 (b)"
     )
     same = refused("no libvirt", "no libvirt", "no libvirt")
-    assert same == "no libvirt (so say node1, node2, node3)"
+    assert same == "no libvirt (reported by node1, node2, node3)"
 
 
 def test_shut_off_says_how_to_start_it():
@@ -142,7 +142,7 @@ SILENCE = "Minion did not return. [No response]\nThe minions may not have all fi
 
 
 def test_what_salt_says_of_silence_is_silence():
-    assert reported(SILENCE)["node1"].observation.detail == "it does not answer"
+    assert reported(SILENCE)["node1"].observation.detail == "no response"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_what_does_not_tell_the_end_is_no_end(answer):
 def test_a_guest_that_the_others_find_at_its_destination_has_moved():
     done = locations.settled(MOVE, {"owner": "node2", "reason": "it runs there"})
     assert (done["owner"], done["result"]) == ("node2", "moved")
-    assert re.search(r"node1 did not say how it ended.*it runs there$", done["reason"])
+    assert re.search(r"node1 did not report how it ended.*it runs there$", done["reason"])
 
 
 @pytest.mark.parametrize("owner", ["node1", "node3", None])

@@ -1,7 +1,7 @@
-"""Who owns a guest, judged from what two nodes report of it.
+"""Which node owns a guest, judged by what two nodes report of it.
 
-Only pairs in the table are certain. Every other pair is UNKNOWN, and UNKNOWN touches nothing:
-a guest that is shot on a guess is lost, a guest that is left alone can still be looked at.
+Only pairs in the table are certain. Every other pair is UNKNOWN, after which nothing is changed:
+a guest that is destroyed on a guess is lost, a guest that is left as it is can still be examined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Sighting(Enum):
 
 
 class Owner(Enum):
-    """Whose the guest is now."""
+    """Which node owns the guest now."""
 
     SOURCE = "source"
     DESTINATION = "destination"
@@ -37,7 +37,7 @@ class Owner(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whose the guest is, and why, in a sentence that names the nodes."""
+    """The owner of the guest, and why, in a sentence that names the nodes."""
 
     owner: Owner
     sentence: str
@@ -45,11 +45,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at one guest on one node.
+    """One observation of one guest on one node.
 
-    ``job`` names what is under way with it, empty if nothing is; ``saved`` is whether the node
-    keeps a saved state of it (virsh managedsave), with which its next start there would go on;
-    ``said`` holds the words of a node that could not be asked.
+    ``job`` names what is in progress on it, empty if nothing is; ``saved`` is whether the node
+    keeps a saved state of it (virsh managedsave), from which its next start there would resume;
+    ``detail`` is why a node is unreachable.
     """
 
     sighting: Sighting
@@ -64,7 +64,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Doubled:
-    """A guest that several nodes have, none of them only to receive it or to have sent it.
+    """A guest that is active on several nodes, other than as the waiting half of a migration.
 
     ``job`` is what may explain it, and will end; without one it is an alarm.
     """
@@ -74,11 +74,11 @@ class Doubled:
 
     @property
     def sentence(self) -> str:
-        """What to say of it; to be preceded by the guest's name."""
+        """The sentence about it, without its subject: the guest's name comes before it."""
         where = " and on ".join(self.nodes)
         if self.job:
-            return f"is on its way: it is on {where}, and {self.job} is active; look again"
-        return f"RUNS TWICE, on {where}: its disks are in danger; decide which of them has to go"
+            return f"is active on {where}, with {self.job} in progress; check again later"
+        return f"RUNS TWICE, on {where}: its disks are at risk; decide which copy to stop"
 
 
 INCOMING, OUTGOING = "an incoming migration", "an outgoing migration"
@@ -101,7 +101,7 @@ TABLE = (
         (Sighting.RUNNING,),
         (Sighting.PAUSED_FOR_MIGRATION,),
         Owner.SOURCE,
-        "it runs on {source}; {destination} is left with a paused copy, to be tidied away",
+        "it runs on {source}; a paused copy is left on {destination}, to be removed",
     ),
     (
         (Sighting.PAUSED_BY_USER,),
@@ -119,7 +119,7 @@ TABLE = (
         (Sighting.PAUSED_FOR_MIGRATION,),
         (Sighting.RUNNING,),
         Owner.DESTINATION,
-        "it runs on {destination}; {source} is left with a paused copy, to be tidied away",
+        "it runs on {destination}; a paused copy is left on {source}, to be removed",
     ),
     (
         OFF,
@@ -131,29 +131,29 @@ TABLE = (
         (Sighting.SHUT_OFF,),
         OFF,
         Owner.NOBODY,
-        "it runs neither on {source} nor on {destination}; kvmcluster.recover asks the others, and"
-        " if it runs nowhere, an operator has to start it",
+        "it runs neither on {source} nor on {destination}; kvmcluster.recover checks the other"
+        " nodes; if it runs nowhere, an operator has to start it",
     ),
     (
         (Sighting.ABSENT,),
         (Sighting.SHUT_OFF,),
         Owner.NOBODY,
-        "it runs neither on {source} nor on {destination}; kvmcluster.recover asks the others, and"
-        " if it runs nowhere, an operator has to start it",
+        "it runs neither on {source} nor on {destination}; kvmcluster.recover checks the other"
+        " nodes; if it runs nowhere, an operator has to start it",
     ),
     (
         (Sighting.RUNNING,),
         (Sighting.RUNNING,),
         Owner.CONFLICT,
-        "it RUNS TWICE, on {source} and on {destination}: its disks are in danger; nothing was"
-        " touched, decide which of the two has to go",
+        "it RUNS TWICE, on {source} and on {destination}: its disks are at risk; nothing was"
+        " changed; decide which copy to stop",
     ),
     (
         (Sighting.PAUSED_FOR_MIGRATION,),
         (Sighting.ABSENT,),
         Owner.UNKNOWN,
-        "{source} has it paused for migration and {destination} does not have it, but may have"
-        " run it, and written to its disks, before it vanished there",
+        "it is paused for migration on {source} and absent on {destination}, where it may have run,"
+        " and written to its disks, before it disappeared",
     ),
 )
 
@@ -166,9 +166,9 @@ _VERDICTS = {
 
 
 def doubled(observations: Mapping[str, Observation]) -> Doubled | None:
-    """Return whether several nodes have a guest, other than as a half that waits for the other.
+    """Return whether a guest is active on several nodes, other than as a half that waits.
 
-    A copy that is paused counts: whoever lets it go on lets it write.
+    A copy that is paused counts: once resumed, it writes.
     """
     found = {
         node: observation
@@ -187,19 +187,19 @@ def doubled(observations: Mapping[str, Observation]) -> Doubled | None:
 
 
 def judge(at_source: Sighting, at_destination: Sighting, source: str, destination: str) -> Verdict:
-    """Return whose the guest is.
+    """Return which node owns the guest.
 
-    To be asked only when the migration's call has returned and no job is active on either side.
+    To be called only when the migration's call has returned and no job is active on either side.
 
     source, destination
-        What to call the two nodes in the sentence.
+        The names of the two nodes in the sentence.
     """
     owner, sentence = _VERDICTS.get(
         (at_source, at_destination),
         (
             Owner.UNKNOWN,
             f"on {{source}} it is {at_source.value}, on {{destination}} {at_destination.value}:"
-            " that does not tell which of them owns it",
+            " its owner is not certain",
         ),
     )
     return Verdict(owner, sentence.format(source=source, destination=destination))

@@ -1,7 +1,7 @@
-"""One migration: observe, decide, journal, act, and look at both sides until it is sure.
+"""One migration: observe, decide, journal, act, and observe both sides until the result is certain.
 
-That libvirt's call ended, well or badly, decides nothing. What is left to be put right afterwards
-is `recoverer`'s, which a migration calls as anybody can later.
+How libvirt's call ended decides nothing. What is left to be put right afterwards is done by
+`recoverer`, which can also be called later.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def migrate(
     """Move a guest from this node to a peer and return what was observed on both afterwards.
 
     patience
-        Seconds to go on asking, after libvirt's call ended, while it is not sure where the guest
-        is.
+        Seconds to keep observing, after libvirt's call ended, while the owner is not certain.
     within
         Seconds to wait for its slots, 0 to be refused instead; None for the options' timeout.
 
@@ -65,8 +64,8 @@ def migrate(
             findings = env.examine(move)
             if held.enter_context(queue.slots(env, move, wait)):
                 findings = env.examine(move)
-            way, entry = _begun(env, move, node, options)
-        done = _Migration(env, entry, way, options, patience).carried_out()
+            plan, entry = _begun(env, move, node, options)
+        done = _Migration(env, entry, plan, options, patience).carried_out()
     return replace(done, findings=tuple(findings))
 
 
@@ -80,7 +79,7 @@ def _here(env: Environment, guest: str) -> Observation:
 
 @contextlib.contextmanager
 def _refusal_reported(env: Environment, move: Move) -> Iterator[None]:
-    """Report that nothing was begun, and why; the migration may have waited long for that."""
+    """Report that nothing was begun, and why; the migration may have been queued for long."""
     try:
         yield
     except WorldError as error:
@@ -91,7 +90,7 @@ def _refusal_reported(env: Environment, move: Move) -> Iterator[None]:
 def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[Plan, Entry]:
     """Return how libvirt is to do it, and what is in the journal from now on."""
     observation = env.libvirt(env.here).by_uuid(move.uuid)
-    way = plans.plan(
+    plan = plans.plan(
         env.cluster, node, options, observation.persistent, env.address(node.migration)
     )
     entry = Entry(
@@ -100,10 +99,10 @@ def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[
         BEGUN,
         observation.persistent,
         env.cluster.guests.definitions,
-        way.flags,
+        plan.flags,
     )
     env.journal(env.here).write(entry)
-    return way, entry
+    return plan, entry
 
 
 def _refuse_unsettled(env: Environment, move: Move) -> None:
@@ -119,7 +118,7 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
         why = why if own.entries().of(move.uuid) else ""
     if why:
         raise WorldError(
-            f"{move.guest} was not touched, not sent to {move.destination}: its last migration is"
+            f"{move.guest} was not migrated to {move.destination}: its last migration is"
             f" not settled: {why}"
         )
     own.clear(move.uuid)
@@ -129,9 +128,9 @@ class _Migration:
     """A migration that is in the journal, until it is judged."""
 
     def __init__(
-        self, env: Environment, entry: Entry, way: Plan, options: Options, patience: float
+        self, env: Environment, entry: Entry, plan: Plan, options: Options, patience: float
     ) -> None:
-        self.env, self.entry, self.move, self.way = env, entry, entry.move, way
+        self.env, self.entry, self.move, self.plan = env, entry, entry.move, plan
         self.options, self.patience = options, patience
         self.source = env.libvirt(entry.move.source)
         self.peer = env.libvirt(entry.move.destination)
@@ -139,12 +138,12 @@ class _Migration:
         self._reported: tuple[str, float] = ("", 0.0)
 
     def carried_out(self) -> MigrationResult:
-        """Let libvirt migrate, and say what came of it and of what had to be done afterwards."""
+        """Let libvirt migrate, and return the result, what was done afterwards included."""
         began = self.env.clock.monotonic()
         self._notify("begun", {})
         # A small guest has moved before pacing sets it for the first time.
         self._carry_out(SetDowntime(pacing.first_downtime(self.options)))
-        call = self.source.migrate(self.move.uuid, self.way)
+        call = self.source.migrate(self.move.uuid, self.plan)
         ending = self._watched(call, began)
         if _error(call):
             self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
@@ -153,7 +152,7 @@ class _Migration:
         elapsed = self.env.clock.monotonic() - began
         done = replace(
             results.result(
-                self.move, self.way, judged, observations, measured, _error(call), ending
+                self.move, self.plan, judged, observations, measured, _error(call), ending
             ),
             started=self.entry.began,
             elapsed=round(elapsed, 3),
@@ -165,18 +164,18 @@ class _Migration:
         return done
 
     def _watched(self, call: Call, began: float) -> str:
-        """Watch over a migration until it has ended; return why we wanted that, if we did."""
+        """Watch a migration until it has ended; return why it was to be ended, if it was."""
         watch = Watch(began, began, Pace(began))
         while True:
             self.env.clock.wait(call, POLL)
-            observed = self._seen(call)
+            observed = self._observed(call)
             watch, act = migration.act(watch, observed, self.options, self.patience)
             if isinstance(act, Judge):
                 return watch.ending
             self._carry_out(act)
             self._show(observed, watch)
 
-    def _seen(self, call: Call) -> Snapshot:
+    def _observed(self, call: Call) -> Snapshot:
         uuid, at = self.move.uuid, self.env.clock.monotonic()
         if call.done():
             return Snapshot(at, True, True, None)
@@ -191,14 +190,14 @@ class _Migration:
         return Snapshot(at, call.done(), True, found, stands, self._asked_to_cancel())
 
     def _asked_to_cancel(self) -> str:
-        """Return who wants it cancelled; a journal that cannot be read asks for nothing."""
+        """Return who requested its cancellation; empty if the journal cannot be read."""
         try:
             return self.journal.asked_to_cancel(self.move.uuid)
         except WorldError:
             return ""
 
     def _carry_out(self, act: Act | None) -> None:
-        """Do what was decided; what cannot be done now is decided again at the next look."""
+        """Do what was decided; what cannot be done now is decided again at the next observation."""
         with contextlib.suppress(WorldError):
             if isinstance(act, SetDowntime):
                 self.source.set_downtime(self.move.uuid, act.milliseconds)
@@ -208,7 +207,7 @@ class _Migration:
                 self.source.abort(self.move.uuid)
 
     def _show(self, observed: Snapshot, watch: Watch) -> None:
-        """Tell of each new phase, and every few seconds how far it is."""
+        """Report each new phase, and progress every few seconds."""
         if observed.progress is None:
             return
         phase, last = self._reported
@@ -221,7 +220,7 @@ class _Migration:
             )
 
     def _sure(self, call: Call) -> tuple[tuple[Observation, Observation], Verdict]:
-        """Look at both sides until it is sure whose the guest is, or patience ends."""
+        """Observe both sides until the owner is certain, or patience ends."""
         end = self.env.clock.monotonic() + self.patience
         while True:
             returned = call.done()
@@ -239,7 +238,7 @@ class _Migration:
             self.env.clock.wait(None, POLL)
 
     def _measured(self) -> Statistics:
-        """Return what libvirt measured; that it cannot be had makes a moved guest no less moved."""
+        """Return what libvirt measured; the migration counts as moved without it."""
         try:
             return results.statistics(self.peer.measured(self.move.uuid))
         except WorldError:
@@ -252,12 +251,12 @@ class _Migration:
         else:
             ended = self.entry.ended()
             steps = _failed(
-                "keep in the journal that it ended",
+                "record its end in the journal",
                 self.env.here,
                 lambda: self.journal.write(ended),
             )
         return steps + _failed(
-            "remember it", self.env.here, lambda: self.journal.remember(done.record())
+            "record it in the history", self.env.here, lambda: self.journal.remember(done.record())
         )
 
     def _notify(self, what: str, data: Mapping[str, Any]) -> None:
@@ -265,7 +264,7 @@ class _Migration:
 
 
 def _failed(step: str, node: str, verb: Callable[[], None]) -> list[Step]:
-    """Do something that may fail without harm; return what is to be said of it, if it does."""
+    """Do something that may fail without harm; return the failed step, if it does."""
     try:
         verb()
     except WorldError as error:

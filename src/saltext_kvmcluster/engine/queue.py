@@ -36,11 +36,11 @@ def _waited(env: Environment, queue: Queue, move: Move, within: float, end: floa
     """Wait for a slot; return whether that was necessary."""
     tickets = env.tickets(queue.node)
     at = _standing(env, queue, move, tickets.take(queue, move))
-    waited, reported = at.place > 0, 0
-    while at.place > 0:
-        if at.place != reported:
-            reported = at.place
-            data = {"what": QUEUED, **asdict(move), "place": reported, "reason": str(at)}
+    waited, reported = at.slot > 0, 0
+    while at.slot > 0:
+        if at.slot != reported:
+            reported = at.slot
+            data = {"what": QUEUED, **asdict(move), "slot": reported, "reason": str(at)}
             env.notify(events.MIGRATION, data)
         is_over = env.clock.monotonic() >= end
         cancelled = env.journal(env.here).asked_to_cancel(move.uuid)

@@ -1,6 +1,6 @@
-"""Settles what a migration left: asks every node, judges, and acts as far as that goes.
+"""Settles what a migration left: observes all nodes, judges, and acts as far as that is certain.
 
-Whatever is destroyed or undefined was looked at immediately before, with no job active anywhere.
+What is destroyed or undefined is observed immediately before, with no job active anywhere.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation,
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
 
 POLL = 0.5
-# Seconds for a post-copy migration to go on that broke, and for its rest; when they are over, it
-# may do so all the same.
+# Seconds for a broken post-copy migration to resume, and for its end; it may still do so later.
 RESUMED, RESUMING = 60.0, 600.0
-# Seconds for a guest to be seen at its destination, when the call that resumed it has failed.
+# Seconds for a guest to appear at its destination after the call that resumed it has failed.
 ARRIVED = 30.0
 
 
 def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
-    """Settle a guest's last migration as far as what all nodes say allows it.
+    """Settle a guest's last migration as far as the observations of all nodes allow it.
 
     guest
-        Its name, or its UUID where several have that name.
+        Its name, or its UUID if several guests have that name.
     patience
-        Seconds to look again while something is at work.
+        Seconds to keep checking while something is in progress.
 
-    InputError if no node has such a guest, nor a journal of it.
+    InputError if no node has such a guest, nor a journal entry of it.
     """
     case = _found(env, identification.name_of(migration.named(guest, "guest")))
     if not case.uuid:
@@ -58,20 +57,20 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
 def settle_after(env: Environment, entry: Entry) -> list[Step]:
     """Put right what a migration that has just been judged left; return each step's result.
 
-    It costs one look at either end; where nothing is to be put right, the journal is cleared.
+    Each end is observed once; if nothing is to be put right, the journal is cleared.
     """
     case = _Case(env, entry.move.guest, entry.move.uuid, {entry.move.source: entry}, fresh=True)
     case.nodes = (entry.move.source, entry.move.destination)
     settlement = case.judged(case.observe(case.nodes), steady=True)
     if settlement.owner is None:
-        return [Step("look at both sides", "", False, settlement.verdict.sentence)]
+        return [Step("observe both sides", "", False, settlement.verdict.sentence)]
     steps = case.carried_out(settlement)
     return [step for step in steps if step.step != Do.CLEAR.value or not step.ok]
 
 
 @dataclass
 class _Case:
-    """A guest whose migration is to be settled. ``silent``: nodes that gave no answer, and why."""
+    """A guest whose migration is to be settled. ``silent``: unreachable nodes, and why."""
 
     env: Environment
     guest: str
@@ -87,7 +86,7 @@ class _Case:
         self.nodes = self.nodes or tuple(self.env.cluster.nodes)
 
     def read_again(self, nodes: Collection[str]) -> None:
-        """Read journals anew, now that nobody else writes what they say of this guest."""
+        """Read the journals again, now that the guest is locked."""
         answers = self.env.side_by_side(lambda node: _journal(self.env, node, self.uuid), nodes)
         self.entries = {
             node: _agreed(self.env, entry)
@@ -97,10 +96,10 @@ class _Case:
         self.unread = {node: unread for node, (_, unread) in answers.items() if unread}
 
     def settled(self, patience: float) -> Recovery:
-        """Judge, act, and judge again by what is seen then."""
+        """Judge, act, and judge again by new observations."""
         settlement = self._judged_patiently(patience)
         actions = self.carried_out(settlement)
-        # Whatever libvirt said of it: it may go on, or be over, all the same.
+        # It may go on, or have ended, even if libvirt reported an error.
         if any(one.step == Do.RESUME_POST_COPY.value for one in actions):
             settlement = self._judged_patiently(patience)
             if settlement.owner is not None:
@@ -110,7 +109,7 @@ class _Case:
         return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
     def observe(self, nodes: Collection[str]) -> dict[str, Observation]:
-        """Look at nodes side by side; one that was silent is not asked again."""
+        """Observe nodes in parallel; one that was unreachable is not tried again."""
         asked = [node for node in nodes if node not in self.silent]
         found = self.env.side_by_side(lambda node: self.env.libvirt(node).sight(self.uuid), asked)
         for node, observation in found.items():
@@ -123,12 +122,12 @@ class _Case:
         return {node: found.get(node) or kept[node] for node in nodes}
 
     def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
-        """Return what follows from a look, which is remembered."""
+        """Return what follows from observations, and keep them."""
         self.observations = observations
         return settlements.settle(self.guest, self.entries, observations, steady, self.fresh)
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
-        """Do what is to be done, each step by its own look; the first that fails is the last."""
+        """Carry out the actions, each after new observations; stop at the first that fails."""
         done: list[Step] = []
         for action in settlement.actions:
             detail = self._done(action, settlement.owner)
@@ -150,7 +149,7 @@ class _Case:
             result=settlement.result,
             reason=settlement.verdict.sentence,
             sightings={
-                node: settlements.words(observation)
+                node: settlements.text(observation)
                 for node, observation in self.observations.items()
             },
             actions=tuple(actions),
@@ -159,7 +158,7 @@ class _Case:
         )
 
     def _remembered(self, settlement: Settlement, actions: Sequence[Step]) -> list[Step]:
-        """Remember here what came of migrations that are settled; return why that failed."""
+        """Record settled migrations in the history of this node; return the step if that failed."""
         cleared = {one.node for one in actions if one.step == Do.CLEAR.value and one.ok}
         history = self.env.journal(self.env.here)
         try:
@@ -167,11 +166,11 @@ class _Case:
                 sentence = settlement.verdict.sentence
                 history.remember(records.settled(self.entries[node], settlement.owner, sentence))
         except WorldError as error:
-            return [Step("remember it", self.env.here, False, str(error))]
+            return [Step("record it in the history", self.env.here, False, str(error))]
         return []
 
     def _judged_patiently(self, patience: float) -> Settlement:
-        """Judge by two looks at every node, again and again while something is at work."""
+        """Judge by two observations of every node; repeat while something is in progress."""
         end = self.env.clock.monotonic() + patience
         while True:
             before, after = self.observe(self.nodes), self.observe(self.nodes)
@@ -207,8 +206,8 @@ class _Case:
         why = safeguards.hazard(libvirt.described(self.uuid))
         if why:
             raise WorldError(
-                f"not done: {why}; on {node}: virsh destroy, when the owner is shut down; until"
-                " then the copy does no harm, but never resume it"
+                f"not done: {why}; on {node}: virsh destroy, once the owner is shut down; until"
+                " then the copy is harmless, but never resume it"
             )
         libvirt.destroy_copy(self.uuid)
 
@@ -226,32 +225,31 @@ class _Case:
         self.env.libvirt(owner).define(definition)
 
     def _resume(self, source: str) -> None:
-        """Let a post-copy migration go on that broke, and wait for its end."""
+        """Resume a broken post-copy migration, and wait for its end."""
         cluster, entry = self.env.cluster, cases.youngest(self.entries)
         node = cluster.node(entry.move.destination)
-        way = settlements.resumption(cluster, entry, self.env.address(node.migration))
+        plan = settlements.resumption(cluster, entry, self.env.address(node.migration))
         libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
-        call = libvirt.migrate(self.uuid, way)
+        call = libvirt.migrate(self.uuid, plan)
         while not call.done() and (lasted := self.env.clock.monotonic() - begun) < RESUMING:
             self.env.clock.wait(call, POLL)
             if lasted >= RESUMED and libvirt.sight(self.uuid).job == BROKEN:
                 raise WorldError(
-                    f"libvirt was told to, and it had not gone on within {RESUMED:g} s; it may"
-                    f" still do so; perhaps QEMU on {node.id} answers nobody; neither half was"
-                    " destroyed, look again later"
+                    f"it had not resumed within {RESUMED:g} s, and still may; QEMU on {node.id} may"
+                    " be unresponsive; neither half was destroyed; check again later"
                 )
         if not call.done():
             raise WorldError(
-                f"it goes on, and had not ended within {RESUMING:g} s; look again later"
+                f"it resumed, and had not ended within {RESUMING:g} s; check again later"
             )
         if (error := call.exception()) and not self._has_arrived(entry.move, begun + RESUMING):
             raise WorldError(str(error))
 
     def _has_arrived(self, move: Move, end: float) -> bool:
-        """Whether a guest is seen to have left for good: a call may fail by its connection alone.
+        """Whether a guest has arrived: the call may have failed only because its connection did.
 
         end
-            Until when to wait for a job that goes on without its caller.
+            Until when to wait for a job that continues without its caller.
         """
         source, destination = self.env.libvirt(move.source), self.env.libvirt(move.destination)
         soon = self.env.clock.monotonic() + ARRIVED
@@ -266,7 +264,7 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one node says of a guest; ``unread`` and ``said``: why its journal, and it, did not."""
+    """What one node reports of a guest; ``unread``: why its journal could not be read."""
 
     observation: Observation
     entries: tuple[Entry, ...] = ()
@@ -274,7 +272,7 @@ class _Answer:
 
 
 def _found(env: Environment, guest: str) -> _Case:
-    """Return the guest of a name or UUID, by what journals and nodes say.
+    """Return the guest of a name or UUID, by journals and nodes.
 
     InputError if there is none, or more than one.
     """
@@ -321,7 +319,7 @@ def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...]
 
 
 def _agreed(env: Environment, entry: Entry) -> Entry:
-    """Return an entry by which nothing is undefined that the pillar now says is to be kept."""
+    """Return an entry by which no definition is removed that the pillar now keeps."""
     if entry.definitions == env.cluster.guests.definitions:
         return entry
     return replace(entry, definitions="defined")
@@ -333,7 +331,7 @@ def find(libvirt: Libvirt, guest: str) -> Observation:
 
 @contextlib.contextmanager
 def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
-    """Give why somebody else may move a guest from one of these nodes meanwhile, empty if not."""
+    """Lock a guest on these nodes; yield why that failed, empty if all are locked."""
     taken = ""
     with contextlib.ExitStack() as stack:
         for node in {env.here: None, **dict.fromkeys(nodes)}:

@@ -24,7 +24,7 @@ from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 from saltext_kvmcluster.host.tickets import Tickets
 
-# Seconds for the login to a node that is declared to be off.
+# Seconds for the login to a node that is declared offline.
 PROBE_TIME = 5.0
 
 
@@ -34,7 +34,7 @@ def environment(
     here: str,
     notify: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None,
 ) -> Iterator[Environment]:
-    """Make the environment of this node, and let its connections go afterwards.
+    """Make the environment of this node, and close its connections afterwards.
 
     notify
         Takes an event's kind and data. Default: events go nowhere.
@@ -81,7 +81,7 @@ def environment(
 
 
 def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
-    """Freeze a guest of this node, or let it go, as ``lifecycle.freeze``."""
+    """Freeze a guest of this node, or unfreeze it, as ``lifecycle.freeze``."""
     with contextlib.closing(Hypervisor()) as own:
         return lifecycle.freeze(own, Clock(), here, guest, reason)
 
@@ -110,7 +110,7 @@ def _examined(
     found = [one for one in world.by_uuid.get(move.uuid, []) if one.node == move.source]
     if not found:
         detail = world.nodes[move.source].daemon_detail or f"it is no longer on {move.source}"
-        raise WorldError(f"{move.guest} was not touched, not sent to {move.destination}: {detail}")
+        raise WorldError(f"{move.guest} was not migrated to {move.destination}: {detail}")
     findings = move_findings.findings(world, found[0], move.destination)
     migration.refuse_if_blocked(move, findings)
     return findings
@@ -119,7 +119,7 @@ def _examined(
 class _Locks:
     """Refuses a second call for the same guest of a node while the first is at work.
 
-    libvirt's job lock alone would let the second one wait, and act on what it saw before. A peer's
+    libvirt's job lock alone would let the second one wait, and act on an old observation. A peer's
     lock is taken by the login that is open anyway; one that is not root's cannot take it.
     """
 
@@ -162,8 +162,8 @@ def _locked_there(move: Move, shell: Session) -> Iterator[None]:
     if took.stdout.strip() == "code 1":
         raise migration.at_work(move)
     if took.stdout.strip() != "code 0":
-        detail = one_line(took.stderr) or "nothing"
-        raise WorldError(f"{move.source}: its lock {path} cannot be taken; it said: {detail}")
+        detail = one_line(took.stderr) or "no output"
+        raise WorldError(f"{move.source}: its lock {path} cannot be taken: {detail}")
     try:
         yield
     finally:

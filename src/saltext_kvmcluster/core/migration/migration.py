@@ -18,14 +18,14 @@ from saltext_kvmcluster.core.verdicts import Sighting
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
 CANCELLED = "cancelled: "
-"""How the reason of what somebody wanted to end goes on to say who."""
+"""The prefix of the reason of what was cancelled; who cancelled it follows."""
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host as its libvirt knows itself."""
+    """A host's identity by its libvirt."""
 
     uuid: str
     name: str
@@ -43,12 +43,12 @@ class Move:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One look at a migration that was begun.
+    """One observation of a migration that was begun.
 
     ``at``: seconds of the observer's monotonic clock. ``ended``: libvirt's call has returned.
-    ``answered``: the source's daemon did, just now. ``progress``: None where it told of no job.
-    ``stands``: the guest is paused there for the migration. ``cancel``: who wants it cancelled, in
-    words, empty if nobody.
+    ``answered``: the source's daemon responded. ``progress``: None where it reported no job.
+    ``stands``: the guest is paused there for the migration. ``cancel``: who requested its
+    cancellation, as text; empty if nobody did.
     """
 
     at: float
@@ -61,11 +61,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is remembered of a migration between two looks at it.
+    """What is kept of a migration between two observations.
 
-    ``spoke``: when the source's daemon answered last. ``stood``: since when the guest was seen to
-    stand still, None if it runs. ``ending``, ``since``: why we want it to end, and since when;
-    empty and None if we do not.
+    ``spoke``: when the source's daemon responded last. ``stood``: when the guest was first observed
+    stopped, None if it runs. ``ending``, ``since``: why it is to be ended, and since when; empty
+    and None if it is not.
     """
 
     began: float
@@ -83,7 +83,7 @@ class Abort:
 
 @dataclass(frozen=True)
 class Judge:
-    """Watch no longer; look at both sides."""
+    """Watch no longer; observe both sides."""
 
 
 Act = Step | Abort | Judge
@@ -118,7 +118,9 @@ def named(value: object, argument: str) -> str:
             f"{argument}: want a name, got {value!r}; a number needs two pairs of quotes"
         )
     if not value.isprintable():
-        raise InputError(f"{argument}: {value!r} has a character that does not print; no name has")
+        raise InputError(
+            f"{argument}: {value!r} has an unprintable character, which no name may have"
+        )
     return value
 
 
@@ -134,7 +136,7 @@ def no_such_guest(guest: str, here: str, names: Sequence[str]) -> InputError:
 def refuse_if_blocked(move: Move, findings: Iterable[Finding]) -> None:
     """Raise the WorldError that names every finding that forbids a migration, if there is one.
 
-    What is not known because of another finding goes without saying.
+    What is not known because of another finding is left out.
     """
     refused = [finding for finding in findings if finding.blocks]
     if refused:
@@ -156,10 +158,10 @@ def at_work(move: Move) -> AtWork:
 def act(
     watch: Watch, observed: Snapshot, options: Options, patience: float
 ) -> tuple[Watch, Act | None]:
-    """Return what to remember of a migration, and what to do about it now; None for nothing.
+    """Return what to keep of a migration, and what to do about it now; None for nothing.
 
     patience
-        Seconds to wait for a daemon that no longer speaks, and for one that was told to end it:
+        Seconds to wait for a daemon that does not respond, and for one that is to end it:
         libvirt's call does not return while the destination's QEMU stands still.
     """
     if observed.ended:
@@ -185,7 +187,7 @@ def act(
 def downtime_ms(watch: Watch, observed: Snapshot) -> int | None:
     """Return for how long the guest has stood still so far, None if that is not known.
 
-    In post-copy it runs at the destination, which was not looked at.
+    In post-copy it runs at the destination, which was not observed.
     """
     if observed.progress is None or observed.progress.phase == POST_COPY:
         return None
@@ -198,17 +200,17 @@ def _paced(watch: Watch, observed: Snapshot, options: Options) -> tuple[Watch, S
         return replace(watch, pace=known), step
     if observed.at - watch.began < options.timeout:
         return watch, None
-    why = f"libvirt told of no progress within the timeout of {options.timeout:g} s"
+    why = f"libvirt reported no progress within the timeout of {options.timeout:g} s"
     return watch, GiveUp(why)
 
 
 def _ending(watch: Watch, observed: Snapshot, why: str) -> Watch:
-    """Remember that it is to end; the first reason stands."""
+    """Note that it is to end; the first reason stands."""
     return watch if watch.since is not None else replace(watch, ending=why, since=observed.at)
 
 
 def host_uuid(capabilities: str) -> str:
-    """Return the host's UUID from libvirt's capabilities, empty if they do not tell it."""
+    """Return the host's UUID from libvirt's capabilities, empty if they lack it."""
     try:
         return (xmltext.parse_xml(capabilities).findtext("host/uuid") or "").strip()
     except InputError:
@@ -216,6 +218,4 @@ def host_uuid(capabilities: str) -> str:
 
 
 def _refusal(move: Move, findings: Sequence[Finding]) -> WorldError:
-    return WorldError(
-        f"{move.guest} was not touched, not sent to {move.destination}: {sentences(findings)}"
-    )
+    return WorldError(f"{move.guest} was not migrated to {move.destination}: {sentences(findings)}")

@@ -40,27 +40,27 @@ class Queue:
 
     @property
     def name(self) -> str:
-        """It, in a sentence."""
+        """What it limits, for a sentence."""
         verb = "sends" if self.side == OUTGOING else "receives"
         return f"{self.node} {verb} {self.limit} at once (kvmcluster:migration:max_{self.side})"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a migration stands: at which ``place``, 0 if it may go, and who is ``before`` it."""
+    """A migration's position: ``slot``, 0 if it may start, and which are ``before`` it."""
 
     queue: Queue
-    place: int
+    slot: int
     before: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.queue.name}, and before it are {', '.join(self.before)}"
+        return f"{self.queue.name}; ahead of it: {', '.join(self.before)}"
 
 
 def queues(cluster: Cluster, move: Move) -> tuple[Queue, Queue]:
     """Return the queues in which a migration waits, in this order: see above."""
     limits = cluster.migration
-    # Who receives is told to over ssh: a login that is not root's keeps its tickets in its home.
+    # Tickets of the destination are held over ssh: other logins than root keep them at home.
     home = "/run" if cluster.ssh.login == "root" else ".ssh"
     return (
         Queue(move.source, OUTGOING, limits.max_outgoing, "/run/kvmcluster-outgoing"),
@@ -74,21 +74,21 @@ def queues(cluster: Cluster, move: Move) -> tuple[Queue, Queue]:
 
 
 def standing(queue: Queue, move: Move, detail: str, jobs: Mapping[str, str]) -> Standing:
-    """Return where a migration stands; WorldError if its ticket is no more.
+    """Return where a migration stands; WorldError if its ticket is gone.
 
-    said
-        What the shell said.
+    detail
+        The output of the shell that holds the ticket.
     jobs
         The guests that libvirt shows on their way there, by UUID: some have no ticket, such as
-        one whose minion was killed, or that somebody moves by hand.
+        one whose minion was killed, or that is moved by hand.
     """
     lines = detail.split("\n")
     if not any(line.startswith("here is ") for line in lines):
-        words = printable(" / ".join(detail.split("\n"))[-300:]).strip() or "nothing"
+        output = printable(" / ".join(lines)[-300:]).strip() or "none"
         raise WorldError(
-            f"{move.guest} was not touched, not sent to {move.destination}: it cannot have, or"
-            f" keep, a place among the {queue.side} migrations of {queue.node}; a shell there"
-            f" said: {words}"
+            f"{move.guest} was not migrated to {move.destination}: it has no"
+            f" slot among the {queue.side} migrations of {queue.node}; the shell there:"
+            f" {output}"
         )
     known = dict(_ticket(line[7:]) for line in lines if line.startswith("before "))
     others = {uuid: f"{printable(name)} (by libvirt)" for uuid, name in jobs.items()}
@@ -98,10 +98,10 @@ def standing(queue: Queue, move: Move, detail: str, jobs: Mapping[str, str]) -> 
 
 
 def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_over: bool) -> None:
-    """Raise the WorldError that says why a migration waits no longer, and who is before it.
+    """Raise the WorldError that says why a migration waits no longer, and what is ahead of it.
 
     cancelled
-        Who wants it cancelled, in words, empty if nobody.
+        Who requested its cancellation, as text; empty if nobody did.
     within
         The seconds that it may wait, 0 if it is not to; ``is_over`` when they are.
     """
@@ -113,15 +113,15 @@ def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_o
     elif is_over:
         why = f"no slot was free within {within:g} s"
     if why:
-        sent = f"{move.guest} was not touched, not sent to {move.destination}"
+        sent = f"{move.guest} was not migrated to {move.destination}"
         raise WorldError(f"{sent}: {why}; {at}")
 
 
 def _ticket(line: str) -> tuple[str, str]:
-    """Return whose a ticket is, by UUID, in words. One that says nothing counts all the same."""
-    number, _, words = line.partition(" ")
+    """Return a ticket's migration, by UUID, as text. A ticket without one counts as well."""
+    number, _, text = line.partition(" ")
     try:
-        uuid, guest, source, destination = map(str, json.loads(words))
+        uuid, guest, source, destination = map(str, json.loads(text))
     except (ValueError, TypeError):
-        return number, "somebody"
+        return number, "an unknown migration"
     return uuid, printable(f"{guest} ({source} to {destination})"[:300])

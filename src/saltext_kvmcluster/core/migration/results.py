@@ -1,4 +1,4 @@
-"""What became of a migration, judged by what both ends show, not by libvirt's word."""
+"""What became of a migration, judged by the observations of both ends, not by libvirt's return."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ RESULTS = {Owner.DESTINATION: MOVED, Owner.SOURCE: NOT_MOVED}
 
 @dataclass(frozen=True)
 class Statistics:
-    """What libvirt measured of a completed migration; None is what it did not say."""
+    """What libvirt measured of a completed migration; None if not reported."""
 
     downtime_ms: int | None = None
     memory_bytes: int | None = None
@@ -72,7 +72,7 @@ class Statistics:
 
 def result(
     move: Move,
-    way: Plan,
+    plan: Plan,
     judged: Verdict,
     observations: tuple[Observation, Observation],
     measured: Statistics,
@@ -86,7 +86,7 @@ def result(
     detail
         libvirt's error if its call failed. It explains; it decides nothing.
     ending
-        Why we wanted it to end, empty if we did not.
+        Why it was to be ended, empty if it was not.
     """
     found = RESULTS.get(judged.owner, UNKNOWN)
     owners = {Owner.SOURCE: move.source, Owner.DESTINATION: move.destination}
@@ -102,8 +102,8 @@ def result(
             [
                 judged.sentence,
                 *_why_ended(found, ending),
-                *_remarks(move, way, found, observations),
-                *_words(found, detail),
+                *_remarks(move, plan, found, observations),
+                *_errors(found, detail),
             ]
         ),
         downtime_ms=measured.downtime_ms,
@@ -115,12 +115,12 @@ def result(
 def verdict(
     move: Move, observations: tuple[Observation, Observation], returned: bool, steady: bool
 ) -> Verdict:
-    """Return whose the guest is by the last look at source and destination.
+    """Return the owner by the last observations of source and destination.
 
     returned
-        Whether libvirt's call had returned before that look.
+        Whether libvirt's call had returned before those observations.
     steady
-        Whether the source said the same before and after the destination was asked.
+        Whether the source was the same before and after the destination was observed.
     """
     if not returned:
         return Verdict(Owner.UNKNOWN, f"libvirt on {move.source} has not ended the migration")
@@ -131,16 +131,16 @@ def verdict(
         if observation.job
     ]
     if jobs:
-        return Verdict(Owner.UNKNOWN, f"still at work: {' and '.join(jobs)}; look again later")
+        return Verdict(Owner.UNKNOWN, f"still in progress: {' and '.join(jobs)}; check again later")
     if not steady:
-        return Verdict(Owner.UNKNOWN, f"it changed on {move.source} while it was looked at")
+        return Verdict(Owner.UNKNOWN, f"its state on {move.source} changed during the check")
     judged = verdicts.judge(observations[0].sighting, observations[1].sighting, *nodes)
     silent = [observation.detail for observation in observations if observation.detail]
     return Verdict(judged.owner, "; ".join([judged.sentence, *silent]))
 
 
 def statistics(job: Mapping[str, Any]) -> Statistics:
-    """Return what libvirt's completed job tells of a migration."""
+    """Return what libvirt's completed job reports of a migration."""
     reported = Reader(job, lenient=True)
     return Statistics(
         reported.at("downtime").whole(default=None),
@@ -150,15 +150,15 @@ def statistics(job: Mapping[str, Any]) -> Statistics:
 
 
 def _remarks(
-    move: Move, way: Plan, found: str, observations: tuple[Observation, Observation]
+    move: Move, plan: Plan, found: str, observations: tuple[Observation, Observation]
 ) -> list[str]:
-    """Say where the definitions are not as they should be after a guest has moved."""
+    """Return where the definitions are not as they should be after a guest has moved."""
     if found != MOVED:
         return []
     remarks = []
-    if "PERSIST_DEST" in way.flags and not observations[1].persistent:
+    if "PERSIST_DEST" in plan.flags and not observations[1].persistent:
         remarks.append(f"but {move.destination} keeps no definition of it")
-    if "UNDEFINE_SOURCE" in way.flags and observations[0].sighting is Sighting.SHUT_OFF:
+    if "UNDEFINE_SOURCE" in plan.flags and observations[0].sighting is Sighting.SHUT_OFF:
         remarks.append(f"but {move.source} still has a definition of it")
     return remarks
 
@@ -169,7 +169,7 @@ def _why_ended(found: str, ending: str) -> list[str]:
     return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]
 
 
-def _words(found: str, detail: str) -> list[str]:
+def _errors(found: str, detail: str) -> list[str]:
     if not detail:
         return []
-    return [f"all the same libvirt said: {detail}" if found == MOVED else f"libvirt said: {detail}"]
+    return [f"although libvirt reported: {detail}" if found == MOVED else f"libvirt: {detail}"]

@@ -69,7 +69,7 @@ def jobs(data: Mapping[str, Any]) -> str:
             row["guest"],
             row["source"] or "?",
             row["destination"] or "?",
-            row["phase"] if row["place"] is None else f"{row['phase']}, place {row['place']}",
+            row["phase"] if row["slot"] is None else f"{row['phase']}, slot {row['slot']}",
             or_dash(row["percentage"], "{} %"),
             rate(row["rate"]),
             rate(row["dirty_rate"] or None),
@@ -127,8 +127,8 @@ def progress_line(move: Move, reported: object, elapsed: float) -> str:
 
 def _progress(reported: Mapping[str, Any]) -> str:
     words = [reported.get("phase") or reported.get("what") or ""]
-    if reported.get("place") is not None:
-        words.append(f"place {reported['place']}")
+    if reported.get("slot") is not None:
+        words.append(f"slot {reported['slot']}")
     if reported.get("percentage") is not None:
         words[0] += f" {reported['percentage']} %"
         words += [rate(reported["rate"]), f"{mebibytes(reported['remaining'])} left"]

@@ -1,4 +1,4 @@
-"""How a migration is ended that somebody wants cancelled, and what came of that."""
+"""How a migration is cancelled, and the result."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, OUTGOING, Observation
 
-# Seconds for whoever watches over a migration to end it by himself.
+# Seconds for the process that runs a migration to end it itself.
 COURTESY = 5.0
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a migration is to end now: ``ask`` who watches over it, or have libvirt ``abort`` it."""
+    """How to end a migration now: ``ask`` the process that runs it, or ``abort`` it by libvirt."""
 
     ask: bool
     abort: bool
@@ -25,16 +25,17 @@ def ending(
 ) -> Ending | None:
     """Return what to do now about a migration that is to end, None if it has ended.
 
-    Whoever watches over it knows the reason then, and says it; so it is left to him at first.
+    The process that runs it can report the reason, so it is asked first.
 
-    look
-        The last look at its source.
+    observation
+        The last observation of its source.
     watched
-        Whether somebody watches over it.
+        Whether a process runs it.
     waited
-        For how many seconds it has been wanted to end.
+        Seconds since its cancellation was requested.
     may_switch
-        Whether it may switch to post-copy: that it was told to, only who told it knows.
+        Whether it may switch to post-copy: only the process that runs it knows if it asked for
+        that.
     """
     leaving = observation.job == OUTGOING
     if not watched and not leaving:
@@ -44,11 +45,11 @@ def ending(
 
 
 def refuse_to_cancel(guest: str, node: str, observation: Observation) -> None:
-    """Raise WorldError if a guest's migration cannot be ended any more."""
+    """Raise WorldError if a guest's migration can no longer be cancelled."""
     if observation.sighting in IN_POST_COPY:
         raise WorldError(
             f"the migration of {guest} was not cancelled: it is in post-copy, its memory is on two"
-            " nodes, and to end it would lose the guest; wait for its end; if it stands still:"
+            " nodes, and ending it would lose the guest; wait for its end; if it makes no progress:"
             f" kvmcluster.recover {guest}"
         )
 
@@ -56,8 +57,7 @@ def refuse_to_cancel(guest: str, node: str, observation: Observation) -> None:
 def nothing_to_cancel(guest: str, here: str) -> InputError:
     """Return the error that says that no migration from here is there to be cancelled."""
     return InputError(
-        f"no migration of {guest} from {here} is under way or waits for its turn; nothing was"
-        " cancelled"
+        f"no migration of {guest} from {here} is under way or queued; nothing was cancelled"
     )
 
 

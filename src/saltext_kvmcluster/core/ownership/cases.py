@@ -1,4 +1,4 @@
-"""A migration that is to be settled: what is known of it, and what is to be done about it."""
+"""A migration that is to be settled: what is known of it, and what is to be done."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting, Verdict
 
 RUNNING, PAUSED, NOWHERE = "running", "paused", "nowhere"
-
-
 CONFLICT, UNKNOWN, BUSY = "conflict", migration.UNKNOWN, "busy"
-
-
 OWNING = {Sighting.RUNNING: RUNNING, Sighting.PAUSED_BY_USER: PAUSED}
 
 
@@ -41,11 +37,11 @@ class Action:
 
 @dataclass(frozen=True)
 class Settlement:
-    """Whose the guest is, by all nodes; what is to be done; what would settle it otherwise.
+    """The verdict over all nodes, what is to be done, and the manual steps that remain.
 
-    ``result``: the verdict in a word. ``owner``: a node, None where that is not certain or where
-    nobody has it. ``needs`` says what is not known, and ``commands`` what an operator who knows
-    would type.
+    ``result``: the verdict as one of the constants above. ``owner``: a node, None if it is not
+    certain or there is none. ``needs``: the missing information; ``commands``: the manual steps
+    for an operator who has it.
     """
 
     verdict: Verdict
@@ -58,7 +54,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known. ``entry``: the youngest one, by which its roles are called."""
+    """What is known. ``entry``: the youngest one; it names source and destination."""
 
     guest: str
     entries: Mapping[str, Entry]
@@ -71,12 +67,12 @@ class Case:
 
     @property
     def typed(self) -> str:
-        """The guest's name as one types it in a shell."""
+        """The guest's name, quoted for a shell."""
         return shlex.quote(self.guest)
 
     @property
     def ends(self) -> set[str]:
-        """The nodes between which it is known to have been on its way."""
+        """The sources and destinations of its known migrations."""
         return set(ends_of(self.entries))
 
     def observed(self, *sightings: Sighting) -> list[str]:
@@ -99,7 +95,7 @@ class Case:
 
     @property
     def reported(self) -> str:
-        """Every sighting in words."""
+        """Every sighting as text."""
         return ", ".join(
             f"on {node} it is {observation.sighting.value}"
             for node, observation in self.observations.items()

@@ -43,17 +43,17 @@ def refuse_unless_one(
         which = "; ".join(f"{uuid} {' and '.join(where)}" for uuid, where in found.items())
         raise InputError(f"{guest}: several guests have that name; give the UUID instead: {which}")
     if not found and not any(observation.detail for observation in observations.values()):
-        raise InputError(f"{guest}: no node has such a guest, and none a journal of it")
+        raise InputError(f"{guest}: no node has such a guest or a journal entry of it")
 
 
 def refuse_foreign(node: str, entries: Collection[Entry]) -> None:
-    """Raise InputError if a journal tells of migrations that were begun elsewhere.
+    """Raise InputError if a journal has entries of migrations that were begun elsewhere.
 
-    A node keeps account of its own migrations alone.
+    A node only keeps a journal of the migrations that it sends.
     """
     for entry in entries:
         if entry.move.source != node:
             raise InputError(
-                f"{KEPT}/{entry.move.uuid}.json on {node} tells of a migration from"
+                f"{KEPT}/{entry.move.uuid}.json on {node} is the entry of a migration from"
                 f" {entry.move.source}; if none is under way, remove it"
             )

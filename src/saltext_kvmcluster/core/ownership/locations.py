@@ -1,4 +1,4 @@
-"""Where a guest is, by what every node says of it: which node has to be told to move it."""
+"""Where a guest is, by the reports of all nodes: which node has to migrate it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one node says of a guest, and which guests it has if it lacks this one."""
+    """What one node reports of a guest, and its other guests if it lacks this one."""
 
     observation: Observation
     others: tuple[str, ...] = ()
 
 
 def as_data(guest: str, observation: Observation, names: Iterable[str]) -> dict[str, Any]:
-    """Return what a node says of a guest as plain data.
+    """Return what a node reports of a guest as plain data.
 
     names
-        The node's guests, of which those are told that come nearest to the one in question.
+        The node's guests; the closest matches are reported.
     """
     others = difflib.get_close_matches(guest, list(names), n=10, cutoff=0.0)
     return {
@@ -50,17 +50,17 @@ def as_data(guest: str, observation: Observation, names: Iterable[str]) -> dict[
 
 
 def parse(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, Answer]:
-    """Return what every node said; one that gave no such data is unreachable, with its words."""
+    """Return the answer of every node; one without valid data is unreachable, with its text."""
     return {node: _reported(answers.get(node)) for node in nodes}
 
 
 def source(guest: str, reported: Mapping[str, Answer], destination: str) -> str:
-    """Return the node that a guest is to leave; an error in words if that is not just one."""
+    """Return the node that a guest is to leave; an error if there is not exactly one."""
     active = [node for node, one in reported.items() if one.observation.sighting not in _NOT_ACTIVE]
     if not active:
         raise _nowhere(guest, reported)
     if len(active) > 1 or reported[active[0]].observation.job in _MIGRATIONS:
-        raise WorldError(f"{guest} was not touched: {_under_way(guest, reported, active)}")
+        raise WorldError(f"{guest} was not migrated: {_under_way(guest, reported, active)}")
     if active[0] == destination:
         raise InputError(f"{guest} is on {destination} already; nothing was done")
     return active[0]
@@ -75,31 +75,31 @@ def fit_to_ask(reported: Mapping[str, Answer]) -> list[str]:
 
 
 def nobody(guest: str, reported: Mapping[str, Answer]) -> WorldError:
-    """Return the error that says that no node told anything, and what each one said."""
+    """Return the error that no node reported anything usable, with their texts."""
     detail = {one.observation.detail for one in reported.values()}
     if len(detail) == 1:
-        return WorldError(f"{detail.pop()} (so say {listed(reported, MAX_NAMES)})")
-    return WorldError(f"nothing is known of {guest}, and nothing was done{_hidden(reported)}")
+        return WorldError(f"{detail.pop()} (reported by {listed(reported, MAX_NAMES)})")
+    return WorldError(f"no node reported on {guest}; nothing was done{_hidden(reported)}")
 
 
 def silent(answer: object) -> Answer:
-    """Return what is made of an answer that tells nothing of a guest."""
+    """Return what follows from an answer without data about a guest."""
     answered = isinstance(answer, str) and not answer.startswith(NO_RETURN)
-    detail = _words(str(answer)) if answered else "it does not answer"
+    detail = _text(str(answer)) if answered else "no response"
     return Answer(Observation(Sighting.UNREACHABLE, detail=detail))
 
 
 def ended(answer: object) -> dict[str, Any] | None:
-    """Return what a node said of a migration; None where that does not tell how it ended.
+    """Return what a node reported of a migration; None if that leaves its end open.
 
-    WorldError, with the node's words, if nothing was begun.
+    WorldError, with the node's text, if nothing was begun.
     """
     if isinstance(answer, Mapping) and is_ending(answer):
         return dict(answer)
-    # Neither silence nor an error of a program, of both of which Salt makes words, too, means that
-    # nothing was begun.
+    # Salt also returns text for a missing response or a failed program: neither means that nothing
+    # was begun.
     if isinstance(answer, str) and answer and not _BROKEN.search(answer):
-        raise WorldError(_words(answer))
+        raise WorldError(_text(answer))
     return None
 
 
@@ -126,19 +126,19 @@ def is_settled(found: Mapping[str, Any]) -> bool:
 
 
 def settled(move: Move, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what came of a migration by what the other nodes found."""
-    reason = f"{move.source} did not say how it ended; by all nodes: {found['reason']}"
+    """Return the result of a migration by the observations of the other nodes."""
+    reason = f"{move.source} did not report how it ended; according to all nodes: {found['reason']}"
     if found["owner"] == move.destination:
         return {**lost(move, reason), "owner": move.destination, "result": MOVED, "reason": reason}
     if found["owner"] == move.source:
-        reason += f"; {move.source} may not have begun it yet, and still begin it"
+        reason += f"; {move.source} may not have begun it yet and may still do so"
     return {**lost(move, reason), "owner": found["owner"]}
 
 
 def lost(move: Move, reason: str) -> dict[str, Any]:
-    """Return what is said of a migration whose end was not seen: how to find out."""
+    """Return the result of a migration whose end was not observed, with how to find out."""
     guest = shlex.quote(move.guest)
-    ways = (
+    remedy = (
         f"to watch it: salt {move.source} kvmcluster.job {guest}; to end it: salt-run"
         f" kvmcluster.cancel {guest}; to see where it is: salt-run kvmcluster.recover {guest}"
     )
@@ -149,7 +149,7 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
         "destination": move.destination,
         "owner": None,
         "result": cases.UNKNOWN,
-        "reason": f"{reason}; {ways}",
+        "reason": f"{reason}; {remedy}",
         "findings": [],
         "started": None,
         "elapsed": None,
@@ -160,8 +160,8 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
     }
 
 
-def _words(answer: str) -> str:
-    """Return a node's words without what Salt puts before them; of a traceback the last line."""
+def _text(answer: str) -> str:
+    """Return a node's text without Salt's prefix; of a traceback the last line."""
     detail = answer.strip().splitlines()[-1:] if "Traceback" in answer else [answer]
     return printable(_BY_SALT.sub("", " ".join(detail)))
 
@@ -179,7 +179,7 @@ def _reported(answer: object) -> Answer:
         )
         return Answer(observation, tuple(name.line() for name in sent.at("others").items()))
     except InputError:
-        return silent("its answer is none of ours")
+        return silent("unexpected response")
 
 
 def _under_way(guest: str, reported: Mapping[str, Answer], active: list[str]) -> str:
@@ -187,11 +187,11 @@ def _under_way(guest: str, reported: Mapping[str, Answer], active: list[str]) ->
     sending = [node for node in active if reported[node].observation.job == verdicts.OUTGOING]
     if sending:
         return (
-            f"it is on its way from {sending[0]} already; to watch it:"
+            f"it is already migrating from {sending[0]}; to watch it:"
             f" salt {sending[0]} kvmcluster.job {shlex.quote(guest)}"
         )
     return (
-        f"it is {where}{_hidden(reported)}; to settle which of them counts:"
+        f"it is {where}{_hidden(reported)}; to settle it:"
         f" salt-run kvmcluster.recover {shlex.quote(guest)}"
     )
 
@@ -207,7 +207,7 @@ def _nowhere(guest: str, reported: Mapping[str, Answer]) -> KvmclusterError:
         return nobody(guest, reported)
     others = sorted({name for one in reported.values() for name in one.others})
     return InputError(
-        f"no node that answered has a guest {guest}; those they have are"
+        f"no node that responded has a guest {guest}; their guests are"
         f" {listed(others, MAX_NAMES) or 'none'}{_hidden(reported)}"
         f"{validate.suggestion(guest, others)}"
     )
@@ -219,4 +219,4 @@ def _hidden(reported: Mapping[str, Answer]) -> str:
         for node, one in reported.items()
         if one.observation.sighting is Sighting.UNREACHABLE
     ]
-    return f"; not known of {listed(silent, MAX_NAMES)}" if silent else ""
+    return f"; no information from {listed(silent, MAX_NAMES)}" if silent else ""

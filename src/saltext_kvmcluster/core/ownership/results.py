@@ -14,7 +14,7 @@ class StartResult:
     """What became of a guest that was to start on ``node``.
 
     ``owner``: the node that has it, None if none has or that is not certain. ``started``: when it
-    was begun. ``elapsed``: seconds until the last look.
+    was begun. ``elapsed``: seconds until the last observation.
     """
 
     guest: str
@@ -51,8 +51,8 @@ class ShutdownResult:
 class Recovery:
     """What became of a guest whose last migration was to be settled, or cancelled.
 
-    ``sightings``: what each node showed last. ``actions``: what was done. ``needs``: what is not
-    known, and ``commands``: what an operator who knows it would type.
+    ``sightings``: the last observation of each node. ``actions``: what was done. ``needs``: the
+    missing information; ``commands``: the manual steps for an operator who has it.
     """
 
     guest: str

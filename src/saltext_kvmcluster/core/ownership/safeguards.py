@@ -14,9 +14,9 @@ from saltext_kvmcluster.core.verdicts import BROKEN, OFF, Observation, Sighting
 def concerned(
     action: Action, owner: str | None, entries: Mapping[str, Entry], nodes: Collection[str]
 ) -> set[str]:
-    """Return the nodes at which one has to look immediately before an action.
+    """Return the nodes to observe immediately before an action.
 
-    The two halves of a guest in post-copy tell enough: neither of them runs without the other.
+    In post-copy both halves are enough: neither of them runs without the other.
     """
     if action.do is Do.RESUME_POST_COPY:
         move = youngest(entries).move
@@ -28,7 +28,7 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Observation])
     """Return why an action must not be carried out now, empty if nothing forbids it.
 
     nodes
-        A look, taken just now, at the nodes that it concerns.
+        Current observations of the nodes that it concerns.
     """
     if action.do is Do.CLEAR:
         return ""
@@ -37,11 +37,11 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Observation])
         if observation.job not in allowed:
             return f"{observation.job} is active on {node}"
         if observation.sighting is Sighting.UNREACHABLE:
-            return f"{node} does not answer: {observation.detail}"
+            return f"no response from {node}: {observation.detail}"
     found = nodes[action.node]
     wanted = _WANTED[action.do] if action.node != owner else tuple(OWNING)
     if found.sighting not in wanted:
-        return f"on {action.node} it is {found.sighting.value} now"
+        return f"on {action.node} it is now {found.sighting.value}"
     if action.do is Do.UNDEFINE and found.saved:
         return f"{action.node} keeps a saved state of it"
     return _owner_changed(action, owner, nodes)
@@ -50,9 +50,10 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Observation])
 def hazard(definition: str) -> str:
     """Return why libvirt must not destroy a copy of a guest that runs elsewhere; empty if it may.
 
-    libvirt takes it for a guest that ends, not for one that left: it restores the SELinux labels
-    of disks that the other one has open (qemuProcessStop without VIR_QEMU_PROCESS_STOP_MIGRATED),
-    and removes the state of an emulated TPM (qemuTPMEmulatorCleanupHost).
+    libvirt treats it as a guest that ends, not as one that was migrated: it restores the SELinux
+    labels of disks that the other one has open (qemuProcessStop without
+    VIR_QEMU_PROCESS_STOP_MIGRATED), and removes the state of an emulated TPM
+    (qemuTPMEmulatorCleanupHost).
     """
     try:
         domain = xmltext.parse_xml(definition)
@@ -80,8 +81,8 @@ def _owner_changed(action: Action, owner: str | None, nodes: Mapping[str, Observ
     if owner is None:
         others = [node for node, observation in nodes.items() if observation.sighting not in OFF]
         others = [node for node in others if node != action.node]
-        return f"it is on {' and '.join(others)} now" if others else ""
+        return f"it is now on {' and '.join(others)}" if others else ""
     running = nodes[owner].sighting is Sighting.RUNNING
     if running or (action.do is not Do.DESTROY_COPY and nodes[owner].sighting in OWNING):
         return ""
-    return f"on {owner} it is {nodes[owner].sighting.value} now"
+    return f"on {owner} it is now {nodes[owner].sighting.value}"

@@ -1,7 +1,7 @@
-"""What follows from what every node says of a guest whose migration was left unsettled.
+"""What follows from the observations of a guest on all nodes after an unsettled migration.
 
-Whose the guest is comes from the table of `recovery` alone. Here it is asked of every pair of
-nodes, in both directions, so that a wrong idea of who was the source can mislead nobody.
+The owner comes only from the table in `verdicts`. It is applied to every pair of nodes, in both
+directions, so that a wrong assumption about which node was the source changes nothing.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def settle(
     steady: bool,
     fresh: bool = False,
 ) -> Settlement:
-    """Return what follows.
+    """Return the verdict and what is to be done.
 
     entries
-        What journals hold of the guest, by the node whose journal it is.
-    looks
-        The last look at every node of the cluster; a silent one is UNREACHABLE.
+        The guest's journal entries, by the node whose journal it is.
+    observations
+        The last observation on every node of the cluster; UNREACHABLE if it did not respond.
     steady
-        Whether every node said the same when it was asked twice.
+        Whether two consecutive observations of every node agree.
     fresh
-        Whether the migration has ended just now, so that what its journal says is still so.
+        Whether the migration has just ended, so that its journal entry is current.
     """
     case = Case(guest, entries, {**_strangers(entries, observations), **observations}, fresh)
     jobs = {
@@ -68,9 +68,9 @@ def settle(
         return undecided.conflict(case)
     if jobs:
         active = " and ".join(f"{job} on {node}" for node, job in jobs.items())
-        return busy(f"still at work: {active}; look again later")
+        return busy(f"still in progress: {active}; check again later")
     if not steady:
-        return busy("it changed while the nodes were asked; look again")
+        return busy("its state changed while the nodes were queried; check again later")
     owner = _owner(case)
     if owner:
         return _owned(case, owner)
@@ -85,8 +85,8 @@ def settle(
 def _strangers(
     entries: Mapping[str, Entry], observations: Mapping[str, Observation]
 ) -> dict[str, Observation]:
-    """Return the ends of a migration that nobody can ask, since they left the cluster."""
-    detail = "it is no node of this cluster any more"
+    """Return the ends of a migration that have left the cluster and cannot be queried."""
+    detail = "no longer a node of this cluster"
     return {
         node: Observation(Sighting.UNREACHABLE, detail=detail)
         for node in ends_of(entries)
@@ -95,24 +95,24 @@ def _strangers(
 
 
 def busy(sentence: str) -> Settlement:
-    """Return what follows while something is at work: to look again."""
+    """Return what follows while something is in progress: to check again later."""
     return Settlement(Verdict(Owner.UNKNOWN, sentence), BUSY)
 
 
 def unheard(guest: str, silent: Collection[str]) -> Settlement:
-    """Return what follows where no node that answers knows a guest."""
-    sentence = f"no node that answers has a guest {guest}; {' and '.join(silent)} may have it"
-    needs = tuple(f"an answer of {node}" for node in silent)
+    """Return what follows where no node that responds has the guest."""
+    sentence = f"no node that responds has a guest {guest}; {' and '.join(silent)} may have it"
+    needs = tuple(f"a response from {node}" for node in silent)
     return Settlement(Verdict(Owner.UNKNOWN, sentence), UNKNOWN, needs=needs)
 
 
 def same(before: Observation, after: Observation) -> bool:
-    """Whether two looks at a node agree."""
+    """Whether two observations of a node agree."""
     return (before.sighting, before.job) == (after.sighting, after.job)
 
 
-def words(observation: Observation) -> str:
-    """Return a look in words."""
+def text(observation: Observation) -> str:
+    """Return an observation as text."""
     parts = (
         observation.sighting.value,
         f"{observation.job} is active" if observation.job else "",
@@ -122,18 +122,18 @@ def words(observation: Observation) -> str:
 
 
 def resumption(cluster: Cluster, entry: Entry, address: str) -> Plan:
-    """Return how libvirt is to let a post-copy migration go on that broke.
+    """Return how libvirt is to resume a broken post-copy migration.
 
-    It wants the flags with which it was begun.
+    It requires the flags with which the migration was begun.
     """
     destination = cluster.node(entry.move.destination)
     options = Options(post_copy=True, tls="TLS" in entry.flags)
-    way = plans.plan(cluster, destination, options, entry.persistent, address)
-    return replace(way, flags=(*entry.flags, "POSTCOPY_RESUME"))
+    plan = plans.plan(cluster, destination, options, entry.persistent, address)
+    return replace(plan, flags=(*entry.flags, "POSTCOPY_RESUME"))
 
 
 def _owner(case: Case) -> str | None:
-    """Return the node that owns the guest by every pair, whichever of the two was the source."""
+    """Return the node that owns the guest by every pair, in either direction."""
     asked = {
         node: observation.sighting
         for node, observation in case.observations.items()
@@ -152,13 +152,12 @@ def _owner(case: Case) -> str | None:
 
 
 def _needed(case: Case, node: str) -> bool:
-    """Whether a node's answer is needed to tell the owner. Silence of one that is needed is not.
+    """Whether a node's observation is needed to determine the owner.
 
-    Between the two ends of a migration that both answered, a third node's silence changes
-    nothing: whatever it has, the guest that was seen to run has written to its disks since a
-    paused copy stopped, so that copy must never go on. If it should run on the third node as
-    well, that is an alarm that no tidying here makes worse. Without a journal, the silent one
-    could itself be one of the ends.
+    If both ends of a migration responded, an unreachable third node changes nothing: the guest
+    that was observed running has written to its disks since a paused copy stopped, so that copy
+    must never resume. If it also runs on the third node, that is an alarm which removing the copy
+    does not make worse. Without a journal, the unreachable node could be one of the ends.
     """
     silent = case.sighting(node) is Sighting.UNREACHABLE
     return not silent or not case.ends or node in case.ends
@@ -171,8 +170,8 @@ def _owned(case: Case, owner: str) -> Settlement:
         *_definitions(case, owner),
     ]
     saved = [
-        f"{node} keeps a saved state of it, which is old: on {node}: virsh managedsave-remove"
-        f" {case.typed}"
+        f"{node} keeps a saved state of it, which is out of date: on {node}:"
+        f" virsh managedsave-remove {case.typed}"
         for node in case.observed(Sighting.SHUT_OFF)
         if case.observations[node].saved
     ]
@@ -198,10 +197,10 @@ def _sentence(case: Case, owner: str, copies: Collection[str]) -> Verdict:
 def _definitions(case: Case, owner: str) -> list[Action]:
     """Return what puts definitions and autostart right, by how the guest was kept before.
 
-    With ``shared`` nobody but the owner keeps a definition, and a guest that was transient has
-    none at all; with ``defined`` every node keeps one. A definition that the migration did not
-    leave may be the only one, or somebody's wish since: it stays. No node but the owner starts it
-    by itself; whether that one may is an operator's wish, which the check guest.autostart names.
+    With ``shared`` only the owner keeps a definition, and a guest that was transient has none;
+    with ``defined`` every node keeps one. A definition that the migration did not leave may be
+    the only one, or have been added since: it stays. Autostart is switched off on all nodes but
+    the owner, where it is the operator's choice; the check guest.autostart reports it.
     """
     if not case.entry:
         return []

@@ -64,13 +64,13 @@ class Request:
 
 
 class May(Enum):
-    """What follows from what all nodes answered."""
+    """The decision that follows from the answers of all nodes."""
 
     START = "it may start here"
     RUNS = "it runs already"
-    WAIT = "it is somewhere, on its way"
+    WAIT = "it is migrating, or a job on it is in progress"
     REFUSED = "it must not start"
-    UNDEFINED = "nothing is in the way but that there is no definition of it"
+    UNDEFINED = "only its definition is missing"
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Decision:
 
 
 def forced(cluster: Cluster, here: str, nodes: object) -> frozenset[str]:
-    """Return the nodes that are declared offline; InputError if one cannot be meant."""
+    """Return the nodes that are declared offline; InputError if one cannot be."""
     wanted = [nodes] if isinstance(nodes, str) else [] if nodes is None else nodes
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(node, str) for node in wanted):
         raise InputError(f"force_unreachable: want a list of nodes, got {printable(repr(nodes))}")
     for node in wanted:
         cluster.node(node)
         if node == here:
-            raise InputError(f"force_unreachable: {here} is this node itself, and answers")
+            raise InputError(f"force_unreachable: {here} is this node itself, which is not offline")
     return frozenset(wanted)
 
 
@@ -110,17 +110,17 @@ def home(cluster: Cluster, guest: str, node: object) -> str:
 def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
     """Return what follows from what every node of the cluster answered.
 
-    That it runs somewhere is certain, whoever else is silent. That it runs nowhere takes all.
+    One response is enough to know that it runs; that it runs nowhere takes responses of all nodes.
     """
     active = _active_nodes(request, asked)
     if double := verdicts.doubled(active):
         may = May.WAIT if double.job else May.REFUSED
-        return Decision(may, f"it {double.sentence}; nothing was touched")
+        return Decision(may, f"it {double.sentence}; nothing was changed")
     for node, observation in active.items():
         if observation.sighting in _STANDING:
             how = "paused by its user" if _is_paused(observation) else "and runs"
             others = [_location(name, other) for name, other in active.items() if name != node]
-            silent = [f"{name} does not answer" for name, answer in asked.items() if answer.detail]
+            silent = [f"no response from {name}" for name, answer in asked.items() if answer.detail]
             return Decision(
                 May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
             )
@@ -138,7 +138,7 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
 
 
 def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Decision:
-    """Return what follows from the last look before a start.
+    """Return what follows from the last observations before a start.
 
     decision
         What follows from what all nodes answered while they were claimed.
@@ -152,7 +152,7 @@ def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Dec
     if lost:
         return Decision(May.REFUSED, f"the claim on {' and on '.join(lost)} was lost")
     if is_over:
-        sentence = "it could not be begun within the timeout; give more time: timeout"
+        sentence = "it could not be begun within the timeout; use a longer one (timeout)"
         return Decision(May.REFUSED, sentence)
     return decision
 
@@ -180,7 +180,7 @@ def ending(
     """Return what became of a guest whose start was begun.
 
     asked
-        What the nodes said afterwards.
+        What the nodes answered afterwards.
     detail
         libvirt's error if its call failed. It explains; it decides nothing.
     returned
@@ -192,11 +192,11 @@ def ending(
     else:
         gone = returned and not here.detail and not _active(request, here)
         result = NOT_STARTED if gone else UNKNOWN
-    words = [] if returned else [f"libvirt on {request.here} has not ended the start"]
-    words.append(decision.sentence if result != NOT_STARTED else f"{request.here} has it not")
-    words += [f"libvirt said: {detail}"] if detail else []
+    parts = [] if returned else [f"libvirt on {request.here} has not ended the start"]
+    parts.append(decision.sentence if result != NOT_STARTED else f"not running on {request.here}")
+    parts += [f"libvirt: {detail}"] if detail else []
     return StartResult(
-        request.guest, request.uuid, request.here, result, decision.owner, "; ".join(words)
+        request.guest, request.uuid, request.here, result, decision.owner, "; ".join(parts)
     )
 
 
@@ -210,9 +210,8 @@ def stopped(
     steps
         What happened on the way.
     stayed
-        Whether it was seen active here at first, with no unsettled migration from here, and no
-        migration since.
-        Then it ended here; otherwise it may run on a node that is silent.
+        Whether it was active here at first, with no unsettled migration from here, and none
+        since. Then it ended here; otherwise it may run on an unreachable node.
     """
     active = _active_nodes(request, asked)
     silent = [f"no response from {node}" for node, found in asked.items() if found.detail]
@@ -220,7 +219,7 @@ def stopped(
     where = "; ".join(_location(node, observation) for node, observation in active.items())
     unsure = asked[request.here].detail or (silent and not stayed)
     result = NOT_STOPPED if active else UNKNOWN if unsure else STOPPED
-    # A half that waits for the other one is nobody's guest.
+    # A half that waits for the other one owns nothing.
     owners = [node for node, found in active.items() if found.sighting not in _WAITING_HALF]
     owner = owners[0] if len(active) == 1 and owners else None
     reason = "; ".join([*steps, where or nowhere, *silent])
@@ -230,7 +229,7 @@ def stopped(
 def forbids_destroy(observation: Observation) -> str:
     """Return why a guest must not be destroyed; empty if it may be."""
     if observation.sighting is Sighting.UNREACHABLE:
-        return f"it is not known what it does now: {observation.detail}"
+        return f"its present state is unknown: {observation.detail}"
     if observation.job:
         return f"{observation.job} of it is active"
     return f"it is {observation.sighting.value}" if observation.sighting in _MOVING else ""
@@ -242,18 +241,18 @@ def refusal(request: Request, sentence: str) -> WorldError:
 
 
 def freezing_reason(reason: object) -> str:
-    """Return the reason of a freeze; InputError if it is none that anybody could read later."""
+    """Return the reason of a freeze; InputError if it is not readable text."""
     return validate.reason(reason, "the guest must stay")
 
 
 def claim_order(nodes: Iterable[str]) -> list[str]:
-    """Return in which order nodes are claimed: one for all, so that no two wait for each other."""
+    """Return in which order nodes are claimed: the same for all starts, which avoids deadlocks."""
     return sorted(nodes)
 
 
 def claimed(node: str, holder: str) -> str:
-    """Return the sentence about a claim that another holds; it says who that is."""
-    name = printable(holder.strip()[:100]) or "somebody"
+    """Return the sentence about a claim that another start holds, with its holder."""
+    name = printable(holder.strip()[:100]) or "another node"
     return f"{name} is starting it: it holds the claim on {node}"
 
 
@@ -267,7 +266,7 @@ def _active_nodes(request: Request, asked: Mapping[str, NodeAnswer]) -> dict[str
 
 
 def _active(request: Request, answer: NodeAnswer) -> Observation | None:
-    """Return the look at an active guest that is the one to be started."""
+    """Return the observation of the guest to be started, if it is active."""
     if answer.same_uuid.sighting in ACTIVE:
         return answer.same_uuid
     same = answer.same_name.sighting in ACTIVE and request.uuid in ("", answer.same_name.uuid)
@@ -275,7 +274,7 @@ def _active(request: Request, answer: NodeAnswer) -> Observation | None:
 
 
 def _busy(request: Request, answer: NodeAnswer) -> Observation | None:
-    """Return the look at the guest, active or not, if something is under way with it."""
+    """Return the observation of the guest, active or not, if a job on it is in progress."""
     if answer.same_uuid.job:
         return answer.same_uuid
     same = answer.same_name.job and request.uuid in ("", answer.same_name.uuid)
@@ -283,13 +282,13 @@ def _busy(request: Request, answer: NodeAnswer) -> Observation | None:
 
 
 def _unsettled(request: Request, observations: Mapping[str, Observation]) -> Decision:
-    """Wait for what will end by itself; say of all else where it is."""
+    """Wait for what will end by itself; otherwise refuse, with the locations."""
     observed = "; ".join(_location(node, observation) for node, observation in observations.items())
     if any(
         observation.job or observation.sighting in _MOVING for observation in observations.values()
     ):
         return Decision(May.WAIT, observed)
-    remedy = f"virsh domstate --reason {request.guest} there says why; mend that first"
+    remedy = f"virsh domstate --reason {request.guest} there shows why; fix that first"
     return Decision(May.REFUSED, f"{observed}: {remedy}")
 
 
@@ -311,20 +310,20 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
     for node, answer in asked.items():
         if answer.alive and node in request.forced:
             yield (
-                f"{node} is not off: it lets us in over ssh, and a guest outlives its libvirt"
-                f" daemon; mend that first, since it does not answer: {answer.detail}"
+                f"{node} is not off: it accepts ssh logins, and guests outlive their libvirt"
+                f" daemon; fix libvirt there first: {answer.detail}"
             )
         elif answer.detail and node not in request.forced:
             yield (
-                f"{node} does not answer, and may have it: {answer.detail}; if {node} is off,"
-                f" say so: force_unreachable={node}"
+                f"no response from {node}, which may have it: {answer.detail}; if {node} is off,"
+                f" declare it offline: force_unreachable={node}"
             )
         yield from _conflicts(request, node, answer)
     yield from _doubles({node: answer.host for node, answer in asked.items() if answer.host})
 
 
 def _conflicts(request: Request, node: str, answer: NodeAnswer) -> Iterator[str]:
-    """Say what a node has that gets in the way, though the guest is not active there."""
+    """Yield what on a node conflicts with a start, though the guest is not active there."""
     found = answer.same_uuid
     if request.uuid and answer.same_name.name and answer.same_name.uuid != request.uuid:
         yield (
@@ -336,18 +335,18 @@ def _conflicts(request: Request, node: str, answer: NodeAnswer) -> Iterator[str]
     if found.saved:
         name = printable(found.name[:100])
         yield (
-            f"{node} keeps a saved state of it, with which a start there would go on, over disks"
-            f" that may have changed: on {node} virsh managedsave-remove {name} throws it away; or,"
-            f" if it has run nowhere since, virsh start {name}"
+            f"{node} keeps a saved state of it, from which a start there would resume, over disks"
+            f" that may have changed: to discard it, on {node}: virsh managedsave-remove {name};"
+            f" or, if it has run nowhere since: virsh start {name}"
         )
     if found.name != request.guest:
         yield (
             f"{node} has a guest {printable(found.name[:100])} of the same UUID: give one of the"
-            " two another (virsh undefine --keep-nvram, then define anew)"
+            " two another (virsh undefine --keep-nvram, then define it again)"
         )
     elif found.autostart:
         yield (
-            f"{node} would start it by itself at its next boot:"
+            f"{node} would start it at its next boot (autostart):"
             f" virsh autostart --disable {request.guest} on {node}"
         )
     elif node == request.here and request.definitions == "shared":
@@ -359,12 +358,12 @@ def _conflicts(request: Request, node: str, answer: NodeAnswer) -> Iterator[str]
 
 
 def _doubles(hosts: Mapping[str, Host]) -> Iterator[str]:
-    """Say which two nodes are one host: then the other one has not been asked."""
+    """Yield which two nodes are one host: then the other one has not been queried."""
     first: dict[Host, str] = {}
     for node, host in hosts.items():
         known = first.setdefault(host, node)
         if known != node:
             yield (
-                f"{known} and {node} are one host, {printable(host.name[:100])}, for libvirt: the"
-                f" migration name of one leads to the other, which was not asked"
+                f"{known} and {node} are one host, {printable(host.name[:100])}, according to libvirt:"
+                " the migration name of one leads to the other, so one was not queried"
             )

@@ -1,4 +1,4 @@
-"""What follows where it is not certain whose a guest is: what is missing, and what to type."""
+"""What follows where the owner is not certain: missing information and manual steps."""
 
 from __future__ import annotations
 
@@ -26,25 +26,28 @@ from saltext_kvmcluster.core.verdicts import (
 def conflict(case: Case) -> Settlement:
     nodes = case.observed(Sighting.RUNNING)
     sentence = (
-        f"it RUNS TWICE, on {' and on '.join(nodes)}: its disks are in danger; nothing was touched,"
-        " decide which of them has to go"
+        f"it RUNS TWICE, on {' and on '.join(nodes)}: its disks are at risk; nothing was changed;"
+        " decide which copy to stop"
     )
     return Settlement(
         Verdict(Owner.CONFLICT, sentence),
         CONFLICT,
-        needs=("which of them is the right one: the one whose work its users see",),
+        needs=("which copy is the right one: the one that its users work with",),
         commands=(
             *(f"on {node}: virsh suspend {case.typed}" for node in nodes[1:]),
-            f"on the node where it has to go: virsh destroy {case.typed}",
+            f"on the node whose copy is to stop: virsh destroy {case.typed}",
             f"kvmcluster.recover {case.typed}",
         ),
     )
 
 
 def torn(case: Case) -> Settlement:
-    """Return what follows where its memory is on two nodes: neither half may ever be destroyed."""
+    """Return what follows where its memory is split: neither half may ever be destroyed."""
     entry = case.entry
-    sentence = f"{case.reported}: its memory is on two nodes, neither of which can go on alone"
+    sentence = (
+        f"{case.reported}: its memory is split across two nodes; neither half can run without the"
+        " other"
+    )
     verdict = Verdict(Owner.UNKNOWN, sentence)
     if entry and "POSTCOPY" in entry.flags and _both_broke(case, entry):
         return Settlement(
@@ -55,12 +58,12 @@ def torn(case: Case) -> Settlement:
     return Settlement(
         verdict,
         UNKNOWN,
-        needs=_silence(case) or ("whether both halves are still there, and can reach each other",),
+        needs=_silence(case) or ("whether both halves still exist and can reach each other",),
         commands=(
             f"on {source}: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
             f" qemu+ssh://{destination}/system tcp:{destination}",
-            "if one half is lost, so is its memory: on the other node: virsh destroy"
-            f" {case.typed}, then start it anew",
+            "if one half is lost, its memory is lost: on the other node: virsh destroy"
+            f" {case.typed}, then start it again",
         ),
     )
 
@@ -79,8 +82,7 @@ def _both_broke(case: Case, entry: Entry) -> bool:
 
 def _silence(case: Case) -> tuple[str, ...]:
     return tuple(
-        f"an answer of {node}, which may have it; it was asked, and:"
-        f" {case.observations[node].detail}"
+        f"a response from {node}, which may have it: {case.observations[node].detail}"
         for node in case.observed(Sighting.UNREACHABLE)
     )
 
@@ -88,44 +90,47 @@ def _silence(case: Case) -> tuple[str, ...]:
 def unknown(case: Case) -> Settlement:
     again = f"kvmcluster.recover {case.typed}"
     entry = case.entry
-    verdict = Verdict(Owner.UNKNOWN, f"{case.reported}: that does not tell which of them owns it")
+    verdict = Verdict(Owner.UNKNOWN, f"{case.reported}: its owner is not certain")
     silent = _silence(case)
     if silent:
         gone = [
-            f"if {node} is gone for good, and the guest is where it should be: on"
+            f"if {node} will not return, and the guest is where it should be: on"
             f" {entry.move.source}: rm {KEPT}/{entry.move.uuid}.json"
             for node in case.observed(Sighting.UNREACHABLE)
             if entry and node in case.ends
         ]
-        commands = (f"once they answer: {again}", *gone)
+        commands = (f"once they respond: {again}", *gone)
         return Settlement(verdict, UNKNOWN, needs=silent, commands=commands)
     if entry and case.active == [entry.move.source] == case.observed(Sighting.PAUSED_FOR_MIGRATION):
         return _switched(case, entry)
     return Settlement(
         verdict,
         UNKNOWN,
-        needs=("which node has the youngest state of it",),
+        needs=("which node has its latest state",),
         commands=(
             *(f"on {node}: virsh domstate --reason {case.typed}" for node in case.active),
-            f"where the right one is paused: virsh resume {case.typed}",
-            f"where an old one is: virsh destroy {case.typed}",
+            f"on the node with its latest state, if paused: virsh resume {case.typed}",
+            f"on a node with an older state: virsh destroy {case.typed}",
             again,
         ),
     )
 
 
 def _switched(case: Case, entry: Entry) -> Settlement:
-    """Return what follows where the source waits, and the destination has nothing any more."""
+    """Return what follows where the source is paused and the destination no longer has it."""
     source, destination, guest = entry.move.source, entry.move.destination, case.typed
     return Settlement(
         verdicts.judge(case.sighting(source), case.sighting(destination), source, destination),
         UNKNOWN,
-        needs=(f"whether it ran on {destination} after {entry.began}, even for a moment",),
+        needs=(f"whether it ran on {destination} after {entry.began}, even briefly",),
         commands=(
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
             f"on {source}: stat its disks: were they written after it was paused?",
             f"only if it never ran on {destination}: on {source}: virsh resume {guest}",
-            f"otherwise its memory is old: on {source}: virsh destroy {guest}, then start it anew",
+            (
+                f"otherwise its memory is out of date: on {source}: virsh destroy {guest}, then start"
+                " it again"
+            ),
             f"kvmcluster.recover {guest}",
         ),
     )
