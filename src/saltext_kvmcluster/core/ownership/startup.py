@@ -364,6 +364,6 @@ def _doubles(hosts: Mapping[str, Host]) -> Iterator[str]:
         known = first.setdefault(host, node)
         if known != node:
             yield (
-                f"{known} and {node} are one host, {printable(host.name[:100])}, according to libvirt:"
+                f"{known} and {node} are one host by libvirt, {printable(host.name[:100])}:"
                 " the migration name of one leads to the other, so one was not queried"
             )

@@ -128,8 +128,8 @@ def _switched(case: Case, entry: Entry) -> Settlement:
             f"on {source}: stat its disks: were they written after it was paused?",
             f"only if it never ran on {destination}: on {source}: virsh resume {guest}",
             (
-                f"otherwise its memory is out of date: on {source}: virsh destroy {guest}, then start"
-                " it again"
+                f"otherwise its memory is out of date: on {source}: virsh destroy {guest}, then"
+                " start it again"
             ),
             f"kvmcluster.recover {guest}",
         ),
