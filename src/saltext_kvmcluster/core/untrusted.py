@@ -40,7 +40,7 @@ class Reader:
     value
         What was received: anything.
     path
-        What to call it in errors; empty for the whole.
+        Its path in errors; empty for the root.
     lenient
         Whether a value that does not fit counts as absent; passed on to all fields and items.
     """
@@ -55,7 +55,7 @@ class Reader:
 
     @property
     def path(self) -> str:
-        """What the value is called in errors."""
+        """The path of the value, for errors."""
         if self._parent is None:
             return str(self._step)
         before = self._parent.path

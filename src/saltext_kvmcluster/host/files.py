@@ -94,13 +94,13 @@ def read_argument(path: str, most: int) -> bytes:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):
             what = "a folder; name the file in it" if stat.S_ISDIR(kind) else "not a regular file"
-            raise InputError(f"{path} is {what}")
+            raise InputError(f"{path}: is {what}")
         with open(open_regular(path), "rb") as file:
             return file.read(most + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def exists(path: str) -> bool:
@@ -206,7 +206,7 @@ def ensure_folder(folder: str, owner: str) -> None:
 
 
 def leave(folder: str, name: str, text: str) -> None:
-    """Put a small file, readable by all, into a folder of ours on storage that nodes share.
+    """Put a small file, readable by all, into our folder on shared storage.
 
     The folder is made where it is missing. Others write such storage, too, and its server may
     map root to another account: so the owner of the folder and the files does not matter, no

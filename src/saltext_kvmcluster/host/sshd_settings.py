@@ -75,7 +75,7 @@ def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings
 
 
 def read_before_drop_in() -> list[str]:
-    """Return the drop-ins whose names come before ours: what they set wins."""
+    """Return the drop-ins whose names come before ours: their values have priority."""
     others = sorted(glob.glob(os.path.join(os.path.dirname(sshd.DROP_IN), "*.conf")))
     return [path for path in others if path < sshd.DROP_IN]
 
@@ -189,7 +189,7 @@ def _addresses(name: str) -> list[str]:
 
 
 def _local_address(address: str) -> str:
-    """Return the address of ours at which a peer of that address arrives; nothing is sent."""
+    """Return the local address to which a peer of that address connects; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import report
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, World
 from saltext_kvmcluster.core.readiness.report import GroupedFinding, Readiness
-from saltext_kvmcluster.core.text import listed, printable
+from saltext_kvmcluster.core.text import listed, one_line, printable
 from saltext_kvmcluster.core.untrusted import Reader
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
@@ -41,7 +41,7 @@ def boot(answer: object) -> Boot | None:
     if boot_id is None:
         return None
     reasons = sent.at("needed").items(optional=True)
-    return Boot(boot_id, tuple(printable(str(reason.value)[:500]) for reason in reasons))
+    return Boot(boot_id, tuple(one_line(str(reason.value)) for reason in reasons))
 
 
 def when(value: object) -> str:
@@ -138,8 +138,8 @@ def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
         return f"no response from the minion of {node}"
     if now.id != before.id:
         return ""
-    words = answer.get("detail") if isinstance(answer, Mapping) else answer
-    detail = f"; its response: {printable(' '.join(str(words)[:500].split()))}" if words else ""
+    response = answer.get("detail") if isinstance(answer, Mapping) else answer
+    detail = f"; its response: {one_line(str(response))}" if response else ""
     return f"{node} has not rebooted yet{detail}"
 
 

@@ -53,7 +53,7 @@ class Clusters:
         return {name: tuple(cluster.nodes) for name, cluster in self._clusters.items()}
 
     def choose(self, name: str | None) -> Cluster:
-        """Return the cluster of that name, or the only one; InputError says what is there."""
+        """Return the cluster of that name, or the only one; InputError lists the known ones."""
         if name is None and len(self._clusters) == 1:
             return next(iter(self._clusters.values()))
         if name is not None and name in self._clusters:

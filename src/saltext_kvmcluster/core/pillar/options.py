@@ -106,7 +106,7 @@ KEYS = keys_of(Options)
 
 @dataclass(frozen=True)
 class Rule:
-    """What makes options invalid, mostly combinations; ``keys`` name them."""
+    """A rule that options must not break, mostly about combinations of ``keys``."""
 
     keys: tuple[str, ...]
     broken: Callable[[Options], bool]
@@ -169,7 +169,7 @@ RULES = (
 def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
     """Return the options of one migration: the pillar's value where an argument is None.
 
-    InputError names the argument, and says what is wanted.
+    InputError names the argument and what is accepted.
     """
     named = {key: value for key, value in arguments.items() if value is not None}
     return parse(validate.section(named, "options", KEYS), "", defaults)

@@ -1,6 +1,6 @@
 """From the raw pillar to the validated model of the cluster.
 
-Every error names the key by its whole path, what is wrong with it, and what would be right.
+Every error names the full path of the key, what is wrong with it, and what is accepted.
 """
 
 from __future__ import annotations

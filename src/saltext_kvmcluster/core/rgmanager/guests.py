@@ -132,7 +132,7 @@ def _home(part: Element, domains: Mapping[str, Domain]) -> str | None:
 
 
 def _use(domain: Domain) -> None:
-    """Take a failover domain over as far as it says where its guests are at home."""
+    """Import a failover domain as far as it gives its guests a home."""
     if domain.part.imported:
         return
     domain.part.imported = True

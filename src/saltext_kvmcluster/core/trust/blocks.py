@@ -17,7 +17,7 @@ TAG = re.compile(r"kvmcluster/[^/\s]+/(\S+)\Z")
 
 
 def tag(cluster: Cluster, node: str) -> str:
-    """Return the comment that marks a line as ours and says which node it belongs to."""
+    """Return the comment that marks a line as ours and names its node."""
     return f"kvmcluster/{cluster.name}/{node}"
 
 

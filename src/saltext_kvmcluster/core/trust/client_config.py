@@ -50,7 +50,7 @@ def wanted(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> W
 def with_include(present: str, include: str) -> Wanted:
     """Return the login's own ssh configuration with our file included ahead of all else.
 
-    The first value that ssh finds wins, so the block stands before the first directive.
+    ssh uses the first value, so the block comes before the first directive.
     """
     block = f"{BEGIN}Include {_quoted(include)}\n{END}"
     lines = split_lines(present)

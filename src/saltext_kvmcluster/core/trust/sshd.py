@@ -75,7 +75,7 @@ def depends_on_peer(config: str) -> bool:
 
 
 def one_connection(peers: Sequence[Node]) -> list[tuple[str, str]]:
-    """Return the one connection (host, address) that stands for those of all peers."""
+    """Return the one connection (host, address) that represents those of all peers."""
     return [(peers[0].names[0] if peers else "localhost", "127.0.0.1")]
 
 
