@@ -8,7 +8,7 @@ from material import cluster, parameters
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.trust import logins
 
-CASES = parameters("reach")
+CASES = parameters("logins")
 FOUND = cluster("node1", "node2", names={"node2": ["192.0.2.12"]})
 OK = logins.LoginProbe(0, "", "", 0.2)
 
