@@ -18,6 +18,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import yaml
 
@@ -271,6 +272,21 @@ def loaded(path):
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab_ctl", loader))
     loader.exec_module(module)
     return module
+
+
+def until(question, complaint, seconds=120, pause=0.2):
+    """Ask until there is an answer, and return it.
+
+    complaint
+        What was waited for: a text, or a function that returns one.
+    """
+    end = time.monotonic() + seconds
+    while not (answer := question()):
+        if time.monotonic() >= end:
+            words = complaint() if callable(complaint) else complaint
+            raise AssertionError(f"not seen within {seconds} s: {words}")
+        time.sleep(pause)
+    return answer
 
 
 def checked(done, words):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from conftest import ROOT
+from labs import until
 from limits import SAMPLE, Watch
 
 HOME = {"web1": "node1", "web2": "node1", "db1": "node1", "web3": "node2"}
@@ -56,14 +57,6 @@ def where(lab):
 def slow(lab):
     for name in ("web1", "web2", "db1"):
         lab.exec("node1", "virsh", "migrate-setspeed", name, str(SLOW))
-
-
-def becomes(question, words, seconds=240):
-    end = time.monotonic() + seconds
-    while not (found := question()):
-        assert time.monotonic() < end, f"never seen: {words}"
-        time.sleep(0.3)
-    return found
 
 
 def sending(lab, node="node1"):
@@ -184,7 +177,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
     drain = Drain(lab)
     try:
         with seen_once(lab):
-            going = becomes(lambda: receiving(lab), "a migration under way")
+            going = until(lambda: receiving(lab), "a migration under way")
             lab.ctl("cut", going[-1], "--network", "migration")
             lab.ctl("kill", "master", "salt-master")
             time.sleep(2)
@@ -212,7 +205,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
 def test_an_interrupted_drain_goes_on(lab, number):
     slow(lab)
     drain = Drain(lab)
-    first = becomes(lambda: sending(lab), "a migration under way")
+    first = until(lambda: sending(lab), "a migration under way")
     lab.exec("master", "pkill", f"-{number}", "-f", "salt-run.*kvmcluster[.]drain")
     if number == "INT":
         done, code = drain.end()

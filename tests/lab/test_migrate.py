@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from labs import until
 
 GUEST, NEIGHBOUR = "web", "web-1"
 SLOW = 8  # MiB/s: makes a migration last over ten seconds, so that it has a middle
@@ -89,12 +90,11 @@ class Call(threading.Thread):
 
     def middle(self):
         """Wait until memory has been sent."""
-        for _ in range(100):
-            job = self.lab.exec(self.request[0], "virsh", "domjobinfo", GUEST, check=False)
-            if re.search(r"Memory processed: +[1-9]", job):
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"no migration is under way: {job} {self.answer}")
+        until(self.sent, lambda: f"a migration under way: {self.answer}", pause=0.1)
+
+    def sent(self):
+        job = self.lab.exec(self.request[0], "virsh", "domjobinfo", GUEST, check=False)
+        return re.search(r"Memory processed: +[1-9]", job)
 
     def end(self, timeout=180):
         self.join(timeout)

@@ -5,9 +5,9 @@ import pathlib
 import re
 import subprocess
 import threading
-import time
 
 import pytest
+from labs import until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUEST = "opted"
@@ -86,13 +86,13 @@ class Underway(threading.Thread):
     def __enter__(self):
         self.virsh("migrate-setspeed", GUEST, str(SLOW))
         self.start()
-        for _ in range(200):
-            self.job = self.virsh("domjobinfo", GUEST, check=False)
-            if re.search(r"Memory processed: +[1-9]", self.job):
-                return self
-            assert self.is_alive(), self.answer
-            time.sleep(0.1)
-        raise AssertionError(f"no migration is under way: {self.job}")
+        until(self.sent, "a migration under way", pause=0.1)
+        return self
+
+    def sent(self):
+        self.job = self.virsh("domjobinfo", GUEST, check=False)
+        assert self.is_alive(), self.answer
+        return re.search(r"Memory processed: +[1-9]", self.job)
 
     def __exit__(self, *failed):
         self.virsh("migrate-setspeed", GUEST, "10000", check=False)
@@ -132,10 +132,8 @@ def test_what_one_connection_may_have(lab):
         assert "Compression cache" in observed.job
         assert observed.connections() == 1
         downtime = observed.downtime()
-        for _ in range(30):
-            if downtime != 300:
-                break
-            time.sleep(0.2)
+        if downtime == 300:
+            until(lambda: observed.downtime() != 300, "the first downtime", seconds=20)
             downtime = observed.downtime()
         assert 0 < downtime <= 120
 
@@ -181,11 +179,7 @@ def test_not_live(lab):
     # QEMU allows a switch 300.
     assert observed.answer["downtime_ms"] > 500
     before = lab.record(GUEST)["last"]
-    for _ in range(60):
-        if lab.record(GUEST)["last"] > before:
-            return
-        time.sleep(0.3)
-    raise AssertionError("it does not go on")
+    until(lambda: lab.record(GUEST)["last"] > before, "the guest goes on", pause=0.3)
 
 
 @pytest.fixture(scope="module")

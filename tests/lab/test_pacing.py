@@ -6,9 +6,9 @@ What is returned is compared with libvirt on every node and with the guest's own
 import contextlib
 import re
 import threading
-import time
 
 import pytest
+from labs import until
 
 GUEST, CHANGED = "busy", 50  # MiB, each second; the guest writes to the same ones again and again
 SLOW = 16  # MiB/s
@@ -109,12 +109,12 @@ class Call(threading.Thread):
 
     def until(self, looked, what):
         """Wait until something is seen."""
-        for _ in range(600):
-            if looked():
-                return
+
+        def observed():
             assert self.is_alive(), self.answer
-            time.sleep(0.2)
-        raise AssertionError(f"never seen: {what}")
+            return looked()
+
+        until(observed, what)
 
     def copying(self):
         return re.search(r"Memory processed: +[1-9]", self.virsh("domjobinfo", GUEST))

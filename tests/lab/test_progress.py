@@ -12,10 +12,10 @@ import pty
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 from conftest import ROOT
+from labs import until
 
 GUEST = "web"
 SLOW, FAST = "1", "10000"
@@ -64,14 +64,6 @@ def settled(lab):
         return not rows
 
     until(nothing, "the migration does not end")
-
-
-def until(condition, complaint, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, complaint
-        time.sleep(0.2)
-    return found
 
 
 def route(lab):

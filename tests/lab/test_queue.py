@@ -6,10 +6,10 @@ import json
 import re
 import subprocess
 import threading
-import time
 
 import pytest
 from conftest import ROOT
+from labs import until
 from limits import Watch, limits
 
 GUESTS = {f"guest{number}": f"node{number % 3 + 1}" for number in range(6)}
@@ -76,15 +76,6 @@ def queued(lab, node):
     return {job["guest"]: job["slot"] for job in jobs if job["phase"] == "queued"}
 
 
-def wait_for(question):
-    for _ in range(300):
-        found = question()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError("that never came")
-
-
 def has_moved(answer):
     """Whether a call moved its guest; a refusal is words."""
     return isinstance(answer, dict) and answer["result"] == "moved"
@@ -136,7 +127,7 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
             calls = []
             for place, name in enumerate(waiting, 1):
                 calls.append(Call(lab, name, source, (other, destination)[place % 2]))
-                wait_for(lambda name=name, at=place: queued(lab, source).get(name) == at)
+                until(lambda name=name, at=place: queued(lab, source).get(name) == at)
             refused = lab.salt(other, "kvmcluster.migrate", "guest5", destination, "wait=False")
             assert "guest5 was not touched" in refused and "max_incoming" in refused, refused
             assert f"another ({destination} to elsewhere)" in refused
@@ -147,7 +138,7 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
                 if job["fun"] == "kvmcluster.migrate" and "guest1" in job["arg"]
             ]
             lab.salt(source, "saltutil.kill_job", killed)
-            wait_for(lambda: queued(lab, source).get("guest3") == 3)
+            until(lambda: queued(lab, source).get("guest3") == 3)
             lab.salt(source, "kvmcluster.cancel", "guest3")
             assert re.search("guest3 was not touched.*cancelled", calls[3].end())
             assert "guest3" not in queued(lab, source)
@@ -168,9 +159,9 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
     by_hand = threading.Thread(target=lab.exec, args=[source, "sh", "-c", line])
     with limits(lab, 1, 1):
         by_hand.start()
-        wait_for(lambda: under_way(lab, source, "guest0"))
+        until(lambda: under_way(lab, source, "guest0"))
         call = Call(lab, neighbour, at[neighbour], destination)
-        wait_for(lambda: queued(lab, at[neighbour]).get(neighbour) == 1)
+        until(lambda: queued(lab, at[neighbour]).get(neighbour) == 1)
         lab.exec(source, "virsh", "migrate-setspeed", "guest0", "1000")
         assert has_moved(call.end())
         by_hand.join(60)

@@ -7,10 +7,12 @@ tidies away itself, is made by hand, and libvirt then calls it what it is.
 
 import contextlib
 import json
+import re
 import threading
 import time
 
 import pytest
+from labs import until
 
 from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
@@ -163,12 +165,12 @@ class Call(threading.Thread):
 
 def in_the_middle(lab, node):
     """Wait until some of the guest's memory has been sent."""
-    for _ in range(150):
-        reported = lab.exec(node, "virsh", "domjobinfo", GUEST, check=False)
-        if "Memory processed:" in reported and "Memory processed: 0.000" not in reported:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no migration is under way: {reported}")
+
+    def sent():
+        job = lab.exec(node, "virsh", "domjobinfo", GUEST, check=False)
+        return re.search(r"Memory processed: +[1-9]", job)
+
+    until(sent, "a migration under way", pause=0.1)
 
 
 def let_go(lab):
@@ -193,11 +195,7 @@ def slow_migration(lab, source, destination, *more, patience=120):
 
 def becomes(lab, node, wanted):
     """Wait until libvirt says so of the guest."""
-    for _ in range(150):
-        if (observed := state(lab, node)) == wanted:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"{node}: {observed}, not {wanted}")
+    until(lambda: state(lab, node) == wanted, lambda: f"{wanted}; it is {state(lab, node)}")
 
 
 def has_its_working_memory(lab):
@@ -207,21 +205,19 @@ def has_its_working_memory(lab):
     answers nobody, and is not to be resumed.
     """
     begun = lab.record(GUEST)["last"]
-    for _ in range(100):
-        if lab.record(GUEST)["last"] >= begun + 30:
-            return
-        time.sleep(0.3)
-    raise AssertionError("it does not write on")
+    until(lambda: lab.record(GUEST)["last"] >= begun + 30, "30 more numbers", pause=0.3)
 
 
 def libvirt_has_ended(lab, *nodes):
     """Wait until no job is active on nodes."""
-    for _ in range(150):
-        reported = [lab.exec(node, "virsh", "domjobinfo", GUEST, check=False) for node in nodes]
-        if all("None" in one or not one.strip() for one in reported):
-            return
-        time.sleep(0.3)
-    raise AssertionError(reported)
+
+    def jobs():
+        return [lab.exec(node, "virsh", "domjobinfo", GUEST, check=False) for node in nodes]
+
+    def idle():
+        return all("None" in job or not job.strip() for job in jobs())
+
+    until(idle, lambda: f"no job: {jobs()}", pause=0.3)
 
 
 def test_a_paused_copy_at_the_destination_is_destroyed_from_a_third_node(lab):

@@ -10,6 +10,7 @@ import re
 import time
 
 import pytest
+from labs import until
 
 GUEST = "start1"
 FOLDER = "/srv/guests"
@@ -231,8 +232,4 @@ def wait_for_numbers(lab, node):
         return int(count or 0)
 
     before = printed()
-    for _ in range(100):
-        if printed() > before + 2:
-            return
-        time.sleep(0.2)
-    raise AssertionError("the guest does not write")
+    until(lambda: printed() > before + 2, "the guest writes")
