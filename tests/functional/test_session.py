@@ -170,7 +170,7 @@ def test_a_ticket_that_nobody_shows_to_be_his_is_nobodys(queue, waiters):
     old = uptime() - 100
     os.utime(os.path.join(queue.folder, names[0]), (old, old))
     assert waiters[2].place() == 0
-    with pytest.raises(WorldError, match="was not touched"):
+    with pytest.raises(WorldError, match="was not migrated"):
         waiters[0].place()
     os.utime(os.path.join(queue.folder, names[1]), (old, old))
     waiters[1].tickets._tried(tickets._script(queue, tickets._BEAT))
@@ -259,7 +259,7 @@ def test_a_place_is_let_go_at_its_end(places_of, reported):
 )
 def test_who_waits_no_longer_says_why_and_has_no_ticket_any_more(places_of, reported, more, words):
     with places_of()(FIRST):
-        refused = rf"second was not touched.*{words}.*max_outgoing.*first \(node1 to node2\)"
+        refused = rf"second was not migrated.*{words}.*max_outgoing.*first \(node1 to node2\)"
         with pytest.raises(WorldError, match=refused), places_of(**more)(SECOND):
             raise AssertionError("it has a place")
         assert reported == [

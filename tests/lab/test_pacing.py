@@ -166,16 +166,16 @@ def test_post_copy_moves_it_without_the_switch_that_was_needed(lab, needed):
 
 
 def test_a_small_downtime_is_what_libvirt_is_told_and_the_timeout_is_kept(lab):
-    with under_way(lab, "downtime=20", "timeout=12") as call:
+    with under_way(lab, "downtime=20", "timeout=6") as call:
         call.until(lambda: call.virsh("migrate-getmaxdowntime", GUEST).split() == ["20"], "20 ms")
     given_up(lab, call.end(), call.source)
     found = re.search(
-        r"the timeout of 12 s is over: [\d.]+ of [\d.]+ MiB are left, at [\d.]+ MiB/s;"
+        r"the timeout of 6 s is over: [\d.]+ of [\d.]+ MiB are left, at [\d.]+ MiB/s;"
         r" needed: at least timeout=(\d+)",
         call.answer["reason"],
     )
     assert found, call.answer["reason"]
-    assert int(found[1]) > 12
+    assert int(found[1]) > 6
 
 
 def test_a_link_that_carries_nothing_is_told_and_not_waited_for(lab):

@@ -127,9 +127,12 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
             calls = []
             for place, name in enumerate(waiting, 1):
                 calls.append(Call(lab, name, source, (other, destination)[place % 2]))
-                until(lambda name=name, at=place: queued(lab, source).get(name) == at)
+                until(
+                    lambda name=name, at=place: queued(lab, source).get(name) == at,
+                    f"{name} queued",
+                )
             refused = lab.salt(other, "kvmcluster.migrate", "guest5", destination, "wait=False")
-            assert "guest5 was not touched" in refused and "max_incoming" in refused, refused
+            assert "guest5 was not migrated" in refused and "max_incoming" in refused, refused
             assert f"another ({destination} to elsewhere)" in refused
 
             (killed,) = [
@@ -138,9 +141,9 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
                 if job["fun"] == "kvmcluster.migrate" and "guest1" in job["arg"]
             ]
             lab.salt(source, "saltutil.kill_job", killed)
-            until(lambda: queued(lab, source).get("guest3") == 3)
+            until(lambda: queued(lab, source).get("guest3") == 3, "guest3 third")
             lab.salt(source, "kvmcluster.cancel", "guest3")
-            assert re.search("guest3 was not touched.*cancelled", calls[3].end())
+            assert re.search("guest3 was not migrated.*cancelled", calls[3].end())
             assert "guest3" not in queued(lab, source)
         done = [call.end() for call in (calls[0], calls[2])]
     assert all(map(has_moved, done)), done
@@ -159,9 +162,9 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
     by_hand = threading.Thread(target=lab.exec, args=[source, "sh", "-c", line])
     with limits(lab, 1, 1):
         by_hand.start()
-        until(lambda: under_way(lab, source, "guest0"))
+        until(lambda: under_way(lab, source, "guest0"), "guest0 under way")
         call = Call(lab, neighbour, at[neighbour], destination)
-        until(lambda: queued(lab, at[neighbour]).get(neighbour) == 1)
+        until(lambda: queued(lab, at[neighbour]).get(neighbour) == 1, f"{neighbour} queued")
         lab.exec(source, "virsh", "migrate-setspeed", "guest0", "1000")
         assert has_moved(call.end())
         by_hand.join(60)

@@ -191,15 +191,15 @@ class Minion:
     def _examine(self, move):
         """Look as the blocking checks do, as far as they concern this world."""
         if self.shelves[move.destination].cordon:
-            raise WorldError(f"{move.guest} was not touched: {move.destination} is cordoned")
+            raise WorldError(f"{move.guest} was not migrated: {move.destination} is cordoned")
         for node in (move.source, move.destination):
             observation = self.libvirts[node].by_uuid(move.uuid)
             away = node == move.destination
             if away and observation.sighting not in (Sighting.ABSENT, Sighting.SHUT_OFF):
-                raise WorldError(f"{move.guest} was not touched: it is on {node}, too")
+                raise WorldError(f"{move.guest} was not migrated: it is on {node}, too")
             if not away and (observation.job or observation.sighting not in _MOVABLE):
                 raise WorldError(
-                    f"{move.guest} was not touched: {observation.job or observation.sighting}"
+                    f"{move.guest} was not migrated: {observation.job or observation.sighting}"
                 )
         return ()
 

@@ -134,8 +134,8 @@ def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
     for wrong in ({"owner": []}, {"result": 1}, {"actions": [1]}, {"needs": 1}, {"reason": None}):
         assert locations.ended({**done, **wrong}) is None
     for by_salt in ("ERROR executing 'kvmcluster.migrate': ", "ERROR: ", ""):
-        with pytest.raises(WorldError, match=r"^web1 was not touched$"):
-            locations.ended(f"{by_salt}web1 was not touched")
+        with pytest.raises(WorldError, match=r"^web1 was not migrated$"):
+            locations.ended(f"{by_salt}web1 was not migrated")
 
 
 SILENCE = "Minion did not return. [No response]\nThe minions may not have all finished running"

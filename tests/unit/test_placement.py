@@ -360,7 +360,9 @@ def test_the_best_destination_of_one_guest():
     found = world([8, 4, 6], one("web1", 2), one("web2", 9))
     step = placement.best(found, examination.examine(found, "web1"), "web1")
     assert step.move.destination == "node3" and step.why.startswith("least loaded")
-    with pytest.raises(WorldError, match=r"web2 was not touched: no eligible node: .*node\.memory"):
+    with pytest.raises(
+        WorldError, match=r"web2 was not migrated: no eligible node: .*node\.memory"
+    ):
         placement.best(found, examination.examine(found, "web2"), "web2")
     with pytest.raises(InputError, match=r"has no guest web; .*did you mean web"):
         placement.best(found, examination.examine(found), "web")

@@ -125,7 +125,7 @@ def best(world: World, readiness: Readiness, guest: str) -> Step:
         raise no_such_guest(world, guest, None)
     placed = _Plan(world, readiness, _NOTHING, ()).placed(found[:1])
     if placed.stuck:
-        raise WorldError(f"{printable(guest)} was not touched: {placed.stuck[guest]}")
+        raise WorldError(f"{printable(guest)} was not migrated: {placed.stuck[guest]}")
     return placed.steps[0]
 
 
