@@ -170,7 +170,7 @@ def test_a_small_downtime_is_what_libvirt_is_told_and_the_timeout_is_kept(lab):
         call.until(lambda: call.virsh("migrate-getmaxdowntime", GUEST).split() == ["20"], "20 ms")
     given_up(lab, call.end(), call.source)
     found = re.search(
-        r"the timeout of 6 s is over: [\d.]+ of [\d.]+ MiB are left, at [\d.]+ MiB/s;"
+        r"the timeout of 6 s has expired: [\d.]+ of [\d.]+ MiB are left, at [\d.]+ MiB/s;"
         r" needed: at least timeout=(\d+)",
         call.answer["reason"],
     )

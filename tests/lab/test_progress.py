@@ -352,4 +352,4 @@ def waits(lab, source, destination, other):
         assert (first.end(), second.end()) == (0, 0)
     assert isinstance(refused, str) and "max_outgoing" in refused
     assert (row["guest"], row["phase"], row["slot"]) == ("web-1", "queued", 1)
-    assert b"queued, place 1" in second.reported
+    assert b"queued, slot 1" in second.reported

@@ -491,7 +491,7 @@ class TestJournal:
         for text in ("{", json.dumps({"version": 1, "move": {"uuid": "../../x"}})):
             lab.write(source, path, text)
             detail = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
-            assert f"{path} is no journal entry" in detail
+            assert f"{path} is not a journal entry" in detail
             answer = recover(lab, third)
             assert answer["owner"] == source and answer["actions"] == []
             assert any(path in need and source in need for need in answer["needs"])

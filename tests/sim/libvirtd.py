@@ -498,7 +498,7 @@ class Daemon:
 
     # The source of a migration
 
-    def migrate(self, uuid, way, peer, call):
+    def migrate(self, uuid, plan, peer, call):
         """Begin a migration as virDomainMigrateToURI3 does."""
         self.calls.append(call)
 
@@ -507,15 +507,15 @@ class Daemon:
                 self.calls.remove(call)
             call.end(str(error) if error else "")
 
-        work = self._resumption if "POSTCOPY_RESUME" in way.flags else self._migration
-        Thread(self, work(uuid, way, peer), done)
+        work = self._resumption if "POSTCOPY_RESUME" in plan.flags else self._migration
+        Thread(self, work(uuid, plan, peer), done)
 
-    def _migration(self, uuid, way, peer):
+    def _migration(self, uuid, plan, peer):
         domain = self.find(uuid)
         name = domain.guest.name
         if domain.job:
             raise LibvirtError(f"another migration job is already running for domain '{name}'")
-        domain.job = job = Job(OUT, self.world.now, frozenset(way.flags))
+        domain.job = job = Job(OUT, self.world.now, frozenset(plan.flags))
         self._check_slots(OUT)
         if not domain.qemu:
             self._end_job(domain, job)
@@ -523,7 +523,7 @@ class Daemon:
         domain.before = domain.state
         error = None
         try:
-            yield from self._peer(domain, job, way, peer)
+            yield from self._peer(domain, job, plan, peer)
         except LibvirtError as detail:
             error = detail
         if domain.failed_post_copy:
@@ -583,23 +583,23 @@ class Daemon:
         if not domain.qemu:
             raise LibvirtError(f"operation failed: domain '{domain.guest.name}' is not running")
 
-    def _peer(self, domain, job, way, peer):
+    def _peer(self, domain, job, plan, peer):
         connection = yield from self._connected(domain, peer)
         error = None
         try:
-            yield from self._phases(domain, job, way, connection)
+            yield from self._phases(domain, job, plan, connection)
         except LibvirtError as detail:
             error = detail
         connection.close(here=True)
         if error:
             raise error
 
-    def _phases(self, domain, job, way, connection):
+    def _phases(self, domain, job, plan, connection):
         world = self.world
         job.phase = "begin3"
         world.step("begin")
         yield 0.003
-        flags = set(way.flags)
+        flags = set(plan.flags)
         if domain.state == PAUSED:
             flags.add("PAUSED")
         kept, live = domain.definition, domain.live
@@ -614,7 +614,7 @@ class Daemon:
         world.step("perform")
         first = None
         try:
-            yield from self._perform(domain, job, way, prepared, connection)
+            yield from self._perform(domain, job, plan, prepared, connection)
             job.phase = "perform3_done"
             world.step("perform done")
         except LibvirtError as detail:
@@ -634,7 +634,7 @@ class Daemon:
         if not moved:
             raise first or error
 
-    def _perform(self, domain, job, way, prepared, connection):
+    def _perform(self, domain, job, plan, prepared, connection):
         world, qemu = self.world, domain.qemu
         end = world.now + sim.CONNECT_LIMIT
         while not world.path(sim.DATA, self.node, prepared.node):
@@ -649,7 +649,7 @@ class Daemon:
         if "LIVE" not in job.flags and domain.state == RUNNING:
             qemu.stop("paused")
         job.status = "migrating"
-        limits = {name: value * MIB for name, value in way.parameters.items() if name in LIMITS}
+        limits = {name: value * MIB for name, value in plan.parameters.items() if name in LIMITS}
         stream = sim.Stream(qemu, prepared, "AUTO_CONVERGE" in job.flags, limits)
         qemu.migrate(stream)
         try:
@@ -972,7 +972,7 @@ class Daemon:
 
     # Resuming a post-copy that broke
 
-    def _resumption(self, uuid, way, peer):
+    def _resumption(self, uuid, plan, peer):
         domain = self.find(uuid)
         job = domain.job
         self._can_resume(domain, OUT)

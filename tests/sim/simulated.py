@@ -205,7 +205,7 @@ class Minion:
 
     @contextlib.contextmanager
     def _lock(self, move):
-        """Hold a node's lock for a guest; whoever holds it may take it again."""
+        """Hold a node's lock for a guest; its holder may take it again."""
         claim = (move.source, move.uuid)
         if claim in self.held:
             yield
@@ -427,7 +427,7 @@ class Libvirt(Remote):
 
         return self._ask(kept)
 
-    def migrate(self, uuid, way):
+    def migrate(self, uuid, plan):
         call = Call()
 
         def begin():
@@ -436,7 +436,7 @@ class Libvirt(Remote):
             peer = next(
                 node.id
                 for node in self.minion.cluster.nodes.values()
-                if f"@{node.migration}/" in way.connection
+                if f"@{node.migration}/" in plan.connection
             )
 
             end = self.world.now + MOMENT
@@ -445,7 +445,7 @@ class Libvirt(Remote):
                 if self.world.now >= end:
                     call.end("the deadline passed before the call; nothing was done")
                 else:
-                    daemon.migrate(uuid, way, peer, call)
+                    daemon.migrate(uuid, plan, peer, call)
 
             if not daemon.up:
                 call.end("Failed to connect socket: Connection refused")
@@ -538,7 +538,7 @@ class Journal(Remote):
             return found
 
         if writes and self.node != self.minion.here:
-            raise WorldError(f"the journal of {self.node} is written there alone")
+            raise WorldError(f"the journal of {self.node} is only written there")
         return self.minion.call(carried)
 
     def entries(self):
@@ -557,8 +557,8 @@ class Journal(Remote):
 
         self._ask(forget)
 
-    def ask_to_cancel(self, uuid, words):
-        self._ask(lambda shelf: shelf.requests.__setitem__(uuid, words), writes=True)
+    def ask_to_cancel(self, uuid, requester):
+        self._ask(lambda shelf: shelf.requests.__setitem__(uuid, requester), writes=True)
 
     def asked_to_cancel(self, uuid):
         return self._ask(lambda shelf: shelf.requests.get(uuid, ""))

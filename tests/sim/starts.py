@@ -8,7 +8,7 @@
     started web1 on node1
 
 ``force`` declares a node offline only if it is: then it stays off until the start has ended.
-``started`` is the last word when all has healed: the guest runs, or can be started; ``free``: no
+``started`` is checked after all has healed: the guest runs, or can be started; ``free``: no
 slot of a queue is taken any more.
 """
 
@@ -35,12 +35,12 @@ def start(run, rest):
     """Start a guest; the result has to be what the world says."""
     name, node, given = _parsed(rest)
     world, guest, minion = run.world, run.world.guests[name], run.minion(node)
-    forced = [one for one in given.pop("force", "").split(",") if one in world.dark]
-    run.kept_off |= set(forced)
+    declared_offline = [one for one in given.pop("force", "").split(",") if one in world.dark]
+    run.kept_off |= set(declared_offline)
     timeout = float(given.pop("timeout", 60))
     began = world.now
     try:
-        done = lifecycle.start(minion.environment(), name, forced or None, timeout)
+        done = lifecycle.start(minion.environment(), name, declared_offline or None, timeout)
     except Killed:
         result = "killed"
     except (InputError, WorldError) as error:
@@ -51,8 +51,8 @@ def start(run, rest):
         run.check_verdict(guest, done.owner, minion, world.now)
         mine = [qemu for qemu in guest.running if qemu.node == node and qemu.born >= began]
         if result == "not_started" and any(qemu.by == sim.ENGINE for qemu in mine):
-            world.violation("wrong", f"{name} is said not to be started on {node}; it runs there")
-    run.kept_off -= set(forced)
+            world.violation("wrong", f"{name} is reported as not started on {node}; it runs there")
+    run.kept_off -= set(declared_offline)
     run.end(minion)
     run.last_start = result
     run.results[result] += 1
@@ -78,7 +78,7 @@ def shutdown(run, rest):
         run.check_verdict(guest, done.owner, minion, world.now)
         runs = [qemu for qemu in guest.running if qemu.born < minion.asked_since()]
         if result == "stopped" and runs:
-            world.violation("wrong", f"{name} is said to be stopped; it is {runs[0]}")
+            world.violation("wrong", f"{name} is reported as stopped; it is {runs[0]}")
     run.end(minion)
     run.results[result] += 1
 
@@ -92,7 +92,7 @@ def _refused(run, minion, error):
 
 
 def virsh(run, rest):
-    """Somebody with virsh, who looks first: whatever is started while he does so is not seen."""
+    """A person with virsh, who checks first: what is started during the check is missed."""
     verb, _, rest = rest.partition(" ")
     name, node, _ = _parsed(rest)
     world, guest = run.world, run.world.guests[name]

@@ -25,8 +25,8 @@ def believing_libvirt(patch):
     """The result is what libvirt's call said."""
     result = results.result
 
-    def believed(move, way, judged, observations, measured, detail, ending=""):
-        reported = result(move, way, judged, observations, measured, detail, ending)
+    def believed(move, plan, judged, observations, measured, detail, ending=""):
+        reported = result(move, plan, judged, observations, measured, detail, ending)
         owner = move.source if detail else move.destination
         return replace(reported, result=NOT_MOVED if detail else MOVED, owner=owner)
 

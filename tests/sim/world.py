@@ -399,7 +399,7 @@ class Qemu:
         guest = self.guest
         heir = next(guest.whole(), None)
         if by == OPERATOR:
-            # That libvirt lets a copy go on, which has not arrived in time, is its own affair.
+            # libvirt may resume an older copy after a shutdown; the engine cannot prevent it.
             guest.killed = True
         elif by == FAULT:
             guest.killed = True

@@ -91,7 +91,7 @@ def test_it_ends():
     ],
 )
 def test_what_is_no_entry_is_refused_by_its_place(text):
-    with pytest.raises(InputError, match="/the/place is no journal entry"):
+    with pytest.raises(InputError, match="/the/place is not a journal entry"):
         journal.parse(text, "/the/place")
 
 

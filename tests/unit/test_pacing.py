@@ -201,7 +201,7 @@ def test_the_timeout_ends_it_and_says_how_much_time_was_needed():
     done = run(Guest(working=0), replace(SHORT, timeout=10))
     assert done.end == GIVEN_UP
     assert done.reason == (
-        "the timeout of 10 s is over: 88.0 of 160.0 MiB are left, at 8.0 MiB/s;"
+        "the timeout of 10 s has expired: 88.0 of 160.0 MiB are left, at 8.0 MiB/s;"
         " needed: at least timeout=27"
     )
     assert run(Guest(working=0), replace(SHORT, timeout=27)).end == MOVED
@@ -209,7 +209,7 @@ def test_the_timeout_ends_it_and_says_how_much_time_was_needed():
 
 def test_the_timeout_of_one_that_does_not_converge_says_what_it_lacked():
     done = run(Guest(), replace(SHORT, timeout=30))
-    assert done.reason.startswith("the timeout of 30 s is over: 50.0 of 160.0 MiB change while")
+    assert done.reason.startswith("the timeout of 30 s has expired: 50.0 of 160.0 MiB change while")
     assert proposed(done.reason, "downtime")
     assert proposed(done.reason, "timeout") > 30
 
@@ -223,7 +223,7 @@ def test_libvirt_that_does_not_begin_is_not_waited_for_for_ever():
     options = replace(SHORT, timeout=10, post_copy=True)
     done = run(Guest(prepared=1000), options)
     assert done.end == GIVEN_UP
-    assert done.reason == "the timeout of 10 s is over: libvirt had not begun to send memory"
+    assert done.reason == "the timeout of 10 s has expired: libvirt had not begun to send memory"
 
 
 def test_a_guest_that_stands_still_meanwhile_is_not_paced():

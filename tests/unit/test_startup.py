@@ -252,9 +252,9 @@ def test_the_plug_of_a_guest_on_the_move_is_not_pulled(observation, why):
 
 def test_the_administrators_word_is_about_peers():
     found = cluster(*NODES)
-    assert startup.forced(found, "node1", None) == frozenset()
-    assert startup.forced(found, "node1", "node2") == {"node2"}
-    assert startup.forced(found, "node1", ["node2", "node3"]) == {"node2", "node3"}
+    assert startup.declared_offline(found, "node1", None) == frozenset()
+    assert startup.declared_offline(found, "node1", "node2") == {"node2"}
+    assert startup.declared_offline(found, "node1", ["node2", "node3"]) == {"node2", "node3"}
     for nodes, detail in (
         ("node1", "this node itself"),
         (["node4"], "not a node"),
@@ -263,7 +263,7 @@ def test_the_administrators_word_is_about_peers():
         (True, "want a list of nodes"),
     ):
         with pytest.raises(InputError, match=detail):
-            startup.forced(found, "node1", nodes)
+            startup.declared_offline(found, "node1", nodes)
 
 
 def test_home_is_the_pillars_word_or_the_callers():

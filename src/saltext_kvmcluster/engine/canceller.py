@@ -15,23 +15,23 @@ from saltext_kvmcluster.engine.environment import Environment
 POLL = 0.5
 
 
-def cancel(env: Environment, guest: str, words: str, patience: float = 60.0) -> Recovery:
+def cancel(env: Environment, guest: str, requester: str, patience: float = 60.0) -> Recovery:
     """End a guest's migration from this node, and settle what it leaves.
 
-    words
-        Who wants it, for whoever asks why it ended.
+    requester
+        Who requests it, for the reason of its end.
     patience
         Seconds to wait for its end.
 
     Returns what ``recover`` does, with the ``result`` of `migrate`: moved, not_moved, unknown.
-    InputError if there is nothing to cancel, WorldError if it cannot be cancelled any more. No
+    InputError if there is nothing to cancel, WorldError if it can no longer be cancelled. No
     request to cancel is left in any case.
     """
     own = env.journal(env.here)
     guest = identification.name_of(migration.named(guest, "guest"))
     uuid, begun = _leaving(env, guest)
     try:
-        met = _end(env, guest, uuid, words, patience)
+        met = _end(env, guest, uuid, requester, patience)
     finally:
         with contextlib.suppress(WorldError):
             own.withdraw(uuid)
@@ -53,8 +53,8 @@ def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
     return kept[0].move.uuid if kept else observation.uuid, bool(kept)
 
 
-def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -> bool:
-    """Have a migration end, by whoever watches over it or by us; return whether one was at work."""
+def _end(env: Environment, guest: str, uuid: str, requester: str, patience: float) -> bool:
+    """End a migration, by the process that runs it or by libvirt; return whether there was one."""
     libvirt, own = env.libvirt(env.here), env.journal(env.here)
     begun = env.clock.monotonic()
     may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
@@ -69,7 +69,7 @@ def _end(env: Environment, guest: str, uuid: str, words: str, patience: float) -
             return met
         with contextlib.suppress(WorldError):
             if how.ask and not own.asked_to_cancel(uuid):
-                own.ask_to_cancel(uuid, words)
+                own.ask_to_cancel(uuid, requester)
             if how.abort:
                 libvirt.abort(uuid)
         met = True

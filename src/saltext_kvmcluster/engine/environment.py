@@ -1,4 +1,4 @@
-"""All that the engine touches, in one value: what decides never reaches past it."""
+"""The value through which the engine touches the world, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.verdicts import Observation
 
 
 class Call(Protocol):
-    """A libvirt call that was begun and goes on without us."""
+    """A libvirt call in progress, which continues in its own thread."""
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -32,7 +32,7 @@ class Clock(Protocol):
     """Time, and waiting for it."""
 
     def monotonic(self) -> float:
-        """Return seconds of a clock that nobody sets."""
+        """Return seconds of a clock that is never set."""
 
     def now(self) -> datetime:
         """Return the time of day, UTC."""
@@ -50,7 +50,7 @@ class Libvirt(Protocol):
     def sight(self, uuid: str) -> Observation: ...
     def names(self) -> list[str]: ...
     def moving(self, job: str) -> dict[str, str]: ...
-    def migrate(self, uuid: str, way: Plan) -> Call: ...
+    def migrate(self, uuid: str, plan: Plan) -> Call: ...
     def progress(self, uuid: str) -> dict[str, Any]: ...
     def measured(self, uuid: str) -> dict[str, Any]: ...
     def set_downtime(self, uuid: str, milliseconds: int) -> None: ...
@@ -77,7 +77,7 @@ class Journal(Protocol):
     def entries(self) -> Kept: ...
     def write(self, entry: Entry) -> None: ...
     def clear(self, uuid: str) -> None: ...
-    def ask_to_cancel(self, uuid: str, words: str) -> None: ...
+    def ask_to_cancel(self, uuid: str, requester: str) -> None: ...
     def asked_to_cancel(self, uuid: str) -> str: ...
     def withdraw(self, uuid: str) -> None: ...
     def keep(self, node: str, uuid: str, definition: str) -> None: ...
@@ -110,7 +110,7 @@ class Claim(Protocol):
         """Whether it is certain, by a response of its holder, that it is still held."""
 
     def release(self) -> None:
-        """Let it go; never raises."""
+        """Release it; never raises."""
 
 
 def one_by_one(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
@@ -123,11 +123,11 @@ class Environment:
     """What the engine touches.
 
     ``libvirt``, ``journal``, ``tickets``: those of a node, by its id; a call returns the same one
-    again. ``logs_in``: whether a node lets us log in. ``address``: what a name means on this node.
+    again. ``logs_in``: whether a node accepts a login. ``address``: what a name means on this node.
     ``claim``: a claim on a node for a guest's UUID, not yet taken, that lasts so many seconds.
     ``cordon``: what cordons this node. ``exists``, ``read``: whether there is a file, and its text.
     ``examine``: what the blocking checks find about a move; WorldError if one forbids it.
-    ``lock``: nobody else moves this guest from its source meanwhile; who holds it may take it
+    ``lock``: the exclusive right to move this guest from its source; its holder may take it
     again. ``notify``: takes an event's kind and data, which may get lost. ``side_by_side``: what a
     function returns for each of some nodes.
     """

@@ -1,7 +1,7 @@
-"""The life of a guest on this node: started, shut down, frozen where it is.
+"""Starts, shutdowns and freezes of guests on this node.
 
-Started once: every node has answered that it does not have the guest, and none of them starts it
-at the same moment, since each node is claimed before it is asked for the last time.
+A guest starts only once: every node has answered that it does not have it, and none of them starts
+it at the same time, since each node is claimed before it is queried for the last time.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def start(
     """Start a guest on this node, unless it runs anywhere; return what was observed afterwards.
 
     force_unreachable
-        Nodes that an administrator declares to be off: no response of theirs forbids the start.
+        Nodes that an administrator declares offline: they need not respond.
     timeout
         Seconds for all of it, another start of the same guest included.
 
     InputError or WorldError means that nothing was begun.
     """
     began, since = env.clock.now(), env.clock.monotonic()
-    forced = startup.forced(env.cluster, env.here, force_unreachable)
-    peers = Peers(env, forced)
-    request, text = _request(peers, guest, forced)
+    declared_offline = startup.declared_offline(env.cluster, env.here, force_unreachable)
+    peers = Peers(env, declared_offline)
+    request, text = _request(peers, guest, declared_offline)
     done = _settled(peers, request, text, since + timeout)
     elapsed = round(env.clock.monotonic() - since, 3)
     return replace(done, started=began.isoformat(timespec="milliseconds"), elapsed=elapsed)
@@ -64,14 +64,14 @@ def shutdown(
 
     It is ``stopped`` if it was active here at first and is active on no node that responds, or if
     all nodes respond. It is ``unknown`` where a node does not and it may run there: if it was not
-    active here at first, was seen on its way to another node, or its last migration from here is
+    active here at first, was observed migrating to another node, or its last migration from here is
     not settled.
 
     timeout
         Seconds until it is reported, or acted on, that it is not off.
     destroy
-        Whether to end one that is still active then, as if its plug was pulled, unless it is on
-        its way to another node or libvirt is at work on it.
+        Whether to end one that is still active then, without a shutdown, unless it is
+        migrating to another node or a job of libvirt is active on it.
     """
     peers = Peers(env)
     own, clock = peers.own, env.clock
@@ -97,7 +97,7 @@ def shutdown(
 
 
 def freeze(own: Libvirt, clock: Clock, here: str, guest: str, reason: str | None) -> dict[str, Any]:
-    """Keep in a guest's metadata that it must not be moved, and why; None lets it go again.
+    """Keep in a guest's metadata that it must not be moved, and why; None unfreezes it.
 
     own
         This node's libvirt.
@@ -132,18 +132,18 @@ def _frozen(own: Libvirt, observation: Observation) -> list[Frozen | None]:
     return [domainxml.parse(text).frozen for text in texts if text]
 
 
-def _request(peers: Peers, guest: str, forced: frozenset[str]) -> tuple[Request, str]:
+def _request(peers: Peers, guest: str, declared_offline: frozenset[str]) -> tuple[Request, str]:
     """Return what is to start, and its definition; empty where libvirt keeps it."""
     env, here = peers.env, peers.here
     guests, cordon = env.cluster.guests, env.cordon()
-    known = Request(guest, "", here, guests.definitions, forced, cordoned=cordon)
+    known = Request(guest, "", here, guests.definitions, declared_offline, cordoned=cordon)
     if guests.definitions == "defined":
         uuid = peers.own.by_name(guest).uuid
-        missing = "" if uuid else f"{here} has no definition of it; guest_placed puts it"
+        missing = "" if uuid else f"{here} has no definition of it; the state guest_placed adds one"
         return replace(known, uuid=uuid, detail=missing, undefined=not uuid), ""
     path = ""
     try:
-        there = [place for place in store.all_paths(guests, guest) if env.exists(place)]
+        there = [path for path in store.all_paths(guests, guest) if env.exists(path)]
         path = store.find(guests, guest, there).path
         text = env.read(path)
         uuid = store.parse(guest, text, path).uuid
@@ -164,7 +164,7 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
                 with _claims(peers.env, request.uuid, claimed, end) as claims:
                     decision = _last_decision(peers, request, claims, end)
                     if decision.may is May.START:
-                        again, text = _request(peers, request.guest, request.forced)
+                        again, text = _request(peers, request.guest, request.declared_offline)
                         if again != request:
                             raise startup.refusal(request, startup.CHANGED)
                         return _started(peers, request, text, end)
@@ -193,7 +193,7 @@ def _claims(
 ) -> Iterator[dict[str, Claim]]:
     """Claim a guest on nodes; AtWork if another start has a claim on it.
 
-    The first one alone decides between starts; the others follow together.
+    The first claim decides between concurrent starts; the others are taken in parallel.
     """
     first, *others = startup.claim_order(nodes)
     seconds = max(0.0, end - env.clock.monotonic()) + CLAIM_SPARE

@@ -1,6 +1,6 @@
 """The claim of a start on one node: a lock there, held by a process, over ssh if need be.
 
-It ends with us, with the connection, or after its time.
+It ends with this process, with the connection, or after its time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from saltext_kvmcluster.host import accounts, commands, ssh
 RESPONSE_TIME = 15.0
 CONFLICT = 75
 # Holds the lock of the file $1, echoes what it reads, and ends with its input or after $3 seconds.
-# The file tells a loser who holds it, $2. The exit code is 75 if it lost.
+# The file names the holder, $2. The exit code is 75 if another start holds the lock.
 SCRIPT = (
     'umask 077; exec 9<>"$1" && flock -n -E 75 9 ||'
     ' { code=$?; cat "$1"; exit $code; };'
@@ -34,7 +34,7 @@ class Claim:
         self._held: commands.Held | None = None
 
     def take(self) -> None:
-        """Take it; AtWork if another start holds it, WorldError if it cannot be had."""
+        """Take it; AtWork if another start holds it, WorldError if it cannot be taken."""
         self._held = self._end.enter_context(commands.held(self._command))
         if self._held.echoes(RESPONSE_TIME):
             return
@@ -51,7 +51,7 @@ class Claim:
         return self._held is not None and self._held.echoes(RESPONSE_TIME)
 
     def release(self) -> None:
-        """Let it go."""
+        """Release it."""
         self._end.close()
 
 

@@ -1,4 +1,4 @@
-"""Puts a guest's definition where it belongs: a file on shared storage, or this host's libvirt."""
+"""Stores a guest's definition: in a file on shared storage, or in this host's libvirt."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from saltext_kvmcluster.host.hypervisor import Hypervisor
 def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     """Return the plan of a definition on shared storage.
 
-    InputError if the text is no good definition of the guest, or its place is no good place.
+    InputError if the text is not a valid definition of the guest, or its folder is not shared.
     """
     wanted, warnings = _read(name, text)
     guests = cluster.guests
     there = [path for path in store.all_paths(guests, name) if files.exists(path)]
     path = store.target(guests, name, there)
     # What is written goes to where a link leads, and every node comes there by the same link.
-    for place in dict.fromkeys((path, os.path.realpath(path))):
-        _check_place(os.path.dirname(place))
+    for location in dict.fromkeys((path, os.path.realpath(path))):
+        _check_folder(os.path.dirname(location))
     found = files.read(path)
-    words = Changes(added=(f"definition of {name}, UUID {wanted.uuid}",))
+    changes = Changes(added=(f"definition of {name}, UUID {wanted.uuid}",))
     if found.text is not None:
         old = store.parse(name, found.text, f"{path}, which would be replaced,")
         store.same_guest(old, wanted, path)
-        words = Changes(replaced=store.changes(old, wanted))
+        changes = Changes(replaced=store.changes(old, wanted))
     mode = 0o600 if found.mode is None else found.mode
-    plan = plan_file(path, found, Wanted(text, words), mode, found.owner or "root")
+    plan = plan_file(path, found, Wanted(text, changes), mode, found.owner or "root")
     if not plan.changes:
         return Placing(plan, (), warnings)
     with this_node.environment(cluster, here) as env:
@@ -96,13 +96,15 @@ def _finish(own: Hypervisor, planned: Defining) -> None:
     kept = store.parse(guest.name, own.definition(guest.name), "what libvirt kept")
     left = domainxml.differences(guest, kept)
     if left:
-        raise WorldError(f"libvirt kept another definition than given: {'; '.join(left)}")
+        raise WorldError(
+            f"libvirt kept a different definition from the one given: {'; '.join(left)}"
+        )
     if own.by_uuid(guest.uuid).autostart:
         raise WorldError(f"libvirt would still start {guest.name} at the next boot")
 
 
 def _read(name: str, text: str) -> tuple[Guest, tuple[str, ...]]:
-    """Return what a definition says, and warnings; InputError if it is not good enough."""
+    """Return the guest of a definition, and warnings; InputError if it is not valid."""
     guest = store.parse(name, text, "the definition given")
     schema = {os.path.basename(path): _bytes(path) for path in glob.glob(f"{SCHEMAS}/*.rng")}
     if SCHEMA not in schema:
@@ -117,7 +119,7 @@ def _bytes(path: str) -> bytes:
     return (files.read(path).text or "").encode("utf-8", "surrogateescape")
 
 
-def _check_place(folder: str) -> None:
+def _check_folder(folder: str) -> None:
     """Raise unless a folder is on storage that every node has."""
     real = os.path.realpath(folder)
     misplaced = store.misplaced(real)
@@ -127,8 +129,8 @@ def _check_place(folder: str) -> None:
         raise WorldError(f"there is no folder {folder}; is its file system mounted?")
     outputs = commands.run_all(inventory.COMMANDS)
     facts = inventory.parse({key: (detail.code, detail.stdout) for key, detail in outputs.items()})
-    place = shared_storage.locate(Source("file", real), facts)
-    if place.fit is None:
-        raise WorldError(f"it is not known whether every node has {folder}: {place.why}")
-    if not place.fit:
-        raise InputError(f"a definition must lie where every node has it: {place.why}")
+    location = shared_storage.locate(Source("file", real), facts)
+    if location.fit is None:
+        raise WorldError(f"it is not known whether every node has {folder}: {location.why}")
+    if not location.fit:
+        raise InputError(f"a definition must be stored where every node has it: {location.why}")

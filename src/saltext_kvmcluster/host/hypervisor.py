@@ -70,7 +70,7 @@ class Hypervisor(Connection):
         except WorldError as error:
             return Observation(Sighting.UNREACHABLE, detail=str(error))
 
-    def migrate(self, uuid: str, way: Plan) -> Future[None]:
+    def migrate(self, uuid: str, plan: Plan) -> Future[None]:
         """Start a migration; return a future of its end.
 
         The daemon drives it: it continues if this process is killed. A daemon that hangs now does
@@ -79,9 +79,9 @@ class Hypervisor(Connection):
         """
 
         def verb(found: Any) -> None:
-            flags, parameters = _migration_arguments(way)
+            flags, parameters = _migration_arguments(plan)
             domain = found.lookupByUUIDString(uuid)
-            domain.migrateToURI3(way.connection, parameters, flags)
+            domain.migrateToURI3(plan.connection, parameters, flags)
 
         return self._begin(verb)
 
@@ -352,7 +352,7 @@ class Hypervisor(Connection):
             return known, state, reason, {"error": str(error)}
 
 
-def _migration_arguments(way: Plan) -> tuple[int, dict[str, Any]]:
+def _migration_arguments(plan: Plan) -> tuple[int, dict[str, Any]]:
     """Return a plan's flags and parameters as libvirt wants them; WorldError if it is too old."""
     libvirt = load_libvirt()
 
@@ -365,8 +365,8 @@ def _migration_arguments(way: Plan) -> tuple[int, dict[str, Any]]:
             )
         return found
 
-    flags = sum(known(f"VIR_MIGRATE_{flag}") for flag in way.flags)
-    return flags, {known(f"VIR_MIGRATE_PARAM_{name}"): it for name, it in way.parameters.items()}
+    flags = sum(known(f"VIR_MIGRATE_{flag}") for flag in plan.flags)
+    return flags, {known(f"VIR_MIGRATE_PARAM_{name}"): it for name, it in plan.parameters.items()}
 
 
 def _qemu(connection: Any) -> int:

@@ -1,4 +1,4 @@
-"""Looks at guests of this node that are on their way, or are asked for."""
+"""Observes the migrations of this node, or one of its guests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
 
 def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
-    """Return the migrations from and to this node, or that of one guest; see ``core.jobs``."""
+    """Return the migrations from and to this node, or that of one guest; see
+    ``core.migration.jobs``.
+    """
     with contextlib.closing(Hypervisor()) as libvirt:
         if guest is None:
             uuids = [uuid for job in _MIGRATIONS for uuid in libvirt.moving(job)]
@@ -30,7 +32,7 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
         found = jobs.under_way(
             here,
             [
-                _seen(libvirt, observation)
+                _observed(libvirt, observation)
                 for observation in observations
                 if observation.job in _MIGRATIONS
             ],
@@ -45,14 +47,14 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
 
 
 def sighting(guest: str) -> dict[str, Any]:
-    """Return what this node sees of a guest; see ``core.whereabouts``."""
+    """Return this node's observation of a guest; see ``core.ownership.locations``."""
     with contextlib.closing(Hypervisor()) as libvirt:
         observation = libvirt.by_name(guest)
         names = libvirt.names() if observation.sighting is Sighting.ABSENT else []
         return locations.as_data(guest, observation, names)
 
 
-def _seen(libvirt: Hypervisor, observation: Observation) -> JobObservation:
+def _observed(libvirt: Hypervisor, observation: Observation) -> JobObservation:
     if observation.job == verdicts.INCOMING:
         return JobObservation(observation, None)
     job = libvirt.progress(observation.uuid)

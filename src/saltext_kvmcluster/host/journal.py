@@ -1,4 +1,4 @@
-"""What was begun is on disk before it is done: this node's journal of migrations, and its history.
+"""This node's journal, in which a migration is written before it begins, and its history.
 
 One file for each guest in /var/lib/kvmcluster/journal, there for as long as its last migration is
 not settled. The history is one line for each migration that ended. A definition that was undefined
@@ -29,10 +29,10 @@ PEER_TIME = 15.0
 
 
 class Journal:
-    """This node's own journal. Every verb raises WorldError where the disk does not do its part."""
+    """This node's own journal. All methods raise WorldError if the disk fails."""
 
     def entries(self) -> Kept:
-        """Return all entries, and why some files are none."""
+        """Return all entries, and why some files are not valid."""
         paths = [path for path in files.listed(ENTRIES) if path.endswith(".json")]
         return journal.read_all({path: files.read(path).text or "" for path in paths})
 
@@ -42,21 +42,21 @@ class Journal:
         files.apply(FilePlan(_entry(entry.move.uuid), journal.text(entry), 0o600, "root", {}))
 
     def clear(self, uuid: str) -> None:
-        """Forget a guest's entry, and that anybody wanted its migration cancelled."""
+        """Remove a guest's entry, and the request to cancel its migration."""
         files.remove(_entry(uuid))
         files.remove(_request(uuid))
 
-    def ask_to_cancel(self, uuid: str, words: str) -> None:
-        """Leave a request for whoever migrates the guest; ``words`` say who wants it."""
+    def ask_to_cancel(self, uuid: str, requester: str) -> None:
+        """Leave a request to cancel for the process that migrates the guest, with its requester."""
         files.ensure_folder(FOLDER, "root")
-        files.apply(FilePlan(_request(uuid), words, 0o600, "root", {}))
+        files.apply(FilePlan(_request(uuid), requester, 0o600, "root", {}))
 
     def asked_to_cancel(self, uuid: str) -> str:
-        """Return the words of the request to cancel, empty if there is none."""
+        """Return the requester of a cancellation, empty if there is no request."""
         return files.read(_request(uuid)).text or ""
 
     def withdraw(self, uuid: str) -> None:
-        """Forget that anybody wanted a guest's migration cancelled."""
+        """Remove the request to cancel a guest's migration."""
         files.remove(_request(uuid))
 
     def keep(self, node: str, uuid: str, definition: str) -> None:
@@ -74,7 +74,7 @@ class Journal:
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
 
     def history(self) -> list[dict[str, Any]]:
-        """Return what is remembered, the oldest first; a line that is none is left out."""
+        """Return what is remembered, the oldest first; an invalid line is left out."""
         found = []
         for line in (files.read(HISTORY).text or "").splitlines():
             with contextlib.suppress(ValueError):
@@ -84,32 +84,36 @@ class Journal:
 
 
 class PeersJournal:
-    """A peer's journal, over ssh: read and cleared from here, but written on the peer alone."""
+    """A peer's journal, over ssh: read and cleared from here, but only written on the peer."""
 
     def __init__(self, shell: Session) -> None:
         self.name, self._shell = shell.name, shell
 
     def entries(self) -> Kept:
-        """Return all entries, as ``Journal``; WorldError if the peer does not tell them."""
+        """Return all entries, as ``Journal``; WorldError if they cannot be read."""
         size = str(LONGEST_ENTRY)
         each = ("-printf", r"\0%p\0", "-exec", "head", "-c", size, "{}", ";")
         reported = self._done(["find", ENTRIES, "-name", "*.json", "-type", "f", *each])
         if reported.code != 0 and reported.stderr.endswith("No such file or directory"):
             return journal.read_all({})
         if reported.code != 0:
-            raise WorldError(f"{self.name} did not tell its journal: {reported.stderr[:500]}")
+            raise WorldError(
+                f"the journal of {self.name} could not be read: {reported.stderr[:500]}"
+            )
         _, *parts = reported.stdout.split("\0")
         kept = zip(parts[0::2], parts[1::2], strict=False)
         return journal.read_all({f"{path} on {self.name}": text for path, text in kept})
 
     def clear(self, uuid: str) -> None:
-        """Forget a guest's entry, as ``Journal``; to be done under its lock there."""
+        """Remove a guest's entry, as ``Journal``; to be done under its lock there."""
         reported = self._done(["rm", "-f", "--", _entry(uuid), _request(uuid)])
         if reported.code != 0:
-            raise WorldError(f"{self.name} did not clear its journal: {reported.stderr[:500]}")
+            raise WorldError(
+                f"the journal of {self.name} could not be cleared: {reported.stderr[:500]}"
+            )
 
-    def _elsewhere(self, *given: object, **named: object) -> NoReturn:
-        raise WorldError(f"the journal of {self.name} is written there alone")
+    def _elsewhere(self, *arguments: object, **named: object) -> NoReturn:
+        raise WorldError(f"the journal of {self.name} is only written there")
 
     write = ask_to_cancel = asked_to_cancel = withdraw = keep = remember = _elsewhere
 
@@ -118,7 +122,7 @@ class PeersJournal:
 
 
 def lock_name(uuid: str) -> str:
-    """Return the name of the lock that whoever moves a guest holds, or settles its migration."""
+    """Return the name of the lock that is held while a guest is moved or its migration settled."""
     return f"kvmcluster-migrate-{uuid}"
 
 

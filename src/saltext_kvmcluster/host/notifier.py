@@ -1,7 +1,7 @@
-"""Tells what becomes of a migration while it lasts, and never holds it up.
+"""Notifies of the progress of a migration, and never delays it.
 
-It is told in two ways: as events to whoever listens, and as a last word in /run to whoever asks
-this node for its jobs. Either may get lost. To fire an event takes milliseconds, but seconds where
+It does so by events, and by a status file in /run, from which this node's jobs are reported.
+Either may get lost. To fire an event takes milliseconds, but seconds where
 the minion is dead, so a thread does it.
 """
 
@@ -23,39 +23,39 @@ from saltext_kvmcluster.host import files
 
 FOLDER = f"{files.RUN}/kvmcluster"
 WAITING = 32
-# For the last events to be fired, when all else is done.
+# Seconds for the last events to be fired.
 FAREWELL = 2.0
-# A last word is shown to be somebody's again and again; whoever was killed shows nothing.
-BEAT, LATELY = 10.0, 40.0
+# Seconds after which a status file is rewritten, and after which it is stale: its process died.
+BEAT, STALE = 10.0, 40.0
 
 Fire = Callable[[str, dict[str, Any]], object]
-_Said = tuple[str, Mapping[str, Any]]
+_Event = tuple[str, Mapping[str, Any]]
 
 
 @contextlib.contextmanager
 def event_sender(
     cluster: str, here: str, fire: Fire
 ) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """Yield what takes an event's kind and data, and returns at once.
+    """Yield a function that takes an event's kind and data, and returns at once.
 
     fire
         Takes a tag and data. What it raises is lost with the event.
     """
-    waiting: queue.Queue[_Said | None] = queue.Queue(WAITING)
+    waiting: queue.Queue[_Event | None] = queue.Queue(WAITING)
     left: dict[str, Mapping[str, Any]] = {}
 
     def work() -> None:
         while True:
             try:
-                detail = waiting.get(timeout=BEAT)
+                event = waiting.get(timeout=BEAT)
             except queue.Empty:
-                _leave(left)
+                _write(left)
                 continue
-            if detail is None:
+            if event is None:
                 return
-            kind, data = detail
+            kind, data = event
             left[_path(data)] = data
-            _leave(left)
+            _write(left)
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
 
@@ -77,18 +77,18 @@ def event_sender(
 
 
 def statuses() -> list[dict[str, Any]]:
-    """Return what was told last, and lately, of each migration that is watched from here."""
+    """Return the current status of each migration that a process on this node runs."""
     found = []
     for path in files.listed(FOLDER):
         with contextlib.suppress(ValueError, WorldError, OSError):
-            word = json.loads(files.read(path).text or "")
-            lately = time.time() - os.stat(path).st_mtime < LATELY
-            found += [word] if lately and isinstance(word, dict) else []
+            status = json.loads(files.read(path).text or "")
+            is_current = time.time() - os.stat(path).st_mtime < STALE
+            found += [status] if is_current and isinstance(status, dict) else []
     return found
 
 
-def _leave(left: Mapping[str, Mapping[str, Any]]) -> None:
-    """Leave last words, or show that they are somebody's still."""
+def _write(left: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the status files, which shows that their process is alive."""
     for path, data in left.items():
         with contextlib.suppress(Exception):
             files.apply(FilePlan(path, json.dumps(data), 0o600, "root", {}))

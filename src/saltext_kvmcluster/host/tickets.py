@@ -33,14 +33,14 @@ true >>"$1/lock" && exec 8<>"$1/lock" && flock -w 10 8 && {
   exec 8>&-
 }
 """
-# The time of a ticket is seconds since the node was started: nobody sets that clock.
+# The time of a ticket is seconds since the node was started: that clock is never set.
 _SHOW = r"""
 read -r up idle </proc/uptime
 up=${up%%.*}
 show() { touch -d "@$up" "$1"; }
 """
 # Of those before, as many as may go at once are tried, since they count, and the last one: so each
-# ticket is tried by somebody, at no great cost. One that is nobody's goes.
+# ticket is tried at little cost. An abandoned one is removed.
 _LOOK = (
     _SHOW
     + r"""

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.untrusted import Reader, from_json
 
 VERSION = 1
-# libvirt may have been told to migrate; its migration is over, but not everything is settled.
+# libvirt may have been called; the migration has ended, but is not settled.
 BEGUN, ENDED = "begun", "ended"
 STAGES = (BEGUN, ENDED)
 
@@ -21,9 +21,8 @@ STAGES = (BEGUN, ENDED)
 class Entry:
     """One migration that was begun, and is not known to be settled.
 
-    ``persistent``: whether the source kept a definition of the guest before. ``definitions``: the
-    pillar's word on where definitions are kept, then. ``flags``: libvirt's, by name. ``began``: ISO
-    8601, UTC.
+    ``persistent``: whether the source kept a definition of the guest before. ``definitions``: where
+    the pillar kept definitions then. ``flags``: libvirt's, by name. ``began``: ISO 8601, UTC.
     """
 
     move: Move
@@ -40,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a journal holds. ``unread``: why a file is no entry, each in a sentence."""
+    """What a journal holds. ``unread``: a sentence for each file that is no valid entry."""
 
     entries: tuple[Entry, ...] = ()
     unread: tuple[str, ...] = ()
@@ -56,10 +55,10 @@ def text(entry: Entry) -> str:
 
 
 def read_all(texts: Mapping[str, str]) -> Kept:
-    """Return what a journal holds, by what its files hold; one that is no entry hides no other.
+    """Return what a journal holds, from its files; an invalid one hides no other.
 
     texts
-        What each file holds, by what to call it.
+        The text of each file, by its name for sentences.
     """
     entries, unread = [], []
     for where, kept in texts.items():
@@ -71,34 +70,34 @@ def read_all(texts: Mapping[str, str]) -> Kept:
 
 
 def parse(kept: str, where: str) -> Entry:
-    """Return the entry that was kept; InputError, which names ``where``, if it is none.
+    """Return the entry that was kept; InputError, which names ``where``, if it is invalid.
 
     It may come from a peer, or have been edited.
     """
     try:
         raw = from_json(kept, where)
-        move = Move(**{key: _word(raw.at("move").at(key)) for key in Move.__dataclass_fields__})
+        move = Move(**{key: _text(raw.at("move").at(key)) for key in Move.__dataclass_fields__})
         # It becomes part of paths and commands.
         if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
             raise ValueError
         raw.at("version").whole(least=VERSION, most=VERSION)
         return Entry(
             move,
-            _word(raw.at("began")),
+            _text(raw.at("began")),
             raw.at("stage").choice(STAGES),
             raw.at("persistent").flag(),
-            _word(raw.at("definitions")),
-            tuple(_word(flag) for flag in raw.at("flags").items()),
+            _text(raw.at("definitions")),
+            tuple(_text(flag) for flag in raw.at("flags").items()),
         )
     except (ValueError, InputError):
         raise InputError(
-            f"{where} is no journal entry of version {VERSION}; if no migration is under way,"
+            f"{where} is not a journal entry of version {VERSION}; if no migration is under way,"
             " remove it"
         ) from None
 
 
-def _word(value: Reader) -> str:
-    word = value.text()
-    if not word.isprintable():
+def _text(value: Reader) -> str:
+    text = value.text()
+    if not text.isprintable():
         raise value.error("printable text")
-    return word
+    return text

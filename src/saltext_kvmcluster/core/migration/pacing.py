@@ -1,4 +1,4 @@
-"""When a migration does not converge: more downtime, then post-copy, then an end with figures.
+"""When a migration does not converge: more downtime, then post-copy, then the end, with figures.
 
 QEMU throttles the guest by itself (auto-converge), where that is allowed at the start; here it is
 only waited for. ``docs/pacing.md`` shows the schedule as a table.
@@ -28,8 +28,8 @@ ROUND = 5.0
 # more throttle, which QEMU adds after two counts. A burst of half a minute is ridden out.
 QUIET = 6
 FALL = 0.05
-# Seconds without anything carried. The first is told, the second is the end: twice what libvirt
-# itself grants a peer that does not answer.
+# Seconds without anything carried. The first is reported, the second is the end: twice
+# what libvirt itself allows a peer without response.
 STALLED, BROKEN = 5.0, 60.0
 # Seconds for post-copy to begin after it was asked for; QEMU does it within a tenth of one.
 SWITCH = 30.0
@@ -41,10 +41,10 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Pace:
-    """What is remembered between two looks at a migration.
+    """What is kept between two observations of a migration.
 
-    ``downtime``: the milliseconds that were asked for last. ``moved``: the first look at which
-    everything was there that has been carried. ``round``: the look with which the round began.
+    ``downtime``: the milliseconds that were set last. ``moved``: the first
+    observation with the amount sent so far. ``round``: the observation that began the round.
     ``peak``: the most bytes that were to be sent in it. ``best``: the least peak of all rounds.
     ``quiet``: the rounds since something got better. ``asked``: when post-copy was asked for.
     """
@@ -84,25 +84,25 @@ Step = SetDowntime | StartPostCopy | GiveUp
 def first_downtime(options: Options) -> int:
     """Return the milliseconds that a switch may take to begin with.
 
-    To be set before libvirt is told to migrate: a small guest is moved before the first look.
+    To be set before libvirt migrates: a small guest has moved before the first observation.
     """
     return min(FIRST_DOWNTIME, options.downtime)
 
 
 def stalled(known: Pace, observed: Progress) -> bool:
-    """Whether the link carries nothing, by the looks so far."""
+    """Whether the link carries nothing, by the observations so far."""
     return _idle(known, observed) >= STALLED
 
 
 def broken(known: Pace, observed: Progress) -> bool:
-    """Whether the link has carried nothing for so long that nobody needs to watch any more."""
+    """Whether the link has carried nothing for so long that the migration is given up."""
     return _idle(known, observed) >= BROKEN
 
 
 def pace(known: Pace, observed: Progress, options: Options) -> tuple[Pace, Step | None]:
-    """Return what to remember, and what to do now; None for nothing.
+    """Return what to keep, and what to do now; None for nothing.
 
-    A step that fails is taken again: the downtime with every round, post-copy with every look.
+    A step that fails is retried: the downtime with every round, post-copy with every observation.
     """
     known = _noted(known, observed)
     if observed.phase == POST_COPY:
@@ -112,7 +112,7 @@ def pace(known: Pace, observed: Progress, options: Options) -> tuple[Pace, Step 
         why = f"post-copy did not begin within {SWITCH:g} s"
         return known, GiveUp(f"{why}; {_state(known, observed)}") if late else StartPostCopy()
     if observed.at - known.began >= options.timeout:
-        return _ended(known, observed, options, f"the timeout of {options.timeout:g} s is over")
+        return _ended(known, observed, options, f"the timeout of {options.timeout:g} s has expired")
     if broken(known, observed):
         return known, GiveUp(f"the link carried nothing for {BROKEN:g} s: {_left(observed)}")
     if not options.live:
@@ -121,7 +121,7 @@ def pace(known: Pace, observed: Progress, options: Options) -> tuple[Pace, Step 
 
 
 def _noted(known: Pace, observed: Progress) -> Pace:
-    """Remember what is carried, and what there is to be sent."""
+    """Keep what was sent, and what remains to be sent."""
     before = known.moved
     if before is None or observed.phase == PREPARING or _moved(before, observed):
         known = replace(known, moved=observed)
@@ -160,7 +160,7 @@ def _round(known: Pace, observed: Progress, **changes: Any) -> Pace:
 
 
 def _ended(known: Pace, observed: Progress, options: Options, why: str) -> tuple[Pace, Step]:
-    """End it one way or the other. Where nothing is carried, post-copy would stop the guest."""
+    """Switch to post-copy or give up. On a stalled link post-copy would stop the guest."""
     if options.post_copy and observed.phase == COPYING and not stalled(known, observed):
         return replace(known, asked=observed.at), StartPostCopy()
     needed = _needed(known, observed, options)
@@ -182,7 +182,7 @@ def _switch_ms(known: Pace, observed: Progress) -> float:
 
 
 def _state(known: Pace, observed: Progress) -> str:
-    """Say how far it is, and what is in its way."""
+    """Return how far it is, and what delays it, as text."""
     if observed.phase == PREPARING:
         return "libvirt had not begun to send memory"
     rate = _rate(known, observed)
@@ -203,7 +203,7 @@ def _left(observed: Progress) -> str:
 
 
 def _needed(known: Pace, observed: Progress, options: Options) -> list[str]:
-    """Say what would have been needed, as far as that is known."""
+    """Return what would have been needed, as far as that is known."""
     rate = _rate(known, observed)
     if observed.phase != COPYING or not rate or stalled(known, observed):
         return []
@@ -216,7 +216,7 @@ def _needed(known: Pace, observed: Progress, options: Options) -> list[str]:
     rounds = math.log2(max(downtime / known.downtime, 1)) + 2
     timeout = math.ceil(MARGIN * (gone + rounds * (ROUND + switch / 1000)))
     bandwidth = math.ceil(MARGIN * known.peak / MIB / (options.downtime / 1000))
-    ways = [
+    remedies = [
         f"downtime={downtime}" if downtime <= MOST_DOWNTIME else "",
         f"bandwidth={bandwidth} (it is {options.bandwidth})"
         if options.bandwidth
@@ -224,7 +224,7 @@ def _needed(known: Pace, observed: Progress, options: Options) -> list[str]:
         "post_copy=true" if _may_post_copy(options) else "",
     ]
     more = f", and timeout={timeout}" if timeout > options.timeout else ""
-    return [f"needed: {', or '.join(filter(None, ways))}{more}"]
+    return [f"needed: {', or '.join(filter(None, remedies))}{more}"]
 
 
 def _may_post_copy(options: Options) -> bool:

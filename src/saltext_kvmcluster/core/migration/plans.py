@@ -30,8 +30,8 @@ def plan(
     persistent
         Whether the source keeps a definition of it.
     address
-        What the destination's migration name means on the source. The destination listens there
-        alone: left to itself it would listen on every network that it has.
+        The address of the destination's migration name on the source. The destination listens
+        only there: by default it would listen on all its networks.
     """
     return Plan(
         flags=(
@@ -40,12 +40,12 @@ def plan(
             *_definition_flags(persistent, cluster.guests.definitions),
         ),
         connection=connection_uri(cluster.ssh.login, destination),
-        parameters={**_way(options, destination, address), **_parameters(options)},
+        parameters={**_address(options, destination, address), **_parameters(options)},
     )
 
 
 def connection_uri(login: str, node: Node) -> str:
-    """Return the URI of a peer's libvirt; ``no_tty`` because nobody is there to type a password."""
+    """Return the URI of a peer's libvirt; ``no_tty``: ssh must not ask for a password."""
     return f"qemu+ssh://{login}@{_in_uri(node.migration)}/system?no_tty=1"
 
 
@@ -55,7 +55,7 @@ def _option_flags(options: Options) -> tuple[str, ...]:
         "TUNNELLED": options.tunnelled,
         "PARALLEL": options.parallel,
         "COMPRESSED": options.compression != NO_COMPRESSION,
-        # A guest that stands still needs no throttle.
+        # A paused guest needs no throttle.
         "AUTO_CONVERGE": options.auto_converge and options.live,
         "POSTCOPY": options.post_copy,
         "TLS": options.tls,
@@ -63,8 +63,8 @@ def _option_flags(options: Options) -> tuple[str, ...]:
     return tuple(flag for flag, is_wanted in wanted.items() if is_wanted)
 
 
-def _way(options: Options, destination: Node, address: str) -> dict[str, str]:
-    """Return where the memory goes; what is tunnelled goes where the connection does."""
+def _address(options: Options, destination: Node, address: str) -> dict[str, str]:
+    """Return where memory is sent; a tunnelled migration uses the connection."""
     if options.tunnelled:
         return {}
     return {"URI": f"tcp:{_in_uri(destination.migration)}", "LISTEN_ADDRESS": address}
@@ -88,7 +88,7 @@ def _definition_flags(persistent: bool, definitions: str) -> tuple[str, ...]:
         return ()
     if definitions == "defined":
         return ("PERSIST_DEST",)
-    # A definition left behind is a second one, which somebody can start.
+    # A definition left behind is a second one, which could be started.
     return ("PERSIST_DEST", "UNDEFINE_SOURCE")
 
 

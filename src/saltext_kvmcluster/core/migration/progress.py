@@ -1,4 +1,4 @@
-"""How far a migration is, by what libvirt tells of its job while it lasts."""
+"""How far a migration is, by libvirt's statistics of its job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Progress:
     changes twice counts once, so a guest that writes to the same memory again and again seems to
     change no more than the link carries. In post-copy nothing changes here any more. ``throttle``:
     the percentage by which QEMU slows the guest's CPUs. ``expected_downtime_ms``: libvirt's own
-    guess of the switch, None where it does not say. ``elapsed``: seconds since libvirt began.
+    estimate of the switch, None if not reported. ``elapsed``: seconds since libvirt began.
     """
 
     at: float
@@ -48,7 +48,7 @@ class Progress:
 
 
 def parse(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | None:
-    """Return what libvirt's job statistics tell; None if no migration from here is at work.
+    """Return the progress by libvirt's job statistics; None if nothing migrates from here.
 
     job
         Typed parameters by libvirt's names for them (``memory_total`` and so on), as
@@ -56,17 +56,17 @@ def parse(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | N
     at
         Seconds of the observer's monotonic clock.
     in_post_copy
-        Whether the guest was seen in post-copy.
+        Whether the guest was observed in post-copy.
     """
     at_work = job.get("type") in _AT_WORK
     if not at_work or job.get("operation", _MIGRATION_OUT) != _MIGRATION_OUT:
         return None
     total, rate = _number(job, "memory_total"), _number(job, "memory_bps")
     iteration = _number(job, "memory_iteration")
-    # After the switch libvirt goes on to guess, as if it was still to come.
+    # libvirt keeps estimating the switch after it took place.
     guessed = "downtime" in job and not in_post_copy
     downtime = _number(job, "downtime") if guessed else None
-    # The guess is what QEMU counted last by the rate that it measured last. Before it has counted
+    # The estimate is what QEMU counted last by the rate it measured last. Before it has counted
     # anything, it is the downtime that it is allowed.
     changed = (downtime or 0) * rate // 1000 if iteration > 1 else 0
     return Progress(
@@ -88,7 +88,7 @@ def parse(job: Mapping[str, Any], at: float, in_post_copy: bool) -> Progress | N
 
 
 def percentage(observed: Progress) -> int:
-    """Return how much of the memory is as it should be at the destination.
+    """Return the percentage of memory that is up to date at the destination.
 
     It falls when what has changed meanwhile is counted.
     """
@@ -115,17 +115,17 @@ def expected_end(observed: Progress) -> float | None:
 def shown(
     observed: Progress, stalled: bool | None = None, downtime_ms: int | None = None
 ) -> dict[str, Any]:
-    """Return a look as plain data.
+    """Return an observation as plain data.
 
     ``remaining``, ``total``, ``processed`` in bytes, ``rate`` and ``dirty_rate`` in bytes a second,
     ``expected_end`` in seconds from then, ``expected_downtime_ms`` and ``downtime_ms`` in
     milliseconds, ``elapsed`` in seconds, ``percentage`` and ``throttle`` of 100.
 
     stalled
-        Whether the link carries nothing, None if that is not known: one look does not tell. QEMU
-        goes on to tell the rate at which it carried something last.
+        Whether the link carries nothing, None if unknown: it takes several observations. QEMU
+        keeps reporting the last rate that was above zero.
     downtime_ms
-        For how long the guest has stood still for it so far, None if that is not known.
+        How long the guest has been stopped so far, None if that is not known.
     """
     if stalled:
         observed = replace(observed, rate=0)
@@ -148,5 +148,5 @@ def shown(
 
 
 def _number(job: Mapping[str, Any], key: str) -> int:
-    """Return a number that libvirt told, 0 for what is none."""
+    """Return a number of libvirt's, 0 if it is not valid."""
     return Reader(job, lenient=True).at(key).whole(default=0, most=_MOST)

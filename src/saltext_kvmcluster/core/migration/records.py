@@ -1,4 +1,4 @@
-"""What moved when, from where, to where, why and how: the records of migrations that ended."""
+"""The history: records of migrations that ended."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST = 1000
 def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the last records, the newest last; of one guest, or of all.
 
-    They were on a disk, or come from a node: what is no record is left out. Of a migration whose
-    end was not seen at first, and was seen later, it is the later one.
+    They come from a disk or a node: what is not a valid record is left out. If the end of a
+    migration was first unknown and settled later, the later record is returned.
     """
     found: dict[tuple[Any, Any], dict[str, Any]] = {}
     for row in filter(None, map(_row, records)):
@@ -32,7 +32,7 @@ def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dic
 
 
 def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
-    """Return the record of a migration of which only `recover` saw what came of it."""
+    """Return the record of a migration whose result only `recover` found."""
     move = entry.move
     results = {move.source: NOT_MOVED, move.destination: MOVED}
     return {

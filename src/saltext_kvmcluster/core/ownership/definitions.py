@@ -1,4 +1,4 @@
-"""What putting a guest's definition in its place changes, and what there is to remark on it."""
+"""What storing a guest's definition changes, and remarks and warnings about it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.verdicts import Observation
 
 @dataclass(frozen=True)
 class Placing:
-    """A definition on its way to shared storage; ``remarks`` are for whoever reads the result."""
+    """A definition to be written to shared storage; ``remarks`` are shown with the result."""
 
     plan: FilePlan
     remarks: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Placing:
 
 @dataclass(frozen=True)
 class Defining:
-    """A definition on its way into this host's libvirt. Without ``changes`` there is nothing to do.
+    """A definition to be added to this host's libvirt. Without ``changes`` there is nothing to do.
 
     ``frozen``: the freeze in the definition that is there, which is kept.
     """

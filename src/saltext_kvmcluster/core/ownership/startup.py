@@ -47,7 +47,7 @@ class NodeAnswer:
 
 @dataclass(frozen=True)
 class Request:
-    """A guest that is to start. ``forced`` are the nodes that an administrator declared offline.
+    """A guest that is to start. ``declared_offline``: nodes, by an administrator.
 
     ``uuid`` is empty where there is no good definition of it; ``detail`` is why then, and
     ``undefined`` whether there is none at all. ``cordoned`` is what cordons its node.
@@ -57,7 +57,7 @@ class Request:
     uuid: str
     here: str
     definitions: str
-    forced: frozenset[str] = frozenset()
+    declared_offline: frozenset[str] = frozenset()
     detail: str = ""
     cordoned: Cordon | None = None
     undefined: bool = False
@@ -82,7 +82,7 @@ class Decision:
     owner: str | None = None
 
 
-def forced(cluster: Cluster, here: str, nodes: object) -> frozenset[str]:
+def declared_offline(cluster: Cluster, here: str, nodes: object) -> frozenset[str]:
     """Return the nodes that are declared offline; InputError if one cannot be."""
     wanted = [nodes] if isinstance(nodes, str) else [] if nodes is None else nodes
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(node, str) for node in wanted):
@@ -132,7 +132,7 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
         lacks = request.undefined and troubles == [request.detail]
         may = May.UNDEFINED if lacks else May.REFUSED
         return Decision(may, "; ".join(troubles))
-    silent = [node for node in sorted(request.forced) if asked[node].detail]
+    silent = [node for node in sorted(request.declared_offline) if asked[node].detail]
     declared = f"; {' and '.join(silent)} declared offline (force_unreachable)" if silent else ""
     return Decision(May.START, f"no node has it{declared}")
 
@@ -308,12 +308,12 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
     if request.detail:
         yield request.detail
     for node, answer in asked.items():
-        if answer.alive and node in request.forced:
+        if answer.alive and node in request.declared_offline:
             yield (
                 f"{node} is not off: it accepts ssh logins, and guests outlive their libvirt"
                 f" daemon; fix libvirt there first: {answer.detail}"
             )
-        elif answer.detail and node not in request.forced:
+        elif answer.detail and node not in request.declared_offline:
             yield (
                 f"no response from {node}, which may have it: {answer.detail}; if {node} is off,"
                 f" declare it offline: force_unreachable={node}"
