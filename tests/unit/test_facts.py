@@ -312,7 +312,7 @@ def test_names_that_are_dialled_alike_share_a_trouble():
     found = configured(a=loose, b=loose, c=None)
     assert [error.sentence for error in found] == [
         "ssh to a, b: stricthostkeychecking is accept-new, not true",
-        "ssh to c: its configuration cannot be read by ssh",
+        "ssh to c: ssh cannot read its configuration",
     ]
 
 

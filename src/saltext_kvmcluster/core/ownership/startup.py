@@ -208,7 +208,7 @@ def stopped(
     asked
         What the nodes answered afterwards.
     steps
-        What happened on the way.
+        What was done, as sentences.
     stayed
         Whether it was active here at first, with no unsettled migration from here, and none
         since. Then it ended here; otherwise it may run on an unreachable node.
