@@ -50,7 +50,7 @@ def answer(verb, *arguments):
     except WorldError as error:
         return {"error": str(error)}
     if isinstance(found, Observation):
-        return {"look": {**dataclasses.asdict(found), "sighting": found.sighting.value}}
+        return {"observation": {**dataclasses.asdict(found), "sighting": found.sighting.value}}
     return {"value": found}
 
 

@@ -101,15 +101,15 @@ def notify(fire):
     return notifier.event_sender("test", "alpha", fire)
 
 
-def test_what_is_told_becomes_events_and_a_last_word_until_the_end(fired):
+def test_a_notification_becomes_an_event_and_a_status_until_the_end(fired):
     with notify(lambda tag, data: fired.append((tag, data))) as say:
         say("migration", TOLD)
-        until(lambda: notifier.statuses() == [TOLD], "no last word was left")
+        until(lambda: notifier.statuses() == [TOLD], "no status file was written")
     assert fired == [("kvmcluster/test/migration/alpha/web%201%2Fx", TOLD)]
     assert notifier.statuses() == []
 
 
-def test_whoever_was_killed_tells_nothing_any_more(fired):
+def test_the_status_of_a_killed_process_is_ignored(fired):
     with notify(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
@@ -117,7 +117,7 @@ def test_whoever_was_killed_tells_nothing_any_more(fired):
         assert notifier.statuses() == []
 
 
-def test_a_garbled_last_word_is_none(fired):
+def test_a_garbled_status_is_ignored(fired):
     with notify(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
@@ -132,7 +132,7 @@ def test_an_event_that_cannot_be_fired_is_lost_and_nothing_else():
 
     with notify(fire) as say:
         say("migration", TOLD)
-        until(lambda: notifier.statuses() == [TOLD], "no last word was left")
+        until(lambda: notifier.statuses() == [TOLD], "no status file was written")
 
 
 def test_a_bus_that_hangs_holds_nothing_up(fired):

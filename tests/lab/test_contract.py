@@ -41,10 +41,9 @@ class Agent:
         reported = json.loads(self._process.stdout.readline())
         if "error" in reported:
             raise WorldError(reported["error"])
-        if "look" in reported:
-            return Observation(
-                **{**reported["look"], "sighting": Sighting(reported["look"]["sighting"])}
-            )
+        if "observation" in reported:
+            found = reported["observation"]
+            return Observation(**{**found, "sighting": Sighting(found["sighting"])})
         return reported["value"]
 
     def close(self):

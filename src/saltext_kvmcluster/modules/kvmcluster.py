@@ -352,7 +352,7 @@ def unsettled() -> dict[str, Any]:
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     kept = journal.Journal().entries()
-    watched = {word.get("uuid") for word in notifier.statuses()}
+    watched = {status.get("uuid") for status in notifier.statuses()}
     return {
         **_of_this_node("unsettled", cluster),
         "ok": not kept.unread,

@@ -247,16 +247,16 @@ def _guest_placed(cluster: Cluster, name: str, text: str) -> dict[str, Any]:
         done = _carry_out([placing.plan], (), placing.warnings)
         return {**done, "comment": "\n".join([done["comment"], *placing.remarks])}
     defining = definitions.plan_defined(cluster, __opts__["id"], guest, text)
-    pending, changes, trouble = bool(defining.changes), defining.changes, []
+    pending, changes, problems = bool(defining.changes), defining.changes, []
     if pending and not __opts__["test"]:
         changes, failed = definitions.define(defining)
-        trouble = [failed] if failed else []
+        problems = [failed] if failed else []
     verb = "would be defined" if __opts__["test"] else "was defined"
     detail = f"{name} {verb if pending else 'is defined as wanted'} on {__opts__['id']}"
     return {
-        "result": False if trouble else None if pending and __opts__["test"] else True,
+        "result": False if problems else None if pending and __opts__["test"] else True,
         "changes": changes,
-        "comment": "\n".join([*trouble, detail, *defining.remarks]),
+        "comment": "\n".join([*problems, detail, *defining.remarks]),
         **({"warnings": list(defining.warnings)} if defining.warnings else {}),
     }
 

@@ -1,4 +1,4 @@
-# The last migrations of these guests are settled, as far as what all nodes say allows it:
+# The last migrations of these guests are settled, as far as the observations of all nodes allow:
 #   salt-run state.orchestrate kvmcluster.orch.recover pillar='{"guests": ["web1"]}'
 # Where the master has several clusters: pillar='{"cluster": "NAME", "guests": ["web1"]}'
 {% for guest in pillar.get("guests", []) %}

@@ -1,5 +1,5 @@
 #!py
-# A guest may run twice: it is looked for, and told with evidence. No guest is touched.
+# A guest may run twice: all nodes are asked, and it is reported with evidence. No guest is touched.
 from saltext_kvmcluster.core.events import reactions
 from saltext_kvmcluster.master.pending import Pending
 

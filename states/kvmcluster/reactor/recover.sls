@@ -1,6 +1,6 @@
 #!py
-# A migration ended otherwise than moved, or a node or its daemon is back: what is unsettled is
-# looked for, and settled.
+# A migration ended otherwise than moved, or a node or its daemon is back: unsettled migrations are
+# found, and settled.
 from saltext_kvmcluster.core.events import reactions
 from saltext_kvmcluster.master.pending import Pending
 

@@ -1,5 +1,5 @@
 #!py
-# An identity changed, trust drifted, or a node is back: the trust is looked at, and mended.
+# An identity changed, trust drifted, or a node is back: the trust is checked, and repaired.
 from saltext_kvmcluster.core.events import reactions
 from saltext_kvmcluster.master.pending import Pending
 

@@ -47,9 +47,9 @@ def _files(root: etree._Element) -> Iterator[File]:
     for entry in root.iterfind("sysinfo/entry"):
         yield File(entry.get("file", ""), "firmware setting")
     for device in root.iterfind("devices/*"):
-        notify = _FILES.get(device.tag)
-        if notify:
-            yield from notify(device)
+        files_of = _FILES.get(device.tag)
+        if files_of:
+            yield from files_of(device)
 
 
 def _path(element: etree._Element) -> str:
