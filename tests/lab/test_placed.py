@@ -89,7 +89,7 @@ def test_libvirt_keeps_it_on_every_node_and_none_starts_it_by_itself(defined):
         assert (again["result"], again["changes"]) == (True, {}), again
     pid = lab.exec("node1", "pidof", "libvirtd")
     lab.exec("node1", "virsh", "autostart", GUEST)
-    assert "start it by itself" in lab.salt("node2", "kvmcluster.start", GUEST)
+    assert "start it at its next boot" in lab.salt("node2", "kvmcluster.start", GUEST)
     foretold = place(lab, "node1", "test=True", memory=24)
     changed = place(lab, "node1", memory=24)
     assert foretold["changes"] == changed["changes"] and foretold["result"] is None
