@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from material import KEYS, cluster, published, read
 
+from saltext_kvmcluster.core import untrusted
 from saltext_kvmcluster.core.cordons import PATH, Cordon
 from saltext_kvmcluster.core.facts import node_report, nodefacts, parsers
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
@@ -173,6 +174,11 @@ def test_whatever_is_answered_facts_stay_facts(answer):
 @given(kept=st.sampled_from(["paths", "tokens", "cpus"]), part=JSON)
 def test_of_an_answer_what_is_none_is_left_out(kept, part):
     assert isinstance(node_report.answered(parsed(), {kept: part}), nodefacts.NodeFacts)
+
+
+def test_an_answer_that_is_too_long_is_left_out():
+    many = {f"/{number}": {"kind": "file"} for number in range(untrusted.MAX_ITEMS + 1)}
+    assert node_report.answered(parsed(), {"paths": many}).observed == {}
 
 
 @pytest.mark.parametrize("folders", [["relative"], ["/a\nb"], [f"/{n}" for n in range(1001)]])

@@ -98,6 +98,14 @@ def test_more_entries_than_the_limit_are_refused():
         Reader({"a": 1, "b": 2, "c": 3}).fields(most=2)
 
 
+def test_more_entries_than_the_limit_are_absent_to_a_lenient_reader():
+    lenient = Reader({"rows": [1, 2, 3], "map": {"a": 1, "b": 2}}, lenient=True)
+    assert lenient.at("rows").items(optional=True, most=2) == []
+    assert lenient.at("map").fields(optional=True, most=1) == {}
+    with pytest.raises(InputError, match=r"^rows: want a list"):
+        lenient.at("rows").items(most=2)
+
+
 def test_a_key_that_is_no_text_is_refused_or_left_out():
     with pytest.raises(InputError, match="every key"):
         Reader({1: 2}).fields()

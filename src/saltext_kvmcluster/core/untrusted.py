@@ -122,17 +122,15 @@ class Reader:
     def items(self, optional: bool = False, most: int = MAX_ITEMS) -> list[Reader]:
         """Return the items of a list; none of one that is absent and optional."""
         value = self.value
-        if not isinstance(value, list):
+        if not isinstance(value, list) or self._exceeds(value, most):
             return self._absent("a list", [] if optional else REQUIRED)
-        self._check_size(value, most)
         return [self._below(at, item) for at, item in enumerate(value)]
 
     def fields(self, optional: bool = False, most: int = MAX_ITEMS) -> dict[str, Reader]:
         """Return the fields of a mapping by key; none of one that is absent and optional."""
         value = self.value
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or self._exceeds(value, most):
             return self._absent("a mapping", {} if optional else REQUIRED)
-        self._check_size(value, most)
         if not self._lenient and not all(isinstance(key, str) for key in value):
             raise InputError(self._named("want text for every key"))
         return {key: self._below(key, one) for key, one in value.items() if isinstance(key, str)}
@@ -157,9 +155,11 @@ class Reader:
             raise self.error(wanted)
         return default
 
-    def _check_size(self, value: Collection[Any], most: int) -> None:
-        if len(value) > most:
+    def _exceeds(self, value: Collection[Any], most: int) -> bool:
+        """Whether there are too many entries; an error unless the reader is lenient."""
+        if len(value) > most and not self._lenient:
             raise InputError(self._named(f"{len(value)} entries, at most {most}"))
+        return len(value) > most
 
 
 def from_json(text: str, path: str, lenient: bool = False) -> Reader:
