@@ -215,3 +215,23 @@ def test_the_words_by_which_a_listing_is_compared_are_those_of_libvirts_reasons(
     assert used <= details and used <= reasons
     assert {transitions.IO_ERROR, *transitions._ON_THE_WAY} <= reasons
     assert transitions.IO_ERROR in details and transitions.PANICKED in details
+
+
+def test_an_emulator_counts_by_the_daemon_that_is_asked(monkeypatch):
+    known, asked = ["<emulator>/old</emulator>"], []
+    connection = SimpleNamespace(
+        getCapabilities=lambda: known[0],
+        listAllNetworks=lambda flags: [],
+        getVersion=lambda: 0,
+        compareHypervisorCPU=lambda emulator, *others: asked.append(emulator),
+        close=lambda: None,
+    )
+    monkeypatch.setattr(libvirt, "open", lambda uri: connection)
+    cpu = {"cpu": "<model/>", "emulator": "/old", "arch": "", "machine": "", "type": ""}
+    own = hypervisor.Hypervisor()
+    own.daemon()
+    own.cpu_issue(cpu)
+    known[0] = "<emulator>/new</emulator>"
+    own.close()
+    own.cpu_issue(cpu)
+    assert asked == ["/old", None]

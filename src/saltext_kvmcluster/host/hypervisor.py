@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -45,6 +45,11 @@ class Hypervisor(Connection):
     def __init__(self, uri: str = LOCAL) -> None:
         super().__init__(uri)
         self._capabilities = ""
+
+    def close(self, after: Sequence[Future[Any]] = ()) -> None:
+        """Close the connection, as ``Connection``; the next daemon may have other capabilities."""
+        self._capabilities = ""
+        super().close(after)
 
     def host(self) -> Host:
         """Return the host's UUID and name, by libvirt."""
