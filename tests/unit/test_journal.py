@@ -50,6 +50,13 @@ def test_what_was_kept_is_read_again(entry):
     assert journal.parse(journal.text(entry), "there") == entry
 
 
+def test_an_entry_that_cannot_be_read_may_be_of_the_guest():
+    assert journal.read_all({f"{UUID}.json": kept()}).may_have(UUID)
+    assert journal.read_all({f"{UUID}.json": "{"}).may_have(UUID)
+    other = UUID.replace("c", "d")
+    assert not journal.read_all({f"{other}.json": "{"}).may_have(UUID)
+
+
 def test_it_ends():
     ended = ENTRY.ended()
     assert ended.stage == ENDED

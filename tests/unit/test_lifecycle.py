@@ -8,6 +8,7 @@ from material import cluster
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.guest import domainxml
+from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.ownership.startup import NodeAnswer
 from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import lifecycle
@@ -74,7 +75,7 @@ def shut(monkeypatch):
             }
 
         found = cluster("node1", "node2", "node3")
-        kept = SimpleNamespace(of=lambda uuid: unsettled)
+        kept = Kept(unread=unsettled)
         journal = SimpleNamespace(entries=lambda: kept)
         env = SimpleNamespace(
             cluster=found, here="node1", clock=clock, journal=lambda node: journal
@@ -125,9 +126,10 @@ def test_what_a_silent_node_means_depends_on_where_it_was_seen(shut):
     ):
         done = shut(Guest(*observations), node3=SILENT)
         assert done["result"] == result and "no response from node3" in done["reason"]
-    unsettled = shut(Guest(RUNNING, OFF), unsettled=("an entry",), node3=SILENT)
+    left = (f"{UUID}.json is no journal entry",)
+    unsettled = shut(Guest(RUNNING, OFF), unsettled=left, node3=SILENT)
     assert unsettled["result"] == "unknown"
-    assert shut(Guest(RUNNING, OFF), unsettled=("an entry",))["result"] == "stopped"
+    assert shut(Guest(RUNNING, OFF), unsettled=left)["result"] == "stopped"
 
 
 class Definitions:

@@ -84,7 +84,7 @@ def shutdown(
             f"{guest} was not shut down: {observation.job} of it is active on {env.here};"
             f" wait for its end (virsh domjobinfo {guest})"
         )
-    unsettled = env.journal(env.here).entries().of(observation.uuid)
+    unsettled = env.journal(env.here).entries().may_have(observation.uuid)
     steps = _tried(lambda: own.press_power(observation.uuid))
     last, stayed = _until_off(own, clock, observation.uuid, timeout)
     stayed &= not unsettled

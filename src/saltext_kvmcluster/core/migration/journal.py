@@ -48,6 +48,10 @@ class Kept:
         """Return the entries of a guest, by its name or UUID."""
         return tuple(one for one in self.entries if guest in (one.move.guest, one.move.uuid))
 
+    def may_have(self, uuid: str) -> bool:
+        """Whether there is an entry of a guest, or a file of its name that cannot be read."""
+        return bool(self.of(uuid)) or any(uuid in why for why in self.unread)
+
 
 def text(entry: Entry) -> str:
     """Return an entry as it is kept."""
