@@ -325,6 +325,7 @@ def test_killed_libvirt_at_the_source(lab):
     assert agrees(lab, call.end())
 
 
+@pytest.mark.nightly
 def test_nothing_is_known_of_a_destination_that_was_cut_off(lab):
     source, destination = route(lab)
     try:

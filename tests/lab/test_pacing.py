@@ -178,6 +178,7 @@ def test_a_small_downtime_is_what_libvirt_is_told_and_the_timeout_is_kept(lab):
     assert int(found[1]) > 6
 
 
+@pytest.mark.nightly
 def test_a_link_that_carries_nothing_is_told_and_not_waited_for(lab):
     with under_way(lab) as call, standing_still(lab, call.destination):
         call.until(lambda: stalled(lab, call.source), "kvmcluster.job that says stalled")
