@@ -77,9 +77,9 @@ def until(condition, complaint, seconds=90):
 
 
 def at_rest(lab):
-    """Wait until no rumour is left."""
-    command = f"ls {SPOOL} | grep -E 'heard|begun' || true"
-    until(lambda: not lab.exec("master", "sh", "-c", command).split(), "rumours are left", 180)
+    """Wait until no reaction is pending or running."""
+    command = f"ls {SPOOL} | grep -E '[.](pending|running)$' || true"
+    until(lambda: not lab.exec("master", "sh", "-c", command).split(), "reactions are left", 180)
 
 
 def detail(lab, words):
