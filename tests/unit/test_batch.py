@@ -250,6 +250,8 @@ def test_a_plan_is_shown_as_one():
         "STUCK  db: frozen",
         "PLAN  1 move, 1 guest stuck; nothing was changed",
     ]
+    begins = tables.render({**found.to_dict(), "begins": True})
+    assert begins.split("\n")[-1] == "PLAN  1 move, 1 guest stuck"
 
 
 def test_what_a_node_answers_decides_whether_it_is_closed():

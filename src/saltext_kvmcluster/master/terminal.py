@@ -60,8 +60,8 @@ class Terminal:
         self._line.show(line)
 
     def plan(self, plan: Mapping[str, Any]) -> None:
-        """Print a plan."""
-        data = {"ok": True, "test": True, "kind": "drain", **plan}
+        """Print a plan that is about to be carried out; a drained node is cordoned by then."""
+        data = {"ok": True, "test": True, "kind": "drain", "begins": True, **plan}
         self._line.print(tables.render(data) or "")
 
 

@@ -13,8 +13,9 @@ LEFT = 20
 
 
 def proposal(data: Mapping[str, Any]) -> str:
-    """Return a plan that was not carried out."""
-    last = f"PLAN  {counted(len(data['plan']), 'move')}, {_stuck(data)}; nothing was changed"
+    """Return a plan that was not carried out, or, with ``begins``, that is about to be."""
+    end = "" if data.get("begins") else "; nothing was changed"
+    last = f"PLAN  {counted(len(data['plan']), 'move')}, {_stuck(data)}{end}"
     return "\n".join([*_steps(data["plan"]), *_stays(data), last])
 
 
