@@ -133,6 +133,8 @@ def test_a_result_is_taken_and_a_refusal_is_an_error_with_its_words():
     assert locations.ended(done) == done
     for wrong in ({"owner": []}, {"result": 1}, {"actions": [1]}, {"needs": 1}, {"reason": None}):
         assert locations.ended({**done, **wrong}) is None
+    for key in ("guest", "uuid", "owner", "result", "reason"):
+        assert locations.ended({name: one for name, one in done.items() if name != key}) is None
     for by_salt in ("ERROR executing 'kvmcluster.migrate': ", "ERROR: ", ""):
         with pytest.raises(WorldError, match=r"^web1 was not migrated$"):
             locations.ended(f"{by_salt}web1 was not migrated")

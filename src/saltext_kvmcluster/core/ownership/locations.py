@@ -115,7 +115,7 @@ def is_ending(answer: object) -> bool:
             sent.at("needs").items()
     except InputError:
         return False
-    return all(step.has("ok") for step in steps)
+    return sent.has("owner") and all(step.has("ok") for step in steps)
 
 
 def is_settled(found: Mapping[str, Any]) -> bool:
