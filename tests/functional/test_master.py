@@ -173,7 +173,7 @@ def test_the_cluster_remembers_nothing_and_says_so(master):
 def test_nodes_that_cannot_tell_their_jobs_are_named(master):
     detail = master.text("kvmcluster.job", code=1)
     assert "PROBLEM  alpha reported nothing: qemu:///system" in detail
-    assert "no node that answered has a migration of web1" in master.text(
+    assert "no node that responded has a migration of web1" in master.text(
         "kvmcluster.cancel", "web1", code=1
     )
     assert "alpha" in master.text("kvmcluster.recover", "web1", code=1)
