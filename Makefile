@@ -31,7 +31,7 @@ test: dev lint unit sim functional lab-tests  ## install all that is needed and 
 unit: $(STAMP)  ## core only: no process, no file
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest tests/unit
 
-sim: $(STAMP)  ## the real migrator and recoverer in a simulated world in which anything fails
+sim: $(STAMP)  ## the real engine in a simulated world in which anything fails
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest tests/sim
 
 simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with faults, on all cores

@@ -72,7 +72,7 @@ def drain(
         What was found in this world of all guests of the node, to all nodes.
     avoid
         By guest, nodes that are no destination for it, as where a migration of it failed.
-    coming
+    in_flight
         Moves that were begun, or wait for their turn. Room is kept for them, and their guests are
         left out of the plan.
 
