@@ -176,3 +176,16 @@ def test_an_event_stays_small():
     data = events.small({"reason": "x\n" * 9999, "elapsed": 1.5, "stalled": None})
     assert len(data["reason"]) < 600 and "\n" not in data["reason"]
     assert (data["elapsed"], data["stalled"]) == (1.5, None)
+
+
+def test_one_whose_outcome_is_checked_is_under_way_but_cannot_be_cancelled():
+    """A drain that did not know of it would dispatch the guest once more."""
+    for stage in (BEGUN, ENDED):
+        entry = Entry(MOVE, ENTRY.began, stage, False, "shared")
+        (row,) = under_way(entries=[entry], words=[{"what": "copying", "uuid": UUID}])
+        assert set(row) == set(jobs.KEYS)
+        assert (row["guest"], row["source"], row["destination"]) == ("web1", "node1", "node2")
+        assert (row["phase"], row["elapsed"]) == (jobs.CHECKING, 34.0)
+        with pytest.raises(WorldError, match="web1 under way"):
+            jobs.sender("web1", {"node1": [row]}, {})
+    assert under_way(words=[]) == []

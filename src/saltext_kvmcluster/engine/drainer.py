@@ -63,7 +63,7 @@ def drain(
         return report.proposed(report.DRAIN, fleet.cluster, plan(Batch(fleet.cluster)), here)
     cordon = report.cordon_of(here, fleet.ask([here], "kvmcluster.cordon", why).get(here))
     try:
-        done = _PlanRunner(fleet, console, plan).drained(here)
+        done = _PlanRunner(fleet, console, plan).drained(here, cordon.since)
     except KvmclusterError as error:
         raise report.stopped(here, error) from None
     return report.of_drain(done, cordon, fleet.remembered(here))
@@ -91,6 +91,7 @@ def balance(fleet: Fleet, console: Console, most: object = 4, test: bool = True)
 def _leaving(fleet: Fleet, here: str) -> Planner:
     def plan(batch: Batch) -> Placement:
         others = report.others(fleet.under_way(here), batch.in_flight, here)
+        batch.others |= {move.guest: move for move in others}
         world, ready = fleet.placeable(source=here)
         if batch.ended and report.is_open(world.nodes[here]):
             return report.nothing(batch)
@@ -145,17 +146,23 @@ class _PlanRunner:
         first = self._planned_first()
         return self._report(first, self._carried_out(), [], report.BALANCE)
 
-    def drained(self, node: str) -> PlanReport:
-        """Carry the plan out until a node has no guests, as far as possible."""
+    def drained(self, node: str, since: str) -> PlanReport:
+        """Carry the plan out until a node has no guests, as far as possible.
+
+        since
+            When it was cordoned: what it has moved from then on belongs to the same drain.
+        """
         first, batch = self._planned_first(), self._batch
         detail = self._carried_out()
         for is_last in [*[False] * report.ROUNDS, True]:
-            facts = self._at_the_end(node)
+            facts = self._at_the_end(node, since)
             left = report.active(facts)
             detail = detail or report.uncordoned_meanwhile(facts)
             if detail or self._console.interrupted() or is_last or not batch.is_stale:
                 break
             detail = self._carried_out()
+        if not self._console.interrupted():
+            detail = detail or report.not_reported(facts)
         return self._report(first, detail, left, report.DRAIN, node)
 
     def _report(
@@ -242,13 +249,14 @@ class _PlanRunner:
             return None
         return self._returned(job) or self._fleet.settled(job.move)
 
-    def _at_the_end(self, node: str) -> NodeFacts:
+    def _at_the_end(self, node: str, since: str) -> NodeFacts:
         """Return a node's facts; a guest there that the plan did not know makes it stale.
 
         Migrations that others started are waited for first, for as long as one may take, and all
         nodes are asked for guests whose location is not known.
         """
         self._wait_for_others(node)
+        self._adopt_others(node, since)
         for move in self._batch.unsettled:
             self._batch.settle(move, self._fleet.settled(move))
         facts = self._facts(node)
@@ -260,6 +268,13 @@ class _PlanRunner:
             facts = self._facts(node)
         self._batch.note_left(report.active(facts) or ())
         return facts
+
+    def _adopt_others(self, node: str, since: str) -> None:
+        """Have all nodes asked for guests whose migration by others the node did not record."""
+        if self._batch.unrecorded(node, ()):
+            rows = self._fleet.remembered(node) or ()
+            for move in self._batch.unrecorded(node, report.moved_since(rows, node, since)):
+                self._batch.adopt(move, self._fleet.settled(move))
 
     def _wait_for_others(self, node: str) -> None:
         end = self._clock.monotonic() + self._fleet.cluster.migration.options.timeout

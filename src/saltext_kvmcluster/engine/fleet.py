@@ -196,8 +196,8 @@ class Fleet(ABC):
         rows = reported.get("jobs") if isinstance(reported, dict) else None
         return jobs.merged({node: rows}) if isinstance(rows, list) else []
 
-    def remembered(self, node: str) -> list[dict[str, Any]]:
-        """Return the migrations in a node's history; none if it does not respond."""
+    def remembered(self, node: str) -> list[dict[str, Any]] | None:
+        """Return the migrations in a node's history; None if it does not respond."""
         reported = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
         rows = reported.get("history") if isinstance(reported, dict) else None
-        return records.chosen(rows if isinstance(rows, list) else (), None, records.MOST)
+        return records.chosen(rows, None, records.MOST) if isinstance(rows, list) else None

@@ -31,6 +31,8 @@ class Batch:
     ``in_flight`` are the moves that were dispatched and have no result yet, by guest. ``ended``
     are results as `migrate` returns them. ``avoid`` are, by guest, the nodes to which its
     migration failed, ``given_up`` the guests that are not retried, each with the reason.
+    ``others`` are the moves that others started, as the nodes reported them, by guest; ``known``
+    all guests of all plans.
     """
 
     cluster: Cluster
@@ -39,6 +41,8 @@ class Batch:
     avoid: dict[str, list[str]] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
     stuck: Mapping[str, str] = field(default_factory=dict)
+    others: dict[str, Move] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
     is_stale: bool = False
     waiting: list[Step] = field(default_factory=list)
 
@@ -47,6 +51,7 @@ class Batch:
         gone = self.in_flight.keys() | self.given_up.keys()
         self.waiting = [step for step in plan.steps if step.move.guest not in gone]
         self.stuck = {guest: why for guest, why in plan.stuck.items() if guest not in gone}
+        self.known |= {step.move.guest for step in plan.steps} | plan.stuck.keys()
         self.is_stale = False
 
     def due(self) -> Move | None:
@@ -102,6 +107,27 @@ class Batch:
         if found["result"] == MOVED or found["owner"] == move.source:
             del self.given_up[move.guest]
             self.is_stale = True
+
+    def unrecorded(self, node: str, recorded: Iterable[Mapping[str, Any]]) -> list[Move]:
+        """Return the moves that others started away from a node, and whose end is not known.
+
+        recorded
+            The moves away from the node that it has recorded.
+        """
+        ends = {(row["uuid"], row["destination"]) for row in recorded}
+        known = {row["guest"] for row in self.moved} | self.given_up.keys() | self.in_flight.keys()
+        return [
+            move
+            for guest, move in self.others.items()
+            if move.source == node
+            and guest not in known
+            and (move.uuid, move.destination) not in ends
+        ]
+
+    def adopt(self, move: Move, found: Mapping[str, Any]) -> None:
+        """Take in where all nodes have found a guest that others had started to migrate."""
+        self.in_flight[move.guest] = move
+        self.end(move.guest, found)
 
     def note_left(self, guests: Iterable[str]) -> None:
         """Take in which guests are left; one that the plan did not know makes it stale."""

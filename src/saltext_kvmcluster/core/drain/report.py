@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.text import listed, printable
 
 DRAIN, UNDRAIN, BALANCE = "drain", "undrain", "balance"
 ROUNDS = 5
@@ -37,7 +37,8 @@ class PlanReport:
     ``plan``: the steps at the beginning. ``left``: the guests that are still active on a node that
     is drained, None if not known. ``detail``: why nothing more was dispatched. ``under_way``: the
     moves without a result. ``elapsed`` is in seconds. ``cordon``: what cordons a node that was
-    drained; ``uncordoned``: whether a node that was undrained had been cordoned.
+    drained; ``uncordoned``: whether a node that was undrained had been cordoned. ``missing``: what
+    the report of a drain may lack, and why; ``known``: all guests of its plans.
     """
 
     kind: str
@@ -55,6 +56,8 @@ class PlanReport:
     node: str = ""
     cordon: Cordon | None = None
     uncordoned: bool = False
+    missing: Sequence[str] = ()
+    known: Collection[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -82,6 +85,7 @@ class PlanReport:
         if self.kind == DRAIN:
             data["left"] = None if self.left is None else list(self.left)
             data["cordoned"] = asdict(self.cordon) if self.cordon else None
+            data["missing"] = list(self.missing)
         return data
 
 
@@ -135,21 +139,26 @@ def reported(
         detail=detail,
         elapsed=elapsed,
         node=node,
+        known=batch.known,
     )
 
 
-def of_drain(done: PlanReport, cordon: Cordon, rows: Iterable[Mapping[str, Any]]) -> PlanReport:
+def of_drain(
+    done: PlanReport, cordon: Cordon, rows: Iterable[Mapping[str, Any]] | None
+) -> PlanReport:
     """Return the report of a drain: a guest that has left is not stuck, and none left is success.
 
     rows
-        The node's history: what it moved since it was cordoned belongs to the same drain.
+        The node's history, None if it did not report it: what it moved since it was cordoned
+        belongs to the same drain.
     """
     stuck = {
         guest: why for guest, why in done.stuck.items() if done.left is None or guest in done.left
     }
     ok = done.left is not None and not (done.left or done.detail or done.under_way)
-    moved = merged(done.moved, rows, done.node, cordon.since)
-    return replace(done, ok=ok, stuck=stuck, moved=moved, cordon=cordon)
+    moved = merged(done.moved, rows or (), done.node, cordon.since)
+    done = replace(done, ok=ok, stuck=stuck, moved=moved, cordon=cordon)
+    return replace(done, missing=tuple(_missing(done, rows is not None)))
 
 
 def of_undrain(done: PlanReport, node: str, uncordoned: bool) -> PlanReport:
@@ -220,6 +229,14 @@ def is_open(facts: NodeFacts) -> bool:
     return facts.cordoned == ()
 
 
+def not_reported(facts: NodeFacts) -> str:
+    """Return why the guests of a node are not known; empty if they are."""
+    if facts.guests is not None:
+        return ""
+    why = facts.detail or facts.daemon_detail
+    return f"{facts.node} did not report its guests{why and ': '}{why}"
+
+
 def uncordoned_meanwhile(facts: NodeFacts) -> str:
     """Return why nothing more is dispatched if a node was uncordoned; empty if it was not."""
     if not is_open(facts):
@@ -254,6 +271,24 @@ def number_of(most: object) -> int:
     if isinstance(most, bool) or not isinstance(most, int) or not 0 < most <= MOST:
         raise InputError(f"most: want a number from 1 to {MOST}, got {printable(repr(most))}")
     return most
+
+
+def _missing(done: PlanReport, has_history: bool) -> Iterable[str]:
+    """Return what a drain's report may lack: moves that others have made, or guests that left."""
+    node, rows = done.node, [*done.moved, *done.failed]
+    if not has_history:
+        yield (
+            f"no migration history from {node}: guests that others have moved, or an earlier drain,"
+            f" may not be listed; to see them: salt {node} kvmcluster.history"
+        )
+    named = {row["guest"] for row in rows} | {move.guest for move in done.under_way}
+    gone = [printable(guest) for guest in sorted({*done.known} - named)]
+    gone = [guest for guest in gone if done.left is not None and guest not in done.left]
+    if gone:
+        yield (
+            f"no longer on {node}, without a recorded migration: {listed(gone)}; to find them:"
+            " salt-run kvmcluster.status"
+        )
 
 
 def _no_answer(node: str, what: str, answer: object) -> WorldError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,9 @@ from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
-# The phase of a migration that waits for a slot, and the one that its destination reports.
-QUEUED, ARRIVING = "queued", "arriving"
+# The phase of a migration that waits for a slot, the one that its destination reports, and that of
+# one whose outcome is being checked after libvirt's part is over.
+QUEUED, ARRIVING, CHECKING = "queued", "arriving", "checking"
 KEYS = (
     *("guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate"),
     *("remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle"),
@@ -47,7 +48,8 @@ def under_way(
     statuses
         The last status of each migration from here.
     """
-    begun = {entry.move.uuid: entry for entry in entries if entry.stage == BEGUN}
+    kept = {entry.move.uuid: entry for entry in entries}
+    begun = {uuid: entry for uuid, entry in kept.items() if entry.stage == BEGUN}
     reported = {str(status.get("uuid")): status for status in statuses}
     rows = {
         one.observation.uuid: _row(
@@ -56,7 +58,12 @@ def under_way(
         for one in observed
     }
     queued = [_queued(status) for uuid, status in reported.items() if uuid not in rows]
-    return [*rows.values(), *filter(None, queued)]
+    checking = [
+        _checking(kept[uuid], now)
+        for uuid, status in reported.items()
+        if uuid in kept and uuid not in rows and status.get("what") != QUEUED
+    ]
+    return [*rows.values(), *checking, *filter(None, queued)]
 
 
 def merged(reported: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
@@ -69,7 +76,8 @@ def merged(reported: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
 def sender(guest: str, reported: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:
     """Return the node from which a guest is migrating; WorldError if it is not."""
     for node, rows in reported.items():
-        if any(_is_row(row) and (row["guest"], row["source"]) == (guest, node) for row in rows):
+        sent = [row for row in rows if _is_row(row) and row["phase"] != CHECKING]
+        if any((row["guest"], row["source"]) == (guest, node) for row in sent):
             return node
     hidden = "".join(f"; no information from {node}: {detail}" for node, detail in silent.items())
     raise WorldError(f"no node that responded has a migration of {guest} under way{hidden}")
@@ -113,6 +121,11 @@ def _queued(status: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     known = ("guest", "uuid", "source", "destination", "slot")
     return {**dict.fromkeys(KEYS), **{key: status.get(key) for key in known}, "phase": QUEUED}
+
+
+def _checking(entry: Entry, now: datetime) -> dict[str, Any]:
+    known = {**asdict(entry.move), "phase": CHECKING, "elapsed": _since(entry.began, now)}
+    return {**dict.fromkeys(KEYS), **known}
 
 
 def _since(began: str, now: datetime) -> float | None:

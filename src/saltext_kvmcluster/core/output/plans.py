@@ -49,6 +49,7 @@ def _outcome(data: Mapping[str, Any], last: str) -> str:
         for row in data["under_way"]
     ]
     lines += _stays(data)
+    lines += [f"INCOMPLETE  {text}" for text in data.get("missing", ())]
     lines += [f"PROBLEM  {data['detail']}"] if data["detail"] else []
     return "\n".join([*lines, last])
 
