@@ -152,11 +152,11 @@ def test_what_cannot_be_fired_is_fired_later(member):
 def test_each_change_is_told_once_with_the_senders_name_from_the_master(member, bus):
     before = KEYS.read_text()
     KEYS.write_text("")
-    until(lambda: bus.whats("trust"), "drift was not told")
+    until(lambda: bus.whats("trust"), "drift was not reported")
     settle()
     assert bus.of("trust") == [{"what": "drifted", "files": [str(KEYS)]}]
     KEYS.write_text(before)
-    until(lambda: len(bus.of("trust")) == 2, "that it was mended was not told")
+    until(lambda: len(bus.of("trust")) == 2, "that it was mended was not reported")
     settle()
     assert bus.whats("trust") == ["drifted", "mended"]
     assert len(bus.heard) == 2
@@ -165,7 +165,7 @@ def test_each_change_is_told_once_with_the_senders_name_from_the_master(member, 
 
 def test_what_a_state_writes_is_no_drift(member, bus, keys):
     (SSH / "kvmcluster_known_hosts").unlink()
-    until(lambda: bus.whats("trust") == ["drifted"], "drift was not told")
+    until(lambda: bus.whats("trust") == ["drifted"], "drift was not reported")
     assert member.state("known_hosts")["changes"]
     until(lambda: bus.whats("trust") == ["drifted", "mended"], "it was not seen to be mended")
     RECORD.unlink()
@@ -176,7 +176,7 @@ def test_what_a_state_writes_is_no_drift(member, bus, keys):
 
 def test_a_refresh_of_the_pillar_forgets_and_repeats_nothing(member, bus):
     KEYS.write_text("")
-    until(lambda: bus.whats("trust"), "drift was not told")
+    until(lambda: bus.whats("trust"), "drift was not reported")
     heard = len(bus.heard)
     refreshed(member, kvmcluster=[])
     settle()
@@ -187,14 +187,14 @@ def test_another_host_key_and_another_cluster_key_are_told(member, bus, keys):
     sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ETC_SSH / "new")
     for name in ("", ".pub"):
         os.replace(f"{ETC_SSH / 'new'}{name}", f"{ETC_SSH / 'ssh_host_ed25519_key'}{name}")
-    until(lambda: bus.of("identity"), "the host key was not told")
+    until(lambda: bus.of("identity"), "the host key was not reported")
     (SSH / "id_rsa_cluster").unlink()
     settle()
     assert len(bus.of("identity")) == 1
     sh("ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", SSH / "id_rsa_cluster.new")
     for name in (".pub", ""):
         os.replace(f"{SSH / 'id_rsa_cluster.new'}{name}", f"{SSH / 'id_rsa_cluster'}{name}")
-    until(lambda: len(bus.of("identity")) == 2, "the cluster key was not told")
+    until(lambda: len(bus.of("identity")) == 2, "the cluster key was not reported")
     settle()
     assert [data["changed"] for data in bus.of("identity")] == [["host_keys"], ["cluster_key"]]
     detail = json.dumps(bus.heard)
@@ -210,7 +210,7 @@ def test_an_observer_that_is_killed_or_hangs_holds_nothing_up(member, bus):
     assert member.run("alpha", "test.ping") is True and time.monotonic() - begun < 15
     os.kill(pid, signal.SIGCONT)
     KEYS.write_text("")
-    until(lambda: bus.whats("trust") == ["drifted"], "what came after a halt was not told")
+    until(lambda: bus.whats("trust") == ["drifted"], "what came after a halt was not reported")
     os.kill(pid, signal.SIGKILL)
     until(lambda: set(observers()) - {pid}, "no new observer was started", 45)
     settle()

@@ -102,7 +102,7 @@ def cluster(prepared_lab, tmp_path_factory):
         while ("guest", "node1", "started") not in heard.reported() or not all(
             lab.exec(node, "pgrep", "-f", OBSERVER, check=False) for node in lab.nodes
         ):
-            assert time.monotonic() < end, f"it was not told that {GUEST} started"
+            assert time.monotonic() < end, f"no event said that {GUEST} started"
             if not heard.reported():
                 restart(lab)
             time.sleep(MOST)

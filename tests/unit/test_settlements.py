@@ -510,7 +510,7 @@ def test_a_name_means_one_guest():
     with pytest.raises(InputError, match=f"give the UUID.*{UUID}.*{OTHER} in the journal of node1"):
         identification.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
     identification.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
-    assert settlements.unheard("web1", ["node2"]).result == cases.UNKNOWN
+    assert settlements.no_responses("web1", ["node2"]).result == cases.UNKNOWN
 
 
 def test_a_uuid_is_one_in_capitals_too():

@@ -44,7 +44,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     """
     case = _found(env, identification.name_of(migration.named(guest, "guest")))
     if not case.uuid:
-        return case.recovery(settlements.unheard(case.guest, case.silent), [])
+        return case.recovery(settlements.no_responses(case.guest, case.silent), [])
     answering = [node for node in case.nodes if node not in case.silent]
     with locked(env, case.guest, case.uuid, answering) as taken:
         if not taken:

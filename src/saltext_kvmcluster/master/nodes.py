@@ -121,7 +121,7 @@ class SaltNodes(Fleet):
         """Return what nodes return for a job within so many seconds.
 
         Whatever ends the waiting, what was returned counts, and so does what reached the master
-        unheard, while it was restarted.
+        while it was restarted.
         """
         reported: dict[str, Any] = {}
         try:

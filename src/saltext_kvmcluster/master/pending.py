@@ -38,7 +38,7 @@ class Pending:
         """Leave a mark."""
         files.mark(self._path(key, PENDING))
 
-    def heard(self) -> set[str]:
+    def young(self) -> set[str]:
         """Return the keys of reactions that will be done soon: one more mark adds nothing.
 
         A mark that is older may be of a process that was killed.

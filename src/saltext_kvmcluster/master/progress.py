@@ -69,7 +69,7 @@ def _answer(
 ) -> Any:
     """Return what a guest's node returns in the end; None if it stops responding, or we do."""
     try:
-        return _heard(nodes, client, job, move, interrupted)
+        return _followed(nodes, client, job, move, interrupted)
     except Exception as error:
         # Salt does not check what a minion returns when it asks whether the job still runs, and a
         # master may be restarted: then all nodes are asked where the guest is.
@@ -77,7 +77,7 @@ def _answer(
         return None
 
 
-def _heard(
+def _followed(
     nodes: SaltNodes,
     client: Any,
     job: Mapping[str, Any],

@@ -21,7 +21,7 @@ def reboot(nodes: SaltNodes, node: object, when: object, limit: float, test: boo
     name, wanted = nodes.cluster.node(str(node)).id, maintenance.when(when)
     before = nodes.boot(name)
     if before is None:
-        raise InputError(f"no response from {name}: it was not told to reboot")
+        raise InputError(f"no response from {name}: it was not rebooted")
     due, began = before.is_due(wanted), nodes.clock.monotonic()
     if test:
         return Reboot(nodes.cluster.name, name, wanted, before, due, test=True)
@@ -50,7 +50,7 @@ def _rebooted(nodes: SaltNodes, node: str, before: Boot, end: float) -> tuple[st
         try:
             job = client.run_job([node], "kvmcluster.reboot", [before.id], tgt_type="list")
         except SaltException as error:
-            raise InputError(f"{node} could not be told to reboot: {error}") from None
+            raise InputError(f"{node} could not be rebooted: {error}") from None
         while True:
             now = nodes.boot(node)
             answer = late(client, job, node)

@@ -5,4 +5,4 @@ from saltext_kvmcluster.master.pending import Pending
 
 
 def run():
-    return reactions.low("alarm", tag, data, Pending(opts["cachedir"]).heard())
+    return reactions.low("alarm", tag, data, Pending(opts["cachedir"]).young())

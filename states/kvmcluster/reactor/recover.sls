@@ -6,4 +6,4 @@ from saltext_kvmcluster.master.pending import Pending
 
 
 def run():
-    return reactions.low("recover", tag, data, Pending(opts["cachedir"]).heard())
+    return reactions.low("recover", tag, data, Pending(opts["cachedir"]).young())

@@ -99,7 +99,7 @@ def capacity_of(facts: NodeFacts) -> Capacity:
 
 
 def _arrives(guest: GuestFacts) -> bool:
-    """Whether a guest is on its way to where it is seen, as far as that can be told."""
+    """Whether a guest is on its way to where it is observed, as far as that is known."""
     job = guest.observation.job
     return job == INCOMING or (job != OUTGOING and guest.observation.sighting in _HALVES)
 

@@ -103,11 +103,11 @@ def home(
     of all guests, to that node at least.
     """
     world.cluster.node(node)
-    live_here = {one.name for one in world.cluster.guests.list.values() if one.home == node}
+    residents = {one.name for one in world.cluster.guests.list.values() if one.home == node}
     plan = _Plan(world, readiness, avoid, in_flight, only=node)
-    found = [guest for guest in world.guests if guest.active and guest.name in live_here]
+    found = [guest for guest in world.guests if guest.active and guest.name in residents]
     placed = plan.placed(guest for guest in found if guest.node != node)
-    unseen = live_here.difference(plan.in_flight, (guest.name for guest in found))
+    unseen = residents.difference(plan.in_flight, (guest.name for guest in found))
     silent = [one.node for one in world.nodes.values() if one.guests is None]
     if silent:
         sentence = f"its location is not known: no response from {listed(silent)}"

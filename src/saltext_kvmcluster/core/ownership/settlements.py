@@ -99,7 +99,7 @@ def busy(sentence: str) -> Settlement:
     return Settlement(Verdict(Owner.UNKNOWN, sentence), BUSY)
 
 
-def unheard(guest: str, silent: Collection[str]) -> Settlement:
+def no_responses(guest: str, silent: Collection[str]) -> Settlement:
     """Return what follows where no node that responds has the guest."""
     sentence = f"no node that responds has a guest {guest}; {' and '.join(silent)} may have it"
     needs = tuple(f"a response from {node}" for node in silent)

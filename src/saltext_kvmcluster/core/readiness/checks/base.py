@@ -119,7 +119,7 @@ class World:
         silent = [node.node for node in self.nodes.values() if node.guests is None]
         if not silent:
             return ()
-        sentence = f"not known of {listed(silent)}: no list of their guests"
+        sentence = f"not checked against {listed(silent)}: no list of their guests"
         return (Issue(sentence, f"{SEE}node.daemon", UNKNOWN, WARN),)
 
     @cached_property

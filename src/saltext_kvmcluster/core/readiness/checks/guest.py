@@ -138,7 +138,7 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
     See libvirt's qemuMigrationSrcIsAllowed.
     """
     if not guest.active:
-        yield unknown("not known of a guest that is not running", f"{SEE}guest.once")
+        yield unknown("not known for a guest that is not running", f"{SEE}guest.once")
         return
     if guest.observation.job:
         yield Issue(
