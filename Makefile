@@ -27,12 +27,13 @@ lint: $(STAMP)  ## ruff (format and lint) and mypy --strict
 
 test: dev lint unit sim functional lab-tests  ## install all that is needed and run every tier
 
-# These two tiers use no plugin, and loading them costs a third of the first one.
+# These two tiers use no plugin, and loading them costs a third of the first one; nor a log.
+CORE_TESTS := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest -p no:logging
 unit: $(STAMP)  ## core only: no process, no file
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest tests/unit
+	$(CORE_TESTS) tests/unit
 
 sim: $(STAMP)  ## the real engine in a simulated world in which anything fails
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest tests/sim
+	$(CORE_TESTS) tests/sim
 
 simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with faults, on all cores
 	$(BIN)/python tests/sim/simulate.py $(or $(SIMULATIONS),100000)

@@ -67,22 +67,24 @@ def parsed(text):
     return ast.parse(text)
 
 
-def imports(tree, lazy=False):
-    """Yield every imported module's whole name, and whether only a function imports it."""
-    for node in ast.iter_child_nodes(tree):
+@functools.cache
+def imports(tree):
+    """Return every imported module's whole name, and whether only a function imports it."""
+    found, waiting = [], [(tree, False)]
+    while waiting:
+        node, lazy = waiting.pop()
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, lazy
+            found += [(alias.name, lazy) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            for alias in node.names:
-                yield f"{base}.{alias.name}", lazy
+            found += [(f"{base}.{alias.name}", lazy) for alias in node.names]
         elif isinstance(node, ast.Call) and called(node).endswith(("__import__", "import_module")):
             name = node.args[0]
             known = isinstance(name, ast.Constant)
-            yield (name.value if known else f"{PACKAGE}.<computed>"), lazy
-        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        yield from imports(node, lazy or is_function)
+            found.append((name.value if known else f"{PACKAGE}.<computed>", lazy))
+        lazy = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        waiting += [(child, lazy) for child in reversed([*ast.iter_child_nodes(node)])]
+    return found
 
 
 def import_faults(path, part, name, lazy):
