@@ -500,7 +500,7 @@ class Bench:
                 for service in re.findall(rf"([\w-]+) {word}", line):
                     self.lab.ctl(verb, node, service)
             if "CUT" in line:
-                self.lab.ctl("heal", node)
+                self.lab.heal(node)
         bad = [line for line in self.status().values() if re.search("STOPPED|DOWN|CUT|GONE", line)]
         if bad:
             raise Disorder("not mended: " + "; ".join(bad))

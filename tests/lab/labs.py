@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -26,7 +27,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CTL = ROOT / "lab" / "ctl"
 AGENT = pathlib.Path(__file__).with_name("agent.py")
 MASTER = "master"
+VOLUME = "/srv/guests"
 PREPARE = ("state.orchestrate", "kvmcluster.orch.prepare")
+# What a guest's record may show, and a whole record does not.
+FAULTS = ("lost", "repeated", "doubled")
 # What becomes another program there, and what leaves processes behind that are not this one's.
 ELSEWHERE = ("exec", "salt", "salt-run", "salt-call", "sandbox", "up", "down")
 
@@ -105,6 +109,7 @@ class Lab:
         self.nodes = ["node1", "node2", "node3"]
         self._agents, self._agents_lock = {}, threading.Lock()
         self._ctl, self._ctl_lock = None, threading.Lock()
+        self._broken = {}
 
     # ---- lab/ctl
 
@@ -181,6 +186,20 @@ class Lab:
         """Return the names of the guests that ``virsh list`` shows on a node."""
         return self.exec(node, "virsh", "list", "--name", *options).split()
 
+    def heal(self, node):
+        """Plug a node in again, and wait until its shared storage is back.
+
+        GlusterFS gives up a connection that has been silent for 42 s, and makes the next one in
+        its own time; until then a check rightly finds that the node does not have the volume.
+        """
+        self.ctl("heal", node)
+        path = f"{VOLUME}/healed-{node}"
+        back = ("timeout", "5", "sh", "-c", f"echo >{path} && cat {path} && rm {path}")
+        until(
+            lambda: self.ctl("exec", node, "--", *back, check=False).returncode == 0,
+            f"{VOLUME} on {node}, which was healed",
+        )
+
     # ---- Salt
 
     def ask(self, nodes, function, *arguments, timeout=180, patience=120):
@@ -198,6 +217,7 @@ class Lab:
     def salt(self, node, function, *arguments, timeout=180, patience=120):
         """Run a function on a node through the master and return what it returned."""
         found = self.ask([node], function, *arguments, timeout=timeout, patience=patience)
+        assert node in found, f"no response from {node} to {function} {arguments}: {found}"
         return found[node]
 
     def salt_code(self, node, function, *arguments):
@@ -235,11 +255,47 @@ class Lab:
         self.ctl("guest", name, "--on", on, *arguments)
 
     def stop_guest(self, name):
+        self._broken.pop(name, None)
         self.ctl("guest", name, "--stop", check=False)
 
     def record(self, name):
         """Return what the guest's own disk and consoles show."""
         return json.loads(self.ctl("record", name, "--json", check=False).stdout)
+
+    def assert_whole(self, *names):
+        """Fail unless the record of each guest is whole and the guest still writes.
+
+        A guest's record is kept as long as the guest: once it is broken it stays so. The test
+        that finds it first fails by it; a later one does only by what has been added since, and
+        prints what it passes over.
+        """
+        for name in names:
+            record = self._continued(name)
+            faults = {key: record[key] for key in (*FAULTS, "boots")}
+            if not record["writes"]:
+                faults["last"] = record["last"]
+            whole = record["whole"] and record["writes"]
+            known = None if whole else self._broken.get(name)
+            if known == faults:
+                print(f"the record of {name} was broken before this test: {json.dumps(record)}")
+                continue
+            self._broken[name] = faults
+            assert whole, f"the record of {name} is broken: {json.dumps(record)}"
+
+    def _continued(self, name, seconds=30):
+        """Return the record once the guest has written on: a guest that hangs loses no number."""
+        begun = record = self.record(name)
+        end = time.monotonic() + seconds
+        standing = self._broken.get(name, {}).get("last") == begun["last"]
+        while record["last"] == begun["last"] and time.monotonic() < end and not standing:
+            time.sleep(0.1)
+            record = self.record(name)
+        return {**record, "writes": record["last"] > begun["last"]}
+
+    def copying(self, node, guest):
+        """Return whether libvirt on the source of a migration has sent some of the memory."""
+        job = self.exec(node, "virsh", "domjobinfo", guest, check=False)
+        return re.search(r"Memory processed: +[1-9]", job) is not None
 
     # ---- the pillar
 
@@ -252,6 +308,39 @@ class Lab:
             yield Pillar(path)
         finally:
             path.write_text(before, encoding="utf-8")
+
+
+class Call(threading.Thread):
+    """A function that is under way in a thread of its own; what it returned or raised is kept."""
+
+    def __init__(self, function, *arguments, **options):
+        super().__init__()
+        self.answer = self.error = None
+        self._call = (function, arguments, options)
+        self.start()
+
+    def run(self):
+        function, arguments, options = self._call
+        try:
+            self.answer = function(*arguments, **options)
+        except Exception as error:
+            self.error = error
+
+    def ended(self):
+        """Return how it ended, in words, and nothing while it is under way; for ``until``."""
+        if self.is_alive():
+            return ""
+        if self.error:
+            return repr(self.error)
+        return f"it returned {json.dumps(self.answer, default=str)}"
+
+    def end(self, timeout=180):
+        """Wait for the end; return what it returned, or raise what it raised."""
+        self.join(timeout)
+        assert not self.is_alive(), f"it is still under way after {timeout} s"
+        if self.error:
+            raise self.error
+        return self.answer
 
 
 class Pillar:
@@ -274,19 +363,26 @@ def loaded(path):
     return module
 
 
-def until(question, complaint, seconds=120, pause=0.2):
+def until(question, complaint, seconds=120, pause=0.2, ended=None):
     """Ask until there is an answer, and return it.
 
     complaint
         What was waited for: a text, or a function that returns one.
+    ended
+        A function that returns how that ended which alone can bring the answer about, in words,
+        and nothing while it is under way: after its end nobody waits.
     """
     end = time.monotonic() + seconds
-    while not (answer := question()):
-        if time.monotonic() >= end:
+    while True:
+        # Before the question: what happened at the very end is still an answer.
+        over = ended() if ended else ""
+        if answer := question():
+            return answer
+        if over or time.monotonic() >= end:
             words = complaint() if callable(complaint) else complaint
-            raise AssertionError(f"not seen within {seconds} s: {words}")
+            when = f"and nothing is left to bring it about, {over}" if over else f"in {seconds} s"
+            raise AssertionError(f"not seen: {words}; {when}")
         time.sleep(pause)
-    return answer
 
 
 def checked(done, words):

@@ -133,7 +133,7 @@ def test_what_is_said_to_be_movable_moves(lab, observed):
         moved = lab.salt(node, "kvmcluster.migrate", name, "node3", PLAIN)
         assert moved["result"] == "moved", moved
         assert lab.salt("node3", "kvmcluster.migrate", name, node, PLAIN)["result"] == "moved"
-        assert lab.record(name)["whole"]
+        lab.assert_whole(name)
     assert reported(observed.check(lab, "web"), "guest.lock") == []
 
 
@@ -231,7 +231,7 @@ def test_a_cut_node_is_not_known_and_its_peers_say_what_they_saw(lab, observed):
     try:
         data = observed.check(lab)
     finally:
-        lab.ctl("heal", "node3")
+        lab.heal("node3")
     (silent,) = reported(data, "node.daemon")
     assert (silent["outcome"], silent["nodes"]) == (UNKNOWN, ["node3"])
     unreached = [

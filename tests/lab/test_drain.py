@@ -41,8 +41,7 @@ def lab(guests):
     yield guests
     assert {len(nodes) for nodes in where(guests).values()} == {1}
     for name in HOME:
-        record = guests.record(name)
-        assert record["whole"], (name, json.dumps(record))
+        guests.assert_whole(name)
 
 
 def where(lab):
@@ -88,6 +87,12 @@ class Drain:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def ended(self):
+        """Return how it ended, in words, and nothing while it is under way; for ``until``."""
+        if self.process.poll() is None:
+            return ""
+        return f"exit code {self.process.returncode}: {self.process.communicate()}"
 
     def end(self, timeout=500):
         out, detail = self.process.communicate(timeout=timeout)
@@ -177,7 +182,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
     drain = Drain(lab)
     try:
         with seen_once(lab):
-            going = until(lambda: receiving(lab), "a migration under way")
+            going = until(lambda: receiving(lab), "a migration under way", ended=drain.ended)
             lab.ctl("cut", going[-1], "--network", "migration")
             lab.ctl("kill", "master", "salt-master")
             time.sleep(2)
@@ -185,7 +190,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
             done, code = drain.end()
     finally:
         for node in lab.nodes:
-            lab.ctl("heal", node)
+            lab.heal(node)
         lab.ctl("salt", "--", "node1", "kvmcluster.unfreeze", "db1")
     at = where(lab)
     assert (done["ok"], code) == (False, 1)
@@ -205,7 +210,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
 def test_an_interrupted_drain_goes_on(lab, number):
     slow(lab)
     drain = Drain(lab)
-    first = until(lambda: sending(lab), "a migration under way")
+    first = until(lambda: sending(lab), "a migration under way", ended=drain.ended)
     lab.exec("master", "pkill", f"-{number}", "-f", "salt-run.*kvmcluster[.]drain")
     if number == "INT":
         done, code = drain.end()

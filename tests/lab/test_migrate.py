@@ -6,11 +6,10 @@ Whatever is returned is compared with libvirt on every node and with the guest's
 import contextlib
 import itertools
 import re
-import threading
 import time
 
 import pytest
-from labs import until
+from labs import Call, until
 
 GUEST, NEIGHBOUR = "web", "web-1"
 SLOW = 8  # MiB/s: makes a migration last over ten seconds, so that it has a middle
@@ -40,7 +39,7 @@ def lab(guests):
     yield guests
     for name in (GUEST, NEIGHBOUR):
         assert len(running(guests, name)) == 1
-        assert guests.record(name)["whole"], guests.record(name)
+        guests.assert_whole(name)
     assert running(guests, NEIGHBOUR) == ["node1"]
 
 
@@ -77,39 +76,19 @@ def refused(lab, source, destination, guest=GUEST):
     return answer
 
 
-class Call(threading.Thread):
-    """A migration that is under way, and slow enough to be met in its middle."""
-
-    def __init__(self, lab, source, destination, *more):
-        super().__init__()
-        self.lab, self.answer = lab, None
-        self.request = (source, destination, *more)
-
-    def run(self):
-        self.answer = migrate(self.lab, *self.request)
-
-    def middle(self):
-        """Wait until memory has been sent."""
-        until(self.sent, lambda: f"a migration under way: {self.answer}", pause=0.1)
-
-    def sent(self):
-        job = self.lab.exec(self.request[0], "virsh", "domjobinfo", GUEST, check=False)
-        return re.search(r"Memory processed: +[1-9]", job)
-
-    def end(self, timeout=180):
-        self.join(timeout)
-        assert not self.is_alive()
-        return self.answer
+def middle(lab, source, ended):
+    """Wait until some of the guest's memory has been sent."""
+    wanted = "a migration under way"
+    until(lambda: lab.copying(source, GUEST), wanted, pause=0.1, ended=ended)
 
 
 @contextlib.contextmanager
 def slow_migration(lab, source, destination, *more):
     """Begin a migration, wait for its middle, and give guests their speed back afterwards."""
     lab.exec(source, "virsh", "migrate-setspeed", GUEST, str(SLOW))
-    call = Call(lab, source, destination, *more)
-    call.start()
+    call = Call(migrate, lab, source, destination, *more)
     try:
-        call.middle()
+        middle(lab, source, call.ended)
         yield call
     finally:
         call.join(180)
@@ -163,8 +142,7 @@ def test_twenty_moves_leave_its_record_whole(lab):
     for here, there in itertools.pairwise(legs):
         answer = migrate(lab, here, there)
         assert (answer["result"], answer["owner"]) == ("moved", there), answer
-    record = lab.record(GUEST)
-    assert record["whole"] and record["boots"] == 1, record
+    lab.assert_whole(GUEST)
     migrate(lab, legs[-1], legs[0])
 
 
@@ -273,11 +251,12 @@ def test_a_job_that_nobody_of_ours_began_is_respected(lab):
     source, destination = route(lab)
     lab.exec(source, "virsh", "migrate-setspeed", GUEST, str(SLOW))
     uri = f"qemu+ssh://root@{destination}-mig/system"
-    line = f"virsh migrate --live --p2p {GUEST} {uri} >/dev/null 2>&1 &"
-    lab.exec(source, "sh", "-c", line)
-    Call(lab, source, destination).middle()
+    words = ("virsh", "migrate", "--live", "--p2p", GUEST, uri)
+    by_hand = Call(lab.exec, source, *words, check=False)
+    middle(lab, source, by_hand.ended)
     assert "an outgoing migration" in migrate(lab, source, destination)
     lab.exec(source, "virsh", "domjobabort", GUEST)
+    by_hand.end()
 
 
 def test_a_cancelled_migration_has_not_moved_it(lab):
@@ -333,7 +312,7 @@ def test_nothing_is_known_of_a_destination_that_was_cut_off(lab):
             lab.ctl("cut", destination)
         answer = call.end()
     finally:
-        lab.ctl("heal", destination)
+        lab.heal(destination)
     assert (answer["result"], answer["owner"]) == ("unknown", None), answer
     assert f"on {destination} unreachable" in answer["reason"]
     assert running(lab, GUEST) == [source]
@@ -344,5 +323,5 @@ def test_a_destination_that_comes_back_in_time_settles_it(lab):
     with slow_migration(lab, source, destination) as call:
         lab.ctl("cut", destination)
         call.join(20)
-        lab.ctl("heal", destination)
+        lab.heal(destination)
     assert agrees(lab, call.end())

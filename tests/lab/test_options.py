@@ -4,10 +4,9 @@ import contextlib
 import pathlib
 import re
 import subprocess
-import threading
 
 import pytest
-from labs import until
+from labs import Call, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUEST = "opted"
@@ -45,7 +44,7 @@ def lab(guests):
     """The lab with the guest; whatever a test did, it runs once at its end, nothing lost."""
     yield guests
     assert len(running(guests)) == 1
-    assert guests.record(GUEST)["whole"], guests.record(GUEST)
+    guests.assert_whole(GUEST)
 
 
 def running(lab):
@@ -69,38 +68,41 @@ def pillar_says(lab, node, **section):
         lab.salt(node, "saltutil.refresh_pillar", "wait=true")
 
 
-class Underway(threading.Thread):
+class Underway:
     """A migration that is slow enough to be looked at, and quick once that was done."""
 
     def __init__(self, lab, *options):
-        super().__init__()
-        self.lab, self.options, self.answer = lab, options, None
+        self.lab, self.options = lab, options
         (self.source,) = running(lab)
         self.destination = next(node for node in lab.nodes if node != self.source)
 
-    def run(self):
-        self.answer = self.lab.salt(
-            self.source, "kvmcluster.migrate", GUEST, self.destination, *self.options
-        )
-
     def __enter__(self):
         self.virsh("migrate-setspeed", GUEST, str(SLOW))
-        self.start()
-        until(self.sent, "a migration under way", pause=0.1)
+        words = ("kvmcluster.migrate", GUEST, self.destination, *self.options)
+        self.call = Call(self.lab.salt, self.source, *words)
+        try:
+            until(self.sent, "a migration under way", pause=0.1, ended=self.call.ended)
+        except AssertionError:
+            self.hurry()
+            raise
         return self
 
     def sent(self):
         self.job = self.virsh("domjobinfo", GUEST, check=False)
-        assert self.is_alive(), self.answer
         return re.search(r"Memory processed: +[1-9]", self.job)
 
     def __exit__(self, *failed):
+        self.hurry()
+        if not any(failed):
+            self.answer = self.call.end()
+            assert self.answer["result"] == "moved", self.answer
+
+    def hurry(self):
+        """Let it end, and let the guest's next migrations be as quick as they can."""
         self.virsh("migrate-setspeed", GUEST, "10000", check=False)
-        self.join(150)
+        self.call.join(150)
         for node in running(self.lab):
             self.lab.exec(node, "virsh", "migrate-setspeed", GUEST, "10000")
-        if not any(failed):
-            assert self.answer["result"] == "moved", self.answer
 
     def virsh(self, *arguments, **more):
         return self.lab.exec(self.source, "virsh", *arguments, **more)

@@ -5,10 +5,9 @@ What is returned is compared with libvirt on every node and with the guest's own
 
 import contextlib
 import re
-import threading
 
 import pytest
-from labs import until
+from labs import Call, until
 
 GUEST, CHANGED = "busy", 50  # MiB, each second; the guest writes to the same ones again and again
 SLOW = 16  # MiB/s
@@ -33,7 +32,7 @@ def lab(guests):
     """The lab with the guest; whatever a test did, it runs once at its end, nothing lost."""
     yield guests
     assert len(nodes_of(guests)) == 1
-    assert guests.record(GUEST)["whole"], guests.record(GUEST)
+    guests.assert_whole(GUEST)
 
 
 def nodes_of(lab, guest=GUEST):
@@ -93,47 +92,34 @@ def figures(reason):
     )
 
 
-class Call(threading.Thread):
+class Underway:
     """A migration that is under way, and slow enough to be looked at."""
 
     def __init__(self, lab, *options):
-        super().__init__()
-        self.lab, self.options, self.answer = lab, options, None
+        self.lab = lab
         self.source, self.destination = route(lab)
-
-    def run(self):
-        self.answer, *_ = migrate(self.lab, *self.options)
+        self.call = Call(migrate, lab, *options)
 
     def virsh(self, *words):
         return self.lab.exec(self.source, "virsh", *words, check=False)
 
-    def until(self, looked, what):
-        """Wait until something is seen."""
-
-        def observed():
-            assert self.is_alive(), self.answer
-            return looked()
-
-        until(observed, what)
-
-    def copying(self):
-        return re.search(r"Memory processed: +[1-9]", self.virsh("domjobinfo", GUEST))
+    def until(self, question, what):
+        """Wait until something is seen of it."""
+        until(question, what, ended=self.call.ended)
 
     def end(self):
-        self.join(PATIENT)
-        assert not self.is_alive()
-        return self.answer
+        answer, *_ = self.call.end(PATIENT)
+        return answer
 
 
 @contextlib.contextmanager
 def under_way(lab, *options):
-    call = Call(lab, *options)
-    call.start()
+    migration = Underway(lab, *options)
     try:
-        call.until(call.copying, "memory that was sent")
-        yield call
+        migration.until(lambda: lab.copying(migration.source, GUEST), "memory that was sent")
+        yield migration
     finally:
-        call.join(PATIENT)
+        migration.call.join(PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +154,14 @@ def test_post_copy_moves_it_without_the_switch_that_was_needed(lab, needed):
 def test_a_small_downtime_is_what_libvirt_is_told_and_the_timeout_is_kept(lab):
     with under_way(lab, "downtime=20", "timeout=6") as call:
         call.until(lambda: call.virsh("migrate-getmaxdowntime", GUEST).split() == ["20"], "20 ms")
-    given_up(lab, call.end(), call.source)
+    answer = call.end()
+    given_up(lab, answer, call.source)
     found = re.search(
         r"the timeout of 6 s has expired: [\d.]+ of [\d.]+ MiB are left, at [\d.]+ MiB/s;"
         r" needed: at least timeout=(\d+)",
-        call.answer["reason"],
+        answer["reason"],
     )
-    assert found, call.answer["reason"]
+    assert found, answer["reason"]
     assert int(found[1]) > 6
 
 
@@ -185,9 +172,10 @@ def test_a_link_that_carries_nothing_is_told_and_not_waited_for(lab):
         call.until(
             lambda: "Cancelled" in call.virsh("domjobinfo", GUEST), "an end of libvirt's job"
         )
-    given_up(lab, call.end(), call.source)
+    answer = call.end()
+    given_up(lab, answer, call.source)
     assert re.search(
-        r"the link carried nothing for 60 s: [\d.]+ of [\d.]+ MiB are left", call.answer["reason"]
+        r"the link carried nothing for 60 s: [\d.]+ of [\d.]+ MiB are left", answer["reason"]
     )
 
 
@@ -216,6 +204,6 @@ def test_qemu_throttles_a_guest_until_it_can_be_moved(guests):
         )
         moved(guests, answer, destination, "throttled")
         assert answer["downtime_ms"] <= 1000
-        assert guests.record("throttled")["whole"]
+        guests.assert_whole("throttled")
     finally:
         guests.stop_guest("throttled")

@@ -37,7 +37,7 @@ def lab(lab):
     yield lab
     lab.ctl("mend", "node2", "banner")
     lab.exec("node1", "rm", "-rf", FOLDER)
-    assert lab.record(GUEST)["whole"], lab.record(GUEST)
+    lab.assert_whole(GUEST)
     lab.stop_guest(GUEST)
 
 

@@ -42,7 +42,7 @@ def lab(guest):
     yield guest
     settled(guest)
     assert len(running(guest)) == 1
-    assert guest.record(GUEST)["whole"], guest.record(GUEST)
+    guest.assert_whole(GUEST)
 
 
 def running(lab):
@@ -129,6 +129,13 @@ class Program:
             reader.join(10)
         return code
 
+    def ended(self):
+        """Return how it ended, in words, and nothing while it is under way; for ``until``."""
+        if self.process.poll() is None:
+            return ""
+        self.end()
+        return f"exit code {self.process.returncode}: {self.printed + self.reported!r}"
+
     def kill(self):
         self.process.kill()
         self.end()
@@ -165,21 +172,25 @@ def runner(lab, *words, terminal=False):
     return Program(lab, "salt-run", "--", *words, terminal=terminal)
 
 
-def middle(lab):
-    """Wait until a migration has sent something, and return its row."""
+def middle(lab, ended=None):
+    """Wait until a migration has sent something, and return its row; ``ended`` as of until."""
 
     def found():
         rows = [row for row in lab.run("kvmcluster.job", GUEST)["jobs"] if row["percentage"]]
         return rows[0] if rows else None
 
-    return until(found, "no migration is under way")
+    return until(found, "a migration under way", ended=ended)
 
 
 def test_each_phase_is_told_and_how_far_it_is_every_few_seconds(lab):
     source, destination = route(lab)
     with listening(lab) as events, slow(lab, source):
         call = runner(lab, "kvmcluster.migrate", GUEST, destination)
-        until(lambda: len(of(events(), "copying")) >= 3, "it is not told how far it is")
+        until(
+            lambda: len(of(events(), "copying")) >= 3,
+            "three events of how far it is",
+            ended=call.ended,
+        )
         hurry(lab, source)
         assert call.end() == 0
         until(lambda: of(events(), "ended"), "no end was told")
@@ -204,7 +215,7 @@ def test_in_the_middle_a_job_tells_how_far_it_is_and_afterwards_history_has_it(l
     assert lab.salt(source, "kvmcluster.job")["jobs"] == []
     with slow(lab, source):
         call = runner(lab, "--out=json", "kvmcluster.migrate", GUEST, destination)
-        row = middle(lab)
+        row = middle(lab, call.ended)
         (arriving,) = lab.salt(destination, "kvmcluster.job")["jobs"]
         text = lab.ctl("salt", "--", source, "kvmcluster.job").stdout
         hurry(lab, source)
@@ -228,7 +239,7 @@ def test_a_line_on_a_terminal_says_how_far_it_is_and_leaves_nothing(lab):
     source, destination = route(lab)
     with slow(lab, source):
         call = runner(lab, "kvmcluster.migrate", GUEST, destination, terminal=True)
-        until(lambda: b"copying" in call.reported, "no line is shown")
+        until(lambda: b"copying" in call.reported, "a line of progress", ended=call.ended)
         hurry(lab, source)
         assert call.end() == 0
     shown = call.reported.decode().split("\r")
@@ -246,7 +257,7 @@ def test_json_has_no_line_around_it(lab):
     source, destination = route(lab)
     with slow(lab, source):
         call = runner(lab, "--out=json", "kvmcluster.migrate", GUEST, destination, terminal=True)
-        middle(lab)
+        middle(lab, call.ended)
         hurry(lab, source)
         assert call.end() == 0
     assert json.loads(call.printed)["result"] == "moved"
@@ -276,7 +287,7 @@ def test_an_interrupted_runner_leaves_the_migration_at_work(lab):
     source, destination = route(lab)
     with slow(lab, source):
         call = runner(lab, "kvmcluster.migrate", GUEST, destination)
-        middle(lab)
+        middle(lab, call.ended)
         os.kill(call.inmost, signal.SIGINT)
         assert call.end(60) == 1
         assert middle(lab)["destination"] == destination
@@ -295,7 +306,7 @@ def test_it_is_cancelled_from_the_master(lab):
     source, destination = route(lab)
     with slow(lab, source):
         call = runner(lab, "--out=json", "kvmcluster.migrate", GUEST, destination)
-        middle(lab)
+        middle(lab, call.ended)
         done = lab.run("kvmcluster.cancel", GUEST)
         assert call.end() == 1
     assert (done["ok"], done["result"], done["owner"]) == (True, "not_moved", source), done
@@ -309,7 +320,7 @@ def test_a_minion_that_dies_meanwhile_does_not_hide_where_the_guest_went(lab):
     source, destination = route(lab)
     with slow(lab, source):
         call = runner(lab, "--out=json", "kvmcluster.migrate", GUEST, destination)
-        middle(lab)
+        middle(lab, call.ended)
         lab.ctl("kill", source, "minion")
         try:
             hurry(lab, source)
@@ -341,12 +352,13 @@ def waits(lab, source, destination, other):
     """Have one guest wait for another, and see its place."""
     with slow(lab, source):
         first = runner(lab, "--out=json", "kvmcluster.migrate", GUEST, destination)
-        middle(lab)
+        middle(lab, first.ended)
         refused = lab.salt(source, "kvmcluster.migrate", "web-1", other, "wait=false")
         second = runner(lab, "kvmcluster.migrate", "web-1", other, terminal=True)
         (row,) = until(
             lambda: [row for row in lab.run("kvmcluster.job")["jobs"] if row["slot"]],
-            "nothing waits",
+            "a migration that waits",
+            ended=second.ended,
         )
         hurry(lab, source)
         assert (first.end(), second.end()) == (0, 0)

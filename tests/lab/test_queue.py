@@ -5,11 +5,10 @@ import contextlib
 import json
 import re
 import subprocess
-import threading
 
 import pytest
 from conftest import ROOT
-from labs import until
+from labs import Call, until
 from limits import Watch, limits
 
 GUESTS = {f"guest{number}": f"node{number % 3 + 1}" for number in range(6)}
@@ -36,8 +35,7 @@ def lab(guests):
         guests.exec(node, "virsh", "migrate-setspeed", name, str(SLOW))
     yield guests
     for name in GUESTS:
-        record = guests.record(name)
-        assert record["whole"], record
+        guests.assert_whole(name)
 
 
 def where(lab):
@@ -50,24 +48,14 @@ def where(lab):
     return {name: nodes[0] for name, nodes in found.items()}
 
 
-class Call(threading.Thread):
-    """One kvmcluster.migrate; ``answer`` is what it returned."""
-
-    def __init__(self, lab, guest, source, destination, *more):
-        super().__init__()
-        self.lab, self.guest, self.answer = lab, guest, None
-        self.request = ("--timeout=900", source, "kvmcluster.migrate", guest, destination, *more)
-        self.start()
-
-    def run(self):
-        reported = self.lab.ctl("salt", "--", "--out=json", *self.request, check=False, timeout=900)
-        with contextlib.suppress(ValueError):  # One that was killed has no answer.
-            self.answer = next(iter(json.loads(reported.stdout).values()))
-
-    def end(self):
-        self.join(900)
-        assert not self.is_alive()
-        return self.answer
+def migrate(lab, guest, source, destination):
+    """Return what kvmcluster.migrate returned; of one that was killed, what was printed."""
+    words = ("--out=json", "--timeout=900", source, "kvmcluster.migrate", guest, destination)
+    done = lab.ctl("salt", "--", *words, check=False, timeout=900)
+    try:
+        return next(iter(json.loads(done.stdout).values()))
+    except ValueError:
+        return f"no answer: {done.stdout}{done.stderr}"
 
 
 def queued(lab, node):
@@ -81,11 +69,6 @@ def has_moved(answer):
     return isinstance(answer, dict) and answer["result"] == "moved"
 
 
-def under_way(lab, node, guest):
-    found = lab.exec(node, "virsh", "domjobinfo", guest, check=False)
-    return re.search(r"Memory processed: +[1-9]", found)
-
-
 @pytest.mark.parametrize("limit", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_never_more_at_once_than_allowed_and_all_get_there(lab, limit):
     """Each node sends two guests, and gets two, all at once."""
@@ -93,8 +76,8 @@ def test_never_more_at_once_than_allowed_and_all_get_there(lab, limit):
     nodes = [*lab.nodes, *lab.nodes]
     goals = {name: nodes[nodes.index(node) + 1] for name, node in at.items()}
     with limits(lab, limit, limit), Watch(lab) as watch:
-        calls = [Call(lab, name, at[name], goal) for name, goal in goals.items()]
-        answers = [call.end() for call in calls]
+        calls = [Call(migrate, lab, name, at[name], goal) for name, goal in goals.items()]
+        answers = [call.end(900) for call in calls]
     assert all(map(has_moved, answers)), answers
     assert where(lab) == goals
     assert max(watch.most.values()) == limit, watch.most
@@ -126,10 +109,12 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
         with held(lab, source, "outgoing"), held(lab, destination, f"incoming-{destination}"):
             calls = []
             for place, name in enumerate(waiting, 1):
-                calls.append(Call(lab, name, source, (other, destination)[place % 2]))
+                goal = (other, destination)[place % 2]
+                calls.append(Call(migrate, lab, name, source, goal))
                 until(
                     lambda name=name, at=place: queued(lab, source).get(name) == at,
                     f"{name} queued",
+                    ended=calls[-1].ended,
                 )
             refused = lab.salt(other, "kvmcluster.migrate", "guest5", destination, "wait=False")
             assert "guest5 was not migrated" in refused and "max_incoming" in refused, refused
@@ -141,11 +126,15 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
                 if job["fun"] == "kvmcluster.migrate" and "guest1" in job["arg"]
             ]
             lab.salt(source, "saltutil.kill_job", killed)
-            until(lambda: queued(lab, source).get("guest3") == 3, "guest3 third")
+            until(
+                lambda: queued(lab, source).get("guest3") == 3,
+                "guest3 third",
+                ended=calls[3].ended,
+            )
             lab.salt(source, "kvmcluster.cancel", "guest3")
-            assert re.search("guest3 was not migrated.*cancelled", calls[3].end())
+            assert re.search("guest3 was not migrated.*cancelled", calls[3].end(900))
             assert "guest3" not in queued(lab, source)
-        done = [call.end() for call in (calls[0], calls[2])]
+        done = [call.end(900) for call in (calls[0], calls[2])]
     assert all(map(has_moved, done)), done
     assert done[0]["started"] < done[1]["started"]
     at = where(lab)
@@ -159,12 +148,16 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
     lab.exec(source, "virsh", "migrate-setspeed", "guest0", "2")
     uri = f"qemu+ssh://root@{destination}-mig/system"
     line = f"virsh migrate --live --p2p guest0 {uri} tcp:{destination}-mig"
-    by_hand = threading.Thread(target=lab.exec, args=[source, "sh", "-c", line])
     with limits(lab, 1, 1):
-        by_hand.start()
-        until(lambda: under_way(lab, source, "guest0"), "guest0 under way")
-        call = Call(lab, neighbour, at[neighbour], destination)
-        until(lambda: queued(lab, at[neighbour]).get(neighbour) == 1, f"{neighbour} queued")
+        by_hand = Call(lab.exec, source, "sh", "-c", line)
+        until(lambda: lab.copying(source, "guest0"), "guest0 under way", ended=by_hand.ended)
+        call = Call(migrate, lab, neighbour, at[neighbour], destination)
+        until(
+            lambda: queued(lab, at[neighbour]).get(neighbour) == 1,
+            f"{neighbour} queued",
+            ended=call.ended,
+        )
         lab.exec(source, "virsh", "migrate-setspeed", "guest0", "1000")
-        assert has_moved(call.end())
-        by_hand.join(60)
+        answer = call.end(900)
+        assert has_moved(answer), answer
+        by_hand.end(60)

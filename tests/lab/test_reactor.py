@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import time
 
+import labs
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -130,13 +131,9 @@ def test_emptied_keys_are_put_back(lab):
 
 def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     lab.exec("node1", "virsh", "migrate-setspeed", GUEST, "1")
-    job = ("kvmcluster.migrate", GUEST, "node2", "patience=5")
-    lab.ctl("salt", "--", "--async", "node1", *job)
-    until(lambda: entries(lab), "no migration began")
-    until(
-        lambda: "Memory processed:" in lab.exec("node1", "virsh", "domjobinfo", GUEST, check=False),
-        "no memory was sent",
-    )
+    call = labs.Call(lab.salt, "node1", "kvmcluster.migrate", GUEST, "node2", "patience=5")
+    labs.until(lambda: entries(lab), "a journal entry", ended=call.ended)
+    labs.until(lambda: lab.copying("node1", GUEST), "memory that was sent", ended=call.ended)
     lab.ctl("kill", "node2", "libvirtd")
     seconds = until(
         lambda: not entries(lab) or detail(lab, "not settled: "), "nothing was tried", 240
@@ -146,6 +143,7 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     lab.ctl("start", "node2", "libvirtd")
     until(lambda: not entries(lab), "the migration is not settled", 120)
     reported("libvirtd of a destination back", round(time.monotonic() - begun, 1))
+    call.end()
     at_rest(lab)
     lab.exec("node1", "virsh", "migrate-setspeed", GUEST, "10000", check=False)
     running = [
@@ -153,7 +151,8 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
         for node in lab.nodes
         if GUEST in lab.exec(node, "virsh", "list", "--name", "--state-running").split()
     ]
-    assert len(running) == 1 and lab.record(GUEST)["whole"]
+    assert len(running) == 1
+    lab.assert_whole(GUEST)
     assert len(detail(lab, "not settled: ")) <= 1
 
 

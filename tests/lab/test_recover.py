@@ -7,12 +7,10 @@ tidies away itself, is made by hand, and libvirt then calls it what it is.
 
 import contextlib
 import json
-import re
-import threading
 import time
 
 import pytest
-from labs import until
+from labs import Call, until
 
 from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
@@ -42,7 +40,7 @@ def lab(guest):
     """The lab with the guest; whatever a test did, it runs once at the end, and lost nothing."""
     yield guest
     assert len(running(guest)) == 1
-    assert guest.record(GUEST)["whole"], guest.record(GUEST)
+    guest.assert_whole(GUEST)
     assert entries(guest) == {}
     for node in guest.nodes:
         assert not guest.exec(node, "sh", "-c", f"ls {JOURNAL}/*.cancel || true").split()
@@ -144,35 +142,6 @@ def refused(lab, node, function, *arguments):
     return answer
 
 
-class Call(threading.Thread):
-    """A command of Salt's that is under way; ``patience`` as of ``Lab.salt``."""
-
-    def __init__(self, lab, node, function, *arguments, patience=120):
-        super().__init__()
-        self.lab, self.answer, self.patience = lab, None, patience
-        self.call = (node, function, *arguments)
-        self.start()
-
-    def run(self):
-        with contextlib.suppress(AssertionError, KeyError):
-            self.answer = self.lab.salt(*self.call, patience=self.patience)
-
-    def end(self, timeout=180):
-        self.join(timeout)
-        assert not self.is_alive()
-        return self.answer
-
-
-def in_the_middle(lab, node):
-    """Wait until some of the guest's memory has been sent."""
-
-    def sent():
-        job = lab.exec(node, "virsh", "domjobinfo", GUEST, check=False)
-        return re.search(r"Memory processed: +[1-9]", job)
-
-    until(sent, "a migration under way", pause=0.1)
-
-
 def let_go(lab):
     """Let the guest's memory go as fast as it can, now and later."""
     for node in running(lab):
@@ -183,9 +152,15 @@ def let_go(lab):
 def slow_migration(lab, source, destination, *more, patience=120):
     """Begin a migration, wait for its middle, and give the guest its speed back afterwards."""
     lab.exec(source, "virsh", "migrate-setspeed", GUEST, str(SLOW))
-    call = Call(lab, source, "kvmcluster.migrate", GUEST, destination, *more, patience=patience)
+    words = ("kvmcluster.migrate", GUEST, destination, *more)
+    call = Call(lab.salt, source, *words, patience=patience)
     try:
-        in_the_middle(lab, source)
+        until(
+            lambda: lab.copying(source, GUEST),
+            "a migration under way",
+            pause=0.1,
+            ended=call.ended,
+        )
         yield call
     finally:
         let_go(lab)
@@ -246,7 +221,7 @@ def test_it_is_tidied_without_a_journal_but_not_while_a_node_is_silent(lab):
         assert any(third in need for need in answer["needs"])
         assert state(lab, destination) == "paused (migrating)"
     finally:
-        lab.ctl("heal", third)
+        lab.heal(third)
     assert recovered(lab, source)["owner"] == source
     assert listed(lab, destination) == []
 
@@ -370,7 +345,7 @@ def test_a_cut_destination_is_unknown_until_it_is_healed(lab):
             detail = refused(lab, source, "kvmcluster.migrate", GUEST, third)
             assert "its last migration is not settled" in detail
         finally:
-            lab.ctl("heal", destination)
+            lab.heal(destination)
     answer = recovered(lab, third)
     assert (answer["owner"], running(lab)) == (source, [source])
 

@@ -30,8 +30,8 @@ def guests(everyone):
     written = {name: everyone.record(name)["written"] for name in GUESTS}
     yield GUESTS
     for name in GUESTS:
-        record = everyone.record(name)
-        assert record["whole"] and record["written"] > written[name], (name, record)
+        everyone.assert_whole(name)
+        assert everyone.record(name)["written"] > written[name]
 
 
 @pytest.fixture

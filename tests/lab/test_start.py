@@ -216,7 +216,7 @@ def cut(lab, node):
     try:
         yield
     finally:
-        lab.ctl("heal", node)
+        lab.heal(node)
         for other in lab.nodes:
             lab.exec(other, "ssh", "-o", "ConnectionAttempts=10", f"{node}-mig", "true")
         for _ in range(100):

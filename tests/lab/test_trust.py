@@ -153,7 +153,7 @@ def test_a_cut_network_is_named_and_only_that_one(lab):
         matrix = lab.run("kvmcluster.ssh_matrix", "timeout=3")
         assert not matrix["ok"] and matrix["good"] == 14
     finally:
-        lab.ctl("heal", "node2")
+        lab.heal("node2")
 
 
 def test_a_node_without_a_minion_is_silent_not_absent(lab):
