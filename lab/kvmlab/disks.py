@@ -147,6 +147,18 @@ def raw_file(lab, name):
     return inside_path(need(lab, MASTER), BRICK / image(name)) if shared in found else found[0]
 
 
+def written(path):
+    """What a sparse file holds, up to its last hole."""
+    with open(path, "rb") as file:
+        end = 0
+        with suppress(OSError):  # There is nothing behind the last hole.
+            while True:
+                end = os.lseek(file.fileno(), end, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), end, os.SEEK_HOLE)
+        file.seek(0)
+        return file.read(end)
+
+
 def remove(lab, name):
     """Remove the disk's files, and what serves them."""
     for pid in keepers(lab, name):

@@ -175,4 +175,4 @@ def record(lab, name):
         for node, path in console_files(lab, name).items()
         if os.path.exists(path)
     }
-    return judge(disks.raw_file(lab, name).read_bytes(), consoles)
+    return judge(disks.written(disks.raw_file(lab, name)), consoles)

@@ -8,12 +8,15 @@ from pathlib import Path
 from .plan import CONSOLES
 
 KVM_CREATE_VM = 0xAE01
+# The keepalive: a migration whose link is dead ends after 8 seconds instead of 30.
 QEMU_CONF = """user = "root"
 group = "root"
 security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 remember_owner = 0
+keepalive_interval = 2
+keepalive_count = 3
 """
 # Never roll a console over: all of it is evidence.
 VIRTLOGD_CONF = "max_size = 0\n"

@@ -86,14 +86,26 @@ def in_parallel(commands):
 
 
 def wait_for_minions(lab):
+    """To ask costs a start of Salt: none is asked before all have written that they are ready."""
+    seconds = 60 + 10 * lab.size
     try:
-        wait_until(lambda: not silent_minions(lab), 60 + 10 * lab.size, "")
+        wait_until(lambda: all(is_ready(lab, node) for node in lab.nodes), seconds, "")
+        wait_until(lambda: not silent_minions(lab), seconds, "")
     except LabError as error:
         silent = silent_minions(lab)
         node = silent[0] if silent else lab.nodes[0]
-        log = inside_path(find(lab, node), "/var/log/salt/minion")
+        log = minion_log(lab, node)
         message = f"no answer from {', '.join(silent)}; {node} says:\n{last_lines(log)}"
         raise LabError(message) from error
+
+
+def minion_log(lab, node):
+    return inside_path(find(lab, node), "/var/log/salt/minion")
+
+
+def is_ready(lab, node):
+    log = minion_log(lab, node)
+    return log.exists() and "Minion is ready to receive requests" in log.read_text(errors="replace")
 
 
 def silent_minions(lab):

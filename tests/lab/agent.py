@@ -1,7 +1,7 @@
 """A lasting process on one place of the lab, which runs what it is asked to.
 
 agent.py [salt]: with that word it has Salt loaded, and forks for each command of Salt's instead of
-starting a Python that loads it anew.
+starting a Python that loads it anew. Without, it has libvirt loaded, and forks for a look at it.
 
 One line of JSON comes in for each request: its ``id``, ``argv`` or ``call`` (a name in ``CALLS``,
 with ``arguments``), ``stdin`` and ``timeout`` in seconds. One goes out when it has ended: ``id``,
@@ -9,6 +9,7 @@ with ``arguments``), ``stdin`` and ``timeout`` in seconds. One goes out when it 
 side, and end when the input does.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -168,7 +169,39 @@ def load_salt():
     CALLS.update(command=command, ask=ask, run=run)
 
 
+def load_libvirt():
+    """Load what a look at libvirt needs, and put it into ``CALLS``."""
+    import libvirt
+
+    outgoing = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+
+    def side(domain):
+        """Return which half of a migration a guest is, None if of none."""
+        try:
+            job = domain.jobStats()
+        except libvirt.libvirtError as error:
+            return "incoming" if "only on the source" in str(error) else None
+        under_way = job["type"] != libvirt.VIR_DOMAIN_JOB_NONE
+        return "outgoing" if under_way and job.get("operation") == outgoing else None
+
+    def guests():
+        """Print the active guests: whether each runs, and which half of a migration it is."""
+        connection = libvirt.openReadOnly("qemu:///system")
+        found = {}
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            with contextlib.suppress(libvirt.libvirtError):  # It has gone meanwhile.
+                running = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+                found[domain.name()] = [running, side(domain)]
+        print(json.dumps(found))
+
+    # A look that fails says so by its exit code, in which virsh's own words are of no use.
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    CALLS.update(guests=guests)
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["salt"]:
         load_salt()
+    else:
+        load_libvirt()
     serve()

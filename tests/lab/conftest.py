@@ -7,7 +7,10 @@ from labs import ROOT, Lab
 
 __all__ = ["ROOT", "Lab"]
 # The files that take longest come first, so that none is left over for one process in the end.
-LONGEST = ["rolling", "drain", "recover", "check", "migrate", "pacing", "reactor", "start", "queue"]
+LONGEST = [
+    *("drain", "recover", "migrate", "rolling", "check", "beacon", "reactor", "trust", "progress"),
+    *("pacing", "options", "start", "queue", "lab_itself"),
+]
 
 
 def pytest_collection_modifyitems(items):

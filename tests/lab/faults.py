@@ -51,11 +51,6 @@ CONFIGURATION = {
 log_filters="1:qemu.qemu_migration 1:qemu.qemu_process 3:rpc 4:util"
 log_outputs="1:file:/var/log/libvirt/libvirtd.log"
 """,
-    # A dead link is noticed after 8 seconds instead of 30.
-    "qemu.conf": """
-keepalive_interval = 2
-keepalive_count = 3
-""",
 }
 
 

@@ -25,6 +25,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CTL = ROOT / "lab" / "ctl"
+# By this Python: another may be a wrapper, which costs as much again.
+PROGRAM = (sys.executable, str(CTL))
 AGENT = pathlib.Path(__file__).with_name("agent.py")
 MASTER = "master"
 VOLUME = "/srv/guests"
@@ -50,7 +52,7 @@ class Agent:
     def __init__(self, lab, place):
         words = [AGENT, "salt"] if place == MASTER else [AGENT]
         self._process = subprocess.Popen(
-            [str(CTL), "exec", place, "--", sys.executable, *map(str, words)],
+            [*PROGRAM, "exec", place, "--", sys.executable, *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=lab.environment,
@@ -129,7 +131,7 @@ class Lab:
             done = self._ask(MASTER, timeout, call="command", arguments=call)
         else:
             done = subprocess.run(
-                [str(CTL), *words],
+                [*PROGRAM, *words],
                 capture_output=True,
                 timeout=timeout,
                 env=self.environment,
@@ -180,7 +182,16 @@ class Lab:
 
     def running(self, guest):
         """Return the nodes on which libvirt says that the guest runs."""
-        return [node for node in self.nodes if guest in self.listed(node, "--state-running")]
+        return [node for node in self.nodes if self.guests(node).get(guest, (False,))[0]]
+
+    def guests(self, node):
+        """Return what libvirt shows of its active guests, by name.
+
+        Of each whether it runs, and which half of a migration it is: ``outgoing``, ``incoming``
+        or None.
+        """
+        words = f"libvirt of {node}"
+        return _json(checked(self._ask(node, 120, call="guests", arguments=[]), words))
 
     def listed(self, node, *options):
         """Return the names of the guests that ``virsh list`` shows on a node."""

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 
 import pytest
-from conftest import ROOT
+from labs import PROGRAM
 
 INTERVAL = 3
 # Seconds after which something must have been told.
@@ -26,7 +26,7 @@ class Heard:
         self._path = path
         with path.open("wb") as output:
             self._listener = subprocess.Popen(
-                [ROOT / "lab" / "ctl", "salt-run", "--", "state.event", "kvmcluster/*"],
+                [*PROGRAM, "salt-run", "--", "state.event", "kvmcluster/*"],
                 stdout=output,
                 stderr=subprocess.DEVNULL,
                 env=lab.environment,
@@ -42,6 +42,11 @@ class Heard:
         time.sleep(MOST)
         self.forget()
 
+    def silent(self):
+        """Make sure that nothing is told any more."""
+        time.sleep(INTERVAL + 1)
+        assert self.reported() == [], self.all()
+
     def forget(self):
         self._from = len(self._lines())
 
@@ -51,8 +56,11 @@ class Heard:
 
     def all(self):
         """Return (kind, node, what) of what was heard since it was forgotten, and the events."""
+        return self._read(self._lines())
+
+    def _read(self, lines):
         found = []
-        for line in self._lines()[self._from :]:
+        for line in lines[self._from :]:
             tag, _, text = line.partition("\t")
             _, _, kind, node, *_ = tag.split("/")
             event = json.loads(text)
@@ -65,23 +73,24 @@ class Heard:
         return [words for words, _ in self.all()]
 
     def expect(self, *expected, since):
-        """Make sure that this is told, each once and in time, and nothing else."""
+        """Make sure that this is told, each once and in time, and nothing else.
+
+        What is told beyond it, later, is met by the next ``expect``, or by ``silent``.
+        """
         end = since + MOST
         while len(self.reported()) < len(expected) and time.time() < end + 1:
             time.sleep(0.1)
-        time.sleep(INTERVAL + 1)
-        assert sorted(self.reported()) == sorted(expected), self.all()
+        lines = self._lines()
+        found = self._read(lines)
+        assert sorted(words for words, _ in found) == sorted(expected), found
         late = [
-            (words, round(stamp(event) - since, 1))
-            for words, event in self.all()
-            if stamp(event) > end
+            (words, round(stamp(event) - since, 1)) for words, event in found if stamp(event) > end
         ]
         assert not late, late
-        took = [f"{' '.join(words)} {stamp(event) - since:.1f} s" for words, event in self.all()]
+        took = [f"{' '.join(words)} {stamp(event) - since:.1f} s" for words, event in found]
         print("; ".join(took))
-        data = [event["data"] for _, event in self.all()]
-        self.forget()
-        return data
+        self._from = len(lines)
+        return [event["data"] for _, event in found]
 
 
 def stamp(event):
@@ -139,11 +148,13 @@ def test_a_guest_that_crashes_starts_and_is_stopped_is_told_so(lab, heard):
     heard.expect(("guest", "node1", "stopped"), since=time.time())
     lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
     heard.expect(("guest", "node1", "started"), since=time.time())
+    heard.silent()
 
 
 def test_two_changes_between_two_looks_are_two_events_in_their_order(lab, heard):
     restart(lab)
     heard.expect(("guest", "node1", "stopped"), ("guest", "node1", "started"), since=time.time())
+    heard.silent()
 
 
 def test_who_migrates_neither_stops_nor_starts(lab, heard):
@@ -153,6 +164,7 @@ def test_who_migrates_neither_stops_nor_starts(lab, heard):
         heard.expect(
             ("guest", source, "left"), ("guest", destination, "arrived"), since=time.time()
         )
+    heard.silent()
 
 
 def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
@@ -168,6 +180,7 @@ def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
         lab.ctl("mend", "node1", "disk")
     lab.exec("node1", "virsh", "resume", "starved")
     heard.expect(("guest", "node1", "resumed"), since=time.time())
+    heard.silent()
     lab.stop_guest("starved")
     heard.settle()
 
@@ -177,6 +190,7 @@ def test_the_daemon_is_gone_and_back_and_its_guests_are_as_they_were(lab, heard)
     heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"), since=time.time())
     lab.ctl("start", "node1", "libvirtd")
     heard.expect(("daemon", "node1", "back"), ("readiness", "node1", "regained"), since=time.time())
+    heard.silent()
 
 
 def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, heard):
@@ -192,6 +206,7 @@ def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, 
         ("daemon", "node1", "back"), ("readiness", "node1", "regained"),
         ("guest", "node1", *whats), since=since,
     )  # fmt: skip
+    heard.silent()
     lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
     heard.settle()
 
@@ -219,6 +234,7 @@ def test_trust_that_drifts_and_is_mended_by_its_state(lab, heard):
     states = lab.apply("node2", "kvmcluster.trust")
     assert states["kvmcluster-authorized-keys"]["changes"], states
     heard.expect(("trust", "node2", "mended"), since=time.time())
+    heard.silent()
 
 
 def test_another_host_key_is_another_identity(lab, heard):
@@ -232,6 +248,7 @@ def test_another_host_key_is_another_identity(lab, heard):
     heard.expect(("readiness", "node2", "lost"), since=time.time())
     lab.ctl("start", "node2", "sshd")
     heard.expect(("readiness", "node2", "regained"), since=time.time())
+    heard.silent()
     assert all(state["result"] for state in lab.prepare().values())
     heard.settle()
 

@@ -7,6 +7,7 @@ Each guest is judged by both ways on its own node, for each destination; the ans
 same, word by word.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import pathlib
@@ -15,6 +16,7 @@ import sys
 
 import mistakes
 import pytest
+from labs import until
 from mistakes import Mistake, destroy, disk, each, on, start
 
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN
@@ -141,7 +143,12 @@ def judged(lab):
     """Return the blocking findings by both ways, for each guest and destination."""
     with lab.pillar() as pillar:
         reported = json.dumps({"kvmcluster": pillar.cluster})
-    answers = [lab.exec(node, sys.executable, VERDICTS, node, stdin=reported) for node in lab.nodes]
+
+    def verdicts(node):
+        return lab.exec(node, sys.executable, VERDICTS, node, stdin=reported)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = [*pool.map(verdicts, lab.nodes)]
     # How much memory is free is another thing at every look, and a key is added at one of them.
     answers = re.sub(r"\d+ MiB are available", "some are available", "".join(answers))
     answers = re.sub(r"Warning: Permanently added [^/]* / ", "", answers)
@@ -206,7 +213,7 @@ def test_a_closed_node_is_no_destination_and_no_fault(lab, observed):
         data = observed.check(lab)
         (cordoned,) = reported(data, "node.cordon")
     finally:
-        lab.exec("master", "salt-run", "kvmcluster.undrain", "node2")
+        lab.ctl("salt-run", "--", "kvmcluster.undrain", "node2")
     assert (cordoned["outcome"], cordoned["nodes"]) == (PROBLEM, ["node2"])
     assert cordoned["remedy"] == "salt-run kvmcluster.undrain node2"
     assert data["ok"] and row(data, "web")["movable_to"] == ["node3"]
@@ -241,6 +248,7 @@ def test_a_cut_node_is_not_known_and_its_peers_say_what_they_saw(lab, observed):
     assert {node for found in unreached for node in found["nodes"]} == {"node1", "node2"}
     assert (data["moves"], data["movable"]) == (6, 3)
     # Its minion and its storage take a moment to notice that the network is back.
+    until(lambda: lab.ask(["node3"], "test.ping", patience=3), "an answer of node3")
     assert any(observed.check(lab)["ok"] for _ in range(8))
 
 

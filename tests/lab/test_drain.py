@@ -8,9 +8,8 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT
-from labs import until
-from limits import SAMPLE, Watch
+from labs import PROGRAM, until
+from limits import Watch
 
 HOME = {"web1": "node1", "web2": "node1", "db1": "node1", "web3": "node2"}
 SLOW = 8  # MiB/s: a migration lasts for some twelve seconds
@@ -44,11 +43,15 @@ def lab(guests):
         guests.assert_whole(name)
 
 
+def running(lab, node):
+    return {name for name, (runs, _) in lab.guests(node).items() if runs}
+
+
 def where(lab):
     """Return the nodes on which libvirt says that each guest runs."""
     found = {name: [] for name in HOME}
     for node in lab.nodes:
-        for name in lab.exec(node, "virsh", "list", "--name", "--state-running").split():
+        for name in running(lab, node):
             found[name].append(node)
     return found
 
@@ -60,26 +63,25 @@ def slow(lab):
 
 def sending(lab, node="node1"):
     """Return the guests of which libvirt shows a migration under way."""
-    detail = lab.exec(node, "sh", "-c", SAMPLE).split("\n")
-    return [line.split()[1] for line in detail if line.startswith("outgoing")]
+    return [name for name, (_, half) in lab.guests(node).items() if half == "outgoing"]
 
 
 def receiving(lab):
     """Return the nodes at which libvirt shows guests that arrive from node1."""
     going = sending(lab)
-    lines = [
-        (node, line.split())
+    return [
+        node
         for node in lab.nodes[1:]
-        for line in lab.exec(node, "sh", "-c", SAMPLE).splitlines()
+        for name, (_, half) in lab.guests(node).items()
+        if half == "incoming" and name in going
     ]
-    return [node for node, (side, name) in lines if side == "incoming" and name in going]
 
 
 class Drain:
     """A drain that is under way; ``end`` returns its data and its exit code."""
 
     def __init__(self, lab, node="node1"):
-        command = [str(ROOT / "lab" / "ctl"), "salt-run", "--", "--out=json"]
+        command = [*PROGRAM, "salt-run", "--", "--out=json"]
         self.process = subprocess.Popen(
             [*command, "kvmcluster.drain", node],
             env=lab.environment,
@@ -103,10 +105,7 @@ class Drain:
 def doubles(lab):
     """Return guests that ran on a node both before and after they were seen on another one."""
     there = [*range(len(lab.nodes))]
-    observations = [
-        (at, set(lab.exec(lab.nodes[at], "virsh", "list", "--name", "--state-running").split()))
-        for at in [*there, *reversed(there)]
-    ]
+    observations = [(at, running(lab, lab.nodes[at])) for at in [*there, *reversed(there)]]
     return [
         (name, lab.nodes[first], lab.nodes[between])
         for first, names in observations[: len(there)]
@@ -206,7 +205,7 @@ def test_one_is_stuck_a_destination_is_cut_and_the_master_is_killed(lab):
     assert {row["guest"] for row in again["moved"]} == {"web1", "web2", "db1"}
 
 
-@pytest.mark.parametrize("number", ["INT", "KILL"])
+@pytest.mark.parametrize("number", ["INT", pytest.param("KILL", marks=pytest.mark.nightly)])
 def test_an_interrupted_drain_goes_on(lab, number):
     slow(lab)
     drain = Drain(lab)

@@ -11,7 +11,7 @@ import time
 
 SSH = "/root/.ssh"
 FILES = ("authorized_keys2", "kvmcluster_known_hosts", "kvmcluster_config", "config")
-KILLS = int(os.environ.get("KVMCLUSTER_KILLS", "4"))
+KILLS = int(os.environ.get("KVMCLUSTER_KILLS", "2"))
 APPLY = ("salt-call", "--out=quiet", "state.apply", "kvmcluster")
 
 

@@ -45,11 +45,7 @@ def lab(guests):
 
 def running(lab, guest):
     """Return the nodes on which libvirt says that the guest runs."""
-    return [
-        node
-        for node in lab.nodes
-        if guest in lab.exec(node, "virsh", "list", "--name", "--state-running").split()
-    ]
+    return lab.running(guest)
 
 
 def listed(lab, node, *options):
@@ -322,6 +318,6 @@ def test_a_destination_that_comes_back_in_time_settles_it(lab):
     source, destination = route(lab)
     with slow_migration(lab, source, destination) as call:
         lab.ctl("cut", destination)
-        call.join(20)
+        call.join(12)
         lab.heal(destination)
     assert agrees(lab, call.end())

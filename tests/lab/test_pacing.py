@@ -9,7 +9,7 @@ import re
 import pytest
 from labs import Call, until
 
-GUEST, CHANGED = "busy", 50  # MiB, each second; the guest writes to the same ones again and again
+GUEST, CHANGED = "busy", 32  # MiB, each second; the guest writes to the same ones again and again
 SLOW = 16  # MiB/s
 PATIENT = 400
 

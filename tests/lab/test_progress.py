@@ -14,8 +14,7 @@ import subprocess
 import threading
 
 import pytest
-from conftest import ROOT
-from labs import until
+from labs import PROGRAM, until
 
 GUEST = "web"
 SLOW, FAST = "1", "10000"
@@ -47,11 +46,7 @@ def lab(guest):
 
 def running(lab):
     """Return the nodes on which libvirt says that the guest runs."""
-    return [
-        node
-        for node in lab.nodes
-        if GUEST in lab.exec(node, "virsh", "list", "--name", "--state-running").split()
-    ]
+    return lab.running(GUEST)
 
 
 def settled(lab):
@@ -95,7 +90,7 @@ class Program:
         self.printed, self.reported = b"", b""
         ours, theirs = pty.openpty() if terminal else os.pipe()
         self.process = subprocess.Popen(
-            [str(ROOT / "lab" / "ctl"), *words],
+            [*PROGRAM, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=theirs,

@@ -7,12 +7,11 @@ import re
 import subprocess
 
 import pytest
-from conftest import ROOT
-from labs import Call, until
+from labs import PROGRAM, Call, until
 from limits import Watch, limits
 
 GUESTS = {f"guest{number}": f"node{number % 3 + 1}" for number in range(6)}
-SLOW = 16  # MiB/s: a migration lasts for some seconds, so that the others have to wait
+SLOW = 32  # MiB/s: a migration lasts for some seconds, so that the others have to wait
 HOLD = """
 mkdir -p "$1" && exec 9<>"$1/100000001" && flock -n 9 && echo "$2" >&9
 touch -d '1 hour' "$1/100000001" && echo held && exec cat
@@ -30,9 +29,7 @@ def guests(prepared_lab):
 
 @pytest.fixture
 def lab(guests):
-    """The lab with all guests, each slow to migrate; none of them has lost anything at the end."""
-    for name, node in where(guests).items():
-        guests.exec(node, "virsh", "migrate-setspeed", name, str(SLOW))
+    """The lab with all guests; none of them has lost anything at the end."""
     yield guests
     for name in GUESTS:
         guests.assert_whole(name)
@@ -42,8 +39,9 @@ def where(lab):
     """Return the one node on which libvirt says that each guest runs."""
     found = collections.defaultdict(list)
     for node in lab.nodes:
-        for name in lab.exec(node, "virsh", "list", "--name", "--state-running").split():
-            found[name].append(node)
+        for name, (running, _) in lab.guests(node).items():
+            if running:
+                found[name].append(node)
     assert {name: len(nodes) for name, nodes in found.items()} == dict.fromkeys(GUESTS, 1)
     return {name: nodes[0] for name, nodes in found.items()}
 
@@ -64,6 +62,13 @@ def queued(lab, node):
     return {job["guest"]: job["slot"] for job in jobs if job["phase"] == "queued"}
 
 
+def await_place(lab, node, guest, place, call):
+    """Wait until a guest has a place; its ticket first, since to ask Salt costs much more."""
+    tickets = ("grep", "-rlw", guest, "/run/kvmcluster-outgoing")
+    until(lambda: lab.exec(node, *tickets, check=False), f"a ticket of {guest}", ended=call.ended)
+    until(lambda: queued(lab, node).get(guest) == place, f"{guest} queued", ended=call.ended)
+
+
 def has_moved(answer):
     """Whether a call moved its guest; a refusal is words."""
     return isinstance(answer, dict) and answer["result"] == "moved"
@@ -73,6 +78,8 @@ def has_moved(answer):
 def test_never_more_at_once_than_allowed_and_all_get_there(lab, limit):
     """Each node sends two guests, and gets two, all at once."""
     at = where(lab)
+    for name, node in at.items():
+        lab.exec(node, "virsh", "migrate-setspeed", name, str(SLOW))
     nodes = [*lab.nodes, *lab.nodes]
     goals = {name: nodes[nodes.index(node) + 1] for name, node in at.items()}
     with limits(lab, limit, limit), Watch(lab) as watch:
@@ -87,7 +94,7 @@ def test_never_more_at_once_than_allowed_and_all_get_there(lab, limit):
 def held(lab, node, folder):
     """Have the first place of a queue, as any migration has it, for as long as is wanted."""
     words = json.dumps(["another", "another", node, "elsewhere"])
-    line = [ROOT / "lab" / "ctl", "exec", node, "--", "sh", "-c", HOLD, "sh"]
+    line = [*PROGRAM, "exec", node, "--", "sh", "-c", HOLD, "sh"]
     with subprocess.Popen(
         [*line, f"/run/kvmcluster-{folder}", words],
         env=lab.environment,
@@ -111,11 +118,7 @@ def test_they_go_in_order_and_whoever_gives_up_holds_nobody_up(lab):
             for place, name in enumerate(waiting, 1):
                 goal = (other, destination)[place % 2]
                 calls.append(Call(migrate, lab, name, source, goal))
-                until(
-                    lambda name=name, at=place: queued(lab, source).get(name) == at,
-                    f"{name} queued",
-                    ended=calls[-1].ended,
-                )
+                await_place(lab, source, name, place, calls[-1])
             refused = lab.salt(other, "kvmcluster.migrate", "guest5", destination, "wait=False")
             assert "guest5 was not migrated" in refused and "max_incoming" in refused, refused
             assert f"another ({destination} to elsewhere)" in refused
@@ -152,11 +155,7 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
         by_hand = Call(lab.exec, source, "sh", "-c", line)
         until(lambda: lab.copying(source, "guest0"), "guest0 under way", ended=by_hand.ended)
         call = Call(migrate, lab, neighbour, at[neighbour], destination)
-        until(
-            lambda: queued(lab, at[neighbour]).get(neighbour) == 1,
-            f"{neighbour} queued",
-            ended=call.ended,
-        )
+        await_place(lab, at[neighbour], neighbour, 1, call)
         lab.exec(source, "virsh", "migrate-setspeed", "guest0", "1000")
         answer = call.end(900)
         assert has_moved(answer), answer

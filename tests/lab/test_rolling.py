@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ROOT
+from labs import PROGRAM
 
 GUESTS = {"roll1": "node1", "roll2": "node2", "roll3": "node3"}
 CLOSED = "/etc/kvmcluster.cordoned"
@@ -195,7 +195,7 @@ def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
     run = {"sls": "updates", "timeout": 120}
     before = boots(lab)
     with subprocess.Popen(
-        [str(ROOT / "lab" / "ctl"), *command("rolling", False, run)],
+        [*PROGRAM, *command("rolling", False, run)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=lab.environment,
