@@ -14,6 +14,8 @@ from .record import PRINTED, judge
 
 BOOT = GUESTS / "boot"
 STALE = 5
+# Emulated, half of what a kernel does at its start is to guard, test and move itself.
+KERNEL_OPTIONS = "quiet panic=-1 mitigations=off nokaslr cryptomgr.notests"
 # KiB beyond whole MiB. QEMU before 9.0 loses writes of an emulated guest that migrates: when it
 # fetches the dirty bitmap 64 pages at a time, it does not reset the emulated TLB, so later writes
 # through entries that are still there go unnoticed, and those pages arrive as they were. Memory
@@ -29,7 +31,7 @@ DEFINITION = """<domain type='{type}' xmlns:qemu='http://libvirt.org/schemas/dom
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>{boot}/vmlinuz</kernel>
     <initrd>{boot}/initramfs</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 dirty={dirty}</cmdline>
+    <cmdline>console=ttyS0 {options} dirty={dirty}</cmdline>
   </os>
   <features><acpi/></features>
   <clock offset='utc'/>
@@ -97,6 +99,7 @@ def start(lab, name, node, memory, dirty, disk, cache, backing, bridge):
             size_kib=(memory << 10) + ODD_KIB,
             dirty=dirty,
             boot=BOOT,
+            options=KERNEL_OPTIONS,
             disk=disks.make(lab, name, node, disk, cache, backing),
             interface=INTERFACE.format(bridge) if bridge else "",
             console=console_path(name),
