@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
-from saltext_kvmcluster.core.migration import migration, records
-from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.migration import handover, migration, records
+from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
     cases,
+    handovers,
     identification,
     safeguards,
     settlements,
@@ -28,6 +29,8 @@ from saltext_kvmcluster.engine.environment import Environment, Libvirt
 POLL = 0.5
 # Seconds for a broken post-copy migration to resume, and for its end; it may still do so later.
 RESUMED, RESUMING = 60.0, 600.0
+# Seconds for the answer to a resume.
+ANSWER = 5.0
 # Seconds for a guest to appear at its destination after the call that resumed it has failed.
 ARRIVED = 30.0
 
@@ -66,6 +69,25 @@ def settle_after(env: Environment, entry: Entry) -> list[Step]:
         return [Step("observe both sides", "", False, settlement.verdict.sentence)]
     steps = case.carried_out(settlement)
     return [step for step in steps if step.step != Do.CLEAR.value or not step.ok]
+
+
+def complete(env: Environment, uuid: str) -> Recovery | None:
+    """Complete a strict handover of this node's journal by its two ends, if no process holds it.
+
+    None if there is nothing to complete, or somebody else is at it.
+    """
+    own = env.journal(env.here)
+    kept = [one for one in own.entries().of(uuid) if one.handover]
+    if not kept:
+        return None
+    with locked(env, kept[0].move.guest, uuid, ()) as taken:
+        kept = [] if taken else [one for one in own.entries().of(uuid) if one.handover]
+        if not kept:
+            return None
+        entry = _agreed(env, kept[0])
+        case = _Case(env, entry.move.guest, uuid, {env.here: entry})
+        case.nodes = (entry.move.source, entry.move.destination)
+        return case.completed()
 
 
 @dataclass
@@ -108,6 +130,18 @@ class _Case:
             settlement = self._judged_patiently(patience)
         return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
+    def completed(self) -> Recovery:
+        """Judge and act by both ends alone, where that makes the owner certain.
+
+        What is at neither of them may be on another node, which `recover` asks.
+        """
+        settlement = self._judged_patiently(0.0)
+        if settlement.owner is None:
+            return self.recovery(settlement, [])
+        actions = self.carried_out(settlement)
+        settlement = self._judged_patiently(0.0)
+        return self.recovery(settlement, actions + self._remembered(settlement, actions))
+
     def observe(self, nodes: Collection[str]) -> dict[str, Observation]:
         """Observe nodes in parallel; one that was unreachable is not tried again."""
         asked = [node for node in nodes if node not in self.silent]
@@ -123,8 +157,22 @@ class _Case:
 
     def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
         """Return what follows from observations, and keep them."""
-        self.observations = observations
-        return settlements.settle(self.guest, self.entries, observations, steady, self.fresh)
+        self.observations = self._proved(observations)
+        return settlements.settle(self.guest, self.entries, self.observations, steady, self.fresh)
+
+    def _proved(self, observations: dict[str, Observation]) -> dict[str, Observation]:
+        """Find out how the run of a source ended, where a copy waits for that."""
+        entry = cases.youngest(self.entries) if self.entries else None
+        if entry is None or not {entry.move.source, entry.move.destination} <= set(observations):
+            return observations
+        here, there = observations[entry.move.source], observations[entry.move.destination]
+        if not handovers.needs_proof(entry, here, there):
+            return observations
+        try:
+            ended = self.env.journal(entry.move.source).last_end(self.guest)
+        except WorldError:
+            return observations
+        return {**observations, entry.move.source: replace(here, left=ended == handover.MIGRATED)}
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""
@@ -184,11 +232,15 @@ class _Case:
         """Carry out an action, if it still may be; return why it was not, empty if it was."""
         nodes = safeguards.concerned(action, owner, self.entries, self.nodes)
         if action.do is not Do.CLEAR:
-            why = safeguards.forbids(action, owner, self.observe(nodes))
+            entry = cases.youngest(self.entries) if self.entries else None
+            why = safeguards.forbids(action, owner, self.observe(nodes), entry)
             if why:
                 return f"not done: {why}"
         verbs: dict[Do, Callable[[str], object]] = {
+            Do.RESUME_COPY: self._resume_copy,
             Do.DESTROY_COPY: self._destroy_copy,
+            Do.RESUME_SOURCE: self._resume_source,
+            Do.UNMARK: lambda node: self.env.libvirt(node).unmark(self.uuid),
             Do.UNDEFINE: self._undefine,
             Do.DEFINE: self._define,
             Do.AUTOSTART_OFF: lambda node: self.env.libvirt(node).autostart_off(self.uuid),
@@ -209,7 +261,42 @@ class _Case:
                 f"not done: {why}; on {node}: virsh destroy, once the owner is shut down; until"
                 " then the copy is harmless, but never resume it"
             )
-        libvirt.destroy_copy(self.uuid)
+        libvirt.destroy_copy(self.uuid, self._mark)
+
+    @property
+    def _mark(self) -> str:
+        """What the copy of the last migration is marked with, empty if that is not known."""
+        return cases.youngest(self.entries).token if self.entries else ""
+
+    def _resume_copy(self, node: str) -> None:
+        """Resume a copy that waits, and see it run."""
+        libvirt = self.env.libvirt(node)
+        call = libvirt.resume(self.uuid, self._mark)
+        self.env.clock.wait(call, ANSWER)
+        if not call.done():
+            libvirt.close()
+            raise WorldError(f"no response from {node} within {ANSWER:g} s")
+        if error := call.exception():
+            raise WorldError(str(error))
+        found = libvirt.by_uuid(self.uuid)
+        if found.sighting is not Sighting.RUNNING:
+            raise WorldError(f"it was resumed, and is {found.sighting.value}")
+        self._note(cases.youngest(self.entries).at(RUNS))
+
+    def _note(self, entry: Entry) -> None:
+        """Keep a stage in this node's own journal, if the entry is of it."""
+        if entry.move.source == self.env.here:
+            with contextlib.suppress(WorldError):
+                self.env.journal(self.env.here).write(entry)
+            self.entries = {**self.entries, self.env.here: entry}
+
+    def _resume_source(self, node: str) -> None:
+        """Let a guest go on where its migration stopped it, and see it run."""
+        libvirt = self.env.libvirt(node)
+        libvirt.resume_stopped(self.uuid)
+        found = libvirt.by_uuid(self.uuid)
+        if found.sighting is not Sighting.RUNNING:
+            raise WorldError(f"it was resumed, and is {found.sighting.value}")
 
     def _undefine(self, node: str) -> None:
         """Undefine a guest on a node; its definition is kept here, outside of libvirt."""

@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.migration import handover
+from saltext_kvmcluster.core.migration.handover import Handover
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.untrusted import Reader, from_json
 
-VERSION = 1
-# libvirt may have been called; the migration has ended, but is not settled.
-BEGUN, ENDED = "begun", "ended"
-STAGES = (BEGUN, ENDED)
+# Versions of this package that know no strict handover must not settle one: they would take the
+# copy for a guest that its user paused.
+PLAIN, WITH_HANDOVER = 1, 2
+# libvirt may have been called; the migration has ended, but is not settled. Of a strict handover:
+# it is certain that the source is over; the copy was observed to run, but may still have its mark.
+BEGUN, ENDED, OVER, RUNS = "begun", "ended", "over", "runs"
+STAGES = (BEGUN, ENDED, OVER, RUNS)
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Entry:
 
     ``persistent``: whether the source kept a definition of the guest before. ``definitions``: where
     the pillar kept definitions then. ``flags``: libvirt's, by name. ``began``: ISO 8601, UTC.
+    ``handover``: the strict one, None if libvirt starts the guest at its destination.
     """
 
     move: Move
@@ -31,10 +37,16 @@ class Entry:
     persistent: bool
     definitions: str
     flags: tuple[str, ...] = ()
+    handover: Handover | None = None
 
-    def ended(self) -> Entry:
-        """Return the entry of the same migration after libvirt ended it."""
-        return replace(self, stage=ENDED)
+    def at(self, stage: str) -> Entry:
+        """Return the entry of the same migration at another stage."""
+        return replace(self, stage=stage)
+
+    @property
+    def token(self) -> str:
+        """What the mark of its copy says."""
+        return handover.token(self.move.source, self.began)
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,10 @@ class Kept:
 
 def text(entry: Entry) -> str:
     """Return an entry as it is kept."""
-    return json.dumps({"version": VERSION, **asdict(entry)}, indent=1) + "\n"
+    kept = {"version": WITH_HANDOVER if entry.handover else PLAIN, **asdict(entry)}
+    if entry.handover is None:
+        del kept["handover"]
+    return json.dumps(kept, indent=1) + "\n"
 
 
 def read_all(texts: Mapping[str, str]) -> Kept:
@@ -84,7 +99,7 @@ def parse(kept: str, where: str) -> Entry:
         # It becomes part of paths and commands.
         if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
             raise ValueError
-        raw.at("version").whole(least=VERSION, most=VERSION)
+        raw.at("version").whole(least=PLAIN, most=WITH_HANDOVER)
         return Entry(
             move,
             _text(raw.at("began")),
@@ -92,11 +107,12 @@ def parse(kept: str, where: str) -> Entry:
             raw.at("persistent").flag(),
             _text(raw.at("definitions")),
             tuple(_text(flag) for flag in raw.at("flags").items()),
+            handover.parse(raw.at("handover")),
         )
     except (ValueError, InputError):
         raise InputError(
-            f"{where} is not a journal entry of version {VERSION}; if no migration is under way,"
-            " remove it"
+            f"{where} is not a journal entry of version {PLAIN} or {WITH_HANDOVER}; if no migration"
+            " is under way, remove it"
         ) from None
 
 

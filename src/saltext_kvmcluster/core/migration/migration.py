@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.verdicts import Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
 CANCELLED = "cancelled: "
@@ -131,6 +131,16 @@ def no_such_guest(guest: str, here: str, names: Sequence[str]) -> InputError:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     hint = f"; did you mean {close[0]}?" if close else ""
     return InputError(f"{here} has no guest {guest}; its guests are: {known}{more}{hint}")
+
+
+def refuse_unless_movable(move: Move, observation: Observation) -> None:
+    """Raise WorldError if a guest may no longer be moved, though the checks allowed it."""
+    if observation.sighting not in MOVABLE or observation.job:
+        state = observation.job or observation.sighting.value
+        raise WorldError(
+            f"{move.guest} was not migrated to {move.destination}: on {move.source} it is now"
+            f" {state}"
+        )
 
 
 def refuse_if_blocked(move: Move, findings: Iterable[Finding]) -> None:

@@ -68,6 +68,70 @@ def torn(case: Case) -> Settlement:
     )
 
 
+def waiting(case: Case, sentence: str) -> Settlement:
+    """Return what follows where a copy waits for a handover that may not be completed now.
+
+    Whatever is missing, time does not replace it: the source may run on.
+
+    sentence
+        What is known; empty for the sightings.
+    """
+    copies = case.observed(Sighting.WAITING)
+    again = f"kvmcluster.recover {case.typed}"
+    verdict = Verdict(
+        Owner.UNKNOWN, sentence or f"{case.reported}: whether its source is over is not certain"
+    )
+    entry, silent = case.entry, _silence(case)
+    source = entry.move.source if entry else "its source"
+    if silent:
+        return Settlement(
+            verdict,
+            UNKNOWN,
+            needs=silent,
+            commands=(
+                f"once they respond: {again}",
+                *(
+                    f"only once {source} is certainly off, and cannot come back by itself: on"
+                    f" {node}: virsh resume {case.typed}"
+                    for node in copies
+                ),
+            ),
+        )
+    if entry is None:
+        return Settlement(
+            verdict,
+            UNKNOWN,
+            needs=("the journal entry of its migration, on the node that it came from",),
+            commands=(
+                f"on the node that it came from: tail /var/log/libvirt/qemu/{case.typed}.log",
+                *_if_it_ran(case, copies, "there"),
+            ),
+        )
+    return Settlement(
+        verdict,
+        UNKNOWN,
+        needs=(f"whether it ran on {source} after {entry.began}, even briefly",),
+        commands=(
+            f"on {source}: tail /var/log/libvirt/qemu/{case.typed}.log",
+            *_if_it_ran(case, copies, f"on {source}"),
+            again,
+        ),
+    )
+
+
+def _if_it_ran(case: Case, copies: list[str], where: str) -> list[str]:
+    guest = case.typed
+    return [
+        line
+        for node in copies
+        for line in (
+            f"only if it did not go on {where}: on {node}: virsh resume {guest}",
+            f"otherwise its copy is out of date: on {node}: virsh destroy {guest}, then start it"
+            " again",
+        )
+    ]
+
+
 def _both_broke(case: Case, entry: Entry) -> bool:
     source, destination = (
         case.observations[entry.move.source],
