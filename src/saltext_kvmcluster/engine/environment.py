@@ -113,9 +113,12 @@ class Leaving(Protocol):
     has ended.
     """
 
-    pid: int
-    started: int
-    ended: Call
+    @property
+    def pid(self) -> int: ...
+    @property
+    def started(self) -> int: ...
+    @property
+    def ended(self) -> Call: ...
 
     def is_confirmed(self) -> bool:
         """Whether libvirt had confirmed the migration when it was read last, or has by now."""

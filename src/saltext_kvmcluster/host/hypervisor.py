@@ -11,18 +11,21 @@ from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration import handover, migration
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,
     Connection,
+    error_text,
     load_libvirt,
     version,
 )
 from saltext_kvmcluster.host.libvirt_cpu import cpu_issue
 from saltext_kvmcluster.host.libvirt_domains import (
+    marked,
     may_have_job,
     observe,
     observe_active,
@@ -32,6 +35,8 @@ from saltext_kvmcluster.host.libvirt_domains import (
     sighting_of,
 )
 
+# What a migration may leave of a guest, unmarked.
+_LEFT = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
 # Seconds between a decision and what it leads to; what comes later is not done at all.
 MOMENT = 5.0
 
@@ -45,10 +50,12 @@ class Hypervisor(Connection):
     def __init__(self, uri: str = LOCAL) -> None:
         super().__init__(uri)
         self._capabilities = ""
+        self._ready: dict[str, Any] = {}
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
         """Close the connection, as ``Connection``; the next daemon may have other capabilities."""
         self._capabilities = ""
+        self._ready = {}
         super().close(after)
 
     def host(self) -> Host:
@@ -157,8 +164,11 @@ class Hypervisor(Connection):
         """Power a guest off at once."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).destroy())
 
-    def destroy_copy(self, uuid: str) -> None:
-        """Destroy a guest's copy that is paused for migration, with no active job; nothing else.
+    def destroy_copy(self, uuid: str, mark: str) -> None:
+        """Destroy a guest's copy that a migration left, with no active job; nothing else.
+
+        That is one that is paused for migration or by an error, or that waits for the handover of
+        which it has the mark.
 
         Observed and destroyed in one step, so that a guest that resumed in the meantime is safe
         however long this process was suspended.
@@ -168,12 +178,65 @@ class Hypervisor(Connection):
         def verb(found: Any) -> None:
             domain = found.lookupByUUIDString(uuid)
             observation = observe(lambda: domain)
-            if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
+            waits = observation.sighting is Sighting.WAITING and observation.mark == mark
+            if not (waits or observation.sighting in _LEFT) or observation.job:
                 state = f"{observation.sighting.value} {observation.job}".rstrip()
                 raise WorldError(f"not destroyed: it is now {state}")
             _in_time(end, domain.destroy)
 
         self._ask(verb)
+
+    def migratable(self, uuid: str) -> str:
+        """Return the definition of an active guest as a migration takes it for its destination."""
+        libvirt = load_libvirt()
+        how = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+        return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc(how)))
+
+    def ready(self, uuid: str) -> None:
+        """Find a guest ahead of ``resume``, so that this takes one message."""
+        self._ready[uuid] = self._ask(lambda found: found.lookupByUUIDString(uuid))
+
+    def resume(self, uuid: str, mark: str) -> Future[None]:
+        """Begin to resume a copy; return a future. One that runs already is no error.
+
+        mark
+            Resume it only if it waits with this mark. Empty: without a look.
+        """
+        known, connection = self._ready.get(uuid), self._connection
+
+        def verb() -> None:
+            try:
+                found = connection or load_libvirt().open(self.uri)
+                domain = known or found.lookupByUUIDString(uuid)
+                if not mark or _may_resume(domain, mark):
+                    domain.resume()
+            except load_libvirt().libvirtError as error:
+                raise WorldError(f"{self.uri}: {error_text(error)}") from None
+
+        return in_thread(verb)
+
+    def resume_stopped(self, uuid: str) -> None:
+        """Let a guest go on that its own migration has stopped, with no active job; nothing else.
+
+        Observed and resumed in one step, as ``destroy_copy``.
+        """
+        end = time.monotonic() + MOMENT
+
+        def verb(found: Any) -> None:
+            domain = found.lookupByUUIDString(uuid)
+            observation = observe(lambda: domain)
+            if observation.sighting is Sighting.RUNNING:
+                return
+            if observation.sighting not in _LEFT or observation.job:
+                state = f"{observation.sighting.value} {observation.job}".rstrip()
+                raise WorldError(f"not resumed: it is now {state}")
+            _in_time(end, domain.resume)
+
+        self._ask(verb)
+
+    def unmark(self, uuid: str) -> None:
+        """Remove the mark of a handover from a guest."""
+        self.note(uuid, handover.NAMESPACE, None)
 
     def define(self, definition: str) -> None:
         """Define a guest, or redefine the one of its UUID and name; it is not started."""
@@ -305,9 +368,10 @@ class Hypervisor(Connection):
     ) -> dict[str, Any] | None:
         """Return the facts of one guest, None if it has disappeared in the meantime."""
         state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
-        observation = Observation(
-            sighting_of(state, reason), domain.name(), domain.UUIDString(), persistent=True
-        )
+        sighting = sighting_of(state, reason)
+        if sighting is Sighting.PAUSED_BY_USER:
+            sighting = self._waiting(domain)
+        observation = Observation(sighting, domain.name(), domain.UUIDString(), persistent=True)
         definitions: dict[str, str] = {}
         if close and observation.sighting is not Sighting.SHUT_OFF:
             observation, state, reason, definitions = self._closer(
@@ -333,6 +397,13 @@ class Hypervisor(Connection):
             **definitions,
         }
 
+    def _waiting(self, domain: Any) -> Sighting:
+        """Return the sighting of a guest that looks as if its user had paused it."""
+        try:
+            return self._ask(lambda found: marked(domain, Sighting.PAUSED_BY_USER)[0])
+        except WorldError:
+            return Sighting.PAUSED_OTHERWISE
+
     def _closer(
         self, domain: Any, observation: Observation, state: int, reason: int
     ) -> tuple[Observation, int, int, dict[str, Any]]:
@@ -355,6 +426,15 @@ class Hypervisor(Connection):
             self._ask(lambda found: found.getLibVersion())
             known = replace(observation, persistent=False, job=verdicts.ENDLESS)
             return known, state, reason, {"error": str(error)}
+
+
+def _may_resume(domain: Any, mark: str) -> bool:
+    """Whether a copy is to be resumed; False if it runs already."""
+    observation = observe(lambda: domain)
+    waits = observation.sighting is Sighting.WAITING and observation.mark == mark
+    if observation.sighting is Sighting.RUNNING or (waits and not observation.job):
+        return waits
+    raise WorldError(f"not resumed: it is now {observation.sighting.value} {observation.job}")
 
 
 def _migration_arguments(plan: Plan) -> tuple[int, dict[str, Any]]:

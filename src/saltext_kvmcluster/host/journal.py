@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
-from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.host import commands, files, leaving
 from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
@@ -39,11 +39,11 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Keep an entry, in place of an older one of the same guest."""
         files.ensure_folder(FOLDER, "root")
-        files.apply(FilePlan(_entry(entry.move.uuid), journal.text(entry), 0o600, "root", {}))
+        files.apply(FilePlan(entry_path(entry.move.uuid), journal.text(entry), 0o600, "root", {}))
 
     def clear(self, uuid: str) -> None:
         """Remove a guest's entry, and the request to cancel its migration."""
-        files.remove(_entry(uuid))
+        files.remove(entry_path(uuid))
         files.remove(_request(uuid))
 
     def ask_to_cancel(self, uuid: str, requester: str) -> None:
@@ -72,6 +72,10 @@ class Journal:
             lines = (files.read(HISTORY).text or "").splitlines()
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
+
+    def last_end(self, guest: str) -> str:
+        """Return how the last run of a guest on this node ended, by libvirt's log of it."""
+        return leaving.last_end(guest)
 
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
@@ -106,11 +110,19 @@ class PeersJournal:
 
     def clear(self, uuid: str) -> None:
         """Remove a guest's entry, as ``Journal``; to be done under its lock there."""
-        reported = self._done(["rm", "-f", "--", _entry(uuid), _request(uuid)])
+        reported = self._done(["rm", "-f", "--", entry_path(uuid), _request(uuid)])
         if reported.code != 0:
             raise WorldError(
                 f"the journal of {self.name} could not be cleared: {reported.stderr[:500]}"
             )
+
+    def last_end(self, guest: str) -> str:
+        """Return how the last run of a guest there ended, as ``Journal``."""
+        log = f"{leaving.LOGS}/{guest}.log"
+        reported = self._done(["tail", "-c", str(leaving.LOG_TAIL), "--", log])
+        if reported.code != 0:
+            raise WorldError(f"{log} on {self.name} could not be read: {reported.stderr[:500]}")
+        return handover.run_ended(reported.stdout)
 
     def _elsewhere(self, *arguments: object, **named: object) -> NoReturn:
         raise WorldError(f"the journal of {self.name} is only written there")
@@ -126,7 +138,8 @@ def lock_name(uuid: str) -> str:
     return f"kvmcluster-migrate-{uuid}"
 
 
-def _entry(uuid: str) -> str:
+def entry_path(uuid: str) -> str:
+    """Return the file that keeps a guest's entry."""
     return f"{ENTRIES}/{uuid}.json"
 
 

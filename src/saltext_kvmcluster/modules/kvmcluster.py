@@ -21,7 +21,7 @@ from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.ownership import locations, startup
-from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar import clusters, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
@@ -757,7 +757,7 @@ def _environment(cluster: Cluster) -> Iterator[Environment]:
     here = __opts__["id"]
     with (
         notifier.event_sender(cluster.name, here, __salt__["event.send"]) as notify,
-        this_node.environment(cluster, here, notify) as env,
+        this_node.environment(cluster, here, notify, __pillar__.get(clusters.ROOT)) as env,
     ):
         yield env
 

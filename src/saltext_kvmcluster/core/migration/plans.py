@@ -56,9 +56,13 @@ def plan(
     )
 
 
-def connection_uri(login: str, node: Node) -> str:
-    """Return the URI of a peer's libvirt; ``no_tty``: ssh must not ask for a password."""
-    return f"qemu+ssh://{login}@{_in_uri(node.migration)}/system?no_tty=1"
+def connection_uri(login: str, node: Node, name: str = "") -> str:
+    """Return the URI of a peer's libvirt; ``no_tty``: ssh must not ask for a password.
+
+    name
+        The name by which to reach it; its migration name if empty.
+    """
+    return f"qemu+ssh://{login}@{_in_uri(name or node.migration)}/system?no_tty=1"
 
 
 def _option_flags(options: Options) -> tuple[str, ...]:
