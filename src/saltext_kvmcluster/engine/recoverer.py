@@ -6,10 +6,10 @@ What is destroyed or undefined is observed immediately before, with no job activ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import handover, migration, records
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import Move
@@ -24,7 +24,8 @@ from saltext_kvmcluster.core.ownership import (
 from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
 from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine.environment import Environment, Libvirt
+from saltext_kvmcluster.engine import inquiry
+from saltext_kvmcluster.engine.environment import Environment
 
 POLL = 0.5
 # Seconds for a broken post-copy migration to resume, and for its end; it may still do so later.
@@ -49,7 +50,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     if not case.uuid:
         return case.recovery(settlements.no_responses(case.guest, case.silent), [])
     answering = [node for node in case.nodes if node not in case.silent]
-    with locked(env, case.guest, case.uuid, answering) as taken:
+    with inquiry.locked(env, case.guest, case.uuid, answering) as taken:
         if not taken:
             case.read_again(answering)
             return case.settled(patience)
@@ -80,11 +81,11 @@ def complete(env: Environment, uuid: str) -> Recovery | None:
     kept = [one for one in own.entries().of(uuid) if one.handover]
     if not kept:
         return None
-    with locked(env, kept[0].move.guest, uuid, ()) as taken:
+    with inquiry.locked(env, kept[0].move.guest, uuid, ()) as taken:
         kept = [] if taken else [one for one in own.entries().of(uuid) if one.handover]
         if not kept:
             return None
-        entry = _agreed(env, kept[0])
+        entry = inquiry.agreed(env, kept[0])
         case = _Case(env, entry.move.guest, uuid, {env.here: entry})
         case.nodes = (entry.move.source, entry.move.destination)
         return case.completed()
@@ -109,9 +110,11 @@ class _Case:
 
     def read_again(self, nodes: Collection[str]) -> None:
         """Read the journals again, now that the guest is locked."""
-        answers = self.env.side_by_side(lambda node: _journal(self.env, node, self.uuid), nodes)
+        answers = self.env.side_by_side(
+            lambda node: inquiry.journal(self.env, node, self.uuid), nodes
+        )
         self.entries = {
-            node: _agreed(self.env, entry)
+            node: inquiry.agreed(self.env, entry)
             for node, (entries, _) in answers.items()
             for entry in entries
         }
@@ -349,22 +352,13 @@ class _Case:
             self.env.clock.wait(None, POLL)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What one node reports of a guest; ``unread``: why its journal could not be read."""
-
-    observation: Observation
-    entries: tuple[Entry, ...] = ()
-    unread: str = ""
-
-
 def _found(env: Environment, guest: str) -> _Case:
     """Return the guest of a name or UUID, by journals and nodes.
 
     InputError if there is none, or more than one.
     """
     nodes = tuple(env.cluster.nodes)
-    answers = env.side_by_side(lambda node: _asked(env, node, guest), nodes)
+    answers = env.side_by_side(lambda node: inquiry.asked(env, node, guest), nodes)
     kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
     observations = {node: answer.observation for node, answer in answers.items()}
     silent = {
@@ -383,48 +377,3 @@ def _found(env: Environment, guest: str) -> _Case:
         silent=silent,
         unread={node: answer.unread for node, answer in answers.items() if answer.unread},
     )
-
-
-def _asked(env: Environment, node: str, guest: str) -> _Answer:
-    entries, unread = _journal(env, node, guest)
-    libvirt = env.libvirt(node)
-    try:
-        observation = find(libvirt, guest)
-    except WorldError as error:
-        observation = Observation(Sighting.UNREACHABLE, detail=str(error))
-    return _Answer(observation, entries, unread)
-
-
-def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
-    """Return what a node's journal holds of a guest, and why it could not be read, if so."""
-    try:
-        kept = env.journal(node).entries()
-        identification.refuse_foreign(node, kept.of(guest))
-    except (InputError, WorldError) as error:
-        return (), str(error)
-    return kept.of(guest), "; ".join(kept.unread)
-
-
-def _agreed(env: Environment, entry: Entry) -> Entry:
-    """Return an entry by which no definition is removed that the pillar now keeps."""
-    if entry.definitions == env.cluster.guests.definitions:
-        return entry
-    return replace(entry, definitions="defined")
-
-
-def find(libvirt: Libvirt, guest: str) -> Observation:
-    return libvirt.by_uuid(guest) if identification.is_uuid(guest) else libvirt.by_name(guest)
-
-
-@contextlib.contextmanager
-def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
-    """Lock a guest on these nodes; yield why that failed, empty if all are locked."""
-    taken = ""
-    with contextlib.ExitStack() as stack:
-        for node in {env.here: None, **dict.fromkeys(nodes)}:
-            try:
-                stack.enter_context(env.lock(Move(guest, uuid, node, env.here)))
-            except AtWork:
-                taken = f"another kvmcluster command is at work on it on {node}"
-                break
-        yield taken

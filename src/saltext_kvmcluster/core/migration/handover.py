@@ -29,8 +29,9 @@ MIGRATED = "migrated"
 _CONFIRMED = "confirm3"
 _LONGEST_MARK = 400
 # What libvirt appends to a guest's log when its QEMU starts, and before it ends it.
-_STARTED = re.compile(r"^\S+ \S+: starting up ", re.MULTILINE)
-_ENDED = re.compile(r"^\S+ \S+: shutting down, reason=([a-z]+)$", re.MULTILINE)
+_TIME = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: "
+_STARTED = re.compile(f"{_TIME}starting up ", re.MULTILINE)
+_ENDED = re.compile(f"{_TIME}shutting down, reason=([a-z]+)$", re.MULTILINE)
 _MOST = (1 << 63) - 1
 
 
