@@ -69,7 +69,8 @@ def settle_after(env: Environment, entry: Entry) -> list[Step]:
     if settlement.owner is None:
         return [Step("observe both sides", "", False, settlement.verdict.sentence)]
     steps = case.carried_out(settlement)
-    return [step for step in steps if step.step != Do.CLEAR.value or not step.ok]
+    usual = (Do.CLEAR.value, Do.UNMARK.value)
+    return [step for step in steps if step.step not in usual or not step.ok]
 
 
 def complete(env: Environment, uuid: str) -> Recovery | None:

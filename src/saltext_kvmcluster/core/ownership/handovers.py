@@ -127,7 +127,7 @@ def _source(entry: Entry, here: Observation, there: Observation) -> Ruling:
         if is_copy
         else f"it never ran on {destination}"
     )
-    state = "stands still" if stands else "runs"
+    state = "stands still, to be resumed," if stands else "runs"
     if here.sighting is Sighting.PAUSED_BY_USER:
         state = "is paused by its user"
     actions = [Action(Do.DESTROY_COPY, destination)] if is_copy else []
