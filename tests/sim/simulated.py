@@ -18,7 +18,7 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
-from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.migration.migration import Host, Run
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host.hypervisor import MOMENT
@@ -539,8 +539,31 @@ class Libvirt(Remote):
             raise WorldError("the deadline passed before the call; nothing was done")
         self.destroy(uuid)
 
+    def run(self, uuid):
+        def found(daemon):
+            qemu = daemon.find(uuid).qemu
+            if qemu is None:
+                raise LibvirtError("domain is not running")
+            version = 10_000_000 if self.world.activates else 7_002_000
+            return Run(qemu.incoming is not None, 1.0 if qemu.has_run else 0.0, version)
+
+        return self._ask(found)
+
     def ready(self, uuid):
-        self._ask(lambda daemon: daemon.find(uuid))
+        """Connect ahead of time; nothing waits for it."""
+        call, world = Call(), self.world
+
+        def arrive():
+            daemon = world.daemons[self.node]
+            if world.path(sim.SSH, self.minion.here, self.node) and daemon.up:
+                self.connected = True
+                call.end("" if uuid in daemon.domains else "no domain")
+
+        def begin():
+            world.after(0.005 if self.connected else 0.2, arrive)
+            return call
+
+        return self.minion.call(begin, fallible=False)
 
     def migratable(self, uuid):
         return self.described(uuid)

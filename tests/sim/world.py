@@ -271,6 +271,7 @@ class Qemu:
         "events",
         "finished",
         "guest",
+        "has_run",
         "incoming",
         "node",
         "outgoing",
@@ -284,7 +285,7 @@ class Qemu:
         self.world, self.guest, self.node = guest.world, guest, node
         self.alive, self.running = True, False
         # libvirt has received it whole, and told the source so: that one is about to end.
-        self.finished = False
+        self.finished = self.has_run = False
         self.by, self.born = LIBVIRT, self.world.now
         self.whole = not incoming
         # A guest that boots goes on with what is on its disk.
@@ -325,7 +326,7 @@ class Qemu:
             guest.forks += 1
             if not guest.killed or by == ENGINE:
                 self.world.violation("forked", f"{self} goes on with old memory, started by {by}")
-        self.running, self._since = True, self.world.now
+        self.running, self._since, self.has_run = True, self.world.now, True
         guest.owner, guest.killed = self, False
         guest.switched = guest.switched and not self.whole
         self.world.note(f"{self}: runs, number {int(self._life * PER_SECOND)}")
@@ -338,6 +339,11 @@ class Qemu:
             return False
         self.guest.lock = self
         return True
+
+    @property
+    def stands_since_arrival(self):
+        """Whether it has received a guest, which has not run since."""
+        return self.incoming is not None and not self.has_run
 
     def boot(self, by, since):
         """Start a guest anew, from what is on its disk.
@@ -577,6 +583,9 @@ class Stream:
     def go_on(self):
         """migrate-continue"""
         if self.status != PRE_SWITCHOVER:
+            return
+        if self.source.stands_since_arrival and not self.world.activates:
+            self.source.die(LIBVIRT, "died of an assertion, killed")
             return
         self.source.let_go()
         self._set(DEVICE)

@@ -24,7 +24,7 @@ class StrictHandover:
         self.uuid, self.destination = entry.move.uuid, entry.move.destination
         self.is_over = False
         self._resumed_at: float | None = None
-        self._ready = False
+        self._ready: Call | None = None
 
     @property
     def waits_for(self) -> Sequence[Call]:
@@ -32,11 +32,13 @@ class StrictHandover:
         return () if self.leaving.ended.done() else (self.leaving.ended,)
 
     def prepare(self) -> None:
-        """Find the copy while its memory still arrives, so that one message resumes it."""
-        if not self._ready and not self.is_over:
-            with contextlib.suppress(WorldError):
-                self.env.libvirt(self.destination).ready(self.uuid)
-                self._ready = True
+        """Find the copy while its memory still arrives, so that one message resumes it.
+
+        Nothing waits for that: what matters is noticed meanwhile.
+        """
+        failed = self._ready is not None and self._ready.done() and self._ready.exception()
+        if not self.is_over and (self._ready is None or failed):
+            self._ready = self.env.libvirt(self.destination).ready(self.uuid)
 
     def notice(self) -> None:
         """Resume the copy once the source's QEMU has ended, if libvirt had confirmed it."""

@@ -115,6 +115,8 @@ class _Begun:
         observation = source.by_uuid(move.uuid)
         migration.refuse_unless_movable(move, observation)
         runs = observation.sighting is Sighting.RUNNING
+        if not runs:
+            migration.refuse_if_it_stands_since_arrival(move, source.run(move.uuid))
         self.options = handover.options_for(options, runs)
         is_strict = handover.is_strict(self.options)
         leaving = held.enter_context(env.leaving(move)) if is_strict else None

@@ -10,9 +10,10 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import handover, migration
-from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.migration.migration import Host, Run
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.host import leaving
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,
@@ -27,7 +28,7 @@ from saltext_kvmcluster.host.libvirt_domains import (
     persistent_definition,
     progress,
 )
-from saltext_kvmcluster.host.libvirt_facts import Facts
+from saltext_kvmcluster.host.libvirt_facts import Facts, qemu_version
 
 # What a migration may leave of a guest, unmarked.
 _LEFT = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
@@ -185,9 +186,31 @@ class Hypervisor(Facts):
         how = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
         return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc(how)))
 
-    def ready(self, uuid: str) -> None:
-        """Find a guest ahead of ``resume``, so that this takes one message."""
-        self._ready[uuid] = self._ask(lambda found: found.lookupByUUIDString(uuid))
+    def run(self, uuid: str) -> Run:
+        """Return what is known of the run of an active guest's QEMU on this host."""
+        libvirt = load_libvirt()
+
+        def verb(found: Any) -> Run:
+            domain = found.lookupByUUIDString(uuid)
+            (_, stats), *_ = found.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_VCPU)
+            times = (stats.get(f"vcpu.{one}.time", 0) for one in range(stats["vcpu.maximum"]))
+            pid = leaving.process_of(domain.name(), uuid)
+            return Run(leaving.has_arrived(pid), sum(times) / 1e9, qemu_version(found))
+
+        return self._ask(verb)
+
+    def ready(self, uuid: str) -> Future[None]:
+        """Begin to find a guest ahead of ``resume``, so that this takes one message."""
+
+        def verb() -> None:
+            try:
+                if self._connection is None:
+                    self._connection = load_libvirt().open(self.uri)
+                self._ready[uuid] = self._connection.lookupByUUIDString(uuid)
+            except load_libvirt().libvirtError as error:
+                raise WorldError(f"{self.uri}: {error_text(error)}") from None
+
+        return in_thread(verb)
 
     def resume(self, uuid: str, mark: str) -> Future[None]:
         """Begin to resume a copy; return a future. One that runs already is no error.

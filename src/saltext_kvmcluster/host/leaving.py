@@ -34,7 +34,7 @@ class Leaving:
         self.ended: Future[None] = Future()
         self._last: Status | None = None
         self._stopped_at: float | None = None
-        status = _status(move)
+        status = _status(move.guest, move.uuid)
         self.pid = status.pid if status else 0
         self.started = _started(self.pid) if status else 0
 
@@ -59,7 +59,7 @@ class Leaving:
         ready = {descriptor for descriptor, _ in poll.poll()}
         if process in ready:
             # At once: libvirt removes the file some 200 ms later.
-            self._last = _status(self._move)
+            self._last = _status(self._move.guest, self._move.uuid)
             self.ended.set_result(None)
 
 
@@ -100,12 +100,27 @@ def _process(found: Leaving) -> int | None:
     return None
 
 
-def _status(move: Move) -> Status | None:
+def process_of(guest: str, uuid: str) -> int:
+    """Return the number of a guest's QEMU on this node, 0 if that is not known."""
+    status = _status(guest, uuid)
+    return status.pid if status else 0
+
+
+def has_arrived(pid: int) -> bool:
+    """Whether a QEMU was started to receive a guest, and not to boot one."""
     try:
-        text = files.read(f"{STATUS}/{move.guest}.xml").text
+        with open(f"/proc/{pid}/cmdline", "rb") as line:
+            return b"-incoming" in line.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _status(guest: str, uuid: str) -> Status | None:
+    try:
+        text = files.read(f"{STATUS}/{guest}.xml").text
     except WorldError:
         return None
-    return handover.status(text, move.uuid) if text else None
+    return handover.status(text, uuid) if text else None
 
 
 def _started(pid: int) -> int:

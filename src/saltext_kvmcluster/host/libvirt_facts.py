@@ -37,7 +37,7 @@ class Facts(Connection):
             return {
                 "capabilities": found.getCapabilities(),
                 "networks": [network.name() for network in found.listAllNetworks(active)],
-                "qemu": _qemu(found),
+                "qemu": qemu_version(found),
             }
 
         reported = self._ask(verb)
@@ -148,7 +148,8 @@ class Facts(Connection):
             return known, state, reason, {"error": str(error)}
 
 
-def _qemu(connection: Any) -> int:
+def qemu_version(connection: Any) -> int:
+    """Return the version of a daemon's QEMU as a number, 0 if it has none."""
     try:
         return int(connection.getVersion())
     except load_libvirt().libvirtError:
