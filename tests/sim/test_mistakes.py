@@ -123,7 +123,7 @@ def jobs_are_nothing(patch):
 
     patch.setattr(settlements, "settle", settled)
     patch.setattr(safeguards, "forbids", lambda *found: "")
-    patch.setattr(simulated.Libvirt, "destroy_copy", simulated.Libvirt.destroy)
+    patch.setattr(simulated.Libvirt, "destroy_copy", lambda self, uuid, mark: self.destroy(uuid))
 
 
 def journal_that_is_never_cleared(patch):
@@ -271,7 +271,7 @@ def test_a_copy_that_is_destroyed_amid_its_migration_shows(monkeypatch):
         for late in (0.05, 0.1, 0.2, 0.4, 0.8):
             found |= outcomes(
                 "on call 18: die after",
-                "migrate web1 from node1 to node2",
+                "migrate web1 from node1 to node2 handover=libvirt",
                 f"on call {call}: late {late}",
                 "recover web1 on node3",
                 rate=130,
@@ -285,7 +285,7 @@ def test_a_source_that_waits_and_is_taken_for_the_owner_shows(monkeypatch):
     assert outcomes(
         "on step resumed: kill libvirtd node1 for 5",
         "on step resumed + 0.5: kill qemu web1 on node2",
-        "migrate web1 from node1 to node2",
+        "migrate web1 from node1 to node2 handover=libvirt",
     ) == {"wrong"}
 
 
