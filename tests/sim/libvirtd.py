@@ -8,6 +8,8 @@ qemuMigrationSrcConfirmPhase, `_recover_*` qemuProcessRecoverMigrationIn and -Ou
 
 from __future__ import annotations
 
+import re
+
 import world as sim
 from world import EPSILON, Answer
 
@@ -530,6 +532,8 @@ class Daemon:
         name = domain.guest.name
         if domain.job:
             raise LibvirtError(f"another migration job is already running for domain '{name}'")
+        if {"PAUSED", "POSTCOPY"} <= set(plan.flags):
+            raise LibvirtError("post-copy migration is not supported with non-live or paused one")
         domain.job = job = Job(OUT, self.world.now, frozenset(plan.flags))
         self._check_slots(OUT)
         if not domain.qemu:
@@ -1100,6 +1104,7 @@ class Daemon:
         domain = self.find(uuid)
         self._modify_allowed(domain)
         domain.mark = ""
+        domain.live = re.sub(f"<[^<]*{handover.NAMESPACE}[^<]*/>", "", domain.live)
 
     def abort(self, uuid):
         domain = self.find(uuid)

@@ -559,7 +559,10 @@ class Run:
             where, domain = next(iter(active.items()))
             young = domain.qemu in guest.whole()
             self._operate(guest, node, where, "resume" if young else "destroy", "waiting")
-        elif states == [(libvirtd.PAUSED, libvirtd.MIGRATION)]:
+        elif states in (
+            [(libvirtd.PAUSED, libvirtd.MIGRATION)],
+            [(libvirtd.PAUSED, libvirtd.API_ERROR)],
+        ):
             source, domain = next(iter(active.items()))
             young = domain.qemu in guest.whole()
             self._operate(guest, node, source, "resume" if young else "destroy", "switched")

@@ -165,7 +165,8 @@ def unknown(case: Case) -> Settlement:
         ]
         commands = (f"once they respond: {again}", *gone)
         return Settlement(verdict, UNKNOWN, needs=silent, commands=commands)
-    if entry and case.active == [entry.move.source] == case.observed(Sighting.PAUSED_FOR_MIGRATION):
+    stopped = case.observed(Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
+    if entry and case.active == [entry.move.source] == stopped:
         return _switched(case, entry)
     return Settlement(
         verdict,
