@@ -316,7 +316,8 @@ def recover(guest: str) -> dict[str, Any]:
         The guest's name, exactly, or its UUID.
 
     Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
-    ``result`` is ``running``, ``paused``, ``nowhere``, ``busy`` (try again), ``conflict`` (it runs
+    ``result`` is ``running``, ``paused``, ``stands`` (it is to be resumed: a step failed),
+    ``nowhere``, ``busy`` (try again), ``conflict`` (it runs
     twice) or ``unknown``; ``sightings`` has the last observation of each node; ``actions`` lists
     what was done, ``{step, node, ok, detail}`` for each; ``needs`` says what is not known, and
     ``commands`` are the manual steps that would settle it. The exit code is zero if it is settled.
