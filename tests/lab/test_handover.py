@@ -6,6 +6,7 @@ stopped before the switch and killed after it, which is as good as killed betwee
 
 import contextlib
 import json
+import re
 import time
 
 import pytest
@@ -63,6 +64,20 @@ def under_way(lab, name, source, destination, *more):
         call.join(240)
 
 
+def nearly_sent(lab, node, name):
+    """Wait until little of the guest's memory is left to be sent.
+
+    libvirt's daemons close their connection after half a minute without an answer.
+    """
+
+    def left():
+        job = lab.exec(node, "virsh", "domjobinfo", name, check=False)
+        found = re.search(r"Memory remaining: +([0-9.]+) MiB", job)
+        return found is not None and float(found[1]) < 60
+
+    until(left, "most of its memory sent", pause=0.05)
+
+
 @contextlib.contextmanager
 def answers_lost(lab, source, destination):
     """Drop all that the destination's sshd sends to the source."""
@@ -87,6 +102,7 @@ def test_it_moves_and_nothing_is_left_of_its_handover(both, guest):
 def test_a_lost_answer_does_not_run_it_twice(both, guest):
     source, destination = route(both, guest)
     with under_way(both, guest, source, destination, "patience=90") as call:
+        nearly_sent(both, source, guest)
         with answers_lost(both, source, destination):
             becomes(both, destination, WAITS, guest)
             assert mark(both, destination, guest)
@@ -142,6 +158,7 @@ def test_recover_completes_it_from_a_peer_with_the_logs_word(both, guest):
 def test_the_sources_daemon_is_killed_when_all_is_sent(both, guest):
     source, destination = route(both, guest)
     with under_way(both, guest, source, destination, "patience=60") as call:
+        nearly_sent(both, source, guest)
         with answers_lost(both, source, destination):
             becomes(both, destination, WAITS, guest)
             both.ctl("kill", source, "libvirtd")

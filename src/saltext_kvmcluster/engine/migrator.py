@@ -181,8 +181,6 @@ class _Migration:
         ending = self._watched(call, began)
         if _error(call):
             self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
-        if self.strict and call.done():
-            self.strict.returned(bool(_error(call)), self.source.sight(self.move.uuid))
         observations, judged = self._sure(call)
         measured = self._measured() if judged.owner is Owner.DESTINATION else Statistics()
         elapsed = self.env.clock.monotonic() - began
@@ -277,6 +275,8 @@ class _Migration:
             there = self.peer.sight(self.move.uuid)
             here = self.source.sight(self.move.uuid)
             if self.strict:
+                if returned:
+                    self.strict.returned(bool(_error(call)), here)
                 here = self.strict.known(here)
             observations = (here, there)
             judged = results.verdict(
