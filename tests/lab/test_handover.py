@@ -99,19 +99,29 @@ def test_it_moves_and_nothing_is_left_of_its_handover(both, guest):
         assert 0 < found["downtime_ms"] < 5000
 
 
-def test_a_lost_answer_does_not_run_it_twice(both, guest):
-    source, destination = route(both, guest)
-    with under_way(both, guest, source, destination, "patience=90") as call:
-        nearly_sent(both, source, guest)
-        with answers_lost(both, source, destination):
-            becomes(both, destination, WAITS, guest)
-            assert mark(both, destination, guest)
-            until(lambda: state(both, source, guest).startswith("running"), "it goes on", 120)
-            time.sleep(2)
-            assert state(both, destination, guest) == WAITS
+def lost(lab, guest):
+    """Lose the answer of a switch; return whether that was so, and no earlier break."""
+    source, destination = route(lab, guest)
+    with under_way(lab, guest, source, destination, "patience=90") as call:
+        nearly_sent(lab, source, guest)
+        with answers_lost(lab, source, destination):
+            becomes(lab, source, "running (migration canceled)", guest)
+            waits = state(lab, destination, guest) == WAITS
+            assert bool(mark(lab, destination, guest)) == waits
+            time.sleep(1)
+            assert lab.running(guest) == [source]
         found = call.end(240)
     assert (found["result"], found["owner"]) == ("not_moved", source), found
-    assert state(both, destination, guest) == ""
+    until(lambda: state(lab, destination, guest) == "", "no copy")
+    # libvirt calls it canceled until it is paused for another reason.
+    lab.exec(source, "virsh", "suspend", guest)
+    lab.exec(source, "virsh", "resume", guest)
+    return waits
+
+
+def test_a_lost_answer_does_not_run_it_twice(both, guest):
+    """On a busy machine libvirt's connection may break before the switch: then once more."""
+    assert any(lost(both, guest) for _ in range(4))
 
 
 def test_the_job_is_killed_between_the_switch_and_the_resume(both, guest):

@@ -518,7 +518,7 @@ class Run:
         world, guest = self.world, self.world.guests[name]
         for _ in range(3):
             self.recover(name, node)
-            if self.last in SETTLED:
+            if self.last in SETTLED and not self.reported.get("needs"):
                 break
             world.advance(60)
         else:

@@ -86,6 +86,7 @@ def done(settlement):
         (see(Sighting.RUNNING), see(Sighting.ABSENT), "node1", ["CLEAR node1"]),
         (see(Sighting.UNREACHABLE), WAITS, None, []),
         (GONE, see(Sighting.UNREACHABLE), None, []),
+        (see(Sighting.PAUSED_FOR_MIGRATION), see(Sighting.UNREACHABLE), None, []),
         (see(Sighting.RUNNING), see(Sighting.RUNNING), None, []),
         (GONE, replace(WAITS, mark="node1 another"), None, []),
         (see(Sighting.PAUSED_IN_POST_COPY), WAITS, None, []),
@@ -118,6 +119,15 @@ def test_a_copy_is_resumed_on_proof_alone_and_a_source_only_if_the_copy_never_ra
             assert other in (Sighting.RUNNING, Sighting.PAUSED_BY_USER, Sighting.WAITING)
         if found.owner is None:
             assert dos <= {Do.CLEAR} and (found.result == cases.NOWHERE or not dos)
+
+
+def test_a_source_that_runs_is_the_owner_even_if_the_destination_does_not_respond():
+    """The copy there cannot have run; but it may be there, so the journal stays."""
+    found = settled(see(Sighting.RUNNING), see(Sighting.UNREACHABLE))
+    assert (found.owner, found.result, done(found)) == ("node1", cases.RUNNING, [])
+    assert "node2" in found.needs[0]
+    for entry in (replace(ENTRY, stage=OVER), replace(ENTRY, handover=None)):
+        assert settled(see(Sighting.RUNNING), see(Sighting.UNREACHABLE), entry).owner is None
 
 
 def test_a_third_node_that_has_it_changes_all():

@@ -30,12 +30,14 @@ ALIVE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER, *STOPPED)
 class Ruling:
     """The verdict over both ends, and what completes or undoes the handover.
 
-    ``stands``: it is to be resumed; until then it stands still.
+    ``stands``: it is to be resumed; until then it stands still. ``is_open``: what may be left of it
+    is on a node that does not respond, so the journal stays.
     """
 
     verdict: Verdict
     actions: tuple[Action, ...] = ()
     stands: bool = False
+    is_open: bool = False
 
 
 def rule(entry: Entry, here: Observation, there: Observation) -> Ruling | None:
@@ -51,6 +53,8 @@ def rule(entry: Entry, here: Observation, there: Observation) -> Ruling | None:
         return None
     if there.sighting is Sighting.WAITING:
         return _waiting(entry, here, there)
+    if there.sighting is Sighting.UNREACHABLE:
+        return _unheard(entry, here)
     is_there = there.sighting not in (*OFF, Sighting.PAUSED_FOR_MIGRATION)
     if here.sighting in STOPPED and not is_there and entry.stage not in (OVER, RUNS):
         return _source(entry, here, there)
@@ -105,6 +109,18 @@ def _waiting(entry: Entry, here: Observation, there: Observation) -> Ruling | No
         )
         return Ruling(Verdict(Owner.UNKNOWN, sentence))
     return None
+
+
+def _unheard(entry: Entry, here: Observation) -> Ruling | None:
+    """Return what follows where the destination does not respond: its copy cannot have run."""
+    if here.sighting is not Sighting.RUNNING or entry.stage in (OVER, RUNS):
+        return None
+    source, destination = entry.move.source, entry.move.destination
+    sentence = (
+        f"it runs on {source}, and never ran on {destination}, which does not respond: a copy that"
+        " may be left there is to be removed"
+    )
+    return Ruling(Verdict(Owner.SOURCE, sentence), is_open=True)
 
 
 def _destination(entry: Entry) -> Ruling:

@@ -111,6 +111,8 @@ def _ruled(case: Case, ruling: Ruling) -> Settlement:
     sighting = case.sighting(owner)
     paused = sighting in (Sighting.PAUSED_BY_USER, Sighting.WAITING)
     result = STANDS if ruling.stands else PAUSED if paused else RUNNING
+    if ruling.is_open:
+        return Settlement(ruling.verdict, result, owner, needs=undecided.silence(case))
     actions = (*ruling.actions, *_definitions(case, owner), *cleared(case))
     return Settlement(ruling.verdict, result, owner, actions)
 

@@ -58,7 +58,7 @@ def torn(case: Case) -> Settlement:
     return Settlement(
         verdict,
         UNKNOWN,
-        needs=_silence(case) or ("whether both halves still exist and can reach each other",),
+        needs=silence(case) or ("whether both halves still exist and can reach each other",),
         commands=(
             f"on {source}: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
             f" qemu+ssh://{destination}/system tcp:{destination}",
@@ -81,7 +81,7 @@ def waiting(case: Case, sentence: str) -> Settlement:
     verdict = Verdict(
         Owner.UNKNOWN, sentence or f"{case.reported}: whether its source is over is not certain"
     )
-    entry, silent = case.entry, _silence(case)
+    entry, silent = case.entry, silence(case)
     source = entry.move.source if entry else "its source"
     if silent:
         return Settlement(
@@ -144,7 +144,8 @@ def _both_broke(case: Case, entry: Entry) -> bool:
     )
 
 
-def _silence(case: Case) -> tuple[str, ...]:
+def silence(case: Case) -> tuple[str, ...]:
+    """Return the responses that are missing."""
     return tuple(
         f"a response from {node}, which may have it: {case.observations[node].detail}"
         for node in case.observed(Sighting.UNREACHABLE)
@@ -155,7 +156,7 @@ def unknown(case: Case) -> Settlement:
     again = f"kvmcluster.recover {case.typed}"
     entry = case.entry
     verdict = Verdict(Owner.UNKNOWN, f"{case.reported}: its owner is not certain")
-    silent = _silence(case)
+    silent = silence(case)
     if silent:
         gone = [
             f"if {node} will not return, and the guest is where it should be: on"
