@@ -592,6 +592,10 @@ class Run:
         else:
             daemon.destroy(guest.uuid, by=sim.OPERATOR)
         self.recover(guest.name, node)
+        if self.last == "busy":
+            # A lookout may be at it, for a moment.
+            self.world.advance(60)
+            self.recover(guest.name, node)
         self.settled[f"operator: {why}, {verb}"] += 1
         if self.last not in SETTLED:
             self.world.violation("left", f"{guest.name} is {self.last} after {wanted!r}")
