@@ -12,6 +12,8 @@ from saltext_kvmcluster.core.migration.results import Statistics
 from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
 
+# Seconds from a guest's stop within which its QEMU may be ended.
+SWITCH = 3.0
 # Seconds for one answer to a resume, before it is tried another way.
 ANSWER = 2.0
 
@@ -30,6 +32,15 @@ class StrictHandover:
     def waits_for(self) -> Sequence[Call]:
         """What is to be noticed at once, besides the end of libvirt's call."""
         return () if self.leaving.ended.done() else (self.leaving.ended,)
+
+    @property
+    def undisturbed_until(self) -> float:
+        """Until when the source is not to be observed: libvirt gives no answer while it ends QEMU.
+
+        Whoever waited for that would resume the copy so much later.
+        """
+        stopped = self.leaving.stopped_at()
+        return 0.0 if stopped is None or self.is_over else stopped + SWITCH
 
     def prepare(self) -> None:
         """Find the copy while its memory still arrives, so that one message resumes it.

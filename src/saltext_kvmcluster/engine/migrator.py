@@ -215,9 +215,11 @@ class _Migration:
             self.env.clock.wait(call, POLL)
             return
         end = self.env.clock.monotonic() + POLL
-        while not call.done() and (left := end - self.env.clock.monotonic()) > 0:
-            self.env.clock.wait((call, *self.strict.waits_for), left)
+        while not call.done() and self.env.clock.monotonic() < end:
+            left = end - self.env.clock.monotonic()
+            self.env.clock.wait((call, *self.strict.waits_for), min(left, POLL))
             self.strict.notice()
+            end = max(end, self.strict.undisturbed_until)
         self.strict.notice()
 
     def _observed(self, call: Call) -> Snapshot:
