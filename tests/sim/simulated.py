@@ -83,6 +83,7 @@ class Shelf:
         self.locks, self.undefined = {}, {}
         self.claims, self.tickets = {}, {}
         self.cordon = None
+        self.counted = 0
 
 
 class Minion:
@@ -549,6 +550,15 @@ class Journal(Remote):
 
     def write(self, entry):
         self._ask(lambda shelf: shelf.entries.__setitem__(entry.move.uuid, entry), writes=True)
+
+    def advance(self, least):
+        def count(shelf):
+            if self.node in self.world.full:
+                raise WorldError(f"{self.node}: No space left on device")
+            shelf.counted = max(shelf.counted, least) + 1
+            return shelf.counted
+
+        return self._ask(count)
 
     def clear(self, uuid):
         def forget(shelf):

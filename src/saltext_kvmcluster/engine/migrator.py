@@ -100,9 +100,24 @@ def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[
         observation.persistent,
         env.cluster.guests.definitions,
         plan.flags,
+        _sequence(env, move),
     )
     env.journal(env.here).write(entry)
     return plan, entry
+
+
+def _sequence(env: Environment, move: Move) -> int:
+    """Return a number above all that either node has counted, and have both count it.
+
+    0 if that fails: then nothing is concluded from the order of this migration and another one.
+    """
+    own, peer = env.journal(move.source), env.journal(move.destination)
+    try:
+        number = peer.advance(own.advance(0))
+        own.advance(number - 1)
+    except WorldError:
+        return 0
+    return number
 
 
 def _refuse_unsettled(env: Environment, move: Move) -> None:
@@ -111,9 +126,9 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
     It is settled first, if it can be.
     """
     own = env.journal(env.here)
-    kept = own.entries()
-    why = "; ".join(detail for detail in kept.unread if move.uuid in detail)
-    if kept.of(move.uuid):
+    kept = own.entries().of_node(env.here)
+    why = kept.doubts(move.uuid)
+    if kept.of(move.uuid) and not why:
         why = recoverer.recover(env, move.uuid).reason
         why = why if own.entries().of(move.uuid) else ""
     if why:

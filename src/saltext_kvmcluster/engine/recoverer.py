@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
+from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.migration import Move
@@ -219,14 +219,16 @@ class _Case:
 
     def _define(self, owner: str) -> None:
         """Define a guest where it runs, as its source kept it, or else as it runs."""
-        source = cases.youngest(self.entries).move.source
+        entry = cases.latest(self.entries)
+        source = entry.move.source if entry else owner
         kept = source in self.observations and self.observations[source].persistent
         definition = self.env.libvirt(source if kept else owner).definition_of(self.uuid)
         self.env.libvirt(owner).define(definition)
 
     def _resume(self, source: str) -> None:
         """Resume a broken post-copy migration, and wait for its end."""
-        cluster, entry = self.env.cluster, cases.youngest(self.entries)
+        cluster, entry = self.env.cluster, cases.latest(self.entries)
+        assert entry  # Only the latest one is resumed.
         node = cluster.node(entry.move.destination)
         plan = settlements.resumption(cluster, entry, self.env.address(node.migration))
         libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
@@ -311,11 +313,10 @@ def _asked(env: Environment, node: str, guest: str) -> _Answer:
 def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
     """Return what a node's journal holds of a guest, and why it could not be read, if so."""
     try:
-        kept = env.journal(node).entries()
-        identification.refuse_foreign(node, kept.of(guest))
-    except (InputError, WorldError) as error:
+        kept = env.journal(node).entries().of_node(node)
+    except WorldError as error:
         return (), str(error)
-    return kept.of(guest), "; ".join(kept.unread)
+    return kept.of(guest), kept.doubts(guest)
 
 
 def _agreed(env: Environment, entry: Entry) -> Entry:

@@ -86,7 +86,7 @@ def resolved(path: str, owner: str) -> str:
     if not os.path.islink(path):
         return path
     target = os.path.realpath(path)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         if owner_name(os.stat(target).st_uid) == owner:
             return target
     raise WorldError(

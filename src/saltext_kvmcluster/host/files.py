@@ -159,14 +159,28 @@ def listed(folder: str) -> list[str]:
         raise WorldError(f"{folder} cannot be read: {error.strerror}") from None
 
 
+def children(folder: str) -> list[str]:
+    """Return the names in a folder of ours, none if there is no folder; it may be no link."""
+    try:
+        with opened(folder) as directory:
+            return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = "it is not a folder; move it away" if _is_other(folder) else error.strerror
+        raise WorldError(f"{folder} cannot be read: {reason}") from None
+
+
 def remove(path: str) -> None:
     """Remove a file, if it is there; when this returns, a crash does not bring it back."""
     try:
         with opened(os.path.dirname(path)) as directory:
             os.unlink(os.path.basename(path), dir_fd=directory)
-            os.fsync(directory)
+            _confirm(path, "removed", directory)
     except FileNotFoundError:
         return
+    except IsADirectoryError:
+        raise WorldError(f"{path} cannot be removed: it is a folder; move it away") from None
     except OSError as error:
         raise WorldError(f"{path} cannot be removed: {error.strerror}") from None
 
@@ -245,6 +259,11 @@ def label(path: str) -> None:
         commands.checked([RESTORECON, path])
 
 
+def _is_other(folder: str) -> bool:
+    """Whether there is something else than a folder at a path."""
+    return os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder))
+
+
 def _note(plan: FilePlan) -> None:
     """Record the text of a trust file. If that fails, no record stays rather than an old one."""
     entry = drift.note(plan)
@@ -287,19 +306,19 @@ def _put(plan: FilePlan, place: Callable[..., None]) -> None:
                 with contextlib.suppress(OSError):
                     os.unlink(aside, dir_fd=directory)
                 raise
-            _confirm(path, directory)
+            _confirm(path, "written", directory)
     except FileExistsError:
         raise WorldError(f"{path} already exists and was not changed") from None
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror}; it is unchanged") from None
 
 
-def _confirm(path: str, directory: int) -> None:
+def _confirm(path: str, what: str, directory: int) -> None:
     try:
         os.fsync(directory)
     except OSError as error:
         raise WorldError(
-            f"{path} is written, but the disk did not confirm it: {error.strerror}"
+            f"{path} is {what}, but the disk did not confirm it: {error.strerror}"
         ) from None
 
 

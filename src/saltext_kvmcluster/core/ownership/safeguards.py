@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import Entry
-from saltext_kvmcluster.core.ownership.cases import OWNING, Action, Do, youngest
+from saltext_kvmcluster.core.ownership.cases import OWNING, Action, Do, latest
 from saltext_kvmcluster.core.verdicts import BROKEN, OFF, Observation, Sighting
 
 
@@ -18,9 +18,9 @@ def concerned(
 
     In post-copy both halves are enough: neither of them runs without the other.
     """
-    if action.do is Do.RESUME_POST_COPY:
-        move = youngest(entries).move
-        return {move.source, move.destination}
+    entry = latest(entries)
+    if action.do is Do.RESUME_POST_COPY and entry:
+        return {entry.move.source, entry.move.destination}
     return {action.node, owner} if owner else set(nodes)
 
 
