@@ -293,4 +293,4 @@ def test_a_place_stays_ones_own_for_as_long_as_it_is_needed(places_of, monkeypat
         long_ago = uptime() - 100
         os.utime(ticket, (long_ago, long_ago))
         until(lambda: os.stat(ticket).st_mtime > long_ago + 50, "nobody keeps the ticket", 5)
-    assert os.listdir(folder) == ["lock"]
+    assert os.listdir(folder) == ["lock"]  # Where the ticket was.

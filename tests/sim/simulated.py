@@ -552,13 +552,15 @@ class Journal(Remote):
         self._ask(lambda shelf: shelf.entries.__setitem__(entry.move.uuid, entry), writes=True)
 
     def advance(self, least):
-        def count(shelf):
-            if self.node in self.world.full:
-                raise WorldError(f"{self.node}: No space left on device")
-            shelf.counted = max(shelf.counted, least) + 1
-            return shelf.counted
-
-        return self._ask(count)
+        """Count, in no time: it is one more question over a login that is open anyway."""
+        world, shelf = self.world, self.minion.shelves[self.node]
+        here = self.minion.here
+        if self.node in world.full or self.node in world.dark:
+            raise WorldError(f"{self.node}: No space left on device")
+        if here != self.node and not world.path(sim.SSH, here, self.node):
+            raise WorldError(f"no response from {self.node}")
+        shelf.counted = max(shelf.counted, least) + 1
+        return shelf.counted
 
     def clear(self, uuid):
         def forget(shelf):
