@@ -338,7 +338,8 @@ def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
         for node in {env.here: None, **dict.fromkeys(nodes)}:
             try:
                 stack.enter_context(env.lock(Move(guest, uuid, node, env.here)))
-            except AtWork:
-                taken = f"another kvmcluster command is at work on it on {node}"
+            except AtWork as error:
+                holder = f": {error.holder}" if error.holder else ""
+                taken = f"another kvmcluster command is at work on it on {node}{holder}"
                 break
         yield taken

@@ -31,6 +31,7 @@ SEQUENCE = f"{ENTRIES}/{journal.SEQUENCE}"
 HISTORY = f"{FOLDER}/history"
 UNDEFINED = f"{FOLDER}/undefined"
 LONGEST_HISTORY = 1000
+LONGEST_RECORD = 65536
 PEER_TIME = 15.0
 _SEQUENCE_LOCK = "kvmcluster-sequence"
 # Removes files of folder $1, and has the disk confirm it.
@@ -125,18 +126,26 @@ class Journal:
         """Add a migration that ended to the history, which keeps the last LONGEST_HISTORY."""
         files.ensure_folder(FOLDER, "root")
         with files.lock("kvmcluster-history"):
-            lines = (files.read(HISTORY).text or "").splitlines()
+            lines = _lines()
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
 
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
         found = []
-        for line in (files.read(HISTORY).text or "").splitlines():
-            with contextlib.suppress(ValueError):
+        for line in _lines():
+            with contextlib.suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 found += [record] if isinstance(record, dict) else []
         return found
+
+
+def known(node: str) -> Kept:
+    """Return what the journal of this node holds; one that cannot be read is an unread file."""
+    try:
+        return Journal().entries().of_node(node)
+    except WorldError as error:
+        return Kept(unread=(str(error),))
 
 
 class PeersJournal:
@@ -187,6 +196,12 @@ class PeersJournal:
 
     def _done(self, program: Sequence[str]) -> commands.Outcome:
         return self._shell.run_all({"": program}, PEER_TIME)[""]
+
+
+def _lines() -> list[str]:
+    """Return the lines of the history that may be records."""
+    lines = (files.read(HISTORY).text or "").split("\n")
+    return [line for line in lines if 0 < len(line) <= LONGEST_RECORD]
 
 
 def _found(name: str) -> Found | None:

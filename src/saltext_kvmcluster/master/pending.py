@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import descriptors, files
+from saltext_kvmcluster.host import descriptors, files, lock_holders
 
 # Seconds: in which events with one cause come together; from one reaction to the next one.
 SETTLING, DISTANCE = 2.0, 30.0
@@ -60,7 +60,7 @@ class Pending:
                 with files.lock(key, 0.0, self._folder):
                     while self._is_left(key):
                         self._answer(key, work)
-            except files.Busy:
+            except lock_holders.Busy:
                 return
 
     def keep(self, name: str, stamp: str, text: str) -> str:
@@ -109,7 +109,7 @@ class Pending:
         try:
             at, detail = json.loads(files.read(self._path(key, RESULT)).text or "")
             return float(at), str(detail)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError, WorldError):
             return 0.0, ""
 
     def _note(self, key: str, at: float, detail: str) -> None:
