@@ -19,6 +19,8 @@ from odd import ODD, discard
 from sandbox import sh
 
 from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.facts import parsers
+from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import Move
@@ -251,11 +253,15 @@ def test_whatever_lies_there_cordons_the_node(make):
     path = pathlib.Path(cordons.PATH)
     make(path)
     try:
-        seen = cordons.current()
-        if os.path.exists(path):
-            assert seen is not None
-            if not path.is_file():
-                assert str(path) in seen.reason and "move it away" in seen.reason
+        cordon = cordons.current()
+        assert cordon is not None
+        # What all nodes are shown of it.
+        done = commands.run(parsers.COMMANDS["cordoned"], 5)
+        shown = parsers.cordoned(CommandOutput(done.code, done.stdout, done.stderr))
+        assert shown != ()
+        if not path.is_file():
+            assert str(path) in cordon.reason
+            assert shown is None or "not a regular file; move it away" in shown[0].reason
     finally:
         discard(path)
     assert cordons.current() is None

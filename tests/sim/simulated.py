@@ -236,7 +236,8 @@ class Clock:
         return self.read
 
     def now(self):
-        return START + timedelta(seconds=self._world.now)
+        wrong = self._world.clocks.get(self._minion.here, 0)
+        return START + timedelta(seconds=self._world.now + wrong)
 
     def wait(self, call, seconds):
         world = self._world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 
 from saltext_kvmcluster.core import cordons
@@ -23,6 +24,8 @@ def current() -> Cordon | None:
         text = files.read(PATH, most=LONGEST).text
     except WorldError as error:
         return Cordon("", str(error))
+    if text is None and os.path.islink(PATH):
+        return Cordon("", f"{PATH} is a symbolic link that leads nowhere; move it away")
     return None if text is None else cordons.parse(text)
 
 
