@@ -224,6 +224,19 @@ def test_an_order_that_is_not_certain_gives_nobody_a_role(one, other):
     assert settle("web1", entries, {**observations, **halves}, True).actions == ()
 
 
+def test_a_file_that_cannot_be_read_may_be_a_later_entry_so_nobody_has_a_role():
+    observations = {"node1": COPY, "node2": ABSENT, "node3": ABSENT}
+    known = settle("web1", {"node1": ENTRY}, observations, True)
+    doubted = settle("web1", {"node1": ENTRY}, observations, True, doubted=True)
+    assert any("only if it never ran" in one for one in known.commands)
+    assert not any("only if it never ran" in one for one in doubted.commands)
+    assert (doubted.result, doubted.actions) == (cases.UNKNOWN, ())
+    runs = {**observations, "node1": replace(RUNS, persistent=False)}
+    kept = replace(ENTRY, persistent=True)
+    assert "DEFINE node1" in done(settle("web1", {"node1": kept}, runs, True))
+    assert done(settle("web1", {"node1": kept}, runs, True, doubted=True)) == ["CLEAR node1"]
+
+
 def test_each_journal_that_waits_for_a_node_that_is_gone_is_named_with_its_own_path():
     entries = {"node1": sent("node1", "node2", 0), "node3": sent("node3", "node2", 0)}
     observations = {"node1": COPY, "node2": SILENT, "node3": ABSENT}

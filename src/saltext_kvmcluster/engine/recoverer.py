@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration import migration, records
-from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
@@ -81,6 +81,7 @@ class _Case:
     observations: dict[str, Observation] = field(default_factory=dict)
     nodes: Collection[str] = ()
     fresh: bool = False
+    doubted: bool = False
 
     def __post_init__(self) -> None:
         self.nodes = self.nodes or tuple(self.env.cluster.nodes)
@@ -91,9 +92,10 @@ class _Case:
         self.entries = {
             node: _agreed(self.env, entry)
             for node, (entries, _) in answers.items()
-            for entry in entries
+            for entry in entries.of(self.uuid)
         }
         self.unread = {node: unread for node, (_, unread) in answers.items() if unread}
+        self.doubted = any(kept.doubts(self.uuid) for kept, _ in answers.values())
 
     def settled(self, patience: float) -> Recovery:
         """Judge, act, and judge again by new observations."""
@@ -124,7 +126,9 @@ class _Case:
     def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
         """Return what follows from observations, and keep them."""
         self.observations = observations
-        return settlements.settle(self.guest, self.entries, observations, steady, self.fresh)
+        return settlements.settle(
+            self.guest, self.entries, observations, steady, self.fresh, self.doubted
+        )
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""
@@ -301,22 +305,22 @@ def _found(env: Environment, guest: str) -> _Case:
 
 
 def _asked(env: Environment, node: str, guest: str) -> _Answer:
-    entries, unread = _journal(env, node, guest)
+    kept, unread = _journal(env, node, guest)
     libvirt = env.libvirt(node)
     try:
         observation = find(libvirt, guest)
     except WorldError as error:
         observation = Observation(Sighting.UNREACHABLE, detail=str(error))
-    return _Answer(observation, entries, unread)
+    return _Answer(observation, kept.of(guest), unread)
 
 
-def _journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
-    """Return what a node's journal holds of a guest, and why it could not be read, if so."""
+def _journal(env: Environment, node: str, guest: str) -> tuple[Kept, str]:
+    """Return what a node's journal holds, and why what it has of a guest could not be read."""
     try:
         kept = env.journal(node).entries().of_node(node)
     except WorldError as error:
-        return (), str(error)
-    return kept.of(guest), kept.doubts(guest)
+        return Kept(), str(error)
+    return kept, kept.doubts(guest)
 
 
 def _agreed(env: Environment, entry: Entry) -> Entry:

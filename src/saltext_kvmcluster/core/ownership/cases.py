@@ -54,16 +54,20 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known. ``entry``: the latest one, if that is certain; it names the two roles."""
+    """What is known. ``entry``: the latest one, if that is certain; it names the two roles.
+
+    ``doubted``: whether a file that cannot be read may be a later entry.
+    """
 
     guest: str
     entries: Mapping[str, Entry]
     observations: Mapping[str, Observation]
     fresh: bool
+    doubted: bool = False
 
     @property
     def entry(self) -> Entry | None:
-        return latest(self.entries)
+        return None if self.doubted else latest(self.entries)
 
     @property
     def typed(self) -> str:
