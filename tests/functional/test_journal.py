@@ -145,7 +145,7 @@ def test_an_odd_history_hides_no_record_and_is_named(own, make):
 def test_both_nodes_count_and_no_number_comes_twice(both):
     own, peer = both
     assert own.advance(0) > 1 << 30, "a count that was lost goes on above what it was"
-    (FOLDER / "sequence").write_text("41\n")
+    (FOLDER.parent / "sequence").write_text("41\n")
     assert [own.advance(0), peer.advance(0), own.advance(99), peer.advance(7)] == [42, 43, 100, 101]
     shells = [Session() for _ in range(4)]
     counters = [own.advance, *(PeersJournal(shell).advance for shell in shells)]
@@ -158,12 +158,13 @@ def test_both_nodes_count_and_no_number_comes_twice(both):
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
 def test_a_count_that_cannot_be_read_stops_nobody_and_is_no_count(both, make):
-    path = FOLDER / "sequence"
+    path = FOLDER.parent / "sequence"
     make(path)
     for one in both:
         with pytest.raises(WorldError, match=str(path)):
             one.advance(0)
         assert one.entries().entries == (ENTRY,) and not one.entries().doubts(UUID)
+    assert any(str(path) in why for why in both[0].entries().unread)
     discard(path)
 
 

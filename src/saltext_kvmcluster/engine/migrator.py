@@ -100,7 +100,7 @@ def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[
         observation.persistent,
         env.cluster.guests.definitions,
         plan.flags,
-        _sequence(env, move),
+        sequence=_sequence(env, move),
     )
     env.journal(env.here).write(entry)
     return plan, entry

@@ -27,7 +27,7 @@ from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
 ENTRIES = journal.FOLDER
-SEQUENCE = f"{ENTRIES}/{journal.SEQUENCE}"
+SEQUENCE = f"{FOLDER}/sequence"
 HISTORY = f"{FOLDER}/history"
 UNDEFINED = f"{FOLDER}/undefined"
 LONGEST_HISTORY = 1000
@@ -36,11 +36,12 @@ PEER_TIME = 15.0
 _SEQUENCE_LOCK = "kvmcluster-sequence"
 # Removes files of folder $1, and has the disk confirm it.
 _CLEAR = '[ -d "$1" ] || exit 0; rm -f -- "$2" "$3" && sync "$1"'
-# As ``Journal.advance``, in folder $1, for a number above $2.
+# As ``Journal.advance``, by the file $1, for a number above $2.
 _ADVANCE = r"""
 umask 077
-[ -d "$1" ] || mkdir -p -m 700 "$1" || exit
-file=$1/sequence new=$1/.sequence.kvmcluster-new last=0
+file=$1 folder=${1%/*} last=
+new=$folder/.sequence.kvmcluster-new
+[ -d "$folder" ] || mkdir -p -m 700 "$folder" || exit
 if [ -e "$file" ] || [ -L "$file" ]; then
   [ -f "$file" ] && [ ! -L "$file" ] && last=$(head -c 20 "$file" 2>&1)
   case $last in
@@ -77,7 +78,12 @@ class Journal:
 
     def entries(self) -> Kept:
         """Return all entries, and why some files are not valid."""
-        return journal.read_all(filter(None, map(_found, files.children(ENTRIES))))
+        kept = journal.read_all(filter(None, map(_found, files.children(ENTRIES))))
+        try:
+            _counted()
+        except WorldError as error:
+            return replace(kept, unread=(*kept.unread, str(error)))
+        return kept
 
     def write(self, entry: Entry) -> None:
         """Keep an entry, in place of an older one of the same guest."""
@@ -93,13 +99,7 @@ class Journal:
         """Return a number above ``least`` and all that this node has counted, and count it."""
         files.ensure_folder(FOLDER, "root")
         with files.lock(_SEQUENCE_LOCK):
-            text = files.read(SEQUENCE).text
-            try:
-                # A count that was lost goes on above what it was: it is one a second at most.
-                last = int(time.time()) if text is None else journal.counted(text, SEQUENCE)
-            except InputError as error:
-                raise WorldError(str(error)) from None
-            number = max(last, least) + 1
+            number = max(_counted(), least) + 1
             files.apply(FilePlan(SEQUENCE, f"{number}\n", 0o600, "root", {}))
         return number
 
@@ -181,7 +181,7 @@ class PeersJournal:
 
     def advance(self, least: int) -> int:
         """Count on the peer, as ``Journal``."""
-        script = ["sh", "-c", _ADVANCE, "sh", ENTRIES, str(least)]
+        script = ["sh", "-c", _ADVANCE, "sh", SEQUENCE, str(least)]
         lock = f"{files.RUN}/{_SEQUENCE_LOCK}.lock"
         reported = self._done(["flock", "-w", "10", lock, *script])
         number = reported.stdout.strip()
@@ -196,6 +196,16 @@ class PeersJournal:
 
     def _done(self, program: Sequence[str]) -> commands.Outcome:
         return self._shell.run_all({"": program}, PEER_TIME)[""]
+
+
+def _counted() -> int:
+    """Return the last number that this node has counted; WorldError if its file is odd."""
+    try:
+        text = files.read(SEQUENCE, most=journal.LONGEST).text
+        # A count that was lost goes on above what it was: it is one a second at most.
+        return int(time.time()) if text is None else journal.counted(text, SEQUENCE)
+    except InputError as error:
+        raise WorldError(str(error)) from None
 
 
 def _lines() -> list[str]:

@@ -21,8 +21,6 @@ BEGUN, ENDED = "begun", "ended"
 STAGES = (BEGUN, ENDED)
 LONGEST = 16384
 """Bytes of an entry at most."""
-SEQUENCE = "sequence"
-"""The name of the file with the last number that a node has counted."""
 DIGITS = 18
 """Digits of a sequence's number at most."""
 KINDS = {
@@ -34,7 +32,7 @@ KINDS = {
     "c": "a character device",
 }
 """What may lie in a journal besides regular files, by the letters of find(1)."""
-OWN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(json|cancel)|sequence", re.ASCII)
+OWN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(json|cancel)", re.ASCII)
 """The names of what belongs in a journal; files that are being written begin with a dot."""
 
 
@@ -128,12 +126,9 @@ def read_all(found: Iterable[Found]) -> Kept:
                 foreign.append(f"{_shown(one.where)} does not belong there; move it away")
         elif detail := _oddity(one):
             unread.append(_refusal(one.where, detail))
-        else:
+        elif one.name.endswith(".json"):
             try:
-                if one.name.endswith(".json"):
-                    entries.append(_named(parse(one.text, one.where), one))
-                elif one.name == SEQUENCE and one.text:
-                    counted(one.text, one.where)
+                entries.append(_named(parse(one.text, one.where), one))
             except InputError as error:
                 unread.append(str(error))
     excess = len(foreign) - MAX_NAMES
@@ -160,14 +155,14 @@ def parse(kept: str, where: str) -> Entry:
             raw.at("persistent").flag(),
             _text(raw.at("definitions")),
             tuple(_text(flag) for flag in raw.at("flags").items()),
-            raw.at("sequence").whole(default=0),
+            sequence=raw.at("sequence").whole(default=0),
         )
     except (ValueError, RecursionError, InputError):
         raise InputError(_refusal(where, "")) from None
 
 
 def counted(text: str, where: str) -> int:
-    """Return the last number of a node's sequence, from its file; InputError if it is invalid."""
+    """Return the last number that a node has counted, by its file; InputError if it is invalid."""
     number = text.strip()
     if not (number.isascii() and number.isdecimal() and len(number) <= DIGITS):
         raise InputError(f"{_shown(where)} holds no number; remove it")
