@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, options, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.pillar.schema import documented
+from saltext_kvmcluster.core.pillar.schema import arguments
 from saltext_kvmcluster.core.trust import identity
 from saltext_kvmcluster.core.trust.identity import Identities
 
@@ -45,7 +45,7 @@ def takes_options(function: Callable[..., _T]) -> Callable[..., _T]:
     own = list(inspect.signature(function).parameters.values())
     at = 1 + [parameter.name for parameter in own].index("destination")
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    added = [inspect.Parameter(name, kind, default=None) for name in options.KEYS]
+    added = [inspect.Parameter(name, kind, default=None) for name in options.ARGUMENTS]
     rest = [parameter for parameter in own[at:] if parameter.kind is kind]
     signature = inspect.Signature([*own[:at], *added, *rest])
 
@@ -63,7 +63,7 @@ def takes_options(function: Callable[..., _T]) -> Callable[..., _T]:
 def _options_text() -> str:
     """Return what a docstring says of the options."""
     wrap = textwrap.TextWrapper(width=100, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    keys = documented(options.Options)
+    keys = arguments(options.Options)
     return "\n".join(f"    {key.name}\n{wrap.fill(key.text)}\n" for key in keys)
 
 

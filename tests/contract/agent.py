@@ -7,10 +7,12 @@ killed elsewhere is not in the way.
 import dataclasses
 import json
 import sys
+from concurrent import futures
 
 import libvirt
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.migration import Run
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation
 from saltext_kvmcluster.host.hypervisor import Hypervisor
@@ -36,12 +38,24 @@ def suspend(uuid):
     here._ask(lambda found: found.lookupByUUIDString(uuid).suspend())
 
 
+def resume_copy(uuid, mark):
+    error = futures.wait([call := here.resume(uuid, mark)], 30) and call.exception()
+    if error:
+        raise error
+
+
 def break_post_copy(uuid):
     how = libvirt.VIR_DOMAIN_ABORT_JOB_POSTCOPY
     here._ask(lambda found: found.lookupByUUIDString(uuid).abortJobFlags(how))
 
 
-OWN = {"begin": begin, "ended": ended, "suspend": suspend, "break_post_copy": break_post_copy}
+OWN = {
+    "begin": begin,
+    "ended": ended,
+    "suspend": suspend,
+    "resume_copy": resume_copy,
+    "break_post_copy": break_post_copy,
+}
 
 
 def answer(verb, *arguments):
@@ -49,6 +63,8 @@ def answer(verb, *arguments):
         found = (OWN.get(verb) or getattr(here, verb))(*arguments)
     except WorldError as error:
         return {"error": str(error)}
+    if isinstance(found, Run):
+        return {"value": dataclasses.asdict(found)}
     if isinstance(found, Observation):
         return {"observation": {**dataclasses.asdict(found), "sighting": found.sighting.value}}
     return {"value": found}

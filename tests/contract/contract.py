@@ -10,11 +10,13 @@ import pytest
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import handover, migration
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 GUEST = "contract"
 SLOW = 4  # MiB/s: so slow that there is time for something to happen meanwhile.
 ABSENT = Observation(Sighting.ABSENT)
+MARK = "node1 2024-01-01T00:00:00+00:00"
 
 # What is read of a migration's statistics while it copies, and of one that is over.
 NUMBERS = {
@@ -129,6 +131,64 @@ def test_what_was_measured_is_kept_at_the_destination(bench):
     assert all(type(found[name]) is int for name in wanted)
     with pytest.raises(WorldError):
         bench.ask("node1", "measured", bench.uuid)
+
+
+def marked(bench):
+    """Return the guest's definition with a mark."""
+    return handover.marked(bench.ask("node1", "migratable", bench.uuid), MARK)
+
+
+def test_a_marked_copy_waits_until_it_is_resumed(bench):
+    assert bench.words(bench.begin("node1", "node2", "PAUSED", DEST_XML=marked(bench))) == ""
+    assert observe(bench, "node1") == ABSENT
+    found = observe(bench, "node2")
+    assert (found.sighting, found.mark, found.job) == (Sighting.WAITING, MARK, "")
+    for verb in ("resume_copy", "destroy_copy"):
+        with pytest.raises(WorldError):
+            bench.ask("node2", verb, bench.uuid, "node1 another")
+    assert observe(bench, "node2").sighting is Sighting.WAITING
+    bench.ask("node2", "resume_copy", bench.uuid, MARK)
+    assert observe(bench, "node2").sighting is Sighting.RUNNING
+    bench.ask("node2", "resume_copy", bench.uuid, MARK)
+    bench.ask("node2", "resume_copy", bench.uuid, "")
+    bench.ask("node2", "unmark", bench.uuid)
+    bench.ask("node2", "suspend", bench.uuid)
+    found = observe(bench, "node2")
+    assert (found.sighting, found.mark) == (Sighting.PAUSED_BY_USER, "")
+    with pytest.raises(WorldError):
+        bench.ask("node2", "resume_stopped", bench.uuid)
+    with pytest.raises(WorldError):
+        bench.ask("node2", "destroy_copy", bench.uuid, MARK)
+
+
+def test_a_marked_copy_is_destroyed_by_its_mark(bench):
+    assert bench.words(bench.begin("node1", "node2", "PAUSED", DEST_XML=marked(bench))) == ""
+    bench.ask("node2", "destroy_copy", bench.uuid, MARK)
+    assert observe(bench, "node2") == ABSENT
+
+
+def test_a_mark_is_not_in_the_definition_that_is_kept(bench):
+    flags = ("PAUSED", "PERSIST_DEST")
+    assert bench.words(bench.begin("node1", "node2", *flags, DEST_XML=marked(bench))) == ""
+    assert handover.mark_of(bench.ask("node2", "definition_of", bench.uuid)) == ""
+    bench.ask("node2", "resume_copy", bench.uuid, MARK)
+    bench.ask("node2", "unmark", bench.uuid)
+    assert handover.mark_of(bench.ask("node2", "described", bench.uuid)) == ""
+
+
+def test_post_copy_cannot_be_paused(bench):
+    if bench.words(bench.begin("node1", "node2", "PAUSED", "POSTCOPY")) == "":
+        pytest.fail("libvirt has learned to: a handover of post-copy may be strict as well")
+
+
+def test_a_guest_that_arrived_and_has_not_run(bench):
+    found = bench.ask("node1", "run", bench.uuid)
+    assert not found["arrived"]
+    assert bench.words(bench.begin("node1", "node2", "PAUSED", DEST_XML=marked(bench))) == ""
+    found = bench.ask("node2", "run", bench.uuid)
+    assert found["arrived"] and found["seconds"] < migration.NEVER_RAN and found["qemu"] > 7_000_000
+    bench.ask("node2", "resume_copy", bench.uuid, MARK)
+    until(bench, lambda: bench.ask("node2", "run", bench.uuid)["seconds"] > migration.NEVER_RAN)
 
 
 def test_abort(bench):

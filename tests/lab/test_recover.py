@@ -169,9 +169,13 @@ def slow_migration(lab, source, destination, *more, patience=120):
         let_go(lab)
 
 
-def becomes(lab, node, wanted):
+def becomes(lab, node, wanted, name=GUEST):
     """Wait until libvirt says so of the guest."""
-    until(lambda: state(lab, node) == wanted, lambda: f"{wanted}; it is {state(lab, node)}")
+    until(
+        lambda: state(lab, node, name) == wanted,
+        lambda: f"{wanted}; it is {state(lab, node, name)}",
+        pause=0.1,
+    )
 
 
 def has_its_working_memory(lab):

@@ -8,8 +8,12 @@ qemuMigrationSrcConfirmPhase, `_recover_*` qemuProcessRecoverMigrationIn and -Ou
 
 from __future__ import annotations
 
+import re
+
 import world as sim
 from world import EPSILON, Answer
+
+from saltext_kvmcluster.core.migration import handover
 
 RUNNING, PAUSED, SHUT_OFF = "running", "paused", "shut off"
 BY_USER, MIGRATION, POST_COPY, POST_COPY_FAILED = (
@@ -18,7 +22,7 @@ BY_USER, MIGRATION, POST_COPY, POST_COPY_FAILED = (
     "post-copy",
     "post-copy failed",
 )
-STARTING = "starting up"
+STARTING, API_ERROR = "starting up", "API error"
 IN, OUT = "migration in", "migration out"
 PHASES = (
     *("none", "begin3", "perform3", "perform3_done", "confirm3_cancelled", "confirm3"),
@@ -224,7 +228,7 @@ class Domain:
 
     __slots__ = (
         *("autostart", "autodestroy", "before", "changed", "completed", "definition", "guest"),
-        *("job", "live", "persistent", "qemu", "reason", "saved", "starting", "state"),
+        *("job", "live", "mark", "persistent", "qemu", "reason", "saved", "starting", "state"),
     )
 
     def __init__(self, guest, definition):
@@ -232,7 +236,7 @@ class Domain:
         self.qemu, self.state, self.reason = None, SHUT_OFF, ""
         self.persistent = self.autostart = self.saved = False
         self.job = self.completed = self.autodestroy = self.before = None
-        self.starting = MIGRATION
+        self.starting, self.mark = MIGRATION, ""
         self.changed = Answer()
 
     def wake(self):
@@ -255,6 +259,7 @@ class Daemon:
         self.world, self.node = world, node
         self.up, self.stopped, self.life = True, False, 0
         self.domains, self.connections, self.frozen, self.reported, self.calls = {}, [], [], [], []
+        self.logs = {}
         world.daemons[node] = self
 
     # Faults
@@ -335,6 +340,7 @@ class Daemon:
             if domain.autostart and self.world.may_lock(domain.guest):
                 qemu = sim.Qemu(domain.guest, self.node)
                 self._attach(domain, qemu)
+                self._log(domain.guest, "starting up libvirt version: 9.0.0")
                 domain.state, domain.reason = PAUSED, STARTING
                 self._start_cpus(domain, "booted")
 
@@ -352,6 +358,7 @@ class Daemon:
         domain.persistent, domain.autostart = persistent, autostart
         qemu = sim.Qemu(guest, self.node)
         self._attach(domain, qemu)
+        self._log(guest, "starting up libvirt version: 9.0.0")
         guest.owner, guest.lock = qemu, qemu
         domain.state, domain.reason = PAUSED, BY_USER
         if running:
@@ -398,6 +405,7 @@ class Daemon:
         qemu = sim.Qemu(guest, self.node, incoming=True)
         qemu.paused_as = "booting"
         self._attach(domain, qemu)
+        self._log(guest, "starting up libvirt version: 9.0.0")
         domain.state, domain.reason, domain.starting = PAUSED, STARTING, "booted"
         self.world.step("starting")
         yield self.world.some(0.1, 1.0)
@@ -422,6 +430,13 @@ class Daemon:
             qemu.die(sim.OPERATOR, "shut down")
         if guest.alive and not guest.running:
             self.world.after(0.5, lambda: self._power_pressed(guest))
+
+    def _log(self, guest, words):
+        """What libvirt appends to a guest's log, with the time of a clock that nobody may trust."""
+        self.logs.setdefault(guest.name, []).append(f"2030-01-01 00:00:00.000+0000: {words}\n")
+
+    def log(self, name):
+        return "".join(self.logs.get(name, ()))
 
     def find(self, uuid):
         domain = self.domains.get(uuid)
@@ -476,7 +491,9 @@ class Daemon:
     def _stopped(self, domain, reason, by=sim.LIBVIRT):
         """End a domain's QEMU, if it still lives, and be rid of it if it is transient."""
         qemu, domain.qemu = domain.qemu, None
-        domain.state, domain.reason = SHUT_OFF, reason
+        domain.state, domain.reason, domain.mark = SHUT_OFF, reason, ""
+        if qemu:
+            self._log(domain.guest, f"shutting down, reason={reason.replace(' ', '')}")
         if domain.job and not domain.job.watched:
             domain.job = None
         if qemu:
@@ -515,6 +532,8 @@ class Daemon:
         name = domain.guest.name
         if domain.job:
             raise LibvirtError(f"another migration job is already running for domain '{name}'")
+        if {"PAUSED", "POSTCOPY"} <= set(plan.flags):
+            raise LibvirtError("post-copy migration is not supported with non-live or paused one")
         domain.job = job = Job(OUT, self.world.now, frozenset(plan.flags))
         self._check_slots(OUT)
         if not domain.qemu:
@@ -558,8 +577,9 @@ class Daemon:
     def _restore(self, domain):
         """Let a guest run again that ran before its migration."""
         before, domain.before = domain.before, None
-        if domain.state == PAUSED and domain.reason != POST_COPY_FAILED and before == RUNNING:
-            self._start_cpus(domain, "migration canceled")
+        may = domain.state == PAUSED and domain.reason != POST_COPY_FAILED and before == RUNNING
+        if may and not self._start_cpus(domain, "migration canceled") and self.world.activates:
+            domain.reason = API_ERROR
 
     def _connected(self, domain, peer):
         """Open a connection to the peer's daemon."""
@@ -602,7 +622,7 @@ class Daemon:
         flags = set(plan.flags)
         if domain.state == PAUSED:
             flags.add("PAUSED")
-        kept, live = domain.definition, domain.live
+        kept, live = domain.definition, plan.parameters.get("DEST_XML") or domain.live
         world.step("prepare sent")
         prepared, error = yield connection.call(
             lambda there, link: there._prepare(link, domain.guest, live, flags)
@@ -705,8 +725,11 @@ class Daemon:
             return
         if moved:
             domain.completed = self._finished_statistics(domain, job)
-            yield self.world.some(0.01, 0.05)
+            yield self.world.some(0.005, 0.02)
             if domain.qemu:
+                # libvirt's fixed sleep after its signal.
+                self._end_migrated(domain)
+                yield 0.2
                 self._stop_migrated(domain)
         elif (domain.state, domain.reason) == (PAUSED, POST_COPY):
             self._source_failed(domain)
@@ -715,11 +738,18 @@ class Daemon:
 
     def _stop_migrated(self, domain):
         """The source's QEMU has done its part."""
-        qemu, domain.qemu = domain.qemu, None
+        self._end_migrated(domain)
+        domain.qemu = None
         domain.state, domain.reason = SHUT_OFF, "migrated"
-        qemu.events = None
-        qemu.die(sim.LIBVIRT, "ended, migrated,")
         domain.wake()
+
+    def _end_migrated(self, domain):
+        qemu = domain.qemu
+        if qemu and qemu.alive:
+            self._log(domain.guest, "shutting down, reason=migrated")
+            qemu.events = None
+            qemu.die(sim.LIBVIRT, "ended, migrated,")
+            self.world.step("source over")
 
     def _source_failed(self, domain):
         if domain.state == PAUSED and not domain.failed_post_copy:
@@ -747,12 +777,13 @@ class Daemon:
             raise LibvirtError(f"another migration job is already running for '{guest.name}'")
         if domain is None:
             domain = self.domains[guest.uuid] = Domain(guest, definition)
-        domain.live = definition
+        domain.live, domain.mark = definition, handover.mark_of(definition)
         domain.job = job = Job(IN, world.now, frozenset(flags))
         job.phase = "prepare"
         self._check_slots(IN)
         qemu = sim.Qemu(guest, self.node, incoming=True)
         self._attach(domain, qemu)
+        self._log(guest, "starting up libvirt version: 9.0.0")
         domain.state, domain.reason = PAUSED, STARTING
         world.step("prepare")
         yield world.some(0.1, 0.5)
@@ -799,6 +830,8 @@ class Daemon:
             stream = domain.qemu.incoming
             yield from self._received(domain, stream, flags)
             in_post_copy = stream.status in (sim.POST_COPY, sim.POST_COPY_PAUSED)
+            if "PAUSED" in flags and self.world.activates and not domain.qemu.activate():
+                raise LibvirtError('internal error: Failed to get "write" lock')
             if "PAUSED" not in flags:
                 self.world.step("resume")
                 yield self.world.some(0.001, 0.01)
@@ -852,7 +885,9 @@ class Daemon:
             domain.reason = "migrated"
         elif domain.state == PAUSED:
             domain.reason = BY_USER
-            domain.guest.owner = domain.qemu
+            domain.qemu.finished = True
+            if not domain.mark:
+                domain.guest.owner = domain.qemu
         self._end_job(domain, job)
 
     def _unattended(self, domain):
@@ -1045,6 +1080,31 @@ class Daemon:
         return True
 
     # Single verbs
+
+    def resume(self, uuid, wanted=None):
+        """Resume a guest; ``wanted`` is given its domain first, and says what is wrong with it."""
+        domain = self.find(uuid)
+        if domain.job and domain.job.watched:
+            raise Locked(domain)
+        if not domain.qemu:
+            raise LibvirtError("Requested operation is not valid: domain is not running")
+        detail = wanted(domain) if wanted else ""
+        if detail:
+            raise LibvirtError(detail)
+        if domain.state == RUNNING:
+            return
+        self.world.step("copy resumed" if domain.mark else "source resumed")
+        domain.starting = "unpaused"
+        if not domain.qemu:
+            raise LibvirtError("internal error: QEMU unexpectedly closed the monitor")
+        if not domain.qemu.start(by=sim.ENGINE):
+            raise LibvirtError('internal error: Failed to get "write" lock')
+
+    def unmark(self, uuid):
+        domain = self.find(uuid)
+        self._modify_allowed(domain)
+        domain.mark = ""
+        domain.live = re.sub(f"<[^<]*{handover.NAMESPACE}[^<]*/>", "", domain.live)
 
     def abort(self, uuid):
         domain = self.find(uuid)

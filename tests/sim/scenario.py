@@ -64,7 +64,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a run is made of. ``limits``: migrations at once from a node, and to a node."""
+    """What a run is made of. ``limits``: migrations at once from a node, and to a node.
+
+    ``locks``: whether images are locked; ``activates``: even by a copy that is left paused.
+    ``lookouts``: whether something completes handovers that nobody holds.
+    """
 
     commands: tuple[str, ...]
     guests: dict[str, Start] = field(default_factory=lambda: {"web1": Start("node1")})
@@ -73,6 +77,8 @@ class Scenario:
     seed: int = 0
     locks: bool = True
     limits: tuple[int, int] = (2, 2)
+    activates: bool = False
+    lookouts: bool = True
 
 
 def read(folder):
@@ -158,6 +164,10 @@ class Run:
         self.moved_on = False
         self.last_start = ""
         self.last, self.reported = "", {"actions": [], "commands": []}
+        self.looked = {}
+        self.world.activates = scenario.activates
+        if scenario.lookouts:
+            self.world.after(LOOK_OUT, self._look_out)
         for node in scenario.nodes:
             libvirtd.Daemon(world, node)
         for number, (name, start) in enumerate(scenario.guests.items()):
@@ -390,8 +400,9 @@ class Run:
         )
         began = world.now
         try:
+            minion.options = Options(**given)
             reported = migrator.migrate(
-                minion.environment(), name, destination, Options(**given), patience, within
+                minion.environment(), name, destination, minion.options, patience, within
             ).to_dict()
         except Killed:
             result = "killed"
@@ -464,6 +475,31 @@ class Run:
             self.reported = reported
         self.last = result
 
+    def _look_out(self):
+        """Complete the strict handovers of every node's journal that no process holds."""
+        world = self.world
+        for node, shelf in self.shelves.items():
+            for uuid, entry in shelf.entries.items():
+                due, pause = self.looked.get((node, uuid, entry.began), (world.now, LOOK_OUT))
+                held = uuid in shelf.locks or node in world.dark
+                if entry.handover and not held and world.now >= due:
+                    self.looked[node, uuid, entry.began] = world.now + pause, min(2 * pause, 16)
+                    Task(world, lambda node=node, uuid=uuid: self._complete(node, uuid))
+        world.after(LOOK_OUT, self._look_out)
+
+    def _complete(self, node, uuid):
+        minion = Minion(self.world, self.cluster, node, self.shelves)
+        with contextlib.suppress(Killed, WorldError):
+            done = recoverer.complete(minion.environment(), uuid)
+            if done:
+                self.world.note(f"lookout, {node}: {done.result}, owner: {done.owner}")
+                for action in done.actions:
+                    state = "done" if action.ok else "NOT DONE"
+                    self.world.note(f"{action.node}: {action.step}: {state}")
+                guest = next(one for one in self.world.guests.values() if one.uuid == uuid)
+                self.check_verdict(guest, done.owner, minion, self.world.now)
+        self.end(minion)
+
     def cancel(self, name, node):
         guest, world = self.world.guests[name], self.world
         minion = self.minion(node)
@@ -485,7 +521,7 @@ class Run:
         world, guest = self.world, self.world.guests[name]
         for _ in range(3):
             self.recover(name, node)
-            if self.last in SETTLED:
+            if self.last in SETTLED and not self.reported.get("needs"):
                 break
             world.advance(60)
         else:
@@ -522,7 +558,14 @@ class Run:
         world.note(f"left: {self.last}, {states}")
         if any(domain.post_copy for domain in active.values()) and len(active) == 1:
             self._operate(guest, node, next(iter(active)), "destroy", "half in post-copy")
-        elif states == [(libvirtd.PAUSED, libvirtd.MIGRATION)]:
+        elif len(active) == 1 and any(domain.mark for domain in active.values()):
+            where, domain = next(iter(active.items()))
+            young = domain.qemu in guest.whole()
+            self._operate(guest, node, where, "resume" if young else "destroy", "waiting")
+        elif states in (
+            [(libvirtd.PAUSED, libvirtd.MIGRATION)],
+            [(libvirtd.PAUSED, libvirtd.API_ERROR)],
+        ):
             source, domain = next(iter(active.items()))
             young = domain.qemu in guest.whole()
             self._operate(guest, node, source, "resume" if young else "destroy", "switched")
@@ -547,6 +590,7 @@ class Run:
             self.world.violation("left", f"no command says {wanted!r}: {self.reported['commands']}")
             return
         if verb == "resume":
+            daemon.domains[guest.uuid].starting = "unpaused"
             daemon.domains[guest.uuid].qemu.start(by=sim.OPERATOR)
         else:
             daemon.destroy(guest.uuid, by=sim.OPERATOR)
@@ -593,6 +637,7 @@ class Run:
 
 
 BECAUSE = "  because "
+LOOK_OUT = 1.0
 # What a command does; other modules register theirs here.
 COMMANDS = {
     "migrate": Run.migrate,

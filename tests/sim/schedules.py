@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from scenario import SETTLING, Scenario, Start
 
@@ -10,7 +11,7 @@ NODES = ("node1", "node2", "node3")
 STEPS = (
     *("begin", "prepare sent", "prepare", "prepared", "perform", "copied once", "switch"),
     *("device state", "loaded", "perform done", "finish sent", "finish", "resume", "resumed"),
-    *("finished", "confirm", "confirm cancelled"),
+    *("finished", "confirm", "confirm cancelled", "source over", "copy resumed"),
 )
 POST_COPY = ("post-copy",) * 8
 
@@ -21,10 +22,15 @@ def scenario(seed):
     post_copy = rng.random() < 0.2
     start = _start(rng, post_copy)
     definitions = rng.choice(("shared", "defined"))
+    # Post-copy, and libvirt's own handover, are refused where nothing locks an image.
+    locks = post_copy or rng.random() < 0.35
+    # What starts by itself when its node boots needs no handover to run twice.
+    start = start if locks else replace(start, autostart=False)
+    by_libvirt = locks and rng.random() < 0.3
     pair = ("node1", "node2")
     commands = [
         *_armed(rng, pair, post_copy),
-        _migration(rng, "from node1 to node2", post_copy, start),
+        _migration(rng, "from node1 to node2", post_copy, start, by_libvirt),
     ]
     if rng.random() < 0.3:
         commands += [f"wait {rng.uniform(0, rng.choice((2, 60))):.3f}"]
@@ -33,9 +39,18 @@ def scenario(seed):
     if rng.random() < 0.25:
         destination = rng.choice(NODES)
         commands += _armed(rng, NODES, post_copy)
-        commands.append(_migration(rng, f"to {destination}", post_copy, start))
+        commands.append(_migration(rng, f"to {destination}", post_copy, start, by_libvirt))
         commands += _healed(rng)
-    return Scenario(tuple(commands), {"web1": start}, NODES, definitions, seed)
+    return Scenario(
+        tuple(commands),
+        {"web1": start},
+        NODES,
+        definitions,
+        seed,
+        locks,
+        activates=rng.random() < 0.3,
+        lookouts=rng.random() < 0.8,
+    )
 
 
 def _start(rng, post_copy):
@@ -53,8 +68,10 @@ def _start(rng, post_copy):
     )
 
 
-def _migration(rng, way, post_copy, start):
+def _migration(rng, way, post_copy, start, by_libvirt):
     words = [f"migrate web1 {way}"]
+    if by_libvirt:
+        words.append("handover=libvirt")
     if post_copy:
         words.append("post_copy=true")
     elif rng.random() < 0.06:

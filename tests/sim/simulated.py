@@ -16,8 +16,9 @@ from world import Answer
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
-from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.migration.migration import Host, Run
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host.hypervisor import MOMENT
@@ -32,6 +33,7 @@ SIGHTINGS = {
     (libvirtd.RUNNING, libvirtd.POST_COPY_FAILED): Sighting.RUNNING_IN_POST_COPY,
     (libvirtd.PAUSED, libvirtd.BY_USER): Sighting.PAUSED_BY_USER,
     (libvirtd.PAUSED, libvirtd.MIGRATION): Sighting.PAUSED_FOR_MIGRATION,
+    (libvirtd.PAUSED, libvirtd.API_ERROR): Sighting.PAUSED_BY_ERROR,
     (libvirtd.PAUSED, libvirtd.POST_COPY): Sighting.PAUSED_IN_POST_COPY,
     (libvirtd.PAUSED, libvirtd.POST_COPY_FAILED): Sighting.PAUSED_IN_POST_COPY,
 }
@@ -99,10 +101,11 @@ class Minion:
         self.reported = []
         self.observations, self.asked = {}, {}
         self.held, self.holds, self.dead = set(), [], False
-        self.may_destroy = False
+        self.may_destroy, self.options = False, None
         self.clock = Clock(self)
         self.begun = None
         self.libvirts = {node: Libvirt(self, node) for node in cluster.nodes}
+        self.detoured = {node: Libvirt(self, node) for node in cluster.nodes}
         self.journals = {node: Journal(self, node) for node in cluster.nodes}
         self.remotes = {node: Remote(self, node) for node in cluster.nodes}
         self.queues = {node: Tickets(self, self.remotes[node]) for node in cluster.nodes}
@@ -123,6 +126,9 @@ class Minion:
             read=lambda path: self.definitions()[path],
             examine=self._examine,
             lock=self._lock,
+            leaving=self._leaving,
+            keeper=lambda move: contextlib.nullcontext(),
+            detours=lambda node: (self.detoured[node],),
             notify=lambda kind, data: self.reported.append((kind, data)),
         )
 
@@ -202,7 +208,18 @@ class Minion:
                 raise WorldError(
                     f"{move.guest} was not migrated: {observation.job or observation.sighting}"
                 )
+            runs = observation.sighting is Sighting.RUNNING
+            if not away and self.options and (risk := self._risk(runs)):
+                raise WorldError(f"{move.guest} was not migrated: {risk[0]}: {risk[1]}")
         return ()
+
+    def _risk(self, runs):
+        unguarded = () if self.world.locks else ("vda",)
+        return handover.risk(self.options, runs, unguarded)
+
+    @contextlib.contextmanager
+    def _leaving(self, move):
+        yield Leaving(self.world, self.world.daemons[self.here], move.uuid)
 
     @contextlib.contextmanager
     def _lock(self, move):
@@ -226,6 +243,32 @@ class Minion:
 _MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
 
+class Leaving:
+    """A guest that leaves, as host/leaving.py watches it: by files and processes of its node."""
+
+    def __init__(self, world, daemon, uuid):
+        self.world, self._daemon, self._uuid = world, daemon, uuid
+        self._domain = daemon.domains.get(uuid)
+        self._qemu = self._domain.qemu if self._domain else None
+        self.pid, self.started = (1, 1) if self._qemu else (0, 0)
+        self.ended = self
+
+    def done(self):
+        return self._qemu is not None and not self._qemu.alive
+
+    def exception(self):
+        return None
+
+    def is_confirmed(self):
+        domain = self._domain
+        mine = domain.qemu is self._qemu and domain.job is not None
+        return mine and domain.job.phase == "confirm3"
+
+    def stopped_at(self):
+        stream = self._qemu.outgoing if self._qemu else None
+        return stream.stopped_at if stream and stream.stopped_at else None
+
+
 class Clock:
     def __init__(self, minion):
         self._minion, self._world = minion, minion.world
@@ -241,9 +284,12 @@ class Clock:
 
     def wait(self, call, seconds):
         world = self._world
-        self._minion.call(
-            lambda: world.until(world.now + seconds, call and call.done), fallible=False
-        )
+        calls = () if call is None else call if isinstance(call, tuple) else (call,)
+
+        def ready():
+            return any(one.done() for one in calls)
+
+        self._minion.call(lambda: world.until(world.now + seconds, calls and ready), fallible=False)
 
 
 class Remote:
@@ -359,6 +405,8 @@ class Libvirt(Remote):
         sighting = SIGHTINGS.get((domain.state, domain.reason)) or PLAIN.get(
             domain.state, Sighting.PAUSED_OTHERWISE
         )
+        if sighting is Sighting.PAUSED_BY_USER and domain.mark:
+            sighting = Sighting.WAITING
         return Observation(
             sighting,
             name=guest.name,
@@ -366,6 +414,8 @@ class Libvirt(Remote):
             persistent=domain.persistent,
             autostart=domain.autostart,
             job=_job(domain),
+            mark=domain.mark if sighting is Sighting.WAITING else "",
+            left=sighting is Sighting.SHUT_OFF and domain.reason == "migrated",
         )
 
     def names(self):
@@ -479,15 +529,97 @@ class Libvirt(Remote):
         by = sim.OPERATOR if self.minion.may_destroy else sim.ENGINE
         self._ask(lambda daemon: daemon.destroy(uuid, by))
 
-    def destroy_copy(self, uuid):
+    def destroy_copy(self, uuid, mark):
         end, observation = self.world.now + MOMENT, self.by_uuid(uuid)
-        if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
+        waits = observation.sighting is Sighting.WAITING and observation.mark == mark
+        left = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
+        if not (waits or observation.sighting in left) or observation.job:
             raise WorldError(
                 f"not destroyed: it is now {observation.sighting.value} {observation.job}"
             )
         if self.world.now >= end:
             raise WorldError("the deadline passed before the call; nothing was done")
         self.destroy(uuid)
+
+    def run(self, uuid):
+        def found(daemon):
+            qemu = daemon.find(uuid).qemu
+            if qemu is None:
+                raise LibvirtError("domain is not running")
+            version = 10_000_000 if self.world.activates else 7_002_000
+            return Run(qemu.incoming is not None, 1.0 if qemu.has_run else 0.0, version)
+
+        return self._ask(found)
+
+    def ready(self, uuid):
+        """Connect ahead of time; nothing waits for it."""
+        call, world = Call(), self.world
+
+        def arrive():
+            daemon = world.daemons[self.node]
+            if world.path(sim.SSH, self.minion.here, self.node) and daemon.up:
+                self.connected = True
+                call.end("" if uuid in daemon.domains else "no domain")
+
+        def begin():
+            world.after(0.005 if self.connected else 0.2, arrive)
+            return call
+
+        return self.minion.call(begin, fallible=False)
+
+    def migratable(self, uuid):
+        return self.described(uuid)
+
+    def unmark(self, uuid):
+        self._ask(lambda daemon: daemon.unmark(uuid))
+
+    def resume(self, uuid, mark):
+        """Send a resume, and do not wait; it may arrive late, and its answer may be lost."""
+        call, world, here = Call(), self.world, self.minion.here
+
+        def wanted(domain):
+            waits = (domain.state, domain.reason, domain.mark) == (
+                libvirtd.PAUSED,
+                libvirtd.BY_USER,
+                mark,
+            )
+            return "" if waits or domain.state == libvirtd.RUNNING else "it does not wait"
+
+        def work():
+            daemon = world.daemons[self.node]
+            _, error = _outcome(lambda one: one.resume(uuid, wanted if mark else None), daemon)
+            if world.path(sim.SSH, here, self.node):
+                call.end(str(error) if error else "")
+
+        def arrive():
+            daemon = world.daemons[self.node]
+            if not world.path(sim.SSH, here, self.node):
+                world.when_healed(here, self.node, arrive)
+            elif not daemon.up:
+                call.end("Failed to connect socket: Connection refused")
+            elif daemon.stopped:
+                daemon.frozen.append(work)
+            else:
+                work()
+
+        def begin():
+            world.after(0.003 if self.connected else 0.2, arrive)
+            return call
+
+        return self.minion.call(begin, fallible=False)
+
+    def resume_stopped(self, uuid):
+        end = self.world.now + MOMENT
+
+        def wanted(domain):
+            reasons = (libvirtd.MIGRATION, libvirtd.API_ERROR)
+            if domain.state == libvirtd.RUNNING or (
+                domain.job is None and domain.reason in reasons
+            ):
+                return "" if self.world.now < end else "the deadline passed"
+            return f"it is {domain.state}, {domain.reason}"
+
+        self._ask(lambda daemon: daemon.resume(uuid, wanted))
 
     def described(self, uuid):
         return self._ask(lambda daemon: daemon.find(uuid).live)
@@ -581,6 +713,12 @@ class Journal(Remote):
 
     def keep(self, node, uuid, definition):
         self._ask(lambda shelf: shelf.undefined.__setitem__((uuid, node), definition), writes=True)
+
+    def last_end(self, guest):
+        def read(shelf):
+            return handover.run_ended(self.world.daemons[self.node].log(guest))
+
+        return self._ask(read)
 
     def remember(self, record):
         self._ask(lambda shelf: shelf.history.append(record), writes=True)

@@ -1,5 +1,6 @@
 """The contract with libvirt, kept by the simulation."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -9,7 +10,7 @@ import world as sim
 from scenario import Run, Scenario, Start
 from simulated import Minion, domain_xml
 
-from saltext_kvmcluster.core.migration import plans
+from saltext_kvmcluster.core.migration import migration, plans
 from saltext_kvmcluster.core.migration.plans import Plan
 
 pytest.register_assert_rewrite("contract")
@@ -47,7 +48,14 @@ class Bench:
     def ask(self, node, verb, *arguments):
         if verb == "suspend":
             return self.world.daemons[node].find(self.uuid).qemu.stop()
-        return getattr(self.libvirts[node], verb)(*arguments)
+        if verb == "resume_copy":
+            call = self.libvirts[node].resume(*arguments)
+            self.world.until(self.world.now + 30, call.done)
+            if error := call.exception():
+                raise error
+            return None
+        found = getattr(self.libvirts[node], verb)(*arguments)
+        return dataclasses.asdict(found) if isinstance(found, migration.Run) else found
 
     def fault(self, words):
         self.run.fault(words.replace("kill qemu", f"kill qemu {contract.GUEST} on"))

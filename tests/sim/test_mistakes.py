@@ -11,13 +11,14 @@ from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.drain import batch, report
-from saltext_kvmcluster.core.migration import queues, results
+from saltext_kvmcluster.core.migration import handover, queues, results
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
-from saltext_kvmcluster.core.ownership import safeguards, settlements, startup
+from saltext_kvmcluster.core.ownership import handovers, safeguards, settlements, startup
 from saltext_kvmcluster.core.ownership.cases import Do
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import drainer, lifecycle, migrator, queue
+from saltext_kvmcluster.engine.handover import StrictHandover
 
 MOST = 3000
 
@@ -59,6 +60,59 @@ def waiting_is_owning(patch):
     patch.setattr(verdicts, "judge", judged)
 
 
+def handed_over_by_libvirt(patch):
+    """The way it was: libvirt starts the guest, on whatever disk."""
+    patch.setattr(handover, "is_strict", lambda options: False)
+    patch.setattr(handover, "risk", lambda *_: None)
+
+
+def absence_is_proof(patch):
+    """A source that no longer has the guest has handed it over."""
+    rule = handovers.rule
+
+    def ruled(entry, here, there):
+        return rule(entry, replace(here, left=here.sighting in verdicts.OFF), there)
+
+    patch.setattr(handovers, "rule", ruled)
+
+
+def resumed_as_it_waits(patch):
+    """A copy that waits is resumed, whatever its source does."""
+    notice = StrictHandover.notice
+
+    def noticed(self):
+        there = self.env.libvirt(self.destination).sight(self.uuid)
+        if there.sighting is Sighting.WAITING and not self.is_over:
+            self.is_over = True
+            self.resume()
+        notice(self)
+
+    patch.setattr(StrictHandover, "notice", noticed)
+
+
+def a_lost_answer_is_success(patch):
+    """A call that failed proves as much as one that did not, and nothing need be off."""
+    returned = StrictHandover.returned
+
+    def believed(self, failed, here):
+        returned(self, False, replace(here, sighting=Sighting.ABSENT))
+
+    patch.setattr(StrictHandover, "returned", believed)
+
+
+def marks_that_nobody_reads(patch):
+    """A copy that waits is taken for a guest that its user paused."""
+    observe = simulated.Libvirt._observe
+
+    def observed(self, daemon, domain):
+        found = observe(self, daemon, domain)
+        if found.sighting is not Sighting.WAITING:
+            return found
+        return replace(found, sighting=Sighting.PAUSED_BY_USER, mark="")
+
+    patch.setattr(simulated.Libvirt, "_observe", observed)
+
+
 def jobs_are_nothing(patch):
     """A copy is destroyed by a judgement that heeds neither jobs nor changes."""
     settle = settlements.settle
@@ -69,7 +123,7 @@ def jobs_are_nothing(patch):
 
     patch.setattr(settlements, "settle", settled)
     patch.setattr(safeguards, "forbids", lambda *found: "")
-    patch.setattr(simulated.Libvirt, "destroy_copy", simulated.Libvirt.destroy)
+    patch.setattr(simulated.Libvirt, "destroy_copy", lambda self, uuid, mark: self.destroy(uuid))
 
 
 def journal_that_is_never_cleared(patch):
@@ -179,6 +233,11 @@ def everybody_first(patch):
         ("migrations", journal_that_is_never_cleared, {"untidy"}),
         ("migrations", copies_that_stay, {"untidy", "left"}),
         ("migrations", error_while_it_runs, {"denied"}),
+        ("migrations", handed_over_by_libvirt, {"twice"}),
+        ("migrations", absence_is_proof, {"forked", "twice"}),
+        ("migrations", resumed_as_it_waits, {"twice"}),
+        ("migrations", a_lost_answer_is_success, {"twice", "forked"}),
+        ("migrations", marks_that_nobody_reads, {"wrong", "left", "untidy", "owner destroyed"}),
         ("starts", silence_lets_start, {"twice"}),
         ("starts", claims_not_looked_at_again, {"twice"}),
         ("starts", claimed_and_not_asked_again, {"twice"}),
@@ -212,7 +271,7 @@ def test_a_copy_that_is_destroyed_amid_its_migration_shows(monkeypatch):
         for late in (0.05, 0.1, 0.2, 0.4, 0.8):
             found |= outcomes(
                 "on call 18: die after",
-                "migrate web1 from node1 to node2",
+                "migrate web1 from node1 to node2 handover=libvirt",
                 f"on call {call}: late {late}",
                 "recover web1 on node3",
                 rate=130,
@@ -226,7 +285,7 @@ def test_a_source_that_waits_and_is_taken_for_the_owner_shows(monkeypatch):
     assert outcomes(
         "on step resumed: kill libvirtd node1 for 5",
         "on step resumed + 0.5: kill qemu web1 on node2",
-        "migrate web1 from node1 to node2",
+        "migrate web1 from node1 to node2 handover=libvirt",
     ) == {"wrong"}
 
 

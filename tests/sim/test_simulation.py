@@ -58,7 +58,7 @@ def left_twice():
         Scenario(
             (
                 "on step resumed: kill libvirtd node2 for 5",
-                "migrate web1 from node1 to node2 patience=1",
+                "migrate web1 from node1 to node2 handover=libvirt patience=1",
                 "wait 30",
             )
         )

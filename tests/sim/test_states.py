@@ -1,5 +1,7 @@
 """Hypothesis looks for a way to lose, double or misjudge a guest; what it finds it makes short."""
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -35,12 +37,16 @@ class Operations(RuleBasedStateMachine):
         paused=st.booleans(),
         busy=st.booleans(),
         definitions=st.sampled_from(("shared", "defined")),
+        locks=st.booleans(),
+        activates=st.booleans(),
     )
-    def begin(self, persistent, paused, busy, definitions):
+    def begin(self, persistent, paused, busy, definitions, locks, activates):
         rates = {"rate": 64, "dirty": 100, "working_set": 120} if busy else {}
-        start = Start("node1", persistent, persistent, paused and not busy, **rates)
+        # What starts by itself when its node boots needs no handover to run twice.
+        start = Start("node1", persistent, persistent and locks, paused and not busy, **rates)
         self.commands = []
-        self.run = Run(Scenario((), {"web1": start}, definitions=definitions), keep_log=False)
+        found = Scenario((), {"web1": start}, definitions=definitions, locks=locks)
+        self.run = Run(replace(found, activates=activates), keep_log=False)
 
     def do(self, command):
         self.commands.append(command)

@@ -56,6 +56,8 @@ class World:
         self.now = 0.0
         self.random = random.Random(seed)
         self.locks = locks
+        # A copy that libvirt leaves paused takes its image's locks at once, as with QEMU 10.
+        self.activates = False
         self.cut = {SSH: set(), DATA: set()}
         self.guests = {}
         self.daemons = {}
@@ -269,7 +271,9 @@ class Qemu:
         "by",
         "downtime_limit",
         "events",
+        "finished",
         "guest",
+        "has_run",
         "incoming",
         "node",
         "outgoing",
@@ -282,6 +286,8 @@ class Qemu:
     def __init__(self, guest, node, incoming=False):
         self.world, self.guest, self.node = guest.world, guest, node
         self.alive, self.running = True, False
+        # libvirt has received it whole, and told the source so: that one is about to end.
+        self.finished = self.has_run = False
         self.by, self.born = LIBVIRT, self.world.now
         self.whole = not incoming
         # A guest that boots goes on with what is on its disk.
@@ -320,14 +326,26 @@ class Qemu:
             self.world.violation("twice", f"{self} runs beside {others[0]}, started by {by}")
         if self._life < guest.written - EPSILON:
             guest.forks += 1
-            if not guest.killed:
+            if not guest.killed or by == ENGINE:
                 self.world.violation("forked", f"{self} goes on with old memory, started by {by}")
-        self.running, self._since = True, self.world.now
+        self.running, self._since, self.has_run = True, self.world.now, True
         guest.owner, guest.killed = self, False
         guest.switched = guest.switched and not self.whole
         self.world.note(f"{self}: runs, number {int(self._life * PER_SECOND)}")
         self.notify("RESUME")
         return True
+
+    def activate(self):
+        """Take the image, without running; False if it is somebody else's."""
+        if self.guest.lock is not self and not self.world.may_lock(self.guest):
+            return False
+        self.guest.lock = self
+        return True
+
+    @property
+    def stands_since_arrival(self):
+        """Whether it has received a guest, which has not run since."""
+        return self.incoming is not None and not self.has_run
 
     def boot(self, by, since):
         """Start a guest anew, from what is on its disk.
@@ -382,6 +400,8 @@ class Qemu:
         torn = self._torn()
         if was_owner or torn:
             self._owner_died(by, torn)
+        elif self.finished and by == FAULT and not guest.running:
+            guest.killed = True
         for stream in (self.outgoing, self.incoming):
             if stream:
                 stream.broken(self)
@@ -565,6 +585,9 @@ class Stream:
     def go_on(self):
         """migrate-continue"""
         if self.status != PRE_SWITCHOVER:
+            return
+        if self.source.stands_since_arrival and not self.world.activates:
+            self.source.die(LIBVIRT, "died of an assertion, killed")
             return
         self.source.let_go()
         self._set(DEVICE)

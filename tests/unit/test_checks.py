@@ -13,7 +13,8 @@ from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
 from saltext_kvmcluster.core.guest.needed_files import File
-from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR
+from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR, World
 from saltext_kvmcluster.core.readiness.checks.node import CLIENT, SERVER
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.readiness.examination import examine
@@ -46,6 +47,11 @@ def with_definition(**changes):
 
 def with_disk(**changes):
     return with_definition(disks=(replace(WEB.disks[0], **changes),))
+
+
+def optioned(one, **options):
+    """A world in which one migration has options of its own."""
+    return World(one.cluster.with_options(Options(**options)), one.nodes)
 
 
 DEFINITION = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory>{}</memory>
@@ -368,6 +374,25 @@ CASES = [
     ("guest.autostart", PROBLEM, here(guest(observation=replace(RUNNING, autostart=True)))),
     ("guest.autostart", PROBLEM, there(guest("node2", replace(SHUT_OFF, autostart=True), None))),
     ("guest.autostart", UNKNOWN, world(at(), SILENT)),
+    ("guest.handover", OK, GOOD),
+    ("guest.handover", OK, optioned(here(guest(of=replace(WEB, disks=(LUN,)))))),
+    ("guest.handover", OK, optioned(GOOD, handover="libvirt")),
+    (
+        "guest.handover",
+        PROBLEM,
+        optioned(here(guest(of=replace(WEB, disks=(LUN,)))), handover="libvirt"),
+    ),
+    (
+        "guest.handover",
+        PROBLEM,
+        optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True),
+    ),
+    (
+        "guest.handover",
+        OK,
+        optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True, allow_unguarded=True),
+    ),
+    ("guest.handover", UNKNOWN, optioned(here(BROKEN), handover="libvirt")),
     ("guest.lock", OK, GOOD),
     ("guest.lock", PROBLEM, with_definition(disks=(LUN,))),
     ("guest.lock", PROBLEM, with_disk(shareable=True)),
@@ -420,7 +445,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 31
+    assert len(CHECKS) == len(REGISTRY) == 32
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

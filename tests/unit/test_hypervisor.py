@@ -213,7 +213,8 @@ def test_the_words_by_which_a_listing_is_compared_are_those_of_libvirts_reasons(
     details = {word for _, words in libvirt_events.CHANGES.values() for word in words}
     used = {*transitions._ENDS, *transitions._BEGINNINGS}
     assert used <= details and used <= reasons
-    assert {transitions.IO_ERROR, *transitions._ON_THE_WAY} <= reasons
+    assert {transitions.IO_ERROR, transitions.BY_USER} <= reasons
+    assert {*transitions._ON_THE_WAY} - {transitions.HANDOVER} <= reasons
     assert transitions.IO_ERROR in details and transitions.PANICKED in details
 
 

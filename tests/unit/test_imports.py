@@ -33,6 +33,7 @@ SPEAK_TO_LIBVIRT = {
     "host/hypervisor.py",
     "host/libvirt_cpu.py",
     "host/libvirt_domains.py",
+    "host/libvirt_facts.py",
     "host/libvirt_events.py",
 }
 WRITERS = re.compile(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from material import CASES
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.migration import plans, queues
+from saltext_kvmcluster.core.migration import handover, plans, queues
 from saltext_kvmcluster.core.migration.migration import Abort, Move, Snapshot, Watch, act
 from saltext_kvmcluster.core.migration.pacing import Pace
 from saltext_kvmcluster.core.migration.progress import COPYING, Progress
@@ -115,7 +115,7 @@ def consequences(**section):
     """Return all that follows from what the pillar says of migrations."""
     found = cluster(**section)
     wanted = found.migration.options
-    return plan(wanted), stuck(wanted), queues.queues(found, MOVE)
+    return plan(wanted), stuck(wanted), queues.queues(found, MOVE), handover.is_strict(wanted)
 
 
 OTHERWISE = {
@@ -129,6 +129,7 @@ OTHERWISE = {
     "post_copy": True,
     "tls": True,
     "tunnelled": True,
+    "handover": "libvirt",
     "max_outgoing": 1,
     "max_incoming": 5,
 }

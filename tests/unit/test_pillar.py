@@ -52,6 +52,7 @@ def test_every_key_arrives_in_the_model():
                 compression="zstd",
                 auto_converge=False,
                 tls=True,
+                handover="libvirt",
             ),
             max_outgoing=1,
             max_incoming=3,

@@ -82,11 +82,7 @@ def test_every_pair_in_both_roles(one, other):
         else:
             assert settlement.actions == ()
             assert settlement.needs and settlement.commands
-        copies = [
-            node
-            for node in observations
-            if observations[node].sighting is Sighting.PAUSED_FOR_MIGRATION
-        ]
+        copies = [node for node in observations if observations[node].sighting in verdicts.COPIES]
         destroyed = [one.node for one in settlement.actions if one.do is Do.DESTROY_COPY]
         assert destroyed == (copies if expected else [])
 
@@ -109,7 +105,7 @@ def test_a_third_node(sighting):
     beside_running = settled(RUNS, COPY, observe(sighting))
     if sighting in INACTIVE | {Sighting.UNREACHABLE}:
         assert done(beside_running) == ["DESTROY_COPY node2", "CLEAR node1"]
-    elif sighting is Sighting.PAUSED_FOR_MIGRATION:
+    elif sighting in verdicts.COPIES:
         destroyed = ["DESTROY_COPY node2", "DESTROY_COPY node3", "CLEAR node1"]
         assert done(beside_running) == destroyed
     else:
@@ -410,7 +406,7 @@ class TestForbids:
     def test_a_copy(self, copy, owner):
         action, nodes = Action(Do.DESTROY_COPY, "node2"), {"node1": observe(owner)}
         detail = forbids(action, "node1", {**nodes, "node2": observe(copy)})
-        fits = (owner, copy) == (Sighting.RUNNING, Sighting.PAUSED_FOR_MIGRATION)
+        fits = owner is Sighting.RUNNING and copy in verdicts.COPIES
         assert (detail == "") is fits
 
     @pytest.mark.parametrize("job", [OUTGOING, INCOMING, BACKUP, ENDLESS, BROKEN])
@@ -500,7 +496,7 @@ def test_no_action_unless_allowed(observations, entries, steady):
     for action in settlement.actions:
         observed = observations[action.node]
         if action.do is Do.DESTROY_COPY:
-            assert observed.sighting is Sighting.PAUSED_FOR_MIGRATION and action.node not in runs
+            assert observed.sighting in verdicts.COPIES and action.node not in runs
             assert runs == [settlement.owner]
         if action.do is Do.UNDEFINE:
             assert not observed.saved and observed.persistent

@@ -94,7 +94,7 @@ def test_his_word_does_not_count_against_what_a_node_says():
 def test_it_never_starts_while_a_node_has_it_in_whatever_state(sighting, node):
     for peers in ({}, {"node2": SILENT}):
         decision = decide(REQUEST, world(**{**peers, node: has(sighting)}))
-        stuck = sighting is Sighting.PAUSED_OTHERWISE
+        stuck = sighting in (Sighting.PAUSED_OTHERWISE, Sighting.PAUSED_BY_ERROR)
         rest = May.REFUSED if stuck else May.WAIT
         assert decision.may is (May.RUNS if sighting in SETTLED else rest)
         assert stuck is ("virsh domstate --reason web1" in decision.sentence)

@@ -16,6 +16,8 @@ from saltext_kvmcluster.core.verdicts import (
 
 CERTAIN = {
     "running / paused for migration": Owner.SOURCE,
+    "running / a copy that waits for its handover": Owner.SOURCE,
+    "running / paused, since it could not resume": Owner.SOURCE,
     "running / shut off": Owner.SOURCE,
     "running / absent": Owner.SOURCE,
     "paused by its user / shut off": Owner.SOURCE,
@@ -23,6 +25,8 @@ CERTAIN = {
     "shut off / running": Owner.DESTINATION,
     "absent / running": Owner.DESTINATION,
     "paused for migration / running": Owner.DESTINATION,
+    "a copy that waits for its handover / running": Owner.DESTINATION,
+    "paused, since it could not resume / running": Owner.DESTINATION,
     "shut off / paused by its user": Owner.DESTINATION,
     "absent / paused by its user": Owner.DESTINATION,
     "shut off / shut off": Owner.NOBODY,

@@ -19,7 +19,9 @@ class Sighting(Enum):
     PAUSED_BY_USER = "paused by its user"
     PAUSED_FOR_MIGRATION = "paused for migration"
     PAUSED_IN_POST_COPY = "paused in post-copy"
+    PAUSED_BY_ERROR = "paused, since it could not resume"
     PAUSED_OTHERWISE = "neither running nor paused by its user"
+    WAITING = "a copy that waits for its handover"
     SHUT_OFF = "shut off"
     ABSENT = "absent"
     UNREACHABLE = "unreachable"
@@ -49,7 +51,8 @@ class Observation:
 
     ``job`` names what is in progress on it, empty if nothing is; ``saved`` is whether the node
     keeps a saved state of it (virsh managedsave), from which its next start there would resume;
-    ``detail`` is why a node is unreachable.
+    ``detail`` is why a node is unreachable. ``mark``: of which migration a copy waits for the
+    handover (`handover.token`). ``left``: it is off, because it migrated away.
     """
 
     sighting: Sighting
@@ -60,6 +63,8 @@ class Observation:
     job: str = ""
     detail: str = ""
     saved: bool = False
+    mark: str = ""
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,11 @@ BROKEN = "a post-copy migration that broke"
 
 OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
 IN_POST_COPY = (Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_IN_POST_COPY)
-_HARMLESS = (*OFF, Sighting.UNREACHABLE, Sighting.PAUSED_FOR_MIGRATION)
+# A half that has not run, or no longer does, and must not on its own.
+WAITING_HALVES = (Sighting.PAUSED_FOR_MIGRATION, Sighting.WAITING)
+# A copy that may be removed while the guest runs elsewhere.
+COPIES = (*WAITING_HALVES, Sighting.PAUSED_BY_ERROR)
+_HARMLESS = (*OFF, Sighting.UNREACHABLE, *WAITING_HALVES)
 
 TABLE = (
     (
@@ -99,7 +108,7 @@ TABLE = (
     ),
     (
         (Sighting.RUNNING,),
-        (Sighting.PAUSED_FOR_MIGRATION,),
+        COPIES,
         Owner.SOURCE,
         "it runs on {source}; a paused copy is left on {destination}, to be removed",
     ),
@@ -116,7 +125,7 @@ TABLE = (
         "it runs on {destination} and not on {source}",
     ),
     (
-        (Sighting.PAUSED_FOR_MIGRATION,),
+        COPIES,
         (Sighting.RUNNING,),
         Owner.DESTINATION,
         "it runs on {destination}; a paused copy is left on {source}, to be removed",

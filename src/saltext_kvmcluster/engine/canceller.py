@@ -9,7 +9,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.ownership import cancellation, identification
 from saltext_kvmcluster.core.ownership.results import Recovery
-from saltext_kvmcluster.engine import recoverer
+from saltext_kvmcluster.engine import inquiry, recoverer
 from saltext_kvmcluster.engine.environment import Environment
 
 POLL = 0.5
@@ -44,7 +44,7 @@ def cancel(env: Environment, guest: str, requester: str, patience: float = 60.0)
 def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
     """Return the UUID of a guest of this node, and whether its journal has a migration of it."""
     libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
-    observation = recoverer.find(libvirt, guest)
+    observation = inquiry.find(libvirt, guest)
     if not kept and not observation.uuid:
         raise migration.no_such_guest(guest, env.here, libvirt.names())
     identification.refuse_unless_one(
@@ -60,7 +60,7 @@ def _end(env: Environment, guest: str, uuid: str, requester: str, patience: floa
     may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
     met = False
     while True:
-        with recoverer.locked(env, guest, uuid, ()) as taken:
+        with inquiry.locked(env, guest, uuid, ()) as taken:
             watched = bool(taken)
         observation, waited = libvirt.sight(uuid), env.clock.monotonic() - begun
         cancellation.refuse_to_cancel(guest, env.here, observation)

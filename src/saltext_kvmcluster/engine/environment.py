@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
-from saltext_kvmcluster.core.migration.migration import Host, Move
+from saltext_kvmcluster.core.migration.migration import Host, Move, Run
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.migration.queues import Queue
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -37,8 +37,8 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Return the time of day, UTC."""
 
-    def wait(self, call: Call | None, seconds: float) -> None:
-        """Wait until a call has ended, but no longer than so many seconds."""
+    def wait(self, call: Call | Sequence[Call] | None, seconds: float) -> None:
+        """Wait until a call, or one of several, has ended, but no longer than so many seconds."""
 
 
 class Libvirt(Protocol):
@@ -60,7 +60,13 @@ class Libvirt(Protocol):
     def boot(self, uuid: str, end: float) -> Call: ...
     def press_power(self, uuid: str) -> None: ...
     def destroy(self, uuid: str) -> None: ...
-    def destroy_copy(self, uuid: str) -> None: ...
+    def destroy_copy(self, uuid: str, mark: str) -> None: ...
+    def run(self, uuid: str) -> Run: ...
+    def ready(self, uuid: str) -> Call: ...
+    def resume(self, uuid: str, mark: str) -> Call: ...
+    def resume_stopped(self, uuid: str) -> None: ...
+    def unmark(self, uuid: str) -> None: ...
+    def migratable(self, uuid: str) -> str: ...
     def described(self, uuid: str) -> str: ...
     def definition(self, name: str) -> str: ...
     def definition_of(self, uuid: str) -> str: ...
@@ -83,6 +89,7 @@ class Journal(Protocol):
     def withdraw(self, uuid: str) -> None: ...
     def keep(self, node: str, uuid: str, definition: str) -> None: ...
     def remember(self, record: Mapping[str, Any]) -> None: ...
+    def last_end(self, guest: str) -> str: ...
 
 
 class Tickets(Protocol):
@@ -99,6 +106,27 @@ class Tickets(Protocol):
 
     def release(self, queue: Queue) -> None:
         """Give the ticket back, if there is one; never raises."""
+
+
+class Leaving(Protocol):
+    """A guest of this node that migrates away, watched for what must not wait for a poll.
+
+    ``pid``, ``started``: its QEMU, as in `handover.Handover`. ``ended``: is done once that process
+    has ended.
+    """
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def started(self) -> int: ...
+    @property
+    def ended(self) -> Call: ...
+
+    def is_confirmed(self) -> bool:
+        """Whether libvirt had confirmed the migration when it was read last, or has by now."""
+
+    def stopped_at(self) -> float | None:
+        """Return when the guest stopped last, by the monotonic clock, None if not observed."""
 
 
 class Claim(Protocol):
@@ -129,8 +157,10 @@ class Environment:
     ``cordon``: what cordons this node. ``exists``, ``read``: whether there is a file, and its text.
     ``examine``: what the blocking checks find about a move; WorldError if one forbids it.
     ``lock``: the exclusive right to move this guest from its source; its holder may take it
-    again. ``notify``: takes an event's kind and data, which may get lost. ``side_by_side``: what a
-    function returns for each of some nodes.
+    again. ``leaving``: watches a guest of this node while the context lasts. ``keeper``: something
+    outside of this process that completes a strict handover if this process ends in the context.
+    ``detours``: a node's libvirt by each of its further names. ``notify``: takes an event's kind
+    and data, which may get lost. ``side_by_side``: what a function returns for each of some nodes.
     """
 
     cluster: Cluster
@@ -147,5 +177,8 @@ class Environment:
     read: Callable[[str], str]
     examine: Callable[[Move], Sequence[Finding]]
     lock: Callable[[Move], AbstractContextManager[None]]
+    leaving: Callable[[Move], AbstractContextManager[Leaving]]
+    keeper: Callable[[Move], AbstractContextManager[None]]
+    detours: Callable[[str], Sequence[Libvirt]]
     notify: Callable[[str, Mapping[str, Any]], None]
     side_by_side: Callable[[Callable[[str], Any], Iterable[str]], dict[str, Any]] = one_by_one

@@ -13,8 +13,16 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import events
-from saltext_kvmcluster.core.migration import migration, pacing, plans, progress, results
-from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
+from saltext_kvmcluster.core.migration import (
+    handover,
+    migration,
+    pacing,
+    plans,
+    progress,
+    results,
+)
+from saltext_kvmcluster.core.migration.handover import Handover
+from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, OVER, Entry
 from saltext_kvmcluster.core.migration.migration import (
     Abort,
     Act,
@@ -24,13 +32,14 @@ from saltext_kvmcluster.core.migration.migration import (
     Watch,
 )
 from saltext_kvmcluster.core.migration.pacing import Pace, SetDowntime, StartPostCopy
-from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.migration.results import MigrationResult, Statistics, Step
+from saltext_kvmcluster.core.ownership import handovers
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import queue, recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
+from saltext_kvmcluster.engine.handover import StrictHandover
 
 POLL = 0.5
 NOTIFY_EVERY = 3.0
@@ -64,8 +73,8 @@ def migrate(
             findings = env.examine(move)
             if held.enter_context(queue.slots(env, move, wait)):
                 findings = env.examine(move)
-            plan, entry = _begun(env, move, node, options)
-        done = _Migration(env, entry, plan, options, patience).carried_out()
+            begun = _Begun(env, move, node, options, held)
+        done = _Migration(env, begun, patience).carried_out()
     return replace(done, findings=tuple(findings))
 
 
@@ -87,23 +96,49 @@ def _refusal_reported(env: Environment, move: Move) -> Iterator[None]:
         raise
 
 
-def _begun(env: Environment, move: Move, node: Node, options: Options) -> tuple[Plan, Entry]:
-    """Return how libvirt is to do it, and what is in the journal from now on."""
-    observation = env.libvirt(env.here).by_uuid(move.uuid)
-    plan = plans.plan(
-        env.cluster, node, options, observation.persistent, env.address(node.migration)
-    )
-    entry = Entry(
-        move,
-        env.clock.now().isoformat(timespec="milliseconds"),
-        BEGUN,
-        observation.persistent,
-        env.cluster.guests.definitions,
-        plan.flags,
-        sequence=_sequence(env, move),
-    )
-    env.journal(env.here).write(entry)
-    return plan, entry
+class _Begun:
+    """A migration that is in the journal from now on: its entry, and how libvirt is to do it.
+
+    held
+        Keeps what has to last as long as the migration.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        move: Move,
+        node: Node,
+        options: Options,
+        held: contextlib.ExitStack,
+    ) -> None:
+        source = env.libvirt(env.here)
+        observation = source.by_uuid(move.uuid)
+        migration.refuse_unless_movable(move, observation)
+        runs = observation.sighting is Sighting.RUNNING
+        if not runs:
+            migration.refuse_if_it_stands_since_arrival(move, source.run(move.uuid))
+        self.options = handover.options_for(options, runs)
+        is_strict = handover.is_strict(self.options)
+        leaving = held.enter_context(env.leaving(move)) if is_strict else None
+        entry = Entry(
+            move,
+            env.clock.now().isoformat(timespec="milliseconds"),
+            BEGUN,
+            observation.persistent,
+            env.cluster.guests.definitions,
+            sequence=_sequence(env, move),
+            handover=Handover(runs, leaving.pid, leaving.started) if leaving else None,
+        )
+        copy = handover.marked(source.migratable(move.uuid), entry.token) if leaving else ""
+        address = env.address(node.migration)
+        self.plan = plans.plan(
+            env.cluster, node, self.options, observation.persistent, address, copy
+        )
+        self.entry = replace(entry, flags=self.plan.flags)
+        self.strict = StrictHandover(env, self.entry, leaving) if leaving else None
+        if leaving:
+            held.enter_context(env.keeper(move))
+        env.journal(env.here).write(self.entry)
 
 
 def _sequence(env: Environment, move: Move) -> int:
@@ -142,13 +177,12 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
 class _Migration:
     """A migration that is in the journal, until it is judged."""
 
-    def __init__(
-        self, env: Environment, entry: Entry, plan: Plan, options: Options, patience: float
-    ) -> None:
-        self.env, self.entry, self.move, self.plan = env, entry, entry.move, plan
-        self.options, self.patience = options, patience
-        self.source = env.libvirt(entry.move.source)
-        self.peer = env.libvirt(entry.move.destination)
+    def __init__(self, env: Environment, begun: _Begun, patience: float) -> None:
+        self.env, self.entry, self.move = env, begun.entry, begun.entry.move
+        self.plan, self.options, self.strict = begun.plan, begun.options, begun.strict
+        self.patience = patience
+        self.source = env.libvirt(self.move.source)
+        self.peer = env.libvirt(self.move.destination)
         self.journal = env.journal(env.here)
         self._reported: tuple[str, float] = ("", 0.0)
 
@@ -182,13 +216,24 @@ class _Migration:
         """Watch a migration until it has ended; return why it was to be ended, if it was."""
         watch = Watch(began, began, Pace(began))
         while True:
-            self.env.clock.wait(call, POLL)
+            self._wait(call)
             observed = self._observed(call)
             watch, act = migration.act(watch, observed, self.options, self.patience)
             if isinstance(act, Judge):
                 return watch.ending
             self._carry_out(act)
             self._show(observed, watch)
+
+    def _wait(self, call: Call) -> None:
+        """Wait for the next observation; what a handover has to notice is noticed meanwhile."""
+        if not self.strict:
+            self.env.clock.wait(call, POLL)
+            return
+        end = self.env.clock.monotonic() + POLL
+        while not call.done() and (left := end - self.env.clock.monotonic()) > 0:
+            self.env.clock.wait((call, *self.strict.waits_for), left)
+            self.strict.notice()
+        self.strict.notice()
 
     def _observed(self, call: Call) -> Snapshot:
         uuid, at = self.move.uuid, self.env.clock.monotonic()
@@ -197,6 +242,8 @@ class _Migration:
         try:
             observation = self.source.by_uuid(uuid)
             job = self.source.progress(uuid)
+            if self.strict and job:
+                self.strict.prepare()
         except WorldError:
             return Snapshot(self.env.clock.monotonic(), call.done(), False, None)
         in_post_copy = observation.sighting in IN_POST_COPY
@@ -241,30 +288,40 @@ class _Migration:
             returned = call.done()
             before = self.source.sight(self.move.uuid)
             there = self.peer.sight(self.move.uuid)
-            observations = (self.source.sight(self.move.uuid), there)
+            here = self.source.sight(self.move.uuid)
+            if self.strict:
+                if returned:
+                    self.strict.returned(bool(_error(call)), here)
+                here = self.strict.known(here)
+            observations = (here, there)
             judged = results.verdict(
                 self.move,
                 observations,
                 returned,
-                steady=before.sighting is observations[0].sighting,
+                steady=before.sighting is here.sighting,
+                ruled=handovers.verdict(self.entry, here, there),
             )
+            if self.strict:
+                self.strict.pending(there)
             if judged.owner is not Owner.UNKNOWN or self.env.clock.monotonic() >= end:
                 return observations, judged
             self.env.clock.wait(None, POLL)
 
     def _measured(self) -> Statistics:
-        """Return what libvirt measured; the migration counts as moved without it."""
+        """Return what was measured; the migration counts as moved without it."""
         try:
-            return results.statistics(self.peer.measured(self.move.uuid))
+            found = results.statistics(self.peer.measured(self.move.uuid))
         except WorldError:
-            return Statistics()
+            found = Statistics()
+        return self.strict.measured(found) if self.strict else found
 
     def _afterwards(self, judged: Verdict, done: MigrationResult) -> list[Step]:
         """Put right what is left to be put right, each step with a result of its own."""
         if judged.owner in results.RESULTS:
             steps = recoverer.settle_after(self.env, self.entry)
         else:
-            ended = self.entry.ended()
+            is_over = self.strict is not None and self.strict.is_over
+            ended = self.entry.at(OVER if is_over else ENDED)
             steps = _failed(
                 "record its end in the journal",
                 self.env.here,

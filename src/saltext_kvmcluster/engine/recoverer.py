@@ -6,16 +6,17 @@ What is destroyed or undefined is observed immediately before, with no job activ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from saltext_kvmcluster.core.errors import AtWork, WorldError
-from saltext_kvmcluster.core.migration import migration, records
-from saltext_kvmcluster.core.migration.journal import Entry, Kept
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import handover, migration, records
+from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
     cases,
+    handovers,
     identification,
     safeguards,
     settlements,
@@ -23,11 +24,14 @@ from saltext_kvmcluster.core.ownership import (
 from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
 from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine.environment import Environment, Libvirt
+from saltext_kvmcluster.engine import inquiry
+from saltext_kvmcluster.engine.environment import Environment
 
 POLL = 0.5
 # Seconds for a broken post-copy migration to resume, and for its end; it may still do so later.
 RESUMED, RESUMING = 60.0, 600.0
+# Seconds for the answer to a resume.
+ANSWER = 5.0
 # Seconds for a guest to appear at its destination after the call that resumed it has failed.
 ARRIVED = 30.0
 
@@ -46,7 +50,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     if not case.uuid:
         return case.recovery(settlements.no_responses(case.guest, case.silent), [])
     answering = [node for node in case.nodes if node not in case.silent]
-    with locked(env, case.guest, case.uuid, answering) as taken:
+    with inquiry.locked(env, case.guest, case.uuid, answering) as taken:
         if not taken:
             case.read_again(answering)
             return case.settled(patience)
@@ -65,7 +69,27 @@ def settle_after(env: Environment, entry: Entry) -> list[Step]:
     if settlement.owner is None:
         return [Step("observe both sides", "", False, settlement.verdict.sentence)]
     steps = case.carried_out(settlement)
-    return [step for step in steps if step.step != Do.CLEAR.value or not step.ok]
+    usual = (Do.CLEAR.value, Do.UNMARK.value)
+    return [step for step in steps if step.step not in usual or not step.ok]
+
+
+def complete(env: Environment, uuid: str) -> Recovery | None:
+    """Complete a strict handover of this node's journal by its two ends, if no process holds it.
+
+    None if there is nothing to complete, or somebody else is at it.
+    """
+    own = env.journal(env.here)
+    kept = [one for one in own.entries().of(uuid) if one.handover]
+    if not kept:
+        return None
+    with inquiry.locked(env, kept[0].move.guest, uuid, ()) as taken:
+        kept = [] if taken else [one for one in own.entries().of(uuid) if one.handover]
+        if not kept:
+            return None
+        entry = inquiry.agreed(env, kept[0])
+        case = _Case(env, entry.move.guest, uuid, {env.here: entry})
+        case.nodes = (entry.move.source, entry.move.destination)
+        return case.completed()
 
 
 @dataclass
@@ -88,9 +112,11 @@ class _Case:
 
     def read_again(self, nodes: Collection[str]) -> None:
         """Read the journals again, now that the guest is locked."""
-        answers = self.env.side_by_side(lambda node: _journal(self.env, node, self.uuid), nodes)
+        answers = self.env.side_by_side(
+            lambda node: inquiry.journal(self.env, node, self.uuid), nodes
+        )
         self.entries = {
-            node: _agreed(self.env, entry)
+            node: inquiry.agreed(self.env, entry)
             for node, (entries, _) in answers.items()
             for entry in entries.of(self.uuid)
         }
@@ -110,6 +136,18 @@ class _Case:
             settlement = self._judged_patiently(patience)
         return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
+    def completed(self) -> Recovery:
+        """Judge and act by both ends alone, where that makes the owner certain.
+
+        What is at neither of them may be on another node, which `recover` asks.
+        """
+        settlement = self._judged_patiently(0.0)
+        if settlement.owner is None:
+            return self.recovery(settlement, [])
+        actions = self.carried_out(settlement)
+        settlement = self._judged_patiently(0.0)
+        return self.recovery(settlement, actions + self._remembered(settlement, actions))
+
     def observe(self, nodes: Collection[str]) -> dict[str, Observation]:
         """Observe nodes in parallel; one that was unreachable is not tried again."""
         asked = [node for node in nodes if node not in self.silent]
@@ -125,10 +163,24 @@ class _Case:
 
     def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
         """Return what follows from observations, and keep them."""
-        self.observations = observations
+        self.observations = self._proved(observations)
         return settlements.settle(
-            self.guest, self.entries, observations, steady, self.fresh, self.doubted
+            self.guest, self.entries, self.observations, steady, self.fresh, self.doubted
         )
+
+    def _proved(self, observations: dict[str, Observation]) -> dict[str, Observation]:
+        """Find out how the run of a source ended, where a copy waits for that."""
+        entry = cases.latest(self.entries)
+        if entry is None or not {entry.move.source, entry.move.destination} <= set(observations):
+            return observations
+        here, there = observations[entry.move.source], observations[entry.move.destination]
+        if not handovers.needs_proof(entry, here, there):
+            return observations
+        try:
+            ended = self.env.journal(entry.move.source).last_end(self.guest)
+        except WorldError:
+            return observations
+        return {**observations, entry.move.source: replace(here, left=ended == handover.MIGRATED)}
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""
@@ -188,11 +240,15 @@ class _Case:
         """Carry out an action, if it still may be; return why it was not, empty if it was."""
         nodes = safeguards.concerned(action, owner, self.entries, self.nodes)
         if action.do is not Do.CLEAR:
-            why = safeguards.forbids(action, owner, self.observe(nodes))
+            entry = cases.latest(self.entries)
+            why = safeguards.forbids(action, owner, self.observe(nodes), entry)
             if why:
                 return f"not done: {why}"
         verbs: dict[Do, Callable[[str], object]] = {
+            Do.RESUME_COPY: self._resume_copy,
             Do.DESTROY_COPY: self._destroy_copy,
+            Do.RESUME_SOURCE: self._resume_source,
+            Do.UNMARK: lambda node: self.env.libvirt(node).unmark(self.uuid),
             Do.UNDEFINE: self._undefine,
             Do.DEFINE: self._define,
             Do.AUTOSTART_OFF: lambda node: self.env.libvirt(node).autostart_off(self.uuid),
@@ -213,7 +269,45 @@ class _Case:
                 f"not done: {why}; on {node}: virsh destroy, once the owner is shut down; until"
                 " then the copy is harmless, but never resume it"
             )
-        libvirt.destroy_copy(self.uuid)
+        libvirt.destroy_copy(self.uuid, self._mark)
+
+    @property
+    def _mark(self) -> str:
+        """What the copy of the last migration is marked with, empty if that is not known."""
+        entry = cases.latest(self.entries)
+        return entry.token if entry else ""
+
+    def _resume_copy(self, node: str) -> None:
+        """Resume a copy that waits, and see it run."""
+        libvirt = self.env.libvirt(node)
+        call = libvirt.resume(self.uuid, self._mark)
+        self.env.clock.wait(call, ANSWER)
+        if not call.done():
+            libvirt.close()
+            raise WorldError(f"no response from {node} within {ANSWER:g} s")
+        if error := call.exception():
+            raise WorldError(str(error))
+        found = libvirt.by_uuid(self.uuid)
+        if found.sighting is not Sighting.RUNNING:
+            raise WorldError(f"it was resumed, and is {found.sighting.value}")
+        entry = cases.latest(self.entries)
+        assert entry  # It named the copy.
+        self._note(entry.at(RUNS))
+
+    def _note(self, entry: Entry) -> None:
+        """Keep a stage in this node's own journal, if the entry is of it."""
+        if entry.move.source == self.env.here:
+            with contextlib.suppress(WorldError):
+                self.env.journal(self.env.here).write(entry)
+            self.entries = {**self.entries, self.env.here: entry}
+
+    def _resume_source(self, node: str) -> None:
+        """Let a guest go on where its migration stopped it, and see it run."""
+        libvirt = self.env.libvirt(node)
+        libvirt.resume_stopped(self.uuid)
+        found = libvirt.by_uuid(self.uuid)
+        if found.sighting is not Sighting.RUNNING:
+            raise WorldError(f"it was resumed, and is {found.sighting.value}")
 
     def _undefine(self, node: str) -> None:
         """Undefine a guest on a node; its definition is kept here, outside of libvirt."""
@@ -268,22 +362,13 @@ class _Case:
             self.env.clock.wait(None, POLL)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What one node reports of a guest; ``unread``: why its journal could not be read."""
-
-    observation: Observation
-    entries: tuple[Entry, ...] = ()
-    unread: str = ""
-
-
 def _found(env: Environment, guest: str) -> _Case:
     """Return the guest of a name or UUID, by journals and nodes.
 
     InputError if there is none, or more than one.
     """
     nodes = tuple(env.cluster.nodes)
-    answers = env.side_by_side(lambda node: _asked(env, node, guest), nodes)
+    answers = env.side_by_side(lambda node: inquiry.asked(env, node, guest), nodes)
     kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
     observations = {node: answer.observation for node, answer in answers.items()}
     silent = {
@@ -302,48 +387,3 @@ def _found(env: Environment, guest: str) -> _Case:
         silent=silent,
         unread={node: answer.unread for node, answer in answers.items() if answer.unread},
     )
-
-
-def _asked(env: Environment, node: str, guest: str) -> _Answer:
-    kept, unread = _journal(env, node, guest)
-    libvirt = env.libvirt(node)
-    try:
-        observation = find(libvirt, guest)
-    except WorldError as error:
-        observation = Observation(Sighting.UNREACHABLE, detail=str(error))
-    return _Answer(observation, kept.of(guest), unread)
-
-
-def _journal(env: Environment, node: str, guest: str) -> tuple[Kept, str]:
-    """Return what a node's journal holds, and why what it has of a guest could not be read."""
-    try:
-        kept = env.journal(node).entries().of_node(node)
-    except WorldError as error:
-        return Kept(), str(error)
-    return kept, kept.doubts(guest)
-
-
-def _agreed(env: Environment, entry: Entry) -> Entry:
-    """Return an entry by which no definition is removed that the pillar now keeps."""
-    if entry.definitions == env.cluster.guests.definitions:
-        return entry
-    return replace(entry, definitions="defined")
-
-
-def find(libvirt: Libvirt, guest: str) -> Observation:
-    return libvirt.by_uuid(guest) if identification.is_uuid(guest) else libvirt.by_name(guest)
-
-
-@contextlib.contextmanager
-def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
-    """Lock a guest on these nodes; yield why that failed, empty if all are locked."""
-    taken = ""
-    with contextlib.ExitStack() as stack:
-        for node in {env.here: None, **dict.fromkeys(nodes)}:
-            try:
-                stack.enter_context(env.lock(Move(guest, uuid, node, env.here)))
-            except AtWork as error:
-                holder = f": {error.holder}" if error.holder else ""
-                taken = f"another kvmcluster command is at work on it on {node}{holder}"
-                break
-        yield taken

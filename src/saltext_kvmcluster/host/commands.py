@@ -34,6 +34,7 @@ PACKAGES = {
     "lvs": "lvm2",
     "multipathd": "multipath-tools",
     "drbdsetup": "drbd-utils",
+    "setsid": "util-linux",
 }
 NOT_FOUND = 127
 
@@ -198,6 +199,28 @@ def held(arguments: Sequence[str], limit: int = LIMIT) -> Iterator[Held]:
         _finish(process)
 
 
+@contextlib.contextmanager
+def outliving(arguments: Sequence[str], request: str) -> Iterator[None]:
+    """Start a program that outlives this process; it reads the end of its input with the context.
+
+    It has a session of its own, and no parent: what kills this process's children spares it.
+
+    request
+        The first line of its input.
+    """
+    process = _start(["setsid", "--fork", *arguments], subprocess.PIPE, subprocess.DEVNULL)
+    assert process.stdin is not None
+    try:
+        with contextlib.suppress(OSError):
+            process.stdin.write(f"{request}\n".encode("utf-8", "surrogateescape"))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+
+
 def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
     left = end - time.monotonic()
     if left <= 0:
@@ -210,7 +233,9 @@ def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
         return Outcome(None, "", str(error))
 
 
-def _start(arguments: Sequence[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+def _start(
+    arguments: Sequence[str], stdin: int = subprocess.DEVNULL, output: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, its output piped to us."""
     environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": os.path.expanduser("~")}
     try:
@@ -218,8 +243,8 @@ def _start(arguments: Sequence[str], stdin: int = subprocess.DEVNULL) -> subproc
             list(arguments),
             bufsize=0,
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             env=environment,
             start_new_session=True,
         )

@@ -106,6 +106,18 @@ def read_argument(path: str, most: int) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def tail(path: str, most: int) -> str:
+    """Return the end of a file, empty if there is none. WorldError if it cannot be read."""
+    try:
+        with open(open_regular(path), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            return file.read(most).decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def exists(path: str) -> bool:
     """Whether there is something at a path; WorldError if that cannot be found out."""
     try:

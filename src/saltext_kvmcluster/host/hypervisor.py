@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
-from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.migration.migration import Host
+from saltext_kvmcluster.core.migration import handover, migration
+from saltext_kvmcluster.core.migration.migration import Host, Run
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.host import leaving
+from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,
-    Connection,
+    error_text,
     load_libvirt,
     version,
 )
@@ -25,18 +25,18 @@ from saltext_kvmcluster.host.libvirt_cpu import cpu_issue
 from saltext_kvmcluster.host.libvirt_domains import (
     may_have_job,
     observe,
-    observe_active,
     persistent_definition,
     progress,
-    reason_text,
-    sighting_of,
 )
+from saltext_kvmcluster.host.libvirt_facts import Facts, qemu_version
 
+# What a migration may leave of a guest, unmarked.
+_LEFT = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
 # Seconds between a decision and what it leads to; what comes later is not done at all.
 MOMENT = 5.0
 
 
-class Hypervisor(Connection):
+class Hypervisor(Facts):
     """One libvirt daemon.
 
     Every method raises WorldError, with libvirt's message, if the daemon gives no response.
@@ -44,11 +44,12 @@ class Hypervisor(Connection):
 
     def __init__(self, uri: str = LOCAL) -> None:
         super().__init__(uri)
-        self._capabilities = ""
+        self._ready: dict[str, Any] = {}
 
     def close(self, after: Sequence[Future[Any]] = ()) -> None:
         """Close the connection, as ``Connection``; the next daemon may have other capabilities."""
         self._capabilities = ""
+        self._ready = {}
         super().close(after)
 
     def host(self) -> Host:
@@ -157,8 +158,11 @@ class Hypervisor(Connection):
         """Power a guest off at once."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).destroy())
 
-    def destroy_copy(self, uuid: str) -> None:
-        """Destroy a guest's copy that is paused for migration, with no active job; nothing else.
+    def destroy_copy(self, uuid: str, mark: str) -> None:
+        """Destroy a guest's copy that a migration left, with no active job; nothing else.
+
+        That is one that is paused for migration or by an error, or that waits for the handover of
+        which it has the mark.
 
         Observed and destroyed in one step, so that a guest that resumed in the meantime is safe
         however long this process was suspended.
@@ -168,12 +172,87 @@ class Hypervisor(Connection):
         def verb(found: Any) -> None:
             domain = found.lookupByUUIDString(uuid)
             observation = observe(lambda: domain)
-            if observation.sighting is not Sighting.PAUSED_FOR_MIGRATION or observation.job:
+            waits = observation.sighting is Sighting.WAITING and observation.mark == mark
+            if not (waits or observation.sighting in _LEFT) or observation.job:
                 state = f"{observation.sighting.value} {observation.job}".rstrip()
                 raise WorldError(f"not destroyed: it is now {state}")
             _in_time(end, domain.destroy)
 
         self._ask(verb)
+
+    def migratable(self, uuid: str) -> str:
+        """Return the definition of an active guest as a migration takes it for its destination."""
+        libvirt = load_libvirt()
+        how = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+        return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc(how)))
+
+    def run(self, uuid: str) -> Run:
+        """Return what is known of the run of an active guest's QEMU on this host."""
+        libvirt = load_libvirt()
+
+        def verb(found: Any) -> Run:
+            domain = found.lookupByUUIDString(uuid)
+            (_, stats), *_ = found.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_VCPU)
+            times = (stats.get(f"vcpu.{one}.time", 0) for one in range(stats["vcpu.maximum"]))
+            pid = leaving.process_of(domain.name(), uuid)
+            return Run(leaving.has_arrived(pid), sum(times) / 1e9, qemu_version(found))
+
+        return self._ask(verb)
+
+    def ready(self, uuid: str) -> Future[None]:
+        """Begin to find a guest ahead of ``resume``, so that this takes one message."""
+
+        def verb() -> None:
+            try:
+                if self._connection is None:
+                    self._connection = load_libvirt().open(self.uri)
+                self._ready[uuid] = self._connection.lookupByUUIDString(uuid)
+            except load_libvirt().libvirtError as error:
+                raise WorldError(f"{self.uri}: {error_text(error)}") from None
+
+        return in_thread(verb)
+
+    def resume(self, uuid: str, mark: str) -> Future[None]:
+        """Begin to resume a copy; return a future. One that runs already is no error.
+
+        mark
+            Resume it only if it waits with this mark. Empty: without a look.
+        """
+        known, connection = self._ready.get(uuid), self._connection
+
+        def verb() -> None:
+            try:
+                found = connection or load_libvirt().open(self.uri)
+                domain = known or found.lookupByUUIDString(uuid)
+                if not mark or _may_resume(domain, mark):
+                    domain.resume()
+            except load_libvirt().libvirtError as error:
+                raise WorldError(f"{self.uri}: {error_text(error)}") from None
+
+        return in_thread(verb)
+
+    def resume_stopped(self, uuid: str) -> None:
+        """Let a guest go on that its own migration has stopped, with no active job; nothing else.
+
+        Observed and resumed in one step, as ``destroy_copy``.
+        """
+        end = time.monotonic() + MOMENT
+
+        def verb(found: Any) -> None:
+            domain = found.lookupByUUIDString(uuid)
+            observation = observe(lambda: domain)
+            if observation.sighting is Sighting.RUNNING:
+                return
+            if observation.sighting not in _LEFT or observation.job:
+                state = f"{observation.sighting.value} {observation.job}".rstrip()
+                raise WorldError(f"not resumed: it is now {state}")
+            _in_time(end, domain.resume)
+
+        self._ask(verb)
+
+    def unmark(self, uuid: str) -> None:
+        """Remove the mark of a handover from a guest."""
+        self.note(uuid, handover.NAMESPACE, None)
 
     def define(self, definition: str) -> None:
         """Define a guest, or redefine the one of its UUID and name; it is not started."""
@@ -225,64 +304,6 @@ class Hypervisor(Connection):
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         return dict(self._ask(lambda found: found.lookupByUUIDString(uuid).jobStats(flags)))
 
-    def daemon(self) -> dict[str, Any]:
-        """Return the daemon's facts of itself and its host, in three round trips.
-
-        ``capabilities`` as XML, ``networks``: the names of the active ones, ``qemu``: the version
-        as a number, 0 if it has none.
-        """
-
-        def verb(found: Any) -> dict[str, Any]:
-            active = load_libvirt().VIR_CONNECT_LIST_NETWORKS_ACTIVE
-            return {
-                "capabilities": found.getCapabilities(),
-                "networks": [network.name() for network in found.listAllNetworks(active)],
-                "qemu": _qemu(found),
-            }
-
-        reported = self._ask(verb)
-        self._capabilities = reported["capabilities"]
-        return reported
-
-    def guests(
-        self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the daemon's facts of every guest: two round trips, and four per active guest.
-
-        Of an inactive guest name, UUID, state, size, disks and autostart; of an active one also
-        its definition, the persistent one if it has that, and its job.
-
-        matters
-            Whether the definition and job of an active guest are needed, by its name, its UUID,
-            and libvirt's statistics, which then list all layers of its disks. None for all guests.
-        """
-        libvirt = load_libvirt()
-        groups = (
-            libvirt.VIR_DOMAIN_STATS_STATE
-            | libvirt.VIR_DOMAIN_STATS_BALLOON
-            | libvirt.VIR_DOMAIN_STATS_VCPU
-            | libvirt.VIR_DOMAIN_STATS_BLOCK
-        )
-        how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-        if matters:
-            how |= libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
-        own = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
-        starting, reported = self._ask(
-            lambda found: (
-                {domain.UUIDString() for domain in found.listAllDomains(own)},
-                found.getAllDomainStats(groups, how),
-            )
-        )
-
-        def is_close(domain: Any, stats: Mapping[str, Any]) -> bool:
-            return matters is None or matters(domain.name(), domain.UUIDString(), stats)
-
-        guests = [
-            self._guest(domain, stats, starting, is_close(domain, stats))
-            for domain, stats in reported
-        ]
-        return [guest for guest in guests if guest]
-
     def definition(self, name: str) -> str:
         """Return the persistent definition of the guest with that name, empty if there is none."""
         return self._ask(lambda found: persistent_definition(lambda: found.lookupByName(name)))
@@ -300,61 +321,14 @@ class Hypervisor(Connection):
         known = self._capabilities
         return self._ask(lambda found: cpu_issue(found, asked, known or found.getCapabilities()))
 
-    def _guest(
-        self, domain: Any, stats: Mapping[str, Any], starting: Collection[str], close: bool
-    ) -> dict[str, Any] | None:
-        """Return the facts of one guest, None if it has disappeared in the meantime."""
-        state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
-        observation = Observation(
-            sighting_of(state, reason), domain.name(), domain.UUIDString(), persistent=True
-        )
-        definitions: dict[str, str] = {}
-        if close and observation.sighting is not Sighting.SHUT_OFF:
-            observation, state, reason, definitions = self._closer(
-                domain, observation, state, reason
-            )
-        if observation.sighting is Sighting.ABSENT:
-            return None
-        return {
-            "name": observation.name,
-            "uuid": observation.uuid,
-            "sighting": observation.sighting.value,
-            "reason": reason_text(state, reason),
-            "persistent": observation.persistent,
-            "autostart": observation.uuid in starting,
-            "job": observation.job,
-            "memory_kib": stats.get("balloon.maximum", 0),
-            "vcpus": stats.get("vcpu.current", 0),
-            "disks": [
-                stats[f"block.{number}.path"]
-                for number in range(stats.get("block.count", 0))
-                if f"block.{number}.path" in stats
-            ],
-            **definitions,
-        }
 
-    def _closer(
-        self, domain: Any, observation: Observation, state: int, reason: int
-    ) -> tuple[Observation, int, int, dict[str, Any]]:
-        """Observe an active guest in detail; one that hangs does not hide the others.
-
-        observation, state, reason
-            What is known of it without its response.
-        """
-        uuid = observation.uuid
-
-        def verb(found: Any) -> tuple[Observation, int, int, dict[str, Any]]:
-            # A guest that hangs may block the others on the same connection.
-            return observe_active(
-                domain if domain.connect() is found else found.lookupByUUIDString(uuid)
-            )
-
-        try:
-            return self._ask(verb)
-        except WorldError as error:
-            self._ask(lambda found: found.getLibVersion())
-            known = replace(observation, persistent=False, job=verdicts.ENDLESS)
-            return known, state, reason, {"error": str(error)}
+def _may_resume(domain: Any, mark: str) -> bool:
+    """Whether a copy is to be resumed; False if it runs already."""
+    observation = observe(lambda: domain)
+    waits = observation.sighting is Sighting.WAITING and observation.mark == mark
+    if observation.sighting is Sighting.RUNNING or (waits and not observation.job):
+        return waits
+    raise WorldError(f"not resumed: it is now {observation.sighting.value} {observation.job}")
 
 
 def _migration_arguments(plan: Plan) -> tuple[int, dict[str, Any]]:
@@ -372,13 +346,6 @@ def _migration_arguments(plan: Plan) -> tuple[int, dict[str, Any]]:
 
     flags = sum(known(f"VIR_MIGRATE_{flag}") for flag in plan.flags)
     return flags, {known(f"VIR_MIGRATE_PARAM_{name}"): it for name, it in plan.parameters.items()}
-
-
-def _qemu(connection: Any) -> int:
-    try:
-        return int(connection.getVersion())
-    except load_libvirt().libvirtError:
-        return 0
 
 
 def _in_time(end: float, verb: Callable[[], object]) -> None:

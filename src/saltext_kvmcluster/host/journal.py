@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
 from saltext_kvmcluster.core.text import one_line
-from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.host import commands, files, leaving
 from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
@@ -88,12 +88,12 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Keep an entry, in place of an older one of the same guest."""
         files.ensure_folder(FOLDER, "root")
-        files.apply(FilePlan(_entry(entry.move.uuid), journal.text(entry), 0o600, "root", {}))
+        files.apply(FilePlan(entry_path(entry.move.uuid), journal.text(entry), 0o600, "root", {}))
 
     def clear(self, uuid: str) -> None:
         """Remove the request to cancel a guest's migration, then its entry."""
         files.remove(_request(uuid))
-        files.remove(_entry(uuid))
+        files.remove(entry_path(uuid))
 
     def advance(self, least: int) -> int:
         """Return a number above ``least`` and all that this node has counted, and count it."""
@@ -129,6 +129,10 @@ class Journal:
             lines = _lines()
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
+
+    def last_end(self, guest: str) -> str:
+        """Return how the last run of a guest on this node ended, by libvirt's log of it."""
+        return leaving.last_end(guest)
 
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
@@ -173,7 +177,7 @@ class PeersJournal:
 
     def clear(self, uuid: str) -> None:
         """Remove a guest's entry, as ``Journal``; to be done under its lock there."""
-        reported = self._done(["sh", "-c", _CLEAR, "sh", ENTRIES, _request(uuid), _entry(uuid)])
+        reported = self._done(["sh", "-c", _CLEAR, "sh", ENTRIES, _request(uuid), entry_path(uuid)])
         if reported.code != 0:
             raise WorldError(
                 f"the journal of {self.name} could not be cleared: {reported.stderr[:500]}"
@@ -188,6 +192,14 @@ class PeersJournal:
         if reported.code != 0 or not number.isdecimal():
             raise WorldError(f"{self.name} could not count: {one_line(reported.stderr)}")
         return int(number)
+
+    def last_end(self, guest: str) -> str:
+        """Return how the last run of a guest there ended, as ``Journal``."""
+        log = f"{leaving.LOGS}/{guest}.log"
+        reported = self._done(["tail", "-c", str(leaving.LOG_TAIL), "--", log])
+        if reported.code != 0:
+            raise WorldError(f"{log} on {self.name} could not be read: {reported.stderr[:500]}")
+        return handover.run_ended(reported.stdout)
 
     def _elsewhere(self, *arguments: object, **named: object) -> NoReturn:
         raise WorldError(f"the journal of {self.name} is only written there")
@@ -260,7 +272,8 @@ def lock_name(uuid: str) -> str:
     return f"kvmcluster-migrate-{uuid}"
 
 
-def _entry(uuid: str) -> str:
+def entry_path(uuid: str) -> str:
+    """Return the file that keeps a guest's entry."""
     return f"{ENTRIES}/{uuid}.json"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.host.libvirt_connection import load_libvirt
 
@@ -28,6 +29,10 @@ REASONS = {
 }
 
 
+# VIR_DOMAIN_PAUSED_API_ERROR, which libvirt-python has since libvirt 9.2.
+_PAUSED_API_ERROR = 14
+
+
 def observe(find: Callable[[], Any]) -> Observation:
     """Observe a domain, which may disappear at any moment.
 
@@ -38,14 +43,18 @@ def observe(find: Callable[[], Any]) -> Observation:
         domain = find()
         job = _job(domain)
         state, reason = domain.state()
+        sighting, mark = marked(domain, sighting_of(state, reason))
         return Observation(
-            sighting_of(state, reason),
+            sighting,
             name=domain.name(),
             uuid=domain.UUIDString(),
             persistent=bool(domain.isPersistent()),
             autostart=bool(domain.autostart()),
             job=lasting_job(job, state, reason),
             saved=bool(domain.hasManagedSaveImage()),
+            mark=mark,
+            left=(state, reason)
+            == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED),
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -66,10 +75,34 @@ def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Observation(Sighting.ABSENT), 0, 0, {}
         raise
+    found = handover.mark_of(reported["xml"])
     sighting = sighting_of(state, reason)
+    if found and sighting is Sighting.PAUSED_BY_USER:
+        sighting = Sighting.WAITING
     job = lasting_job(job, state, reason)
     observation = Observation(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
     return observation, state, reason, reported
+
+
+def marked(domain: Any, sighting: Sighting) -> tuple[Sighting, str]:
+    """Return a domain's sighting, and its mark if it is a copy that waits for its handover.
+
+    By its state alone, such a copy looks like a guest that its user paused.
+    """
+    mark = mark_on(domain) if sighting is Sighting.PAUSED_BY_USER else ""
+    return (Sighting.WAITING, mark) if mark else (sighting, "")
+
+
+def mark_on(domain: Any) -> str:
+    """Return the mark of a domain, empty if it has none."""
+    libvirt = load_libvirt()
+    kind, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    try:
+        return handover.mark(domain.metadata(kind, handover.NAMESPACE, live))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return ""
+        raise
 
 
 def persistent_definition(find: Callable[[], Any]) -> str:
@@ -99,6 +132,7 @@ def sighting_of(state: int, reason: int) -> Sighting:
         (running, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED): Sighting.RUNNING_IN_POST_COPY,
         (paused, libvirt.VIR_DOMAIN_PAUSED_USER): Sighting.PAUSED_BY_USER,
         (paused, libvirt.VIR_DOMAIN_PAUSED_MIGRATION): Sighting.PAUSED_FOR_MIGRATION,
+        (paused, _PAUSED_API_ERROR): Sighting.PAUSED_BY_ERROR,
         (paused, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY): Sighting.PAUSED_IN_POST_COPY,
         (paused, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED): Sighting.PAUSED_IN_POST_COPY,
     }

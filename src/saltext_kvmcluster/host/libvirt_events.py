@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.events import transitions
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_text, load_libvirt
-from saltext_kvmcluster.host.libvirt_domains import reason_text
+from saltext_kvmcluster.host.libvirt_domains import mark_on, reason_text
 
 _T = TypeVar("_T")
 # libvirt's lifecycle events and their details: virDomainEventType, virDomainEventStartedDetailType
@@ -72,6 +72,36 @@ def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
 
 
 @contextlib.contextmanager
+def stops(uuid: str, notify: Callable[[], None]) -> Iterator[None]:
+    """Report each stop of a guest of this host while the context lasts, if that can be had.
+
+    For a process that does not fork afterwards: libvirt's event loop runs in a thread of it.
+    """
+    libvirt = load_libvirt()
+    connection: Any = None
+
+    def changed(connection: Any, domain: Any, event: int, detail: int, opaque: object) -> None:
+        if event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
+            notify()
+
+    def connect() -> Any:
+        found = libvirt.open(LOCAL)
+        found.domainEventRegisterAny(
+            found.lookupByUUIDString(uuid), libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None
+        )
+        return found
+
+    _run_loop()
+    with contextlib.suppress(libvirt.libvirtError, concurrent.futures.TimeoutError):
+        connection = in_thread(connect).result(TIME_LIMIT)
+    try:
+        yield
+    finally:
+        if connection is not None:
+            in_thread(connection.close)
+
+
+@contextlib.contextmanager
 def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
     """Connect, report all guests and all events; yield why the connection broke."""
     libvirt = load_libvirt()
@@ -86,7 +116,12 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         if event in CHANGES:
             what, details = CHANGES[event]
             how = details[detail] if 0 <= detail < len(details) else ""
-            notify({"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)})
+            found = {"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)}
+            if (what, how) == (transitions.PAUSED, transitions.BY_USER):
+                # A callback must not wait for a response.
+                in_thread(lambda: notify({**found, "how": _how(domain, how)}))
+            else:
+                notify(found)
 
     def closed(connection: Any, reason: int, opaque: object) -> None:
         reasons = ("error", "end of file", "keepalive timeout", "closed")
@@ -123,10 +158,22 @@ def _listing(connection: Any) -> list[dict[str, Any]]:
             **_named(domain),
             "active": domain.ID() >= 0,
             "state": STATES.get(stats.get("state.state", 0), ""),
-            "how": reason_text(stats.get("state.state", 0), stats.get("state.reason", 0)),
+            "how": _how(
+                domain, reason_text(stats.get("state.state", 0), stats.get("state.reason", 0))
+            ),
         }
         for domain, stats in reported
     ]
+
+
+def _how(domain: Any, how: str) -> str:
+    """Return why a guest is paused: a copy that waits for its handover has a mark."""
+    if how != transitions.BY_USER:
+        return how
+    try:
+        return transitions.HANDOVER if mark_on(domain) else how
+    except load_libvirt().libvirtError:
+        return how
 
 
 def _named(domain: Any) -> dict[str, Any]:

@@ -29,7 +29,14 @@ from saltext_kvmcluster.core.trust import (
     pinned_hosts,
     sshd,
 )
-from saltext_kvmcluster.host import accounts, files, keys, libvirt_events, sshd_settings
+from saltext_kvmcluster.host import (
+    accounts,
+    files,
+    keys,
+    libvirt_events,
+    lookout,
+    sshd_settings,
+)
 
 # Events that are kept until the next request, and seconds without a request after which it ends.
 MAX_EVENTS, IDLE_LIMIT = 10000, 3600.0
@@ -164,12 +171,15 @@ def main() -> None:
     events = _Events()
     threading.Thread(target=libvirt_events.watch, args=[events.add], daemon=True).start()
     observer: Observer | None = None
+    known: tuple[Cluster, str] | None = None
+    threading.Thread(target=lookout.watch, args=[lambda: known], daemon=True).start()
     print("{}", flush=True)
     while select.select([sys.stdin], [], [], IDLE_LIMIT)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
         if asked:
             cluster = parser.from_pillar({clusters.ROOT: asked["pillar"]})
             observer = Observer(cluster, asked["node"])
+            known = (cluster, asked["node"])
         assert observer is not None
         observation = {**observer.observe(), "events": events.taken()}
         print(json.dumps(observation), flush=True)

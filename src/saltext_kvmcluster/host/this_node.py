@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from datetime import datetime, timezone
 from typing import Any
@@ -21,7 +22,17 @@ from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
-from saltext_kvmcluster.host import cordons, examiner, files, journal, lock_holders, resolver, ssh
+from saltext_kvmcluster.host import (
+    cordons,
+    examiner,
+    files,
+    journal,
+    keeper,
+    leaving,
+    lock_holders,
+    resolver,
+    ssh,
+)
 from saltext_kvmcluster.host.claims import Claim
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
@@ -60,16 +71,28 @@ def environment(
     cluster: Cluster,
     here: str,
     notify: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None,
+    pillar: Mapping[str, Any] | None = None,
 ) -> Iterator[Environment]:
     """Make the environment of this node, and close its connections afterwards.
 
     notify
         Takes an event's kind and data. Default: events go nowhere.
+    pillar
+        The pillar's ``kvmcluster`` part, for a process that outlives this one. Default: there is
+        none.
     """
     libvirts = {
         node.id: Hypervisor()
         if node.id == here
         else Hypervisor(plans.connection_uri(cluster.ssh.login, node))
+        for node in cluster.nodes.values()
+    }
+    detours = {
+        node.id: [
+            Hypervisor(plans.connection_uri(cluster.ssh.login, node, name))
+            for name in node.names
+            if name != node.migration
+        ]
         for node in cluster.nodes.values()
     }
     shells = {
@@ -97,11 +120,14 @@ def environment(
             read=lambda path: files.read(path).text or "",
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             lock=_Locks(cluster, here, shells),
+            leaving=leaving.leaving,
+            keeper=lambda move: keeper.keeper(here, pillar, move),
+            detours=detours.__getitem__,
             notify=notify,
             side_by_side=_side_by_side,
         )
     finally:
-        for libvirt in libvirts.values():
+        for libvirt in (*libvirts.values(), *itertools.chain(*detours.values())):
             libvirt.close()
         for shell in shells.values():
             shell.close()
@@ -122,9 +148,11 @@ class Clock:
     def now(self) -> datetime:
         return datetime.now(timezone.utc)
 
-    def wait(self, call: Call | None, seconds: float) -> None:
-        if isinstance(call, futures.Future):
-            futures.wait([call], seconds)
+    def wait(self, call: Call | Sequence[Call] | None, seconds: float) -> None:
+        calls = call if isinstance(call, Sequence) else (call,)
+        known = [one for one in calls if isinstance(one, futures.Future)]
+        if known:
+            futures.wait(known, seconds, futures.FIRST_COMPLETED)
         else:
             time.sleep(seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -35,7 +35,7 @@ class MasterClock:
     def now(self) -> datetime:
         return datetime.now(timezone.utc)
 
-    def wait(self, call: Call | None, seconds: float) -> None:
+    def wait(self, call: Call | Sequence[Call] | None, seconds: float) -> None:
         time.sleep(seconds)
 
 

@@ -21,7 +21,7 @@ from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.ownership import locations, startup
-from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar import clusters, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
@@ -316,7 +316,8 @@ def recover(guest: str) -> dict[str, Any]:
         The guest's name, exactly, or its UUID.
 
     Returns ``{guest, uuid, owner, result, reason, sightings, actions, needs, commands}``.
-    ``result`` is ``running``, ``paused``, ``nowhere``, ``busy`` (try again), ``conflict`` (it runs
+    ``result`` is ``running``, ``paused``, ``stands`` (it is to be resumed: a step failed),
+    ``nowhere``, ``busy`` (try again), ``conflict`` (it runs
     twice) or ``unknown``; ``sightings`` has the last observation of each node; ``actions`` lists
     what was done, ``{step, node, ok, detail}`` for each; ``needs`` says what is not known, and
     ``commands`` are the manual steps that would settle it. The exit code is zero if it is settled.
@@ -757,7 +758,7 @@ def _environment(cluster: Cluster) -> Iterator[Environment]:
     here = __opts__["id"]
     with (
         notifier.event_sender(cluster.name, here, __salt__["event.send"]) as notify,
-        this_node.environment(cluster, here, notify) as env,
+        this_node.environment(cluster, here, notify, __pillar__.get(clusters.ROOT)) as env,
     ):
         yield env
 

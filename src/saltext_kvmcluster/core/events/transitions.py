@@ -23,6 +23,8 @@ ARRIVED, LEFT, APPEARED, GONE = "arrived", "left", "appeared", "gone"
 PAUSED, RESUMED = "paused", "resumed"
 
 IO_ERROR, PANICKED, ARRIVING = "I/O error", "panicked", "arriving"
+# Why a guest is paused; the second is a copy that waits for its handover, so it is not here yet.
+BY_USER, HANDOVER = "by its user", "handover"
 # As host/libvirt_events.py names them.
 _ENDS = {
     "shut down": STOPPED,
@@ -40,7 +42,7 @@ _BEGINNINGS = {
     "migrated": ARRIVED,
     "post-copy": ARRIVED,
 }
-_ON_THE_WAY = ("migration", "starting up")
+_ON_THE_WAY = ("migration", "starting up", HANDOVER)
 
 
 PATH = "beacons:kvmcluster"
@@ -167,7 +169,7 @@ def _changed(
     if what == STOPPED:
         return None, _ended(known, how)
     if known.condition == ARRIVING:
-        is_here = what == RESUMED or (what, how) == (PAUSED, "by its user")
+        is_here = what == RESUMED or (what, how) == (PAUSED, BY_USER)
         return (
             (replace(known, condition=""), [known.event(ARRIVED, how)]) if is_here else (known, [])
         )
@@ -234,7 +236,7 @@ def _still(known: Guest, entry: Mapping[str, Any]) -> tuple[Guest, list[Event]]:
     """Return a guest that was known before, in the same run of it."""
     if known.condition != ARRIVING:
         return _in_state(known, _condition(entry))
-    if entry["state"] != "running" and entry["how"] != "by its user":
+    if entry["state"] != "running" and entry["how"] != BY_USER:
         return known, []
     return replace(known, condition=""), [known.event(ARRIVED, entry["how"])]
 

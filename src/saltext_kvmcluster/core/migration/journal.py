@@ -10,15 +10,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.migration import handover
+from saltext_kvmcluster.core.migration.handover import Handover
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.text import MAX_NAMES
 from saltext_kvmcluster.core.untrusted import Reader
 
-VERSION = 1
+# Versions of this package that know no strict handover must not settle one: they would take the
+# copy for a guest that its user paused.
+PLAIN, WITH_HANDOVER = 1, 2
+# libvirt may have been called; the migration has ended, but is not settled. Of a strict handover:
+# it is certain that the source is over; the copy was observed to run, but may still have its mark.
+BEGUN, ENDED, OVER, RUNS = "begun", "ended", "over", "runs"
+STAGES = (BEGUN, ENDED, OVER, RUNS)
 FOLDER = "/var/lib/kvmcluster/journal"
-# libvirt may have been called; the migration has ended, but is not settled.
-BEGUN, ENDED = "begun", "ended"
-STAGES = (BEGUN, ENDED)
 LONGEST = 16384
 """Bytes of an entry at most."""
 DIGITS = 18
@@ -44,6 +49,7 @@ class Entry:
     the pillar kept definitions then. ``flags``: libvirt's, by name. ``began``: ISO 8601, UTC, for
     people. ``sequence``: higher than that of each earlier migration of the guest from or to one of
     the two nodes; 0 if it could not be had.
+    ``handover``: the strict one, None if libvirt starts the guest at its destination.
     """
 
     move: Move
@@ -52,11 +58,17 @@ class Entry:
     persistent: bool
     definitions: str
     flags: tuple[str, ...] = ()
+    handover: Handover | None = None
     sequence: int = 0
 
-    def ended(self) -> Entry:
-        """Return the entry of the same migration after libvirt ended it."""
-        return replace(self, stage=ENDED)
+    def at(self, stage: str) -> Entry:
+        """Return the entry of the same migration at another stage."""
+        return replace(self, stage=stage)
+
+    @property
+    def token(self) -> str:
+        """What the mark of its copy says."""
+        return handover.token(self.move.source, self.began)
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,10 @@ class Found:
 
 def text(entry: Entry) -> str:
     """Return an entry as it is kept."""
-    return json.dumps({"version": VERSION, **asdict(entry)}, indent=1) + "\n"
+    kept = {"version": WITH_HANDOVER if entry.handover else PLAIN, **asdict(entry)}
+    if entry.handover is None:
+        del kept["handover"]
+    return json.dumps(kept, indent=1) + "\n"
 
 
 def read_all(found: Iterable[Found]) -> Kept:
@@ -147,7 +162,7 @@ def parse(kept: str, where: str) -> Entry:
         # It becomes part of paths and commands.
         if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
             raise ValueError
-        raw.at("version").whole(least=VERSION, most=VERSION)
+        raw.at("version").whole(least=PLAIN, most=WITH_HANDOVER)
         return Entry(
             move,
             _text(raw.at("began")),
@@ -155,6 +170,7 @@ def parse(kept: str, where: str) -> Entry:
             raw.at("persistent").flag(),
             _text(raw.at("definitions")),
             tuple(_text(flag) for flag in raw.at("flags").items()),
+            handover.parse(raw.at("handover")),
             sequence=raw.at("sequence").whole(default=0),
         )
     except (ValueError, RecursionError, InputError):
@@ -197,8 +213,8 @@ def _named(entry: Entry, one: Found) -> Entry:
 def _refusal(where: str, detail: str) -> str:
     reason = f": {detail}" if detail else ""
     return (
-        f"{_shown(where)} is not a journal entry of version {VERSION}{reason}; if no migration is"
-        " under way, remove it"
+        f"{_shown(where)} is not a journal entry of version {PLAIN} or {WITH_HANDOVER}{reason}; if"
+        " no migration is under way, remove it"
     )
 
 

@@ -15,11 +15,17 @@ from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.verdicts import Sighting
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 MOVED, NOT_MOVED, UNKNOWN = "moved", "not_moved", "unknown"
 CANCELLED = "cancelled: "
 """The prefix of the reason of what was cancelled; who cancelled it follows."""
+
+# QEMU before this version cannot send a guest that has not run since it arrived: it dies of that
+# (bdrv_inactivate_recurse: Assertion `!(bs->open_flags & BDRV_O_INACTIVE)').
+SENDS_PAUSED_TWICE = 10_000_000
+# Seconds of vCPU time below which a guest counts as one that has not run.
+NEVER_RAN = 0.05
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
@@ -40,6 +46,24 @@ class Move:
     uuid: str
     source: str
     destination: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run of a guest's QEMU: whether it arrived by a migration, and whether it ran since.
+
+    ``seconds``: of processor time, of all vCPUs. ``qemu``: its version as a number, 7002000 for
+    7.2; 0 if not known.
+    """
+
+    arrived: bool
+    seconds: float
+    qemu: int
+
+    @property
+    def stands_since_arrival(self) -> bool:
+        """Whether it has not run since it arrived."""
+        return self.arrived and self.seconds < NEVER_RAN
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,26 @@ def no_such_guest(guest: str, here: str, names: Sequence[str]) -> InputError:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     hint = f"; did you mean {close[0]}?" if close else ""
     return InputError(f"{here} has no guest {guest}; its guests are: {known}{more}{hint}")
+
+
+def refuse_unless_movable(move: Move, observation: Observation) -> None:
+    """Raise WorldError if a guest may no longer be moved, though the checks allowed it."""
+    if observation.sighting not in MOVABLE or observation.job:
+        state = observation.job or observation.sighting.value
+        raise WorldError(
+            f"{move.guest} was not migrated to {move.destination}: on {move.source} it is now"
+            f" {state}"
+        )
+
+
+def refuse_if_it_stands_since_arrival(move: Move, run: Run) -> None:
+    """Raise WorldError if QEMU would die of another migration of a paused guest."""
+    if run.stands_since_arrival and run.qemu < SENDS_PAUSED_TWICE:
+        raise WorldError(
+            f"{move.guest} was not migrated to {move.destination}: it arrived on {move.source}"
+            " paused and has not run since; QEMU before 10 would die of another migration, and the"
+            f" guest with it; resume it first, on {move.source}: virsh resume {move.guest}"
+        )
 
 
 def refuse_if_blocked(move: Move, findings: Iterable[Finding]) -> None:

@@ -23,7 +23,12 @@ class Plan:
 
 
 def plan(
-    cluster: Cluster, destination: Node, options: Options, persistent: bool, address: str
+    cluster: Cluster,
+    destination: Node,
+    options: Options,
+    persistent: bool,
+    address: str,
+    copy: str = "",
 ) -> Plan:
     """Return how libvirt is to migrate a guest.
 
@@ -32,21 +37,32 @@ def plan(
     address
         The address of the destination's migration name on the source. The destination listens
         only there: by default it would listen on all its networks.
+    copy
+        The definition of a copy that is to wait for a strict handover; empty for none.
     """
     return Plan(
         flags=(
             "PEER2PEER",
             *_option_flags(options),
+            *(("PAUSED",) if copy else ()),
             *_definition_flags(persistent, cluster.guests.definitions),
         ),
         connection=connection_uri(cluster.ssh.login, destination),
-        parameters={**_address(options, destination, address), **_parameters(options)},
+        parameters={
+            **_address(options, destination, address),
+            **_parameters(options),
+            **({"DEST_XML": copy} if copy else {}),
+        },
     )
 
 
-def connection_uri(login: str, node: Node) -> str:
-    """Return the URI of a peer's libvirt; ``no_tty``: ssh must not ask for a password."""
-    return f"qemu+ssh://{login}@{_in_uri(node.migration)}/system?no_tty=1"
+def connection_uri(login: str, node: Node, name: str = "") -> str:
+    """Return the URI of a peer's libvirt; ``no_tty``: ssh must not ask for a password.
+
+    name
+        The name by which to reach it; its migration name if empty.
+    """
+    return f"qemu+ssh://{login}@{_in_uri(name or node.migration)}/system?no_tty=1"
 
 
 def _option_flags(options: Options) -> tuple[str, ...]:

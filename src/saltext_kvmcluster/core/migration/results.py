@@ -113,7 +113,11 @@ def result(
 
 
 def verdict(
-    move: Move, observations: tuple[Observation, Observation], returned: bool, steady: bool
+    move: Move,
+    observations: tuple[Observation, Observation],
+    returned: bool,
+    steady: bool,
+    ruled: Verdict | None = None,
 ) -> Verdict:
     """Return the owner by the last observations of source and destination.
 
@@ -121,6 +125,8 @@ def verdict(
         Whether libvirt's call had returned before those observations.
     steady
         Whether the source was the same before and after the destination was observed.
+    ruled
+        The verdict by the rules of a strict handover, if they apply.
     """
     if not returned:
         return Verdict(Owner.UNKNOWN, f"libvirt on {move.source} has not ended the migration")
@@ -134,7 +140,7 @@ def verdict(
         return Verdict(Owner.UNKNOWN, f"still in progress: {' and '.join(jobs)}; check again later")
     if not steady:
         return Verdict(Owner.UNKNOWN, f"its state on {move.source} changed during the check")
-    judged = verdicts.judge(observations[0].sighting, observations[1].sighting, *nodes)
+    judged = ruled or verdicts.judge(observations[0].sighting, observations[1].sighting, *nodes)
     silent = [observation.detail for observation in observations if observation.detail]
     return Verdict(judged.owner, "; ".join([judged.sentence, *silent]))
 

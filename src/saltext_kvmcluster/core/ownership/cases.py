@@ -12,6 +12,8 @@ from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting, Verdict
 
 RUNNING, PAUSED, NOWHERE = "running", "paused", "nowhere"
+# Its owner is certain, but it stands still until it is resumed.
+STANDS = "stands"
 CONFLICT, UNKNOWN, BUSY = "conflict", migration.UNKNOWN, "busy"
 OWNING = {Sighting.RUNNING: RUNNING, Sighting.PAUSED_BY_USER: PAUSED}
 
@@ -19,7 +21,10 @@ OWNING = {Sighting.RUNNING: RUNNING, Sighting.PAUSED_BY_USER: PAUSED}
 class Do(Enum):
     """What may be done on a node to settle a migration."""
 
+    RESUME_COPY = "resume the copy that waits for its handover"
     DESTROY_COPY = "destroy the paused copy that the migration left"
+    RESUME_SOURCE = "resume it where its migration stopped it"
+    UNMARK = "remove the mark of its handover"
     UNDEFINE = "undefine it"
     DEFINE = "define it as it runs"
     AUTOSTART_OFF = "switch its autostart off"

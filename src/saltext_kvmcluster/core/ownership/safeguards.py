@@ -6,9 +6,23 @@ from collections.abc import Collection, Mapping
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.ownership.cases import OWNING, Action, Do, latest
-from saltext_kvmcluster.core.verdicts import BROKEN, OFF, Observation, Sighting
+from saltext_kvmcluster.core.ownership.handovers import ALIVE, STOPPED
+from saltext_kvmcluster.core.verdicts import (
+    BROKEN,
+    COPIES,
+    OFF,
+    Observation,
+    Sighting,
+)
+
+# What may be found on a node, and at the other end of the migration, when it is done.
+_HANDOVER = {
+    Do.RESUME_COPY: ((Sighting.WAITING, Sighting.RUNNING), OFF),
+    Do.RESUME_SOURCE: ((*STOPPED, Sighting.RUNNING), OFF),
+    Do.UNMARK: ((*OWNING, Sighting.WAITING), OFF),
+}
 
 
 def concerned(
@@ -19,16 +33,20 @@ def concerned(
     In post-copy both halves are enough: neither of them runs without the other.
     """
     entry = latest(entries)
-    if action.do is Do.RESUME_POST_COPY and entry:
+    if entry and (action.do is Do.RESUME_POST_COPY or action.do in _HANDOVER):
         return {entry.move.source, entry.move.destination}
     return {action.node, owner} if owner else set(nodes)
 
 
-def forbids(action: Action, owner: str | None, nodes: Mapping[str, Observation]) -> str:
+def forbids(
+    action: Action, owner: str | None, nodes: Mapping[str, Observation], entry: Entry | None = None
+) -> str:
     """Return why an action must not be carried out now, empty if nothing forbids it.
 
     nodes
         Current observations of the nodes that it concerns.
+    entry
+        The journal entry of the migration, if there is one.
     """
     if action.do is Do.CLEAR:
         return ""
@@ -38,12 +56,17 @@ def forbids(action: Action, owner: str | None, nodes: Mapping[str, Observation])
             return f"{observation.job} is active on {node}"
         if observation.sighting is Sighting.UNREACHABLE:
             return f"no response from {node}: {observation.detail}"
+    if action.do in _HANDOVER and entry:
+        return _handover_changed(action, nodes, entry)
     found = nodes[action.node]
     wanted = _WANTED[action.do] if action.node != owner else tuple(OWNING)
     if found.sighting not in wanted:
         return f"on {action.node} it is now {found.sighting.value}"
     if action.do is Do.UNDEFINE and found.saved:
         return f"{action.node} keeps a saved state of it"
+    if action.do is Do.DESTROY_COPY and owner and entry and entry.handover:
+        alive = nodes[owner].sighting in ALIVE
+        return "" if alive else f"on {owner} it is now {nodes[owner].sighting.value}"
     return _owner_changed(action, owner, nodes)
 
 
@@ -67,12 +90,30 @@ def hazard(definition: str) -> str:
 
 
 _WANTED = {
-    Do.DESTROY_COPY: (Sighting.PAUSED_FOR_MIGRATION,),
+    Do.DESTROY_COPY: COPIES,
     Do.UNDEFINE: (Sighting.SHUT_OFF,),
     Do.DEFINE: (),
     Do.AUTOSTART_OFF: (Sighting.SHUT_OFF,),
     Do.RESUME_POST_COPY: (Sighting.PAUSED_IN_POST_COPY,),
 }
+
+
+def _handover_changed(action: Action, nodes: Mapping[str, Observation], entry: Entry) -> str:
+    """Return why a step of a strict handover must not be taken now."""
+    other = entry.move.source if action.node == entry.move.destination else entry.move.destination
+    wanted, wanted_elsewhere = _HANDOVER[action.do]
+    found = nodes[action.node]
+    if found.sighting not in wanted:
+        return f"on {action.node} it is now {found.sighting.value}"
+    if nodes[other].sighting not in wanted_elsewhere:
+        return f"on {other} it is now {nodes[other].sighting.value}"
+    resumes = entry.handover is not None and entry.handover.resume and entry.stage != RUNS
+    waits = found.sighting is Sighting.WAITING
+    if waits and found.mark != entry.token:
+        return f"the copy on {action.node} is of another migration"
+    if waits and action.do is Do.UNMARK and resumes:
+        return f"on {action.node} it was not observed to run"
+    return ""
 
 
 def _owner_changed(action: Action, owner: str | None, nodes: Mapping[str, Observation]) -> str:

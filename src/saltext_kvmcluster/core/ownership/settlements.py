@@ -13,11 +13,14 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.migration import plans
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.plans import Plan
-from saltext_kvmcluster.core.ownership import undecided
+from saltext_kvmcluster.core.ownership import handovers, undecided
 from saltext_kvmcluster.core.ownership.cases import (
     BUSY,
     NOWHERE,
     OWNING,
+    PAUSED,
+    RUNNING,
+    STANDS,
     UNKNOWN,
     Action,
     Case,
@@ -26,11 +29,13 @@ from saltext_kvmcluster.core.ownership.cases import (
     cleared,
     ends_of,
 )
+from saltext_kvmcluster.core.ownership.handovers import Ruling
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import (
     BACKUP,
     BROKEN,
+    COPIES,
     IN_POST_COPY,
     Observation,
     Owner,
@@ -75,15 +80,45 @@ def settle(
         return busy(f"still in progress: {active}; check again later")
     if not steady:
         return busy("its state changed while the nodes were queried; check again later")
+    ruling = _ruling(case)
+    if ruling:
+        return _ruled(case, ruling)
     owner = _owner(case)
     if owner:
         return _owned(case, owner)
+    if case.observed(Sighting.WAITING):
+        return undecided.waiting(case, "")
     if case.observed(*IN_POST_COPY):
         return undecided.torn(case)
     if not case.active and not case.observed(Sighting.UNREACHABLE):
         sentence = "it runs on no node; an operator has to start it"
         return Settlement(Verdict(Owner.NOBODY, sentence), NOWHERE, actions=cleared(case))
     return undecided.unknown(case)
+
+
+def _ruling(case: Case) -> Ruling | None:
+    """Return what follows by the entry of a strict handover, None if other rows judge it."""
+    entry = case.entry
+    if entry is None or not set(case.active) <= {entry.move.source, entry.move.destination}:
+        return None
+    here, there = (case.observations[node] for node in (entry.move.source, entry.move.destination))
+    return handovers.rule(entry, here, there)
+
+
+def _ruled(case: Case, ruling: Ruling) -> Settlement:
+    entry = case.entry
+    assert entry is not None
+    owners = {Owner.SOURCE: entry.move.source, Owner.DESTINATION: entry.move.destination}
+    owner = owners.get(ruling.verdict.owner)
+    if owner is None:
+        return undecided.waiting(case, ruling.verdict.sentence)
+    sighting = case.sighting(owner)
+    paused = sighting in (Sighting.PAUSED_BY_USER, Sighting.WAITING)
+    result = STANDS if ruling.stands else PAUSED if paused else RUNNING
+    if ruling.is_open:
+        return Settlement(ruling.verdict, result, owner, needs=undecided.silence(case))
+    actions = (*ruling.actions, *_definitions(case, owner), *cleared(case))
+    return Settlement(ruling.verdict, result, owner, actions)
 
 
 def _strangers(
@@ -168,7 +203,7 @@ def _needed(case: Case, node: str) -> bool:
 
 
 def _owned(case: Case, owner: str) -> Settlement:
-    copies = case.observed(Sighting.PAUSED_FOR_MIGRATION)
+    copies = case.observed(*COPIES)
     actions = [
         *(Action(Do.DESTROY_COPY, node) for node in copies),
         *_definitions(case, owner),

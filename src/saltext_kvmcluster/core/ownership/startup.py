@@ -27,7 +27,7 @@ STOPPED, NOT_STOPPED = "stopped", "not_stopped"
 CHANGED = "its definition changed meanwhile; check it, and try again"
 NOWHERE = Observation(Sighting.ABSENT)
 _STANDING = (Sighting.RUNNING, Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_BY_USER)
-_WAITING_HALF = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_IN_POST_COPY)
+_WAITING_HALF = (*verdicts.WAITING_HALVES, Sighting.PAUSED_IN_POST_COPY)
 _MOVING = (Sighting.RUNNING_IN_POST_COPY, *_WAITING_HALF)
 
 

@@ -57,7 +57,7 @@ def torn(case: Case) -> Settlement:
     return Settlement(
         verdict,
         UNKNOWN,
-        needs=_silence(case) or ("whether both halves still exist and can reach each other",),
+        needs=silence(case) or ("whether both halves still exist and can reach each other",),
         commands=(
             f"on {source}: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
             f" qemu+ssh://{destination}/system tcp:{destination}",
@@ -65,6 +65,70 @@ def torn(case: Case) -> Settlement:
             f" {case.typed}, then start it again",
         ),
     )
+
+
+def waiting(case: Case, sentence: str) -> Settlement:
+    """Return what follows where a copy waits for a handover that may not be completed now.
+
+    Whatever is missing, time does not replace it: the source may run on.
+
+    sentence
+        What is known; empty for the sightings.
+    """
+    copies = case.observed(Sighting.WAITING)
+    again = f"kvmcluster.recover {case.typed}"
+    verdict = Verdict(
+        Owner.UNKNOWN, sentence or f"{case.reported}: whether its source is over is not certain"
+    )
+    entry, silent = case.entry, silence(case)
+    source = entry.move.source if entry else "its source"
+    if silent:
+        return Settlement(
+            verdict,
+            UNKNOWN,
+            needs=silent,
+            commands=(
+                f"once they respond: {again}",
+                *(
+                    f"only once {source} is certainly off, and cannot come back by itself: on"
+                    f" {node}: virsh resume {case.typed}"
+                    for node in copies
+                ),
+            ),
+        )
+    if entry is None:
+        return Settlement(
+            verdict,
+            UNKNOWN,
+            needs=("the journal entry of its migration, on the node that it came from",),
+            commands=(
+                f"on the node that it came from: tail /var/log/libvirt/qemu/{case.typed}.log",
+                *_if_it_ran(case, copies, "there"),
+            ),
+        )
+    return Settlement(
+        verdict,
+        UNKNOWN,
+        needs=(f"whether it ran on {source} after {entry.began}, even briefly",),
+        commands=(
+            f"on {source}: tail /var/log/libvirt/qemu/{case.typed}.log",
+            *_if_it_ran(case, copies, f"on {source}"),
+            again,
+        ),
+    )
+
+
+def _if_it_ran(case: Case, copies: list[str], where: str) -> list[str]:
+    guest = case.typed
+    return [
+        line
+        for node in copies
+        for line in (
+            f"only if it did not go on {where}: on {node}: virsh resume {guest}",
+            f"otherwise its copy is out of date: on {node}: virsh destroy {guest}, then start it"
+            " again",
+        )
+    ]
 
 
 def _both_broke(case: Case, entry: Entry) -> bool:
@@ -79,7 +143,8 @@ def _both_broke(case: Case, entry: Entry) -> bool:
     )
 
 
-def _silence(case: Case) -> tuple[str, ...]:
+def silence(case: Case) -> tuple[str, ...]:
+    """Return the responses that are missing."""
     return tuple(
         f"a response from {node}, which may have it: {case.observations[node].detail}"
         for node in case.observed(Sighting.UNREACHABLE)
@@ -90,7 +155,7 @@ def unknown(case: Case) -> Settlement:
     again = f"kvmcluster.recover {case.typed}"
     entry = case.entry
     verdict = Verdict(Owner.UNKNOWN, f"{case.reported}: its owner is not certain")
-    silent = _silence(case)
+    silent = silence(case)
     if silent:
         gone = [
             f"if {node} will not return, and the guest is where it should be: on"
@@ -101,7 +166,8 @@ def unknown(case: Case) -> Settlement:
         ]
         commands = (f"once they respond: {again}", *gone)
         return Settlement(verdict, UNKNOWN, needs=silent, commands=commands)
-    if entry and case.active == [entry.move.source] == case.observed(Sighting.PAUSED_FOR_MIGRATION):
+    stopped = case.observed(Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
+    if entry and case.active == [entry.move.source] == stopped:
         return _switched(case, entry)
     return Settlement(
         verdict,

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.schema import described, keys_of
+from saltext_kvmcluster.core.pillar.schema import argument, arguments, described, keys_of
 from saltext_kvmcluster.core.validate import FLAG, one_of, span, whole
 
 NO_COMPRESSION, XBZRLE = "none", "xbzrle"
 PARALLEL_COMPRESSIONS = ("zlib", "zstd")
 COMPRESSIONS = (NO_COMPRESSION, XBZRLE, *PARALLEL_COMPRESSIONS)
+STRICT, BY_LIBVIRT = "strict", "libvirt"
+HANDOVERS = (STRICT, BY_LIBVIRT)
 # libvirt keeps MiB/s, QEMU bytes/s as a signed number (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
 MOST_BANDWIDTH = (1 << 63) // (1 << 20) - 1
 # MAX_MIGRATE_DOWNTIME in QEMU's migration/options.c.
@@ -99,9 +101,29 @@ class Options:
             "Whether the memory goes through ssh, like the libvirt connection. Slower.",
         ),
     )
+    handover: str = field(
+        default=STRICT,
+        metadata=described(
+            one_of(HANDOVERS),
+            "strict: the guest runs at its destination only after it is certain that its run at"
+            " the source is over. libvirt: libvirt starts it there; if an answer is lost at that"
+            " moment it may run twice, so this is refused unless every disk that it writes is"
+            " guarded against a second writer (the check guest.handover).",
+        ),
+    )
+    allow_unguarded: bool = field(
+        default=False,
+        metadata=argument(
+            FLAG,
+            "true: post_copy, which cannot have a strict handover, may be used in this call"
+            " although nothing guards a disk of the guest against a second writer. If an answer is"
+            " lost at the switch, it runs twice.",
+        ),
+    )
 
 
 KEYS = keys_of(Options)
+ARGUMENTS = tuple(key.name for key in arguments(Options))
 
 
 @dataclass(frozen=True)
@@ -172,7 +194,7 @@ def of_call(defaults: Options, arguments: Mapping[str, object]) -> Options:
     InputError names the argument and what is accepted.
     """
     named = {key: value for key, value in arguments.items() if value is not None}
-    return parse(validate.section(named, "options", KEYS), "", defaults)
+    return parse(validate.section(named, "options", ARGUMENTS), "", defaults)
 
 
 def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
@@ -192,6 +214,8 @@ def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
         post_copy=validate.flag(raw, "post_copy", path, defaults.post_copy),
         tls=validate.flag(raw, "tls", path, defaults.tls),
         tunnelled=validate.flag(raw, "tunnelled", path, defaults.tunnelled),
+        handover=validate.choice(raw, "handover", path, HANDOVERS, defaults.handover),
+        allow_unguarded=validate.flag(raw, "allow_unguarded", path, defaults.allow_unguarded),
     )
     for rule in RULES:
         if rule.broken(found):

@@ -1,5 +1,7 @@
 """The keys of a part of the pillar: the dataclass fields that have a description.
 
+Some fields are only arguments of a call: they have a description, but are no keys.
+
 The validator takes its known keys from here, and the pillar's reference their descriptions, so
 neither has a key that the other lacks.
 """
@@ -10,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-_KEY = "pillar"
+_KEY, _ARGUMENT = "pillar", "argument"
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,33 @@ def described(wants: str, text: str, default: str | None = None) -> Mapping[str,
     return {_KEY: (wants, text, default)}
 
 
+def argument(wants: str, text: str) -> Mapping[str, Any]:
+    """Return the metadata that makes a field an argument of a call, and no key."""
+    return {_ARGUMENT: (wants, text, None)}
+
+
 def keys_of(part: type) -> tuple[str, ...]:
     """Return the keys that a part of the pillar may have."""
-    return tuple(field.name for field in fields(part) if _KEY in field.metadata)
+    return tuple(key.name for key in documented(part))
 
 
 def documented(part: type) -> tuple[Key, ...]:
     """Return the keys of a part of the pillar with their descriptions."""
+    return _described(part, (_KEY,))
+
+
+def arguments(part: type) -> tuple[Key, ...]:
+    """Return what may be an argument of a call: the keys, and what is no key."""
+    return _described(part, (_KEY, _ARGUMENT))
+
+
+def _described(part: type, kinds: tuple[str, ...]) -> tuple[Key, ...]:
     found = []
     for field in fields(part):
-        if _KEY in field.metadata:
-            wants, text, default = field.metadata[_KEY]
-            found.append(Key(field.name, wants, text, default or _default(field.default)))
+        for kind in kinds:
+            if kind in field.metadata:
+                wants, text, default = field.metadata[kind]
+                found.append(Key(field.name, wants, text, default or _default(field.default)))
     return tuple(found)
 
 

@@ -10,9 +10,11 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
+from saltext_kvmcluster.core.migration.handover import is_strict, risk
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
 from saltext_kvmcluster.core.text import counted, listed
+from saltext_kvmcluster.core.verdicts import Sighting
 
 MAX_NAMED = 5
 """How many others are named for one guest; the rest follow when those are fixed."""
@@ -221,11 +223,28 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
     QEMU locks image files; block devices, network disks and a ``<lease>`` are protected by
     libvirt's lock manager alone (lock_manager in qemu.conf: lockd or sanlock).
     """
+    bare = unguarded(world, guest)
+    if isinstance(bare, Issue):
+        yield bare
+    elif bare:
+        yield Issue(
+            f"no lock protects {listed(bare)} against a second start elsewhere",
+            'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
+            " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
+        )
+
+
+def unguarded(world: World, guest: GuestFacts) -> tuple[str, ...] | Issue:
+    """Return the disks that a guest writes to, and that nothing keeps a second writer from.
+
+    An issue if that is not known.
+    """
     daemon = world.nodes[guest.node].daemon
     if daemon is None or guest.guest is None:
         see = "node.daemon" if daemon is None else "guest.blockers"
-        yield unknown("not known: the lock manager, or its disks", f"{SEE}{see}")
-        return
+        return unknown("not known: the lock manager, or its disks", f"{SEE}{see}")
+    if daemon.lock_manager in ("lockd", "sanlock"):
+        return ()
     bare = [
         disk.target
         for disk in guest.guest.disks
@@ -233,12 +252,23 @@ def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
     ]
     bare += [disk.target for disk in guest.guest.disks if disk.shareable]
     bare += ["its lease"] if guest.guest.lease else []
-    if bare and daemon.lock_manager not in ("lockd", "sanlock"):
-        yield Issue(
-            f"no lock protects {listed(dict.fromkeys(bare))} against a second start elsewhere",
-            'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
-            " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
-        )
+    return tuple(dict.fromkeys(bare))
+
+
+def handover(world: World, guest: GuestFacts) -> Iterator[Issue]:
+    """Whether its migration cannot run it twice, whatever answer is lost at the switch.
+
+    A strict handover never does. Without one, that takes disks that only one QEMU can write to.
+    """
+    options = world.cluster.migration.options
+    runs = guest.observation.sighting is Sighting.RUNNING
+    if not runs or is_strict(options):
+        return
+    bare = unguarded(world, guest)
+    if isinstance(bare, Issue):
+        yield bare
+    elif why := risk(options, runs, bare):
+        yield Issue(*why)
 
 
 def _where_at_rest(guest: GuestFacts, other: GuestFacts) -> str:

@@ -271,6 +271,13 @@ REGISTRY = (
         resting=True,
     ),
     Check(
+        "guest.handover",
+        "its migration cannot run it twice, whatever answer is lost at the switch",
+        "handover=strict without post_copy, or guard its disks (the check guest.lock)",
+        GUEST,
+        guest.handover,
+    ),
+    Check(
         "guest.lock",
         "a lock manager or QEMU's image locking protects its disks",
         "set lock_manager in qemu.conf to lockd or sanlock on every node",

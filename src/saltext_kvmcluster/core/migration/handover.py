@@ -1,0 +1,175 @@
+"""A strict handover: the copy at the destination runs only when its source is certainly over.
+
+libvirt leaves the copy paused. By its state alone that looks like a guest that its user paused, so
+the copy has a mark, until it was observed to run: an element of ours in its metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from xml.sax.saxutils import quoteattr
+
+from lxml import etree
+
+from saltext_kvmcluster.core import xmltext
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.options import BY_LIBVIRT, STRICT, Options
+from saltext_kvmcluster.core.text import listed, printable
+from saltext_kvmcluster.core.untrusted import Reader
+
+NAMESPACE = "urn:saltext-kvmcluster:handover"
+"""The namespace of the mark. That of the guest's own element is another: libvirt keeps one each."""
+
+MIGRATED = "migrated"
+"""libvirt's word for a run that ended because the guest is at another node."""
+
+# The phase of libvirt's migration from which the source is ended, whatever happens.
+_CONFIRMED = "confirm3"
+_LONGEST_MARK = 400
+# What libvirt appends to a guest's log when its QEMU starts, and before it ends it.
+_TIME = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: "
+_STARTED = re.compile(f"{_TIME}starting up ", re.MULTILINE)
+_ENDED = re.compile(f"{_TIME}shutting down, reason=([a-z]+)$", re.MULTILINE)
+_MOST = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What the journal keeps of a strict handover.
+
+    ``resume``: whether the guest ran, so that its copy is to run. ``pid``, ``started``: the
+    source's QEMU, by its number and the kernel's time of its start; 0 if that was not known.
+    """
+
+    resume: bool
+    pid: int = 0
+    started: int = 0
+
+
+@dataclass(frozen=True)
+class Status:
+    """What libvirt's own status file says of an active guest."""
+
+    pid: int
+    phase: str
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the destination has the guest, by its own answer, and the source is to end."""
+        return self.phase == _CONFIRMED
+
+
+def options_for(options: Options, runs: bool) -> Options:
+    """Return the options of one migration: a guest that is paused gains nothing from post-copy.
+
+    libvirt would refuse to move it.
+    """
+    return options if runs else replace(options, post_copy=False)
+
+
+def is_strict(options: Options) -> bool:
+    """Whether a migration is to have a strict handover, which libvirt refuses for post-copy."""
+    return options.handover == STRICT and not options.post_copy
+
+
+def risk(options: Options, runs: bool, unguarded: Sequence[str]) -> tuple[str, str] | None:
+    """Return why a migration may run its guest twice, and the remedy; None if it cannot.
+
+    unguarded
+        The disks that it writes to, and that nothing keeps a second writer from.
+    """
+    if not unguarded or not runs:
+        return None
+    disks = listed(unguarded)
+    guard = "or guard its disks (the check guest.lock)"
+    if options.handover == BY_LIBVIRT:
+        return (
+            "handover is libvirt: if an answer is lost at the switch, it runs on both nodes, and"
+            f" nothing keeps a second writer from {disks}",
+            f"handover=strict, {guard}",
+        )
+    if options.post_copy and not options.allow_unguarded:
+        return (
+            "post_copy is true: post-copy cannot have a strict handover, since it runs at the"
+            " destination before its source is over; if an answer is lost at the switch, it runs"
+            f" on both nodes, and nothing keeps a second writer from {disks}",
+            f"post_copy=false, {guard}; or take that risk for one call: allow_unguarded=true",
+        )
+    return None
+
+
+def token(source: str, began: str) -> str:
+    """Return what identifies one migration in its mark."""
+    return f"{source} {began}"
+
+
+def element(of: str) -> str:
+    """Return the mark as an element without its namespace."""
+    return f"<handover of={quoteattr(of)}/>"
+
+
+def marked(definition: str, of: str) -> str:
+    """Return a definition with the mark of a migration in its metadata."""
+    domain = xmltext.parse_xml(definition)
+    metadata = domain.find("metadata")
+    if metadata is None:
+        metadata = etree.SubElement(domain, "metadata")
+    for old in metadata.findall(f"{{{NAMESPACE}}}handover"):
+        metadata.remove(old)
+    mark = etree.SubElement(metadata, f"{{{NAMESPACE}}}handover", nsmap={"kvmcluster": NAMESPACE})
+    mark.set("of", of)
+    return etree.tostring(domain, encoding="unicode")
+
+
+def mark(text: str) -> str:
+    """Return which migration a mark is of; ``?`` if it does not say so."""
+    try:
+        found = xmltext.parse_xml(text)
+    except InputError:
+        return "?"
+    return printable(found.get("of", "")[:_LONGEST_MARK]) or "?"
+
+
+def mark_of(definition: str) -> str:
+    """Return which migration the mark in a definition is of, empty if there is none."""
+    found = xmltext.parse_xml(definition).find(f"metadata/{{{NAMESPACE}}}handover")
+    return "" if found is None else printable(found.get("of", "")[:_LONGEST_MARK]) or "?"
+
+
+def status(text: str, uuid: str) -> Status | None:
+    """Return what libvirt's status file says of a guest; None if it is not the guest's, or odd."""
+    try:
+        root = xmltext.parse_xml(text)
+    except InputError:
+        return None
+    if root.tag != "domstatus" or root.findtext("domain/uuid") != uuid:
+        return None
+    pid, job = root.get("pid", ""), root.find("job")
+    if not re.fullmatch(r"[0-9]{1,9}", pid) or int(pid) < 2:
+        return None
+    return Status(int(pid), job.get("phase", "") if job is not None else "")
+
+
+def run_ended(log: str) -> str:
+    """Return why the last run of a guest on a node ended, by libvirt's log of it.
+
+    Empty if it does not say so: the guest runs, the node lost its power, or the log is cut. The log
+    is not ordered by its times, since clocks are set.
+    """
+    starts = [found.end() for found in _STARTED.finditer(log)]
+    ends = _ENDED.findall(log, starts[-1] if starts else 0)
+    # A daemon that was restarted amid the end of a run tells of it twice, and knows less then.
+    return MIGRATED if MIGRATED in ends else ends[-1] if ends else ""
+
+
+def parse(kept: Reader) -> Handover | None:
+    """Return what a journal keeps of a strict handover, None if it was another."""
+    if kept.value is None:
+        return None
+    return Handover(
+        kept.at("resume").flag(),
+        kept.at("pid").whole(most=_MOST),
+        kept.at("started").whole(most=_MOST),
+    )

@@ -1,0 +1,97 @@
+"""A strict handover, by the process that runs the migration; see `core.migration.handover`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.journal import OVER, Entry
+from saltext_kvmcluster.core.migration.results import Statistics
+from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting
+from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
+
+# Seconds for one answer to a resume, before it is tried another way.
+ANSWER = 2.0
+
+
+class StrictHandover:
+    """The handover of one migration. ``is_over``: it is certain that the source's run is."""
+
+    def __init__(self, env: Environment, entry: Entry, leaving: Leaving) -> None:
+        self.env, self.entry, self.leaving = env, entry, leaving
+        self.uuid, self.destination = entry.move.uuid, entry.move.destination
+        self.is_over = False
+        self._resumed_at: float | None = None
+        self._ready: Call | None = None
+
+    @property
+    def waits_for(self) -> Sequence[Call]:
+        """What is to be noticed at once, besides the end of libvirt's call."""
+        return () if self.leaving.ended.done() else (self.leaving.ended,)
+
+    def prepare(self) -> None:
+        """Find the copy while its memory still arrives, so that one message resumes it.
+
+        Nothing waits for that: what matters is noticed meanwhile.
+        """
+        failed = self._ready is not None and self._ready.done() and self._ready.exception()
+        if not self.is_over and (self._ready is None or failed):
+            self._ready = self.env.libvirt(self.destination).ready(self.uuid)
+
+    def notice(self) -> None:
+        """Resume the copy once the source's QEMU has ended, if libvirt had confirmed it."""
+        if not self.is_over and self.leaving.ended.done() and self.leaving.is_confirmed():
+            self.is_over = True
+            self.resume()
+
+    def returned(self, failed: bool, here: Observation) -> None:
+        """Take note of the end of libvirt's call. One that failed proves nothing.
+
+        here
+            The source, observed since.
+        """
+        if not self.is_over and not failed and here.sighting in OFF:
+            self.is_over = True
+            self.resume()
+
+    def resume(self) -> None:
+        """Resume the copy: over the connection that is open first, without a look."""
+        if not (self.entry.handover and self.entry.handover.resume) or self._resumed_at:
+            return
+        first = True
+        for libvirt in (self.env.libvirt(self.destination), *self.env.detours(self.destination)):
+            call = libvirt.resume(self.uuid, "" if first else self.entry.token)
+            self.env.clock.wait(call, ANSWER)
+            if call.done() and not call.exception():
+                self._resumed_at = self.env.clock.monotonic()
+                return
+            if first:
+                self._note_over()
+            first = False
+
+    def pending(self, there: Observation) -> None:
+        """Resume the copy if it was observed to wait although the source is over."""
+        if self.is_over and there.sighting is Sighting.WAITING:
+            self._resumed_at = None
+            self.resume()
+
+    def known(self, here: Observation) -> Observation:
+        """Return an observation of the source with what is known of its end."""
+        return replace(here, left=here.left or (self.is_over and here.sighting in OFF))
+
+    def measured(self, by_libvirt: Statistics) -> Statistics:
+        """Return what was measured: libvirt knows of no resume that comes after its own end."""
+        if not (self.entry.handover and self.entry.handover.resume):
+            return by_libvirt
+        stopped, resumed = self.leaving.stopped_at(), self._resumed_at
+        downtime = None
+        if stopped is not None and resumed is not None and resumed >= stopped:
+            downtime = round(1000 * (resumed - stopped))
+        return replace(by_libvirt, downtime_ms=downtime)
+
+    def _note_over(self) -> None:
+        """Keep what this process knows, for whoever has to complete it."""
+        with contextlib.suppress(WorldError):
+            self.env.journal(self.env.here).write(self.entry.at(OVER))

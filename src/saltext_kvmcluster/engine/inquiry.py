@@ -1,0 +1,70 @@
+"""What every node's libvirt and journal know of one guest, and the guest's locks on them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.migration.journal import Entry, Kept
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.ownership import identification
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.engine.environment import Environment, Libvirt
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one node reports of a guest; ``unread``: why its journal could not be read."""
+
+    observation: Observation
+    entries: tuple[Entry, ...] = ()
+    unread: str = ""
+
+
+def asked(env: Environment, node: str, guest: str) -> Answer:
+    """Return what one node reports of a guest."""
+    kept, unread = journal(env, node, guest)
+    libvirt = env.libvirt(node)
+    try:
+        observation = find(libvirt, guest)
+    except WorldError as error:
+        observation = Observation(Sighting.UNREACHABLE, detail=str(error))
+    return Answer(observation, kept.of(guest), unread)
+
+
+def journal(env: Environment, node: str, guest: str) -> tuple[Kept, str]:
+    """Return what a node's journal holds, and why what it has of a guest could not be read."""
+    try:
+        kept = env.journal(node).entries().of_node(node)
+    except WorldError as error:
+        return Kept(), str(error)
+    return kept, kept.doubts(guest)
+
+
+def agreed(env: Environment, entry: Entry) -> Entry:
+    """Return an entry by which no definition is removed that the pillar now keeps."""
+    if entry.definitions == env.cluster.guests.definitions:
+        return entry
+    return replace(entry, definitions="defined")
+
+
+def find(libvirt: Libvirt, guest: str) -> Observation:
+    """Observe a guest by its name, or by its UUID."""
+    return libvirt.by_uuid(guest) if identification.is_uuid(guest) else libvirt.by_name(guest)
+
+
+@contextlib.contextmanager
+def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> Iterator[str]:
+    """Lock a guest on these nodes; yield why that failed, empty if all are locked."""
+    taken = ""
+    with contextlib.ExitStack() as stack:
+        for node in {env.here: None, **dict.fromkeys(nodes)}:
+            try:
+                stack.enter_context(env.lock(Move(guest, uuid, node, env.here)))
+            except AtWork as error:
+                holder = f": {error.holder}" if error.holder else ""
+                taken = f"another kvmcluster command is at work on it on {node}{holder}"
+                break
+        yield taken

@@ -1,0 +1,156 @@
+"""The facts of a libvirt daemon and its guests, for the checks: few round trips, much at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.host.libvirt_connection import LOCAL, Connection, load_libvirt
+from saltext_kvmcluster.host.libvirt_domains import (
+    marked,
+    observe_active,
+    reason_text,
+    sighting_of,
+)
+
+
+class Facts(Connection):
+    """A connection to one libvirt daemon that reports the facts of its guests."""
+
+    def __init__(self, uri: str = LOCAL) -> None:
+        super().__init__(uri)
+        self._capabilities = ""
+
+    def daemon(self) -> dict[str, Any]:
+        """Return the daemon's facts of itself and its host, in three round trips.
+
+        ``capabilities`` as XML, ``networks``: the names of the active ones, ``qemu``: the version
+        as a number, 0 if it has none.
+        """
+
+        def verb(found: Any) -> dict[str, Any]:
+            active = load_libvirt().VIR_CONNECT_LIST_NETWORKS_ACTIVE
+            return {
+                "capabilities": found.getCapabilities(),
+                "networks": [network.name() for network in found.listAllNetworks(active)],
+                "qemu": qemu_version(found),
+            }
+
+        reported = self._ask(verb)
+        self._capabilities = reported["capabilities"]
+        return reported
+
+    def guests(
+        self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the daemon's facts of every guest: two round trips, and four per active guest.
+
+        Of an inactive guest name, UUID, state, size, disks and autostart; of an active one also
+        its definition, the persistent one if it has that, and its job.
+
+        matters
+            Whether the definition and job of an active guest are needed, by its name, its UUID,
+            and libvirt's statistics, which then list all layers of its disks. None for all guests.
+        """
+        libvirt = load_libvirt()
+        groups = (
+            libvirt.VIR_DOMAIN_STATS_STATE
+            | libvirt.VIR_DOMAIN_STATS_BALLOON
+            | libvirt.VIR_DOMAIN_STATS_VCPU
+            | libvirt.VIR_DOMAIN_STATS_BLOCK
+        )
+        how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        if matters:
+            how |= libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
+        own = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
+        starting, reported = self._ask(
+            lambda found: (
+                {domain.UUIDString() for domain in found.listAllDomains(own)},
+                found.getAllDomainStats(groups, how),
+            )
+        )
+
+        def is_close(domain: Any, stats: Mapping[str, Any]) -> bool:
+            return matters is None or matters(domain.name(), domain.UUIDString(), stats)
+
+        guests = [
+            self._guest(domain, stats, starting, is_close(domain, stats))
+            for domain, stats in reported
+        ]
+        return [guest for guest in guests if guest]
+
+    def _guest(
+        self, domain: Any, stats: Mapping[str, Any], starting: Collection[str], close: bool
+    ) -> dict[str, Any] | None:
+        """Return the facts of one guest, None if it has disappeared in the meantime."""
+        state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
+        sighting = sighting_of(state, reason)
+        if sighting is Sighting.PAUSED_BY_USER:
+            sighting = self._waiting(domain)
+        observation = Observation(sighting, domain.name(), domain.UUIDString(), persistent=True)
+        definitions: dict[str, str] = {}
+        if close and observation.sighting is not Sighting.SHUT_OFF:
+            observation, state, reason, definitions = self._closer(
+                domain, observation, state, reason
+            )
+        if observation.sighting is Sighting.ABSENT:
+            return None
+        return {
+            "name": observation.name,
+            "uuid": observation.uuid,
+            "sighting": observation.sighting.value,
+            "reason": reason_text(state, reason),
+            "persistent": observation.persistent,
+            "autostart": observation.uuid in starting,
+            "job": observation.job,
+            "memory_kib": stats.get("balloon.maximum", 0),
+            "vcpus": stats.get("vcpu.current", 0),
+            "disks": [
+                stats[f"block.{number}.path"]
+                for number in range(stats.get("block.count", 0))
+                if f"block.{number}.path" in stats
+            ],
+            **definitions,
+        }
+
+    def _waiting(self, domain: Any) -> Sighting:
+        """Return the sighting of a guest that looks as if its user had paused it."""
+        try:
+            return self._ask(lambda found: marked(domain, Sighting.PAUSED_BY_USER)[0])
+        except WorldError:
+            return Sighting.PAUSED_OTHERWISE
+
+    def _closer(
+        self, domain: Any, observation: Observation, state: int, reason: int
+    ) -> tuple[Observation, int, int, dict[str, Any]]:
+        """Observe an active guest in detail; one that hangs does not hide the others.
+
+        observation, state, reason
+            What is known of it without its response.
+        """
+        uuid = observation.uuid
+
+        def verb(found: Any) -> tuple[Observation, int, int, dict[str, Any]]:
+            # A guest that hangs may block the others on the same connection.
+            return observe_active(
+                domain if domain.connect() is found else found.lookupByUUIDString(uuid)
+            )
+
+        try:
+            return self._ask(verb)
+        except WorldError as error:
+            self._ask(lambda found: found.getLibVersion())
+            known = replace(observation, persistent=False, job=verdicts.ENDLESS)
+            return known, state, reason, {"error": str(error)}
+
+
+def qemu_version(connection: Any) -> int:
+    """Return the version of a daemon's QEMU as a number, 0 if it has none."""
+    try:
+        return int(connection.getVersion())
+    except load_libvirt().libvirtError:
+        return 0
