@@ -3,16 +3,20 @@
 import json
 import os
 import pathlib
+import shutil
+import subprocess
 import threading
 
 import pytest
+from odd import ODD, discard
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from sandbox import sentence, until
 
-from saltext_kvmcluster.host import notifier
+from saltext_kvmcluster.host import bootid, notifier
 
 HISTORY = pathlib.Path("/var/lib/kvmcluster/history")
 UUID = "11111111-1111-1111-1111-111111111111"
+OTHER = "22222222-2222-2222-2222-222222222222"
 TOLD = {"what": "copying", "guest": "web 1/x", "uuid": UUID, "stalled": False}
 RECORD = {
     "guest": "web1", "uuid": UUID, "source": "alpha", "destination": "beta", "owner": "beta",
@@ -109,21 +113,39 @@ def test_a_notification_becomes_an_event_and_a_status_until_the_end(fired):
     assert notifier.statuses() == []
 
 
-def test_the_status_of_a_killed_process_is_ignored(fired):
+def test_the_status_of_a_killed_process_is_ignored_and_no_clock_decides(fired):
+    path = pathlib.Path(f"{notifier.FOLDER}/{UUID}.json")
     with notify(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
-        os.utime(f"{notifier.FOLDER}/{UUID}.json", (0, 0))
+        for at in (0, 1 << 33):
+            os.utime(path, (at, at))
+            assert notifier.statuses() == [TOLD]
+        with subprocess.Popen(["sleep", "60"]) as other:
+            known = bootid.process(other.pid)
+            path.write_text(json.dumps({**TOLD, "process": known}))
+            assert notifier.statuses() == [TOLD]
+            # A process that has its number now is another one.
+            path.write_text(json.dumps({**TOLD, "process": f"{known}0"}))
+            assert notifier.statuses() == []
+            path.write_text(json.dumps({**TOLD, "process": known}))
+            other.kill()
         assert notifier.statuses() == []
 
 
-def test_a_garbled_status_is_ignored(fired):
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_an_odd_status_is_ignored_and_hides_no_other(fired, make):
+    folder = pathlib.Path(notifier.FOLDER)
     with notify(lambda tag, data: fired.append(tag)) as say:
         say("migration", TOLD)
         until(lambda: fired, "nothing was fired")
-        for junk in ("", "{", "[1]", "\x00"):
-            pathlib.Path(f"{notifier.FOLDER}/{UUID}.json").write_text(junk)
-            assert notifier.statuses() == []
+        odd = folder / f"{OTHER}.json"
+        make(odd)
+        assert notifier.statuses() == [TOLD]
+        discard(odd)
+        shutil.copy(folder / f"{UUID}.json", odd)
+        assert notifier.statuses() == [TOLD], "the status of another guest"
+        odd.unlink()
 
 
 def test_an_event_that_cannot_be_fired_is_lost_and_nothing_else():

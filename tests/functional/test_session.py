@@ -1,12 +1,17 @@
 """A shell that stays, asked again and again, and the tickets that it holds in a queue."""
 
 import os
+import pathlib
+import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from odd import ODD, discard
 from sandbox import until
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -155,18 +160,86 @@ def test_who_comes_later_stands_further_back(waiters):
     assert places(waiters[2:]) == [0, 0, 1, 2]
 
 
-def test_whoever_is_killed_holds_nobody_up(waiters):
+def test_whoever_is_killed_is_gone_at_once_wherever_it_stood(waiters):
     places(waiters)
-    for killed in (waiters[0], waiters[3]):
+    for killed in (waiters[0], waiters[2], waiters[3]):
         killed.session.close()
-    until(lambda: places(waiters[4:]) == [1, 2], "a dead one keeps its place", 5)
-    assert places([waiters[1], waiters[2], *waiters[4:]]) == [0, 0, 1, 2]
+    assert places([waiters[5], waiters[4], waiters[1]]) == [1, 0, 0]
+
+
+def names_of(queue):
+    return sorted(name for name in os.listdir(queue.folder) if name != "lock")
+
+
+def test_a_killed_process_leaves_no_ticket_though_a_child_keeps_its_shell(queue, waiters):
+    code = (
+        "import os, time; from saltext_kvmcluster.host.ssh import Session\n"
+        "from saltext_kvmcluster.host.tickets import Tickets\n"
+        "from saltext_kvmcluster.core.migration.queues import Queue\n"
+        "from saltext_kvmcluster.core.migration.migration import Move\n"
+        f"queue = Queue('node1', 'outgoing', 1, {queue.folder!r})\n"
+        "Tickets(Session()).take(queue, Move('killed', 'its uuid', 'node1', 'node2'))\n"
+        "child = os.fork()\n"
+        "if child: print(child, flush=True)\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        child = int(process.stdout.readline())
+        first = waiters[0]
+        one = replace(queue, limit=1)
+        first.queue = one
+        assert first.place() == 1
+        process.kill()
+        process.wait()
+        assert first.place() == 0 and len(names_of(queue)) == 1
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_number_that_another_process_has_now_or_another_boot_is_no_ticket(queue, waiters):
+    places(waiters)
+    first, second, *_ = names_of(queue)
+    number, pid, began, *rest = first.split("-")
+    others = "-".join([number, pid, str(int(began) + 1), *rest])
+    os.rename(f"{queue.folder}/{first}", f"{queue.folder}/{others}")
+    before = second.rpartition("-")[0] + "-00000000"
+    os.rename(f"{queue.folder}/{second}", f"{queue.folder}/{before}")
+    assert places(waiters[2:]) == [0, 0, 1, 2]
+    assert len(names_of(queue)) == 4
+    for lost in waiters[:2]:
+        with pytest.raises(WorldError, match="was not migrated"):
+            lost.place()
+
+
+@pytest.mark.parametrize("make", [ODD[kind] for kind in ("folder", "fifo", "dangling", "giant")])
+@pytest.mark.parametrize(
+    "name", ["100000001", "1abcdefgh", "lock", "a b", "100000001-1-1-1-1-x", "199999999-x"]
+)
+def test_what_is_no_ticket_stops_nobody_and_is_named(queue, waiters, make, name):
+    path = pathlib.Path(queue.folder) / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    began = time.monotonic()
+    assert places(waiters[:4]) == places(waiters[:4]) == [0, 0, 1, 2]
+    assert time.monotonic() - began < 10
+    at = queues.standing(queue, waiters[3].move, waiters[3].tickets.observe(queue), {})
+    is_ticket = name.count("-") == 5 or name == "lock"
+    if not is_ticket or path.is_symlink() or (path.exists() and not path.is_file()):
+        assert f"not a ticket, to be moved away: {path}" in str(at)
+        discard(path)
+
+
+def test_thousands_of_abandoned_tickets_hold_nobody_up(queue, waiters):
+    folder = pathlib.Path(queue.folder)
+    folder.mkdir(parents=True)
+    for number in range(2000):
+        (folder / f"{100000001 + number}-99999999-5-99999999-5-00000000").write_text("[]")
+    assert waiters[0].place() == 0 and len(names_of(queue)) == 1
 
 
 def test_a_ticket_that_nobody_shows_to_be_his_is_nobodys(queue, waiters):
-    """As it is when a node has lost its power: the lock stays for hours."""
+    """As it is when a node has lost its power: its login stays for hours."""
     places(waiters)
-    names = sorted(name for name in os.listdir(queue.folder) if name != "lock")
+    names = names_of(queue)
     old = uptime() - 100
     os.utime(os.path.join(queue.folder, names[0]), (old, old))
     assert waiters[2].place() == 0
@@ -293,4 +366,4 @@ def test_a_place_stays_ones_own_for_as_long_as_it_is_needed(places_of, monkeypat
         long_ago = uptime() - 100
         os.utime(ticket, (long_ago, long_ago))
         until(lambda: os.stat(ticket).st_mtime > long_ago + 50, "nobody keeps the ticket", 5)
-    assert os.listdir(folder) == ["lock"]
+    assert os.listdir(folder) == ["lock"]  # Where the ticket was.

@@ -19,6 +19,7 @@ from saltext_kvmcluster.core.migration.migration import Move
 GUEST = "web"
 HOME = "/var/lib/kvmcluster"
 JOURNAL = f"{HOME}/journal"
+OTHER = "11111111-1111-4111-8111-111111111111"
 SLOW, FAST = 1, 10000  # MiB/s: it lasts about a minute, until it is let go
 KILLED = 10  # seconds: a job that was killed gives no answer
 SETTLED = ("running", "paused", "nowhere")
@@ -476,6 +477,22 @@ class TestJournal:
             assert any(path in need and source in need for need in answer["needs"])
             assert lab.read(source, path) == text
         lab.exec(source, "rm", path)
+
+    def test_an_odd_entry_of_another_guest_stops_nobody_and_both_nodes_count(self, lab):
+        source, destination, third = route(lab)
+        other = f"{JOURNAL}/{OTHER}.json"
+        for node in lab.nodes:
+            lab.exec(node, "mkdir", "-p", JOURNAL)
+            lab.exec(node, "mkfifo", other)
+        answer = lab.salt(source, "kvmcluster.migrate", GUEST, destination)
+        assert (answer["result"], answer["afterwards"]) == ("moved", []), answer
+        answer = recover(lab, third)
+        assert (answer["owner"], answer["needs"]) == (destination, []), answer
+        for node in lab.nodes:
+            unread = lab.salt(node, "kvmcluster.unsettled")["unread"]
+            assert len(unread) == 1 and f"{other} is not a journal entry" in unread[0], unread
+            lab.exec(node, "rm", other)
+        assert lab.read(source, f"{HOME}/sequence") == lab.read(destination, f"{HOME}/sequence")
 
     def test_a_disk_that_fails_refuses_before_and_changes_no_result_afterwards(self, lab):
         source, destination, _ = route(lab)

@@ -10,6 +10,7 @@ Its commands are lines of text, so that a failing one can be kept, read and chan
     recover web1 on node3
     cancel web1 on node1
     fault fill node2
+    fault clock -7200 node1
     wait 60
     heal
     settle web1 on node3
@@ -274,7 +275,7 @@ class Run:
         what = f"{what} {where.split()[0]}" if " " in where else what
         where = where.split()[-1]
         begin, end = self._pair(what, where)
-        self.faults[what] += 1
+        self.faults["clock" if what.startswith("clock ") else what] += 1
         begin()
         self.healing.append(end)
         if seconds:
@@ -289,6 +290,8 @@ class Run:
                 lambda: [world.set_cut(network, where, True) for network in cuts[what]],
                 lambda: [world.set_cut(network, where, False) for network in cuts[what]],
             )
+        if what.startswith("clock "):
+            return lambda: world.clocks.update({where: float(what[6:])}), _nothing
         pairs = {
             "kill libvirtd": (lambda: daemon.kill(), lambda: daemon.start()),
             "stop libvirtd": (lambda: daemon.stop(), lambda: daemon.go_on()),

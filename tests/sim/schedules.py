@@ -124,6 +124,8 @@ FAULTS = {
     "cut data": 2,
     "cut both": 3,
     "fill": 1,
+    "clock -7200": 1,
+    "clock 7200": 1,
     "reset": 1,
     "drop": 1,
     "power off": 2,

@@ -85,6 +85,7 @@ class Shelf:
         self.locks, self.undefined = {}, {}
         self.claims, self.tickets = {}, {}
         self.cordon = None
+        self.counted = 0
 
 
 class Minion:
@@ -278,7 +279,8 @@ class Clock:
         return self.read
 
     def now(self):
-        return START + timedelta(seconds=self._world.now)
+        wrong = self._world.clocks.get(self._minion.here, 0)
+        return START + timedelta(seconds=self._world.now + wrong)
 
     def wait(self, call, seconds):
         world = self._world
@@ -681,6 +683,17 @@ class Journal(Remote):
 
     def write(self, entry):
         self._ask(lambda shelf: shelf.entries.__setitem__(entry.move.uuid, entry), writes=True)
+
+    def advance(self, least):
+        """Count, in no time: it is one more question over a login that is open anyway."""
+        world, shelf = self.world, self.minion.shelves[self.node]
+        here = self.minion.here
+        if self.node in world.full or self.node in world.dark:
+            raise WorldError(f"{self.node}: No space left on device")
+        if here != self.node and not world.path(sim.SSH, here, self.node):
+            raise WorldError(f"no response from {self.node}")
+        shelf.counted = max(shelf.counted, least) + 1
+        return shelf.counted
 
     def clear(self, uuid):
         def forget(shelf):

@@ -15,7 +15,17 @@ from saltext_kvmcluster.engine import environment
 
 FAULTS = {
     *("kill qemu", "kill libvirtd", "stop libvirtd", "cut ssh", "cut data", "cut both", "fill"),
-    *("reset", "drop", "power off", "call die", "call lost", "call late", "call twice", "actor"),
+    *(
+        "reset",
+        "drop",
+        "clock",
+        "power off",
+        "call die",
+        "call lost",
+        "call late",
+        "call twice",
+        "actor",
+    ),
 }
 
 

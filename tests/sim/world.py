@@ -62,6 +62,8 @@ class World:
         self.guests = {}
         self.daemons = {}
         self.full, self.dark = set(), set()
+        # Seconds by which a node's clock is wrong; it was set.
+        self.clocks = {}
         self.wrong = []
         self.lost_in_post_copy = 0
         self.log = [] if keep_log else None

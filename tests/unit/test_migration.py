@@ -7,6 +7,7 @@ import pytest
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, SEE, UNKNOWN, WARN, Finding
+from saltext_kvmcluster.core.holders import Holder
 from saltext_kvmcluster.core.migration import migration, plans, results
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Statistics
@@ -55,7 +56,12 @@ def test_a_refusal_names_the_cause_and_not_what_is_unknown_because_of_it():
 
 
 def test_a_second_call_is_refused_by_name():
-    assert "another kvmcluster command is at work on web on node1" in str(migration.at_work(MOVE))
+    error = migration.at_work(MOVE, Holder("process 7 (x), stopped", "kill -CONT 7"))
+    assert error.holder == "process 7 (x), stopped; kill -CONT 7"
+    assert str(error) == (
+        "web was not migrated to node2: guest.blockers: another kvmcluster command is at work on"
+        " web on node1: process 7 (x), stopped (kill -CONT 7)"
+    )
 
 
 @pytest.mark.parametrize(

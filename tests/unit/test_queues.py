@@ -83,6 +83,13 @@ def test_who_is_before_is_said_so_that_a_person_understands():
     )
 
 
+def test_what_is_no_ticket_is_named_and_counts_for_nothing():
+    output = f"odd /run/q/a\x1b\n{detail('a')}odd /run/q/b\n"
+    at = queues.standing(QUEUE, MOVE, output, {})
+    assert (at.slot, len(at.before)) == (0, 1)
+    assert str(at).endswith("; not a ticket, to be moved away: /run/q/a\ufffd, /run/q/b")
+
+
 def test_who_waits_is_refused_only_with_a_reason():
     at = queues.standing(QUEUE, MOVE, detail("db1", "db2"), {})
     queues.refuse_to_wait(MOVE, at, "", within=60.0, is_over=False)

@@ -13,6 +13,8 @@ from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.text import one_line
 
 PATH = "/etc/kvmcluster.cordoned"
+LONGEST = 4096
+"""Bytes of the file that are read at most."""
 ORCHESTRATION = "kvmcluster.orch."
 """Prefix of the reasons of our orchestrations, which uncordon what they have cordoned."""
 DRAINED = "drained"

@@ -14,4 +14,8 @@ class WorldError(KvmclusterError):
 
 
 class AtWork(WorldError):
-    """Another command holds the lock of the guest on a node."""
+    """Another command holds the lock of the guest on a node; ``holder``: what is known of it."""
+
+    def __init__(self, message: str, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder

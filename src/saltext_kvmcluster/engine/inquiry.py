@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
-from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import identification
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -25,23 +25,22 @@ class Answer:
 
 def asked(env: Environment, node: str, guest: str) -> Answer:
     """Return what one node reports of a guest."""
-    entries, unread = journal(env, node, guest)
+    kept, unread = journal(env, node, guest)
     libvirt = env.libvirt(node)
     try:
         observation = find(libvirt, guest)
     except WorldError as error:
         observation = Observation(Sighting.UNREACHABLE, detail=str(error))
-    return Answer(observation, entries, unread)
+    return Answer(observation, kept.of(guest), unread)
 
 
-def journal(env: Environment, node: str, guest: str) -> tuple[tuple[Entry, ...], str]:
-    """Return what a node's journal holds of a guest, and why it could not be read, if so."""
+def journal(env: Environment, node: str, guest: str) -> tuple[Kept, str]:
+    """Return what a node's journal holds, and why what it has of a guest could not be read."""
     try:
-        kept = env.journal(node).entries()
-        identification.refuse_foreign(node, kept.of(guest))
-    except (InputError, WorldError) as error:
-        return (), str(error)
-    return kept.of(guest), "; ".join(kept.unread)
+        kept = env.journal(node).entries().of_node(node)
+    except WorldError as error:
+        return Kept(), str(error)
+    return kept, kept.doubts(guest)
 
 
 def agreed(env: Environment, entry: Entry) -> Entry:
@@ -64,7 +63,8 @@ def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
         for node in {env.here: None, **dict.fromkeys(nodes)}:
             try:
                 stack.enter_context(env.lock(Move(guest, uuid, node, env.here)))
-            except AtWork:
-                taken = f"another kvmcluster command is at work on it on {node}"
+            except AtWork as error:
+                holder = f": {error.holder}" if error.holder else ""
+                taken = f"another kvmcluster command is at work on it on {node}{holder}"
                 break
         yield taken

@@ -84,7 +84,7 @@ def shutdown(
             f"{guest} was not shut down: {observation.job} of it is active on {env.here};"
             f" wait for its end (virsh domjobinfo {guest})"
         )
-    unsettled = env.journal(env.here).entries().may_have(observation.uuid)
+    unsettled = _may_be_unsettled(env, observation.uuid)
     steps = _tried(lambda: own.press_power(observation.uuid))
     last, stayed = _until_off(own, clock, observation.uuid, timeout)
     stayed &= not unsettled
@@ -219,6 +219,13 @@ def _started(peers: Peers, request: Request, text: str, end: float) -> StartResu
         if not waiting or clock.monotonic() >= settled:
             return startup.ending(request, asked, _error(call), call.done())
         clock.wait(None, POLL)
+
+
+def _may_be_unsettled(env: Environment, uuid: str) -> bool:
+    try:
+        return env.journal(env.here).entries().may_have(uuid)
+    except WorldError:
+        return True
 
 
 def _here(own: Libvirt, guest: str, here: str) -> Observation:

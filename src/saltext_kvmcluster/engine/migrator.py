@@ -126,6 +126,7 @@ class _Begun:
             BEGUN,
             observation.persistent,
             env.cluster.guests.definitions,
+            sequence=_sequence(env, move),
             handover=Handover(runs, leaving.pid, leaving.started) if leaving else None,
         )
         copy = handover.marked(source.migratable(move.uuid), entry.token) if leaving else ""
@@ -140,15 +141,29 @@ class _Begun:
         env.journal(env.here).write(self.entry)
 
 
+def _sequence(env: Environment, move: Move) -> int:
+    """Return a number above all that either node has counted, and have both count it.
+
+    0 if that fails: then nothing is concluded from the order of this migration and another one.
+    """
+    own, peer = env.journal(move.source), env.journal(move.destination)
+    try:
+        number = peer.advance(own.advance(0))
+        own.advance(number - 1)
+    except WorldError:
+        return 0
+    return number
+
+
 def _refuse_unsettled(env: Environment, move: Move) -> None:
     """Refuse a guest whose last migration from here is not settled; forget old requests to cancel.
 
     It is settled first, if it can be.
     """
     own = env.journal(env.here)
-    kept = own.entries()
-    why = "; ".join(detail for detail in kept.unread if move.uuid in detail)
-    if kept.of(move.uuid):
+    kept = own.entries().of_node(env.here)
+    why = kept.doubts(move.uuid)
+    if kept.of(move.uuid) and not why:
         why = recoverer.recover(env, move.uuid).reason
         why = why if own.entries().of(move.uuid) else ""
     if why:

@@ -105,6 +105,7 @@ class _Case:
     observations: dict[str, Observation] = field(default_factory=dict)
     nodes: Collection[str] = ()
     fresh: bool = False
+    doubted: bool = False
 
     def __post_init__(self) -> None:
         self.nodes = self.nodes or tuple(self.env.cluster.nodes)
@@ -117,9 +118,10 @@ class _Case:
         self.entries = {
             node: inquiry.agreed(self.env, entry)
             for node, (entries, _) in answers.items()
-            for entry in entries
+            for entry in entries.of(self.uuid)
         }
         self.unread = {node: unread for node, (_, unread) in answers.items() if unread}
+        self.doubted = any(kept.doubts(self.uuid) for kept, _ in answers.values())
 
     def settled(self, patience: float) -> Recovery:
         """Judge, act, and judge again by new observations."""
@@ -162,11 +164,13 @@ class _Case:
     def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
         """Return what follows from observations, and keep them."""
         self.observations = self._proved(observations)
-        return settlements.settle(self.guest, self.entries, self.observations, steady, self.fresh)
+        return settlements.settle(
+            self.guest, self.entries, self.observations, steady, self.fresh, self.doubted
+        )
 
     def _proved(self, observations: dict[str, Observation]) -> dict[str, Observation]:
         """Find out how the run of a source ended, where a copy waits for that."""
-        entry = cases.youngest(self.entries) if self.entries else None
+        entry = cases.latest(self.entries)
         if entry is None or not {entry.move.source, entry.move.destination} <= set(observations):
             return observations
         here, there = observations[entry.move.source], observations[entry.move.destination]
@@ -236,7 +240,7 @@ class _Case:
         """Carry out an action, if it still may be; return why it was not, empty if it was."""
         nodes = safeguards.concerned(action, owner, self.entries, self.nodes)
         if action.do is not Do.CLEAR:
-            entry = cases.youngest(self.entries) if self.entries else None
+            entry = cases.latest(self.entries)
             why = safeguards.forbids(action, owner, self.observe(nodes), entry)
             if why:
                 return f"not done: {why}"
@@ -270,7 +274,8 @@ class _Case:
     @property
     def _mark(self) -> str:
         """What the copy of the last migration is marked with, empty if that is not known."""
-        return cases.youngest(self.entries).token if self.entries else ""
+        entry = cases.latest(self.entries)
+        return entry.token if entry else ""
 
     def _resume_copy(self, node: str) -> None:
         """Resume a copy that waits, and see it run."""
@@ -285,7 +290,9 @@ class _Case:
         found = libvirt.by_uuid(self.uuid)
         if found.sighting is not Sighting.RUNNING:
             raise WorldError(f"it was resumed, and is {found.sighting.value}")
-        self._note(cases.youngest(self.entries).at(RUNS))
+        entry = cases.latest(self.entries)
+        assert entry  # It named the copy.
+        self._note(entry.at(RUNS))
 
     def _note(self, entry: Entry) -> None:
         """Keep a stage in this node's own journal, if the entry is of it."""
@@ -310,14 +317,16 @@ class _Case:
 
     def _define(self, owner: str) -> None:
         """Define a guest where it runs, as its source kept it, or else as it runs."""
-        source = cases.youngest(self.entries).move.source
+        entry = cases.latest(self.entries)
+        source = entry.move.source if entry else owner
         kept = source in self.observations and self.observations[source].persistent
         definition = self.env.libvirt(source if kept else owner).definition_of(self.uuid)
         self.env.libvirt(owner).define(definition)
 
     def _resume(self, source: str) -> None:
         """Resume a broken post-copy migration, and wait for its end."""
-        cluster, entry = self.env.cluster, cases.youngest(self.entries)
+        cluster, entry = self.env.cluster, cases.latest(self.entries)
+        assert entry  # Only the latest one is resumed.
         node = cluster.node(entry.move.destination)
         plan = settlements.resumption(cluster, entry, self.env.address(node.migration))
         libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()

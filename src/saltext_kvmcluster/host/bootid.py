@@ -27,9 +27,12 @@ def identity() -> str:
 
 
 def process(pid: int) -> str:
-    """Return the identity of a process in this boot; empty if there is no such process."""
-    text = files.read(f"/proc/{pid}/stat").text
-    return f"{pid}:{text.rpartition(')')[2].split()[BEGAN]}" if text else ""
+    """Return the identity of a process in this boot; empty if there is no such process.
+
+    One that has ended and was not waited for yet is none.
+    """
+    fields = (files.read(f"/proc/{pid}/stat").text or "").rpartition(")")[2].split()
+    return f"{pid}:{fields[BEGAN]}" if fields and fields[0] not in "ZX" else ""
 
 
 def is_alive(known: str) -> bool:

@@ -19,7 +19,7 @@ CONFLICT = 75
 # The file names the holder, $2. The exit code is 75 if another start holds the lock.
 SCRIPT = (
     'umask 077; exec 9<>"$1" && flock -n -E 75 9 ||'
-    ' { code=$?; cat "$1"; exit $code; };'
+    ' { code=$?; [ -f "$1" ] && head -c 300 "$1"; exit $code; };'
     ' echo "$2" >"$1"; exec timeout "$3" cat'
 )
 

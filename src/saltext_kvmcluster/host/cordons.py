@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 
 from saltext_kvmcluster.core import cordons
-from saltext_kvmcluster.core.cordons import PATH, Cordon
+from saltext_kvmcluster.core.cordons import LONGEST, PATH, Cordon
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.host import files
@@ -15,8 +16,16 @@ LOCK = "kvmcluster-cordon"
 
 
 def current() -> Cordon | None:
-    """Return this node's cordon, None if it is not cordoned."""
-    text = files.read(PATH).text
+    """Return this node's cordon, None if it is not cordoned.
+
+    Whatever is there cordons it, so an error is the reason.
+    """
+    try:
+        text = files.read(PATH, most=LONGEST).text
+    except WorldError as error:
+        return Cordon("", str(error))
+    if text is None and os.path.islink(PATH):
+        return Cordon("", f"{PATH} is a symbolic link that leads nowhere; move it away")
     return None if text is None else cordons.parse(text)
 
 
@@ -41,10 +50,7 @@ def uncordon(reason: str | None = None) -> Cordon | None:
         Uncordon only if it is cordoned for this reason, else WorldError. None for any reason.
     """
     with files.lock(LOCK):
-        try:
-            known = current()
-        except WorldError as error:
-            known = Cordon("", str(error))
+        known = current()
         if known and reason not in (None, known.reason):
             raise WorldError(f"it stays cordoned, for another reason: {known}")
         files.remove(PATH)

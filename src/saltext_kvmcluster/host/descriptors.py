@@ -30,18 +30,18 @@ def owner_name(uid: int) -> str:
         return str(uid)
 
 
-def state_of(path: str, owner: str | None) -> FileState:
+def state_of(path: str, owner: str | None, most: int = MAX_SIZE) -> FileState:
     """Return a file's text, mode and owner; FileNotFoundError if there is none.
 
     owner
         The account whose file it must be, None for any.
     """
     if owner is None:
-        return _content(path, open_regular(path))
+        return _content(path, open_regular(path), most)
     real = resolved(path, owner)
     with account_folder(os.path.dirname(real), owner) as directory:
         name = os.path.basename(real)
-        return _content(path, _open_in(directory, name), owner)
+        return _content(path, _open_in(directory, name), most, owner)
 
 
 def open_regular(path: str) -> int:
@@ -67,17 +67,17 @@ def patiently(examine: Callable[[], _T]) -> _T:
     return examine()
 
 
-def _content(path: str, descriptor: int, owner: str | None = None) -> FileState:
+def _content(path: str, descriptor: int, most: int, owner: str | None = None) -> FileState:
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise WorldError(f"{path} is not a regular file; move it away")
-        if found.st_size > MAX_SIZE:
-            raise WorldError(f"{path} has {found.st_size} bytes, at most {MAX_SIZE} are read")
+        if found.st_size > most:
+            raise WorldError(f"{path} has {found.st_size} bytes, at most {most} are read")
         belongs = owner_name(found.st_uid)
         if owner and belongs != owner and found.st_nlink > 1:
             raise WorldError(f"{path} is a hard link to a file of {belongs}; move it away")
-        text = file.read().decode("utf-8", "surrogateescape")
+        text = file.read(most).decode("utf-8", "surrogateescape")
     return FileState(text, stat.S_IMODE(found.st_mode), belongs)
 
 
@@ -86,7 +86,7 @@ def resolved(path: str, owner: str) -> str:
     if not os.path.islink(path):
         return path
     target = os.path.realpath(path)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         if owner_name(os.stat(target).st_uid) == owner:
             return target
     raise WorldError(

@@ -7,22 +7,21 @@ an account whose files root writes cannot lead root elsewhere by a symbolic link
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import pwd
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
 from saltext_kvmcluster.core.trust import drift
-from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.host import commands, lock_holders
 from saltext_kvmcluster.host.descriptors import (
+    MAX_SIZE,
     account_folder,
     open_regular,
     opened,
@@ -37,11 +36,9 @@ RESTORECON = "/sbin/restorecon"
 LASTING = "/var/lib/kvmcluster"
 # The records of the trust files, as last written.
 NOTED = f"{LASTING}/trust.json"
+# Opening a named pipe must not wait for its other end.
+_OWN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WORKSHOP = ".kvmcluster-work-"
-
-
-class Busy(WorldError):
-    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
@@ -57,17 +54,21 @@ def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> 
     """
     path = os.path.join(folder, f"{name}.lock")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OWN, 0o600)
     except OSError as error:
-        raise WorldError(f"{path} cannot be opened: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be opened: {error.strerror}; move it away") from None
     try:
-        _wait_for(path, descriptor, timeout)
-        yield
+        lock_holders.wait_for(path, descriptor, timeout)
+        try:
+            _sign(descriptor, lock_holders.own_line())
+            yield
+        finally:
+            _sign(descriptor, "")
     finally:
         os.close(descriptor)
 
 
-def read(path: str, owner: str | None = None) -> FileState:
+def read(path: str, owner: str | None = None, most: int = MAX_SIZE) -> FileState:
     """Return a file as it is; an empty state if there is none. WorldError if it cannot be read.
 
     Bytes that are not UTF-8 are kept, as surrogates.
@@ -75,9 +76,11 @@ def read(path: str, owner: str | None = None) -> FileState:
     owner
         The account whose file it must be: refuses what ``apply`` would refuse, so that no plan is
         made that cannot be carried out, and no other account's text gets into the file.
+    most
+        Bytes; a longer file is not read.
     """
     try:
-        return patiently(lambda: state_of(path, owner))
+        return patiently(lambda: state_of(path, owner, most))
     except FileNotFoundError:
         return FileState()
     except OSError as error:
@@ -171,14 +174,28 @@ def listed(folder: str) -> list[str]:
         raise WorldError(f"{folder} cannot be read: {error.strerror}") from None
 
 
+def children(folder: str) -> list[str]:
+    """Return the names in a folder of ours, none if there is no folder; it may be no link."""
+    try:
+        with opened(folder) as directory:
+            return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = "it is not a folder; move it away" if _is_other(folder) else error.strerror
+        raise WorldError(f"{folder} cannot be read: {reason}") from None
+
+
 def remove(path: str) -> None:
     """Remove a file, if it is there; when this returns, a crash does not bring it back."""
     try:
         with opened(os.path.dirname(path)) as directory:
             os.unlink(os.path.basename(path), dir_fd=directory)
-            os.fsync(directory)
+            _confirm(path, "removed", directory)
     except FileNotFoundError:
         return
+    except IsADirectoryError:
+        raise WorldError(f"{path} cannot be removed: it is a folder; move it away") from None
     except OSError as error:
         raise WorldError(f"{path} cannot be removed: {error.strerror}") from None
 
@@ -191,7 +208,7 @@ def mark(path: str) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.dirname(path), 0o700)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | _OWN, 0o600))
     except OSError as error:
         raise WorldError(f"{path} cannot be made: {error.strerror}") from None
 
@@ -257,6 +274,11 @@ def label(path: str) -> None:
         commands.checked([RESTORECON, path])
 
 
+def _is_other(folder: str) -> bool:
+    """Whether there is something else than a folder at a path."""
+    return os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder))
+
+
 def _note(plan: FilePlan) -> None:
     """Record the text of a trust file. If that fails, no record stays rather than an old one."""
     entry = drift.note(plan)
@@ -299,19 +321,19 @@ def _put(plan: FilePlan, place: Callable[..., None]) -> None:
                 with contextlib.suppress(OSError):
                     os.unlink(aside, dir_fd=directory)
                 raise
-            _confirm(path, directory)
+            _confirm(path, "written", directory)
     except FileExistsError:
         raise WorldError(f"{path} already exists and was not changed") from None
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror}; it is unchanged") from None
 
 
-def _confirm(path: str, directory: int) -> None:
+def _confirm(path: str, what: str, directory: int) -> None:
     try:
         os.fsync(directory)
     except OSError as error:
         raise WorldError(
-            f"{path} is written, but the disk did not confirm it: {error.strerror}"
+            f"{path} is {what}, but the disk did not confirm it: {error.strerror}"
         ) from None
 
 
@@ -353,16 +375,8 @@ def _replace(directory: int, name: str, text: str) -> None:
     os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def _wait_for(path: str, descriptor: int, timeout: float) -> None:
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                raise Busy(
-                    f"another run of kvmcluster holds {path}, waited {timeout:g} s;"
-                    f" find it with: fuser -v {path}"
-                ) from None
-            time.sleep(0.05)
+def _sign(descriptor: int, text: str) -> None:
+    """Write its holder into a lock's file; it is for refusals alone, so it may fail."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)

@@ -12,9 +12,8 @@ from saltext_kvmcluster.core.migration import jobs, migration, progress
 from saltext_kvmcluster.core.migration.jobs import JobObservation
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host import notifier
+from saltext_kvmcluster.host import journal, notifier
 from saltext_kvmcluster.host.hypervisor import Hypervisor
-from saltext_kvmcluster.host.journal import Journal
 
 _MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
@@ -36,7 +35,7 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
                 for observation in observations
                 if observation.job in _MIGRATIONS
             ],
-            Journal().entries().entries,
+            journal.known(here).entries,
             notifier.statuses(),
             datetime.now(timezone.utc),
         )

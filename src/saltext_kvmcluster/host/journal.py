@@ -7,25 +7,70 @@ is kept in /var/lib/kvmcluster/undefined.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import os
+import stat
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration import handover, journal
-from saltext_kvmcluster.core.migration.journal import Entry, Kept
+from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host import commands, files, leaving
 from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
-ENTRIES = f"{FOLDER}/journal"
+ENTRIES = journal.FOLDER
+SEQUENCE = f"{FOLDER}/sequence"
 HISTORY = f"{FOLDER}/history"
 UNDEFINED = f"{FOLDER}/undefined"
 LONGEST_HISTORY = 1000
-LONGEST_ENTRY = 65536
+LONGEST_RECORD = 65536
 PEER_TIME = 15.0
+_SEQUENCE_LOCK = "kvmcluster-sequence"
+# Removes files of folder $1, and has the disk confirm it.
+_CLEAR = '[ -d "$1" ] || exit 0; rm -f -- "$2" "$3" && sync "$1"'
+# As ``Journal.advance``, by the file $1, for a number above $2.
+_ADVANCE = r"""
+umask 077
+file=$1 folder=${1%/*} last=
+new=$folder/.sequence.kvmcluster-new
+[ -d "$folder" ] || mkdir -p -m 700 "$folder" || exit
+if [ -e "$file" ] || [ -L "$file" ]; then
+  [ -f "$file" ] && [ ! -L "$file" ] && last=$(head -c 20 "$file" 2>&1)
+  case $last in
+    *[!0-9]*|0*|""|???????????????????*) echo "$file holds no number; remove it" >&2; exit 1 ;;
+  esac
+else
+  last=$(date +%s)
+fi
+[ "$last" -ge "$2" ] || last=$2
+last=$((last + 1))
+[ ! -e "$new" ] || rm -f "$new" || exit
+echo "$last" >"$new" && sync "$new" && mv -f "$new" "$file" && echo "$last"
+"""
+_KINDS = {
+    stat.S_IFREG: "f",
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "l",
+    stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "s",
+    stat.S_IFBLK: "b",
+}
+# The folder itself and what is in it: kind, size, owner, path, and a small file's content, encoded
+# since a NUL in it would end it. No link is followed, and nothing but a regular file is opened.
+_NAMES = "????????-????-????-????-????????????.json"
+_SIZE = ("-type", "f", "-name", _NAMES, "-size", f"-{journal.LONGEST + 1}c")
+_LISTED = (
+    *("-maxdepth", "1", "-printf", r"\0%y %s %U %p\0"),
+    *(*_SIZE, "-exec", "base64", "-w0", "{}", ";"),
+)
 
 
 class Journal:
@@ -33,8 +78,12 @@ class Journal:
 
     def entries(self) -> Kept:
         """Return all entries, and why some files are not valid."""
-        paths = [path for path in files.listed(ENTRIES) if path.endswith(".json")]
-        return journal.read_all({path: files.read(path).text or "" for path in paths})
+        kept = journal.read_all(filter(None, map(_found, files.children(ENTRIES))))
+        try:
+            _counted()
+        except WorldError as error:
+            return replace(kept, unread=(*kept.unread, str(error)))
+        return kept
 
     def write(self, entry: Entry) -> None:
         """Keep an entry, in place of an older one of the same guest."""
@@ -42,9 +91,17 @@ class Journal:
         files.apply(FilePlan(entry_path(entry.move.uuid), journal.text(entry), 0o600, "root", {}))
 
     def clear(self, uuid: str) -> None:
-        """Remove a guest's entry, and the request to cancel its migration."""
-        files.remove(entry_path(uuid))
+        """Remove the request to cancel a guest's migration, then its entry."""
         files.remove(_request(uuid))
+        files.remove(entry_path(uuid))
+
+    def advance(self, least: int) -> int:
+        """Return a number above ``least`` and all that this node has counted, and count it."""
+        files.ensure_folder(FOLDER, "root")
+        with files.lock(_SEQUENCE_LOCK):
+            number = max(_counted(), least) + 1
+            files.apply(FilePlan(SEQUENCE, f"{number}\n", 0o600, "root", {}))
+        return number
 
     def ask_to_cancel(self, uuid: str, requester: str) -> None:
         """Leave a request to cancel for the process that migrates the guest, with its requester."""
@@ -53,7 +110,7 @@ class Journal:
 
     def asked_to_cancel(self, uuid: str) -> str:
         """Return the requester of a cancellation, empty if there is no request."""
-        return files.read(_request(uuid)).text or ""
+        return one_line(files.read(_request(uuid)).text or "")
 
     def withdraw(self, uuid: str) -> None:
         """Remove the request to cancel a guest's migration."""
@@ -69,7 +126,7 @@ class Journal:
         """Add a migration that ended to the history, which keeps the last LONGEST_HISTORY."""
         files.ensure_folder(FOLDER, "root")
         with files.lock("kvmcluster-history"):
-            lines = (files.read(HISTORY).text or "").splitlines()
+            lines = _lines()
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
 
@@ -80,41 +137,61 @@ class Journal:
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
         found = []
-        for line in (files.read(HISTORY).text or "").splitlines():
-            with contextlib.suppress(ValueError):
+        for line in _lines():
+            with contextlib.suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 found += [record] if isinstance(record, dict) else []
         return found
+
+
+def known(node: str) -> Kept:
+    """Return what the journal of this node holds; one that cannot be read is an unread file."""
+    try:
+        return Journal().entries().of_node(node)
+    except WorldError as error:
+        return Kept(unread=(str(error),))
 
 
 class PeersJournal:
     """A peer's journal, over ssh: read and cleared from here, but only written on the peer."""
 
     def __init__(self, shell: Session) -> None:
-        self.name, self._shell = shell.name, shell
+        self.name, self._shell = shell.name or "this node", shell
 
     def entries(self) -> Kept:
         """Return all entries, as ``Journal``; WorldError if they cannot be read."""
-        size = str(LONGEST_ENTRY)
-        each = ("-printf", r"\0%p\0", "-exec", "head", "-c", size, "{}", ";")
-        reported = self._done(["find", ENTRIES, "-name", "*.json", "-type", "f", *each])
-        if reported.code != 0 and reported.stderr.endswith("No such file or directory"):
-            return journal.read_all({})
-        if reported.code != 0:
-            raise WorldError(
-                f"the journal of {self.name} could not be read: {reported.stderr[:500]}"
-            )
+        reported = self._done(["find", ENTRIES, *_LISTED])
         _, *parts = reported.stdout.split("\0")
-        kept = zip(parts[0::2], parts[1::2], strict=False)
-        return journal.read_all({f"{path} on {self.name}": text for path, text in kept})
+        if not parts and reported.stderr.endswith("No such file or directory"):
+            return journal.read_all(())
+        # An entry may be cleared meanwhile.
+        vanished = reported.stderr.endswith("No such file or directory")
+        if reported.code != 0 and not (parts and vanished):
+            raise WorldError(
+                f"the journal of {self.name} could not be read: {one_line(reported.stderr)}"
+            )
+        (root, _), *found = zip(parts[0::2], parts[1::2], strict=False)
+        if not root.startswith("d"):
+            raise WorldError(f"{ENTRIES} on {self.name} is not a folder; move it away")
+        return journal.read_all(_reported(head, text, self.name) for head, text in found)
 
     def clear(self, uuid: str) -> None:
         """Remove a guest's entry, as ``Journal``; to be done under its lock there."""
-        reported = self._done(["rm", "-f", "--", entry_path(uuid), _request(uuid)])
+        reported = self._done(["sh", "-c", _CLEAR, "sh", ENTRIES, _request(uuid), entry_path(uuid)])
         if reported.code != 0:
             raise WorldError(
                 f"the journal of {self.name} could not be cleared: {reported.stderr[:500]}"
             )
+
+    def advance(self, least: int) -> int:
+        """Count on the peer, as ``Journal``."""
+        script = ["sh", "-c", _ADVANCE, "sh", SEQUENCE, str(least)]
+        lock = f"{files.RUN}/{_SEQUENCE_LOCK}.lock"
+        reported = self._done(["flock", "-w", "10", lock, *script])
+        number = reported.stdout.strip()
+        if reported.code != 0 or not number.isdecimal():
+            raise WorldError(f"{self.name} could not count: {one_line(reported.stderr)}")
+        return int(number)
 
     def last_end(self, guest: str) -> str:
         """Return how the last run of a guest there ended, as ``Journal``."""
@@ -131,6 +208,63 @@ class PeersJournal:
 
     def _done(self, program: Sequence[str]) -> commands.Outcome:
         return self._shell.run_all({"": program}, PEER_TIME)[""]
+
+
+def _counted() -> int:
+    """Return the last number that this node has counted; WorldError if its file is odd."""
+    try:
+        text = files.read(SEQUENCE, most=journal.LONGEST).text
+        # A count that was lost goes on above what it was: it is one a second at most.
+        return int(time.time()) if text is None else journal.counted(text, SEQUENCE)
+    except InputError as error:
+        raise WorldError(str(error)) from None
+
+
+def _lines() -> list[str]:
+    """Return the lines of the history that may be records."""
+    lines = (files.read(HISTORY).text or "").split("\n")
+    return [line for line in lines if 0 < len(line) <= LONGEST_RECORD]
+
+
+def _found(name: str) -> Found | None:
+    """Return what lies in this node's journal under a name, None if it is gone by now."""
+    where = f"{ENTRIES}/{name}"
+    try:
+        info = os.lstat(where)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Found(name, where, "f", 0, error=f"it cannot be read: {error.strerror}")
+    kind = _KINDS.get(stat.S_IFMT(info.st_mode), "c")
+    found = Found(name, where, kind, info.st_size, error=_of_other(info.st_uid))
+    if kind != "f" or found.error or info.st_size > journal.LONGEST:
+        return found
+    try:
+        return replace(found, text=files.read(where).text or "")
+    except WorldError as error:
+        return replace(found, error=str(error))
+
+
+def _reported(head: str, text: str, node: str) -> Found:
+    """Return what ``find`` reported of a peer's journal."""
+    kind, size, owner, path = head.split(" ", 3)
+    try:
+        content = base64.b64decode(text).decode("utf-8", "surrogateescape")
+    except ValueError:
+        content = ""
+    return Found(
+        path.rpartition("/")[2],
+        f"{path} on {node}",
+        kind,
+        int(size),
+        content,
+        _of_other(int(owner)),
+    )
+
+
+def _of_other(uid: int) -> str:
+    """Return why a file is not ours: this node writes its journal as root alone."""
+    return "" if uid == 0 else f"it belongs to user {uid}, not to root"
 
 
 def lock_name(uuid: str) -> str:

@@ -2,7 +2,8 @@
 
 It does so by events, and by a status file in /run, from which this node's jobs are reported.
 Either may get lost. To fire an event takes milliseconds, but seconds where
-the minion is dead, so a thread does it.
+the minion is dead, so a thread does it. A status file names its process, and counts while that one
+runs: no clock decides.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ import json
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import bootid, files
 
 FOLDER = f"{files.RUN}/kvmcluster"
+PROCESS = "process"
+"""The key of the process that writes a status file."""
 WAITING = 32
 # Seconds for the last events to be fired.
 FAREWELL = 2.0
-# Seconds after which a status file is rewritten, and after which it is stale: its process died.
-BEAT, STALE = 10.0, 40.0
+LONGEST = 65536
+"""Bytes of a status file at most."""
 
 Fire = Callable[[str, dict[str, Any]], object]
 _Event = tuple[str, Mapping[str, Any]]
@@ -42,20 +44,16 @@ def event_sender(
         Takes a tag and data. What it raises is lost with the event.
     """
     waiting: queue.Queue[_Event | None] = queue.Queue(WAITING)
-    left: dict[str, Mapping[str, Any]] = {}
+    left: set[str] = set()
 
     def work() -> None:
         while True:
-            try:
-                event = waiting.get(timeout=BEAT)
-            except queue.Empty:
-                _write(left)
-                continue
+            event = waiting.get()
             if event is None:
                 return
             kind, data = event
-            left[_path(data)] = data
-            _write(left)
+            left.add(_path(data))
+            _write(_path(data), data)
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
 
@@ -77,21 +75,30 @@ def event_sender(
 
 
 def statuses() -> list[dict[str, Any]]:
-    """Return the current status of each migration that a process on this node runs."""
+    """Return the status of each migration that a process on this node runs; odd files are none."""
     found = []
-    for path in files.listed(FOLDER):
-        with contextlib.suppress(ValueError, WorldError, OSError):
-            status = json.loads(files.read(path).text or "")
-            is_current = time.time() - os.stat(path).st_mtime < STALE
-            found += [status] if is_current and isinstance(status, dict) else []
+    with contextlib.suppress(WorldError):
+        for name in files.children(FOLDER):
+            found += _status(name)
     return found
 
 
-def _write(left: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the status files, which shows that their process is alive."""
-    for path, data in left.items():
-        with contextlib.suppress(Exception):
-            files.apply(FilePlan(path, json.dumps(data), 0o600, "root", {}))
+def _status(name: str) -> list[dict[str, Any]]:
+    """Return the status in a file, if it is that of the guest by whose UUID it is found."""
+    try:
+        text = files.read(f"{FOLDER}/{name}", most=LONGEST).text or ""
+        status = json.loads(text)
+    except (ValueError, RecursionError, WorldError):
+        return []
+    if not isinstance(status, dict) or name != f"{status.get('uuid')}.json":
+        return []
+    return [status] if bootid.is_alive(str(status.pop(PROCESS, ""))) else []
+
+
+def _write(path: str, data: Mapping[str, Any]) -> None:
+    with contextlib.suppress(Exception):
+        text = json.dumps({**data, PROCESS: bootid.process(os.getpid())})
+        files.apply(FilePlan(path, text, 0o600, "root", {}))
 
 
 def _path(data: Mapping[str, Any]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from datetime import datetime, timezone
 from typing import Any
 
+from saltext_kvmcluster.core import holders
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.holders import Process
 from saltext_kvmcluster.core.migration import migration, plans
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -26,6 +29,7 @@ from saltext_kvmcluster.host import (
     journal,
     keeper,
     leaving,
+    lock_holders,
     resolver,
     ssh,
 )
@@ -34,6 +38,30 @@ from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 from saltext_kvmcluster.host.tickets import Tickets
 
+# Takes the lock of the file $1 for a command on node $2, and signs it as core/holders.py describes;
+# or prints what holds it: the line in the file, the node's uptime, its command line and stat file.
+_LOCK = r"""
+command exec 7<>"$1" && if flock --nonblock 7; then
+  read -r stat </proc/$$/stat
+  read -r up idle </proc/uptime
+  requester=$2
+  file=$1
+  set -- ${stat##*) }
+  shift 19
+  echo "$$ $1 $up $requester" >"$file"
+  echo "code 0"
+else
+  echo "code 1"
+  pid= text=
+  [ -f "$1" ] && text=$(head -c 300 "$1" | head -n 1) && pid=${text%% *}
+  case $pid in '' | *[!0-9]*) pid=0 ;; esac
+  echo "$text"
+  cat /proc/uptime
+  [ -d /proc/$pid ] && tr '\0\n' '  ' </proc/$pid/cmdline | head -c 300
+  echo
+  [ -d /proc/$pid ] && cat /proc/$pid/stat
+fi
+"""
 # Seconds for the login to a node that is declared offline.
 PROBE_TIME = 5.0
 
@@ -165,7 +193,8 @@ class _Locks:
             if move.source == self._here:
                 stack.enter_context(_locked(move))
             elif self._is_root:
-                stack.enter_context(_locked_there(move, self._shells[move.source]))
+                shell = self._shells[move.source]
+                stack.enter_context(_locked_there(move, shell, self._here))
             self._held.add(claim)
             stack.callback(self._held.discard, claim)
             yield
@@ -176,19 +205,23 @@ def _locked(move: Move) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.lock(journal.lock_name(move.uuid), timeout=0))
-        except files.Busy:
-            raise migration.at_work(move) from None
+        except lock_holders.Busy as busy:
+            holder = lock_holders.holder(move.source, busy.path, busy.text)
+            raise migration.at_work(move, holder) from None
         yield
 
 
 @contextlib.contextmanager
-def _locked_there(move: Move, shell: Session) -> Iterator[None]:
+def _locked_there(move: Move, shell: Session, here: str) -> Iterator[None]:
     """Hold a peer's lock for as long as its shell stays."""
     path = f"{files.RUN}/{journal.lock_name(move.uuid)}.lock"
-    took = shell.run(f'command exec 7<>{path} && {{ flock --nonblock 7; echo "code $?"; }}')
-    if took.stdout.strip() == "code 1":
-        raise migration.at_work(move)
-    if took.stdout.strip() != "code 0":
+    took = shell.run(f"{shlex.join(['set', '--', path, here])}\n{_LOCK}")
+    code, _, rest = took.stdout.partition("\n")
+    if code == "code 1":
+        text, uptime, command, stat = [*rest.split("\n", 3), "", "", "", ""][:4]
+        found = Process(stat, command)
+        raise migration.at_work(move, holders.holder(move.source, path, text, found, uptime))
+    if code != "code 0":
         detail = one_line(took.stderr) or "no output"
         raise WorldError(f"{move.source}: its lock {path} cannot be taken: {detail}")
     try:
@@ -196,7 +229,7 @@ def _locked_there(move: Move, shell: Session) -> Iterator[None]:
     finally:
         if shell.is_open:
             with contextlib.suppress(WorldError):
-                shell.run("exec 7>&-")
+                shell.run(f": >{path}; exec 7>&-")
 
 
 def _side_by_side(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:

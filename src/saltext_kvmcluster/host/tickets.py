@@ -1,8 +1,10 @@
 """The tickets of migrations that wait for their slots, on this node and on peers.
 
-A ticket is a file in the queue's folder on that node, with the next number, and a lock that a
-shell there holds: it is abandoned once the shell is gone. The lock of a node that lost its power
-stays, so a ticket is also abandoned if it was not touched for a minute.
+A ticket is a file in the queue's folder on that node. Its name has the next number, and the shell
+there that holds it and that shell's parent, each as its process id and start: on this node the
+parent is our process, on a peer sshd's for our login. It is abandoned once one of them is gone, or
+is another process, or the node was started again. Where a node lost its power, its login stays on
+the peer: so a ticket is also abandoned if it was not touched for a minute.
 """
 
 from __future__ import annotations
@@ -22,14 +24,49 @@ BEAT = 15.0
 # Seconds for a shell to touch or remove a ticket.
 SOON = 5.0
 
+# Only regular files with such names are tickets; whatever else lies there is passed over.
+_COMMON = r"""
+any='[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-*-*-*-*-*'
+read -r boot </proc/sys/kernel/random/boot_id
+boot=${boot%%-*}
+is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
+locked() {
+  if is_file "$1/lock" || { [ ! -e "$1/lock" ] && [ ! -L "$1/lock" ]; }; then
+    command exec 8<>"$1/lock"
+  else
+    command exec 8<"$1"
+  fi && flock -w 10 8
+}
+began() {
+  began=
+  { read -r began <"/proc/$1/stat"; } 2>/dev/null || return
+  set -- ${began##*) }
+  began=
+  case $1 in Z | X) return 1 ;; esac
+  shift 19
+  began=$1
+}
+is_held() {
+  rest=${1##*/} rest=${rest#*-}
+  [ "${rest##*-}" = "$boot" ] || return
+  while [ "$rest" != "$boot" ]; do
+    pid=${rest%%-*} rest=${rest#*-}
+    case $pid in '' | *[!0-9]*) return 1 ;; esac
+    began "$pid" && [ "$began" = "${rest%%-*}" ] || return
+    rest=${rest#*-}
+  done
+}
+"""
 _TAKE = r"""
-number=
+ticket=
 [ -d "$1" ] || mkdir -p -m 700 "$1"
-true >>"$1/lock" && exec 8<>"$1/lock" && flock -w 10 8 && {
+locked "$1" && {
   number=100000000
-  for ticket in "$1"/1????????; do [ -e "$ticket" ] && number=${ticket##*/}; done
-  number=$((number + 1))
-  exec 9<>"$1/$number" && flock -n 9 && printf '%s\n' "$3" >&9
+  for path in "$1"/1$any; do
+    is_file "$path" && is_held "$path" && number=${path##*/} number=${number%%-*}
+  done
+  began $$ && ticket=$((number + 1))-$$-$began && began $PPID && ticket=$ticket-$PPID-$began-$boot
+  printf '%s\n' "$3" >"$1/$ticket" || ticket=
   exec 8>&-
 }
 """
@@ -39,37 +76,37 @@ read -r up idle </proc/uptime
 up=${up%%.*}
 show() { touch -d "@$up" "$1"; }
 """
-# Of those before, as many as may go at once are tried, since they count, and the last one: so each
-# ticket is tried at little cost. An abandoned one is removed.
+# Every ticket before ours is tried, without a process for each; an abandoned one is removed.
 _LOOK = (
     _SHOW
     + r"""
-abandoned() { [ -n "$(find "$1" ! -newermt "@$((up - 60))")" ] || flock -n 7 7<"$1"; }
-[ -n "$number" ] && [ -e "$1/$number" ] && exec 8<>"$1/lock" && flock -w 10 8 && {
-  show "$1/$number"
-  last=
-  for ticket in "$1"/1????????; do
-    [ "${ticket##*/}" -lt "$number" ] && last=$ticket
+[ -n "$ticket" ] && is_file "$1/$ticket" && locked "$1" && {
+  show "$1/$ticket"
+  find "$1" -maxdepth 1 -type f -name "1$any" ! -newermt "@$((up - 60))" -delete
+  for path in "$1"/1$any; do
+    is_file "$path" && ! is_held "$path" && printf '%s\0' "$path"
+  done | xargs -0 -r rm -f
+  for path in "$1"/1$any; do
+    [ "${path##*/}" != "$ticket" ] || break
+    is_file "$path" && is_held "$path" || continue
+    words= number=${path##*/}
+    read -r words <"$path"
+    printf 'before %s %s\n' "${number%%-*}" "$words"
   done
-  [ -n "$last" ] && abandoned "$last" && rm -f "$last"
-  alive=0
-  for ticket in "$1"/1????????; do
-    [ "${ticket##*/}" -lt "$number" ] || break
-    if [ "$alive" -lt "$2" ]; then
-      abandoned "$ticket" && rm -f "$ticket" && continue
-      alive=$((alive + 1))
-    fi
-    words=
-    read -r words <"$ticket"
-    printf 'before %s %s\n' "${ticket##*/}" "$words"
+  odd=0
+  for path in "$1"/*; do
+    case ${path##*/} in 1$any | lock) is_file "$path" && continue ;; esac
+    [ "$odd" -lt 3 ] || break
+    odd=$((odd + 1))
+    printf 'odd %s\n' "$path"
   done
   exec 8>&-
-  echo "here is $number"
+  echo "here is ${ticket%%-*}"
 }
 """
 )
-_BEAT = _SHOW + '[ -e "$1/$number" ] && show "$1/$number"'
-_RELEASE = 'rm -f "$1/$number"; exec 9>&-'
+_BEAT = _SHOW + 'is_file "$1/$ticket" && show "$1/$ticket"'
+_RELEASE = 'rm -f "$1/$ticket"'
 
 
 class Tickets:
@@ -111,4 +148,4 @@ class Tickets:
 
 def _script(queue: Queue, script: str, ticket: str = "") -> str:
     arguments = shlex.join(["set", "--", queue.folder, str(queue.limit), ticket])
-    return f"{{ {arguments}\n{script}\n}} 2>&1"
+    return f"{{ {arguments}\n{_COMMON}\n{script}\n}} 2>&1"

@@ -7,6 +7,7 @@ until it has ended: so after a process was killed the next one finds what is lef
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import descriptors, files
+from saltext_kvmcluster.host import descriptors, files, lock_holders
 
 # Seconds: in which events with one cause come together; from one reaction to the next one.
 SETTLING, DISTANCE = 2.0, 30.0
@@ -60,7 +61,7 @@ class Pending:
                 with files.lock(key, 0.0, self._folder):
                     while self._is_left(key):
                         self._answer(key, work)
-            except files.Busy:
+            except lock_holders.Busy:
                 return
 
     def keep(self, name: str, stamp: str, text: str) -> str:
@@ -74,7 +75,9 @@ class Pending:
         start = self._path(name, ".")
         kept = [one for one in files.listed(self._folder) if one.startswith(start)]
         for old in [one for one in kept if one.endswith(KEPT)][:-MOST_KEPT]:
-            files.remove(old)
+            if old != path:  # After a clock was set back the new one is not the last.
+                with contextlib.suppress(WorldError):
+                    files.remove(old)
         return path
 
     def _answer(self, key: str, work: Callable[[str], str]) -> None:
@@ -109,7 +112,7 @@ class Pending:
         try:
             at, detail = json.loads(files.read(self._path(key, RESULT)).text or "")
             return float(at), str(detail)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError, WorldError):
             return 0.0, ""
 
     def _note(self, key: str, at: float, detail: str) -> None:

@@ -352,7 +352,7 @@ def unsettled() -> dict[str, Any]:
         salt '*' kvmcluster.unsettled
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    kept = journal.Journal().entries()
+    kept = journal.known(__opts__["id"])
     watched = {status.get("uuid") for status in notifier.statuses()}
     return {
         **_of_this_node("unsettled", cluster),

@@ -477,7 +477,7 @@ def history(
     wanted = None if guest is None else guest_name(guest, "guest")
     most = records.number_of(limit)
     reported, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
-    rows = records.chosen((row for rows in reported.values() for row in rows), wanted, most)
+    rows = records.merged(reported, wanted, most)
     return {**_of_cluster("history", nodes), "ok": not silent, "history": rows, "silent": silent}
 
 

@@ -170,6 +170,8 @@ def moved_since(rows: Iterable[Mapping[str, Any]], source: str, since: str) -> l
     """Return the migrations in a node's history that left it since it was cordoned.
 
     A drain that was interrupted is one drain: its report does not begin anew with each attempt.
+    Both times are of the node's own clock. If that was set meanwhile, there are too many or too few
+    rows: for the report alone, since where a guest is, is always observed.
     """
     begin = _time(since)
     return [

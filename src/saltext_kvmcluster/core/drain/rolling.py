@@ -57,7 +57,8 @@ def continued(wanted: Rolling, last: Rolling | None, anew: bool) -> Rolling:
     """Return the run that is wanted with what of it was done before.
 
     Only the same run is continued, and only within a day: after that, what was done then says
-    nothing about what is to be done now.
+    nothing about what is to be done now. Both times are of the master's clock; if that was set
+    meanwhile, nodes are done again, or an older run is continued, which lists when each was done.
     """
     same = last and (last.sls, last.reboot) == (wanted.sls, wanted.reboot)
     if not last or not same or anew or not 0 <= wanted.at - last.at <= MEMORY:

@@ -44,7 +44,11 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         *("find", "/run/libvirt/qemu", "-maxdepth", "1", "-name", "*.pid"),
         *("-printf", "%T@ %f\\n"),
     ),
-    "cordoned": ("cat", cordons.PATH),
+    "cordoned": (
+        *("find", "-L", cordons.PATH, "-maxdepth", "0"),
+        *("(", "-type", "f", "-exec", "head", "-c", str(cordons.LONGEST), "{}", ";"),
+        *("-o", "-printf", "%p is not a regular file; move it away", ")"),
+    ),
     "qemu": ("qemu-system-x86_64", "--version"),
     "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
 }

@@ -129,7 +129,9 @@ def _checking(entry: Entry, now: datetime) -> dict[str, Any]:
 
 
 def _since(began: str, now: datetime) -> float | None:
+    """Return seconds since then by the node's clock, for people; None if that was set back."""
     try:
-        return round((now - datetime.fromisoformat(began)).total_seconds(), 1)
+        seconds = round((now - datetime.fromisoformat(began)).total_seconds(), 1)
     except (ValueError, TypeError):
         return None
+    return seconds if seconds >= 0 else None

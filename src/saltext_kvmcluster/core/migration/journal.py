@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.handover import Handover
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.untrusted import Reader, from_json
+from saltext_kvmcluster.core.text import MAX_NAMES
+from saltext_kvmcluster.core.untrusted import Reader
 
 # Versions of this package that know no strict handover must not settle one: they would take the
 # copy for a guest that its user paused.
@@ -20,6 +23,22 @@ PLAIN, WITH_HANDOVER = 1, 2
 # it is certain that the source is over; the copy was observed to run, but may still have its mark.
 BEGUN, ENDED, OVER, RUNS = "begun", "ended", "over", "runs"
 STAGES = (BEGUN, ENDED, OVER, RUNS)
+FOLDER = "/var/lib/kvmcluster/journal"
+LONGEST = 16384
+"""Bytes of an entry at most."""
+DIGITS = 18
+"""Digits of a sequence's number at most."""
+KINDS = {
+    "d": "a folder",
+    "l": "a symbolic link",
+    "p": "a named pipe",
+    "s": "a socket",
+    "b": "a block device",
+    "c": "a character device",
+}
+"""What may lie in a journal besides regular files, by the letters of find(1)."""
+OWN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(json|cancel)", re.ASCII)
+"""The names of what belongs in a journal; files that are being written begin with a dot."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,9 @@ class Entry:
     """One migration that was begun, and is not known to be settled.
 
     ``persistent``: whether the source kept a definition of the guest before. ``definitions``: where
-    the pillar kept definitions then. ``flags``: libvirt's, by name. ``began``: ISO 8601, UTC.
+    the pillar kept definitions then. ``flags``: libvirt's, by name. ``began``: ISO 8601, UTC, for
+    people. ``sequence``: higher than that of each earlier migration of the guest from or to one of
+    the two nodes; 0 if it could not be had.
     ``handover``: the strict one, None if libvirt starts the guest at its destination.
     """
 
@@ -38,6 +59,7 @@ class Entry:
     definitions: str
     flags: tuple[str, ...] = ()
     handover: Handover | None = None
+    sequence: int = 0
 
     def at(self, stage: str) -> Entry:
         """Return the entry of the same migration at another stage."""
@@ -51,7 +73,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a journal holds. ``unread``: a sentence for each file that is no valid entry."""
+    """What a journal holds. ``unread``: a sentence for each file that is no valid entry.
+
+    It begins with the file's path, so it has the UUID of the guest that the file may concern.
+    """
 
     entries: tuple[Entry, ...] = ()
     unread: tuple[str, ...] = ()
@@ -60,9 +85,40 @@ class Kept:
         """Return the entries of a guest, by its name or UUID."""
         return tuple(one for one in self.entries if guest in (one.move.guest, one.move.uuid))
 
+    def doubts(self, uuid: str) -> str:
+        """Return why an entry of a guest may be there that is not known; empty if none may be."""
+        return "; ".join(why for why in self.unread if uuid in why)
+
     def may_have(self, uuid: str) -> bool:
         """Whether there is an entry of a guest, or a file of its name that cannot be read."""
-        return bool(self.of(uuid)) or any(uuid in why for why in self.unread)
+        return bool(self.of(uuid) or self.doubts(uuid))
+
+    def of_node(self, node: str) -> Kept:
+        """Return what a node's journal holds: only migrations that the node sends belong there."""
+        foreign = tuple(
+            f"{FOLDER}/{one.move.uuid}.json on {node} is the entry of a migration from"
+            f" {one.move.source}; if none is under way, remove it"
+            for one in self.entries
+            if one.move.source != node
+        )
+        own = tuple(one for one in self.entries if one.move.source == node)
+        return Kept(own, self.unread + foreign)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something in a journal's folder.
+
+    ``where``: its path, for sentences. ``kind``: find's letter. ``text``: of a regular file that
+    may be an entry. ``error``: why it could not be read.
+    """
+
+    name: str
+    where: str
+    kind: str
+    size: int
+    text: str = ""
+    error: str = ""
 
 
 def text(entry: Entry) -> str:
@@ -73,19 +129,26 @@ def text(entry: Entry) -> str:
     return json.dumps(kept, indent=1) + "\n"
 
 
-def read_all(texts: Mapping[str, str]) -> Kept:
-    """Return what a journal holds, from its files; an invalid one hides no other.
+def read_all(found: Iterable[Found]) -> Kept:
+    """Return what a journal holds; whatever else lies there hides no entry.
 
-    texts
-        The text of each file, by its name for sentences.
+    A foreign name concerns no guest, so only the first MAX_NAMES of those are reported.
     """
-    entries, unread = [], []
-    for where, kept in texts.items():
-        try:
-            entries.append(parse(kept, where))
-        except InputError as error:
-            unread.append(str(error))
-    return Kept(tuple(entries), tuple(unread))
+    entries, unread, foreign = [], [], []
+    for one in sorted(found, key=lambda one: one.name):
+        if not OWN.fullmatch(one.name):
+            if not one.name.startswith("."):
+                foreign.append(f"{_shown(one.where)} does not belong there; move it away")
+        elif detail := _oddity(one):
+            unread.append(_refusal(one.where, detail))
+        elif one.name.endswith(".json"):
+            try:
+                entries.append(_named(parse(one.text, one.where), one))
+            except InputError as error:
+                unread.append(str(error))
+    excess = len(foreign) - MAX_NAMES
+    more = [f"{excess} more files there do not belong there"] if excess > 0 else []
+    return Kept(tuple(entries), (*unread, *foreign[:MAX_NAMES], *more))
 
 
 def parse(kept: str, where: str) -> Entry:
@@ -94,7 +157,7 @@ def parse(kept: str, where: str) -> Entry:
     It may come from a peer, or have been edited.
     """
     try:
-        raw = from_json(kept, where)
+        raw = Reader(json.loads(kept, object_pairs_hook=_fields), where)
         move = Move(**{key: _text(raw.at("move").at(key)) for key in Move.__dataclass_fields__})
         # It becomes part of paths and commands.
         if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
@@ -108,12 +171,56 @@ def parse(kept: str, where: str) -> Entry:
             _text(raw.at("definitions")),
             tuple(_text(flag) for flag in raw.at("flags").items()),
             handover.parse(raw.at("handover")),
+            sequence=raw.at("sequence").whole(default=0),
         )
-    except (ValueError, InputError):
-        raise InputError(
-            f"{where} is not a journal entry of version {PLAIN} or {WITH_HANDOVER}; if no migration"
-            " is under way, remove it"
-        ) from None
+    except (ValueError, RecursionError, InputError):
+        raise InputError(_refusal(where, "")) from None
+
+
+def counted(text: str, where: str) -> int:
+    """Return the last number that a node has counted, by its file; InputError if it is invalid."""
+    number = text.strip()
+    if not (number.isascii() and number.isdecimal() and len(number) <= DIGITS):
+        raise InputError(f"{_shown(where)} holds no number; remove it")
+    return int(number)
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; ValueError if it has a key twice: which one counts is not certain."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError
+    return fields
+
+
+def _oddity(one: Found) -> str:
+    """Return why something of an entry's name is not read; empty if it is a file like ours."""
+    if one.kind in KINDS:
+        return f"it is {KINDS[one.kind]}"
+    if one.size > LONGEST:
+        return f"it has {one.size} bytes, at most {LONGEST} are read"
+    return one.error
+
+
+def _named(entry: Entry, one: Found) -> Entry:
+    """Return an entry that is of the guest by whose UUID it is found."""
+    if one.name != f"{entry.move.uuid}.json":
+        detail = f"it is the entry of {entry.move.guest}, UUID {entry.move.uuid}"
+        raise InputError(_refusal(one.where, detail))
+    return entry
+
+
+def _refusal(where: str, detail: str) -> str:
+    reason = f": {detail}" if detail else ""
+    return (
+        f"{_shown(where)} is not a journal entry of version {PLAIN} or {WITH_HANDOVER}{reason}; if"
+        " no migration is under way, remove it"
+    )
+
+
+def _shown(where: str) -> str:
+    """Return a path in one line; with what does not print escaped, as Python and bash write it."""
+    return where if where.isprintable() else repr(where)
 
 
 def _text(value: Reader) -> str:

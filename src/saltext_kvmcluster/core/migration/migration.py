@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
 from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
+from saltext_kvmcluster.core.holders import Holder
 from saltext_kvmcluster.core.migration import pacing
 from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
 from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
@@ -188,15 +189,15 @@ def refuse_if_blocked(move: Move, findings: Iterable[Finding]) -> None:
         raise _refusal(move, causes or refused)
 
 
-def at_work(move: Move) -> AtWork:
+def at_work(move: Move, holder: Holder) -> AtWork:
     """Return the error of a second call while the first one is at work."""
     at_work = Finding(
         "guest.blockers",
         PROBLEM,
-        f"another kvmcluster command is at work on {move.guest} on {move.source}",
-        "wait for its end",
+        f"another kvmcluster command is at work on {move.guest} on {move.source}: {holder.detail}",
+        holder.remedy,
     )
-    return AtWork(str(_refusal(move, [at_work])))
+    return AtWork(str(_refusal(move, [at_work])), str(holder))
 
 
 def act(

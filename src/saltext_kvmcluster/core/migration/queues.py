@@ -1,7 +1,7 @@
 """The queues in which migrations wait for their slots: tickets, and which one is next.
 
 Each node has a queue for what it sends and one for what it receives. A ticket has the next number
-of its queue; it is abandoned once its holder is gone, and removed by those behind it.
+of its queue; it is abandoned once its holder is gone, and removed by the next one that looks.
 
 A migration waits to be sent first and, while it holds that slot, to be received. So one that may
 be received has both its slots and ends, and then the next one may: none waits in a circle.
@@ -47,14 +47,19 @@ class Queue:
 
 @dataclass(frozen=True)
 class Standing:
-    """A migration's position: ``slot``, 0 if it may start, and which are ``before`` it."""
+    """A migration's position: ``slot``, 0 if it may start, and which are ``before`` it.
+
+    ``odd``: what else lies in the queue's folder, which counts for nothing.
+    """
 
     queue: Queue
     slot: int
     before: tuple[str, ...]
+    odd: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.queue.name}; ahead of it: {', '.join(self.before)}"
+        odd = f"; not a ticket, to be moved away: {', '.join(self.odd)}" if self.odd else ""
+        return f"{self.queue.name}; ahead of it: {', '.join(self.before)}{odd}"
 
 
 def queues(cluster: Cluster, move: Move) -> tuple[Queue, Queue]:
@@ -90,11 +95,12 @@ def standing(queue: Queue, move: Move, detail: str, jobs: Mapping[str, str]) -> 
             f" slot among the {queue.side} migrations of {queue.node}; the shell there:"
             f" {output}"
         )
+    odd = tuple(printable(line[4:]) for line in lines if line.startswith("odd "))
     known = dict(_ticket(line[7:]) for line in lines if line.startswith("before "))
     others = {uuid: f"{printable(name)} (by libvirt)" for uuid, name in jobs.items()}
     found = {**others, **known}
     found.pop(move.uuid, None)
-    return Standing(queue, max(0, len(found) - queue.limit + 1), tuple(found.values()))
+    return Standing(queue, max(0, len(found) - queue.limit + 1), tuple(found.values()), odd)
 
 
 def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_over: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,9 @@ MOST = 1000
 
 
 def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
-    """Return the last records, the newest last; of one guest, or of all.
+    """Return the last records, in their order; of one guest, or of all.
+
+    A node's history has the newest last, whatever its clock said.
 
     They come from a disk or a node: what is not a valid record is left out. If the end of a
     migration was first unknown and settled later, the later record is returned.
@@ -28,7 +30,16 @@ def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dic
         known = found.get((row["uuid"], row["started"]))
         if guest in (None, row["guest"]) and (known is None or known["result"] == UNKNOWN):
             found[row["uuid"], row["started"]] = row
-    return sorted(found.values(), key=lambda row: str(row["started"]))[-limit:]
+    return list(found.values())[-limit:]
+
+
+def merged(
+    reported: Mapping[str, Iterable[object]], guest: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Return the last records of several nodes, as ``chosen``, by their clocks: for people only."""
+    rows = [row for rows in reported.values() for row in chosen(rows, guest, MOST)]
+    ordered = sorted(rows, key=lambda row: str(row["started"]))
+    return chosen(ordered, None, limit)
 
 
 def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:

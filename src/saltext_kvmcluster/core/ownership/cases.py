@@ -59,16 +59,20 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known. ``entry``: the youngest one; it names source and destination."""
+    """What is known. ``entry``: the latest one, if that is certain; it names the two roles.
+
+    ``doubted``: whether a file that cannot be read may be a later entry.
+    """
 
     guest: str
     entries: Mapping[str, Entry]
     observations: Mapping[str, Observation]
     fresh: bool
+    doubted: bool = False
 
     @property
     def entry(self) -> Entry | None:
-        return youngest(self.entries) if self.entries else None
+        return None if self.doubted else latest(self.entries)
 
     @property
     def typed(self) -> str:
@@ -112,9 +116,22 @@ def ends_of(entries: Mapping[str, Entry]) -> list[str]:
     return [node for move in moves for node in (move.source, move.destination)]
 
 
-def youngest(entries: Mapping[str, Entry]) -> Entry:
-    """Return the entry of the migration that was begun last."""
-    return max(entries.values(), key=lambda entry: entry.began)
+def latest(entries: Mapping[str, Entry]) -> Entry | None:
+    """Return the entry of the migration that was begun last; None if that is not certain.
+
+    It is never found by time, since clocks differ and are set. Sequences order two migrations only
+    if they have a node in common, which counted both.
+    """
+    found = list(entries.values())
+    for one in found:
+        if all(other is one or _is_after(one, other) for other in found):
+            return one
+    return None
+
+
+def _is_after(one: Entry, other: Entry) -> bool:
+    has_common_node = bool(set(ends_of({"": one})) & set(ends_of({"": other})))
+    return has_common_node and one.sequence > other.sequence > 0
 
 
 def cleared(case: Case) -> tuple[Action, ...]:

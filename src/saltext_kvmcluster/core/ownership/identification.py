@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.verdicts import Observation
-
-KEPT = "/var/lib/kvmcluster/journal"
 
 
 def name_of(guest: str) -> str:
@@ -44,16 +42,3 @@ def refuse_unless_one(
         raise InputError(f"{guest}: several guests have that name; give the UUID instead: {which}")
     if not found and not any(observation.detail for observation in observations.values()):
         raise InputError(f"{guest}: no node has such a guest or a journal entry of it")
-
-
-def refuse_foreign(node: str, entries: Collection[Entry]) -> None:
-    """Raise InputError if a journal has entries of migrations that were begun elsewhere.
-
-    A node only keeps a journal of the migrations that it sends.
-    """
-    for entry in entries:
-        if entry.move.source != node:
-            raise InputError(
-                f"{KEPT}/{entry.move.uuid}.json on {node} is the entry of a migration from"
-                f" {entry.move.source}; if none is under way, remove it"
-            )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
-from saltext_kvmcluster.core.ownership.cases import OWNING, Action, Do, youngest
+from saltext_kvmcluster.core.ownership.cases import OWNING, Action, Do, latest
 from saltext_kvmcluster.core.ownership.handovers import ALIVE, STOPPED
 from saltext_kvmcluster.core.verdicts import (
     BROKEN,
@@ -32,9 +32,9 @@ def concerned(
 
     In post-copy both halves are enough: neither of them runs without the other.
     """
-    if action.do is Do.RESUME_POST_COPY or action.do in _HANDOVER:
-        move = youngest(entries).move
-        return {move.source, move.destination}
+    entry = latest(entries)
+    if entry and (action.do is Do.RESUME_POST_COPY or action.do in _HANDOVER):
+        return {entry.move.source, entry.move.destination}
     return {action.node, owner} if owner else set(nodes)
 
 

@@ -50,6 +50,7 @@ def settle(
     observations: Mapping[str, Observation],
     steady: bool,
     fresh: bool = False,
+    doubted: bool = False,
 ) -> Settlement:
     """Return the verdict and what is to be done.
 
@@ -61,8 +62,11 @@ def settle(
         Whether two consecutive observations of every node agree.
     fresh
         Whether the migration has just ended, so that its journal entry is current.
+    doubted
+        Whether a file that cannot be read may be a later entry of the guest.
     """
-    case = Case(guest, entries, {**_strangers(entries, observations), **observations}, fresh)
+    known = {**_strangers(entries, observations), **observations}
+    case = Case(guest, entries, known, fresh, doubted)
     jobs = {
         node: observation.job
         for node, observation in observations.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from saltext_kvmcluster.core import verdicts
-from saltext_kvmcluster.core.migration.journal import Entry
+from saltext_kvmcluster.core.migration.journal import FOLDER, Entry
 from saltext_kvmcluster.core.ownership.cases import (
     CONFLICT,
     UNKNOWN,
@@ -14,7 +14,6 @@ from saltext_kvmcluster.core.ownership.cases import (
     Do,
     Settlement,
 )
-from saltext_kvmcluster.core.ownership.identification import KEPT
 from saltext_kvmcluster.core.verdicts import (
     BROKEN,
     Owner,
@@ -160,9 +159,10 @@ def unknown(case: Case) -> Settlement:
     if silent:
         gone = [
             f"if {node} will not return, and the guest is where it should be: on"
-            f" {entry.move.source}: rm {KEPT}/{entry.move.uuid}.json"
+            f" {source}: rm {FOLDER}/{kept.move.uuid}.json"
             for node in case.observed(Sighting.UNREACHABLE)
-            if entry and node in case.ends
+            for source, kept in case.entries.items()
+            if node in (kept.move.source, kept.move.destination)
         ]
         commands = (f"once they respond: {again}", *gone)
         return Settlement(verdict, UNKNOWN, needs=silent, commands=commands)
@@ -185,10 +185,11 @@ def unknown(case: Case) -> Settlement:
 def _switched(case: Case, entry: Entry) -> Settlement:
     """Return what follows where the source is paused and the destination no longer has it."""
     source, destination, guest = entry.move.source, entry.move.destination, case.typed
+    when = f"{entry.began} (clock of {source})"
     return Settlement(
         verdicts.judge(case.sighting(source), case.sighting(destination), source, destination),
         UNKNOWN,
-        needs=(f"whether it ran on {destination} after {entry.began}, even briefly",),
+        needs=(f"whether it ran on {destination} after {when}, even briefly",),
         commands=(
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
             f"on {source}: stat its disks: were they written after it was paused?",
