@@ -368,19 +368,11 @@ CASES = [
     ("guest.autostart", PROBLEM, here(guest(observation=replace(RUNNING, autostart=True)))),
     ("guest.autostart", PROBLEM, there(guest("node2", replace(SHUT_OFF, autostart=True), None))),
     ("guest.autostart", UNKNOWN, world(at(), SILENT)),
-    ("guest.lock", OK, GOOD),
-    ("guest.lock", PROBLEM, with_definition(disks=(LUN,))),
-    ("guest.lock", PROBLEM, with_disk(shareable=True)),
-    ("guest.lock", PROBLEM, with_definition(lease=True)),
-    (
-        "guest.lock",
-        OK,
-        here(
-            guest(of=replace(WEB, disks=(LUN,))),
-            daemon=worlds.daemon("node1", lock_manager="lockd"),
-        ),
-    ),
-    ("guest.lock", UNKNOWN, here(BROKEN)),
+    ("guest.guard", OK, GOOD),
+    ("guest.guard", PROBLEM, with_definition(disks=(LUN,))),
+    ("guest.guard", PROBLEM, with_disk(shareable=True)),
+    ("guest.guard", UNKNOWN, here(BROKEN)),
+    ("guest.guard", UNKNOWN, with_definition(disks=(Disk("vda", Source("volume", "p/v")),))),
 ]
 
 

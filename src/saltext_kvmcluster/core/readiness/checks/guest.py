@@ -1,7 +1,8 @@
-"""Checks of guests: unique name, UUID and disks, definition, blockers, freeze, one place, locks."""
+"""Checks of guests: unique name, UUID and disks, definition, blockers, freeze, place, guards."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.migration import MOVABLE
+from saltext_kvmcluster.core.readiness.checks import guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
 from saltext_kvmcluster.core.text import counted, listed
 
@@ -215,30 +217,27 @@ def autostart(world: World, guest: GuestFacts) -> Iterator[Issue]:
     yield from world.silence
 
 
-def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether a lock keeps a second QEMU off its disks: a lock manager or image locking.
+def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
+    """Whether something keeps a second writer on any node off each disk that it writes.
 
-    QEMU locks image files; block devices, network disks and a ``<lease>`` are protected by
-    libvirt's lock manager alone (lock_manager in qemu.conf: lockd or sanlock).
+    QEMU's image locks do, on files in a file system whose locks reach the other nodes: NFS without
+    nolock and local_lock, GFS2 and OCFS2 without localflocks (OCFS2 not under o2cb), CephFS,
+    GlusterFS. A lease of lockd or sanlock does, in a folder on such a file system that is the same
+    on all nodes: of this disk, if it is a file or a block device and not shareable; of the whole
+    guest, by a ``<lease>`` in its definition, which alone covers network disks. Nothing else does:
+    RBD, NBD, iSCSI, LUNs, LVM and DRBD have no lock of their own that QEMU takes.
     """
-    daemon = world.nodes[guest.node].daemon
-    if daemon is None or guest.guest is None:
-        see = "node.daemon" if daemon is None else "guest.blockers"
-        yield unknown("not known: the lock manager, or its disks", f"{SEE}{see}")
-        return
-    bare = [
-        disk.target
-        for disk in guest.guest.disks
-        if disk.source.kind not in LOCKING_FILES and not disk.readonly
-    ]
-    bare += [disk.target for disk in guest.guest.disks if disk.shareable]
-    bare += ["its lease"] if guest.guest.lease else []
-    if bare and daemon.lock_manager not in ("lockd", "sanlock"):
-        yield Issue(
-            f"no lock protects {listed(dict.fromkeys(bare))} against a second start elsewhere",
-            'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
-            " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
-        )
+    responding = [node for node, facts in world.nodes.items() if not facts.detail]
+    asked = [guest.node, *(node for node in responding if node != guest.node)]
+    found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for disk in guards.unguarded(world, guest, asked):
+        found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
+    for (by, node, why, remedy), disks in found.items():
+        where = f" on {node}" if node != guest.node else ""
+        if by == guards.NOT_KNOWN:
+            yield unknown(f"not known whether {listed(disks)} is guarded{where}: {why}", remedy)
+        else:
+            yield Issue(f"nothing keeps a second writer off {listed(disks)}{where}: {why}", remedy)
 
 
 def _where_at_rest(guest: GuestFacts, other: GuestFacts) -> str:
