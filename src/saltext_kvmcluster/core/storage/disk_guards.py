@@ -103,7 +103,7 @@ def reach(path: str, storage: StorageFacts) -> Judgement:
         return Judgement(None, f"{where}, which is not mounted yet", remedy)
     reason, remedy = _local_locks(mount)
     if reason:
-        return Judgement(False, f"locks {where} stay on this node: {reason}", remedy)
+        return Judgement(False, f"locks {where} stay on the node: {reason}", remedy)
     return Judgement(True, f"locks {where} reach the other nodes", folder=mount.folder)
 
 
@@ -129,7 +129,7 @@ def _image_lock(guest: Guest, disk: Disk, storage: StorageFacts | None) -> Judge
     """Judge QEMU's image lock, which exists for files alone."""
     source = disk.source
     if storage is None:
-        return Judgement(None, "the storage of this node is not known", _TOOLS)
+        return Judgement(None, "the storage of that node is not known", _TOOLS)
     if source.kind == "volume":
         why = "only libvirt knows where a storage pool's volume is"
         return Judgement(None, why, "name the disk by its path in the definition (virsh edit)")
@@ -154,7 +154,7 @@ def _lease(
 ) -> Judgement:
     """Judge a lease of the lock manager: one of the guest's own, or of this disk."""
     if manager is None or storage is None:
-        return Judgement(None, "the lock manager of this node is not known", _DAEMON)
+        return Judgement(None, "the lock manager of that node is not known", _DAEMON)
     if not manager.is_on:
         why = "libvirt has no lock manager"
         if guest.leases:
@@ -186,7 +186,8 @@ def _own_lease(guest: Guest, storage: StorageFacts, manager: LockManager) -> Jud
     for lease in guest.leases:
         if manager.name == SANLOCK:
             where = shared_storage.locate(Source("file", lease.target), storage)
-            judged.append(Judgement(where.fit, f"its <lease>: {where.why}", "", where.folder))
+            why = f"its <lease>: {where.why.partition('; ')[0]}"
+            judged.append(Judgement(where.fit, why, _MOVE_LEASE, where.folder))
         else:
             folder = posixpath.normpath(posixpath.join(lease.target, lease.lockspace or "."))
             if manager.automatic and folder in map(posixpath.normpath, manager.folders):
@@ -209,7 +210,7 @@ def _disk_lease(disk: Disk, storage: StorageFacts, manager: LockManager) -> Judg
     if folder:
         return _in_folder(folder, storage, f"{manager.name}'s lease")
     if _is_device(source.path, storage) or source.kind == "block":
-        why = "lockd locks the device on this node alone: file_lockspace_dir is not set"
+        why = "lockd locks the device on its node alone: file_lockspace_dir is not set"
         return Judgement(False, why, LEASES)
     found = reach(source.path, storage)
     return Judgement(found.holds, f"lockd's lock on the image: {found.why}", found.remedy)
@@ -250,6 +251,7 @@ def _name(source: Source) -> str:
 _TOOLS = "make sure that findmnt, lsblk and lvs work on that node, then check again"
 _DAEMON = "make sure that libvirt's daemon responds on that node, then check again"
 _MOVE_LEASES = "put the folder of the leases on a shared file system: the state disk_leases does it"
+_MOVE_LEASE = "put the target of its <lease> on storage that every node has (virsh edit)"
 _LISTER = {LOCKD: "ss -xp", SANLOCK: "sanlock client status"}
 _LEASED = ("file", "block", "dir")
 _REACHING = frozenset(

@@ -75,15 +75,14 @@ def _judged(world: World, row: dict[str, DiskGuards]) -> Guard:
     for by, (judgement, _) in ((IMAGE_LOCK, image), (LEASE, lease)):
         if judgement.holds:
             return Guard(disk.target, disk.name, by, judgement.why)
-    unsure = [one for one in (image, lease) if one[0].holds is None]
-    # Without a lock manager the image lock is what could be mended, and the other way round.
-    judgement, node = unsure[0] if unsure else image if _is_mendable(image[0]) else lease
-    by = NOT_KNOWN if unsure else NOTHING
-    return Guard(disk.target, disk.name, by, judgement.why, judgement.remedy, node)
-
-
-def _is_mendable(image: Judgement) -> bool:
-    return image.remedy != disk_guards.LEASES
+    (image_lock, node), (leased, there) = image, lease
+    by = NOTHING if image_lock.holds is False and leased.holds is False else NOT_KNOWN
+    first = by == NOT_KNOWN and image_lock.holds is None
+    # Where the image lock can be had by mounting otherwise, that is the shorter way.
+    if first or (by == NOTHING and image_lock.remedy != disk_guards.LEASES):
+        return Guard(disk.target, disk.name, by, image_lock.why, image_lock.remedy, node)
+    why = f"{image_lock.why}, and {leased.why}" if node == there else leased.why
+    return Guard(disk.target, disk.name, by, why, leased.remedy, there)
 
 
 def _on_all(found: dict[str, Judgement], world: World | None = None) -> tuple[Judgement, str]:
