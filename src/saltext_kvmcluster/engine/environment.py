@@ -123,13 +123,14 @@ class Environment:
     """What the engine touches.
 
     ``libvirt``, ``journal``, ``tickets``: those of a node, by its id; a call returns the same one
-    again. ``logs_in``: whether a node accepts a login. ``address``: what a name means on this node.
-    ``claim``: a claim on a node for a guest's UUID, not yet taken, that lasts so many seconds.
-    ``cordon``: what cordons this node. ``exists``, ``read``: whether there is a file, and its text.
-    ``examine``: what the blocking checks find about a move; WorldError if one forbids it.
-    ``lock``: the exclusive right to move this guest from its source; its holder may take it
-    again. ``notify``: takes an event's kind and data, which may get lost. ``side_by_side``: what a
-    function returns for each of some nodes.
+    again. ``responds``: how a node responds on any network, empty if it does not. ``address``: what
+    a name means on this node. ``claim``: a claim on a node for a guest's UUID, not yet taken, that
+    lasts so many seconds. ``cordon``: what cordons this node. ``exists``, ``read``: whether there
+    is a file, and its text. ``examine``: what the blocking checks find about a move; WorldError if
+    one forbids it. ``unguarded``: the disks of a definition off which, as this node sees them,
+    nothing keeps a second writer on another node, a sentence each. ``lock``: the exclusive right to
+    move this guest from its source; its holder may take it again. ``notify``: takes an event's kind
+    and data, which may get lost. ``side_by_side``: what a function returns for each of some nodes.
     """
 
     cluster: Cluster
@@ -138,13 +139,14 @@ class Environment:
     journal: Callable[[str], Journal]
     tickets: Callable[[str], Tickets]
     clock: Clock
-    logs_in: Callable[[str], bool]
+    responds: Callable[[str], str]
     address: Callable[[str], str]
     claim: Callable[[str, str, float], Claim]
     cordon: Callable[[], Cordon | None]
     exists: Callable[[str], bool]
     read: Callable[[str], str]
     examine: Callable[[Move], Sequence[Finding]]
+    unguarded: Callable[[str], Sequence[str]]
     lock: Callable[[Move], AbstractContextManager[None]]
     notify: Callable[[str, Mapping[str, Any]], None]
     side_by_side: Callable[[Callable[[str], Any], Iterable[str]], dict[str, Any]] = one_by_one

@@ -13,18 +13,19 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration import migration, plans
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import one_line
+from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
-from saltext_kvmcluster.host import cordons, examiner, files, journal, resolver, ssh
+from saltext_kvmcluster.host import cordons, examiner, files, guard_facts, journal, resolver, ssh
 from saltext_kvmcluster.host.claims import Claim
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 from saltext_kvmcluster.host.tickets import Tickets
 
-# Seconds for the login to a node that is declared offline.
+# Seconds for the probes of a node that is declared offline.
 PROBE_TIME = 5.0
 
 
@@ -62,12 +63,13 @@ def environment(
             journal=journals.__getitem__,
             tickets=tickets.__getitem__,
             clock=Clock(),
-            logs_in=lambda node: ssh.probe(cluster.nodes[node].migration, PROBE_TIME).code == 0,
+            responds=lambda node: _response(cluster.nodes[node]),
             address=resolver.address,
             claim=lambda node, uuid, seconds: Claim(cluster, here, node, uuid, seconds),
             cordon=cordons.current,
             exists=files.exists,
             read=lambda path: files.read(path).text or "",
+            unguarded=guard_facts.unguarded,
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             lock=_Locks(cluster, here, shells),
             notify=notify,
@@ -100,6 +102,16 @@ class Clock:
             futures.wait([call], seconds)
         else:
             time.sleep(seconds)
+
+
+def _response(node: Node) -> str:
+    """Return how a node responds under its names, so on any network; empty if it does not."""
+
+    def of(name: str) -> str:
+        return logins.response(name, ssh.probe(name, PROBE_TIME), ssh.echoes(name, PROBE_TIME))
+
+    found = _side_by_side(of, node.names)
+    return ", ".join(filter(None, found.values()))
 
 
 def _examined(

@@ -59,6 +59,13 @@ class DiskGuards:
     image: Judgement
     lease: Judgement
 
+    @property
+    def unguarded(self) -> str:
+        """Why it is not known that anything guards it, empty if something does."""
+        if self.image.holds or self.lease.holds:
+            return ""
+        return f"{self.target}, {self.name}: {self.image.why}, and {self.lease.why}"
+
 
 def of_node(
     guest: Guest, storage: StorageFacts | None, manager: LockManager | None, runs_here: bool
