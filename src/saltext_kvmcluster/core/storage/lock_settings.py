@@ -45,7 +45,9 @@ def lockd_conf(text: str, folder: str) -> Wanted:
 
 def _with(text: str, settings: Mapping[str, str]) -> Wanted:
     """Return a text with settings; libvirt takes the first line of a setting, ours is the only."""
-    lines, added, replaced = text.splitlines(), [], []
+    lines, added, replaced = text.split("\n"), [], []
+    if not lines[-1]:
+        lines.pop()
     for name, value in settings.items():
         wanted = f"{name} = {value}"
         places = [at for at, line in enumerate(lines) if re.match(rf"\s*{name}\s*=", line)]
