@@ -434,8 +434,9 @@ FOLDERS = ODD | st.sampled_from([LEASES, "/", "//", "/images/../images/leases", 
 def test_whatever_a_node_sends_is_judged(manager, source, leases, kind, options):
     what = of(source, tuple(leases))
     for facts in (storage(kind, options), StorageFacts(), None):
-        for one in disk_guards.of_node(what, facts, manager, True):
-            assert one.image.why and one.lease.why and one.target
+        for target, _, subject in disk_guards.written(what):
+            one = disk_guards.of_node(subject, facts, manager)
+            assert one.image.why and one.lease.why and target
 
 
 def test_a_file_is_locked_by_its_image_and_the_path_of_that_is_resolved():

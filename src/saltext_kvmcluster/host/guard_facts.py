@@ -25,8 +25,11 @@ def unguarded(definition: str) -> list[str]:
     outputs["links"] = code, links + links_found(paths, found)
     manager = parsers.locks(lambda key: CommandOutput(*outputs[key]) if key in outputs else NOTHING)
     storage = inventory.parse({key: outputs[key] for key in inventory.COMMANDS})
-    judged = disk_guards.of_node(guest, storage, manager, runs_here=False)
-    return [one.unguarded for one in judged if one.unguarded]
+    return [
+        f"{target}, {name}: {missing}"
+        for target, name, subject in disk_guards.written(guest)
+        if (missing := disk_guards.of_node(subject, storage, manager).missing)
+    ]
 
 
 def _paths(guest: Guest) -> list[str]:

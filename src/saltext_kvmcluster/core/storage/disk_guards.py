@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from saltext_kvmcluster.core.guest.disks import Disk, Source
-from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.guest.disks import Source
+from saltext_kvmcluster.core.guest.domainxml import Guest, Lease
 from saltext_kvmcluster.core.storage import shared_storage
 from saltext_kvmcluster.core.storage.file_systems import mount_of
 from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts
@@ -52,41 +53,65 @@ class Judgement:
 
 @dataclass(frozen=True)
 class DiskGuards:
-    """A disk that the guest writes, and what guards it on one node."""
+    """What guards a disk on one node."""
 
-    target: str
-    name: str
     image: Judgement
     lease: Judgement
 
     @property
-    def unguarded(self) -> str:
+    def missing(self) -> str:
         """Why it is not known that anything guards it, empty if something does."""
-        if self.image.holds or self.lease.holds:
-            return ""
-        return f"{self.target}, {self.name}: {self.image.why}, and {self.lease.why}"
+        held = self.image.holds or self.lease.holds
+        return "" if held else f"{self.image.why}, and {self.lease.why}"
 
 
-def of_node(
-    guest: Guest, storage: StorageFacts | None, manager: LockManager | None, runs_here: bool
-) -> tuple[DiskGuards, ...]:
-    """Return for each disk that the guest writes what guards it on a node.
+class Subject(NamedTuple):
+    """What of a disk, and of its guest, decides on its guards.
 
-    storage, manager
-        The node's; None where it is not known.
-    runs_here
-        Whether the guest's QEMU is on this node, so that the lock manager has to know it.
+    ``leases`` are those of the guest, ``unlocked`` whether it switches QEMU's locks off.
     """
+
+    source: Source
+    shareable: bool = False
+    leases: tuple[Lease, ...] = ()
+    unlocked: bool = False
+
+
+def written(guest: Guest) -> tuple[tuple[str, str, Subject], ...]:
+    """Return the disks that a guest writes: the target, the name of the source, and the subject."""
     return tuple(
-        DiskGuards(
+        (
             printable(disk.target[:100]) or "a disk without a name",
-            _name(disk.source),
-            _image_lock(guest, disk, storage),
-            _lease(guest, disk, storage, manager, runs_here),
+            quoted(disk.source.path),
+            Subject(disk.source, disk.shareable, guest.leases, guest.unlocked),
         )
         for disk in guest.disks
         if disk.source.kind and not disk.readonly
     )
+
+
+def of_node(
+    subject: Subject, storage: StorageFacts | None, manager: LockManager | None
+) -> DiskGuards:
+    """Return what guards a disk on a node.
+
+    storage, manager
+        The node's; None where it is not known.
+    """
+    return DiskGuards(_image_lock(subject, storage), _lease(subject, storage, manager))
+
+
+def held(guest: str, manager: LockManager | None) -> Judgement:
+    """Return whether a guest that runs on a node with leases has its own: QEMU may be older."""
+    if manager is None or not manager.is_on:
+        return Judgement(False, "libvirt has no lock manager", LEASES)
+    if manager.holders is None:
+        why = f"{manager.name} did not list its guests"
+        return Judgement(None, why, f"make sure that {_LISTER[manager.name]} works there")
+    if guest not in manager.holders:
+        why = f"it was started without {manager.name}, so it has no lease"
+        return Judgement(False, why, "migrate it, or restart it")
+    return Judgement(True, f"{manager.name} knows its QEMU")
 
 
 def reach(path: str, storage: StorageFacts) -> Judgement:
@@ -132,9 +157,9 @@ def _local_locks(mount: Mount) -> tuple[str, str]:
     return "", ""
 
 
-def _image_lock(guest: Guest, disk: Disk, storage: StorageFacts | None) -> Judgement:
+def _image_lock(subject: Subject, storage: StorageFacts | None) -> Judgement:
     """Judge QEMU's image lock, which exists for files alone."""
-    source = disk.source
+    source = subject.source
     if storage is None:
         return Judgement(None, "the storage of that node is not known", _TOOLS)
     if source.kind == "volume":
@@ -143,46 +168,34 @@ def _image_lock(guest: Guest, disk: Disk, storage: StorageFacts | None) -> Judge
     if source.kind != "file" or _is_device(source.path, storage):
         what = quoted(source.protocol or source.kind)
         return Judgement(False, f"QEMU's locks do not reach other nodes on a {what} disk", LEASES)
-    if disk.shareable:
+    if subject.shareable:
         remedy = "remove <shareable/> (virsh edit), then restart the guest"
         return Judgement(False, "it is shareable, so QEMU lets others write it", remedy)
-    if guest.unlocked:
+    if subject.unlocked:
         remedy = "remove locking=off from <qemu:commandline> (virsh edit), then restart the guest"
         return Judgement(False, "its definition switches QEMU's locks off", remedy)
     return reach(source.path, storage)
 
 
 def _lease(
-    guest: Guest,
-    disk: Disk,
-    storage: StorageFacts | None,
-    manager: LockManager | None,
-    runs_here: bool,
+    subject: Subject, storage: StorageFacts | None, manager: LockManager | None
 ) -> Judgement:
     """Judge a lease of the lock manager: one of the guest's own, or of this disk."""
     if manager is None or storage is None:
         return Judgement(None, "the lock manager of that node is not known", _DAEMON)
     if not manager.is_on:
         why = "libvirt has no lock manager"
-        if guest.leases:
+        if subject.leases:
             why += ", so the <lease> in its definition does nothing"
         return Judgement(False, why, LEASES)
     if manager.unread:
         why = f"{listed(manager.unread)} was changed after libvirt's daemon read it"
         return Judgement(None, why, RESTART)
-    found = _own_lease(guest, storage, manager) or _disk_lease(disk, storage, manager)
-    if not found.holds or not runs_here:
-        return found
-    if manager.holders is None:
-        why = f"{manager.name} did not list its guests"
-        return Judgement(None, why, f"make sure that {_LISTER[manager.name]} works there")
-    if guest.name not in manager.holders:
-        why = f"it was started without {manager.name}, so it has no lease"
-        return Judgement(False, why, "migrate it, or restart it")
-    return found
+    own = _own_lease(subject, storage, manager)
+    return own or _disk_lease(subject, storage, manager)
 
 
-def _own_lease(guest: Guest, storage: StorageFacts, manager: LockManager) -> Judgement | None:
+def _own_lease(subject: Subject, storage: StorageFacts, manager: LockManager) -> Judgement | None:
     """Judge the leases in the definition, one of which is enough; None if there is none that acts.
 
     lockd takes TARGET/LOCKSPACE for the folder and the key for the file in it, and knows the
@@ -190,7 +203,7 @@ def _own_lease(guest: Guest, storage: StorageFacts, manager: LockManager) -> Jud
     target for the file, which its page wants on shared storage.
     """
     judged = []
-    for lease in guest.leases:
+    for lease in subject.leases:
         if manager.name == SANLOCK:
             where = shared_storage.locate(Source("file", lease.target), storage)
             why = f"its <lease>: {where.why.partition('; ')[0]}"
@@ -202,15 +215,15 @@ def _own_lease(guest: Guest, storage: StorageFacts, manager: LockManager) -> Jud
     return next((one for one in judged if one.holds), judged[0] if judged else None)
 
 
-def _disk_lease(disk: Disk, storage: StorageFacts, manager: LockManager) -> Judgement:
-    source = disk.source
+def _disk_lease(subject: Subject, storage: StorageFacts, manager: LockManager) -> Judgement:
+    source = subject.source
     if source.kind not in _LEASED:
         what = quoted(source.protocol or source.kind)
         return Judgement(False, f"{manager.name} does not lease a {what} disk by itself", LEASES)
     if not manager.automatic:
         why = f"{manager.name} leases no disk by itself (auto_disk_leases), and it has no <lease>"
         return Judgement(False, why, LEASES)
-    if disk.shareable:
+    if subject.shareable:
         why = f"it is shareable, and {manager.name} leases such a disk to several guests"
         return Judgement(False, why, "remove <shareable/> (virsh edit), then restart the guest")
     folder = _folder(source, storage, manager)
@@ -249,10 +262,6 @@ def _is_device(path: str, storage: StorageFacts) -> bool:
     """Whether a path of a ``file`` disk is a block device nevertheless."""
     real = storage.real(path)
     return real.startswith("/dev/") or real in storage.device_at or path in storage.device_at
-
-
-def _name(source: Source) -> str:
-    return quoted(source.path)
 
 
 _TOOLS = "make sure that findmnt, lsblk and lvs work on that node, then check again"

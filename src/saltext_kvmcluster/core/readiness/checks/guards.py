@@ -1,16 +1,21 @@
-"""Whether every disk that a guest writes is guarded against a second writer on some nodes."""
+"""Whether every disk that a guest writes is guarded against a second writer on some nodes.
+
+Thousands of images lie in one file system, so what holds for its mount point is judged once for all
+of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.checks.storage import in_shared
 from saltext_kvmcluster.core.storage import disk_guards
-from saltext_kvmcluster.core.storage.disk_guards import DiskGuards, Judgement
+from saltext_kvmcluster.core.storage.disk_guards import Judgement, Subject
 
 IMAGE_LOCK, LEASE, NOTHING, NOT_KNOWN = "image lock", "lease", "nothing", "not known"
 
@@ -46,13 +51,14 @@ def guards(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard
         Those between which a second writer is to be kept away, the guest's own included, such as
         source and destination.
     """
-    asked = tuple(dict.fromkeys(nodes))
     if guest.guest is None:
         why = "its definition cannot be read"
         return (Guard("its disks", "", NOT_KNOWN, why, f"{SEE}guest.blockers", guest.node),)
-    found = {node: _of_node(world, guest, node) for node in asked}
-    rows = zip(*found.values(), strict=True)
-    return tuple(_judged(world, dict(zip(found, row, strict=True))) for row in rows)
+    asked = frozenset(nodes)
+    return tuple(
+        replace(_of_disk(world, guest, subject, asked), target=target, name=name)
+        for target, name, subject in disk_guards.written(guest.guest)
+    )
 
 
 def unguarded(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard, ...]:
@@ -60,46 +66,73 @@ def unguarded(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Gu
     return tuple(guard for guard in guards(world, guest, nodes) if not guard.holds)
 
 
-def _of_node(world: World, guest: GuestFacts, node: str) -> tuple[DiskGuards, ...]:
-    facts = world.nodes[node]
-    assert guest.guest is not None
-    manager = facts.daemon.locks if facts.daemon else None
-    return disk_guards.of_node(guest.guest, facts.storage, manager, node == guest.node)
+def _of_disk(world: World, guest: GuestFacts, subject: Subject, nodes: frozenset[str]) -> Guard:
+    """Return the guard of one disk. What its own node lacks comes first."""
+    shared = world.locate(guest.node, subject.source)
+    if shared and subject.source.kind == "file" and in_shared(world, guest.node, subject.source):
+        subject = subject._replace(source=Source("file", shared.folder))
+    found = _known(world, subject, frozenset({guest.node}))
+    if found.holds:
+        found = _known(world, subject, nodes)
+    if found.by != LEASE or not guest.active:
+        return found
+    daemon = world.nodes[guest.node].daemon
+    held = disk_guards.held(guest.name, daemon.locks if daemon else None)
+    if held.holds:
+        return found
+    by = NOTHING if held.holds is False else NOT_KNOWN
+    return Guard("", "", by, held.why, held.remedy, guest.node)
 
 
-def _judged(world: World, row: dict[str, DiskGuards]) -> Guard:
-    """Return the guard of one disk: a means guards it if it does on every node."""
-    disk = next(iter(row.values()))
-    image = _on_all({node: one.image for node, one in row.items()})
-    lease = _on_all({node: one.lease for node, one in row.items()}, world)
-    for by, (judgement, _) in ((IMAGE_LOCK, image), (LEASE, lease)):
-        if judgement.holds:
-            return Guard(disk.target, disk.name, by, judgement.why)
-    (image_lock, node), (leased, there) = image, lease
+def _known(world: World, subject: Subject, nodes: frozenset[str]) -> Guard:
+    """Return the guard of equal disks on some nodes, which is found once."""
+    key = (subject, nodes)
+    if key not in world.guarded:
+        world.guarded[key] = _judged(world, subject, [one for one in world.nodes if one in nodes])
+    found: Guard = world.guarded[key]
+    return found
+
+
+def _judged(world: World, subject: Subject, nodes: Sequence[str]) -> Guard:
+    """Return the guard of a disk: a means guards it if it does on every node."""
+    found = {node: _of_node(world, subject, node) for node in nodes}
+    image_lock, node = _weakest({node: one.image for node, one in found.items()})
+    leased, there = _weakest({node: one.lease for node, one in found.items()})
+    if image_lock.holds:
+        return Guard("", "", IMAGE_LOCK, image_lock.why)
+    if leased.holds:
+        leased, there = _one_folder(world, {node: one.lease for node, one in found.items()})
+    if leased.holds:
+        return Guard("", "", LEASE, leased.why)
     by = NOTHING if image_lock.holds is False and leased.holds is False else NOT_KNOWN
     first = by == NOT_KNOWN and image_lock.holds is None
     # Where the image lock can be had by mounting otherwise, that is the shorter way.
     if first or (by == NOTHING and image_lock.remedy != disk_guards.LEASES):
-        return Guard(disk.target, disk.name, by, image_lock.why, image_lock.remedy, node)
+        return Guard("", "", by, image_lock.why, image_lock.remedy, node)
     why = f"{image_lock.why}, and {leased.why}" if node == there else leased.why
-    return Guard(disk.target, disk.name, by, why, leased.remedy, there)
+    return Guard("", "", by, why, leased.remedy, there)
 
 
-def _on_all(found: dict[str, Judgement], world: World | None = None) -> tuple[Judgement, str]:
-    """Return the weakest of the nodes' judgements, with its node.
+def _of_node(world: World, subject: Subject, node: str) -> disk_guards.DiskGuards:
+    facts = world.nodes[node]
+    return disk_guards.of_node(subject, facts.storage, facts.daemon.locks if facts.daemon else None)
 
-    world
-        For leases: they guard between nodes only if their folder is the same storage on all.
-    """
-    weakest = min(found, key=lambda node: _strength(found[node]))
-    if not found[weakest].holds or world is None:
-        return found[weakest], weakest
-    here, folder = next((node, one.folder) for node, one in found.items())
+
+def _weakest(found: Mapping[str, Judgement]) -> tuple[Judgement, str]:
+    """Return the weakest of the nodes' judgements, with its node."""
+    order: Sequence[bool | None] = (False, None, True)
+    node = min(found, key=lambda node: order.index(found[node].holds))
+    return found[node], node
+
+
+def _one_folder(world: World, found: Mapping[str, Judgement]) -> tuple[Judgement, str]:
+    """Return whether leases on several nodes are the same: in one folder on the same storage."""
+    here = next(iter(found))
     for node, one in found.items():
-        differs = _difference(world, here, node, folder, one.folder)
+        differs = _difference(world, here, node, found[here].folder, one.folder)
         if differs:
             return differs, node
-    return found[weakest], weakest
+    return found[here], here
 
 
 def _difference(world: World, here: str, node: str, folder: str, other: str) -> Judgement | None:
@@ -123,8 +156,3 @@ def _difference(world: World, here: str, node: str, folder: str, other: str) -> 
 def _mount(world: World, node: str, folder: str) -> str:
     location = world.locate(node, Source("file", folder))
     return location.folder if location else ""
-
-
-def _strength(judgement: Judgement) -> int:
-    order: Sequence[bool | None] = (False, None, True)
-    return order.index(judgement.holds)

@@ -227,10 +227,8 @@ def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
     guest, by a ``<lease>`` in its definition, which alone covers network disks. Nothing else does:
     RBD, NBD, iSCSI, LUNs, LVM and DRBD have no lock of their own that QEMU takes.
     """
-    responding = [node for node, facts in world.nodes.items() if not facts.detail]
-    asked = [guest.node, *(node for node in responding if node != guest.node)]
     found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for disk in guards.unguarded(world, guest, asked):
+    for disk in guards.unguarded(world, guest, world.responding):
         found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
     for (by, node, why, remedy), disks in found.items():
         where = f" on {node}" if node != guest.node else ""
