@@ -19,6 +19,7 @@ from saltext_kvmcluster.core.readiness.checks.guards import (
     NOT_KNOWN,
     NOTHING,
 )
+from saltext_kvmcluster.core.readiness.checks.guest import guard
 from saltext_kvmcluster.core.storage import disk_guards, lock_manager
 from saltext_kvmcluster.core.storage.inventory import Device, Mount, StorageFacts, Volume
 from saltext_kvmcluster.core.storage.lock_manager import LOCKD, SANLOCK, LockManager
@@ -279,8 +280,18 @@ def test_sanlock_takes_a_lease_at_its_target():
 
 def test_a_guest_that_was_started_before_the_lock_manager_has_no_lease():
     found = only(both(of(LUN), manager=replace(AUTO, holders=frozenset({"web2"}))))
-    assert found.by == NOTHING and found.remedy == "migrate it, or restart it"
+    assert found.by == NOTHING and found.remedy == disk_guards.MOVE_ONCE
     assert only(both(of(LUN), manager=replace(AUTO, holders=None))).by == NOT_KNOWN
+
+
+def test_a_guest_older_than_lockd_is_named_whatever_else_guards_it():
+    older = replace(AUTO, holders=frozenset())
+    for manager, issues in ((older, 1), (AUTO, 0), (replace(AUTO, holders=None), 0)):
+        one = both(of(), manager=manager)
+        (web,) = one.nodes["node1"].guests
+        assert only(one).by == IMAGE_LOCK
+        found = list(guard(one, web))
+        assert len(found) == issues and all("starts nowhere" in one.sentence for one in found)
 
 
 def test_a_configuration_that_the_daemon_has_not_read_guards_nothing_for_certain():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.fileplan import FilePlan, Wanted, merged_changes, plan_file
 from saltext_kvmcluster.core.guest import leases, store
 from saltext_kvmcluster.core.ownership.definitions import Defining
@@ -82,6 +83,8 @@ def plan(cluster: Cluster, here: str) -> Planned:
     )
     restart = _daemon_to_restart(any(one.changes for one in settings))
     found = _Definitions(cluster, here, folder)
+    if restart and settings[0].changes:
+        found.warnings += _older_guests()
     return Planned(
         folder,
         tuple(path for path in (folder, *found.lease_files) if not files.exists(path)),
@@ -233,6 +236,19 @@ def _daemon_to_restart(changed: bool) -> str:
     if not running or not (changed or unread):
         return ""
     return os.path.basename(running[0]).removesuffix(".pid")
+
+
+def _older_guests() -> list[str]:
+    """Return a warning of the guests that run here, which are older than lockd."""
+    with contextlib.closing(Hypervisor()) as own:
+        names = [name for name in own.names() if own.by_name(name).sighting in ACTIVE]
+    if not names:
+        return []
+    return [
+        f"{listed(names)} run without lockd until their next start or migration: do that soon, or"
+        " empty the node first (kvmcluster.orch.rolling with sls kvmcluster.disk_leases); see"
+        " guest.guard"
+    ]
 
 
 def _migrating() -> str:

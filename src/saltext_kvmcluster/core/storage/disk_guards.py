@@ -19,7 +19,7 @@ libvirt's lock manager. Nothing else does:
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from saltext_kvmcluster.core.guest.disks import Source
@@ -35,6 +35,7 @@ LEASES = (
     "set guests: leases: true in the pillar, apply the state kvmcluster.disk_leases on every node,"
     " then restart the guest"
 )
+MOVE_ONCE = "migrate it once, or restart it"
 RESTART = "on that node, while no migration runs: systemctl restart libvirtd (or virtqemud)"
 
 
@@ -78,12 +79,16 @@ class Subject(NamedTuple):
 
 
 def written(guest: Guest) -> tuple[tuple[str, str, Subject], ...]:
-    """Return the disks that a guest writes: the target, the name of the source, and the subject."""
+    """Return the disks that a guest writes: the target, the name of the source, and the subject.
+
+    The keys of leases, which differ from guest to guest, are left out: they decide nothing.
+    """
+    leases = tuple(replace(lease, key="") for lease in guest.leases)
     return tuple(
         (
             printable(disk.target[:100]) or "a disk without a name",
             quoted(disk.source.path),
-            Subject(disk.source, disk.shareable, guest.leases, guest.unlocked),
+            Subject(disk.source, disk.shareable, leases, guest.unlocked),
         )
         for disk in guest.disks
         if disk.source.kind and not disk.readonly
@@ -110,7 +115,7 @@ def held(guest: str, manager: LockManager | None) -> Judgement:
         return Judgement(None, why, f"make sure that {_LISTER[manager.name]} works there")
     if guest not in manager.holders:
         why = f"it was started without {manager.name}, so it has no lease"
-        return Judgement(False, why, "migrate it, or restart it")
+        return Judgement(False, why, MOVE_ONCE)
     return Judgement(True, f"{manager.name} knows its QEMU")
 
 
@@ -192,7 +197,10 @@ def _lease(
         why = f"{listed(manager.unread)} was changed after libvirt's daemon read it"
         return Judgement(None, why, RESTART)
     own = _own_lease(subject, storage, manager)
-    return own or _disk_lease(subject, storage, manager)
+    if own and own.holds:
+        return own
+    of_disk = _disk_lease(subject, storage, manager)
+    return of_disk if of_disk.holds or own is None else own
 
 
 def _own_lease(subject: Subject, storage: StorageFacts, manager: LockManager) -> Judgement | None:

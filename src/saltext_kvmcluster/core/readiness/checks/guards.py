@@ -16,6 +16,7 @@ from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.storage import in_shared
 from saltext_kvmcluster.core.storage import disk_guards
 from saltext_kvmcluster.core.storage.disk_guards import Judgement, Subject
+from saltext_kvmcluster.core.storage.lock_manager import LOCKD
 
 IMAGE_LOCK, LEASE, NOTHING, NOT_KNOWN = "image lock", "lease", "nothing", "not known"
 
@@ -64,6 +65,24 @@ def guards(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard
 def unguarded(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard, ...]:
     """Return the disks that are not known to be guarded on these nodes; see ``guards``."""
     return tuple(guard for guard in guards(world, guest, nodes) if not guard.holds)
+
+
+def outlives(world: World, guest: GuestFacts) -> str:
+    """Return that a guest is older than lockd, which then never frees its leases; else empty.
+
+    libvirt's daemon takes leases for it at a resume, so after a pause or a failed migration, and
+    virtlockd frees those of its own clients alone (``virLockDaemonClientFree`` in libvirt's
+    src/locking/lock_daemon.c): once its QEMU has died, it starts nowhere.
+    """
+    daemon = world.nodes[guest.node].daemon
+    if not guest.active or daemon is None or daemon.locks.name != LOCKD:
+        return ""
+    if daemon.locks.holders is None or guest.name in daemon.locks.holders:
+        return ""
+    return (
+        "it was started without lockd, so it has no lease; one that it gets when it is resumed"
+        " stays when its QEMU dies, and then it starts nowhere"
+    )
 
 
 def _of_disk(world: World, guest: GuestFacts, subject: Subject, nodes: frozenset[str]) -> Guard:

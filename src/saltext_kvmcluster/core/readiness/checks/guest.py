@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks import guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
+from saltext_kvmcluster.core.storage import disk_guards
 from saltext_kvmcluster.core.text import counted, listed
 
 MAX_NAMED = 5
@@ -225,11 +226,15 @@ def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
     GlusterFS. A lease of lockd or sanlock does, in a folder on such a file system that is the same
     on all nodes: of this disk, if it is a file or a block device and not shareable; of the whole
     guest, by a ``<lease>`` in its definition, which alone covers network disks. Nothing else does:
-    RBD, NBD, iSCSI, LUNs, LVM and DRBD have no lock of their own that QEMU takes.
+    RBD, NBD, iSCSI, LUNs, LVM and DRBD have no lock of their own that QEMU takes. A guest that was
+    started before lockd has no lease, and one that it gets by being paused and resumed stays when
+    its QEMU ends.
     """
     found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for disk in guards.unguarded(world, guest, world.responding):
         found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
+    if why := guards.outlives(world, guest):
+        yield Issue(why, disk_guards.MOVE_ONCE)
     for (by, node, why, remedy), disks in found.items():
         where = f" on {node}" if node != guest.node else ""
         if by == guards.NOT_KNOWN:
