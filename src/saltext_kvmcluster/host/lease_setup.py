@@ -111,7 +111,7 @@ def carry_out(planned: Planned) -> tuple[dict[str, Any], list[str]]:
             files.keep(planned.folder, names)
             made["leases"] = {"added": list(planned.created)}
         for one in planned.settings:
-            files.apply(one)
+            _apply(one)
             made.update(one.changes)
         if planned.blocked:
             return made, [planned.blocked]
@@ -119,7 +119,7 @@ def carry_out(planned: Planned) -> tuple[dict[str, Any], list[str]]:
             _restart(planned.restart)
             made[planned.restart] = {"restarted": "to read its configuration"}
         for one in planned.placed:
-            files.apply(one)
+            _apply(one)
             made.update(one.changes)
         for defining in planned.defined:
             changed, failed = definitions.define(defining)
@@ -223,6 +223,13 @@ def _settings(path: str, wanted: Callable[[str], Wanted]) -> FilePlan:
     found = files.read(path)
     mode = (0o600 if path == QEMU_CONF else 0o644) if found.mode is None else found.mode
     return plan_file(path, found, wanted(found.text or ""), mode, found.owner or "root")
+
+
+def _apply(plan: FilePlan) -> None:
+    """Write a file; WorldError if it does not hold what was written."""
+    files.apply(plan)
+    if files.read(plan.path).text != plan.text:
+        raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
 
 
 def _daemon_to_restart(changed: bool) -> str:
