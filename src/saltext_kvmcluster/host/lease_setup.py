@@ -202,9 +202,9 @@ class _Definitions:
 
 def _refuse_unless_shared(folder: str) -> None:
     """Raise unless a folder is on storage that every node has, and whose locks reach them."""
-    parent = os.path.dirname(folder)
+    there = folder if os.path.isdir(folder) else os.path.dirname(folder)
     try:
-        definitions.check_folder(parent, "a lease")
+        definitions.check_folder(there, "a lease")
     except InputError as error:
         raise InputError(f"{ROOT}:guests:lease_folder: {error}") from None
     outputs = commands.run_all({"mounts": inventory.COMMANDS["mounts"]})

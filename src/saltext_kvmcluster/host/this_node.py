@@ -25,8 +25,9 @@ from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.ssh import Session
 from saltext_kvmcluster.host.tickets import Tickets
 
-# Seconds for the probes of a node that is declared offline.
+# Seconds for the probes of a node that is declared offline: a login, an echo request.
 PROBE_TIME = 5.0
+ECHO_TIME = 2.0
 
 
 @contextlib.contextmanager
@@ -108,7 +109,7 @@ def _response(node: Node) -> str:
     """Return how a node responds under its names, so on any network; empty if it does not."""
 
     def of(name: str) -> str:
-        return logins.response(name, ssh.probe(name, PROBE_TIME), ssh.echoes(name, PROBE_TIME))
+        return logins.response(name, ssh.probe(name, PROBE_TIME), ssh.echoes(name, ECHO_TIME))
 
     found = _side_by_side(of, node.names)
     return ", ".join(filter(None, found.values()))
