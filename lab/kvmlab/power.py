@@ -20,12 +20,25 @@ esac
 """
 
 
+SYSTEMCTL = """#!/bin/sh
+# What a node of the lab has of systemd: the units of libvirt's daemons.
+case "$1 $2" in
+  "start virtlockd.socket") pidof virtlockd >/dev/null || exec virtlockd --daemon ;;
+  "restart libvirtd.service")
+    kill $(pidof libvirtd)
+    while pidof libvirtd >/dev/null; do sleep 0.1; done
+    exec libvirtd --daemon ;;
+  *) echo "systemctl: a node of the lab cannot $*" >&2; exit 1 ;;
+esac
+"""
+
+
 def install():
-    """Put the programs that reboot into a node's private view, ahead of the machine's own."""
+    """Put programs of systemd into a node's private view, ahead of the machine's own."""
     room.overlay(str(PROGRAMS))
-    for name in ("shutdown", "reboot"):
+    for name, text in (("shutdown", SHUTDOWN), ("reboot", SHUTDOWN), ("systemctl", SYSTEMCTL)):
         path = PROGRAMS / name
-        path.write_text(SHUTDOWN)
+        path.write_text(text)
         path.chmod(0o755)
 
 

@@ -11,6 +11,9 @@ from .processes import is_over, need, processes_in, run, run_in, stat, wait_unti
 MINION = CHECKOUT / "lab" / "salt-minion"
 
 
+LOCKD = "^lock_manager /etc/libvirt/qemu.conf"
+
+
 def daemon(name, *command):
     """A command that leaves a foreground program running, its output in the log."""
     return ["sh", "-c", f'exec setsid --fork "$@" >>/var/log/{name}.log 2>&1', "sh", *command]
@@ -22,6 +25,8 @@ def start_commands(service):
         "libvirtd": [
             # It keeps the guests' consoles open and so outlives a killed libvirtd.
             ["sh", "-c", "pidof virtlogd || virtlogd --daemon"],
+            # As systemd would, where its plugin is configured; it keeps the guests' leases.
+            ["sh", "-c", f"! grep -qs {LOCKD} || pidof virtlockd || virtlockd --daemon"],
             ["libvirtd", "--daemon"],
         ],
         "minion": [daemon("minion", str(venv() / "bin" / "python3"), str(MINION))],

@@ -118,12 +118,13 @@ class Minion:
             journal=self.journals.__getitem__,
             tickets=self.queues.__getitem__,
             clock=self.clock,
-            logs_in=self._logs_in,
+            responds=self._responds,
             address=self._address,
             claim=lambda node, uuid, seconds: Claim(self, self.remotes[node], uuid, seconds),
             cordon=lambda: self.shelves[self.here].cordon,
             exists=lambda path: path in self.definitions(),
             read=lambda path: self.definitions()[path],
+            unguarded=lambda definition: () if self.world.locks else ("vda",),
             examine=self._examine,
             lock=self._lock,
             leaving=self._leaving,
@@ -185,12 +186,12 @@ class Minion:
         found = [owners for when, owners in self.observations.get((uuid, node), []) if when <= at]
         return found[-1] if found else set()
 
-    def _logs_in(self, node):
+    def _responds(self, node):
         try:
             self.call(self.remotes[node].reach)
         except WorldError:
-            return False
-        return node not in self.world.dark
+            return ""
+        return "" if node in self.world.dark else "accepts ssh logins"
 
     def _address(self, name):
         return self.call(lambda: "192.0.2.1")

@@ -40,7 +40,7 @@ def start(run, rest):
     timeout = float(given.pop("timeout", 60))
     began = world.now
     try:
-        done = lifecycle.start(minion.environment(), name, declared_offline or None, timeout)
+        done = lifecycle.start(minion.environment(), name, declared_offline or None, timeout, True)
     except Killed:
         result = "killed"
     except (InputError, WorldError) as error:

@@ -393,19 +393,11 @@ CASES = [
         optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True, allow_unguarded=True),
     ),
     ("guest.handover", UNKNOWN, optioned(here(BROKEN), handover="libvirt")),
-    ("guest.lock", OK, GOOD),
-    ("guest.lock", PROBLEM, with_definition(disks=(LUN,))),
-    ("guest.lock", PROBLEM, with_disk(shareable=True)),
-    ("guest.lock", PROBLEM, with_definition(lease=True)),
-    (
-        "guest.lock",
-        OK,
-        here(
-            guest(of=replace(WEB, disks=(LUN,))),
-            daemon=worlds.daemon("node1", lock_manager="lockd"),
-        ),
-    ),
-    ("guest.lock", UNKNOWN, here(BROKEN)),
+    ("guest.guard", OK, GOOD),
+    ("guest.guard", PROBLEM, with_definition(disks=(LUN,))),
+    ("guest.guard", PROBLEM, with_disk(shareable=True)),
+    ("guest.guard", UNKNOWN, here(BROKEN)),
+    ("guest.guard", UNKNOWN, with_definition(disks=(Disk("vda", Source("volume", "p/v")),))),
 ]
 
 

@@ -142,7 +142,7 @@ def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
         if store.misplaced(folder):
             raise InputError("libvirt's own folder")
 
-    monkeypatch.setattr(definitions, "_check_folder", check)
+    monkeypatch.setattr(definitions, "check_folder", check)
     with pytest.raises(InputError, match="libvirt's own folder"):
         definitions.plan_shared(clustered(path="/srv/g"), "node1", "web1", TEXT)
     assert looked == ["/srv/g", "/etc/libvirt/qemu"]

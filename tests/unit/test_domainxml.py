@@ -55,6 +55,8 @@ def test_a_definition_is_read(case):
     assert len(disks) == len(case.get("disks", {}))
     cards = [[card.kind, card.source, card.mac] for card in guest.interfaces]
     assert cards == case.get("interfaces", cards)
+    leases = [[lease.lockspace, lease.key, lease.target] for lease in guest.leases]
+    assert leases == case.get("leases", [])
     assert [[file.path, file.use] for file in guest.files] == case.get("files", [])
     assert len(guest.blockers) == len(case["blockers"]), guest.blockers
     for found, wanted in zip(guest.blockers, case["blockers"], strict=True):

@@ -118,7 +118,7 @@ def test_what_a_node_sends_is_read():
         "x86_64/kvm": frozenset({"q35"}),
     }
     assert (daemon.qemu, daemon.networks) == (7002022, {"default": True})
-    assert (daemon.ports, daemon.lock_manager) == ((50000, 49215), "lockd")
+    assert (daemon.ports, daemon.locks.name) == ((50000, 49215), "lockd")
     assert (found.clock, found.clock_error) == (1.5, 1.0)
     assert (found.memory_kib, found.free_kib) == (2048, 1024)
     assert found.resolves == ("192.0.2.11", "2001:db8::11")

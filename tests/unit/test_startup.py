@@ -80,7 +80,7 @@ def test_an_administrators_word_counts_for_the_node_that_he_named():
     assert decide(forced, world(node2=SILENT)).may is May.REFUSED
     assert decide(forced, world(node2=SILENT, node3=SILENT)).may is May.REFUSED
     assert decide(forced, world()).sentence == "no node has it"
-    alive = decide(forced, world(node3=replace(SILENT, alive=True)))
+    alive = decide(forced, world(node3=replace(SILENT, alive="node3-mig responds to ping")))
     assert alive.may is May.REFUSED and "node3 is not off" in alive.sentence
 
 
@@ -314,3 +314,27 @@ def test_who_must_wait_waits_until_time_is_up():
     garbled = replace(REQUEST, detail="it is no XML")
     with pytest.raises(InputError, match=r"\Ait is no XML\Z"):
         startup.refuse_unless_waiting(garbled, replace(waits, may=May.REFUSED), is_over=False)
+
+
+UNGUARDED = ("vda, nbd:web1: QEMU's locks do not reach other nodes on a nbd disk",)
+
+
+def test_an_unguarded_disk_asks_for_a_second_word_that_names_the_risk():
+    forced = Request("web1", UUID, "node1", "shared", frozenset({"node3"}), unguarded=UNGUARDED)
+    refused = decide(forced, world(node3=SILENT))
+    assert refused.may is May.REFUSED
+    for words in ("nbd:web1", "keeps node3 from", "destroys", "force_unguarded=true"):
+        assert words in refused.sentence
+    assert decide(replace(forced, force_unguarded=True), world(node3=SILENT)).may is May.START
+    assert decide(replace(forced, unguarded=()), world(node3=SILENT)).may is May.START
+
+
+def test_the_second_word_is_not_asked_for_where_all_nodes_answer():
+    forced = Request("web1", UUID, "node1", "shared", frozenset({"node3"}), unguarded=UNGUARDED)
+    assert decide(forced, world()).may is May.START
+
+
+def test_the_second_word_is_no_word_for_a_node_that_responds():
+    forced = Request("web1", UUID, "node1", "shared", frozenset({"node3"}), force_unguarded=True)
+    alive = decide(forced, world(node3=replace(SILENT, alive="node3-mig responds to ping")))
+    assert alive.may is May.REFUSED and "node3-mig responds to ping" in alive.sentence

@@ -152,14 +152,16 @@ class Environment:
     """What the engine touches.
 
     ``libvirt``, ``journal``, ``tickets``: those of a node, by its id; a call returns the same one
-    again. ``logs_in``: whether a node accepts a login. ``address``: what a name means on this node.
-    ``claim``: a claim on a node for a guest's UUID, not yet taken, that lasts so many seconds.
-    ``cordon``: what cordons this node. ``exists``, ``read``: whether there is a file, and its text.
-    ``examine``: what the blocking checks find about a move; WorldError if one forbids it.
-    ``lock``: the exclusive right to move this guest from its source; its holder may take it
-    again. ``leaving``: watches a guest of this node while the context lasts. ``keeper``: something
-    outside of this process that completes a strict handover if this process ends in the context.
-    ``detours``: a node's libvirt by each of its further names. ``notify``: takes an event's kind
+    again. ``responds``: how a node responds on any network, empty if it does not. ``address``: what
+    a name means on this node. ``claim``: a claim on a node for a guest's UUID, not yet taken, that
+    lasts so many seconds. ``cordon``: what cordons this node. ``exists``, ``read``: whether there
+    is a file, and its text. ``examine``: what the blocking checks find about a move; WorldError if
+    one forbids it. ``unguarded``: the disks of a definition off which, as this node sees them,
+    nothing keeps a second writer on another node, a sentence each. ``lock``: the exclusive right to
+    move this guest from its source; its holder may take it again. ``leaving``: watches a guest of
+    this node while the context lasts. ``keeper``: something outside of this process that completes
+    a strict handover if this process ends in the context. ``detours``: a node's libvirt by each of
+    its further names. ``notify``: takes an event's kind
     and data, which may get lost. ``side_by_side``: what a function returns for each of some nodes.
     """
 
@@ -169,13 +171,14 @@ class Environment:
     journal: Callable[[str], Journal]
     tickets: Callable[[str], Tickets]
     clock: Clock
-    logs_in: Callable[[str], bool]
+    responds: Callable[[str], str]
     address: Callable[[str], str]
     claim: Callable[[str, str, float], Claim]
     cordon: Callable[[], Cordon | None]
     exists: Callable[[str], bool]
     read: Callable[[str], str]
     examine: Callable[[Move], Sequence[Finding]]
+    unguarded: Callable[[str], Sequence[str]]
     lock: Callable[[Move], AbstractContextManager[None]]
     leaving: Callable[[Move], AbstractContextManager[Leaving]]
     keeper: Callable[[Move], AbstractContextManager[None]]

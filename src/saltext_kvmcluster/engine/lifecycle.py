@@ -30,7 +30,11 @@ CLAIM_SPARE = 60.0
 
 
 def start(
-    env: Environment, guest: str, force_unreachable: object = None, timeout: float = 300.0
+    env: Environment,
+    guest: str,
+    force_unreachable: object = None,
+    timeout: float = 300.0,
+    force_unguarded: bool = False,
 ) -> StartResult:
     """Start a guest on this node, unless it runs anywhere; return what was observed afterwards.
 
@@ -38,13 +42,16 @@ def start(
         Nodes that an administrator declares offline: they need not respond.
     timeout
         Seconds for all of it, another start of the same guest included.
+    force_unguarded
+        Whether to start it in spite of a node that is declared offline where no lock keeps that
+        node off its disks.
 
     InputError or WorldError means that nothing was begun.
     """
     began, since = env.clock.now(), env.clock.monotonic()
     declared_offline = startup.declared_offline(env.cluster, env.here, force_unreachable)
     peers = Peers(env, declared_offline)
-    request, text = _request(peers, guest, declared_offline)
+    request, text = _request(peers, guest, declared_offline, force_unguarded)
     done = _settled(peers, request, text, since + timeout)
     elapsed = round(env.clock.monotonic() - since, 3)
     return replace(done, started=began.isoformat(timespec="milliseconds"), elapsed=elapsed)
@@ -132,8 +139,19 @@ def _frozen(own: Libvirt, observation: Observation) -> list[Frozen | None]:
     return [domainxml.parse(text).frozen for text in texts if text]
 
 
-def _request(peers: Peers, guest: str, declared_offline: frozenset[str]) -> tuple[Request, str]:
+def _request(
+    peers: Peers, guest: str, declared_offline: frozenset[str], force_unguarded: bool = False
+) -> tuple[Request, str]:
     """Return what is to start, and its definition; empty where libvirt keeps it."""
+    request, text = _known(peers, guest, declared_offline)
+    if not declared_offline or not request.uuid:
+        return request, text
+    definition = text or peers.own.definition(guest)
+    unguarded = tuple(peers.env.unguarded(store.as_text(definition)))
+    return replace(request, unguarded=unguarded, force_unguarded=force_unguarded), text
+
+
+def _known(peers: Peers, guest: str, declared_offline: frozenset[str]) -> tuple[Request, str]:
     env, here = peers.env, peers.here
     guests, cordon = env.cluster.guests, env.cordon()
     known = Request(guest, "", here, guests.definitions, declared_offline, cordoned=cordon)
@@ -164,7 +182,12 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
                 with _claims(peers.env, request.uuid, claimed, end) as claims:
                     decision = _last_decision(peers, request, claims, end)
                     if decision.may is May.START:
-                        again, text = _request(peers, request.guest, request.declared_offline)
+                        again, text = _request(
+                            peers,
+                            request.guest,
+                            request.declared_offline,
+                            request.force_unguarded,
+                        )
                         if again != request:
                             raise startup.refusal(request, startup.CHANGED)
                         return _started(peers, request, text, end)

@@ -15,8 +15,8 @@ class Peers:
     """Every node of the cluster, this one included.
 
     declared_offline
-        Nodes that an administrator declares to be off: one that does not respond is probed by a
-        login as well.
+        Nodes that an administrator declares to be off: one whose libvirt does not respond is
+        probed by all its names as well.
     """
 
     def __init__(self, env: Environment, declared_offline: Collection[str] = frozenset()) -> None:
@@ -60,5 +60,5 @@ class Peers:
                 same_uuid = libvirt.by_uuid(uuid)
             return NodeAnswer(same_uuid, same_name, self._hosts[node])
         except WorldError as error:
-            alive = node in self._declared_offline and self.env.logs_in(node)
+            alive = self.env.responds(node) if node in self._declared_offline else ""
             return NodeAnswer(detail=str(error), alive=alive)

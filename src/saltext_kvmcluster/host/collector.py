@@ -24,7 +24,7 @@ from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
-from saltext_kvmcluster.core.storage import inventory, shared_storage
+from saltext_kvmcluster.core.storage import inventory, lock_manager, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.host import accounts, keys
@@ -110,9 +110,9 @@ def gather_source(
     with ThreadPoolExecutor() as pool:
         port = pool.submit(migration_port, peer)
         trusted = pool.submit(issues_of, dialing(cluster, account, key, peer.names))
-        reported = _of_one(access, move, guest, parsers.OF_SOURCE)
+        reported = _of_one(access, move, guest, parsers.OF_SOURCE, runs_here=True)
         found = node_report.parse(move.source, reported, 0.0, 0.0)
-        folders = _shared_folders(_storage_of([guest]), found)
+        folders = _shared_folders([*_storage_of([guest]), *_leases(found)], found)
         written, detail = write_tokens(folders, token_name(move.source, move))
         reported.update(ssh=trusted.result(), written=written, write_errors=detail)
         cell = logins.cell(peer.id, peer.migration, login.result(), is_encrypted(key))
@@ -177,21 +177,42 @@ def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[st
             "commands": _to_dicts(outputs),
             **machine.result(),
         }
-    paths = [
-        source.path for source in _storage_of(_running(node_report.parse(node, reported, 0.0, 0.0)))
-    ]
-    reported["commands"]["links"]["out"] += links_found(
-        paths, run_in_parts(access, realpath_commands(paths))
-    )
+    found = node_report.parse(node, reported, 0.0, 0.0)
+    sources = [*_storage_of(_running(found)), *_leases(found)]
+    reported["commands"] = _with_links(access, reported["commands"], sources, _holders(outputs))
     return reported
 
 
+def _with_links(
+    access: NodeAccess,
+    outputs: Mapping[str, dict[str, Any]],
+    sources: Iterable[Source],
+    more: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Return the outputs with the links of some paths, and with those of more programs."""
+    paths = [source.path for source in sources]
+    found = run_in_parts(access, {**more, **realpath_commands(paths)})
+    known = outputs.get("links", {"code": 0, "out": ""})
+    links = {**known, "out": known["out"] + links_found(paths, found)}
+    return {**outputs, "links": links, **_to_dicts({key: found[key] for key in more})}
+
+
+def _holders(outputs: Outputs) -> Mapping[str, Sequence[str]]:
+    """Return the programs that list the guests which the lock manager knows, if there is one."""
+    return lock_manager.HOLDERS.get(lock_manager.name_of(outputs["settings"].stdout), {})
+
+
 def _of_one(
-    access: NodeAccess, move: Move, guest: Guest | None, wanted: Iterable[str]
+    access: NodeAccess,
+    move: Move,
+    guest: Guest | None,
+    wanted: Iterable[str],
+    runs_here: bool = False,
 ) -> dict[str, Any]:
     """Return a host's facts for one guest that is to migrate, by the programs that are wanted.
 
-    Devices are listed only where the guest's disks may be on them.
+    Devices are listed only where the guest's disks may be on them, and whom the lock manager knows
+    only where there is one, and the guest runs.
     """
     paths = [source.path for source in _storage_of([guest])]
     disks = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
@@ -210,6 +231,11 @@ def _of_one(
         if not all(shared_storage.needs_mounts_alone(layer, mounted) for layer in disks):
             reported.update(_to_dicts(access.run_all(inventory.COMMANDS)))
             reported["links"]["out"] += links
+        if lock_manager.name_of(outputs["settings"].stdout):
+            named = {"commands": reported, **machine.result()}
+            leases = _leases(node_report.parse("", named, 0.0, 0.0))
+            more = _holders(outputs) if runs_here else {}
+            reported = _with_links(access, reported, leases, more)
         return {"commands": reported, **machine.result()}
 
 
@@ -251,9 +277,15 @@ def _shared_folders(sources: Iterable[Source], found: NodeFacts) -> set[str]:
     return {one.folder for one in locations if one.folder and one.fit}
 
 
+def _leases(found: NodeFacts) -> list[Source]:
+    """Return the folders of the lock manager's leases."""
+    folders = found.daemon.locks.folders if found.daemon else ()
+    return [Source("file", folder) for folder in folders]
+
+
 def _sources_of_node(cluster: Cluster, found: NodeFacts) -> list[Source]:
-    """Return the storage of a node's active guests, and of definitions."""
-    sources = _storage_of(_running(found))
+    """Return the storage of a node's active guests, of leases, and of definitions."""
+    sources = [*_storage_of(_running(found)), *_leases(found)]
     if cluster.guests.definitions == "shared":
         sources += [
             Source("file", path)
@@ -274,6 +306,7 @@ def _storage_of(guests: Iterable[Guest | None]) -> list[Source]:
     return [
         *(layer for disk in disks for layer in disk.layers if layer.path),
         *(Source("file", file.path) for guest in known for file in guest.files),
+        *(Source("file", lease.target) for guest in known for lease in guest.leases),
     ]
 
 

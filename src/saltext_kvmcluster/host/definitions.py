@@ -40,7 +40,7 @@ def plan_shared(cluster: Cluster, here: str, name: str, text: str) -> Placing:
     path = store.target(guests, name, there)
     # What is written goes to where a link leads, and every node comes there by the same link.
     for location in dict.fromkeys((path, os.path.realpath(path))):
-        _check_folder(os.path.dirname(location))
+        check_folder(os.path.dirname(location))
     found = files.read(path)
     changes = Changes(added=(f"definition of {name}, UUID {wanted.uuid}",))
     if found.text is not None:
@@ -87,6 +87,26 @@ def define(planned: Defining) -> tuple[Mapping[str, Any], str]:
     return planned.changes, ""
 
 
+def check_folder(folder: str, what: str = "a definition") -> None:
+    """Raise unless a folder is on storage that every node has.
+
+    WorldError where that is not known, InputError where it is not.
+    """
+    real = os.path.realpath(folder)
+    misplaced = store.misplaced(real)
+    if misplaced:
+        raise InputError(f"{misplaced}; choose a folder on storage that every node mounts")
+    if not os.path.isdir(real):
+        raise WorldError(f"there is no folder {folder}; is its file system mounted?")
+    outputs = commands.run_all(inventory.COMMANDS)
+    facts = inventory.parse({key: (detail.code, detail.stdout) for key, detail in outputs.items()})
+    location = shared_storage.locate(Source("file", real), facts)
+    if location.fit is None:
+        raise WorldError(f"it is not known whether every node has {folder}: {location.why}")
+    if not location.fit:
+        raise InputError(f"{what} must be stored where every node has it: {location.why}")
+
+
 def _finish(own: Hypervisor, planned: Defining) -> None:
     """Keep the guest frozen if it was, and check that libvirt has what it was given."""
     guest = planned.guest
@@ -117,20 +137,3 @@ def _read(name: str, text: str) -> tuple[Guest, tuple[str, ...]]:
 
 def _bytes(path: str) -> bytes:
     return (files.read(path).text or "").encode("utf-8", "surrogateescape")
-
-
-def _check_folder(folder: str) -> None:
-    """Raise unless a folder is on storage that every node has."""
-    real = os.path.realpath(folder)
-    misplaced = store.misplaced(real)
-    if misplaced:
-        raise InputError(f"{misplaced}; choose a folder on storage that every node mounts")
-    if not os.path.isdir(real):
-        raise WorldError(f"there is no folder {folder}; is its file system mounted?")
-    outputs = commands.run_all(inventory.COMMANDS)
-    facts = inventory.parse({key: (detail.code, detail.stdout) for key, detail in outputs.items()})
-    location = shared_storage.locate(Source("file", real), facts)
-    if location.fit is None:
-        raise WorldError(f"it is not known whether every node has {folder}: {location.why}")
-    if not location.fit:
-        raise InputError(f"a definition must be stored where every node has it: {location.why}")

@@ -213,6 +213,29 @@ def mark(path: str) -> None:
         raise WorldError(f"{path} cannot be made: {error.strerror}") from None
 
 
+def keep(folder: str, names: Iterable[str]) -> None:
+    """Make a folder of mode 0700 and empty files in it, each unless it exists.
+
+    On storage that others write, too, where the owner does not matter; a file that is there keeps
+    its inode, which others may have locked. When this returns, a crash does not remove them.
+    WorldError if one cannot be made.
+    """
+    parent, own = os.path.split(folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        with opened(os.path.realpath(parent)) as above:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(own, 0o700, dir_fd=above)
+            with opened(own, above) as directory:
+                for name in names:
+                    with contextlib.suppress(FileExistsError):
+                        os.close(os.open(name, flags, 0o600, dir_fd=directory))
+                os.fsync(directory)
+            os.fsync(above)
+    except OSError as error:
+        raise WorldError(f"{folder} cannot be made or filled: {error.strerror}") from None
+
+
 def ensure_folder(folder: str, owner: str) -> None:
     """Make a folder of mode 0700 for an account if it is missing."""
     parent, name = os.path.split(folder)

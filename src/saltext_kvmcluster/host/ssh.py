@@ -44,6 +44,15 @@ def probe(name: str, timeout: float) -> logins.LoginProbe:
     )
 
 
+def echoes(name: str, timeout: float) -> bool:
+    """Whether a host responds to an ICMP echo request; not where ping is not installed."""
+    try:
+        asked = ["ping", "-n", "-c", "1", "-W", f"{timeout:.0f}", name]
+        return commands.run(asked, timeout + 2).code == 0
+    except commands.NotInstalled:
+        return False
+
+
 def run_all(
     name: str, wanted: Mapping[str, Sequence[str]], timeout: float = 30.0, limit: int = BATCH_LIMIT
 ) -> dict[str, commands.Outcome]:

@@ -17,15 +17,17 @@ from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.holders import Process
 from saltext_kvmcluster.core.migration import migration, plans
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import one_line
+from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
 from saltext_kvmcluster.host import (
     cordons,
     examiner,
     files,
+    guard_facts,
     journal,
     keeper,
     leaving,
@@ -62,8 +64,9 @@ else
   [ -d /proc/$pid ] && cat /proc/$pid/stat
 fi
 """
-# Seconds for the login to a node that is declared offline.
+# Seconds for the probes of a node that is declared offline: a login, an echo request.
 PROBE_TIME = 5.0
+ECHO_TIME = 2.0
 
 
 @contextlib.contextmanager
@@ -112,12 +115,13 @@ def environment(
             journal=journals.__getitem__,
             tickets=tickets.__getitem__,
             clock=Clock(),
-            logs_in=lambda node: ssh.probe(cluster.nodes[node].migration, PROBE_TIME).code == 0,
+            responds=lambda node: _response(cluster.nodes[node]),
             address=resolver.address,
             claim=lambda node, uuid, seconds: Claim(cluster, here, node, uuid, seconds),
             cordon=cordons.current,
             exists=files.exists,
             read=lambda path: files.read(path).text or "",
+            unguarded=guard_facts.unguarded,
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             lock=_Locks(cluster, here, shells),
             leaving=leaving.leaving,
@@ -155,6 +159,16 @@ class Clock:
             futures.wait(known, seconds, futures.FIRST_COMPLETED)
         else:
             time.sleep(seconds)
+
+
+def _response(node: Node) -> str:
+    """Return how a node responds under its names, so on any network; empty if it does not."""
+
+    def of(name: str) -> str:
+        return logins.response(name, ssh.probe(name, PROBE_TIME), ssh.echoes(name, ECHO_TIME))
+
+    found = _side_by_side(of, node.names)
+    return ", ".join(filter(None, found.values()))
 
 
 def _examined(

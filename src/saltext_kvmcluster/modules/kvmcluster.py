@@ -505,7 +505,10 @@ def check(guest: str | None = None, destination: str | None = None) -> dict[str,
 
 @doors.salt_errors
 def start(
-    guest: str, force_unreachable: str | list[str] | None = None, timeout: float = 300
+    guest: str,
+    force_unreachable: str | list[str] | None = None,
+    timeout: float = 300,
+    force_unguarded: bool = False,
 ) -> dict[str, Any]:
     """Start a guest on this node, unless it runs anywhere in the cluster.
 
@@ -519,12 +522,17 @@ def start(
         The guest's name, exactly.
 
     force_unreachable
-        Nodes that are unreachable and that you know to be off. One that still accepts logins is
-        not off. If you are wrong, the guest may run twice, and only QEMU's image lock protects
-        its disks. Default: none.
+        Nodes that are unreachable and that you know to be off. One that responds under any of its
+        names, to ssh or to ping, is not off. If you are wrong, the guest may run twice, and only an
+        image lock or a lease protects its disks. Default: none.
 
     timeout
         Seconds for all of it. Default: 300.
+
+    force_unguarded
+        Whether to trust ``force_unreachable`` also where neither an image lock nor a lease keeps
+        that node off a disk of the guest (see the check ``guest.guard``): if you are wrong, two
+        copies write the disk, and its file system is destroyed. Default: false.
 
     Returns ``{guest, uuid, node, result, owner, reason, started, elapsed}``. ``result`` is
     ``started``, ``running`` (it ran already, or another start was first: ``owner`` says where),
@@ -543,7 +551,13 @@ def start(
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit = doors.seconds(timeout, "timeout")
     with this_node.environment(cluster, __opts__["id"]) as env:
-        done = lifecycle.start(env, guest_name(guest, "guest"), force_unreachable, limit).to_dict()
+        done = lifecycle.start(
+            env,
+            guest_name(guest, "guest"),
+            force_unreachable,
+            limit,
+            doors.flag(force_unguarded, "force_unguarded"),
+        ).to_dict()
     return _ended(done, done["result"] in (startup.STARTED, startup.RUNNING))
 
 

@@ -39,6 +39,7 @@ from saltext_kvmcluster.host import (
     examiner,
     files,
     keys,
+    lease_setup,
     sshd_settings,
     this_node,
 )
@@ -195,6 +196,28 @@ def guest_placed(
     return _state(name, placed)
 
 
+def disk_leases(name: str) -> dict[str, Any]:
+    """Make sure that each guest of the list has a lease, so that it cannot run on two nodes.
+
+    With ``guests: {leases: true}`` in the pillar. ``lock_manager`` in ``/etc/libvirt/qemu.conf``
+    and two settings of ``qemu-lockd.conf`` are set, other lines stay as they are; libvirt's daemon
+    is restarted if it has not read them, which leaves guests running, but never during a
+    migration; each guest's definition, on shared storage or in this node's libvirt, gets a
+    ``<lease>``, and ``guests:lease_folder`` its file. A guest that runs takes it at its next start,
+    and until then the check ``guest.guard`` says so.
+
+    The folder has to be on a file system that every node mounts and whose locks reach all nodes;
+    otherwise the state fails and changes nothing. Apply it to every node: a node without lockd
+    takes no lease.
+
+    .. code-block:: yaml
+
+        kvmcluster-disk-leases:
+          kvmcluster.disk_leases: []
+    """
+    return _state(name, _disk_leases)
+
+
 def guest_running(name: str, node: str | None = None, timeout: float = 300) -> dict[str, Any]:
     """Make sure that a guest runs somewhere in the cluster; its home starts it if it does not.
 
@@ -240,8 +263,27 @@ def _shaped(name: str, function: Callable[[Cluster], dict[str, Any]]) -> dict[st
     return ret
 
 
+def _disk_leases(cluster: Cluster) -> dict[str, Any]:
+    if not cluster.guests.leases:
+        detail = "guests: leases is not true in the pillar; nothing is changed"
+        return {"result": True, "comment": detail}
+    planned = lease_setup.plan(cluster, __opts__["id"])
+    changes, problems = planned.changes, [planned.blocked] if planned.blocked else []
+    if not __opts__["test"]:
+        changes, problems = lease_setup.carry_out(planned)
+    pending = bool(changes) and __opts__["test"]
+    detail = f"leases {'would be' if pending else 'are'} in {planned.folder}"
+    return {
+        "result": False if problems else None if pending else True,
+        "changes": changes,
+        "comment": "\n".join([*(problems or [detail]), *planned.remarks]),
+        **({"warnings": list(planned.warnings)} if planned.warnings else {}),
+    }
+
+
 def _guest_placed(cluster: Cluster, name: str, text: str) -> dict[str, Any]:
     guest = guest_name(name, "name")
+    text = lease_setup.with_lease(cluster, guest, text, make=not __opts__["test"])
     if cluster.guests.definitions == "shared":
         placing = definitions.plan_shared(cluster, __opts__["id"], guest, text)
         done = _carry_out([placing.plan], (), placing.warnings)

@@ -171,7 +171,7 @@ def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
         threads=capabilities[3],
         networks={name.line(): True for name in reported.at("networks").items(optional=True)},
         ports=parsers.ports(settings),
-        lock_manager=settings.get("lock_manager", ""),
+        locks=parsers.locks(output),
         certificates=parsers.certificates(output("certificates"), settings),
         verifies=parsers.verifies(settings),
     )

@@ -12,6 +12,7 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.findings import Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
+from saltext_kvmcluster.core.storage.lock_manager import LockManager
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 ACTIVE = tuple(
@@ -67,7 +68,7 @@ class Daemon:
     not known. ``cpus`` holds the CPUs that were asked about, by questions.cpu_key: empty if
     the host can run it, else why not. ``certificates`` are the folder of the certificates for
     migrations and the files in it, None if not known; ``verifies`` says whether it verifies the
-    certificate of a node that sends it a guest.
+    certificate of a node that sends it a guest. ``locks`` is its lock manager.
     """
 
     uuid: str
@@ -78,7 +79,7 @@ class Daemon:
     cpu: str = ""
     cpus: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, int] = (49152, 49215)
-    lock_manager: str = ""
+    locks: LockManager = field(default_factory=LockManager)
     certificates: tuple[str, frozenset[str]] | None = None
     verifies: bool = True
     threads: int = 0

@@ -9,7 +9,7 @@ import ipaddress
 import json
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lxml import etree
@@ -17,6 +17,8 @@ from lxml import etree
 from saltext_kvmcluster.core import cordons, xmltext
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.storage import lock_manager
+from saltext_kvmcluster.core.storage.lock_manager import LockManager
 
 PORTS = (49152, 49215)
 PKI = "/etc/pki"
@@ -36,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         *("grep", "-hE", rf"^[[:space:]]*({'|'.join(SETTINGS)})[[:space:]]*="),
         "/etc/libvirt/qemu.conf",
     ),
+    **lock_manager.COMMANDS,
     "certificates": (
         *("find", "-L", PKI, "-mindepth", "1", "-maxdepth", "2"),
         *("(", "-name", "*.pem", "-o", "-name", "libvirt-migrate", ")"),
@@ -54,7 +57,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is run on a host to collect its facts, besides storage's own commands."""
 
-OF_SOURCE = ("host_name", "settings", "certificates")
+OF_SOURCE = ("host_name", "settings", "certificates", *lock_manager.COMMANDS)
 OF_DESTINATION = (
     *("cordoned", "memory", "host_name", "resolves", "bridges", "listening"),
     *OF_SOURCE[1:],
@@ -154,6 +157,18 @@ def settings(output: CommandOutput) -> dict[str, str]:
     """Return settings of qemu.conf by name; what it does not set has libvirt's default."""
     found = (_SETTING.match(line) for line in output.out.splitlines())
     return {match.group(1): match.group(2) for match in found if match}
+
+
+def locks(output: Callable[[str], CommandOutput]) -> LockManager:
+    """Return the lock manager by the outputs of several programs."""
+    asked = [output(name) for name in ("pids", "holders")]
+    known = all(one.code in (0, 1) for one in asked)
+    return lock_manager.parse(
+        output("settings").out,
+        output("leases").out,
+        output("settings_age").out,
+        {"pids": asked[0].out, "holders": asked[1].out} if known else None,
+    )
 
 
 def ports(set_: Mapping[str, str]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ else is in it. See libvirt's "Domain XML format".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
@@ -24,6 +25,8 @@ from saltext_kvmcluster.core.xmltext import parse_xml
 METADATA = "urn:saltext-kvmcluster:guest"
 """The namespace of our element in a definition's ``<metadata>``."""
 
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+_UNLOCKED = re.compile(r"""locking["']?\s*[=:]\s*["']?off""")
 MAX_COMPARED = 512 * 1024
 MAX_DEVICES = 10_000
 _WORDS = 100
@@ -47,6 +50,15 @@ class Interface:
     kind: str
     source: str = ""
     mac: str = ""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease of a lock manager, for the whole guest; ``target`` is a path on shared storage."""
+
+    lockspace: str
+    key: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,9 @@ class Guest:
     files: tuple[File, ...] = ()
     blockers: tuple[str, ...] = ()
     frozen: Frozen | None = None
-    lease: bool = False
-    """Whether it holds a lock manager's lease."""
+    leases: tuple[Lease, ...] = ()
+    unlocked: bool = False
+    """Whether it hands QEMU an argument that switches image locks off."""
     text: str | bytes = field(default="", compare=False, repr=False)
 
 
@@ -116,7 +129,8 @@ def parse(text: str | bytes) -> Guest:
         files=needed_files.find(root),
         blockers=blockers.find(root),
         frozen=_frozen(root),
-        lease=root.find("devices/lease") is not None,
+        leases=tuple(map(_lease, root.iterfind("devices/lease"))),
+        unlocked=any(_UNLOCKED.search(word) for word in _words(root)),
         text=text,
     )
 
@@ -201,6 +215,17 @@ def _vcpus(root: etree._Element) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", reported):
         raise InputError(f"its <vcpu> is not a number: {printable(reported[:_WORDS])}")
     return int(reported)
+
+
+def _lease(lease: etree._Element) -> Lease:
+    target = attributes(lease, "target").get("path", "")
+    return Lease(text_at(lease, "lockspace"), text_at(lease, "key"), target)
+
+
+def _words(root: etree._Element) -> Iterator[str]:
+    """Yield the arguments that a definition hands QEMU besides libvirt's own."""
+    for argument in root.iterfind(f"{{{_QEMU}}}commandline/{{{_QEMU}}}arg"):
+        yield argument.get("value", "")
 
 
 def _interface(card: etree._Element) -> Interface:

@@ -83,7 +83,7 @@ def risk(options: Options, runs: bool, unguarded: Sequence[str]) -> tuple[str, s
     if not unguarded or not runs:
         return None
     disks = listed(unguarded)
-    guard = "or guard its disks (the check guest.lock)"
+    guard = "or guard its disks (the check guest.guard)"
     if options.handover == BY_LIBVIRT:
         return (
             "handover is libvirt: if an answer is lost at the switch, it runs on both nodes, and"

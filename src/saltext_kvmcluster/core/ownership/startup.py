@@ -35,14 +35,14 @@ _MOVING = (Sighting.RUNNING_IN_POST_COPY, *_WAITING_HALF)
 class NodeAnswer:
     """What one node answered about a guest, by UUID and by name; ``detail``: why it did not.
 
-    ``alive``: it can be logged in to all the same, so that its guests may run.
+    ``alive``: how it responds all the same, so that its guests may run; empty if it does not.
     """
 
     same_uuid: Observation = NOWHERE
     same_name: Observation = NOWHERE
     host: Host | None = None
     detail: str = ""
-    alive: bool = False
+    alive: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Request:
 
     ``uuid`` is empty where there is no good definition of it; ``detail`` is why then, and
     ``undefined`` whether there is none at all. ``cordoned`` is what cordons its node.
+    ``unguarded`` are the disks off which nothing keeps a second writer, a sentence each, asked for
+    only where a node is declared offline; ``force_unguarded`` that an administrator accepts that.
     """
 
     guest: str
@@ -61,6 +63,8 @@ class Request:
     detail: str = ""
     cordoned: Cordon | None = None
     undefined: bool = False
+    unguarded: tuple[str, ...] = ()
+    force_unguarded: bool = False
 
 
 class May(Enum):
@@ -310,8 +314,8 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
     for node, answer in asked.items():
         if answer.alive and node in request.declared_offline:
             yield (
-                f"{node} is not off: it accepts ssh logins, and guests outlive their libvirt"
-                f" daemon; fix libvirt there first: {answer.detail}"
+                f"{node} is not off: {answer.alive}, and guests outlive their libvirt daemon and"
+                f" sshd; power it off, or fix libvirt there first: {answer.detail}"
             )
         elif answer.detail and node not in request.declared_offline:
             yield (
@@ -319,7 +323,23 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
                 f" declare it offline: force_unreachable={node}"
             )
         yield from _conflicts(request, node, answer)
+    yield from _unguarded(request, asked)
     yield from _doubles({node: answer.host for node, answer in asked.items() if answer.host})
+
+
+def _unguarded(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str]:
+    """Yield what a wrong declaration would destroy, unless an administrator accepts that."""
+    silent = [node for node in sorted(request.declared_offline) if asked[node].detail]
+    if not silent or not request.unguarded or request.force_unguarded:
+        return
+    disks = "; ".join(request.unguarded)
+    nodes = " or ".join(silent)
+    yield (
+        f"no lock keeps {nodes} from writing its disks ({disks}): if {request.guest} still runs"
+        " there, two copies write them at once, which destroys their file systems. Make sure that"
+        f" {nodes} has no power, by fencing or by eye, not by its silence; then add"
+        " force_unguarded=true"
+    )
 
 
 def _conflicts(request: Request, node: str, answer: NodeAnswer) -> Iterator[str]:

@@ -158,6 +158,31 @@ class Guests:
             " node are left there, and a destination that you name yourself is accepted.",
         ),
     )
+    leases: bool = field(
+        default=False,
+        metadata=described(
+            FLAG,
+            "true: the state kvmcluster.disk_leases configures libvirt's lock manager lockd, and"
+            " gives each guest of the list a lease, so that a second copy of it cannot start on"
+            " another node, whatever its disks are on.",
+        ),
+    )
+    lease_folder: str | None = field(
+        default=None,
+        metadata=described(
+            "an absolute path",
+            "The folder of the leases, on a file system that every node mounts and whose locks"
+            " reach all nodes. It must not change while guests run.",
+            "kvmcluster-leases in the first folder of path",
+        ),
+    )
+
+    @property
+    def leases_in(self) -> str:
+        """The folder of the leases, empty if the pillar names none."""
+        if self.lease_folder or not self.path:
+            return self.lease_folder or ""
+        return f"{self.path[0].rstrip('/')}/kvmcluster-leases"
 
 
 @dataclass(frozen=True)

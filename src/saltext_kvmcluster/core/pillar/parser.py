@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
@@ -27,7 +28,7 @@ from saltext_kvmcluster.core.pillar.clusters import (
 )
 from saltext_kvmcluster.core.pillar.names import guest_name, host_name, host_pattern, minion_id
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.pillar.paths import definition_path, key_path
+from saltext_kvmcluster.core.pillar.paths import definition_path, key_path, lease_path
 from saltext_kvmcluster.core.pillar.schema import keys_of
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.validate import shown, suggestion
@@ -120,7 +121,22 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
             _group(group, f"{path}:apart:{place}")
             for place, group in enumerate(validate.items(fields, "apart", path))
         ),
+        **_leases(fields, path),
     )
+
+
+def _leases(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return whether guests have leases, and where; InputError where that is not said."""
+    leases = validate.flag(fields, "leases", path, Guests.leases)
+    folder = fields.get("lease_folder")
+    if folder is not None:
+        folder = lease_path(folder, f"{path}:lease_folder")
+    elif leases and not fields.get("path"):
+        raise InputError(
+            f"{path}:lease_folder: with leases true and no path, it is needed: a folder on a file"
+            " system that every node mounts"
+        )
+    return {"leases": leases, "lease_folder": folder}
 
 
 def _migration(raw: object) -> Migration:

@@ -37,6 +37,17 @@ def definition_path(value: object, path: str) -> str:
     return wanted
 
 
+def lease_path(value: object, path: str) -> str:
+    """Return the folder of leases; libvirt's configuration takes no quotation mark in it."""
+    wanted = definition_path(value, path)
+    if not _PATH.match(wanted) or posixpath.dirname(wanted) == "/":
+        raise InputError(
+            f"{path}: want a folder below a mount point, of letters, digits and './_@+-',"
+            f" got {shown(value)}"
+        )
+    return wanted
+
+
 def key_path(value: object, path: str) -> str:
     if not isinstance(value, str) or not _PATH.match(value):
         raise InputError(

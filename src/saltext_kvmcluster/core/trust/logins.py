@@ -61,6 +61,19 @@ REMEDIES = {
     NOT_TRIED: "time ran out; give a longer time_limit",
 }
 
+RESPONSES = {
+    OK: "accepts ssh logins",
+    NOISE: "accepts ssh logins",
+    "refused": "refuses connections to sshd",
+    "host key changed": "responds with another host key",
+    "host key unknown": "responds with an unknown host key",
+    "no answer": "accepts connections to sshd",
+    KEY_NOT_ACCEPTED: "refuses ssh logins",
+    PASSPHRASE: "refuses ssh logins",
+    "dropped": "drops ssh logins",
+}
+"""The causes that show that a host is on, in words."""
+
 RETRIED = ("dropped",)
 MAX_DETAIL = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
@@ -104,6 +117,19 @@ def cause(probe: LoginProbe, encrypted_key: bool) -> str:
     if found:
         return found
     return TIMED_OUT if probe.code is None else FAILED
+
+
+def response(name: str, probe: LoginProbe, echoes: bool) -> str:
+    """Return how a host responds under a name; empty if it does not, and may be off.
+
+    echoes
+        Whether it responds to an ICMP echo request.
+    """
+    found = cause(probe, encrypted_key=False)
+    ran = probe.code not in (0, None, SSH_FAILED)
+    if found in RESPONSES or ran:
+        return f"{name} {RESPONSES.get(found, RESPONSES[OK])}"
+    return f"{name} responds to ping" if echoes else ""
 
 
 def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
@@ -213,6 +213,16 @@ class World:
             known = self.nodes.get(writer)
             if at == folder and known and known.written.get(folder) == token:
                 yield writer
+
+    @cached_property
+    def responding(self) -> frozenset[str]:
+        """The nodes that were asked and responded."""
+        return frozenset(name for name, node in self.nodes.items() if not node.detail)
+
+    @cached_property
+    def guarded(self) -> dict[Hashable, Any]:
+        """What guards disks, as far as it was found; see guards.py."""
+        return {}
 
     @cached_property
     def _below(self) -> dict[str, frozenset[str]]:

@@ -1,7 +1,8 @@
-"""Checks of guests: unique name, UUID and disks, definition, blockers, freeze, one place, locks."""
+"""Checks of guests: unique name, UUID and disks, definition, blockers, freeze, place, guards."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -12,7 +13,9 @@ from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.handover import is_strict, risk
 from saltext_kvmcluster.core.migration.migration import MOVABLE
+from saltext_kvmcluster.core.readiness.checks import guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
+from saltext_kvmcluster.core.storage import disk_guards
 from saltext_kvmcluster.core.text import counted, listed
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -217,42 +220,29 @@ def autostart(world: World, guest: GuestFacts) -> Iterator[Issue]:
     yield from world.silence
 
 
-def lock(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether a lock keeps a second QEMU off its disks: a lock manager or image locking.
+def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
+    """Whether something keeps a second writer on any node off each disk that it writes.
 
-    QEMU locks image files; block devices, network disks and a ``<lease>`` are protected by
-    libvirt's lock manager alone (lock_manager in qemu.conf: lockd or sanlock).
+    QEMU's image locks do, on files in a file system whose locks reach the other nodes: NFS without
+    nolock and local_lock, GFS2 and OCFS2 without localflocks (OCFS2 not under o2cb), CephFS,
+    GlusterFS. A lease of lockd or sanlock does, in a folder on such a file system that is the same
+    on all nodes: of this disk, if it is a file or a block device and not shareable; of the whole
+    guest, by a ``<lease>`` in its definition, which alone covers network disks. Nothing else does:
+    RBD, NBD, iSCSI, LUNs, LVM and DRBD have no lock of their own that QEMU takes. A guest that was
+    started before lockd has no lease, and one that it gets by being paused and resumed stays when
+    its QEMU ends.
     """
-    bare = unguarded(world, guest)
-    if isinstance(bare, Issue):
-        yield bare
-    elif bare:
-        yield Issue(
-            f"no lock protects {listed(bare)} against a second start elsewhere",
-            'on every node: lock_manager = "lockd" in /etc/libvirt/qemu.conf, with'
-            " file_lockspace_dir on shared storage in qemu-lockd.conf; restart the daemon",
-        )
-
-
-def unguarded(world: World, guest: GuestFacts) -> tuple[str, ...] | Issue:
-    """Return the disks that a guest writes to, and that nothing keeps a second writer from.
-
-    An issue if that is not known.
-    """
-    daemon = world.nodes[guest.node].daemon
-    if daemon is None or guest.guest is None:
-        see = "node.daemon" if daemon is None else "guest.blockers"
-        return unknown("not known: the lock manager, or its disks", f"{SEE}{see}")
-    if daemon.lock_manager in ("lockd", "sanlock"):
-        return ()
-    bare = [
-        disk.target
-        for disk in guest.guest.disks
-        if disk.source.kind not in LOCKING_FILES and not disk.readonly
-    ]
-    bare += [disk.target for disk in guest.guest.disks if disk.shareable]
-    bare += ["its lease"] if guest.guest.lease else []
-    return tuple(dict.fromkeys(bare))
+    found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for disk in guards.unguarded(world, guest, world.responding):
+        found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
+    if why := guards.outlives(world, guest):
+        yield Issue(why, disk_guards.MOVE_ONCE)
+    for (by, node, why, remedy), disks in found.items():
+        where = f" on {node}" if node != guest.node else ""
+        if by == guards.NOT_KNOWN:
+            yield unknown(f"not known whether {listed(disks)} is guarded{where}: {why}", remedy)
+        else:
+            yield Issue(f"nothing keeps a second writer off {listed(disks)}{where}: {why}", remedy)
 
 
 def handover(world: World, guest: GuestFacts) -> Iterator[Issue]:
@@ -264,11 +254,10 @@ def handover(world: World, guest: GuestFacts) -> Iterator[Issue]:
     runs = guest.observation.sighting is Sighting.RUNNING
     if not runs or is_strict(options):
         return
-    bare = unguarded(world, guest)
-    if isinstance(bare, Issue):
-        yield bare
-    elif why := risk(options, runs, bare):
-        yield Issue(*why)
+    bare = guards.unguarded(world, guest, world.responding)
+    if why := risk(options, runs, list(dict.fromkeys(disk.target for disk in bare))):
+        unread = all(disk.by == guards.NOT_KNOWN for disk in bare)
+        yield unknown(*why) if unread else Issue(*why)
 
 
 def _where_at_rest(guest: GuestFacts, other: GuestFacts) -> str:

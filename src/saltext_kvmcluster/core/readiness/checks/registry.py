@@ -273,16 +273,16 @@ REGISTRY = (
     Check(
         "guest.handover",
         "its migration cannot run it twice, whatever answer is lost at the switch",
-        "handover=strict without post_copy, or guard its disks (the check guest.lock)",
+        "handover=strict without post_copy, or guard its disks (the check guest.guard)",
         GUEST,
         guest.handover,
     ),
     Check(
-        "guest.lock",
-        "a lock manager or QEMU's image locking protects its disks",
-        "set lock_manager in qemu.conf to lockd or sanlock on every node",
+        "guest.guard",
+        "an image lock or a lease keeps a second writer on any node off each disk that it writes",
+        "set guests: leases: true in the pillar, and apply the state kvmcluster.disk_leases",
         GUEST,
-        guest.lock,
+        guest.guard,
         severity=WARN,
     ),
 )
