@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.readiness.checks import node
 from saltext_kvmcluster.core.readiness.checks.base import World
-from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, Sighting
+from saltext_kvmcluster.core.verdicts import INCOMING, OUTGOING, WAITING_HALVES, Sighting
 
-_HALVES = (Sighting.PAUSED_FOR_MIGRATION, Sighting.RUNNING_IN_POST_COPY)
+_HALVES = (*WAITING_HALVES, Sighting.RUNNING_IN_POST_COPY)
 
 
 @dataclass(frozen=True)
