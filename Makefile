@@ -62,9 +62,9 @@ functional-node:
 	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER) $(MINION)) tests/functional
 
 # loadfile: a file's tests share what it prepares. Files begin with the longest, see conftest.py.
-LAB := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+LAB := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 
-lab-tests: $(STAMP)  ## whole clusters, two side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
+lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
 	$(LAB) -m "not nightly" tests/lab
 
 nightly: test  ## make test, and what takes too long for it: series of kills, starts and faults, ...
