@@ -24,7 +24,7 @@ from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.host import claims, commands, cordons, files, this_node
+from saltext_kvmcluster.host import claims, commands, cordons, locks, this_node
 from saltext_kvmcluster.host.journal import Journal, PeersJournal, lock_name
 from saltext_kvmcluster.host.ssh import Session
 
@@ -172,8 +172,8 @@ def test_a_count_that_cannot_be_read_stops_nobody_and_is_no_count(both, make):
 def holder(*words):
     """A process that holds the guest's lock."""
     code = (
-        "import sys, time; from saltext_kvmcluster.host import files\n"
-        f"with files.lock({lock_name(UUID)!r}): print(1, flush=True); time.sleep(60)"
+        "import sys, time; from saltext_kvmcluster.host import locks\n"
+        f"with locks.lock({lock_name(UUID)!r}): print(1, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
@@ -243,9 +243,9 @@ def test_an_odd_lock_concerns_its_guest_alone(kind):
             with this_node._locked(ENTRY.move):
                 pass
         else:
-            with pytest.raises(WorldError, match=f"{path}.*move it away"), files.lock(path.stem):
+            with pytest.raises(WorldError, match=f"{path}.*move it away"), locks.lock(path.stem):
                 pass
-    with files.lock(lock_name(OTHER), timeout=0):
+    with locks.lock(lock_name(OTHER), timeout=0):
         discard(path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from sandbox import SSH, sentence, sh, ssh, until, world
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import locks
 
 SALT_CALL = pathlib.Path(sys.executable).with_name("salt-call")
 TRUST = ("authorized-keys", "known-hosts", "ssh-config")
@@ -48,7 +48,7 @@ def test_a_run_waits_for_the_lock(member, held_lock):
 def test_a_run_gives_up_and_says_how_to_find_the_holder(held_lock):
     with (
         pytest.raises(WorldError, match="another run of kvmcluster") as caught,
-        files.lock(timeout=0.1),
+        locks.lock(timeout=0.1),
     ):
         pass
     assert "fuser" in str(caught.value)

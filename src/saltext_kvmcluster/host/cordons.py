@@ -9,7 +9,7 @@ from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.cordons import LONGEST, PATH, Cordon
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import files, locks
 
 # A lock of its own: a node can be cordoned while a state hangs in a write to storage.
 LOCK = "kvmcluster-cordon"
@@ -34,7 +34,7 @@ def cordon(reason: str) -> tuple[Cordon, bool]:
 
     A cordoned node keeps its time, and its reason unless ``core.cordons.kept`` replaces it.
     """
-    with files.lock(LOCK):
+    with locks.lock(LOCK):
         known = current()
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         wanted = Cordon((known and known.since) or now, cordons.kept(known, reason))
@@ -49,7 +49,7 @@ def uncordon(reason: str | None = None) -> Cordon | None:
     reason
         Uncordon only if it is cordoned for this reason, else WorldError. None for any reason.
     """
-    with files.lock(LOCK):
+    with locks.lock(LOCK):
         known = current()
         if known and reason not in (None, known.reason):
             raise WorldError(f"it stays cordoned, for another reason: {known}")

@@ -19,7 +19,7 @@ from typing import Any
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan, FileState
 from saltext_kvmcluster.core.trust import drift
-from saltext_kvmcluster.host import commands, lock_holders
+from saltext_kvmcluster.host import commands, locks
 from saltext_kvmcluster.host.descriptors import (
     MAX_SIZE,
     account_folder,
@@ -30,7 +30,6 @@ from saltext_kvmcluster.host.descriptors import (
     state_of,
 )
 
-RUN = "/run"  # not /run/lock, where any account may take a lock's name first
 SELINUX = "/sys/fs/selinux/enforce"
 RESTORECON = "/sbin/restorecon"
 LASTING = "/var/lib/kvmcluster"
@@ -39,33 +38,6 @@ NOTED = f"{LASTING}/trust.json"
 # Opening a named pipe must not wait for its other end.
 _OWN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WORKSHOP = ".kvmcluster-work-"
-
-
-@contextlib.contextmanager
-def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> Iterator[None]:
-    """Hold a lock of this host; the default one is for all our reads and writes but the cordon's.
-
-    Threads of one process exclude each other, too.
-
-    timeout
-        Seconds to wait for another holder before Busy; 0 tries once.
-    folder
-        Where the lock's file is, if not in /run, where only root may make one.
-    """
-    path = os.path.join(folder, f"{name}.lock")
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OWN, 0o600)
-    except OSError as error:
-        raise WorldError(f"{path} cannot be opened: {error.strerror}; move it away") from None
-    try:
-        lock_holders.wait_for(path, descriptor, timeout)
-        try:
-            _sign(descriptor, lock_holders.own_line())
-            yield
-        finally:
-            _sign(descriptor, "")
-    finally:
-        os.close(descriptor)
 
 
 def read(path: str, owner: str | None = None, most: int = MAX_SIZE) -> FileState:
@@ -146,7 +118,7 @@ def drifted(paths: Iterable[str], exclusive: bool) -> list[str]:
 
     A file without a record is not among them. Busy if another process may be writing.
     """
-    with lock(timeout=0):
+    with locks.lock(timeout=0):
         noted = drift.parse(read(NOTED).text)
         known = [path for path in paths if path in noted]
         return [path for path in known if _has_drifted(path, noted[path], exclusive)]
@@ -281,14 +253,14 @@ def workshop() -> Iterator[str]:
 
     Leftovers of a killed run are removed first; the lock excludes other users.
     """
-    for entry in os.scandir(RUN):
+    for entry in os.scandir(locks.RUN):
         if entry.name.startswith(_WORKSHOP) and entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=RUN) as folder:
+        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=locks.RUN) as folder:
             yield folder
     except OSError as error:
-        raise WorldError(f"{RUN} cannot be written: {error.strerror}") from None
+        raise WorldError(f"{locks.RUN} cannot be written: {error.strerror}") from None
 
 
 def label(path: str) -> None:
@@ -396,10 +368,3 @@ def _replace(directory: int, name: str, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-
-def _sign(descriptor: int, text: str) -> None:
-    """Write its holder into a lock's file; it is for refusals alone, so it may fail."""
-    with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)

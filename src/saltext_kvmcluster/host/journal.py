@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
 from saltext_kvmcluster.core.text import one_line
-from saltext_kvmcluster.host import commands, files, leaving
+from saltext_kvmcluster.host import commands, files, leaving, locks
 from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
@@ -98,7 +98,7 @@ class Journal:
     def advance(self, least: int) -> int:
         """Return a number above ``least`` and all that this node has counted, and count it."""
         files.ensure_folder(FOLDER, "root")
-        with files.lock(_SEQUENCE_LOCK):
+        with locks.lock(_SEQUENCE_LOCK):
             number = max(_counted(), least) + 1
             files.apply(FilePlan(SEQUENCE, f"{number}\n", 0o600, "root", {}))
         return number
@@ -125,7 +125,7 @@ class Journal:
     def remember(self, record: Mapping[str, Any]) -> None:
         """Add a migration that ended to the history, which keeps the last LONGEST_HISTORY."""
         files.ensure_folder(FOLDER, "root")
-        with files.lock("kvmcluster-history"):
+        with locks.lock("kvmcluster-history"):
             lines = _lines()
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
@@ -186,7 +186,7 @@ class PeersJournal:
     def advance(self, least: int) -> int:
         """Count on the peer, as ``Journal``."""
         script = ["sh", "-c", _ADVANCE, "sh", SEQUENCE, str(least)]
-        lock = f"{files.RUN}/{_SEQUENCE_LOCK}.lock"
+        lock = f"{locks.RUN}/{_SEQUENCE_LOCK}.lock"
         reported = self._done(["flock", "-w", "10", lock, *script])
         number = reported.stdout.strip()
         if reported.code != 0 or not number.isdecimal():

@@ -19,9 +19,9 @@ from typing import Any
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import bootid, files
+from saltext_kvmcluster.host import bootid, files, locks
 
-FOLDER = f"{files.RUN}/kvmcluster"
+FOLDER = f"{locks.RUN}/kvmcluster"
 PROCESS = "process"
 """The key of the process that writes a status file."""
 WAITING = 32

@@ -31,7 +31,7 @@ from saltext_kvmcluster.host import (
     journal,
     keeper,
     leaving,
-    lock_holders,
+    locks,
     resolver,
     ssh,
 )
@@ -218,9 +218,9 @@ class _Locks:
 def _locked(move: Move) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.lock(journal.lock_name(move.uuid), timeout=0))
-        except lock_holders.Busy as busy:
-            holder = lock_holders.holder(move.source, busy.path, busy.text)
+            stack.enter_context(locks.lock(journal.lock_name(move.uuid), timeout=0))
+        except locks.Busy as busy:
+            holder = locks.holder(move.source, busy.path, busy.text)
             raise migration.at_work(move, holder) from None
         yield
 
@@ -228,7 +228,7 @@ def _locked(move: Move) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked_there(move: Move, shell: Session, here: str) -> Iterator[None]:
     """Hold a peer's lock for as long as its shell stays."""
-    path = f"{files.RUN}/{journal.lock_name(move.uuid)}.lock"
+    path = f"{locks.RUN}/{journal.lock_name(move.uuid)}.lock"
     took = shell.run(f"{shlex.join(['set', '--', path, here])}\n{_LOCK}")
     code, _, rest = took.stdout.partition("\n")
     if code == "code 1":

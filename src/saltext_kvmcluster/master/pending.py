@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.host import descriptors, files, lock_holders
+from saltext_kvmcluster.host import descriptors, files, locks
 
 # Seconds: in which events with one cause come together; from one reaction to the next one.
 SETTLING, DISTANCE = 2.0, 30.0
@@ -58,10 +58,10 @@ class Pending:
         """
         while self._is_left(key):
             try:
-                with files.lock(key, 0.0, self._folder):
+                with locks.lock(key, 0.0, self._folder):
                     while self._is_left(key):
                         self._answer(key, work)
-            except lock_holders.Busy:
+            except locks.Busy:
                 return
 
     def keep(self, name: str, stamp: str, text: str) -> str:

@@ -40,6 +40,7 @@ from saltext_kvmcluster.host import (
     files,
     keys,
     lease_setup,
+    locks,
     sshd_settings,
     this_node,
 )
@@ -246,7 +247,7 @@ def _state(name: str, function: Callable[[Cluster], dict[str, Any]]) -> dict[str
     """Run a state's function under the lock, with the cluster, and shape what it returns."""
 
     def locked(cluster: Cluster) -> dict[str, Any]:
-        with files.lock():
+        with locks.lock():
             return function(cluster)
 
     return _shaped(name, locked)

@@ -1,15 +1,20 @@
-"""What holds a lock of this node, and the wait for it."""
+"""Locks of this node, what holds them, and the wait for them."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 
 from saltext_kvmcluster.core import holders
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.holders import Holder, Process
 
+RUN = "/run"  # not /run/lock, where any account may take a lock's name first
+# Opening a named pipe must not wait for its other end.
+_OWN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _POLL = 0.05
 
 
@@ -22,7 +27,34 @@ class Busy(WorldError):
         self.path, self.text = path, text
 
 
-def wait_for(path: str, descriptor: int, timeout: float) -> None:
+@contextlib.contextmanager
+def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> Iterator[None]:
+    """Hold a lock of this host; the default one is for all our reads and writes but the cordon's.
+
+    Threads of one process exclude each other, too.
+
+    timeout
+        Seconds to wait for another holder before Busy; 0 tries once.
+    folder
+        Where the lock's file is, if not in /run, where only root may make one.
+    """
+    path = os.path.join(folder, f"{name}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OWN, 0o600)
+    except OSError as error:
+        raise WorldError(f"{path} cannot be opened: {error.strerror}; move it away") from None
+    try:
+        _take(path, descriptor, timeout)
+        try:
+            _sign(descriptor, _own_line())
+            yield
+        finally:
+            _sign(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def _take(path: str, descriptor: int, timeout: float) -> None:
     """Take a lock; Busy if another process has it for longer than so many seconds."""
     end = time.monotonic() + timeout
     while True:
@@ -35,7 +67,7 @@ def wait_for(path: str, descriptor: int, timeout: float) -> None:
             time.sleep(_POLL)
 
 
-def own_line() -> str:
+def _own_line() -> str:
     """Return what this process writes into the file of a lock that it has taken."""
     pid = os.getpid()
     return holders.line(pid, _read(f"/proc/{pid}/stat"), _read("/proc/uptime"))
@@ -73,3 +105,10 @@ def _read(path: str) -> str:
             return file.read(4096).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _sign(descriptor: int, text: str) -> None:
+    """Write its holder into a lock's file; it is for refusals alone, so it may fail."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
