@@ -400,7 +400,7 @@ class Qemu:
         torn = self._torn()
         if was_owner or torn:
             self._owner_died(by, torn)
-        elif self.finished and by == FAULT and not guest.running:
+        elif self.finished and by in (FAULT, OPERATOR) and not guest.running:
             guest.killed = True
         for stream in (self.outgoing, self.incoming):
             if stream:

@@ -12,12 +12,13 @@ import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FileState
 
 MAX_SIZE = 64 * 1024 * 1024
+_PIECE = 1024 * 1024
 STALE_PAUSES = (0.1, 0.5, 1.0, 1.0)
 _T = TypeVar("_T")
 
@@ -77,8 +78,16 @@ def _content(path: str, descriptor: int, most: int, owner: str | None = None) ->
         belongs = owner_name(found.st_uid)
         if owner and belongs != owner and found.st_nlink > 1:
             raise WorldError(f"{path} is a hard link to a file of {belongs}; move it away")
-        text = file.read(most).decode("utf-8", "surrogateescape")
+        text = _read(file, most).decode("utf-8", "surrogateescape")
     return FileState(text, stat.S_IMODE(found.st_mode), belongs)
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """Read a file's first bytes piece by piece: files of /proc/sys refuse long reads (ENOMEM)."""
+    content = b""
+    while piece := file.read(min(_PIECE, most - len(content))):
+        content += piece
+    return content
 
 
 def resolved(path: str, owner: str) -> str:
