@@ -416,7 +416,7 @@ class Libvirt(Remote):
             autostart=domain.autostart,
             job=_job(domain),
             mark=domain.mark if sighting is Sighting.WAITING else "",
-            left=sighting is Sighting.SHUT_OFF and domain.reason == "migrated",
+            reason=domain.reason,
         )
 
     def names(self):

@@ -71,7 +71,7 @@ def absence_is_proof(patch):
     rule = handovers.rule
 
     def ruled(entry, here, there):
-        return rule(entry, replace(here, left=here.sighting in verdicts.OFF), there)
+        return rule(entry, replace(here, reason=verdicts.MIGRATED), there)
 
     patch.setattr(handovers, "rule", ruled)
 

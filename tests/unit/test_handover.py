@@ -16,7 +16,16 @@ from saltext_kvmcluster.core.ownership import cases, handovers, safeguards
 from saltext_kvmcluster.core.ownership.cases import Action, Do
 from saltext_kvmcluster.core.ownership.settlements import settle
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.verdicts import OFF, Observation, Owner, Sighting
+from saltext_kvmcluster.core.verdicts import (
+    CANCELED,
+    FAILED,
+    MIGRATED,
+    OFF,
+    UNPAUSED,
+    Observation,
+    Owner,
+    Sighting,
+)
 
 UUID = "c6a03beb-295e-499a-b50f-94bfb088f6f2"
 ENTRY = Entry(
@@ -29,8 +38,8 @@ ENTRY = Entry(
 )
 PAUSED_ENTRY = replace(ENTRY, handover=Handover(False, 7, 7))
 WAITS = Observation(Sighting.WAITING, "web1", UUID, mark=ENTRY.token)
-LEFT = Observation(Sighting.SHUT_OFF, "web1", UUID, left=True)
-GONE = Observation(Sighting.ABSENT, left=True)
+LEFT = Observation(Sighting.SHUT_OFF, "web1", UUID, reason=MIGRATED)
+GONE = Observation(Sighting.ABSENT, reason=MIGRATED)
 PAIRS = list(itertools.product(Sighting, Sighting))
 
 
@@ -107,7 +116,7 @@ def test_a_copy_is_resumed_on_proof_alone_and_a_source_only_if_the_copy_never_ra
 ):
     entry = replace(ENTRY, stage=stage, handover=Handover(resume))
     for left in (True, False):
-        found = settled(replace(see(one), left=left and one in OFF), see(other), entry)
+        found = settled(replace(see(one), reason=MIGRATED if left else ""), see(other), entry)
         dos = {action.do for action in found.actions}
         if Do.RESUME_COPY in dos:
             assert resume and one in OFF and other is Sighting.WAITING
@@ -166,11 +175,10 @@ def test_while_it_stands_it_has_not_arrived():
 
 def test_proof_is_looked_for_only_where_it_decides():
     absent = see(Sighting.ABSENT)
-    assert handovers.needs_proof(ENTRY, absent, WAITS)
-    assert not handovers.needs_proof(None, absent, WAITS)
-    assert not handovers.needs_proof(replace(ENTRY, stage=OVER), absent, WAITS)
-    assert not handovers.needs_proof(ENTRY, GONE, WAITS)
-    assert not handovers.needs_proof(ENTRY, see(Sighting.RUNNING), WAITS)
+    assert handovers.whose_end_decides(ENTRY, absent, WAITS)
+    assert not handovers.whose_end_decides(replace(ENTRY, stage=OVER), absent, WAITS)
+    assert not handovers.whose_end_decides(ENTRY, GONE, WAITS)
+    assert not handovers.whose_end_decides(ENTRY, see(Sighting.RUNNING), WAITS)
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS)
@@ -281,3 +289,43 @@ def test_what_is_strict():
     assert not handover.is_strict(Options(handover="libvirt"))
     assert not handover.is_strict(Options(post_copy=True))
     assert handover.is_strict(handover.options_for(Options(post_copy=True), runs=False))
+
+
+BY_LIBVIRT = replace(ENTRY, handover=None)
+WENT_ON = see(Sighting.RUNNING, reason=CANCELED)
+ARRIVAL_FAILED = Observation(Sighting.ABSENT, reason=FAILED)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "owner"),
+    [
+        (see(Sighting.RUNNING, reason="booted"), see(Sighting.ABSENT), "node1"),
+        (WENT_ON, see(Sighting.ABSENT), None),
+        (WENT_ON, see(Sighting.SHUT_OFF), None),
+        (WENT_ON, see(Sighting.SHUT_OFF, reason="crashed"), None),
+        (WENT_ON, see(Sighting.SHUT_OFF, reason="destroyed"), None),
+        (WENT_ON, ARRIVAL_FAILED, "node1"),
+        (WENT_ON, see(Sighting.PAUSED_FOR_MIGRATION), "node1"),
+        (see(Sighting.RUNNING, reason=UNPAUSED), see(Sighting.ABSENT), None),
+        (see(Sighting.RUNNING, reason=UNPAUSED), ARRIVAL_FAILED, "node1"),
+        (see(Sighting.PAUSED_BY_USER), see(Sighting.ABSENT), None),
+        (see(Sighting.PAUSED_BY_USER), ARRIVAL_FAILED, "node1"),
+        (see(Sighting.PAUSED_BY_ERROR), see(Sighting.ABSENT), None),
+        (see(Sighting.PAUSED_BY_ERROR), see(Sighting.RUNNING), "node2"),
+    ],
+)
+def test_what_may_have_run_after_libvirts_own_handover_is_never_certain(here, there, owner):
+    found = settled(here, there, BY_LIBVIRT)
+    assert found.owner == owner, found
+    if owner is None:
+        assert found.actions == () and "ran on node2" in found.needs[0]
+        assert any(f"journal/{UUID}.json" in one or "virsh resume" in one for one in found.commands)
+    assert settled(here, there).owner == ("node1" if owner is None else owner)
+
+
+def test_a_migration_that_has_just_ended_was_not_resumed_by_anybody_else():
+    there = see(Sighting.ABSENT)
+    assert handovers.verdict(BY_LIBVIRT, see(Sighting.RUNNING, reason=UNPAUSED), there) is None
+    assert handovers.verdict(BY_LIBVIRT, WENT_ON, there).owner is Owner.UNKNOWN
+    assert handovers.whose_end_decides(BY_LIBVIRT, WENT_ON, there) == "node2"
+    assert handovers.whose_end_decides(BY_LIBVIRT, WENT_ON, ARRIVAL_FAILED) == ""

@@ -17,7 +17,6 @@ from saltext_kvmcluster.core.verdicts import (
 CERTAIN = {
     "running / paused for migration": Owner.SOURCE,
     "running / a copy that waits for its handover": Owner.SOURCE,
-    "running / paused, since it could not resume": Owner.SOURCE,
     "running / shut off": Owner.SOURCE,
     "running / absent": Owner.SOURCE,
     "paused by its user / shut off": Owner.SOURCE,

@@ -45,6 +45,12 @@ class Verdict:
     sentence: str
 
 
+# libvirt's reasons for which a guest runs again: libvirt let it go on after it had stopped it for
+# the switch; or a user resumed it, or QEMU itself. And for which it is off.
+CANCELED, UNPAUSED = "migration canceled", "unpaused"
+MIGRATED, FAILED = "migrated", "failed"
+
+
 @dataclass(frozen=True)
 class Observation:
     """One observation of one guest on one node.
@@ -52,7 +58,8 @@ class Observation:
     ``job`` names what is in progress on it, empty if nothing is; ``saved`` is whether the node
     keeps a saved state of it (virsh managedsave), from which its next start there would resume;
     ``detail`` is why a node is unreachable. ``mark``: of which migration a copy waits for the
-    handover (`handover.token`). ``left``: it is off, because it migrated away.
+    handover (`handover.token`). ``reason``: libvirt's word for why it is in
+    its state; of a guest that is absent, why its last run there ended, where that was looked up.
     """
 
     sighting: Sighting
@@ -64,7 +71,20 @@ class Observation:
     detail: str = ""
     saved: bool = False
     mark: str = ""
-    left: bool = False
+    reason: str = ""
+
+    @property
+    def left(self) -> bool:
+        """Whether it is off, because it migrated away."""
+        return self.sighting in OFF and self.reason == MIGRATED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is off, because libvirt ended the copy of a migration before it ran.
+
+        libvirt gives this reason to no other run (qemuMigrationDstFinishFresh).
+        """
+        return self.sighting in OFF and self.reason == FAILED
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,8 @@ OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
 IN_POST_COPY = (Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_IN_POST_COPY)
 # A half that has not run, or no longer does, and must not on its own.
 WAITING_HALVES = (Sighting.PAUSED_FOR_MIGRATION, Sighting.WAITING)
-# A copy that may be removed while the guest runs elsewhere.
+# A copy that may be removed while the guest runs elsewhere. One that could not resume may have run
+# before, if it is at the destination.
 COPIES = (*WAITING_HALVES, Sighting.PAUSED_BY_ERROR)
 _HARMLESS = (*OFF, Sighting.UNREACHABLE, *WAITING_HALVES)
 
@@ -108,7 +129,7 @@ TABLE = (
     ),
     (
         (Sighting.RUNNING,),
-        COPIES,
+        WAITING_HALVES,
         Owner.SOURCE,
         "it runs on {source}; a paused copy is left on {destination}, to be removed",
     ),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.journal import OVER, Entry
 from saltext_kvmcluster.core.migration.results import Statistics
-from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting
+from saltext_kvmcluster.core.verdicts import MIGRATED, OFF, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
 
 # Seconds from a guest's stop within which its QEMU may be ended.
@@ -90,7 +90,8 @@ class StrictHandover:
 
     def known(self, here: Observation) -> Observation:
         """Return an observation of the source with what is known of its end."""
-        return replace(here, left=here.left or (self.is_over and here.sighting in OFF))
+        over = self.is_over and here.sighting in OFF
+        return replace(here, reason=MIGRATED) if over else here
 
     def measured(self, by_libvirt: Statistics) -> Statistics:
         """Return what was measured: libvirt knows of no resume that comes after its own end."""

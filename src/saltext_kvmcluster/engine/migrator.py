@@ -37,7 +37,7 @@ from saltext_kvmcluster.core.ownership import handovers
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
-from saltext_kvmcluster.engine import queue, recoverer
+from saltext_kvmcluster.engine import inquiry, queue, recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
 from saltext_kvmcluster.engine.handover import StrictHandover
 
@@ -295,7 +295,7 @@ class _Migration:
                 if returned:
                     self.strict.returned(bool(_error(call)), here)
                 here = self.strict.known(here)
-            observations = (here, there)
+            observations = here, there = inquiry.ended(self.env, self.entry, here, there)
             judged = results.verdict(
                 self.move,
                 observations,

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import handover, migration, records
+from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
     cases,
-    handovers,
     identification,
     safeguards,
     settlements,
@@ -169,18 +168,13 @@ class _Case:
         )
 
     def _proved(self, observations: dict[str, Observation]) -> dict[str, Observation]:
-        """Find out how the run of a source ended, where a copy waits for that."""
+        """Find out how a run of the guest ended, where that decides."""
         entry = cases.latest(self.entries)
-        if entry is None or not {entry.move.source, entry.move.destination} <= set(observations):
+        ends = (entry.move.source, entry.move.destination) if entry else ()
+        if entry is None or not set(ends) <= set(observations):
             return observations
-        here, there = observations[entry.move.source], observations[entry.move.destination]
-        if not handovers.needs_proof(entry, here, there):
-            return observations
-        try:
-            ended = self.env.journal(entry.move.source).last_end(self.guest)
-        except WorldError:
-            return observations
-        return {**observations, entry.move.source: replace(here, left=ended == handover.MIGRATED)}
+        found = inquiry.ended(self.env, entry, *(observations[node] for node in ends))
+        return {**observations, **dict(zip(ends, found, strict=True))}
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""

@@ -18,12 +18,10 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.options import BY_LIBVIRT, STRICT, Options
 from saltext_kvmcluster.core.text import listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
+from saltext_kvmcluster.core.verdicts import MIGRATED
 
 NAMESPACE = "urn:saltext-kvmcluster:handover"
 """The namespace of the mark. That of the guest's own element is another: libvirt keeps one each."""
-
-MIGRATED = "migrated"
-"""libvirt's word for a run that ended because the guest is at another node."""
 
 # The phase of libvirt's migration from which the source is ended, whatever happens.
 _CONFIRMED = "confirm3"

@@ -1,9 +1,13 @@
-"""Whose a guest is after a strict handover that was interrupted, and what completes it.
+"""Whose a guest is after a handover that was interrupted, and what completes it.
 
-What is certain rests on one rule: the copy is resumed only on proof that the source's run is
-over. So as long as the source's QEMU is there, the copy has not run; and once it is gone, something
-has to say how it ended: a source that went on after a lost answer, and then lost its power, is gone
-too.
+What is certain of a strict one rests on one rule: the copy is resumed only on proof that the
+source's run is over. So as long as the source's QEMU is there, the copy has not run; and once it is
+gone, something has to say how it ended: a source that went on after a lost answer, and then lost
+its power, is gone too.
+
+Where libvirt itself starts the copy, a lost answer counts as "not started" there
+(qemuMigrationSrcPerformPeer2Peer3), and it lets the source go on: so a copy that has disappeared
+may have run.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from dataclasses import dataclass
 from saltext_kvmcluster.core.migration.journal import OVER, RUNS, Entry
 from saltext_kvmcluster.core.ownership.cases import Action, Do
 from saltext_kvmcluster.core.verdicts import (
+    CANCELED,
     OFF,
+    UNPAUSED,
     WAITING_HALVES,
     Observation,
     Owner,
@@ -40,17 +46,20 @@ class Ruling:
     is_open: bool = False
 
 
-def rule(entry: Entry, here: Observation, there: Observation) -> Ruling | None:
+def rule(entry: Entry, here: Observation, there: Observation, fresh: bool = False) -> Ruling | None:
     """Return what follows for a guest of which nothing but these two is active anywhere.
 
-    To be called when no job is active on either side. None if the entry is of no strict handover,
-    or if the table of `verdicts` judges it.
+    To be called when no job is active on either side. None if the table of `verdicts` judges it.
 
     here, there
         The last observations of source and destination.
+    fresh
+        Whether the migration has just ended, so that nobody else has resumed the guest since.
     """
+    if here.sighting is Sighting.PAUSED_BY_ERROR and there.sighting is Sighting.RUNNING:
+        return _could_not_resume(entry)
     if entry.handover is None:
-        return None
+        return _by_libvirt(entry, here, there) if _may_have_run(here, there, fresh) else None
     if there.sighting is Sighting.WAITING:
         return _waiting(entry, here, there)
     if there.sighting is Sighting.UNREACHABLE:
@@ -72,22 +81,55 @@ def verdict(entry: Entry, here: Observation, there: Observation) -> Verdict | No
 
     A guest whose copy still waits to be resumed has not arrived.
     """
-    ruling = rule(entry, here, there)
+    ruling = rule(entry, here, there, fresh=True)
     if ruling and ruling.stands and ruling.verdict.owner is Owner.DESTINATION:
         return Verdict(Owner.UNKNOWN, ruling.verdict.sentence)
     return ruling.verdict if ruling else None
 
 
-def needs_proof(entry: Entry | None, here: Observation, there: Observation) -> bool:
-    """Whether it decides how the source's run ended, and that is not known yet."""
-    return (
-        entry is not None
-        and entry.handover is not None
-        and entry.stage not in (OVER, RUNS)
+def whose_end_decides(entry: Entry, here: Observation, there: Observation) -> str:
+    """Return the node on which it decides how the guest's last run ended; empty if it does not."""
+    if entry.handover is None:
+        return entry.move.destination if _may_have_run(here, there, False) else ""
+    decides = (
+        entry.stage not in (OVER, RUNS)
         and there.sighting is Sighting.WAITING
         and here.sighting in OFF
         and not here.left
     )
+    return entry.move.source if decides else ""
+
+
+def _may_have_run(here: Observation, there: Observation, fresh: bool) -> bool:
+    """Whether the copy, which is no more, may have run after libvirt had stopped the source.
+
+    A source that has run all the time was never stopped. Whether it was, cannot be seen any more
+    once it was paused or resumed for another reason.
+    """
+    hidden = here.sighting is Sighting.PAUSED_BY_USER or here.reason == UNPAUSED
+    resumed = here.sighting is Sighting.RUNNING and here.reason == CANCELED
+    return (resumed or (hidden and not fresh)) and there.sighting in OFF and not there.failed
+
+
+def _by_libvirt(entry: Entry, here: Observation, there: Observation) -> Ruling:
+    source, destination = entry.move.source, entry.move.destination
+    went_on = ", where libvirt let it go on after the switch" if here.reason == CANCELED else ""
+    sentence = (
+        f"it is {here.sighting.value} on {source}{went_on}; nothing shows whether it had run on"
+        f" {destination} in between, and written to its disks"
+    )
+    return Ruling(Verdict(Owner.UNKNOWN, sentence))
+
+
+def _could_not_resume(entry: Entry) -> Ruling:
+    """Return what follows where the copy runs, and its locks kept the source from going on."""
+    source, destination = entry.move.source, entry.move.destination
+    sentence = (
+        f"it runs on {destination}; on {source}, where it could not resume, it is to be removed"
+    )
+    unmark = [Action(Do.UNMARK, destination)] if entry.handover else []
+    actions = (Action(Do.DESTROY_COPY, source), *unmark)
+    return Ruling(Verdict(Owner.DESTINATION, sentence), actions)
 
 
 def _waiting(entry: Entry, here: Observation, there: Observation) -> Ruling | None:

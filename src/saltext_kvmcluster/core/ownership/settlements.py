@@ -89,7 +89,7 @@ def settle(
     if case.observed(Sighting.WAITING):
         return undecided.waiting(case, "")
     if case.observed(*IN_POST_COPY):
-        return undecided.torn(case)
+        return undecided.arriving(case) or undecided.torn(case)
     if not case.active and not case.observed(Sighting.UNREACHABLE):
         sentence = "it runs on no node; an operator has to start it"
         return Settlement(Verdict(Owner.NOBODY, sentence), NOWHERE, actions=cleared(case))
@@ -102,7 +102,7 @@ def _ruling(case: Case) -> Ruling | None:
     if entry is None or not set(case.active) <= {entry.move.source, entry.move.destination}:
         return None
     here, there = (case.observations[node] for node in (entry.move.source, entry.move.destination))
-    return handovers.rule(entry, here, there)
+    return handovers.rule(entry, here, there, case.fresh)
 
 
 def _ruled(case: Case, ruling: Ruling) -> Settlement:
@@ -110,6 +110,8 @@ def _ruled(case: Case, ruling: Ruling) -> Settlement:
     assert entry is not None
     owners = {Owner.SOURCE: entry.move.source, Owner.DESTINATION: entry.move.destination}
     owner = owners.get(ruling.verdict.owner)
+    if owner is None and entry.handover is None:
+        return undecided.may_have_run(case, entry, ruling.verdict)
     if owner is None:
         return undecided.waiting(case, ruling.verdict.sentence)
     sighting = case.sighting(owner)

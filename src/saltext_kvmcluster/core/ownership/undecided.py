@@ -7,6 +7,7 @@ import shlex
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.migration.journal import FOLDER, Entry
 from saltext_kvmcluster.core.ownership.cases import (
+    BUSY,
     CONFLICT,
     UNKNOWN,
     Action,
@@ -16,6 +17,7 @@ from saltext_kvmcluster.core.ownership.cases import (
 )
 from saltext_kvmcluster.core.verdicts import (
     BROKEN,
+    MIGRATED,
     Owner,
     Sighting,
     Verdict,
@@ -185,19 +187,64 @@ def unknown(case: Case) -> Settlement:
 def _switched(case: Case, entry: Entry) -> Settlement:
     """Return what follows where the source is paused and the destination no longer has it."""
     source, destination, guest = entry.move.source, entry.move.destination, case.typed
-    when = f"{entry.began} (clock of {source})"
     return Settlement(
         verdicts.judge(case.sighting(source), case.sighting(destination), source, destination),
         UNKNOWN,
-        needs=(f"whether it ran on {destination} after {when}, even briefly",),
+        needs=(_whether_it_ran(entry),),
         commands=(
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
             f"on {source}: stat its disks: were they written after it was paused?",
             f"only if it never ran on {destination}: on {source}: virsh resume {guest}",
-            (
-                f"otherwise its memory is out of date: on {source}: virsh destroy {guest}, then"
-                " start it again"
-            ),
+            _out_of_date(source, guest),
             f"kvmcluster.recover {guest}",
         ),
+    )
+
+
+def may_have_run(case: Case, entry: Entry, verdict: Verdict) -> Settlement:
+    """Return what follows where the source goes on, and its copy may have run before it ended."""
+    source, destination, guest = entry.move.source, entry.move.destination, case.typed
+    return Settlement(
+        verdict,
+        UNKNOWN,
+        needs=(_whether_it_ran(entry),),
+        commands=(
+            f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
+            f"only if it never ran on {destination}, it may go on: on {source}:"
+            f" rm {FOLDER}/{entry.move.uuid}.json",
+            _out_of_date(source, guest),
+            f"kvmcluster.recover {guest}",
+        ),
+    )
+
+
+def arriving(case: Case) -> Settlement | None:
+    """Return what follows where a post-copy migration is about to end; None if it is not.
+
+    After its link has healed, libvirt learns at the destination first that all memory has arrived,
+    and ends the half at the source a moment later.
+    """
+    runs, halves = case.observed(Sighting.RUNNING), case.observed(Sighting.PAUSED_IN_POST_COPY)
+    if len(runs) != 1 or len(halves) != 1 or set(case.active) != {*runs, *halves}:
+        return None
+    (node,), (half,) = runs, halves
+    sentence = f"it runs on {node}, and its half on {half} has not ended yet; check again later"
+    commands = [f"kvmcluster.recover {case.typed}"]
+    if case.observations[node].reason == MIGRATED:
+        commands.append(
+            f"if it is still so after a minute: all its memory is on {node}; on {half}:"
+            f" virsh destroy {case.typed}"
+        )
+    return Settlement(Verdict(Owner.UNKNOWN, sentence), BUSY, commands=tuple(commands))
+
+
+def _whether_it_ran(entry: Entry) -> str:
+    source, destination = entry.move.source, entry.move.destination
+    return f"whether it ran on {destination} after {entry.began} (clock of {source}), even briefly"
+
+
+def _out_of_date(node: str, guest: str) -> str:
+    return (
+        f"otherwise its memory is out of date: on {node}: virsh destroy {guest}, then start it"
+        " again"
     )
