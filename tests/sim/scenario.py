@@ -34,6 +34,7 @@ from simulated import FOLDER, CallFault, Killed, Minion, Shelf, domain_xml
 from tasks import Task
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.engine import canceller, migrator, recoverer
@@ -569,6 +570,10 @@ class Run:
             source, domain = next(iter(active.items()))
             young = domain.qemu in guest.whole()
             self._operate(guest, node, source, "resume" if young else "destroy", "switched")
+        elif len(states) == 1 and states[0] in HAS_GONE_ON and not _jobs(active):
+            source, domain = next(iter(active.items()))
+            young = domain.qemu in guest.whole()
+            self._operate(guest, node, source, "forget" if young else "destroy", "went on")
         elif (
             len(states) == 2 and (libvirtd.PAUSED, libvirtd.BY_USER) in states and not _jobs(active)
         ):
@@ -584,15 +589,20 @@ class Run:
     def _operate(self, guest, node, where, verb, why):
         """Do as the printed commands say, as an operator who knows whose it truly is."""
         daemon, wanted = self.world.daemons[where], f"virsh {verb} {guest.name}"
+        forget = f"rm {journal.FOLDER}/{guest.uuid}.json"
+        if verb == "forget":
+            wanted = f"on {where}: {forget}"
         commands = [command for command in self.reported["commands"] if wanted in command]
         self.world.note(f"operator, {where}: {commands}")
         if not commands:
             self.world.violation("left", f"no command says {wanted!r}: {self.reported['commands']}")
             return
+        if forget in commands[0]:
+            self.shelves[where].entries.pop(guest.uuid)
         if verb == "resume":
             daemon.domains[guest.uuid].starting = "unpaused"
             daemon.domains[guest.uuid].qemu.start(by=sim.OPERATOR)
-        else:
+        elif verb == "destroy":
             daemon.destroy(guest.uuid, by=sim.OPERATOR)
         self.recover(guest.name, node)
         if self.last == "busy":
@@ -656,6 +666,12 @@ COMMANDS = {
 }
 ACTORS = {"migrate", "recover", "cancel", "meanwhile"}
 SETTLED = ("running", "paused", "nowhere")
+# A source of which its state does not show any more whether it was stopped for the switch.
+HAS_GONE_ON = (
+    (libvirtd.RUNNING, "migration canceled"),
+    (libvirtd.RUNNING, "unpaused"),
+    (libvirtd.PAUSED, libvirtd.BY_USER),
+)
 _CALL_FAULTS = ("die", "refused", "early", "late", "lost", "twice", "claimless")
 
 

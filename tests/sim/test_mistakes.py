@@ -62,7 +62,7 @@ def waiting_is_owning(patch):
 
 def handed_over_by_libvirt(patch):
     """The way it was: libvirt starts the guest, on whatever disk."""
-    patch.setattr(handover, "is_strict", lambda options: False)
+    patch.setattr(handover, "is_strict", lambda options, runs: False)
     patch.setattr(handover, "risk", lambda *_: None)
 
 
@@ -70,8 +70,8 @@ def absence_is_proof(patch):
     """A source that no longer has the guest has handed it over."""
     rule = handovers.rule
 
-    def ruled(entry, here, there):
-        return rule(entry, replace(here, reason=verdicts.MIGRATED), there)
+    def ruled(entry, here, there, fresh=False):
+        return rule(entry, replace(here, reason=verdicts.MIGRATED), there, fresh)
 
     patch.setattr(handovers, "rule", ruled)
 

@@ -285,10 +285,10 @@ def test_what_may_run_it_twice(options, runs, unguarded, refused):
 
 
 def test_what_is_strict():
-    assert handover.is_strict(Options())
-    assert not handover.is_strict(Options(handover="libvirt"))
-    assert not handover.is_strict(Options(post_copy=True))
-    assert handover.is_strict(handover.options_for(Options(post_copy=True), runs=False))
+    assert handover.is_strict(Options(), True)
+    for options in (Options(handover="libvirt"), Options(post_copy=True)):
+        assert not handover.is_strict(options, True)
+        assert handover.is_strict(options, False)
 
 
 BY_LIBVIRT = replace(ENTRY, handover=None)

@@ -123,7 +123,7 @@ def test_of_a_migration_whose_end_was_seen_later_history_has_what_was_seen():
     unseen = {**RECORD, "result": "unknown", "owner": None}
     observed = records.settled(ENTRY, "node2", "it runs on node2 and not on node1")
     assert (observed["result"], observed["owner"], observed["elapsed"]) == ("moved", "node2", None)
-    assert observed["reason"] == "by kvmcluster.recover: it runs on node2 and not on node1"
+    assert observed["reason"] == "settled later: it runs on node2 and not on node1"
     assert records.settled(ENTRY, "node1", "")["result"] == "not_moved"
     assert records.settled(ENTRY, None, "")["result"] == "unknown"
     same = {"uuid": ENTRY.move.uuid, "started": ENTRY.began}

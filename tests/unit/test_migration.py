@@ -237,3 +237,13 @@ def test_host_uuid(xml, uuid):
 def test_words_are_one_line_of_bounded_length():
     assert one_line("a\n  b") == "a b"
     assert len(one_line("x" * 9999)) == MAX_LENGTH + 1
+
+
+def test_what_became_of_a_guest_that_was_suspended_meanwhile():
+    plan = plans.plan(cluster(), cluster().node("node2"), Options(), False, "192.0.2.2")
+    moved = Verdict(Owner.DESTINATION, "it runs on node2")
+    found = results.result(MOVE, plan, moved, (ABSENT, RUNNING), Statistics(), "", paused=True)
+    assert "virsh suspend" in found.reason and "on node2: virsh suspend web" in found.reason
+    unknown = Verdict(Owner.UNKNOWN, "it is not known")
+    found = results.result(MOVE, plan, unknown, (SILENT, RUNNING), Statistics(), "", paused=True)
+    assert "virsh suspend" in found.reason and "is to stand still" not in found.reason

@@ -115,7 +115,7 @@ def consequences(**section):
     """Return all that follows from what the pillar says of migrations."""
     found = cluster(**section)
     wanted = found.migration.options
-    return plan(wanted), stuck(wanted), queues.queues(found, MOVE), handover.is_strict(wanted)
+    return plan(wanted), stuck(wanted), queues.queues(found, MOVE), handover.is_strict(wanted, True)
 
 
 OTHERWISE = {

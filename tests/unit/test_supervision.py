@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.pillar.options import Options
 BEGUN = Watch(began=0.0, spoke=0.0, pace=Pace(0.0))
 OPTIONS = Options(timeout=100.0)
 PATIENCE = 60.0
+MIB = 1 << 20
 
 
 def observed(at=10.0, **more):
@@ -102,3 +103,22 @@ def test_reason_says_why_we_ended_it_and_when_that_came_too_late():
     moved = results._why_ended(migration.MOVED, "cancelled: ann")
     stayed = results._why_ended(migration.NOT_MOVED, "cancelled: ann")
     assert stayed == ["cancelled: ann"] and "moved before" in moved[0]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "stands", "options", "paused"),
+    [
+        (800 * MIB, True, OPTIONS, True),
+        (800 * MIB, False, OPTIONS, False),
+        # With so much left QEMU may have stopped it itself.
+        (60 * MIB, True, OPTIONS, False),
+        (800 * MIB, True, replace(OPTIONS, live=False), False),
+    ],
+)
+def test_a_guest_that_something_else_paused(remaining, stands, options, paused):
+    job = Progress(1.0, COPYING, total=1024 * MIB, remaining=remaining, rate=100 * MIB)
+    watch, _ = act(BEGUN, options, stands=stands, progress=job)
+    assert watch.paused is paused
+    # It stays known once it is over.
+    later, _ = act(watch, options, progress=job, at=2.0)
+    assert later.paused is paused

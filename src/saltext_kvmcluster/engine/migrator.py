@@ -118,7 +118,7 @@ class _Begun:
         if not runs:
             migration.refuse_if_it_stands_since_arrival(move, source.run(move.uuid))
         self.options = handover.options_for(options, runs)
-        is_strict = handover.is_strict(self.options)
+        is_strict = handover.is_strict(self.options, runs)
         leaving = held.enter_context(env.leaving(move)) if is_strict else None
         entry = Entry(
             move,
@@ -193,7 +193,7 @@ class _Migration:
         # A small guest has moved before pacing sets it for the first time.
         self._carry_out(SetDowntime(pacing.first_downtime(self.options)))
         call = self.source.migrate(self.move.uuid, self.plan)
-        ending = self._watched(call, began)
+        watch = self._watched(call, began)
         if _error(call):
             self.peer.close()  # The link may be what broke: a new one answers, or fails, sooner.
         observations, judged = self._sure(call)
@@ -201,7 +201,14 @@ class _Migration:
         elapsed = self.env.clock.monotonic() - began
         done = replace(
             results.result(
-                self.move, self.plan, judged, observations, measured, _error(call), ending
+                self.move,
+                self.plan,
+                judged,
+                observations,
+                measured,
+                _error(call),
+                watch.ending,
+                watch.paused,
             ),
             started=self.entry.began,
             elapsed=round(elapsed, 3),
@@ -212,15 +219,15 @@ class _Migration:
         self._notify("ended", {key: record[key] for key in reported})
         return done
 
-    def _watched(self, call: Call, began: float) -> str:
-        """Watch a migration until it has ended; return why it was to be ended, if it was."""
+    def _watched(self, call: Call, began: float) -> Watch:
+        """Watch a migration until it has ended; return what is kept of it."""
         watch = Watch(began, began, Pace(began))
         while True:
             self._wait(call)
             observed = self._observed(call)
             watch, act = migration.act(watch, observed, self.options, self.patience)
             if isinstance(act, Judge):
-                return watch.ending
+                return watch
             self._carry_out(act)
             self._show(observed, watch)
 

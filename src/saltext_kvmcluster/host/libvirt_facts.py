@@ -103,7 +103,9 @@ class Facts(Connection):
             "name": observation.name,
             "uuid": observation.uuid,
             "sighting": observation.sighting.value,
-            "reason": reason_text(state, reason),
+            "reason": "handover"
+            if observation.sighting is Sighting.WAITING
+            else reason_text(state, reason),
             "persistent": observation.persistent,
             "autostart": observation.uuid in starting,
             "job": observation.job,

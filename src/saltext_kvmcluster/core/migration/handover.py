@@ -67,9 +67,12 @@ def options_for(options: Options, runs: bool) -> Options:
     return options if runs else replace(options, post_copy=False)
 
 
-def is_strict(options: Options) -> bool:
-    """Whether a migration is to have a strict handover, which libvirt refuses for post-copy."""
-    return options.handover == STRICT and not options.post_copy
+def is_strict(options: Options, runs: bool) -> bool:
+    """Whether a migration is to have a strict handover, which libvirt refuses for post-copy.
+
+    A guest that its user paused has one in any case: nothing resumes it at either end.
+    """
+    return not runs or (options.handover == STRICT and not options.post_copy)
 
 
 def risk(options: Options, runs: bool, unguarded: Sequence[str]) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.findings import PROBLEM, SEE, Finding, sentences
 from saltext_kvmcluster.core.holders import Holder
 from saltext_kvmcluster.core.migration import pacing
 from saltext_kvmcluster.core.migration.pacing import GiveUp, Pace, Step
-from saltext_kvmcluster.core.migration.progress import POST_COPY, Progress
+from saltext_kvmcluster.core.migration.progress import COPYING, POST_COPY, Progress
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -26,6 +26,10 @@ CANCELLED = "cancelled: "
 SENDS_PAUSED_TWICE = 10_000_000
 # Seconds of vCPU time below which a guest counts as one that has not run.
 NEVER_RAN = 0.05
+
+# The rate at which memory is sent swings: so many times what can be sent within the downtime is
+# certainly more than that.
+SURELY = 3
 
 MOVABLE = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
@@ -90,7 +94,7 @@ class Watch:
 
     ``spoke``: when the source's daemon responded last. ``stood``: when the guest was first observed
     stopped, None if it runs. ``ending``, ``since``: why it is to be ended, and since when; empty
-    and None if it is not.
+    and None if it is not. ``paused``: something else than the migration paused the guest.
     """
 
     began: float
@@ -99,6 +103,7 @@ class Watch:
     stood: float | None = None
     ending: str = ""
     since: float | None = None
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,9 @@ def act(
     if not observed.answered:
         return watch, Judge() if observed.at - watch.spoke >= patience else None
     stood = (observed.at if watch.stood is None else watch.stood) if observed.stands else None
-    watch, step = _paced(replace(watch, spoke=observed.at, stood=stood), observed, options)
+    paused = watch.paused or (options.live and _paused_by_another(watch, observed))
+    watch = replace(watch, spoke=observed.at, stood=stood, paused=paused)
+    watch, step = _paced(watch, observed, options)
     if observed.progress and observed.progress.phase == POST_COPY:
         # To end it now would lose the guest: its memory is on both sides.
         return watch, Judge() if pacing.broken(watch.pace, observed.progress) else None
@@ -237,6 +244,19 @@ def downtime_ms(watch: Watch, observed: Snapshot) -> int | None:
     if observed.progress is None or observed.progress.phase == POST_COPY:
         return None
     return 0 if watch.stood is None else round(1000 * (observed.at - watch.stood))
+
+
+def _paused_by_another(watch: Watch, observed: Snapshot) -> bool:
+    """Whether the guest stands though QEMU would not have stopped it yet for the switch.
+
+    QEMU stops it once what is left can be sent within the downtime that it is allowed (migration.c,
+    migration_iteration_run). libvirt gives the same reason for the pause either way.
+    """
+    found = observed.progress
+    if not observed.stands or found is None or found.phase != COPYING or not found.rate:
+        return False
+    allowed = max(watch.pace.downtime, pacing.FIRST_DOWNTIME) / 1000
+    return found.remaining > SURELY * found.rate * allowed
 
 
 def _paced(watch: Watch, observed: Snapshot, options: Options) -> tuple[Watch, Step | None]:

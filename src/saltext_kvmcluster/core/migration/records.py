@@ -43,7 +43,7 @@ def merged(
 
 
 def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
-    """Return the record of a migration whose result only `recover` found."""
+    """Return the record of a migration whose result was found only after it had ended."""
     move = entry.move
     results = {move.source: NOT_MOVED, move.destination: MOVED}
     return {
@@ -51,7 +51,7 @@ def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
         **asdict(move),
         "owner": owner,
         "result": results.get(str(owner), UNKNOWN),
-        "reason": f"by kvmcluster.recover: {reason}",
+        "reason": f"settled later: {reason}",
         "started": entry.began,
     }
 

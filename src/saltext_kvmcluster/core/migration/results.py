@@ -78,6 +78,7 @@ def result(
     measured: Statistics,
     detail: str,
     ending: str = "",
+    paused: bool = False,
 ) -> MigrationResult:
     """Return what became of a migration, less findings, times and what was done afterwards.
 
@@ -87,6 +88,8 @@ def result(
         libvirt's error if its call failed. It explains; it decides nothing.
     ending
         Why it was to be ended, empty if it was not.
+    paused
+        Whether something else than the migration paused the guest meanwhile.
     """
     found = RESULTS.get(judged.owner, UNKNOWN)
     owners = {Owner.SOURCE: move.source, Owner.DESTINATION: move.destination}
@@ -102,6 +105,7 @@ def result(
             [
                 judged.sentence,
                 *_why_ended(found, ending),
+                *_was_paused(move, owners.get(judged.owner), paused),
                 *_remarks(move, plan, found, observations),
                 *_errors(found, detail),
             ]
@@ -173,6 +177,16 @@ def _why_ended(found: str, ending: str) -> list[str]:
     if not ending:
         return []
     return [f"it had moved before it could be ended ({ending})" if found == MOVED else ending]
+
+
+def _was_paused(move: Move, owner: str | None, paused: bool) -> list[str]:
+    if not paused:
+        return []
+    again = f"; if it is to stand still, on {owner}: virsh suspend {move.guest}" if owner else ""
+    return [
+        f"it was paused on {move.source} while its memory was copied (virsh suspend), which does"
+        f" not last beyond the migration{again}"
+    ]
 
 
 def _errors(found: str, detail: str) -> list[str]:

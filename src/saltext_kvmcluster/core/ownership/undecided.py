@@ -194,7 +194,8 @@ def _switched(case: Case, entry: Entry) -> Settlement:
         commands=(
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
             f"on {source}: stat its disks: were they written after it was paused?",
-            f"only if it never ran on {destination}: on {source}: virsh resume {guest}",
+            f"only if it never ran on {destination}: on {source}: virsh resume {guest},"
+            f" then {_forget(entry)}",
             _out_of_date(source, guest),
             f"kvmcluster.recover {guest}",
         ),
@@ -210,8 +211,7 @@ def may_have_run(case: Case, entry: Entry, verdict: Verdict) -> Settlement:
         needs=(_whether_it_ran(entry),),
         commands=(
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
-            f"only if it never ran on {destination}, it may go on: on {source}:"
-            f" rm {FOLDER}/{entry.move.uuid}.json",
+            f"only if it never ran on {destination}, it may go on: on {source}: {_forget(entry)}",
             _out_of_date(source, guest),
             f"kvmcluster.recover {guest}",
         ),
@@ -241,6 +241,11 @@ def arriving(case: Case) -> Settlement | None:
 def _whether_it_ran(entry: Entry) -> str:
     source, destination = entry.move.source, entry.move.destination
     return f"whether it ran on {destination} after {entry.began} (clock of {source}), even briefly"
+
+
+def _forget(entry: Entry) -> str:
+    """Return how an operator says that the source has the latest state: no observation shows it."""
+    return f"rm {FOLDER}/{entry.move.uuid}.json"
 
 
 def _out_of_date(node: str, guest: str) -> str:

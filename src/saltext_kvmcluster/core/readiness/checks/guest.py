@@ -252,7 +252,7 @@ def handover(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """
     options = world.cluster.migration.options
     runs = guest.observation.sighting is Sighting.RUNNING
-    if not runs or is_strict(options):
+    if is_strict(options, runs):
         return
     bare = guards.unguarded(world, guest, world.responding)
     if why := risk(options, runs, list(dict.fromkeys(disk.target for disk in bare))):
