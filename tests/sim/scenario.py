@@ -226,6 +226,13 @@ class Run:
         name, _, node = rest.partition(" on ")
         verb(name, node)
 
+    def outdate(self, name, node):
+        """Have a guest's log on a node lack its run, and end with an older one."""
+        daemon, guest = self.world.daemons[node], self.world.guests[name]
+        daemon.logs.pop(name)
+        daemon._log(guest, "starting up libvirt version: 9.0.0")
+        daemon._log(guest, "shutting down, reason=migrated")
+
     def meanwhile(self, command):
         """Begin a command, and go on with the next at once."""
         Task(self.world, lambda: self.do(command))
@@ -653,6 +660,7 @@ COMMANDS = {
     "wait": lambda run, rest: run.world.advance(float(rest)),
     "fault": Run.fault,
     "heal": lambda run, rest: run.heal(),
+    "outdate": lambda run, rest: run.on_node(run.outdate, rest),
 }
 ACTORS = {"migrate", "recover", "cancel", "meanwhile"}
 SETTLED = ("running", "paused", "nowhere")

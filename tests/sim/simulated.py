@@ -252,6 +252,8 @@ class Leaving:
         self._domain = daemon.domains.get(uuid)
         self._qemu = self._domain.qemu if self._domain else None
         self.pid, self.started = (1, 1) if self._qemu else (0, 0)
+        name = self._domain.guest.name if self._domain else ""
+        self.logged = not handover.run_ended(daemon.log(name))
         self.ended = self
 
     def done(self):

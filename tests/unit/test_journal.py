@@ -47,7 +47,10 @@ def moved(**changed):
         st.booleans(),
         PRINTABLE,
         st.lists(PRINTABLE, max_size=3).map(tuple),
-        st.none() | st.builds(Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9)),
+        st.none()
+        | st.builds(
+            Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9), st.booleans()
+        ),
         sequence=st.integers(0, 10**18),
     )
 )

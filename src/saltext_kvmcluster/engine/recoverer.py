@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import handover, migration, records
+from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
@@ -174,13 +174,16 @@ class _Case:
         if entry is None or not {entry.move.source, entry.move.destination} <= set(observations):
             return observations
         here, there = observations[entry.move.source], observations[entry.move.destination]
-        if not handovers.needs_proof(entry, here, there):
+        if entry.handover is None or not handovers.needs_proof(entry, here, there):
             return observations
         try:
             ended = self.env.journal(entry.move.source).last_end(self.guest)
         except WorldError:
             return observations
-        return {**observations, entry.move.source: replace(here, left=ended == handover.MIGRATED)}
+        return {
+            **observations,
+            entry.move.source: replace(here, left=entry.handover.has_left(ended)),
+        }
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""

@@ -41,11 +41,19 @@ class Handover:
 
     ``resume``: whether the guest ran, so that its copy is to run. ``pid``, ``started``: the
     source's QEMU, by its number and the kernel's time of its start; 0 if that was not known.
+    ``logged``: whether libvirt's log said before it began that the guest runs, and that line was on
+    disk. A log that lacks the beginning of a run, or that lost it with the node's power, ends with
+    an older run, which may have migrated away.
     """
 
     resume: bool
     pid: int = 0
     started: int = 0
+    logged: bool = False
+
+    def has_left(self, ended: str) -> bool:
+        """Whether the source's run is over, by what its log says now of the last run's end."""
+        return self.logged and ended == MIGRATED
 
 
 @dataclass(frozen=True)
@@ -172,4 +180,5 @@ def parse(kept: Reader) -> Handover | None:
         kept.at("resume").flag(),
         kept.at("pid").whole(most=_MOST),
         kept.at("started").whole(most=_MOST),
+        kept.at("logged").flag(),
     )
