@@ -276,6 +276,10 @@ class Run:
             return
         words, _, seconds = words.partition(" for ")
         what, _, where = words.partition(" ")
+        if what == "suspend":
+            name, _, node = where.partition(" on ")
+            self.world.daemons[node].suspend(self.world.guests[name].uuid)
+            return
         if what == "kill" and where.startswith("qemu "):
             self._kill_qemu(where)
             return

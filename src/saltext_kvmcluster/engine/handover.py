@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration.journal import OVER, Entry
+from saltext_kvmcluster.core.migration.journal import OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.results import Statistics
 from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
@@ -19,7 +19,10 @@ ANSWER = 2.0
 
 
 class StrictHandover:
-    """The handover of one migration. ``is_over``: it is certain that the source's run is."""
+    """The handover of one migration. ``is_over``: it is certain that the source's run is.
+
+    ``entry``: its journal entry, at the stage RUNS once the copy was resumed.
+    """
 
     def __init__(self, env: Environment, entry: Entry, leaving: Leaving) -> None:
         self.env, self.entry, self.leaving = env, entry, leaving
@@ -77,6 +80,8 @@ class StrictHandover:
             self.env.clock.wait(call, ANSWER)
             if call.done() and not call.exception():
                 self._resumed_at = self.env.clock.monotonic()
+                # From now on it stands only if its user has paused it.
+                self.entry = self.entry.at(RUNS)
                 return
             if first:
                 self._note_over()
@@ -85,7 +90,6 @@ class StrictHandover:
     def pending(self, there: Observation) -> None:
         """Resume the copy if it was observed to wait although the source is over."""
         if self.is_over and there.sighting is Sighting.WAITING:
-            self._resumed_at = None
             self.resume()
 
     def known(self, here: Observation) -> Observation:

@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.migration import (
     results,
 )
 from saltext_kvmcluster.core.migration.handover import Handover
-from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, OVER, Entry
+from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import (
     Abort,
     Act,
@@ -190,6 +190,11 @@ class _Migration:
         self.journal = env.journal(env.here)
         self._reported: tuple[str, float] = ("", 0.0)
 
+    @property
+    def known(self) -> Entry:
+        """The entry, with what is known by now."""
+        return self.strict.entry if self.strict else self.entry
+
     def carried_out(self) -> MigrationResult:
         """Let libvirt migrate, and return the result, what was done afterwards included."""
         began = self.env.clock.monotonic()
@@ -293,11 +298,11 @@ class _Migration:
         while True:
             returned = call.done()
             before = self.source.sight(self.move.uuid)
+            if self.strict and returned:
+                self.strict.returned(bool(_error(call)), before)
             there = self.peer.sight(self.move.uuid)
             here = self.source.sight(self.move.uuid)
             if self.strict:
-                if returned:
-                    self.strict.returned(bool(_error(call)), here)
                 here = self.strict.known(here)
             observations = (here, there)
             judged = results.verdict(
@@ -305,7 +310,7 @@ class _Migration:
                 observations,
                 returned,
                 steady=before.sighting is here.sighting,
-                ruled=handovers.verdict(self.entry, here, there),
+                ruled=handovers.verdict(self.known, here, there),
             )
             if self.strict:
                 self.strict.pending(there)
@@ -324,10 +329,11 @@ class _Migration:
     def _afterwards(self, judged: Verdict, done: MigrationResult) -> list[Step]:
         """Put right what is left to be put right, each step with a result of its own."""
         if judged.owner in results.RESULTS:
-            steps = recoverer.settle_after(self.env, self.entry)
+            steps = recoverer.settle_after(self.env, self.known)
         else:
             is_over = self.strict is not None and self.strict.is_over
-            ended = self.entry.at(OVER if is_over else ENDED)
+            stage = OVER if is_over else ENDED
+            ended = self.known if self.known.stage == RUNS else self.entry.at(stage)
             steps = _failed(
                 "record its end in the journal",
                 self.env.here,

@@ -192,8 +192,16 @@ class _Case:
             detail = self._done(action, settlement.owner)
             done.append(Step(action.do.value, action.node, not detail, detail))
             if detail:
+                self._note_run(action)
                 break
         return done
+
+    def _note_run(self, action: Action) -> None:
+        """Note that a copy ran whose mark is left: if it stands, its user paused it."""
+        entry, found = cases.latest(self.entries), self.observations[action.node].sighting
+        ran = entry and (entry.stage == RUNS or found is Sighting.RUNNING)
+        if entry and ran and action.do is Do.UNMARK:
+            self._note(entry.at(RUNS))
 
     def recovery(self, settlement: Settlement, actions: Sequence[Step]) -> Recovery:
         """Return what `recover` returns."""
