@@ -43,6 +43,12 @@ def journal(env: Environment, node: str, guest: str) -> tuple[Kept, str]:
     return kept, kept.doubts(guest)
 
 
+def own_handovers(env: Environment, uuid: str) -> list[Entry]:
+    """Return this node's entries of a guest's strict handovers."""
+    kept = env.journal(env.here).entries().of_node(env.here)
+    return [entry for entry in kept.of(uuid) if entry.handover]
+
+
 def agreed(env: Environment, entry: Entry) -> Entry:
     """Return an entry by which no definition is removed that the pillar now keeps."""
     if entry.definitions == env.cluster.guests.definitions:

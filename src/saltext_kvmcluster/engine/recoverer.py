@@ -78,12 +78,11 @@ def complete(env: Environment, uuid: str) -> Recovery | None:
 
     None if there is nothing to complete, or somebody else is at it.
     """
-    own = env.journal(env.here)
-    kept = [one for one in own.entries().of(uuid) if one.handover]
+    kept = inquiry.own_handovers(env, uuid)
     if not kept:
         return None
     with inquiry.locked(env, kept[0].move.guest, uuid, ()) as taken:
-        kept = [] if taken else [one for one in own.entries().of(uuid) if one.handover]
+        kept = [] if taken else inquiry.own_handovers(env, uuid)
         if not kept:
             return None
         entry = inquiry.agreed(env, kept[0])
