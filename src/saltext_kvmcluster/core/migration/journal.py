@@ -86,8 +86,12 @@ class Kept:
         return tuple(one for one in self.entries if guest in (one.move.guest, one.move.uuid))
 
     def doubts(self, uuid: str) -> str:
-        """Return why an entry of a guest may be there that is not known; empty if none may be."""
-        return "; ".join(why for why in self.unread if uuid in why)
+        """Return why an entry of a guest may be there that is not known; empty if none may be.
+
+        Nothing is found by a name: it may be a word of any sentence.
+        """
+        is_uuid = OWN.fullmatch(f"{uuid}.json")
+        return "; ".join(why for why in self.unread if is_uuid and uuid in why)
 
     def may_have(self, uuid: str) -> bool:
         """Whether there is an entry of a guest, or a file of its name that cannot be read."""
@@ -159,8 +163,8 @@ def parse(kept: str, where: str) -> Entry:
     try:
         raw = Reader(json.loads(kept, object_pairs_hook=_fields), where)
         move = Move(**{key: _text(raw.at("move").at(key)) for key in Move.__dataclass_fields__})
-        # It becomes part of paths and commands.
-        if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
+        # They become part of paths and commands; libvirt's QEMU driver takes no name with a slash.
+        if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest or "/" in move.guest:
             raise ValueError
         raw.at("version").whole(least=PLAIN, most=WITH_HANDOVER)
         return Entry(
