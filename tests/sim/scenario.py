@@ -276,9 +276,9 @@ class Run:
             return
         words, _, seconds = words.partition(" for ")
         what, _, where = words.partition(" ")
-        if what == "suspend":
+        if what in ("suspend", "snapshot"):
             name, _, node = where.partition(" on ")
-            self.world.daemons[node].suspend(self.world.guests[name].uuid)
+            getattr(self.world.daemons[node], what)(self.world.guests[name].uuid)
             return
         if what == "kill" and where.startswith("qemu "):
             self._kill_qemu(where)

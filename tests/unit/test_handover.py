@@ -207,6 +207,20 @@ def test_a_mark_is_read_as_it_was_written(of):
     assert handover.mark(etree.tostring(root.find("metadata")[1], encoding="unicode")) == of
 
 
+DISK = "<disk type='file'><source file='{}'/><target dev='vda'/></disk>"
+GUEST = "<domain type='kvm'><name>a</name><uuid>{}</uuid><devices>{}</devices></domain>"
+
+
+def test_a_copy_that_would_get_other_disks_is_outdated():
+    """A snapshot in the moment before libvirt began: the source writes the overlay."""
+    before = GUEST.format(UUID, DISK.format("/g/a.qcow2"))
+    copy = handover.marked(before, ENTRY.token)
+    assert handover.outdated(copy, before) == ""
+    assert handover.outdated(copy, before.replace("<devices>", "<devices><tpm/>")) == ""
+    after = GUEST.format(UUID, DISK.format("/g/a.snapshot"))
+    assert "disks were changed" in handover.outdated(copy, after)
+
+
 def test_what_is_no_mark_counts_as_one_of_nobody():
     assert handover.mark("<") == handover.mark("<a/>") == "?"
     assert handover.mark_of(handover.marked("<domain type='kvm'/>", "")) == "?"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.results import Statistics
 from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting
@@ -22,12 +23,15 @@ class StrictHandover:
     """The handover of one migration. ``is_over``: it is certain that the source's run is.
 
     ``entry``: its journal entry, at the stage RUNS once the copy was resumed.
+
+    copy
+        The copy's definition, as libvirt was given it.
     """
 
-    def __init__(self, env: Environment, entry: Entry, leaving: Leaving) -> None:
-        self.env, self.entry, self.leaving = env, entry, leaving
+    def __init__(self, env: Environment, entry: Entry, leaving: Leaving, copy: str) -> None:
+        self.env, self.entry, self.leaving, self._copy = env, entry, leaving, copy
         self.uuid, self.destination = entry.move.uuid, entry.move.destination
-        self.is_over = False
+        self.is_over = self._is_compared = False
         self._resumed_at: float | None = None
         self._ready: Call | None = None
 
@@ -53,6 +57,14 @@ class StrictHandover:
         failed = self._ready is not None and self._ready.done() and self._ready.exception()
         if not self.is_over and (self._ready is None or failed):
             self._ready = self.env.libvirt(self.destination).ready(self.uuid)
+
+    def outdated(self) -> str:
+        """Return why the copy has other disks than its source; compared once, under way."""
+        if self._is_compared:
+            return ""
+        now = self.env.libvirt(self.env.here).migratable(self.uuid)
+        self._is_compared = True
+        return handover.outdated(self._copy, now)
 
     def notice(self) -> None:
         """Resume the copy once the source's QEMU has ended, if libvirt had confirmed it."""

@@ -135,7 +135,7 @@ class _Begun:
             env.cluster, node, self.options, observation.persistent, address, copy
         )
         self.entry = replace(entry, flags=self.plan.flags)
-        self.strict = StrictHandover(env, self.entry, leaving) if leaving else None
+        self.strict = StrictHandover(env, self.entry, leaving, copy) if leaving else None
         if leaving:
             held.enter_context(env.keeper(move))
         env.journal(env.here).write(self.entry)
@@ -253,14 +253,17 @@ class _Migration:
         try:
             observation = self.source.by_uuid(uuid)
             job = self.source.progress(uuid)
+            outdated = ""
             if self.strict and job:
                 self.strict.prepare()
+                outdated = self.strict.outdated()
         except WorldError:
             return Snapshot(self.env.clock.monotonic(), call.done(), False, None)
         in_post_copy = observation.sighting in IN_POST_COPY
         found = progress.parse(job, at, in_post_copy) if job else None
         stands = observation.sighting is Sighting.PAUSED_FOR_MIGRATION
-        return Snapshot(at, call.done(), True, found, stands, self._asked_to_cancel())
+        cancel = outdated or self._asked_to_cancel()
+        return Snapshot(at, call.done(), True, found, stands, cancel)
 
     def _asked_to_cancel(self) -> str:
         """Return who requested its cancellation; empty if the journal cannot be read."""

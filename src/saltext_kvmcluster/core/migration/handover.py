@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.pillar.options import BY_LIBVIRT, STRICT, Options
 from saltext_kvmcluster.core.text import listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
@@ -113,11 +113,6 @@ def token(source: str, began: str) -> str:
     return f"{source} {began}"
 
 
-def element(of: str) -> str:
-    """Return the mark as an element without its namespace."""
-    return f"<handover of={quoteattr(of)}/>"
-
-
 def marked(definition: str, of: str) -> str:
     """Return a definition with the mark of a migration in its metadata."""
     domain = xmltext.parse_xml(definition)
@@ -129,6 +124,21 @@ def marked(definition: str, of: str) -> str:
     mark = etree.SubElement(metadata, f"{{{NAMESPACE}}}handover", nsmap={"kvmcluster": NAMESPACE})
     mark.set("of", of)
     return etree.tostring(domain, encoding="unicode")
+
+
+def outdated(copy: str, definition: str) -> str:
+    """Return why a copy would get other disks than its source has; empty if it would not.
+
+    libvirt takes the copy's definition as it is given, and compares no sources of disks. It refuses
+    changes once a migration is under way, but there is a moment before.
+
+    copy, definition
+        The definition that was given, and that of the source during the migration.
+    """
+    given, now = (domainxml.parse(text).disks for text in (copy, definition))
+    if given == now:
+        return ""
+    return "its disks were changed as its migration began; migrate it again"
 
 
 def mark(text: str) -> str:
