@@ -78,7 +78,7 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	$(MAKE) --no-print-directory debian13
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
-	$(BIN)/python tests/lab/faults.py
+	$(BIN)/python tests/lab/series.py $(SERIES)
 
 debian13:  ## the demo and the lab's main tests in a Debian 13 system of their own
 	$(PYTHON) lab/debian13
@@ -96,6 +96,7 @@ bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/placement.py
 	$(BIN)/python benchmarks/beacon.py
 	$(BIN)/python benchmarks/migration.py
+	$(BIN)/python benchmarks/handover.py
 	$(BIN)/python benchmarks/drain.py
 
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build

@@ -5,9 +5,10 @@ import re
 import signal
 import uuid
 from contextlib import suppress
+from pathlib import Path
 
 from .plan import BRICK, GUESTS, LOCAL, MASTER, STORE, LabError
-from .processes import find, inside_path, is_over, need, processes_in, run_in, wait_until
+from .processes import find, inside_path, is_over, need, processes_in, run, run_in, wait_until
 
 KINDS = ["gluster", "local", "lun", "nbd"]
 SIZE = 64 * 1024 * 1024
@@ -16,6 +17,9 @@ UDEV = "/run/udev/data"
 # A detached loop device lives on as long as it is open, and its keeper dies with the lab.
 KEEP_LUN = """set -e; exec 9<>"$1"; losetup --detach "$1"
 exec -a "$2" sleep infinity >/dev/null 2>&1 &"""
+# A node has a device node of its own: file locks, QEMU's image locks among them, are of that alone.
+OWN_NODE = """own=/run/${1##*/}; [ -e "$own" ] || {
+mknod -m 660 "$own" b $(stat -c "0x%t 0x%T" "$1") && mount --bind "$own" "$1"; }"""
 DISK = """<disk type='{type}' device='disk'>
       <driver name='qemu' type='{format}' cache='{cache}'/>
       {source}
@@ -70,7 +74,20 @@ def make_lun(lab, name, node):
         data = inside_path(need(lab, place), udev)
         data.parent.mkdir(parents=True, exist_ok=True)
         data.write_text(identity)
+        run_in(lab, place, *own_node(device))
     return "block", f"<source dev='{device}'/>"
+
+
+def own_node(device):
+    return ["sh", "-ec", OWN_NODE, "sh", device]
+
+
+def own_nodes():
+    """Give a node that boots its own device nodes of all LUNs that its udev knows."""
+    for path in Path(UDEV).glob("b*"):
+        device = Path("/dev") / Path(f"/sys/dev/block/{path.name[1:]}").resolve().name
+        if device.exists():
+            run(*own_node(device))
 
 
 def lun_identity():

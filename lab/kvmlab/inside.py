@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 
-from . import hypervisor, network, power, room, salting, storage
+from . import disks, hypervisor, network, power, room, salting, storage
 from .plan import GUESTS, MASTER, LabError, hosts_file, venv
 from .processes import BOOT, assemble, birth, entering, find, inside_path, run, run_in, wait_until
 from .services import start_here
@@ -155,6 +155,7 @@ def machine(lab, name):
 def node(lab, name):
     again = lab.ready.exists()
     room.boot()
+    disks.own_nodes()
     if again:
         # Without its master a node comes up all the same, and lacks the volume.
         with suppress(LabError):

@@ -1,22 +1,28 @@
-"""Every kind of fault once, at a moment that its seed says; ``make faults`` goes on from there.
+"""Every kind of fault once, at a moment that its seed says; ``make faults`` has many of each.
 
 A fault that hits nothing would prove nothing, so what the harness tells is looked at as well.
 """
 
-import faults
+import judging
 import pytest
-from faults import FAULTS, Case, Sight, contradictions, left_over
+import series
+import tables
+from bench import Bench
+from cases import DISKS, SERIES, Case
+from faults import EDGE, FAULTS
+from judging import Sight, contradictions, left_over
 
 HERE, THERE = "node1", "node2"
 RUNS = Sight("running (migrated)", "", True, False)
 PAUSED = Sight("paused (migrating)", "", True, False)
 ABSENT = Sight("absent", "", False, False)
 ORPHAN = Sight("absent", "", True, False)
+WAITS = Sight("paused (user)", "", True, False, mark=True)
 
 
 @pytest.fixture(scope="module")
 def bench(prepared_lab):
-    bench = faults.Bench(prepared_lab)
+    bench = Bench(prepared_lab)
     bench.prepare()
     yield bench
     bench.leave()
@@ -25,7 +31,7 @@ def bench(prepared_lab):
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(len(FAULTS)), ids=[fault.name for fault in FAULTS])
 def test_what_is_returned_is_what_all_nodes_show(bench, seed):
-    tale = faults.carried_out(bench, Case.of(seed, brief=True))
+    tale = series.carried_out(bench, Case.of(seed, brief=True))
     assert "disorder" not in tale, tale
     assert tale["wrong"] == [], tale
     assert tale["begun"][0]["effective"], tale
@@ -87,16 +93,20 @@ def test_what_recover_left_is_seen():
     assert left_over({"owner": None}, observe(PAUSED, ABSENT), own=False)
     assert left_over({"owner": None}, observe(RUNS, ABSENT), own=False)
     assert left_over(settled, observe(Sight("running", "", True, True), ABSENT), own=False)
+    marked = Sight("running", "", True, False, mark=True)
+    assert left_over(settled, observe(marked, ABSENT), own=False)
     assert left_over({"refused": "no"}, observe(RUNS, ABSENT), own=False)
 
 
-def test_only_who_waits_at_its_source_and_is_nowhere_else_is_left_to_a_person():
+def test_only_who_waits_and_is_nowhere_else_is_left_to_a_person():
     unknown = {"owner": None, "result": "unknown"}
-    assert faults.is_for_an_operator(unknown, observe(PAUSED, ABSENT))
-    assert not faults.is_for_an_operator(unknown, observe(PAUSED, ORPHAN))
-    assert not faults.is_for_an_operator(unknown, observe(PAUSED, PAUSED))
-    assert not faults.is_for_an_operator({**unknown, "result": "running"}, observe(PAUSED, ABSENT))
-    assert not faults.is_for_an_operator({"refused": "no"}, observe(PAUSED, ABSENT))
+    assert judging.is_for_an_operator(unknown, observe(ABSENT, WAITS))
+    assert not judging.is_for_an_operator(unknown, observe(RUNS, WAITS))
+    assert judging.is_for_an_operator(unknown, observe(PAUSED, ABSENT))
+    assert not judging.is_for_an_operator(unknown, observe(PAUSED, ORPHAN))
+    assert not judging.is_for_an_operator(unknown, observe(PAUSED, PAUSED))
+    assert not judging.is_for_an_operator({**unknown, "result": "running"}, observe(PAUSED, ABSENT))
+    assert not judging.is_for_an_operator({"refused": "no"}, observe(PAUSED, ABSENT))
 
 
 def test_a_seed_stands_for_one_case_and_all_faults_get_their_turn():
@@ -105,5 +115,46 @@ def test_a_seed_stands_for_one_case_and_all_faults_get_their_turn():
         fault.name for fault in FAULTS
     }
     drawn = [Case.of(seed) for seed in range(300)]
+    for fault in FAULTS:
+        assert {case.disk for case in drawn if case.faults[0] is fault} == set(DISKS)
     assert any(len(case.faults) == 2 for case in drawn)
     assert any(case.lasting is None for case in drawn)
+
+
+def test_a_series_has_its_own_faults_moments_and_disk():
+    drawn = [Case.of(seed, series=SERIES["cuts"], disk="nbd") for seed in range(60)]
+    assert {(case.moment, case.disk) for case in drawn} == {(EDGE, "nbd")}
+    assert {case.name for case in drawn} == {fault.name for fault in SERIES["cuts"].faults}
+    assert 0 <= min(case.after_the_stop for case in drawn) < 0.01
+    assert 0.15 < max(case.after_the_stop for case in drawn) <= 0.2
+
+
+WHOLE = {"lost": [], "repeated": [], "doubled": [], "boots": 1}
+
+
+@pytest.mark.parametrize(
+    "broken", [{"lost": [3]}, {"repeated": [3]}, {"doubled": [3]}, {"boots": 2}]
+)
+def test_a_broken_record_is_seen(broken):
+    assert judging.faults_of(WHOLE) == []
+    assert judging.faults_of({**WHOLE, **broken})
+
+
+def tale(fault, disk, result, effective=True):
+    begun = [{"fault": fault, "effective": effective}]
+    ended = {"wrong": [], "own_qemu_killed": False, "answer": {"result": result}}
+    return {"fault": fault, "disk": disk, "begun": begun, **ended}
+
+
+def test_what_came_of_it_is_counted_by_fault_and_by_disk():
+    first, second = FAULTS[1].name, FAULTS[3].name
+    told = [tale(first, "nbd", "moved"), tale(first, "lun", "not_moved")]
+    told += [tale(second, "nbd", "moved", effective=False)]
+    told += [{**tale(second, "nbd", "moved"), "wrong": ["RUNS TWICE"]}]
+    by_fault, by_disk = tables.tables(told).split("\n\n")
+    assert f"| {first} | 2 | 1 | 1 |" in by_fault
+    assert f"| {second} | 1 |  |  |  |  |  |  |  | 1 |" in by_fault
+    assert f"| {tables.MISSED} | 1 | 1 |" in by_fault
+    assert "| nbd | 3 | 2 |" in by_disk
+    assert "| lun | 1 |  | 1 |" in by_disk
+    assert "gluster" not in by_disk

@@ -1100,6 +1100,16 @@ class Daemon:
         if not domain.qemu.start(by=sim.ENGINE):
             raise LibvirtError('internal error: Failed to get "write" lock')
 
+    def snapshot(self, uuid):
+        """Have a guest write to an overlay from now on, as a backup does."""
+        disk = "<disk type='file'><source file='/overlay'/><target dev='vda'/></disk>"
+        domain = self.find(uuid)
+        domain.live = domain.live.replace("</domain>", f"<devices>{disk}</devices></domain>")
+
+    def suspend(self, uuid):
+        """Pause a guest, as its user does."""
+        self.find(uuid).qemu.stop()
+
     def unmark(self, uuid):
         domain = self.find(uuid)
         self._modify_allowed(domain)

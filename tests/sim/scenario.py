@@ -227,6 +227,13 @@ class Run:
         name, _, node = rest.partition(" on ")
         verb(name, node)
 
+    def outdate(self, name, node):
+        """Have a guest's log on a node lack its run, and end with an older one."""
+        daemon, guest = self.world.daemons[node], self.world.guests[name]
+        daemon.logs.pop(name)
+        daemon._log(guest, "starting up libvirt version: 9.0.0")
+        daemon._log(guest, "shutting down, reason=migrated")
+
     def meanwhile(self, command):
         """Begin a command, and go on with the next at once."""
         Task(self.world, lambda: self.do(command))
@@ -270,6 +277,10 @@ class Run:
             return
         words, _, seconds = words.partition(" for ")
         what, _, where = words.partition(" ")
+        if what in ("suspend", "snapshot"):
+            name, _, node = where.partition(" on ")
+            getattr(self.world.daemons[node], what)(self.world.guests[name].uuid)
+            return
         if what == "kill" and where.startswith("qemu "):
             self._kill_qemu(where)
             return
@@ -663,6 +674,7 @@ COMMANDS = {
     "wait": lambda run, rest: run.world.advance(float(rest)),
     "fault": Run.fault,
     "heal": lambda run, rest: run.heal(),
+    "outdate": lambda run, rest: run.on_node(run.outdate, rest),
 }
 ACTORS = {"migrate", "recover", "cancel", "meanwhile"}
 SETTLED = ("running", "paused", "nowhere")

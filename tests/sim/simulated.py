@@ -15,7 +15,7 @@ from shells import Claim, Tickets
 from world import Answer
 
 from saltext_kvmcluster.core import verdicts
-from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.errors import Answered, AtWork, WorldError
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
@@ -50,6 +50,10 @@ def domain_xml(guest, version=1):
     return f"<domain type='kvm'>{named}<title>{version}</title></domain>"
 
 
+# What libvirt reports of a connection that broke, and not of a guest.
+LOST = ("client socket is closed", "End of file", "Failed to connect", "deadline")
+
+
 class Call:
     """A libvirt call that lasts."""
 
@@ -63,7 +67,10 @@ class Call:
         return self._done
 
     def exception(self):
-        return WorldError(self._detail) if self._detail else None
+        if not self._detail:
+            return None
+        lost = any(words in self._detail for words in LOST)
+        return WorldError(self._detail) if lost else Answered(self._detail)
 
 
 @dataclass(frozen=True)
@@ -252,6 +259,8 @@ class Leaving:
         self._domain = daemon.domains.get(uuid)
         self._qemu = self._domain.qemu if self._domain else None
         self.pid, self.started = (1, 1) if self._qemu else (0, 0)
+        name = self._domain.guest.name if self._domain else ""
+        self.logged = not handover.run_ended(daemon.log(name))
         self.ended = self
 
     def done(self):

@@ -47,7 +47,7 @@ class Bench:
 
     def ask(self, node, verb, *arguments):
         if verb == "suspend":
-            return self.world.daemons[node].find(self.uuid).qemu.stop()
+            return self.world.daemons[node].suspend(self.uuid)
         if verb == "resume_copy":
             call = self.libvirts[node].resume(*arguments)
             self.world.until(self.world.now + 30, call.done)

@@ -27,8 +27,8 @@ def believing_libvirt(patch):
     """The result is what libvirt's call said."""
     result = results.result
 
-    def believed(move, plan, judged, observations, measured, detail, ending=""):
-        reported = result(move, plan, judged, observations, measured, detail, ending)
+    def believed(move, plan, judged, observations, measured, detail, *more):
+        reported = result(move, plan, judged, observations, measured, detail, *more)
         owner = move.source if detail else move.destination
         return replace(reported, result=NOT_MOVED if detail else MOVED, owner=owner)
 

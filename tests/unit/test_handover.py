@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from saltext_kvmcluster.core.migration import handover
+from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.handover import Handover, Status
 from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import Move
@@ -175,10 +175,10 @@ def test_while_it_stands_it_has_not_arrived():
 
 def test_proof_is_looked_for_only_where_it_decides():
     absent = see(Sighting.ABSENT)
-    assert handovers.whose_end_decides(ENTRY, absent, WAITS)
-    assert not handovers.whose_end_decides(replace(ENTRY, stage=OVER), absent, WAITS)
-    assert not handovers.whose_end_decides(ENTRY, GONE, WAITS)
-    assert not handovers.whose_end_decides(ENTRY, see(Sighting.RUNNING), WAITS)
+    assert handovers.needs_proof(ENTRY, absent, WAITS)
+    assert not handovers.needs_proof(replace(ENTRY, stage=OVER), absent, WAITS)
+    assert not handovers.needs_proof(ENTRY, GONE, WAITS)
+    assert not handovers.needs_proof(ENTRY, see(Sighting.RUNNING), WAITS)
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS)
@@ -213,6 +213,20 @@ def test_a_mark_is_read_as_it_was_written(of):
     root = etree.fromstring(marked)
     assert len(root.find("metadata")) == 2, "the other element stays, the old mark does not"
     assert handover.mark(etree.tostring(root.find("metadata")[1], encoding="unicode")) == of
+
+
+DISK = "<disk type='file'><source file='{}'/><target dev='vda'/></disk>"
+GUEST = "<domain type='kvm'><name>a</name><uuid>{}</uuid><devices>{}</devices></domain>"
+
+
+def test_a_copy_that_would_get_other_disks_is_outdated():
+    """A snapshot in the moment before libvirt began: the source writes the overlay."""
+    before = GUEST.format(UUID, DISK.format("/g/a.qcow2"))
+    copy = handover.marked(before, ENTRY.token)
+    assert handover.outdated(copy, before) == ""
+    assert handover.outdated(copy, before.replace("<devices>", "<devices><tpm/>")) == ""
+    after = GUEST.format(UUID, DISK.format("/g/a.snapshot"))
+    assert "disks were changed" in handover.outdated(copy, after)
 
 
 def test_what_is_no_mark_counts_as_one_of_nobody():
@@ -327,5 +341,9 @@ def test_a_migration_that_has_just_ended_was_not_resumed_by_anybody_else():
     there = see(Sighting.ABSENT)
     assert handovers.verdict(BY_LIBVIRT, see(Sighting.RUNNING, reason=UNPAUSED), there) is None
     assert handovers.verdict(BY_LIBVIRT, WENT_ON, there).owner is Owner.UNKNOWN
-    assert handovers.whose_end_decides(BY_LIBVIRT, WENT_ON, there) == "node2"
-    assert handovers.whose_end_decides(BY_LIBVIRT, WENT_ON, ARRIVAL_FAILED) == ""
+
+
+def test_a_copy_whose_failure_was_answered_never_ran():
+    refused, there = replace(BY_LIBVIRT, stage=journal.FAILED), see(Sighting.ABSENT)
+    assert handovers.verdict(refused, WENT_ON, there) is None
+    assert settled(WENT_ON, there, refused).owner == "node1"

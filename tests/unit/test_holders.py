@@ -41,9 +41,14 @@ def test_a_holder_is_named_with_its_state_since_when_and_a_way_out(state, what, 
     assert found.remedy == remedy and str(found) == f"{found.detail}; {remedy}"
 
 
+def test_a_node_that_has_been_up_for_years():
+    line = holders.line(4711, stat(), "123456789.25 3.2")
+    assert "has held the lock for 41 s" in said(line, uptime="123456830.25 9").detail
+
+
 def test_the_command_of_a_peer_is_named():
     line = holders.line(4711, stat(), "1000.5 3.2", "node3")
-    assert line == "4711 500 1000.5 node3\n"
+    assert line == "4711 500 1000.50 node3\n"
     assert "(sh), for a command on node3, running" in said(line, command="sh").detail
 
 

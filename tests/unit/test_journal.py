@@ -28,6 +28,9 @@ PRINTABLE = st.text(st.characters(blacklist_categories=("C", "Zl", "Zp")), max_s
 )
 
 
+NAMES = PRINTABLE.filter(lambda name: name and "/" not in name)
+
+
 def kept(**changed):
     """Return an entry as it is kept, with some of its fields changed; None drops a field."""
     raw = {**json.loads(journal.text(ENTRY)), **changed}
@@ -41,13 +44,16 @@ def moved(**changed):
 @given(
     st.builds(
         Entry,
-        st.builds(Move, PRINTABLE.filter(bool), st.uuids().map(str), PRINTABLE, PRINTABLE),
+        st.builds(Move, NAMES, st.uuids().map(str), PRINTABLE, PRINTABLE),
         PRINTABLE,
         st.sampled_from(journal.STAGES),
         st.booleans(),
         PRINTABLE,
         st.lists(PRINTABLE, max_size=3).map(tuple),
-        st.none() | st.builds(Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9)),
+        st.none()
+        | st.builds(
+            Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9), st.booleans()
+        ),
         sequence=st.integers(0, 10**18),
     )
 )
@@ -95,6 +101,12 @@ def test_a_name_and_its_entry_have_to_agree_and_both_guests_are_doubted():
     held = journal.read_all([found(f"{OTHER}.json", kept())])
     assert held.entries == () and held.may_have(UUID) and held.may_have(OTHER)
     assert f"it is the entry of web1, UUID {UUID}" in held.unread[0]
+
+
+@pytest.mark.parametrize("name", ["a", "journal", "json", ""])
+def test_a_name_that_is_a_word_of_a_sentence_is_not_doubted(name):
+    held = journal.read_all([found(f"{OTHER}.json", "{")])
+    assert held.unread and not held.doubts(name)
 
 
 def test_a_foreign_name_is_reported_and_concerns_nobody():
@@ -167,6 +179,7 @@ def test_it_ends():
         moved(uuid=""),
         moved(uuid=7),
         moved(guest=""),
+        moved(guest="../../../tmp/web1"),
         moved(guest="web1\x1b[2J"),
         moved(source=None),
     ],

@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.ownership.startup import NodeAnswer
 from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import lifecycle
 
-UUID = "1" * 32
+UUID = "11111111-1111-1111-1111-111111111111"
 RUNNING = Observation(Sighting.RUNNING, "web1", UUID)
 OFF = Observation(Sighting.SHUT_OFF, "web1", UUID)
 SILENT = NodeAnswer(detail="no route")

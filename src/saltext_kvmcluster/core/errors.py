@@ -13,6 +13,10 @@ class WorldError(KvmclusterError):
     """A file, a program, a daemon or a peer failed."""
 
 
+class Answered(WorldError):
+    """libvirt's QEMU driver reports that a migration failed: no answer between daemons was lost."""
+
+
 class AtWork(WorldError):
     """Another command holds the lock of the guest on a node; ``holder``: what is known of it."""
 

@@ -40,7 +40,7 @@ class Holder:
 def line(pid: int, stat: str, uptime: str, requester: str = "") -> str:
     """Return the line that a process writes into the file of a lock that it has taken."""
     began = _fields(stat)[BEGAN : BEGAN + 1]
-    return f"{pid} {(began or ['0'])[0]} {_seconds(uptime):g} {requester}".strip() + "\n"
+    return f"{pid} {(began or ['0'])[0]} {_seconds(uptime):.2f} {requester}".strip() + "\n"
 
 
 def pid_of(text: str) -> int:

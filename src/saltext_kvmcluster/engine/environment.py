@@ -111,7 +111,7 @@ class Tickets(Protocol):
 class Leaving(Protocol):
     """A guest of this node that migrates away, watched for what must not wait for a poll.
 
-    ``pid``, ``started``: its QEMU, as in `handover.Handover`. ``ended``: is done once that process
+    ``pid``, ``started``, ``logged``: as in `handover.Handover`. ``ended``: is done once its QEMU
     has ended.
     """
 
@@ -119,6 +119,8 @@ class Leaving(Protocol):
     def pid(self) -> int: ...
     @property
     def started(self) -> int: ...
+    @property
+    def logged(self) -> bool: ...
     @property
     def ended(self) -> Call: ...
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration.journal import OVER, Entry
+from saltext_kvmcluster.core.migration import handover
+from saltext_kvmcluster.core.migration.journal import OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.results import Statistics
 from saltext_kvmcluster.core.verdicts import MIGRATED, OFF, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
@@ -19,12 +20,18 @@ ANSWER = 2.0
 
 
 class StrictHandover:
-    """The handover of one migration. ``is_over``: it is certain that the source's run is."""
+    """The handover of one migration. ``is_over``: it is certain that the source's run is.
 
-    def __init__(self, env: Environment, entry: Entry, leaving: Leaving) -> None:
-        self.env, self.entry, self.leaving = env, entry, leaving
+    ``entry``: its journal entry, at the stage RUNS once the copy was resumed.
+
+    copy
+        The copy's definition, as libvirt was given it.
+    """
+
+    def __init__(self, env: Environment, entry: Entry, leaving: Leaving, copy: str) -> None:
+        self.env, self.entry, self.leaving, self._copy = env, entry, leaving, copy
         self.uuid, self.destination = entry.move.uuid, entry.move.destination
-        self.is_over = False
+        self.is_over = self._is_compared = False
         self._resumed_at: float | None = None
         self._ready: Call | None = None
 
@@ -50,6 +57,14 @@ class StrictHandover:
         failed = self._ready is not None and self._ready.done() and self._ready.exception()
         if not self.is_over and (self._ready is None or failed):
             self._ready = self.env.libvirt(self.destination).ready(self.uuid)
+
+    def outdated(self) -> str:
+        """Return why the copy has other disks than its source; compared once, under way."""
+        if self._is_compared:
+            return ""
+        now = self.env.libvirt(self.env.here).migratable(self.uuid)
+        self._is_compared = True
+        return handover.outdated(self._copy, now)
 
     def notice(self) -> None:
         """Resume the copy once the source's QEMU has ended, if libvirt had confirmed it."""
@@ -77,6 +92,8 @@ class StrictHandover:
             self.env.clock.wait(call, ANSWER)
             if call.done() and not call.exception():
                 self._resumed_at = self.env.clock.monotonic()
+                # From now on it stands only if its user has paused it.
+                self.entry = self.entry.at(RUNS)
                 return
             if first:
                 self._note_over()
@@ -85,7 +102,6 @@ class StrictHandover:
     def pending(self, there: Observation) -> None:
         """Resume the copy if it was observed to wait although the source is over."""
         if self.is_over and there.sighting is Sighting.WAITING:
-            self._resumed_at = None
             self.resume()
 
     def known(self, here: Observation) -> Observation:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import handovers, identification
+from saltext_kvmcluster.core.ownership import identification
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
 
@@ -43,23 +43,10 @@ def journal(env: Environment, node: str, guest: str) -> tuple[Kept, str]:
     return kept, kept.doubts(guest)
 
 
-def ended(
-    env: Environment, entry: Entry, here: Observation, there: Observation
-) -> tuple[Observation, Observation]:
-    """Return observations of both ends with how a run of the guest ended, where that decides.
-
-    A log that cannot be read proves nothing.
-    """
-    node = handovers.whose_end_decides(entry, here, there)
-    if not node:
-        return here, there
-    try:
-        how = env.journal(node).last_end(entry.move.guest)
-    except WorldError:
-        return here, there
-    if node == entry.move.source:
-        return replace(here, reason=how), there
-    return here, replace(there, reason=how)
+def own_handovers(env: Environment, uuid: str) -> list[Entry]:
+    """Return this node's entries of a guest's strict handovers."""
+    kept = env.journal(env.here).entries().of_node(env.here)
+    return [entry for entry in kept.of(uuid) if entry.handover]
 
 
 def agreed(env: Environment, entry: Entry) -> Entry:

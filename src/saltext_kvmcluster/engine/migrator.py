@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import Answered, WorldError
 from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.migration import (
     handover,
@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.migration import (
     results,
 )
 from saltext_kvmcluster.core.migration.handover import Handover
-from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, OVER, Entry
+from saltext_kvmcluster.core.migration.journal import BEGUN, ENDED, FAILED, OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.migration import (
     Abort,
     Act,
@@ -37,8 +37,8 @@ from saltext_kvmcluster.core.ownership import handovers
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
-from saltext_kvmcluster.engine import inquiry, queue, recoverer
-from saltext_kvmcluster.engine.environment import Call, Environment
+from saltext_kvmcluster.engine import queue, recoverer
+from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
 from saltext_kvmcluster.engine.handover import StrictHandover
 
 POLL = 0.5
@@ -127,7 +127,7 @@ class _Begun:
             observation.persistent,
             env.cluster.guests.definitions,
             sequence=_sequence(env, move),
-            handover=Handover(runs, leaving.pid, leaving.started) if leaving else None,
+            handover=_handover(runs, leaving) if leaving else None,
         )
         copy = handover.marked(source.migratable(move.uuid), entry.token) if leaving else ""
         address = env.address(node.migration)
@@ -135,10 +135,14 @@ class _Begun:
             env.cluster, node, self.options, observation.persistent, address, copy
         )
         self.entry = replace(entry, flags=self.plan.flags)
-        self.strict = StrictHandover(env, self.entry, leaving) if leaving else None
+        self.strict = StrictHandover(env, self.entry, leaving, copy) if leaving else None
         if leaving:
             held.enter_context(env.keeper(move))
         env.journal(env.here).write(self.entry)
+
+
+def _handover(runs: bool, leaving: Leaving) -> Handover:
+    return Handover(runs, leaving.pid, leaving.started, leaving.logged)
 
 
 def _sequence(env: Environment, move: Move) -> int:
@@ -185,6 +189,11 @@ class _Migration:
         self.peer = env.libvirt(self.move.destination)
         self.journal = env.journal(env.here)
         self._reported: tuple[str, float] = ("", 0.0)
+
+    @property
+    def known(self) -> Entry:
+        """The entry, with what is known by now."""
+        return self.strict.entry if self.strict else self.entry
 
     def carried_out(self) -> MigrationResult:
         """Let libvirt migrate, and return the result, what was done afterwards included."""
@@ -251,14 +260,17 @@ class _Migration:
         try:
             observation = self.source.by_uuid(uuid)
             job = self.source.progress(uuid)
+            outdated = ""
             if self.strict and job:
                 self.strict.prepare()
+                outdated = self.strict.outdated()
         except WorldError:
             return Snapshot(self.env.clock.monotonic(), call.done(), False, None)
         in_post_copy = observation.sighting in IN_POST_COPY
         found = progress.parse(job, at, in_post_copy) if job else None
         stands = observation.sighting is Sighting.PAUSED_FOR_MIGRATION
-        return Snapshot(at, call.done(), True, found, stands, self._asked_to_cancel())
+        cancel = outdated or self._asked_to_cancel()
+        return Snapshot(at, call.done(), True, found, stands, cancel)
 
     def _asked_to_cancel(self) -> str:
         """Return who requested its cancellation; empty if the journal cannot be read."""
@@ -296,19 +308,21 @@ class _Migration:
         while True:
             returned = call.done()
             before = self.source.sight(self.move.uuid)
+            if self.strict and returned:
+                self.strict.returned(bool(_error(call)), before)
+            elif returned and isinstance(call.exception(), Answered):
+                self.entry = self.entry.at(FAILED)
             there = self.peer.sight(self.move.uuid)
             here = self.source.sight(self.move.uuid)
             if self.strict:
-                if returned:
-                    self.strict.returned(bool(_error(call)), here)
                 here = self.strict.known(here)
-            observations = here, there = inquiry.ended(self.env, self.entry, here, there)
+            observations = (here, there)
             judged = results.verdict(
                 self.move,
                 observations,
                 returned,
                 steady=before.sighting is here.sighting,
-                ruled=handovers.verdict(self.entry, here, there),
+                ruled=handovers.verdict(self.known, here, there),
             )
             if self.strict:
                 self.strict.pending(there)
@@ -327,10 +341,11 @@ class _Migration:
     def _afterwards(self, judged: Verdict, done: MigrationResult) -> list[Step]:
         """Put right what is left to be put right, each step with a result of its own."""
         if judged.owner in results.RESULTS:
-            steps = recoverer.settle_after(self.env, self.entry)
+            steps = recoverer.settle_after(self.env, self.known)
         else:
             is_over = self.strict is not None and self.strict.is_over
-            ended = self.entry.at(OVER if is_over else ENDED)
+            stage = OVER if is_over else ENDED
+            ended = self.known if self.known.stage in (RUNS, FAILED) else self.entry.at(stage)
             steps = _failed(
                 "record its end in the journal",
                 self.env.here,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import migration, records
@@ -16,13 +16,14 @@ from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
     cases,
+    handovers,
     identification,
     safeguards,
     settlements,
 )
 from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
-from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
+from saltext_kvmcluster.core.verdicts import BROKEN, MIGRATED, OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import inquiry
 from saltext_kvmcluster.engine.environment import Environment
 
@@ -77,12 +78,11 @@ def complete(env: Environment, uuid: str) -> Recovery | None:
 
     None if there is nothing to complete, or somebody else is at it.
     """
-    own = env.journal(env.here)
-    kept = [one for one in own.entries().of(uuid) if one.handover]
+    kept = inquiry.own_handovers(env, uuid)
     if not kept:
         return None
     with inquiry.locked(env, kept[0].move.guest, uuid, ()) as taken:
-        kept = [] if taken else [one for one in own.entries().of(uuid) if one.handover]
+        kept = [] if taken else inquiry.own_handovers(env, uuid)
         if not kept:
             return None
         entry = inquiry.agreed(env, kept[0])
@@ -168,13 +168,20 @@ class _Case:
         )
 
     def _proved(self, observations: dict[str, Observation]) -> dict[str, Observation]:
-        """Find out how a run of the guest ended, where that decides."""
+        """Find out how the run of a source ended, where a copy waits for that."""
         entry = cases.latest(self.entries)
-        ends = (entry.move.source, entry.move.destination) if entry else ()
-        if entry is None or not set(ends) <= set(observations):
+        if entry is None or not {entry.move.source, entry.move.destination} <= set(observations):
             return observations
-        found = inquiry.ended(self.env, entry, *(observations[node] for node in ends))
-        return {**observations, **dict(zip(ends, found, strict=True))}
+        here, there = observations[entry.move.source], observations[entry.move.destination]
+        if entry.handover is None or not handovers.needs_proof(entry, here, there):
+            return observations
+        try:
+            ended = self.env.journal(entry.move.source).last_end(self.guest)
+        except WorldError:
+            return observations
+        if not entry.handover.has_left(ended):
+            return observations
+        return {**observations, entry.move.source: replace(here, reason=MIGRATED)}
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""
@@ -183,8 +190,16 @@ class _Case:
             detail = self._done(action, settlement.owner)
             done.append(Step(action.do.value, action.node, not detail, detail))
             if detail:
+                self._note_run(action)
                 break
         return done
+
+    def _note_run(self, action: Action) -> None:
+        """Note that a copy ran whose mark is left: if it stands, its user paused it."""
+        entry, found = cases.latest(self.entries), self.observations[action.node].sighting
+        ran = entry and (entry.stage == RUNS or found is Sighting.RUNNING)
+        if entry and ran and action.do is Do.UNMARK:
+            self._note(entry.at(RUNS))
 
     def recovery(self, settlement: Settlement, actions: Sequence[Step]) -> Recovery:
         """Return what `recover` returns."""

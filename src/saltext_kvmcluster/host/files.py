@@ -90,6 +90,20 @@ def tail(path: str, most: int) -> str:
         raise WorldError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def flush(path: str) -> None:
+    """Have the disk keep what is in a file, if there is one; WorldError if it does not."""
+    try:
+        descriptor = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        _confirm(path, "read", descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def exists(path: str) -> bool:
     """Whether there is something at a path; WorldError if that cannot be found out."""
     try:

@@ -219,13 +219,14 @@ class Hypervisor(Facts):
             Resume it only if it waits with this mark. Empty: without a look.
         """
         known, connection = self._ready.get(uuid), self._connection
+        end = time.monotonic() + MOMENT
 
         def verb() -> None:
             try:
                 found = connection or load_libvirt().open(self.uri)
                 domain = known or found.lookupByUUIDString(uuid)
                 if not mark or _may_resume(domain, mark):
-                    domain.resume()
+                    _in_time(end, lambda: _let_run(domain))
             except load_libvirt().libvirtError as error:
                 raise WorldError(f"{self.uri}: {error_text(error)}") from None
 
@@ -320,6 +321,16 @@ class Hypervisor(Facts):
             return None
         known = self._capabilities
         return self._ask(lambda found: cpu_issue(found, asked, known or found.getCapabilities()))
+
+
+def _let_run(domain: Any) -> None:
+    """Resume a guest; libvirt refuses that for one that runs already."""
+    libvirt = load_libvirt()
+    try:
+        domain.resume()
+    except libvirt.libvirtError:
+        if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+            raise
 
 
 def _may_resume(domain: Any, mark: str) -> bool:

@@ -113,9 +113,10 @@ def carry_out(planned: Planned) -> tuple[dict[str, Any], list[str]]:
         for one in planned.settings:
             _apply(one)
             made.update(one.changes)
-        if planned.blocked:
-            return made, [planned.blocked]
         if planned.restart:
+            # One may have begun since it was planned.
+            if busy := _migrating():
+                return made, [busy]
             _restart(planned.restart)
             made[planned.restart] = {"restarted": "to read its configuration"}
         for one in planned.placed:

@@ -37,6 +37,7 @@ class Leaving:
         status = _status(move.guest, move.uuid)
         self.pid = status.pid if status else 0
         self.started = _started(self.pid) if status else 0
+        self.logged = _logged(move.guest)
 
     def is_confirmed(self) -> bool:
         """Whether libvirt had confirmed the migration when the guest's QEMU ended."""
@@ -83,6 +84,15 @@ def leaving(move: Move) -> Iterator[Leaving]:
 def last_end(guest: str) -> str:
     """Return how the last run of a guest on this node ended, by libvirt's log of it."""
     return handover.run_ended(files.tail(f"{LOGS}/{guest}.log", LOG_TAIL))
+
+
+def _logged(guest: str) -> bool:
+    """Whether the log says that a guest runs, or nothing of it, and the disk has what it says."""
+    try:
+        files.flush(f"{LOGS}/{guest}.log")
+        return not last_end(guest)
+    except WorldError:
+        return False
 
 
 def _process(found: Leaving) -> int | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import Answered, WorldError
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.calls import in_thread
 
@@ -63,6 +63,8 @@ class Connection:
                 verb(libvirt.open(self.uri))
             except libvirt.libvirtError as error:
                 words = error_text(error)
+                if error.get_error_domain() == libvirt.VIR_FROM_QEMU:
+                    raise Answered(words) from None
                 raise WorldError(words + HIDDEN if LOST in words else words) from None
 
         return in_thread(call)

@@ -5,11 +5,12 @@ Run as a program by the keeper of one migration; the beacon's observer looks aft
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, parser
@@ -23,6 +24,8 @@ SOON, LATER = 0.2, 5.0
 # Seconds after which the keeper of one migration leaves it to the observer, and to people.
 PATIENCE = 86400.0
 INTERVAL = 1.0
+Due = dict[str, tuple[float, float]]
+"""When each guest's handover is tried again, by the monotonic clock, and the pause after that."""
 
 
 def complete(cluster: Cluster, here: str, uuid: str) -> None:
@@ -31,44 +34,54 @@ def complete(cluster: Cluster, here: str, uuid: str) -> None:
         recoverer.complete(env, uuid)
 
 
-def unsettled() -> list[str]:
-    """Return the UUIDs of the strict handovers in this node's journal."""
-    return [entry.move.uuid for entry in Journal().entries().entries if entry.handover]
+def unsettled(here: str) -> list[str]:
+    """Return the UUIDs of the strict handovers of this node in its journal."""
+    kept = Journal().entries().of_node(here)
+    return [entry.move.uuid for entry in kept.entries if entry.handover]
 
 
-def watch(known: Callable[[], tuple[Cluster, str] | None]) -> None:
-    """Complete the handovers of this node for ever; never raises.
+def watch(known: Callable[[], tuple[Cluster, str] | None]) -> NoReturn:
+    """Complete the handovers of this node for ever.
 
     known
         Returns the cluster and this node's id, None as long as they are not known.
     """
-    due: dict[str, tuple[float, float]] = {}
+    due: Due = {}
     while True:
         time.sleep(INTERVAL)
-        try:
-            left = unsettled()
-            due = {uuid: due[uuid] for uuid in left if uuid in due}
-            for uuid in left:
-                at, pause = due.get(uuid, (0.0, INTERVAL))
-                if (found := known()) and time.monotonic() >= at:
-                    complete(*found, uuid)
-                    due[uuid] = (time.monotonic() + pause, min(2 * pause, LATER))
-        except KvmclusterError:
-            continue
+        if found := known():
+            due = attempt(*found, due)
+
+
+def attempt(cluster: Cluster, here: str, due: Due) -> Due:
+    """Try what is due; return what is due then. What keeps one from being completed is its own."""
+    try:
+        left = unsettled(here)
+    except KvmclusterError:
+        return due
+    again: Due = {}
+    for uuid in left:
+        at, pause = due.get(uuid, (0.0, INTERVAL))
+        if time.monotonic() >= at:
+            with contextlib.suppress(KvmclusterError):
+                complete(cluster, here, uuid)
+            at, pause = time.monotonic() + pause, min(2 * pause, LATER)
+        again[uuid] = at, pause
+    return again
 
 
 def keep(request: Mapping[str, Any]) -> None:
     """Complete the handover of one guest, and end with that."""
     cluster = parser.from_pillar({clusters.ROOT: request["pillar"]})
+    here, uuid = request["node"], request["uuid"]
     end, pause = time.monotonic() + PATIENCE, SOON
-    while request["uuid"] in unsettled() and time.monotonic() < end:
-        try:
-            complete(cluster, request["node"], request["uuid"])
-        except KvmclusterError as error:
-            print(error, file=sys.stderr)
-        if request["uuid"] in unsettled():
-            time.sleep(pause)
-            pause = min(1.5 * pause, LATER)
+    while time.monotonic() < end:
+        with contextlib.suppress(KvmclusterError):
+            complete(cluster, here, uuid)
+            if uuid not in unsettled(here):
+                return
+        time.sleep(pause)
+        pause = min(1.5 * pause, LATER)
 
 
 if __name__ == "__main__":

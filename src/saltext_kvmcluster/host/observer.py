@@ -16,6 +16,7 @@ import select
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -172,7 +173,7 @@ def main() -> None:
     threading.Thread(target=libvirt_events.watch, args=[events.add], daemon=True).start()
     observer: Observer | None = None
     known: tuple[Cluster, str] | None = None
-    threading.Thread(target=lookout.watch, args=[lambda: known], daemon=True).start()
+    threading.Thread(target=_look_out, args=[lambda: known], daemon=True).start()
     print("{}", flush=True)
     while select.select([sys.stdin], [], [], IDLE_LIMIT)[0] and (line := sys.stdin.readline()):
         asked = json.loads(line)
@@ -184,6 +185,15 @@ def main() -> None:
         observation = {**observer.observe(), "events": events.taken()}
         print(json.dumps(observation), flush=True)
     os._exit(0)  # Without waiting for a thread that hangs.
+
+
+def _look_out(known: Callable[[], tuple[Cluster, str] | None]) -> None:
+    """Complete handovers; if that cannot go on, this process ends with the reason."""
+    try:
+        lookout.watch(known)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _access_paths(key: str) -> list[str]:

@@ -342,8 +342,10 @@ def unsettled() -> dict[str, Any]:
     For ``salt-run kvmcluster.react``. Read from this node's journal alone, without libvirt.
 
     Returns ``{cluster, node, ok, unsettled: [{guest, uuid, source, destination, began, stage,
-    watched}], unread}``: ``stage`` is ``begun``, or ``ended`` once libvirt's part is over,
-    ``watched`` whether a process still runs it, ``unread`` why a part of the journal is not known.
+    watched}], unread}``: ``stage`` is ``begun``; ``ended`` once libvirt's part is over; of a strict
+    handover ``over``, once its run here certainly is and its copy waits to be resumed, or ``runs``,
+    once the copy ran; ``watched`` whether a process still runs it, ``unread`` why a part of the
+    journal is not known.
 
     CLI Example:
 

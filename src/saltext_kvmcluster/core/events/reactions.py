@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, transitions
 from saltext_kvmcluster.core.facts.node_report import NO_RETURN
-from saltext_kvmcluster.core.migration.journal import ENDED, STAGES
+from saltext_kvmcluster.core.migration.journal import ENDED, FAILED, STAGES
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
@@ -350,4 +350,4 @@ def _unsettled(row: Reader) -> tuple[str, bool] | None:
         watched, stage = row.at("watched").flag(), row.at("stage").choice(STAGES)
     except InputError:
         return None
-    return guest, watched and stage != ENDED
+    return guest, watched and stage not in (ENDED, FAILED)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.pillar.options import BY_LIBVIRT, STRICT, Options
 from saltext_kvmcluster.core.text import listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
@@ -39,11 +39,19 @@ class Handover:
 
     ``resume``: whether the guest ran, so that its copy is to run. ``pid``, ``started``: the
     source's QEMU, by its number and the kernel's time of its start; 0 if that was not known.
+    ``logged``: whether libvirt's log said before it began that the guest runs, and that line was on
+    disk. A log that lacks the beginning of a run, or that lost it with the node's power, ends with
+    an older run, which may have migrated away.
     """
 
     resume: bool
     pid: int = 0
     started: int = 0
+    logged: bool = False
+
+    def has_left(self, ended: str) -> bool:
+        """Whether the source's run is over, by what its log says now of the last run's end."""
+        return self.logged and ended == MIGRATED
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,6 @@ def token(source: str, began: str) -> str:
     return f"{source} {began}"
 
 
-def element(of: str) -> str:
-    """Return the mark as an element without its namespace."""
-    return f"<handover of={quoteattr(of)}/>"
-
-
 def marked(definition: str, of: str) -> str:
     """Return a definition with the mark of a migration in its metadata."""
     domain = xmltext.parse_xml(definition)
@@ -122,6 +125,21 @@ def marked(definition: str, of: str) -> str:
     mark = etree.SubElement(metadata, f"{{{NAMESPACE}}}handover", nsmap={"kvmcluster": NAMESPACE})
     mark.set("of", of)
     return etree.tostring(domain, encoding="unicode")
+
+
+def outdated(copy: str, definition: str) -> str:
+    """Return why a copy would get other disks than its source has; empty if it would not.
+
+    libvirt takes the copy's definition as it is given, and compares no sources of disks. It refuses
+    changes once a migration is under way, but there is a moment before.
+
+    copy, definition
+        The definition that was given, and that of the source during the migration.
+    """
+    given, now = (domainxml.parse(text).disks for text in (copy, definition))
+    if given == now:
+        return ""
+    return "its disks were changed as its migration began; migrate it again"
 
 
 def mark(text: str) -> str:
@@ -173,4 +191,5 @@ def parse(kept: Reader) -> Handover | None:
         kept.at("resume").flag(),
         kept.at("pid").whole(most=_MOST),
         kept.at("started").whole(most=_MOST),
+        kept.at("logged").flag(),
     )

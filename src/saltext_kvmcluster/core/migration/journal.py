@@ -21,8 +21,9 @@ from saltext_kvmcluster.core.untrusted import Reader
 PLAIN, WITH_HANDOVER = 1, 2
 # libvirt may have been called; the migration has ended, but is not settled. Of a strict handover:
 # it is certain that the source is over; the copy was observed to run, but may still have its mark.
-BEGUN, ENDED, OVER, RUNS = "begun", "ended", "over", "runs"
-STAGES = (BEGUN, ENDED, OVER, RUNS)
+# Of another one: libvirt's answer is that it failed, so the copy never ran.
+BEGUN, ENDED, OVER, RUNS, FAILED = "begun", "ended", "over", "runs", "failed"
+STAGES = (BEGUN, ENDED, OVER, RUNS, FAILED)
 FOLDER = "/var/lib/kvmcluster/journal"
 LONGEST = 16384
 """Bytes of an entry at most."""
@@ -86,8 +87,12 @@ class Kept:
         return tuple(one for one in self.entries if guest in (one.move.guest, one.move.uuid))
 
     def doubts(self, uuid: str) -> str:
-        """Return why an entry of a guest may be there that is not known; empty if none may be."""
-        return "; ".join(why for why in self.unread if uuid in why)
+        """Return why an entry of a guest may be there that is not known; empty if none may be.
+
+        Nothing is found by a name: it may be a word of any sentence.
+        """
+        is_uuid = OWN.fullmatch(f"{uuid}.json")
+        return "; ".join(why for why in self.unread if is_uuid and uuid in why)
 
     def may_have(self, uuid: str) -> bool:
         """Whether there is an entry of a guest, or a file of its name that cannot be read."""
@@ -159,8 +164,8 @@ def parse(kept: str, where: str) -> Entry:
     try:
         raw = Reader(json.loads(kept, object_pairs_hook=_fields), where)
         move = Move(**{key: _text(raw.at("move").at(key)) for key in Move.__dataclass_fields__})
-        # It becomes part of paths and commands.
-        if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest:
+        # They become part of paths and commands; libvirt's QEMU driver takes no name with a slash.
+        if str(uuid.UUID(move.uuid)) != move.uuid or not move.guest or "/" in move.guest:
             raise ValueError
         raw.at("version").whole(least=PLAIN, most=WITH_HANDOVER)
         return Entry(

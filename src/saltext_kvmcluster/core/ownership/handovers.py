@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saltext_kvmcluster.core.migration.journal import OVER, RUNS, Entry
+from saltext_kvmcluster.core.migration.journal import FAILED, OVER, RUNS, Entry
 from saltext_kvmcluster.core.ownership.cases import Action, Do
 from saltext_kvmcluster.core.verdicts import (
     CANCELED,
@@ -59,7 +59,7 @@ def rule(entry: Entry, here: Observation, there: Observation, fresh: bool = Fals
     if here.sighting is Sighting.PAUSED_BY_ERROR and there.sighting is Sighting.RUNNING:
         return _could_not_resume(entry)
     if entry.handover is None:
-        return _by_libvirt(entry, here, there) if _may_have_run(here, there, fresh) else None
+        return _by_libvirt(entry, here, there, fresh)
     if there.sighting is Sighting.WAITING:
         return _waiting(entry, here, there)
     if there.sighting is Sighting.UNREACHABLE:
@@ -87,33 +87,31 @@ def verdict(entry: Entry, here: Observation, there: Observation) -> Verdict | No
     return ruling.verdict if ruling else None
 
 
-def whose_end_decides(entry: Entry, here: Observation, there: Observation) -> str:
-    """Return the node on which it decides how the guest's last run ended; empty if it does not."""
-    if entry.handover is None:
-        return entry.move.destination if _may_have_run(here, there, False) else ""
-    decides = (
-        entry.stage not in (OVER, RUNS)
+def needs_proof(entry: Entry | None, here: Observation, there: Observation) -> bool:
+    """Whether it decides how the source's run ended, and that is not known yet."""
+    return (
+        entry is not None
+        and entry.handover is not None
+        and entry.stage not in (OVER, RUNS)
         and there.sighting is Sighting.WAITING
         and here.sighting in OFF
         and not here.left
     )
-    return entry.move.source if decides else ""
 
 
-def _may_have_run(here: Observation, there: Observation, fresh: bool) -> bool:
-    """Whether the copy, which is no more, may have run after libvirt had stopped the source.
+def _by_libvirt(entry: Entry, here: Observation, there: Observation, fresh: bool) -> Ruling | None:
+    """Return what follows if its copy, which is no more, may have run before; None if not.
 
-    A source that has run all the time was never stopped. Whether it was, cannot be seen any more
-    once it was paused or resumed for another reason.
+    A source that has run all the time was never stopped for the switch. Whether it was, cannot be
+    seen any more once it was paused or resumed for another reason.
     """
-    hidden = here.sighting is Sighting.PAUSED_BY_USER or here.reason == UNPAUSED
     resumed = here.sighting is Sighting.RUNNING and here.reason == CANCELED
-    return (resumed or (hidden and not fresh)) and there.sighting in OFF and not there.failed
-
-
-def _by_libvirt(entry: Entry, here: Observation, there: Observation) -> Ruling:
+    hidden = here.sighting is Sighting.PAUSED_BY_USER or here.reason == UNPAUSED
+    never_ran = entry.stage == FAILED or there.failed
+    if never_ran or there.sighting not in OFF or not (resumed or (hidden and not fresh)):
+        return None
     source, destination = entry.move.source, entry.move.destination
-    went_on = ", where libvirt let it go on after the switch" if here.reason == CANCELED else ""
+    went_on = ", where libvirt let it go on after the switch" if resumed else ""
     sentence = (
         f"it is {here.sighting.value} on {source}{went_on}; nothing shows whether it had run on"
         f" {destination} in between, and written to its disks"
