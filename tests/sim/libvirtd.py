@@ -631,6 +631,7 @@ class Daemon:
         if error:
             raise error
         job.phase = "perform3"
+        self._log(domain.guest, "initiating migration")
         world.step("perform")
         first = None
         try:

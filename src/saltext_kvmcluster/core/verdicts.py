@@ -52,7 +52,8 @@ class Observation:
     ``job`` names what is in progress on it, empty if nothing is; ``saved`` is whether the node
     keeps a saved state of it (virsh managedsave), from which its next start there would resume;
     ``detail`` is why a node is unreachable. ``mark``: of which migration a copy waits for the
-    handover (`handover.token`). ``left``: it is off, because it migrated away.
+    handover (`handover.token`). ``left``: it is off, since the migration in question has ended it;
+    another one may have, so that takes a proof (`handover.Handover.has_left`).
     """
 
     sighting: Sighting

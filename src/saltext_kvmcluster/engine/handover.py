@@ -106,7 +106,7 @@ class StrictHandover:
 
     def known(self, here: Observation) -> Observation:
         """Return an observation of the source with what is known of its end."""
-        return replace(here, left=here.left or (self.is_over and here.sighting in OFF))
+        return replace(here, left=self.is_over and here.sighting in OFF)
 
     def measured(self, by_libvirt: Statistics) -> Statistics:
         """Return what was measured: libvirt knows of no resume that comes after its own end."""

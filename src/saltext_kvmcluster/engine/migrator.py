@@ -142,7 +142,7 @@ class _Begun:
 
 
 def _handover(runs: bool, leaving: Leaving) -> Handover:
-    return Handover(runs, leaving.pid, leaving.started, leaving.logged)
+    return Handover(runs, leaving.pid, leaving.started, leaving.sent)
 
 
 def _sequence(env: Environment, move: Move) -> int:

@@ -53,8 +53,6 @@ def observe(find: Callable[[], Any]) -> Observation:
             job=lasting_job(job, state, reason),
             saved=bool(domain.hasManagedSaveImage()),
             mark=mark,
-            left=(state, reason)
-            == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED),
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
