@@ -1107,6 +1107,12 @@ class Daemon:
         domain = self.find(uuid)
         domain.live = domain.live.replace("</domain>", f"<devices>{disk}</devices></domain>")
 
+    def unpause(self, uuid):
+        """Let a guest go on, as its user does."""
+        domain = self.find(uuid)
+        domain.starting = "unpaused"
+        domain.qemu.start(by=sim.OPERATOR)
+
     def suspend(self, uuid):
         """Pause a guest, as its user does."""
         self.find(uuid).qemu.stop()

@@ -289,7 +289,7 @@ class Run:
             return
         words, _, seconds = words.partition(" for ")
         what, _, where = words.partition(" ")
-        if what in ("suspend", "snapshot"):
+        if what in ("suspend", "unpause", "snapshot"):
             name, _, node = where.partition(" on ")
             getattr(self.world.daemons[node], what)(self.world.guests[name].uuid)
             return
