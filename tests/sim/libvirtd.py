@@ -631,6 +631,7 @@ class Daemon:
         if error:
             raise error
         job.phase = "perform3"
+        self._log(domain.guest, "initiating migration")
         world.step("perform")
         first = None
         try:
@@ -1105,6 +1106,12 @@ class Daemon:
         disk = "<disk type='file'><source file='/overlay'/><target dev='vda'/></disk>"
         domain = self.find(uuid)
         domain.live = domain.live.replace("</domain>", f"<devices>{disk}</devices></domain>")
+
+    def unpause(self, uuid):
+        """Let a guest go on, as its user does."""
+        domain = self.find(uuid)
+        domain.starting = "unpaused"
+        domain.qemu.start(by=sim.OPERATOR)
 
     def suspend(self, uuid):
         """Pause a guest, as its user does."""

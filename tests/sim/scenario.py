@@ -30,11 +30,12 @@ from dataclasses import asdict, dataclass, field, replace
 import libvirtd
 import world as sim
 import yaml
-from simulated import FOLDER, CallFault, Killed, Minion, Shelf, domain_xml
+from simulated import FOLDER, Call, CallFault, Killed, Minion, Shelf, domain_xml
 from tasks import Task
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.engine import canceller, migrator, recoverer
@@ -227,6 +228,18 @@ class Run:
         name, _, node = rest.partition(" on ")
         verb(name, node)
 
+    def by_hand(self, rest):
+        """Begin a migration as ``virsh migrate`` does: nothing of ours knows of it."""
+        name, source, destination = _MIGRATION.fullmatch(rest).groups()
+        plan = Plan(("LIVE", "PEER2PEER"), "", {})
+        uuid = self.world.guests[name].uuid
+        self.world.daemons[source].migrate(uuid, plan, destination, Call())
+
+    def start_by_hand(self, name, node):
+        """Begin to start a guest as ``virsh create`` does: nobody is asked."""
+        definition = domain_xml(self.world.guests[name])
+        self.world.daemons[node].create(definition, Call(), sim.OPERATOR, self.world.now)
+
     def outdate(self, name, node):
         """Have a guest's log on a node lack its run, and end with an older one."""
         daemon, guest = self.world.daemons[node], self.world.guests[name]
@@ -277,7 +290,7 @@ class Run:
             return
         words, _, seconds = words.partition(" for ")
         what, _, where = words.partition(" ")
-        if what in ("suspend", "snapshot"):
+        if what in ("suspend", "unpause", "snapshot"):
             name, _, node = where.partition(" on ")
             getattr(self.world.daemons[node], what)(self.world.guests[name].uuid)
             return
@@ -664,6 +677,7 @@ class Run:
 BECAUSE = "  because "
 LOOK_OUT = 1.0
 # What a command does; other modules register theirs here.
+_MIGRATION = re.compile("(.+) from (.+) to (.+)")
 COMMANDS = {
     "migrate": Run.migrate,
     "recover": lambda run, rest: run.on_node(run.recover, rest),
@@ -674,6 +688,8 @@ COMMANDS = {
     "wait": lambda run, rest: run.world.advance(float(rest)),
     "fault": Run.fault,
     "heal": lambda run, rest: run.heal(),
+    "virsh-migrate": Run.by_hand,
+    "virsh-create": lambda run, rest: run.on_node(run.start_by_hand, rest),
     "outdate": lambda run, rest: run.on_node(run.outdate, rest),
 }
 ACTORS = {"migrate", "recover", "cancel", "meanwhile"}

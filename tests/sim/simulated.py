@@ -260,7 +260,8 @@ class Leaving:
         self._qemu = self._domain.qemu if self._domain else None
         self.pid, self.started = (1, 1) if self._qemu else (0, 0)
         name = self._domain.guest.name if self._domain else ""
-        self.logged = not handover.run_ended(daemon.log(name))
+        run = handover.last_run(daemon.log(name))
+        self.sent = -1 if run.ended else run.sent
         self.ended = self
 
     def done(self):
@@ -724,9 +725,9 @@ class Journal(Remote):
     def keep(self, node, uuid, definition):
         self._ask(lambda shelf: shelf.undefined.__setitem__((uuid, node), definition), writes=True)
 
-    def last_end(self, guest):
+    def last_run(self, guest):
         def read(shelf):
-            return handover.run_ended(self.world.daemons[self.node].log(guest))
+            return handover.last_run(self.world.daemons[self.node].log(guest))
 
         return self._ask(read)
 

@@ -71,7 +71,7 @@ def absence_is_proof(patch):
     rule = handovers.rule
 
     def ruled(entry, here, there, fresh=False):
-        return rule(entry, replace(here, reason=verdicts.MIGRATED), there, fresh)
+        return rule(entry, replace(here, left=here.sighting in verdicts.OFF), there, fresh)
 
     patch.setattr(handovers, "rule", ruled)
 

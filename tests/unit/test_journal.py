@@ -52,7 +52,7 @@ def moved(**changed):
         st.lists(PRINTABLE, max_size=3).map(tuple),
         st.none()
         | st.builds(
-            Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9), st.booleans()
+            Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9), st.integers(-1)
         ),
         sequence=st.integers(0, 10**18),
     )

@@ -46,9 +46,8 @@ class Verdict:
 
 
 # libvirt's reasons for which a guest runs again: libvirt let it go on after it had stopped it for
-# the switch; or a user resumed it, or QEMU itself. And for which it is off.
-CANCELED, UNPAUSED = "migration canceled", "unpaused"
-MIGRATED, FAILED = "migrated", "failed"
+# the switch; a user resumed it, or QEMU itself; or it has arrived.
+CANCELED, UNPAUSED, MIGRATED = "migration canceled", "unpaused", "migrated"
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,9 @@ class Observation:
     ``job`` names what is in progress on it, empty if nothing is; ``saved`` is whether the node
     keeps a saved state of it (virsh managedsave), from which its next start there would resume;
     ``detail`` is why a node is unreachable. ``mark``: of which migration a copy waits for the
-    handover (`handover.token`). ``reason``: libvirt's word for why it is in
-    its state; of a guest that is absent, why its last run there ended, where that was looked up.
+    handover (`handover.token`). ``left``: it is off, since the migration in question has ended it;
+    another one may have, so that takes a proof (`handover.Handover.has_left`). ``reason``: why it
+    is in its state, by libvirt.
     """
 
     sighting: Sighting
@@ -71,20 +71,8 @@ class Observation:
     detail: str = ""
     saved: bool = False
     mark: str = ""
+    left: bool = False
     reason: str = ""
-
-    @property
-    def left(self) -> bool:
-        """Whether it is off, because it migrated away."""
-        return self.sighting in OFF and self.reason == MIGRATED
-
-    @property
-    def failed(self) -> bool:
-        """Whether it is off, because libvirt ended the copy of a migration before it ran.
-
-        libvirt gives this reason to no other run (qemuMigrationDstFinishFresh).
-        """
-        return self.sighting in OFF and self.reason == FAILED
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Host, Move, Run
 from saltext_kvmcluster.core.migration.plans import Plan
@@ -89,7 +90,7 @@ class Journal(Protocol):
     def withdraw(self, uuid: str) -> None: ...
     def keep(self, node: str, uuid: str, definition: str) -> None: ...
     def remember(self, record: Mapping[str, Any]) -> None: ...
-    def last_end(self, guest: str) -> str: ...
+    def last_run(self, guest: str) -> LastRun: ...
 
 
 class Tickets(Protocol):
@@ -111,7 +112,7 @@ class Tickets(Protocol):
 class Leaving(Protocol):
     """A guest of this node that migrates away, watched for what must not wait for a poll.
 
-    ``pid``, ``started``, ``logged``: as in `handover.Handover`. ``ended``: is done once its QEMU
+    ``pid``, ``started``, ``sent``: as in `handover.Handover`. ``ended``: is done once its QEMU
     has ended.
     """
 
@@ -120,7 +121,7 @@ class Leaving(Protocol):
     @property
     def started(self) -> int: ...
     @property
-    def logged(self) -> bool: ...
+    def sent(self) -> int: ...
     @property
     def ended(self) -> Call: ...
 

@@ -10,7 +10,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import OVER, RUNS, Entry
 from saltext_kvmcluster.core.migration.results import Statistics
-from saltext_kvmcluster.core.verdicts import MIGRATED, OFF, Observation, Sighting
+from saltext_kvmcluster.core.verdicts import OFF, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
 
 # Seconds from a guest's stop within which its QEMU may be ended.
@@ -106,8 +106,7 @@ class StrictHandover:
 
     def known(self, here: Observation) -> Observation:
         """Return an observation of the source with what is known of its end."""
-        over = self.is_over and here.sighting in OFF
-        return replace(here, reason=MIGRATED) if over else here
+        return replace(here, left=self.is_over and here.sighting in OFF)
 
     def measured(self, by_libvirt: Statistics) -> Statistics:
         """Return what was measured: libvirt knows of no resume that comes after its own end."""

@@ -119,6 +119,10 @@ class _Begun:
             migration.refuse_if_it_stands_since_arrival(move, source.run(move.uuid))
         self.options = handover.options_for(options, runs)
         is_strict = handover.is_strict(self.options, runs)
+        if not is_strict:
+            # It may have been paused when that was checked, so that nothing was at risk.
+            disks = env.unguarded(source.described(move.uuid))
+            migration.refuse_risk(move, handover.risk(self.options, runs, disks))
         leaving = held.enter_context(env.leaving(move)) if is_strict else None
         entry = Entry(
             move,
@@ -142,7 +146,7 @@ class _Begun:
 
 
 def _handover(runs: bool, leaving: Leaving) -> Handover:
-    return Handover(runs, leaving.pid, leaving.started, leaving.logged)
+    return Handover(runs, leaving.pid, leaving.started, leaving.sent)
 
 
 def _sequence(env: Environment, move: Move) -> int:

@@ -23,7 +23,7 @@ from saltext_kvmcluster.core.ownership import (
 )
 from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
-from saltext_kvmcluster.core.verdicts import BROKEN, MIGRATED, OFF, OUTGOING, Observation, Sighting
+from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import inquiry
 from saltext_kvmcluster.engine.environment import Environment
 
@@ -73,8 +73,11 @@ def settle_after(env: Environment, entry: Entry) -> list[Step]:
     return [step for step in steps if step.step not in usual or not step.ok]
 
 
-def complete(env: Environment, uuid: str) -> Recovery | None:
-    """Complete a strict handover of this node's journal by its two ends, if no process holds it.
+def complete(env: Environment, uuid: str, by_ends: bool = False) -> Recovery | None:
+    """Complete a strict handover of this node's journal, if no process holds it.
+
+    by_ends
+        Whether to ask its two ends alone, as long as nobody can have started it elsewhere.
 
     None if there is nothing to complete, or somebody else is at it.
     """
@@ -87,7 +90,8 @@ def complete(env: Environment, uuid: str) -> Recovery | None:
             return None
         entry = inquiry.agreed(env, kept[0])
         case = _Case(env, entry.move.guest, uuid, {env.here: entry})
-        case.nodes = (entry.move.source, entry.move.destination)
+        if by_ends:
+            case.nodes = (entry.move.source, entry.move.destination)
         return case.completed()
 
 
@@ -136,10 +140,7 @@ class _Case:
         return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
     def completed(self) -> Recovery:
-        """Judge and act by both ends alone, where that makes the owner certain.
-
-        What is at neither of them may be on another node, which `recover` asks.
-        """
+        """Judge and act where the owner is certain; what runs nowhere is left to `recover`."""
         settlement = self._judged_patiently(0.0)
         if settlement.owner is None:
             return self.recovery(settlement, [])
@@ -176,12 +177,13 @@ class _Case:
         if entry.handover is None or not handovers.needs_proof(entry, here, there):
             return observations
         try:
-            ended = self.env.journal(entry.move.source).last_end(self.guest)
+            run = self.env.journal(entry.move.source).last_run(self.guest)
         except WorldError:
             return observations
-        if not entry.handover.has_left(ended):
-            return observations
-        return {**observations, entry.move.source: replace(here, reason=MIGRATED)}
+        return {
+            **observations,
+            entry.move.source: replace(here, left=entry.handover.has_left(run)),
+        }
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
         """Carry out the actions, each after new observations; stop at the first that fails."""

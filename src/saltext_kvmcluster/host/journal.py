@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration import handover, journal
+from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host import commands, files, leaving, locks
@@ -130,9 +131,9 @@ class Journal:
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
 
-    def last_end(self, guest: str) -> str:
-        """Return how the last run of a guest on this node ended, by libvirt's log of it."""
-        return leaving.last_end(guest)
+    def last_run(self, guest: str) -> LastRun:
+        """Return the last run of a guest on this node, by libvirt's log of it."""
+        return leaving.last_run(guest)
 
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
@@ -193,13 +194,13 @@ class PeersJournal:
             raise WorldError(f"{self.name} could not count: {one_line(reported.stderr)}")
         return int(number)
 
-    def last_end(self, guest: str) -> str:
-        """Return how the last run of a guest there ended, as ``Journal``."""
+    def last_run(self, guest: str) -> LastRun:
+        """Return the last run of a guest there, as ``Journal``."""
         log = f"{leaving.LOGS}/{guest}.log"
         reported = self._done(["tail", "-c", str(leaving.LOG_TAIL), "--", log])
         if reported.code != 0:
             raise WorldError(f"{log} on {self.name} could not be read: {reported.stderr[:500]}")
-        return handover.run_ended(reported.stdout)
+        return handover.last_run(reported.stdout)
 
     def _elsewhere(self, *arguments: object, **named: object) -> NoReturn:
         raise WorldError(f"the journal of {self.name} is only written there")

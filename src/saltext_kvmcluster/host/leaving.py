@@ -16,7 +16,7 @@ from concurrent.futures import Future
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import handover
-from saltext_kvmcluster.core.migration.handover import Status
+from saltext_kvmcluster.core.migration.handover import LastRun, Status
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.host import files, libvirt_events
 
@@ -37,7 +37,7 @@ class Leaving:
         status = _status(move.guest, move.uuid)
         self.pid = status.pid if status else 0
         self.started = _started(self.pid) if status else 0
-        self.logged = _logged(move.guest)
+        self.sent = _sent(move.guest)
 
     def is_confirmed(self) -> bool:
         """Whether libvirt had confirmed the migration when the guest's QEMU ended."""
@@ -81,18 +81,22 @@ def leaving(move: Move) -> Iterator[Leaving]:
         yield found
 
 
-def last_end(guest: str) -> str:
-    """Return how the last run of a guest on this node ended, by libvirt's log of it."""
-    return handover.run_ended(files.tail(f"{LOGS}/{guest}.log", LOG_TAIL))
+def last_run(guest: str) -> LastRun:
+    """Return the last run of a guest on this node, by libvirt's log of it."""
+    return handover.last_run(files.tail(f"{LOGS}/{guest}.log", LOG_TAIL))
 
 
-def _logged(guest: str) -> bool:
-    """Whether the log says that a guest runs, or nothing of it, and the disk has what it says."""
+def _sent(guest: str) -> int:
+    """Return how many times a guest was sent in its present run, once the disk has the log of it.
+
+    -1 if the log says that it does not run, or cannot be had.
+    """
     try:
         files.flush(f"{LOGS}/{guest}.log")
-        return not last_end(guest)
+        run = last_run(guest)
     except WorldError:
-        return False
+        return -1
+    return -1 if run.ended else run.sent
 
 
 def _process(found: Leaving) -> int | None:

@@ -21,6 +21,9 @@ from saltext_kvmcluster.host.journal import Journal
 
 # Seconds between two attempts: at first, and as long as nothing changes.
 SOON, LATER = 0.2, 5.0
+# Seconds after the end of its job in which nobody starts a guest on a third node: until then the
+# keeper does not wait for nodes that may be off.
+AT_ONCE = 5.0
 # Seconds after which the keeper of one migration leaves it to the observer, and to people.
 PATIENCE = 86400.0
 INTERVAL = 1.0
@@ -28,10 +31,10 @@ Due = dict[str, tuple[float, float]]
 """When each guest's handover is tried again, by the monotonic clock, and the pause after that."""
 
 
-def complete(cluster: Cluster, here: str, uuid: str) -> None:
-    """Try once to complete the handover of a guest."""
+def complete(cluster: Cluster, here: str, uuid: str, by_ends: bool = False) -> None:
+    """Try once to complete the handover of a guest; see ``recoverer.complete``."""
     with this_node.environment(cluster, here) as env:
-        recoverer.complete(env, uuid)
+        recoverer.complete(env, uuid, by_ends)
 
 
 def unsettled(here: str) -> list[str]:
@@ -74,10 +77,10 @@ def keep(request: Mapping[str, Any]) -> None:
     """Complete the handover of one guest, and end with that."""
     cluster = parser.from_pillar({clusters.ROOT: request["pillar"]})
     here, uuid = request["node"], request["uuid"]
-    end, pause = time.monotonic() + PATIENCE, SOON
-    while time.monotonic() < end:
+    begun, pause = time.monotonic(), SOON
+    while (since := time.monotonic() - begun) < PATIENCE:
         with contextlib.suppress(KvmclusterError):
-            complete(cluster, here, uuid)
+            complete(cluster, here, uuid, by_ends=since < AT_ONCE)
             if uuid not in unsettled(here):
                 return
         time.sleep(pause)

@@ -26,9 +26,11 @@ NAMESPACE = "urn:saltext-kvmcluster:handover"
 # The phase of libvirt's migration from which the source is ended, whatever happens.
 _CONFIRMED = "confirm3"
 _LONGEST_MARK = 400
-# What libvirt appends to a guest's log when its QEMU starts, and before it ends it.
+# What libvirt appends to a guest's log when its QEMU starts, before it sends its memory to another
+# node, and before it ends it.
 _TIME = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: "
 _STARTED = re.compile(f"{_TIME}starting up ", re.MULTILINE)
+_SENT = re.compile(f"{_TIME}initiating migration$", re.MULTILINE)
 _ENDED = re.compile(f"{_TIME}shutting down, reason=([a-z]+)$", re.MULTILINE)
 _MOST = (1 << 63) - 1
 
@@ -39,19 +41,35 @@ class Handover:
 
     ``resume``: whether the guest ran, so that its copy is to run. ``pid``, ``started``: the
     source's QEMU, by its number and the kernel's time of its start; 0 if that was not known.
-    ``logged``: whether libvirt's log said before it began that the guest runs, and that line was on
-    disk. A log that lacks the beginning of a run, or that lost it with the node's power, ends with
-    an older run, which may have migrated away.
+    ``sent``: how many times libvirt's log said, before it began, that the guest was sent elsewhere
+    in its present run; -1 if the log did not know of that run, or the disk may not have had it. A
+    log that lacks the beginning of a run ends with an older one, which may have migrated away.
     """
 
     resume: bool
     pid: int = 0
     started: int = 0
-    logged: bool = False
+    sent: int = -1
 
-    def has_left(self, ended: str) -> bool:
-        """Whether the source's run is over, by what its log says now of the last run's end."""
-        return self.logged and ended == MIGRATED
+    def has_left(self, run: LastRun) -> bool:
+        """Whether this migration ended the source's run, by what its log says now.
+
+        If the guest was sent once more, another one did, such as an operator's: then this one
+        failed, and its copy is out of date.
+        """
+        return self.sent >= 0 and run == LastRun(MIGRATED, self.sent + 1)
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The last run of a guest on a node, by libvirt's log of it.
+
+    ``ended``: why, empty if the log does not say so: the guest runs, the node lost its power, or
+    the log is cut. ``sent``: how many times libvirt began to send it to another node.
+    """
+
+    ended: str = ""
+    sent: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,16 +189,17 @@ def status(text: str, uuid: str) -> Status | None:
     return Status(int(pid), job.get("phase", "") if job is not None else "")
 
 
-def run_ended(log: str) -> str:
-    """Return why the last run of a guest on a node ended, by libvirt's log of it.
+def last_run(log: str) -> LastRun:
+    """Return what libvirt's log says of the last run; it is not ordered by its times.
 
-    Empty if it does not say so: the guest runs, the node lost its power, or the log is cut. The log
-    is not ordered by its times, since clocks are set.
+    Clocks are set.
     """
     starts = [found.end() for found in _STARTED.finditer(log)]
-    ends = _ENDED.findall(log, starts[-1] if starts else 0)
+    begin = starts[-1] if starts else 0
+    ends = _ENDED.findall(log, begin)
     # A daemon that was restarted amid the end of a run tells of it twice, and knows less then.
-    return MIGRATED if MIGRATED in ends else ends[-1] if ends else ""
+    ended = MIGRATED if MIGRATED in ends else ends[-1] if ends else ""
+    return LastRun(ended, len(_SENT.findall(log, begin)))
 
 
 def parse(kept: Reader) -> Handover | None:
@@ -191,5 +210,5 @@ def parse(kept: Reader) -> Handover | None:
         kept.at("resume").flag(),
         kept.at("pid").whole(most=_MOST),
         kept.at("started").whole(most=_MOST),
-        kept.at("logged").flag(),
+        kept.at("sent").whole(least=-1),
     )

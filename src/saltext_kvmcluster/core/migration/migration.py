@@ -173,6 +173,12 @@ def refuse_unless_movable(move: Move, observation: Observation) -> None:
         )
 
 
+def refuse_risk(move: Move, risk: tuple[str, str] | None) -> None:
+    """Raise WorldError if a migration may run its guest twice; see ``handover.risk``."""
+    if risk:
+        raise _refusal(move, [Finding("guest.handover", PROBLEM, *risk)])
+
+
 def refuse_if_it_stands_since_arrival(move: Move, run: Run) -> None:
     """Raise WorldError if QEMU would die of another migration of a paused guest."""
     if run.stands_since_arrival and run.qemu < SENDS_PAUSED_TWICE:

@@ -107,8 +107,9 @@ def _by_libvirt(entry: Entry, here: Observation, there: Observation, fresh: bool
     """
     resumed = here.sighting is Sighting.RUNNING and here.reason == CANCELED
     hidden = here.sighting is Sighting.PAUSED_BY_USER or here.reason == UNPAUSED
-    never_ran = entry.stage == FAILED or there.failed
-    if never_ran or there.sighting not in OFF or not (resumed or (hidden and not fresh)):
+    if entry.stage == FAILED or there.sighting not in OFF:
+        return None
+    if not resumed and (fresh or not hidden):
         return None
     source, destination = entry.move.source, entry.move.destination
     went_on = ", where libvirt let it go on after the switch" if resumed else ""
