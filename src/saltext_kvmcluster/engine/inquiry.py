@@ -10,8 +10,12 @@ from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import identification
-from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
+
+POLL = 0.5
+# Seconds for a guest to appear at its destination after the call that resumed it has failed.
+ARRIVED = 30.0
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,26 @@ def locked(env: Environment, guest: str, uuid: str, nodes: Collection[str]) -> I
                 taken = f"another kvmcluster command is at work on it on {node}{holder}"
                 break
         yield taken
+
+
+def is_held(env: Environment, guest: str, uuid: str) -> bool:
+    """Whether another process of ours is at work on a guest of this node."""
+    with locked(env, guest, uuid, ()) as taken:
+        return bool(taken)
+
+
+def has_arrived(env: Environment, move: Move, end: float) -> bool:
+    """Whether a guest has arrived: the call may have failed only because its connection did.
+
+    end
+        Until when to wait for a job that continues without its caller.
+    """
+    source, destination = env.libvirt(move.source), env.libvirt(move.destination)
+    soon = env.clock.monotonic() + ARRIVED
+    while True:
+        here, there = source.sight(move.uuid), destination.sight(move.uuid)
+        if here.sighting in OFF and there.sighting is Sighting.RUNNING:
+            return True
+        if env.clock.monotonic() >= (end if here.job == OUTGOING else soon):
+            return False
+        env.clock.wait(None, POLL)

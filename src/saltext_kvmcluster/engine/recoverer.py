@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
-from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
     cases,
@@ -23,7 +22,7 @@ from saltext_kvmcluster.core.ownership import (
 )
 from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
-from saltext_kvmcluster.core.verdicts import BROKEN, OFF, OUTGOING, Observation, Sighting
+from saltext_kvmcluster.core.verdicts import BROKEN, Observation, Sighting
 from saltext_kvmcluster.engine import inquiry
 from saltext_kvmcluster.engine.environment import Environment
 
@@ -32,8 +31,6 @@ POLL = 0.5
 RESUMED, RESUMING = 60.0, 600.0
 # Seconds for the answer to a resume.
 ANSWER = 5.0
-# Seconds for a guest to appear at its destination after the call that resumed it has failed.
-ARRIVED = 30.0
 
 
 def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
@@ -76,23 +73,36 @@ def settle_after(env: Environment, entry: Entry) -> list[Step]:
 def complete(env: Environment, uuid: str, by_ends: bool = False) -> Recovery | None:
     """Complete a strict handover of this node's journal, if no process holds it.
 
+    The guest is locked only if something can be done: a node that does not respond takes long, and
+    people want to recover the guest meanwhile.
+
     by_ends
         Whether to ask its two ends alone, as long as nobody can have started it elsewhere.
 
     None if there is nothing to complete, or somebody else is at it.
     """
-    kept = inquiry.own_handovers(env, uuid)
-    if not kept:
+    case = _own(env, uuid, by_ends)
+    if case is None or inquiry.is_held(env, case.guest, uuid):
         return None
-    with inquiry.locked(env, kept[0].move.guest, uuid, ()) as taken:
-        kept = [] if taken else inquiry.own_handovers(env, uuid)
-        if not kept:
+    settlement = case.judged_patiently(0.0)
+    if settlement.owner is None or not settlement.actions:
+        return case.recovery(settlement, [])
+    with inquiry.locked(env, case.guest, uuid, ()) as taken:
+        found = None if taken else _own(env, uuid, by_ends)
+        if found is None:
             return None
-        entry = inquiry.agreed(env, kept[0])
-        case = _Case(env, entry.move.guest, uuid, {env.here: entry})
+        found.silent = case.silent
+        return found.completed()
+
+
+def _own(env: Environment, uuid: str, by_ends: bool) -> _Case | None:
+    """Return a strict handover of this node's journal, None if there is none."""
+    for entry in inquiry.own_handovers(env, uuid):
+        case = _Case(env, entry.move.guest, uuid, {env.here: inquiry.agreed(env, entry)})
         if by_ends:
             case.nodes = (entry.move.source, entry.move.destination)
-        return case.completed()
+        return case
+    return None
 
 
 @dataclass
@@ -128,24 +138,24 @@ class _Case:
 
     def settled(self, patience: float) -> Recovery:
         """Judge, act, and judge again by new observations."""
-        settlement = self._judged_patiently(patience)
+        settlement = self.judged_patiently(patience)
         actions = self.carried_out(settlement)
         # It may go on, or have ended, even if libvirt reported an error.
         if any(one.step == Do.RESUME_POST_COPY.value for one in actions):
-            settlement = self._judged_patiently(patience)
+            settlement = self.judged_patiently(patience)
             if settlement.owner is not None:
                 actions += self.carried_out(settlement)
         if any(one.step != Do.CLEAR.value for one in actions):
-            settlement = self._judged_patiently(patience)
+            settlement = self.judged_patiently(patience)
         return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
     def completed(self) -> Recovery:
         """Judge and act where the owner is certain; what runs nowhere is left to `recover`."""
-        settlement = self._judged_patiently(0.0)
+        settlement = self.judged_patiently(0.0)
         if settlement.owner is None:
             return self.recovery(settlement, [])
         actions = self.carried_out(settlement)
-        settlement = self._judged_patiently(0.0)
+        settlement = self.judged_patiently(0.0)
         return self.recovery(settlement, actions + self._remembered(settlement, actions))
 
     def observe(self, nodes: Collection[str]) -> dict[str, Observation]:
@@ -236,7 +246,7 @@ class _Case:
             return [Step("record it in the history", self.env.here, False, str(error))]
         return []
 
-    def _judged_patiently(self, patience: float) -> Settlement:
+    def judged_patiently(self, patience: float) -> Settlement:
         """Judge by two observations of every node; repeat while something is in progress."""
         end = self.env.clock.monotonic() + patience
         while True:
@@ -353,24 +363,9 @@ class _Case:
             raise WorldError(
                 f"it resumed, and had not ended within {RESUMING:g} s; check again later"
             )
-        if (error := call.exception()) and not self._has_arrived(entry.move, begun + RESUMING):
+        error = call.exception()
+        if error and not inquiry.has_arrived(self.env, entry.move, begun + RESUMING):
             raise WorldError(str(error))
-
-    def _has_arrived(self, move: Move, end: float) -> bool:
-        """Whether a guest has arrived: the call may have failed only because its connection did.
-
-        end
-            Until when to wait for a job that continues without its caller.
-        """
-        source, destination = self.env.libvirt(move.source), self.env.libvirt(move.destination)
-        soon = self.env.clock.monotonic() + ARRIVED
-        while True:
-            here, there = source.sight(self.uuid), destination.sight(self.uuid)
-            if here.sighting in OFF and there.sighting is Sighting.RUNNING:
-                return True
-            if self.env.clock.monotonic() >= (end if here.job == OUTGOING else soon):
-                return False
-            self.env.clock.wait(None, POLL)
 
 
 def _found(env: Environment, guest: str) -> _Case:
