@@ -40,6 +40,7 @@ ELSEWHERE = {
     ("guest.blockers", UNKNOWN): READ,
     ("guest.frozen", UNKNOWN): READ,
     ("guest.guard", UNKNOWN): READ,
+    ("guest.handover", UNKNOWN): READ,
 }
 """Outcomes that are seen in tests/unit/test_checks.py alone, with why."""
 
@@ -260,6 +261,21 @@ def test_what_is_in_the_place_of_a_definition_is_not_taken_for_none(lab, observe
     finally:
         lab.exec("node1", "sh", "-c", f"rmdir {path} && mv {path}.kept {path}")
     assert finding["outcome"] == UNKNOWN
+
+
+def test_libvirts_own_handover_is_not_for_a_disk_that_nothing_guards(lab, observed):
+    lab.guest("bare", "node1", "--disk", "nbd")
+    try:
+        with lab.pillar() as pillar:
+            pillar.cluster["migration"] = {"tls": True, "handover": "libvirt"}
+            pillar.save()
+            lab.refresh_pillar()
+            (finding,) = reported(observed.check(lab), "guest.handover")
+    finally:
+        lab.stop_guest("bare")
+        lab.refresh_pillar()
+    assert (finding["outcome"], finding["guests"]) == (PROBLEM, ["bare"])
+    assert "vda" in finding["sentence"] and "handover=strict" in finding["remedy"]
 
 
 def test_every_check_was_seen_with_every_outcome(observed):

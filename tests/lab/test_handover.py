@@ -10,8 +10,8 @@ import re
 import time
 
 import pytest
-from labs import until
-from test_recover import Call, becomes, state
+from labs import Call, until
+from test_recover import becomes, state
 
 NAMESPACE = "urn:saltext-kvmcluster:handover"
 JOURNAL = "/var/lib/kvmcluster/journal"
@@ -56,9 +56,10 @@ def route(lab, name):
 @contextlib.contextmanager
 def under_way(lab, name, source, destination, *more):
     """A migration, in the middle; it goes on slowly."""
-    call = Call(lab, source, "kvmcluster.migrate", name, destination, "bandwidth=16", *more)
+    words = ("kvmcluster.migrate", name, destination, "bandwidth=16", *more)
+    call = Call(lab.salt, source, *words)
     try:
-        becomes(lab, destination, "paused (migrating)", name)
+        becomes(lab, destination, "paused (migrating)", name, call.ended)
         yield call
     finally:
         call.join(240)
