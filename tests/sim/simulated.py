@@ -552,6 +552,9 @@ class Libvirt(Remote):
             raise WorldError("the deadline passed before the call; nothing was done")
         self.destroy(uuid)
 
+    def version(self):
+        return self._ask(lambda daemon: 11_004_000 if self.world.activates else 9_000_000)
+
     def run(self, uuid):
         def found(daemon):
             qemu = daemon.find(uuid).qemu

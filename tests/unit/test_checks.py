@@ -49,6 +49,10 @@ def with_disk(**changes):
     return with_definition(disks=(replace(WEB.disks[0], **changes),))
 
 
+def towards_libvirt(version):
+    return there(daemon=worlds.daemon("node2", libvirt=version))
+
+
 def optioned(one, **options):
     """A world in which one migration has options of its own."""
     return World(one.cluster.with_options(Options(**options)), one.nodes)
@@ -187,6 +191,18 @@ CASES = [
     ("node.versions", PROBLEM, with_definition(arch="aarch64")),
     ("node.versions", PROBLEM, there(daemon=worlds.daemon("node2", qemu=6002000))),
     ("node.versions", OK, there(daemon=worlds.daemon("node2", qemu=8002000))),
+    *(
+        ("node.versions", outcome, optioned(towards_libvirt(version), **options))
+        for outcome, version, options in (
+            (PROBLEM, 11_002_000, {"post_copy": True}),
+            (PROBLEM, 11_003_000, {"post_copy": True}),
+            (OK, 11_003_000, {"post_copy": True, "force_post_copy": True}),
+            (OK, 11_003_000, {}),
+            (OK, 11_004_000, {"post_copy": True}),
+            (OK, 11_001_000, {"post_copy": True}),
+            (OK, 0, {"post_copy": True}),
+        )
+    ),
     ("node.versions", UNKNOWN, world(at(), NO_DAEMON)),
     ("node.versions", UNKNOWN, here(BROKEN)),
     ("node.uuid", OK, GOOD),
@@ -390,7 +406,7 @@ CASES = [
     (
         "guest.handover",
         OK,
-        optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True, allow_unguarded=True),
+        optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True, force_post_copy=True),
     ),
     ("guest.handover", UNKNOWN, optioned(here(BROKEN), handover="libvirt")),
     ("guest.guard", OK, GOOD),

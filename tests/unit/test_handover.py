@@ -302,12 +302,12 @@ def test_a_run_was_ended_by_this_migration_if_it_was_sent_once_since(before, end
         ({}, True, ("vda",), ""),
         ({"handover": "libvirt"}, True, (), ""),
         ({"handover": "libvirt"}, True, ("vda",), "handover is libvirt"),
-        ({"handover": "libvirt", "allow_unguarded": True}, True, ("vda",), "handover is libvirt"),
+        ({"handover": "libvirt", "force_post_copy": True}, True, ("vda",), "handover is libvirt"),
         ({"handover": "libvirt"}, False, ("vda",), ""),
         ({"post_copy": True}, True, ("vda",), "cannot have a strict handover"),
         ({"post_copy": True}, True, (), ""),
         ({"post_copy": True}, False, ("vda",), ""),
-        ({"post_copy": True, "allow_unguarded": True}, True, ("vda",), ""),
+        ({"post_copy": True, "force_post_copy": True}, True, ("vda",), ""),
     ],
 )
 def test_what_may_run_it_twice(options, runs, unguarded, refused):

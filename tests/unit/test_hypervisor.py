@@ -224,6 +224,7 @@ def test_an_emulator_counts_by_the_daemon_that_is_asked(monkeypatch):
         getCapabilities=lambda: known[0],
         listAllNetworks=lambda flags: [],
         getVersion=lambda: 0,
+        getLibVersion=lambda: 9000000,
         compareHypervisorCPU=lambda emulator, *others: asked.append(emulator),
         close=lambda: None,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import migration, records
+from saltext_kvmcluster.core.migration import migration, plans, records
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
@@ -349,6 +349,11 @@ class _Case:
         cluster, entry = self.env.cluster, cases.latest(self.entries)
         assert entry  # Only the latest one is resumed.
         node = cluster.node(entry.move.destination)
+        if plans.dies_of_resumption(self.env.libvirt(node.id).version()):
+            raise WorldError(
+                f"not done: libvirt on {node.id} would die of it, and the guest with it; install"
+                " libvirt 11.4 or newer there first; that leaves its QEMU as it is"
+            )
         plan = settlements.resumption(cluster, entry, self.env.address(node.migration))
         libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
         call = libvirt.migrate(self.uuid, plan)

@@ -199,6 +199,10 @@ class Hypervisor(Facts):
 
         return self._ask(verb)
 
+    def version(self) -> int:
+        """Return the version of the libvirt daemon as a number, 9000000 for 9.0.0."""
+        return int(self._ask(lambda found: found.getLibVersion()))
+
     def ready(self, uuid: str) -> Future[None]:
         """Begin to find a guest ahead of ``resume``, so that this takes one message."""
 

@@ -29,7 +29,7 @@ class Facts(Connection):
         """Return the daemon's facts of itself and its host, in three round trips.
 
         ``capabilities`` as XML, ``networks``: the names of the active ones, ``qemu``: the version
-        as a number, 0 if it has none.
+        as a number, 0 if it has none, ``libvirt``: the daemon's own, in the same way.
         """
 
         def verb(found: Any) -> dict[str, Any]:
@@ -38,6 +38,7 @@ class Facts(Connection):
                 "capabilities": found.getCapabilities(),
                 "networks": [network.name() for network in found.listAllNetworks(active)],
                 "qemu": qemu_version(found),
+                "libvirt": found.getLibVersion(),
             }
 
         reported = self._ask(verb)

@@ -174,6 +174,7 @@ def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
         locks=parsers.locks(output),
         certificates=parsers.certificates(output("certificates"), settings),
         verifies=parsers.verifies(settings),
+        libvirt=reported.at("libvirt").whole(default=0),
     )
 
 

@@ -62,13 +62,14 @@ class GuestFacts:
 class Daemon:
     """A node's libvirt daemon, as it reports itself and its host.
 
-    ``qemu`` is QEMU's version as a number, 7002000 for 7.2.0, 0 if not known. ``machines`` are the
-    machine types by architecture and domain type, as ``"x86_64/kvm" -> {"pc-i440fx-7.2", …}``;
-    aliases count. ``cpu`` is the host's own, as XML; ``threads`` its hardware threads, 0 if
-    not known. ``cpus`` holds the CPUs that were asked about, by questions.cpu_key: empty if
-    the host can run it, else why not. ``certificates`` are the folder of the certificates for
-    migrations and the files in it, None if not known; ``verifies`` says whether it verifies the
-    certificate of a node that sends it a guest. ``locks`` is its lock manager.
+    ``qemu`` and ``libvirt`` are versions as numbers, 7002000 for 7.2.0, 0 if not known.
+    ``machines`` are the machine types by architecture and domain type, as ``"x86_64/kvm" ->
+    {"pc-i440fx-7.2", …}``; aliases count. ``cpu`` is the host's own, as XML; ``threads`` its
+    hardware threads, 0 if not known. ``cpus`` holds the CPUs that were asked about, by
+    questions.cpu_key: empty if the host can run it, else why not. ``certificates`` are the folder
+    of the certificates for migrations and the files in it, None if not known; ``verifies`` says
+    whether it verifies the certificate of a node that sends it a guest. ``locks`` is its lock
+    manager.
     """
 
     uuid: str
@@ -83,6 +84,7 @@ class Daemon:
     certificates: tuple[str, frozenset[str]] | None = None
     verifies: bool = True
     threads: int = 0
+    libvirt: int = 0
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,12 @@ def risk(options: Options, runs: bool, unguarded: Sequence[str]) -> tuple[str, s
             f" nothing keeps a second writer from {disks}",
             f"handover=strict, {guard}",
         )
-    if options.post_copy and not options.allow_unguarded:
+    if options.post_copy and not options.force_post_copy:
         return (
             "post_copy is true: post-copy cannot have a strict handover, since it runs at the"
             " destination before its source is over; if an answer is lost at the switch, it runs"
             f" on both nodes, and nothing keeps a second writer from {disks}",
-            f"post_copy=false, {guard}; or take that risk for one call: allow_unguarded=true",
+            f"post_copy=false, {guard}; or take that risk for one call: force_post_copy=true",
         )
     return None
 

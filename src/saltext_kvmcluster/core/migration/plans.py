@@ -56,6 +56,14 @@ def plan(
     )
 
 
+def dies_of_resumption(libvirt: int) -> bool:
+    """Whether a destination's daemon of this version dies when a post-copy migration is resumed.
+
+    A regression of libvirt 11.2.0, mended in 11.4.0 (NEWS.rst of 11.4.0).
+    """
+    return 11_002_000 <= libvirt < 11_004_000
+
+
 def connection_uri(login: str, node: Node, name: str = "") -> str:
     """Return the URI of a peer's libvirt; ``no_tty``: ssh must not ask for a password.
 

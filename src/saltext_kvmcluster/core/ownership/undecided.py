@@ -61,7 +61,8 @@ def torn(case: Case) -> Settlement:
         UNKNOWN,
         needs=silence(case) or ("whether both halves still exist and can reach each other",),
         commands=(
-            f"on {source}: virsh migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
+            f"on {source}, unless libvirt on {destination} is 11.2 or 11.3, which dies of it: virsh"
+            f" migrate --live --p2p --postcopy --postcopy-resume {case.typed}"
             f" qemu+ssh://{destination}/system tcp:{destination}",
             "if one half is lost, its memory is lost: on the other node: virsh destroy"
             f" {case.typed}, then start it again",

@@ -111,13 +111,14 @@ class Options:
             " guarded against a second writer (the check guest.handover).",
         ),
     )
-    allow_unguarded: bool = field(
+    force_post_copy: bool = field(
         default=False,
         metadata=argument(
             FLAG,
-            "true: post_copy, which cannot have a strict handover, may be used in this call"
-            " although nothing guards a disk of the guest against a second writer. If an answer is"
-            " lost at the switch, it runs twice.",
+            "true: post_copy may be used in this call although it is refused. It cannot have a"
+            " strict handover: if nothing guards a disk of the guest against a second writer, and"
+            " an answer is lost at the switch, it runs twice. And libvirt 11.2 and 11.3 cannot"
+            " resume it once it broke.",
         ),
     )
 
@@ -215,7 +216,7 @@ def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
         tls=validate.flag(raw, "tls", path, defaults.tls),
         tunnelled=validate.flag(raw, "tunnelled", path, defaults.tunnelled),
         handover=validate.choice(raw, "handover", path, HANDOVERS, defaults.handover),
-        allow_unguarded=validate.flag(raw, "allow_unguarded", path, defaults.allow_unguarded),
+        force_post_copy=validate.flag(raw, "force_post_copy", path, defaults.force_post_copy),
     )
     for rule in RULES:
         if rule.broken(found):

@@ -10,8 +10,10 @@ from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.facts import parsers
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Issue, unknown
+from saltext_kvmcluster.core.migration import plans
 from saltext_kvmcluster.core.readiness.checks.base import NO_DESTINATION, UNREAD, World, unreported
 from saltext_kvmcluster.core.text import listed
+from saltext_kvmcluster.core.verdicts import Sighting
 
 CLOCK_LIMIT = 5.0
 AUTHORITY = "ca-cert.pem"
@@ -21,18 +23,23 @@ MIB = 1024
 
 
 class Machine(NamedTuple):
-    """What a guest needs of QEMU: ARCH/TYPE and machine type; and the QEMU that it runs on."""
+    """What a guest needs of QEMU: ARCH/TYPE and machine type; and the QEMU that it runs on.
+
+    ``post_copy``: whether it may be moved by that, without the risk being accepted.
+    """
 
     kind: str
     type: str
     qemu: int
+    post_copy: bool
 
 
 class Machines(NamedTuple):
-    """What a node's QEMU offers: machine types by ARCH/TYPE, and its version."""
+    """What a node's QEMU offers: machine types by ARCH/TYPE, and its version; and libvirt's."""
 
     types: frozenset[tuple[str, frozenset[str]]]
     qemu: int
+    libvirt: int
 
 
 def daemon(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -65,7 +72,18 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
 
     QEMU keeps a machine type compatible from an older version to a newer one, so an older QEMU on
     the destination is a warning although it has the type.
+
+    A destination whose libvirt cannot resume a broken post-copy migration is refused with
+    ``post_copy``: the guest would be lost with the first fault of the network.
     """
+    if asked.post_copy and plans.dies_of_resumption(offered.libvirt):
+        yield Issue(
+            f"post_copy is true, and libvirt on the destination is {_version(offered.libvirt)}:"
+            " if a post-copy migration breaks, that daemon dies when it is resumed, and the guest"
+            " is lost",
+            "install libvirt 11.4 or newer there; or post_copy=false; or take that risk for one"
+            " call: force_post_copy=true",
+        )
     types = dict(offered.types).get(asked.kind)
     if types is None or (asked.type and asked.type not in types):
         what = f"guests of {asked.kind}" if types is None else f"machine type {asked.type}"
@@ -86,19 +104,23 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
 
 
 def machine(world: World, guest: GuestFacts) -> Hashable:
-    """Return the kind of guest, its machine type, and the QEMU that it runs on."""
+    """Return the kind of guest, its machine type, the QEMU that it runs on; and how it is moved."""
     found = guest.guest
     if found is None:
         return UNREAD
     here = world.nodes[guest.node].daemon
-    return Machine(f"{found.arch}/{found.type}", found.machine, here.qemu if here else 0)
+    options = world.cluster.migration.options
+    runs = guest.observation.sighting is Sighting.RUNNING
+    post_copy = runs and options.post_copy and not options.force_post_copy
+    return Machine(f"{found.arch}/{found.type}", found.machine, here.qemu if here else 0, post_copy)
 
 
 def machines(world: World, node: NodeFacts) -> Hashable:
     """Return the machine types by kind of guest, and QEMU's version."""
     if node.daemon is None:
         return None
-    return Machines(frozenset(node.daemon.machines.items()), node.daemon.qemu)
+    daemon = node.daemon
+    return Machines(frozenset(daemon.machines.items()), daemon.qemu, daemon.libvirt)
 
 
 def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
