@@ -3,6 +3,9 @@
 import dataclasses
 import datetime
 
+# Milliseconds by which an event may be late on a busy machine.
+HEARD = 500
+
 
 @dataclasses.dataclass(frozen=True)
 class Sight:
@@ -75,6 +78,18 @@ def contradictions(answers, observation, killed, own):
         if where != [answer["owner"]] and not died:
             wrong.append(f"{answer['result']} to {answer['owner']}, but it runs on {where}")
     return wrong
+
+
+def claims(answer, stood):
+    """Say whether a migration is said to have stopped the guest for another time than was seen.
+
+    stood
+        The milliseconds that it stood by libvirt's events, None if they were not heard.
+    """
+    claimed = answer.get("downtime_ms") if isinstance(answer, dict) else None
+    if claimed is None or stood is None or abs(claimed - stood) <= HEARD:
+        return []
+    return [f"downtime {claimed} ms, but it stood {stood} ms"]
 
 
 def last_seen(answer):

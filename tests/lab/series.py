@@ -59,6 +59,7 @@ def run(bench, case):
         tale["second"], _ = bench.answer(bench.second, source, tale["at"], mute)
     if case.lasting is None:
         heal(bench, case)
+    tale["stood_ms"] = stood_ms(bench)
     tale["wrong"] = judged(bench, case, tale)
     tale |= {"took": round(time.monotonic() - started, 1), "heard": bench.watch.told(started)}
     bench.watch.close()
@@ -114,6 +115,18 @@ def runs_after(bench, killed):
     return None if when is None else round(when - killed, 3)
 
 
+def stood_ms(bench):
+    """Return the milliseconds from its last stop at the source to its resume at the destination."""
+    source, destination = bench.route
+    resumed = bench.watch.at(destination, RESUMED)
+    stops = [
+        when
+        for when, *what in bench.watch.heard
+        if what[:2] == [source, SUSPENDED] and when <= (resumed or 0)
+    ]
+    return round(1000 * (resumed - stops[-1])) if stops else None
+
+
 def judged(bench, case, tale):
     """Look at all nodes, have one recover, and say what was wrong; keep what was seen."""
     wrong = [
@@ -131,6 +144,7 @@ def judged(bench, case, tale):
     }
     own = ended_with_its_own(bench, tale, observation, killed)
     answers = [found for found in (tale["answer"], tale.get("second")) if isinstance(found, dict)]
+    wrong += judging.claims(tale["answer"], tale["stood_ms"])
     times = {node: deed["at"] for node, deed in killed.items()}
     wrong += judging.contradictions(answers, observation, times, own)
     node = bench.lab.nodes[case.asked]

@@ -129,6 +129,14 @@ def test_a_series_has_its_own_faults_moments_and_disk():
     assert 0.15 < max(case.after_the_stop for case in drawn) <= 0.2
 
 
+def test_a_downtime_that_nobody_saw_is_seen():
+    assert judging.claims({"downtime_ms": 90}, 60) == []
+    assert judging.claims({"downtime_ms": None}, 60) == []
+    assert judging.claims({"downtime_ms": 90}, None) == []
+    assert judging.claims("refused", 60) == []
+    assert judging.claims({"downtime_ms": 2552}, 60)
+
+
 WHOLE = {"lost": [], "repeated": [], "doubled": [], "boots": 1}
 
 

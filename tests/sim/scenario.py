@@ -240,6 +240,10 @@ class Run:
         definition = domain_xml(self.world.guests[name])
         self.world.daemons[node].create(definition, Call(), sim.OPERATOR, self.world.now)
 
+    def forget(self, name, node):
+        """Have a node's journal lose its entry of a guest."""
+        self.shelves[node].entries.pop(self.world.guests[name].uuid)
+
     def outdate(self, name, node):
         """Have a guest's log on a node lack its run, and end with an older one."""
         daemon, guest = self.world.daemons[node], self.world.guests[name]
@@ -690,6 +694,7 @@ COMMANDS = {
     "heal": lambda run, rest: run.heal(),
     "virsh-migrate": Run.by_hand,
     "virsh-create": lambda run, rest: run.on_node(run.start_by_hand, rest),
+    "forget": lambda run, rest: run.on_node(run.forget, rest),
     "outdate": lambda run, rest: run.on_node(run.outdate, rest),
 }
 ACTORS = {"migrate", "recover", "cancel", "meanwhile"}

@@ -225,6 +225,7 @@ def test_a_copy_that_would_get_other_disks_is_outdated():
     assert handover.outdated(copy, before.replace("<devices>", "<devices><tpm/>")) == ""
     after = GUEST.format(UUID, DISK.format("/g/a.snapshot"))
     assert "disks were changed" in handover.outdated(copy, after)
+    assert "could not be compared" in handover.outdated(copy, "<domain>")
 
 
 def test_what_is_no_mark_counts_as_one_of_nobody():

@@ -33,6 +33,7 @@ class StrictHandover:
         self.uuid, self.destination = entry.move.uuid, entry.move.destination
         self.is_over = self._is_compared = False
         self._resumed_at: float | None = None
+        self._is_measured = False
         self._ready: Call | None = None
 
     @property
@@ -92,6 +93,8 @@ class StrictHandover:
             self.env.clock.wait(call, ANSWER)
             if call.done() and not call.exception():
                 self._resumed_at = self.env.clock.monotonic()
+                # After a lost answer it may have run for some time.
+                self._is_measured = first
                 # From now on it stands only if its user has paused it.
                 self.entry = self.entry.at(RUNS)
                 return
@@ -114,7 +117,7 @@ class StrictHandover:
             return by_libvirt
         stopped, resumed = self.leaving.stopped_at(), self._resumed_at
         downtime = None
-        if stopped is not None and resumed is not None and resumed >= stopped:
+        if self._is_measured and stopped is not None and resumed is not None and resumed >= stopped:
             downtime = round(1000 * (resumed - stopped))
         return replace(by_libvirt, downtime_ms=downtime)
 

@@ -20,6 +20,7 @@ from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
 from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, Request
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
+from saltext_kvmcluster.engine import inquiry
 from saltext_kvmcluster.engine.environment import Call, Claim, Clock, Environment, Libvirt
 from saltext_kvmcluster.engine.peers import Peers
 
@@ -190,6 +191,8 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
                         )
                         if again != request:
                             raise startup.refusal(request, startup.CHANGED)
+                        if request.declared_offline:
+                            _forget(peers.env, request, claimed)
                         return _started(peers, request, text, end)
             except AtWork as taken:
                 decision = Decision(May.WAIT, str(taken))
@@ -198,6 +201,18 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
             return StartResult(guest, uuid, here, RUNNING, decision.owner, decision.sentence)
         startup.refuse_unless_waiting(request, decision, clock.monotonic() >= end)
         clock.wait(None, POLL)
+
+
+def _forget(env: Environment, request: Request, nodes: Sequence[str]) -> None:
+    """Have nothing complete an earlier migration of a guest to a node that is declared offline.
+
+    If that node was only cut off, a copy that waits there is older than the guest from now on.
+    """
+    with inquiry.locked(env, request.guest, request.uuid, nodes) as taken:
+        if taken:
+            raise AtWork(taken)
+        for node in nodes:
+            env.journal(node).clear(request.uuid)
 
 
 def _last_decision(

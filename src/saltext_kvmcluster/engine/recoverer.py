@@ -290,18 +290,13 @@ class _Case:
                 f"not done: {why}; on {node}: virsh destroy, once the owner is shut down; until"
                 " then the copy is harmless, but never resume it"
             )
-        libvirt.destroy_copy(self.uuid, self._mark)
-
-    @property
-    def _mark(self) -> str:
-        """What the copy of the last migration is marked with, empty if that is not known."""
-        entry = cases.latest(self.entries)
-        return entry.token if entry else ""
+        libvirt.destroy_copy(self.uuid, self.observations[node].mark)
 
     def _resume_copy(self, node: str) -> None:
         """Resume a copy that waits, and see it run."""
-        libvirt = self.env.libvirt(node)
-        call = libvirt.resume(self.uuid, self._mark)
+        libvirt, entry = self.env.libvirt(node), cases.latest(self.entries)
+        assert entry  # It named the copy.
+        call = libvirt.resume(self.uuid, entry.token)
         self.env.clock.wait(call, ANSWER)
         if not call.done():
             libvirt.close()
@@ -311,8 +306,6 @@ class _Case:
         found = libvirt.by_uuid(self.uuid)
         if found.sighting is not Sighting.RUNNING:
             raise WorldError(f"it was resumed, and is {found.sighting.value}")
-        entry = cases.latest(self.entries)
-        assert entry  # It named the copy.
         self._note(entry.at(RUNS))
 
     def _note(self, entry: Entry) -> None:

@@ -154,7 +154,10 @@ def outdated(copy: str, definition: str) -> str:
     copy, definition
         The definition that was given, and that of the source during the migration.
     """
-    given, now = (domainxml.parse(text).disks for text in (copy, definition))
+    try:
+        given, now = (domainxml.parse(text).disks for text in (copy, definition))
+    except InputError as error:
+        return f"its disks could not be compared with those of its copy: {error}"
     if given == now:
         return ""
     return "its disks were changed as its migration began; migrate it again"
