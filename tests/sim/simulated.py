@@ -258,7 +258,6 @@ class Leaving:
         self.world, self._daemon, self._uuid = world, daemon, uuid
         self._domain = daemon.domains.get(uuid)
         self._qemu = self._domain.qemu if self._domain else None
-        self.pid, self.started = (1, 1) if self._qemu else (0, 0)
         name = self._domain.guest.name if self._domain else ""
         run = handover.last_run(daemon.log(name))
         self.sent = -1 if run.ended else run.sent

@@ -32,9 +32,9 @@ ENTRY = Entry(
     BEGUN,
     False,
     "shared",
-    handover=Handover(True, 7, 7),
+    handover=Handover(True),
 )
-PAUSED_ENTRY = replace(ENTRY, handover=Handover(False, 7, 7))
+PAUSED_ENTRY = replace(ENTRY, handover=Handover(False))
 WAITS = Observation(Sighting.WAITING, "web1", UUID, mark=ENTRY.token)
 LEFT = Observation(Sighting.SHUT_OFF, "web1", UUID, left=True)
 GONE = Observation(Sighting.ABSENT, left=True)
@@ -189,7 +189,7 @@ def test_each_step_looks_again_immediately_before(here, there):
     if not forbids(Do.RESUME_COPY, "node2"):
         assert here in OFF and there in (Sighting.WAITING, Sighting.RUNNING)
     if not forbids(Do.RESUME_SOURCE, "node1"):
-        assert there in OFF and here in (*handovers.STOPPED, Sighting.RUNNING)
+        assert there in (*OFF, Sighting.WAITING) and here in (*handovers.STOPPED, Sighting.RUNNING)
     if not forbids(Do.UNMARK, "node2"):
         assert here in OFF and there in cases.OWNING
     if not safeguards.forbids(Action(Do.DESTROY_COPY, "node2"), "node1", nodes, ENTRY):
@@ -200,6 +200,10 @@ def test_the_copy_of_another_migration_is_not_touched():
     nodes = {"node1": see(Sighting.ABSENT), "node2": replace(WAITS, mark="node1 another")}
     for do in (Do.RESUME_COPY, Do.UNMARK):
         assert "another" in safeguards.forbids(Action(do, "node2"), "node2", nodes, ENTRY)
+    nodes["node1"] = see(Sighting.PAUSED_FOR_MIGRATION)
+    resume = Action(Do.RESUME_SOURCE, "node1")
+    assert "another" in safeguards.forbids(resume, "node1", nodes, ENTRY)
+    assert not safeguards.forbids(resume, "node1", {**nodes, "node2": WAITS}, ENTRY)
 
 
 @given(st.text(st.characters(blacklist_categories=("C",)), min_size=1, max_size=60))

@@ -50,10 +50,7 @@ def moved(**changed):
         st.booleans(),
         PRINTABLE,
         st.lists(PRINTABLE, max_size=3).map(tuple),
-        st.none()
-        | st.builds(
-            Handover, st.booleans(), st.integers(0, 1 << 40), st.integers(0, 9), st.integers(-1)
-        ),
+        st.none() | st.builds(Handover, st.booleans(), st.integers(-1, 99)),
         sequence=st.integers(0, 10**18),
     )
 )
@@ -63,7 +60,7 @@ def test_what_was_kept_is_read_again(entry):
 
 def test_a_version_that_knows_no_strict_handover_does_not_read_one():
     """It would take the copy for a guest that its user paused, and forget the migration."""
-    strict = replace(ENTRY, handover=Handover(True, 1, 1))
+    strict = replace(ENTRY, handover=Handover(True))
     assert json.loads(journal.text(strict))["version"] == 2
     assert json.loads(journal.text(ENTRY))["version"] == 1
 

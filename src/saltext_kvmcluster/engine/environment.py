@@ -113,14 +113,9 @@ class Tickets(Protocol):
 class Leaving(Protocol):
     """A guest of this node that migrates away, watched for what must not wait for a poll.
 
-    ``pid``, ``started``, ``sent``: as in `handover.Handover`. ``ended``: is done once its QEMU
-    has ended.
+    ``sent``: as in `handover.Handover`. ``ended``: is done once its QEMU has ended.
     """
 
-    @property
-    def pid(self) -> int: ...
-    @property
-    def started(self) -> int: ...
     @property
     def sent(self) -> int: ...
     @property

@@ -38,7 +38,7 @@ from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import queue, recoverer
-from saltext_kvmcluster.engine.environment import Call, Environment, Leaving
+from saltext_kvmcluster.engine.environment import Call, Environment
 from saltext_kvmcluster.engine.handover import StrictHandover
 
 POLL = 0.5
@@ -131,7 +131,7 @@ class _Begun:
             observation.persistent,
             env.cluster.guests.definitions,
             sequence=_sequence(env, move),
-            handover=_handover(runs, leaving) if leaving else None,
+            handover=Handover(runs, leaving.sent) if leaving else None,
         )
         copy = handover.marked(source.migratable(move.uuid), entry.token) if leaving else ""
         address = env.address(node.migration)
@@ -143,10 +143,6 @@ class _Begun:
         if leaving:
             held.enter_context(env.keeper(move))
         env.journal(env.here).write(self.entry)
-
-
-def _handover(runs: bool, leaving: Leaving) -> Handover:
-    return Handover(runs, leaving.pid, leaving.started, leaving.sent)
 
 
 def _sequence(env: Environment, move: Move) -> int:

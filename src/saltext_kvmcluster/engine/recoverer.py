@@ -196,13 +196,20 @@ class _Case:
         }
 
     def carried_out(self, settlement: Settlement) -> list[Step]:
-        """Carry out the actions, each after new observations; stop at the first that fails."""
+        """Carry out the actions, each after new observations; stop at the first that fails.
+
+        A guest that stands is resumed although its copy must stay: that one runs only by a proof
+        that the source's run is over.
+        """
         done: list[Step] = []
         for action in settlement.actions:
+            if done and not done[-1].ok and action.do is not Do.RESUME_SOURCE:
+                break
             detail = self._done(action, settlement.owner)
             done.append(Step(action.do.value, action.node, not detail, detail))
             if detail:
                 self._note_run(action)
+            if detail and action.do is not Do.DESTROY_COPY:
                 break
         return done
 

@@ -32,23 +32,19 @@ _TIME = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: "
 _STARTED = re.compile(f"{_TIME}starting up ", re.MULTILINE)
 _SENT = re.compile(f"{_TIME}initiating migration$", re.MULTILINE)
 _ENDED = re.compile(f"{_TIME}shutting down, reason=([a-z]+)$", re.MULTILINE)
-_MOST = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
 class Handover:
     """What the journal keeps of a strict handover.
 
-    ``resume``: whether the guest ran, so that its copy is to run. ``pid``, ``started``: the
-    source's QEMU, by its number and the kernel's time of its start; 0 if that was not known.
-    ``sent``: how many times libvirt's log said, before it began, that the guest was sent elsewhere
-    in its present run; -1 if the log did not know of that run, or the disk may not have had it. A
-    log that lacks the beginning of a run ends with an older one, which may have migrated away.
+    ``resume``: whether the guest ran, so that its copy is to run. ``sent``: how many times
+    libvirt's log said, before it began, that the guest was sent elsewhere in its present run; -1 if
+    the log did not know of that run, or the disk may not have had it. A log that lacks the
+    beginning of a run ends with an older one, which may have migrated away.
     """
 
     resume: bool
-    pid: int = 0
-    started: int = 0
     sent: int = -1
 
     def has_left(self, run: LastRun) -> bool:
@@ -211,7 +207,5 @@ def parse(kept: Reader) -> Handover | None:
         return None
     return Handover(
         kept.at("resume").flag(),
-        kept.at("pid").whole(most=_MOST),
-        kept.at("started").whole(most=_MOST),
         kept.at("sent").whole(least=-1),
     )

@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.verdicts import (
 # What may be found on a node, and at the other end of the migration, when it is done.
 _HANDOVER = {
     Do.RESUME_COPY: ((Sighting.WAITING, Sighting.RUNNING), OFF),
-    Do.RESUME_SOURCE: ((*STOPPED, Sighting.RUNNING), OFF),
+    Do.RESUME_SOURCE: ((*STOPPED, Sighting.RUNNING), (*OFF, Sighting.WAITING)),
     Do.UNMARK: ((*OWNING, Sighting.WAITING), OFF),
 }
 
@@ -109,8 +109,9 @@ def _handover_changed(action: Action, nodes: Mapping[str, Observation], entry: E
         return f"on {other} it is now {nodes[other].sighting.value}"
     resumes = entry.handover is not None and entry.handover.resume and entry.stage != RUNS
     waits = found.sighting is Sighting.WAITING
-    if waits and found.mark != entry.token:
-        return f"the copy on {action.node} is of another migration"
+    for node in (action.node, other):
+        if nodes[node].sighting is Sighting.WAITING and nodes[node].mark != entry.token:
+            return f"the copy on {node} is of another migration"
     if waits and action.do is Do.UNMARK and resumes:
         return f"on {action.node} it was not observed to run"
     return ""
