@@ -148,6 +148,7 @@ def judged(bench, case, tale):
     times = {node: deed["at"] for node, deed in killed.items()}
     wrong += judging.contradictions(answers, observation, times, own)
     node = bench.lab.nodes[case.asked]
+    bench.wait_for_minions(case)
     tale["recovered"] = bench.recovered(node, wanted=not own)
     observation = bench.observe()
     if judging.is_for_an_operator(tale["recovered"], observation):
