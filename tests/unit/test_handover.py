@@ -343,8 +343,8 @@ WENT_ON = see(Sighting.RUNNING, reason=CANCELED)
         (WENT_ON, see(Sighting.SHUT_OFF, reason="destroyed"), None),
         (WENT_ON, see(Sighting.SHUT_OFF, reason="failed"), None),
         (WENT_ON, see(Sighting.PAUSED_FOR_MIGRATION), "node1"),
-        (see(Sighting.RUNNING, reason=UNPAUSED), see(Sighting.ABSENT), None),
-        (see(Sighting.PAUSED_BY_USER), see(Sighting.ABSENT), None),
+        (see(Sighting.RUNNING, reason=UNPAUSED), see(Sighting.ABSENT), "node1"),
+        (see(Sighting.PAUSED_BY_USER), see(Sighting.ABSENT), "node1"),
         (see(Sighting.PAUSED_BY_ERROR), see(Sighting.ABSENT), None),
         (see(Sighting.PAUSED_BY_ERROR), see(Sighting.RUNNING), "node2"),
     ],
@@ -356,6 +356,14 @@ def test_what_may_have_run_after_libvirts_own_handover_is_never_certain(here, th
         assert found.actions == () and "ran on node2" in found.needs[0]
         assert any(f"journal/{UUID}.json" in one or "virsh resume" in one for one in found.commands)
     assert settled(here, there).owner == ("node1" if owner is None else owner)
+
+
+@pytest.mark.parametrize(
+    "here", [see(Sighting.RUNNING, reason=UNPAUSED), see(Sighting.PAUSED_BY_USER)]
+)
+def test_what_was_not_certain_stays_so_once_the_guest_was_paused_or_resumed(here):
+    found = settled(here, see(Sighting.ABSENT), replace(BY_LIBVIRT, stage=ENDED))
+    assert found.owner is None and found.actions == ()
 
 
 def test_a_migration_that_has_just_ended_was_not_resumed_by_anybody_else():

@@ -36,7 +36,14 @@ from saltext_kvmcluster.core.migration.results import MigrationResult, Statistic
 from saltext_kvmcluster.core.ownership import handovers
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.verdicts import IN_POST_COPY, Observation, Owner, Sighting, Verdict
+from saltext_kvmcluster.core.verdicts import (
+    CANCELED,
+    IN_POST_COPY,
+    Observation,
+    Owner,
+    Sighting,
+    Verdict,
+)
 from saltext_kvmcluster.engine import queue, recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
 from saltext_kvmcluster.engine.handover import StrictHandover
@@ -310,7 +317,7 @@ class _Migration:
             before = self.source.sight(self.move.uuid)
             if self.strict and returned:
                 self.strict.returned(bool(_error(call)), before)
-            elif returned and isinstance(call.exception(), Answered):
+            elif returned and self._never_switched(call, before):
                 self.entry = self.entry.at(FAILED)
             there = self.peer.sight(self.move.uuid)
             here = self.source.sight(self.move.uuid)
@@ -329,6 +336,11 @@ class _Migration:
             if judged.owner is not Owner.UNKNOWN or self.env.clock.monotonic() >= end:
                 return observations, judged
             self.env.clock.wait(None, POLL)
+
+    def _never_switched(self, call: Call, here: Observation) -> bool:
+        """Whether the copy never ran: libvirt says so, or the source was never stopped."""
+        ran_on = here.sighting is Sighting.RUNNING and not here.job and here.reason != CANCELED
+        return ran_on or isinstance(call.exception(), Answered)
 
     def _measured(self) -> Statistics:
         """Return what was measured; the migration counts as moved without it."""

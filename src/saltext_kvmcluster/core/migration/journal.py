@@ -21,7 +21,7 @@ from saltext_kvmcluster.core.untrusted import Reader
 PLAIN, WITH_HANDOVER = 1, 2
 # libvirt may have been called; the migration has ended, but is not settled. Of a strict handover:
 # it is certain that the source is over; the copy was observed to run, but may still have its mark.
-# Of another one: libvirt's answer is that it failed, so the copy never ran.
+# Of another one: its copy never ran.
 BEGUN, ENDED, OVER, RUNS, FAILED = "begun", "ended", "over", "runs", "failed"
 STAGES = (BEGUN, ENDED, OVER, RUNS, FAILED)
 FOLDER = "/var/lib/kvmcluster/journal"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saltext_kvmcluster.core.migration.journal import FAILED, OVER, RUNS, Entry
+from saltext_kvmcluster.core.migration.journal import ENDED, FAILED, OVER, RUNS, Entry
 from saltext_kvmcluster.core.ownership.cases import Action, Do
 from saltext_kvmcluster.core.verdicts import (
     CANCELED,
@@ -102,14 +102,16 @@ def needs_proof(entry: Entry | None, here: Observation, there: Observation) -> b
 def _by_libvirt(entry: Entry, here: Observation, there: Observation, fresh: bool) -> Ruling | None:
     """Return what follows if its copy, which is no more, may have run before; None if not.
 
-    A source that has run all the time was never stopped for the switch. Whether it was, cannot be
-    seen any more once it was paused or resumed for another reason.
+    libvirt says of a source that it let go on that its migration was canceled, until the guest is
+    paused or resumed for another reason. So a migration of which that was observed once stays
+    unknown.
     """
     resumed = here.sighting is Sighting.RUNNING and here.reason == CANCELED
     hidden = here.sighting is Sighting.PAUSED_BY_USER or here.reason == UNPAUSED
+    was_unknown = entry.stage == ENDED and not fresh
     if entry.stage == FAILED or there.sighting not in OFF:
         return None
-    if not resumed and (fresh or not hidden):
+    if not resumed and not (hidden and was_unknown):
         return None
     source, destination = entry.move.source, entry.move.destination
     went_on = ", where libvirt let it go on after the switch" if resumed else ""
