@@ -171,3 +171,6 @@ def test_what_we_leave(guest, definitions, before, after):
     else:
         assert done["result"] == "moved", done
         assert left(guest, source, destination) == after, done
+        for node, kind in itertools.product((source, destination), ((), ("--inactive",))):
+            found = guest.exec(node, "virsh", "dumpxml", *kind, GUEST, check=False)
+            assert "handover" not in found, "the mark is on the copy alone, and while it waits"

@@ -194,6 +194,15 @@ def test_a_guest_that_its_user_paused_stays_paused(both, guest):
             both.exec(node, "virsh", "resume", guest, check=False)
 
 
+def test_the_result_says_what_became_of_one_that_was_suspended_meanwhile(both, guest):
+    source, destination = route(both, guest)
+    with under_way(both, guest, source, destination) as call:
+        both.exec(source, "virsh", "suspend", guest)
+        found = call.end(240)
+    assert (found["result"], both.running(guest)) == ("moved", [destination]), found
+    assert f"on {destination}: virsh suspend {guest}" in found["reason"]
+
+
 def test_what_cannot_be_strict_is_refused_on_a_disk_that_nothing_guards(both):
     source, destination = route(both, GUESTS["nbd"])
     for option in ("post_copy=true", "handover=libvirt"):
