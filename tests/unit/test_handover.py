@@ -376,3 +376,9 @@ def test_a_copy_whose_failure_was_answered_never_ran():
     refused, there = replace(BY_LIBVIRT, stage=journal.FAILED), see(Sighting.ABSENT)
     assert handovers.verdict(refused, WENT_ON, there) is None
     assert settled(WENT_ON, there, refused).owner == "node1"
+
+
+def test_why_a_step_failed():
+    assert safeguards.not_done("no response") == "no response"
+    found = safeguards.not_done("unable to execute 'cont': Migration is not finalized yet")
+    assert "'cont'" in found and "tries again" in found

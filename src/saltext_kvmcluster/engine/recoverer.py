@@ -286,7 +286,7 @@ class _Case:
         try:
             verbs[action.do](action.node)
         except WorldError as error:
-            return str(error)
+            return safeguards.not_done(str(error))
         return ""
 
     def _destroy_copy(self, node: str) -> None:

@@ -89,6 +89,21 @@ def hazard(definition: str) -> str:
     return ""
 
 
+def not_done(error: str) -> str:
+    """Return why a step failed, and what follows from that.
+
+    Until QEMU has given up the connection that carried its memory it does not resume (runstate
+    finish-migrate, qmp_cont in monitor/qmp-cmds.c). After a cut network that is when TCP's next
+    retransmission is due: up to about as long as the cut lasted.
+    """
+    if "not finalized" not in error:
+        return error
+    return (
+        f"{error}: QEMU has not given up the broken connection yet, which may take as long as the"
+        " network was cut; the node's beacon tries again every few seconds"
+    )
+
+
 _WANTED = {
     Do.DESTROY_COPY: COPIES,
     Do.UNDEFINE: (Sighting.SHUT_OFF,),
