@@ -187,17 +187,16 @@ class Bench:
             time.sleep(1)
 
     def operate(self, recovered, observation):
-        """Type what `recover` says, as who knows whether the guest wrote elsewhere; say what.
+        """Type what `recover` says, as who knows whether the guest ran on elsewhere; say what.
 
         It is known by the numbers on its consoles, and by what libvirt told meanwhile; Disorder
-        if nothing is said.
+        if `recover` does not say it.
         """
         source, destination = self.route
-        copy = [node for node, sight in observation.items() if sight.waits]
-        if self.last_writer() != source:
-            raise Disorder(f"it wrote on {self.last_writer()}")
-        verb = "destroy" if copy and self.went_on() else "resume"
-        node, command = destination if copy else source, f"virsh {verb} {self.guest}"
+        waits = any(sight.waits for sight in observation.values())
+        outdated = self.went_on() if waits else self.last_writer() != source
+        node = destination if waits else source
+        command = f"virsh {'destroy' if outdated else 'resume'} {self.guest}"
         if not any(f"on {node}: {command}" in line for line in recovered["commands"]):
             raise Disorder(f"nothing for an operator to do: {recovered['commands']}")
         self.lab.exec(node, *command.split())

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from kvmlab import network, plan, power, processes, services, spoiling
-from watching import RESUMED, SUSPENDED
+from watching import SUSPENDED
 
 # When it begins. EDGE: when the guest has stopped at its source; GONE: when libvirt has ended it
 # there, and nobody has resumed it yet.
@@ -21,8 +21,6 @@ BEFORE, ASKED, COPYING, SWITCH, EDGE, GONE, AFTER = (
     *("before", "asked", "copying", "switch", "edge", "gone", "after"),
 )
 SOURCE, DESTINATION, BOTH = "source", "destination", "both"
-# Seconds after which libvirt has given up a connection without answers, 8, and then some.
-GIVEN_UP = 12
 KEEPER = "^sh -c IFS= read -r request"
 
 
@@ -182,17 +180,13 @@ def on_again(bench, node):
 
 
 def lost_then_off(bench, node):
-    """Lose the answers, and the destination itself soon after the source has made up its mind."""
+    """Lose the answers, and soon after the switch, before anybody gives up, the destination."""
     drop, end = lost(bench, node), off(bench, node)
-    source = bench.route[0]
 
     def act():
         done = drop()
-        over = bench.call_is_over
-        stopped = bench.watch.wait(source, SUSPENDED, over)
-        if stopped is not None:
-            bench.watch.wait(source, RESUMED, over, GIVEN_UP, since=stopped)
-        time.sleep(bench.pause)
+        stopped = bench.watch.wait(bench.route[0], SUSPENDED, bench.call_is_over)
+        time.sleep(0.5 + 3 * bench.pause)
         return end() and done and stopped is not None
 
     return act
