@@ -99,7 +99,7 @@ def import_faults(path, part, name, lazy):
     known = {"core": {*STDLIB, "lxml", PACKAGE}, "engine": {*STDLIB, PACKAGE}}.get(part)
     if known and (top in CORE_FORBIDDEN or top not in known):
         yield f"{part} imports {name}"
-    if part == "host" and top not in {*STDLIB, "libvirt", PACKAGE}:
+    if part == "host" and top not in {*STDLIB, "libvirt", "libvirt_qemu", PACKAGE}:
         yield f"host imports {name}"
     if top in ("libvirt", "libvirt_qemu") and (path != IMPORTS_LIBVIRT or not lazy):
         yield f"imports {name} {'here' if lazy else 'eagerly'}"

@@ -19,6 +19,7 @@ from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,
     error_text,
     load_libvirt,
+    tell_qemu,
     version,
 )
 from saltext_kvmcluster.host.libvirt_cpu import cpu_issue
@@ -32,6 +33,8 @@ from saltext_kvmcluster.host.libvirt_facts import Facts, qemu_version
 
 # What a migration may leave of a guest, unmarked.
 _LEFT = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
+# QEMU's words for a guest whose migration it has not ended.
+_NOT_FINALIZED = "Migration is not finalized yet"
 # Seconds between a decision and what it leads to; what comes later is not done at all.
 MOMENT = 5.0
 
@@ -251,7 +254,12 @@ class Hypervisor(Facts):
             if observation.sighting not in _LEFT or observation.job:
                 state = f"{observation.sighting.value} {observation.job}".rstrip()
                 raise WorldError(f"not resumed: it is now {state}")
-            _in_time(end, domain.resume)
+            try:
+                _in_time(end, domain.resume)
+            except load_libvirt().libvirtError as error:
+                if _NOT_FINALIZED not in str(error):
+                    raise
+                _cancel_left(domain)
 
         self._ask(verb)
 
@@ -367,3 +375,15 @@ def _in_time(end: float, verb: Callable[[], object]) -> None:
     if time.monotonic() >= end:
         raise WorldError("the deadline passed before the call; nothing was done")
     verb()
+
+
+def _cancel_left(domain: Any) -> None:
+    """Have QEMU give up a migration that libvirt has forgotten; the guest goes on with that.
+
+    libvirt cancels it when it gives up, but not if QEMU does not respond in time, as while its disk
+    is cut off; then QEMU waits for ever for the word to switch over.
+    """
+    tell_qemu(domain, '{"execute": "migrate_cancel"}')
+    end = time.monotonic() + MOMENT
+    while domain.state()[0] != load_libvirt().VIR_DOMAIN_RUNNING and time.monotonic() < end:
+        time.sleep(0.1)

@@ -112,6 +112,11 @@ def load_libvirt() -> Any:
     return libvirt
 
 
+def tell_qemu(domain: Any, command: str) -> None:
+    """Send a command to a guest's QEMU, past libvirt, which notes that in the guest's log."""
+    importlib.import_module("libvirt_qemu").qemuMonitorCommand(domain, command, 0)
+
+
 def version(libvirt: Any) -> str:
     number = libvirt.getVersion()
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
