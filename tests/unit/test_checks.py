@@ -494,6 +494,16 @@ def test_why_no_token_was_written_is_told():
     assert "wrote no token: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
 
 
+def test_a_copy_that_waits_is_to_be_recovered_and_not_resumed_by_hand():
+    for sighting, remedy in (
+        (Sighting.WAITING, "kvmcluster.recover web1"),
+        (Sighting.PAUSED_OTHERWISE, "on node1: virsh domstate --reason web1; fix that first"),
+    ):
+        one = here(guest(observation=replace(RUNNING, sighting=sighting)))
+        (issue,) = found(CHECKS["guest.blockers"], one)
+        assert issue.remedy == remedy
+
+
 def test_an_old_definition_forbids_the_way_to_it_alone():
     (error,) = found(CHECKS["guest.uuid"], there(guest("node2", SHUT_OFF, None)))
     assert error.destination == "node2"

@@ -151,9 +151,12 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
             f"wait until it ends: virsh domjobinfo {guest.name}",
         )
     if guest.observation.sighting not in MOVABLE:
+        waits = guest.observation.sighting in verdicts.WAITING_HALVES
         yield Issue(
             f"it is {_state(guest)}",
-            f"on {guest.node}: virsh domstate --reason {guest.name}; fix that first",
+            f"kvmcluster.recover {guest.name}"
+            if waits
+            else f"on {guest.node}: virsh domstate --reason {guest.name}; fix that first",
         )
     if guest.snapshots:
         yield Issue(
