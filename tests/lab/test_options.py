@@ -164,7 +164,7 @@ def test_compression_of_parallel_connections(lab, kind):
 
 
 def test_post_copy(lab):
-    with Underway(lab, "post_copy=true", "bandwidth=5") as observed:
+    with Underway(lab, "post_copy=true", "force_post_copy=true", "bandwidth=5") as observed:
         assert observed.able("postcopy-ram")
         shown = observed.monitor("migrate_parameters")
         assert int(shown["max-postcopy-bandwidth"].split()[0]) == 5 * MIB
