@@ -378,6 +378,21 @@ def test_a_guest_on_its_way_does_not_run_twice():
         assert cluster_status(node1=SENT, node2=other)["problems"] == []
 
 
+def test_a_copy_that_waits_is_a_problem_once_its_guest_is_nowhere_else():
+    copy = {
+        **SENT,
+        "guests": [
+            {**GUEST, "sighting": "a copy that waits for its handover", "reason": "handover"}
+        ],
+    }
+    off = {**SENT, "guests": [{**GUEST, "sighting": "shut off"}]}
+    assert cluster_status(node1=SENT, node2=copy)["problems"] == []
+    assert cluster_status(node1=off, node2=copy)["problems"] == [
+        "web1 stands on node2, as a copy that waits for its handover:"
+        " salt-run kvmcluster.recover web1"
+    ]
+
+
 def test_an_unreachable_node_is_shown_and_where_a_guest_is_not_is_not_claimed():
     idle = {**SENT, "guests": [{**GUEST, "sighting": "shut off"}]}
     data = cluster_status(node1=idle, node2=None)

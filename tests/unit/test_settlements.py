@@ -620,3 +620,20 @@ def test_a_look_in_words():
         settlements.text(replace(RUNS, job=OUTGOING)) == "running; an outgoing migration is active"
     )
     assert settlements.text(SILENT) == "unreachable; no route"
+
+
+def test_without_a_journal_the_mark_says_where_the_copy_came_from():
+    """It is the only thing left that does; once the guest runs nothing else removes the mark."""
+    copy = Observation(Sighting.WAITING, "web1", UUID, mark="node1 2026-01-01T00:00:00.000+00:00")
+    found = settled(ABSENT, copy, entry=None)
+    assert found.result == cases.UNKNOWN and not found.actions
+    assert found.needs == ("the journal entry of its migration, on node1",)
+    assert found.commands == (
+        "on node1: tail /var/log/libvirt/qemu/web1.log",
+        "only if it did not go on on node1: on node2: virsh resume web1",
+        "otherwise its copy is out of date: on node2: virsh destroy web1, then start it again",
+        "once it runs there: on node2: virsh metadata web1 urn:saltext-kvmcluster:handover --live"
+        " --remove",
+    )
+    strange = settled(ABSENT, replace(copy, mark="?"), entry=None)
+    assert strange.commands[0].startswith("on the node that it came from: ")

@@ -148,7 +148,7 @@ def status(cluster: str | None = None) -> dict[str, Any]:
     """Return every guest of the cluster: where it is, its state, and whether it can move.
 
     All nodes are asked by one job. An unreachable node is in ``silent``, and is a problem; so is a
-    guest that runs twice.
+    guest that runs twice, and one of which there is nothing but a copy that waits for its handover.
 
     cluster
         The cluster's name; needed only where this master has several.

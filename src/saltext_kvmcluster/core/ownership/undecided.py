@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.migration.handover import NAMESPACE
 from saltext_kvmcluster.core.migration.journal import FOLDER, Entry
 from saltext_kvmcluster.core.ownership.cases import (
     BUSY,
@@ -100,13 +101,21 @@ def waiting(case: Case, sentence: str) -> Settlement:
             ),
         )
     if entry is None:
+        marks = {case.observations[node].mark.partition(" ")[0] for node in copies}
+        known = len(marks) == 1 and marks <= set(case.observations)
+        origin = marks.pop() if known else "the node that it came from"
         return Settlement(
             verdict,
             UNKNOWN,
-            needs=("the journal entry of its migration, on the node that it came from",),
+            needs=(f"the journal entry of its migration, on {origin}",),
             commands=(
-                f"on the node that it came from: tail /var/log/libvirt/qemu/{case.typed}.log",
-                *_if_it_ran(case, copies, "there"),
+                f"on {origin}: tail /var/log/libvirt/qemu/{case.typed}.log",
+                *_if_it_ran(case, copies, f"on {origin}" if known else "there"),
+                *(
+                    f"once it runs there: on {node}: virsh metadata {case.typed}"
+                    f" {NAMESPACE} --live --remove"
+                    for node in copies
+                ),
             ),
         )
     return Settlement(

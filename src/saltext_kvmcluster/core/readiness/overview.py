@@ -132,6 +132,7 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
     ]
     problems = [f"{node} is unreachable: {detail}" for node, detail in silent.items()]
     problems += _doubled(groups.values())
+    problems += _standing(groups.values())
     return ClusterStatus(
         cluster.name,
         {node: _node(facts) for node, facts in nodes.items()},
@@ -209,6 +210,17 @@ def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
     return [
         f"{printable(found[double.nodes[0]].name)} {double.sentence}"
         for found, double in doubles(itertools.chain.from_iterable(groups))
+    ]
+
+
+def _standing(groups: Iterable[list[GuestFacts]]) -> list[str]:
+    """Report the copies that wait for a handover of a guest that is nowhere else."""
+    active = ([found for found in group if found.active] for group in groups)
+    return [
+        f"{printable(one.name)} stands on {one.node}, as {one.observation.sighting.value}:"
+        f" salt-run kvmcluster.recover {printable(one.name)}"
+        for (one, *others) in filter(None, active)
+        if not others and one.observation.sighting is Sighting.WAITING
     ]
 
 
