@@ -474,7 +474,7 @@ class TestJournal:
         for text in ("{", json.dumps({"version": 1, "move": {"uuid": "../../x"}})):
             lab.write(source, path, text)
             detail = refused(lab, source, "kvmcluster.migrate", GUEST, destination)
-            assert f"{path} is not a journal entry" in detail
+            assert f"{path} is not a valid journal entry" in detail
             answer = recover(lab, third)
             assert answer["owner"] == source and answer["actions"] == []
             assert any(path in need and source in need for need in answer["needs"])
@@ -493,7 +493,7 @@ class TestJournal:
         assert (answer["owner"], answer["needs"]) == (destination, []), answer
         for node in lab.nodes:
             unread = lab.salt(node, "kvmcluster.unsettled")["unread"]
-            assert len(unread) == 1 and f"{other} is not a journal entry" in unread[0], unread
+            assert len(unread) == 1 and f"{other} is not a valid journal entry" in unread[0], unread
             lab.exec(node, "rm", other)
         assert lab.read(source, f"{HOME}/sequence") == lab.read(destination, f"{HOME}/sequence")
 

@@ -65,6 +65,9 @@ def test_a_version_that_knows_no_strict_handover_does_not_read_one():
     assert json.loads(journal.text(ENTRY))["version"] == 1
 
 
+UNREADABLE = "it is not a journal entry of version 1 or 2"
+
+
 def found(name, text="", kind="f", size=10, error=""):
     return Found(name, f"/there/{name}", kind, size, text, error)
 
@@ -78,9 +81,9 @@ def test_an_entry_that_cannot_be_read_may_be_of_the_guest():
 @pytest.mark.parametrize(
     ("odd", "detail"),
     [
-        *(({"kind": kind}, f": it is {what}") for kind, what in journal.KINDS.items()),
-        ({"size": 1 << 30}, ": it has 1073741824 bytes, at most 16384 are read"),
-        ({"error": "it belongs to user 7"}, ": it belongs to user 7"),
+        *(({"kind": kind}, f"it is {what}") for kind, what in journal.KINDS.items()),
+        ({"size": 1 << 30}, "it has 1073741824 bytes, at most 16384 are read"),
+        ({"error": "it belongs to user 7"}, "it belongs to user 7"),
         ({"text": ""}, ""),
         ({"text": "\udcff\0"}, ""),
     ],
@@ -89,15 +92,15 @@ def test_an_odd_file_concerns_the_guest_of_its_name_alone(odd, detail):
     held = journal.read_all([found(f"{OTHER}.json", **odd), found(f"{UUID}.json", kept())])
     assert held.entries == (ENTRY,) and not held.doubts(UUID)
     assert held.may_have(OTHER) and held.doubts(OTHER) == (
-        f"/there/{OTHER}.json is not a journal entry of version 1 or 2{detail}; if no migration is"
-        " under way, remove it"
+        f"/there/{OTHER}.json is not a valid journal entry: {detail or UNREADABLE}; if no migration"
+        " is under way, remove it"
     )
 
 
 def test_a_name_and_its_entry_have_to_agree_and_both_guests_are_doubted():
     held = journal.read_all([found(f"{OTHER}.json", kept())])
     assert held.entries == () and held.may_have(UUID) and held.may_have(OTHER)
-    assert f"it is the entry of web1, UUID {UUID}" in held.unread[0]
+    assert f"it is that of web1, {UUID}" in held.unread[0]
 
 
 @pytest.mark.parametrize("name", ["a", "journal", "json", ""])
@@ -182,7 +185,7 @@ def test_it_ends():
     ],
 )
 def test_what_is_no_entry_is_refused_by_its_place(text):
-    with pytest.raises(InputError, match="/the/place is not a journal entry"):
+    with pytest.raises(InputError, match="/the/place is not a valid journal entry"):
         journal.parse(text, "/the/place")
 
 

@@ -126,7 +126,7 @@ def test_what_a_silent_node_means_depends_on_where_it_was_seen(shut):
     ):
         done = shut(Guest(*observations), node3=SILENT)
         assert done["result"] == result and "no response from node3" in done["reason"]
-    left = (f"{UUID}.json is not a journal entry",)
+    left = (f"{UUID}.json is not a valid journal entry",)
     unsettled = shut(Guest(RUNNING, OFF), unsettled=left, node3=SILENT)
     assert unsettled["result"] == "unknown"
     assert shut(Guest(RUNNING, OFF), unsettled=left)["result"] == "stopped"

@@ -112,9 +112,10 @@ class StrictHandover:
         return replace(here, left=self.is_over and here.sighting in OFF)
 
     def measured(self, by_libvirt: Statistics) -> Statistics:
-        """Return what was measured: libvirt knows of no resume that comes after its own end."""
-        if not (self.entry.handover and self.entry.handover.resume):
-            return by_libvirt
+        """Return what was measured: libvirt knows of no resume that comes after its own end.
+
+        A guest that its user had paused was neither stopped nor resumed.
+        """
         stopped, resumed = self.leaving.stopped_at(), self._resumed_at
         downtime = None
         if self._is_measured and stopped is not None and resumed is not None and resumed >= stopped:

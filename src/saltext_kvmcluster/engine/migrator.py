@@ -173,15 +173,16 @@ def _refuse_unsettled(env: Environment, move: Move) -> None:
     """
     own = env.journal(env.here)
     kept = own.entries().of_node(env.here)
-    why = kept.doubts(move.uuid)
-    if kept.of(move.uuid) and not why:
-        why = recoverer.recover(env, move.uuid).reason
-        why = why if own.entries().of(move.uuid) else ""
-    if why:
+    refusal = f"{move.guest} was not migrated to {move.destination}"
+    if unread := kept.doubts(move.uuid):
         raise WorldError(
-            f"{move.guest} was not migrated to {move.destination}: its last migration is"
-            f" not settled: {why}"
+            f"{refusal}: whether its last migration from {env.here} is settled is not known: on"
+            f" {env.here}: {unread}"
         )
+    if kept.of(move.uuid):
+        why = recoverer.recover(env, move.uuid).reason
+        if own.entries().of(move.uuid):
+            raise WorldError(f"{refusal}: its last migration is not settled: {why}")
     own.clear(move.uuid)
 
 

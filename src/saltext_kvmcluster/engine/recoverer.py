@@ -223,7 +223,7 @@ class _Case:
     def recovery(self, settlement: Settlement, actions: Sequence[Step]) -> Recovery:
         """Return what `recover` returns."""
         unread = (
-            f"the journal of {node}, which could not be read: {detail}"
+            f"what the journal of {node} has of it: {detail}"
             for node, detail in self.unread.items()
         )
         return Recovery(

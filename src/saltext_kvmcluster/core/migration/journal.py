@@ -210,16 +210,16 @@ def _oddity(one: Found) -> str:
 def _named(entry: Entry, one: Found) -> Entry:
     """Return an entry that is of the guest by whose UUID it is found."""
     if one.name != f"{entry.move.uuid}.json":
-        detail = f"it is the entry of {entry.move.guest}, UUID {entry.move.uuid}"
+        detail = f"its name is another guest's, it is that of {entry.move.guest}, {entry.move.uuid}"
         raise InputError(_refusal(one.where, detail))
     return entry
 
 
 def _refusal(where: str, detail: str) -> str:
-    reason = f": {detail}" if detail else ""
+    reason = detail or f"it is not a journal entry of version {PLAIN} or {WITH_HANDOVER}"
     return (
-        f"{_shown(where)} is not a journal entry of version {PLAIN} or {WITH_HANDOVER}{reason}; if"
-        " no migration is under way, remove it"
+        f"{_shown(where)} is not a valid journal entry: {reason}; if no migration is under way,"
+        " remove it"
     )
 
 
