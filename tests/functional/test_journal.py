@@ -68,7 +68,7 @@ def test_an_entry_of_another_guest_or_account_is_no_entry(both):
     shutil.copy(FOLDER / f"{UUID}.json", path)
     for kept in (one.entries() for one in both):
         assert kept.entries == (ENTRY,) and kept.doubts(UUID) == kept.doubts(OTHER)
-        assert f"it is the entry of web1, UUID {UUID}" in kept.doubts(UUID)
+        assert f"it is that of web1, {UUID}" in kept.doubts(UUID)
     path.write_text(journal.text(replace(ENTRY, move=replace(ENTRY.move, uuid=OTHER))))
     assert [len(one.entries().entries) for one in both] == [2, 2]
     os.chown(path, 65534, 65534)
