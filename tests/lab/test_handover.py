@@ -11,7 +11,7 @@ import time
 
 import pytest
 from labs import Call, until
-from test_recover import becomes, state
+from test_recover import KILLED, becomes, state
 
 NAMESPACE = "urn:saltext-kvmcluster:handover"
 QEMU, LIBVIRT = "qemu-system-x86_64", "libvirtd"
@@ -64,10 +64,10 @@ def route(lab, name):
 
 
 @contextlib.contextmanager
-def under_way(lab, name, source, destination, *more):
+def under_way(lab, name, source, destination, *more, patience=120):
     """A migration, in the middle; it goes on slowly."""
-    words = ("kvmcluster.migrate", name, destination, "bandwidth=16", *more)
-    call = Call(lab.salt, source, *words)
+    words = ("kvmcluster.migrate", name, destination, "bandwidth=8", *more)
+    call = Call(lab.salt, source, *words, patience=patience)
     try:
         becomes(lab, destination, "paused (migrating)", name, call.ended)
         yield call
@@ -75,18 +75,18 @@ def under_way(lab, name, source, destination, *more):
         call.join(240)
 
 
-def nearly_sent(lab, node, name):
+def nearly_sent(lab, node, name, call):
     """Wait until little of the guest's memory is left to be sent.
 
-    libvirt's daemons close their connection after half a minute without an answer.
+    libvirt's daemons close their connection after some seconds without an answer.
     """
 
     def left():
         job = lab.exec(node, "virsh", "domjobinfo", name, check=False)
-        found = re.search(r"Memory remaining: +([0-9.]+) MiB", job)
-        return found is not None and float(found[1]) < 60
+        found = re.search(r"Memory remaining: +([0-9.]+) ([KM]?)i?B", job)
+        return found is not None and (found[2] != "M" or float(found[1]) < 40)
 
-    until(left, "most of its memory sent", pause=0.05)
+    until(left, "most of its memory sent", pause=0.05, ended=call.ended)
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def lost(lab, guest):
     """Lose the answer of a switch; return whether that was so, and no earlier break."""
     source, destination = route(lab, guest)
     with under_way(lab, guest, source, destination, "patience=90") as call:
-        nearly_sent(lab, source, guest)
+        nearly_sent(lab, source, guest, call)
         with answers_lost(lab, source, destination):
             until(
                 lambda: state(lab, source, guest).lower() in (WENT_ON, LOCKED_OUT),
@@ -143,7 +143,7 @@ def test_a_lost_answer_does_not_run_it_twice(both, guest):
 def test_the_job_is_killed_between_the_switch_and_the_resume(both, guest):
     """Nobody has to do anything: it runs again within a few seconds."""
     source, destination = route(both, guest)
-    with under_way(both, guest, source, destination):
+    with under_way(both, guest, source, destination, patience=KILLED):
         both.ctl("stop", source, "job")
         until(lambda: state(both, source, guest) == "", "the end of its run at the source", 60)
         assert state(both, destination, guest) == WAITS
@@ -163,7 +163,7 @@ def test_the_job_is_killed_between_the_switch_and_the_resume(both, guest):
 def test_recover_completes_it_from_a_peer_with_the_logs_word(both, guest):
     """What a killed keeper leaves: the journal, and libvirt's log of the source."""
     source, destination = route(both, guest)
-    with under_way(both, guest, source, destination):
+    with under_way(both, guest, source, destination, patience=KILLED):
         (keeper,) = both.exec(source, "pgrep", "-f", "^sh -c IFS= read -r request").split()
         both.exec(source, "kill", "-9", keeper)
         both.ctl("stop", source, "job")
@@ -184,7 +184,7 @@ def test_recover_completes_it_from_a_peer_with_the_logs_word(both, guest):
 def test_the_sources_daemon_is_killed_when_all_is_sent(both, guest):
     source, destination = route(both, guest)
     with under_way(both, guest, source, destination, "patience=60") as call:
-        nearly_sent(both, source, guest)
+        nearly_sent(both, source, guest, call)
         with answers_lost(both, source, destination):
             becomes(both, destination, WAITS, guest)
             both.ctl("kill", source, "libvirtd")
