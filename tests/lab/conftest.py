@@ -44,10 +44,14 @@ def first_prepare(bare_lab):
 @pytest.fixture(scope="session")
 def prepared_lab(bare_lab, first_prepare):
     """A lab whose nodes trust each other."""
-    failed = {
-        name: state["comment"] for name, state in first_prepare.items() if not state["result"]
-    }
-    assert not failed
+    failed = [
+        f"{name}: {state['comment']}"
+        for name, state in first_prepare.items()
+        if not state["result"]
+    ]
+    # Not by assert, which would cut the text.
+    if failed:
+        pytest.fail("\n".join(failed), pytrace=False)
     return bare_lab
 
 
