@@ -25,7 +25,7 @@ def alive(path):
     """Whether the process whose number stands in a file is still there, zombies aside."""
     try:
         stat = Path(f"/proc/{int(path.read_text())}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # The second if it ended amid the reading.
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
 
