@@ -140,6 +140,7 @@ def machine(lab, name):
     """A node without its processes: it boots as often as it is rebooted."""
     furnish_place(lab, name)
     network.build_bridge()
+    network.reserve_migration_ports()
     salting.write_minion_config(name)
     room.ssh_server()
     hypervisor.configure()

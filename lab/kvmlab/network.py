@@ -1,6 +1,7 @@
 """The switch and its cables. The switch is the network namespace of the lab's root process."""
 
 import json
+from pathlib import Path
 
 from .plan import BRIDGE, NETWORKS, host_number, networks_of
 from .processes import need, run
@@ -30,6 +31,15 @@ def plug_in(place):
         run(*switch, "master", device, "up")
         run("ip", "address", "add", network.address(host_number(place)) + "/24", "dev", device)
         run("ip", "link", "set", device, "up")
+
+
+def reserve_migration_ports():
+    """Keep QEMU's migration ports from becoming the local port of some outgoing connection.
+
+    They lie within net.ipv4.ip_local_port_range, and a port with a connection cannot be bound: a
+    test that wants to hold them all would fail by chance (ip-sysctl.rst, ip_local_reserved_ports).
+    """
+    Path("/proc/sys/net/ipv4/ip_local_reserved_ports").write_text("49152-49215")
 
 
 def build_bridge():

@@ -197,11 +197,11 @@ for port in range(49152, 49216):
 print("ready", flush=True)
 time.sleep(600)
 """
-# It was seen to be gone sometimes, nobody knows why: then it says with what code, and comes back.
-HOLDER = "echo $$ > /tmp/holder; while :; do python3 /tmp/listen; echo ended: $?; done"
+HOLDER = "echo $$ > /tmp/holder; exec python3 /tmp/listen"
 LISTENING = f"""cat > /tmp/listen
 setsid --fork sh -c '{HOLDER}' > /tmp/listening 2>&1 < /dev/null
-until grep ready /tmp/listening; do sleep 0.1; done"""
+until grep . /tmp/listening; do sleep 0.1; done
+grep ^ready /tmp/listening"""
 LAN = "<network><name>lan</name><forward mode='bridge'/><bridge name='br0'/></network>"
 CARD = "<interface type='{0}'><source {0}='{1}'/><model type='virtio'/></interface>"
 NEW_UUID = """cd /etc/libvirt && sed -i /^host_uuid/d libvirtd.conf
@@ -255,11 +255,7 @@ HOSTS = [
         {"nodes": ["node1"], "destinations": ["node3"]},
         on("node3", LISTENING, stdin=LISTEN),
         remedy="ss -ltnp shows what uses them",
-        cure=on(
-            "node3",
-            "cat /tmp/listening; kill $(cat /tmp/holder);"
-            " kill $(ss -Hltnp sport = 49152 | sed 's/.*pid=//; s/,.*//')",
-        ),
+        cure=on("node3", "kill $(cat /tmp/holder)"),
     ),
     Mistake(
         "node.uuid",

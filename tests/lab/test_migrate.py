@@ -227,9 +227,10 @@ def test_a_paused_guest_stays_paused(lab):
     source, destination = route(lab)
     lab.exec(source, "virsh", "suspend", GUEST)
     answer = migrate(lab, source, destination)
+    assert isinstance(answer, dict) and answer["result"] == "moved", answer
     state = lab.exec(destination, "virsh", "domstate", "--reason", GUEST).strip()
     lab.exec(destination, "virsh", "resume", GUEST)
-    assert (answer["result"], answer["owner"], state) == ("moved", destination, "paused (user)")
+    assert (answer["owner"], state) == (destination, "paused (user)")
 
 
 def test_a_second_call_is_refused_while_the_first_is_at_work(lab):
