@@ -134,9 +134,12 @@ def stat(pid):
 
 
 def is_over(pid):
-    """Whether a process has ended, whether or not its parent has asked for its exit code."""
+    """Whether a process has ended, whether or not its parent has asked for its exit code.
+
+    One whose first thread alone has ended is a zombie already, and keeps its files and their locks.
+    """
     now = stat(pid)
-    return now is None or now[0] in "ZX"
+    return now is None or now[0] == "X" or now[0] == "Z" and int(now[17]) <= 1
 
 
 def end(pid):
