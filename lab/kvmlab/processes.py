@@ -139,7 +139,7 @@ def is_over(pid):
     One whose first thread alone has ended is a zombie already, and keeps its files and their locks.
     """
     now = stat(pid)
-    return now is None or now[0] == "X" or now[0] == "Z" and int(now[17]) <= 1
+    return now is None or now[0] == "X" or (now[0] == "Z" and int(now[17]) <= 1)
 
 
 def end(pid):

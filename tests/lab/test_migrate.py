@@ -233,6 +233,18 @@ def test_a_paused_guest_stays_paused(lab):
     assert (answer["owner"], state) == (destination, "paused (user)")
 
 
+def test_one_that_arrived_paused_moves_again_once_it_has_run_however_briefly(lab):
+    source, destination = route(lab)
+    lab.exec(source, "virsh", "suspend", GUEST)
+    assert migrate(lab, source, destination)["result"] == "moved"
+    assert "has not run since" in refused(lab, destination, source)
+    lab.exec(destination, "virsh", "resume", GUEST)
+    lab.exec(destination, "virsh", "suspend", GUEST)
+    answer = migrate(lab, destination, source)
+    assert isinstance(answer, dict) and answer["result"] == "moved", answer
+    lab.exec(source, "virsh", "resume", GUEST)
+
+
 def test_a_second_call_is_refused_while_the_first_is_at_work(lab):
     source, destination = route(lab)
     other = next(node for node in lab.nodes if node not in (source, destination))

@@ -560,7 +560,7 @@ class Libvirt(Remote):
             if qemu is None:
                 raise LibvirtError("domain is not running")
             version = 10_000_000 if self.world.activates else 7_002_000
-            return Run(qemu.incoming is not None, 1.0 if qemu.has_run else 0.0, version)
+            return Run(qemu.stands_since_arrival, version)
 
         return self._ask(found)
 

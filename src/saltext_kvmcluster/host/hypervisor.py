@@ -17,9 +17,9 @@ from saltext_kvmcluster.host import leaving
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,
+    ask_qemu,
     error_text,
     load_libvirt,
-    tell_qemu,
     version,
 )
 from saltext_kvmcluster.host.libvirt_cpu import cpu_issue
@@ -29,7 +29,7 @@ from saltext_kvmcluster.host.libvirt_domains import (
     persistent_definition,
     progress,
 )
-from saltext_kvmcluster.host.libvirt_facts import Facts, qemu_version
+from saltext_kvmcluster.host.libvirt_facts import Facts
 
 # What a migration may leave of a guest, unmarked.
 _LEFT = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
@@ -190,15 +190,22 @@ class Hypervisor(Facts):
         return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc(how)))
 
     def run(self, uuid: str) -> Run:
-        """Return what is known of the run of an active guest's QEMU on this host."""
-        libvirt = load_libvirt()
+        """Return what is known of the run of a paused guest's QEMU on this host.
+
+        Only QEMU knows whether a guest has run since it arrived: until then it has no permission to
+        write to its disks, or to read those that it only reads (block.c, bdrv_inactivate_recurse).
+        """
 
         def verb(found: Any) -> Run:
             domain = found.lookupByUUIDString(uuid)
-            (_, stats), *_ = found.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_VCPU)
-            times = (stats.get(f"vcpu.{one}.time", 0) for one in range(stats["vcpu.maximum"]))
-            pid = leaving.process_of(domain.name(), uuid)
-            return Run(leaving.has_arrived(pid), sum(times) / 1e9, qemu_version(found))
+            if not leaving.has_arrived(leaving.process_of(domain.name(), uuid)):
+                return Run()
+            version = ask_qemu(domain, "query-version")["qemu"]
+            edges = ask_qemu(domain, "x-debug-query-block-graph")["edges"]
+            stands = any(edge["name"] == "root" and not edge["perm"] for edge in edges)
+            return Run(
+                stands, version["major"] * 1_000_000 + version["minor"] * 1000 + version["micro"]
+            )
 
         return self._ask(verb)
 
@@ -383,7 +390,7 @@ def _cancel_left(domain: Any) -> None:
     libvirt cancels it when it gives up, but not if QEMU does not respond in time, as while its disk
     is cut off; then QEMU waits for ever for the word to switch over.
     """
-    tell_qemu(domain, '{"execute": "migrate_cancel"}')
+    ask_qemu(domain, "migrate_cancel")
     end = time.monotonic() + MOMENT
     while domain.state()[0] != load_libvirt().VIR_DOMAIN_RUNNING and time.monotonic() < end:
         time.sleep(0.1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import importlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -112,9 +113,17 @@ def load_libvirt() -> Any:
     return libvirt
 
 
-def tell_qemu(domain: Any, command: str) -> None:
-    """Send a command to a guest's QEMU, past libvirt, which notes that in the guest's log."""
-    importlib.import_module("libvirt_qemu").qemuMonitorCommand(domain, command, 0)
+def ask_qemu(domain: Any, command: str) -> Any:
+    """Return the answer of a guest's QEMU to a command, past libvirt, which logs that as a taint.
+
+    A WorldError if QEMU refuses it.
+    """
+    monitor = importlib.import_module("libvirt_qemu").qemuMonitorCommand
+    answer = json.loads(monitor(domain, json.dumps({"execute": command}), 0))
+    if "return" not in answer:
+        why = answer.get("error", {}).get("desc", "no answer")
+        raise WorldError(f"{domain.name()}: its QEMU did not carry out {command}: {why}")
+    return answer["return"]
 
 
 def version(libvirt: Any) -> str:

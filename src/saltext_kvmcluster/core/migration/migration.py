@@ -24,8 +24,6 @@ CANCELLED = "cancelled: "
 # QEMU before this version cannot send a guest that has not run since it arrived: it dies of that
 # (bdrv_inactivate_recurse: Assertion `!(bs->open_flags & BDRV_O_INACTIVE)').
 SENDS_PAUSED_TWICE = 10_000_000
-# Seconds of vCPU time below which a guest counts as one that has not run.
-NEVER_RAN = 0.05
 
 # The rate at which memory is sent swings: so many times what can be sent within the downtime is
 # certainly more than that.
@@ -54,20 +52,14 @@ class Move:
 
 @dataclass(frozen=True)
 class Run:
-    """The run of a guest's QEMU: whether it arrived by a migration, and whether it ran since.
+    """The run of a paused guest's QEMU.
 
-    ``seconds``: of processor time, of all vCPUs. ``qemu``: its version as a number, 7002000 for
-    7.2; 0 if not known.
+    ``stands_since_arrival``: it arrived by a migration and has not run since. ``qemu``: the version
+    of that process as a number, 7002000 for 7.2; 0 for one that did not arrive by a migration.
     """
 
-    arrived: bool
-    seconds: float
-    qemu: int
-
-    @property
-    def stands_since_arrival(self) -> bool:
-        """Whether it has not run since it arrived."""
-        return self.arrived and self.seconds < NEVER_RAN
+    stands_since_arrival: bool = False
+    qemu: int = 0
 
 
 @dataclass(frozen=True)
