@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import salt.runner
+import salt.loader
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
@@ -767,14 +767,9 @@ def _run(runner: str, **arguments: Any) -> dict[str, Any]:
     if "master_job_cache" not in __opts__:
         error = "only for orchestrations: salt-run state.orchestrate"
         return {"kind": "error", "ok": False, "error": error}
-    # One client for the whole orchestration: saltutil.runner leaves one behind with each call, and
-    # what Salt's loader walks changes when their finalizers run. A state has failed of that; the
-    # race is described in https://github.com/saltstack/salt/pull/69790.
+    # Past RunnerClient: it walks every function of every runner for each call, which takes long and
+    # fails now and then (https://github.com/saltstack/salt/issues/65082).
     if _RUNNERS not in __context__:
-        __context__[_RUNNERS] = salt.runner.RunnerClient(__opts__)
-    full = __context__[_RUNNERS].cmd(runner, kwarg=arguments, print_event=False, full_return=True)
-    returned = full.get("return")
-    if isinstance(returned, dict) and isinstance(returned.get("data"), dict):
-        data: dict[str, Any] = returned["data"]
-        return data
-    return {"kind": "error", "ok": False, "error": str(returned)}
+        __context__[_RUNNERS] = salt.loader.runner(__opts__, utils=salt.loader.utils(__opts__))
+    data: dict[str, Any] = __context__[_RUNNERS][runner](**arguments)["data"]
+    return data
