@@ -125,3 +125,42 @@ def bench(prepared_lab, agents):
     yield found
     found.clean()
     prepared_lab.stop_guest(contract.GUEST)
+
+
+# libvirt's own connection to QEMU is free while the daemon is dead. The memory goes nowhere.
+FORGOTTEN = """import glob, json, socket
+(path,) = glob.glob("/var/lib/libvirt/qemu/domain-*-contract/monitor.sock")
+qemu = socket.socket(socket.AF_UNIX)
+qemu.settimeout(20)
+qemu.connect(path)
+lines = qemu.makefile()
+json.loads(lines.readline())
+
+def ask(command, **arguments):
+    qemu.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\\n")
+    while True:
+        answer = json.loads(lines.readline())
+        if "event" not in answer:
+            return answer["return"]
+
+ask("qmp_capabilities")
+held = {"capability": "pause-before-switchover", "state": True}
+ask("migrate-set-capabilities", capabilities=[held])
+ask("migrate", uri="exec:cat > /dev/null")
+while ask("query-migrate")["status"] != "pre-switchover":
+    pass
+"""
+
+
+def test_a_migration_that_libvirt_has_forgotten_is_cancelled(bench):
+    bench.fault("kill libvirtd node1")
+    bench.lab.exec("node1", "timeout", "60", "python3", "-c", FORGOTTEN)
+    bench.heal()
+    contract.until(
+        bench,
+        lambda: contract.observe(bench, "node1").sighting is Sighting.PAUSED_FOR_MIGRATION,
+    )
+    bench.ask("node1", "resume_stopped", bench.uuid)
+    assert contract.observe(bench, "node1").sighting is Sighting.RUNNING
+    assert bench.words(bench.begin("node1", "node2")) == ""
+    assert contract.observe(bench, "node2").sighting is Sighting.RUNNING
