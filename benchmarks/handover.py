@@ -7,6 +7,10 @@ outside, twice: by the times at which libvirt's events arrive (its last stop at 
 resume at the destination), and by its own record: the real time between the last number printed
 here and the first one there, less the time between the two by the guest's clock, which stands still
 meanwhile. The times of files are good to 4 ms. The seconds are those of whole commands.
+
+Memory is sent at BANDWIDTH, so that the copy lasts some seconds, as a real guest's does: all nodes
+and the master share this machine, and at full speed the switch falls into what the commands
+themselves have to do at their start. ``--bandwidth 0`` is full speed.
 """
 
 import argparse
@@ -36,6 +40,8 @@ STRICT, LIBVIRT, PLAIN = "strict", "handover=libvirt", "virsh migrate"
 WAYS = {"gluster": (STRICT, PLAIN, LIBVIRT), "nbd": (STRICT, PLAIN), "lun": (STRICT, PLAIN)}
 # What a migration of ours sets before it begins.
 DOWNTIME = 300
+# MiB/s
+BANDWIDTH = 20
 # The most by which the medians may differ: milliseconds against virsh, seconds against libvirt's.
 MOST = {"stands_ms": 30.0, "wall_s": 0.1}
 LIMIT = 300
@@ -49,7 +55,10 @@ def main():
     try:
         ctl("up", "--nodes", "2")
         ctl("salt-run", "--", "state.orchestrate", "kvmcluster.orch.prepare")
-        report = {disk: measure(disk, arguments.rounds) for disk in arguments.disk or DISKS}
+        report = {
+            disk: measure(disk, arguments.rounds, arguments.bandwidth)
+            for disk in arguments.disk or DISKS
+        }
     finally:
         ctl("down")
     missed = over(report)
@@ -66,7 +75,7 @@ def ctl(*words, limit=600):
     return done.stdout
 
 
-def measure(disk, rounds):
+def measure(disk, rounds, bandwidth):
     """Return what each way took, one migration of each a round; the first round does not count.
 
     They take turns in beginning a round, and a guest goes to and fro. A migration that fails is
@@ -79,7 +88,7 @@ def measure(disk, rounds):
     report = {way: {"events": [], "record": [], "wall": [], "failed": 0} for way in ways}
     for number in range(-1, rounds):
         for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-            while not (found := moved(place, first, name, way)):
+            while not (found := moved(place, first, name, way, bandwidth)):
                 report[way]["failed"] += 1
                 if report[way]["failed"] > PATIENCE:
                     sys.exit(f"{way} fails too often")
@@ -93,7 +102,7 @@ def measure(disk, rounds):
     return report
 
 
-def moved(place, first, name, way):
+def moved(place, first, name, way, bandwidth):
     """Migrate a guest once; return what was measured, None if it did not move."""
     (source,) = guests.where(place, name)
     destination = WAY[source == WAY[0]]
@@ -102,7 +111,7 @@ def moved(place, first, name, way):
     console = processes.inside_path(first[destination], guests.console_path(name))
     with printing(console) as printed:
         begun = time.perf_counter()
-        done = salt(first, source, *words(name, destination, way))
+        done = salt(first, source, *words(name, destination, way, bandwidth))
         wall = time.perf_counter() - begun
         there = printed.wait(10)
     stop = [when for when, *what in watch.heard if what[:2] == [source, SUSPENDED]]
@@ -123,17 +132,18 @@ def moved(place, first, name, way):
     return found
 
 
-def words(name, destination, way):
+def words(name, destination, way, bandwidth):
     if way == PLAIN:
         peer = f"{destination}-mig"
         uri = f"qemu+ssh://root@{peer}/system?no_tty=1"
         return (
             "cmd.run",
             f"virsh migrate-setmaxdowntime {name} {DOWNTIME};"
-            f" virsh migrate --live --p2p {name} {uri} tcp:{peer} --listen-address {peer}",
+            f" virsh migrate --live --p2p {name} {uri} tcp:{peer} --listen-address {peer}"
+            f" --bandwidth {bandwidth}",
         )
     more = () if way == STRICT else (way,)
-    return ("kvmcluster.migrate", name, destination, *more)
+    return ("kvmcluster.migrate", name, destination, f"bandwidth={bandwidth}", *more)
 
 
 class Printed(threading.Event):
@@ -229,6 +239,7 @@ def as_text(report, missed):
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--bandwidth", type=int, default=BANDWIDTH, metavar="MIB_A_SECOND")
     parser.add_argument("--disk", action="append", choices=DISKS)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
