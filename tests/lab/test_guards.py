@@ -77,7 +77,9 @@ def test_leases_from_nothing(lab):
     for node in lab.nodes:
         added = real[node]["changes"]["qemu-lockd.conf"]["added"]
         assert f'file_lockspace_dir = "{LEASES}"' in added, real[node]
-        assert real[node]["changes"]["libvirtd"] == {"restarted": "to read its configuration"}
+        assert real[node]["changes"]["libvirtd"] == {"restart": "to read its configuration"}
+        assert "libvirtd was restarted" in real[node]["comment"]
+        assert "libvirtd would be restarted" in dry[node]["comment"]
     one, again = orchestrate(lab)
     assert one["result"] is True and not any(found["changes"] for found in again.values()), again
     assert lab.running(GUEST) == ["node1"] and lab.record(GUEST)["whole"]

@@ -173,9 +173,14 @@ def refuse_unless_waiting(request: Request, decision: Decision, is_over: bool) -
         raise refusal(request, decision.sentence)
 
 
-def active_on(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
-    """Return the nodes that have the guest active, as far as they answered."""
-    return list(_active_nodes(request, asked))
+def whereabouts(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
+    """Return where the guest is active, a sentence for each node, as far as they answered."""
+    active = _active_nodes(request, asked)
+    if double := verdicts.doubled(active):
+        return [f"{request.guest} {double.sentence}"]
+    return [
+        f"{request.guest} is {found.sighting.value} on {node}" for node, found in active.items()
+    ]
 
 
 def ending(
