@@ -90,6 +90,7 @@ def test_a_running_guest_has_its_lease_from_its_next_start_on(lab):
     sentences = " ".join(one["sentence"] for one in found)
     assert {one["outcome"] for one in found} == {"PROBLEM"}, found
     assert "nothing keeps a second writer off vda" in sentences and "without lockd" in sentences
+    assert all("shut it down and start it" in one["remedy"] for one in found), found
     lab.exec("node1", "virsh", "destroy", GUEST)
     assert lab.salt("node1", "kvmcluster.start", GUEST)["result"] == "started"
     assert guarded(lab, GUEST) == []

@@ -254,8 +254,8 @@ def _older_guests() -> list[str]:
         return []
     return [
         f"{listed(names)} run without lockd until their next start or migration: do that soon, or"
-        " empty the node first (kvmcluster.orch.rolling with sls kvmcluster.disk_leases); see"
-        " guest.guard"
+        " empty the node first (kvmcluster.orch.rolling with sls kvmcluster.disk_leases); the check"
+        " guest.guard names those for which only a start is enough"
     ]
 
 

@@ -15,7 +15,6 @@ from saltext_kvmcluster.core.migration.handover import is_strict, risk
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks import guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
-from saltext_kvmcluster.core.storage import disk_guards
 from saltext_kvmcluster.core.text import counted, listed
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -235,11 +234,12 @@ def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
     started before lockd has no lease, and one that it gets by being paused and resumed stays when
     its QEMU ends.
     """
+    bare = guards.unguarded(world, guest, world.responding)
     found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for disk in guards.unguarded(world, guest, world.responding):
+    for disk in bare:
         found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
     if why := guards.outlives(world, guest):
-        yield Issue(why, disk_guards.MOVE_ONCE)
+        yield Issue(why, guards.age_remedy(bare))
     for (by, node, why, remedy), disks in found.items():
         where = f" on {node}" if node != guest.node else ""
         if by == guards.NOT_KNOWN:
