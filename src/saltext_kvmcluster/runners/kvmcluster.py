@@ -149,6 +149,7 @@ def status(cluster: str | None = None) -> dict[str, Any]:
 
     All nodes are asked by one job. An unreachable node is in ``silent``, and is a problem; so is a
     guest that runs twice, and one of which there is nothing but a copy that waits for its handover.
+    A migration under way is none: a guest that migrates has a row for each of its halves.
 
     cluster
         The cluster's name; needed only where this master has several.

@@ -144,12 +144,12 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
     if not guest.active:
         yield unknown("not known for a guest that is not running", f"{SEE}guest.once")
         return
-    if guest.observation.job:
-        yield Issue(
-            f"it has an active job: {guest.observation.job}",
-            f"wait until it ends: virsh domjobinfo {guest.name}",
-        )
-    if guest.observation.sighting not in MOVABLE:
+    job = guest.observation.job
+    if job:
+        # libvirt has no statistics on the receiving side.
+        shows = "kvmcluster.job" if job in verdicts.MIGRATIONS else "virsh domjobinfo"
+        yield Issue(f"it has an active job: {job}", f"wait until it ends: {shows} {guest.name}")
+    if guest.observation.sighting not in MOVABLE and job not in verdicts.PASSING:
         waits = guest.observation.sighting in verdicts.WAITING_HALVES
         yield Issue(
             f"it is {_state(guest)}",
