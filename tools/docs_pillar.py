@@ -67,7 +67,8 @@ Every key, as in `pillar.example`:
 def document() -> str:
     """Return the page, in Markdown."""
     parts = "".join(_part(path, holders) for path, holders in PARTS)
-    rules = "".join(f"- {_rule(rule)}\n" for rule in options.RULES)
+    ours = [rule for rule in options.RULES if {*rule.keys} <= {*options.KEYS}]
+    rules = "".join(f"- {_rule(rule)}\n" for rule in ours)
     return HEAD + parts + TOGETHER + rules + TAIL
 
 

@@ -19,12 +19,12 @@ from odd import ODD, discard
 from sandbox import sh
 
 from saltext_kvmcluster.core.errors import AtWork, WorldError
-from saltext_kvmcluster.core.facts import parsers
+from saltext_kvmcluster.core.facts import node_report, parsers
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.host import claims, commands, cordons, locks, this_node
+from saltext_kvmcluster.host import claims, collector, commands, cordons, locks, this_node
 from saltext_kvmcluster.host.journal import Journal, PeersJournal, lock_name
 from saltext_kvmcluster.host.ssh import Session
 
@@ -90,6 +90,19 @@ def test_thousands_of_files_are_read_past(both):
         (FOLDER / f"x{number}.json").write_text("x")
     for kept in (one.entries() for one in both):
         assert kept.entries == (ENTRY,) and len(kept.unread) == 11
+
+
+def test_the_facts_of_a_node_name_what_is_no_entry_and_hide_nothing(own):
+    ODD["fifo"](FOLDER / "pipe")
+    ODD["folder"](FOLDER / f"{OTHER}.json")
+    reported = collector.gather_host(ENTRY.move.source)
+    found = node_report.parse(ENTRY.move.source, reported, 0.0, 0.0)
+    assert [sentence.split()[0] for sentence in found.journal] == [
+        f"{FOLDER}/{OTHER}.json",
+        f"{FOLDER}/pipe",
+    ]
+    assert "remove it" in found.journal[0] and "move it away" in found.journal[1]
+    assert found.memory_kib and not found.detail
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "dangling", "empty"])

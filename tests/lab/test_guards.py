@@ -77,7 +77,9 @@ def test_leases_from_nothing(lab):
     for node in lab.nodes:
         added = real[node]["changes"]["qemu-lockd.conf"]["added"]
         assert f'file_lockspace_dir = "{LEASES}"' in added, real[node]
-        assert real[node]["changes"]["libvirtd"] == {"restarted": "to read its configuration"}
+        assert real[node]["changes"]["libvirtd"] == {"restart": "to read its configuration"}
+        assert "libvirtd was restarted" in real[node]["comment"]
+        assert "libvirtd would be restarted" in dry[node]["comment"]
     one, again = orchestrate(lab)
     assert one["result"] is True and not any(found["changes"] for found in again.values()), again
     assert lab.running(GUEST) == ["node1"] and lab.record(GUEST)["whole"]
@@ -88,6 +90,7 @@ def test_a_running_guest_has_its_lease_from_its_next_start_on(lab):
     sentences = " ".join(one["sentence"] for one in found)
     assert {one["outcome"] for one in found} == {"PROBLEM"}, found
     assert "nothing keeps a second writer off vda" in sentences and "without lockd" in sentences
+    assert all("shut it down and start it" in one["remedy"] for one in found), found
     lab.exec("node1", "virsh", "destroy", GUEST)
     assert lab.salt("node1", "kvmcluster.start", GUEST)["result"] == "started"
     assert guarded(lab, GUEST) == []

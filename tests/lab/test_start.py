@@ -118,6 +118,9 @@ def test_a_node_whose_daemon_alone_is_gone_is_not_off_whatever_anybody_says(lab)
     try:
         refused = start(lab, "node1", "force_unreachable=[node3]")
         assert "node3 is not off" in refused, refused
+        refused = start(lab, "node1")
+        assert "systemctl restart libvirtd" in refused, refused
+        assert "node3 is not off" in refused and "force_unreachable" not in refused
     finally:
         lab.ctl("start", "node3", "libvirtd")
     assert running(lab) == []

@@ -7,6 +7,7 @@ import pytest
 import worlds
 from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
@@ -494,14 +495,33 @@ def test_why_no_token_was_written_is_told():
     assert "wrote no token: read-only file system" in found(CHECKS["storage.same"], one)[0].sentence
 
 
+FIX = "on node1: virsh domstate --reason web1; fix that first"
+
+
 def test_a_copy_that_waits_is_to_be_recovered_and_not_resumed_by_hand():
     for sighting, remedy in (
         (Sighting.WAITING, "kvmcluster.recover web1"),
-        (Sighting.PAUSED_OTHERWISE, "on node1: virsh domstate --reason web1; fix that first"),
+        (Sighting.PAUSED_OTHERWISE, FIX),
     ):
         one = here(guest(observation=replace(RUNNING, sighting=sighting)))
         (issue,) = found(CHECKS["guest.blockers"], one)
         assert issue.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("job", "remedies"),
+    [
+        (verdicts.INCOMING, ["wait until it ends: kvmcluster.job web1"]),
+        (verdicts.OUTGOING, ["wait until it ends: kvmcluster.job web1"]),
+        (verdicts.BACKUP, ["wait until it ends: virsh domjobinfo web1"]),
+        (verdicts.BROKEN, ["wait until it ends: virsh domjobinfo web1", FIX]),
+        ("", [FIX]),
+    ],
+)
+def test_a_state_that_a_job_will_end_is_not_to_be_fixed(job, remedies):
+    paused = replace(RUNNING, sighting=Sighting.PAUSED_OTHERWISE, job=job)
+    issues = found(CHECKS["guest.blockers"], here(guest(observation=paused)))
+    assert [issue.remedy for issue in issues] == remedies
 
 
 def test_an_old_definition_forbids_the_way_to_it_alone():

@@ -9,10 +9,12 @@ import pytest
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen
+from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership.definitions import remarks
 from saltext_kvmcluster.core.ownership.startup import Decision, May
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host import definitions
+from saltext_kvmcluster.host import definitions, lease_setup
 from saltext_kvmcluster.states import kvmcluster as states
 
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -20,6 +22,7 @@ TEXT = f"""<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid>
 <memory unit='MiB'>160</memory><os><type>hvm</type></os></domain>"""
 OLD = TEXT.replace("160", "99")
 OFF = Observation(Sighting.SHUT_OFF, "web1", UUID, persistent=True, autostart=True)
+GOES_ON = "web1 goes on as it is until its next start"
 PLANNED = {"web1": {"replaced": ["memory"], "autostart": "on -> off"}}
 
 
@@ -149,29 +152,60 @@ def test_a_link_does_not_lead_into_libvirts_own_folder(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("observation", "kept", "detail"),
+    ("observation", "kept", "remarked"),
     [
-        (
-            Observation(Sighting.RUNNING, "web1", UUID),
-            OLD,
-            "it is on node1, and runs: the change takes",
-        ),
+        (Observation(Sighting.RUNNING, "web1", UUID), OLD, ("web1 is running on node1", GOES_ON)),
         (
             Observation(Sighting.PAUSED_OTHERWISE, "web1", UUID),
             OLD,
-            "takes effect at the next start",
+            ("web1 is neither running nor paused by its user on node1", GOES_ON),
         ),
-        (Observation(Sighting.SHUT_OFF, "web1", UUID), OLD, "where web1 runs, if it does"),
-        (Observation(Sighting.SHUT_OFF, "web1", UUID), TEXT, None),
-        (Observation(Sighting.ABSENT), "", None),
+        (
+            Observation(Sighting.SHUT_OFF, "web1", UUID),
+            OLD,
+            ("where web1 runs, if it does, it goes on as it is until its next start",),
+        ),
+        (Observation(Sighting.SHUT_OFF, "web1", UUID), TEXT, ()),
+        (Observation(Sighting.ABSENT), "", ()),
     ],
 )
-def test_a_guest_that_runs_goes_on_as_it_is(monkeypatch, libvirt, observation, kept, detail):
+def test_a_guest_that_runs_goes_on_as_it_is(monkeypatch, libvirt, observation, kept, remarked):
     libvirt(observation=observation, kept=kept)
     monkeypatch.setattr(definitions, "_read", lambda *_: (domainxml.parse(TEXT), ()))
     defining = definitions.plan_defined(clustered(definitions="defined"), "node1", "web1", TEXT)
-    assert bool(defining.remarks) is (detail is not None)
-    assert detail is None or detail in defining.remarks[0]
+    assert defining.remarks == remarked
+
+
+def test_the_guest_is_named_in_whatever_is_said_of_nodes():
+    request = startup.Request("web1", UUID, "node1", "shared")
+    runs = startup.NodeAnswer(Observation(Sighting.RUNNING, "web1", UUID))
+    silent = startup.NodeAnswer(detail="timed out")
+    effects, warnings = remarks(request, {"node1": runs, "node2": runs}, ())
+    assert effects[0].startswith("web1 RUNS TWICE, on node1 and on node2") and effects[1] == GOES_ON
+    assert "nothing was changed" not in effects[0] and warnings == ()
+    effects, warnings = remarks(request, {"node1": startup.NodeAnswer(), "node2": silent}, ("old",))
+    assert (effects, warnings[0]) == ((), "old")
+    assert warnings[1].startswith("no response from node2; if web1 runs there, it goes on as it is")
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_daemon_that_was_not_restarted_is_not_said_to_have_been(monkeypatch, test):
+    planned = lease_setup.Planned(
+        "/srv/leases", ("/srv/leases",), (), "libvirtd", "", remarks=("web1 is running on node1",)
+    )
+    carried = SimpleNamespace(plan=lambda *_: planned, carry_out=lambda found: (found.changes, []))
+    state(monkeypatch, test, lease_setup=carried)
+    done = states._disk_leases(clustered(path="/srv", leases=True))
+    verbs = ("would be", "would be") if test else ("are", "was")
+    assert done["comment"].split("\n") == [
+        f"leases {verbs[0]} in /srv/leases",
+        f"libvirtd {verbs[1]} restarted; guests keep running",
+        "web1 is running on node1",
+    ]
+    assert done["changes"] == {
+        "leases": {"added": ["/srv/leases"]},
+        "libvirtd": {"restart": "to read its configuration"},
+    }
 
 
 def test_another_guest_of_that_name_is_not_replaced(monkeypatch, libvirt):

@@ -178,6 +178,24 @@ def test_what_differs_in_meaning_is_told(case):
     assert len(differences(other, one)) == len(case["says"])
 
 
+NBD = "<source protocol='nbd' name='b'{}><host name='store1'{}/></source>"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        (("", ""), ("", " port='10810'"), "host port: 10809 here, 10810 there"),
+        (("", ""), ("", " port='24007'"), "host port: 10809 here, 24007 there"),
+        (("", ""), ("", " transport='rdma'"), "host transport: tcp here, rdma there"),
+        ((" tls='no'", ""), (" tls='yes'", ""), "tls: no here, yes there"),
+    ],
+)
+def test_a_network_disk_differs_from_what_libvirt_fills_in(one, other, says):
+    texts = [replaced(BASE, [("<source file='/b'/>", NBD.format(*it))]) for it in (one, other)]
+    found = [parse(text) for text in texts]
+    assert f"disk vdb source {says}" in differences(*found)
+
+
 def test_host_model_is_what_it_became():
     asked = parse(SMALL.format("a", "<cpu mode='host-model' check='partial'/>"))
     cpu = (

@@ -9,9 +9,12 @@ from material import cluster
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration.journal import Kept
+from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership.startup import NodeAnswer
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import lifecycle
+from saltext_kvmcluster.engine.environment import one_by_one
 
 UUID = "11111111-1111-1111-1111-111111111111"
 RUNNING = Observation(Sighting.RUNNING, "web1", UUID)
@@ -171,3 +174,33 @@ def test_a_guest_frozen_in_its_persistent_definition_alone_is_let_go():
     deaf = Definitions("", note, deaf=True)
     with pytest.raises(WorldError, match="did not keep the change: web1 is frozen"):
         lifecycle.freeze(deaf, Seconds(), "node1", "web1", None)
+
+
+def test_a_node_whose_libvirt_alone_is_silent_is_probed_before_a_start():
+    def dead():
+        raise WorldError("no socket")
+
+    alive = SimpleNamespace(
+        host=lambda: Host("a", "node1"), by_name=lambda _: OFF, by_uuid=lambda _: OFF
+    )
+    env = SimpleNamespace(
+        here="node1",
+        cluster=from_pillar(
+            {
+                "kvmcluster": {
+                    "name": "lab",
+                    "nodes": {"node1": {}, "node2": {}},
+                    "guests": {"definitions": "defined"},
+                }
+            }
+        ),
+        libvirt=lambda node: alive if node == "node1" else SimpleNamespace(host=dead),
+        responds=lambda node: f"{node} accepts ssh logins",
+        side_by_side=one_by_one,
+        cordon=lambda: None,
+        clock=Seconds(),
+    )
+    assert "systemctl restart libvirtd" in lifecycle.runs(env, "web1").sentence
+    with pytest.raises(WorldError, match="node2 is not off: node2 accepts ssh logins") as refused:
+        lifecycle.start(env, "web1")
+    assert "force_unreachable" not in str(refused.value)

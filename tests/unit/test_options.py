@@ -257,10 +257,24 @@ def test_every_rule_is_broken_by_some_case():
         rule
         for rule in options.RULES
         if any(
-            rule.broken(Options(**wanted)) for wanted in [*(w for w, _ in UNFIT), {"parallel": 1}]
+            rule.broken(Options(**wanted))
+            for wanted in [*(w for w, _ in UNFIT), {"parallel": 1}, {"force_post_copy": True}]
         )
     ]
     assert broken == list(options.RULES)
+
+
+def test_post_copy_is_forced_in_a_call_that_may_use_it_alone():
+    forced = {"force_post_copy": True}
+    words = r"add post_copy=true \(force_post_copy is true, post_copy is false by default\)"
+    with pytest.raises(InputError, match=f"^force_post_copy, post_copy: .*{words}"):
+        options.of_call(Options(), forced)
+    with pytest.raises(InputError, match=r"post_copy is false\)"):
+        options.of_call(Options(post_copy=True), forced | {"post_copy": False})
+    assert options.of_call(Options(post_copy=True), forced).force_post_copy
+    assert options.of_call(Options(), forced | {"post_copy": True}).force_post_copy
+    with pytest.raises(InputError, match="unknown key 'force_post_copy'"):
+        cluster(post_copy=True, **forced)
 
 
 def test_what_comes_from_the_pillar_is_said_to_a_call():

@@ -59,6 +59,19 @@ def test_one_silent_node_forbids_it_and_is_named(node):
     assert f"force_unreachable={node}" in decision.sentence
 
 
+def test_a_node_whose_libvirt_alone_is_silent_is_not_to_be_declared_offline():
+    alive = replace(SILENT, alive="node3-mig accepts ssh logins")
+    for declared in (frozenset(), frozenset({"node3"})):
+        request = replace(REQUEST, declared_offline=declared)
+        decision = decide(request, world(node2=SILENT, node3=alive))
+        assert decision.may is May.REFUSED
+        other, sentence = decision.sentence.split("; no response from libvirt on ")
+        assert "force_unreachable=node2" in other and "force_unreachable" not in sentence
+        assert "node3 is not off: node3-mig accepts ssh logins" in sentence
+        assert sentence.endswith("on node3: systemctl restart libvirtd (or virtqemud)")
+        assert ("power it off" in sentence) == bool(declared)
+
+
 def test_nothing_starts_on_a_closed_node_and_what_runs_elsewhere_runs():
     request = replace(REQUEST, cordoned=Cordon("2026-01-01T10:00:00+00:00", "updates"))
     decision = decide(request, world())

@@ -95,9 +95,12 @@ class Doubled:
 
 
 INCOMING, OUTGOING = "an incoming migration", "an outgoing migration"
+MIGRATIONS = (OUTGOING, INCOMING)
 BACKUP, BOOT = "a save, dump, snapshot or backup", "a start"
 ENDLESS = "an operation that does not end"
 BROKEN = "a post-copy migration that broke"
+# Jobs that end by themselves, and the state with them in which they put a guest.
+PASSING = (*MIGRATIONS, BACKUP, BOOT)
 
 OFF = (Sighting.SHUT_OFF, Sighting.ABSENT)
 IN_POST_COPY = (Sighting.RUNNING_IN_POST_COPY, Sighting.PAUSED_IN_POST_COPY)

@@ -51,7 +51,7 @@ def start(
     """
     began, since = env.clock.now(), env.clock.monotonic()
     declared_offline = startup.declared_offline(env.cluster, env.here, force_unreachable)
-    peers = Peers(env, declared_offline)
+    peers = Peers(env, env.cluster.nodes)
     request, text = _request(peers, guest, declared_offline, force_unguarded)
     done = _settled(peers, request, text, since + timeout)
     elapsed = round(env.clock.monotonic() - since, 3)
@@ -60,7 +60,7 @@ def start(
 
 def runs(env: Environment, guest: str) -> Decision:
     """Return whether a guest runs anywhere, and may be started here, without starting it."""
-    peers = Peers(env)
+    peers = Peers(env, env.cluster.nodes)
     request, _ = _request(peers, guest, frozenset())
     return startup.decide(request, peers.ask(guest, request.uuid))
 

@@ -14,14 +14,14 @@ from saltext_kvmcluster.engine.environment import Environment, Libvirt
 class Peers:
     """Every node of the cluster, this one included.
 
-    declared_offline
-        Nodes that an administrator declares to be off: one whose libvirt does not respond is
-        probed by all its names as well.
+    probed
+        Nodes of which is to be found out, where their libvirt does not respond, whether they do by
+        any of their names.
     """
 
-    def __init__(self, env: Environment, declared_offline: Collection[str] = frozenset()) -> None:
+    def __init__(self, env: Environment, probed: Collection[str] = ()) -> None:
         self.env, self.here = env, env.here
-        self._declared_offline = declared_offline
+        self._probed = probed
         self._hosts: dict[str, Host] = {}
         self._given_up: dict[str, NodeAnswer] = {}
 
@@ -60,5 +60,5 @@ class Peers:
                 same_uuid = libvirt.by_uuid(uuid)
             return NodeAnswer(same_uuid, same_name, self._hosts[node])
         except WorldError as error:
-            alive = self.env.responds(node) if node in self._declared_offline else ""
+            alive = self.env.responds(node) if node in self._probed else ""
             return NodeAnswer(detail=str(error), alive=alive)

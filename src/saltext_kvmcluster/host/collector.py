@@ -27,7 +27,7 @@ from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
 from saltext_kvmcluster.core.storage import inventory, lock_manager, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.host import accounts, keys
+from saltext_kvmcluster.host import accounts, journal, keys
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.node_access import (
     NodeAccess,
@@ -155,9 +155,9 @@ def answer(
 
 
 def gather_host(node: str) -> dict[str, Any]:
-    """Return the facts of this node's guests, storage and host alone."""
+    """Return the facts of this node's guests, storage, host and journal alone."""
     with contextlib.closing(this_host()) as access:
-        return _of_host(access, node, ())
+        return {**_of_host(access, node, ()), "journal": list(journal.known(node).unread)}
 
 
 def own(node: str) -> NodeFacts:

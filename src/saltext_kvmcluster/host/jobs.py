@@ -15,8 +15,6 @@ from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.host import journal, notifier
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
-_MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
-
 
 def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
     """Return the migrations from and to this node, or that of one guest; see
@@ -24,7 +22,7 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
     """
     with contextlib.closing(Hypervisor()) as libvirt:
         if guest is None:
-            uuids = [uuid for job in _MIGRATIONS for uuid in libvirt.moving(job)]
+            uuids = [uuid for job in verdicts.MIGRATIONS for uuid in libvirt.moving(job)]
             observations = [libvirt.by_uuid(uuid) for uuid in uuids]
         else:
             observations = [libvirt.by_name(guest)]
@@ -33,7 +31,7 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
             [
                 _observed(libvirt, observation)
                 for observation in observations
-                if observation.job in _MIGRATIONS
+                if observation.job in verdicts.MIGRATIONS
             ],
             journal.known(here).entries,
             notifier.statuses(),

@@ -58,7 +58,7 @@ class Planned:
             found["leases"] = {"added": list(self.created)}
         found.update(merged_changes(self.settings))
         if self.restart and not self.blocked:
-            found[self.restart] = {"restarted": "to read its configuration"}
+            found[self.restart] = {"restart": "to read its configuration"}
         found.update(merged_changes(self.placed))
         for defining in self.defined:
             found.update(defining.changes)
@@ -93,8 +93,8 @@ def plan(cluster: Cluster, here: str) -> Planned:
         _migrating() if restart else "",
         tuple(found.placed),
         tuple(found.defined),
-        tuple(found.remarks),
-        tuple(found.warnings),
+        tuple(dict.fromkeys(found.remarks)),
+        tuple(dict.fromkeys(found.warnings)),
     )
 
 
@@ -118,7 +118,7 @@ def carry_out(planned: Planned) -> tuple[dict[str, Any], list[str]]:
             if busy := _migrating():
                 return made, [busy]
             _restart(planned.restart)
-            made[planned.restart] = {"restarted": "to read its configuration"}
+            made[planned.restart] = {"restart": "to read its configuration"}
         for one in planned.placed:
             _apply(one)
             made.update(one.changes)
@@ -254,8 +254,8 @@ def _older_guests() -> list[str]:
         return []
     return [
         f"{listed(names)} run without lockd until their next start or migration: do that soon, or"
-        " empty the node first (kvmcluster.orch.rolling with sls kvmcluster.disk_leases); see"
-        " guest.guard"
+        " empty the node first (kvmcluster.orch.rolling with sls kvmcluster.disk_leases); the check"
+        " guest.guard names those for which only a start is enough"
     ]
 
 

@@ -148,7 +148,9 @@ def status(cluster: str | None = None) -> dict[str, Any]:
     """Return every guest of the cluster: where it is, its state, and whether it can move.
 
     All nodes are asked by one job. An unreachable node is in ``silent``, and is a problem; so is a
-    guest that runs twice, and one of which there is nothing but a copy that waits for its handover.
+    guest that runs twice, one of which there is nothing but a copy that waits for its handover, and
+    whatever lies in a node's journal and is no valid entry. A migration under way is none: a guest
+    that migrates has a row for each of its halves.
 
     cluster
         The cluster's name; needed only where this master has several.

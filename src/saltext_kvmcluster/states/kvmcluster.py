@@ -273,11 +273,14 @@ def _disk_leases(cluster: Cluster) -> dict[str, Any]:
     if not __opts__["test"]:
         changes, problems = lease_setup.carry_out(planned)
     pending = bool(changes) and __opts__["test"]
-    detail = f"leases {'would be' if pending else 'are'} in {planned.folder}"
+    done = [f"leases {'would be' if pending else 'are'} in {planned.folder}"]
+    if planned.restart in changes:
+        verb = "would be" if pending else "was"
+        done.append(f"{planned.restart} {verb} restarted; guests keep running")
     return {
         "result": False if problems else None if pending else True,
         "changes": changes,
-        "comment": "\n".join([*(problems or [detail]), *planned.remarks]),
+        "comment": "\n".join([*(problems or done), *planned.remarks]),
         **({"warnings": list(planned.warnings)} if planned.warnings else {}),
     }
 

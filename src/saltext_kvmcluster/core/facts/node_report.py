@@ -137,6 +137,10 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
             for guest, text in sent.at("definitions").fields(optional=True).items()
         },
         definition_notes=_lines(sent.at("definition_notes")),
+        # A path may be long, and what is to be done about it comes last.
+        journal=tuple(
+            one.line(most=4 * MAX_LINE) for one in sent.at("journal").items(optional=True)
+        ),
     )
 
 

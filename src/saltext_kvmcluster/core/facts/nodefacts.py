@@ -148,6 +148,8 @@ class NodeFacts:
     """For each guest of the pillar's list: the definition's text, empty if the node has none."""
     definition_notes: Mapping[str, str] = field(default_factory=dict)
     """For guests of that list: a warning about the definition's path, or why it cannot be read."""
+    journal: tuple[str, ...] = ()
+    """A sentence for each file in its journal that is no valid entry."""
     by_peer: bool = False
     """Whether a peer asked it over ssh, which sees nothing of its ssh and of its own peers."""
 

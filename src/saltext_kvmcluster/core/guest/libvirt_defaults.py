@@ -83,6 +83,7 @@ FILLED: Mapping[str, Sequence[str] | None] = {
     "video/model@vram": ANY,
     "video/model@vgamem": ANY,
     "encryption@engine": ("qemu",),
+    "source@tls": ANY,
     "disk@snapshot": ("no",),
     "vsock@model": ("virtio",),
     "memballoon@model": ("virtio",),
@@ -90,7 +91,32 @@ FILLED: Mapping[str, Sequence[str] | None] = {
 }
 """What libvirt fills in where a definition omits it: ``[PARENT/]TAG`` or ``[…]TAG@NAME``, with the
 values. See its virDomainDefPostParse and qemuDomainDefPostParse, and what it makes of
-the definitions of its own tests."""
+the definitions of its own tests.
+
+``source@tls`` is set by qemu.conf once the guest runs, of NBD and VxHS disks and of TCP character
+devices (qemuDomainPrepareStorageSourceTLS, qemuDomainPrepareChardevSourceOne)."""
+
+# virStorageSourceNetworkDefaultPort; rbd and nfs have none.
+_PORTS = {
+    **{"http": "80", "https": "443", "ftp": "21", "ftps": "990", "tftp": "69", "ssh": "22"},
+    **{"nbd": "10809", "iscsi": "3260", "gluster": "24007", "sheepdog": "7000", "vxhs": "9999"},
+}
+
+
+def of_source(attributes: dict[str, str]) -> dict[str, str]:
+    """Return a disk's source with the LUN that libvirt adds (virDomainPostParseCheckISCSIPath)."""
+    name = attributes.get("name", "")
+    if attributes.get("protocol") != "iscsi" or not name or "/" in name:
+        return attributes
+    return {**attributes, "name": f"{name}/0"}
+
+
+def of_host(protocol: str, attributes: dict[str, str]) -> dict[str, str]:
+    """Return a host of a network disk with what libvirt takes where its definition omits it."""
+    found = {"transport": "tcp", **attributes}
+    if found["transport"] == "tcp" and protocol in _PORTS:
+        found = {"port": _PORTS[protocol], **found}
+    return found
 
 
 def is_made(parent: str, tag: str, name: str, attributes: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext_kvmcluster.core.guest.libvirt_defaults import MADE_IN, is_made
+from saltext_kvmcluster.core.guest.libvirt_defaults import MADE_IN, is_made, of_host, of_source
 from saltext_kvmcluster.core.guest.units import in_bytes
 
 WORDS = 80
@@ -28,18 +28,13 @@ class Node:
 
 
 def tree(element: etree._Element, ours: str, keys: dict[Hashable, int], parent: str = "") -> Node:
-    """Return an element's meaning; of a network its name, not what it assigned to a running guest.
+    """Return an element's meaning.
 
     keys
         The number of each meaning so far; it grows.
     """
     tag = str(element.tag)
-    reported = {str(name): str(value) for name, value in element.attrib.items()}
-    if tag == "interface" and element.find("source[@network]") is not None:
-        reported["type"] = "network"
-    if parent == "interface" and tag == "source" and "network" in reported:
-        reported = {name: reported[name] for name in ("network", "portgroup") if name in reported}
-    attributes, text = _sizes(tag, reported, (element.text or "").strip())
+    attributes, text = _sizes(tag, _reported(element, tag, parent), (element.text or "").strip())
     if tag in MADE_IN:
         for name in [name for name in attributes if is_made(parent, tag, name, attributes)]:
             del attributes[name]
@@ -51,6 +46,25 @@ def tree(element: etree._Element, ours: str, keys: dict[Hashable, int], parent: 
     content = (tag, frozenset(attributes.items()), text, _content(children) if children else ())
     key = keys.setdefault(content, len(keys))
     return Node(tag, attributes, text, children, key, _name(tag, attributes, children))
+
+
+def _reported(element: etree._Element, tag: str, parent: str) -> dict[str, str]:
+    """Return an element's attributes.
+
+    Of a network its name, not what it assigned to a running guest; of a network disk what libvirt
+    takes where its definition omits it.
+    """
+    found = {str(name): str(value) for name, value in element.attrib.items()}
+    if tag == "interface" and element.find("source[@network]") is not None:
+        return {**found, "type": "network"}
+    if tag == "source" and parent == "interface" and "network" in found:
+        return {name: found[name] for name in ("network", "portgroup") if name in found}
+    if tag == "source":
+        return of_source(found)
+    if tag == "host" and parent == "source":
+        source = element.getparent()
+        return of_host("" if source is None else source.get("protocol", ""), found)
+    return found
 
 
 def _children(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core import cordons, verdicts
 from saltext_kvmcluster.core.output.layout import (
     duration,
     result,
@@ -22,7 +22,7 @@ NOT_ACTIVE = ("shut off", "absent", "unreachable")
 def guests(data: Mapping[str, Any]) -> str:
     """Return a node's guests; what is wrong comes first."""
     lines = [] if data["ok"] else [f"PROBLEM  {data['node']} is unreachable: {data['detail']}"]
-    lines += _reasons(data["guests"])
+    lines += _reasons([{**guest, "where": data["node"]} for guest in data["guests"]])
     header = ["guest", "state", "job", "vcpus", "memory", "uptime", "storage", "autostart"]
     rows = [
         [
@@ -70,7 +70,7 @@ def status(data: Mapping[str, Any]) -> str:
     lines.append(table(["node", "state", "active", "guests", "free", "memory"], nodes))
     answered = len(data["nodes"]) - len(data["silent"])
     lines.append(
-        f"{verdict(data)}: {counted(len(rows), 'guest')}, {answered} of"
+        f"{verdict(data)}: {counted(len(set(map(_who, data['status']))), 'guest')}, {answered} of"
         f" {counted(len(data['nodes']), 'node')} answered in cluster {data['cluster']}"
     )
     return "\n".join(lines)
@@ -106,23 +106,44 @@ def _mark(what: str, word: str, data: Mapping[str, Any]) -> str:
 def _reasons(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return why active guests cannot be moved, each reason once.
 
-    A guest that is shut off is not to be moved, as its state says.
+    A guest that is shut off is not to be moved, as its state says. Of one that migrates both halves
+    are in one line: that is no problem, and what either half alone looks like says nothing.
     """
+    migrating: dict[str, list[Mapping[str, Any]]] = {}
     groups: dict[tuple[str, str], list[str]] = {}
-    for guest in found:
-        if guest["state"] not in NOT_ACTIVE:
-            label = "NOT MOVABLE" if guest["movable"] is False else "UNKNOWN"
-            for why in guest["why"]:
-                groups.setdefault((label, why), []).append(guest["name"])
-    return [f"{label}  {listed(names)}: {why}" for (label, why), names in groups.items()]
+    rows = [guest for guest in found if guest["state"] not in NOT_ACTIVE]
+    under_way = {_who(guest) for guest in rows if guest.get("job") in verdicts.MIGRATIONS}
+    for guest in rows:
+        if _who(guest) in under_way:
+            migrating.setdefault(guest["name"], []).append(guest)
+            continue
+        label = "NOT MOVABLE" if guest["movable"] is False else "UNKNOWN"
+        for why in guest["why"]:
+            groups.setdefault((label, why), []).append(guest["name"])
+    lines = [_migration(name, halves) for name, halves in migrating.items()]
+    return lines + [f"{label}  {listed(names)}: {why}" for (label, why), names in groups.items()]
+
+
+def _who(guest: Mapping[str, Any]) -> tuple[Any, Any]:
+    return guest["name"], guest.get("uuid")
+
+
+def _migration(name: str, halves: Iterable[Mapping[str, Any]]) -> str:
+    """Return the line of a guest that migrates, by those of its halves that nodes reported."""
+    parts = sorted(
+        f"{'from' if half['job'] == verdicts.OUTGOING else 'to'} {half['where']}" for half in halves
+    )
+    return f"MIGRATING  {name} {' '.join(parts)}; its progress: kvmcluster.job {name}"
 
 
 def _state(guest: Mapping[str, Any]) -> str:
+    """Return a guest's state; of the half that arrives its own says nothing, unless it runs."""
+    arrives = guest.get("job") == verdicts.INCOMING and not guest["state"].startswith("running")
     frozen = ", frozen" if guest.get("frozen") is not None else ""
-    return f"{guest['state']}{frozen}"
+    return f"{'incoming' if arrives else guest['state']}{frozen}"
 
 
 def _movable(guest: Mapping[str, Any]) -> str:
-    if guest["state"] in NOT_ACTIVE:
+    if guest["state"] in NOT_ACTIVE or guest.get("job") in verdicts.MIGRATIONS:
         return "-"
     return {True: "yes", False: "NO", None: "?"}[guest["movable"]]

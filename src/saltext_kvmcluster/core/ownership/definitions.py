@@ -10,7 +10,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Guest
-from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request, active_on, decide
+from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request, whereabouts
 from saltext_kvmcluster.core.verdicts import Observation
 
 
@@ -84,7 +84,7 @@ def defining(
         return Defining(wanted, text, {}, frozen, (), warnings)
     effects, warnings = remarks(request, {here: NodeAnswer(found, named)}, warnings)
     if "replaced" in change and not effects:
-        effects = (f"where {name} runs, if it does, it goes on as it is until its next start",)
+        effects = (f"where {name} runs, if it does, it {_GOES_ON}",)
     return Defining(wanted, text, {name: change}, frozen, effects, warnings)
 
 
@@ -92,14 +92,15 @@ def remarks(
     request: Request, asked: Mapping[str, NodeAnswer], warnings: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return remarks on a guest that runs and goes on as it is; and the warnings, with those on
-    nodes that did not respond, where it may run."""
-    active = active_on(request, asked)
-    observed = decide(request, asked).sentence
-    effects = (f"{observed}: the change takes effect at the next start",) if active else ()
+    nodes that did not respond, where it may run. They are true before the change and after it."""
+    where = whereabouts(request, asked)
+    effects = (*where, f"{request.guest} {_GOES_ON}") if where else ()
     unknown = [
-        f"no response from {node}; if {request.guest} runs there, the change takes effect at the"
-        " next start"
+        f"no response from {node}; if {request.guest} runs there, it {_GOES_ON}"
         for node, answer in asked.items()
-        if answer.detail and not active
+        if answer.detail and not where
     ]
     return effects, (*warnings, *unknown)
+
+
+_GOES_ON = "goes on as it is until its next start"

@@ -22,7 +22,6 @@ _BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
 _BROKEN = re.compile(rf"Traceback|\A({NO_RETURN}|Passed invalid arguments|The minion function)")
 _NOT_ACTIVE = (*verdicts.OFF, Sighting.UNREACHABLE)
 _SIGHTINGS = tuple(sighting.value for sighting in Sighting)
-_MIGRATIONS = (verdicts.OUTGOING, verdicts.INCOMING)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def source(guest: str, reported: Mapping[str, Answer], destination: str) -> str:
     active = [node for node, one in reported.items() if one.observation.sighting not in _NOT_ACTIVE]
     if not active:
         raise _nowhere(guest, reported)
-    if len(active) > 1 or reported[active[0]].observation.job in _MIGRATIONS:
+    if len(active) > 1 or reported[active[0]].observation.job in verdicts.MIGRATIONS:
         raise WorldError(f"{guest} was not migrated: {_under_way(guest, reported, active)}")
     if active[0] == destination:
         raise InputError(f"{guest} is on {destination} already; nothing was done")

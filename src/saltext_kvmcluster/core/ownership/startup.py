@@ -120,15 +120,14 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
     if double := verdicts.doubled(active):
         may = May.WAIT if double.job else May.REFUSED
         return Decision(may, f"it {double.sentence}; nothing was changed")
-    for node, observation in active.items():
-        if observation.sighting in _STANDING:
-            how = "paused by its user" if _is_paused(observation) else "and runs"
+    for node, found in active.items():
+        if found.sighting in _STANDING:
+            how = "paused by its user" if found.sighting is Sighting.PAUSED_BY_USER else "and runs"
             others = [_location(name, other) for name, other in active.items() if name != node]
             silent = [f"no response from {name}" for name, answer in asked.items() if answer.detail]
-            return Decision(
-                May.RUNS, "; ".join([f"it is on {node}, {how}", *others, *silent]), node
-            )
-    busy = {node: found for node, answer in asked.items() if (found := _busy(request, answer))}
+            where = "; ".join([f"it is on {node}, {how}", *others, *silent])
+            return Decision(May.RUNS, where, node)
+    busy = {node: job for node, answer in asked.items() if (job := _busy(request, answer))}
     if active or busy:
         return _unsettled(request, {**busy, **active})
     troubles = list(_troubles(request, asked))
@@ -173,9 +172,14 @@ def refuse_unless_waiting(request: Request, decision: Decision, is_over: bool) -
         raise refusal(request, decision.sentence)
 
 
-def active_on(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
-    """Return the nodes that have the guest active, as far as they answered."""
-    return list(_active_nodes(request, asked))
+def whereabouts(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
+    """Return where the guest is active, a sentence for each node, as far as they answered."""
+    active = _active_nodes(request, asked)
+    if double := verdicts.doubled(active):
+        return [f"{request.guest} {double.sentence}"]
+    return [
+        f"{request.guest} is {found.sighting.value} on {node}" for node, found in active.items()
+    ]
 
 
 def ending(
@@ -301,10 +305,6 @@ def _location(node: str, observation: Observation) -> str:
     return f"it is {observation.sighting.value} on {node}{job}"
 
 
-def _is_paused(observation: Observation) -> bool:
-    return observation.sighting is Sighting.PAUSED_BY_USER
-
-
 def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str]:
     if request.cordoned:
         remedy = cordons.remedy(request.here)
@@ -312,19 +312,26 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
     if request.detail:
         yield request.detail
     for node, answer in asked.items():
-        if answer.alive and node in request.declared_offline:
-            yield (
-                f"{node} is not off: {answer.alive}, and guests outlive their libvirt daemon and"
-                f" sshd; power it off, or fix libvirt there first: {answer.detail}"
-            )
-        elif answer.detail and node not in request.declared_offline:
-            yield (
-                f"no response from {node}, which may have it: {answer.detail}; if {node} is off,"
-                f" declare it offline: force_unreachable={node}"
-            )
+        if answer.alive or (answer.detail and node not in request.declared_offline):
+            yield _silence(node, answer, node in request.declared_offline)
         yield from _conflicts(request, node, answer)
     yield from _unguarded(request, asked)
     yield from _doubles({node: answer.host for node, answer in asked.items() if answer.host})
+
+
+def _silence(node: str, answer: NodeAnswer, declared: bool) -> str:
+    """Return what to do about a node whose libvirt did not answer."""
+    if not answer.alive:
+        return (
+            f"no response from {node}, which may have it: {answer.detail}; if {node} is off,"
+            f" declare it offline: force_unreachable={node}"
+        )
+    power = "power it off, or " if declared else ""
+    return (
+        f"no response from libvirt on {node}, which may have it: {answer.detail}; {node} is not"
+        f" off: {answer.alive}, so its guests may run; {power}make libvirt respond: on {node}:"
+        " systemctl restart libvirtd (or virtqemud)"
+    )
 
 
 def _unguarded(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str]:

@@ -161,6 +161,12 @@ RULES = (
         lambda options: options.post_copy and options.parallel > 0,
         "few QEMU versions support post_copy over parallel connections; some accept it untested",
     ),
+    # Whoever gives it wants post-copy, and would not get it.
+    Rule(
+        ("force_post_copy", "post_copy"),
+        lambda options: options.force_post_copy and not options.post_copy,
+        "force_post_copy only permits post_copy; to use it, add post_copy=true",
+    ),
     # virDomainMigrateToURI3: exclusive flags.
     Rule(
         ("tunnelled", "parallel"),

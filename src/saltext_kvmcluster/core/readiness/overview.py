@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.storage import shared_storage
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.storage.location import Location
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.text import MAX_NAMES, printable
 from saltext_kvmcluster.core.verdicts import Sighting
 
 NOWHERE = "nowhere"
@@ -133,6 +133,7 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
     problems = [f"{node} is unreachable: {detail}" for node, detail in silent.items()]
     problems += _doubled(groups.values())
     problems += _standing(groups.values())
+    problems += [sentence for facts in nodes.values() for sentence in _odd(facts)]
     return ClusterStatus(
         cluster.name,
         {node: _node(facts) for node, facts in nodes.items()},
@@ -222,6 +223,17 @@ def _standing(groups: Iterable[list[GuestFacts]]) -> list[str]:
         for (one, *others) in filter(None, active)
         if not others and one.observation.sighting is Sighting.WAITING
     ]
+
+
+def _odd(facts: NodeFacts) -> list[str]:
+    """Report what in a node's journal is no valid entry, the first MAX_NAMES."""
+    found = tuple(dict.fromkeys(facts.journal))
+    shown = [f"{facts.node}: {sentence}" for sentence in found[:MAX_NAMES]]
+    excess = len(found) - MAX_NAMES
+    if excess > 0:
+        all_of_them = f"salt {facts.node} kvmcluster.unsettled"
+        shown.append(f"{facts.node}: {excess} more in its journal: {all_of_them}")
+    return shown
 
 
 def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:

@@ -36,6 +36,7 @@ LEASES = (
     " then restart the guest"
 )
 MOVE_ONCE = "migrate it once, or restart it"
+START_ANEW = "shut it down and start it: a migration does not bring the lease of its definition"
 RESTART = "on that node, while no migration runs: systemctl restart libvirtd (or virtqemud)"
 
 
@@ -104,6 +105,11 @@ def of_node(
         The node's; None where it is not known.
     """
     return DiskGuards(_image_lock(subject, storage), _lease(subject, storage, manager))
+
+
+def is_leased(subject: Subject) -> bool:
+    """Whether lock managers may lease a disk by itself, with no ``<lease>`` in the definition."""
+    return subject.source.kind in _LEASED and not subject.shareable
 
 
 def held(guest: str, manager: LockManager | None) -> Judgement:
@@ -224,13 +230,13 @@ def _own_lease(subject: Subject, storage: StorageFacts, manager: LockManager) ->
 
 
 def _disk_lease(subject: Subject, storage: StorageFacts, manager: LockManager) -> Judgement:
-    source = subject.source
+    source, remedy = subject.source, _SANLOCK_LEASE if manager.name == SANLOCK else LEASES
     if source.kind not in _LEASED:
         what = quoted(source.protocol or source.kind)
-        return Judgement(False, f"{manager.name} does not lease a {what} disk by itself", LEASES)
+        return Judgement(False, f"{manager.name} does not lease a {what} disk by itself", remedy)
     if not manager.automatic:
         why = f"{manager.name} leases no disk by itself (auto_disk_leases), and it has no <lease>"
-        return Judgement(False, why, LEASES)
+        return Judgement(False, why, remedy)
     if subject.shareable:
         why = f"it is shareable, and {manager.name} leases such a disk to several guests"
         return Judgement(False, why, "remove <shareable/> (virsh edit), then restart the guest")
@@ -263,7 +269,8 @@ def _in_folder(folder: str, storage: StorageFacts, what: str) -> Judgement:
         return Judgement(where.fit, reason, _MOVE_LEASES if where.fit is False else _TOOLS)
     found = reach(folder, storage)
     why = f"{what} is in {quoted(folder)}: {found.why}"
-    return Judgement(found.holds, why, found.remedy, posixpath.normpath(folder))
+    remedy = _MOVE_LEASES if LEASES in found.remedy else found.remedy
+    return Judgement(found.holds, why, remedy, posixpath.normpath(folder))
 
 
 def _is_device(path: str, storage: StorageFacts) -> bool:
@@ -274,8 +281,12 @@ def _is_device(path: str, storage: StorageFacts) -> bool:
 
 _TOOLS = "make sure that findmnt, lsblk and lvs work on that node, then check again"
 _DAEMON = "make sure that libvirt's daemon responds on that node, then check again"
-_MOVE_LEASES = "put the folder of the leases on a shared file system: the state disk_leases does it"
+_MOVE_LEASES = (
+    "while all guests are shut down, move the folder of the leases to a file system whose locks"
+    " reach all nodes, as docs/guards.md says"
+)
 _MOVE_LEASE = "put the target of its <lease> on storage that every node has (virsh edit)"
+_SANLOCK_LEASE = f"add a <lease> of sanlock to its definition (virsh edit), then {START_ANEW}"
 _LISTER = {LOCKD: "ss -xp", SANLOCK: "sanlock client status"}
 _LEASED = ("file", "block", "dir")
 _REACHING = frozenset(

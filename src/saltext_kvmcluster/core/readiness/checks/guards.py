@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE
 from saltext_kvmcluster.core.guest.disks import Source
+from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.storage import in_shared
 from saltext_kvmcluster.core.storage import disk_guards
 from saltext_kvmcluster.core.storage.disk_guards import Judgement, Subject
-from saltext_kvmcluster.core.storage.lock_manager import LOCKD
+from saltext_kvmcluster.core.storage.lock_manager import LOCKD, LockManager
 
 IMAGE_LOCK, LEASE, NOTHING, NOT_KNOWN = "image lock", "lease", "nothing", "not known"
 
@@ -55,11 +56,12 @@ def guards(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard
     if guest.guest is None:
         why = "its definition cannot be read"
         return (Guard("its disks", "", NOT_KNOWN, why, f"{SEE}guest.blockers", guest.node),)
-    asked = frozenset(nodes)
-    return tuple(
-        replace(_of_disk(world, guest, subject, asked), target=target, name=name)
-        for target, name, subject in disk_guards.written(guest.guest)
-    )
+    asked, found = frozenset(nodes), []
+    for target, name, subject in disk_guards.written(guest.guest):
+        guard = _of_disk(world, guest, subject, asked)
+        remedy = _remedy(world, guest, subject, guard)
+        found.append(replace(guard, target=target, name=name, remedy=remedy))
+    return tuple(found)
 
 
 def unguarded(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard, ...]:
@@ -83,6 +85,48 @@ def outlives(world: World, guest: GuestFacts) -> str:
         "it was started without lockd, so it has no lease; one that it gets when it is resumed"
         " stays when its QEMU dies, and then it starts nowhere"
     )
+
+
+def age_remedy(bare: Iterable[Guard]) -> str:
+    """Return the remedy for a guest that is older than lockd, with disks that nothing guards.
+
+    A migration is enough, unless a disk waits for the guest's next start anyway.
+    """
+    restarts = (disk_guards.LEASES, disk_guards.START_ANEW)
+    found = (disk.remedy for disk in bare if disk.remedy.endswith(restarts))
+    return next(found, disk_guards.MOVE_ONCE)
+
+
+def _remedy(world: World, guest: GuestFacts, subject: Subject, found: Guard) -> str:
+    """Return the remedy for a disk; of leases that the pillar wants, what is left to be done."""
+    if disk_guards.LEASES not in found.remedy or not world.cluster.guests.leases:
+        return found.remedy
+    steps = []
+    if guest.name not in world.cluster.guests.list:
+        steps.append("add it to guests: list in the pillar")
+    own = found.node == guest.node
+    if steps or not own or not _is_set_up(world, guest.node) or not _next_has_lease(world, guest):
+        steps.append("apply the state kvmcluster.disk_leases on every node")
+    if own:
+        moves = disk_guards.is_leased(subject) or subject.leases
+        steps.append(disk_guards.MOVE_ONCE if moves else disk_guards.START_ANEW)
+    return found.remedy.replace(disk_guards.LEASES, ", then ".join(steps))
+
+
+def _is_set_up(world: World, node: str) -> bool:
+    """Whether lockd is configured on a node as the state disk_leases does it."""
+    daemon = world.nodes[node].daemon
+    locks = daemon.locks if daemon else LockManager()
+    return (
+        locks.name == LOCKD and locks.automatic and world.cluster.guests.leases_in in locks.folders
+    )
+
+
+def _next_has_lease(world: World, guest: GuestFacts) -> bool:
+    """Whether the definition of a guest's next start has a lease, as far as it is known."""
+    text = world.nodes[guest.node].definitions.get(guest.name, "")
+    found = world.definition(text) if text else guest.kept
+    return isinstance(found, Guest) and bool(found.leases)
 
 
 def _of_disk(world: World, guest: GuestFacts, subject: Subject, nodes: frozenset[str]) -> Guard:

@@ -15,7 +15,6 @@ from saltext_kvmcluster.core.migration.handover import is_strict, risk
 from saltext_kvmcluster.core.migration.migration import MOVABLE
 from saltext_kvmcluster.core.readiness.checks import guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
-from saltext_kvmcluster.core.storage import disk_guards
 from saltext_kvmcluster.core.text import counted, listed
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -145,12 +144,12 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
     if not guest.active:
         yield unknown("not known for a guest that is not running", f"{SEE}guest.once")
         return
-    if guest.observation.job:
-        yield Issue(
-            f"it has an active job: {guest.observation.job}",
-            f"wait until it ends: virsh domjobinfo {guest.name}",
-        )
-    if guest.observation.sighting not in MOVABLE:
+    job = guest.observation.job
+    if job:
+        # libvirt has no statistics on the receiving side.
+        shows = "kvmcluster.job" if job in verdicts.MIGRATIONS else "virsh domjobinfo"
+        yield Issue(f"it has an active job: {job}", f"wait until it ends: {shows} {guest.name}")
+    if guest.observation.sighting not in MOVABLE and job not in verdicts.PASSING:
         waits = guest.observation.sighting in verdicts.WAITING_HALVES
         yield Issue(
             f"it is {_state(guest)}",
@@ -235,11 +234,12 @@ def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
     started before lockd has no lease, and one that it gets by being paused and resumed stays when
     its QEMU ends.
     """
+    bare = guards.unguarded(world, guest, world.responding)
     found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for disk in guards.unguarded(world, guest, world.responding):
+    for disk in bare:
         found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
     if why := guards.outlives(world, guest):
-        yield Issue(why, disk_guards.MOVE_ONCE)
+        yield Issue(why, guards.age_remedy(bare))
     for (by, node, why, remedy), disks in found.items():
         where = f" on {node}" if node != guest.node else ""
         if by == guards.NOT_KNOWN:
