@@ -67,7 +67,7 @@ def second(lab, node, name=GUEST):
 def test_leases_from_nothing(lab):
     (before,) = guarded(lab, GUEST)
     assert before["outcome"] == "PROBLEM" and "libvirt has no lock manager" in before["sentence"]
-    assert "guests: leases: true" in before["remedy"]
+    assert before["remedy"].startswith("apply the state kvmcluster.disk_leases on every node, then")
     assert guarded(lab, FILE) == []  # QEMU's locks reach the other nodes through GlusterFS.
     _, dry = orchestrate(lab, "test=True")
     assert "qemu-lockd.conf" in dry["node2"]["changes"], dry
