@@ -167,6 +167,23 @@ def test_who_migrates_neither_stops_nor_starts(lab, heard):
     heard.silent()
 
 
+MARK = "<handover xmlns='urn:saltext-kvmcluster:handover' of='node2 2024-01-01T00:00:00+00:00'/>"
+
+
+@pytest.mark.nightly
+def test_a_copy_that_waits_for_its_handover_stands(lab, heard):
+    key = ["--uri", "urn:saltext-kvmcluster:handover", "--key", "kvmcluster"]
+    lab.exec("node1", "virsh", "metadata", GUEST, *key, "--set", MARK, "--live")
+    lab.exec("node1", "virsh", "suspend", GUEST)
+    time.sleep(50)
+    assert heard.reported() == []
+    (data,) = heard.expect(("guest", "node1", "stands"), since=time.time() + 10)
+    assert (data["guest"], data["how"]) == (GUEST, "handover") and 60 <= data["seconds"] < 75
+    lab.exec("node1", "virsh", "metadata", GUEST, *key, "--remove", "--live")
+    lab.exec("node1", "virsh", "resume", GUEST)
+    heard.silent()
+
+
 def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
     lab.guest("starved", "node1", "--disk", "local")
     time.sleep(MOST)

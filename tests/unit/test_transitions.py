@@ -25,7 +25,7 @@ GOES_ON = ("resumed", "unpaused")
 
 
 def observe(*events, **more):
-    known = {"drifted": [], "identity": {}, "issues": []}
+    known = {"drifted": [], "identity": {}, "issues": [], "at": 0.0}
     return {"events": list(events), **known, **more}
 
 
@@ -173,6 +173,68 @@ def test_what_became_of_a_guest_while_the_daemon_was_away(now, expected):
     assert whats(reported, "daemon") == ["back"]
     assert whats(reported) == expected
     assert whats(transitions.compare(observed, observe(listing(*now)))[1]) == []
+
+
+def standing(*steps, first=()):
+    """Return what is reported at each step: seconds, and what happened by then."""
+    observed, told = begun(*first)[0], []
+    for at, *happened in steps:
+        observed, reported = transitions.compare(observed, observe(*happened, at=at))
+        told += [(at, one.data["what"], one.data["how"]) for one in reported if one.guest]
+    return told
+
+
+STOPS, WAITS = change("paused", "migration"), change("paused", "handover")
+
+
+@pytest.mark.parametrize("how", ["migration", "API error", "post-copy failed"])
+def test_a_guest_that_stands_at_its_source_is_reported_once_and_when_it_goes_on(how):
+    assert standing(
+        (0.0, change("paused", how)), (59.0,), (61.0,), (200.0,), (210.0, change(*GOES_ON)),
+        first=[entry()],
+    ) == [(61.0, "stands", how), (210.0, "resumed", how)]  # fmt: skip
+
+
+def test_a_copy_that_waits_is_reported_once_and_arrives_when_it_runs():
+    assert standing(
+        (0.0, change(*COMES)), (50.0, WAITS), (100.0,), (111.0,), (500.0,),
+        (600.0, change("resumed", "unpaused")),
+    ) == [(111.0, "stands", "handover"), (600.0, "arrived", "unpaused")]  # fmt: skip
+
+
+def test_what_stood_before_the_first_look_is_reported_too():
+    waits = entry(state="paused", how="handover")
+    assert standing((1.0,), (62.0,), first=[waits]) == [(62.0, "stands", "handover")]
+
+
+@pytest.mark.parametrize(
+    ("first", "happens"),
+    [
+        ([entry()], STOPS | {"how": "by its user"}),
+        ([entry()], STOPS | {"how": "post-copy"}),
+        ([entry(state="paused", how="migration")], lost()),
+        ([], change(*COMES)),
+    ],
+)
+def test_what_is_paused_for_its_user_or_arrives_does_not_stand(first, happens):
+    told = standing((0.0, happens), (100.0,), (1000.0,), first=first)
+    assert "stands" not in [what for _, what, _ in told]
+
+
+def test_what_a_dead_daemon_does_not_show_is_not_reported():
+    away = standing((0.0, STOPS), (1.0, lost()), (100.0,), first=[entry()])
+    assert away == []
+    stands = entry(state="paused", how="API error")
+    back = ((0.0, STOPS), (1.0, lost()), (100.0, listing(stands)))
+    assert standing(*back, first=[entry()]) == [(100.0, "stands", "API error")]
+
+
+def test_another_run_of_it_has_not_stood():
+    assert standing(
+        (0.0, WAITS), (50.0, change("stopped", "destroyed"), change(*COMES, run=2)),
+        (55.0, change("paused", "handover", run=2)), (100.0,),
+        first=[entry(state="paused", how="handover")],
+    ) == [(50.0, "stopped", "destroyed")]  # fmt: skip
 
 
 def test_a_guest_that_arrived_while_the_daemon_was_away_has_arrived():

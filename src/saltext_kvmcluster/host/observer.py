@@ -72,6 +72,7 @@ class Observer:
             "identity": identity,
             "issues": [*issues, *_unused_ports(ports)],
             "drifted": self._drifted(),
+            "at": time.monotonic(),
         }
 
     def _drifted(self) -> list[str] | None:

@@ -39,6 +39,7 @@ BY_EVENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             (transitions.STOPPED, transitions.CRASHED, transitions.GONE, transitions.LEFT), ()
         ),
         **dict.fromkeys((transitions.PAUSED, transitions.RESUMED), ()),
+        transitions.STANDS: (RECOVER, ALARM),
     },
     events.MIGRATION: {
         **dict.fromkeys(("queued", "begun", "preparing", "copying", "post-copy", "refused"), ()),

@@ -20,7 +20,7 @@ LISTING, CHANGE, LOST = "listing", "change", "lost"
 
 STARTED, STOPPED, CRASHED = "started", "stopped", "crashed"
 ARRIVED, LEFT, APPEARED, GONE = "arrived", "left", "appeared", "gone"
-PAUSED, RESUMED = "paused", "resumed"
+PAUSED, RESUMED, STANDS = "paused", "resumed", "stands"
 
 IO_ERROR, PANICKED, ARRIVING = "I/O error", "panicked", "arriving"
 # Why a guest is paused; the second is a copy that waits for its handover, so it is not here yet.
@@ -43,6 +43,10 @@ _BEGINNINGS = {
     "post-copy": ARRIVED,
 }
 _ON_THE_WAY = ("migration", "starting up", HANDOVER)
+# Why a guest stands that no migration lets go on: the switch itself takes less than a second, and
+# what a killed process left is completed within seconds.
+_STANDING = ("migration", "API error", "post-copy failed", HANDOVER)
+STOOD_TOO_LONG = 60.0
 
 
 PATH = "beacons:kvmcluster"
@@ -65,18 +69,35 @@ class Event:
 class Guest:
     """A guest that was observed active: ``run`` is libvirt's number of this run of it.
 
-    ``condition`` is ``I/O error``, ``panicked``, ``arriving`` (not here yet), or empty.
+    ``condition`` is ``I/O error``, ``panicked``, ``arriving`` (not here yet), or empty. ``paused``:
+    why it is paused, empty if it is not, or if that is not known.
     """
 
     uuid: str
     name: str
     run: int
     condition: str = ""
+    paused: str = ""
 
-    def event(self, what: str, how: str) -> Event:
+    @property
+    def stands(self) -> bool:
+        """Whether it stands for a migration: of what arrives, only a copy that has arrived."""
+        return self.paused == HANDOVER or (self.paused in _STANDING and self.condition != ARRIVING)
+
+    def event(self, what: str, how: str, **more: object) -> Event:
         """Return the event of a transition of this guest."""
-        data = {"what": what, "guest": self.name, "uuid": self.uuid, "how": how}
+        data = {"what": what, "guest": self.name, "uuid": self.uuid, "how": how, **more}
         return Event(GUEST, self.name, data)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A guest's run that stands: why, since when, by the observer's clock, and if reported."""
+
+    run: int
+    how: str
+    since: float
+    reported: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,7 @@ class Observation:
     drifted: tuple[str, ...] = ()
     identity: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ready: bool | None = None
+    standing: Mapping[str, Standing] = field(default_factory=dict)
 
 
 def check_settings(config: object) -> None:
@@ -120,7 +142,8 @@ def compare(
     observation
         ``events`` of the daemon, in order; ``drifted``: paths of trust files, None if
         unknown; ``identity``: fingerprints by what they are of, empty lists for
-        what cannot be read; ``issues``: why peers cannot rely on this node.
+        what cannot be read; ``issues``: why peers cannot rely on this node; ``at``: seconds of the
+        host's monotonic clock.
 
     WorldError if the observation is invalid.
     """
@@ -129,7 +152,7 @@ def compare(
         for event in observation["events"]:
             observed, more = _after(observed, event)
             changes += more
-        for part in (_identity, _drift, _readiness):
+        for part in (_identity, _drift, _readiness, _standing):
             observed, more = part(observed, observation)
             changes += more
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -154,7 +177,8 @@ def _after(observed: Observation, event: Mapping[str, Any]) -> tuple[Observation
     known = guests.pop(found.uuid, None)
     now, changes = _changed(known, found, event["what"], event["how"])
     if now:
-        guests[now.uuid] = now
+        paused = {PAUSED: event["how"], CRASHED: now.paused}.get(event["what"], "")
+        guests[now.uuid] = replace(now, paused=paused)
     return replace(observed, guests=guests), changes
 
 
@@ -228,6 +252,7 @@ def _listed(
             guests[uuid], more = _still(known_now, entry)
         else:
             guests[uuid], more = _found(found, entry, is_first=before is None)
+        guests[uuid] = replace(guests[uuid], paused=_paused(entry, is_first=before is None))
         changes += more
     return guests, changes
 
@@ -249,6 +274,12 @@ def _found(found: Guest, entry: Mapping[str, Any], is_first: bool) -> tuple[Gues
     came = [] if is_first else [found.event(_BEGINNINGS.get(how, APPEARED), how)]
     now, changes = _in_state(found, _condition(entry))
     return now, came + changes
+
+
+def _paused(entry: Mapping[str, Any], is_first: bool) -> str:
+    """Return why a guest is paused; at first sight one that arrives looks as one that stands."""
+    how = str(entry["how"]) if entry["state"] == "paused" else ""
+    return "" if is_first and how == "migration" else how
 
 
 def _condition(entry: Mapping[str, Any]) -> str:
@@ -302,6 +333,35 @@ def _readiness(
     if ready:
         return now, [_node(READINESS, "regained")]
     return now, [_node(READINESS, "lost", reason="; ".join(reasons))]
+
+
+def _standing(
+    observed: Observation, observation: Mapping[str, Any]
+) -> tuple[Observation, list[Event]]:
+    """Report a guest that stands for too long, and one that goes on after that."""
+    at = float(observation["at"])
+    if not observed.daemon or observed.guests is None:
+        return observed, []
+    now: dict[str, Standing] = {}
+    changes: list[Event] = []
+    for uuid, guest in observed.guests.items():
+        known = observed.standing.get(uuid)
+        if known is None or known.run != guest.run:
+            known = Standing(guest.run, guest.paused, at)
+        if guest.stands:
+            now[uuid], more = _stood(guest, known, at)
+            changes += more
+        elif known.reported and not guest.paused and known.how != HANDOVER:
+            changes.append(guest.event(RESUMED, known.how))
+    return replace(observed, standing=now), changes
+
+
+def _stood(guest: Guest, known: Standing, at: float) -> tuple[Standing, list[Event]]:
+    seconds = at - known.since
+    if known.reported or seconds < STOOD_TOO_LONG:
+        return replace(known, how=guest.paused), []
+    stands = guest.event(STANDS, guest.paused, seconds=round(seconds))
+    return replace(known, how=guest.paused, reported=True), [stands]
 
 
 def _node(kind: str, what: str, **more: Any) -> Event:
