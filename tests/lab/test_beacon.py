@@ -167,6 +167,17 @@ def test_who_migrates_neither_stops_nor_starts(lab, heard):
     heard.silent()
 
 
+def test_one_that_its_user_paused_has_arrived_when_its_handover_is_over(lab, heard):
+    lab.exec("node1", "virsh", "suspend", GUEST)
+    done = lab.salt("node1", "kvmcluster.migrate", GUEST, "node2")
+    assert done["result"] == "moved", done
+    heard.expect(("guest", "node1", "left"), ("guest", "node2", "arrived"), since=time.time())
+    lab.exec("node2", "virsh", "resume", GUEST)
+    assert lab.salt("node2", "kvmcluster.migrate", GUEST, "node1")["result"] == "moved"
+    heard.expect(("guest", "node2", "left"), ("guest", "node1", "arrived"), since=time.time())
+    heard.silent()
+
+
 MARK = "<handover xmlns='urn:saltext-kvmcluster:handover' of='node2 2024-01-01T00:00:00+00:00'/>"
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NoReturn, TypeVar
 
 from saltext_kvmcluster.core.events import transitions
+from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_text, load_libvirt
@@ -116,12 +118,13 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         if event in CHANGES:
             what, details = CHANGES[event]
             how = details[detail] if 0 <= detail < len(details) else ""
-            found = {"kind": transitions.CHANGE, "what": what, "how": how, **_named(domain)}
-            if (what, how) == (transitions.PAUSED, transitions.BY_USER):
-                # A callback must not wait for a response.
-                in_thread(lambda: notify({**found, "how": _how(domain, how)}))
-            else:
-                notify(found)
+            found = {"kind": transitions.CHANGE, "what": what, **_named(domain)}
+            reports.put(lambda: {**found, "how": _how(domain, how)})
+
+    def noted(connection: Any, domain: Any, kind: int, namespace: str, opaque: object) -> None:
+        if namespace == handover.NAMESPACE:
+            named = _named(domain)
+            reports.put(lambda: _marked(domain, named))
 
     def closed(connection: Any, reason: int, opaque: object) -> None:
         reasons = ("error", "end of file", "keepalive timeout", "closed")
@@ -129,6 +132,7 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         lost.set_result(f"{LOCAL}: the connection ended: {why}")
 
     connection = _awaited(lambda: libvirt.open(LOCAL), late)
+    reports = _Reports(notify)
 
     def disconnect() -> None:
         with contextlib.suppress(libvirt.libvirtError):
@@ -141,11 +145,41 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         connection.domainEventRegisterAny(
             None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None
         )
+        connection.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, noted, None
+        )
         guests = _awaited(lambda: _listing(connection), late)
         notify({"kind": transitions.LISTING, "guests": guests})
         yield lost
     finally:
+        reports.close()
         in_thread(disconnect)
+
+
+class _Reports:
+    """Reports one after the other, in their order. They are made in a thread, not in libvirt's
+    callbacks, which must not wait for a response."""
+
+    def __init__(self, notify: Callable[[dict[str, Any]], None]) -> None:
+        self._notify, self._is_closed = notify, False
+        self._waiting: queue.SimpleQueue[Callable[[], dict[str, Any] | None]] = queue.SimpleQueue()
+        in_thread(self._work)
+
+    def put(self, report: Callable[[], dict[str, Any] | None]) -> None:
+        """Have a report made and notified, unless it is None."""
+        self._waiting.put(report)
+
+    def close(self) -> None:
+        """Drop what is left: what is listed next is newer."""
+        self._is_closed = True
+        self._waiting.put(lambda: None)
+
+    def _work(self) -> None:
+        while not self._is_closed:
+            with contextlib.suppress(Exception):
+                report = self._waiting.get()()
+                if report is not None and not self._is_closed:
+                    self._notify(report)
 
 
 def _listing(connection: Any) -> list[dict[str, Any]]:
@@ -164,6 +198,14 @@ def _listing(connection: Any) -> list[dict[str, Any]]:
         }
         for domain, stats in reported
     ]
+
+
+def _marked(domain: Any, named: dict[str, Any]) -> dict[str, Any] | None:
+    """Return why a paused guest is paused, now that its mark of a handover was set or removed."""
+    if reason_text(*domain.state()) != transitions.BY_USER:
+        return None
+    found = {"kind": transitions.CHANGE, "what": transitions.PAUSED, **named}
+    return {**found, "how": _how(domain, transitions.BY_USER)}
 
 
 def _how(domain: Any, how: str) -> str:
