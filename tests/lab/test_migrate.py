@@ -237,12 +237,22 @@ def test_one_that_arrived_paused_moves_again_once_it_has_run_however_briefly(lab
     source, destination = route(lab)
     lab.exec(source, "virsh", "suspend", GUEST)
     assert migrate(lab, source, destination)["result"] == "moved"
-    assert "has not run since" in refused(lab, destination, source)
+    if sends_paused_twice(lab):
+        assert migrate(lab, destination, source)["result"] == "moved"
+        source, destination = destination, source
+    else:
+        assert "has not run since" in refused(lab, destination, source)
     lab.exec(destination, "virsh", "resume", GUEST)
     lab.exec(destination, "virsh", "suspend", GUEST)
     answer = migrate(lab, destination, source)
     assert isinstance(answer, dict) and answer["result"] == "moved", answer
     lab.exec(source, "virsh", "resume", GUEST)
+
+
+def sends_paused_twice(lab):
+    """Whether the nodes' QEMU survives to send a guest that has not run since it arrived."""
+    reported = lab.exec("node1", "qemu-system-x86_64", "--version")
+    return int(re.search(r"version (\d+)", reported)[1]) >= 10
 
 
 def test_a_second_call_is_refused_while_the_first_is_at_work(lab):
