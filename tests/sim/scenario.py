@@ -627,6 +627,8 @@ class Run:
             return
         if forget in commands[0]:
             self.shelves[where].entries.pop(guest.uuid)
+        if left := re.search(r"on (\S+): virsh undefine --keep-nvram ", commands[0]):
+            self.world.daemons[left[1]].undefine(guest.uuid)
         if verb == "resume":
             daemon.domains[guest.uuid].starting = "unpaused"
             daemon.domains[guest.uuid].qemu.start(by=sim.OPERATOR)

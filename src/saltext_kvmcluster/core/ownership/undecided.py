@@ -205,7 +205,7 @@ def _switched(case: Case, entry: Entry) -> Settlement:
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
             f"on {source}: stat its disks: were they written after it was paused?",
             f"only if it never ran on {destination}: on {source}: virsh resume {guest},"
-            f" then {_forget(entry)}",
+            f" then {_forget(case, entry)}",
             _out_of_date(source, guest),
             f"kvmcluster.recover {guest}",
         ),
@@ -221,7 +221,8 @@ def may_have_run(case: Case, entry: Entry, verdict: Verdict) -> Settlement:
         needs=(_whether_it_ran(entry),),
         commands=(
             f"on {destination}: tail /var/log/libvirt/qemu/{guest}.log",
-            f"only if it never ran on {destination}, it may go on: on {source}: {_forget(entry)}",
+            f"only if it never ran on {destination}, it may go on: on {source}:"
+            f" {_forget(case, entry)}",
             _out_of_date(source, guest),
             f"kvmcluster.recover {guest}",
         ),
@@ -253,9 +254,17 @@ def _whether_it_ran(entry: Entry) -> str:
     return f"whether it ran on {destination} after {entry.began} (clock of {source}), even briefly"
 
 
-def _forget(entry: Entry) -> str:
-    """Return how an operator says that the source has the latest state: no observation shows it."""
-    return f"rm {FOLDER}/{entry.move.uuid}.json"
+def _forget(case: Case, entry: Entry) -> str:
+    """Return how an operator says that the source has the latest state: no observation shows it.
+
+    With the entry goes what ``recover`` knows of a definition that the migration left.
+    """
+    destination = entry.move.destination
+    forget, there = f"rm {FOLDER}/{entry.move.uuid}.json", case.observations[destination]
+    is_left = entry.definitions == "shared" and entry.persistent and there.persistent
+    if not is_left or there.saved:
+        return forget
+    return f"{forget}, and on {destination}: virsh undefine --keep-nvram {case.typed}"
 
 
 def _out_of_date(node: str, guest: str) -> str:
