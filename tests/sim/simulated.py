@@ -560,7 +560,7 @@ class Libvirt(Remote):
             if qemu is None:
                 raise LibvirtError("domain is not running")
             version = 10_000_000 if self.world.activates else 7_002_000
-            return Run(qemu.stands_since_arrival, version)
+            return Run(qemu.stands_since_arrival and not self.world.activates, version)
 
         return self._ask(found)
 
