@@ -193,7 +193,9 @@ def lost_then_off(bench, node):
 
 
 def on_again_with_answers(bench, node):
+    """The kernel of a node that lost its power has forgotten what it had not sent; ours has not."""
     on_again(bench, node)
+    bench.exec(node, "ss --kill -Htn state fin-wait-1 sport = 22")
     arrive_again(bench, node)
 
 
