@@ -1,5 +1,6 @@
 """What libvirt's answers mean, and what one guest that does not answer hides: nothing else."""
 
+import queue
 import re
 import threading
 from types import SimpleNamespace
@@ -213,9 +214,57 @@ def test_the_words_by_which_a_listing_is_compared_are_those_of_libvirts_reasons(
     details = {word for _, words in libvirt_events.CHANGES.values() for word in words}
     used = {*transitions._ENDS, *transitions._BEGINNINGS}
     assert used <= details and used <= reasons
-    assert {transitions.IO_ERROR, transitions.BY_USER} <= reasons
-    assert {*transitions._ON_THE_WAY} - {transitions.HANDOVER} <= reasons
+    assert {transitions.IO_ERROR, transitions.BY_USER, transitions.MIGRATION} <= reasons
+    ours = {transitions.HANDOVER, transitions.MIGRATING}
+    assert {*transitions._ON_THE_WAY, *transitions._STANDING} - ours <= reasons
     assert transitions.IO_ERROR in details and transitions.PANICKED in details
+
+
+PAUSED = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION]
+STOPS = {"kind": transitions.CHANGE, "what": transitions.PAUSED}
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """Reports of guests with short waits between two looks, and what they notified."""
+    monkeypatch.setattr(libvirt_events, "JOB_INTERVAL", 0.02)
+    told = queue.SimpleQueue()
+    made = libvirt_events._Reports(told.put)
+    yield made, told
+    made.close()
+
+
+def pauses(domain):
+    return lambda: {**STOPS, **libvirt_events._named(domain), "how": transitions.MIGRATING}
+
+
+def test_a_guest_that_its_migrations_job_left_paused_is_reported_once_the_job_is_over(reports):
+    made, told = reports
+    domain = Domain("web1", PAUSED, job=libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
+    made.put(domain, pauses(domain))
+    assert told.get(timeout=5)["how"] == transitions.MIGRATING
+    with pytest.raises(queue.Empty):
+        told.get(timeout=0.2)
+    domain.job = libvirt.VIR_DOMAIN_JOB_NONE
+    assert told.get(timeout=5)["how"] == transitions.MIGRATION
+    with pytest.raises(queue.Empty):
+        told.get(timeout=0.2)
+
+
+def test_a_guest_that_arrives_is_not_taken_for_one_that_was_left_paused(reports):
+    made, told = reports
+    domain = Domain("web1", PAUSED, job=libvirt.VIR_ERR_OPERATION_INVALID)
+    made.follow(domain, pauses(domain)())
+    with pytest.raises(queue.Empty):
+        told.get(timeout=0.2)
+
+
+def test_a_guest_that_was_resumed_after_its_job_is_not_reported(reports):
+    made, told = reports
+    domain = Domain("web1", RUNNING)
+    made.follow(domain, pauses(domain)())
+    with pytest.raises(queue.Empty):
+        told.get(timeout=0.2)
 
 
 def test_an_emulator_counts_by_the_daemon_that_is_asked(monkeypatch):

@@ -49,6 +49,7 @@ WELL_FORMED = {
     "gone": (event("kvmcluster/lab/daemon/node1", {"what": "gone"}), set()),
     "started": (event("kvmcluster/lab/guest/node1/web", {"what": "started"}), {ALARM}),
     "appeared": (event("kvmcluster/lab/guest/node1/web", {"what": "appeared"}), {ALARM}),
+    "stands": (event("kvmcluster/lab/guest/node1/web", {"what": "stands"}), {RECOVER, ALARM}),
     "lost": (event("kvmcluster/lab/readiness/node1", {"what": "lost"}), set()),
     "our own alarm": (
         ("kvmcluster/lab/alarm/node1/web", {"what": "appeared", "guest": "web"}),

@@ -70,7 +70,7 @@ def test_a_first_look_tells_what_is_bad_and_not_what_runs():
         entry(uuid="a", name="a"),
         entry(uuid="b", name="b", state="paused", how="I/O error"),
         entry(uuid="c", name="c", state="crashed", how="panicked"),
-        entry(uuid="d", name="d", state="paused", how="migration"),
+        entry(uuid="d", name="d", state="paused", how="migrating"),
         entry(uuid="e", name="e", active=False, state="", how="crashed"),
     ]
     _, reported = transitions.compare(
@@ -111,7 +111,7 @@ def test_a_second_look_at_the_same_tells_nothing():
         ([IO, GOES_ON, IO], ["paused", "resumed", "paused"]),
         ([IO, ("stopped", "destroyed")], ["paused", "stopped"]),
         ([("paused", "by its user"), GOES_ON], []),
-        ([("paused", "migration"), ("resumed", "migrated")], []),
+        ([("paused", "migrating"), ("resumed", "migrated")], []),
         ([("stopped", "shut down"), (*BOOTED, 2)], ["stopped", "started"]),
         ([("stopped", "failed"), (*BOOTED, 2), ("stopped", "failed", 2)],
          ["crashed", "started", "crashed"]),
@@ -164,7 +164,7 @@ def test_what_becomes_of_a_guest_that_is_not_here(changes, expected):
         ([entry(run=2)], ["gone", "started"]),
         ([entry(run=2, how="migrated")], ["gone", "arrived"]),
         ([entry(run=2, how="unpaused")], ["gone", "appeared"]),
-        ([entry(run=2, state="paused", how="migration")], ["gone"]),
+        ([entry(run=2, state="paused", how="migrating")], ["gone"]),
     ],
 )
 def test_what_became_of_a_guest_while_the_daemon_was_away(now, expected):
@@ -202,9 +202,18 @@ def test_a_copy_that_waits_is_reported_once_and_arrives_when_it_runs():
     ) == [(111.0, "stands", "handover"), (600.0, "arrived", "unpaused")]  # fmt: skip
 
 
-def test_what_stood_before_the_first_look_is_reported_too():
-    waits = entry(state="paused", how="handover")
-    assert standing((1.0,), (62.0,), first=[waits]) == [(62.0, "stands", "handover")]
+@pytest.mark.parametrize("how", ["migration", "API error", "post-copy failed", "handover"])
+def test_what_stood_before_the_first_look_is_reported_too(how):
+    stood = entry(state="paused", how=how)
+    assert standing((1.0,), (62.0,), first=[stood]) == [(62.0, "stands", how)]
+
+
+def test_a_guest_stands_from_the_end_of_its_job_on():
+    job_ends = change("paused", "migration")
+    assert standing(
+        (0.0, change("paused", "migrating")), (7200.0, job_ends), (7259.0,), (7260.0,),
+        first=[entry()],
+    ) == [(7260.0, "stands", "migration")]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -212,7 +221,9 @@ def test_what_stood_before_the_first_look_is_reported_too():
     [
         ([entry()], STOPS | {"how": "by its user"}),
         ([entry()], STOPS | {"how": "post-copy"}),
-        ([entry(state="paused", how="migration")], lost()),
+        ([entry()], change("paused", "migrating")),
+        ([entry(state="paused", how="migrating")], listing(entry(state="paused", how="migrating"))),
+        ([], listing(entry(state="paused", how="migrating"))),
         ([], change(*COMES)),
     ],
 )
@@ -238,7 +249,7 @@ def test_another_run_of_it_has_not_stood():
 
 
 def test_a_guest_that_arrived_while_the_daemon_was_away_has_arrived():
-    in_flight = entry(state="paused", how="migration")
+    in_flight = entry(state="paused", how="migrating")
     observed, reported = transitions.compare(begun()[0], observe(lost(), listing(in_flight)))
     assert whats(reported) == []
     assert whats(

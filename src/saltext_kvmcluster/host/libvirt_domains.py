@@ -41,7 +41,7 @@ def observe(find: Callable[[], Any]) -> Observation:
     libvirt = load_libvirt()
     try:
         domain = find()
-        job = _job(domain)
+        job = active_job(domain)
         state, reason = domain.state()
         sighting, mark = marked(domain, sighting_of(state, reason))
         return Observation(
@@ -65,7 +65,7 @@ def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
     """Observe a domain that was active in detail: job, state, definitions and snapshots."""
     libvirt = load_libvirt()
     try:
-        job = _job(domain)
+        job = active_job(domain)
         state, reason = domain.state()
         persistent = bool(domain.isPersistent())
         kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
@@ -139,7 +139,7 @@ def sighting_of(state: int, reason: int) -> Sighting:
     return special.get((state, reason), plain.get(state, Sighting.PAUSED_OTHERWISE))
 
 
-def _job(domain: Any) -> str:
+def active_job(domain: Any) -> str:
     """Return a domain's active job, empty if it has none.
 
     libvirt refuses the query on the receiving side, and while another operation holds the domain:

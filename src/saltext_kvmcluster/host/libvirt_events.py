@@ -16,9 +16,10 @@ from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import LOCAL, TIME_LIMIT, error_text, load_libvirt
-from saltext_kvmcluster.host.libvirt_domains import mark_on, reason_text
+from saltext_kvmcluster.host.libvirt_domains import active_job, mark_on, reason_text
 
 _T = TypeVar("_T")
+_Report = Callable[[], "dict[str, Any] | None"]
 # libvirt's lifecycle events and their details: virDomainEventType, virDomainEventStartedDetailType
 # and so on. Events that are not here change nothing that is reported.
 CHANGES = {
@@ -52,6 +53,9 @@ KEEPALIVE = (5, 3)
 # Seconds between two attempts to connect. A daemon that systemd starts at each attempt, and that
 # fails, stays below the 5 starts in 10 s at which systemd gives up on it.
 PAUSE = 3.0
+# Seconds between two looks at a guest that is paused for migration: no event tells that its job is
+# over and it is not resumed.
+JOB_INTERVAL = 5.0
 
 
 def watch(notify: Callable[[dict[str, Any]], None]) -> NoReturn:
@@ -119,12 +123,12 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
             what, details = CHANGES[event]
             how = details[detail] if 0 <= detail < len(details) else ""
             found = {"kind": transitions.CHANGE, "what": what, **_named(domain)}
-            reports.put(lambda: {**found, "how": _how(domain, how)})
+            reports.put(domain, lambda: {**found, "how": _how(domain, how)})
 
     def noted(connection: Any, domain: Any, kind: int, namespace: str, opaque: object) -> None:
         if namespace == handover.NAMESPACE:
             named = _named(domain)
-            reports.put(lambda: _marked(domain, named))
+            reports.put(domain, lambda: _marked(domain, named))
 
     def closed(connection: Any, reason: int, opaque: object) -> None:
         reasons = ("error", "end of file", "keepalive timeout", "closed")
@@ -148,8 +152,10 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         connection.domainEventRegisterAny(
             None, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, noted, None
         )
-        guests = _awaited(lambda: _listing(connection), late)
-        notify({"kind": transitions.LISTING, "guests": guests})
+        listed = _awaited(lambda: _listing(connection), late)
+        for domain, guest in listed:
+            reports.follow(domain, guest)
+        notify({"kind": transitions.LISTING, "guests": [guest for _, guest in listed]})
         yield lost
     finally:
         reports.close()
@@ -157,47 +163,69 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
 
 
 class _Reports:
-    """Reports one after the other, in their order. They are made in a thread, not in libvirt's
-    callbacks, which must not wait for a response."""
+    """Reports one after the other, in their order, and that a migration's job left a guest paused.
+
+    They are made in a thread, not in libvirt's callbacks, which must not wait for a response.
+    """
 
     def __init__(self, notify: Callable[[dict[str, Any]], None]) -> None:
         self._notify, self._is_closed = notify, False
-        self._waiting: queue.SimpleQueue[Callable[[], dict[str, Any] | None]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Any, _Report]] = queue.SimpleQueue()
+        self._migrating: dict[str, Any] = {}
         in_thread(self._work)
 
-    def put(self, report: Callable[[], dict[str, Any] | None]) -> None:
-        """Have a report made and notified, unless it is None."""
-        self._waiting.put(report)
+    def put(self, domain: Any, report: _Report) -> None:
+        """Have a report on a guest made and notified, unless it is None."""
+        self._waiting.put((domain, report))
+
+    def follow(self, domain: Any, guest: dict[str, Any]) -> None:
+        """Look again at a guest that is paused for migration, until its job is over."""
+        self._migrating.pop(guest["uuid"], None)
+        if guest["how"] == transitions.MIGRATING:
+            self._migrating[guest["uuid"]] = domain
 
     def close(self) -> None:
         """Drop what is left: what is listed next is newer."""
         self._is_closed = True
-        self._waiting.put(lambda: None)
+        self._waiting.put((None, lambda: None))
 
     def _work(self) -> None:
+        due = time.monotonic() + JOB_INTERVAL
         while not self._is_closed:
-            with contextlib.suppress(Exception):
-                report = self._waiting.get()()
-                if report is not None and not self._is_closed:
-                    self._notify(report)
+            with contextlib.suppress(queue.Empty):
+                self._report(*self._waiting.get(timeout=max(0.0, due - time.monotonic())))
+            if time.monotonic() >= due:
+                self._look_again()
+                due = time.monotonic() + JOB_INTERVAL
+
+    def _look_again(self) -> None:
+        for domain in [*self._migrating.values()]:
+            self._report(domain, functools.partial(_left_paused, domain))
+
+    def _report(self, domain: Any, make: _Report) -> None:
+        with contextlib.suppress(Exception):
+            report = make()
+            if report is not None and not self._is_closed:
+                self.follow(domain, report)
+                self._notify(report)
 
 
-def _listing(connection: Any) -> list[dict[str, Any]]:
-    """Return every guest with its state, in one round trip."""
+def _listing(connection: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Return every guest and its state, in one round trip."""
     libvirt = load_libvirt()
     how = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     reported = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, how)
-    return [
-        {
-            **_named(domain),
-            "active": domain.ID() >= 0,
-            "state": STATES.get(stats.get("state.state", 0), ""),
-            "how": _how(
-                domain, reason_text(stats.get("state.state", 0), stats.get("state.reason", 0))
-            ),
-        }
-        for domain, stats in reported
-    ]
+    return [(domain, _listed(domain, stats)) for domain, stats in reported]
+
+
+def _listed(domain: Any, stats: dict[str, Any]) -> dict[str, Any]:
+    state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
+    return {
+        **_named(domain),
+        "active": domain.ID() >= 0,
+        "state": STATES.get(state, ""),
+        "how": _how(domain, reason_text(state, reason)),
+    }
 
 
 def _marked(domain: Any, named: dict[str, Any]) -> dict[str, Any] | None:
@@ -208,8 +236,22 @@ def _marked(domain: Any, named: dict[str, Any]) -> dict[str, Any] | None:
     return {**found, "how": _how(domain, transitions.BY_USER)}
 
 
+def _left_paused(domain: Any) -> dict[str, Any] | None:
+    """Return that a guest is paused although no job is active that would resume it."""
+    # The state after the job: without a job, no migration changes it.
+    if active_job(domain) or reason_text(*domain.state()) != transitions.MIGRATION:
+        return None
+    found = {"kind": transitions.CHANGE, "what": transitions.PAUSED, **_named(domain)}
+    return {**found, "how": transitions.MIGRATION}
+
+
 def _how(domain: Any, how: str) -> str:
-    """Return why a guest is paused: a copy that waits for its handover has a mark."""
+    """Return why a guest is paused: a copy that waits for its handover has a mark.
+
+    One that is paused for migration is taken to migrate, until it is seen that it has no job.
+    """
+    if how == transitions.MIGRATION:
+        return transitions.MIGRATING
     if how != transitions.BY_USER:
         return how
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import logging
@@ -19,6 +20,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
@@ -164,22 +166,18 @@ class Reactor:
 
     def _report_doubles(self, nodes: SaltNodes, before: str) -> str:
         found = nodes.cluster
-        alarms, read, now = _doubles(nodes)
-        if not alarms:
-            silent = [node for node, one in read.items() if one.guests is None]
+        seen = _doubles(nodes)
+        if not seen.alarms and not seen.standing:
+            silent = [*seen.silent]
             log.info("cluster %s: no guest is seen to run twice; silent: %s", found.name, silent)
             return ""
-        sentences = "; ".join(one["sentence"] for one in alarms)
-        needed = reactions.line(
-            f"cluster {found.name}: {split_brain.summary(alarms)}; nothing was touched; to see it:"
-            f" salt-run kvmcluster.status cluster={found.name}: {sentences}"
-        )
-        if needed != before:
-            stamp = now.strftime("%Y%m%dT%H%M%S")
-            text = json.dumps(alarms, indent=1) + "\n"
+        needed = "; ".join(filter(None, [_twice(found.name, seen), _stands(found.name, seen)]))
+        if seen.alarms and needed != before:
+            stamp = seen.now.strftime("%Y%m%dT%H%M%S")
+            text = json.dumps(seen.alarms, indent=1) + "\n"
             path = self._pending.keep(f"alarm.{found.name}", stamp, text)
             log.error("cluster %s: a guest runs twice, the evidence is in %s", found.name, path)
-            for one in alarms:
+            for one in seen.alarms:
                 tag = events.tag(found.name, events.ALARM, one["nodes"][0], one["guest"])
                 self._functions["event.send"](tag, events.small(split_brain.small(one)))
         return needed
@@ -202,20 +200,48 @@ class Reactor:
         return reactions.failures(next(iter(data.values()), None) if data else returned)
 
 
-def _doubles(
-    nodes: SaltNodes,
-) -> tuple[list[dict[str, Any]], dict[str, NodeFacts], datetime]:
-    """Return the evidence for each guest that runs twice, the nodes' facts, and the time.
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """The evidence for each guest that runs twice, which guests stand, and the silent nodes."""
 
-    Nodes respond one after the other, so both may report a guest that moves meanwhile: it takes
-    two observations that agree.
+    alarms: list[dict[str, Any]]
+    standing: list[str]
+    silent: tuple[str, ...]
+    now: datetime
+
+
+def _doubles(nodes: SaltNodes) -> _Seen:
+    """Return which guests run twice, and which stand.
+
+    Nodes respond one after the other, so both may report a guest that moves meanwhile, and its copy
+    may be about to be resumed: it takes two observations that agree.
     """
     alarms, read, now = _doubled(nodes)
-    if alarms:
+    standing = overview.standing(read)
+    if alarms or standing:
         time.sleep(ASK_AGAIN)
         again, read, now = _doubled(nodes)
         alarms = split_brain.steady(alarms, again)
-    return alarms, read, now
+        standing = [sentence for sentence in overview.standing(read) if sentence in standing]
+    silent = tuple(node for node, one in read.items() if one.guests is None)
+    return _Seen(alarms, standing, silent, now)
+
+
+def _twice(cluster: str, seen: _Seen) -> str:
+    if not seen.alarms:
+        return ""
+    sentences = "; ".join(one["sentence"] for one in seen.alarms)
+    return reactions.line(
+        f"cluster {cluster}: {split_brain.summary(seen.alarms)}; nothing was touched; to see it:"
+        f" salt-run kvmcluster.status cluster={cluster}: {sentences}"
+    )
+
+
+def _stands(cluster: str, seen: _Seen) -> str:
+    if not seen.standing:
+        return ""
+    silent = f"; silent: {', '.join(seen.silent)}" if seen.silent else ""
+    return reactions.line(f"cluster {cluster}: {'; '.join(seen.standing)}{silent}")
 
 
 def _doubled(

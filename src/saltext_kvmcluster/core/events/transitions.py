@@ -23,8 +23,10 @@ ARRIVED, LEFT, APPEARED, GONE = "arrived", "left", "appeared", "gone"
 PAUSED, RESUMED, STANDS = "paused", "resumed", "stands"
 
 IO_ERROR, PANICKED, ARRIVING = "I/O error", "panicked", "arriving"
-# Why a guest is paused; the second is a copy that waits for its handover, so it is not here yet.
+# Why a guest is paused. A copy that waits for its handover is not here yet. While libvirt's job is
+# active, a guest that is paused for it migrates, on either side, and as long as its memory takes.
 BY_USER, HANDOVER = "by its user", "handover"
+MIGRATION, MIGRATING = "migration", "migrating"
 # As host/libvirt_events.py names them.
 _ENDS = {
     "shut down": STOPPED,
@@ -42,10 +44,10 @@ _BEGINNINGS = {
     "migrated": ARRIVED,
     "post-copy": ARRIVED,
 }
-_ON_THE_WAY = ("migration", "starting up", HANDOVER)
+_ON_THE_WAY = (MIGRATING, "starting up", HANDOVER)
 # Why a guest stands that no migration lets go on: the switch itself takes less than a second, and
 # what a killed process left is completed within seconds.
-_STANDING = ("migration", "API error", "post-copy failed", HANDOVER)
+_STANDING = (MIGRATION, "API error", "post-copy failed", HANDOVER)
 STOOD_TOO_LONG = 60.0
 
 
@@ -81,8 +83,8 @@ class Guest:
 
     @property
     def stands(self) -> bool:
-        """Whether it stands for a migration: of what arrives, only a copy that has arrived."""
-        return self.paused == HANDOVER or (self.paused in _STANDING and self.condition != ARRIVING)
+        """Whether it stands for a migration."""
+        return self.paused in _STANDING
 
     def event(self, what: str, how: str, **more: object) -> Event:
         """Return the event of a transition of this guest."""
@@ -252,7 +254,8 @@ def _listed(
             guests[uuid], more = _still(known_now, entry)
         else:
             guests[uuid], more = _found(found, entry, is_first=before is None)
-        guests[uuid] = replace(guests[uuid], paused=_paused(entry, is_first=before is None))
+        paused = str(entry["how"]) if entry["state"] == "paused" else ""
+        guests[uuid] = replace(guests[uuid], paused=paused)
         changes += more
     return guests, changes
 
@@ -274,12 +277,6 @@ def _found(found: Guest, entry: Mapping[str, Any], is_first: bool) -> tuple[Gues
     came = [] if is_first else [found.event(_BEGINNINGS.get(how, APPEARED), how)]
     now, changes = _in_state(found, _condition(entry))
     return now, came + changes
-
-
-def _paused(entry: Mapping[str, Any], is_first: bool) -> str:
-    """Return why a guest is paused; at first sight one that arrives looks as one that stands."""
-    how = str(entry["how"]) if entry["state"] == "paused" else ""
-    return "" if is_first and how == "migration" else how
 
 
 def _condition(entry: Mapping[str, Any]) -> str:

@@ -132,7 +132,7 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
     ]
     problems = [f"{node} is unreachable: {detail}" for node, detail in silent.items()]
     problems += _doubled(groups.values())
-    problems += _standing(groups.values())
+    problems += standing(nodes)
     problems += [sentence for facts in nodes.values() for sentence in _odd(facts)]
     return ClusterStatus(
         cluster.name,
@@ -214,13 +214,15 @@ def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
     ]
 
 
-def _standing(groups: Iterable[list[GuestFacts]]) -> list[str]:
-    """Report the copies that wait for a handover of a guest that is nowhere else."""
-    active = ([found for found in group if found.active] for group in groups)
+def standing(nodes: Mapping[str, NodeFacts]) -> list[str]:
+    """Report the copies that wait for a handover of a guest that is seen nowhere else."""
+    active: dict[str, list[GuestFacts]] = {}
+    for found in (one for node in nodes.values() for one in node.guests or () if one.active):
+        active.setdefault(found.uuid, []).append(found)
     return [
         f"{printable(one.name)} stands on {one.node}, as {one.observation.sighting.value}:"
         f" salt-run kvmcluster.recover {printable(one.name)}"
-        for (one, *others) in filter(None, active)
+        for one, *others in active.values()
         if not others and one.observation.sighting is Sighting.WAITING
     ]
 
