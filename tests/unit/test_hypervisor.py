@@ -45,6 +45,9 @@ class Domain:
     def UUIDString(self):
         return f"uuid of {self.found}"
 
+    def ID(self):
+        return 1
+
     def state(self):
         return self.reported
 
