@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-from . import install, network, salting, services
+from . import install, network, pacemaker, salting, services
 from .plan import (
     MASTER,
     MAX_NODES,
@@ -33,6 +33,7 @@ from .processes import (
 
 SANDBOX_PROGRAMS = ["unshare", "nsenter", "tini", "ip", "sshd"]
 CLUSTER_PROGRAMS = [*SANDBOX_PROGRAMS, "libvirtd", "virsh", "qemu-system-x86_64", "glusterd"]
+PACEMAKER_PROGRAMS = ["corosync", "pacemakerd", "crm_mon"]
 
 
 def current():
@@ -66,18 +67,18 @@ def only_one(lab, blocked=None):
         yield
 
 
-def up(size, say):
+def up(size, managed, say):
     if not 1 <= size <= MAX_NODES:
         raise LabError(f"--nodes {size}: between 1 and {MAX_NODES}")
     lab = Lab(lab_name(), size)
-    check_machine(CLUSTER_PROGRAMS)
+    check_machine([*CLUSTER_PROGRAMS, *(PACEMAKER_PROGRAMS if managed else [])])
     check_guest_image()
     with only_one(lab):
-        if is_whole(lab, say):
+        if is_whole(lab, managed, say):
             return
         started = time.monotonic()
         try:
-            build(lab, say)
+            build(lab, managed, say)
         except BaseException:
             remove(lab)
             raise
@@ -105,7 +106,7 @@ def check_guest_image():
         raise LabError("there is no guest image yet; run lab/ctl install")
 
 
-def is_whole(lab, say):
+def is_whole(lab, managed, say):
     """True for a lab that is all there, False where there is none; a half one is refused."""
     if find(lab, "switch") is None:
         if lab.state.exists():
@@ -116,6 +117,10 @@ def is_whole(lab, say):
         raise LabError("the lab is incomplete; run lab/ctl down first")
     if there.size != lab.size:
         raise LabError(f"a lab of {there.size} nodes is up; run lab/ctl down first")
+    if managed != there.pacemaker.exists():
+        raise LabError(
+            f"a lab with{'out' if managed else ''} Pacemaker is up; run lab/ctl down first"
+        )
     say(f"lab {lab.name!r} is up already: master and {lab.size} nodes")
     return True
 
@@ -131,8 +136,11 @@ def missing_parts(lab):
     return missing
 
 
-def build(lab, say):
+def build(lab, managed, say):
     lab.logs.mkdir(parents=True)
+    lab.board.mkdir()
+    if managed:
+        pacemaker.make_key(lab)
     (lab.state / "size").write_text(f"{lab.size}\n")
     salting.write_pillar(lab)
     path = lab.logs / "lab"

@@ -7,10 +7,10 @@ import sys
 import time
 from contextlib import suppress
 
-from . import disks, hypervisor, network, power, room, salting, storage
+from . import disks, fencing, hypervisor, network, pacemaker, power, room, salting, storage
 from .plan import GUESTS, MASTER, LabError, hosts_file, venv
 from .processes import BOOT, assemble, birth, entering, find, inside_path, run, run_in, wait_until
-from .services import start_here
+from .services import OF_CLUSTER, start_here
 
 SANDBOX_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 
@@ -20,6 +20,8 @@ def play(role, lab, command):
         switch(lab)
     elif role == "sandbox":
         sandbox(command)
+    elif role == fencing.ROLE:
+        fencing.serve(lab)
     elif role == MASTER:
         master(lab)
     elif role == "machine":
@@ -41,6 +43,8 @@ def switch(lab):
     """The lab's root: everything else of the lab is born here and dies with it."""
     run("mount", "-t", "proc", "proc", "/proc")
     network.build_switch()
+    if lab.pacemaker.exists():
+        fencing.start(lab)
     tell(f"starting master and {lab.size} nodes")
     births = {place: start_place(lab, place) for place in lab.places}
     for place, process in births.items():
@@ -56,6 +60,9 @@ def switch(lab):
     )
     tell("waiting for every minion to answer")
     wait_for_minions(lab)
+    if lab.pacemaker.exists():
+        tell("waiting for Pacemaker on every node")
+        pacemaker.wait_for(lab, lab.nodes)
     lab.ready.write_text("")
     rest()
 
@@ -145,6 +152,8 @@ def machine(lab, name):
     room.ssh_server()
     hypervisor.configure()
     power.install()
+    if lab.pacemaker.exists():
+        pacemaker.configure(lab)
     code = birth(lab, name, BOOT).wait()
     while code == power.REBOOTED:
         while lab.off(name).exists():
@@ -154,8 +163,9 @@ def machine(lab, name):
 
 
 def node(lab, name):
-    again = lab.ready.exists()
-    room.boot()
+    # All that lies in /run of the machine is out of sight after that.
+    again, managed = lab.ready.exists(), lab.pacemaker.exists()
+    room.boot(extra_paths=[lab.board])
     disks.own_nodes()
     if again:
         # Without its master a node comes up all the same, and lacks the volume.
@@ -163,6 +173,10 @@ def node(lab, name):
             run(*storage.mount_command())
     for service in ("minion", "sshd", "libvirtd"):
         start_here(service)
+    if managed:
+        pacemaker.boot()
+        for service in OF_CLUSTER:
+            start_here(service)
     tell("ready")
     rest()
 

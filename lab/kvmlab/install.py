@@ -12,6 +12,7 @@ from .processes import output, run
 
 PACKAGES = [
     *("attr", "busybox-static", "cpio", "dmidecode", "gcc", "iproute2", "iputils-ping", "kmod"),
+    *("corosync", "pacemaker", "pacemaker-cli-utils", "resource-agents"),
     *("glusterfs-client", "glusterfs-server", "libc6-dev", "openssh-client", "openssh-server"),
     *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
     *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),

@@ -72,6 +72,20 @@ class Lab:
         return self.state / f"{node}.off"
 
     @property
+    def pacemaker(self):
+        """Exists in a lab whose nodes run Pacemaker: the key that corosync knows its peers by."""
+        return self.state / "pacemaker"
+
+    @property
+    def board(self):
+        """Where fencing asks for a node's end; every node sees it."""
+        return self.state / "board"
+
+    def deaf(self, node):
+        """While it exists, a node's power cannot be switched by fencing."""
+        return self.state / f"{node}.deaf"
+
+    @property
     def ready(self):
         """Exists once the lab is whole."""
         return self.state / "ready"

@@ -1,12 +1,11 @@
 """A node's reboot: all its processes end, /run and /tmp are empty, and its services start again."""
 
-import os
 import signal
 from pathlib import Path
 
 from . import room, services
 from .plan import MASTER, LabError
-from .processes import find, need, run_in, wait_until
+from .processes import end, find, need, run_in, wait_until
 
 # Process 1 passes SIGTERM on to what it waits for, and tells how that ended.
 REBOOTED = 128 + signal.SIGTERM
@@ -46,11 +45,14 @@ def reboot(lab, node):
     """Play a reboot, and wait for the node unless it is spoilt."""
     if node == MASTER:
         raise LabError(f"{node} cannot be rebooted; only nodes can")
-    before = need(lab, node)
-    os.kill(before, signal.SIGTERM)
-    wait_until(lambda: find(lab, node) != before, 30, f"{node} does not end")
+    switch_off(need(lab, node))
     if not lab.off(node).exists():
         wait_for(lab, node)
+
+
+def switch_off(pid):
+    """End process 1 of a node as a reboot does, and wait until all that ran there is over."""
+    end(pid, signal.SIGTERM)
 
 
 def wait_for(lab, node):

@@ -142,8 +142,8 @@ def is_over(pid):
     return now is None or now[0] == "X" or (now[0] == "Z" and int(now[17]) <= 1)
 
 
-def end(pid):
-    """Kill the first process of a namespace, and with it the namespace.
+def end(pid, number=signal.SIGKILL):
+    """End the first process of a namespace, and with it the namespace.
 
     It is over only when all others in its namespace are; last of all goes the unshare that
     waits for it.
@@ -151,7 +151,7 @@ def end(pid):
     parent = int((stat(pid) or [None, 0])[1])
     waiting = command_line(parent)[:1] == ["unshare"]
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     wait_until(lambda: is_over(pid), 30, f"process {pid} does not end")
     if waiting:
         wait_until(lambda: is_over(parent), 30, f"process {parent} does not end")

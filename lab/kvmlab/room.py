@@ -15,6 +15,7 @@ from .processes import run
 OVERLAID = ["/etc", "/var"]
 # State of daemons that the machine itself may run; ours must start with none of it.
 FORGOTTEN = [
+    "/etc/corosync",
     "/etc/libvirt",
     "/etc/salt",
     "/etc/glusterfs",
@@ -23,6 +24,7 @@ FORGOTTEN = [
     "/var/cache/salt",
     "/var/lib/glusterd",
     "/var/lib/libvirt",
+    "/var/lib/pacemaker",
 ]
 # Directories that those daemons expect to find.
 EXPECTED = ["/var/log/glusterfs", "/var/log/libvirt", "/var/log/salt"]

@@ -11,6 +11,7 @@ from .processes import is_over, need, processes_in, run, run_in, stat, wait_unti
 MINION = CHECKOUT / "lab" / "salt-minion"
 
 
+PACEMAKER_LOG = ["PCMK_logfile=/var/log/pacemaker/pacemaker.log", "PCMK_logfacility=none"]
 LOCKD = "^lock_manager /etc/libvirt/qemu.conf"
 
 
@@ -32,19 +33,31 @@ def start_commands(service):
         "minion": [daemon("minion", str(venv() / "bin" / "python3"), str(MINION))],
         "salt-master": [daemon("master", str(venv() / "bin" / "salt-master"))],
         "glusterd": [["glusterd"]],
+        "corosync": [daemon("corosync", "corosync", "-f")],
+        "pacemaker": [daemon("pacemaker", "env", *PACEMAKER_LOG, "pacemakerd")],
     }[service]
 
 
 PROGRAMS = {
+    "pacemaker": {
+        "pacemakerd",
+        *(f"pacemaker-{part}" for part in ("attrd", "based", "controld", "execd", "fenced")),
+        "pacemaker-schedulerd",
+    },
     "minion": {"salt-minion"},
     # From OpenSSH 9.8 on, each connection is a program of its own; from 10.0 on, each login, too.
     "sshd": {"sshd", "sshd-session", "sshd-auth"},
 }
-SERVICES = {MASTER: ["salt-master", "glusterd"], "node": ["sshd", "libvirtd", "minion"]}
+OF_MASTER = ["salt-master", "glusterd"]
+OF_NODE = ["sshd", "libvirtd", "minion"]
+# In the order in which they start.
+OF_CLUSTER = ["corosync", "pacemaker"]
 
 
-def services_of(place):
-    return SERVICES[MASTER] if place == MASTER else SERVICES["node"]
+def services_of(lab, place):
+    if place == MASTER:
+        return OF_MASTER
+    return [*OF_NODE, *OF_CLUSTER] if lab.pacemaker.exists() else OF_NODE
 
 
 def belongs_to(service, line):
@@ -71,7 +84,7 @@ def running(lab, place):
     processes = processes_in(need(lab, place))
     services = {
         service: [pid for pid, line in processes.items() if belongs_to(service, line)]
-        for service in services_of(place)
+        for service in services_of(lab, place)
     }
     guests = {}
     for pid, line in processes.items():

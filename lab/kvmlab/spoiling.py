@@ -1,7 +1,7 @@
 """What is wrong with a node though all its processes run, and how it is mended."""
 
 from . import power
-from .plan import MASTER, LabError
+from .plan import MASTER, Lab, LabError
 from .processes import find, run_in
 
 # Of the lab, not of the product: its known hosts are put aside, and come back as they were.
@@ -30,15 +30,17 @@ SPOILING = {
         f"if [ -e {KNOWN_HOSTS}.aside ]; then mv -T {KNOWN_HOSTS}.aside {KNOWN_HOSTS}; fi",
     ),
 }
+# What of a node lies outside it: its next boot, and its power as fencing switches it.
 BOOT = "boot"
-KINDS = (*SPOILING, BOOT)
+OUTSIDE = {BOOT: Lab.off, "power": Lab.deaf}
+KINDS = (*SPOILING, *OUTSIDE)
 
 
 def spoil(lab, node, kind):
     if node == MASTER:
         raise LabError(f"{node} cannot be spoilt; only nodes can")
-    if kind == BOOT:
-        lab.off(node).touch()
+    if kind in OUTSIDE:
+        OUTSIDE[kind](lab, node).touch()
     else:
         run_in(lab, node, "sh", "-ec", SPOILING[kind][0])
 
@@ -46,9 +48,9 @@ def spoil(lab, node, kind):
 def mend(lab, node, kind):
     if node == MASTER:
         raise LabError(f"{node} cannot be spoilt; only nodes can")
-    if kind != BOOT:
+    if kind in SPOILING:
         run_in(lab, node, "sh", "-ec", SPOILING[kind][1])
         return
-    lab.off(node).unlink(missing_ok=True)
-    if not find(lab, node):
+    OUTSIDE[kind](lab, node).unlink(missing_ok=True)
+    if kind == BOOT and not find(lab, node):
         power.wait_for(lab, node)
