@@ -6,10 +6,11 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, options, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -17,22 +18,55 @@ from saltext_kvmcluster.core.pillar.schema import arguments
 from saltext_kvmcluster.core.trust import identity
 from saltext_kvmcluster.core.trust.identity import Identities
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+OTHERS = "unknown"
+"""What Salt's documentation shows for the names that a function does not know, and refuses."""
 
-def salt_errors(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Turn our errors into those that Salt prints as one sentence."""
 
-    @functools.wraps(function)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+def salt_errors(function: Callable[..., _T]) -> Callable[..., _T]:
+    """Turn our errors into those that Salt prints as one sentence; check the arguments first."""
+    checked = checks_arguments(function, "salt NODE")
+
+    @functools.wraps(checked)
+    def wrapped(*args: Any, **kwargs: Any) -> _T:
         try:
-            return function(*args, **kwargs)
+            return checked(*args, **kwargs)
         except InputError as error:
             raise SaltInvocationError(str(error)) from None
         except KvmclusterError as error:
             raise CommandExecutionError(str(error)) from None
 
+    return wrapped
+
+
+def checks_arguments(function: Callable[..., _T], command: str) -> Callable[..., _T]:
+    """Have a function that is a command refuse arguments that are not its own, by InputError.
+
+    Salt itself answers an unknown argument of a runner, or a missing one, with the docstring and
+    exit code 0. It judges names by the signature: so that one tells it of more names than there
+    are. To a function that takes any names, Salt gives some of its own, which begin with ``__``.
+
+    command
+        What the command line begins with.
+    """
+    own = inspect.signature(function)
+    known = validate.Signature(
+        f"{command} kvmcluster.{function.__name__}",
+        tuple(own.parameters),
+        frozenset(key for key, one in own.parameters.items() if one.default is one.empty),
+    )
+    others = inspect.Parameter(OTHERS, inspect.Parameter.VAR_KEYWORD)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> _T:
+        named = {key: value for key, value in kwargs.items() if not key.startswith("__")}
+        known.check(len(args), named)
+        return function(*args, **named)
+
+    # Salt follows __wrapped__ to a function's innermost signature.
+    del wrapped.__wrapped__
+    wrapped.__dict__["__signature__"] = own.replace(parameters=[*own.parameters.values(), others])
     return wrapped
 
 

@@ -57,9 +57,46 @@ def test_every_function_is_documented_with_an_example(salt_session):
 
 def test_salt_knows_the_options_of_migrate(salt_session, runners):
     spec = salt_session.run("alpha", "sys.argspec", "kvmcluster.migrate")["kvmcluster.migrate"]
-    assert spec["args"][:4] == ["guest", "destination", "live", "bandwidth"] and not spec["kwargs"]
+    assert spec["args"][:4] == ["guest", "destination", "live", "bandwidth"]
+    assert not spec["varargs"]
     text = salt_session.run("alpha", "sys.doc", "kvmcluster.migrate")["kvmcluster.migrate"]
     assert "MiB/s that one guest's memory" in text
+
+
+WRONG = [
+    (["check", "gest=web1"], "unknown argument 'gest'; did you mean guest?"),
+    (["drain", "node1", "tset=True"], "unknown argument 'tset'; did you mean test?"),
+    (["migrate", "web1", "banwidth=5"], "did you mean bandwidth?"),
+    (["drain"], "node is missing"),
+    (["cancel", "web1", "lab", "more"], "1 argument too many"),
+    (["drain", "alpha", "node=beta"], "node is given twice"),
+    (["react", "reacton=trust"], "did you mean reaction?"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), WRONG, ids=lambda value: str(value)[:30])
+def test_a_runner_refuses_what_is_no_argument_of_it(salt_run, words, sentence):
+    name, *arguments = words
+    done = salt_run("--log-level=quiet", f"kvmcluster.{name}", *arguments)
+    printed = done.stdout.decode()
+    assert done.returncode == 1 and sentence in printed
+    assert len(printed.splitlines()) == 1, printed
+
+
+def test_a_node_refuses_what_is_no_argument_and_takes_salts_own(salt_session):
+    for words, sentence in (
+        (["check", "gest=web1"], "did you mean guest?"),
+        (["cordon"], "reason is missing"),
+        (["job", "web1", "web2"], "1 argument too many"),
+    ):
+        name, *arguments = words
+        detail = salt_session.run("alpha", f"kvmcluster.{name}", *arguments)
+        assert sentence in detail and "CLI Example" not in detail
+
+
+def test_salt_run_shows_the_documentation(salt_run):
+    done = salt_run("-d", "kvmcluster.drain")
+    assert done.returncode == 0 and b"salt-run kvmcluster.drain node1" in done.stdout
 
 
 def test_every_runner_is_documented_with_an_example(runners):

@@ -9,6 +9,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
@@ -38,6 +39,44 @@ def section(
                 f"{suggestion(key, known)}"
             )
     return raw
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a function that is typed at a command line, in order."""
+
+    command: str
+    arguments: tuple[str, ...]
+    required: frozenset[str]
+
+    def check(self, positional: int, named: Iterable[str]) -> None:
+        """Raise InputError unless so many positional arguments, and those by name, are its own.
+
+        Python's own error would end as the function's whole docstring, and with exit code 0.
+        """
+        named = tuple(named)
+        unknown = [name for name in named if name not in self.arguments]
+        first = self.arguments[:positional]
+        missing = [
+            name for name in self.arguments if name in self.required.difference(first, named)
+        ]
+        if unknown:
+            nearest = suggestion(unknown[0], self.arguments)
+            raise self._error(f"unknown argument {shown(unknown[0])}{nearest}")
+        if positional > len(self.arguments):
+            extra = positional - len(self.arguments)
+            raise self._error(f"{extra} argument{'s' * (extra > 1)} too many")
+        for name in first:
+            if name in named:
+                raise self._error(f"{name} is given twice")
+        if missing:
+            raise self._error(
+                f"{' and '.join(missing)} {'is' if len(missing) < 2 else 'are'} missing"
+            )
+
+    def _error(self, what: str) -> InputError:
+        known = " ".join(name if name in self.required else f"[{name}]" for name in self.arguments)
+        return InputError(f"{what}; usage: {self.command} {known}".rstrip() + "; nothing was done")
 
 
 def full_path(path: str, key: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from typing import Any
 
 import salt.utils.yaml
 
@@ -32,8 +32,6 @@ from saltext_kvmcluster.master import pillars, progress, publisher, reboots, rol
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
 
-_P = ParamSpec("_P")
-
 __virtualname__ = "kvmcluster"
 
 # Set by Salt's loader.
@@ -46,15 +44,18 @@ def __virtual__() -> str:
     return __virtualname__
 
 
-def _reported(function: Callable[_P, dict[str, Any]]) -> Callable[_P, dict[str, Any]]:
+def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turn a function's errors into data, and have its data printed by our outputter."""
+    checked = doors.checks_arguments(function, "salt-run")
 
-    @functools.wraps(function)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> dict[str, Any]:
+    @functools.wraps(checked)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            data = function(*args, **kwargs)
+            data = checked(*args, **kwargs)
         except KvmclusterError as error:
             data = {"kind": "error", "ok": False, "error": str(error)}
+        if isinstance(data, list):  # That of `react` is for no person.
+            return data
         return {"data": {**data, "retcode": 0 if data["ok"] else 1}, "outputter": "kvmcluster"}
 
     return wrapped
@@ -516,6 +517,7 @@ def import_cluster_conf(file: str) -> dict[str, Any]:
     return {"kind": "cluster_conf", "file": path, "ok": True, "yaml": text, **found.to_dict()}
 
 
+@_reported
 def react(
     reaction: str | None = None, tag: str | None = None, data: dict[str, Any] | None = None
 ) -> list[str]:
