@@ -16,6 +16,7 @@ from world import Answer
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import Answered, AtWork, WorldError
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
@@ -132,6 +133,7 @@ class Minion:
             exists=lambda path: path in self.definitions(),
             read=lambda path: self.definitions()[path],
             unguarded=lambda definition: () if self.world.locks else ("vda",),
+            starters=lambda node: Starters(),
             examine=self._examine,
             lock=self._lock,
             leaving=self._leaving,

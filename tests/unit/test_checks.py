@@ -10,6 +10,7 @@ from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
@@ -52,6 +53,16 @@ def with_disk(**changes):
 
 def towards_libvirt(version):
     return there(daemon=worlds.daemon("node2", libvirt=version))
+
+
+SERVICE = Starters("libvirt-guests, ON_BOOT=start", "ON_BOOT=ignore")
+
+
+def starting(starters, observation=RUNNING):
+    """A world in which the node that has web1 so starts guests at its next boot."""
+    if observation is SHUT_OFF:
+        return there(guest("node2", SHUT_OFF, None), starters=starters)
+    return here(guest(observation=observation), starters=starters)
 
 
 def optioned(one, **options):
@@ -391,6 +402,12 @@ CASES = [
     ("guest.autostart", PROBLEM, here(guest(observation=replace(RUNNING, autostart=True)))),
     ("guest.autostart", PROBLEM, there(guest("node2", replace(SHUT_OFF, autostart=True), None))),
     ("guest.autostart", UNKNOWN, world(at(), SILENT)),
+    ("guest.autostart", OK, starting(SERVICE)),
+    ("guest.autostart", PROBLEM, starting(SERVICE, replace(RUNNING, persistent=True))),
+    ("guest.autostart", PROBLEM, starting(replace(SERVICE, listed={UUID}), SHUT_OFF)),
+    ("guest.autostart", OK, starting(SERVICE, SHUT_OFF)),
+    ("guest.autostart", UNKNOWN, starting(Starters(detail="no systemctl"), SHUT_OFF)),
+    ("guest.autostart", UNKNOWN, starting(None, SHUT_OFF)),
     ("guest.handover", OK, GOOD),
     ("guest.handover", OK, optioned(here(guest(of=replace(WEB, disks=(LUN,)))))),
     ("guest.handover", OK, optioned(GOOD, handover="libvirt")),

@@ -10,6 +10,7 @@ from saltext_kvmcluster.core.facts.nodefacts import (
     NodeFacts,
 )
 from saltext_kvmcluster.core.facts.questions import cpu_key
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Guest, Interface
 from saltext_kvmcluster.core.pillar.parser import from_pillar
@@ -103,6 +104,7 @@ def node(name="node1", nodes=NODES[:2], **changes):
         resolves=("192.0.2.1",),
         bridges={"br0": True},
         listening=frozenset({22}),
+        starters=Starters(),
         storage=StorageFacts(mounts=MOUNTS),
         ssh=dict.fromkeys(SSH, ()),
         peers={peer: LoginResults(cells(peer), "refused") for peer in nodes if peer != name},

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
@@ -156,7 +157,8 @@ class Environment:
     lasts so many seconds. ``cordon``: what cordons this node. ``exists``, ``read``: whether there
     is a file, and its text. ``examine``: what the blocking checks find about a move; WorldError if
     one forbids it. ``unguarded``: the disks of a definition off which, as this node sees them,
-    nothing keeps a second writer on another node, a sentence each. ``lock``: the exclusive right to
+    nothing keeps a second writer on another node, a sentence each. ``starters``: what starts guests
+    at a node's next boot, None where that is not known. ``lock``: the exclusive right to
     move this guest from its source; its holder may take it again. ``leaving``: watches a guest of
     this node while the context lasts. ``keeper``: something outside of this process that completes
     a strict handover if this process ends in the context. ``detours``: a node's libvirt by each of
@@ -178,6 +180,7 @@ class Environment:
     read: Callable[[str], str]
     examine: Callable[[Move], Sequence[Finding]]
     unguarded: Callable[[str], Sequence[str]]
+    starters: Callable[[str], Starters | None]
     lock: Callable[[Move], AbstractContextManager[None]]
     leaving: Callable[[Move], AbstractContextManager[Leaving]]
     keeper: Callable[[Move], AbstractContextManager[None]]

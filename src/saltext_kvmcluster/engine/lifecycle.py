@@ -7,7 +7,7 @@ it at the same time, since each node is claimed before it is queried for the las
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,9 @@ from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership import next_boot, startup
 from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
-from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, Request
+from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, NodeAnswer, Request
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import inquiry
 from saltext_kvmcluster.engine.environment import Call, Claim, Clock, Environment, Libvirt
@@ -255,8 +255,18 @@ def _started(peers: Peers, request: Request, text: str, end: float) -> StartResu
         asked = peers.ask(request.guest, request.uuid)
         waiting = not call.done() or startup.decide(request, asked).may is May.WAIT
         if not waiting or clock.monotonic() >= settled:
-            return startup.ending(request, asked, _error(call), call.done())
+            done = startup.ending(request, asked, _error(call), call.done())
+            return _with_warnings(peers.env, request, asked, done)
         clock.wait(None, POLL)
+
+
+def _with_warnings(
+    env: Environment, request: Request, asked: Mapping[str, NodeAnswer], done: StartResult
+) -> StartResult:
+    if done.result != startup.STARTED:
+        return done
+    known = env.side_by_side(env.starters, next_boot.keepers(asked))
+    return replace(done, warnings=tuple(next_boot.warnings(request, asked, known)))
 
 
 def _may_be_unsettled(env: Environment, uuid: str) -> bool:

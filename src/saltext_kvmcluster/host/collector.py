@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.facts import node_report, parsers, questions
+from saltext_kvmcluster.core.facts import node_report, parsers, questions, starters
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest import store
@@ -171,7 +171,7 @@ def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[st
     """Return a host's facts, with libvirt's definitions of the guests ``defined``."""
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, access.hypervisor, defined)
-        outputs = access.run_all({**parsers.COMMANDS, **inventory.COMMANDS})
+        outputs = access.run_all({**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS})
         reported: dict[str, Any] = {
             "node": node,
             "commands": _to_dicts(outputs),
@@ -216,7 +216,7 @@ def _of_one(
     """
     paths = [source.path for source in _storage_of([guest])]
     disks = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
-    asked = {key: parsers.COMMANDS[key] for key in wanted}
+    asked = {**{key: parsers.COMMANDS[key] for key in wanted}, **starters.COMMANDS}
     asked["mounts"] = inventory.COMMANDS["mounts"]
     with ThreadPoolExecutor() as pool:
         close = matters(guest, move.guest, move.uuid)

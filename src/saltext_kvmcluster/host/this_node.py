@@ -13,6 +13,9 @@ from typing import Any
 
 from saltext_kvmcluster.core import holders
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.facts import parsers, starters
+from saltext_kvmcluster.core.facts.parsers import CommandOutput
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.holders import Process
 from saltext_kvmcluster.core.migration import migration, plans
@@ -122,6 +125,7 @@ def environment(
             exists=files.exists,
             read=lambda path: files.read(path).text or "",
             unguarded=guard_facts.unguarded,
+            starters=lambda node: _starters(shells[node]),
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             lock=_Locks(cluster, here, shells),
             leaving=leaving.leaving,
@@ -183,6 +187,16 @@ def _examined(
     findings = move_findings.findings(world, found[0], move.destination)
     migration.refuse_if_blocked(move, findings)
     return findings
+
+
+def _starters(shell: Session) -> Starters | None:
+    asked = {"settings": parsers.COMMANDS["settings"], **starters.COMMANDS}
+    try:
+        found = shell.run_all(asked)
+    except WorldError:
+        return None
+    outputs = {key: CommandOutput(one.code, one.stdout, one.stderr) for key, one in found.items()}
+    return starters.parse(outputs.__getitem__, parsers.settings(outputs["settings"]))
 
 
 class _Locks:

@@ -536,9 +536,11 @@ def start(
         that node off a disk of the guest (see the check ``guest.guard``): if you are wrong, two
         copies write the disk, and its file system is destroyed. Default: false.
 
-    Returns ``{guest, uuid, node, result, owner, reason, started, elapsed}``. ``result`` is
-    ``started``, ``running`` (it ran already, or another start was first: ``owner`` says where),
+    Returns ``{guest, uuid, node, result, owner, reason, started, elapsed, warnings}``. ``result``
+    is ``started``, ``running`` (it ran already, or another start was first: ``owner`` says where),
     ``not_started`` or ``unknown``, as observed afterwards; the exit code is zero if it runs.
+    ``warnings`` say what may start it once more at a node's next boot, as the check
+    ``guest.autostart`` does.
 
     A start that is not allowed is refused with an error that names every reason; nothing is
     started.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts import parsers
+from saltext_kvmcluster.core.facts import parsers, starters
 from saltext_kvmcluster.core.facts.nodefacts import (
     Daemon,
     GuestFacts,
@@ -122,6 +122,7 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         resolves=parsers.addresses(output("resolves")),
         bridges=parsers.links(output("bridges")),
         listening=parsers.listening(output("listening")),
+        starters=starters.parse(output, parsers.settings(output("settings"))),
         storage=inventory.parse({key: (one.code, one.out) for key, one in outputs.items()}),
         ssh={
             check: tuple(_issue(issue) for issue in issues.items())

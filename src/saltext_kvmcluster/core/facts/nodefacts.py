@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
@@ -116,9 +117,10 @@ class NodeFacts:
     why its libvirt daemon gave no response. ``clock`` is how far its clock is ahead of the asking
     node's, in seconds, with an error of ``clock_error``. ``cordoned`` holds its cordon, or nothing
     if it is not cordoned. ``resolves`` are the addresses that its host name has on it. ``bridges``
-    says of each network device whether it is up. ``listening`` are the TCP ports in use. ``ssh``
-    holds the issues of its ssh checks, by the check's id. ``observed`` holds the paths that it was
-    asked about, ``tokens`` the fresh token that it read in each folder, by folder and writer.
+    says of each network device whether it is up. ``listening`` are the TCP ports in use.
+    ``starters`` start guests at its next boot. ``ssh`` holds the issues of its ssh checks, by the
+    check's id. ``observed`` holds the paths that it was asked about, ``tokens`` the fresh token
+    that it read in each folder, by folder and writer.
     """
 
     node: str
@@ -135,6 +137,7 @@ class NodeFacts:
     resolves: tuple[str, ...] | None = None
     bridges: Mapping[str, bool] | None = None
     listening: frozenset[int] | None = None
+    starters: Starters | None = None
     storage: StorageFacts | None = None
     ssh: Mapping[str, tuple[Issue, ...]] = field(default_factory=dict)
     peers: Mapping[str, LoginResults] = field(default_factory=dict)

@@ -26,6 +26,8 @@ SETTINGS = (
     *("lock_manager", "migration_port_min", "migration_port_max"),
     *("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"),
     *("migrate_tls_x509_verify", "default_tls_x509_verify"),
+    *("auto_shutdown_try_save", "auto_shutdown_try_shutdown"),
+    *("auto_shutdown_poweroff", "auto_shutdown_restore"),
 )
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "clock": ("date", "+%s.%N"),

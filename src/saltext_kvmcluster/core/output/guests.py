@@ -80,7 +80,8 @@ def start_or_shutdown(data: Mapping[str, Any]) -> str:
     """Return what became of a guest that was to be started or shut down."""
     took = f"; {data['elapsed']:.1f} s" if "elapsed" in data else ""
     guest = f"{data['guest']} (requested on {data['node']})"
-    return f"{result(data['result'])}  {guest}: {data['reason']}{took}"
+    lines = [f"{result(data['result'])}  {guest}: {data['reason']}{took}"]
+    return "\n".join(lines + [f"WARN  {one}" for one in data.get("warnings", ())])
 
 
 def freeze(data: Mapping[str, Any]) -> str:

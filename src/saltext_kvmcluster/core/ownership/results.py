@@ -14,7 +14,8 @@ class StartResult:
     """What became of a guest that was to start on ``node``.
 
     ``owner``: the node that has it, None if none has or that is not certain. ``started``: when it
-    was begun. ``elapsed``: seconds until the last observation.
+    was begun. ``elapsed``: seconds until the last observation. ``warnings``: what may start it once
+    more.
     """
 
     guest: str
@@ -25,10 +26,11 @@ class StartResult:
     reason: str
     started: str = ""
     elapsed: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as data."""
-        return {"kind": "start", **asdict(self)}
+        return {"kind": "start", **asdict(self), "warnings": list(self.warnings)}
 
 
 @dataclass(frozen=True)

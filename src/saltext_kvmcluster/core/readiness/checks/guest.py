@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.facts import starters
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
@@ -212,13 +213,22 @@ def once(world: World, guest: GuestFacts) -> Iterator[Issue]:
 
 
 def autostart(world: World, guest: GuestFacts) -> Iterator[Issue]:
-    """Whether no node autostarts it: a node that boots would start it a second time."""
+    """Whether no node autostarts it: a node that boots would start it a second time.
+
+    Besides libvirt's autostart, always or once, two others start what ran when the node was shut
+    down, and of which libvirt keeps a definition: libvirt-guests with ON_BOOT=start, which is its
+    default outside of Debian and Ubuntu, and libvirt's daemon where it stops guests itself
+    (auto_shutdown_restore, libvirt 11.2 and newer). A guest that is on the list of libvirt-guests
+    already, /var/lib/libvirt/libvirt-guests, is started in any case, wherever it runs.
+    """
     by_itself = [found.node for found in world.copies(guest) if found.observation.autostart]
     if by_itself:
         yield Issue(
             f"{' and '.join(by_itself)} would start it at the next boot, wherever it runs by then",
             f"on {' and on '.join(by_itself)}: virsh autostart --disable {guest.name}",
         )
+    for found in world.copies(guest):
+        yield from starters.issues(found.node, found.observation, world.nodes[found.node].starters)
     yield from world.silence
 
 

@@ -264,8 +264,8 @@ REGISTRY = (
     ),
     Check(
         "guest.autostart",
-        "no node autostarts it",
-        "virsh autostart --disable GUEST on that node",
+        "no node autostarts it: neither libvirt's daemon nor libvirt-guests",
+        "virsh autostart --disable GUEST on that node, or ON_BOOT=ignore for libvirt-guests",
         GUEST,
         guest.autostart,
         resting=True,
