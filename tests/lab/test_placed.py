@@ -115,3 +115,41 @@ def test_a_frozen_guest_stays_frozen_when_it_is_defined_anew(defined):
     assert "ask Ann" in kept and "24576" in kept
     assert lab.salt("node1", "kvmcluster.unfreeze", GUEST)["changed"] is True
     assert "ask Ann" not in lab.exec("node1", "virsh", "dumpxml", "--inactive", GUEST)
+
+
+SCRIPT = "/usr/lib/libvirt/libvirt-guests.sh"
+SETTINGS = "/etc/default/libvirt-guests"
+
+
+def autostart_findings(lab):
+    """Return what the check guest.autostart finds about the guest, by severity."""
+    found = lab.salt_run("kvmcluster.check", f"guest={GUEST}", "--out=json")["findings"]
+    return {
+        one["severity"]: one
+        for one in found
+        if one["id"] == "guest.autostart" and one["outcome"] != "OK"
+    }
+
+
+def test_a_guest_that_libvirt_guests_would_start_a_second_time_is_named(defined):
+    """What the unit does when a node shuts down and boots is its script with stop and start."""
+    lab = defined
+    for node in lab.nodes:
+        assert place(lab, node)["result"] is True
+    lab.exec("node1", "sh", "-c", f"printf 'ON_BOOT=start\\nSHUTDOWN_TIMEOUT=1\\n' >>{SETTINGS}")
+    started = lab.salt("node1", "kvmcluster.start", GUEST)
+    assert started["result"] == "started", started
+    (warning,) = started["warnings"]
+    assert warning.startswith("if it runs on node1 when node1 shuts down, node1 starts it")
+    assert autostart_findings(lab).keys() == {"WARN"}
+    lab.exec("node1", SCRIPT, "stop")
+    lab.exec("node1", "virsh", "destroy", GUEST)
+    started = lab.salt("node2", "kvmcluster.start", GUEST)
+    (warning,) = started["warnings"]
+    assert warning.startswith("node1 starts it at its next boot, wherever it runs by then")
+    found = autostart_findings(lab)["BLOCK"]
+    assert SETTINGS in found["remedy"] and "libvirt-guests" in found["sentence"]
+    lab.exec("node1", "sh", "-c", f"echo ON_BOOT=ignore >>{SETTINGS}")
+    assert autostart_findings(lab) == {}
+    lab.exec("node1", SCRIPT, "start")
+    assert lab.exec("node1", "virsh", "domstate", GUEST).strip() == "shut off"
