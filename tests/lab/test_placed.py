@@ -123,7 +123,7 @@ SETTINGS = "/etc/default/libvirt-guests"
 
 def autostart_findings(lab):
     """Return what the check guest.autostart finds about the guest, by severity."""
-    found = lab.salt_run("kvmcluster.check", f"guest={GUEST}", "--out=json")["findings"]
+    found = lab.run("kvmcluster.check", GUEST)["findings"]
     return {
         one["severity"]: one
         for one in found
