@@ -156,6 +156,8 @@ def machine(lab, name):
         pacemaker.configure(lab)
     code = birth(lab, name, BOOT).wait()
     while code == power.REBOOTED:
+        if lab.pacemaker.exists():
+            time.sleep(pacemaker.LEAST_BOOT)
         while lab.off(name).exists():
             time.sleep(0.1)
         code = birth(lab, name, BOOT, stdout=subprocess.DEVNULL).wait()

@@ -17,6 +17,9 @@ ACCOUNT = ("hacluster", "haclient")
 FOLDERS = [LIBRARY / name for name in ("blackbox", "cib", "cores", "pengine")]
 LOGS = [Path("/var/log/corosync"), Path("/var/log/pacemaker")]
 AT_BOOT = [Path("/run/crm"), Path("/run/resource-agents")]
+# Seconds that a machine needs at least to boot. One that is back before its peers have noticed that
+# it was gone, after some 8 s, is a case that no real machine makes: it stays "pending" for minutes.
+LEAST_BOOT = 12
 CLUSTER, FENCE = "lab", "fence"
 # wait_for_all: until every node has been there once, none is fenced for not being there.
 COROSYNC = """totem {{
@@ -88,7 +91,7 @@ GUEST = """<primitive id="{name}" class="ocf" provider="heartbeat" type="Virtual
   </meta_attributes>
   <operations>
     <op id="{name}-start" name="start" interval="0s" timeout="120s"/>
-    <op id="{name}-stop" name="stop" interval="0s" timeout="180s"/>
+    <op id="{name}-stop" name="stop" interval="0s" timeout="30s"/>
     <op id="{name}-monitor" name="monitor" interval="10s" timeout="30s"/>
     <op id="{name}-to" name="migrate_to" interval="0s" timeout="300s" on-fail="block"/>
     <op id="{name}-from" name="migrate_from" interval="0s" timeout="120s"/>
@@ -186,9 +189,16 @@ def found_on(lab, node, name):
 
 
 def release(lab, name):
-    """Take a guest away from Pacemaker, which stops it."""
-    for node in filter(lambda node: find(lab, node), lab.nodes):
-        with suppress(LabError):
-            delete = ["cibadmin", "--delete", "--force", "--xpath", f"//primitive[@id='{name}']"]
-            run_in(lab, node, *delete)
-            return
+    """Have Pacemaker stop a guest and forget it.
+
+    In this order: what is deleted while it runs is stopped without its parameters, which fails,
+    and the node is fenced.
+    """
+    if not (members := [node for node in lab.nodes if find(lab, node) and is_up(lab, node)]):
+        return
+    resource = ["crm_resource", "--resource", name]
+    with suppress(LabError):
+        run_in(lab, members[0], *resource, "--meta", "-p", "target-role", "-v", "Stopped")
+        run_in(lab, members[0], "crm_resource", "--wait", "--timeout=90", timeout=100)
+        delete = ["cibadmin", "--delete", "--force", "--xpath", f"//primitive[@id='{name}']"]
+        run_in(lab, members[0], *delete)
