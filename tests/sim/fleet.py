@@ -231,6 +231,16 @@ class SimulatedFleet(Fleet):
     def returned(self, job, node):
         return self.salt.returns.get(job, {}).get(node)
 
+    # No SLS is applied by what this fleet plays; see applying.py.
+
+    def new_job(self):
+        raise NotImplementedError
+
+    begin_states = remember_states = forget_states = new_job
+
+    def begun_states(self):
+        return {}
+
     def _find_job(self, node, jid):
         return {"jid": jid} if jid in self.salt.jobs else {}
 

@@ -18,7 +18,7 @@ SRC = Path(__file__).parent.parent.parent / "src" / PACKAGE
 STATES = SRC.parent.parent / "states"
 STDLIB = sys.stdlib_module_names
 CORE_FORBIDDEN = {"os", "subprocess", "socket", "time", "random"}
-DOORS = {"modules", "states", "runners", "beacons", "output", "utils"}
+DOORS = {"modules", "states", "runners", "returners", "beacons", "output", "utils"}
 # From the ground up: a part imports itself and what stands before it, never what stands after it.
 MAY_IMPORT = {
     "core": {"core"},

@@ -195,7 +195,8 @@ def test_the_steps_of_an_orchestration():
     assert list(found) == ["rolling", "preflight", *of_nodes]
     assert {"reason": "kvmcluster.orch.rolling a b"} in found["node1 drained"]["kvmcluster.drained"]
     assert {"when": "always"} in found["node2 reboot"]["kvmcluster.reboot"]
-    assert found["node1 updated"]["salt.state"][2] == {"sls": ["a", "b"]}
+    updated = found["node1 updated"]["kvmcluster.applied"]
+    assert {"nodes": ["node1"]} in updated and {"sls": ["a", "b"]} in updated
     assert all({"failhard": True} in given for one in found.values() for given in one.values())
     assert list(rolling.states(pillar, None)) == ["rolling"], "refused: the first state says why"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.drain import placement, report
 from saltext_kvmcluster.core.drain.batch import Batch
 from saltext_kvmcluster.core.drain.placement import Placement
@@ -22,6 +23,7 @@ from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.text import listed
+from saltext_kvmcluster.engine import applier
 from saltext_kvmcluster.engine.fleet import ASK_AGAIN, Fleet
 
 POLL = 0.25
@@ -74,10 +76,24 @@ def undrain(
 ) -> PlanReport:
     """Uncordon a node, and bring its guests home if wanted; see the runner's ``undrain``."""
     here = fleet.cluster.node(str(node)).id
+    _refuse_while_states_run(fleet, console, here)
     answer = fleet.ask([here], "kvmcluster.uncordon", reason).get(here)
     uncordoned = report.uncordoned(here, answer)
     plan = _returning(fleet, here) if home else report.nothing
     return report.of_undrain(_PlanRunner(fleet, console, plan).done(), here, uncordoned)
+
+
+def _refuse_while_states_run(fleet: Fleet, console: Console, node: str) -> None:
+    """Raise WorldError while Salt's states run or wait on a node, or may do so.
+
+    They may be what the node was cordoned for, and would go on among guests that come to it.
+    """
+    detail = applier.await_idle(fleet, [node], course.SOON, console).get(node)
+    if detail:
+        raise WorldError(
+            f"{node} stays cordoned: {detail}; to uncordon it all the same: salt {node}"
+            " kvmcluster.uncordon"
+        )
 
 
 def balance(fleet: Fleet, console: Console, most: object = 4, test: bool = True) -> PlanReport:

@@ -6,9 +6,10 @@ What a node returns is untrusted until core has parsed it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from saltext_kvmcluster.core.applying.course import Begun
 from saltext_kvmcluster.core.drain import placement
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.facts import node_report
@@ -68,6 +69,29 @@ class Fleet(ABC):
     @abstractmethod
     def returned(self, job: str, node: str) -> Any:
         """Return what a node has returned for a job; None if nothing yet."""
+
+    @abstractmethod
+    def new_job(self) -> str:
+        """Return an id for a job that is to be begun."""
+
+    @abstractmethod
+    def begin_states(self, job: str, nodes: Sequence[str], sls: Sequence[str], test: bool) -> None:
+        """Have nodes apply SLS files as the job of that id, at once or not at all.
+
+        Whether a node received the job is not known then.
+        """
+
+    @abstractmethod
+    def begun_states(self) -> Mapping[str, Begun]:
+        """Return by node the SLS files that were begun there and whose end was not observed."""
+
+    @abstractmethod
+    def remember_states(self, node: str, begun: Begun) -> None:
+        """Remember, beyond this process, that SLS files are about to be begun on a node."""
+
+    @abstractmethod
+    def forget_states(self, node: str) -> None:
+        """Forget what was begun on a node, whose end was observed."""
 
     def has_job(self, node: str, job: str) -> bool | None:
         """Return whether a node runs a job; None if it does not respond."""

@@ -9,11 +9,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import salt.cache
 import salt.client
 import salt.utils.jid
 from salt.exceptions import SaltClientError, SaltException
 
+from saltext_kvmcluster.core.applying import course
+from saltext_kvmcluster.core.applying.course import Begun
 from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import listed
@@ -22,6 +26,8 @@ from saltext_kvmcluster.engine.fleet import QUESTION, Fleet
 
 # Seconds between looks for a return, as in Salt itself.
 PAUSE = 0.01
+# Where the master remembers which SLS files it has begun; the returner on the nodes.
+BANK, KEPT = "kvmcluster/applied", "kvmcluster"
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +59,7 @@ class SaltNodes(Fleet):
         self.opts = opts
         self._open = contextlib.ExitStack()
         self._returns: Any = None
+        self._cache: Any = None
 
     def __enter__(self) -> SaltNodes:
         return self
@@ -90,7 +97,7 @@ class SaltNodes(Fleet):
 
     def dispatch(self, move: Move) -> str:
         """Have a guest's node migrate it. The job has an id beforehand, to be asked about."""
-        job = str(salt.utils.jid.gen_jid(self.opts))
+        job = self.new_job()
         # A new client each time: a master that was restarted has another key.
         with self.client() as client, contextlib.suppress(SaltException):
             # Whether it was sent is found out as for a node that does not respond.
@@ -106,6 +113,44 @@ class SaltNodes(Fleet):
             return self._returns.get_cache_returns(job)[node]["ret"]
         except (KeyError, OSError, SaltException):
             return None
+
+    def new_job(self) -> str:
+        """Return an id for a job, so that it can be asked about whatever becomes of its sending."""
+        return str(salt.utils.jid.gen_jid(self.opts))
+
+    def begin_states(self, job: str, nodes: Sequence[str], sls: Sequence[str], test: bool) -> None:
+        """Have nodes apply SLS files. ``queue`` overrides the minion's option ``state_queue``.
+
+        Salt's returner ``kvmcluster`` keeps the return on the node, where it can be asked for.
+        """
+        named = {"queue": False, "concurrent": False, **({"test": True} if test else {})}
+        how = {"tgt_type": "list", "jid": job, "ret": KEPT, "kwarg": named}
+        with self.client() as client, contextlib.suppress(SaltException):
+            client.run_job(list(nodes), "state.sls", [",".join(sls)], **how)
+
+    def begun_states(self) -> Mapping[str, Begun]:
+        """Return by node the SLS files that were begun and whose end was not observed."""
+        found = {node: course.begun(self._memory("fetch", node)) for node in self.all}
+        return {node: one for node, one in found.items() if one}
+
+    def remember_states(self, node: str, begun: Begun) -> None:
+        """Keep in the master's cache what is about to be begun on a node."""
+        self._memory("store", node, begun.to_dict())
+
+    def forget_states(self, node: str) -> None:
+        """Remove it from the master's cache."""
+        self._memory("flush", node)
+
+    def _memory(self, verb: str, *arguments: Any) -> Any:
+        """Use the master's cache, a bank for each cluster; WorldError if it fails."""
+        if self._cache is None:
+            self._cache = salt.cache.factory(self.opts)
+        try:
+            return getattr(self._cache, verb)(f"{BANK}/{self.cluster.name}", *arguments)
+        except (OSError, SaltException) as error:
+            raise WorldError(
+                f"what was begun cannot be kept in the master's cache: {error}; is its disk full?"
+            ) from None
 
     def boot(self, node: str) -> maintenance.Boot | None:
         """Return which boot a node is in, None if it does not respond."""

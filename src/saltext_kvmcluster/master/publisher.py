@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.trust import publication
@@ -14,9 +14,13 @@ POLL = 0.2
 
 
 def published(
-    nodes: SaltNodes, filed: Callable[[], Mapping[str, Identity]], timeout: float, test: bool
+    nodes: SaltNodes,
+    filed: Callable[[], Mapping[str, Identity]],
+    timeout: float,
+    test: bool,
+    asked: Collection[str],
 ) -> dict[str, Any]:
-    """Have every node publish its identity, and return what came of it.
+    """Have nodes publish their identities, and return what came of it.
 
     filed
         Returns the identities that the mine holds now.
@@ -24,11 +28,14 @@ def published(
         Seconds to wait for the mine.
     test
         Only say what would be published.
+    asked
+        The nodes.
     """
-    nodes.ask(nodes.all, "saltutil.refresh_pillar", wait=True)
+    nodes.ask(asked, "saltutil.refresh_pillar", wait=True)
     before = filed()
-    answers = nodes.ask(nodes.all, MINE_FUNCTION)
+    answers = nodes.ask(asked, MINE_FUNCTION)
     reported, failed = publication.reported_identities(nodes.cluster, answers)
+    failed = {node: why for node, why in failed.items() if node in asked}
     if test:
         after = {**before, **reported}
         return publication.report(nodes.cluster, reported, before, after, failed)

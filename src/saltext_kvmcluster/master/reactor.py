@@ -16,6 +16,7 @@ import salt.runner
 from salt.exceptions import SaltException
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core.applying import course, outcome
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
@@ -24,7 +25,9 @@ from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
-from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN
+from saltext_kvmcluster.engine import applier
+from saltext_kvmcluster.engine.applier import Nobody
+from saltext_kvmcluster.engine.fleet import ASK_AGAIN
 from saltext_kvmcluster.master import pillars
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.pending import Pending
@@ -114,12 +117,11 @@ class Reactor:
 
     def _mend_trust(self, nodes: SaltNodes, before: str) -> str:
         found = nodes.cluster
-        reported, _ = publication.reported_identities(found, nodes.ask(nodes.all, MINE_FUNCTION))
+        answers = nodes.ask(nodes.all, MINE_FUNCTION)
+        reported, _ = publication.reported_identities(found, answers)
         filed = doors.mine_identities(found, self._functions["mine.get"], self._context).accepted
-        tried = nodes.ask(
-            nodes.all, "state.apply", "kvmcluster", test=True, queue=True, within=ACTION
-        )
-        observed = reactions.trust(found, reported, filed, tried)
+        tried = applier.apply(nodes, [*answers], ["kvmcluster"], True, Nobody(), course.SOON)
+        observed = reactions.trust(found, reported, filed, outcome.returns(tried))
         if not observed.wrong and not observed.stuck:
             silent = [*observed.silent]
             log.info("cluster %s: its trust is complete; silent: %s", found.name, silent)
@@ -128,7 +130,8 @@ class Reactor:
         if observed.wrong:
             why = "; ".join(f"{node}: {why}" for node, why in observed.wrong.items())
             log.warning("cluster %s: its trust is repaired: %s", found.name, reactions.line(why))
-            needed = self._orchestrate("kvmcluster.orch.prepare", {"cluster": found.name})
+            pillar = {"cluster": found.name, "nodes": [*answers]}
+            needed = self._orchestrate("kvmcluster.orch.prepare", pillar)
         if not needed:
             log.warning("cluster %s: its trust is complete again", found.name)
             return ""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from salt.exceptions import SaltException
 
+from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.drain.maintenance import Boot, Reboot
-from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.readiness.report import GroupedFinding
+from saltext_kvmcluster.engine import applier
+from saltext_kvmcluster.engine.applier import Console
 from saltext_kvmcluster.engine.fleet import ASK_AGAIN
 from saltext_kvmcluster.master.nodes import SaltNodes, late
 
 
-def reboot(nodes: SaltNodes, node: object, when: object, limit: float, test: bool) -> Reboot:
+def reboot(
+    nodes: SaltNodes, console: Console, node: object, when: object, limit: float, test: bool
+) -> Reboot:
     """Reboot a node if that is due, and wait until it is ready; see the runner's ``reboot``.
 
     limit
-        Seconds to wait.
+        Seconds to wait until it is back and ready.
     """
     name, wanted = nodes.cluster.node(str(node)).id, maintenance.when(when)
     before = nodes.boot(name)
@@ -25,6 +30,9 @@ def reboot(nodes: SaltNodes, node: object, when: object, limit: float, test: boo
     due, began = before.is_due(wanted), nodes.clock.monotonic()
     if test:
         return Reboot(nodes.cluster.name, name, wanted, before, due, test=True)
+    if due:
+        _refuse_while_states_run(nodes, console, name)
+        began = nodes.clock.monotonic()
     missing, now = _rebooted(nodes, name, before, began + limit) if due else ("", before)
     findings = [] if missing else _unready(nodes, name, began + limit)
     return Reboot(
@@ -38,6 +46,16 @@ def reboot(nodes: SaltNodes, node: object, when: object, limit: float, test: boo
         findings=tuple(findings),
         elapsed=nodes.clock.monotonic() - began,
     )
+
+
+def _refuse_while_states_run(nodes: SaltNodes, console: Console, node: str) -> None:
+    """Raise WorldError while Salt's states run or wait on a node, after waiting for them.
+
+    A reboot would cut what runs; what waits in a queue on the disk would begin after it.
+    """
+    detail = applier.await_idle(nodes, [node], course.WAIT, console).get(node)
+    if detail:
+        raise WorldError(f"{node} is not rebooted: {detail}")
 
 
 def _rebooted(nodes: SaltNodes, node: str, before: Boot, end: float) -> tuple[str, Boot | None]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 import salt.defaults.exitcodes
-from salt.exceptions import SaltInvocationError
+import salt.payload
+from salt.exceptions import SaltException, SaltInvocationError
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core.applying import running
 from saltext_kvmcluster.core.cordons import Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
@@ -28,6 +31,7 @@ from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.trust.logins import login_targets
+from saltext_kvmcluster.core.untrusted import from_json
 from saltext_kvmcluster.engine import canceller, lifecycle, migrator, recoverer
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host import (
@@ -38,8 +42,10 @@ from saltext_kvmcluster.host import (
     examiner,
     jobs,
     journal,
+    kept_returns,
     keys,
     notifier,
+    salt_queues,
     ssh,
     sshd_settings,
     this_node,
@@ -65,6 +71,7 @@ __outputter__ = {
     "shutdown": "kvmcluster",
     "ssh_check": "kvmcluster",
     "start": "kvmcluster",
+    "state_jobs": "kvmcluster",
     "uncordon": "kvmcluster",
     "unfreeze": "kvmcluster",
 }
@@ -693,6 +700,41 @@ def uncordon(reason: str | None = None) -> dict[str, Any]:
 
 
 @doors.salt_errors
+def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
+    """Return which jobs of Salt's states run on this node, and which wait in its queues.
+
+    As ``state.running`` counts them, and beyond that what lies in the queues of the minion, where
+    neither that nor ``saltutil.find_job`` looks: a state with ``queue=True`` waits there, over a
+    reboot too, and begins as soon as nothing else runs; and any job beyond ``process_count_max``.
+
+    returns
+        The ids of ended jobs whose returns are asked for. Default: none.
+
+    Returns ``{cluster, node, running, waiting, returned}``: rows of ``{jid, what, path}``, where
+    ``path`` is the file in a queue; ``returned`` by id, as far as this node kept it, which it does
+    for SLS files that an orchestration applied.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.state_jobs
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    kept = {job: kept_returns.read(job) for job in map(running.job_id, returns or ())}
+    return {
+        **_of_this_node("state_jobs", cluster),
+        "running": _running(),
+        "waiting": _waiting(),
+        "returned": {
+            job: from_json(text, "", lenient=True).value
+            for job, text in kept.items()
+            if text is not None
+        },
+    }
+
+
+@doors.salt_errors
 def boot() -> dict[str, Any]:
     """Return the id of this node's current boot, and the reasons for a reboot.
 
@@ -718,7 +760,7 @@ def boot() -> dict[str, Any]:
 
 @doors.salt_errors
 def reboot(boot: str) -> dict[str, Any]:
-    """Reboot this node, unless it is not cordoned, or a guest is active on it.
+    """Reboot this node, unless it is not cordoned, a guest is active on it, or a state runs there.
 
     boot
         The current boot, from ``kvmcluster.boot``: a node that was rebooted meanwhile is not
@@ -739,8 +781,33 @@ def reboot(boot: str) -> dict[str, Any]:
     if boot != now:
         raise InputError(f"boot: {here} has rebooted already and is in {now}; nothing was done")
     maintenance.may_reboot(collector.own(here))
+    running.refuse_reboot([*_running(), *_waiting()], here)
     detail = __salt__["system.reboot"]()
     return {**_of_this_node("boot", cluster), "boot": now, "detail": detail}
+
+
+def _running() -> list[dict[str, str]]:
+    """Return the jobs of states that run here, but for the one that asks."""
+    found = [running.row(held.get("jid"), held) for held in __salt__["saltutil.running"]()]
+    return [job for job in found if job]
+
+
+def _waiting() -> list[dict[str, str]]:
+    """Return the jobs of states that wait in the queues of this minion."""
+    found = []
+    for path, content in salt_queues.waiting(__opts__["cachedir"]):
+        job = running.queued_id(os.path.basename(path))
+        if job is not None:
+            found.append(running.row(job, _unpacked(content), path))
+    return [row for row in found if row]
+
+
+def _unpacked(content: bytes) -> object:
+    """Return what a file of Salt's holds; None if it cannot be read."""
+    try:
+        return salt.payload.loads(content)
+    except (SaltException, TypeError, ValueError):
+        return None
 
 
 def _newer_kernel() -> list[str]:

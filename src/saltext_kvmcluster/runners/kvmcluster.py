@@ -14,6 +14,7 @@ from typing import Any
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
@@ -25,7 +26,7 @@ from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.engine import drainer
+from saltext_kvmcluster.engine import applier, drainer
 from saltext_kvmcluster.engine.fleet import QUESTION
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import pillars, progress, publisher, reboots, rollings, terminal
@@ -79,7 +80,12 @@ def members(cluster: str | None = None) -> dict[str, Any]:
 
 
 @_reported
-def publish(cluster: str | None = None, timeout: float = 60, test: bool = False) -> dict[str, Any]:
+def publish(
+    cluster: str | None = None,
+    timeout: float = 60,
+    test: bool = False,
+    nodes: str | list[str] | None = None,
+) -> dict[str, Any]:
     """Have every node publish its identity, and wait until the mine holds it.
 
     cluster
@@ -91,6 +97,9 @@ def publish(cluster: str | None = None, timeout: float = 60, test: bool = False)
     test
         Only return what would be published. Default: false.
 
+    nodes
+        The minion id of a node, or a list of several. Default: all.
+
     Returns ``{cluster, ok, published, unchanged, failed, retcode}``; ``failed`` has the
     reason for each node whose identity is not in the mine.
 
@@ -100,13 +109,14 @@ def publish(cluster: str | None = None, timeout: float = 60, test: bool = False)
 
         salt-run kvmcluster.publish
     """
-    nodes = _nodes(cluster)
+    of_cluster = _nodes(cluster)
+    found = of_cluster.cluster
 
     def filed() -> Mapping[str, Identity]:
-        return doors.mine_identities(nodes.cluster, __salt__["mine.get"], __context__).accepted
+        return doors.mine_identities(found, __salt__["mine.get"], __context__).accepted
 
-    limit = doors.seconds(timeout, "timeout")
-    return publisher.published(nodes, filed, limit, doors.flag(test, "test"))
+    limit, dry = doors.seconds(timeout, "timeout"), doors.flag(test, "test")
+    return publisher.published(of_cluster, filed, limit, dry, maintenance.to_work_on(found, nodes))
 
 
 @_reported
@@ -319,6 +329,9 @@ def undrain(
     node: str, home: bool = False, reason: str | None = None, cluster: str | None = None
 ) -> dict[str, Any]:
     """Uncordon a node: guests may start on it and move to it.
+
+    While states run on it, wait in its minion's queue, or may do so, that is waited for, for a
+    minute; then the node stays cordoned.
 
     node
         The node's minion id.
@@ -585,6 +598,55 @@ def preflight(
 
 
 @_reported
+def apply(
+    sls: str | list[str],
+    nodes: str | list[str] | None = None,
+    test: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Apply SLS files on nodes where nothing else of Salt's runs or waits, and follow the job.
+
+    As long as a state runs on a node, or waits in its minion's queue, nothing is begun there: that
+    is waited for, for ten minutes. The SLS is then begun at once or not at all, and never queued.
+    Its job is followed until its return is in the job cache or on the node, while a minion is slow,
+    stopped or restarted. If a node does not answer for ten minutes, the SLS ``may still run or
+    wait``; that is remembered, and looked for before anything else is applied there, before
+    ``kvmcluster.undrain`` and before ``kvmcluster.reboot``. Ctrl-C ends the waiting, not the job.
+
+    sls
+        The SLS files: a name, several with commas, or a list.
+
+    nodes
+        The minion id of a node, or a list of several. Default: all.
+
+    test
+        Only return what would be changed. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, test, sls, nodes, retcode}``: ``nodes`` has ``{result, detail, job,
+    returned}`` by node. ``result`` is ``done``, ``failed``, ``refused`` (nothing was begun),
+    ``over`` (without a result) or ``unknown`` (it may still run or wait); ``returned`` are the
+    states.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.apply updates node1
+        salt-run kvmcluster.apply updates test=true --out=json
+    """
+    wanted, dry = maintenance.slses(sls), doors.flag(test, "test")
+    if not wanted:
+        raise InputError("sls: give the name of an SLS")
+    with _nodes(cluster) as of_cluster, terminal.attached(__opts__) as console:
+        work = maintenance.to_work_on(of_cluster.cluster, nodes)
+        done = applier.apply(of_cluster, work, wanted, dry, console)
+        return outcome.to_dict(of_cluster.cluster.name, wanted, done, dry)
+
+
+@_reported
 def reboot(
     node: str,
     when: str = "needed",
@@ -593,6 +655,9 @@ def reboot(
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Reboot a node that is cordoned and empty, if that is needed, and wait until it is back.
+
+    While states run on it, or wait in its minion's queue, that is waited for, for ten minutes; then
+    the reboot is refused.
 
     It is back when its minion answers from another boot, its libvirt daemon answers, and nothing
     forbids guests to go there but that it is cordoned. The same is waited for where no reboot is
@@ -628,7 +693,8 @@ def reboot(
     """
     limit = doors.seconds(timeout, "timeout")
     dry = doors.flag(test, "test")
-    return reboots.reboot(_nodes(cluster), node, when, limit, dry).to_dict()
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        return reboots.reboot(nodes, console, node, when, limit, dry).to_dict()
 
 
 @_reported

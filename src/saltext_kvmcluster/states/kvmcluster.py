@@ -15,6 +15,7 @@ import salt.loader
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
@@ -497,11 +498,21 @@ def _verify(plan: FilePlan) -> None:
         raise WorldError(f"{plan.path} is not what was just written; does another tool manage it?")
 
 
-def applied(name: str, sls: str | list[str], cluster: str | None = None) -> dict[str, Any]:
-    """Apply an SLS on every node of a cluster. For orchestrations.
+def applied(
+    name: str,
+    sls: str | list[str],
+    nodes: list[str] | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Apply an SLS on nodes where nothing else of Salt's runs or waits. For orchestrations.
+
+    As ``salt-run kvmcluster.apply`` does it.
 
     sls
-        The SLS to apply.
+        The SLS to apply, or a list of several.
+
+    nodes
+        The minion ids of the nodes. Default: all of the cluster.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -512,28 +523,31 @@ def applied(name: str, sls: str | list[str], cluster: str | None = None) -> dict
           kvmcluster.applied:
             - sls: kvmcluster.trust
     """
-    data = _run("kvmcluster.members", cluster=cluster)
-    if not data["ok"]:
+    test = __opts__["test"]
+    data = _run("kvmcluster.apply", sls=sls, nodes=nodes, test=test, cluster=cluster)
+    if "nodes" not in data:
         return {"name": name, "changes": {}, "result": False, "comment": data["error"]}
-    members = data["members"]
-    done: dict[str, Any] = __states__["salt.state"](
-        name, tgt=members, tgt_type="list", sls=sls, queue=True
-    )
-    return done
+    return outcome.state_return(name, outcome.outcomes(data), test)
 
 
-def identities_published(name: str, cluster: str | None = None) -> dict[str, Any]:
+def identities_published(
+    name: str, cluster: str | None = None, nodes: list[str] | None = None
+) -> dict[str, Any]:
     """Make sure that the mine holds every node's identity. For orchestrations.
 
     cluster
         The cluster's name; needed only where the master has several.
+
+    nodes
+        The minion ids of the nodes. Default: all of the cluster.
 
     .. code-block:: yaml
 
         identities:
           kvmcluster.identities_published: []
     """
-    return _orchestrated(name, _run("kvmcluster.publish", cluster=cluster, test=__opts__["test"]))
+    test = __opts__["test"]
+    return _orchestrated(name, _run("kvmcluster.publish", cluster=cluster, nodes=nodes, test=test))
 
 
 def ssh_ready(name: str, cluster: str | None = None) -> dict[str, Any]:

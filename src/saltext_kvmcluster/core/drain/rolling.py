@@ -147,8 +147,7 @@ def steps(pillar: Mapping[str, Any], node: object, orchestration: str) -> dict[s
     reason = f"{cordons.ORCHESTRATION}{orchestration} {' '.join(words)}"[:150].strip()
     found = {f"{node} drained": _state("drained", pillar, node=node, reason=reason)}
     if sls:
-        arguments = {"tgt": [node], "tgt_type": "list", "sls": sls, "queue": True}
-        found[f"{node} updated"] = {"salt.state": _arguments(arguments)}
+        found[f"{node} updated"] = _state("applied", pillar, nodes=[node], sls=sls)
     when, timeout = pillar.get("reboot", "needed"), pillar.get("timeout", 900)
     found[f"{node} reboot"] = _state("reboot", pillar, node=node, when=when, timeout=timeout)
     home = pillar.get("home", False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.output.checks import reasons
-from saltext_kvmcluster.core.output.layout import LONGEST, verdict
+from saltext_kvmcluster.core.output.layout import LONGEST, table, verdict
 from saltext_kvmcluster.core.text import listed
 
 
@@ -47,3 +47,15 @@ def rolling(data: Mapping[str, Any]) -> str:
         f"continues with {todo}; already done: {done}; to start with the first node again: anew:"
         " true in the pillar"
     )
+
+
+def state_jobs(data: Mapping[str, Any]) -> str:
+    """Return which states run and wait on a node."""
+    rows = [
+        (state, job["jid"], job["what"], job["path"] or "-")
+        for state, key in (("runs", "running"), ("waits", "waiting"))
+        for job in data[key]
+    ]
+    if not rows:
+        return f"{data['node']}: no state runs or waits"
+    return table(("state", "job", "what", "file"), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.output import (
     checks,
     guests,
@@ -25,6 +26,7 @@ def _cluster_conf(data: Mapping[str, Any]) -> str:
 
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "applied": outcome.text,
     "balance": plans.balance,
     "check": checks.check,
     "cluster_conf": _cluster_conf,
@@ -46,6 +48,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "ssh_matrix": logins.matrix,
     "ssh_row": logins.row,
     "start": guests.start_or_shutdown,
+    "state_jobs": maintenance.state_jobs,
     "status": guests.status,
     "undrain": plans.undrain,
 }

@@ -1,0 +1,138 @@
+"""What came of an SLS on nodes, as an orchestration's state returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core.text import listed, one_line
+
+REFUSED, UNKNOWN, OVER, FAILED, DONE = "refused", "unknown", "over", "failed", "done"
+"""Nothing was begun; it may still run or wait; it is over without a result; it failed; it is well.
+The order is that in which they are told."""
+_ORDER = (UNKNOWN, OVER, FAILED, REFUSED, DONE)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it on one node. ``detail`` says why, ``returned`` is the states' return."""
+
+    node: str
+    result: str
+    detail: str = ""
+    returned: Any = None
+    jid: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether a state changed something, or would, under test."""
+        return any(one.get("changes") for one in _states(self.returned))
+
+
+def of_return(node: str, jid: str, returned: object) -> Outcome:
+    """Return what came of it by what the node returned."""
+    if not isinstance(returned, Mapping) or not returned:
+        lines = returned if isinstance(returned, list) else [returned]
+        detail = one_line("; ".join(str(line) for line in lines)) or "it returned nothing"
+        return Outcome(node, FAILED, f"{node}: {detail}", jid=jid)
+    entries = list(returned.values())
+    failed = [one for one in entries if not isinstance(one, Mapping) or one.get("result") is False]
+    if not failed:
+        return Outcome(node, DONE, "", returned, jid)
+    names = listed((_named(key, one) for key, one in returned.items() if one in failed), 3)
+    return Outcome(node, FAILED, f"{node}: failed: {names}", returned, jid)
+
+
+def _named(key: str, one: object) -> str:
+    """Return which state it was, and what it said."""
+    if not isinstance(one, Mapping):
+        return one_line(f"{key}: {one}", 200)
+    return one_line(f"{one.get('__id__', key)}: {one.get('comment', '')}", 200)
+
+
+def _states(returned: object) -> list[Mapping[str, Any]]:
+    values = returned.values() if isinstance(returned, Mapping) else ()
+    return [one for one in values if isinstance(one, Mapping)]
+
+
+def returns(known: Iterable[Outcome]) -> dict[str, Any]:
+    """Return by node what it returned, or why there is nothing; a silent node is left out."""
+    return {
+        one.node: one.detail if one.returned is None else one.returned
+        for one in known
+        if one.result != UNKNOWN
+    }
+
+
+def to_dict(
+    cluster: str, sls: Iterable[str], known: Iterable[Outcome], test: bool
+) -> dict[str, Any]:
+    """Return outcomes as plain data, as the runner returns it."""
+    rows = list(known)
+    return {
+        "kind": "applied",
+        "cluster": cluster,
+        "ok": all(one.result == DONE for one in rows),
+        "test": test,
+        "sls": list(sls),
+        "nodes": {
+            one.node: {
+                "result": one.result,
+                "detail": one.detail,
+                "job": one.jid,
+                "returned": one.returned,
+            }
+            for one in rows
+        },
+    }
+
+
+def outcomes(data: Mapping[str, Any]) -> list[Outcome]:
+    """Return the outcomes that are in such data."""
+    return [
+        Outcome(node, row["result"], row["detail"], row["returned"], row["job"])
+        for node, row in data["nodes"].items()
+    ]
+
+
+def text(data: Mapping[str, Any]) -> str:
+    """Return such data as text: the worst first."""
+    return str(state_return("", outcomes(data), data["test"])["comment"])
+
+
+def state_return(name: str, outcomes: Iterable[Outcome], test: bool) -> dict[str, Any]:
+    """Return what the orchestration's state returns: the worst first, then who is well.
+
+    ``changes`` have each node's states in the form that ``salt.state`` uses, so that they are
+    printed the same way.
+    """
+    known = sorted(outcomes, key=lambda one: _ORDER.index(one.result))
+    bad = [one for one in known if one.result != DONE]
+    changed = [one.node for one in known if one.changed]
+    shown = {
+        one.node: one.returned
+        for one in known
+        if isinstance(one.returned, Mapping) and (one.changed or one.result == FAILED)
+    }
+    lines = [one.detail for one in bad]
+    lines += [_well([one for one in known if one.result == DONE], changed, test)]
+    return {
+        "name": name,
+        "changes": {"out": "highstate", "ret": shown} if shown else {},
+        "result": False if bad else None if test and changed else True,
+        "comment": "\n".join(filter(None, lines)),
+    }
+
+
+def _well(done: list[Outcome], changed: list[str], test: bool) -> str:
+    """Return one sentence about the nodes where all states succeeded."""
+    if not done:
+        return ""
+    verb = "would change" if test else "changed"
+    nodes = [one.node for one in done if one.node in changed]
+    same = [one.node for one in done if one.node not in changed]
+    parts = [f"{verb}: {listed(nodes, 10)}"] if nodes else []
+    parts += [f"as wanted: {listed(same, 10)}"] if same else []
+    jobs = listed(dict.fromkeys(one.jid for one in done))
+    return f"all states succeeded; {'; '.join(parts)} (job {jobs})"

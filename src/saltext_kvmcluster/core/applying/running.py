@@ -1,0 +1,121 @@
+"""What of Salt's states runs on a node, and what waits there: read on the node, sent, told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.text import listed, one_line
+from saltext_kvmcluster.core.untrusted import Reader
+
+STATES = "state."
+"""How the functions begin that exclude each other, as ``state.running`` counts them."""
+_JOB = re.compile(r"\d{20}(_\d+)?")
+_QUEUED = re.compile(r"queued_\d+_(.+)\.p")
+
+
+@dataclass(frozen=True)
+class StateJob:
+    """A job that runs, or waits in a queue; ``path`` is the queue's file."""
+
+    jid: str
+    what: str
+    path: str = ""
+
+    @property
+    def detail(self) -> str:
+        """What it is, as part of a sentence."""
+        if self.path:
+            return f"{self.what} waits in Salt's queue, job {self.jid}, in {self.path}"
+        return f"{self.what} runs, job {self.jid}"
+
+    def remedy(self, node: str) -> str:
+        """How to be rid of it."""
+        if self.path:
+            return f"it begins as soon as nothing else runs; to drop it, on {node}: rm {self.path}"
+        return f"wait for its end, or end it: salt {node} saltutil.kill_job {self.jid}"
+
+
+@dataclass(frozen=True)
+class NodeJobs:
+    """A node's answer. ``returned``: what ended jobs returned, by id, as far as it was kept."""
+
+    jobs: tuple[StateJob, ...] = ()
+    returned: Mapping[str, Any] = field(default_factory=dict)
+
+    def has(self, jid: str) -> bool:
+        """Whether a job runs or waits."""
+        return any(job.jid == jid for job in self.jobs)
+
+
+def job_id(value: object) -> str:
+    """Return a job's id; InputError for what is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and _JOB.fullmatch(value):
+        return value
+    raise InputError(f"job: want the id of a job, 20 digits, got {one_line(str(value), 40)}")
+
+
+def queued_id(name: str) -> str | None:
+    """Return the id of the job that a file of this name in a queue holds; None if it holds none.
+
+    ``queued_TIME_JOB.p``, by ``_check_queue`` of Salt's modules/state.py and ``_queue_job`` of its
+    minion.py.
+    """
+    found = _QUEUED.fullmatch(name)
+    return found.group(1) if found else None
+
+
+def row(jid: object, held: object, path: str = "") -> dict[str, str] | None:
+    """Return one job as a node reports it; None if it is no state's.
+
+    held
+        What Salt holds of it: the content of its file in the folder ``proc``, or in a queue. What
+        cannot be read counts as a state's.
+    """
+    content = held if isinstance(held, Mapping) else {}
+    functions = content.get("fun", STATES)
+    names = functions if isinstance(functions, (list, tuple)) else [functions]
+    if not any(str(name).startswith(STATES) for name in names):
+        return None
+    words = [name for name in content.get("arg") or () if isinstance(name, str)]
+    what = ",".join(map(str, names)) if functions != STATES else "a state"
+    text = one_line(" ".join([what, *words[:1]]), 100)
+    return {"jid": str(jid), "what": text, "path": path}
+
+
+def parse(answer: object) -> NodeJobs | None:
+    """Return what a node answered; None if that is no valid answer."""
+    sent = Reader(answer, lenient=True)
+    if not (isinstance(sent.at("running").value, list) and sent.has("waiting")):
+        return None
+    rows = [*sent.at("running").items(optional=True), *sent.at("waiting").items(optional=True)]
+    jobs = tuple(
+        StateJob(
+            one.at("jid").line("?", 40), one.at("what").line("a state"), one.at("path").line("")
+        )
+        for one in rows
+    )
+    kept = {jid: one.value for jid, one in sent.at("returned").fields(optional=True).items()}
+    return NodeJobs(jobs, kept)
+
+
+def busy(jobs: Iterable[StateJob], node: str) -> str:
+    """Return what runs and waits on a node, and what to do about the first; empty if nothing."""
+    known = list(jobs)
+    if not known:
+        return ""
+    details = listed((job.detail for job in known), 3)
+    return f"on {node} {details}; {known[0].remedy(node)}"
+
+
+def refuse_reboot(rows: Iterable[Mapping[str, Any]], node: str) -> None:
+    """Raise InputError if states run or wait on a node: a reboot would cut them, or begin them."""
+    found = parse({"running": list(rows), "waiting": []})
+    detail = busy(found.jobs if found else (), node)
+    if detail:
+        raise InputError(f"{detail}; {node} is not rebooted")
