@@ -105,16 +105,10 @@ def apply(
         for one in _applied(fleet, ready, sls, test, console) if ready else ():
             outcomes[one.node] = one
         is_late = fleet.clock.monotonic() >= end
-        todo = [node for node in ready if course.is_conflict(outcomes[node].returned)]
-        for node in todo:
-            outcomes[node] = _conflict(outcomes[node])
+        # Where another state began meanwhile, Salt did nothing: that one is waited for, too.
+        todo = [node for node in ready if outcomes[node].result == outcome.REFUSED]
         todo = [] if is_late else todo
     return [outcomes[node] for node in nodes]
-
-
-def _conflict(found: Outcome) -> Outcome:
-    detail = f"nothing was applied on {found.node}: {found.detail.partition(': ')[2]}"
-    return replace(found, result=outcome.REFUSED, detail=detail, returned=None)
 
 
 def _look(fleet: Fleet, watched: Iterable[Watched]) -> dict[str, NodeJobs | None]:

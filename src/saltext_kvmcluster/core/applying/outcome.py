@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.text import listed, one_line
 
 REFUSED, UNKNOWN, OVER, FAILED, DONE = "refused", "unknown", "over", "failed", "done"
@@ -35,6 +36,8 @@ def of_return(node: str, jid: str, returned: object) -> Outcome:
     if not isinstance(returned, Mapping) or not returned:
         lines = returned if isinstance(returned, list) else [returned]
         detail = one_line("; ".join(str(line) for line in lines)) or "it returned nothing"
+        if course.is_conflict(returned):
+            return Outcome(node, REFUSED, f"nothing was applied: on {node}: {detail}", jid=jid)
         return Outcome(node, FAILED, f"{node}: {detail}", jid=jid)
     entries = list(returned.values())
     failed = [one for one in entries if not isinstance(one, Mapping) or one.get("result") is False]
