@@ -3,6 +3,7 @@
 import importlib
 from dataclasses import replace
 
+import pacemakers
 import pytest
 import worlds
 from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
@@ -15,6 +16,7 @@ from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
 from saltext_kvmcluster.core.guest.needed_files import File
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR, World
 from saltext_kvmcluster.core.readiness.checks.node import CLIENT, SERVER
@@ -427,6 +429,20 @@ CASES = [
         optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True, force_post_copy=True),
     ),
     ("guest.handover", UNKNOWN, optioned(here(BROKEN), handover="libvirt")),
+    ("ha.pacemaker", OK, GOOD),
+    ("ha.pacemaker", OK, here(pacemaker=pacemakers.view())),
+    ("ha.pacemaker", OK, here(pacemaker=pacemakers.at_rest(**{pacemakers.STARTS: (0, "", "")}))),
+    ("ha.pacemaker", PROBLEM, here(pacemaker=pacemakers.view("just-started"))),
+    ("ha.pacemaker", UNKNOWN, here(pacemaker=pacemakers.at_rest())),
+    ("ha.pacemaker", UNKNOWN, here(pacemaker=None)),
+    ("ha.pacemaker", UNKNOWN, there(pacemaker=Pacemaker(runs=True, error="no answer"))),
+    ("ha.manager", OK, GOOD),
+    ("ha.manager", OK, here(pacemaker=pacemakers.others())),
+    ("ha.manager", PROBLEM, here(pacemaker=pacemakers.view())),
+    ("ha.manager", PROBLEM, there(pacemaker=pacemakers.view())),
+    ("ha.manager", PROBLEM, here(pacemaker=pacemakers.view("unmanaged"))),
+    ("ha.manager", UNKNOWN, here(pacemaker=None)),
+    ("ha.manager", UNKNOWN, there(pacemaker=pacemakers.at_rest())),
     ("guest.guard", OK, GOOD),
     ("guest.guard", PROBLEM, with_definition(disks=(LUN,))),
     ("guest.guard", PROBLEM, with_disk(shareable=True)),
@@ -471,7 +487,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 32
+    assert len(CHECKS) == len(REGISTRY) == 34
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

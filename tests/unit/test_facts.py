@@ -59,7 +59,10 @@ SENT = {
     "node": "node1",
     "daemon": {"capabilities": CAPABILITIES, "networks": ["default"]},
     "guests": [GUEST],
-    "commands": {name: {"code": 0, "out": text} for name, text in COMMANDS.items()},
+    "commands": {
+        **{name: {"code": 0, "out": text} for name, text in COMMANDS.items()},
+        "pcmk_process": {"code": 1, "out": ""},
+    },
     "ssh": {"ssh.key": [], "ssh.label": [{"sentence": "s", "remedy": "r", "outcome": "UNKNOWN"}]},
     "peers": {"node2": {"cells": [], "port": "refused"}},
     "written": {"/srv": "0" * 32 + " 1000"},

@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Guest, Interface
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts
@@ -106,6 +107,7 @@ def node(name="node1", nodes=NODES[:2], **changes):
         listening=frozenset({22}),
         starters=Starters(),
         storage=StorageFacts(mounts=MOUNTS),
+        pacemaker=Pacemaker(),
         ssh=dict.fromkeys(SSH, ()),
         peers={peer: LoginResults(cells(peer), "refused") for peer in nodes if peer != name},
         observed={IMAGE: Inspection("file")},

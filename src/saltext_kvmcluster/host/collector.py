@@ -22,6 +22,7 @@ from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pacemaker import pacemaker_facts, pacemaker_tools
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
 from saltext_kvmcluster.core.storage import inventory, lock_manager, shared_storage
@@ -179,7 +180,8 @@ def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[st
         }
     found = node_report.parse(node, reported, 0.0, 0.0)
     sources = [*_storage_of(_running(found)), *_leases(found)]
-    reported["commands"] = _with_links(access, reported["commands"], sources, _holders(outputs))
+    more = {**_holders(outputs), **_configs(outputs)}
+    reported["commands"] = _with_links(access, reported["commands"], sources, more)
     return reported
 
 
@@ -200,6 +202,12 @@ def _with_links(
 def _holders(outputs: Outputs) -> Mapping[str, Sequence[str]]:
     """Return the programs that list the guests which the lock manager knows, if there is one."""
     return lock_manager.HOLDERS.get(lock_manager.name_of(outputs["settings"].stdout), {})
+
+
+def _configs(outputs: Outputs) -> Mapping[str, Sequence[str]]:
+    """Return the programs that read the definitions which Pacemaker's resources name."""
+    found = {key: (one.code, one.stdout, one.stderr) for key, one in outputs.items()}
+    return pacemaker_tools.config_commands(pacemaker_facts.config_paths(found))
 
 
 def _of_one(
@@ -231,10 +239,12 @@ def _of_one(
         if not all(shared_storage.needs_mounts_alone(layer, mounted) for layer in disks):
             reported.update(_to_dicts(access.run_all(inventory.COMMANDS)))
             reported["links"]["out"] += links
+        more, leases = _configs(outputs), list[Source]()
         if lock_manager.name_of(outputs["settings"].stdout):
             named = {"commands": reported, **machine.result()}
             leases = _leases(node_report.parse("", named, 0.0, 0.0))
-            more = _holders(outputs) if runs_here else {}
+            more = {**more, **(_holders(outputs) if runs_here else {})}
+        if more or leases:
             reported = _with_links(access, reported, leases, more)
         return {"commands": reported, **machine.result()}
 

@@ -21,6 +21,7 @@ from saltext_kvmcluster.core.facts.questions import is_path
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Issue
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.pacemaker import pacemaker_facts
 from saltext_kvmcluster.core.storage import inventory
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.trust import logins
@@ -138,6 +139,7 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
             for guest, text in sent.at("definitions").fields(optional=True).items()
         },
         definition_notes=_lines(sent.at("definition_notes")),
+        pacemaker=pacemaker_facts.parse(outputs),
         # A path may be long, and what is to be done about it comes last.
         journal=tuple(
             one.line(most=4 * MAX_LINE) for one in sent.at("journal").items(optional=True)

@@ -12,6 +12,7 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.storage.lock_manager import LockManager
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -153,6 +154,8 @@ class NodeFacts:
     """For guests of that list: a warning about the definition's path, or why it cannot be read."""
     journal: tuple[str, ...] = ()
     """A sentence for each file in its journal that is no valid entry."""
+    pacemaker: Pacemaker | None = None
+    """Pacemaker there; None where not even whether it runs is known."""
     by_peer: bool = False
     """Whether a peer asked it over ssh, which sees nothing of its ssh and of its own peers."""
 

@@ -17,6 +17,7 @@ from lxml import etree
 from saltext_kvmcluster.core import cordons, xmltext
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pacemaker import pacemaker_tools
 from saltext_kvmcluster.core.storage import lock_manager
 from saltext_kvmcluster.core.storage.lock_manager import LockManager
 
@@ -56,10 +57,15 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     ),
     "qemu": ("qemu-system-x86_64", "--version"),
     "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
+    **pacemaker_tools.COMMANDS,
 }
 """What is run on a host to collect its facts, besides storage's own commands."""
 
-OF_SOURCE = ("host_name", "settings", "certificates", *lock_manager.COMMANDS)
+OF_SOURCE = (
+    *("host_name", "settings", "certificates"),
+    *lock_manager.COMMANDS,
+    *pacemaker_tools.COMMANDS,
+)
 OF_DESTINATION = (
     *("cordoned", "memory", "host_name", "resolves", "bridges", "listening"),
     *OF_SOURCE[1:],

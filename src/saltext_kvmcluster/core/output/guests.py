@@ -53,10 +53,17 @@ def status(data: Mapping[str, Any]) -> str:
         if one["cordoned"]
     ]
     lines += _reasons(data["status"])
+    managed = any(guest.get("manager") for guest in data["status"])
     rows = [
-        [guest["name"], guest["where"], _state(guest), _movable(guest)] for guest in data["status"]
+        [
+            *(guest["name"], guest["where"], _state(guest)),
+            *([guest.get("manager") or "-"] if managed else []),
+            _movable(guest),
+        ]
+        for guest in data["status"]
     ]
-    lines += [table(["guest", "where", "state", "movable"], rows), ""] if rows else []
+    header = ["guest", "where", "state", *(["manager"] if managed else []), "movable"]
+    lines += [table(header, rows), ""] if rows else []
     nodes = [
         [
             name,

@@ -11,6 +11,8 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pacemaker.managers import Reports
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
@@ -78,14 +80,18 @@ def guests(cluster: Cluster, facts: NodeFacts) -> NodeGuests:
     found = sorted(facts.guests or (), key=lambda guest: guest.name)
     alone = World(cluster, {facts.node: facts})
     error = _silence(facts) if facts.guests is None else ""
-    return NodeGuests(cluster.name, facts.node, tuple(_row(one, alone) for one in found), error)
+    rows = tuple(_row(one, alone, {facts.node: facts.pacemaker}) for one in found)
+    return NodeGuests(cluster.name, facts.node, rows, error)
 
 
-def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
+def _row(found: GuestFacts, alone: World, reports: Reports) -> dict[str, Any]:
     """Return one guest of a node, which is alone in its world.
 
     ``movable`` is what this node alone can tell: False with the reasons in ``why``, None where
     nothing but UNKNOWN checks forbid it.
+
+    reports
+        What is known of Pacemaker, by the nodes that were asked.
     """
     guest, facts = found.guest, alone.nodes[found.node]
     frozen = guest.frozen or (found.kept.frozen if found.kept else None) if guest else None
@@ -98,6 +104,7 @@ def _row(found: GuestFacts, alone: World) -> dict[str, Any]:
         "persistent": found.observation.persistent,
         "autostart": found.observation.autostart,
         "frozen": frozen.reason if frozen else None,
+        "manager": _manager(found.name, reports, [found.node] if found.active else []),
         "vcpus": found.vcpus,
         "memory_kib": found.memory_kib,
         "disks": [_disk(disk, facts) for disk in guest.disks] if guest else _paths(found),
@@ -124,9 +131,10 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
             groups.setdefault((found.name, found.uuid), []).append(found)
     elsewhere = "?" if silent else NOWHERE
     alone = {node: World(cluster, {node: facts}) for node, facts in nodes.items()}
-    rows = [row for group in groups.values() for row in _shown(group, alone, elsewhere)]
+    reports = {node: facts.pacemaker for node, facts in nodes.items() if not facts.detail}
+    rows = [row for group in groups.values() for row in _shown(group, alone, reports, elsewhere)]
     rows += [
-        _unseen(name, sorted(silent))
+        {**_unseen(name, sorted(silent)), "manager": _manager(name, reports, [])}
         for name in cluster.guests.list
         if not any(name == known for known, _ in groups)
     ]
@@ -160,15 +168,21 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
 
 
 def _shown(
-    group: list[GuestFacts], alone: Mapping[str, World], elsewhere: str
+    group: list[GuestFacts], alone: Mapping[str, World], reports: Reports, elsewhere: str
 ) -> Iterable[dict[str, Any]]:
     """Yield the rows of one guest, reported by one node or more, each alone in its world."""
     active = [found for found in group if found.active]
     defined = [found.node for found in group if found.observation.persistent]
     for found in active:
-        yield {"where": found.node, "defined": defined, **_row(found, alone[found.node])}
+        yield {"where": found.node, "defined": defined, **_row(found, alone[found.node], reports)}
     if not active:
-        yield {"where": elsewhere, "defined": defined, **_row(group[0], alone[group[0].node])}
+        row = _row(group[0], alone[group[0].node], reports)
+        yield {"where": elsewhere, "defined": defined, **row}
+
+
+def _manager(guest: str, reports: Reports, where: list[str]) -> str | None:
+    """Return which resource of Pacemaker manages a guest; ``?`` where that is not known."""
+    return str(managers.of(guest, reports, where)) or None
 
 
 def _unseen(name: str, silent: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ migration as well. WARN is for what does neither.
 """
 
 from saltext_kvmcluster.core.findings import WARN
-from saltext_kvmcluster.core.readiness.checks import cpu, guest, network, node, ssh, storage
+from saltext_kvmcluster.core.readiness.checks import cpu, guest, ha, network, node, ssh, storage
 from saltext_kvmcluster.core.readiness.checks.base import (
     DESTINATION,
     GUEST,
@@ -34,6 +34,13 @@ REGISTRY = (
         NODE,
         node.cordon,
         role=(DESTINATION,),
+    ),
+    Check(
+        "ha.pacemaker",
+        "Pacemaker, if it runs there or starts with the node, can be read",
+        ha.READ,
+        NODE,
+        ha.pacemaker,
     ),
     Check(
         "ssh.key",
@@ -247,6 +254,13 @@ REGISTRY = (
         "remove what is named, or wait until the job ends",
         GUEST,
         guest.blockers,
+    ),
+    Check(
+        "ha.manager",
+        "no other cluster manager would act against its move",
+        "move it by Pacemaker",
+        GUEST,
+        ha.manager,
     ),
     Check(
         "guest.frozen",

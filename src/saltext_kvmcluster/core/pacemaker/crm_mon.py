@@ -1,0 +1,92 @@
+"""What ``crm_mon --output-as=xml`` prints: the cluster's members, and the state of its resources.
+
+By Pacemaker's schemas ``crm_mon``, ``nodes`` and ``resources`` (xml/api).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from lxml import etree
+
+from saltext_kvmcluster.core import xmltext
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pacemaker.cib import LONGEST, is_true
+from saltext_kvmcluster.core.pacemaker.model import Member, ResourceState, Status
+from saltext_kvmcluster.core.text import one_line, printable
+
+_INSTANCE = re.compile(r":\d+\Z", re.ASCII)
+
+
+def parse(text: str) -> Status:
+    """Return the state that was printed; InputError if it is none."""
+    root = xmltext.parse_xml(text)
+    summary, nodes = root.find("summary"), root.find("nodes")
+    if summary is None or nodes is None:
+        raise InputError(why(text) or "it shows no cluster")
+    dc = summary.find("current_dc")
+    options = summary.find("cluster_options")
+    members = [_member(node) for node in nodes.iterfind("node")]
+    return Status(
+        quorum=dc is not None and _flag(dc, "present") and _flag(dc, "with_quorum"),
+        members={member.name: member for member in members},
+        resources=_states(root.iterfind("resources//resource")),
+        options={}
+        if options is None
+        else {str(key): printable(str(value)[:LONGEST]) for key, value in options.items()},
+    )
+
+
+def why(text: str) -> str:
+    """Return the error that one of Pacemaker's tools printed as XML; empty if there is none."""
+    try:
+        root = xmltext.parse_xml(text)
+    except InputError:
+        return ""
+    errors = [one.text or "" for one in root.iterfind("status/errors/error")]
+    status = root.find("status")
+    message = status.get("message", "") if status is not None else ""
+    return one_line("; ".join(errors) or (message if message != "OK" else ""))
+
+
+def _member(node: etree._Element) -> Member:
+    return Member(
+        _text(node, "name"),
+        online=_flag(node, "online"),
+        standby=_flag(node, "standby"),
+        pending=_flag(node, "pending"),
+        unclean=_flag(node, "unclean"),
+    )
+
+
+def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
+    """Return the states by id; the instances of a clone are one."""
+    states: dict[str, ResourceState] = {}
+    for one in found:
+        name = _INSTANCE.sub("", _text(one, "id"))
+        known = states.get(name)
+        state = ResourceState(
+            # Without the attribute it is managed, which forbids more.
+            managed=is_true(one.get("managed", "true")),
+            nodes=tuple(_text(node, "name") for node in one.iterfind("node")),
+            target=_text(one, "target_role"),
+            blocked=_flag(one, "blocked"),
+        )
+        if known:
+            state = ResourceState(
+                known.managed or state.managed,
+                tuple(dict.fromkeys((*known.nodes, *state.nodes))),
+                known.target or state.target,
+                known.blocked or state.blocked,
+            )
+        states[name] = state
+    return states
+
+
+def _flag(element: etree._Element, name: str) -> bool:
+    return is_true(element.get(name, ""))
+
+
+def _text(element: etree._Element, name: str) -> str:
+    return printable(element.get(name, "")[:LONGEST])

@@ -1,0 +1,190 @@
+"""Which resource of Pacemaker manages a guest, and what follows for whoever wants to touch it.
+
+A resource is matched by the name in the definition that its agent is given, as the agent does it:
+its id is any word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from saltext_kvmcluster.core.pacemaker.model import GuestResource, Pacemaker, ResourceState
+from saltext_kvmcluster.core.text import listed
+
+START_OR_DISABLE = "systemctl start pacemaker, or for good: systemctl disable pacemaker"
+Reports = Mapping[str, "Pacemaker | None"]
+"""What nodes know of Pacemaker, by node; None where not even whether it runs is known."""
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A resource that manages a guest, and its state."""
+
+    resource: GuestResource
+    state: ResourceState
+
+    @property
+    def name(self) -> str:
+        return self.resource.id
+
+    @property
+    def moved(self) -> str:
+        """Return how it is moved by Pacemaker."""
+        name, live = self.resource.moved, self.resource.allow_migrate
+        how = (
+            f"crm_resource --move -r {name} -N NODE, and once it is there: crm_resource --clear"
+            f" -r {name} (or: pcs resource move {name} NODE)"
+        )
+        if self.state.blocked:
+            how = f"crm_resource --cleanup -r {self.name}, since it failed; then {how}"
+        return how if live else f"{how}; without allow-migrate=true that stops and starts it"
+
+    @property
+    def started(self) -> str:
+        """Return how it is started by Pacemaker."""
+        if self.state.target == "Stopped":
+            return (
+                f"crm_resource -r {self.name} --meta -p target-role -v Started (or: pcs resource"
+                f" enable {self.name})"
+            )
+        return f"crm_mon -1 shows why it does not run; then crm_resource --cleanup -r {self.name}"
+
+    @property
+    def stopped(self) -> str:
+        """Return how it is stopped by Pacemaker."""
+        return (
+            f"crm_resource -r {self.name} --meta -p target-role -v Stopped (or: pcs resource"
+            f" disable {self.name})"
+        )
+
+    @property
+    def released(self) -> str:
+        """Return how it is taken from Pacemaker, and given back."""
+        return f"crm_resource -r {self.name} --meta -p is-managed -v false"
+
+    @property
+    def given_back(self) -> str:
+        """Return what has to be done before Pacemaker may manage it again."""
+        return (
+            f"before it is managed again: crm_resource --refresh -r {self.name}, then crm_resource"
+            " --wait; else Pacemaker may start a second copy"
+        )
+
+
+class Doubt(NamedTuple):
+    """Why it is not certain who manages a guest, and what to do about it."""
+
+    sentence: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Management:
+    """Who manages a guest, and why that is not certain."""
+
+    managers: tuple[Manager, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def managed(self) -> Manager | None:
+        """The resource that Pacemaker acts on, None if there is none."""
+        return next((one for one in self.managers if one.state.acts), None)
+
+    @property
+    def unmanaged(self) -> Manager | None:
+        """The resource that Pacemaker leaves alone for now, None if there is none."""
+        return None if self.managed else next(iter(self.managers), None)
+
+    def __str__(self) -> str:
+        """Return it for a table; empty if nobody manages it."""
+        if one := self.managed:
+            return f"pacemaker: {one.name}"
+        if one := self.unmanaged:
+            return f"pacemaker: {one.name}, unmanaged"
+        return "?" if self.doubts else ""
+
+
+def of(guest: str, reports: Reports, where: Collection[str] = ()) -> Management:
+    """Return which resource manages a guest.
+
+    where
+        The nodes on which it is active: a resource that is active elsewhere alone is another's.
+    """
+    found: dict[str, Manager] = {}
+    doubts = dict.fromkeys(_unread(reports))
+    names = _names(reports)
+    at = {report.name for node in where if (report := reports.get(node)) and report.name}
+    unread: dict[Doubt, None] = {}
+    for node, report in reports.items():
+        for resource in report.resources if report else ():
+            assert report
+            known, state = names.get(resource.id, set()), report.state(resource.id)
+            is_here = not state.nodes or not at or not at.isdisjoint(state.nodes)
+            if guest in known and report.runs:
+                found.setdefault(resource.id, Manager(resource, state))
+            elif guest in known:
+                doubts[_at_rest(node, resource)] = None
+            elif not known and is_here:
+                unread[_no_definition(resource, report)] = None
+    if not found:
+        doubts.update(unread)
+    return Management(tuple(found.values()), tuple(doubts))
+
+
+def refusal(management: Management, verb: str, asked: str) -> str:
+    """Return why a guest must not be touched; empty if it may be.
+
+    verb
+        What Pacemaker would do against it.
+    asked
+        Which property of Manager says how Pacemaker does it.
+    """
+    if one := management.managed:
+        return (
+            f"Pacemaker manages it, as its resource {one.name}, and {verb}: {getattr(one, asked)}"
+        )
+    if management.doubts:
+        doubts = [f"{doubt.sentence} ({doubt.remedy})" for doubt in management.doubts]
+        return f"not known whether Pacemaker manages it: {listed(doubts)}"
+    return ""
+
+
+def _names(reports: Reports) -> dict[str, set[str]]:
+    """Return the guests that the definitions of each resource name, on any node."""
+    names: dict[str, set[str]] = {}
+    for report in reports.values():
+        for resource in report.resources if report else ():
+            assert report
+            read = {report.guests[path] for path in resource.configs if path in report.guests}
+            names.setdefault(resource.id, set()).update(read)
+    return names
+
+
+def _unread(reports: Reports) -> Iterator[Doubt]:
+    for node, report in reports.items():
+        if report is None:
+            remedy = f"on {node}: pgrep pacemakerd must run"
+            yield Doubt(f"whether Pacemaker runs on {node} is not known", remedy)
+        elif report.error:
+            sentence = f"Pacemaker on {node} cannot be read: {report.error}"
+            yield Doubt(sentence, f"on {node}: crm_mon -1 must show the cluster")
+
+
+def _at_rest(node: str, resource: GuestResource) -> Doubt:
+    return Doubt(
+        f"Pacemaker on {node} does not run, but starts with the node, and its resource"
+        f" {resource.id} is this guest",
+        f"on {node}: {START_OR_DISABLE}",
+    )
+
+
+def _no_definition(resource: GuestResource, report: Pacemaker) -> Doubt:
+    remedy = f"make it readable; if {resource.id} is of no use: stop it first, then delete it"
+    if not resource.configs:
+        return Doubt(f"Pacemaker's resource {resource.id} names no definition (config)", remedy)
+    path = resource.configs[0]
+    why = report.unread.get(path, "it was not read")
+    named = f"{path}, which Pacemaker's resource {resource.id} names"
+    return Doubt(f"{named}, is not known: {why}", remedy)

@@ -1,0 +1,111 @@
+"""Pacemaker as one node knows it: its configuration, its state, and the guests of its resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_STICKINESS = "0"
+
+
+@dataclass(frozen=True)
+class GuestResource:
+    """A resource whose agent is VirtualDomain.
+
+    ``moved`` is the id to name when it is moved: that of the outermost group or clone around it, or
+    its own. ``configs`` are the paths of its guest's definition: several if rules choose among
+    them. ``on_fail`` is that of its operation migrate_to, ``stickiness`` as configured, both empty
+    if not set. ``parameters`` are the agent's.
+    """
+
+    id: str
+    moved: str
+    configs: tuple[str, ...] = ()
+    allow_migrate: bool = False
+    on_fail: str = ""
+    stickiness: str = DEFAULT_STICKINESS
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the CIB says. ``fencing`` are the ids of the fence devices.
+
+    ``options`` are the cluster's properties that are set; ``moves`` the ids of the constraints that
+    ``crm_resource --move`` and ``--ban`` left; ``unmanaged`` the ids of resources, nodes or
+    defaults that are set to be unmanaged or in maintenance.
+    """
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    guests: tuple[GuestResource, ...] = ()
+    fencing: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
+    unmanaged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node of Pacemaker's cluster, as ``crm_mon`` shows it."""
+
+    name: str
+    online: bool
+    standby: bool = False
+    pending: bool = False
+    unclean: bool = False
+
+
+@dataclass(frozen=True)
+class ResourceState:
+    """A resource's state; ``managed`` is false where it is unmanaged, in maintenance, or blocked.
+
+    ``nodes``: where it is active. ``target``: the role that is wanted, empty if it is the default.
+    ``blocked``: whether it failed, and waits for a cleanup.
+    """
+
+    managed: bool = True
+    nodes: tuple[str, ...] = ()
+    target: str = ""
+    blocked: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether Pacemaker acts on it, or would after a cleanup."""
+        return self.managed or self.blocked
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``crm_mon`` shows. ``quorum``: whether there is a DC, and its partition has quorum."""
+
+    quorum: bool
+    members: Mapping[str, Member] = field(default_factory=dict)
+    resources: Mapping[str, ResourceState] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pacemaker:
+    """Pacemaker on one node. Nothing is set where there is none.
+
+    ``runs``: whether its process does. ``error``: why it cannot be read, or what it would do is not
+    known. ``name``: this node's in its cluster. ``guests``: the name in each definition that a
+    resource names, by path; ``unread``: why one cannot be read.
+    """
+
+    runs: bool = False
+    error: str = ""
+    name: str = ""
+    configuration: Configuration | None = None
+    status: Status | None = None
+    guests: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    def state(self, resource: str) -> ResourceState:
+        """Return the state of a resource; one that is not shown counts as managed."""
+        known = self.status.resources if self.status else {}
+        return known.get(resource, ResourceState())
+
+    @property
+    def resources(self) -> tuple[GuestResource, ...]:
+        """The resources that are guests."""
+        return self.configuration.guests if self.configuration else ()

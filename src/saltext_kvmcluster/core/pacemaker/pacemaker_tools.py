@@ -1,0 +1,64 @@
+"""What is run on a node to find out about Pacemaker there: argument lists with time limits.
+
+``crm_mon`` and ``cibadmin`` end at once where Pacemaker is not installed, or does not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+SECONDS = "10"
+CIB = "/var/lib/pacemaker/cib/cib.xml"
+LONGEST = 1_000_000
+"""Bytes of a definition, or of a kept CIB, that are read."""
+
+_LIMITED = ("timeout", SECONDS)
+PROCESS, STARTS, KEPT, NAME, STATUS, CONFIGURATION = (
+    *("pcmk_process", "pcmk_starts", "pcmk_kept"),
+    *("pcmk_name", "pcmk_status", "pcmk_cib"),
+)
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    # The kernel keeps 15 characters of a process's name.
+    PROCESS: ("pgrep", "-x", "pacemakerd|pacemaker-remot"),
+    STARTS: (
+        *("find", "-L", "/etc/systemd/system", "-maxdepth", "2"),
+        *("-path", "*.wants/pacemaker*.service"),
+    ),
+    KEPT: ("head", "-c", str(LONGEST), "--", CIB),
+    NAME: (*_LIMITED, "crm_node", "-n"),
+    STATUS: (
+        *(*_LIMITED, "crm_mon", "-1", "--output-as=xml"),
+        *("--exclude=all", "--include=summary,options,nodes,resources"),
+    ),
+    CONFIGURATION: (*_LIMITED, "cibadmin", "--query", "--local", "--scope=configuration"),
+}
+HISTORY, LEFT, STATES = "pcmk_history", "pcmk_left", "pcmk_states"
+FENCING: Mapping[str, tuple[str, ...]] = {
+    HISTORY: (
+        *(*_LIMITED, "stonith_admin", "--history", "*", "--verbose"),
+        "--output-as=xml",
+    ),
+    STATES: (
+        *(*_LIMITED, "cibadmin", "--query", "--local", "--no-children"),
+        *("--xpath", "/cib/status/node_state"),
+    ),
+    LEFT: (
+        *(*_LIMITED, "cibadmin", "--query", "--local", "--no-children"),
+        *("--xpath", "/cib/status/node_state/lrm"),
+    ),
+}
+"""What is asked in addition where a node is silent."""
+
+
+def config_key(path: str) -> str:
+    """Return the key of the output that is a definition's text."""
+    return f"pcmk_config {path}"
+
+
+def config_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the commands that read the definitions that resources name."""
+    return {
+        config_key(path): (*_LIMITED, "head", "-c", str(LONGEST), "--", path)
+        for path in paths
+        if path.startswith("/") and path.isprintable() and "\ufffd" not in path
+    }

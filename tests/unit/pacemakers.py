@@ -1,0 +1,66 @@
+"""What Pacemaker 2.1.5 printed on a cluster of three nodes, and what is parsed of it.
+
+tests/cases/pacemaker holds it by situation: NAME.cib.xml, NAME.crm_mon.xml, NAME.history.xml. Of
+web1 the resource web1 is the manager unless the name says otherwise.
+"""
+
+import functools
+
+from material import CASES
+
+from saltext_kvmcluster.core.pacemaker import pacemaker_facts
+from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
+    CONFIGURATION,
+    KEPT,
+    NAME,
+    PROCESS,
+    STARTS,
+    STATUS,
+    config_key,
+)
+
+FOLDER = CASES / "pacemaker"
+RUNS, RESTS = (0, "812\n", ""), (1, "", "")
+UNREAD = (1, "", "head: cannot open: Permission denied")
+WANTED = "/etc/systemd/system/multi-user.target.wants/pacemaker.service\n"
+NO_CIB = (1, "", "head: cannot open '/var/lib/pacemaker/cib/cib.xml': No such file or directory")
+
+
+def printed(case, kind):
+    return (FOLDER / f"{case}.{kind}.xml").read_text()
+
+
+def definition(name):
+    return (0, f"<domain type='kvm'><name>{name}</name><memory>1</memory></domain>", "")
+
+
+def outputs(case="running", node="node1", guests=None, **changes):
+    """Return what was run on a node; ``guests``: the output for the path of each definition."""
+    guests = {"/srv/guests/web1.xml": definition("web1")} if guests is None else guests
+    return {
+        PROCESS: RUNS,
+        STARTS: (0, WANTED, ""),
+        KEPT: (0, printed(case, "cib"), ""),
+        NAME: (0, f"{node}\n", ""),
+        STATUS: (0, printed(case, "crm_mon"), ""),
+        CONFIGURATION: (0, printed(case, "cib"), ""),
+        **{config_key(path): text for path, text in guests.items()},
+        **changes,
+    }
+
+
+@functools.cache
+def view(case="running", node="node1"):
+    """Return Pacemaker as a node knows it in a situation."""
+    return pacemaker_facts.parse(outputs(case, node))
+
+
+def at_rest(case="running", **changes):
+    """Return a Pacemaker that does not run and starts with its node."""
+    rest = {PROCESS: RESTS, STATUS: (102, "", ""), CONFIGURATION: (102, "", "")}
+    return pacemaker_facts.parse(outputs(case, **{**rest, **changes}))
+
+
+def others():
+    """Return a Pacemaker that manages another guest than web1."""
+    return pacemaker_facts.parse(outputs(guests={"/srv/guests/web1.xml": definition("mail")}))

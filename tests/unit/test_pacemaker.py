@@ -1,0 +1,255 @@
+"""Which resource of Pacemaker manages a guest, by what its tools printed on a real cluster."""
+
+import pacemakers
+import pytest
+from pacemakers import CONFIGURATION, KEPT, NAME, NO_CIB, PROCESS, RESTS, STARTS, STATUS, UNREAD
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pacemaker import (
+    cib,
+    crm_mon,
+    managers,
+    pacemaker_facts,
+    pacemaker_tools,
+)
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
+
+WEB1 = "/srv/guests/web1.xml"
+GONE = (127, "", "timeout: failed to run command 'crm_mon': No such file or directory")
+
+
+def parsed(case="running", **changes):
+    return pacemaker_facts.parse(pacemakers.outputs(case, **changes))
+
+
+def of(guest, *views, where=()):
+    return managers.of(guest, {f"node{at}": view for at, view in enumerate(views, 1)}, where)
+
+
+def configured(resources, more=""):
+    return cib.parse(
+        f"<cib><configuration><crm_config/><nodes/><resources>{resources}</resources>"
+        f"<constraints/>{more}</configuration><status/></cib>"
+    )
+
+
+def domain(name, config="/srv/a.xml", inside=""):
+    return (
+        f"<primitive id='{name}' class='ocf' provider='heartbeat' type='VirtualDomain'>"
+        f"<instance_attributes id='{name}-i'><nvpair id='{name}-c' name='config'"
+        f" value='{config}'/></instance_attributes>{inside}</primitive>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "wanted"),
+    [
+        ("running", "pacemaker: web1"),
+        ("moved", "pacemaker: web1"),
+        ("stopped", "pacemaker: web1"),
+        ("blocked", "pacemaker: web1"),
+        ("unmanaged", "pacemaker: web1, unmanaged"),
+        ("unmanaged-moved", "pacemaker: web1, unmanaged"),
+        ("maintenance", "pacemaker: web1, unmanaged"),
+        ("node-maintenance", "pacemaker: web1, unmanaged"),
+    ],
+)
+def test_who_manages_a_guest(case, wanted):
+    assert str(of("web1", pacemakers.view(case))) == wanted
+    assert str(of("web2", pacemakers.view(case))) == ""
+
+
+def test_the_definition_names_the_guest_and_the_id_does_not():
+    found = parsed(
+        "group",
+        guests={
+            WEB1: pacemakers.definition("web1"),
+            "/srv/guests/web2.xml": pacemakers.definition("web2"),
+        },
+    )
+    assert str(of("web2", found)) == "pacemaker: vm-second"
+    assert of("vm-second", found) == managers.Management()
+    assert "crm_resource --move -r grp " in of("web2", found).managed.moved
+    renamed = parsed(guests={WEB1: pacemakers.definition("other")})
+    assert str(of("other", renamed)) == "pacemaker: web1"
+    assert of("web1", renamed) == managers.Management()
+
+
+def test_a_name_that_is_part_of_another_is_no_match():
+    found = parsed(guests={WEB1: pacemakers.definition("web1")})
+    for name in ("web", "web1-old", "WEB1", "eb1", "web11"):
+        assert of(name, found) == managers.Management()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        UNREAD,
+        (0, "", ""),
+        (0, "<domain><name>web1</name>", ""),
+        (0, "<domain type='kvm'/>", ""),
+        (0, "<network><name>web1</name></network>", ""),
+        (0, "<!DOCTYPE d [<!ENTITY a 'web1'>]><domain><name>&a;</name></domain>", ""),
+        (124, "", ""),
+        (None, "", "killed"),
+    ],
+)
+def test_a_definition_that_cannot_be_read_leaves_every_guest_in_doubt(text):
+    found = parsed(guests={WEB1: text})
+    for guest in ("web1", "web2"):
+        assert str(of(guest, found)) == "?"
+        (doubt,) = of(guest, found).doubts
+        assert WEB1 in doubt.sentence and "web1" in doubt.remedy
+
+
+def test_another_node_may_know_what_one_cannot_read():
+    unread = parsed(guests={WEB1: UNREAD})
+    assert str(of("web1", unread, pacemakers.view())) == "pacemaker: web1"
+    assert of("web2", unread, pacemakers.view()) == managers.Management()
+
+
+def test_a_resource_that_is_active_elsewhere_is_another_guest():
+    unread = parsed(node="node2", guests={WEB1: UNREAD})
+    assert of("web2", pacemakers.view("moved"), unread, where=["node1"]).managers == ()
+    elsewhere = {"node2": unread, "node1": parsed(guests={WEB1: UNREAD})}
+    assert managers.of("web2", elsewhere, ["node2"]).doubts == ()
+    assert managers.of("web2", elsewhere, ["node1"]).doubts
+    assert managers.of("web2", elsewhere).doubts
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({STATUS: (102, pacemakers.printed("not-running", "crm_mon"), "")}, "Could not connect"),
+        ({STATUS: (124, "", "")}, "no answer within 10 s"),
+        ({STATUS: (0, "Cluster Summary:", "")}, "not XML"),
+        ({STATUS: (0, "<pacemaker-result/>", "")}, "shows no cluster"),
+        ({STATUS: GONE}, "failed to run"),
+        ({CONFIGURATION: (102, "", "Could not connect to the CIB: ...")}, "connect to the CIB"),
+        ({CONFIGURATION: (0, "<status/>", "")}, "no <configuration>"),
+        ({CONFIGURATION: (None, "", "killed")}, "cibadmin: killed"),
+    ],
+)
+def test_what_runs_and_cannot_be_read_is_in_doubt(changes, why):
+    found = parsed(**changes)
+    assert found.runs and why in found.error
+    assert str(of("web9", found)) == "?"
+    assert str(of("web9", pacemakers.view(), found)) == "?"
+
+
+def test_where_it_is_not_installed_there_is_none():
+    gone = dict.fromkeys((NAME, STATUS, CONFIGURATION), GONE)
+    for process in (RESTS, (127, "", "no pgrep")):
+        found = parsed(**gone, **{PROCESS: process, STARTS: (0, "", ""), KEPT: NO_CIB})
+        assert found == Pacemaker()
+        assert of("web1", found) == managers.Management()
+
+
+def test_whether_it_runs_may_not_be_known():
+    assert parsed(**{PROCESS: (None, "", "killed")}) is None
+    assert pacemaker_facts.parse({STATUS: (0, "", "")}) is None
+    assert str(of("web1", None)) == "?"
+
+
+def test_one_that_is_disabled_or_was_never_in_a_cluster_manages_nothing():
+    assert pacemakers.at_rest(**{STARTS: (0, "", "")}) == Pacemaker()
+    assert pacemakers.at_rest(**{KEPT: NO_CIB}) == Pacemaker()
+
+
+def test_one_that_starts_with_its_node_is_in_doubt_until_it_runs():
+    (doubt,) = of("web1", pacemakers.at_rest()).doubts
+    assert "starts with the node" in doubt.sentence and "systemctl disable" in doubt.remedy
+    assert of("web9", pacemakers.at_rest()) == managers.Management()
+    for kept in (UNREAD, (0, "<cib>", ""), (None, "", "killed")):
+        assert "cannot be read" in pacemakers.at_rest(**{KEPT: kept}).error
+
+
+def test_only_the_agent_of_guests_counts():
+    found = configured(
+        domain("vm")
+        + "<primitive id='x' class='ocf' provider='heartbeat' type='Xen'/>"
+        + "<primitive id='l' class='lsb' type='VirtualDomain'/>"
+        + "<primitive id='s' class='stonith' type='fence_ipmilan'/>"
+    )
+    assert [one.id for one in found.guests] == ["vm"] and found.fencing == ("s",)
+
+
+def test_a_primitive_takes_from_its_template_its_parents_and_the_defaults():
+    template = (
+        "<template id='t' class='ocf' provider='heartbeat' type='VirtualDomain'>"
+        "<meta_attributes id='tm'><nvpair id='t1' name='allow-migrate' value='Yes'/>"
+        "</meta_attributes><operations><op id='to' name='migrate_to' interval='0'"
+        " on-fail='block'/></operations></template>"
+    )
+    child = (
+        "<primitive id='vm' template='t'><instance_attributes id='i'><nvpair id='n' name='config'"
+        " value='/a.xml'/></instance_attributes></primitive>"
+    )
+    defaults = (
+        "<rsc_defaults><meta_attributes id='d'><nvpair id='d1' name='resource-stickiness'"
+        " value='100'/><nvpair id='d2' name='allow-migrate' value='false'/></meta_attributes>"
+        "</rsc_defaults>"
+    )
+    clone = f"<clone id='c'><group id='g'>{child}</group></clone>"
+    (vm,) = configured(template + clone, defaults).guests
+    assert (vm.id, vm.moved, vm.configs) == ("vm", "c", ("/a.xml",))
+    assert vm.allow_migrate and vm.on_fail == "block" and vm.stickiness == "100"
+
+
+def test_what_rules_choose_among_is_all_possible():
+    one = (
+        "<primitive id='vm' class='ocf' provider='heartbeat' type='VirtualDomain'>"
+        "<instance_attributes id='a' score='1'><nvpair id='a1' name='config' value='/low.xml'/>"
+        "</instance_attributes><instance_attributes id='b' score='INFINITY'><rule id='r'"
+        " score='0'/><nvpair id='b1' name='config' value='/high.xml'/></instance_attributes>"
+        "</primitive>"
+    )
+    (vm,) = configured(one).guests
+    assert vm.configs == ("/high.xml", "/low.xml")
+
+
+def test_what_an_id_ref_names_is_read_there():
+    first = domain(
+        "one",
+        "/one.xml",
+        "<meta_attributes id='m'><nvpair id='x' name='allow-migrate'"
+        " value='true'/></meta_attributes>",
+    )
+    second = domain("two", "/two.xml", "<meta_attributes id-ref='m'/>")
+    assert [one.allow_migrate for one in configured(first + second).guests] == [True, True]
+
+
+@pytest.mark.parametrize("text", ["", "<a/>", "<cib/>", "<!DOCTYPE a []><cib/>", "x" * 11_000_000])
+def test_what_is_no_cib_is_refused(text):
+    with pytest.raises(InputError):
+        cib.parse(text)
+    with pytest.raises(InputError):
+        crm_mon.parse(text)
+
+
+def test_only_absolute_paths_that_print_are_read():
+    found = configured(domain("a", "relative.xml") + domain("b", "/srv/\x7f.xml") + domain("c"))
+    outputs = pacemakers.outputs(guests={})
+    assert pacemaker_facts.config_paths(outputs) == (WEB1,)
+    paths = [path for one in found.guests for path in one.configs]
+    assert [*pacemaker_tools.config_commands(paths)] == ["pcmk_config /srv/a.xml"]
+
+
+def test_why_a_guest_must_not_be_touched():
+    def sentence(case, asked):
+        return managers.refusal(of("web1", pacemakers.view(case)), "would start it again", asked)
+
+    assert "--meta -p target-role -v Stopped" in sentence("running", "stopped")
+    assert "--meta -p target-role -v Started" in sentence("stopped", "started")
+    assert "crm_resource --cleanup -r web1" in sentence("running", "started")
+    assert sentence("unmanaged", "moved") == sentence("maintenance", "moved") == ""
+    doubt = managers.refusal(of("web1", None), "would", "moved")
+    assert "not known whether Pacemaker manages it" in doubt
+    assert "crm_resource --cleanup -r web1, since it failed" in sentence("blocked", "moved")
+
+
+def test_without_quorum_or_a_dc_there_is_no_quorum():
+    assert pacemakers.view().status.quorum
+    assert not pacemakers.view("just-started").status.quorum
+    text = pacemakers.printed("running", "crm_mon").replace('with_quorum="true"', 'with_quorum="0"')
+    assert not crm_mon.parse(text).quorum
