@@ -280,7 +280,7 @@ class SimulatedFleet(Fleet):
 
     def _sighting(self, node, guest):
         libvirt = self.salt.minion(node).libvirts[node]
-        return locations.as_data(guest, libvirt.by_name(guest), libvirt.names())
+        return locations.as_data(guest, libvirt.by_name(guest))
 
     def _recover(self, node, guest):
         minion = self.salt.minion(node)

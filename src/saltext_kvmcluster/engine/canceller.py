@@ -46,7 +46,7 @@ def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
     libvirt, kept = env.libvirt(env.here), env.journal(env.here).entries().of(guest)
     observation = inquiry.find(libvirt, guest)
     if not kept and not observation.uuid:
-        raise migration.no_such_guest(guest, env.here, libvirt.names())
+        raise migration.no_such_guest(guest, env.here)
     identification.refuse_unless_one(
         guest, [(env.here, entry) for entry in kept], {env.here: observation}
     )

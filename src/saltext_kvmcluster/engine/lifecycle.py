@@ -279,7 +279,7 @@ def _may_be_unsettled(env: Environment, uuid: str) -> bool:
 def _here(own: Libvirt, guest: str, here: str) -> Observation:
     observation = own.by_name(guest)
     if observation.sighting is Sighting.ABSENT:
-        raise migration.no_such_guest(guest, here, own.names())
+        raise migration.no_such_guest(guest, here)
     return observation
 
 

@@ -89,7 +89,7 @@ def _here(env: Environment, guest: str) -> Observation:
     source = env.libvirt(env.here)
     observation = source.by_name(guest)
     if observation.sighting is Sighting.ABSENT:
-        raise migration.no_such_guest(guest, env.here, source.names())
+        raise migration.no_such_guest(guest, env.here)
     return observation
 
 

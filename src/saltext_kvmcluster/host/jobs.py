@@ -39,16 +39,14 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
         )
         mine = [row for row in found if guest in (None, row["guest"])]
         if guest is not None and not mine and observations[0].sighting is Sighting.ABSENT:
-            raise migration.no_such_guest(guest, here, libvirt.names())
+            raise migration.no_such_guest(guest, here)
         return mine
 
 
 def sighting(guest: str) -> dict[str, Any]:
     """Return this node's observation of a guest; see ``core.ownership.locations``."""
     with contextlib.closing(Hypervisor()) as libvirt:
-        observation = libvirt.by_name(guest)
-        names = libvirt.names() if observation.sighting is Sighting.ABSENT else []
-        return locations.as_data(guest, observation, names)
+        return locations.as_data(guest, libvirt.by_name(guest))
 
 
 def _observed(libvirt: Hypervisor, observation: Observation) -> JobObservation:

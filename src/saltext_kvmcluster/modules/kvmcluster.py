@@ -271,8 +271,7 @@ def sighting(guest: str) -> dict[str, Any]:
     guest
         The guest's name, exactly.
 
-    Returns ``{guest, uuid, state, job, others}``; ``others`` names guests of this node, if it
-    lacks this one.
+    Returns ``{guest, uuid, state, job}``.
 
     CLI Example:
 

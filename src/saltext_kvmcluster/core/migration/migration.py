@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -146,13 +145,15 @@ def named(value: object, argument: str) -> str:
     return value
 
 
-def no_such_guest(guest: str, here: str, names: Sequence[str]) -> InputError:
-    """Return the error that says that the guest is not here, and which ones are."""
-    close = difflib.get_close_matches(guest, names, n=1)
-    known = ", ".join(sorted(names)[:10]) or "none"
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return InputError(f"{here} has no guest {guest}; its guests are: {known}{more}{hint}")
+def no_such_guest(guest: str, here: str) -> InputError:
+    """Return the error that says that a node lacks a guest, and how to list those that it has.
+
+    No other guest is named: the next command may stop or move it.
+    """
+    return InputError(
+        f"{here} has no guest {guest}; to list its guests: salt {here} kvmcluster.guests; those of"
+        " all nodes: salt-run kvmcluster.status"
+    )
 
 
 def refuse_unless_movable(move: Move, observation: Observation) -> None:

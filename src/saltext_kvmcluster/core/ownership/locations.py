@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext_kvmcluster.core import validate, verdicts
+from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
@@ -26,25 +25,18 @@ _SIGHTINGS = tuple(sighting.value for sighting in Sighting)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one node reports of a guest, and its other guests if it lacks this one."""
+    """What one node reports of a guest."""
 
     observation: Observation
-    others: tuple[str, ...] = ()
 
 
-def as_data(guest: str, observation: Observation, names: Iterable[str]) -> dict[str, Any]:
-    """Return what a node reports of a guest as plain data.
-
-    names
-        The node's guests; the closest matches are reported.
-    """
-    others = difflib.get_close_matches(guest, list(names), n=10, cutoff=0.0)
+def as_data(guest: str, observation: Observation) -> dict[str, Any]:
+    """Return what a node reports of a guest as plain data."""
     return {
         "guest": guest,
         "uuid": observation.uuid,
         "state": observation.sighting.value,
         "job": observation.job,
-        "others": [printable(name) for name in others],
     }
 
 
@@ -176,7 +168,7 @@ def _reported(answer: object) -> Answer:
             sent.at("uuid").line(),
             job=sent.at("job").line(),
         )
-        return Answer(observation, tuple(name.line() for name in sent.at("others").items()))
+        return Answer(observation)
     except InputError:
         return silent("unexpected response")
 
@@ -204,11 +196,9 @@ def _nowhere(guest: str, reported: Mapping[str, Answer]) -> KvmclusterError:
         )
     if all(one.observation.sighting is Sighting.UNREACHABLE for one in reported.values()):
         return nobody(guest, reported)
-    others = sorted({name for one in reported.values() for name in one.others})
     return InputError(
-        f"no node that responded has a guest {guest}; their guests are"
-        f" {listed(others, MAX_NAMES) or 'none'}{_hidden(reported)}"
-        f"{validate.suggestion(guest, others)}"
+        f"no node that responded has a guest {guest}{_hidden(reported)}; to list the guests:"
+        " salt-run kvmcluster.status"
     )
 
 

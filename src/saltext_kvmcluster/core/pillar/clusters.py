@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.schema import described
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
-from saltext_kvmcluster.core.validate import FLAG, LIST, one_of, suggestion, whole
+from saltext_kvmcluster.core.validate import FLAG, LIST, one_of, whole
 
 ROOT = "kvmcluster"
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
@@ -250,7 +250,6 @@ class Cluster:
         raise InputError(
             f"{node_id} is not a node of cluster {self.name}; its nodes are"
             f" {listed(self.nodes, MAX_NAMES)} (pillar {ROOT}:nodes)"
-            f"{suggestion(node_id, self.nodes)}"
         )
 
     def peers(self, node_id: str) -> tuple[Node, ...]:

@@ -30,11 +30,14 @@ def _represents(world: World, guest: GuestFacts, at: set[str]) -> bool:
 
 
 def no_such_guest(world: World, guest: str, source: str | None) -> InputError:
-    """Return the error for a guest that no node has; it lists the guests that there are."""
-    nodes = nodes_in_question(world, source)
-    names = sorted({found.name for found in world.guests if found.node in nodes})
-    silent = [node for node in nodes if world.nodes[node].guests is None]
-    words = str(migration.no_such_guest(guest, source or f"cluster {world.cluster.name}", names))
+    """Return the error for a guest that no node has, or a node in question lacks."""
+    silent = [node for node in nodes_in_question(world, source) if world.nodes[node].guests is None]
+    words = (
+        str(migration.no_such_guest(guest, source))
+        if source
+        else f"no node of cluster {world.cluster.name} has a guest {guest}; to list the guests:"
+        " salt-run kvmcluster.status"
+    )
     if silent:
         words += f"; no list of guests from {listed(silent)}"
     return InputError(printable(words))
