@@ -44,7 +44,7 @@ def refused(kvm, function, *arguments, **named):
         ({"wait": 1}, "wait: want true or false"),
         ({"patience": 0}, "patience: want seconds"),
         ({"destination": "alpha"}, "alpha is this node itself"),
-        ({"destination": "betta"}, "did you mean beta"),
+        ({"destination": "betta"}, "its nodes are"),
         ({"destination": "Beta.example.com"}, "give the node's minion id, beta"),
         ({"destination": None}, "destination: want a name"),
         ({"guest": 7}, "guest: want a name"),

@@ -148,7 +148,8 @@ def test_a_failed_function_has_an_exit_code(kvm, master):
 
 
 def test_a_migration_that_cannot_be_right_is_refused_before_any_node_is_asked(master):
-    assert "did you mean beta?" in master.text("kvmcluster.migrate", "web1", "betta", code=1)
+    detail = master.text("kvmcluster.migrate", "web1", "betta", code=1)
+    assert "its nodes are alpha, beta" in detail and "did you mean" not in detail
     detail = master.text("kvmcluster.migrate", "web1", "beta", "downtime=0", code=1)
     assert detail.startswith("ERROR: downtime: want") and detail.count("\n") == 1
     detail = master.text("kvmcluster.migrate", "a/b", "beta", code=1)

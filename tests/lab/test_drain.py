@@ -232,4 +232,4 @@ def test_the_best_node_is_chosen_and_it_is_said_why(lab):
     assert proposed["test"] is True
     assert where(lab)["web1"] == ["node3"]
     assert "reason: want a line" in lab.run("kvmcluster.drain", "node1", "reason=")["error"]
-    assert "did you mean" in lab.run("kvmcluster.drain", "node11")["error"]
+    assert "its nodes are" in lab.run("kvmcluster.drain", "node11")["error"]

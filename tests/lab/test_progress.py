@@ -269,7 +269,7 @@ def test_exit_codes_and_words_of_what_was_not_to_be(lab):
     assert running(lab) == [source]
     for words, detail in (
         ((GUEST, source), f"{GUEST} is on {source} already"),
-        (("wep", destination), "did you mean web?"),
+        (("wep", destination), "no node that responded has a guest wep; to list the guests"),
         ((GUEST, "node9"), "its nodes are node1, node2, node3"),
     ):
         call = runner(lab, "kvmcluster.migrate", *words)

@@ -90,7 +90,7 @@ class Shelf:
 
     def __init__(self):
         self.entries, self.requests, self.history = {}, {}, []
-        self.locks, self.undefined = {}, {}
+        self.locks, self.undefined, self.shutdowns = {}, {}, {}
         self.claims, self.tickets = {}, {}
         self.cordon = None
         self.counted = 0
@@ -734,6 +734,12 @@ class Journal(Remote):
             return handover.last_run(self.world.daemons[self.node].log(guest))
 
         return self._ask(read)
+
+    def note_shutdown(self, guest, time):
+        self._ask(lambda shelf: shelf.shutdowns.__setitem__(guest, time), writes=True)
+
+    def forget_shutdown(self, guest):
+        self._ask(lambda shelf: shelf.shutdowns.pop(guest, None), writes=True)
 
     def remember(self, record):
         self._ask(lambda shelf: shelf.history.append(record), writes=True)

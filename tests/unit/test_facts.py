@@ -374,7 +374,7 @@ def test_a_guest_that_is_paused_by_its_user_elsewhere_runs_twice():
 
 def test_a_guest_on_its_way_does_not_run_twice():
     for sighting, job in (
-        ("paused for migration", ""),
+        ("paused for migration", "an incoming migration"),
         ("paused in post-copy", "an outgoing migration"),
     ):
         other = {**SENT, "guests": [{**GUEST, "sighting": sighting, "job": job}]}
@@ -388,8 +388,8 @@ def test_a_copy_that_waits_is_a_problem_once_its_guest_is_nowhere_else():
             {**GUEST, "sighting": "a copy that waits for its handover", "reason": "handover"}
         ],
     }
-    off = {**SENT, "guests": [{**GUEST, "sighting": "shut off"}]}
-    assert cluster_status(node1=SENT, node2=copy)["problems"] == []
+    off = {**SENT, "guests": [{**GUEST, "sighting": "shut off", "autostart": False}]}
+    assert "node2 still has a copy of it" in cluster_status(node1=SENT, node2=copy)["problems"][0]
     assert cluster_status(node1=off, node2=copy)["problems"] == [
         "web1 stands on node2, as a copy that waits for its handover:"
         " salt-run kvmcluster.recover web1"
@@ -418,7 +418,7 @@ def test_a_listed_guest_that_no_node_has_is_shown():
         ("db1", "nowhere", "absent"),
         ("web1", "node1", "running"),
     ]
-    assert data["ok"]
+    assert not data["ok"] and "db1 runs nowhere: no node has it; " in tables.render(data)
 
 
 def told_of(one, **changes):

@@ -4,9 +4,8 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-from material import cluster
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host
@@ -19,7 +18,9 @@ from saltext_kvmcluster.engine.environment import one_by_one
 UUID = "11111111-1111-1111-1111-111111111111"
 RUNNING = Observation(Sighting.RUNNING, "web1", UUID)
 OFF = Observation(Sighting.SHUT_OFF, "web1", UUID)
+ABSENT = Observation(Sighting.ABSENT)
 SILENT = NodeAnswer(detail="no route")
+LAB = {"name": "lab", "nodes": dict.fromkeys(("node1", "node2", "node3"))}
 
 
 class Guest:
@@ -67,7 +68,7 @@ def shut(monkeypatch):
     """Shut down a guest of three nodes, each pause lasting a second."""
     clock = Seconds()
 
-    def run(guest, destroy=True, unsettled=(), **peers):
+    def run(guest, destroy=True, unsettled=(), full=False, listed=(), **peers):
         def ask(name, uuid):
             last = guest.observations[-1]
             return {
@@ -77,16 +78,23 @@ def shut(monkeypatch):
                 **peers,
             }
 
-        found = cluster("node1", "node2", "node3")
+        found = from_pillar({"kvmcluster": {**LAB, "guests": {"list": dict.fromkeys(listed)}}})
         kept = Kept(unread=unsettled)
-        journal = SimpleNamespace(entries=lambda: kept)
+        noted = []
+
+        def note(guest, time):
+            noted.append(guest)
+            if full:
+                raise WorldError("no space left")
+
+        journal = SimpleNamespace(entries=lambda: kept, note_shutdown=note)
         env = SimpleNamespace(
             cluster=found, here="node1", clock=clock, journal=lambda node: journal
         )
         nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
         monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
         done = lifecycle.shutdown(env, "web1", timeout=5.0, destroy=destroy).to_dict()
-        return {**done, "after": clock.passed}
+        return {**done, "after": clock.passed, "noted": noted}
 
     return run
 
@@ -94,6 +102,27 @@ def shut(monkeypatch):
 def test_a_guest_that_obeys_is_not_destroyed(shut):
     guest = Guest(RUNNING, RUNNING, OFF)
     assert shut(guest)["result"] == "stopped" and guest.done == ["press"]
+
+
+def test_that_a_guest_is_off_because_somebody_wanted_it_is_noted(shut):
+    assert shut(Guest(RUNNING, RUNNING, OFF))["noted"] == ["web1"]
+    assert shut(Guest(OFF, OFF))["noted"] == ["web1"]
+    assert shut(Guest(RUNNING, RUNNING), destroy=False)["noted"] == []
+    assert shut(Guest(OFF, OFF), node2=SILENT)["noted"] == []
+    done = shut(Guest(RUNNING, RUNNING, OFF), full=True)
+    assert done["result"] == "stopped"
+    assert done["reason"].endswith("this was wanted could not be noted: no space left")
+
+
+def test_a_listed_guest_that_runs_nowhere_may_be_said_to_be_off(shut):
+    done = shut(Guest(ABSENT, ABSENT), listed=["web1"])
+    assert (done["result"], done["noted"]) == ("stopped", ["web1"])
+    assert done["reason"] == "it was absent on node1; it runs nowhere"
+    elsewhere = NodeAnswer(RUNNING, RUNNING)
+    done = shut(Guest(ABSENT, ABSENT), listed=["web1"], node2=elsewhere)
+    assert (done["result"], done["owner"], done["noted"]) == ("not_stopped", "node2", [])
+    with pytest.raises(InputError, match="node1 has no guest web1; to list its guests"):
+        shut(Guest(ABSENT, ABSENT))
 
 
 def test_it_is_destroyed_when_time_is_up_even_if_the_button_failed(shut):

@@ -8,45 +8,52 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 NODES = ("node1", "node2", "node3")
 UUID = "11111111-1111-1111-1111-111111111111"
 MOVE = Move("web1", UUID, "node1", "node2")
+NODES_OF = {"name": "lab", "nodes": dict.fromkeys(NODES)}
+CLUSTER = from_pillar({"kvmcluster": NODES_OF})
+LISTING = from_pillar({"kvmcluster": {**NODES_OF, "guests": {"list": {"web1": {"home": "node2"}}}}})
 
 
 def observed(sighting, job=""):
-    return locations.as_data("web1", Observation(sighting, "web1", UUID, job=job), [])
+    return locations.as_data("web1", Observation(sighting, "web1", UUID, job=job))
 
 
-def lacks(*others):
-    return locations.as_data("web1", Observation(Sighting.ABSENT), others)
+def lacks():
+    return locations.as_data("web1", Observation(Sighting.ABSENT))
 
 
 def reported(*answers):
     return locations.parse(dict(zip(NODES, answers, strict=False)), NODES)
 
 
-def refused(*answers, destination="node2"):
+def refused(*answers, destination="node2", among=None):
     with pytest.raises((InputError, WorldError)) as caught:
-        locations.source("web1", reported(*answers), destination)
+        locations.source(among or CLUSTER, "web1", reported(*answers), destination)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("sighting", [Sighting.RUNNING, Sighting.PAUSED_BY_USER])
 def test_the_one_node_that_has_it_is_its_source(sighting):
     assert (
-        locations.source("web1", reported(observed(sighting), lacks(), lacks()), "node2") == "node1"
+        locations.source(CLUSTER, "web1", reported(observed(sighting), lacks(), lacks()), "node2")
+        == "node1"
     )
 
 
 def test_a_silent_node_does_not_hide_one_that_has_it():
-    assert locations.source("web1", reported(observed(Sighting.RUNNING)), "node2") == "node1"
+    assert (
+        locations.source(CLUSTER, "web1", reported(observed(Sighting.RUNNING)), "node2") == "node1"
+    )
 
 
 def test_a_definition_elsewhere_is_no_second_place():
     answers = reported(observed(Sighting.SHUT_OFF), observed(Sighting.RUNNING), lacks())
-    assert locations.source("web1", answers, "node3") == "node2"
+    assert locations.source(CLUSTER, "web1", answers, "node3") == "node2"
 
 
 def test_where_it_is_already_nothing_is_done():
@@ -81,10 +88,18 @@ def test_a_half_that_arrives_is_no_guest_that_is_there_already():
     )
 
 
-def test_nowhere_names_what_is_near_and_who_is_silent():
-    detail = refused(lacks("web11", "db1"), lacks(), "no libvirt")
-    assert "no node that responded has a guest web1" in detail and "db1, web11" in detail
-    assert "no information from node3 (no libvirt)" in detail and "did you mean web11?" in detail
+def test_nowhere_names_who_is_silent_and_no_other_guest():
+    assert refused(lacks(), lacks(), "no libvirt") == (
+        "no node that responded has a guest web1; no information from node3 (no libvirt); to list"
+        " the guests: salt-run kvmcluster.status"
+    )
+
+
+def test_a_listed_guest_that_no_node_has_is_to_be_started():
+    assert refused(lacks(), lacks(), lacks(), among=LISTING) == (
+        "web1 runs nowhere: no node has it; to start it: salt node2 kvmcluster.start web1"
+    )
+    assert "no node that responded has" in refused(lacks(), lacks(), "no libvirt", among=LISTING)
 
 
 def test_if_nobody_answers_nothing_is_known():
@@ -104,7 +119,7 @@ def test_shut_off_says_how_to_start_it():
 def test_a_name_with_blanks_can_be_typed_again():
     answers = {"node1": {**observed(Sighting.SHUT_OFF), "guest": "web 1"}}
     with pytest.raises(WorldError, match=r"kvmcluster.start 'web 1'"):
-        locations.source("web 1", locations.parse(answers, NODES), "node2")
+        locations.source(CLUSTER, "web 1", locations.parse(answers, NODES), "node2")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,7 @@ def test_a_name_with_blanks_can_be_typed_again():
     [
         *(None, False, [], {}, {"state": "flying"}),
         {**observed(Sighting.RUNNING), "state": ["running"]},
-        {**observed(Sighting.RUNNING), "others": 3},
+        {**observed(Sighting.RUNNING), "job": 3},
         "Traceback (most recent call last):\n x\nKeyError: 1",
     ],
 )

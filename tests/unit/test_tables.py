@@ -225,7 +225,7 @@ def test_an_event_that_is_none_of_ours_tells_nothing(reported):
 
 
 def test_a_kind_decides_what_is_shown_and_any_other_is_left_to_salt():
-    members = {"cluster": "lab", "ok": True, "members": ["node1"]}
+    members = {"cluster": "lab", "ok": True, "members": ["node1"], "faults": {}}
     assert tables.render({**members, "kind": "members"}) == "cluster lab: node1"
     assert tables.render(members) is None
     assert all(tables.render({**members, "kind": kind}) is None for kind in ("x", None, ["x"]))
@@ -244,9 +244,9 @@ def guest(name, **known):
 
 
 def test_one_reason_of_many_guests_is_one_line_of_the_status():
-    node = {"cordoned": None, "state": "ok", "active": 2, "guests": 2}
+    node = {"cordoned": None, "state": "ok", "seen_from": None, "active": 2, "guests": 2}
     data = {
-        "kind": "status", "cluster": "lab", "ok": True, "problems": [], "silent": {},
+        "kind": "status", "cluster": "lab", "ok": True, "problems": [], "notes": [], "silent": {},
         "nodes": {"node1": {**node, "free_kib": 1024, "memory_kib": None}},
         "status": [guest("a", why=["no"]), guest("b", why=["no"]), guest("c", why=["other"])],
     }  # fmt: skip

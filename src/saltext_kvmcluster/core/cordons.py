@@ -37,7 +37,7 @@ def parse(text: str) -> Cordon:
     """Return the cordon in a node's file, which a person may have written."""
     line = one_line(text, 2 * validate.LONGEST_REASON)
     since, _, reason = line.partition(" ")
-    return Cordon(since, reason) if _is_time(since) else Cordon("", line)
+    return Cordon(since, reason) if is_time(since) else Cordon("", line)
 
 
 def text(cordoned: Cordon) -> str:
@@ -66,7 +66,8 @@ def remedy(node: str) -> str:
     return f"salt-run kvmcluster.undrain {node}"
 
 
-def _is_time(text: str) -> bool:
+def is_time(text: str) -> bool:
+    """Whether that is a time in ISO 8601, with its zone."""
     try:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:

@@ -18,7 +18,7 @@ from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import cancellation, locations
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import examination, follow_up, overview
+from saltext_kvmcluster.core.readiness import examination, follow_up, problems
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.report import Readiness
 from saltext_kvmcluster.core.trust import logins
@@ -29,6 +29,8 @@ QUESTION = 120.0
 long as it does, and where storage hangs that is forever."""
 ACTION = 900.0
 """Seconds to wait for the response to something that may take long."""
+ASKERS = 3
+"""How many nodes look for one whose minion is silent: a cable may be cut between two."""
 ASK_AGAIN = 3.0
 """Seconds until nodes are asked again, where what they reported may soon change."""
 
@@ -109,14 +111,28 @@ class Fleet(ABC):
         return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
 
     def steady_facts(self) -> dict[str, NodeFacts]:
-        """Return the guests of every node, asked for again if one seems to run twice.
+        """Return the guests of every node, asked for again where that may show less problems.
 
-        Nodes respond one after the other, and a guest may have moved meanwhile.
+        A node whose minion gives no facts is asked by peers.
         """
-        facts = self.facts(targets=False, trust=False)
-        if overview.is_doubled(facts):
+        facts = self._facts_of_all()
+        if problems.may_pass(self.cluster, facts):
             self.clock.wait(None, ASK_AGAIN)
-            facts = self.facts(targets=False, trust=False)
+            facts = self._facts_of_all()
+        return facts
+
+    def _facts_of_all(self) -> dict[str, NodeFacts]:
+        facts = self.facts(targets=False, trust=False)
+        silent = [node for node, one in facts.items() if one.detail]
+        askers = [node for node, one in facts.items() if not one.detail][:ASKERS]
+        if not silent or not askers:
+            return facts
+        asked = self.clock.now().timestamp()
+        answers = self.ask(askers, "kvmcluster.peer_facts", silent)
+        answered = self.clock.now().timestamp()
+        for node in silent:
+            reported = node_report.of_node(answers, node)
+            facts[node] = node_report.by_peers(facts[node], reported, asked, answered)
         return facts
 
     def placeable(
@@ -174,7 +190,7 @@ class Fleet(ABC):
         if destination is not None:
             target = migration.target(self.cluster, None, destination).id
         reported = self.sightings(guest)
-        source = locations.source(guest, reported, target)
+        source = locations.source(self.cluster, guest, reported, target)
         return Move(guest, reported[source].observation.uuid, source, target)
 
     def best_move(self, guest: str) -> tuple[Move, str]:

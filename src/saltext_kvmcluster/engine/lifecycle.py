@@ -70,6 +70,9 @@ def shutdown(
 ) -> ShutdownResult:
     """Press a guest's power button and wait until it is off; return what was observed afterwards.
 
+    That it was wanted is noted on this node, for the cluster's status; so is that of a guest which
+    is off already. A guest of the pillar's list need not be defined here for that.
+
     It is ``stopped`` if it was active here at first and is active on no node that responds, or if
     all nodes respond. It is ``unknown`` where a node does not and it may run there: if it was not
     active here at first, was observed migrating to another node, or its last migration from here is
@@ -83,7 +86,11 @@ def shutdown(
     """
     peers = Peers(env)
     own, clock = peers.own, env.clock
-    observation = _here(own, guest, env.here)
+    observation = own.by_name(guest)
+    if observation.sighting is Sighting.ABSENT:
+        if guest not in env.cluster.guests.list:
+            raise migration.no_such_guest(guest, env.here)
+        observation = replace(observation, name=guest)
     if observation.sighting not in ACTIVE:
         steps = [f"it was {observation.sighting.value} on {env.here}"]
         return _ended(peers, observation, steps, stayed=False)
@@ -248,6 +255,8 @@ def _claims(
 def _started(peers: Peers, request: Request, text: str, end: float) -> StartResult:
     """Let libvirt start it, and ask all nodes afterwards."""
     own, clock = peers.own, peers.env.clock
+    with contextlib.suppress(WorldError):
+        peers.env.journal(peers.here).forget_shutdown(request.guest)
     call = own.create(store.as_text(text), end) if text else own.boot(request.uuid, end)
     clock.wait(call, max(0.0, end - clock.monotonic()))
     settled = clock.monotonic() + SETTLING
@@ -312,7 +321,18 @@ def _ended(
     definitions = peers.env.cluster.guests.definitions
     request = Request(observation.name, observation.uuid, peers.here, definitions)
     asked = peers.ask(observation.name, observation.uuid)
-    return startup.stopped(request, asked, steps, stayed)
+    done = startup.stopped(request, asked, steps, stayed)
+    return _noted(peers.env, done) if done.result == startup.STOPPED else done
+
+
+def _noted(env: Environment, done: ShutdownResult) -> ShutdownResult:
+    """Note that a guest is off because somebody wanted it; a failure is told."""
+    try:
+        env.journal(env.here).note_shutdown(done.guest, env.clock.now())
+    except WorldError as error:
+        reason = f"{done.reason}; that this was wanted could not be noted: {error}"
+        return replace(done, reason=reason)
+    return done
 
 
 def _tried(verb: Callable[[], None]) -> list[str]:

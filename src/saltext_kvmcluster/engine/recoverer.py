@@ -41,7 +41,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     patience
         Seconds to keep checking while something is in progress.
 
-    InputError if no node has such a guest, nor a journal entry of it.
+    InputError if no node has such a guest, nor a journal entry of it, nor the pillar's list.
     """
     case = _found(env, identification.name_of(migration.named(guest, "guest")))
     if not case.uuid:
@@ -222,6 +222,7 @@ class _Case:
 
     def recovery(self, settlement: Settlement, actions: Sequence[Step]) -> Recovery:
         """Return what `recover` returns."""
+        cluster, seen = self.env.cluster, self.observations
         unread = (
             f"what the journal of {node} has of it: {detail}"
             for node, detail in self.unread.items()
@@ -232,13 +233,10 @@ class _Case:
             owner=settlement.owner,
             result=settlement.result,
             reason=settlement.verdict.sentence,
-            sightings={
-                node: settlements.text(observation)
-                for node, observation in self.observations.items()
-            },
+            sightings={node: settlements.text(observation) for node, observation in seen.items()},
             actions=tuple(actions),
             needs=(*settlement.needs, *unread),
-            commands=settlement.commands,
+            commands=settlements.commands(cluster, self.guest, settlement, seen),
         )
 
     def _remembered(self, settlement: Settlement, actions: Sequence[Step]) -> list[Step]:
@@ -385,7 +383,7 @@ def _found(env: Environment, guest: str) -> _Case:
     silent = {
         node: observation.detail for node, observation in observations.items() if observation.detail
     }
-    identification.refuse_unless_one(guest, kept, observations)
+    identification.refuse_unless_one(guest, kept, observations, env.cluster.guests.list)
     names = [entry.move.guest for _, entry in kept]
     names += [observation.name for observation in observations.values() if observation.name]
     uuids = [entry.move.uuid for _, entry in kept]
@@ -396,5 +394,6 @@ def _found(env: Environment, guest: str) -> _Case:
         uuids[0] if uuids else "",
         dict(kept),
         silent=silent,
+        observations=observations,
         unread={node: answer.unread for node, answer in answers.items() if answer.unread},
     )

@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -28,7 +29,7 @@ from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
 from saltext_kvmcluster.core.storage import inventory, lock_manager, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.host import accounts, journal, keys
+from saltext_kvmcluster.host import accounts, journal, keys, shutdowns, ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.node_access import (
     NodeAccess,
@@ -48,6 +49,9 @@ from saltext_kvmcluster.host.ssh_facts import (
     peers_seen,
 )
 from saltext_kvmcluster.host.tokens import token_commands, token_name, tokens_read, write_tokens
+
+LOGIN = 5.0
+"""Seconds for a login to a node whose minion is silent: it may be off."""
 
 
 def gather(
@@ -159,6 +163,35 @@ def gather_host(node: str) -> dict[str, Any]:
     """Return the facts of this node's guests, storage, host and journal alone."""
     with contextlib.closing(this_host()) as access:
         return {**_of_host(access, node, ()), "journal": list(journal.known(node).unread)}
+
+
+def gather_status(cluster: Cluster, node: str) -> dict[str, Any]:
+    """Return what ``gather_host`` does, this node's pillar, and what it knows of listed guests."""
+    return {
+        **gather_host(node),
+        "pillar": dict(cluster.parts),
+        "shutdowns": shutdowns.noted(cluster.guests.list),
+        "logged": shutdowns.logged(cluster.guests.list),
+    }
+
+
+def gather_silent(cluster: Cluster, peer: Node) -> dict[str, Any]:
+    """Return the facts of a peer whose minion is silent, by the first name that lets us in.
+
+    WorldError with the cause of each name if none does.
+    """
+    causes = {}
+    for name in dict.fromkeys((peer.migration, *peer.names)):
+        login = ssh.probe(name, LOGIN)
+        cell = logins.cell(peer.id, name, login, encrypted_key=False)
+        if cell["ok"]:
+            with contextlib.closing(peer_host(cluster, replace(peer, migration=name))) as access:
+                minion = access.run_all(parsers.OF_MINION)
+                reported = _of_host(access, peer.id, ())
+            return {**reported, "commands": {**reported["commands"], **_to_dicts(minion)}}
+        causes[name] = cell["cause"]
+    found = ", ".join(f"{name}: {cause}" for name, cause in causes.items())
+    raise WorldError(f"no login by ssh ({found})")
 
 
 def own(node: str) -> NodeFacts:

@@ -120,6 +120,18 @@ def observe_move(
     return follow_up.answered(world, answers)
 
 
+def silent_peers(cluster: Cluster, peers: Sequence[Node]) -> dict[str, Any]:
+    """Return the facts of peers whose minions are silent; a sentence for one that cannot be had."""
+
+    def ask(_node: str, peer: Node) -> object:
+        try:
+            return collector.gather_silent(cluster, peer)
+        except WorldError as error:
+            return str(error)
+
+    return _side_by_side({peer.id: peer for peer in peers}, ask)
+
+
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:
     """Return the definition of a guest, None if it cannot be had: the checks report why."""
     try:

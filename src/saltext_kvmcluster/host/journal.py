@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NoReturn
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
@@ -23,7 +24,7 @@ from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
 from saltext_kvmcluster.core.text import one_line
-from saltext_kvmcluster.host import commands, files, leaving, locks
+from saltext_kvmcluster.host import commands, files, leaving, locks, shutdowns
 from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
@@ -131,6 +132,14 @@ class Journal:
             kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
             files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
 
+    def note_shutdown(self, guest: str, time: datetime) -> None:
+        """Note that a guest was shut down here because somebody wanted it."""
+        shutdowns.note(guest, time)
+
+    def forget_shutdown(self, guest: str) -> None:
+        """Remove the note of a guest that is to start."""
+        shutdowns.forget(guest)
+
     def last_run(self, guest: str) -> LastRun:
         """Return the last run of a guest on this node, by libvirt's log of it."""
         return leaving.last_run(guest)
@@ -206,6 +215,7 @@ class PeersJournal:
         raise WorldError(f"the journal of {self.name} is only written there")
 
     write = ask_to_cancel = asked_to_cancel = withdraw = keep = remember = _elsewhere
+    note_shutdown = forget_shutdown = _elsewhere
 
     def _done(self, program: Sequence[str]) -> commands.Outcome:
         return self._shell.run_all({"": program}, PEER_TIME)[""]

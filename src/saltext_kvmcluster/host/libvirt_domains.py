@@ -26,6 +26,9 @@ REASONS = {
         *("", "shut down", "destroyed", "crashed", "migrated", "saved", "failed"),
         *("from a snapshot", "ended by the daemon"),
     ),
+    4: ("shutting down", "shutting down"),
+    6: ("crashed", "panicked"),
+    7: ("asleep", "asleep"),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import salt.utils.minions
 
-from saltext_kvmcluster.core.pillar import clusters
+from saltext_kvmcluster.core.pillar import agreement, clusters
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.collection import Clusters
 
@@ -34,6 +34,20 @@ def cluster(name: str | None, opts: Mapping[str, Any], functions: Functions) -> 
         if known.has(name):
             break
     return known.choose(name)
+
+
+def faults(
+    cluster: Cluster, nodes: Iterable[str], opts: Mapping[str, Any], functions: Functions
+) -> dict[str, str]:
+    """Return by node what is wrong with its pillar, as the master renders it now."""
+    accepted = salt.utils.minions.CkMinions(opts).check_minions("*")["minions"]
+    found = {
+        node: agreement.fault(cluster, functions["pillar.show_pillar"](node))
+        if node in accepted
+        else "the master has accepted no key of such a minion: salt-key -L"
+        for node in nodes
+    }
+    return {node: why for node, why in found.items() if why}
 
 
 def memberships(

@@ -21,7 +21,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
-from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.readiness import problems
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
@@ -220,12 +220,12 @@ def _doubles(nodes: SaltNodes) -> _Seen:
     may be about to be resumed: it takes two observations that agree.
     """
     alarms, read, now = _doubled(nodes)
-    standing = overview.standing(read)
+    standing = problems.standing(read)
     if alarms or standing:
         time.sleep(ASK_AGAIN)
         again, read, now = _doubled(nodes)
         alarms = split_brain.steady(alarms, again)
-        standing = [sentence for sentence in overview.standing(read) if sentence in standing]
+        standing = [sentence for sentence in problems.standing(read) if sentence in standing]
     silent = tuple(node for node, one in read.items() if one.guests is None)
     return _Seen(alarms, standing, silent, now)
 

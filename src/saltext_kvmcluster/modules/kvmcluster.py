@@ -425,12 +425,35 @@ def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> di
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     if not doors.flag(trust, "trust"):
-        return {"kind": "facts", **collector.gather_host(__opts__["id"])}
+        return {"kind": "facts", **collector.gather_status(cluster, __opts__["id"])}
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
     targets_here = login_targets(cluster, __opts__["id"], wanted)
     found = collector.gather(cluster, __opts__["id"], identities, targets_here)
     return {"kind": "facts", **found}
+
+
+@doors.salt_errors
+def peer_facts(nodes: list[str]) -> dict[str, Any]:
+    """Return the facts of peers whose minions are silent, over ssh, for the runner.
+
+    nodes
+        The minion ids of the peers.
+
+    Returns by node what ``kvmcluster.facts targets=false trust=false`` returns, without its
+    journal, or a sentence if it lets nobody in.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.peer_facts '[node2]'
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    if not isinstance(nodes, list):
+        raise SaltInvocationError(f"nodes: want a list of minion ids, got {nodes!r}")
+    peers = [cluster.node(node) for node in nodes if node != __opts__["id"]]
+    return {"kind": "peer_facts", "nodes": examiner.silent_peers(cluster, peers)}
 
 
 @doors.salt_errors

@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar import agreement, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
@@ -66,8 +66,14 @@ def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
 def members(cluster: str | None = None) -> dict[str, Any]:
     """Return the minion ids of a cluster's nodes, as the pillar names them.
 
+    The pillar of every node is rendered, and has to be the same as that of the first one. It is not
+    asked by which pillar nodes work: ``kvmcluster.status`` does that.
+
     cluster
         The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, members, faults, retcode}``: ``faults`` says by node what is wrong with
+    its pillar: it does not render, has an error, is of another cluster, or differs.
 
     CLI Example:
 
@@ -76,7 +82,14 @@ def members(cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.members
     """
     found = _cluster(cluster)
-    return {"kind": "members", "cluster": found.name, "ok": True, "members": list(found.nodes)}
+    faults = pillars.faults(found, found.nodes, __opts__, __salt__)
+    return {
+        "kind": "members",
+        "cluster": found.name,
+        "ok": not faults,
+        "members": list(found.nodes),
+        "faults": faults,
+    }
 
 
 @_reported
@@ -158,17 +171,21 @@ def ssh_matrix(
 def status(cluster: str | None = None) -> dict[str, Any]:
     """Return every guest of the cluster: where it is, its state, and whether it can move.
 
-    All nodes are asked by one job. An unreachable node is in ``silent``, and is a problem; so is a
-    guest that runs twice, one of which there is nothing but a copy that waits for its handover, and
-    whatever lies in a node's journal and is no valid entry. A migration under way is none: a guest
-    that migrates has a row for each of its halves.
+    All nodes are asked by one job. One whose minion gives no facts is asked by up to three peers,
+    over ssh. The exit code is for monitoring: it is 0 if nothing in ``problems`` needs a person;
+    docs/status.md has the list. ``notes`` are what somebody wanted so, as a guest that was shut
+    down by ``kvmcluster.shutdown``, or is paused by its user, and need nobody. What a second look
+    a few seconds later does not show is no problem, and no migration under way is one: a guest that
+    migrates has a row for each of its halves.
 
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, silent, problems, status, retcode}``; ``status`` has a row for
-    each guest and node where it is active: what ``kvmcluster.guests`` returns, ``where`` (a node,
-    ``nowhere``, or ``?`` while a node is silent) and ``defined``, the nodes that have its
+    Returns ``{cluster, ok, nodes, silent, problems, notes, status, retcode}``: ``nodes`` has for
+    each node ``{state, seen_from, cordoned, guests, active, memory_kib, free_kib}``, ``seen_from``
+    the peer that asked it over ssh; ``silent`` why a node's guests are not known; ``status`` a row
+    for each guest and node where it is active: what ``kvmcluster.guests`` returns, ``where`` (a
+    node, ``nowhere``, or ``?`` while a node is silent) and ``defined``, the nodes that have its
     definition. A guest of the pillar's list that no node has is a row, too.
 
     CLI Example:
@@ -179,7 +196,11 @@ def status(cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.status --out=json
     """
     nodes = _nodes(cluster)
-    return overview.status(nodes.cluster, nodes.steady_facts()).to_dict()
+    facts = nodes.steady_facts()
+    kept = {node: one.pillar for node, one in facts.items()}
+    asked = agreement.in_question(nodes.cluster, kept)
+    faults = pillars.faults(nodes.cluster, asked, __opts__, __salt__)
+    return overview.status(nodes.cluster, facts, faults).to_dict()
 
 
 @_reported

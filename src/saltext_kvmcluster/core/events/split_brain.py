@@ -9,7 +9,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.readiness import problems
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Doubled
@@ -43,7 +43,7 @@ def alarms(
             "copies": {node: _copy(one, sent.get(node), now) for node, one in copies.items()},
             "silent": silent,
         }
-        for copies, double in overview.doubles(guests)
+        for copies, double in problems.doubles(guests)
     ]
 
 

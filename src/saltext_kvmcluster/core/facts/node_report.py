@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import parsers, starters
 from saltext_kvmcluster.core.facts.nodefacts import (
@@ -44,11 +45,42 @@ def parse(node: str, sent: object, asked: float, answered: float) -> NodeFacts:
         When the node was asked and when it responded, in seconds by the asking node's clock.
     """
     if not isinstance(sent, Mapping):
-        return silent(node, _no_facts(sent))
+        return silent(node, *_no_facts(sent))
     try:
         return _parsed(node, Reader(sent), asked, answered)
     except InputError as error:
-        return silent(node, f"invalid facts: {error}")
+        return silent(node, f"invalid facts: {error}", answered=True)
+
+
+def of_node(answers: Mapping[str, object], node: str) -> dict[str, object]:
+    """Return by peer what it reported of a node that it was to ask; its error if it has none."""
+    found = {}
+    for peer, answer in answers.items():
+        nodes = answer.get("nodes") if isinstance(answer, Mapping) else None
+        found[peer] = nodes.get(node) if isinstance(nodes, Mapping) else answer
+    return found
+
+
+def by_peers(
+    facts: NodeFacts, answers: Mapping[str, object], asked: float, answered: float
+) -> NodeFacts:
+    """Return the facts of a node without any, as peers collected them over ssh.
+
+    answers
+        By peer, what it reported of the node: facts, or an error.
+    asked, answered
+        As of ``parse``.
+    """
+    found = {peer: parse(facts.node, sent, asked, answered) for peer, sent in answers.items()}
+    there = sorted((one.guests is None, peer) for peer, one in found.items() if not one.detail)
+    if not there:
+        tried = "; ".join(f"from {peer}: {one.detail}" for peer, one in found.items())
+        return replace(facts, detail="; ".join(filter(None, (facts.detail, tried))))
+    peer = there[0][1]
+    process = parsers.minion(_outputs(Reader(answers[peer])).get("minion", NOTHING))
+    why = "; ".join(filter(None, (facts.detail, process)))
+    known = replace(found[peer], by_peer=True, asker=peer, minion=why, answered=facts.answered)
+    return known
 
 
 def answered(facts: NodeFacts, answer: object) -> NodeFacts:
@@ -88,14 +120,7 @@ def is_token(value: object) -> bool:
 
 
 def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts:
-    outputs = {
-        name: CommandOutput(
-            sent_output.at("code").whole(default=None),
-            sent_output.at("out").text(default=""),
-            _line(sent_output.at("detail").text(default="").strip()),
-        )
-        for name, sent_output in sent.at("commands").fields(optional=True).items()
-    }
+    outputs = _outputs(sent)
 
     def output(name: str) -> CommandOutput:
         return outputs.get(name, NOTHING)
@@ -144,7 +169,27 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         journal=tuple(
             one.line(most=4 * MAX_LINE) for one in sent.at("journal").items(optional=True)
         ),
+        pillar=_lines(sent.at("pillar")),
+        shutdowns={
+            guest: since
+            for guest, since in _lines(sent.at("shutdowns")).items()
+            if cordons.is_time(since)
+        },
+        logged={
+            guest: time.number() for guest, time in sent.at("logged").fields(optional=True).items()
+        },
     )
+
+
+def _outputs(sent: Reader) -> dict[str, CommandOutput]:
+    return {
+        name: CommandOutput(
+            sent_output.at("code").whole(default=None),
+            sent_output.at("out").text(default=""),
+            _line(sent_output.at("detail").text(default="").strip()),
+        )
+        for name, sent_output in sent.at("commands").fields(optional=True).items()
+    }
 
 
 def _lines(sent: Reader) -> dict[str, str]:
@@ -247,10 +292,10 @@ def _line(text: str) -> str:
     return printable(text[:MAX_LINE])
 
 
-def _no_facts(sent: object) -> str:
-    """Return why there are no facts: the node's error, if it sent one."""
+def _no_facts(sent: object) -> tuple[str, bool]:
+    """Return why there are no facts, the node's error if it sent one, and whether it answered."""
     if isinstance(sent, str) and sent.startswith(NO_RETURN):
-        return _line(sent.split("\n")[0])
+        return _line(sent.split("\n")[0]), False
     if isinstance(sent, str) and sent:
-        return _line(" / ".join(sent.split("\n")[-3:]))
-    return "no response" if sent in (None, "", False) else "invalid facts"
+        return _line(" / ".join(sent.split("\n")[-3:])), True
+    return ("no response", False) if sent in (None, "", False) else ("invalid facts", True)

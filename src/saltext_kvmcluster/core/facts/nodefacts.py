@@ -158,12 +158,26 @@ class NodeFacts:
     """Pacemaker there; None where not even whether it runs is known."""
     by_peer: bool = False
     """Whether a peer asked it over ssh, which sees nothing of its ssh and of its own peers."""
+    asker: str = ""
+    """The peer that asked it for the master, since its minion gave no facts."""
+    minion: str = ""
+    """Why its minion gave none, then."""
+    answered: bool = False
+    """Whether its minion answered, though with no facts."""
+    pillar: Mapping[str, str] = field(default_factory=dict)
+    """The parts of the pillar by which it works; see Cluster."""
+    shutdowns: Mapping[str, str] = field(default_factory=dict)
+    """When a guest was shut down there by kvmcluster.shutdown, in ISO 8601."""
+    logged: Mapping[str, float] = field(default_factory=dict)
+    """When libvirt wrote its log of a guest there last, in seconds by the node's clock."""
 
 
-def silent(node: str, detail: str) -> NodeFacts:
+def silent(node: str, detail: str, answered: bool = False) -> NodeFacts:
     """Return the facts of an unreachable node.
 
     detail
         Why it is unreachable.
+    answered
+        Whether it answered something else.
     """
-    return NodeFacts(node, detail=detail, daemon_detail=detail)
+    return NodeFacts(node, detail=detail, daemon_detail=detail, answered=answered)

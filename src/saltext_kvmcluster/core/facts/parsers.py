@@ -61,6 +61,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is run on a host to collect its facts, besides storage's own commands."""
 
+OF_MINION = {"minion": ("ps", "-eo", "stat=,args=")}
+"""What shows whether a host's salt-minion runs; that of COMMANDS is run by the minion itself."""
+
 OF_SOURCE = (
     *("host_name", "settings", "certificates"),
     *lock_manager.COMMANDS,
@@ -77,6 +80,7 @@ _NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown 
 _SETTING = re.compile(r'\s*(\w+)\s*=\s*"?([^"#\s]*)')
 _VERSION = re.compile(r"QEMU emulator version (\d{1,4})\.(\d{1,3})(?:\.(\d{1,3}))?")
 _MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.M)
+_MINION = re.compile(r"^\S+\s+(\S*python\S*\s+(-\S+\s+)*)?\S*salt-minion(\s|\Z)")
 _STARTED = re.compile(r"^(\d{1,12}(?:\.\d+)?) (.+)\.pid$", re.M)
 
 
@@ -109,6 +113,19 @@ def number(output: CommandOutput) -> float | None:
     if output.code != 0 or not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII):
         return None
     return float(text)
+
+
+def minion(output: CommandOutput) -> str:
+    """Return what is wrong with the salt-minion of a host, by ``ps -eo stat=,args=``.
+
+    Empty if it runs, or if that is not known.
+    """
+    if output.code != 0:
+        return ""
+    states = [line.split()[0] for line in output.out.splitlines() if _MINION.search(line)]
+    if not states:
+        return "no salt-minion runs there"
+    return "its salt-minion is stopped" if all(one[0] in "Tt" for one in states) else ""
 
 
 def memory(output: CommandOutput) -> tuple[int, int] | None:

@@ -52,6 +52,7 @@ def status(data: Mapping[str, Any]) -> str:
         for node, one in data["nodes"].items()
         if one["cordoned"]
     ]
+    lines += [f"NOTE  {note}" for note in data["notes"]]
     lines += _reasons(data["status"])
     managed = any(guest.get("manager") for guest in data["status"])
     rows = [
@@ -75,7 +76,8 @@ def status(data: Mapping[str, Any]) -> str:
         for name, node in data["nodes"].items()
     ]
     lines.append(table(["node", "state", "active", "guests", "free", "memory"], nodes))
-    answered = len(data["nodes"]) - len(data["silent"])
+    by_peer = {name for name, node in data["nodes"].items() if node["seen_from"]}
+    answered = len(data["nodes"]) - len({*data["silent"], *by_peer})
     lines.append(
         f"{verdict(data)}: {counted(len(set(map(_who, data['status']))), 'guest')}, {answered} of"
         f" {counted(len(data['nodes']), 'node')} answered in cluster {data['cluster']}"

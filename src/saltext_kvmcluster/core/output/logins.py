@@ -10,8 +10,9 @@ from saltext_kvmcluster.core.text import counted, listed
 
 
 def members(data: Mapping[str, Any]) -> str:
-    """Return the nodes of a cluster."""
-    return f"cluster {data['cluster']}: {', '.join(data['members'])}"
+    """Return the nodes of a cluster; what is wrong with their pillars comes first."""
+    lines = [f"PROBLEM  the pillar of {node}: {why}" for node, why in data["faults"].items()]
+    return "\n".join([*lines, f"cluster {data['cluster']}: {', '.join(data['members'])}"])
 
 
 def publication(data: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import Entry
@@ -24,12 +24,17 @@ def is_uuid(guest: str) -> bool:
 
 
 def refuse_unless_one(
-    guest: str, entries: Iterable[tuple[str, Entry]], observations: Mapping[str, Observation]
+    guest: str,
+    entries: Iterable[tuple[str, Entry]],
+    observations: Mapping[str, Observation],
+    known: Collection[str] = (),
 ) -> None:
     """Raise InputError if there is no such guest, or more than one of that name.
 
     entries
         What journals hold, each with its node.
+    known
+        Guests that need not be anywhere.
     """
     found: dict[str, list[str]] = {}
     for node, observation in observations.items():
@@ -40,5 +45,9 @@ def refuse_unless_one(
     if len(found) > 1:
         which = "; ".join(f"{uuid} {' and '.join(where)}" for uuid, where in found.items())
         raise InputError(f"{guest}: several guests have that name; give the UUID instead: {which}")
-    if not found and not any(observation.detail for observation in observations.values()):
-        raise InputError(f"{guest}: no node has such a guest or a journal entry of it")
+    silent = any(observation.detail for observation in observations.values())
+    if not found and not silent and guest not in known:
+        raise InputError(
+            f"{guest}: no node has such a guest or a journal entry of it; to list the guests:"
+            " salt-run kvmcluster.status"
+        )

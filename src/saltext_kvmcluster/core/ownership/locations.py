@@ -12,7 +12,8 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
-from saltext_kvmcluster.core.ownership import cases
+from saltext_kvmcluster.core.ownership import cases, nowhere
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -45,11 +46,11 @@ def parse(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, An
     return {node: _reported(answers.get(node)) for node in nodes}
 
 
-def source(guest: str, reported: Mapping[str, Answer], destination: str) -> str:
+def source(cluster: Cluster, guest: str, reported: Mapping[str, Answer], destination: str) -> str:
     """Return the node that a guest is to leave; an error if there is not exactly one."""
     active = [node for node, one in reported.items() if one.observation.sighting not in _NOT_ACTIVE]
     if not active:
-        raise _nowhere(guest, reported)
+        raise _nowhere(cluster, guest, reported)
     if len(active) > 1 or reported[active[0]].observation.job in verdicts.MIGRATIONS:
         raise WorldError(f"{guest} was not migrated: {_under_way(guest, reported, active)}")
     if active[0] == destination:
@@ -187,15 +188,19 @@ def _under_way(guest: str, reported: Mapping[str, Answer], active: list[str]) ->
     )
 
 
-def _nowhere(guest: str, reported: Mapping[str, Answer]) -> KvmclusterError:
-    off = [node for node, one in reported.items() if one.observation.sighting is Sighting.SHUT_OFF]
+def _nowhere(cluster: Cluster, guest: str, reported: Mapping[str, Answer]) -> KvmclusterError:
+    answered = fit_to_ask(reported)
+    off = [node for node in answered if reported[node].observation.sighting is Sighting.SHUT_OFF]
+    start = nowhere.remedy(cluster, guest, off, answered)
     if off:
         return WorldError(
             f"{guest} does not run: it is shut off on {listed(off, MAX_NAMES)}{_hidden(reported)};"
-            f" to start it: salt {off[0]} kvmcluster.start {shlex.quote(guest)}"
+            f" {start}"
         )
-    if all(one.observation.sighting is Sighting.UNREACHABLE for one in reported.values()):
+    if not answered:
         return nobody(guest, reported)
+    if len(answered) == len(reported) and guest in cluster.guests.list:
+        return WorldError(f"{guest} runs nowhere: no node has it; {start}")
     return InputError(
         f"no node that responded has a guest {guest}{_hidden(reported)}; to list the guests:"
         " salt-run kvmcluster.status"

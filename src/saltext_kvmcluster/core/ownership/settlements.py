@@ -13,7 +13,7 @@ from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.migration import plans
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.plans import Plan
-from saltext_kvmcluster.core.ownership import handovers, undecided
+from saltext_kvmcluster.core.ownership import handovers, nowhere, undecided
 from saltext_kvmcluster.core.ownership.cases import (
     BUSY,
     NOWHERE,
@@ -42,6 +42,8 @@ from saltext_kvmcluster.core.verdicts import (
     Sighting,
     Verdict,
 )
+
+RUNS_NOWHERE = "it runs on no node; an operator has to start it"
 
 
 def settle(
@@ -91,8 +93,7 @@ def settle(
     if case.observed(*IN_POST_COPY):
         return undecided.arriving(case) or undecided.torn(case)
     if not case.active and not case.observed(Sighting.UNREACHABLE):
-        sentence = "it runs on no node; an operator has to start it"
-        return Settlement(Verdict(Owner.NOBODY, sentence), NOWHERE, actions=cleared(case))
+        return Settlement(Verdict(Owner.NOBODY, RUNS_NOWHERE), NOWHERE, actions=cleared(case))
     return undecided.unknown(case)
 
 
@@ -141,10 +142,29 @@ def busy(sentence: str) -> Settlement:
 
 
 def no_responses(guest: str, silent: Collection[str]) -> Settlement:
-    """Return what follows where no node that responds has the guest."""
+    """Return what follows where no node that responds has the guest.
+
+    silent
+        The nodes that do not respond; if there are none it runs nowhere.
+    """
+    if not silent:
+        return Settlement(Verdict(Owner.NOBODY, RUNS_NOWHERE), NOWHERE)
     sentence = f"no node that responds has a guest {guest}; {' and '.join(silent)} may have it"
     needs = tuple(f"a response from {node}" for node in silent)
     return Settlement(Verdict(Owner.UNKNOWN, sentence), UNKNOWN, needs=needs)
+
+
+def commands(
+    cluster: Cluster,
+    guest: str,
+    settlement: Settlement,
+    observations: Mapping[str, Observation],
+) -> tuple[str, ...]:
+    """Return the manual steps that remain: those of a settlement, and the start of a guest."""
+    if settlement.result != NOWHERE:
+        return settlement.commands
+    keepers = [node for node, one in observations.items() if one.persistent]
+    return (*settlement.commands, nowhere.remedy(cluster, guest, keepers, list(observations)))
 
 
 def same(before: Observation, after: Observation) -> bool:

@@ -238,6 +238,11 @@ class Cluster:
         ),
     )
 
+    parts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Its name, and a digest of each other key of the pillar as it was written."""
+    described_by: str = field(default="", compare=False)
+    """The minion whose pillar that is, where those of several were read."""
+
     def node(self, node_id: str) -> Node:
         """Return the node of that minion id; InputError names the members if there is none."""
         if node_id in self.nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
@@ -32,7 +33,7 @@ class Clusters:
             self._broken[minion] = f"it does not render: {pillar['_errors'][0]}"
         elif ROOT in pillar:
             try:
-                found = from_pillar(pillar)
+                found = replace(from_pillar(pillar), described_by=minion)
             except InputError as error:
                 self._broken[minion] = str(error)
                 return

@@ -5,6 +5,8 @@ Every error names the full path of the key, what is wrong with it, and what is a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +62,14 @@ def from_pillar(pillar: object) -> Cluster:
         ssh=_ssh(top.get("ssh")),
         guests=_guests(top.get("guests"), nodes),
         migration=_migration(top.get("migration")),
+        parts={key: name if key == "name" else _digest(part) for key, part in top.items()},
     )
+
+
+def _digest(part: object) -> str:
+    """Return a short digest of a part of the pillar, the same on every node and the master."""
+    text = json.dumps(part, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _nodes(raw: object) -> dict[str, Node]:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import Reports
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness import problems
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.storage import shared_storage
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.storage.location import Location
-from saltext_kvmcluster.core.text import MAX_NAMES, printable
+from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.verdicts import Sighting
 
 NOWHERE = "nowhere"
 UNREACHABLE = Sighting.UNREACHABLE.value
+MINION_SILENT = "minion silent"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,14 @@ class ClusterStatus:
 
     A guest that is active nowhere has one row, with the nodes that have its definition; its node
     is not known while a node is unreachable. ``silent`` holds the unreachable nodes, with the
-    reason; ``problems`` are sentences.
+    reason; ``problems`` are sentences on what needs a person, ``notes`` on what somebody wanted so.
     """
 
     cluster: str
     nodes: Mapping[str, Mapping[str, Any]]
     silent: Mapping[str, str]
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +74,7 @@ class ClusterStatus:
             "nodes": dict(self.nodes),
             "silent": dict(self.silent),
             "problems": list(self.problems),
+            "notes": list(self.notes),
             "status": list(self.rows),
         }
 
@@ -79,7 +83,7 @@ def guests(cluster: Cluster, facts: NodeFacts) -> NodeGuests:
     """Return every guest of a node, by name."""
     found = sorted(facts.guests or (), key=lambda guest: guest.name)
     alone = World(cluster, {facts.node: facts})
-    error = _silence(facts) if facts.guests is None else ""
+    error = problems.silence(facts) if facts.guests is None else ""
     rows = tuple(_row(one, alone, {facts.node: facts.pacemaker}) for one in found)
     return NodeGuests(cluster.name, facts.node, rows, error)
 
@@ -122,9 +126,17 @@ def _row(found: GuestFacts, alone: World, reports: Reports) -> dict[str, Any]:
     }
 
 
-def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
-    """Return all guests of a cluster, and where each is active."""
-    silent = {node: _silence(facts) for node, facts in nodes.items() if facts.guests is None}
+def status(
+    cluster: Cluster, nodes: Mapping[str, NodeFacts], pillars: Mapping[str, str] = _NOTHING
+) -> ClusterStatus:
+    """Return all guests of a cluster, and where each is active.
+
+    pillars
+        What is wrong with the pillars of nodes, as the master renders them.
+    """
+    silent = {
+        node: problems.silence(facts) for node, facts in nodes.items() if facts.guests is None
+    }
     groups: dict[tuple[str, str], list[GuestFacts]] = {}
     for facts in nodes.values():
         for found in facts.guests or ():
@@ -138,27 +150,21 @@ def status(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> ClusterStatus:
         for name in cluster.guests.list
         if not any(name == known for known, _ in groups)
     ]
-    problems = [f"{node} is unreachable: {detail}" for node, detail in silent.items()]
-    problems += _doubled(groups.values())
-    problems += standing(nodes)
-    problems += [sentence for facts in nodes.values() for sentence in _odd(facts)]
     return ClusterStatus(
         cluster.name,
         {node: _node(facts) for node, facts in nodes.items()},
         silent,
-        tuple(problems),
+        tuple(problems.problems(cluster, nodes, pillars)),
+        tuple(problems.notes(cluster, nodes)),
         tuple(sorted(rows, key=lambda row: (str(row["name"]), str(row["where"])))),
     )
-
-
-def _silence(facts: NodeFacts) -> str:
-    return facts.detail or facts.daemon_detail or "it did not report its guests"
 
 
 def _node(facts: NodeFacts) -> dict[str, Any]:
     active = None if facts.guests is None else sum(guest.active for guest in facts.guests)
     return {
-        "state": UNREACHABLE if facts.guests is None else "ok",
+        "state": UNREACHABLE if facts.guests is None else MINION_SILENT if facts.asker else "ok",
+        "seen_from": facts.asker or None,
         "cordoned": str(facts.cordoned[0]) if facts.cordoned else None,
         "guests": None if facts.guests is None else len(facts.guests),
         "active": active,
@@ -199,57 +205,6 @@ def _unseen(name: str, silent: list[str]) -> dict[str, Any]:
         "movable": None if silent else False,
         "why": [detail],
     }
-
-
-def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], verdicts.Doubled]]:
-    """Return the guests that run more than once, by UUID, each with every node's report of it.
-
-    The two sides of a migration do not count.
-    """
-    copies: dict[str, dict[str, GuestFacts]] = {}
-    for found in guests:
-        copies.setdefault(found.uuid, {})[found.node] = found
-    judged = [
-        (found, verdicts.doubled({node: one.observation for node, one in found.items()}))
-        for found in copies.values()
-    ]
-    return [(found, double) for found, double in judged if double and not double.job]
-
-
-def is_doubled(nodes: Mapping[str, NodeFacts]) -> bool:
-    """Whether a guest seems to run more than once."""
-    return any(True for _ in doubles(guest for one in nodes.values() for guest in one.guests or ()))
-
-
-def _doubled(groups: Iterable[list[GuestFacts]]) -> list[str]:
-    return [
-        f"{printable(found[double.nodes[0]].name)} {double.sentence}"
-        for found, double in doubles(itertools.chain.from_iterable(groups))
-    ]
-
-
-def standing(nodes: Mapping[str, NodeFacts]) -> list[str]:
-    """Report the copies that wait for a handover of a guest that is seen nowhere else."""
-    active: dict[str, list[GuestFacts]] = {}
-    for found in (one for node in nodes.values() for one in node.guests or () if one.active):
-        active.setdefault(found.uuid, []).append(found)
-    return [
-        f"{printable(one.name)} stands on {one.node}, as {one.observation.sighting.value}:"
-        f" salt-run kvmcluster.recover {printable(one.name)}"
-        for one, *others in active.values()
-        if not others and one.observation.sighting is Sighting.WAITING
-    ]
-
-
-def _odd(facts: NodeFacts) -> list[str]:
-    """Report what in a node's journal is no valid entry, the first MAX_NAMES."""
-    found = tuple(dict.fromkeys(facts.journal))
-    shown = [f"{facts.node}: {sentence}" for sentence in found[:MAX_NAMES]]
-    excess = len(found) - MAX_NAMES
-    if excess > 0:
-        all_of_them = f"salt {facts.node} kvmcluster.unsettled"
-        shown.append(f"{facts.node}: {excess} more in its journal: {all_of_them}")
-    return shown
 
 
 def _movable(found: GuestFacts, world: World) -> tuple[bool | None, list[str]]:

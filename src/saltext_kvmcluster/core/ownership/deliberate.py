@@ -1,0 +1,53 @@
+"""Guests that run nowhere because ``kvmcluster.shutdown`` was told so, and not by a fault.
+
+The node that shut a guest down notes it. Nothing follows the guest from there: somebody may start
+it elsewhere, and that run may end by a fault. So a note counts only while no node's log of the
+guest, which libvirt writes at each start and end, is younger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+
+FOLDER = "/var/lib/kvmcluster/shutdown"
+LONGEST = 100
+"""Bytes of a note that are read at most."""
+TOLERANCE = 30.0
+"""Seconds by which a log may be younger: clocks differ, and the end is logged as it is noted."""
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """Which node shut a guest down, and when by its own clock (ISO 8601)."""
+
+    node: str
+    since: str
+
+
+def shutdowns(nodes: Mapping[str, NodeFacts], guests: Iterable[str]) -> dict[str, Shutdown]:
+    """Return those of some guests, active nowhere, that were shut down deliberately."""
+    found = {guest: _shutdown(nodes, guest) for guest in guests}
+    return {guest: one for guest, one in found.items() if one}
+
+
+def _shutdown(nodes: Mapping[str, NodeFacts], guest: str) -> Shutdown | None:
+    noted = [
+        (datetime.fromisoformat(facts.shutdowns[guest]).timestamp() - (facts.clock or 0.0), facts)
+        for facts in nodes.values()
+        if guest in facts.shutdowns
+    ]
+    if not noted:
+        return None
+    time, last = max(noted, key=lambda one: one[0])
+    logged = (
+        facts.logged[guest] - (facts.clock or 0.0)
+        for facts in nodes.values()
+        if guest in facts.logged
+    )
+    if any(one > time + TOLERANCE for one in logged):
+        return None
+    return Shutdown(last.node, last.shutdowns[guest])
