@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pacemakers
 import pytest
 import worlds
 from worlds import NODES, OTHER, UUID
@@ -127,6 +128,18 @@ def test_of_two_notes_the_later_counts_and_a_guest_that_runs_has_none():
     later = {"shutdowns": {"web1": SHUT}, "logged": {"web1": SHUT_AT}}
     assert "on node2 at" in status(nodes(node1=earlier, node2=later), "web1")["notes"][0]
     assert status(nodes(guest("node3"), node2=later), "web1")["notes"] == []
+
+
+def test_a_guest_that_pacemaker_manages_is_started_by_pacemaker():
+    held = {"pacemaker": pacemakers.view("running")}
+    (problem,) = told(nodes(**dict.fromkeys(NODES, held)), "web1")
+    assert problem.startswith("web1 runs nowhere: no node has it; Pacemaker manages it, as its")
+    assert "crm_mon -1 shows why" in problem and "kvmcluster.start" not in problem
+    disabled = {"pacemaker": pacemakers.view("stopped"), "shutdowns": {"web1": SHUT}}
+    found = status(nodes(**dict.fromkeys(NODES, disabled)), "web1")
+    assert found["ok"] and len(found["notes"]) == 1
+    assert found["notes"][0].startswith("web1 runs nowhere, as Pacemaker wants it: its resource")
+    assert "target-role -v Started" in found["notes"][0]
 
 
 # ---- guests that stand, and what migrations left

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.ownership import deliberate, nowhere
+from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pacemaker.managers import Manager
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
@@ -46,12 +48,20 @@ def problems(cluster: Cluster, nodes: Nodes, pillars: Mapping[str, str]) -> list
 
 def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
     """Return what somebody wanted so, and has to be known all the same."""
-    stopped = {} if _silent(nodes) else deliberate.shutdowns(nodes, _absentees(cluster, nodes))
+    absent = [] if _silent(nodes) else _absentees(cluster, nodes)
+    stopped = deliberate.shutdowns(nodes, absent)
     return [
+        *(
+            f"{printable(name)} runs nowhere, as Pacemaker wants it: its resource {held.name} has"
+            f" target-role Stopped; to start it: {held.started}"
+            for name in absent
+            if (held := _manager(name, nodes)) and held.state.target == "Stopped"
+        ),
         *(
             f"{printable(name)} was shut down by kvmcluster.shutdown on {stop.node} at"
             f" {stop.since}; {_start(cluster, name, nodes)}"
             for name, stop in stopped.items()
+            if not _manager(name, nodes)
         ),
         *(
             f"{printable(one.name)} is paused by its user on {one.node}; to let it go on: on"
@@ -198,7 +208,8 @@ def _nowhere(cluster: Cluster, nodes: Nodes) -> Iterator[str]:
         return
     stopped = deliberate.shutdowns(nodes, absent)
     for name in absent:
-        if name not in stopped:
+        held = _manager(name, nodes)
+        if held.state.target != "Stopped" if held else name not in stopped:
             off = ", ".join(
                 f"{one.observation.sighting.value} on {one.node}"
                 + (f" ({one.reason})" if one.reason else "")
@@ -219,7 +230,15 @@ def _silent(nodes: Nodes) -> list[str]:
     return [node for node, facts in nodes.items() if facts.guests is None]
 
 
+def _manager(name: str, nodes: Nodes) -> Manager | None:
+    """Return Pacemaker's resource that starts and stops a guest, None if there is none."""
+    reports = {node: facts.pacemaker for node, facts in nodes.items() if not facts.detail}
+    return managers.of(name, reports).managed
+
+
 def _start(cluster: Cluster, name: str, nodes: Nodes) -> str:
+    if held := _manager(name, nodes):
+        return f"Pacemaker manages it, as its resource {held.name}: {held.started}"
     keepers = [one.node for one in _guests(nodes) if one.name == name]
     answered = [node for node, facts in nodes.items() if facts.guests is not None]
     able = [node for node in answered if not nodes[node].asker]
