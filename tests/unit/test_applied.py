@@ -7,10 +7,12 @@ from saltext_kvmcluster.core.applying.course import Begun, Watched
 from saltext_kvmcluster.core.applying.outcome import DONE, FAILED, OVER, REFUSED, UNKNOWN, Outcome
 from saltext_kvmcluster.core.applying.running import NodeJobs, StateJob
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.output import tables
 
 JID = "20261129090000000001"
 BEGUN = Begun(JID, "state.sls updates")
+SILENT = NodeJobs(answered=False)
 RUNS = NodeJobs((StateJob(JID, "state.sls updates"),))
 CONFLICT = (
     'The function "state.apply" is running as PID 71 and was started at 2026, Nov 29 09:00:00.0'
@@ -66,8 +68,10 @@ def test_what_a_node_answers_is_read_whatever_it_is():
     found = running.parse({"running": [], "waiting": [row, "odd"], "returned": {JID: None}})
     assert found.jobs[0] == StateJob(JID, "state.apply x�", "/q") and len(found.jobs) == 2
     assert found.has(JID) and not found.has("2") and found.returned == {JID: None}
-    for odd in (None, "ERROR: no pillar", [], {}, {"running": []}, {"running": 1, "waiting": []}):
-        assert running.parse(odd) is None
+    for odd in (None, [], {}, {"running": []}, {"running": 1, "waiting": []}, NO_RETURN):
+        assert running.parse(odd) == SILENT
+    said = running.parse("'kvmcluster.state_jobs' is not available.\n")
+    assert said == NodeJobs(answered=False, said="'kvmcluster.state_jobs' is not available.")
 
 
 def test_what_runs_and_what_waits_is_named_with_what_to_do():
@@ -100,10 +104,10 @@ def watched(*looks, job=None):
 
 def test_a_node_is_idle_at_the_first_look_or_at_two_in_a_row():
     assert watched(NodeJobs()).is_idle()
-    assert not watched().is_idle() and not watched(None).is_idle()
+    assert not watched().is_idle() and not watched(SILENT).is_idle()
     assert not watched(RUNS, NodeJobs()).is_idle(), "the next one may be about to begin"
     assert watched(RUNS, NodeJobs(), NodeJobs()).is_idle()
-    assert not watched(NodeJobs(), None).is_idle()
+    assert not watched(NodeJobs(), SILENT).is_idle()
     assert not watched(NodeJobs(), job=BEGUN).is_idle()
 
 
@@ -111,26 +115,27 @@ def test_a_job_is_gone_when_its_node_has_answered_without_it_for_some_time():
     assert not watched(NodeJobs(), job=BEGUN).is_gone(course.GRACE - 1)
     assert watched(NodeJobs(), job=BEGUN).is_gone(course.GRACE)
     assert not watched(NodeJobs(), RUNS, job=BEGUN).is_gone(1000)
-    assert not watched(None, job=BEGUN).is_gone(1000), "silence says nothing"
+    assert not watched(SILENT, job=BEGUN).is_gone(1000), "silence says nothing"
     assert not watched(NodeJobs()).is_gone(1000)
 
 
 def test_a_node_is_lost_after_a_long_silence_alone():
     assert not watched(RUNS, job=BEGUN).is_lost(course.LOST - 1)
     assert watched(RUNS, job=BEGUN).is_lost(course.LOST)
-    assert not watched(RUNS, None, RUNS, job=BEGUN).is_lost(course.LOST)
+    assert not watched(RUNS, SILENT, RUNS, job=BEGUN).is_lost(course.LOST)
 
 
 @pytest.mark.parametrize(
     ("looks", "job", "now", "detail"),
     [
-        ([None], None, 29, ""),
-        ([None], None, 30, "no response from the minion of node1; what of Salt's runs there is"),
-        ([None], BEGUN, 30, f"may still run or wait: job {JID} (state.sls updates) on node1"),
+        ([SILENT], None, 29, ""),
+        ([SILENT], None, 30, "no response from the minion of node1; what of Salt's runs there is"),
+        ([SILENT], BEGUN, 30, f"may still run or wait: job {JID} (state.sls updates) on node1"),
+        ([NodeJobs(answered=False, said="no such function")], None, 30, "no such function; what"),
         ([RUNS], None, 59, ""),
         ([RUNS] * 6, None, 60, f"state.sls updates runs, job {JID}; wait for its end"),
-        ([RUNS, None], None, 59, ""),
-        ([RUNS, None], None, 60, "no response from the minion of node1"),
+        ([RUNS, SILENT], None, 59, ""),
+        ([RUNS, SILENT], None, 60, "no response from the minion of node1"),
         ([NodeJobs()] * 17, BEGUN, 179, ""),
         ([NodeJobs()] * 17, BEGUN, 180, "may still run or wait"),
     ],

@@ -111,7 +111,7 @@ def apply(
     return [outcomes[node] for node in nodes]
 
 
-def _look(fleet: Fleet, watched: Iterable[Watched]) -> dict[str, NodeJobs | None]:
+def _look(fleet: Fleet, watched: Iterable[Watched]) -> dict[str, NodeJobs]:
     """Ask nodes what of Salt's runs and waits there, and for the returns of their jobs."""
     nodes = [one.node for one in watched]
     jobs = sorted({one.job.jid for one in watched if one.job})
@@ -119,9 +119,7 @@ def _look(fleet: Fleet, watched: Iterable[Watched]) -> dict[str, NodeJobs | None
     return {node: running.parse(answers.get(node)) for node in nodes}
 
 
-def _settled(
-    fleet: Fleet, one: Watched, found: Mapping[str, NodeJobs | None], now: float
-) -> Watched:
+def _settled(fleet: Fleet, one: Watched, found: Mapping[str, NodeJobs], now: float) -> Watched:
     """Forget the job that was begun on a node once its end is known."""
     if one.job is None:
         return one
@@ -143,7 +141,7 @@ def _applied(
     now = fleet.clock.monotonic()
     watched, outcomes, look = {node: Watched(node, now, begun) for node in nodes}, [], now + LOOK
     while watched:
-        found: dict[str, NodeJobs | None] = {}
+        found: dict[str, NodeJobs] = {}
         if fleet.clock.monotonic() >= look:
             found = _look(fleet, watched.values())
             look = fleet.clock.monotonic() + LOOK

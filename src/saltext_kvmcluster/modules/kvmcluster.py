@@ -732,7 +732,9 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
     returns
         The ids of ended jobs whose returns are asked for. Default: none.
 
-    Returns ``{cluster, node, running, waiting, returned}``: rows of ``{jid, what, path}``, where
+    It needs no pillar: a node is asked before its first key is made.
+
+    Returns ``{node, running, waiting, returned}``: rows of ``{jid, what, path}``, where
     ``path`` is the file in a queue; ``returned`` by id, as far as this node kept it, which it does
     for SLS files that an orchestration applied.
 
@@ -742,10 +744,10 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
 
         salt 'node1' kvmcluster.state_jobs
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     kept = {job: kept_returns.read(job) for job in map(running.job_id, returns or ())}
     return {
-        **_of_this_node("state_jobs", cluster),
+        "kind": "state_jobs",
+        "node": __opts__["id"],
         "running": _running(),
         "waiting": _waiting(),
         "returned": {

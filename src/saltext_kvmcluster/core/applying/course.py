@@ -64,7 +64,8 @@ class Watched:
 
     ``job``: what was begun there, as far as its end is not known. ``heard``: the last answer.
     ``absent``: since when the node answers without that job. ``busy``: what runs or waits there.
-    ``steady``: whether nothing does, by the first look, or by two in a row.
+    ``steady``: whether nothing does, by the first look, or by two in a row. ``said``: what it said
+    last instead of an answer, such as that it lacks the function.
     """
 
     node: str
@@ -74,11 +75,12 @@ class Watched:
     absent: float | None = None
     busy: str = ""
     steady: bool = False
+    said: str = ""
 
-    def looked(self, found: NodeJobs | None, now: float) -> Watched:
-        """Return it with one more answer, None for no answer."""
-        if found is None:
-            return replace(self, steady=False)
+    def looked(self, found: NodeJobs, now: float) -> Watched:
+        """Return it with one more answer, or none."""
+        if not found.answered:
+            return replace(self, steady=False, said=found.said)
         busy = running.busy(found.jobs, self.node)
         is_absent = self.job is not None and not found.has(self.job.jid)
         return replace(
@@ -109,7 +111,8 @@ class Watched:
         """Return why nothing is begun on the node, once it is no longer waited for."""
         waited = now - self.since
         if self.silence(now) >= SILENT and (self.heard is None or waited >= limit):
-            return f"no response from the minion of {self.node}; {_unknown(self.node, self.job)}"
+            silent = self.said or f"no response from the minion of {self.node}"
+            return f"{silent}; {_unknown(self.node, self.job)}"
         if self.busy and waited >= limit:
             return f"{self.busy}; waited {waited:.0f} s"
         if self.job and waited >= limit + 2 * GRACE:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.text import listed, one_line
 from saltext_kvmcluster.core.untrusted import Reader
 
@@ -41,10 +42,15 @@ class StateJob:
 
 @dataclass(frozen=True)
 class NodeJobs:
-    """A node's answer. ``returned``: what ended jobs returned, by id, as far as it was kept."""
+    """A node's answer, or that there is none that is valid: ``said`` is what it said instead.
+
+    ``returned``: what ended jobs returned, by id, as far as it was kept.
+    """
 
     jobs: tuple[StateJob, ...] = ()
     returned: Mapping[str, Any] = field(default_factory=dict)
+    answered: bool = True
+    said: str = ""
 
     def has(self, jid: str) -> bool:
         """Whether a job runs or waits."""
@@ -88,11 +94,12 @@ def row(jid: object, held: object, path: str = "") -> dict[str, str] | None:
     return {"jid": str(jid), "what": text, "path": path}
 
 
-def parse(answer: object) -> NodeJobs | None:
-    """Return what a node answered; None if that is no valid answer."""
+def parse(answer: object) -> NodeJobs:
+    """Return what a node answered."""
     sent = Reader(answer, lenient=True)
     if not (isinstance(sent.at("running").value, list) and sent.has("waiting")):
-        return None
+        said = answer if isinstance(answer, str) and not answer.startswith(NO_RETURN) else ""
+        return NodeJobs(answered=False, said=one_line(said))
     rows = [*sent.at("running").items(optional=True), *sent.at("waiting").items(optional=True)]
     jobs = tuple(
         StateJob(
@@ -116,6 +123,6 @@ def busy(jobs: Iterable[StateJob], node: str) -> str:
 def refuse_reboot(rows: Iterable[Mapping[str, Any]], node: str) -> None:
     """Raise InputError if states run or wait on a node: a reboot would cut them, or begin them."""
     found = parse({"running": list(rows), "waiting": []})
-    detail = busy(found.jobs if found else (), node)
+    detail = busy(found.jobs, node)
     if detail:
         raise InputError(f"{detail}; {node} is not rebooted")
