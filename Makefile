@@ -40,7 +40,7 @@ simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with fau
 
 SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not nightly"
 REACTOR := tests/functional/test_reactor.py
-MASTER := $(patsubst %,tests/functional/test_%.py,import master)
+MASTER := $(patsubst %,tests/functional/test_%.py,import master applied)
 MINION := $(patsubst %,tests/functional/test_%.py,beacon loader login mine)
 
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files

@@ -83,7 +83,7 @@ def salt_master(request, salt_factories):
         (SALT / "pillar" / f"{node}.sls").write_text("{}")
     overrides = {
         "auto_accept": True,
-        "file_roots": {"base": [str(CHECKOUT / "states")]},
+        "file_roots": {"base": [str(CHECKOUT / "states"), str(SALT / "states")]},
         "pillar_roots": {"base": [str(SALT / "pillar")]},
         "worker_threads": 3,
         "log_level_logfile": "warning",

@@ -32,9 +32,9 @@ class Master:
     def data(self, *words, code=0):
         return json.loads(self.text("--out=json", *words, code=code))
 
-    def prepare(self, code=0):
+    def prepare(self, code=0, *words):
         """Run the orchestration and return its states by id."""
-        data = self.data("state.orchestrate", "kvmcluster.orch.prepare", code=code)
+        data = self.data("state.orchestrate", "kvmcluster.orch.prepare", *words, code=code)
         states = next(iter(data["data"].values()))
         return {state["__id__"]: state for state in states.values()}
 
@@ -103,15 +103,20 @@ def test_the_matrix_is_good_and_then_names_what_is_not(member, master):
     assert "alpha -> beta" in detail and "beta-mig: key not accepted" in detail
 
 
-def test_prepare_with_a_minion_down_names_it_and_goes_on_with_the_others(kvm, impatient, sleeper):
+def test_prepare_ends_at_its_first_failure_and_does_the_nodes_that_are_named(
+    kvm, impatient, sleeper
+):
     kvm.pillar(raw=pillar("test", "alpha", sleeper))
     for node in NODES:
         kvm.run(node, "saltutil.refresh_pillar", wait=True)
     states = impatient.prepare(code=1)
-    for name in ("keys", "identities", "trust", "ssh"):
-        assert states[name]["result"] is False, name
-        assert sleeper in states[name]["comment"], name
-    assert (SSH / "id_rsa_cluster").exists()
+    assert list(states) == ["keys"] and states["keys"]["result"] is False
+    assert f"no response from the minion of {sleeper}" in states["keys"]["comment"]
+    assert "changed: alpha" in states["keys"]["comment"] and (SSH / "id_rsa_cluster").exists()
+    states = impatient.prepare(1, 'pillar={"nodes": ["alpha"]}')
+    results = {name: state["result"] for name, state in states.items()}
+    assert results == {"keys": True, "identities": True, "trust": True, "ssh": False}
+    assert sleeper in states["ssh"]["comment"]
     assert "/alpha\n" in (SSH / "authorized_keys2").read_text()
 
 

@@ -275,6 +275,7 @@ def test_whether_it_may_begin_in_words():
         "ok": True,
         "nodes": ["node2", "node3"],
         "cordoned": [],
+        "begun": [],
         "findings": [],
     }
     assert tables.render(good) == ("OK: maintenance can start in cluster lab; ready: node2, node3")

@@ -601,9 +601,9 @@ def preflight(
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, cordoned, findings, retcode}``: ``nodes`` are those that have to
-    be ready, ``cordoned`` has the reason for each node that others cordoned, ``findings`` are as in
-    ``kvmcluster.check``.
+    Returns ``{cluster, ok, nodes, cordoned, begun, findings, retcode}``: ``nodes`` are those that
+    have to be ready, ``cordoned`` has the reason for each node that others cordoned, ``begun`` says
+    which SLS that was begun before may not have ended, ``findings`` are as in ``kvmcluster.check``.
 
     CLI Example:
 
@@ -612,10 +612,11 @@ def preflight(
         salt-run kvmcluster.preflight
         salt-run kvmcluster.preflight node1
     """
-    of_cluster = _nodes(cluster)
     maintenance.slses(sls)
-    work = maintenance.to_work_on(of_cluster.cluster, nodes)
-    return maintenance.preflight(*of_cluster.examined(), work).to_dict()
+    with _nodes(cluster) as of_cluster, terminal.attached(__opts__) as console:
+        work = maintenance.to_work_on(of_cluster.cluster, nodes)
+        begun = applier.unended(of_cluster, of_cluster.all, console).values()
+        return maintenance.preflight(*of_cluster.examined(), work, begun).to_dict()
 
 
 @_reported

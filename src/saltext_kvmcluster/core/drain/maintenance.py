@@ -145,16 +145,20 @@ def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
 
 @dataclass(frozen=True)
 class Preflight:
-    """Whether maintenance may begin. ``nodes``: those that have to be ready."""
+    """Whether maintenance may begin. ``nodes``: those that have to be ready.
+
+    ``begun``: the SLS files that were begun on nodes and may not have ended.
+    """
 
     cluster: str
     nodes: tuple[str, ...]
     cordoned: tuple[str, ...]
     findings: tuple[GroupedFinding, ...]
+    begun: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return not (self.cordoned or self.findings)
+        return not (self.cordoned or self.findings or self.begun)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -164,6 +168,7 @@ class Preflight:
             "ok": self.ok,
             "nodes": list(self.nodes),
             "cordoned": list(self.cordoned),
+            "begun": list(self.begun),
             "findings": [one.to_dict() for one in self.findings],
         }
 
@@ -174,14 +179,21 @@ def to_work_on(cluster: Cluster, nodes: object) -> list[str]:
     return [cluster.node(str(node)).id for node in asked]
 
 
-def preflight(world: World, examined: Readiness, work: list[str]) -> Preflight:
-    """Return whether maintenance of these nodes may begin."""
+def preflight(
+    world: World, examined: Readiness, work: list[str], begun: Iterable[str] = ()
+) -> Preflight:
+    """Return whether maintenance of these nodes may begin.
+
+    begun
+        What was begun on any node and may not have ended, as sentences.
+    """
     peers = peers_of(world.cluster, work)
     return Preflight(
         world.cluster.name,
         tuple(peers),
         tuple(cordoned_by_others(world, work)),
         tuple(unready(examined, peers)),
+        tuple(begun),
     )
 
 
