@@ -1,3 +1,4 @@
+# An update that takes as many seconds as the file says, and writes down when it is done.
 slow:
   cmd.run:
-    - name: sleep 150 && date >>/var/log/slow.ran
+    - name: sleep $(cat /etc/slow) && date +%s.%N >>/var/log/slow

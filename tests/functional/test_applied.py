@@ -12,8 +12,8 @@ from sandbox import NODES, SALT, until
 
 from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.applying.outcome import DONE, FAILED, OVER, REFUSED
-from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.engine import applier, drainer
 from saltext_kvmcluster.engine.applier import Nobody
 from saltext_kvmcluster.host import kept_returns

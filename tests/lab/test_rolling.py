@@ -175,7 +175,7 @@ def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy
     work = {"node": "node3", "sls": "updates"}
     code, states = orchestrate(lab, "maintenance", **work)
     assert code != 0 and list(states) == ["preflight", "node3 drained", "node3 updated"]
-    assert states["node3 updated"]["comment"].startswith("Run failed on minions: node3")
+    assert states["node3 updated"]["comment"].startswith("node3: failed: fit: ")
     assert cordoned(lab) == ["node3"] and boots(lab) == before
     assert "node3" not in places(lab).values()
 
