@@ -111,6 +111,113 @@ def test_names_of_text_alone_are_told_what_a_minion_id_is():
         cluster(101)
 
 
+TWISTED = {
+    "a..b": "no part of a name is empty",
+    ".a": "no part of a name is empty",
+    "a..": "no part of a name is empty",
+    ".": "no part of a name is empty",
+    "node1.": "leave out the dot at its end",
+    "10.0.0.1.": "leave out the dot at its end",
+    "-a": "begins or ends with '-'",
+    "a-": "begins or ends with '-'",
+    "a.-b": "begins or ends with '-'",
+    "a-.b": "begins or ends with '-'",
+    f"{'a' * 64}.b": "no part of a name is longer than 63 characters",
+    "010.0.0.1": "four decimal numbers up to 255, without leading zeros",
+    "10.0.0.256": "four decimal numbers",
+    "10.1": "four decimal numbers",
+    "2130706433": "four decimal numbers",
+    "0x7f000001": "four decimal numbers",
+    "0x7f.1": "four decimal numbers",
+    "10.0.0.0x1": "four decimal numbers",
+    "fe80::1%eth0": "a zone means another network on each node",
+    "[2001:db8::1]": "got '[2001:db8::1]'",
+    "": "got ''",
+    "a\n": "got ",
+}
+USELESS = {
+    "every host's own name for itself": (
+        *("localhost4", "localhost6", "LocalHost6.LocalDomain6", "localhost.localdomain"),
+        *("a.localhost", "ip6-localhost", "IP6-Loopback", "loopback", "localhost4.localdomain4"),
+    ),
+    "the name of a group of hosts": ("ip6-allnodes", "ip6-localnet", "broadcasthost"),
+    "the name of another host on each node": ("_gateway", "_outbound"),
+    "a loopback address": ("127.0.0.1", "127.9.9.9", "::1", "0:0::1", "::ffff:127.0.0.2"),
+    "the unspecified address": ("0.0.0.0", "::", "::ffff:0.0.0.0"),
+    "in 0.0.0.0/8": ("0.0.0.9", "::ffff:0.1.2.3"),
+    "a link-local address": ("fe80::1", "febf::1"),
+    "a multicast address": ("224.0.0.1", "ff02::1", "::ffff:224.0.0.1"),
+    "the broadcast address": ("255.255.255.255", "::ffff:255.255.255.255"),
+}
+
+
+def by(name, key):
+    """Return a pillar in which a node is reached by a name; ``key`` says where the name is."""
+    body = {"names": [name]} if key == "names" else {"migration": name}
+    nodes = {name: None} if key == "id" else {"node1": body}
+    return {"kvmcluster": {"name": "a", "nodes": nodes}}
+
+
+@pytest.mark.parametrize("key", ["id", "names", "migration"])
+@pytest.mark.parametrize(("name", "why"), TWISTED.items(), ids=map(repr, TWISTED))
+def test_a_twisted_name_is_refused_with_what_is_wrong(name, why, key):
+    with pytest.raises(InputError) as caught:
+        from_pillar(by(name, key))
+    detail = str(caught.value)
+    assert why in detail and "want a host name or an address" in detail
+    assert detail.isprintable() and len(detail) < 400
+
+
+@pytest.mark.parametrize("key", ["id", "names", "migration"])
+@pytest.mark.parametrize("kind", USELESS)
+def test_a_name_that_leads_to_no_node_is_refused_with_what_it_is(kind, key):
+    for name in USELESS[kind]:
+        with pytest.raises(InputError, match=f"is .*{kind}.*, peers cannot reach it; give a name"):
+            from_pillar(by(name, key))
+
+
+@pytest.mark.parametrize("key", ["id", "names", "migration"])
+@pytest.mark.parametrize(
+    "name", ["::ffff:10.0.0.1", "::FFFF:0a00:1", "::10.0.0.1", "0::ffff:a00:1"]
+)
+def test_one_address_has_one_spelling(name, key):
+    with pytest.raises(InputError, match=r"is the IPv4 address 10\.0\.0\.1 in .*; write 10"):
+        from_pillar(by(name, key))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a", "node-1", "n--1", "kvm_1", "1a", "3com.example", "kvm.01", "0xen", "localhosts"),
+        *("notlocalhost", f"{'a' * 63}.b", "10.0.0.1", "169.254.0.9", "240.0.0.1", "2001:db8::1"),
+        *("64:ff9b::a00:1", "fd00::1", "gateway", "localhost.example.com"),
+    ],
+)
+def test_an_odd_but_right_name_stays_as_it_is(name):
+    assert from_pillar(by(name, "names")).nodes["node1"].names == ("node1", name)
+
+
+@pytest.mark.parametrize("pattern", ["localhost", "local*", "*host", "127.0.0.?", "LOCAL*", "::1"])
+def test_a_pattern_of_the_host_itself_is_refused(pattern):
+    with pytest.raises(InputError, match="matches every host's own name or address for itself"):
+        cluster("node1", host_patterns=[pattern])
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/../b/key", "/a/./key", "/../key", "/a/b/..", "/a/.", "/..", "/a/b/../../c/key"]
+)
+def test_a_path_with_a_detour_is_refused(path):
+    for section in ({"ssh": {"key": path}}, {"guests": {"path": path}}):
+        with pytest.raises(InputError, match=r"want a path without '\.' and '\.\.', got '/"):
+            from_pillar({"kvmcluster": {"name": "a", "nodes": {"node1": None}, **section}})
+
+
+@pytest.mark.parametrize("path", ["~/key", "~root/.ssh/key", "key", "./key", "../key", "", "/a/"])
+def test_a_key_s_path_is_a_file_s_and_absolute(path):
+    with pytest.raises(InputError, match="kvmcluster:ssh:key: want "):
+        cluster("node1", key=path)
+
+
 @pytest.mark.parametrize(
     "name",
     [

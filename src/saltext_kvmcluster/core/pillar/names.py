@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import re
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.validate import quotes, shown
 
-LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+# What /etc/hosts of Debian, RHEL and SUSE, nss-myhostname(8) and RFC 6761 call the host itself.
+LOOPBACK_NAMES = (
+    *("localhost", "localhost[46]", "localhost.localdomain", "localhost[46].localdomain[46]"),
+    *("*.localhost", "*.localhost.localdomain", "loopback", "ip6-localhost", "ip6-loopback"),
+)
+GROUP_NAMES = ("ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "broadcasthost")
+# Of systemd-resolved(8).
+RELATIVE_NAMES = ("_gateway", "_outbound", "_localdnsstub", "_localdnsproxy")
+THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
+LABEL_LENGTH = 63
 LITERAL_LENGTH = 2
 HOST = "a host name or an address"
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
 _PATTERN = re.compile(r"!?[A-Za-z0-9_.:*?-]{1,253}\Z")
 _GUEST = re.compile(r"[^/.\-\s\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}\Z")
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
+# inet_aton(3) takes these for an address: getaddrinfo finds 127.0.0.1 for 0x7f000001.
+_NUMBERS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+))*\Z")
 
 
 def guest_name(value: object, where: str) -> str:
@@ -44,6 +57,11 @@ def host_pattern(value: object, path: str) -> str:
             f"{path}: {shown(value)} matches hosts of all sorts; give it a beginning or an end of"
             f" {LITERAL_LENGTH} characters or more without '*' and '?', as 'kvm-*' has"
         )
+    if any(fnmatch.fnmatchcase(name, value.lower()) for name in ("localhost", "127.0.0.1", "::1")):
+        raise InputError(
+            f"{path}: {shown(value)} matches every host's own name or address for itself; name the"
+            " cluster's hosts alone"
+        )
     return value
 
 
@@ -51,7 +69,7 @@ def minion_id(value: object, path: str) -> str:
     """Return a node's minion id, by which peers reach it; Salt allows more in an id."""
     if isinstance(value, str) and _spelled(value) is None:
         raise InputError(
-            f"{path}: want {HOST}, got {shown(value)}; the minion id has to be"
+            f"{path}: want {HOST}, got {shown(value)}{_fault(value)}; the minion id has to be"
             " a host name here, of letters, digits, '.', '_' and '-': change 'id' in the minion's"
             " configuration"
         )
@@ -61,16 +79,24 @@ def minion_id(value: object, path: str) -> str:
 def host_name(value: object, path: str) -> str:
     """Return a host name, or an address in canonical form, that peers can reach.
 
-    Addresses with a scope (``fe80::1%eth0``) mean another host on each node and are refused.
+    Addresses with a scope (``fe80::1%eth0``) mean another host on each node and are refused, and
+    so is IPv4 in IPv6's form, which would be a second name of one address.
     """
     found = _spelled(value)
     if found is None:
-        raise InputError(f"{path}: want {HOST}, got {shown(value)}{quotes(value)}")
+        fault = _fault(value) if isinstance(value, str) else quotes(value)
+        raise InputError(f"{path}: want {HOST}, got {shown(value)}{fault}")
     kind = _unreachable_kind(found)
     if kind:
         raise InputError(
             f"{path}: {found} is {kind}, peers cannot reach it; give a name or an address that"
             " reaches this node from every other"
+        )
+    embedded = _embedded(found)
+    if embedded:
+        raise InputError(
+            f"{path}: {shown(value)} is the IPv4 address {embedded} in IPv6's form; write"
+            f" {embedded}"
         )
     return found
 
@@ -82,8 +108,25 @@ def _spelled(value: object) -> str | None:
     address = _address(value)
     if address:
         return str(address)
-    named = _HOST_NAME.match(value) and not _DOTTED_NUMBERS.match(value)
-    return value if named else None
+    return value if _HOST_NAME.match(value) and not _fault(value) else None
+
+
+def _fault(text: str) -> str:
+    """Return what is wrong with a text that is no address, as the end of a sentence; or nothing."""
+    labels = text.split(".")
+    if "%" in text:
+        return "; an address with a zone means another network on each node"
+    if _NUMBERS.match(text):
+        return "; an IPv4 address is four decimal numbers up to 255, without leading zeros"
+    if text.endswith(".") and all(labels[:-1]):
+        return "; leave out the dot at its end"
+    if not all(labels):
+        return "; no part of a name is empty: there is a dot too many"
+    if any(label.startswith("-") or label.endswith("-") for label in labels):
+        return "; no part of a name begins or ends with '-'"
+    if any(len(label) > LABEL_LENGTH for label in labels):
+        return f"; no part of a name is longer than {LABEL_LENGTH} characters"
+    return ""
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -96,16 +139,42 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
+def _embedded(host: str) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address stands for (RFC 4291, 2.5.5); or None."""
+    address = _address(host)
+    if not isinstance(address, ipaddress.IPv6Address):
+        return None
+    if address in IPV4_COMPATIBLE and int(address) > 1:
+        return ipaddress.IPv4Address(int(address))
+    return address.ipv4_mapped
+
+
 def _unreachable_kind(host: str) -> str | None:
     """Return what a name or address is that reaches no host or the caller itself; or None."""
-    if host.lower() in LOOPBACK_NAMES:
+    name = host.lower()
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in LOOPBACK_NAMES):
         return "every host's own name for itself"
-    address = _address(host)
+    if name in GROUP_NAMES:
+        return "the name of a group of hosts"
+    if name in RELATIVE_NAMES:
+        return "the name of another host on each node"
+    address = _embedded(host) or _address(host)
     if address is None:
         return None
-    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback:
         return "a loopback address"
     if address.is_unspecified:
         return "the unspecified address"
+    if address.version == 4:
+        return _unreachable_ipv4(address)
+    if address.is_link_local:
+        return "a link-local address, which means another network on each node"
+    return "a multicast address" if address.is_multicast else None
+
+
+def _unreachable_ipv4(address: ipaddress.IPv4Address) -> str | None:
+    if address in THIS_NETWORK:
+        return "in 0.0.0.0/8, which is no host's"
+    if int(address) == 0xFFFFFFFF:
+        return "the broadcast address"
     return "a multicast address" if address.is_multicast else None

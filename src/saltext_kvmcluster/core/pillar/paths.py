@@ -25,7 +25,8 @@ _PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
 def definition_path(value: object, path: str) -> str:
     """Return an absolute path for definitions; libvirt's own folder must never be shared."""
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
-        raise InputError(f"{path}: want an absolute path, got {shown(value)}")
+        raise InputError(f"{path}: want an absolute path, got {shown(value)}{_home(value)}")
+    _no_detour(value, path)
     wanted = posixpath.normpath(value)
     wanted = wanted[1:] if wanted.startswith("//") else wanted
     for folder in ("/etc/libvirt", *SYSTEM_FOLDERS):
@@ -52,15 +53,26 @@ def key_path(value: object, path: str) -> str:
     if not isinstance(value, str) or not _PATH.match(value):
         raise InputError(
             f"{path}: want an absolute path of letters, digits and './_@+-', got {shown(value)}"
+            f"{_home(value)}"
         )
-    if "//" in value or posixpath.basename(value) in ("", ".", ".."):
+    _no_detour(value, path)
+    if "//" in value or value.endswith("/"):
         raise InputError(
             f"{path}: want the path of a file, without '//' and without '/' at its end,"
             f" got {shown(value)}"
         )
-    wanted = posixpath.normpath(value)
-    _not_taken(wanted, path)
-    return wanted
+    _not_taken(value, path)
+    return value
+
+
+def _no_detour(value: str, path: str) -> None:
+    """Raise InputError for '.' and '..': over a link, they lead elsewhere than they read."""
+    if {".", ".."} & set(value.split("/")):
+        raise InputError(f"{path}: want a path without '.' and '..', got {shown(value)}")
+
+
+def _home(value: object) -> str:
+    return "; write the home out, as /root" if str(value)[:1] == "~" else ""
 
 
 def _not_taken(wanted: str, path: str) -> None:
