@@ -2,9 +2,10 @@
 
 import os
 import pathlib
+import subprocess
 
 import pytest
-from sandbox import SSH, sh, ssh, world
+from sandbox import ETC_SSH, SSH, sh, ssh, world
 
 NAMES = ("alpha", "alpha.example.com", "beta", "Beta.example.com", "beta.example.com", "beta-mig")
 CONFIG = SSH / "config"
@@ -91,6 +92,16 @@ def test_a_huge_config_is_no_trouble(member):
     assert CONFIG.read_bytes().endswith(text)
 
 
+def test_other_hosts_are_dialled_as_before(member):
+    """An option of ours that this ssh does not know would end it for every host."""
+    CONFIG.write_text("IgnoreUnknown UseKeychain\nHost *\n  UseKeychain yes\n  Port 77\n")
+    before = sh("ssh", "-G", "elsewhere.example")
+    member.good("ssh_config")
+    assert sh("ssh", "-G", "elsewhere.example") == before and "port 77\n" in before
+    CONFIG.write_text("Host *\n  UseKeychain yes\n")
+    assert "Bad configuration option: usekeychain" in sh("ssh", "-G", "elsewhere", code=255)
+
+
 def test_the_users_star_block_does_not_win(ready):
     CONFIG.write_text(
         "Host *\n  User nobody\n  IdentityFile ~/.ssh/id_rsa\n  StrictHostKeyChecking no\n"
@@ -121,6 +132,137 @@ def test_nodes_dial_each_other_directly_whatever_the_users_star_block_says(ready
     for state in ("known_hosts", "ssh_config"):
         ready.good(state)
     assert sh("ssh", "-T", "-o", "BatchMode=yes", "beta", "true") == ""
+
+
+# What a file of the user's own may hold, and what then came of a login that ran a command.
+OWN_SETTINGS = (
+    *("RemoteCommand tmux attach", "RequestTTY force", "RequestTTY yes", "SessionType none"),
+    *("SessionType subsystem", "StdinNull yes", "ForkAfterAuthentication yes", "BatchMode no"),
+    *("HostName elsewhere.example", "HostName 192.0.2.1", "HostKeyAlias elsewhere"),
+    *("User nobody", "IdentitiesOnly no", "IdentityAgent /nowhere", "PubkeyAuthentication no"),
+    *("PreferredAuthentications password", "StrictHostKeyChecking no", "UserKnownHostsFile /x"),
+    *("GlobalKnownHostsFile /x", "KnownHostsCommand /bin/false", "VerifyHostKeyDNS yes"),
+    *("ProxyCommand /bin/false", "ProxyJump elsewhere.example", "ProxyUseFdpass yes"),
+    "ControlMaster auto\n  ControlPath /nowhere/%C\n  ControlPersist 60",
+    "ControlMaster yes\n  ControlPath ~/.ssh/mux",
+    "LocalForward 22 localhost:1\n  ExitOnForwardFailure yes",
+    "RemoteForward 22 localhost:1\n  ExitOnForwardFailure yes",
+    "DynamicForward 22\n  ExitOnForwardFailure yes",
+    "Tunnel yes\n  ExitOnForwardFailure yes",
+    "PermitLocalCommand yes\n  LocalCommand echo noise",
+    "CanonicalizeHostname yes\n  CanonicalDomains elsewhere.example",
+    *("LogLevel QUIET", "LogLevel DEBUG3", "VisualHostKey yes", "ConnectionAttempts 0"),
+    *("ConnectTimeout 1", "ServerAliveInterval 1", "NoSuchOption yes", "ChannelTimeout *=1"),
+    *("ForwardX11 yes", "ForwardAgent yes", "EscapeChar none", "UpdateHostKeys yes"),
+)
+LIBVIRTS = ("ssh", "-l", "root", "-T", "-o", "BatchMode=yes", "-e", "none", "--")
+"""What libvirt's virNetSocketNewConnectSSH begins with for a URI with no_tty=1."""
+
+
+def dialled(name="beta"):
+    """Log in as libvirt does, with something to read; return all that came back."""
+    line = [*LIBVIRTS, name, "sh -c 'cat; echo in'"]
+    done = subprocess.run(line, input="out\n", capture_output=True, text=True, timeout=30)
+    return done.stdout, done.stderr, done.returncode
+
+
+def settled(member):
+    """Apply our states; return the user's configuration, which is our block alone."""
+    for state in ("known_hosts", "ssh_config"):
+        assert member.state(state)["result"] is True
+    return CONFIG.read_text()
+
+
+def test_no_setting_of_the_users_or_the_systems_breaks_a_login(ready):
+    ours = settled(ready)
+    broken = {}
+    for lines in OWN_SETTINGS:
+        for path, before in ((CONFIG, ours), (ETC_SSH / "ssh_config", "")):
+            path.write_text(f"{before}Host *\n  {lines}\n")
+            answer = dialled("Beta.example.com" if before else "beta-mig")
+            path.write_text(before)
+            if answer != ("out\nin\n", "", 0):
+                broken[lines, path] = answer
+    assert broken == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Host beta beta-mig\n  HostName elsewhere.example\n",
+        "Match final host *\n  RemoteCommand tmux\n  User nobody\n",
+        "Match canonical all\n  HostName elsewhere.example\n",
+        "CanonicalizeHostname always\nMatch final all\n  HostKeyAlias x\n  User a\n",
+        "Match exec true\n  RemoteCommand tmux\n",
+        "Match originalhost beta\n  ProxyJump elsewhere.example\n",
+        "RemoteCommand tmux\nHost *\n  RequestTTY force\n",
+        "Include other/*\n",
+        "IgnoreUnknown Nothing\nNoSuchOption 1\n",
+    ],
+)
+def test_no_rule_of_the_users_for_that_node_breaks_a_login(ready, text):
+    (SSH / "other").mkdir()
+    (SSH / "other" / "one").write_text("Host *\n  SessionType none\n  RemoteCommand tmux\n")
+    CONFIG.write_text(text)
+    settled(ready)
+    assert dialled() == ("out\nin\n", "", 0)
+
+
+def cell(member, name="beta"):
+    """Return the login's cell in what ``kvmcluster.ssh_check`` returns as alpha."""
+    cells = member.call("kvmcluster.ssh_check", timeout=2)["cells"]
+    return next(cell for cell in cells if cell["name"] == name)
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause", "blamed"),
+    [
+        ("Port 2222", "refused", "port is 2222"),
+        ("BindAddress 127.9.9.9\n  Port 1", "refused", "port is 1"),
+        ("BindAddress 192.0.2.1", "failed", "bindaddress is 192.0.2.1"),
+        ("AddressFamily inet6", "no such name", "addressfamily is inet6"),
+        ("Ciphers 3des-cbc", "no common algorithm", "ciphers is set"),
+        ("MACs hmac-md5\n  Ciphers aes128-ctr", "no common algorithm", "macs is set"),
+        ("KexAlgorithms diffie-hellman-group1-sha1", "no common algorithm", "kexalgorithms is"),
+        ("HostKeyAlgorithms ssh-dss", "no common algorithm", "hostkeyalgorithms is set"),
+        ("PubkeyAcceptedAlgorithms ssh-ed25519", "key not accepted", "pubkeyacceptedalgorithms"),
+        ("RequiredRSASize 8192", "key not accepted", "requiredrsasize is 8192"),
+        ("Ciphers nonsense", "bad configuration", "line 4"),
+        ("Port none", "bad configuration", "line 4"),
+    ],
+)
+def test_a_setting_that_is_left_to_the_user_is_named_with_its_file(ready, lines, cause, blamed):
+    settled(ready)
+    system = ETC_SSH / "ssh_config"
+    system.write_text(f"# a note\nHost *\n  IPQoS none\n  {lines}\n")
+    observed = cell(ready)
+    assert observed["cause"] == cause, observed
+    assert blamed in observed["detail"] and f"{system}" in observed["detail"], observed
+
+
+def test_a_command_in_the_configuration_that_hangs_is_named(ready):
+    settled(ready)
+    CONFIG.write_text(f'{CONFIG.read_text()}\nMatch host beta exec "sleep 60"\n  Port 1\n')
+    observed = cell(ready)
+    assert observed["cause"] == "timed out"
+    assert f"it runs a command: {CONFIG}, line 5" in observed["detail"], observed
+
+
+def test_a_setting_above_our_block_is_named_with_its_file_and_mended_by_the_remedy(ready):
+    settled(ready)
+    CONFIG.write_text(f"Host *\n  RemoteCommand tmux\n  HostName x\n{CONFIG.read_text()}")
+    found = config_issue(ready)
+    assert "hostname is x, not beta" in found["sentence"]
+    assert f"remotecommand is tmux, not none ({CONFIG}, line 2)" in found["sentence"]
+    assert found["remedy"].startswith("apply the state kvmcluster.trust here")
+    assert ready.state("ssh_config")["result"] is True
+    assert config_issue(ready) is None and dialled()[0] == "out\nin\n"
+
+
+def config_issue(member):
+    """Return the first issue of the check ssh.config among alpha's own facts."""
+    found = member.call("kvmcluster.facts", targets=False)["ssh"]["ssh.config"]
+    return found[0] if found else None
 
 
 def test_a_block_that_slid_down_is_put_first_again(ready):

@@ -306,10 +306,19 @@ GOOD = {
 }
 
 
+FILES = {
+    "/root/.ssh/config": "# port\nHost *\n  StrictHostKeyChecking accept-new\n",
+    "/root/.ssh/kvmcluster_config": "Host a\n  StrictHostKeyChecking yes\n",
+    "/etc/ssh/ssh_config": 'Match exec "sleep 9"\n\tstricthostkeychecking=no\n',
+}
+PLACES = "(/root/.ssh/config, line 3; /etc/ssh/ssh_config, line 2)"
+
+
 def configured(**settings):
     return sshcheck.config(
         cluster("node1", "node2"),
         settings,
+        lambda name: FILES,
         GOOD["identityfile"][0],
         GOOD["userknownhostsfile"][0],
     )
@@ -320,9 +329,45 @@ def test_names_that_are_dialled_alike_share_a_trouble():
     assert configured(a=GOOD) == []
     found = configured(a=loose, b=loose, c=None)
     assert [error.sentence for error in found] == [
-        "ssh to a, b: stricthostkeychecking is accept-new, not true",
-        "ssh to c: ssh cannot read its configuration",
+        f"ssh to a, b: stricthostkeychecking is accept-new, not true {PLACES}",
+        "ssh to c: ssh cannot read its configuration (it runs a command: /etc/ssh/ssh_config,"
+        " line 1)",
     ]
+    assert found[0].remedy == "apply the state kvmcluster.trust here; 'ssh -G a' shows it"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        *(("hostname", "elsewhere"), ("hostkeyalias", "node2"), ("proxyjump", "gate")),
+        *(("proxycommand", "nc %h"), ("remotecommand", "tmux"), ("requesttty", "force")),
+        *(("sessiontype", "none"), ("stdinnull", "yes"), ("forkafterauthentication", "yes")),
+        *(("permitlocalcommand", "yes"), ("exitonforwardfailure", "yes"), ("user", "nobody")),
+        *(("canonicalizehostname", "true"), ("knownhostscommand", "/bin/k")),
+        *(("preferredauthentications", "password"), ("pubkeyauthentication", "false")),
+    ],
+)
+def test_a_setting_that_comes_before_ours_is_named(keyword, value):
+    found = configured(node1={**GOOD, keyword: (value,)})
+    assert found[0].sentence.startswith(f"ssh to node1: {keyword} is {value}, not ")
+    assert found[0].remedy.startswith("apply the state kvmcluster.trust here")
+
+
+def test_a_setting_that_is_left_to_the_login_is_corrected_in_its_file():
+    narrow = {**GOOD, "pubkeyacceptedalgorithms": ("ssh-ed25519,ecdsa-sha2-nistp256",)}
+    found = configured(node1=narrow, node2={**GOOD, "requiredrsasize": ("8192",)})
+    assert [(error.sentence, error.remedy) for error in found] == [
+        (
+            "ssh to node1: pubkeyacceptedalgorithms leaves out rsa keys",
+            "correct that file; 'ssh -G node1' shows it",
+        ),
+        (
+            "ssh to node2: requiredrsasize is 8192, and the cluster key has 4096",
+            "correct that file; 'ssh -G node2' shows it",
+        ),
+    ]
+    wide = {**GOOD, "pubkeyacceptedalgorithms": ("ssh-ed25519,rsa-sha2-256",)}
+    assert configured(a={**wide, "requiredrsasize": ("4096",), "port": ("2222",)}) == []
 
 
 def test_keys_of_former_members_and_former_keys_of_members_are_stale():

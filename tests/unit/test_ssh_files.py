@@ -134,6 +134,28 @@ def test_the_client_configuration_pins_and_never_asks():
         assert option in options
 
 
+def test_host_keys_are_looked_up_by_the_node_s_id_whatever_alias_the_login_has():
+    text = client_config.wanted(FOUND, KEY, HOSTS, "").text
+    aliases = text[text.index("Host node1 Node1.example.com node1.example.com 192.0.2.11\n") :]
+    assert aliases == (
+        "Host node1 Node1.example.com node1.example.com 192.0.2.11\n    HostKeyAlias node1\n"
+        "Host node2 2001:db8::2\n    HostKeyAlias node2\n"
+        f"Host node3\n    HostKeyAlias node3\n{blocks.END}"
+    )
+    capital = client_config.wanted(cluster("Node1"), KEY, HOSTS, "").text
+    assert "Host Node1 node1\n    HostKeyAlias node1\n" in capital
+
+
+def test_an_unknown_option_of_the_login_s_is_ignored_and_ours_are_known():
+    text = client_config.wanted(FOUND, KEY, HOSTS, "", ["StdinNull no"]).text
+    assert text.splitlines()[2].strip() == "IgnoreUnknown *"
+    assert "StdinNull no" in text and "SessionType" not in text
+    upgraded = client_config.wanted(FOUND, KEY, HOSTS, text)
+    assert "SessionType unset -> default" in upgraded.changes.replaced
+    back = client_config.wanted(FOUND, KEY, HOSTS, upgraded.text, ["StdinNull no"])
+    assert "SessionType default -> unset" in back.changes.replaced and back.text == text
+
+
 def test_further_patterns_stand_beside_the_names():
     found = cluster("node1", host_patterns=["kvm-*"])
     assert "Host node1 kvm-*\n" in client_config.wanted(found, KEY, HOSTS, "").text
@@ -142,7 +164,8 @@ def test_further_patterns_stand_beside_the_names():
 def test_many_names_make_several_short_host_lines_each_with_all_options():
     many = cluster(*(f"node-with-a-long-name-{number:04}.example.com" for number in range(300)))
     text = client_config.wanted(many, KEY, HOSTS, "").text
-    hosts_lines = [line for line in text.splitlines() if line.startswith("Host ")]
+    rules = text.partition(" HostKeyAlias ")[0].rpartition("\nHost ")[0]
+    hosts_lines = [line for line in rules.splitlines() if line.startswith("Host ")]
     assert max(map(len, text.splitlines())) < 1024 and len(hosts_lines) > 1
     assert sum(len(line.split()) - 1 for line in hosts_lines) == 300
     assert text.count("StrictHostKeyChecking yes") == len(hosts_lines)

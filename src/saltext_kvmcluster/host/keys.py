@@ -10,10 +10,8 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.pillar.paths import EVERYDAY_KEYS
 from saltext_kvmcluster.core.trust import sshd
-from saltext_kvmcluster.core.trust.keyfile import KeyFile
+from saltext_kvmcluster.core.trust.keyfile import RSA_BITS, KeyFile
 from saltext_kvmcluster.host import commands, descriptors, files
-
-RSA_BITS = "4096"
 
 
 def key_file(path: str, account: sshd.Account) -> KeyFile:
@@ -51,7 +49,7 @@ def make_key(path: str, key_type: str, comment: str, login: str) -> None:
     files.ensure_folder(os.path.dirname(path), login)
     with files.workshop() as workshop:
         made = os.path.join(workshop, "key")
-        size = ["-b", RSA_BITS] if key_type == "rsa" else []
+        size = ["-b", str(RSA_BITS)] if key_type == "rsa" else []
         commands.checked(
             ["ssh-keygen", "-q", "-t", key_type, *size, "-N", "", "-C", comment, "-f", made], 120
         )

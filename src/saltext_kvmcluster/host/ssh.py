@@ -10,28 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.pillar.clusters import Node
-from saltext_kvmcluster.core.trust import logins, sshd
-from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.host import commands, ssh_client
 
 WORKERS = 16
 PROBE_LIMIT = 65536
 BATCH_LIMIT = 16 * 1024 * 1024
 RETRY_PAUSES = (0.5, 2.0)
 _LOST = commands.Outcome(None, "", "the login ended before the program did")
-
-
-def client_settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
-    """Return ssh's own reading of its configuration for each name (``ssh -G``)."""
-
-    def of(name: str) -> sshd.Settings | None:
-        outcome = commands.run(["ssh", "-G", "--", name])
-        return sshd.parse_settings(outcome.stdout) if outcome.code == 0 else None
-
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return dict(zip(names, pool.map(of, names), strict=True))
 
 
 def probe(name: str, timeout: float) -> logins.LoginProbe:
@@ -72,7 +63,8 @@ def run_all(
     done = _split(outcome.stdout, mark)
     if not done:
         probe = logins.LoginProbe(outcome.code, outcome.stdout, outcome.stderr, 0.0)
-        raise WorldError(f"{name} is unreachable over ssh: {_login_error(probe)}")
+        detail = _login_error(name, _explained(name, probe, timeout))
+        raise WorldError(f"{name} is unreachable over ssh: {detail}")
     return {key: done[at] if at < len(done) else _LOST for at, key in enumerate(wanted)}
 
 
@@ -108,12 +100,15 @@ class Session:
                     break
                 time.sleep(pause)
                 self._probed = self._tried()
+            if self.name is not None:
+                self._probed = _explained(self.name, self._probed, self.timeout)
             return self._probed
 
     def refuse_unless_open(self) -> None:
         """Raise the WorldError that names the cause, if the last login failed."""
         if self._shell is None:
-            raise WorldError(f"{self.name} is unreachable over ssh: {_login_error(self._probed)}")
+            detail = _login_error(self.name or "", self._probed)
+            raise WorldError(f"{self.name} is unreachable over ssh: {detail}")
 
     def run_all(
         self, wanted: Mapping[str, Sequence[str]], timeout: float = 30.0
@@ -211,9 +206,32 @@ def _split(output: str, mark: str) -> list[commands.Outcome]:
     ]
 
 
-def _login_error(probe: logins.LoginProbe) -> str:
-    cell = logins.cell("", "", probe, encrypted_key=False)
+def _login_error(name: str, probe: logins.LoginProbe) -> str:
+    cell = cell_of("", name, probe, encrypted_key=False)
     return ": ".join(filter(None, (cell["cause"], cell["detail"], cell["remedy"])))
+
+
+def cell_of(
+    peer: str, name: str, probe: logins.LoginProbe | None, encrypted_key: bool
+) -> dict[str, Any]:
+    """Return one cell of the matrix, see logins.cell, with this host's settings in a failed one."""
+    failed = probe is not None and logins.cause(probe, encrypted_key)
+    note = ssh_client.note(name, failed) if failed else ""
+    return logins.cell(peer, name, probe, encrypted_key, note)
+
+
+def _explained(name: str, probe: logins.LoginProbe, timeout: float) -> logins.LoginProbe:
+    """Return a login that was dropped with sshd's own reason, which ssh shows with -v alone.
+
+    It takes another login, to which sshd adds no penalty.
+    """
+    if logins.cause(probe, encrypted_key=False) != logins.DROPPED:
+        return probe
+    dial = _dial(name, timeout)
+    asked = commands.run([dial[0], "-v", *dial[1:], "true"], timeout + 2, limit=PROBE_LIMIT)
+    if logins.PENALTY not in asked.stderr:
+        return probe
+    return replace(probe, stderr=f"{probe.stderr.rstrip()}\n{logins.PENALTY}\n")
 
 
 def _dial(name: str, timeout: float) -> list[str]:
@@ -256,9 +274,9 @@ def _probe_again(name: str, timeout: float, end: float) -> logins.LoginProbe:
     for pause in RETRY_PAUSES:
         observed = probe(name, timeout)
         if not _is_dropped(observed) or time.monotonic() + pause >= end:
-            return observed
+            return _explained(name, observed, timeout)
         time.sleep(pause)
-    return probe(name, timeout)
+    return _explained(name, probe(name, timeout), timeout)
 
 
 def _is_dropped(probe: logins.LoginProbe) -> bool:

@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.trust import (
 from saltext_kvmcluster.core.trust.identity import Identities
 from saltext_kvmcluster.core.trust.keyfile import KeyFile
 from saltext_kvmcluster.core.trust.sshd import Account
-from saltext_kvmcluster.host import accounts, files, keys, resolver, ssh, sshd_settings
+from saltext_kvmcluster.host import accounts, files, keys, resolver, ssh, ssh_client, sshd_settings
 
 Checks = Mapping[str, Callable[[], list[Issue]]]
 LOGIN_TIME = 5.0
@@ -59,7 +59,9 @@ def dialing(
     path = keyfile.key_path(cluster, account.home)
     return {
         "ssh.key": lambda: sshcheck.key(key(), cluster),
-        "ssh.config": lambda: sshcheck.config(cluster, ssh.client_settings(names), path, root),
+        "ssh.config": lambda: sshcheck.config(
+            cluster, ssh_client.settings(names), ssh_client.texts, path, root
+        ),
         "ssh.label": lambda: sshcheck.label(accounts.labels(os.path.join(account.home, ".ssh"))),
     }
 
@@ -107,7 +109,7 @@ def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dic
     return {
         peer.id: {
             "cells": [
-                logins.cell(peer.id, name, observed.get((peer.id, name)), encrypted)
+                ssh.cell_of(peer.id, name, observed.get((peer.id, name)), encrypted)
                 for name in names
             ],
             "names": [] if tuple(names) == tuple(peer.names) else list(names),

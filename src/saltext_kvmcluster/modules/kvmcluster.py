@@ -145,7 +145,9 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
     Returns ``{cluster, node, ok, cells: [{peer, name, ok, cause, detail, remedy, seconds}]}``; the
     exit code is non-zero unless every cell is good. ``cause`` is ``ok`` or one of: no such name,
     refused, host key changed, host key unknown, timed out, no answer, no route, key not accepted,
-    passphrase asked, dropped, bad configuration, noise, not tried, failed.
+    passphrase asked, refused for now, no common algorithm, dropped, bad configuration, noise, not
+    tried, failed. ``detail`` is ssh's message, and which settings of this node's own, by file and
+    line, may be behind the failure.
 
     CLI Example:
 
@@ -164,7 +166,7 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
         doors.seconds(time_limit, "time_limit"),
     )
     cells = [
-        logins.cell(peer.id, name, observed.get((peer.id, name)), encrypted)
+        ssh.cell_of(peer.id, name, observed.get((peer.id, name)), encrypted)
         for peer, names in named.items()
         for name in names
     ]

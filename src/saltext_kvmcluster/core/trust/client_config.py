@@ -5,24 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
-from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.trust.blocks import BEGIN, END, owned_lines, split_lines
 
 CONFIG = "kvmcluster_config"
 USER_CONFIG = "config"
 HOST_LINE_LENGTH = 900
+ALIAS = "HostKeyAlias"
+# Of OpenSSH 8.5, 8.7 (three) and 9.6; all others are in OpenSSH 8.0, the oldest of use here.
+NEWER = (
+    "KnownHostsCommand none",
+    "SessionType default",
+    "StdinNull no",
+    "ForkAfterAuthentication no",
+    "ChannelTimeout none",
+)
 
 
-def wanted(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> Wanted:
+def wanted(
+    cluster: Cluster, key: str, known_hosts_path: str, present: str, newer: Iterable[str] = NEWER
+) -> Wanted:
     """Return the wanted client configuration for every name of every member.
 
     The host keys of our file are the only ones that count (no global known hosts, no DNS, no
     rewriting by UpdateHostKeys), connections to peers are direct (``ProxyCommand none`` rules out
     ProxyJump, too), and a stalled connection ends, so that nothing that runs over ssh hangs. See
     ssh_config(5).
+
+    libvirt's daemon runs ``ssh NAME COMMAND`` with the login's configuration, so everything in
+    there that would lead elsewhere or run something else has its default here: ssh uses the first
+    value. ``IgnoreUnknown`` keeps an option of the login's that this ssh does not know from ending
+    it. Port, addresses to bind to and algorithms are left to the login, since they may be right;
+    see ``client_settings``.
+
+    newer
+        Those of NEWER that ssh knows here. An unknown one in our file would end ssh for every host,
+        since ``IgnoreUnknown`` holds only where its rule does.
     """
     options = (
+        "IgnoreUnknown *",
+        "HostName %h",
+        "CanonicalizeHostname no",
         f"User {cluster.ssh.login}",
+        "IdentityAgent none",
         f"IdentityFile {_quoted(key)}",
         "IdentitiesOnly yes",
         "PubkeyAuthentication yes",
@@ -34,16 +59,29 @@ def wanted(cluster: Cluster, key: str, known_hosts_path: str, present: str) -> W
         "UpdateHostKeys no",
         "CheckHostIP no",
         "ProxyCommand none",
+        "ControlMaster no",
         "ControlPath none",
+        "BatchMode yes",
+        "RemoteCommand none",
+        "RequestTTY auto",
+        "PermitLocalCommand no",
         "ForwardAgent no",
         "ForwardX11 no",
+        "ClearAllForwardings yes",
+        "ExitOnForwardFailure no",
+        "Tunnel no",
+        "LogLevel INFO",
+        "VisualHostKey no",
+        "ConnectionAttempts 1",
         "ConnectTimeout 10",
         "ServerAliveInterval 10",
         "ServerAliveCountMax 3",
+        *newer,
     )
     body = "".join(f"    {option}\n" for option in options)
     hosts = list(_host_lines(_host_patterns(cluster)))
-    text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + END
+    aliases = "".join(_alias(node) for node in cluster.nodes.values())
+    text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + aliases + END
     return Wanted(text, _config_changes(present, text))
 
 
@@ -71,6 +109,12 @@ def own_include(present: str) -> str:
     lines = split_lines(present)
     last = max((at for at, owned in enumerate(owned_lines(lines)) if owned), default=-1)
     return "".join(line for line in lines[: last + 1] if _directives(line))
+
+
+def _alias(node: Node) -> str:
+    """Return the rule by which a node's host keys are looked up, whatever alias the login has."""
+    names = dict.fromkeys(spelled for name in node.names for spelled in (name, name.lower()))
+    return "".join(f"{line}\n    {ALIAS} {node.id.lower()}\n" for line in _host_lines(names))
 
 
 def _host_patterns(cluster: Cluster) -> Iterator[str]:
@@ -101,12 +145,17 @@ def _config_changes(present: str, text: str) -> Changes:
     old_hosts, old_options = _config_parts(present)
     new_hosts, new_options = _config_parts(text)
     changed = [
-        key for key in new_options if old_options and old_options.get(key) != new_options[key]
+        key
+        for key in (*new_options, *old_options.keys() - new_options.keys())
+        if old_options and old_options.get(key) != new_options.get(key)
     ]
     return Changes(
         tuple(name for name in new_hosts if name not in old_hosts),
         tuple(name for name in old_hosts if name not in new_hosts),
-        tuple(f"{key} {old_options.get(key, 'unset')} -> {new_options[key]}" for key in changed),
+        tuple(
+            f"{key} {old_options.get(key, 'unset')} -> {new_options.get(key, 'unset')}"
+            for key in changed
+        ),
     )
 
 
@@ -117,7 +166,7 @@ def _config_parts(text: str) -> tuple[dict[str, None], dict[str, str]]:
         keyword, _, value = line.strip().partition(" ")
         if keyword == "Host":
             hosts.update(dict.fromkeys(value.split()))
-        elif keyword and not keyword.startswith("#"):
+        elif keyword not in ("", ALIAS) and not keyword.startswith("#"):
             options[keyword] = value
     return hosts, options
 

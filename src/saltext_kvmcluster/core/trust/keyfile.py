@@ -10,6 +10,8 @@ from saltext_kvmcluster.core.pillar.clusters import KEY_TYPES, ROOT, Cluster
 from saltext_kvmcluster.core.trust.identity import PublicKey, parse_cluster_key
 
 PILLAR_PATH = f"{ROOT}:ssh:key"
+RSA_BITS = 4096
+"""The size of the RSA keys that are made."""
 
 
 @dataclass(frozen=True)

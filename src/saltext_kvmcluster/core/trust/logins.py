@@ -26,6 +26,11 @@ FAILED = "failed"
 NOT_TRIED = "not tried"
 KEY_NOT_ACCEPTED = "key not accepted"
 PASSPHRASE = "passphrase asked"
+NO_ALGORITHM = "no common algorithm"
+DROPPED = "dropped"
+REFUSED_FOR_NOW = "refused for now"
+# What sshd of OpenSSH 9.8 and newer answers instead of its banner; ssh shows it with -v alone.
+PENALTY = "Not allowed at this time"
 
 CAUSES = (
     ("no such name", r"Could not resolve hostname"),
@@ -36,10 +41,13 @@ CAUSES = (
     (TIMED_OUT, r"timed out|Timeout, server"),
     ("no route", r"No route to host|Network is unreachable"),
     (KEY_NOT_ACCEPTED, r"Permission denied|Too many authentication failures"),
-    ("dropped", r"Connection (closed|reset) by|kex_exchange_identification"),
+    (REFUSED_FOR_NOW, PENALTY),
+    (NO_ALGORITHM, r"no matching .+ found"),
+    (DROPPED, r"Connection (closed|reset) by|kex_exchange_identification"),
     (
         "bad configuration",
-        r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad",
+        r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad"
+        r"|(?m:^\S+:? line \d+: )|Cannot execute command-line and remote command",
     ),
 )
 
@@ -54,7 +62,11 @@ REMEDIES = {
     "no route": "check the network between the two nodes",
     KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
     PASSPHRASE: "apply kvmcluster.key here and follow its error message",
-    "dropped": "sshd there is overloaded (MaxStartups) or broken; read its log",
+    REFUSED_FOR_NOW: "wait: after failed logins, sshd there refuses this address for a time, by"
+    " default at most 600 s (PerSourcePenalties), or it has too many logins at once (MaxStartups);"
+    " its log says which. To prevent that, set PerSourcePenaltyExemptList there",
+    NO_ALGORITHM: "let ssh here and sshd there have one in common, as the message says",
+    DROPPED: "sshd there is overloaded (MaxStartups) or broken; read its log",
     "bad configuration": "correct ssh's configuration here as in the message",
     NOISE: "silence the login's shell start-up files there for non-interactive shells",
     FAILED: "see ssh's message",
@@ -70,11 +82,13 @@ RESPONSES = {
     "no answer": "accepts connections to sshd",
     KEY_NOT_ACCEPTED: "refuses ssh logins",
     PASSPHRASE: "refuses ssh logins",
-    "dropped": "drops ssh logins",
+    DROPPED: "drops ssh logins",
+    REFUSED_FOR_NOW: "drops ssh logins",
+    NO_ALGORITHM: "accepts connections to sshd",
 }
 """The causes that show that a host is on, in words."""
 
-RETRIED = ("dropped",)
+RETRIED = (DROPPED, REFUSED_FOR_NOW)
 MAX_DETAIL = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
 
@@ -132,8 +146,14 @@ def response(name: str, probe: LoginProbe, echoes: bool) -> str:
     return f"{name} responds to ping" if echoes else ""
 
 
-def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) -> dict[str, Any]:
-    """Return one cell of the matrix as plain data; without a probe it was not tried."""
+def cell(
+    peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool, note: str = ""
+) -> dict[str, Any]:
+    """Return one cell of the matrix as plain data; without a probe it was not tried.
+
+    note
+        Which settings of this host's own may be behind a failure; see client_settings.note.
+    """
     found = cause(probe, encrypted_key) if probe else NOT_TRIED
     probe = probe or LoginProbe(None, "", "", 0.0)
     first, second = probe.stderr, probe.stdout
@@ -143,7 +163,7 @@ def cell(peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool) ->
         "name": name,
         "ok": found == OK,
         "cause": found,
-        "detail": _last_lines(detail),
+        "detail": _noted(_last_lines(detail), note),
         "remedy": REMEDIES.get(found, ""),
         "seconds": probe.seconds,
     }
@@ -287,6 +307,13 @@ def _last_lines(text: str) -> str:
     stripped = (line.strip() for line in text.splitlines())
     lines = [line for line in stripped if line and not line.startswith(FORGETTING)]
     return _bounded(" / ".join(lines[-3:]))
+
+
+def _noted(detail: str, note: str) -> str:
+    """Return a message with what is known besides; where both are too long, that stays whole."""
+    known = _bounded(note)
+    room = max(0, MAX_DETAIL - len(known) - len(" / "))
+    return " / ".join(filter(None, (detail if not known else detail[:room], known)))
 
 
 def _bounded(text: str) -> str:

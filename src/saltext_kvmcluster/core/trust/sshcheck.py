@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import keyfile, login_keys
+from saltext_kvmcluster.core.trust import client_settings, keyfile, login_keys
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.core.trust.keyfile import KeyFile
-from saltext_kvmcluster.core.trust.sshd import Refusal, Settings
+from saltext_kvmcluster.core.trust.keyfile import RSA_BITS, KeyFile
+from saltext_kvmcluster.core.trust.sshd import ALGORITHMS, Refusal, Settings
 
 LABEL = "ssh_home_t"
+UNSET = "not set"
+UNREAD = "unread"
+HARMLESS = {
+    "proxycommand": ("none", UNSET),
+    "proxyjump": ("none", UNSET),
+    "pubkeyauthentication": ("true", "yes", "unbound", "host-bound", UNSET),
+    "preferredauthentications": ("publickey", UNSET),
+    "controlpath": ("none", UNSET),
+    "remotecommand": ("none", UNSET),
+    "requesttty": ("auto", "no", "false", UNSET),
+    "sessiontype": ("default", UNSET),
+    "stdinnull": ("no", UNSET),
+    "forkafterauthentication": ("no", UNSET),
+    "permitlocalcommand": ("no", UNSET),
+    "exitonforwardfailure": ("no", UNSET),
+    "canonicalizehostname": ("false", "no", UNSET),
+    "knownhostscommand": ("none", UNSET),
+}
+"""The values of settings with which a login runs its command there, and nothing else."""
+THEIRS = ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes", "requiredrsasize")
+"""The settings that are the login's own even where our part comes first."""
 TRUST = "apply the state kvmcluster.trust here"
 
 
@@ -32,39 +53,69 @@ def authorized(refusals: Iterable[Refusal]) -> list[Issue]:
 
 
 def config(
-    cluster: Cluster, settings: Mapping[str, Settings | None], key_path: str, known_hosts: str
+    cluster: Cluster,
+    settings: Mapping[str, Settings | None],
+    texts: Callable[[str], Mapping[str, str]],
+    key_path: str,
+    known_hosts: str,
 ) -> list[Issue]:
     """Return the names to which ssh would not connect with the cluster's settings, with the reason.
 
     settings
         What ``ssh -G`` prints for each name, None where it printed nothing.
+    texts
+        Returns the configuration files that ssh reads for a name, by path.
     """
-    wanted = {
+    needed = {
         "user": (cluster.ssh.login,),
         "identityfile": (key_path,),
         "identitiesonly": ("yes",),
         "stricthostkeychecking": ("true", "yes"),
         "userknownhostsfile": (known_hosts,),
     }
-    alike: dict[str, list[str]] = {}
+    aliases = {name: node.id.lower() for node in cluster.nodes.values() for name in node.names}
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, found in settings.items():
-        wrong = "; ".join(_differences(found, wanted))
+        own = {"hostname": (name.lower(), UNSET), "hostkeyalias": (aliases.get(name, ""), UNSET)}
+        wrong = tuple(_differences(found, {**needed, **own, **HARMLESS}, cluster.ssh.key_type))
         alike.setdefault(wrong, []).append(name)
-    return [
-        Issue(f"ssh to {', '.join(names)}: {wrong}", f"{TRUST}; 'ssh -G {names[0]}' shows it")
-        for wrong, names in alike.items()
-        if wrong
-    ]
+    return [_wrong(names, wrong, texts(names[0])) for wrong, names in alike.items() if wrong]
 
 
-def _differences(found: Settings | None, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def _wrong(
+    names: Sequence[str], wrong: Sequence[tuple[str, str]], texts: Mapping[str, str]
+) -> Issue:
+    """Return the issue of names whose settings are wrong alike, with where those are set."""
+    shown = f"'ssh -G {names[0]}' shows it"
+    theirs = {keyword for keyword, _ in wrong} <= {*THEIRS, UNREAD}
+    sentences = []
+    for keyword, what in wrong:
+        at = "; ".join(client_settings.places(texts, keyword))
+        sentences.append(what + (f" ({at})" if at else ""))
+    if wrong[0][0] == UNREAD:
+        sentences = [client_settings.unread(texts)]
+    remedy = f"correct that file; {shown}" if theirs else f"{TRUST}; {shown}"
+    return Issue(f"ssh to {', '.join(names)}: {'; '.join(sentences)}", remedy)
+
+
+def _differences(
+    found: Settings | None, wanted: Mapping[str, tuple[str, ...]], key_type: str
+) -> Iterator[tuple[str, str]]:
+    """Yield each setting with which a login would fail or lead elsewhere, and how it is."""
     if found is None:
-        yield "ssh cannot read its configuration"
+        yield UNREAD, ""
         return
     for keyword, values in wanted.items():
-        first = (found.get(keyword) or ("not set",))[0]
+        first = (found.get(keyword) or (UNSET,))[0]
         if first not in values:
-            yield f"{keyword} is {first}, not {values[0]}"
+            yield keyword, f"{keyword} is {first}, not {values[0]}"
+    for keyword in ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes"):
+        accepted = ",".join(found.get(keyword, ())).split(",")
+        if accepted != [""] and not set(accepted) & set(ALGORITHMS[key_type]):
+            yield keyword, f"{keyword} leaves out {key_type} keys"
+    size = (found.get("requiredrsasize") or ("",))[0]
+    if key_type == "rsa" and size.isdecimal() and int(size) > RSA_BITS:
+        yield "requiredrsasize", f"requiredrsasize is {size}, and the cluster key has {RSA_BITS}"
 
 
 def label(labels: Mapping[str, str | None]) -> list[Issue]:

@@ -23,6 +23,8 @@ MANAGE = (
 )
 RELATIVE_FILE = f".ssh/{AUTHORIZED_KEYS}"
 
+ALGORITHMS = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519",)}
+
 Settings = Mapping[str, tuple[str, ...]]
 
 _MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
@@ -215,7 +217,7 @@ def _keys_refused(settings: Settings) -> Refusal | None:
 def _type_refused(settings: Settings, key_type: str) -> Refusal | None:
     named = ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes")
     accepted = ",".join(value for name in named for value in settings.get(name, ())).split(",")
-    algorithms = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519",)}[key_type]
+    algorithms = ALGORITHMS[key_type]
     if accepted == [""] or any(algorithm in accepted for algorithm in algorithms):
         return None
     return Refusal(
