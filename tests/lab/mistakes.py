@@ -206,6 +206,9 @@ LAN = "<network><name>lan</name><forward mode='bridge'/><bridge name='br0'/></ne
 CARD = "<interface type='{0}'><source {0}='{1}'/><model type='virtio'/></interface>"
 NEW_UUID = """cd /etc/libvirt && sed -i /^host_uuid/d libvirtd.conf
 echo "host_uuid = \\"$(cat /proc/sys/kernel/random/uuid)\\"" >> libvirtd.conf"""
+DRIVERS = "/usr/lib/*/libvirt/connection-driver"
+NO_NETWORK_DRIVER = f"""mkdir --parents /run/drivers && cp {DRIVERS}/* /run/drivers
+rm /run/drivers/*_network.so && mount --bind /run/drivers {DRIVERS}"""
 CAPABILITIES = "/var/cache/libvirt/qemu/capabilities/*.xml"
 
 
@@ -309,6 +312,28 @@ HOSTS = [
             *(
                 on(node, "virsh net-destroy lan && virsh net-undefine lan")
                 for node in ("node1", "node2", "node3")
+            ),
+        ),
+    ),
+    Mistake(
+        "network.present",
+        "on the destination, whose libvirt lacks the network driver (this function is not",
+        {"guests": ["office"], "destinations": ["node2"]},
+        each(
+            network("node1"),
+            start("node1", "office", devices=CARD.format("network", "lan")),
+            on("node2", NO_NETWORK_DRIVER),
+            restart("node2", "libvirtd"),
+        ),
+        remedy="install libvirt-daemon-driver-network",
+        cure=each(
+            on("node2", f"umount --lazy {DRIVERS}"), restart("node2", "libvirtd"), network("node2")
+        ),
+        after=each(
+            destroy("node1", "office"),
+            *(
+                on(node, "virsh net-destroy lan && virsh net-undefine lan")
+                for node in ("node1", "node2")
             ),
         ),
     ),

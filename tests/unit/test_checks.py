@@ -158,6 +158,19 @@ def on_nfs(source, destination, cache=""):
     )
 
 
+LAN, BRIDGED = Interface("network", "default"), Interface("bridge", "br0")
+FILTERED = replace(BRIDGED, filter="clean-traffic")
+LACKING = dict.fromkeys(("networks", "filters"), "this function is not supported")
+
+
+def carded(card, **there):
+    """A guest with one network card, and what the destination's libvirt lists of networks."""
+    return world(
+        at(guest(of=replace(WEB, interfaces=(card,)))),
+        node("node2", daemon=worlds.daemon("node2", **there)),
+    )
+
+
 def covered(*mounts):
     """An image in a folder of the shared file system, on which node2 has more mounts."""
     path = f"{IMAGES}/web/web1.img"
@@ -282,6 +295,14 @@ CASES = [
     ("network.present", PROBLEM, there(bridges={"br0": False})),
     ("network.present", PROBLEM, there(daemon=worlds.daemon("node2", networks={}))),
     ("network.present", UNKNOWN, there(bridges=None)),
+    ("network.present", PROBLEM, carded(LAN, networks={}, drivers=LACKING)),
+    ("network.present", UNKNOWN, carded(LAN, networks=None, drivers=LACKING)),
+    ("network.present", OK, carded(BRIDGED, networks={}, drivers=LACKING)),
+    ("network.present", OK, carded(BRIDGED, networks=None, filters=None)),
+    ("network.present", OK, carded(FILTERED, filters=frozenset({"clean-traffic"}))),
+    ("network.present", PROBLEM, carded(FILTERED, filters=frozenset({"other"}))),
+    ("network.present", PROBLEM, carded(FILTERED, drivers=LACKING)),
+    ("network.present", UNKNOWN, carded(FILTERED, filters=None)),
     ("storage.kind", OK, GOOD),
     ("storage.kind", PROBLEM, with_definition(disks=(LOCAL,))),
     ("storage.kind", PROBLEM, there(storage=StorageFacts(mounts=worlds.MOUNTS[:1]))),

@@ -291,6 +291,25 @@ def test_a_host_has_the_cpus_of_all_its_cells(counts, threads):
     )
 
 
+@pytest.mark.parametrize(
+    ("sent", "networks", "filters"),
+    [
+        ({"networks": ["a"], "filters": ["f"]}, {"a": True}, {"f"}),
+        ({"networks": [], "drivers": {"networks": "not supported"}}, {}, None),
+        ({"filters": [], "drivers": {"networks": "no socket"}}, None, set()),
+        ({}, None, None),
+    ],
+)
+def test_what_a_driver_of_libvirt_did_not_list_is_not_known_and_the_rest_is(
+    sent, networks, filters
+):
+    reported = {"capabilities": CAPABILITIES, **sent}
+    found = node_report.parse("node1", {**SENT, "daemon": reported}, 0.0, 0.0)
+    assert (found.detail, found.daemon_detail) == ("", "")
+    assert (found.daemon.networks, found.daemon.filters) == (networks, filters)
+    assert found.daemon.drivers == sent.get("drivers", {})
+
+
 def test_capabilities_expand_no_entity():
     bomb = '<!DOCTYPE c [<!ENTITY a "pc">]>' + CAPABILITIES.replace(">pc<", ">&a;<")
     found = parsers.capabilities(bomb)

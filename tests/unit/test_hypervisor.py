@@ -270,11 +270,44 @@ def test_a_guest_that_was_resumed_after_its_job_is_not_reported(reports):
         told.get(timeout=0.2)
 
 
+class DriverError(libvirt.libvirtError):
+    """An error of libvirt as its network driver has it."""
+
+    def __init__(self, code):
+        super().__init__("no such driver")
+        self.err = (code, libvirt.VIR_FROM_NETWORK, "no such driver", 2, None, None, None, 0, 0)
+
+
+def test_a_daemon_without_a_network_driver_is_no_dead_one(monkeypatch):
+    raised = [libvirt.VIR_ERR_NO_SUPPORT]
+
+    def networks(flags):
+        raise DriverError(raised[0])
+
+    connection = SimpleNamespace(
+        getCapabilities=lambda: "<capabilities/>",
+        listAllNetworks=networks,
+        listAllNWFilters=lambda: [SimpleNamespace(name=lambda: "clean-traffic")],
+        getVersion=lambda: 7002000,
+        getLibVersion=lambda: 9000000,
+        close=lambda: None,
+    )
+    monkeypatch.setattr(libvirt, "open", lambda uri: connection)
+    known = {"capabilities": "<capabilities/>", "qemu": 7002000, "libvirt": 9000000}
+    rest = {**known, "filters": ["clean-traffic"]}
+    lacking = {"networks": [], "drivers": {"networks": "no such driver"}}
+    assert hypervisor.Hypervisor().daemon() == {**rest, **lacking}
+    raised[0] = libvirt.VIR_ERR_SYSTEM_ERROR
+    failing = {"drivers": {"networks": "qemu:///system: no such driver"}}
+    assert hypervisor.Hypervisor().daemon() == {**rest, **failing}
+
+
 def test_an_emulator_counts_by_the_daemon_that_is_asked(monkeypatch):
     known, asked = ["<emulator>/old</emulator>"], []
     connection = SimpleNamespace(
         getCapabilities=lambda: known[0],
         listAllNetworks=lambda flags: [],
+        listAllNWFilters=list,
         getVersion=lambda: 0,
         getLibVersion=lambda: 9000000,
         compareHypervisorCPU=lambda emulator, *others: asked.append(emulator),

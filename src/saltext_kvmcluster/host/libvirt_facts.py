@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host.libvirt_connection import LOCAL, Connection, load_libvirt
+from saltext_kvmcluster.host.libvirt_connection import LOCAL, Connection, error_text, load_libvirt
 from saltext_kvmcluster.host.libvirt_domains import (
     marked,
     observe_active,
@@ -26,24 +27,40 @@ class Facts(Connection):
         self._capabilities = ""
 
     def daemon(self) -> dict[str, Any]:
-        """Return the daemon's facts of itself and its host, in three round trips.
+        """Return the daemon's facts of itself and its host, in five round trips.
 
-        ``capabilities`` as XML, ``networks``: the names of the active ones, ``qemu``: the version
-        as a number, 0 if it has none, ``libvirt``: the daemon's own, in the same way.
+        ``capabilities`` as XML, ``networks``: the names of the active ones, ``filters``: those of
+        its network filters, ``qemu``: the version as a number, 0 if it has none, ``libvirt``: the
+        daemon's own, in the same way. The drivers of networks and filters are packages and daemons
+        of their own, without which guests run: ``drivers`` says why one lists nothing. One that the
+        daemon does not have lists none; of one that fails, the names are missing.
         """
 
         def verb(found: Any) -> dict[str, Any]:
-            active = load_libvirt().VIR_CONNECT_LIST_NETWORKS_ACTIVE
             return {
                 "capabilities": found.getCapabilities(),
-                "networks": [network.name() for network in found.listAllNetworks(active)],
                 "qemu": qemu_version(found),
                 "libvirt": found.getLibVersion(),
             }
 
         reported = self._ask(verb)
         self._capabilities = reported["capabilities"]
-        return reported
+        active = load_libvirt().VIR_CONNECT_LIST_NETWORKS_ACTIVE
+        listings: dict[str, Callable[[Any], Iterable[Any]]] = {
+            "networks": lambda found: found.listAllNetworks(active),
+            "filters": lambda found: found.listAllNWFilters(),
+        }
+        drivers = {}
+        for subject, listing in listings.items():
+            try:
+                names, detail = self._ask(functools.partial(_names, listing))
+            except WorldError as error:
+                drivers[subject] = str(error)
+                continue
+            reported[subject] = names
+            if detail:
+                drivers[subject] = detail
+        return {**reported, "drivers": drivers}
 
     def guests(
         self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
@@ -149,6 +166,17 @@ class Facts(Connection):
             self._ask(lambda found: found.getLibVersion())
             known = replace(observation, persistent=False, job=verdicts.ENDLESS)
             return known, state, reason, {"error": str(error)}
+
+
+def _names(listing: Callable[[Any], Iterable[Any]], connection: Any) -> tuple[list[str], str]:
+    """Return the names of what a driver lists, and libvirt's message if it has no such driver."""
+    libvirt = load_libvirt()
+    try:
+        return [item.name() for item in listing(connection)], ""
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return [], error_text(error)
 
 
 def qemu_version(connection: Any) -> int:

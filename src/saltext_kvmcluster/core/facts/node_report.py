@@ -213,6 +213,7 @@ def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
     if capabilities is None:
         raise InputError("libvirt's capabilities cannot be read")
     settings = parsers.settings(output("settings"))
+    networks, filters = (_named(reported, subject) for subject in ("networks", "filters"))
     return Daemon(
         uuid=capabilities[0],
         name=parsers.word(output("host_name")),
@@ -221,13 +222,22 @@ def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
         machines=capabilities[1],
         cpu=capabilities[2],
         threads=capabilities[3],
-        networks={name.line(): True for name in reported.at("networks").items(optional=True)},
+        networks=None if networks is None else dict.fromkeys(networks, True),
+        filters=None if filters is None else frozenset(filters),
+        drivers=_lines(reported.at("drivers")),
         ports=parsers.ports(settings),
         locks=parsers.locks(output),
         certificates=parsers.certificates(output("certificates"), settings),
         verifies=parsers.verifies(settings),
         libvirt=reported.at("libvirt").whole(default=0),
     )
+
+
+def _named(reported: Reader, subject: str) -> list[str] | None:
+    """Return the names that a driver of the daemon listed, None if they are not known."""
+    if not reported.has(subject):
+        return None
+    return [name.line() for name in reported.at(subject).items(optional=True)]
 
 
 def _guest(

@@ -66,19 +66,22 @@ class Daemon:
 
     ``qemu`` and ``libvirt`` are versions as numbers, 7002000 for 7.2.0, 0 if not known.
     ``machines`` are the machine types by architecture and domain type, as ``"x86_64/kvm" ->
-    {"pc-i440fx-7.2", …}``; aliases count. ``cpu`` is the host's own, as XML; ``threads`` its
-    hardware threads, 0 if not known. ``cpus`` holds the CPUs that were asked about, by
-    questions.cpu_key: empty if the host can run it, else why not. ``certificates`` are the folder
-    of the certificates for migrations and the files in it, None if not known; ``verifies`` says
-    whether it verifies the certificate of a node that sends it a guest. ``locks`` is its lock
-    manager.
+    {"pc-i440fx-7.2", …}``; aliases count. ``networks`` and ``filters`` are None if not known;
+    ``drivers`` holds, by either word, why there are none or it is not known. ``cpu`` is the host's
+    own, as XML; ``threads`` its hardware threads, 0 if not known. ``cpus`` holds the CPUs that were
+    asked about, by questions.cpu_key: empty if the host can run it, else why not. ``certificates``
+    are the folder of the certificates for migrations and the files in it, None if not known;
+    ``verifies`` says whether it verifies the certificate of a node that sends it a guest. ``locks``
+    is its lock manager.
     """
 
     uuid: str
     name: str
     qemu: int
     machines: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    networks: Mapping[str, bool] = field(default_factory=dict)
+    networks: Mapping[str, bool] | None = field(default_factory=dict)
+    filters: frozenset[str] | None = frozenset()
+    drivers: Mapping[str, str] = field(default_factory=dict)
     cpu: str = ""
     cpus: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, int] = (49152, 49215)

@@ -44,12 +44,14 @@ _SOURCES = {
 class Interface:
     """One network card. ``kind`` is libvirt's word: network, bridge, direct, user, hostdev, …
 
-    ``source`` is the network's, bridge's or host device's name.
+    ``source`` is the network's, bridge's or host device's name, ``filter`` that of its network
+    filter.
     """
 
     kind: str
     source: str = ""
     mac: str = ""
+    filter: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,4 +244,5 @@ def _interface(card: etree._Element) -> Interface:
         name = pci_address(address)
     else:
         name = source.get(_SOURCES.get(kind, "dev"), "") if source is not None else ""
-    return Interface(kind, name, attributes(card, "mac").get("address", "").lower())
+    mac, filtered = attributes(card, "mac"), attributes(card, "filterref")
+    return Interface(kind, name, mac.get("address", "").lower(), filtered.get("filter", ""))

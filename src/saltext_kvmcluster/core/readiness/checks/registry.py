@@ -171,7 +171,7 @@ REGISTRY = (
     ),
     Check(
         "network.present",
-        "every bridge and network of the guest exists on the destination and is up",
+        "every bridge, network and network filter of the guest exists on the destination, and is up",
         "set up the same bridges and networks on every node",
         MOVE,
         network.present,
