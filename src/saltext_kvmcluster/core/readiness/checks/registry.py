@@ -171,7 +171,7 @@ REGISTRY = (
     ),
     Check(
         "network.present",
-        "every bridge, network and network filter of the guest exists on the destination, and is up",
+        "the guest's bridges, networks and network filters exist on the destination, and are up",
         "set up the same bridges and networks on every node",
         MOVE,
         network.present,
