@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import subprocess
 import threading
@@ -166,6 +167,25 @@ def test_all_leave_and_the_node_stays_closed(lab):
     back = lab.run("kvmcluster.undrain", "node1", "home=True")
     assert (back["ok"], back["uncordoned"]) == (True, True)
     assert where(lab) == {name: [node] for name, node in HOME.items()}
+
+
+def test_guests_leave_a_node_that_shuts_down(lab):
+    """As its unit calls it: the node itself moves them, and uncordons itself at its next boot."""
+    unit = pathlib.Path(__file__).parents[2] / "states/kvmcluster/files/kvmcluster-leave.service"
+    (reason,) = re.findall(r'kvmcluster.uncordon "(.*)"', unit.read_text())
+    lab.salt("node1", "kvmcluster.freeze", "web2", "stays")
+    done = lab.salt("node1", "kvmcluster.leave", "timeout=120")
+    lab.salt("node1", "kvmcluster.unfreeze", "web2")
+    assert (done["ok"], done["left"]) == (False, ["web2"])
+    assert done["stuck"].keys() == {"web2"} and "stays" in done["stuck"]["web2"]
+    assert {row["guest"] for row in done["moved"]} == {"web1", "db1"}
+    assert done["cordoned"]["reason"] == reason
+
+    slow(lab)
+    late = lab.salt("node1", "kvmcluster.leave", "timeout=3")
+    assert (late["ok"], late["left"], late["elapsed"] < 20) == (False, ["web2"], True), late
+    assert where(lab)["web2"] == ["node1"]
+    assert lab.salt("node1", "kvmcluster.uncordon", f"'{reason}'")["changed"] is True
 
 
 def refused(lab, node, function, *arguments):

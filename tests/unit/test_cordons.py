@@ -56,6 +56,9 @@ def test_a_reason_is_what_will_be_read():
             "kvmcluster.orch.maintenance",
             "kvmcluster.orch.rolling updates",
         ),
+        (Cordon(SINCE, "new memory"), cordons.LEAVING, "new memory"),
+        (Cordon(SINCE, cordons.LEAVING), "new memory", "new memory"),
+        (Cordon(SINCE, cordons.LEAVING), cordons.DRAINED, cordons.LEAVING),
     ],
 )
 def test_the_first_reason_stays_but_a_persons_takes_the_place_of_an_orchestrations(

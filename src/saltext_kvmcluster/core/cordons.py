@@ -17,6 +17,8 @@ LONGEST = 4096
 """Bytes of the file that are read at most."""
 ORCHESTRATION = "kvmcluster.orch."
 """Prefix of the reasons of our orchestrations, which uncordon what they have cordoned."""
+LEAVING = "kvmcluster.leave: this node shuts down"
+"""The reason of a node that its guests leave because it shuts down; its next boot uncordons it."""
 DRAINED = "drained"
 """The reason of a drain without a reason of its own."""
 
@@ -53,12 +55,11 @@ def checked_reason(value: object) -> str:
 def kept(known: Cordon | None, wanted: str) -> str:
     """Return the reason of a cordon after a node is cordoned for the wanted one.
 
-    The first reason stays, but a person's replaces an orchestration's: the orchestration must not
-    uncordon the node then.
+    The first reason stays, but a person's replaces one of ours, which would uncordon the node.
     """
-    first = known.reason if known else ""
-    is_given = wanted != DRAINED and not wanted.startswith(ORCHESTRATION)
-    return wanted if not first or (is_given and first.startswith(ORCHESTRATION)) else first
+    first, ours = known.reason if known else "", (ORCHESTRATION, LEAVING)
+    is_given = wanted != DRAINED and not wanted.startswith(ours)
+    return wanted if not first or (is_given and first.startswith(ours)) else first
 
 
 def remedy(node: str) -> str:

@@ -54,6 +54,14 @@ def examine(
     return examination.examine(world, guest, here, destination)
 
 
+def placeable(
+    cluster: Cluster, here: str, identities: Identities | None
+) -> tuple[World, Readiness]:
+    """Return this node and all its peers as observed, and which guest of it can go where."""
+    world = observe(cluster, here, cluster.peers(here), None, identities)
+    return world, examination.examine(world, None, here, None)
+
+
 def observe(
     cluster: Cluster,
     here: str,

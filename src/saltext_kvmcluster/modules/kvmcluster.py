@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -19,10 +20,11 @@ from salt.exceptions import SaltException, SaltInvocationError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.applying import running
-from saltext_kvmcluster.core.cordons import Cordon, checked_reason
+from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, records
+from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.pillar import clusters, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -34,6 +36,7 @@ from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.core.untrusted import from_json
 from saltext_kvmcluster.engine import canceller, lifecycle, migrator, recoverer
 from saltext_kvmcluster.engine.environment import Environment
+from saltext_kvmcluster.engine.leaver import Leaver
 from saltext_kvmcluster.host import (
     accounts,
     bootid,
@@ -52,6 +55,8 @@ from saltext_kvmcluster.host import (
 )
 
 __virtualname__ = "kvmcluster"
+# Seconds to keep asking both nodes where a guest is that leaves a node which shuts down.
+PATIENCE = 30.0
 
 # Set by Salt's loader.
 __context__: dict[str, Any]
@@ -66,6 +71,7 @@ __outputter__ = {
     "guests": "kvmcluster",
     "history": "kvmcluster",
     "job": "kvmcluster",
+    "leave": "kvmcluster",
     "migrate": "kvmcluster",
     "recover": "kvmcluster",
     "shutdown": "kvmcluster",
@@ -761,6 +767,43 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
 
 
 @doors.salt_errors
+def leave(timeout: float = 600) -> dict[str, Any]:
+    """Cordon this node and migrate its guests to peers before it shuts down.
+
+    For the unit ``kvmcluster-leave.service``, which calls it when somebody simply reboots the host;
+    ``salt-run kvmcluster.drain`` is for everything else. It plans as that does, but by the facts
+    that this node collects itself, moves one guest after another, the biggest first, and ends when
+    the time is over. The unit uncordons the node at its next boot.
+
+    timeout
+        Seconds for all of it. What has not moved by then stays, and its migration is cancelled.
+        Default: 600.
+
+    Returns what ``salt-run kvmcluster.drain`` returns; the exit code is zero if no guest is left.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call kvmcluster.leave timeout=300
+    """
+    cluster, here = doors.member_cluster(__pillar__, __opts__["id"], __context__), __opts__["id"]
+    limit = doors.seconds(timeout, "timeout")
+    identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
+    leaver = Leaver(
+        cluster,
+        here,
+        this_node.Clock(),
+        lambda: examiner.placeable(cluster, here, identities),
+        lambda: collector.own(here),
+        functools.partial(_migrate_within, cluster),
+    )
+    mark, _ = cordons.cordon(LEAVING)
+    done = leaver.leave(mark, limit).to_dict()
+    return _ended(done, done["ok"])
+
+
+@doors.salt_errors
 def boot() -> dict[str, Any]:
     """Return the id of this node's current boot, and the reasons for a reboot.
 
@@ -834,6 +877,16 @@ def _unpacked(content: bytes) -> object:
         return salt.payload.loads(content)
     except (SaltException, TypeError, ValueError):
         return None
+
+
+def _migrate_within(cluster: Cluster, move: Move, seconds: float) -> dict[str, Any]:
+    """Migrate a guest of this node within a time, the wait for a slot included."""
+    known = cluster.migration.options
+    wanted = dataclasses.replace(known, timeout=min(known.timeout, seconds))
+    with _environment(cluster.with_options(wanted)) as env:
+        patience = min(PATIENCE, seconds)
+        done = migrator.migrate(env, move.guest, move.destination, wanted, patience, wanted.timeout)
+    return done.to_dict()
 
 
 def _newer_kernel() -> list[str]:

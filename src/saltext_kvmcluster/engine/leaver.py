@@ -1,0 +1,97 @@
+"""Moves all guests off this node before it shuts down, without the master and within a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain import placement, report
+from saltext_kvmcluster.core.drain.batch import Batch
+from saltext_kvmcluster.core.drain.placement import Placement
+from saltext_kvmcluster.core.drain.report import PlanReport
+from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.migration import migration
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.report import Readiness
+from saltext_kvmcluster.core.verdicts import MIGRATIONS
+from saltext_kvmcluster.engine.environment import Clock
+
+POLL = 1.0
+Migrate = Callable[[Move, float], Mapping[str, Any]]
+"""Migrates a guest within so many seconds, and returns what became of it."""
+
+
+class Leaver:
+    """Moves guests one after another, the biggest first, and plans anew when one has failed.
+
+    place
+        Observes the cluster, and which guest can go where.
+    own
+        Observes this node.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        here: str,
+        clock: Clock,
+        place: Callable[[], tuple[World, Readiness]],
+        own: Callable[[], NodeFacts],
+        migrate: Migrate,
+    ) -> None:
+        self._cluster, self._here, self._clock = cluster, here, clock
+        self._place, self._own, self._migrate = place, own, migrate
+        self._batch = Batch(cluster)
+
+    def leave(self, cordon: Cordon, seconds: float) -> PlanReport:
+        """Move what can be moved in so many seconds; return what came of it, and what is left."""
+        began = self._clock.monotonic()
+        first, detail = Placement((), {}), ""
+        try:
+            first = self._planned()
+            self._batch.follow(first)
+            detail = self._carried_out(began + seconds)
+        except KvmclusterError as error:
+            detail = str(error)
+        facts = self._until_others_end(began + seconds)
+        left = report.active(facts)
+        took = self._clock.monotonic() - began
+        done = report.reported(report.DRAIN, first, self._batch, left, detail, took, self._here)
+        return report.of_drain(done, cordon, ())
+
+    def _planned(self) -> Placement:
+        world, ready = self._place()
+        return placement.drain(world, ready, self._here, self._batch.avoid)
+
+    def _carried_out(self, end: float) -> str:
+        """Carry the plan out; return why that ended early, empty if it did not."""
+        while True:
+            if self._batch.is_stale:
+                self._batch.follow(self._planned())
+            move = self._batch.due()
+            if move is None:
+                return ""
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                del self._batch.in_flight[move.guest]
+                return "the time is over"
+            self._batch.end(move.guest, self._migrated(move, left))
+
+    def _migrated(self, move: Move, seconds: float) -> Mapping[str, Any]:
+        try:
+            return self._migrate(move, seconds)
+        except KvmclusterError as error:
+            return {"result": migration.NOT_MOVED, "reason": str(error)}
+
+    def _until_others_end(self, end: float) -> NodeFacts:
+        """Wait until no guest leaves this node any more; return its facts."""
+        while True:
+            facts = self._own()
+            leaving = any(guest.observation.job in MIGRATIONS for guest in facts.guests or ())
+            if not leaving or self._clock.monotonic() >= end:
+                return facts
+            self._clock.wait(None, POLL)
