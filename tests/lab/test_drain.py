@@ -181,7 +181,7 @@ def test_guests_leave_a_node_that_shuts_down(lab):
     assert {row["guest"] for row in done["moved"]} == {"web1", "db1"}
     assert done["cordoned"]["reason"] == reason
 
-    slow(lab)
+    lab.exec("node1", "virsh", "migrate-setspeed", "web2", str(SLOW))
     late = lab.salt("node1", "kvmcluster.leave", "timeout=3")
     assert (late["ok"], late["left"], late["elapsed"] < 20) == (False, ["web2"], True), late
     assert where(lab)["web2"] == ["node1"]
