@@ -776,8 +776,8 @@ def leave(timeout: float = 600) -> dict[str, Any]:
     the time is over. The unit uncordons the node at its next boot.
 
     timeout
-        Seconds for all of it. What has not moved by then stays, and its migration is cancelled.
-        Default: 600.
+        Seconds for all of it; a guest waits for a slot, and then migrates, for at most half of what
+        is left each. What has not moved by then stays, and its migration is cancelled. Default: 600.
 
     Returns what ``salt-run kvmcluster.drain`` returns; the exit code is zero if no guest is left.
 
@@ -882,7 +882,7 @@ def _unpacked(content: bytes) -> object:
 def _migrate_within(cluster: Cluster, move: Move, seconds: float) -> dict[str, Any]:
     """Migrate a guest of this node within a time, the wait for a slot included."""
     known = cluster.migration.options
-    wanted = dataclasses.replace(known, timeout=min(known.timeout, seconds))
+    wanted = dataclasses.replace(known, timeout=min(known.timeout, seconds / 2))
     with _environment(cluster.with_options(wanted)) as env:
         patience = min(PATIENCE, seconds)
         done = migrator.migrate(env, move.guest, move.destination, wanted, patience, wanted.timeout)
