@@ -777,7 +777,8 @@ def leave(timeout: float = 600) -> dict[str, Any]:
 
     timeout
         Seconds for all of it; a guest waits for a slot, and then migrates, for at most half of what
-        is left each. What has not moved by then stays, and its migration is cancelled. Default: 600.
+        is left each. What has not moved by then stays, and its migration is cancelled.
+        Default: 600.
 
     Returns what ``salt-run kvmcluster.drain`` returns; the exit code is zero if no guest is left.
 
