@@ -179,11 +179,10 @@ def test_what_was_begun_and_may_go_on_is_remembered_beyond_the_process(kvm, node
 
 
 def test_a_node_that_runs_a_state_stays_cordoned_and_is_not_rebooted(kvm, nodes, monkeypatch):
-    monkeypatch.setattr(course, "SOON", 1.0)
     jid = others(kvm, 8)
     named = f"on alpha state.single cmd.run runs, job {jid}"
     with pytest.raises(WorldError, match=f"alpha stays cordoned: {named}.*kvmcluster.uncordon"):
-        drainer.undrain(nodes, Nobody(), "alpha")
+        drainer.undrain(nodes, Nobody(), "alpha", patience=1.0)
     monkeypatch.setattr(course, "WAIT", 1.0)
     with pytest.raises(WorldError, match=f"alpha is not rebooted: {named}"):
         reboots.reboot(nodes, Nobody(), "alpha", "always", 5.0, False)

@@ -173,11 +173,11 @@ class PlayedFleet(Fleet):
     def remember_states(self, node, begun):
         self.play.memory[node] = begun
 
-    def forget_states(self, node):
-        self.play.memory.pop(node, None)
+    def forget_states(self, node, begun):
+        assert self.play.memory.pop(node) == begun
 
-    def returned(self, job, node):
-        return self.play.returns.get(job, {}).get(node)
+    def returns(self, job):
+        return self.play.returns.get(job, {})
 
     def dispatch(self, move):
         raise NotImplementedError

@@ -228,8 +228,8 @@ class SimulatedFleet(Fleet):
         self._call(lambda: sent.append(self.salt.dispatch(move)) or {})
         return sent[0] if sent else "never sent"
 
-    def returned(self, job, node):
-        return self.salt.returns.get(job, {}).get(node)
+    def returns(self, job):
+        return self.salt.returns.get(job, {})
 
     # No SLS is applied by what this fleet plays; see applying.py.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from saltext_kvmcluster.core.applying import course, outcome, running
 from saltext_kvmcluster.core.applying.course import Begun, Watched
@@ -126,7 +126,7 @@ def _settled(fleet: Fleet, one: Watched, found: Mapping[str, NodeJobs], now: flo
     has_returned = course.returned(one.job, fleet.returned(one.job.jid, one.node), found[one.node])
     if not has_returned and not one.is_gone(now):
         return one
-    fleet.forget_states(one.node)
+    fleet.forget_states(one.node, one.job)
     return replace(one, job=None)
 
 
@@ -145,11 +145,12 @@ def _applied(
         if fleet.clock.monotonic() >= look:
             found = _look(fleet, watched.values())
             look = fleet.clock.monotonic() + LOOK
-        now = fleet.clock.monotonic()
+        now, returns = fleet.clock.monotonic(), fleet.returns(begun.jid)
         for node in list(watched):
             if node in found:
                 watched[node] = watched[node].looked(found[node], now)
-            ended = _ended(fleet, watched[node], begun, found.get(node), now)
+            returned = course.returned(begun, returns.get(node), found.get(node))
+            ended = _ended(fleet, watched[node], begun, returned, now)
             if ended is None and console.interrupted():
                 ended = _unknown(node, begun, "interrupted: ")
             if ended:
@@ -162,15 +163,14 @@ def _applied(
 
 
 def _ended(
-    fleet: Fleet, one: Watched, begun: Begun, found: NodeJobs | None, now: float
+    fleet: Fleet, one: Watched, begun: Begun, returned: tuple[Any] | None, now: float
 ) -> Outcome | None:
     """Return what came of a job on a node; None while that is not known."""
-    returned = course.returned(begun, fleet.returned(begun.jid, one.node), found)
     if returned:
-        fleet.forget_states(one.node)
+        fleet.forget_states(one.node, begun)
         return outcome.of_return(one.node, begun.jid, returned[0])
     if one.is_gone(now):
-        fleet.forget_states(one.node)
+        fleet.forget_states(one.node, begun)
         detail = course.ended_without(one.node, begun)
         return Outcome(one.node, outcome.OVER, detail, jid=begun.jid)
     return _unknown(one.node, begun, "no response: ") if one.is_lost(now) else None

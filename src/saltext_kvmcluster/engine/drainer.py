@@ -72,23 +72,28 @@ def drain(
 
 
 def undrain(
-    fleet: Fleet, console: Console, node: object, home: bool = False, reason: object = None
+    fleet: Fleet,
+    console: Console,
+    node: object,
+    home: bool = False,
+    reason: object = None,
+    patience: float = course.SOON,
 ) -> PlanReport:
     """Uncordon a node, and bring its guests home if wanted; see the runner's ``undrain``."""
     here = fleet.cluster.node(str(node)).id
-    _refuse_while_states_run(fleet, console, here)
+    _refuse_while_states_run(fleet, console, here, patience)
     answer = fleet.ask([here], "kvmcluster.uncordon", reason).get(here)
     uncordoned = report.uncordoned(here, answer)
     plan = _returning(fleet, here) if home else report.nothing
     return report.of_undrain(_PlanRunner(fleet, console, plan).done(), here, uncordoned)
 
 
-def _refuse_while_states_run(fleet: Fleet, console: Console, node: str) -> None:
+def _refuse_while_states_run(fleet: Fleet, console: Console, node: str, limit: float) -> None:
     """Raise WorldError while Salt's states run or wait on a node, or may do so.
 
     They may be what the node was cordoned for, and would go on among guests that come to it.
     """
-    detail = applier.await_idle(fleet, [node], course.SOON, console).get(node)
+    detail = applier.await_idle(fleet, [node], limit, console).get(node)
     if detail:
         raise WorldError(
             f"{node} stays cordoned: {detail}; to uncordon it all the same: salt {node}"

@@ -69,8 +69,12 @@ class Fleet(ABC):
         """
 
     @abstractmethod
+    def returns(self, job: str) -> Mapping[str, Any]:
+        """Return by node what nodes have returned for a job."""
+
     def returned(self, job: str, node: str) -> Any:
         """Return what a node has returned for a job; None if nothing yet."""
+        return self.returns(job).get(node)
 
     @abstractmethod
     def new_job(self) -> str:
@@ -92,7 +96,7 @@ class Fleet(ABC):
         """Remember, beyond this process, that SLS files are about to be begun on a node."""
 
     @abstractmethod
-    def forget_states(self, node: str) -> None:
+    def forget_states(self, node: str, begun: Begun) -> None:
         """Forget what was begun on a node, whose end was observed."""
 
     def has_job(self, node: str, job: str) -> bool | None:

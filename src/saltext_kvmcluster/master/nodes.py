@@ -105,14 +105,14 @@ class SaltNodes(Fleet):
             client.run_job([move.source], "kvmcluster.migrate", arguments, tgt_type="list", jid=job)
         return job
 
-    def returned(self, job: str, node: str) -> Any:
-        """Return what a node has returned for a job; None if nothing yet."""
+    def returns(self, job: str) -> Mapping[str, Any]:
+        """Return by node what the job cache holds of a job."""
         if self._returns is None:
             self._returns = self._open.enter_context(self.client())
         try:
-            return self._returns.get_cache_returns(job)[node]["ret"]
-        except (KeyError, OSError, SaltException):
-            return None
+            return _returned(self._returns.get_cache_returns(job), self.all)
+        except (OSError, SaltException):
+            return {}
 
     def new_job(self) -> str:
         """Return an id for a job, so that it can be asked about whatever becomes of its sending."""
@@ -137,9 +137,10 @@ class SaltNodes(Fleet):
         """Keep in the master's cache what is about to be begun on a node."""
         self._memory("store", node, begun.to_dict())
 
-    def forget_states(self, node: str) -> None:
-        """Remove it from the master's cache."""
-        self._memory("flush", node)
+    def forget_states(self, node: str, begun: Begun) -> None:
+        """Remove it from the master's cache, unless another process began something else there."""
+        if course.begun(self._memory("fetch", node)) == begun:
+            self._memory("flush", node)
 
     def _memory(self, verb: str, *arguments: Any) -> Any:
         """Use the master's cache, a bank for each cluster; WorldError if it fails."""

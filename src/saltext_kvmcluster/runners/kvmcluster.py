@@ -347,12 +347,16 @@ def drain(
 
 @_reported
 def undrain(
-    node: str, home: bool = False, reason: str | None = None, cluster: str | None = None
+    node: str,
+    home: bool = False,
+    reason: str | None = None,
+    patience: float = 60,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Uncordon a node: guests may start on it and move to it.
 
-    While states run on it, wait in its minion's queue, or may do so, that is waited for, for a
-    minute; then the node stays cordoned.
+    While states run on it, wait in its minion's queue, or may do so, that is waited for; then the
+    node stays cordoned.
 
     node
         The node's minion id.
@@ -363,6 +367,9 @@ def undrain(
 
     reason
         Uncordon it only if that is why it is cordoned. Default: whatever cordons it.
+
+    patience
+        Seconds to wait for states that run or wait there. Default: 60.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -377,8 +384,9 @@ def undrain(
         salt-run kvmcluster.undrain node1
         salt-run kvmcluster.undrain node1 home=True
     """
+    limit, back = doors.seconds(patience, "patience"), doors.flag(home, "home")
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
-        return drainer.undrain(nodes, console, node, doors.flag(home, "home"), reason).to_dict()
+        return drainer.undrain(nodes, console, node, back, reason, limit).to_dict()
 
 
 @_reported

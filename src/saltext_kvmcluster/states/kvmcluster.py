@@ -15,7 +15,7 @@ import salt.loader
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core.applying import outcome
+from saltext_kvmcluster.core.applying import course, outcome
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
@@ -703,7 +703,8 @@ def undrained(
     if __opts__["test"]:
         detail = f"{node} would be uncordoned"
         return {"name": name, "changes": changes, "result": None, "comment": detail}
-    data = _run("kvmcluster.undrain", node=node, home=home, reason=reason, cluster=cluster)
+    given = {"home": home, "reason": reason, "patience": course.WAIT}
+    data = _run("kvmcluster.undrain", node=node, cluster=cluster, **given)
     # A guest that cannot move home is reported, but does not keep the node cordoned.
     return _step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes)
 

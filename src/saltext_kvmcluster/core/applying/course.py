@@ -147,8 +147,8 @@ def ended_without(node: str, job: Begun) -> str:
     """Return that a job is over, and left no result."""
     return (
         f"job {job.jid} ({job.what}) on {node} is over without a result: it neither runs nor waits"
-        f" there, as after its process was killed, or {node} rebooted; what it did is not known,"
-        " the same command applies it again"
+        " there; it was killed, as by a reboot, or never arrived; what it did is not known; the"
+        " same command applies it again"
     )
 
 
