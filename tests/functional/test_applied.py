@@ -1,6 +1,8 @@
 """An SLS on a real minion where other states run, wait in its queue, or where it is stopped."""
 
 import os
+import pathlib
+import shutil
 import signal
 import threading
 import time
@@ -8,6 +10,7 @@ import time
 import psutil
 import pytest
 import salt.config
+import salt.payload
 from sandbox import NODES, SALT, until
 
 from saltext_kvmcluster.core.applying import course
@@ -127,6 +130,23 @@ def test_a_state_that_waits_in_the_queue_is_named_with_its_file(kvm, nodes):
         assert f"waits in Salt's queue, job {second}, in {job['path']}" in found.detail
     assert apply(nodes, "quick").result == DONE
     assert ran() == ["other", "other", "quick"]
+
+
+def test_what_waits_where_other_releases_queue_and_what_cannot_be_read_is_named_too(kvm, nodes):
+    folder = pathlib.Path(kvm.minions["alpha"].config["cachedir"]) / "state_queue"
+    path = folder / "queued_1_20300101000000000001.p"
+    folder.mkdir()
+    try:
+        path.write_bytes(b"\xc1 no msgpack")
+        (folder / "queue.lock").touch()
+        row = {"jid": "20300101000000000001", "what": "a state", "path": str(path)}
+        assert jobs(kvm) == ([], [row])
+        found = apply(nodes, "quick", limit=1.0)
+        assert found.result == REFUSED and f"on alpha: rm {path}" in found.detail
+        path.write_bytes(salt.payload.dumps({"fun": "test.ping", "arg": []}))
+        assert jobs(kvm) == ([], [])
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_minion_that_is_stopped_meanwhile_does_not_end_it(kvm, nodes):
