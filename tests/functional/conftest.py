@@ -77,6 +77,7 @@ def reacts(request):
 def salt_master(request, salt_factories):
     pathlib.Path("/etc/hosts").write_text(HOSTS)
     (SALT / "pillar").mkdir()
+    (SALT / "states").mkdir()
     top = {"base": {node: [node] for node in NODES}}
     (SALT / "pillar" / "top.sls").write_text(json.dumps(top))
     for node in NODES:

@@ -233,17 +233,19 @@ def test_what_a_person_closes_meanwhile_is_not_opened(lab, tidy):
     assert lab.run("kvmcluster.undrain", "node3")["uncordoned"] is True
 
 
-def test_what_cannot_be_meant_is_refused_in_one_sentence(lab):
-    code, states = orchestrate(lab, "rolling", sls="updates", reboot="allways")
-    assert code != 0 and list(states) == ["rolling"]
-    assert "did you mean always?" in states["rolling"]["comment"]
-
-
-def test_maintenance_refuses_what_is_no_sls_before_anything_is_done(lab):
-    code, states = orchestrate(lab, "maintenance", node="node1", sls=["a b"])
+def test_what_cannot_be_meant_is_refused_before_anything_is_done(lab):
+    before = places(lab)
+    for name, pillar, detail in (
+        ("rolling", {"sls": "updates", "reboot": "allways"}, "did you mean always?"),
+        ("maintenance", {"node": "node1", "sls": ["a b"]}, "sls: want the name of an SLS"),
+    ):
+        code, states = orchestrate(lab, name, **pillar)
+        assert code != 0 and list(states) == ["request"]
+        assert detail in states["request"]["comment"]
+    code, states = orchestrate(lab, "maintenance", node="node1", sls="updatez")
     assert code != 0 and list(states) == ["preflight"]
-    assert "sls: want the name of an SLS" in states["preflight"]["comment"]
-    assert cordoned(lab) == []
+    assert "node1: there is no SLS updatez" in states["preflight"]["comment"]
+    assert cordoned(lab) == [] and places(lab) == before
     code, states = orchestrate(lab, "maintenance", test=True, node="node1")
     assert list(states) == ["preflight", "node1 drained", "node1 reboot", "node1 undrained"], states
     assert cordoned(lab) == []

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from typing import Any
-
-import salt.loader
 
 from saltext_kvmcluster.core.drain import maintenance, rolling
 from saltext_kvmcluster.core.drain.rolling import Course, Rolling
-from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.host import bootid
-from saltext_kvmcluster.master import pillars
 from saltext_kvmcluster.master.pillars import Functions
 
 BANK = "kvmcluster/rolling"
@@ -48,39 +43,6 @@ def done(cluster: Cluster, functions: Functions, node: object) -> Course:
     return course
 
 
-def states(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the states of ``kvmcluster.orch.rolling``, while it is rendered.
-
-    opts, pillar
-        The master's options, and the orchestration's pillar.
-    """
-    functions = _runners(opts)
-    sls, when = pillar.get("sls"), pillar.get("reboot", maintenance.NEEDED)
-    anew = pillar.get("anew") is True
-    try:
-        cluster = pillars.cluster(pillar.get("cluster"), opts, functions)
-        todo = begun(cluster, functions, sls, when, anew, True).todo
-    except KvmclusterError:
-        return rolling.states(pillar, None)
-    return rolling.states(pillar, todo)
-
-
 def _last(cluster: Cluster, functions: Functions) -> Rolling | None:
     """Return the cluster's last rolling run, unless it ended well."""
     return rolling.parse(functions["cache.fetch"](BANK, cluster.name))
-
-
-_LOADED: dict[str, Functions] = {}
-
-
-def _runners(opts: Mapping[str, Any]) -> Functions:
-    """Return the runner functions, loaded once in this process.
-
-    ``saltutil.runner`` would leave a client behind whose finalizer changes what Salt's loader
-    iterates over (https://github.com/saltstack/salt/pull/69790).
-    """
-    path = str(opts["conf_file"])
-    if path not in _LOADED:
-        own = dict(opts)
-        _LOADED[path] = salt.loader.runner(own, utils=salt.loader.utils(own), context={})
-    return _LOADED[path]

@@ -21,7 +21,7 @@ from salt.exceptions import SaltException, SaltInvocationError
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.applying import running
 from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
-from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain import maintenance, updates
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.migration import Move
@@ -75,6 +75,7 @@ __outputter__ = {
     "migrate": "kvmcluster",
     "recover": "kvmcluster",
     "shutdown": "kvmcluster",
+    "sls_check": "kvmcluster",
     "ssh_check": "kvmcluster",
     "start": "kvmcluster",
     "state_jobs": "kvmcluster",
@@ -854,6 +855,50 @@ def reboot(boot: str) -> dict[str, Any]:
     running.refuse_reboot([*_running(), *_waiting()], here)
     detail = __salt__["system.reboot"]()
     return {**_of_this_node("boot", cluster), "boot": now, "detail": detail}
+
+
+@doors.salt_errors
+def sls_check(sls: str | list[str]) -> dict[str, Any]:
+    """Return whether SLS files can be applied to this node: they exist, and compile here.
+
+    Nothing is changed, and it does not matter whether another state run is in progress.
+
+    sls
+        The name of an SLS, several separated by commas, or a list.
+
+    Returns ``{cluster, node, ok, sls, states, problems}``: ``states`` is their number,
+    ``problems`` has a sentence for each reason.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.sls_check updates
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    names = maintenance.slses(sls)
+    env = __opts__.get("saltenv") or "base"
+    retcode = __context__.get("retcode", 0)
+    # Not `queue`, which a minion's configuration may ask for: it would wait, or be put off.
+    compiled = __salt__["state.show_low_sls"](list(names), queue=False, concurrent=True)
+    __context__["retcode"] = retcode
+    problems = updates.problems(compiled)
+    if problems:
+        missing = updates.missing(names, __salt__["cp.list_states"](env), env)
+        problems = missing or problems
+    else:
+        called = updates.functions(compiled)
+        modules = sorted({name.partition(".")[0] for name in called})
+        known = __salt__["sys.list_state_functions"](*modules) if modules else []
+        problems = updates.unavailable(called, known)
+    done = {
+        **_of_this_node("sls_check", cluster),
+        "ok": not problems,
+        "sls": list(names),
+        "states": 0 if problems else len(compiled),
+        "problems": problems,
+    }
+    return _ended(done, not problems)
 
 
 def _running() -> list[dict[str, str]]:

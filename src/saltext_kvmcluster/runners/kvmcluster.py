@@ -15,7 +15,7 @@ import salt.utils.yaml
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.applying import outcome
-from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain import maintenance, updates
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations
@@ -604,27 +604,72 @@ def preflight(
         The minion id of the node to be maintained, or a list of several. Default: all.
 
     sls
-        The SLS files that are to be applied there; an invalid name is an error.
+        The SLS files that are to be applied there. They have to exist and compile there. Default:
+        none.
 
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, cordoned, begun, findings, retcode}``: ``nodes`` are those that
-    have to be ready, ``cordoned`` has the reason for each node that others cordoned, ``begun`` says
-    which SLS that was begun before may not have ended, ``findings`` are as in ``kvmcluster.check``.
+    Returns ``{cluster, ok, nodes, updates, begun, cordoned, findings, retcode}``: ``nodes`` are
+    those that have to be ready, ``updates`` has a sentence for each SLS that does not compile,
+    ``begun`` says which SLS that was begun before may not have ended, ``cordoned`` has the reason
+    for each node that others cordoned, ``findings`` are as in ``kvmcluster.check``.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run kvmcluster.preflight
-        salt-run kvmcluster.preflight node1
+        salt-run kvmcluster.preflight node1 sls=updates
     """
-    maintenance.slses(sls)
+    names = maintenance.slses(sls)
     with _nodes(cluster) as of_cluster, terminal.attached(__opts__) as console:
         work = maintenance.to_work_on(of_cluster.cluster, nodes)
         begun = applier.unended(of_cluster, of_cluster.all, console).values()
-        return maintenance.preflight(*of_cluster.examined(), work, begun).to_dict()
+        problems = [sentence for found in _compiled(of_cluster, work, names) for sentence in found]
+        return maintenance.preflight(*of_cluster.examined(), work, problems, begun).to_dict()
+
+
+@_reported
+def sls_check(
+    sls: str | list[str],
+    nodes: str | list[str] | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Return whether SLS files can be applied to nodes: they exist, and compile there.
+
+    Nothing is changed.
+
+    sls
+        The name of an SLS, several separated by commas, or a list.
+
+    nodes
+        The minion id of the node, or a list of several. Default: all.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, sls, nodes, problems, silent, retcode}``: ``problems`` has a sentence
+    for each reason, with its nodes, ``silent`` one if nodes did not respond.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.sls_check updates
+    """
+    of_cluster = _nodes(cluster)
+    names = maintenance.slses(sls)
+    work = maintenance.to_work_on(of_cluster.cluster, nodes)
+    problems, silent = _compiled(of_cluster, work, names)
+    return {
+        **_of_cluster("sls_check", of_cluster),
+        "ok": not (problems or silent),
+        "sls": list(names),
+        "nodes": work,
+        "problems": problems,
+        "silent": silent,
+    }
 
 
 @_reported
@@ -786,6 +831,16 @@ def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.rolling_done node1
     """
     return rollings.done(_cluster(cluster), __salt__, node).to_dict()
+
+
+def _compiled(
+    nodes: SaltNodes, work: list[str], slses: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """Return why SLS files cannot be applied to nodes, and of which nodes that is not known."""
+    if not slses:
+        return [], []
+    answers = nodes.ask(work, "kvmcluster.sls_check", list(slses))
+    return updates.on_nodes(work, answers), updates.silent(work, answers)
 
 
 def _of_cluster(kind: str, nodes: SaltNodes) -> dict[str, Any]:

@@ -532,6 +532,53 @@ def applied(
     return outcome.state_return(name, outcome.outcomes(data), test)
 
 
+def refused(name: str, reason: str) -> dict[str, Any]:
+    """Fail with a reason, before anything is begun. For orchestrations, in place of their states.
+
+    reason
+        What is wrong with what was asked for, and what to do.
+
+    .. code-block:: yaml
+
+        request:
+          kvmcluster.refused:
+            - reason: 'node: want one node, got nothing'
+    """
+    detail = f"PROBLEM: {reason}; nothing was done"
+    return {"name": name, "changes": {}, "result": False, "comment": detail}
+
+
+def sls_ready(
+    name: str,
+    sls: str | list[str],
+    nodes: list[str] | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Succeed if SLS files can be applied to nodes: they exist, and compile. For orchestrations.
+
+    It does not fail for a node that does not respond: the step that applies them does. It changes
+    nothing, and runs under ``test=True`` as well.
+
+    sls
+        The SLS, or a list of several.
+
+    nodes
+        The nodes' minion ids. Default: all.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        updates:
+          kvmcluster.sls_ready:
+            - sls: updates
+    """
+    data = _run("kvmcluster.sls_check", sls=sls, nodes=nodes, cluster=cluster)
+    done = _step(name, data, {}, False)
+    return {**done, "result": "error" not in data and not data["problems"]}
+
+
 def identities_published(
     name: str, cluster: str | None = None, nodes: list[str] | None = None
 ) -> dict[str, Any]:

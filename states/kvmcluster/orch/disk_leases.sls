@@ -1,7 +1,9 @@
+#!py
 # Leases on all nodes, from pillar kvmcluster:guests:leases:
 #   salt-run state.orchestrate kvmcluster.orch.disk_leases
 # Where the master has several clusters: pillar='{"cluster": "NAME"}'
-disk-leases:
-  kvmcluster.applied:
-    - sls: kvmcluster.disk_leases
-    - cluster: {{ pillar.get("cluster") | json }}
+from saltext_kvmcluster.master import orchestrations
+
+
+def run():
+    return orchestrations.states("disk_leases", opts, pillar)

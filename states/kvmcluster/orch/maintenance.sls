@@ -3,8 +3,8 @@
 #   salt-run state.orchestrate kvmcluster.orch.maintenance pillar='{"node": "node1", "sls": "updates"}'
 # Further keys: reboot (needed, always, never), timeout (seconds for the reboot, 900), home (true:
 # guests whose home it is come back), cluster (where the master has several).
-from saltext_kvmcluster.core.drain import rolling
+from saltext_kvmcluster.master import orchestrations
 
 
 def run():
-    return rolling.maintenance_states(pillar)
+    return orchestrations.states("maintenance", opts, pillar)

@@ -3,8 +3,8 @@
 # The same command continues with the nodes that are not done:
 #   salt-run state.orchestrate kvmcluster.orch.rolling pillar='{"sls": "updates"}'
 # Further keys: reboot, timeout, home and cluster as there; anew (true: begin with the first node).
-from saltext_kvmcluster.master import rollings
+from saltext_kvmcluster.master import orchestrations
 
 
 def run():
-    return rollings.states(opts, pillar)
+    return orchestrations.states("rolling", opts, pillar)

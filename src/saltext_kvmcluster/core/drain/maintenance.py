@@ -54,8 +54,8 @@ def slses(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     words = value.split(",") if isinstance(value, str) else value
-    if isinstance(words, list) and all(map(_is_sls, words)):
-        return tuple(word.strip() for word in words)
+    if isinstance(words, list) and words and all(map(_is_sls, words)):
+        return tuple(dict.fromkeys(word.strip() for word in words))
     raise InputError(
         f"sls: want the name of an SLS, or a list of them, got {validate.shown(value)}"
     )
@@ -145,8 +145,9 @@ def not_back(node: str, before: Boot, now: Boot | None, answer: object) -> str:
 
 @dataclass(frozen=True)
 class Preflight:
-    """Whether maintenance may begin. ``nodes``: those that have to be ready.
+    """Whether maintenance may begin.
 
+    ``nodes``: those that have to be ready. ``updates``: why an SLS cannot be applied to a node.
     ``begun``: the SLS files that were begun on nodes and may not have ended.
     """
 
@@ -154,11 +155,12 @@ class Preflight:
     nodes: tuple[str, ...]
     cordoned: tuple[str, ...]
     findings: tuple[GroupedFinding, ...]
+    updates: tuple[str, ...] = ()
     begun: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return not (self.cordoned or self.findings or self.begun)
+        return not (self.cordoned or self.findings or self.updates or self.begun)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -167,6 +169,7 @@ class Preflight:
             "cluster": self.cluster,
             "ok": self.ok,
             "nodes": list(self.nodes),
+            "updates": list(self.updates),
             "cordoned": list(self.cordoned),
             "begun": list(self.begun),
             "findings": [one.to_dict() for one in self.findings],
@@ -180,10 +183,16 @@ def to_work_on(cluster: Cluster, nodes: object) -> list[str]:
 
 
 def preflight(
-    world: World, examined: Readiness, work: list[str], begun: Iterable[str] = ()
+    world: World,
+    examined: Readiness,
+    work: list[str],
+    updates: Iterable[str] = (),
+    begun: Iterable[str] = (),
 ) -> Preflight:
     """Return whether maintenance of these nodes may begin.
 
+    updates
+        Why an SLS cannot be applied to one of them.
     begun
         What was begun on any node and may not have ended, as sentences.
     """
@@ -193,6 +202,7 @@ def preflight(
         tuple(peers),
         tuple(cordoned_by_others(world, work)),
         tuple(unready(examined, peers)),
+        tuple(updates),
         tuple(begun),
     )
 

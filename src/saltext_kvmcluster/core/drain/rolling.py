@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 
@@ -111,54 +110,3 @@ def refuse_second(cluster: Cluster, own: str, last: Rolling | None, is_alive: bo
             f"a rolling run of {cluster.name} is in progress on this master, in process"
             f" {last.process.partition(':')[0]}; wait until it ends"
         )
-
-
-def states(pillar: Mapping[str, Any], todo: Iterable[str] | None) -> dict[str, Any]:
-    """Return the states of ``kvmcluster.orch.rolling``.
-
-    pillar
-        That of the orchestration.
-    todo
-        The nodes to be done; None where the run is refused, as its first state then reports.
-    """
-    of_run = {"sls": pillar.get("sls"), "reboot": pillar.get("reboot", "needed")}
-    anew = {"anew": pillar.get("anew", False)}
-    found = {"rolling": _state("rolling", pillar, **of_run, **anew)}
-    if todo is None:
-        return found
-    found["preflight"] = _state("preflight", pillar, nodes=list(todo))
-    for node in todo:
-        found |= steps(pillar, node, "rolling")
-        found[f"{node} done"] = _state("rolling_done", pillar, node=node)
-    return found
-
-
-def maintenance_states(pillar: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the states of ``kvmcluster.orch.maintenance``."""
-    node = pillar.get("node")
-    first = _state("preflight", pillar, nodes=[node], sls=pillar.get("sls"))
-    return {"preflight": first, **steps(pillar, node, "maintenance")}
-
-
-def steps(pillar: Mapping[str, Any], node: object, orchestration: str) -> dict[str, Any]:
-    """Return the states of one node's maintenance, in order; the first that fails is the last."""
-    sls = pillar.get("sls")
-    words = [str(word) for word in (sls if isinstance(sls, list) else [sls or ""])]
-    reason = f"{cordons.ORCHESTRATION}{orchestration} {' '.join(words)}"[:150].strip()
-    found = {f"{node} drained": _state("drained", pillar, node=node, reason=reason)}
-    if sls:
-        found[f"{node} updated"] = _state("applied", pillar, nodes=[node], sls=sls)
-    when, timeout = pillar.get("reboot", "needed"), pillar.get("timeout", 900)
-    found[f"{node} reboot"] = _state("reboot", pillar, node=node, when=when, timeout=timeout)
-    home = pillar.get("home", False)
-    found[f"{node} undrained"] = _state("undrained", pillar, node=node, home=home, reason=reason)
-    return found
-
-
-def _state(function: str, pillar: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
-    given = {**arguments, "cluster": pillar.get("cluster")}
-    return {f"kvmcluster.{function}": _arguments(given)}
-
-
-def _arguments(given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{key: value} for key, value in {**given, "failhard": True}.items()]

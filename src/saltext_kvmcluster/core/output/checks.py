@@ -22,7 +22,8 @@ def check(data: Mapping[str, Any]) -> str:
 
 def preflight(data: Mapping[str, Any]) -> str:
     """Return whether maintenance may start, and what forbids it."""
-    lines = [f"PROBLEM  {detail}" for detail in (*data["begun"], *data["cordoned"])]
+    problems = [*data["updates"], *data["begun"], *data["cordoned"]]
+    lines = [f"PROBLEM  {detail}" for detail in problems]
     lines += reasons(data["findings"])
     ready = f"; ready: {listed(data['nodes'])}" if data["ok"] and data["nodes"] else ""
     may = "can" if data["ok"] else "cannot"

@@ -59,3 +59,14 @@ def state_jobs(data: Mapping[str, Any]) -> str:
     if not rows:
         return f"{data['node']}: no state runs or waits"
     return table(("state", "job", "what", "file"), rows)
+
+
+def sls_check(data: Mapping[str, Any]) -> str:
+    """Return whether SLS files can be applied, and why not."""
+    lines = [f"PROBLEM  {detail}" for detail in data["problems"]]
+    lines += [f"UNKNOWN  {detail}" for detail in data.get("silent", ())]
+    can = "can" if data["ok"] else "cannot"
+    where = data.get("node") or f"cluster {data['cluster']}"
+    return "\n".join(
+        [*lines, f"{verdict(data)}: {listed(data['sls'])} {can} be applied to {where}"]
+    )

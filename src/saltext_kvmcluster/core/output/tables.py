@@ -45,6 +45,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "recovery": migrations.recovery,
     "rolling": maintenance.rolling,
     "shutdown": guests.start_or_shutdown,
+    "sls_check": maintenance.sls_check,
     "ssh_matrix": logins.matrix,
     "ssh_row": logins.row,
     "start": guests.start_or_shutdown,

@@ -10,6 +10,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
+from saltext_kvmcluster.core.validate import shown, suggestion
 
 
 class Clusters:
@@ -47,7 +48,9 @@ class Clusters:
 
     def has(self, name: str | None) -> bool:
         """Whether a cluster of that name was read; None stands for any."""
-        return name in self._clusters or (name is None and bool(self._clusters))
+        if name is None:
+            return bool(self._clusters)
+        return isinstance(name, str) and name in self._clusters
 
     def members(self) -> dict[str, tuple[str, ...]]:
         """Return the nodes of every cluster that was read."""
@@ -57,13 +60,14 @@ class Clusters:
         """Return the cluster of that name, or the only one; InputError lists the known ones."""
         if name is None and len(self._clusters) == 1:
             return next(iter(self._clusters.values()))
-        if name is not None and name in self._clusters:
+        if isinstance(name, str) and name in self._clusters:
             return self._clusters[name]
         broken = "".join(f"; the pillar of {minion}: {why}" for minion, why in self._broken.items())
         if self._clusters:
-            wanted = "say which cluster" if name is None else f"there is no cluster {name!r}"
+            wanted = "say which cluster" if name is None else f"there is no cluster {shown(name)}"
             known = listed(sorted(self._clusters), MAX_NAMES)
-            raise InputError(f"{wanted}: cluster= one of {known}{broken}")
+            nearest = suggestion(name, self._clusters)
+            raise InputError(f"{wanted}: cluster= one of {known}{nearest}{broken}")
         raise InputError(
             f"no accepted minion has a usable pillar '{ROOT}': describe the cluster there, for its"
             f" nodes (pillar.example shows every key), and accept their keys{broken}"
