@@ -20,6 +20,7 @@ from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host.hypervisor import MOMENT
@@ -134,6 +135,8 @@ class Minion:
             read=lambda path: self.definitions()[path],
             unguarded=lambda definition: () if self.world.locks else ("vda",),
             starters=lambda node: Starters(),
+            pacemaker=lambda node: Pacemaker(),
+            fencing=lambda node: None,
             examine=self._examine,
             lock=self._lock,
             leaving=self._leaving,

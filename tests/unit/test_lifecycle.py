@@ -3,13 +3,16 @@
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
+import pacemakers
 import pytest
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host
-from saltext_kvmcluster.core.ownership.startup import NodeAnswer
+from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
+from saltext_kvmcluster.core.pacemaker.fencing import FenceEvent, Fencing
+from saltext_kvmcluster.core.pacemaker.model import Member, Pacemaker, Status
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import lifecycle
@@ -21,6 +24,7 @@ OFF = Observation(Sighting.SHUT_OFF, "web1", UUID)
 ABSENT = Observation(Sighting.ABSENT)
 SILENT = NodeAnswer(detail="no route")
 LAB = {"name": "lab", "nodes": dict.fromkeys(("node1", "node2", "node3"))}
+NONE = Pacemaker()
 
 
 class Guest:
@@ -68,7 +72,7 @@ def shut(monkeypatch):
     """Shut down a guest of three nodes, each pause lasting a second."""
     clock = Seconds()
 
-    def run(guest, destroy=True, unsettled=(), full=False, listed=(), **peers):
+    def run(guest, destroy=True, unsettled=(), full=False, listed=(), pacemaker=NONE, **peers):
         def ask(name, uuid):
             last = guest.observations[-1]
             return {
@@ -89,7 +93,12 @@ def shut(monkeypatch):
 
         journal = SimpleNamespace(entries=lambda: kept, note_shutdown=note)
         env = SimpleNamespace(
-            cluster=found, here="node1", clock=clock, journal=lambda node: journal
+            cluster=found,
+            here="node1",
+            clock=clock,
+            journal=lambda node: journal,
+            pacemaker=lambda node: pacemaker,
+            side_by_side=one_by_one,
         )
         nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
         monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
@@ -228,8 +237,82 @@ def test_a_node_whose_libvirt_alone_is_silent_is_probed_before_a_start():
         side_by_side=one_by_one,
         cordon=lambda: None,
         clock=Seconds(),
+        pacemaker=lambda node: NONE,
     )
     assert "systemctl restart libvirtd" in lifecycle.runs(env, "web1").sentence
     with pytest.raises(WorldError, match="node2 is not off: node2 accepts ssh logins") as refused:
         lifecycle.start(env, "web1")
     assert "force_unreachable" not in str(refused.value)
+
+
+@pytest.mark.parametrize("case", ["running", "stopped", "blocked"])
+def test_what_pacemaker_manages_is_not_shut_down(shut, case):
+    guest = Guest(RUNNING, RUNNING, OFF)
+    with pytest.raises(WorldError, match="crm_resource -r web1 --meta -p target-role -v Stopped"):
+        shut(guest, pacemaker=pacemakers.view(case))
+    assert guest.done == []
+
+
+@pytest.mark.parametrize("case", ["unmanaged", "maintenance", "node-maintenance"])
+def test_what_pacemaker_leaves_alone_is_shut_down(shut, case):
+    guest = Guest(RUNNING, RUNNING, OFF)
+    assert shut(guest, pacemaker=pacemakers.view(case))["result"] == "stopped"
+
+
+def test_what_is_not_known_of_pacemaker_forbids_a_shutdown(shut):
+    for view in (None, Pacemaker(runs=True, error="no answer"), pacemakers.at_rest()):
+        guest = Guest(RUNNING, RUNNING, OFF)
+        with pytest.raises(WorldError, match="not known whether Pacemaker manages it"):
+            shut(guest, pacemaker=view)
+        assert guest.done == []
+    assert shut(Guest(RUNNING, RUNNING, OFF), pacemaker=pacemakers.others())["result"] == "stopped"
+
+
+def starting(pacemaker, fencing=None):
+    """Two nodes, the second of which is off; web1 is defined on the first and runs nowhere."""
+    own = SimpleNamespace(
+        host=lambda: Host("a", "node1"),
+        by_name=lambda _: OFF,
+        by_uuid=lambda _: OFF,
+    )
+
+    def dead():
+        raise WorldError("no route")
+
+    nodes = {name: {"names": [f"{name}.example"]} for name in ("node1", "node2")}
+    pillar = {"name": "lab", "nodes": nodes, "guests": {"definitions": "defined"}}
+    return SimpleNamespace(
+        here="node1",
+        cluster=from_pillar({"kvmcluster": pillar}),
+        libvirt=lambda node: own if node == "node1" else SimpleNamespace(host=dead),
+        responds=lambda node: "",
+        side_by_side=one_by_one,
+        cordon=lambda: None,
+        clock=Seconds(),
+        pacemaker=lambda node: pacemaker,
+        fencing=lambda node: fencing,
+        journal=lambda node: SimpleNamespace(entries=lambda: Kept()),
+    )
+
+
+def test_what_pacemaker_manages_is_not_started():
+    for case, remedy in (("stopped", "-p target-role -v Started"), ("running", "--cleanup")):
+        env = starting(pacemakers.view(case))
+        with pytest.raises(WorldError, match=remedy):
+            lifecycle.start(env, "web1")
+    assert "force_unreachable=node2" in lifecycle.runs(starting(NONE), "web1").sentence
+
+
+def test_a_start_asks_pacemaker_for_a_node_that_is_silent():
+    fenced = Fencing(
+        Status(True, {"node2": Member("node2", online=False)}),
+        (FenceEvent("off", "node2", "success", "node1", Seconds().now()),),
+        frozenset({"node2"}),
+    )
+    found = lifecycle.runs(starting(NONE, fenced), "web1")
+    assert found.may is May.START and "node2 was fenced by Pacemaker (off" in found.sentence
+    managed = lifecycle.runs(starting(pacemakers.view("running"), fenced), "web1")
+    assert managed.may is May.REFUSED and "Pacemaker manages it" in managed.sentence
+    env = starting(NONE, fenced)
+    env.responds = lambda node: "node2 answers ping"
+    assert lifecycle.runs(env, "web1").may is May.REFUSED

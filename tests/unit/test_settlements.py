@@ -22,6 +22,7 @@ from saltext_kvmcluster.core.ownership import (
 from saltext_kvmcluster.core.ownership.cases import Action, Do
 from saltext_kvmcluster.core.ownership.safeguards import concerned, forbids
 from saltext_kvmcluster.core.ownership.settlements import settle
+from saltext_kvmcluster.core.pacemaker.fencing import FencingRuling
 from saltext_kvmcluster.core.verdicts import (
     BACKUP,
     BROKEN,
@@ -582,7 +583,21 @@ def test_a_name_means_one_guest():
     with pytest.raises(InputError, match=f"give the UUID.*{UUID}.*{OTHER} in the journal of node1"):
         identification.refuse_unless_one("web1", [("node1", ENTRY), ("node1", other)], {})
     identification.refuse_unless_one("web1", [], {"node1": ABSENT, "node2": SILENT})
-    assert settlements.no_responses("web1", ["node2"]).result == cases.UNKNOWN
+    assert settlements.no_responses("web1", {"node2": SILENT}).result == cases.UNKNOWN
+
+
+def test_a_node_that_was_fenced_has_nothing():
+    fenced = settlements.silent("no route", FencingRuling(True, "fenced by Pacemaker"))
+    assert (fenced.sighting, fenced.detail) == (Sighting.ABSENT, "fenced by Pacemaker")
+    alone = settlements.no_responses("web1", {"node2": fenced})
+    assert (
+        alone.result == cases.NOWHERE and "node2 was fenced by Pacemaker" in alone.verdict.sentence
+    )
+    both = {"node2": fenced, "node3": SILENT}
+    assert settlements.no_responses("web1", both).needs == ("a response from node3",)
+    found = settlements.silent("no route", FencingRuling(False, "its fencing failed"))
+    assert found.sighting is Sighting.UNREACHABLE
+    assert found.detail == "no route; its fencing failed"
 
 
 def test_a_uuid_is_one_in_capitals_too():

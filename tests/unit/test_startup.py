@@ -9,8 +9,9 @@ from material import cluster
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.migration.migration import Host
-from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer, Request, decide, ending
+from saltext_kvmcluster.core.pacemaker.fencing import FencingRuling
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import ENDLESS, OUTGOING, Observation, Sighting
 
@@ -283,13 +284,13 @@ def test_home_is_the_pillars_word_or_the_callers():
     nodes = dict.fromkeys(NODES)
     guests = {"list": {"web1": {"home": "node2"}, "web2": None}}
     found = from_pillar({"kvmcluster": {"name": "a", "nodes": nodes, "guests": guests}})
-    assert startup.home(found, "web1", None) == "node2"
-    assert startup.home(found, "web1", "node3") == "node3"
+    assert locations.home(found, "web1", None) == "node2"
+    assert locations.home(found, "web1", "node3") == "node3"
     for guest in ("web2", "web3"):
         with pytest.raises(InputError, match=f"list:{guest}:home is not set"):
-            startup.home(found, guest, None)
+            locations.home(found, guest, None)
     with pytest.raises(InputError, match="not a node"):
-        startup.home(found, "web1", "node9")
+        locations.home(found, "web1", "node9")
 
 
 @pytest.mark.parametrize("reason", [None, "", "  ", "a\nb", "\x1b[2J", 5, "x" * 501])
@@ -351,3 +352,26 @@ def test_the_second_word_is_no_word_for_a_node_that_responds():
     forced = Request("web1", UUID, "node1", "shared", frozenset({"node3"}), force_unguarded=True)
     alive = decide(forced, world(node3=replace(SILENT, alive="node3-mig responds to ping")))
     assert alive.may is May.REFUSED and "node3-mig responds to ping" in alive.sentence
+
+
+FENCED = replace(SILENT, fenced=FencingRuling(True, "fenced by Pacemaker"))
+
+
+def test_a_node_that_was_fenced_is_off():
+    free = {"node1": NodeAnswer(), "node2": FENCED}
+    decision = decide(replace(REQUEST, unguarded=("vda",)), free)
+    assert decision.may is May.START
+    assert decision.sentence == "no node has it; node2 was fenced by Pacemaker"
+    again = replace(FENCED, alive="node2 answers ping")
+    assert decide(REQUEST, {**free, "node2": again}).may is May.REFUSED
+    doubted = replace(SILENT, fenced=FencingRuling(False, "its fencing failed"))
+    decision = decide(REQUEST, {**free, "node2": doubted})
+    assert decision.may is May.REFUSED
+    assert "no route; its fencing failed; if node2 is off" in decision.sentence
+
+
+def test_a_word_that_pacemaker_bears_out_needs_no_guard():
+    declared = replace(REQUEST, declared_offline=frozenset({"node2"}), unguarded=("vda",))
+    assert decide(declared, {"node1": NodeAnswer(), "node2": SILENT}).may is May.REFUSED
+    decision = decide(declared, {"node1": NodeAnswer(), "node2": FENCED})
+    assert decision.may is May.START and "force_unreachable" not in decision.sentence

@@ -16,6 +16,8 @@ from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Host, Move, Run
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.migration.queues import Queue
+from saltext_kvmcluster.core.pacemaker.fencing import Fencing
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.verdicts import Observation
 
@@ -159,11 +161,12 @@ class Environment:
     is a file, and its text. ``examine``: what the blocking checks find about a move; WorldError if
     one forbids it. ``unguarded``: the disks of a definition off which, as this node sees them,
     nothing keeps a second writer on another node, a sentence each. ``starters``: what starts guests
-    at a node's next boot, None where that is not known. ``lock``: the exclusive right to
-    move this guest from its source; its holder may take it again. ``leaving``: watches a guest of
-    this node while the context lasts. ``keeper``: something outside of this process that completes
-    a strict handover if this process ends in the context. ``detours``: a node's libvirt by each of
-    its further names. ``notify``: takes an event's kind
+    at a node's next boot, None where that is not known. ``pacemaker``: Pacemaker as a node knows
+    it, None where that is not known. ``fencing``: whom it fenced, None where it does not tell.
+    ``lock``: the exclusive right to move this guest from its source; its holder may take it again.
+    ``leaving``: watches a guest of this node while the context lasts. ``keeper``: something outside
+    of this process that completes a strict handover if this process ends in the context.
+    ``detours``: a node's libvirt by each of its further names. ``notify``: takes an event's kind
     and data, which may get lost. ``side_by_side``: what a function returns for each of some nodes.
     """
 
@@ -182,6 +185,8 @@ class Environment:
     examine: Callable[[Move], Sequence[Finding]]
     unguarded: Callable[[str], Sequence[str]]
     starters: Callable[[str], Starters | None]
+    pacemaker: Callable[[str], Pacemaker | None]
+    fencing: Callable[[str], Fencing | None]
     lock: Callable[[Move], AbstractContextManager[None]]
     leaving: Callable[[Move], AbstractContextManager[Leaving]]
     keeper: Callable[[Move], AbstractContextManager[None]]

@@ -19,10 +19,11 @@ from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.ownership import next_boot, startup
 from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
 from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, NodeAnswer, Request
+from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine import inquiry
+from saltext_kvmcluster.engine import inquiry, other_hands
 from saltext_kvmcluster.engine.environment import Call, Claim, Clock, Environment, Libvirt
-from saltext_kvmcluster.engine.peers import Peers
+from saltext_kvmcluster.engine.peers import Peers, responding
 
 POLL = 0.5
 SETTLING = 10.0
@@ -62,7 +63,10 @@ def runs(env: Environment, guest: str) -> Decision:
     """Return whether a guest runs anywhere, and may be started here, without starting it."""
     peers = Peers(env, env.cluster.nodes)
     request, _ = _request(peers, guest, frozenset())
-    return startup.decide(request, peers.ask(guest, request.uuid))
+    asked = peers.ask(guest, request.uuid)
+    decision = startup.decide(request, asked)
+    why = _managed(peers.env, guest, asked) if decision.may is May.START else ""
+    return Decision(May.REFUSED, why) if why else decision
 
 
 def shutdown(
@@ -91,6 +95,9 @@ def shutdown(
         if guest not in env.cluster.guests.list:
             raise migration.no_such_guest(guest, env.here)
         observation = replace(observation, name=guest)
+    managed = other_hands.management(env, observation.name, [env.here], [env.here])
+    if why := managers.refusal(managed, "would start it again", "stopped"):
+        raise WorldError(f"{guest} was not shut down: {why}")
     if observation.sighting not in ACTIVE:
         steps = [f"it was {observation.sighting.value} on {env.here}"]
         return _ended(peers, observation, steps, stayed=False)
@@ -184,6 +191,8 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
     while True:
         asked = peers.ask(request.guest, request.uuid)
         decision = startup.decide(request, asked)
+        if decision.may is not May.RUNS:
+            _refuse_managed(peers.env, request, asked)
         if decision.may is May.START:
             claimed = peers.give_up(asked)
             try:
@@ -198,7 +207,8 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
                         )
                         if again != request:
                             raise startup.refusal(request, startup.CHANGED)
-                        if request.declared_offline:
+                        _refuse_managed(peers.env, request, asked)
+                        if request.declared_offline or len(claimed) < len(asked):
                             _forget(peers.env, request, claimed)
                         return _started(peers, request, text, end)
             except AtWork as taken:
@@ -210,8 +220,19 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
         clock.wait(None, POLL)
 
 
+def _managed(env: Environment, guest: str, asked: Mapping[str, NodeAnswer]) -> str:
+    """Return why another hand forbids a start; empty if none does."""
+    found = other_hands.management(env, guest, responding(asked))
+    return managers.refusal(found, "would stop it again, or start it as well", "started")
+
+
+def _refuse_managed(env: Environment, request: Request, asked: Mapping[str, NodeAnswer]) -> None:
+    if why := _managed(env, request.guest, asked):
+        raise startup.refusal(request, why)
+
+
 def _forget(env: Environment, request: Request, nodes: Sequence[str]) -> None:
-    """Have nothing complete an earlier migration of a guest to a node that is declared offline.
+    """Have nothing complete an earlier migration of a guest to a node that counts as off.
 
     If that node was only cut off, a copy that waits there is older than the guest from now on.
     """

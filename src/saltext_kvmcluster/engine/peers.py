@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import NodeAnswer
+from saltext_kvmcluster.engine import other_hands
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
+
+
+def responding(asked: Mapping[str, NodeAnswer]) -> list[str]:
+    """Return the nodes that answered."""
+    return [node for node, answer in asked.items() if not answer.detail]
 
 
 class Peers:
@@ -16,7 +23,7 @@ class Peers:
 
     probed
         Nodes of which is to be found out, where their libvirt does not respond, whether they do by
-        any of their names.
+        any of their names, and whether Pacemaker fenced them.
     """
 
     def __init__(self, env: Environment, probed: Collection[str] = ()) -> None:
@@ -36,9 +43,14 @@ class Peers:
         uuid
             Empty to ask by name alone.
         """
-        return self.env.side_by_side(
+        asked = self.env.side_by_side(
             lambda node: self._asked(node, guest, uuid), self.env.cluster.nodes
         )
+        silent = [node for node in self._probed if asked[node].detail and not asked[node].alive]
+        if not silent:
+            return asked
+        rulings = other_hands.fenced(self.env, silent, responding(asked))
+        return asked | {node: replace(asked[node], fenced=rulings[node]) for node in silent}
 
     def give_up(self, asked: Mapping[str, NodeAnswer]) -> list[str]:
         """Ask those that did not respond no more; return the others."""

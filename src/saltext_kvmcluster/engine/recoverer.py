@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.migration import migration, plans, records
+from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.migration.results import Step
 from saltext_kvmcluster.core.ownership import (
@@ -22,13 +22,12 @@ from saltext_kvmcluster.core.ownership import (
 )
 from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
-from saltext_kvmcluster.core.verdicts import BROKEN, Observation, Sighting
-from saltext_kvmcluster.engine import inquiry
+from saltext_kvmcluster.core.pacemaker.managers import Management
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.engine import inquiry, other_hands, resumption
 from saltext_kvmcluster.engine.environment import Environment
 
 POLL = 0.5
-# Seconds for a broken post-copy migration to resume, and for its end; it may still do so later.
-RESUMED, RESUMING = 60.0, 600.0
 # Seconds for the answer to a resume.
 ANSWER = 5.0
 
@@ -44,12 +43,16 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     InputError if no node has such a guest, nor a journal entry of it, nor the pillar's list.
     """
     case = _found(env, identification.name_of(migration.named(guest, "guest")))
-    if not case.uuid:
-        return case.recovery(settlements.no_responses(case.guest, case.silent), [])
     answering = [node for node in case.nodes if node not in case.silent]
+    if not case.uuid:
+        case.find_manager(answering)
+        here = dict.fromkeys(answering, Observation(Sighting.ABSENT))
+        case.observations = here | case.unreachable(case.silent, answering)
+        return case.recovery(settlements.no_responses(case.guest, case.observations), [])
     with inquiry.locked(env, case.guest, case.uuid, answering) as taken:
         if not taken:
             case.read_again(answering)
+            case.find_manager(answering)
             return case.settled(patience)
     case.observations = case.observe(case.nodes)
     return case.recovery(settlements.busy(taken), [])
@@ -107,7 +110,10 @@ def _own(env: Environment, uuid: str, by_ends: bool) -> _Case | None:
 
 @dataclass
 class _Case:
-    """A guest whose migration is to be settled. ``silent``: unreachable nodes, and why."""
+    """A guest whose migration is to be settled. ``silent``: unreachable nodes, and why.
+
+    ``management``: who else may act on it.
+    """
 
     env: Environment
     guest: str
@@ -119,6 +125,7 @@ class _Case:
     nodes: Collection[str] = ()
     fresh: bool = False
     doubted: bool = False
+    management: Management = field(default_factory=Management)
 
     def __post_init__(self) -> None:
         self.nodes = self.nodes or tuple(self.env.cluster.nodes)
@@ -165,11 +172,18 @@ class _Case:
         for node, observation in found.items():
             if observation.sighting is Sighting.UNREACHABLE:
                 self.silent[node] = observation.detail
-        kept = {
-            node: Observation(Sighting.UNREACHABLE, detail=detail)
-            for node, detail in self.silent.items()
-        }
-        return {node: found.get(node) or kept[node] for node in nodes}
+        answered = [node for node in found if node not in self.silent]
+        kept = self.unreachable([node for node in nodes if node in self.silent], answered)
+        return {node: kept.get(node) or found[node] for node in nodes}
+
+    def unreachable(self, nodes: Collection[str], asked: Sequence[str]) -> dict[str, Observation]:
+        """Return the observations of nodes that do not respond: one that was fenced has nothing."""
+        rulings = other_hands.fenced(self.env, nodes, asked) if nodes else {}
+        return {node: settlements.silent(self.silent[node], rulings[node]) for node in nodes}
+
+    def find_manager(self, responding: Collection[str]) -> None:
+        """Find out whether another hand would act against what is to be done."""
+        self.management = other_hands.management(self.env, self.guest, responding)
 
     def judged(self, observations: dict[str, Observation], steady: bool) -> Settlement:
         """Return what follows from observations, and keep them."""
@@ -226,6 +240,7 @@ class _Case:
         unread = (
             f"what the journal of {node} has of it: {detail}"
             for node, detail in self.unread.items()
+            if node not in self.observations or not self._is_off(node)
         )
         return Recovery(
             guest=self.guest,
@@ -236,8 +251,14 @@ class _Case:
             sightings={node: settlements.text(observation) for node, observation in seen.items()},
             actions=tuple(actions),
             needs=(*settlement.needs, *unread),
-            commands=settlements.commands(cluster, self.guest, settlement, seen),
+            commands=settlements.commands(
+                cluster, self.guest, settlement, seen, self.management.managed
+            ),
         )
+
+    def _is_off(self, node: str) -> bool:
+        """Whether a node that does not respond was fenced; its journal is read once it is back."""
+        return node in self.silent and self.observations[node].sighting is Sighting.ABSENT
 
     def _remembered(self, settlement: Settlement, actions: Sequence[Step]) -> list[Step]:
         """Record settled migrations in the history of this node; return the step if that failed."""
@@ -268,7 +289,7 @@ class _Case:
         if action.do is not Do.CLEAR:
             entry = cases.latest(self.entries)
             why = safeguards.forbids(action, owner, self.observe(nodes), entry)
-            if why:
+            if why := why or safeguards.forbids_beside(action, self.management):
                 return f"not done: {why}"
         verbs: dict[Do, Callable[[str], object]] = {
             Do.RESUME_COPY: self._resume_copy,
@@ -343,32 +364,9 @@ class _Case:
         self.env.libvirt(owner).define(definition)
 
     def _resume(self, source: str) -> None:
-        """Resume a broken post-copy migration, and wait for its end."""
-        cluster, entry = self.env.cluster, cases.latest(self.entries)
+        entry = cases.latest(self.entries)
         assert entry  # Only the latest one is resumed.
-        node = cluster.node(entry.move.destination)
-        if plans.dies_of_resumption(self.env.libvirt(node.id).version()):
-            raise WorldError(
-                f"not done: libvirt on {node.id} would die of it, and the guest with it; install"
-                " libvirt 11.4 or newer there first; that leaves its QEMU as it is"
-            )
-        plan = settlements.resumption(cluster, entry, self.env.address(node.migration))
-        libvirt, begun = self.env.libvirt(source), self.env.clock.monotonic()
-        call = libvirt.migrate(self.uuid, plan)
-        while not call.done() and (lasted := self.env.clock.monotonic() - begun) < RESUMING:
-            self.env.clock.wait(call, POLL)
-            if lasted >= RESUMED and libvirt.sight(self.uuid).job == BROKEN:
-                raise WorldError(
-                    f"it had not resumed within {RESUMED:g} s, and still may; QEMU on {node.id} may"
-                    " be unresponsive; neither half was destroyed; check again later"
-                )
-        if not call.done():
-            raise WorldError(
-                f"it resumed, and had not ended within {RESUMING:g} s; check again later"
-            )
-        error = call.exception()
-        if error and not inquiry.has_arrived(self.env, entry.move, begun + RESUMING):
-            raise WorldError(str(error))
+        resumption.resume(self.env, entry, source)
 
 
 def _found(env: Environment, guest: str) -> _Case:

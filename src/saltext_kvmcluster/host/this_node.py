@@ -35,6 +35,7 @@ from saltext_kvmcluster.host import (
     keeper,
     leaving,
     locks,
+    pacemaker_view,
     resolver,
     ssh,
 )
@@ -126,6 +127,8 @@ def environment(
             read=lambda path: files.read(path).text or "",
             unguarded=guard_facts.unguarded,
             starters=lambda node: _starters(shells[node]),
+            pacemaker=lambda node: pacemaker_view.observed(shells[node]),
+            fencing=lambda node: pacemaker_view.fenced(shells[node]),
             examine=lambda move: _examined(cluster, move, shells, libvirts),
             lock=_Locks(cluster, here, shells),
             leaving=leaving.leaving,

@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
@@ -341,7 +341,7 @@ def _rendered(
 
 def _guest_running(cluster: Cluster, name: str, node: str | None, timeout: float) -> dict[str, Any]:
     here = __opts__["id"]
-    home = startup.home(cluster, guest_name(name, "name"), node)
+    home = locations.home(cluster, guest_name(name, "name"), node)
     limit = doors.seconds(timeout, "timeout")
     if home != here:
         return {"result": True, "comment": f"the home of {name} is {home}, which starts it"}

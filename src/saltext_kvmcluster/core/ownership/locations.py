@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldErr
 from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.ownership import cases, nowhere
-from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -44,6 +44,19 @@ def as_data(guest: str, observation: Observation) -> dict[str, Any]:
 def parse(answers: Mapping[str, object], nodes: tuple[str, ...]) -> dict[str, Answer]:
     """Return the answer of every node; one without valid data is unreachable, with its text."""
     return {node: _reported(answers.get(node)) for node in nodes}
+
+
+def home(cluster: Cluster, guest: str, node: object) -> str:
+    """Return the node that is to start a guest: the given one, or its home by the pillar."""
+    if node is not None:
+        return cluster.node(str(node)).id
+    listed = cluster.guests.list.get(guest)
+    if listed and listed.home:
+        return listed.home
+    raise InputError(
+        f"{ROOT}:guests:list:{guest}:home is not set, so no node is to start {guest}: set it, or"
+        " give node"
+    )
 
 
 def source(cluster: Cluster, guest: str, reported: Mapping[str, Answer], destination: str) -> str:

@@ -9,6 +9,8 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import RUNS, Entry
 from saltext_kvmcluster.core.ownership.cases import OWNING, Action, Do, latest
 from saltext_kvmcluster.core.ownership.handovers import ALIVE, STOPPED
+from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pacemaker.managers import Management
 from saltext_kvmcluster.core.verdicts import (
     BROKEN,
     COPIES,
@@ -17,6 +19,8 @@ from saltext_kvmcluster.core.verdicts import (
     Sighting,
 )
 
+# What touches neither a guest nor a definition of it.
+_HARMLESS = (Do.CLEAR, Do.UNMARK)
 # What may be found on a node, and at the other end of the migration, when it is done.
 _HANDOVER = {
     Do.RESUME_COPY: ((Sighting.WAITING, Sighting.RUNNING), OFF),
@@ -68,6 +72,13 @@ def forbids(
         alive = nodes[owner].sighting in ALIVE
         return "" if alive else f"on {owner} it is now {nodes[owner].sighting.value}"
     return _owner_changed(action, owner, nodes)
+
+
+def forbids_beside(action: Action, management: Management) -> str:
+    """Return why an action would meet another hand on the guest; empty if it would not."""
+    if action.do in _HARMLESS:
+        return ""
+    return managers.refusal(management, "would act on it as well", "released")
 
 
 def hazard(definition: str) -> str:

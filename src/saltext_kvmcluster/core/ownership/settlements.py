@@ -30,6 +30,8 @@ from saltext_kvmcluster.core.ownership.cases import (
     ends_of,
 )
 from saltext_kvmcluster.core.ownership.handovers import Ruling
+from saltext_kvmcluster.core.pacemaker.fencing import FencingRuling
+from saltext_kvmcluster.core.pacemaker.managers import Manager
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.verdicts import (
@@ -141,14 +143,17 @@ def busy(sentence: str) -> Settlement:
     return Settlement(Verdict(Owner.UNKNOWN, sentence), BUSY)
 
 
-def no_responses(guest: str, silent: Collection[str]) -> Settlement:
+def no_responses(guest: str, observations: Mapping[str, Observation]) -> Settlement:
     """Return what follows where no node that responds has the guest.
 
-    silent
-        The nodes that do not respond; if there are none it runs nowhere.
+    observations
+        Those of the nodes that do not respond; if there are none it runs nowhere.
     """
+    away = {node: one for node, one in observations.items() if one.detail}
+    silent = [node for node, one in away.items() if one.sighting is Sighting.UNREACHABLE]
     if not silent:
-        return Settlement(Verdict(Owner.NOBODY, RUNS_NOWHERE), NOWHERE)
+        fenced = "".join(f"; {node} was {one.detail}" for node, one in away.items())
+        return Settlement(Verdict(Owner.NOBODY, f"{RUNS_NOWHERE}{fenced}"), NOWHERE)
     sentence = f"no node that responds has a guest {guest}; {' and '.join(silent)} may have it"
     needs = tuple(f"a response from {node}" for node in silent)
     return Settlement(Verdict(Owner.UNKNOWN, sentence), UNKNOWN, needs=needs)
@@ -159,12 +164,34 @@ def commands(
     guest: str,
     settlement: Settlement,
     observations: Mapping[str, Observation],
+    held: Manager | None = None,
 ) -> tuple[str, ...]:
-    """Return the manual steps that remain: those of a settlement, and the start of a guest."""
+    """Return the manual steps that remain: those of a settlement, and the start of a guest.
+
+    held
+        Pacemaker's resource that manages it.
+    """
     if settlement.result != NOWHERE:
         return settlement.commands
+    if held:
+        return (*settlement.commands, f"to start it: {held.started}")
     keepers = [node for node, one in observations.items() if one.persistent]
-    return (*settlement.commands, nowhere.remedy(cluster, guest, keepers, list(observations)))
+    answered = [node for node, one in observations.items() if not one.detail]
+    return (*settlement.commands, nowhere.remedy(cluster, guest, keepers, answered))
+
+
+def silent(detail: str, ruling: FencingRuling) -> Observation:
+    """Return the observation of a node that does not respond.
+
+    detail
+        Why it does not.
+    ruling
+        Whether it was fenced: then nothing runs there.
+    """
+    if ruling.off:
+        return Observation(Sighting.ABSENT, detail=ruling.sentence)
+    more = f"; {ruling.sentence}" if ruling.sentence else ""
+    return Observation(Sighting.UNREACHABLE, detail=f"{detail}{more}")
 
 
 def same(before: Observation, after: Observation) -> bool:

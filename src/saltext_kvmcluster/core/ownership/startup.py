@@ -17,7 +17,8 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.migration.migration import Host
 from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
-from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
+from saltext_kvmcluster.core.pacemaker.fencing import NO_WORD, FencingRuling
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
@@ -36,6 +37,7 @@ class NodeAnswer:
     """What one node answered about a guest, by UUID and by name; ``detail``: why it did not.
 
     ``alive``: how it responds all the same, so that its guests may run; empty if it does not.
+    ``fenced``: whether Pacemaker's word counts that it is off.
     """
 
     same_uuid: Observation = NOWHERE
@@ -43,6 +45,12 @@ class NodeAnswer:
     host: Host | None = None
     detail: str = ""
     alive: str = ""
+    fenced: FencingRuling = NO_WORD
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it does not respond, and certainly runs nothing."""
+        return bool(self.detail) and not self.alive and self.fenced.off
 
 
 @dataclass(frozen=True)
@@ -98,19 +106,6 @@ def declared_offline(cluster: Cluster, here: str, nodes: object) -> frozenset[st
     return frozenset(wanted)
 
 
-def home(cluster: Cluster, guest: str, node: object) -> str:
-    """Return the node that is to start a guest: the given one, or its home by the pillar."""
-    if node is not None:
-        return cluster.node(str(node)).id
-    listed = cluster.guests.list.get(guest)
-    if listed and listed.home:
-        return listed.home
-    raise InputError(
-        f"{ROOT}:guests:list:{guest}:home is not set, so no node is to start {guest}: set it, or"
-        " give node"
-    )
-
-
 def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
     """Return what follows from what every node of the cluster answered.
 
@@ -135,9 +130,10 @@ def decide(request: Request, asked: Mapping[str, NodeAnswer]) -> Decision:
         lacks = request.undefined and troubles == [request.detail]
         may = May.UNDEFINED if lacks else May.REFUSED
         return Decision(may, "; ".join(troubles))
-    silent = [node for node in sorted(request.declared_offline) if asked[node].detail]
+    silent = _declared(request, asked)
     declared = f"; {' and '.join(silent)} declared offline (force_unreachable)" if silent else ""
-    return Decision(May.START, f"no node has it{declared}")
+    off = [f"; {node} was {one.fenced.sentence}" for node, one in asked.items() if one.is_off]
+    return Decision(May.START, f"no node has it{declared}{''.join(off)}")
 
 
 def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Decision:
@@ -312,7 +308,8 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
     if request.detail:
         yield request.detail
     for node, answer in asked.items():
-        if answer.alive or (answer.detail and node not in request.declared_offline):
+        declared = node in request.declared_offline or answer.is_off
+        if answer.alive or (answer.detail and not declared):
             yield _silence(node, answer, node in request.declared_offline)
         yield from _conflicts(request, node, answer)
     yield from _unguarded(request, asked)
@@ -321,9 +318,10 @@ def _troubles(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str
 
 def _silence(node: str, answer: NodeAnswer, declared: bool) -> str:
     """Return what to do about a node whose libvirt did not answer."""
+    known = f"; {answer.fenced.sentence}" if answer.fenced.sentence else ""
     if not answer.alive:
         return (
-            f"no response from {node}, which may have it: {answer.detail}; if {node} is off,"
+            f"no response from {node}, which may have it: {answer.detail}{known}; if {node} is off,"
             f" declare it offline: force_unreachable={node}"
         )
     power = "power it off, or " if declared else ""
@@ -336,7 +334,7 @@ def _silence(node: str, answer: NodeAnswer, declared: bool) -> str:
 
 def _unguarded(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[str]:
     """Yield what a wrong declaration would destroy, unless an administrator accepts that."""
-    silent = [node for node in sorted(request.declared_offline) if asked[node].detail]
+    silent = _declared(request, asked)
     if not silent or not request.unguarded or request.force_unguarded:
         return
     disks = "; ".join(request.unguarded)
@@ -347,6 +345,12 @@ def _unguarded(request: Request, asked: Mapping[str, NodeAnswer]) -> Iterator[st
         f" {nodes} has no power, by fencing or by eye, not by its silence; then add"
         " force_unguarded=true"
     )
+
+
+def _declared(request: Request, asked: Mapping[str, NodeAnswer]) -> list[str]:
+    """Return the nodes that are off by an administrator's word alone."""
+    declared = sorted(request.declared_offline)
+    return [node for node in declared if asked[node].detail and not asked[node].is_off]
 
 
 def _conflicts(request: Request, node: str, answer: NodeAnswer) -> Iterator[str]:

@@ -27,7 +27,7 @@ Output = tuple[int | None, str, str]
 Outputs = Mapping[str, Output]
 NOT_FOUND, TOO_LONG = 127, 124
 _NO_FILE = "No such file or directory"
-_NOTHING: Output = (None, "", "it was not run")
+NOT_KNOWN: Output = (None, "", "it was not run")
 
 
 def parse(outputs: Outputs) -> Pacemaker | None:
@@ -51,15 +51,15 @@ def _paths(found: Configuration | None) -> tuple[str, ...]:
 
 
 def _runs(outputs: Outputs) -> bool | None:
-    code = outputs.get(PROCESS, _NOTHING)[0]
+    code = outputs.get(PROCESS, NOT_KNOWN)[0]
     if code in (0, 1):
         return code == 0
     # Without pgrep: without its tools there is no Pacemaker.
-    return False if outputs.get(STATUS, _NOTHING)[0] == NOT_FOUND else None
+    return False if outputs.get(STATUS, NOT_KNOWN)[0] == NOT_FOUND else None
 
 
 def _running(outputs: Outputs) -> Pacemaker:
-    found = Pacemaker(runs=True, name=_name(outputs.get(NAME, _NOTHING)))
+    found = Pacemaker(runs=True, name=_name(outputs.get(NAME, NOT_KNOWN)))
     try:
         return replace(
             found,
@@ -72,9 +72,9 @@ def _running(outputs: Outputs) -> Pacemaker:
 
 def _at_rest(outputs: Outputs) -> Pacemaker:
     """Return what a Pacemaker would do that does not run, and starts with the node."""
-    if not outputs.get(STARTS, _NOTHING)[1].strip():
+    if not outputs.get(STARTS, NOT_KNOWN)[1].strip():
         return Pacemaker()
-    code, text, detail = outputs.get(KEPT, _NOTHING)
+    code, text, detail = outputs.get(KEPT, NOT_KNOWN)
     if code == 1 and detail.rstrip().endswith(_NO_FILE):
         return Pacemaker()
     if code != 0:
@@ -89,7 +89,7 @@ def _with_guests(found: Pacemaker, outputs: Outputs) -> Pacemaker:
     """Return it with the names in the definitions that its resources name."""
     guests, unread = {}, {}
     for path in _paths(found.configuration):
-        code, text, detail = outputs.get(config_key(path), _NOTHING)
+        code, text, detail = outputs.get(config_key(path), NOT_KNOWN)
         try:
             if code != 0:
                 raise InputError(_why(code, detail))
@@ -114,7 +114,7 @@ def _name(output: Output) -> str:
 
 
 def _printed(outputs: Outputs, key: str, program: str) -> str:
-    code, text, detail = outputs.get(key, _NOTHING)
+    code, text, detail = outputs.get(key, NOT_KNOWN)
     if code != 0:
         raise InputError(f"{program}: {crm_mon.why(text) or _why(code, detail)}")
     try:

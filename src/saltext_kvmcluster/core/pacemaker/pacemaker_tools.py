@@ -46,8 +46,9 @@ FENCING: Mapping[str, tuple[str, ...]] = {
         *(*_LIMITED, "cibadmin", "--query", "--local", "--no-children"),
         *("--xpath", "/cib/status/node_state/lrm"),
     ),
+    STATUS: COMMANDS[STATUS],
 }
-"""What is asked in addition where a node is silent."""
+"""What is asked where a node is silent; its membership last, since it may be back by then."""
 
 
 def config_key(path: str) -> str:
