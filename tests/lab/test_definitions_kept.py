@@ -150,7 +150,7 @@ def definitions(guest, request):
     """Have the pillar say where definitions are kept."""
 
     with guest.pillar() as pillar:
-        pillar.cluster["guests"] = {"definitions": request.param}
+        pillar.cluster["guests"] |= {"definitions": request.param}
         pillar.save()
         guest.refresh_pillar()
         yield request.param

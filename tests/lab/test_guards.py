@@ -24,7 +24,7 @@ def lab(prepared_lab):
     lab.guest(FILE, "node1")
     with lab.pillar() as pillar:
         listed = {name: {"home": "node1"} for name in (GUEST, FILE)}
-        pillar.cluster["guests"] = {"path": FOLDER, "leases": True, "list": listed}
+        pillar.cluster["guests"] |= {"path": FOLDER, "leases": True, "list": listed}
         pillar.save()
         lab.refresh_pillar()
         yield lab

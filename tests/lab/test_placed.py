@@ -19,7 +19,7 @@ def pillar(prepared_lab):
 
 @pytest.fixture
 def defined(prepared_lab, pillar):
-    pillar.cluster["guests"] = {"definitions": "defined", "list": {GUEST: {"home": "node1"}}}
+    pillar.cluster["guests"] |= {"definitions": "defined", "list": {GUEST: {"home": "node1"}}}
     pillar.save()
     prepared_lab.refresh_pillar()
     yield prepared_lab
@@ -30,7 +30,7 @@ def defined(prepared_lab, pillar):
 
 @pytest.fixture
 def shared(prepared_lab, pillar):
-    pillar.cluster["guests"] = {"definitions": "shared", "path": FOLDER}
+    pillar.cluster["guests"] |= {"definitions": "shared", "path": FOLDER}
     pillar.save()
     prepared_lab.refresh_pillar()
     yield prepared_lab

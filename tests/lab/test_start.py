@@ -27,7 +27,7 @@ def cluster(prepared_lab):
     lab = prepared_lab
     lab.guest(GUEST, "node1")
     with lab.pillar() as pillar:
-        pillar.cluster["guests"] = {
+        pillar.cluster["guests"] |= {
             "definitions": "shared",
             "path": FOLDER,
             "list": {GUEST: {"home": "node1"}},

@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN, WARN, Issue
+from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
 from saltext_kvmcluster.core.guest.needed_files import File
@@ -400,7 +401,10 @@ CASES = [
     ("guest.definition", PROBLEM, listed(DEFINITION.format(UUID, 1024), detail="/b is not used")),
     ("guest.definition", UNKNOWN, listed(None, detail="Permission denied")),
     ("guest.blockers", OK, GOOD),
-    ("guest.blockers", PROBLEM, with_definition(blockers=("it has a host device",))),
+    ("guest.blockers", PROBLEM, with_definition(blockers=(Blocker("it has a host device"),))),
+    ("guest.blockers", PROBLEM, with_definition(passthrough=("it hands QEMU arguments",))),
+    ("guest.blockers", UNKNOWN, with_definition(blockers=(Blocker("a", since=(1, 0), asks=True),))),
+    ("guest.blockers", PROBLEM, here(guest(block_jobs=("vda",)))),
     ("guest.blockers", PROBLEM, here(guest(observation=replace(RUNNING, job="a backup")))),
     ("guest.blockers", PROBLEM, here(guest(snapshots=1))),
     (
@@ -550,6 +554,11 @@ def test_why_no_token_was_written_is_told():
 
 
 FIX = "on node1: virsh domstate --reason web1; fix that first"
+MEND = "it does not end by itself; repair the network, then: kvmcluster.recover web1"
+STUCK = (
+    "on node1: virsh domcontrol web1; if that hangs, find what its QEMU waits for, mostly its"
+    " storage; if it answers, restart libvirtd (or virtqemud), which leaves guests running"
+)
 
 
 def test_a_copy_that_waits_is_to_be_recovered_and_not_resumed_by_hand():
@@ -568,7 +577,8 @@ def test_a_copy_that_waits_is_to_be_recovered_and_not_resumed_by_hand():
         (verdicts.INCOMING, ["wait until it ends: kvmcluster.job web1"]),
         (verdicts.OUTGOING, ["wait until it ends: kvmcluster.job web1"]),
         (verdicts.BACKUP, ["wait until it ends: virsh domjobinfo web1"]),
-        (verdicts.BROKEN, ["wait until it ends: virsh domjobinfo web1", FIX]),
+        (verdicts.BROKEN, [MEND, FIX]),
+        (verdicts.ENDLESS, [STUCK, FIX]),
         ("", [FIX]),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_definition_is_read(case):
     assert [[file.path, file.use] for file in guest.files] == case.get("files", [])
     assert len(guest.blockers) == len(case["blockers"]), guest.blockers
     for found, wanted in zip(guest.blockers, case["blockers"], strict=True):
-        assert found.startswith(wanted)
+        assert found.what.startswith(wanted)
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=range(len(REFUSED)))
@@ -237,7 +237,8 @@ def test_a_spoiled_definition_is_read_or_refused(text, encoding):
         except InputError as error:
             assert str(error).isprintable() and len(str(error)) < 500
             continue
-        assert all(sentence.isprintable() for sentence in guest.blockers)
+        assert all(blocker.what.isprintable() for blocker in guest.blockers)
+        assert all(sentence.isprintable() for sentence in guest.passthrough)
         assert differences(guest, guest) == ()
         assert all(sentence.isprintable() for sentence in differences(guest, parse(PLAIN)))
 

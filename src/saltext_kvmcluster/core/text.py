@@ -32,6 +32,11 @@ def one_line(text: str, most: int = MAX_LENGTH) -> str:
     return line if len(line) <= most else line[:most] + "…"
 
 
+def version(number: int) -> str:
+    """Return a version that libvirt tells as a number: 7002000 is 7.2.0."""
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: 1 guest, 2 guests.
 

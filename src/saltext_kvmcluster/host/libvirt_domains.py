@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core import verdicts
+from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host.libvirt_connection import load_libvirt
+from saltext_kvmcluster.host.libvirt_connection import ask_qemu, load_libvirt
 
 # libvirt's enumerations of reasons, by the number of the state: virDomainRunningReason and so on.
 REASONS = {
@@ -65,7 +68,7 @@ def observe(find: Callable[[], Any]) -> Observation:
 
 
 def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
-    """Observe a domain that was active in detail: job, state, definitions and snapshots."""
+    """Observe a domain that was active in detail: job, state, definitions, and what blocks it."""
     libvirt = load_libvirt()
     try:
         job = active_job(domain)
@@ -73,6 +76,7 @@ def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
         persistent = bool(domain.isPersistent())
         kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
         reported = {"xml": domain.XMLDesc(), "kept": kept, "snapshots": domain.snapshotNum()}
+        reported |= _blocking(domain, reported["xml"], job)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Observation(Sighting.ABSENT), 0, 0, {}
@@ -84,6 +88,23 @@ def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
     job = lasting_job(job, state, reason)
     observation = Observation(sighting, domain.name(), domain.UUIDString(), persistent, job=job)
     return observation, state, reason, reported
+
+
+def _blocking(domain: Any, xml: str, job: str) -> dict[str, Any]:
+    """Return what blocks a migration of a domain, and is not in its definition.
+
+    Its QEMU is asked only if nothing else can tell, and while no job may delay its answer.
+    """
+    try:
+        guest = domainxml.parse(xml)
+    except InputError:
+        return {}
+    jobs = [disk.target for disk in guest.disks if domain.blockJobInfo(disk.target)]
+    found: dict[str, Any] = {"block_jobs": jobs}
+    if guest.asks and not job:
+        with contextlib.suppress(WorldError):
+            found["refusals"] = ask_qemu(domain, "query-migrate").get("blocked-reasons", [])
+    return found
 
 
 def marked(domain: Any, sighting: Sighting) -> tuple[Sighting, str]:

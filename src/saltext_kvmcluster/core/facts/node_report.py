@@ -266,11 +266,19 @@ def _guest(
         memory_kib=reported.at("memory_kib").whole(default=0),
         vcpus=reported.at("vcpus").whole(default=0),
         snapshots=reported.at("snapshots").whole(default=0),
+        block_jobs=tuple(disk.line() for disk in reported.at("block_jobs").items(optional=True)),
+        refusals=_refusals(reported.at("refusals")),
     )
     if not facts.active or started_at is None or clock is None:
         return facts
     uptime = max(0.0, clock - started_at)
     return replace(facts, uptime=uptime if uptime < LONGEST_UPTIME else None)
+
+
+def _refusals(reported: Reader) -> tuple[str, ...] | None:
+    if reported.value is None:
+        return None
+    return tuple(reason.line() for reason in reported.items())
 
 
 def _definition(text: str) -> tuple[Guest | None, str]:

@@ -32,6 +32,8 @@ class GuestFacts:
     asked for or cannot be parsed; ``error`` says why it cannot. ``kept`` is the
     persistent definition of an active guest. ``disks`` are the paths of its disks, known even
     without the definition. ``uptime`` is in seconds, None if it is not running or not known.
+    ``block_jobs`` are the disks that have an active one. ``refusals`` is what its QEMU says that
+    it does not migrate, None if it was not asked.
     """
 
     node: str
@@ -44,6 +46,8 @@ class GuestFacts:
     memory_kib: int = 0
     vcpus: int = 0
     snapshots: int = 0
+    block_jobs: tuple[str, ...] = ()
+    refusals: tuple[str, ...] | None = None
     uptime: float | None = None
 
     @property

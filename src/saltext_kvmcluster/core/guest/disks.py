@@ -31,7 +31,8 @@ class Disk:
     """One disk of a guest. ``backing`` is its chain below ``source``, nearest first.
 
     ``backing`` is as complete as the definition: libvirt writes the whole chain into that of a
-    running guest; elsewhere it may be missing.
+    running guest; elsewhere it may be missing. ``dispensable``: where its medium is missing,
+    libvirt leaves the drive empty when the guest arrives (startupPolicy optional or requisite).
     """
 
     target: str
@@ -41,6 +42,7 @@ class Disk:
     readonly: bool = False
     shareable: bool = False
     backing: tuple[Source, ...] = ()
+    dispensable: bool = False
 
     @property
     def layers(self) -> tuple[Source, ...]:
@@ -62,6 +64,8 @@ def parse_disk(disk: etree._Element) -> Disk:
         readonly=device == "cdrom" or disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
         backing=(*_data(disk), *_chain(disk)),
+        dispensable=device in ("cdrom", "floppy")
+        and attributes(disk, "source").get("startupPolicy") in ("optional", "requisite"),
     )
 
 

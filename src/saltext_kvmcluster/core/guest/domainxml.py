@@ -7,14 +7,14 @@ else is in it. See libvirt's "Domain XML format".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.guest import blockers, needed_files, xmldiff
+from saltext_kvmcluster.core.guest import blockers, needed_files, passthrough, xmldiff
+from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, parse_disk
 from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.guest.units import in_bytes
@@ -25,7 +25,6 @@ from saltext_kvmcluster.core.xmltext import parse_xml
 METADATA = "urn:saltext-kvmcluster:guest"
 """The namespace of our element in a definition's ``<metadata>``."""
 
-_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _UNLOCKED = re.compile(r"""locking["']?\s*[=:]\s*["']?off""")
 MAX_COMPARED = 512 * 1024
 MAX_DEVICES = 10_000
@@ -76,8 +75,9 @@ class Guest:
     """A guest's parsed definition. ``text`` is the definition itself.
 
     ``memory_kib`` is its maximum memory, ``vcpus`` the number that it starts with. ``cpu`` is
-    its ``<cpu>`` element as canonical XML, empty if it has none. ``blockers`` are sentences:
-    what QEMU or libvirt refuses to migrate, and why.
+    its ``<cpu>`` element as canonical XML, empty if it has none. ``blockers`` is what QEMU or
+    libvirt refuses to migrate, and why. ``passthrough`` are sentences: what it hands QEMU past
+    libvirt.
     """
 
     name: str
@@ -92,12 +92,18 @@ class Guest:
     disks: tuple[Disk, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     files: tuple[File, ...] = ()
-    blockers: tuple[str, ...] = ()
+    blockers: tuple[Blocker, ...] = ()
+    passthrough: tuple[str, ...] = ()
     frozen: Frozen | None = None
     leases: tuple[Lease, ...] = ()
     unlocked: bool = False
     """Whether it hands QEMU an argument that switches image locks off."""
     text: str | bytes = field(default="", compare=False, repr=False)
+
+    @property
+    def asks(self) -> bool:
+        """Whether only its running QEMU knows if it can be migrated."""
+        return any(blocker.asks for blocker in self.blockers)
 
 
 def parse(text: str | bytes) -> Guest:
@@ -130,9 +136,10 @@ def parse(text: str | bytes) -> Guest:
         interfaces=tuple(_interface(card) for card in root.iterfind("devices/interface")),
         files=needed_files.find(root),
         blockers=blockers.find(root),
+        passthrough=passthrough.find(root),
         frozen=_frozen(root),
         leases=tuple(map(_lease, root.iterfind("devices/lease"))),
-        unlocked=any(_UNLOCKED.search(word) for word in _words(root)),
+        unlocked=any(map(_UNLOCKED.search, passthrough.arguments(root))),
         text=text,
     )
 
@@ -222,12 +229,6 @@ def _vcpus(root: etree._Element) -> int:
 def _lease(lease: etree._Element) -> Lease:
     target = attributes(lease, "target").get("path", "")
     return Lease(text_at(lease, "lockspace"), text_at(lease, "key"), target)
-
-
-def _words(root: etree._Element) -> Iterator[str]:
-    """Yield the arguments that a definition hands QEMU besides libvirt's own."""
-    for argument in root.iterfind(f"{{{_QEMU}}}commandline/{{{_QEMU}}}arg"):
-        yield argument.get("value", "")
 
 
 def _interface(card: etree._Element) -> Interface:

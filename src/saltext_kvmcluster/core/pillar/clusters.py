@@ -5,6 +5,7 @@ Membership, names and addresses come from here and from nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -176,6 +177,24 @@ class Guests:
             "kvmcluster-leases in the first folder of path",
         ),
     )
+
+    passthrough: tuple[str, ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "Guests that may be migrated although their definitions hand QEMU arguments past"
+            " libvirt (<qemu:commandline>, <qemu:override>, <qemu:capabilities>), which nothing"
+            " checks: a path among them may be another file on the destination. '*' in a name"
+            " stands for any characters.",
+        ),
+    )
+
+    def may_pass(self, guest: str) -> bool:
+        """Whether what a guest's definition hands QEMU past libvirt is allowed."""
+        return any(
+            re.fullmatch(".*".join(map(re.escape, name.split("*"))), guest)
+            for name in self.passthrough
+        )
 
     @property
     def leases_in(self) -> str:

@@ -130,6 +130,10 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
             _group(group, f"{path}:apart:{place}")
             for place, group in enumerate(validate.items(fields, "apart", path))
         ),
+        passthrough=tuple(
+            guest_name(name, f"{path}:passthrough")
+            for name in validate.items(fields, "passthrough", path)
+        ),
         **_leases(fields, path),
     )
 

@@ -20,9 +20,10 @@ from saltext_kvmcluster.core.storage.location import (
     not_known,
     quoted,
 )
+from saltext_kvmcluster.core.storage.nvme import FABRICS
 
 _LOCAL_TRANSPORTS = ("ata", "sata", "usb", "nvme", "mmc", "sbp", "virtio", "pcie")
-_NETWORK_TRANSPORTS = ("fc", "fcoe", "iscsi", "srp")
+_NETWORK_TRANSPORTS = ("fc", "fcoe", "iscsi", "srp", FABRICS)
 _LAYERS = 4
 
 

@@ -14,13 +14,14 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.storage import drbd
+from saltext_kvmcluster.core.storage import drbd, nvme
 from saltext_kvmcluster.core.storage.outputs import NOT_INSTALLED, Output, Outputs, items, text
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "mounts": ("cat", "/proc/self/mountinfo"),
     # Only columns that util-linux 2.27 knows: lsblk refuses to run with one that it does not.
     "devices": ("lsblk", "-J", "-p", "-o", "NAME,KNAME,MAJ:MIN,TYPE,UUID,PARTUUID,WWN,TRAN"),
+    "controllers": nvme.COMMAND,
     "links": (
         *("find", "/dev", "(", "-path", "/dev/char", "-o", "-path", "/dev/block", ")", "-prune"),
         *("-o", "-type", "l", "-printf", "%p\\t%l\\n"),
@@ -263,9 +264,20 @@ def _devices(outputs: Outputs) -> tuple[Device, ...]:
         found[device.path] = device
         parents.setdefault(device.path, set()).update({parent} if parent else ())
         ahead += [(child, device.path) for child in items(item, "children")]
+    controllers = nvme.Controllers(_controllers(outputs))
     return tuple(
-        replace(device, parents=tuple(sorted(parents[path]))) for path, device in found.items()
+        replace(
+            device,
+            parents=tuple(sorted(parents[path])),
+            transport=nvme.FABRICS if controllers.are_remote(path) else device.transport,
+        )
+        for path, device in found.items()
     )
+
+
+def _controllers(outputs: Outputs) -> str:
+    """Return the list of NVMe controllers; without it each of their devices counts as local."""
+    return outputs.text("controllers") if outputs.code("controllers") == 0 else ""
 
 
 def _device(item: Mapping[str, Any]) -> Device:

@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.handover import is_strict, risk
 from saltext_kvmcluster.core.migration.migration import MOVABLE
-from saltext_kvmcluster.core.readiness.checks import guards
+from saltext_kvmcluster.core.readiness.checks import devices, guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
 from saltext_kvmcluster.core.text import counted, listed
 from saltext_kvmcluster.core.verdicts import Sighting
@@ -140,16 +140,18 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
 def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether it has nothing that QEMU or libvirt refuses to migrate, and no active job.
 
-    See libvirt's qemuMigrationSrcIsAllowed.
+    docs/blockers.md lists what is refused, by whom, and with which versions. Some parts only the
+    guest's running QEMU can judge: whether a shared folder (9p) is mounted, and whether the driver
+    of a host's PCI, mediated or vDPA device can migrate it. It is asked, past libvirt, which
+    notes that in the guest's log (``tainted: custom-monitor``). What a definition hands QEMU past
+    libvirt, as ``<qemu:commandline>`` does, is refused, unless the pillar allows it.
     """
     if not guest.active:
         yield unknown("not known for a guest that is not running", f"{SEE}guest.once")
         return
     job = guest.observation.job
     if job:
-        # libvirt has no statistics on the receiving side.
-        shows = "kvmcluster.job" if job in verdicts.MIGRATIONS else "virsh domjobinfo"
-        yield Issue(f"it has an active job: {job}", f"wait until it ends: {shows} {guest.name}")
+        yield Issue(f"it has an active job: {job}", devices.job_remedy(guest))
     if guest.observation.sighting not in MOVABLE and job not in verdicts.PASSING:
         waits = guest.observation.sighting in verdicts.WAITING_HALVES
         yield Issue(
@@ -171,10 +173,7 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
             f"on {guest.node}: virsh dumpxml {guest.name}",
         )
     else:
-        for sentence in guest.guest.blockers:
-            what, _, how = sentence.partition("; ")
-            remove = f"remove it: virsh edit {guest.name}, then restart the guest"
-            yield Issue(what, how.replace("GUEST", guest.name) or remove)
+        yield from devices.refused(world, guest, guest.guest)
 
 
 def frozen(world: World, guest: GuestFacts) -> Iterator[Issue]:

@@ -10,9 +10,11 @@ from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.facts import parsers
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, WARN, Issue, unknown
+from saltext_kvmcluster.core.guest.blocker import Versions
 from saltext_kvmcluster.core.migration import plans
+from saltext_kvmcluster.core.readiness.checks import devices
 from saltext_kvmcluster.core.readiness.checks.base import NO_DESTINATION, UNREAD, World, unreported
-from saltext_kvmcluster.core.text import listed
+from saltext_kvmcluster.core.text import listed, version
 from saltext_kvmcluster.core.verdicts import Sighting
 
 CLOCK_LIMIT = 5.0
@@ -25,13 +27,15 @@ MIB = 1024
 class Machine(NamedTuple):
     """What a guest needs of QEMU: ARCH/TYPE and machine type; and the QEMU that it runs on.
 
-    ``post_copy``: whether it may be moved by that, without the risk being accepted.
+    ``post_copy``: whether it may be moved by that, without the risk being accepted. ``parts`` are
+    those that only newer versions migrate, each with the versions.
     """
 
     kind: str
     type: str
     qemu: int
     post_copy: bool
+    parts: tuple[tuple[str, Versions], ...] = ()
 
 
 class Machines(NamedTuple):
@@ -74,11 +78,13 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
     the destination is a warning although it has the type.
 
     A destination whose libvirt cannot resume a broken post-copy migration is refused with
-    ``post_copy``: the guest would be lost with the first fault of the network.
+    ``post_copy``: the guest would be lost with the first fault of the network. So is one that is
+    too old for a device that only newer versions migrate.
     """
+    yield from devices.too_old(asked.parts, Versions(offered.libvirt, offered.qemu))
     if asked.post_copy and plans.dies_of_resumption(offered.libvirt):
         yield Issue(
-            f"post_copy is true, and libvirt on the destination is {_version(offered.libvirt)}:"
+            f"post_copy is true, and libvirt on the destination is {version(offered.libvirt)}:"
             " if a post-copy migration breaks, that daemon dies when it is resumed, and the guest"
             " is lost",
             "install libvirt 11.4 or newer there; or post_copy=false; or take that risk for one"
@@ -95,8 +101,8 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
         )
     elif asked.qemu and offered.qemu and offered.qemu < asked.qemu:
         yield Issue(
-            f"QEMU is older on the destination, {_version(offered.qemu)}, than on the source,"
-            f" {_version(asked.qemu)}",
+            f"QEMU is older on the destination, {version(offered.qemu)}, than on the source,"
+            f" {version(asked.qemu)}",
             "install one version of QEMU on all nodes; until then, migrate only to newer ones",
             PROBLEM,
             WARN,
@@ -112,7 +118,9 @@ def machine(world: World, guest: GuestFacts) -> Hashable:
     options = world.cluster.migration.options
     runs = guest.observation.sighting is Sighting.RUNNING
     post_copy = runs and options.post_copy and not options.force_post_copy
-    return Machine(f"{found.arch}/{found.type}", found.machine, here.qemu if here else 0, post_copy)
+    parts = tuple((part.what, part.since) for part in found.blockers if part.since)
+    kind = f"{found.arch}/{found.type}"
+    return Machine(kind, found.machine, here.qemu if here else 0, post_copy, parts)
 
 
 def machines(world: World, node: NodeFacts) -> Hashable:
@@ -287,7 +295,3 @@ def _hosts_remedy(host_name: str) -> str:
     return (
         f"on that node: give {host_name} its real address in /etc/hosts, not 127.0.0.1 or 127.0.1.1"
     )
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"

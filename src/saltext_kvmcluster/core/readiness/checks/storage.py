@@ -41,12 +41,14 @@ class Paths(NamedTuple):
     """The paths that a guest needs, each with its use.
 
     ``missing`` are absent on the source already, ``unseen`` were not checked there, ``alone`` are
-    in no shared file system, so the destination has to have them itself.
+    in no shared file system, so the destination has to have them itself. ``media`` are those that
+    libvirt can do without.
     """
 
     missing: tuple[tuple[str, str], ...]
     unseen: tuple[tuple[str, str], ...]
     alone: tuple[tuple[str, str], ...]
+    media: frozenset[str]
 
 
 class Caches(NamedTuple):
@@ -119,17 +121,19 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
     observed = world.nodes[guest.node].observed
     disks = frozenset(_sources(guest.guest))
     uses = {file.path: file.use for file in guest.guest.files}
+    media = frozenset(disk.source.path for disk in guest.guest.disks if disk.dispensable)
     for source in needed(guest):
         there = observed.get(source.path)
         what = (source.path, uses.get(source.path, "image"))
         if there is None:
             unseen.append(what)
         elif there.kind == "nothing":
-            missing.append(what)
+            if source.path not in media:
+                missing.append(what)
         elif source not in disks and not in_shared(world, guest.node, source):
             alone.append(what)
-    found = Paths(tuple(missing), tuple(unseen), tuple(alone))
-    return found if any(found) else None
+    found = Paths(tuple(missing), tuple(unseen), tuple(alone), media)
+    return found if any(found[:-1]) else None
 
 
 def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
@@ -137,7 +141,8 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
 
     What is in a file system that is the same on both nodes (storage.same) is on both if it is on
     the source. A disk elsewhere is left to storage.kind and storage.same, since it must not be
-    copied to the destination. Everything else is looked for on the destination itself.
+    copied to the destination. Everything else is looked for on the destination itself. Where a
+    medium may be missing (startupPolicy optional or requisite), libvirt leaves the drive empty.
     """
     for path, use in asked.missing:
         yield Issue(f"{use} {path} is missing on the source", f"find out what removed {path}")
@@ -149,6 +154,14 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
             yield unknown(
                 f"not known: {path} was not checked on the destination",
                 _look_for(path, "destination"),
+            )
+        elif observed[path].kind == "nothing" and path in asked.media:
+            yield Issue(
+                f"medium {path} does not exist on the destination: libvirt leaves the drive empty"
+                " there (startupPolicy)",
+                f"to keep the medium, copy {path} from the source to the destination",
+                PROBLEM,
+                WARN,
             )
         elif observed[path].kind == "nothing" and use == "nvram":
             # qemuPrepareNVRAM in qemu_process.c; what the guest has written migrates
