@@ -103,6 +103,7 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python tools/docs_checks.py > docs/checks.md
 	$(BIN)/python tools/docs_pillar.py > docs/pillar.md
+	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
 .PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-minion functional-node lab-tests nightly faults debian13 demo lab bench docs

@@ -75,7 +75,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _moves(row: Mapping[str, Any]) -> str:
     if "since" in row:
         return f"from {Versions(*row['since'])}" + (", asked" if row.get("asked") else "")
-    return "no" if row.get("says") else "yes"
+    asked = ", asked" if "refusals" in row else ""
+    return ("no" if row.get("says") else "yes") + asked
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ VOLUME = "/srv/guests"
 LOCAL = "/var/lib/libvirt/images"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 CERTIFICATES = "/etc/pki/qemu"
-IDLE = """<domain type='qemu'>
+IDLE = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>{name}</name><uuid>{uuid}</uuid>
   <memory unit='KiB'>{memory}</memory>
   <os><type arch='x86_64' machine='pc'>hvm</type>{os}</os>
-  <devices>{devices}<memballoon model='none'/></devices>
+  <devices>{devices}<memballoon model='none'/></devices>{more}
 </domain>"""
 
 
@@ -77,10 +77,11 @@ def drop(node, path, words):
     return on(node, f"sed -i {shlex.quote(f'/{words}/d')} {path}")
 
 
-def idle(name, devices="", os="", memory=65536, identity=None):
+def idle(name, devices="", os="", memory=65536, identity=None, more=""):
     """Return the definition of a guest that is nothing but firmware: it is there, and waits."""
     known = identity or uuid.uuid5(uuid.NAMESPACE_DNS, name)
-    return IDLE.format(name=name, uuid=known, devices=devices, os=os, memory=memory)
+    parts = {"devices": devices, "os": os, "memory": memory, "more": more}
+    return IDLE.format(name=name, uuid=known, **parts)
 
 
 def disk(path, cache="none", target="vda", form="raw", kind="file", key="file"):
@@ -109,6 +110,11 @@ def undefine(node, name):
 
 # Guests: alike, started by themselves, frozen, changed
 
+USB_PORT = "<serial type='null'><target type='usb-serial' port='0'/></serial>"
+ARGUMENTS = (
+    "<qemu:commandline><qemu:arg value='-fw_cfg'/>"
+    "<qemu:arg value='name=opt/extra,file=/etc/hostname'/></qemu:commandline>"
+)
 TWIN, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 
 GUESTS = [
@@ -164,6 +170,24 @@ GUESTS = [
         remedy="virsh destroy twice",
         at="node3",
         after=destroy("node1", "twice"),
+    ),
+    Mistake(
+        "guest.blockers",
+        "it has a serial port on USB, which QEMU does not migrate",
+        {"guests": ["ported"]},
+        start("node1", "ported", devices=USB_PORT),
+        remedy="virsh edit ported, then restart the guest",
+        cure=each(destroy("node1", "ported"), start("node1", "ported")),
+        after=destroy("node1", "ported"),
+    ),
+    Mistake(
+        "guest.blockers",
+        "it hands QEMU arguments that nothing checks: -fw_cfg name=opt/extra,file=/etc/hostname",
+        {"guests": ["extra"]},
+        start("node1", "extra", more=ARGUMENTS),
+        remedy="kvmcluster:guests:passthrough: [extra]; or remove it: virsh edit extra",
+        cure=each(destroy("node1", "extra"), start("node1", "extra")),
+        after=destroy("node1", "extra"),
     ),
     Mistake(
         "guest.frozen",

@@ -104,7 +104,7 @@ def lab(prepared_lab):
     for node in prepared_lab.nodes:
         prepared_lab.exec(node, "sh", "-ec", CERTIFIED)
     with prepared_lab.pillar() as pillar:
-        pillar.cluster["guests"]["list"] = LISTED
+        pillar.cluster["guests"] |= {"list": LISTED, "passthrough": list(DISKS)}
         pillar.cluster["migration"] = {"tls": True}
         pillar.save()
         for name, (node, *options) in DISKS.items():

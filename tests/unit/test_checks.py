@@ -172,6 +172,18 @@ def carded(card, **there):
     )
 
 
+def medium(path, found, dispensable=False):
+    """A CD-ROM in a drive of the guest, and what node2 has at its path."""
+    disk = Disk("sda", Source("file", path, "raw"), "cdrom", "", True, dispensable=dispensable)
+    return world(
+        at(
+            guest(of=replace(WEB, disks=(disk,))),
+            observed={path: Inspection("file"), IMAGE: Inspection("file")},
+        ),
+        node("node2", observed={path: found} if found else {}),
+    )
+
+
 def covered(*mounts):
     """An image in a folder of the shared file system, on which node2 has more mounts."""
     path = f"{IMAGES}/web/web1.img"
@@ -343,6 +355,10 @@ CASES = [
             node("node2", observed={"/boot/vmlinuz": Inspection("nothing")}),
         ),
     ),
+    ("storage.visible", OK, medium("/root/cd.iso", Inspection("file"))),
+    ("storage.visible", PROBLEM, medium("/root/cd.iso", Inspection("nothing"))),
+    ("storage.visible", PROBLEM, medium("/root/cd.iso", Inspection("nothing"), True)),
+    ("storage.visible", OK, medium(f"{IMAGES}/cd.iso", None, True)),
     ("storage.visible", UNKNOWN, here(observed={})),
     (
         "storage.visible",
@@ -540,6 +556,8 @@ def test_certificates_are_told_by_file_folder_and_side():
         ("node.versions", there(daemon=worlds.daemon("node2", qemu=6002000)), "WARN"),
         ("guest.name", world(at(), SILENT), "WARN"),
         ("node.ports", other_range("refused"), "WARN"),
+        ("storage.visible", medium("/root/cd.iso", Inspection("nothing")), ""),
+        ("storage.visible", medium("/root/cd.iso", Inspection("nothing"), True), "WARN"),
     ],
 )
 def test_what_stops_no_migration_is_a_warning(check, one, severity):

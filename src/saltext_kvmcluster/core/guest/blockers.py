@@ -18,6 +18,7 @@ from saltext_kvmcluster.core.guest.blocker import Blocker, Versions
 from saltext_kvmcluster.core.guest.xmlparts import attribute, pci_address, shown
 
 Rule = Callable[[etree._Element], Iterator[Blocker]]
+_ANY = Versions(0, 0)
 _ASKED = Versions(8_006_000, 6_000_000)
 _VFIO = Versions(8_006_000, 8_001_000)
 _VIRTIOFS = Versions(10_006_000, 8_002_000)
@@ -112,6 +113,8 @@ def _disk(disk: etree._Element) -> Iterator[Blocker]:
         yield block_job(target)
     if disk.find("transient") is not None:
         yield Blocker(f"{name} is transient: its changes are on this node, until the guest stops")
+    if disk.get("type") == "vhostuser":
+        yield Blocker(f"{name} is another process (vhostuser)", since=_ANY, asks=True)
     if attribute(disk, "target", "bus") == "nvme":
         yield Blocker(f"{name} is on an NVMe controller, which QEMU does not migrate")
     for reported in (*disk.iterfind("driver"), *disk.iter("format")):
@@ -148,7 +151,7 @@ def _hostdev(hostdev: etree._Element) -> Iterator[Blocker]:
 def _interface(interface: etree._Element) -> Iterator[Blocker]:
     """libvirt: "cannot migrate a domain with <interface type='hostdev'>", "vDPA devices …".
 
-    QEMU: usb-net is unmigratable.
+    QEMU: usb-net is unmigratable; "vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD".
     """
     kind = interface.get("type", "")
     if kind == "hostdev" and not _fails_over(interface):
@@ -158,6 +161,8 @@ def _interface(interface: etree._Element) -> Iterator[Blocker]:
         device = shown(attribute(interface, "source", "dev"))
         what = f"its network card is the host's vDPA device {device}"
         yield Blocker(what, since=_VFIO, asks=True)
+    if kind == "vhostuser":
+        yield Blocker("its network card is another process (vhostuser)", since=_ANY, asks=True)
     if attribute(interface, "model", "type") == "usb-net":
         yield Blocker("its network card is a USB device, which QEMU does not migrate")
 

@@ -35,6 +35,12 @@ def refused(world: World, facts: GuestFacts, guest: Guest) -> Iterator[Issue]:
         )
 
 
+def bound_to_versions(guest: Guest) -> tuple[tuple[str, Versions], ...]:
+    """Return the parts of a guest that only newer versions migrate, each with the versions."""
+    parts = ((part.what, part.since) for part in guest.blockers)
+    return tuple((what, since) for what, since in parts if since and any(since))
+
+
 def too_old(parts: Iterable[tuple[str, Versions]], there: Versions) -> Iterator[Issue]:
     """Yield an issue for each part of a guest that a destination of those versions refuses."""
     for what, since in parts:

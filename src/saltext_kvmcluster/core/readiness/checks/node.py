@@ -118,7 +118,7 @@ def machine(world: World, guest: GuestFacts) -> Hashable:
     options = world.cluster.migration.options
     runs = guest.observation.sighting is Sighting.RUNNING
     post_copy = runs and options.post_copy and not options.force_post_copy
-    parts = tuple((part.what, part.since) for part in found.blockers if part.since)
+    parts = devices.bound_to_versions(found)
     kind = f"{found.arch}/{found.type}"
     return Machine(kind, found.machine, here.qemu if here else 0, post_copy, parts)
 
