@@ -1,5 +1,6 @@
 """An SLS on a real minion where other states run, wait in its queue, or where it is stopped."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -154,7 +155,8 @@ def test_a_minion_that_is_stopped_meanwhile_does_not_end_it(kvm, nodes):
 
     def go_on():
         for process in stopped:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     class Stopping(Nobody):
         def show(self, line):
@@ -162,7 +164,8 @@ def test_a_minion_that_is_stopped_meanwhile_does_not_end_it(kvm, nodes):
             if not stopped and any(jobs(kvm)):
                 stopped.extend(processes(kvm))
                 for process in stopped:
-                    process.suspend()
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.suspend()
                 threading.Timer(25, go_on).start()
 
     begun = time.monotonic()
