@@ -40,12 +40,13 @@ simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with fau
 
 SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not nightly"
 REACTOR := tests/functional/test_reactor.py
-MASTER := $(patsubst %,tests/functional/test_%.py,import master applied)
+MASTER := $(patsubst %,tests/functional/test_%.py,import master)
+APPLIED := tests/functional/test_applied.py
 MINION := $(patsubst %,tests/functional/test_%.py,beacon loader login mine)
 
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
 	$(MAKE) --no-print-directory --jobs --output-sync functional-reactor functional-master \
-	  functional-minion functional-node
+	  functional-applied functional-minion functional-node
 
 # Side by side, each in a sandbox of its own: the first needs a master that reacts, which would
 # repair what the others break; most of them wait more than they compute.
@@ -55,11 +56,14 @@ functional-reactor:
 functional-master:
 	$(SANDBOX) $(MASTER)
 
+functional-applied:
+	$(SANDBOX) $(APPLIED)
+
 functional-minion:
 	$(SANDBOX) $(MINION)
 
 functional-node:
-	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER) $(MINION)) tests/functional
+	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER) $(APPLIED) $(MINION)) tests/functional
 
 # loadfile: a file's tests share what it prepares. Files begin with the longest, see conftest.py.
 LAB := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25
@@ -106,4 +110,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-minion functional-node lab-tests nightly faults debian13 demo lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly faults debian13 demo lab bench docs
