@@ -1,8 +1,11 @@
 """States known_hosts and ssh_config: what ssh makes of them, and what of the user's own stays."""
 
+import contextlib
 import os
 import pathlib
+import socketserver
 import subprocess
+import threading
 
 import pytest
 from sandbox import ETC_SSH, SSH, sh, ssh, world
@@ -257,6 +260,34 @@ def test_a_setting_above_our_block_is_named_with_its_file_and_mended_by_the_reme
     assert found["remedy"].startswith("apply the state kvmcluster.trust here")
     assert ready.state("ssh_config")["result"] is True
     assert config_issue(ready) is None and dialled()[0] == "out\nin\n"
+
+
+def test_an_sshd_that_refuses_for_now_is_told_from_a_broken_one(ready):
+    """What sshd of OpenSSH 9.8 and newer sends to an address with a penalty; see its sshd.c."""
+    settled(ready)
+    causes = []
+    for greeting in (b"Not allowed at this time\r\n", b"Exceeded MaxStartups\r\n", b""):
+        with answering(greeting) as port:
+            (ETC_SSH / "ssh_config").write_text(f"Host beta\n  Port {port}\n")
+            found = cell(ready)
+            causes.append(found["cause"])
+            assert found["cause"] != "refused for now" or "PerSourcePenalties" in found["remedy"]
+            assert f"port is {port}" in found["detail"] or found["cause"] == "refused for now"
+    assert causes == ["refused for now", "dropped", "dropped"]
+
+
+@contextlib.contextmanager
+def answering(greeting):
+    """A listener on loopback that sends something and closes; yields its port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(greeting)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.2", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 def config_issue(member):

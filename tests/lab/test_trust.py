@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from mistakes import restart
 
 SSH = "/root/.ssh"
 KEYS = f"{SSH}/authorized_keys2"
@@ -70,6 +71,27 @@ def test_a_reinstalled_node_is_repaired_by_one_prepare(lab):
     assert lab.run("kvmcluster.ssh_matrix")["ok"]
     detail = json.dumps(states["trust"]["changes"])
     assert "node2 ssh-rsa SHA256:" in detail and "replaced" in detail
+
+
+def test_a_prepare_waits_for_penalties(lab):
+    """From OpenSSH 9.8 on, sshd refuses an address for a time after failed logins."""
+    drop_in = "/etc/ssh/sshd_config.d/10-penalties.conf"
+    penalties = "persourcepenalties" in lab.exec("node2", "sshd", "-T")
+    if penalties:
+        lab.write("node2", drop_in, "PerSourcePenalties authfail:90 max:120\n")
+        restart("node2", "sshd")(lab)
+    lab.exec("node2", "rm", KEYS)
+    for _ in range(3):
+        matrix = lab.run("kvmcluster.ssh_matrix", "timeout=3")
+        causes = {cell["cause"] for row in matrix["rows"].values() for cell in row["cells"]}
+    wanted = "refused for now" if penalties else "key not accepted"
+    assert causes == {"ok", wanted}
+    assert ("for up to 120 s (PerSourcePenalties)" in str(matrix)) == penalties
+    states = lab.prepare()
+    assert all(state["result"] for state in states.values()), states
+    assert ("in which sshd refused some for a time" in states["ssh"]["comment"]) == penalties
+    lab.exec("node2", "rm", "--force", drop_in)
+    restart("node2", "sshd")(lab)
 
 
 def test_a_node_that_leaves_the_pillar_leaves_no_trace(lab):

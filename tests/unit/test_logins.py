@@ -231,3 +231,48 @@ def test_nodes_call_in_turn_so_that_not_all_call_the_first_at_once():
     found = cluster("a", "b", "c")
     order = {node: [peer.id for peer in logins.login_order(found, node)] for node in "abc"}
     assert order == {"a": ["b", "c"], "b": ["c", "a"], "c": ["a", "b"]}
+
+
+REFUSED = logins.LoginProbe(
+    255, "", "Connection closed by 192.0.2.1\nNot allowed at this time", 0.1
+)
+
+
+def waiting(cause=REFUSED, **more):
+    """Return node1's row in which the login by the address is refused for now, or as told."""
+    cells = [
+        logins.cell("node2", "node2", OK, False),
+        logins.cell("node2", "192.0.2.12", cause, False),
+    ]
+    return {**logins.row("marathon", "node1", cells), **more}
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_all"),
+    [
+        ({"node1": waiting()}, True),
+        ({"node1": waiting(logins.LoginProbe(255, "", "Permission denied", 0.1))}, False),
+        ({"node1": waiting(OK)}, False),
+        ({"node1": waiting(), "node2": row("node2", "node1")}, False),
+        ({"node1": waiting(), "node2": None}, False),
+    ],
+)
+def test_whether_nothing_is_wrong_but_a_refusal_for_now(rows, is_all):
+    assert logins.refused_for_now(logins.matrix(FOUND, {**GOOD, **rows})) is is_all
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (None, "by default for up to 600 s"),
+        (45, "this address for up to 45 s (PerSourcePenalties)"),
+        (0, "by default"),
+        (True, "by default"),
+        ("9\x1b[2J", "by default"),
+        (10**9, "by default"),
+    ],
+)
+def test_how_long_a_node_refuses_is_what_its_own_sshd_has_set(sent, words):
+    rows = {"node1": waiting(refuses_for=7), "node2": {**GOOD["node2"], "refuses_for": sent}}
+    cell = logins.matrix(FOUND, rows)["rows"]["node1"]["cells"][1]
+    assert cell["cause"] == "refused for now" and words in cell["remedy"]

@@ -58,6 +58,22 @@ def test_settings_of_an_old_sshd_that_names_key_types_are_read():
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("crash:90 authfail:5 noauth:1 grace-exceeded:20 max:600 min:15 max-sources4:65536", 600),
+        ("crash:90.0 authfail:5.0 invaliduser:5.0 max:45.0 min:15.0 max-sources4:9", 45),
+        ("max-sources4:9 max:7", 7),
+        ("no", None),
+        ("", None),
+    ],
+)
+def test_how_long_sshd_refuses_an_address_at_most(value, seconds):
+    settings = sshd.parse_settings(f"port 22\npersourcepenalties {value}\n")
+    assert sshd.penalty(settings) == seconds
+    assert sshd.penalty({"port": ("22",)}) is None
+
+
 def test_a_group_may_have_a_domain():
     account = sshd.Account("virt", "/srv/virt", ("kvm@example.com",))
     settings = {"authorizedkeysfile": (".ssh/authorized_keys2",), "allowgroups": ("kvm",)}

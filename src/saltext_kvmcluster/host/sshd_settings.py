@@ -60,6 +60,13 @@ def effective_settings(
     return sshd.parse_settings(outcome.stdout)
 
 
+def penalty() -> int | None:
+    """Return for how many seconds sshd here refuses an address at most, None if it is not known."""
+    with contextlib.suppress(WorldError):
+        return sshd.penalty(effective_settings("root", "localhost", "127.0.0.1"))
+    return None
+
+
 def try_drop_in(text: str, login: str, host: str, address: str) -> sshd.Settings:
     """Return what sshd's settings would be with our drop-in's text in its place.
 

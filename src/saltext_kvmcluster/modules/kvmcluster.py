@@ -149,12 +149,13 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
     time_limit
         Seconds for all logins; the rest is reported as ``not tried``. Default: 120.
 
-    Returns ``{cluster, node, ok, cells: [{peer, name, ok, cause, detail, remedy, seconds}]}``; the
-    exit code is non-zero unless every cell is good. ``cause`` is ``ok`` or one of: no such name,
-    refused, host key changed, host key unknown, timed out, no answer, no route, key not accepted,
-    passphrase asked, refused for now, no common algorithm, dropped, bad configuration, noise, not
-    tried, failed. ``detail`` is ssh's message, and which settings of this node's own, by file and
-    line, may be behind the failure.
+    Returns ``{cluster, node, ok, cells: [{peer, name, ok, cause, detail, remedy, seconds}],
+    refuses_for}``; the exit code is non-zero unless every cell is good. ``refuses_for``: for how
+    many seconds sshd here may refuse an address after failed logins. ``cause`` is ``ok`` or one of:
+    no such name, refused, host key changed, host key unknown, timed out, no answer, no route, key
+    not accepted, passphrase asked, refused for now, no common algorithm, dropped, bad
+    configuration, noise, not tried, failed. ``detail`` is ssh's message, and which settings of this
+    node's own, by file and line, may be behind the failure.
 
     CLI Example:
 
@@ -177,7 +178,7 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
         for peer, names in named.items()
         for name in names
     ]
-    row = logins.row(cluster.name, __opts__["id"], cells)
+    row = logins.row(cluster.name, __opts__["id"], cells, sshd_settings.penalty())
     return _ended(row, row["ok"])
 
 

@@ -24,12 +24,18 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
-from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import applier, drainer
-from saltext_kvmcluster.engine.fleet import QUESTION
 from saltext_kvmcluster.host import files
-from saltext_kvmcluster.master import pillars, progress, publisher, reboots, rollings, terminal
+from saltext_kvmcluster.master import (
+    matrix,
+    pillars,
+    progress,
+    publisher,
+    reboots,
+    rollings,
+    terminal,
+)
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
 
@@ -134,7 +140,10 @@ def publish(
 
 @_reported
 def ssh_matrix(
-    cluster: str | None = None, timeout: float = 10, time_limit: float = 120
+    cluster: str | None = None,
+    timeout: float = 10,
+    time_limit: float = 120,
+    wait: float | None = None,
 ) -> dict[str, Any]:
     """Check ssh from every node to every node by every name.
 
@@ -147,8 +156,14 @@ def ssh_matrix(
     time_limit
         Seconds for all logins of one node. Default: 120.
 
-    Returns ``{cluster, nodes, ok, cells, good, rows, silent, retcode}``: ``rows`` holds each
-    node's ``kvmcluster.ssh_check``, ``silent`` the nodes that reported nothing, with the reason.
+    wait
+        Seconds for which all is tried again while nothing is wrong but that sshd refuses logins for
+        a time, as it does after failed ones (PerSourcePenalties of OpenSSH 9.8 and newer).
+        Default: none.
+
+    Returns ``{cluster, nodes, ok, cells, good, rows, silent, waited, retcode}``: ``rows`` holds
+    each node's ``kvmcluster.ssh_check``, ``silent`` the nodes that reported nothing, with the
+    reason; ``waited`` the seconds.
 
     CLI Example:
 
@@ -157,14 +172,13 @@ def ssh_matrix(
         salt-run kvmcluster.ssh_matrix
         salt-run kvmcluster.ssh_matrix --out=json
     """
-    nodes = _nodes(cluster)
     limits = {
         "timeout": doors.seconds(timeout, "timeout"),
         "time_limit": doors.seconds(time_limit, "time_limit"),
+        "wait": 0.0 if wait is None else doors.seconds(wait, "wait"),
     }
-    within = limits["time_limit"] + QUESTION
-    rows = nodes.ask(nodes.all, "kvmcluster.ssh_check", within=within, **limits)
-    return logins.matrix(nodes.cluster, rows)
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        return matrix.observed(nodes, console, **limits)
 
 
 @_reported

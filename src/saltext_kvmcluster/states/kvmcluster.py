@@ -599,20 +599,26 @@ def identities_published(
     return _orchestrated(name, _run("kvmcluster.publish", cluster=cluster, nodes=nodes, test=test))
 
 
-def ssh_ready(name: str, cluster: str | None = None) -> dict[str, Any]:
+def ssh_ready(name: str, cluster: str | None = None, wait: float = 660) -> dict[str, Any]:
     """Succeed if every node reaches every node by every name. For orchestrations.
 
-    It changes nothing, and runs under ``test=True`` as well.
+    It changes nothing, and runs under ``test=True`` as well, without waiting.
 
     cluster
         The cluster's name; needed only where the master has several.
+
+    wait
+        Seconds to wait while nothing is wrong but that sshd refuses logins for a time, as it does
+        after failed ones, by default for 600 s at most (PerSourcePenalties of OpenSSH 9.8 and
+        newer). Default: 660.
 
     .. code-block:: yaml
 
         ssh:
           kvmcluster.ssh_ready: []
     """
-    return _orchestrated(name, _run("kvmcluster.ssh_matrix", cluster=cluster))
+    patience = None if __opts__["test"] else wait
+    return _orchestrated(name, _run("kvmcluster.ssh_matrix", cluster=cluster, wait=patience))
 
 
 def migration_settled(name: str, cluster: str | None = None) -> dict[str, Any]:

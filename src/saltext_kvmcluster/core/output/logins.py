@@ -48,9 +48,11 @@ def matrix(data: Mapping[str, Any]) -> str:
         lines.append(table(["ssh from \\ to", *data["nodes"]], _rows(data)))
     else:
         lines.append(f"no matrix is shown for {len(data['nodes'])} nodes; see --out=json")
+    waited = data.get("waited")
     lines.append(
         f"{verdict(data)}: {data['good']} of {counted(data['cells'], 'login')} good in cluster"
         f" {data['cluster']}"
+        + (f", after {waited:.0f} s in which sshd refused some for a time" if waited else "")
     )
     return "\n".join(lines)
 

@@ -12,8 +12,9 @@ CONFIG = "kvmcluster_config"
 USER_CONFIG = "config"
 HOST_LINE_LENGTH = 900
 ALIAS = "HostKeyAlias"
-# Of OpenSSH 8.5, 8.7 (three) and 9.6; all others are in OpenSSH 8.0, the oldest of use here.
+# Of OpenSSH 7.6, 8.5, 8.7 (three) and 9.6; all others are in 7.3, the oldest one that has Include.
 NEWER = (
+    "RemoteCommand none",
     "KnownHostsCommand none",
     "SessionType default",
     "StdinNull no",
@@ -62,7 +63,6 @@ def wanted(
         "ControlMaster no",
         "ControlPath none",
         "BatchMode yes",
-        "RemoteCommand none",
         "RequestTTY auto",
         "PermitLocalCommand no",
         "ForwardAgent no",

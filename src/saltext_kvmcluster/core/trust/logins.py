@@ -51,6 +51,17 @@ CAUSES = (
     ),
 )
 
+
+def _for_now(limit: int | None) -> str:
+    """Return what to do while sshd refuses an address; ``limit``: for how many seconds it may."""
+    known = "by default for up to 600 s" if limit is None else f"for up to {limit} s"
+    return (
+        f"wait: after failed logins, sshd there refuses this address {known} (PerSourcePenalties),"
+        " or it has too many logins at once (MaxStartups); its log says which. To prevent it, name"
+        " the cluster's addresses in PerSourcePenaltyExemptList there"
+    )
+
+
 REMEDIES = {
     "no such name": "give the name an address (DNS or /etc/hosts), or correct the pillar",
     "refused": "start sshd there",
@@ -62,9 +73,7 @@ REMEDIES = {
     "no route": "check the network between the two nodes",
     KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
     PASSPHRASE: "apply kvmcluster.key here and follow its error message",
-    REFUSED_FOR_NOW: "wait: after failed logins, sshd there refuses this address for a time, by"
-    " default at most 600 s (PerSourcePenalties), or it has too many logins at once (MaxStartups);"
-    " its log says which. To prevent that, set PerSourcePenaltyExemptList there",
+    REFUSED_FOR_NOW: _for_now(None),
     NO_ALGORITHM: "let ssh here and sshd there have one in common, as the message says",
     DROPPED: "sshd there is overloaded (MaxStartups) or broken; read its log",
     "bad configuration": "correct ssh's configuration here as in the message",
@@ -88,6 +97,7 @@ RESPONSES = {
 }
 """The causes that show that a host is on, in words."""
 
+LONGEST_PENALTY = 10**6
 RETRIED = (DROPPED, REFUSED_FOR_NOW)
 MAX_DETAIL = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
@@ -169,14 +179,21 @@ def cell(
     }
 
 
-def row(cluster_name: str, node: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one node's row of the matrix."""
+def row(
+    cluster_name: str, node: str, cells: Sequence[dict[str, Any]], refuses_for: int | None = None
+) -> dict[str, Any]:
+    """Return one node's row of the matrix.
+
+    refuses_for
+        Seconds for which the node's own sshd may refuse an address; None if not at all.
+    """
     return {
         "kind": "ssh_row",
         "cluster": cluster_name,
         "node": node,
         "ok": all(cell["ok"] for cell in cells),
         "cells": list(cells),
+        "refuses_for": refuses_for,
     }
 
 
@@ -198,7 +215,14 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
         except InputError:
             silent[node] = _excuse(rows.get(node))
             continue
-        reported[node] = row(cluster.name, node, [cells.get(at) or _absent(*at) for at in wanted])
+        sent = Reader(rows[node], lenient=True).at("refuses_for")
+        limit = sent.whole(default=None, least=1, most=LONGEST_PENALTY)
+        good_cells = [cells.get(at) or _absent(*at) for at in wanted]
+        reported[node] = row(cluster.name, node, good_cells, limit)
+    for one in reported.values():
+        for found in one["cells"]:
+            if found["cause"] == REFUSED_FOR_NOW and found["peer"] in reported:
+                found["remedy"] = _for_now(reported[found["peer"]]["refuses_for"])
     good = sum(cell["ok"] for node in reported for cell in reported[node]["cells"])
     total = sum(len(node.names) for node in cluster.nodes.values()) * (len(cluster.nodes) - 1)
     return {
@@ -211,6 +235,12 @@ def matrix(cluster: Cluster, rows: dict[str, Any]) -> dict[str, Any]:
         "rows": reported,
         "silent": silent,
     }
+
+
+def refused_for_now(matrix: dict[str, Any]) -> bool:
+    """Whether nothing is wrong but that sshd refuses logins for a time."""
+    bad = [cell for row in matrix["rows"].values() for cell in row["cells"] if not cell["ok"]]
+    return bool(bad) and not matrix["silent"] and all(c["cause"] == REFUSED_FOR_NOW for c in bad)
 
 
 def login_order(cluster: Cluster, node: str) -> list[Node]:

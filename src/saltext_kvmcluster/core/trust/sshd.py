@@ -28,6 +28,7 @@ ALGORITHMS = {"rsa": ("rsa-sha2-512", "rsa-sha2-256"), "ed25519": ("ssh-ed25519"
 Settings = Mapping[str, tuple[str, ...]]
 
 _MATCH = re.compile(r"^\s*match\b.*\b(address|host|localaddress|localport)\b", re.I | re.M)
+_PENALTY = re.compile(r"(?:^| )max:(\d{1,9})")
 _DIRECTIVE = re.compile(r"\s*[A-Za-z]")
 
 
@@ -186,6 +187,15 @@ def unresolved(left: Sequence[Refusal], ignored: list[str], earlier: Iterable[st
     ]
     is_set = any(issue.setting for issue in left)
     return sentences(left) + ignored + (overridden if is_set else [])
+
+
+def penalty(settings: Settings) -> int | None:
+    """Return for how many seconds sshd refuses an address at most; None if it does not.
+
+    That is PerSourcePenalties, of OpenSSH 9.8 and newer.
+    """
+    found = _PENALTY.search(" ".join(settings.get("persourcepenalties", ())))
+    return int(found[1]) if found else None
 
 
 def _keyword(line: str) -> str:
