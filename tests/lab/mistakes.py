@@ -263,7 +263,38 @@ def same_host(lab):
     restart("node2", "libvirtd")(lab)
 
 
+CIB = """<cib><configuration><crm_config/><nodes/><resources>
+<primitive id="vm" class="ocf" provider="heartbeat" type="VirtualDomain">
+<instance_attributes id="i"><nvpair id="n" name="config" value="/srv/guests/web.xml"/>
+</instance_attributes>
+</primitive>
+</resources><constraints/></configuration><status/></cib>"""
+KEPT = "/var/lib/pacemaker/cib/cib.xml"
+WANTED = "/etc/systemd/system/multi-user.target.wants/pacemaker.service"
+AT_REST = (
+    f"mkdir -p {KEPT.rpartition('/')[0]} {WANTED.rpartition('/')[0]} && cat >{KEPT}"
+    f" && ln -sf /lib/systemd/system/pacemaker.service {WANTED}"
+)
+NO_PACEMAKER = on("node1", f"rm -f {KEPT} {WANTED}")
 HOSTS = [
+    Mistake(
+        "ha.pacemaker",
+        "Pacemaker starts with the node, has guests, and does not run",
+        {"nodes": ["node1"]},
+        on("node1", AT_REST, stdin=CIB),
+        remedy="systemctl disable pacemaker",
+        cure=NO_PACEMAKER,
+        outcome="UNKNOWN",
+    ),
+    Mistake(
+        "ha.manager",
+        "does not run, but starts with the node, and its resource vm is this guest",
+        {"guests": ["web"]},
+        on("node1", AT_REST, stdin=CIB),
+        remedy="systemctl disable pacemaker",
+        cure=NO_PACEMAKER,
+        outcome="UNKNOWN",
+    ),
     Mistake(
         "node.name",
         "its host name node2 resolves to loopback on it: 127.0.1.1",

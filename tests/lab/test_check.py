@@ -33,7 +33,9 @@ DISKS = {
     "nbd": ("node2", "--disk", "nbd"),
 }
 READ = "libvirt tells the definition of every guest that runs, and what it tells is readable"
+BESIDE = "no Pacemaker runs in this lab; see test_pacemaker.py"
 ELSEWHERE = {
+    **{(check.id, PROBLEM): BESIDE for check in REGISTRY if check.id.partition(".")[0] == "ha"},
     ("ssh.label", PROBLEM): "this kernel has no SELinux",
     ("node.clock", PROBLEM): "all nodes of the lab have one clock",
     ("storage.cache", UNKNOWN): READ,

@@ -64,3 +64,30 @@ def at_rest(case="running", **changes):
 def others():
     """Return a Pacemaker that manages another guest than web1."""
     return pacemaker_facts.parse(outputs(guests={"/srv/guests/web1.xml": definition("mail")}))
+
+
+def edited(old, new, case="running"):
+    """Return Pacemaker with something else in its configuration, or in what it shows."""
+    found = outputs(case)
+    assert any(old in text for _, text, _ in found.values())
+    return pacemaker_facts.parse(
+        {key: (code, text.replace(old, new), error) for key, (code, text, error) in found.items()}
+    )
+
+
+def set_to(case, name, value):
+    """Return Pacemaker with a further property of the cluster."""
+    return edited(
+        '<nvpair id="lab-name"',
+        f'<nvpair id="n" name="{name}" value="{value}"/><nvpair id="m"',
+        case,
+    )
+
+
+def good():
+    """Return Pacemaker as it should be."""
+    return set_to("running", "start-failure-is-fatal", "false")
+
+
+def without_guests():
+    return edited('type="VirtualDomain"', 'type="Dummy"', "moved")

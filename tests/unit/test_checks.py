@@ -209,6 +209,17 @@ LOCAL = Disk("vdb", Source("file", "/var/lib/web1.img", "raw"), cache="none")
 LUN = Disk("vdb", Source("block", "/dev/sdz"), cache="none")
 BROKEN = guest(of=None, error="its definition is no XML")
 
+HA = (
+    *("fencing", "quorum", "moves", "stickiness", "start_failure", "constraints", "unmanaged"),
+    *("definitions", "network"),
+)
+
+
+def defined_beside_pacemaker():
+    guests = {"list": {"web1": {}}, "definitions": "defined"}
+    return world(at(pacemaker=pacemakers.view()), node("node2"), guests=guests)
+
+
 CASES = [
     *((check, OK, GOOD) for check in worlds.SSH),
     *((check, PROBLEM, ssh(check, PROBLEM)) for check in worlds.SSH),
@@ -470,6 +481,69 @@ CASES = [
         optioned(here(guest(of=replace(WEB, disks=(LUN,)))), post_copy=True, force_post_copy=True),
     ),
     ("guest.handover", UNKNOWN, optioned(here(BROKEN), handover="libvirt")),
+    *(
+        (f"ha.{name}", UNKNOWN, here(pacemaker=view))
+        for name in HA
+        for view in (None, Pacemaker(runs=True, error="no answer"))
+    ),
+    *((f"ha.{name}", OK, one) for name in HA for one in (GOOD, here(pacemaker=pacemakers.good()))),
+    *((f"ha.{name}", OK, here(pacemaker=pacemakers.without_guests())) for name in HA),
+    ("ha.fencing", PROBLEM, here(pacemaker=pacemakers.view("no-fencing"))),
+    ("ha.fencing", PROBLEM, here(pacemaker=pacemakers.view("no-device"))),
+    (
+        "ha.fencing",
+        OK,
+        here(pacemaker=pacemakers.set_to("no-device", "stonith-watchdog-timeout", "10s")),
+    ),
+    (
+        "ha.fencing",
+        PROBLEM,
+        here(pacemaker=pacemakers.set_to("no-device", "stonith-watchdog-timeout", "0")),
+    ),
+    ("ha.quorum", PROBLEM, here(pacemaker=pacemakers.edited('"stop"', '"ignore"'))),
+    ("ha.moves", PROBLEM, here(pacemaker=pacemakers.edited('on-fail="block"', ""))),
+    (
+        "ha.moves",
+        PROBLEM,
+        here(pacemaker=pacemakers.edited('name="allow-migrate"', 'name="other"')),
+    ),
+    (
+        "ha.stickiness",
+        PROBLEM,
+        here(pacemaker=pacemakers.edited('stickiness" value="100"', 'stickiness" value="0"')),
+    ),
+    (
+        "ha.stickiness",
+        PROBLEM,
+        here(pacemaker=pacemakers.edited('stickiness" value="100"', 'stickiness" value="-5"')),
+    ),
+    (
+        "ha.stickiness",
+        OK,
+        here(
+            pacemaker=pacemakers.edited('stickiness" value="100"', 'stickiness" value="INFINITY"')
+        ),
+    ),
+    (
+        "ha.stickiness",
+        PROBLEM,
+        here(pacemaker=pacemakers.edited('name="resource-stickiness"', 'name="other"')),
+    ),
+    ("ha.start_failure", PROBLEM, here(pacemaker=pacemakers.view())),
+    ("ha.constraints", PROBLEM, here(pacemaker=pacemakers.view("moved"))),
+    ("ha.constraints", PROBLEM, here(pacemaker=pacemakers.view("banned"))),
+    ("ha.unmanaged", PROBLEM, here(pacemaker=pacemakers.view("unmanaged"))),
+    ("ha.unmanaged", PROBLEM, here(pacemaker=pacemakers.view("maintenance"))),
+    ("ha.unmanaged", PROBLEM, here(pacemaker=pacemakers.view("node-maintenance"))),
+    ("ha.unmanaged", OK, here(pacemaker=pacemakers.view("blocked"))),
+    ("ha.unmanaged", OK, here(pacemaker=pacemakers.view("stopped"))),
+    ("ha.definitions", PROBLEM, defined_beside_pacemaker()),
+    ("ha.network", PROBLEM, here(pacemaker=pacemakers.edited('value="-mig"', 'value="-move"'))),
+    (
+        "ha.network",
+        PROBLEM,
+        here(pacemaker=pacemakers.edited('name="migration_network_suffix"', 'name="other"')),
+    ),
     ("ha.pacemaker", OK, GOOD),
     ("ha.pacemaker", OK, here(pacemaker=pacemakers.view())),
     ("ha.pacemaker", OK, here(pacemaker=pacemakers.at_rest(**{pacemakers.STARTS: (0, "", "")}))),
@@ -528,7 +602,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 34
+    assert len(CHECKS) == len(REGISTRY) == 43
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

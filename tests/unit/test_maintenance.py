@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pacemakers
 import pytest
 import worlds
 from worlds import NODES, guest, node
@@ -14,6 +15,8 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.findings import BLOCK
 from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.pacemaker import standby
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 
@@ -82,6 +85,8 @@ def test_only_a_closed_and_empty_node_is_rebooted():
         (node(), "node1 is not cordoned"),
         (replace(empty, cordoned=None), "node1 is not cordoned"),
         (replace(empty, guests=(guest(),)), "node1 still has active guests: web1"),
+        (replace(empty, pacemaker=pacemakers.view()), "crm_attribute -N node1 -n standby -v on"),
+        (replace(empty, pacemaker=None), "whether Pacemaker runs on node1 is not known"),
         (
             replace(empty, guests=None, daemon_detail="refused"),
             "does not report its guests: refused",
@@ -89,6 +94,32 @@ def test_only_a_closed_and_empty_node_is_rebooted():
     ):
         with pytest.raises(InputError, match=detail):
             maintenance.may_reboot(found)
+
+
+def test_pacemaker_leaves_a_node_empty_on_standby_or_without_guests_of_its_own():
+    for name in ("unmanaged", "maintenance"):
+        assert standby.obstacle("node1", pacemakers.view(name)) == ""
+    assert standby.obstacle("node3", pacemakers.view("standby", "node3")) == ""
+    assert "crm_attribute -N node1" in standby.obstacle("n", pacemakers.view("standby", "node1"))
+    assert standby.obstacle("node1", pacemakers.without_guests()) == ""
+    assert standby.obstacle("node1", Pacemaker()) == ""
+    assert "crm_attribute -N pcmk1 " in standby.obstacle("n", pacemakers.view("running", "pcmk1"))
+    assert "systemctl disable pacemaker" in standby.obstacle("node1", pacemakers.at_rest())
+    assert "no answer" in standby.obstacle("node1", Pacemaker(runs=True, error="no answer"))
+
+
+def test_a_run_over_several_nodes_is_not_begun_beside_pacemaker():
+    """What it says must never make somebody put all nodes on standby at once."""
+    nodes = [node(name, NODES, pacemaker=pacemakers.view("running", name)) for name in NODES]
+    found = World(CLUSTER, {one.node: one for one in nodes})
+    ready = examination.examine(found)
+    all_of_them = maintenance.preflight(found, ready, list(NODES))
+    (sentence,) = all_of_them.managed
+    assert not all_of_them.ok and "one node after another" in sentence
+    assert "crm_attribute -N NODE" in sentence and "-N node1" not in sentence
+    (one,) = maintenance.preflight(found, ready, ["node1"]).managed
+    assert "crm_attribute -N node1 -n standby -v on" in one
+    assert maintenance.preflight(found, ready, []).managed == ()
 
 
 def test_what_of_a_reboot_has_not_been_seen():
@@ -257,6 +288,7 @@ def test_whether_it_may_begin_in_words():
         "updates": [],
         "cordoned": [],
         "begun": [],
+        "managed": [],
         "findings": [],
     }
     assert tables.render(good) == ("OK: maintenance can start in cluster lab; ready: node2, node3")

@@ -121,7 +121,7 @@ def test_a_resource_that_is_active_elsewhere_is_another_guest():
     ("changes", "why"),
     [
         ({STATUS: (102, pacemakers.printed("not-running", "crm_mon"), "")}, "Could not connect"),
-        ({STATUS: (124, "", "")}, "no answer within 10 s"),
+        ({STATUS: (124, "", "")}, "no answer within 5 s"),
         ({STATUS: (0, "Cluster Summary:", "")}, "not XML"),
         ({STATUS: (0, "<pacemaker-result/>", "")}, "shows no cluster"),
         ({STATUS: GONE}, "failed to run"),

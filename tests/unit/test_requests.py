@@ -21,7 +21,11 @@ def asked(name, own=OWN, **pillar):
 WRONG = [
     ("maintenance", {}, "node: want the minion id of the node to be maintained, got nothing"),
     ("maintenance", {"node": None}, "got nothing; the nodes of"),
-    ("maintenance", {"node": "node11"}, "node11 is not a node of cluster lab; its nodes are node1, node2"),
+    (
+        "maintenance",
+        {"node": "node11"},
+        "node11 is not a node of cluster lab; its nodes are node1, node2",
+    ),
     ("maintenance", {"node": ["node1"]}, r"node: want one node's minion id, got \['node1'\]"),
     ("maintenance", {"node": 1}, "node: want one node's minion id, got 1; put it in quotes"),
     ("maintenance", {"node": "node1,node2"}, "node1,node2 is not a node"),

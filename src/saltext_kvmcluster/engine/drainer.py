@@ -22,6 +22,7 @@ from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.engine import applier
 from saltext_kvmcluster.engine.fleet import ASK_AGAIN, Fleet
@@ -60,6 +61,7 @@ def drain(
     """Cordon a node and move all its guests to others; see the runner's ``drain``."""
     here = fleet.cluster.node(str(node)).id
     why = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
+    _refuse_managed(fleet, here)
     plan = _leaving(fleet, here)
     if test:
         return report.proposed(report.DRAIN, fleet.cluster, plan(Batch(fleet.cluster)), here)
@@ -69,6 +71,13 @@ def drain(
     except KvmclusterError as error:
         raise report.stopped(here, error) from None
     return report.of_drain(done, cordon, fleet.remembered(here))
+
+
+def _refuse_managed(fleet: Fleet, node: str) -> None:
+    """Raise WorldError if Pacemaker would act against a drain: nothing was done then."""
+    facts = fleet.facts([node], targets=False, trust=False)[node]
+    if not facts.detail and (why := standby.obstacle(node, facts.pacemaker)):
+        raise WorldError(f"{node} was not drained: {why}")
 
 
 def undrain(

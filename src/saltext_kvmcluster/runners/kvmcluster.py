@@ -624,10 +624,11 @@ def preflight(
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, updates, begun, cordoned, findings, retcode}``: ``nodes`` are
-    those that have to be ready, ``updates`` has a sentence for each SLS that does not compile,
-    ``begun`` says which SLS that was begun before may not have ended, ``cordoned`` has the reason
-    for each node that others cordoned, ``findings`` are as in ``kvmcluster.check``.
+    Returns ``{cluster, ok, nodes, updates, begun, managed, cordoned, findings, retcode}``:
+    ``nodes`` are those that have to be ready, ``updates`` has a sentence for each SLS that does not
+    compile, ``begun`` says which SLS that was begun before may not have ended, ``managed`` where
+    Pacemaker may start guests, ``cordoned`` has the reason for each node that others cordoned,
+    ``findings`` are as in ``kvmcluster.check``.
 
     CLI Example:
 

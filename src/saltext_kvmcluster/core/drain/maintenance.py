@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core import cordons, validate
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import report
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, MOVE, World
@@ -75,6 +76,8 @@ def may_reboot(found: NodeFacts) -> None:
             f"{found.node} does not report its guests: {found.daemon_detail or found.detail};"
             " there: systemctl restart libvirtd (or virtqemud)"
         )
+    if why := standby.obstacle(found.node, found.pacemaker):
+        raise InputError(f"{found.node} was not rebooted: {why}")
     active = [printable(guest.name) for guest in found.guests if guest.active]
     if active:
         raise InputError(f"{found.node} still has active guests: {listed(active)}; {drain}")
@@ -148,7 +151,8 @@ class Preflight:
     """Whether maintenance may begin.
 
     ``nodes``: those that have to be ready. ``updates``: why an SLS cannot be applied to a node.
-    ``begun``: the SLS files that were begun on nodes and may not have ended.
+    ``begun``: the SLS files that were begun on nodes and may not have ended. ``managed``: on which
+    nodes Pacemaker would act against it.
     """
 
     cluster: str
@@ -157,10 +161,12 @@ class Preflight:
     findings: tuple[GroupedFinding, ...]
     updates: tuple[str, ...] = ()
     begun: tuple[str, ...] = ()
+    managed: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return not (self.cordoned or self.findings or self.updates or self.begun)
+        found = (self.cordoned, self.findings, self.updates, self.begun, self.managed)
+        return not any(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -172,6 +178,7 @@ class Preflight:
             "updates": list(self.updates),
             "cordoned": list(self.cordoned),
             "begun": list(self.begun),
+            "managed": list(self.managed),
             "findings": [one.to_dict() for one in self.findings],
         }
 
@@ -204,6 +211,26 @@ def preflight(
         tuple(unready(examined, peers)),
         tuple(updates),
         tuple(begun),
+        tuple(_managed(world, work)),
+    )
+
+
+def _managed(world: World, work: Collection[str]) -> Iterator[str]:
+    """Yield why nodes cannot be emptied now; never that all of them are to be put on standby."""
+    found = {
+        node: why
+        for node in work
+        if not world.nodes[node].detail
+        and (why := standby.obstacle(node, world.nodes[node].pacemaker))
+    }
+    if len(found) < 2:
+        yield from found.values()
+        return
+    yield (
+        f"Pacemaker may start guests on {listed(found)}, and a run over several nodes does not"
+        " drive it: take one node after another by kvmcluster.orch.maintenance, each on standby"
+        f" while it lasts, never all at once: {standby.on('NODE')}; afterwards:"
+        f" {standby.off('NODE')}"
     )
 
 

@@ -22,7 +22,7 @@ def check(data: Mapping[str, Any]) -> str:
 
 def preflight(data: Mapping[str, Any]) -> str:
     """Return whether maintenance may start, and what forbids it."""
-    problems = [*data["updates"], *data["begun"], *data["cordoned"]]
+    problems = [*data["updates"], *data["begun"], *data["managed"], *data["cordoned"]]
     lines = [f"PROBLEM  {detail}" for detail in problems]
     lines += reasons(data["findings"])
     ready = f"; ready: {listed(data['nodes'])}" if data["ok"] and data["nodes"] else ""

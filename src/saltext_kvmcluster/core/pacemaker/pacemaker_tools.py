@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-SECONDS = "10"
+SECONDS = "5"
 CIB = "/var/lib/pacemaker/cib/cib.xml"
 LONGEST = 1_000_000
 """Bytes of a definition, or of a kept CIB, that are read."""

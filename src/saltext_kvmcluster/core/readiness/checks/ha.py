@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import WARN, Issue, unknown
+from saltext_kvmcluster.core.findings import SEE, WARN, Issue, unknown
 from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pacemaker.cib import is_true
 from saltext_kvmcluster.core.pacemaker.managers import Management
+from saltext_kvmcluster.core.pacemaker.model import Configuration, GuestResource, Pacemaker
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import World, unreported
+from saltext_kvmcluster.core.text import listed
 
 READ = "on that node: crm_mon -1 must show the cluster, and cibadmin --query its configuration"
 
@@ -58,3 +62,183 @@ def manager(world: World, guest: GuestFacts) -> Iterable[Issue]:
     elif one := found.unmanaged:
         sentence = f"it is Pacemaker's, as its resource {one.name}, which is unmanaged now"
         yield Issue(sentence, one.given_back, severity=WARN)
+
+
+def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether Pacemaker can fence a node: ``stonith-enabled`` is not false, and there is a device.
+
+    Without fencing a node that is only cut off keeps its guests, and Pacemaker starts them once
+    more. A watchdog (``stonith-watchdog-timeout``) counts as a device.
+    """
+    yield from _unread(node)
+    for found, configured in _with_guests(node):
+        options = found.status.options if found.status else {}
+        enabled = options.get("fencing-enabled", options.get("stonith-enabled", "true"))
+        timeout = configured.options.get("stonith-watchdog-timeout", "").strip("0ms ")
+        if not is_true(enabled):
+            yield Issue(
+                "Pacemaker fences nobody (stonith-enabled=false): it starts guests of a node that"
+                " is only cut off a second time",
+                "crm_attribute -t crm_config -n stonith-enabled -v true, with a fence device",
+            )
+        elif not configured.fencing and not timeout:
+            yield Issue("Pacemaker has no fence device, so it recovers nothing of a lost node")
+
+
+def quorum(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether a part of Pacemaker's cluster without quorum starts nothing.
+
+    With ``no-quorum-policy=ignore`` each part of a cluster that was split starts all guests.
+    """
+    yield from _unread(node)
+    for found, _ in _with_guests(node):
+        policy = found.status.options.get("no-quorum-policy", "") if found.status else ""
+        if policy == "ignore":
+            yield Issue("no-quorum-policy=ignore: each part of a split cluster starts all guests")
+
+
+def moves(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether Pacemaker moves its guests live, and leaves one alone whose move failed.
+
+    Without meta ``allow-migrate=true`` it stops and starts a guest instead of moving it. If the
+    operation ``migrate_to`` fails without ``on-fail=block``, it stops the guest, which runs, and
+    starts it anew.
+    """
+    yield from _unread(node)
+    for _, configured in _with_guests(node):
+        stopped = [one.id for one in configured.guests if not one.allow_migrate]
+        if stopped:
+            yield Issue(
+                f"without allow-migrate=true Pacemaker stops and starts {listed(stopped)} instead"
+                " of moving it",
+                f"crm_resource -r {stopped[0]} --meta -p allow-migrate -v true",
+            )
+        fragile = [one.id for one in configured.guests if one.on_fail != "block"]
+        if fragile:
+            yield Issue(
+                f"if a move of {listed(fragile)} fails, Pacemaker stops it and starts it anew:"
+                " migrate_to lacks on-fail=block"
+            )
+
+
+def stickiness(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether a guest stays where it is as long as nothing speaks against it.
+
+    With ``resource-stickiness`` 0, the default, Pacemaker may move guests whenever a node joins or
+    a resource is added.
+    """
+    yield from _unread(node)
+    for _, configured in _with_guests(node):
+        loose = [one.id for one in configured.guests if not _is_sticky(one.stickiness)]
+        if loose:
+            names = listed(loose)
+            yield Issue(f"Pacemaker may move {names} at any change: its resource-stickiness is 0")
+
+
+def start_failure(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether a start that fails once is tried again on the same node.
+
+    The image lock of a node that was fenced lasts until the storage drops its client, a minute or
+    so. A start that fails meanwhile bars the guest from that node for good, unless
+    ``start-failure-is-fatal`` is false; ``failure-timeout`` then forgets the failures.
+    """
+    yield from _unread(node)
+    for _, configured in _with_guests(node):
+        if is_true(configured.options.get("start-failure-is-fatal", "true")):
+            yield Issue(
+                "start-failure-is-fatal: a start that the image lock of a dead node refuses once is"
+                " not tried there again"
+            )
+
+
+def constraints(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether no constraint of ``crm_resource --move`` or ``--ban`` is left.
+
+    It stays until ``--clear``: one bars a guest from a node, or draws it back there.
+    """
+    yield from _unread(node)
+    for _, configured in _with_guests(node):
+        if configured.moves:
+            left = listed(configured.moves)
+            yield Issue(f"constraints of earlier moves are left in Pacemaker: {left}")
+
+
+def unmanaged(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether Pacemaker manages its guests: none is unmanaged, nothing is left in maintenance.
+
+    What it does not manage it does not start again when its node dies.
+    """
+    yield from _unread(node)
+    for found, configured in _with_guests(node):
+        idle = [one.id for one in configured.guests if not found.state(one.id).acts]
+        if not idle:
+            continue
+        options = found.status.options if found.status else {}
+        whole = is_true(options.get("maintenance-mode", ""))
+        why = "maintenance-mode" if whole else listed(configured.unmanaged) or "its defaults"
+        yield Issue(f"Pacemaker leaves {listed(idle)} alone, also when its node dies ({why})")
+
+
+def definitions(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether libvirt keeps no definition of a guest that Pacemaker starts.
+
+    The agent VirtualDomain undefines a guest before it creates it (verify_undefined), so what
+    ``guests: {definitions: defined}`` places on each node goes at every start, the state places it
+    again, and a node would start an old one.
+    """
+    yield from _unread(node)
+    for found, configured in _with_guests(node):
+        named = {found.guests.get(path, "") for one in configured.guests for path in one.configs}
+        both = [name for name in world.cluster.guests.list if name in named]
+        if both and world.cluster.guests.definitions == "defined":
+            yield Issue(
+                f"Pacemaker's agent undefines {listed(both)} at each start, and the pillar wants"
+                " definitions: defined"
+            )
+
+
+def network(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether Pacemaker moves guests over the network that the pillar means for migrations.
+
+    Its agent connects to the destination's name with ``migration_network_suffix`` before the first
+    dot, and sends the memory there.
+    """
+    yield from _unread(node)
+    for _, configured in _with_guests(node):
+        astray = [one.id for one in configured.guests if _is_astray(world.cluster, one)]
+        if astray:
+            yield Issue(
+                f"Pacemaker moves {listed(astray)} by other names than the nodes' migration names:"
+                " migration_network_suffix does not fit them"
+            )
+
+
+def _is_astray(cluster: Cluster, resource: GuestResource) -> bool:
+    """Whether an agent makes another name of a node's than its migration name."""
+    if any(key in resource.parameters for key in ("remoteuri", "migrateuri")):
+        return False
+    suffix = resource.parameters.get("migration_network_suffix", "")
+    for node in cluster.nodes.values():
+        first, dot, rest = node.id.partition(".")
+        if node.migration not in (f"{first}{suffix}{dot}{rest}", f"{node.id}{suffix}"):
+            return True
+    return False
+
+
+def _is_sticky(value: str) -> bool:
+    """Whether a score is above 0: a number or INFINITY."""
+    return not value.startswith("-") and value.lstrip("+0") != ""
+
+
+def _with_guests(node: NodeFacts) -> Iterator[tuple[Pacemaker, Configuration]]:
+    """Yield what is known of a Pacemaker that has guests, where it runs."""
+    found = node.pacemaker
+    if found and found.runs and found.configuration and found.resources:
+        yield found, found.configuration
+
+
+def _unread(node: NodeFacts) -> Iterator[Issue]:
+    if node.pacemaker is None:
+        yield unreported("what Pacemaker does", node)
+    elif node.pacemaker.error:
+        yield unknown("not known: Pacemaker cannot be read", f"{SEE}ha.pacemaker")
