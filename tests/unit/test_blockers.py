@@ -170,3 +170,16 @@ def test_an_allowed_guest_is_still_asked_for_the_rest():
     row = {**PASSING, "devices": "<sound model='usb'/>"}
     (issue,) = issues(there_is(row, passthrough=["web1"]))
     assert issue.sentence.startswith("its sound card")
+
+
+@pytest.mark.parametrize(
+    ("timers", "tsc"),
+    [
+        ("<timer name='rtc'/><timer name='tsc' frequency='2500000000'/>", 2_500_000_000),
+        ("<timer name='tsc' mode='native'/>", 0),
+        ("<timer name='tsc' frequency='fast'/>", 0),
+        ("<timer name='kvmclock' frequency='1'/>", 0),
+    ],
+)
+def test_the_frequency_that_a_guest_wants_is_read(timers, tsc):
+    assert parsed({"domain": f"<clock>{timers}</clock>"}).tsc == tsc

@@ -145,6 +145,14 @@ def passed_through(cpu):
     )
 
 
+def timed(wanted, offered, **changes):
+    """A guest with a frequency of its TSC, and a destination whose own cannot be scaled."""
+    return world(
+        at(guest(of=replace(WEB, tsc=wanted, **changes))),
+        node("node2", daemon=worlds.daemon("node2", tsc=offered)),
+    )
+
+
 def on_nfs(source, destination, cache=""):
     """A disk on NFS with a cache mode, and QEMU's versions of both nodes."""
     mounts = (worlds.MOUNTS[0], Mount(IMAGES, "nfs4", "s:/images", "0:50"))
@@ -312,6 +320,12 @@ CASES = [
         there(daemon=worlds.daemon("node2", cpus={worlds.CPU_KEY: "no avx512"})),
     ),
     ("cpu.model", UNKNOWN, there(daemon=worlds.daemon("node2", cpus={}))),
+    ("cpu.model", OK, timed(2_596_138_000, 2_596_138_000)),
+    ("cpu.model", OK, timed(2_596_787_034, 2_596_138_000)),
+    ("cpu.model", PROBLEM, timed(2_596_787_035, 2_596_138_000)),
+    ("cpu.model", PROBLEM, timed(2_000_000_000, 2_596_138_000, cpu="")),
+    ("cpu.model", OK, timed(2_000_000_000, 0, cpu="")),
+    ("cpu.model", OK, timed(0, 2_596_138_000)),
     ("cpu.model", UNKNOWN, with_definition(machine="q35")),
     ("network.present", OK, GOOD),
     ("network.present", OK, with_definition(interfaces=(Interface("user"),))),

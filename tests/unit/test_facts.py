@@ -280,6 +280,23 @@ def test_readers_of_output_raise_nothing(text, code):
 
 
 @pytest.mark.parametrize(
+    ("counter", "tsc"),
+    [
+        ("<counter name='tsc' frequency='2596138000' scaling='no'/>", 2_596_138_000),
+        ("<counter name='tsc' frequency='2596138000' scaling='yes'/>", 0),
+        ("<counter name='tsc' frequency='2596138000'/>", 0),
+        ("<counter name='tsc' frequency='x' scaling='no'/>", 0),
+        ("<counter name='hpet' frequency='1' scaling='no'/>", 0),
+        ("", 0),
+    ],
+)
+def test_a_host_whose_tsc_cannot_be_scaled_is_known(counter, tsc):
+    cpu = f"<cpu><arch>x86_64</arch>{counter}</cpu></host>"
+    reported = {**SENT["daemon"], "capabilities": CAPABILITIES.replace("</host>", cpu)}
+    assert node_report.parse("node1", {**SENT, "daemon": reported}, 0.0, 0.0).daemon.tsc == tsc
+
+
+@pytest.mark.parametrize(
     ("counts", "threads"), [([], 0), (["8"], 8), (["8", "4"], 12), (["8", "x"], 0), (["8", ""], 0)]
 )
 def test_a_host_has_the_cpus_of_all_its_cells(counts, threads):

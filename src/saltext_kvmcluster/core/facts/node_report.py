@@ -220,8 +220,9 @@ def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
         qemu=parsers.qemu(output("qemu"), output("qemu_kvm"))
         or reported.at("qemu").whole(default=0),
         machines=capabilities[1],
-        cpu=capabilities[2],
-        threads=capabilities[3],
+        tsc=capabilities[2],
+        cpu=capabilities[3],
+        threads=capabilities[4],
         networks=None if networks is None else dict.fromkeys(networks, True),
         filters=None if filters is None else frozenset(filters),
         drivers=_lines(reported.at("drivers")),

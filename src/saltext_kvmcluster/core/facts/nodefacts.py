@@ -94,6 +94,8 @@ class Daemon:
     verifies: bool = True
     threads: int = 0
     libvirt: int = 0
+    tsc: int = 0
+    """The frequency of the host's time stamp counter in Hz where it cannot be scaled, else 0."""
 
 
 @dataclass(frozen=True)

@@ -244,8 +244,10 @@ def qemu(*outputs: CommandOutput) -> int:
     return 0
 
 
-def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str, int] | None:
+def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], int, str, int] | None:
     """Return the host's UUID, its machine types, aliases included, by ``ARCH/TYPE``, and its CPU.
+
+    The CPU's TSC, if it cannot be scaled, is before it, since its XML goes without that.
 
     From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
     of its architecture. The last is the number of the host's hardware threads, 0 if not known.
@@ -261,7 +263,17 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], str, int] | 
             own = _machines(domain) or common
             machines[f"{arch.get('name')}/{domain.get('type')}"] = own
     uuid = (root.findtext("host/uuid") or "").strip()
-    return uuid, machines, _cpu(root.find("host/cpu")), _threads(root)
+    cpu = root.find("host/cpu")
+    return uuid, machines, _fixed_tsc(cpu), _cpu(cpu), _threads(root)
+
+
+def _fixed_tsc(element: Any) -> int:
+    """Return the frequency of a host's TSC in Hz, 0 if its CPU scales it or that is not known."""
+    for counter in element.iterfind("counter") if element is not None else ():
+        frequency = counter.get("frequency", "")
+        if (counter.get("name"), counter.get("scaling")) == ("tsc", "no"):
+            return int(frequency) if re.fullmatch(r"\d{1,15}", frequency, re.ASCII) else 0
+    return 0
 
 
 def _cpu(element: Any) -> str:

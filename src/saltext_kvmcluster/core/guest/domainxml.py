@@ -94,6 +94,8 @@ class Guest:
     files: tuple[File, ...] = ()
     blockers: tuple[Blocker, ...] = ()
     passthrough: tuple[str, ...] = ()
+    tsc: int = 0
+    """The frequency of its time stamp counter in Hz, 0 if its definition sets none."""
     frozen: Frozen | None = None
     leases: tuple[Lease, ...] = ()
     unlocked: bool = False
@@ -137,6 +139,7 @@ def parse(text: str | bytes) -> Guest:
         files=needed_files.find(root),
         blockers=blockers.find(root),
         passthrough=passthrough.find(root),
+        tsc=_tsc(root),
         frozen=_frozen(root),
         leases=tuple(map(_lease, root.iterfind("devices/lease"))),
         unlocked=any(map(_UNLOCKED.search, passthrough.arguments(root))),
@@ -224,6 +227,14 @@ def _vcpus(root: etree._Element) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", reported):
         raise InputError(f"its <vcpu> is not a number: {printable(reported[:_WORDS])}")
     return int(reported)
+
+
+def _tsc(root: etree._Element) -> int:
+    for timer in root.iterfind("clock/timer"):
+        frequency = timer.get("frequency", "")
+        if timer.get("name") == "tsc" and re.fullmatch(r"[0-9]{1,15}", frequency):
+            return int(frequency)
+    return 0
 
 
 def _lease(lease: etree._Element) -> Lease:
