@@ -129,6 +129,24 @@ def test_with_two_clusters_the_master_asks_which(kvm, master):
     assert master.text("kvmcluster.members", "cluster=two") == "cluster two: beta\n"
 
 
+def test_pillars_that_are_broken_or_differ_are_named_by_node(kvm, master):
+    kvm.pillar("alpha", raw=pillar("test", *NODES))
+    kvm.pillar("beta", raw=pillar("two", *NODES))
+    other = "the pillar of beta: it is of cluster two, and that of alpha of test"
+    assert master.text("kvmcluster.members", code=1) == (
+        f"PROBLEM  {other}\ncluster test: alpha, beta\n"
+    )
+    assert other in master.data("kvmcluster.status", code=1)["problems"]
+    assert "cluster two: alpha, beta" in master.text("kvmcluster.members", "cluster=two", code=1)
+    kvm.pillar("beta", raw={"kvmcluster": {"name": "test", "nodes": NODES, "ssh": {"logn": "x"}}})
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    data = master.data("kvmcluster.status", code=1)
+    (answered,) = [one for one in data["problems"] if one.startswith("beta")]
+    assert "error (its pillar is wrong)" in answered or "guests: its pillar is wrong" in answered
+    assert "the pillar of beta: kvmcluster:ssh: unknown key 'logn'" in " ".join(data["problems"])
+
+
 def test_without_a_pillar_there_is_one_sentence(kvm, master):
     kvm.pillar(raw={})
     for node in NODES:

@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from labs import until
 
 DEFINED = 200
 GUEST = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
@@ -101,6 +102,55 @@ def test_status_shows_every_node_and_never_leaves_one_out(lab, web1):
         assert done.returncode == 1 and "PROBLEM  node2 is unreachable" in done.stdout
     finally:
         lab.ctl("start", "node2", "libvirtd")
+
+
+@pytest.fixture(scope="module")
+def listed(lab, web1):
+    """web1 is in the pillar's list, and a guest that is nowhere."""
+    with lab.pillar() as pillar:
+        pillar.cluster["guests"]["list"] = {web1: {"home": "node1"}, "ghost": {"home": "node3"}}
+        pillar.save()
+        lab.refresh_pillar()
+        yield
+    lab.refresh_pillar()
+
+
+def status(lab):
+    """Return what status prints, and its exit code."""
+    done = lab.ctl("salt-run", "--", "kvmcluster.status", check=False)
+    return done.stdout, done.returncode
+
+
+def test_a_listed_guest_that_runs_nowhere_is_a_problem_until_somebody_wants_it_off(lab, listed):
+    text, code = status(lab)
+    start = "to start it: salt node3 kvmcluster.start ghost"
+    assert code == 1 and f"PROBLEM  ghost runs nowhere: no node has it; {start}\n" in text
+    found = lab.run("kvmcluster.recover", "ghost")
+    assert (found["result"], found["ok"], found["commands"]) == ("nowhere", True, [start])
+    assert lab.salt("node2", "kvmcluster.shutdown", "ghost")["result"] == "stopped"
+    text, code = status(lab)
+    assert code == 0 and "PROBLEM" not in text
+    assert "NOTE  ghost was shut down by kvmcluster.shutdown on node2 at " in text
+
+
+def test_a_node_whose_minion_is_silent_is_seen_by_its_peers(lab, web1, listed):
+    lab.ctl("stop", "node2", "minion")
+    try:
+        moved = lab.ctl("salt-run", "--", "kvmcluster.migrate", web1, "node2")
+        assert "WARNING  node2: its minion does not answer (no response)" in moved.stdout
+        assert f"MOVED  {web1}, node1 -> node2" in moved.stdout
+        text, code = status(lab)
+        seen = "minion silent (no response; its salt-minion is stopped), host reachable by ssh"
+        mend = "on node2: systemctl restart salt-minion"
+        assert code == 1
+        assert f"PROBLEM  node2: {seen} from node1: guests {web1} there; {mend}\n" in text
+        assert named(lab.run("kvmcluster.status")["status"], web1)["where"] == "node2"
+        checked = lab.salt("node1", "kvmcluster.check")["findings"]
+        assert [one["nodes"] for one in checked if one["id"] == "node.minion"] == [["node2"]]
+    finally:
+        lab.ctl("cont", "node2", "minion")
+    until(lambda: lab.run("kvmcluster.status")["ok"], "node2's minion does not answer again")
+    assert lab.run("kvmcluster.migrate", web1, "node1")["ok"]
 
 
 def test_a_token_written_on_one_node_is_read_on_another(lab, web1):

@@ -303,6 +303,10 @@ CASES = [
     ("node.cordon", OK, GOOD),
     ("node.cordon", PROBLEM, there(cordoned=(Cordon("", "updates"),))),
     ("node.cordon", UNKNOWN, there(cordoned=None)),
+    ("node.minion", OK, GOOD),
+    ("node.minion", PROBLEM, there(minion_process="no salt-minion runs there")),
+    ("node.minion", UNKNOWN, there(minion_process=None)),
+    ("node.minion", UNKNOWN, world(at(), SILENT)),
     ("node.clock", OK, GOOD),
     ("node.clock", OK, there(clock=5.1)),
     ("node.clock", PROBLEM, there(clock=5.3)),
@@ -616,7 +620,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 43
+    assert len(CHECKS) == len(REGISTRY) == 44
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

@@ -10,6 +10,7 @@ from worlds import OTHER, RUNNING, UUID, WEB, guest, node
 from saltext_kvmcluster.core.facts.nodefacts import LoginResults
 from saltext_kvmcluster.core.findings import OK
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.readiness.checks.guest import matters
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
@@ -101,3 +102,19 @@ def test_a_move_is_judged_by_the_name_that_it_dials():
         )
         detail = [one.sentence for one in found if one.id == "ssh.config"]
         assert detail[0].endswith("(of node2, by its migration name)")
+
+
+def test_that_the_master_loses_sight_of_a_guest_is_a_warning_of_its_migration():
+    move = Move("web1", "u", "node1", "node3")
+    assert move_findings.of_silent_minion(move, "") == []
+    warnings = move_findings.of_silent_minion(move, "no response")
+    assert [one.blocks for one in warnings] == [False]
+    sentence = (
+        "node3: its minion does not answer (no response): the master loses sight of what moves"
+        " there, and cannot move it away"
+    )
+    done = {"guest": "web1", "findings": [{"id": "node.minion"}, {"id": "guest.once"}, 3]}
+    told, other = move_findings.with_warnings(done, warnings)["findings"]
+    assert (told["sentence"], told["severity"], other["id"]) == (sentence, "WARN", "guest.once")
+    assert move_findings.with_warnings(done, []) == done
+    assert len(move_findings.with_warnings({"findings": "x"}, warnings)["findings"]) == 1

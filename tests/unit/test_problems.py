@@ -268,7 +268,8 @@ def test_a_node_whose_minion_is_silent_is_told_as_its_peers_see_it():
         " on node3: systemctl restart salt-minion"
     ]
     data = status(found, "web1")
-    assert data["silent"] == {} and data["nodes"]["node3"]["seen_from"] == "node2"
+    assert data["silent"] == {"node3": "no response"}
+    assert data["nodes"]["node3"]["seen_from"] == "node2"
     (row,) = data["status"]
     assert (row["where"], row["state"]) == ("node3", "running")
     text = tables.render(data)
@@ -312,15 +313,17 @@ def test_a_node_that_no_peer_reaches_is_unreachable_with_every_cause():
 
 
 def test_a_minion_that_answers_with_an_error_is_not_called_silent():
-    error = node_report.parse("node3", "ERROR: kvmcluster: unknown key", 0.0, 0.0)
+    error = node_report.parse("node3", "ERROR executing 'f': no key", 0.0, 0.0)
     assert told({**nodes(), "node3": error}) == [
-        "node3 answered, but did not report its guests: ERROR: kvmcluster: unknown key"
+        "node3 answered, but did not report its guests: no key"
     ]
     seen = node_report.by_peers(error, {"node1": facts(guest("node3"))}, 0.0, 0.0)
     (problem,) = told({**nodes(), "node3": seen}, "web1")
-    assert problem.startswith(
-        "node3: its minion answered with an error (ERROR: kvmcluster: unknown key"
-    )
+    assert problem.startswith("node3: its minion answered with an error (no key), host")
+    found = {**nodes(), "node3": seen}
+    wrong, pillar = overview.status(CLUSTER, found, {"node3": "no key"}).to_dict()["problems"]
+    assert "with an error (its pillar is wrong), host reachable by ssh from node1" in wrong
+    assert pillar == "the pillar of node3: no key"
     assert "restart salt-minion" not in problem
 
 

@@ -12,7 +12,7 @@ from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
-from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN
+from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN, WARN
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
 from saltext_kvmcluster.core.guest.needed_files import File
@@ -198,8 +198,18 @@ def test_findings_of_one_move_tell_what_is_ok_too():
     found = three()
     web = found.by_name["web1"][0]
     judged = move_findings.findings(found, web, "node2")
-    assert {one.outcome for one in judged} == {OK} and {one.severity for one in judged} == {BLOCK}
-    assert {one.id for one in judged} == {check.id for check in REGISTRY if check.severity == BLOCK}
+    assert {one.outcome for one in judged} == {OK}
+    blocking = {check.id for check in REGISTRY if check.severity == BLOCK}
+    assert {one.id for one in judged if one.severity == BLOCK} == blocking
+    assert {one.id for one in judged} == {*blocking, "node.minion"}
+
+
+def test_what_forbids_no_move_may_be_told_of_one():
+    found = three(node2={"minion_process": "its salt-minion is stopped"})
+    judged = move_findings.findings(found, found.by_name["web1"][0], "node2")
+    (one,) = [one for one in judged if one.outcome != OK]
+    assert (one.id, one.severity, one.blocks) == ("node.minion", WARN, False)
+    assert one.sentence.startswith("node2: its salt-minion is stopped: the master loses sight")
 
 
 def test_findings_name_the_node_that_they_are_about():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MAX_LENGTH = 500
 """Characters of a message that an error or an event quotes."""
@@ -24,6 +24,14 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
     known = list(names)
     rest = len(known) - limit
     return ", ".join(known[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def by_cause(causes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the names that each cause is about."""
+    groups: dict[str, list[str]] = {}
+    for name, cause in causes.items():
+        groups.setdefault(cause, []).append(name)
+    return groups
 
 
 def one_line(text: str, most: int = MAX_LENGTH) -> str:

@@ -119,16 +119,20 @@ class Fleet(ABC):
 
         A node whose minion gives no facts is asked by peers.
         """
-        facts = self._facts_of_all()
+        first = self.facts(targets=False, trust=False)
+        facts = self._with_peers(first)
         if problems.may_pass(self.cluster, facts):
             self.clock.wait(None, ASK_AGAIN)
-            facts = self._facts_of_all()
+            answering = [node for node, one in first.items() if not one.detail]
+            again = self.facts(answering, targets=False, trust=False) if answering else {}
+            facts = self._with_peers({**first, **again})
         return facts
 
-    def _facts_of_all(self) -> dict[str, NodeFacts]:
-        facts = self.facts(targets=False, trust=False)
+    def _with_peers(self, facts: Mapping[str, NodeFacts]) -> dict[str, NodeFacts]:
+        """Return facts with those that peers collect of the nodes without any."""
         silent = [node for node, one in facts.items() if one.detail]
         askers = [node for node, one in facts.items() if not one.detail][:ASKERS]
+        facts = dict(facts)
         if not silent or not askers:
             return facts
         asked = self.clock.now().timestamp()
@@ -185,21 +189,23 @@ class Fleet(ABC):
         answers = self.ask(self.all, "kvmcluster.sighting", guest)
         return locations.parse(answers, tuple(self.all))
 
-    def move(self, guest: str, destination: str | None) -> Move:
-        """Return the move that is asked for; an error where it is not possible.
+    def move(self, guest: str, destination: str | None) -> tuple[Move, str]:
+        """Return the move that is asked for, and a warning; an error where it is not possible.
 
-        Its destination is empty where none is named.
+        Its destination is empty where none is named. The warning is why a destination's minion does
+        not answer, empty if it does.
         """
         target = ""
         if destination is not None:
             target = migration.target(self.cluster, None, destination).id
         reported = self.sightings(guest)
         source = locations.source(self.cluster, guest, reported, target)
-        return Move(guest, reported[source].observation.uuid, source, target)
+        move = Move(guest, reported[source].observation.uuid, source, target)
+        return move, reported[target].observation.detail if target else ""
 
     def best_move(self, guest: str) -> tuple[Move, str]:
         """Return the best move for a guest, chosen by all checks and the nodes' load, and why."""
-        source = self.move(guest, None).source
+        source = self.move(guest, None)[0].source
         step = placement.best(*self.placeable(guest, source), guest)
         return step.move, step.why
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -93,7 +94,7 @@ def gather_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     Definitions on shared storage are not read again. WorldError if it accepts no login.
     """
     with contextlib.closing(peer_host(cluster, peer)) as access:
-        return _of_host(access, peer.id, _defined(cluster))
+        return _of_host(access, peer.id, _defined(cluster), parsers.OF_PEER)
 
 
 def gather_source(
@@ -186,9 +187,7 @@ def gather_silent(cluster: Cluster, peer: Node) -> dict[str, Any]:
         cell = logins.cell(peer.id, name, login, encrypted_key=False)
         if cell["ok"]:
             with contextlib.closing(peer_host(cluster, replace(peer, migration=name))) as access:
-                minion = access.run_all(parsers.OF_MINION)
-                reported = _of_host(access, peer.id, ())
-            return {**reported, "commands": {**reported["commands"], **_to_dicts(minion)}}
+                return _of_host(access, peer.id, (), parsers.OF_PEER)
         causes[name] = cell["cause"]
     found = ", ".join(f"{name}: {cause}" for name, cause in causes.items())
     raise WorldError(f"no login by ssh ({found})")
@@ -201,11 +200,22 @@ def own(node: str) -> NodeFacts:
     return node_report.parse(node, reported, asked_at, time.time())
 
 
-def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[str, Any]:
-    """Return a host's facts, with libvirt's definitions of the guests ``defined``."""
+def _of_host(
+    access: NodeAccess,
+    node: str,
+    defined: Collection[str],
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return a host's facts, with libvirt's definitions of the guests ``defined``.
+
+    more
+        Programs to run besides.
+    """
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, access.hypervisor, defined)
-        outputs = access.run_all({**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS})
+        outputs = access.run_all(
+            {**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS, **more}
+        )
         reported: dict[str, Any] = {
             "node": node,
             "commands": _to_dicts(outputs),
@@ -213,8 +223,8 @@ def _of_host(access: NodeAccess, node: str, defined: Collection[str]) -> dict[st
         }
     found = node_report.parse(node, reported, 0.0, 0.0)
     sources = [*_storage_of(_running(found)), *_leases(found)]
-    more = {**_holders(outputs), **_configs(outputs)}
-    reported["commands"] = _with_links(access, reported["commands"], sources, more)
+    read = {**_holders(outputs), **_configs(outputs)}
+    reported["commands"] = _with_links(access, reported["commands"], sources, read)
     return reported
 
 
@@ -257,7 +267,8 @@ def _of_one(
     """
     paths = [source.path for source in _storage_of([guest])]
     disks = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
-    asked = {**{key: parsers.COMMANDS[key] for key in wanted}, **starters.COMMANDS}
+    known = {**parsers.COMMANDS, **parsers.OF_PEER}
+    asked = {**{key: known[key] for key in wanted}, **starters.COMMANDS}
     asked["mounts"] = inventory.COMMANDS["mounts"]
     with ThreadPoolExecutor() as pool:
         close = matters(guest, move.guest, move.uuid)

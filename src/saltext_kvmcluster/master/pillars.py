@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import salt.utils.minions
 
+from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar import agreement, clusters
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.collection import Clusters
@@ -25,14 +27,20 @@ MEMBERSHIPS, MEMBERSHIPS_AGE = "kvmcluster.memberships", 10.0
 def cluster(name: str | None, opts: Mapping[str, Any], functions: Functions) -> Cluster:
     """Return the cluster of that name, or the only one, as the pillar has it now.
 
-    Minions whose cached pillar has a cluster are rendered first; the others only where that is
-    not enough. InputError if there is no such cluster.
+    Minions whose cached pillar has a cluster are rendered first, one of each cluster; the others
+    only where that is not enough. InputError if there is no such cluster.
     """
     known = Clusters()
-    for minions in _accepted(opts, functions):
+    likely, others = _accepted(opts, functions)
+    for minions in (likely, others):
         _read(known, minions, functions)
         if known.has(name):
             break
+    else:
+        # A node may be of another cluster than the one by whose pillar it was passed over.
+        for minion in filter(known.covers, likely):
+            with contextlib.suppress(InputError):
+                known.read(minion, functions["pillar.show_pillar"](minion))
     return known.choose(name)
 
 

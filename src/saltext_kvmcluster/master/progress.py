@@ -6,13 +6,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import salt.utils.event
 from salt.exceptions import SaltException
 
 from saltext_kvmcluster.core.events import events
+from saltext_kvmcluster.core.findings import Finding
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.output.migrations import progress_line
@@ -24,6 +25,12 @@ from saltext_kvmcluster.master.terminal import Line, interrupts
 log = logging.getLogger(__name__)
 
 POLL = 0.2
+
+
+def warn(findings: Iterable[Finding]) -> None:
+    """Say before a migration what its result will say, too."""
+    for finding in findings:
+        log.warning("kvmcluster: %s: %s", finding.sentence, finding.remedy)
 
 
 def watched(nodes: SaltNodes, move: Move, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar import agreement, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
-from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.readiness import move_findings, overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import applier, drainer
@@ -197,10 +197,10 @@ def status(cluster: str | None = None) -> dict[str, Any]:
 
     Returns ``{cluster, ok, nodes, silent, problems, notes, status, retcode}``: ``nodes`` has for
     each node ``{state, seen_from, cordoned, guests, active, memory_kib, free_kib}``, ``seen_from``
-    the peer that asked it over ssh; ``silent`` why a node's guests are not known; ``status`` a row
-    for each guest and node where it is active: what ``kvmcluster.guests`` returns, ``where`` (a
-    node, ``nowhere``, or ``?`` while a node is silent) and ``defined``, the nodes that have its
-    definition. A guest of the pillar's list that no node has is a row, too.
+    the peer that asked it over ssh; ``silent`` why a node did not report its guests itself;
+    ``status`` a row for each guest and node where it is active: what ``kvmcluster.guests`` returns,
+    ``where`` (a node, ``nowhere``, or ``?`` while a node's guests are not known) and ``defined``,
+    the nodes that have its definition. A guest of the pillar's list that no node has is a row, too.
 
     CLI Example:
 
@@ -304,12 +304,15 @@ def migrate(
     options.of_call(nodes.cluster.migration.options, named)
     given = {key: value for key, value in named.items() if value is not None}
     given |= {"wait": doors.flag(wait, "wait"), "patience": limit}
-    guest, chosen = guest_name(guest, "guest"), ""
+    guest, chosen, warnings = guest_name(guest, "guest"), "", []
     if destination is None:
         move, chosen = nodes.best_move(guest)
     else:
-        move = nodes.move(guest, destination)
+        move, silent = nodes.move(guest, destination)
+        warnings = move_findings.of_silent_minion(move, silent)
+    progress.warn(warnings)
     done = progress.watched(nodes, move, given)
+    done = move_findings.with_warnings(done, warnings)
     moved = done["result"] == migration.MOVED
     return {**done, "kind": "migration", "chosen": chosen, "ok": moved}
 

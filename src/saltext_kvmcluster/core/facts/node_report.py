@@ -30,6 +30,8 @@ from saltext_kvmcluster.core.untrusted import MAX_LINE, Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 NO_RETURN = "Minion did not return"
+BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
+"""What Salt puts before the text of an error."""
 MAX_FOLDERS = 1000
 LONGEST_UPTIME = 100 * 366 * 86400.0
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
@@ -77,10 +79,9 @@ def by_peers(
         tried = "; ".join(f"from {peer}: {one.detail}" for peer, one in found.items())
         return replace(facts, detail="; ".join(filter(None, (facts.detail, tried))))
     peer = there[0][1]
-    process = parsers.minion(_outputs(Reader(answers[peer])).get("minion", NOTHING))
+    process = "" if facts.answered else found[peer].minion_process
     why = "; ".join(filter(None, (facts.detail, process)))
-    known = replace(found[peer], by_peer=True, asker=peer, minion=why, answered=facts.answered)
-    return known
+    return replace(found[peer], by_peer=True, asker=peer, minion=why, answered=facts.answered)
 
 
 def answered(facts: NodeFacts, answer: object) -> NodeFacts:
@@ -169,6 +170,7 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         journal=tuple(
             one.line(most=4 * MAX_LINE) for one in sent.at("journal").items(optional=True)
         ),
+        minion_process=parsers.minion(outputs["minion"]) if "minion" in outputs else "",
         pillar=_lines(sent.at("pillar")),
         shutdowns={
             guest: since
@@ -316,5 +318,5 @@ def _no_facts(sent: object) -> tuple[str, bool]:
     if isinstance(sent, str) and sent.startswith(NO_RETURN):
         return _line(sent.split("\n")[0]), False
     if isinstance(sent, str) and sent:
-        return _line(" / ".join(sent.split("\n")[-3:])), True
+        return _line(" / ".join(BY_SALT.sub("", sent).split("\n")[-3:])), True
     return ("no response", False) if sent in (None, "", False) else ("invalid facts", True)

@@ -167,6 +167,8 @@ class NodeFacts:
     """Pacemaker there; None where not even whether it runs is known."""
     by_peer: bool = False
     """Whether a peer asked it over ssh, which sees nothing of its ssh and of its own peers."""
+    minion_process: str | None = ""
+    """What is wrong with the process of its minion, None if that is not known."""
     asker: str = ""
     """The peer that asked it for the master, since its minion gave no facts."""
     minion: str = ""
@@ -189,4 +191,6 @@ def silent(node: str, detail: str, answered: bool = False) -> NodeFacts:
     answered
         Whether it answered something else.
     """
-    return NodeFacts(node, detail=detail, daemon_detail=detail, answered=answered)
+    return NodeFacts(
+        node, detail=detail, daemon_detail=detail, minion_process=None, answered=answered
+    )

@@ -61,8 +61,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is run on a host to collect its facts, besides storage's own commands."""
 
-OF_MINION = {"minion": ("ps", "-eo", "stat=,args=")}
-"""What shows whether a host's salt-minion runs; that of COMMANDS is run by the minion itself."""
+OF_PEER = {"minion": ("ps", "-eo", "stat=,args=")}
+"""What is run on a peer besides: what runs on a node itself is run by its minion."""
 
 OF_SOURCE = (
     *("host_name", "settings", "certificates"),
@@ -72,8 +72,9 @@ OF_SOURCE = (
 OF_DESTINATION = (
     *("cordoned", "memory", "host_name", "resolves", "bridges", "listening"),
     *OF_SOURCE[1:],
+    *OF_PEER,
 )
-"""Those of COMMANDS that the blocking checks of one move need of its two nodes."""
+"""Those of COMMANDS, and of OF_PEER, that the blocking checks of one move need of its two nodes."""
 
 _MISSING = ("No such file or directory", "Not a directory")
 _NO_NAME = re.compile(r"Name or service not known|No address associated|Unknown host", re.I)
@@ -115,13 +116,13 @@ def number(output: CommandOutput) -> float | None:
     return float(text)
 
 
-def minion(output: CommandOutput) -> str:
-    """Return what is wrong with the salt-minion of a host, by ``ps -eo stat=,args=``.
+def minion(output: CommandOutput) -> str | None:
+    """Return what is wrong with the salt-minion of a host, by ``ps -eo stat=,args=``; see ps(1).
 
-    Empty if it runs, or if that is not known.
+    Empty if it runs, None if that is not known.
     """
     if output.code != 0:
-        return ""
+        return None
     states = [line.split()[0] for line in output.out.splitlines() if _MINION.search(line)]
     if not states:
         return "no salt-minion runs there"

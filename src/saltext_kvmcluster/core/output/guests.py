@@ -76,8 +76,7 @@ def status(data: Mapping[str, Any]) -> str:
         for name, node in data["nodes"].items()
     ]
     lines.append(table(["node", "state", "active", "guests", "free", "memory"], nodes))
-    by_peer = {name for name, node in data["nodes"].items() if node["seen_from"]}
-    answered = len(data["nodes"]) - len({*data["silent"], *by_peer})
+    answered = len(data["nodes"]) - len(data["silent"])
     lines.append(
         f"{verdict(data)}: {counted(len(set(map(_who, data['status']))), 'guest')}, {answered} of"
         f" {counted(len(data['nodes']), 'node')} answered in cluster {data['cluster']}"

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.output.layout import WIDEST, silent, table, verdict
-from saltext_kvmcluster.core.text import counted, listed
+from saltext_kvmcluster.core.text import by_cause, counted, listed
 
 
 def members(data: Mapping[str, Any]) -> str:
     """Return the nodes of a cluster; what is wrong with their pillars comes first."""
-    lines = [f"PROBLEM  the pillar of {node}: {why}" for node, why in data["faults"].items()]
+    lines = [
+        f"PROBLEM  the pillar of {listed(nodes)}: {why}"
+        for why, nodes in by_cause(data["faults"]).items()
+    ]
     return "\n".join([*lines, f"cluster {data['cluster']}: {', '.join(data['members'])}"])
 
 

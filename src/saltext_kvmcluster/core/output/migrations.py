@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from saltext_kvmcluster.core.findings import PROBLEM, WARN
 from saltext_kvmcluster.core.output.layout import (
     mebibytes,
     or_dash,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # Whoever prints a table need not wait for what it is about.
 def migration(data: Mapping[str, Any]) -> str:
     """Return what came of a migration, its result next to the prompt."""
     lines = [
-        f"{finding['outcome']}  {finding['sentence']}: {finding['remedy']}"
+        f"{_label(finding)}  {finding['sentence']}: {finding['remedy']}"
         for finding in data["findings"]
         if finding["outcome"] != "OK"
     ]
@@ -39,6 +40,12 @@ def migration(data: Mapping[str, Any]) -> str:
     path = f"{data['guest']}, {data['source']} -> {data['destination']}"
     lines.append(f"{result(data['result'])}  {path}: {detail}")
     return "\n".join(lines)
+
+
+def _label(finding: Mapping[str, Any]) -> str:
+    """Return how a finding is called: what forbids nothing is a warning."""
+    is_warning = finding["outcome"] == PROBLEM and finding.get("severity") == WARN
+    return "WARNING" if is_warning else str(finding["outcome"])
 
 
 def recovery(data: Mapping[str, Any]) -> str:

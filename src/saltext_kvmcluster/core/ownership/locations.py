@@ -10,7 +10,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
-from saltext_kvmcluster.core.facts.node_report import NO_RETURN
+from saltext_kvmcluster.core.facts.node_report import BY_SALT, NO_RETURN
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.ownership import cases, nowhere
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
@@ -18,7 +18,6 @@ from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
-_BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
 _BROKEN = re.compile(rf"Traceback|\A({NO_RETURN}|Passed invalid arguments|The minion function)")
 _NOT_ACTIVE = (*verdicts.OFF, Sighting.UNREACHABLE)
 _SIGHTINGS = tuple(sighting.value for sighting in Sighting)
@@ -168,7 +167,7 @@ def lost(move: Move, reason: str) -> dict[str, Any]:
 def _text(answer: str) -> str:
     """Return a node's text without Salt's prefix; of a traceback the last line."""
     detail = answer.strip().splitlines()[-1:] if "Traceback" in answer else [answer]
-    return printable(_BY_SALT.sub("", " ".join(detail)))
+    return printable(BY_SALT.sub("", " ".join(detail)))
 
 
 def _reported(answer: object) -> Answer:

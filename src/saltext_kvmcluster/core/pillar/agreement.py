@@ -12,7 +12,7 @@ from typing import Any
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.pillar.parser import from_pillar
-from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line, printable
+from saltext_kvmcluster.core.text import MAX_NAMES, by_cause, listed, one_line, printable
 
 NAME = "name"
 FEW = 32
@@ -55,17 +55,24 @@ def sentences(
     rendered
         By node what is wrong with its pillar as the master renders it.
     """
-    found = [f"the pillar of {node}: {why}" for node, why in rendered.items()]
-    groups: dict[str, list[str]] = {}
-    for node, parts in kept.items():
-        known = parts and node not in rendered
-        why = _difference(cluster, parts, "the master's") if known else ""
-        if why:
-            groups.setdefault(why, []).append(node)
-    return found + [
+    differing = {
+        node: why
+        for node, parts in kept.items()
+        if parts and node not in rendered
+        if (why := _difference(cluster, parts, "the master's"))
+    }
+    return faulty(rendered) + [
         f"{listed(nodes, MAX_NAMES)} {'works' if len(nodes) == 1 else 'work'} by another pillar"
         f" than the master renders now: {why}: salt -L {','.join(nodes)} saltutil.refresh_pillar"
-        for why, nodes in groups.items()
+        for why, nodes in by_cause(differing).items()
+    ]
+
+
+def faulty(faults: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each cause, with the nodes whose pillars it is wrong with."""
+    return [
+        f"the pillar of {listed(nodes, MAX_NAMES)}: {why}"
+        for why, nodes in by_cause(faults).items()
     ]
 
 
@@ -76,7 +83,8 @@ def _difference(cluster: Cluster, parts: Mapping[str, str], whose: str) -> str:
         Which pillar the cluster's is, for the sentence.
     """
     if parts.get(NAME) != cluster.name:
-        return f"it is of cluster {printable(str(parts.get(NAME)))}, and {whose} of {cluster.name}"
+        name = printable(str(parts.get(NAME)))
+        return f"it is of cluster {name}, and {whose} of {cluster.name}"
     keys = sorted(
         key for key in {*parts, *cluster.parts} if parts.get(key) != cluster.parts.get(key)
     )

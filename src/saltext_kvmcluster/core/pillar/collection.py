@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
@@ -62,7 +63,7 @@ class Clusters:
             return next(iter(self._clusters.values()))
         if isinstance(name, str) and name in self._clusters:
             return self._clusters[name]
-        broken = "".join(f"; the pillar of {minion}: {why}" for minion, why in self._broken.items())
+        broken = "".join(f"; {sentence}" for sentence in agreement.faulty(self._broken))
         if self._clusters:
             wanted = "say which cluster" if name is None else f"there is no cluster {shown(name)}"
             known = listed(sorted(self._clusters), MAX_NAMES)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import BLOCK, OK, Finding, Issue
+from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, WARN, Finding, Issue
+from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.readiness.checks.base import (
     DESTINATION,
     GUEST,
@@ -15,20 +17,60 @@ from saltext_kvmcluster.core.readiness.checks.base import (
     Check,
     World,
 )
+from saltext_kvmcluster.core.readiness.checks.node import MINION, OUT_OF_SIGHT, restart_minion
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.readiness.report import MAX_SENTENCE
 from saltext_kvmcluster.core.text import listed, printable
 
 
 def findings(world: World, guest: GuestFacts, destination: str) -> tuple[Finding, ...]:
-    """Return what each blocking check finds for one migration, in the registry's order."""
+    """Return what the blocking checks, and those that are told, find for one migration."""
     source, there = world.nodes[guest.node], world.nodes[destination]
     return tuple(
         finding
         for check in REGISTRY
-        if check.severity == BLOCK
+        if check.severity == BLOCK or check.told
         for finding in _of_move(world, check, guest, source, there)
     )
+
+
+def of_silent_minion(move: Move, silent: str) -> list[Finding]:
+    """Return the warning that a guest moves to where the master does not see it.
+
+    silent
+        Why the destination's minion does not answer the master, empty if it does.
+    """
+    if not silent:
+        return []
+    sentence = f"{move.destination}: its minion does not answer ({silent}): {OUT_OF_SIGHT}"
+    return [
+        Finding(
+            MINION,
+            PROBLEM,
+            sentence,
+            restart_minion(move.destination),
+            WARN,
+            move.guest,
+            move.source,
+            move.destination,
+        )
+    ]
+
+
+def with_warnings(done: Mapping[str, Any], warnings: Sequence[Finding]) -> dict[str, Any]:
+    """Return what a node reported of a migration with the master's warnings.
+
+    They replace what the node found by the same checks.
+    """
+    if not warnings:
+        return dict(done)
+    ids, reported = {warning.id for warning in warnings}, done.get("findings")
+    kept = [
+        finding
+        for finding in (reported if isinstance(reported, list) else [])
+        if isinstance(finding, Mapping) and finding.get("id") not in ids
+    ]
+    return {**done, "findings": [*(warning.to_dict() for warning in warnings), *kept]}
 
 
 def _of_move(

@@ -24,7 +24,6 @@ from saltext_kvmcluster.core.verdicts import Sighting
 
 NOWHERE = "nowhere"
 UNREACHABLE = Sighting.UNREACHABLE.value
-MINION_SILENT = "minion silent"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -54,8 +53,9 @@ class ClusterStatus:
     """All guests of a cluster, one row for each and the node where it is active.
 
     A guest that is active nowhere has one row, with the nodes that have its definition; its node
-    is not known while a node is unreachable. ``silent`` holds the unreachable nodes, with the
-    reason; ``problems`` are sentences on what needs a person, ``notes`` on what somebody wanted so.
+    is not known while a node's guests are not. ``silent`` holds the nodes that did not report their
+    guests themselves, with the reason; ``problems`` are sentences on what needs a person, ``notes``
+    on what somebody wanted so.
     """
 
     cluster: str
@@ -135,18 +135,21 @@ def status(
         What is wrong with the pillars of nodes, as the master renders them.
     """
     silent = {
-        node: problems.silence(facts) for node, facts in nodes.items() if facts.guests is None
+        node: facts.minion or problems.silence(facts)
+        for node, facts in nodes.items()
+        if facts.asker or facts.guests is None
     }
+    hidden = [node for node, facts in nodes.items() if facts.guests is None]
     groups: dict[tuple[str, str], list[GuestFacts]] = {}
     for facts in nodes.values():
         for found in facts.guests or ():
             groups.setdefault((found.name, found.uuid), []).append(found)
-    elsewhere = "?" if silent else NOWHERE
+    elsewhere = "?" if hidden else NOWHERE
     alone = {node: World(cluster, {node: facts}) for node, facts in nodes.items()}
     reports = {node: facts.pacemaker for node, facts in nodes.items() if not facts.detail}
     rows = [row for group in groups.values() for row in _shown(group, alone, reports, elsewhere)]
     rows += [
-        {**_unseen(name, sorted(silent)), "manager": _manager(name, reports, [])}
+        {**_unseen(name, sorted(hidden)), "manager": _manager(name, reports, [])}
         for name in cluster.guests.list
         if not any(name == known for known, _ in groups)
     ]
@@ -160,10 +163,18 @@ def status(
     )
 
 
+def _state(facts: NodeFacts) -> str:
+    if facts.guests is None:
+        return UNREACHABLE
+    if facts.asker:
+        return "minion error" if facts.answered else "minion silent"
+    return "ok"
+
+
 def _node(facts: NodeFacts) -> dict[str, Any]:
     active = None if facts.guests is None else sum(guest.active for guest in facts.guests)
     return {
-        "state": UNREACHABLE if facts.guests is None else MINION_SILENT if facts.asker else "ok",
+        "state": _state(facts),
         "seen_from": facts.asker or None,
         "cordoned": str(facts.cordoned[0]) if facts.cordoned else None,
         "guests": None if facts.guests is None else len(facts.guests),

@@ -12,6 +12,7 @@ from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import Manager
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness.checks.node import restart_minion
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -37,7 +38,7 @@ def problems(cluster: Cluster, nodes: Nodes, pillars: Mapping[str, str]) -> list
     """
     return [
         *_doubled(nodes),
-        *(sentence for facts in nodes.values() for sentence in _silence(facts)),
+        *(sentence for facts in nodes.values() for sentence in _silence(facts, pillars)),
         *(sentence for copies in _active(nodes) for sentence in _stands(copies)),
         *_nowhere(cluster, nodes),
         *_starting(nodes, at_home=False),
@@ -114,17 +115,22 @@ def _doubled(nodes: Nodes) -> list[str]:
     ]
 
 
-def _silence(facts: NodeFacts) -> Iterator[str]:
-    """Report a node that its minion did not tell of, and what a peer sees of it instead."""
+def _silence(facts: NodeFacts, pillars: Mapping[str, str]) -> Iterator[str]:
+    """Report a node that its minion did not tell of, and what a peer sees of it instead.
+
+    pillars
+        As of ``problems``; what is wrong there explains the error of a minion.
+    """
     node, silent = facts.node, facts.guests is None
+    wrong = "its pillar is wrong" if facts.answered and node in pillars else ""
     if not facts.asker:
         if facts.detail and facts.answered:
-            yield f"{node} answered, but did not report its guests: {facts.detail}"
+            yield f"{node} answered, but did not report its guests: {wrong or facts.detail}"
         elif silent:
             yield f"{node} is unreachable: {silence(facts)}"
         return
     why = "its minion answered with an error" if facts.answered else "minion silent"
-    mend = "" if facts.answered else f"; on {node}: systemctl restart salt-minion"
+    mend = "" if facts.answered else f"; {restart_minion(node)}"
     active = [printable(one.name) for one in facts.guests or () if one.active]
     there = (
         f"its libvirt does not respond: {silence(facts)}"
@@ -133,7 +139,8 @@ def _silence(facts: NodeFacts) -> Iterator[str]:
         if active
         else "no guest is active there"
     )
-    yield f"{node}: {why} ({facts.minion}), host reachable by ssh from {facts.asker}: {there}{mend}"
+    host = f"host reachable by ssh from {facts.asker}"
+    yield f"{node}: {why} ({wrong or facts.minion}), {host}: {there}{mend}"
 
 
 def silence(facts: NodeFacts) -> str:

@@ -41,6 +41,8 @@ class Check:
       there are. A guest that asks for None is skipped; a node that offers None, or a guest whose
       definition cannot be read, is UNKNOWN.
 
+    ``told`` if a migration reports it, too, although it forbids none.
+
     A sentence names neither its guest nor its nodes, since those are shown beside it: "it" is the
     node or guest.
     """
@@ -54,6 +56,7 @@ class Check:
     role: tuple[str, ...] = BOTH
     resting: bool = False
     own: bool = False
+    told: bool = False
     asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
     offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
 

@@ -18,6 +18,8 @@ from saltext_kvmcluster.core.text import listed, version
 from saltext_kvmcluster.core.verdicts import Sighting
 
 CLOCK_LIMIT = 5.0
+MINION = "node.minion"
+OUT_OF_SIGHT = "the master loses sight of what moves there, and cannot move it away"
 AUTHORITY = "ca-cert.pem"
 CLIENT = ("client-cert.pem", "client-key.pem")
 SERVER = ("server-cert.pem", "server-key.pem")
@@ -264,6 +266,22 @@ def needed_memory(world: World, guest: GuestFacts) -> Hashable:
 
 def free_memory(world: World, node: NodeFacts) -> Hashable:
     return node.free_kib
+
+
+def minion(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether a salt-minion runs there; of a guest on a node without one the master sees nothing.
+
+    A node that its own minion reported has one. Of a peer that was asked over ssh, ``ps`` tells.
+    """
+    if node.minion_process is None:
+        yield unreported("whether a salt-minion runs there", node)
+    elif node.minion_process:
+        yield Issue(f"{node.minion_process}: {OUT_OF_SIGHT}", restart_minion(node.node))
+
+
+def restart_minion(node: str) -> str:
+    """Return how a minion that does not answer is started again."""
+    return f"on {node}: systemctl restart salt-minion"
 
 
 def clock(world: World, node: NodeFacts) -> Iterable[Issue]:

@@ -153,6 +153,16 @@ REGISTRY = (
         offers=node.free_memory,
     ),
     Check(
+        "node.minion",
+        "a salt-minion runs on the destination, so that the master sees what is there",
+        "systemctl restart salt-minion on that node; its journal says why it stopped",
+        NODE,
+        node.minion,
+        severity=WARN,
+        role=(DESTINATION,),
+        told=True,
+    ),
+    Check(
         "node.clock",
         "the node's clock agrees with the others",
         "run a time service, such as chrony, on every node",
