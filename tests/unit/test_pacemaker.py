@@ -253,3 +253,9 @@ def test_without_quorum_or_a_dc_there_is_no_quorum():
     assert not pacemakers.view("just-started").status.quorum
     text = pacemakers.printed("running", "crm_mon").replace('with_quorum="true"', 'with_quorum="0"')
     assert not crm_mon.parse(text).quorum
+
+
+def test_of_views_that_differ_one_by_which_pacemaker_acts_counts():
+    for views in (("running", "unmanaged"), ("unmanaged", "running")):
+        found = of("web1", *(pacemakers.view(case) for case in views))
+        assert str(found) == "pacemaker: web1" and len(found.managers) == 1

@@ -107,30 +107,56 @@ class Management:
 
 
 def of(guest: str, reports: Reports, where: Collection[str] = ()) -> Management:
-    """Return which resource manages a guest.
+    """Return which resource manages a guest; see ``ManagerIndex.of``."""
+    return ManagerIndex(reports).of(guest, where)
 
-    where
-        The nodes on which it is active: a resource that is active elsewhere alone is another's.
-    """
-    found: dict[str, Manager] = {}
-    doubts = dict.fromkeys(_unread(reports))
-    names = _names(reports)
-    at = {report.name for node in where if (report := reports.get(node)) and report.name}
-    unread: dict[Doubt, None] = {}
-    for node, report in reports.items():
-        for resource in report.resources if report else ():
-            assert report
-            known, state = names.get(resource.id, set()), report.state(resource.id)
-            is_here = not state.nodes or not at or not at.isdisjoint(state.nodes)
-            if guest in known and report.runs:
-                found.setdefault(resource.id, Manager(resource, state))
-            elif guest in known:
-                doubts[_at_rest(node, resource)] = None
-            elif not known and is_here:
-                unread[_no_definition(resource, report)] = None
-    if not found:
-        doubts.update(unread)
-    return Management(tuple(found.values()), tuple(doubts))
+
+class ManagerIndex:
+    """What nodes know of Pacemaker, by guest."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._doubts = tuple(_unread(reports))
+        self._found: dict[str, dict[str, Manager]] = {}
+        self._at_rest: dict[str, list[Doubt]] = {}
+        self._unread: dict[Doubt, tuple[str, ...]] = {}
+        names = _names(reports)
+        for node, report in reports.items():
+            for resource in report.resources if report else ():
+                assert report
+                for guest in names[resource.id]:
+                    self._add(guest, node, report, resource)
+                if not names[resource.id]:
+                    doubt = _no_definition(resource, report)
+                    self._unread[doubt] = report.state(resource.id).nodes
+
+    def of(self, guest: str, where: Collection[str] = ()) -> Management:
+        """Return which resource manages a guest.
+
+        where
+            The nodes on which it is active: a resource that is active elsewhere alone is another's.
+        """
+        found = self._found.get(guest, {})
+        doubts = [*self._doubts, *self._at_rest.get(guest, ())]
+        if self._unread and not found:
+            views = (self._reports.get(node) for node in where)
+            at = {view.name for view in views if view and view.name}
+            doubts += [
+                doubt
+                for doubt, nodes in self._unread.items()
+                if not (nodes and at and at.isdisjoint(nodes))
+            ]
+        return Management(tuple(found.values()), tuple(dict.fromkeys(doubts)))
+
+    def _add(self, guest: str, node: str, report: Pacemaker, resource: GuestResource) -> None:
+        """Note a resource of a guest; if views differ, one by which Pacemaker acts counts."""
+        if not report.runs:
+            self._at_rest.setdefault(guest, []).append(_at_rest(node, resource))
+            return
+        known = self._found.setdefault(guest, {})
+        state = report.state(resource.id)
+        if resource.id not in known or (state.acts and not known[resource.id].state.acts):
+            known[resource.id] = Manager(resource, state)
 
 
 def refusal(management: Management, verb: str, asked: str) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
-from saltext_kvmcluster.core.pacemaker import managers
-from saltext_kvmcluster.core.pacemaker.managers import Reports
+from saltext_kvmcluster.core.pacemaker.managers import ManagerIndex
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import problems
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
@@ -84,18 +83,18 @@ def guests(cluster: Cluster, facts: NodeFacts) -> NodeGuests:
     found = sorted(facts.guests or (), key=lambda guest: guest.name)
     alone = World(cluster, {facts.node: facts})
     error = problems.silence(facts) if facts.guests is None else ""
-    rows = tuple(_row(one, alone, {facts.node: facts.pacemaker}) for one in found)
+    rows = tuple(_row(one, alone, alone.managers) for one in found)
     return NodeGuests(cluster.name, facts.node, rows, error)
 
 
-def _row(found: GuestFacts, alone: World, reports: Reports) -> dict[str, Any]:
+def _row(found: GuestFacts, alone: World, index: ManagerIndex) -> dict[str, Any]:
     """Return one guest of a node, which is alone in its world.
 
     ``movable`` is what this node alone can tell: False with the reasons in ``why``, None where
     nothing but UNKNOWN checks forbid it.
 
-    reports
-        What is known of Pacemaker, by the nodes that were asked.
+    index
+        What the nodes that were asked know of Pacemaker.
     """
     guest, facts = found.guest, alone.nodes[found.node]
     frozen = guest.frozen or (found.kept.frozen if found.kept else None) if guest else None
@@ -108,7 +107,7 @@ def _row(found: GuestFacts, alone: World, reports: Reports) -> dict[str, Any]:
         "persistent": found.observation.persistent,
         "autostart": found.observation.autostart,
         "frozen": frozen.reason if frozen else None,
-        "manager": _manager(found.name, reports, [found.node] if found.active else []),
+        "manager": _manager(found.name, index, [found.node] if found.active else []),
         "vcpus": found.vcpus,
         "memory_kib": found.memory_kib,
         "disks": [_disk(disk, facts) for disk in guest.disks] if guest else _paths(found),
@@ -146,10 +145,10 @@ def status(
             groups.setdefault((found.name, found.uuid), []).append(found)
     elsewhere = "?" if hidden else NOWHERE
     alone = {node: World(cluster, {node: facts}) for node, facts in nodes.items()}
-    reports = {node: facts.pacemaker for node, facts in nodes.items() if not facts.detail}
-    rows = [row for group in groups.values() for row in _shown(group, alone, reports, elsewhere)]
+    index = World(cluster, nodes).managers
+    rows = [row for group in groups.values() for row in _shown(group, alone, index, elsewhere)]
     rows += [
-        {**_unseen(name, sorted(hidden)), "manager": _manager(name, reports, [])}
+        {**_unseen(name, sorted(hidden)), "manager": _manager(name, index, [])}
         for name in cluster.guests.list
         if not any(name == known for known, _ in groups)
     ]
@@ -185,21 +184,21 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
 
 
 def _shown(
-    group: list[GuestFacts], alone: Mapping[str, World], reports: Reports, elsewhere: str
+    group: list[GuestFacts], alone: Mapping[str, World], index: ManagerIndex, elsewhere: str
 ) -> Iterable[dict[str, Any]]:
     """Yield the rows of one guest, reported by one node or more, each alone in its world."""
     active = [found for found in group if found.active]
     defined = [found.node for found in group if found.observation.persistent]
     for found in active:
-        yield {"where": found.node, "defined": defined, **_row(found, alone[found.node], reports)}
+        yield {"where": found.node, "defined": defined, **_row(found, alone[found.node], index)}
     if not active:
-        row = _row(group[0], alone[group[0].node], reports)
+        row = _row(group[0], alone[group[0].node], index)
         yield {"where": elsewhere, "defined": defined, **row}
 
 
-def _manager(guest: str, reports: Reports, where: list[str]) -> str | None:
+def _manager(guest: str, index: ManagerIndex, where: list[str]) -> str | None:
     """Return which resource of Pacemaker manages a guest; ``?`` where that is not known."""
-    return str(managers.of(guest, reports, where)) or None
+    return str(index.of(guest, where)) or None
 
 
 def _unseen(name: str, silent: list[str]) -> dict[str, Any]:

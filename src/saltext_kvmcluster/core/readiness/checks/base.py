@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.pacemaker.managers import ManagerIndex
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.storage import shared_storage
 from saltext_kvmcluster.core.storage.location import Location
@@ -221,6 +222,12 @@ class World:
     def responding(self) -> frozenset[str]:
         """The nodes that were asked and responded."""
         return frozenset(name for name, node in self.nodes.items() if not node.detail)
+
+    @cached_property
+    def managers(self) -> ManagerIndex:
+        """What the nodes that responded know of Pacemaker."""
+        views = {name: self.nodes[name].pacemaker for name in self.responding}
+        return ManagerIndex({name: views[name] for name in self.nodes if name in views})
 
     @cached_property
     def guarded(self) -> dict[Hashable, Any]:

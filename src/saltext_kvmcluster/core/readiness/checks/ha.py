@@ -19,8 +19,7 @@ READ = "on that node: crm_mon -1 must show the cluster, and cibadmin --query its
 
 def management(world: World, guest: GuestFacts) -> Management:
     """Return which resource of Pacemaker manages a guest, by the nodes that responded."""
-    reports = {name: node.pacemaker for name, node in world.nodes.items() if not node.detail}
-    return managers.of(guest.name, reports, [guest.node] if guest.active else ())
+    return world.managers.of(guest.name, [guest.node] if guest.active else ())
 
 
 def pacemaker(world: World, node: NodeFacts) -> Iterable[Issue]:
