@@ -69,7 +69,8 @@ class Scenario:
     """What a run is made of. ``limits``: migrations at once from a node, and to a node.
 
     ``locks``: whether images are locked; ``activates``: even by a copy that is left paused.
-    ``lookouts``: whether something completes handovers that nobody holds.
+    ``lookouts``: whether something completes handovers that nobody holds. ``fences``: whether
+    Pacemaker fences each node that loses its power, and tells of it.
     """
 
     commands: tuple[str, ...]
@@ -81,6 +82,7 @@ class Scenario:
     limits: tuple[int, int] = (2, 2)
     activates: bool = False
     lookouts: bool = True
+    fences: bool = False
 
 
 def read(folder):
@@ -156,6 +158,7 @@ class Run:
     def __init__(self, scenario, keep_log=True):
         self.scenario = scenario
         self.world = world = sim.World(scenario.nodes, scenario.seed, scenario.locks, keep_log)
+        self.world.fences = scenario.fences
         self.cluster = cluster(scenario.nodes, scenario.definitions, scenario.limits)
         self.world.limits = dict(zip((libvirtd.OUT, libvirtd.IN), scenario.limits, strict=True))
         self.shelves = {node: Shelf() for node in scenario.nodes}

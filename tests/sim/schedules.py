@@ -50,6 +50,7 @@ def scenario(seed):
         locks,
         activates=rng.random() < 0.3,
         lookouts=rng.random() < 0.8,
+        fences=rng.random() < 0.4,
     )
 
 

@@ -20,7 +20,8 @@ from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
-from saltext_kvmcluster.core.pacemaker.model import Pacemaker
+from saltext_kvmcluster.core.pacemaker.fencing import FenceEvent, Fencing
+from saltext_kvmcluster.core.pacemaker.model import Member, Pacemaker, Status
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.host.hypervisor import MOMENT
@@ -136,7 +137,7 @@ class Minion:
             unguarded=lambda definition: () if self.world.locks else ("vda",),
             starters=lambda node: Starters(),
             pacemaker=lambda node: Pacemaker(),
-            fencing=lambda node: None,
+            fencing=self._fencing,
             examine=self._examine,
             lock=self._lock,
             leaving=self._leaving,
@@ -204,6 +205,20 @@ class Minion:
         except WorldError:
             return ""
         return "" if node in self.world.dark else "accepts ssh logins"
+
+    def _fencing(self, node):
+        """What Pacemaker on a node knows: who has no power was fenced, and has not been back."""
+        if not self.world.fences:
+            return None
+        try:
+            self.call(self.remotes[node].reach)
+        except WorldError:
+            return None
+        dark = frozenset(self.world.dark)
+        members = {one: Member(one, online=one not in dark) for one in self.cluster.nodes}
+        now = self.clock.now()
+        events = tuple(FenceEvent("off", one, "success", node, now) for one in sorted(dark))
+        return Fencing(Status(True, members), events, dark)
 
     def _address(self, name):
         return self.call(lambda: "192.0.2.1")

@@ -44,7 +44,8 @@ def scenario(seed):
         commands.append(f"wait {rng.uniform(0, rng.choice((2, 40))):.3f}")
     commands += [_act(rng), "heal", "join", f"wait {SETTLING + 120:g}"]
     commands += [f"settle web1 on {rng.choice(NODES)}", f"started web1 on {rng.choice(NODES)}"]
-    return Scenario(tuple(commands), {"web1": start}, NODES, definitions, seed)
+    fences = rng.random() < 0.4
+    return Scenario(tuple(commands), {"web1": start}, NODES, definitions, seed, fences=fences)
 
 
 def _act(rng):

@@ -62,6 +62,7 @@ class World:
         self.guests = {}
         self.daemons = {}
         self.full, self.dark = set(), set()
+        self.fences = False
         # Seconds by which a node's clock is wrong; it was set.
         self.clocks = {}
         self.wrong = []
