@@ -55,13 +55,20 @@ class Console(Protocol):
         """Show a plan before it is carried out."""
 
 
+def refuse_managed(fleet: Fleet, node: object) -> None:
+    """Raise WorldError if Pacemaker would act against a drain; to be asked before it is begun."""
+    here = fleet.cluster.node(str(node)).id
+    facts = fleet.facts([here], targets=False, trust=False)[here]
+    if not facts.detail and (why := standby.obstacle(here, facts.pacemaker)):
+        raise WorldError(f"{here} was not drained: {why}")
+
+
 def drain(
     fleet: Fleet, console: Console, node: object, reason: object = None, test: bool = False
 ) -> PlanReport:
     """Cordon a node and move all its guests to others; see the runner's ``drain``."""
     here = fleet.cluster.node(str(node)).id
     why = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
-    _refuse_managed(fleet, here)
     plan = _leaving(fleet, here)
     if test:
         return report.proposed(report.DRAIN, fleet.cluster, plan(Batch(fleet.cluster)), here)
@@ -71,13 +78,6 @@ def drain(
     except KvmclusterError as error:
         raise report.stopped(here, error) from None
     return report.of_drain(done, cordon, fleet.remembered(here))
-
-
-def _refuse_managed(fleet: Fleet, node: str) -> None:
-    """Raise WorldError if Pacemaker would act against a drain: nothing was done then."""
-    facts = fleet.facts([node], targets=False, trust=False)[node]
-    if not facts.detail and (why := standby.obstacle(node, facts.pacemaker)):
-        raise WorldError(f"{node} was not drained: {why}")
 
 
 def undrain(

@@ -326,7 +326,8 @@ def drain(
     The plan gives each guest the place where it fits best: by every check, memory and CPUs, what
     goes there already, ``kvmcluster:guests:apart`` and its home. As many moves at once as the
     pillar allows, the biggest guest first; when one fails, the rest is planned anew. What can go
-    nowhere stays, with the reasons.
+    nowhere stays, with the reasons. Where Pacemaker may start guests on the node, it has to be on
+    standby first; otherwise nothing is done.
 
     The node stays cordoned, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
     and nothing moves to it. An interrupted drain continues when it is called again. Ctrl-C
@@ -359,6 +360,7 @@ def drain(
         salt-run kvmcluster.drain node1 'new memory, ask Ann'
     """
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        drainer.refuse_managed(nodes, node)
         return drainer.drain(nodes, console, node, reason, doors.flag(test, "test")).to_dict()
 
 
