@@ -91,13 +91,40 @@ def test_a_job_that_keeps_libvirt_busy_counts_whatever_the_state(state, job, det
     assert libvirt_domains.observe(lambda: Domain("web1", state, job)).job == detail
 
 
+@pytest.mark.parametrize(
+    ("state", "job", "persistent", "sighting"),
+    [
+        (OFF, libvirt.VIR_ERR_OPERATION_INVALID, 0, Sighting.ABSENT),
+        (OFF, libvirt.VIR_ERR_OPERATION_INVALID, 1, Sighting.SHUT_OFF),
+        (OFF, libvirt.VIR_ERR_OPERATION_TIMEOUT, 0, Sighting.SHUT_OFF),
+        (RUNNING, libvirt.VIR_DOMAIN_JOB_NONE, 0, Sighting.RUNNING),
+    ],
+)
+def test_what_is_neither_active_nor_defined_is_absent(state, job, persistent, sighting):
+    domain = Domain("web1", state, job)
+    domain.isPersistent = lambda: persistent
+    assert libvirt_domains.observe(lambda: domain).sighting is sighting
+
+
+def test_a_left_over_domain_is_no_guest_and_one_that_starts_is(monkeypatch):
+    left, starts = Domain("left", OFF), Domain("starts", RUNNING)
+    connected(monkeypatch, left, starts, Domain("defined", OFF), leftovers=(left, starts))
+    names = [guest["name"] for guest in hypervisor.Hypervisor().guests(lambda *_: False)]
+    assert names == ["starts", "defined"]
+
+
 def test_a_saved_state_is_seen():
     assert libvirt_domains.observe(lambda: Domain("web1", OFF, saved=1)).saved
     assert not libvirt_domains.observe(lambda: Domain("web1", OFF)).saved
 
 
-def connected(monkeypatch, *domains, alive=True):
-    """Let all connections lead to a daemon with these guests."""
+def connected(monkeypatch, *domains, alive=True, leftovers=()):
+    """Let all connections lead to a daemon with these guests.
+
+    leftovers
+        Those of them that were neither active nor defined when they were listed.
+    """
+    left = libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE | libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT
 
     def opened(uri):
         def version():
@@ -107,7 +134,7 @@ def connected(monkeypatch, *domains, alive=True):
 
         named = {domain.UUIDString(): domain for domain in domains}
         connection = SimpleNamespace(
-            listAllDomains=lambda flags: [],
+            listAllDomains=lambda flags: list(leftovers) if flags == left else [],
             getLibVersion=version,
             lookupByUUIDString=named.get,
             close=lambda: None,

@@ -43,6 +43,10 @@ def observe(find: Callable[[], Any]) -> Observation:
     """Observe a domain, which may disappear at any moment.
 
     Its job is read before its state: if no job was active, no job will change that state.
+
+    One that is neither active nor defined is absent. libvirt 11.3 was seen to list such a one until
+    its daemon was restarted: the copy of a migration whose QEMU it could not kill in time, since
+    its storage hung.
     """
     libvirt = load_libvirt()
     try:
@@ -50,13 +54,16 @@ def observe(find: Callable[[], Any]) -> Observation:
         job = active_job(domain)
         state, reason = domain.state()
         sighting, mark = marked(domain, sighting_of(state, reason))
+        job, persistent = lasting_job(job, state, reason), bool(domain.isPersistent())
+        if sighting is Sighting.SHUT_OFF and not (persistent or job):
+            return Observation(Sighting.ABSENT)
         return Observation(
             sighting,
             name=domain.name(),
             uuid=domain.UUIDString(),
-            persistent=bool(domain.isPersistent()),
+            persistent=persistent,
             autostart=bool(domain.autostart()),
-            job=lasting_job(job, state, reason),
+            job=job,
             saved=bool(domain.hasManagedSaveImage()),
             mark=mark,
             reason=reason_text(state, reason),

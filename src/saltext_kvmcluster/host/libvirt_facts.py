@@ -65,7 +65,7 @@ class Facts(Connection):
     def guests(
         self, matters: Callable[[str, str, Mapping[str, Any]], bool] | None = None
     ) -> list[dict[str, Any]]:
-        """Return the daemon's facts of every guest: two round trips, and four per active guest.
+        """Return the daemon's facts of every guest: three round trips, and four per active guest.
 
         Of an inactive guest name, UUID, state, size, disks and autostart; of an active one also
         its definition, the persistent one if it has that, and its job.
@@ -85,9 +85,14 @@ class Facts(Connection):
         if matters:
             how |= libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
         own = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
-        starting, reported = self._ask(
+        # Neither active nor defined; see libvirt_domains.observe.
+        left = (
+            libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE | libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT
+        )
+        starting, leftovers, reported = self._ask(
             lambda found: (
-                {domain.UUIDString() for domain in found.listAllDomains(own)},
+                _uuids(found.listAllDomains(own)),
+                _uuids(found.listAllDomains(left)),
                 found.getAllDomainStats(groups, how),
             )
         )
@@ -98,6 +103,7 @@ class Facts(Connection):
         guests = [
             self._guest(domain, stats, starting, is_close(domain, stats))
             for domain, stats in reported
+            if not (domain.UUIDString() in leftovers and _is_off(stats))
         ]
         return [guest for guest in guests if guest]
 
@@ -177,6 +183,15 @@ def _names(listing: Callable[[Any], Iterable[Any]], connection: Any) -> tuple[li
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
         return [], error_text(error)
+
+
+def _is_off(stats: Mapping[str, Any]) -> bool:
+    state, reason = stats.get("state.state", 0), stats.get("state.reason", 0)
+    return sighting_of(state, reason) is Sighting.SHUT_OFF
+
+
+def _uuids(domains: Iterable[Any]) -> set[str]:
+    return {domain.UUIDString() for domain in domains}
 
 
 def qemu_version(connection: Any) -> int:
