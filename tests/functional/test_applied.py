@@ -20,6 +20,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.engine import applier, drainer
 from saltext_kvmcluster.engine.applier import Nobody
+from saltext_kvmcluster.engine.fleet import ACTION
 from saltext_kvmcluster.host import kept_returns
 from saltext_kvmcluster.master import reboots
 from saltext_kvmcluster.master.nodes import SaltNodes
@@ -150,28 +151,39 @@ def test_what_waits_where_other_releases_queue_and_what_cannot_be_read_is_named_
         shutil.rmtree(folder)
 
 
-def test_a_minion_that_is_stopped_meanwhile_does_not_end_it(kvm, nodes):
-    stopped = []
+def stop(kvm, seconds):
+    """Stop alpha's minion and its jobs for so long."""
+    stopped = processes(kvm)
 
-    def go_on():
+    def each(verb):
         for process in stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
+                getattr(process, verb)()
+
+    each("suspend")
+    threading.Timer(seconds, each, ["resume"]).start()
+
+
+def test_a_minion_that_is_stopped_meanwhile_does_not_end_it(kvm, nodes):
+    stopped = []
 
     class Stopping(Nobody):
         def show(self, line):
             """Stop the minion once its job runs, for longer than Salt waits for an answer."""
             if not stopped and any(jobs(kvm)):
-                stopped.extend(processes(kvm))
-                for process in stopped:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.suspend()
-                threading.Timer(25, go_on).start()
+                stopped.append(stop(kvm, 25))
 
     begun = time.monotonic()
     (found,) = applier.apply(nodes, ["alpha"], ["slow"], False, Stopping())
     assert stopped and time.monotonic() - begun > 25
     assert found.result == DONE and ran() == ["slow"]
+
+
+def test_what_takes_long_is_followed_while_its_minion_is_stopped(kvm, nodes):
+    threading.Timer(2, stop, [kvm, 25]).start()
+    begun = time.monotonic()
+    assert nodes.ask(["alpha"], "test.sleep", 6, within=ACTION) == {"alpha": True}
+    assert time.monotonic() - begun > 25
 
 
 def test_a_job_that_was_killed_is_over_without_a_result(kvm, nodes, monkeypatch):

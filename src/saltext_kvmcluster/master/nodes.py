@@ -22,10 +22,12 @@ from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.engine.environment import Call
-from saltext_kvmcluster.engine.fleet import QUESTION, Fleet
+from saltext_kvmcluster.engine.fleet import ASK_AGAIN, QUESTION, Fleet
 
 # Seconds between looks for a return, as in Salt itself.
 PAUSE = 0.01
+# Seconds without an answer in which the job of a node is still followed.
+STOPPED = 90.0
 # Where the master remembers which SLS files it has begun; the returner on the nodes.
 BANK, KEPT = "kvmcluster/applied", "kvmcluster"
 
@@ -80,16 +82,19 @@ class SaltNodes(Fleet):
 
         within
             Seconds to wait while a node reports that the job runs. One that has not returned by
-            then counts as silent, like one that is down; its job goes on.
+            then counts as silent, like one that is down; its job goes on. If it is more than a
+            question may take, a minion that is stopped for a minute and a half is waited for, too.
         """
-        nodes = list(nodes)
+        nodes, end = list(nodes), self.clock.monotonic() + within
         if not nodes:
             return {}
         how = {"kwarg": named, "tgt_type": "list", "timeout": self.opts["timeout"]}
         try:
             with self.client() as client:
                 job = client.run_job(nodes, function, arguments, listen=True, **how)
-                return self._answers(client, job, function, within) if job else {}
+                found = self._answers(client, job, function, within) if job else {}
+            late = set(job.get("minions", ())) - set(found) if within > QUESTION else ()
+            return {**found, **self._late(job["jid"], late, end)} if late else found
         except SaltException as error:
             # A master that was restarted has another key; the next client reads it.
             log.warning("kvmcluster: %s could not be sent to the nodes: %s", function, error)
@@ -160,6 +165,24 @@ class SaltNodes(Fleet):
     def client(self) -> Any:
         """Return a client of Salt's, to be closed by the caller."""
         return salt.client.get_local_client(self.opts["conf_file"])
+
+    def _late(self, job: str, nodes: Collection[str], end: float) -> dict[str, Any]:
+        """Follow a job on nodes that Salt no longer waits for: it asks each of them but once."""
+        found: dict[str, Any] = {}
+        heard = dict.fromkeys(nodes, self.clock.monotonic())
+        absent: set[str] = set()
+        while heard and self.clock.monotonic() < end:
+            present = {node: self.has_job(node, job) for node in heard}
+            now, returns = self.clock.monotonic(), self.returns(job)
+            for node, is_there in present.items():
+                if node in returns or now - heard[node] > STOPPED or node in absent:
+                    found |= {node: returns[node]} if node in returns else {}
+                    del heard[node]
+                elif is_there is not None:
+                    heard[node] = now
+                    absent |= set() if is_there else {node}
+            self.clock.wait(None, ASK_AGAIN)
+        return found
 
     def _answers(
         self, client: Any, job: Mapping[str, Any], function: str, within: float
