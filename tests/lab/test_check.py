@@ -37,6 +37,7 @@ BESIDE = "no Pacemaker runs in this lab; see test_pacemaker.py"
 ELSEWHERE = {
     **{(check.id, PROBLEM): BESIDE for check in REGISTRY if check.id.partition(".")[0] == "ha"},
     ("ssh.label", PROBLEM): "this kernel has no SELinux",
+    ("node.minion", PROBLEM): "a node's own minion reports it to the master; see test_guests.py",
     ("node.clock", PROBLEM): "all nodes of the lab have one clock",
     ("storage.cache", UNKNOWN): READ,
     ("guest.blockers", UNKNOWN): READ,
