@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 
+import pacemakers
 import pytest
 import worlds
 from hypothesis import given
@@ -78,6 +79,23 @@ def test_a_guest_goes_where_most_is_left_with_it():
     assert step.why == (
         "least loaded of 2 eligible nodes; as planned, node3 has 75 % of its memory in use"
     )
+
+
+def test_what_pacemaker_manages_stays_and_what_it_leaves_alone_goes_with_what_must_follow():
+    found = world([8, 8], one("web1", 2), one("web2", 2))
+    for case, stuck in (("running", True), ("unmanaged", False)):
+        nodes = {
+            name: replace(node, pacemaker=pacemakers.view(case, name))
+            for name, node in found.nodes.items()
+        }
+        plan = drained(World(found.cluster, nodes))
+        assert ("web1" in plan.stuck) is stuck and "web2" not in plan.stuck
+        why = {step.move.guest: step.why for step in plan.steps}
+        assert "crm_resource --refresh" not in why["web2"]
+        if stuck:
+            assert "Pacemaker manages it, as its resource web1" in plan.stuck["web1"]
+        else:
+            assert "crm_resource --refresh -r web1" in why["web1"]
 
 
 def test_nodes_that_are_alike_are_taken_by_name():

@@ -326,7 +326,8 @@ def recover(guest: str) -> dict[str, Any]:
 
     Asks all nodes, over the cluster's own ssh trust, and decides by the table in docs/recovery.md.
     If it is certain which node owns the guest, what the migration left is cleaned up: the paused
-    copy, definitions, autostart, the journal. If it is not, nothing is changed.
+    copy, definitions, autostart, the journal. If it is not, nothing is changed. A guest that
+    Pacemaker manages is not touched; a silent node that it fenced counts as off.
 
     guest
         The guest's name, exactly, or its UUID.
@@ -557,7 +558,8 @@ def start(
     the guest. Of several starts at once, on any nodes, one wins; the others wait and return where
     the guest runs. With ``guests: {definitions: shared}`` a transient guest is created from its
     definition; with ``defined`` the one that libvirt keeps here is started. A frozen guest may be
-    started; it may not be moved.
+    started; it may not be moved. One that Pacemaker manages is not started; a silent node that
+    Pacemaker fenced counts as off (docs/pacemaker.md).
 
     guest
         The guest's name, exactly.
@@ -618,7 +620,8 @@ def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[st
         Whether to power off a guest that is still running then: data that it has not written is
         lost. Default: false.
 
-    A guest that is being migrated, or has another libvirt job, is not powered off.
+    A guest that is being migrated, or has another libvirt job, is not powered off. One that
+    Pacemaker manages is not shut down.
 
     Returns ``{guest, uuid, node, result, owner, reason}``, as observed on all nodes afterwards.
     ``result`` is ``stopped``, ``not_stopped`` (it is active somewhere) or ``unknown``: this node's

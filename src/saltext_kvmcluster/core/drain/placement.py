@@ -303,6 +303,8 @@ class _Plan:
     def _step(self, guest: GuestFacts) -> Step:
         _, place, why = self.chosen[guest.name]
         words = f"{why}; as planned, {place.node} has {place.load()}"
+        if held := self.world.managers.of(guest.name, [guest.node]).unmanaged:
+            words += f"; {held.given_back}"
         return Step(Move(guest.name, guest.uuid, guest.node, place.node), words)
 
     def _relief(self, source: Capacity, places: list[Capacity]) -> Step | None:
