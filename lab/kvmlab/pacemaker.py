@@ -35,6 +35,7 @@ nodelist {{
 }}
 quorum {{
     provider: corosync_votequorum
+    two_node: {two}
     wait_for_all: 1
 }}
 logging {{
@@ -127,7 +128,7 @@ def corosync_conf(lab):
     for number, name in enumerate(lab.nodes, 1):
         rings = {net: NETWORKS[net].address(host_number(name)) for net in NETWORKS}
         nodes.append(NODE.format(name=name, number=number, **rings))
-    return COROSYNC.format(cluster=CLUSTER, nodes="\n".join(nodes))
+    return COROSYNC.format(cluster=CLUSTER, nodes="\n".join(nodes), two=int(lab.size == 2))
 
 
 def boot():
@@ -184,7 +185,7 @@ def manage(lab, name):
 def found_on(lab, node, name):
     """The nodes on which Pacemaker says that a resource runs."""
     state = monitor(lab, node)
-    path = f"resources/resource[@id='{name}']/node"
+    path = f"resources//resource[@id='{name}']/node"
     return [] if state is None else [one.get("name") for one in state.iterfind(path)]
 
 

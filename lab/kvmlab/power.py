@@ -11,9 +11,15 @@ from .processes import end, find, need, run_in, wait_until
 REBOOTED = 128 + signal.SIGTERM
 PROGRAMS = Path("/usr/local/sbin")
 SHUTDOWN = """#!/bin/sh
-# Ends process 1 of this node, and so all its processes; the lab boots it again.
+# Ends process 1 of this node, and so all its processes; the lab boots it again. As systemd does, it
+# has Pacemaker leave the cluster before, which takes what it manages to other nodes.
 case "${0##*/} $*" in
-  reboot*|*" -r"*) kill -TERM 1 ;;
+  reboot*|*" -r"*)
+    for daemon in pacemakerd corosync; do
+      pidof "$daemon" >/dev/null && kill $(pidof "$daemon")
+      while pidof "$daemon" >/dev/null; do sleep 0.1; done
+    done
+    kill -TERM 1 ;;
   *) echo "${0##*/}: a node of the lab can only be rebooted" >&2; exit 1 ;;
 esac
 """

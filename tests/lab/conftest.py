@@ -8,7 +8,8 @@ from labs import ROOT, Lab
 __all__ = ["ROOT", "Lab"]
 # The files that take longest come first, so that none is left over for one process in the end.
 LONGEST = [
-    *("drain", "recover", "handover", "guards", "migrate", "rolling", "check", "beacon", "reactor"),
+    *("drain", "recover", "handover", "guards", "migrate", "rolling", "pacemaker", "check"),
+    *("beacon", "reactor"),
     *("trust", "progress", "pacing", "options", "start", "queue", "lab_itself"),
 ]
 

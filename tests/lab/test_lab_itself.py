@@ -338,3 +338,21 @@ def test_a_node_that_is_spoilt_does_not_come_back_until_it_is_mended(small_lab):
     assert "GONE" not in ctl("status").stdout and "DOWN" not in ctl("status").stdout
     ctl("reboot", "node1")
     assert "GONE" not in ctl("status").stdout
+
+
+@pytest.mark.nightly
+def test_fencing_ends_a_node_unless_its_board_is_deaf_and_nothing_is_left():
+    with nothing_left():
+        ctl("up", "--nodes", "2", "--pacemaker")
+        assert ctl("status").stdout.count("corosync, pacemaker") == 2
+        assert "a lab with Pacemaker is up" in ctl("up", "--nodes", "2", check=False).stderr
+        reboots("node2", lambda: on("node1", "stonith_admin --reboot node2"))
+        ctl("spoil", "node2", "power")
+        before = began("node2")
+        assert on("node1", "stonith_admin --reboot node2 --timeout 40", check=False).returncode
+        assert began("node2") == before
+        ctl("mend", "node2", "power")
+        assert on("node1", "stonith_admin --off node2").returncode == 0
+        assert "GONE" in ctl("status").stdout
+        on("node1", "stonith_admin --on node2")
+        assert "GONE" not in ctl("status").stdout

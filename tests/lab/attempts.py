@@ -1,0 +1,301 @@
+"""What is tried beside Pacemaker: commands to its guests, and to one that is none of its own."""
+
+import contextlib
+import json
+import re
+
+from labs import until
+from managed import ELSEWHERE, HOME, NOWHERE, RESOURCES, SOMEWHERE, Attempt, Said
+
+# MiB/s: a migration lasts for half a minute.
+SLOW = 3
+
+
+# ---- states of the lab ----
+
+
+def with_meta(name, option, value):
+    """A resource with another meta attribute."""
+
+    @contextlib.contextmanager
+    def arrange(bench):
+        bench.meta(name, option, value)
+        try:
+            yield
+        finally:
+            bench.meta(name, option)
+
+    return arrange
+
+
+@contextlib.contextmanager
+def unmanaged(bench):
+    """Pacemaker leaves web1 alone, and looks for it before it manages it again."""
+    bench.meta("web1", "is-managed", "false")
+    try:
+        yield
+    finally:
+        refresh(bench)
+        bench.meta("web1", "is-managed")
+
+
+@contextlib.contextmanager
+def in_maintenance(bench):
+    """Pacemaker leaves all alone, and looks for all before it goes on."""
+    mode = ("crm_attribute", "-t", "crm_config", "-n", "maintenance-mode")
+    bench.crm(*mode, "-v", "true")
+    bench.settle()
+    try:
+        yield
+    finally:
+        refresh(bench)
+        bench.crm(*mode, "-D")
+        bench.settle()
+
+
+def refresh(bench):
+    bench.crm("crm_resource", "--refresh", "-r", "web1")
+    bench.settle()
+
+
+def hanging(node):
+    """Pacemaker's daemons on a node stand still."""
+
+    @contextlib.contextmanager
+    def arrange(bench):
+        bench.lab.ctl("stop", node, "pacemaker")
+        try:
+            yield
+        finally:
+            bench.lab.ctl("cont", node, "pacemaker")
+            bench.settle()
+
+    return arrange
+
+
+@contextlib.contextmanager
+def failed_move(bench):
+    """Pacemaker could not move web1, and leaves it blocked where it runs."""
+    for node in bench.others(HOME):
+        bench.lab.ctl("kill", node, "sshd")
+    bench.crm("crm_resource", "-r", "web1", "--move", "-N", "node2")
+    until(lambda: "blocked" in bench.crm("crm_mon", "-1"), "web1 is blocked")
+    for node in bench.others(HOME):
+        bench.lab.ctl("start", node, "sshd")
+    try:
+        yield
+    finally:
+        bench.crm("crm_resource", "-r", "web1", "--clear")
+        bench.crm("crm_resource", "--cleanup")
+        bench.settle()
+
+
+def without_power(node, fenced=True):
+    """A node has lost its power, and was fenced; or its board does not answer."""
+
+    @contextlib.contextmanager
+    def arrange(bench):
+        if not fenced:
+            bench.lab.ctl("spoil", node, "power")
+        switch_off(bench, node)
+        if fenced:
+            await_fencing(bench, node)
+        else:
+            until(lambda: "UNCLEAN" in bench.crm("crm_mon", "-1"), f"{node} is missed", pause=1)
+        try:
+            yield
+        finally:
+            bench.lab.ctl("mend", node, "power")
+            bench.lab.ctl("mend", node, "boot")
+            bench.await_members()
+
+    return arrange
+
+
+def switch_off(bench, node):
+    bench.lab.ctl("spoil", node, "boot")
+    bench.lab.ctl("reboot", node)
+
+
+def await_fencing(bench, node):
+    """Wait until Pacemaker holds a node for off."""
+    event = re.compile(f'target="{node}"[^>]*status="success"')
+    known = len(event.findall(bench.history()))
+    off = re.compile(rf"OFFLINE: \[.*\b{node}\b")
+    until(
+        lambda: (
+            len(event.findall(bench.history())) >= max(known, 1)
+            and off.search(bench.crm("crm_mon", "-1"))
+        ),
+        f"{node} is fenced",
+        pause=1,
+    )
+    bench.settle()
+
+
+@contextlib.contextmanager
+def left_in_good_order(bench):
+    """A node was fenced once, came back, left the cluster in good order, and is cut off."""
+    node = "node3"
+    bench.crm("stonith_admin", "--reboot", node)
+    until(lambda: not bench.is_up(node), f"{node} is missed", pause=0.2)
+    bench.await_members()
+    for daemon in ("pacemakerd", "corosync"):
+        stop = f"kill $(pidof {daemon}); while pidof {daemon}; do sleep 0.1; done"
+        bench.lab.exec(node, "sh", "-c", stop)
+    bench.lab.ctl("cut", node)
+    try:
+        yield
+    finally:
+        bench.lab.heal(node)
+        for service in ("corosync", "pacemaker"):
+            bench.lab.ctl("start", node, service)
+        bench.await_members()
+
+
+# ---- commands ----
+
+
+def runner(function, *words):
+    return lambda bench: bench.runner(function, *words)
+
+
+def module(node, function, *words):
+    return lambda bench: bench.module(node, function, *words)
+
+
+def highstate(name):
+    return lambda bench: bench.said(
+        "salt", "--", HOME, "state.single", "kvmcluster.guest_running", name
+    )
+
+
+def orchestration(name, **pillar):
+    words = ("state.orchestrate", f"kvmcluster.orch.{name}", f"pillar={json.dumps(pillar)}")
+    return lambda bench: bench.said("salt-run", "--", *words, timeout=600)
+
+
+def one_after_the_other(*acts):
+    """Several commands; the first that fails is the last."""
+
+    def act(bench):
+        texts = []
+        for one in acts:
+            said = one(bench)
+            texts.append(said.text)
+            if said.code:
+                break
+        return Said(said.code, " ".join(texts))
+
+    return act
+
+
+def proposed(refused, pattern, *more):
+    """Have a command refused, do what it says is to be typed instead, and wait for Pacemaker."""
+
+    def act(bench):
+        said = refused(bench)
+        found = re.search(pattern, said.text)
+        if not (said.code and found):
+            return Said(1, f"it proposes nothing: {said.text}")
+        for words in (found[0].replace(" NODE", " node2").split(), *more):
+            bench.crm(*words)
+            bench.settle()
+        return Said(0, said.text)
+
+    return act
+
+
+def interrupted(lost):
+    """Have free1 migrate to node2, and a node lose its power amid it; then recover it."""
+
+    def act(bench):
+        bench.lab.exec(HOME, "virsh", "migrate-setspeed", "free1", str(SLOW))
+        bench.lab.exec(HOME, "sh", "-c", MIGRATE)
+        until(lambda: bench.lab.copying(HOME, "free1"), "it is on its way")
+        switch_off(bench, lost)
+        await_fencing(bench, lost)
+        return bench.runner("recover", "free1")
+
+    return act
+
+
+MIGRATE = "setsid salt-call --out=quiet kvmcluster.migrate free1 node2 >/dev/null 2>&1 &"
+
+
+@contextlib.contextmanager
+def mended(bench):
+    """What is switched off comes back in the end."""
+    try:
+        yield
+    finally:
+        for node in bench.lab.nodes:
+            bench.lab.ctl("mend", node, "boot")
+        bench.await_members()
+
+
+def right(name, act, **more):
+    """An attempt that is to be carried out."""
+    return Attempt(name, act, refused=False, words=(), **more)
+
+
+TO_NODE2 = runner("migrate", "web1", "node2")
+OFF, DEAF = without_power(HOME), without_power(HOME, fenced=False)
+STOPPED = with_meta("web1", "target-role", "Stopped")
+UPDATES = {"sls": "updates", "reboot": "always"}
+SHUTDOWN = module(HOME, "shutdown", "web1")
+MOVE = r"crm_resource --move -r \S+ -N NODE"
+ROLE = r"crm_resource -r \S+ --meta -p target-role -v \w+"
+CLEAR = ("crm_resource", "--clear", "-r", "web1")
+RUN = ("crm_resource", "-r", "web1", "--meta", "-d", "target-role")
+ALL = (*RESOURCES, "free1")
+ON2 = {"free1": "node2"}
+DEAD = {"web1": ELSEWHERE, "db1": ELSEWHERE, "free1": NOWHERE}
+PROPOSED = proposed(SHUTDOWN, ROLE, RUN)
+RECOVER = runner("recover", "web1")
+FREE = runner("migrate", "free1", "node3")
+START = module("node2", "start", "free1")
+DOWN_AND_UP = one_after_the_other(module(HOME, "shutdown", "free1"), module(HOME, "start", "free1"))
+ATTEMPTS = [
+    Attempt("migrate", TO_NODE2),
+    Attempt("migrate, on its node", module(HOME, "migrate", "web1", "node3")),
+    Attempt("migrate, in a group", runner("migrate", "db1", "node2")),
+    Attempt("migrate, no node named", runner("migrate", "db1")),
+    Attempt("check", runner("check", "web1", "node2")),
+    Attempt("drain", runner("drain", HOME), ends={"free1": ELSEWHERE}),
+    Attempt("maintenance", orchestration("maintenance", node=HOME, **UPDATES)),
+    Attempt("rolling", orchestration("rolling", **UPDATES)),
+    Attempt("shutdown", SHUTDOWN),
+    Attempt("shutdown, destroy", module(HOME, "shutdown", "db1", "timeout=1", "destroy=true")),
+    Attempt("start, is to be stopped", module("node2", "start", "web1"), arrange=STOPPED),
+    Attempt("highstate, is to be stopped", highstate("web1"), arrange=STOPPED),
+    Attempt("migrate, failed before", TO_NODE2, arrange=failed_move),
+    Attempt("migrate, hangs at source", TO_NODE2, arrange=hanging(HOME)),
+    Attempt("migrate, hangs elsewhere", TO_NODE2, arrange=hanging("node3")),
+    Attempt("shutdown, hangs", SHUTDOWN, arrange=hanging(HOME)),
+    # What is proposed instead is right.
+    right("proposed move", proposed(TO_NODE2, MOVE, CLEAR), ends={"web1": "node2"}),
+    right("proposed stop and start", PROPOSED, ends={"web1": SOMEWHERE}, restarts=("web1",)),
+    # What Pacemaker leaves alone, we may move.
+    right("migrate, unmanaged", TO_NODE2, arrange=unmanaged, ends={"web1": "node2"}),
+    right("migrate, in maintenance", TO_NODE2, arrange=in_maintenance, ends={"web1": "node2"}),
+    # What is none of Pacemaker's.
+    right("migrate a free one", FREE, ends={"free1": "node3"}),
+    right("a free one, down and up", DOWN_AND_UP, ends={"free1": HOME}, restarts=("free1",)),
+    # A node without power.
+    right("recover, fenced", RECOVER, arrange=OFF),
+    right("start of a free one, fenced", START, arrange=OFF, ends=ON2, restarts=("free1",)),
+    right("source fenced amid a move", interrupted(HOME), arrange=mended, ends=DEAD, restarts=ALL),
+    right("destination fenced amid a move", interrupted("node2"), arrange=mended),
+    Attempt("start of a free one, fencing fails", START, words=(HOME,), arrange=DEAF),
+    Attempt("recover, fencing fails", RECOVER, words=(HOME,), arrange=DEAF),
+    # It was fenced once, has been a member since, and may run guests of nobody.
+    Attempt(
+        "start of a free one, a node left",
+        DOWN_AND_UP,
+        words=("node3",),
+        arrange=left_in_good_order,
+        ends={"free1": NOWHERE},
+        restarts=("free1",),
+    ),
+]
