@@ -142,7 +142,7 @@ def wait_for(lab, nodes):
     """Wait until nodes are members, a controller is elected, and fencing is ready."""
     wait_until(
         lambda: all(is_up(lab, node) for node in nodes),
-        90,
+        150,
         f"Pacemaker on {', '.join(nodes)} is not up; see its logs in /var/log/pacemaker there",
     )
 

@@ -76,11 +76,12 @@ def hanging(node):
 @contextlib.contextmanager
 def failed_move(bench):
     """Pacemaker could not move web1, and leaves it blocked where it runs."""
-    for node in bench.others(HOME):
+    others = [node for node in bench.lab.nodes if node != HOME]
+    for node in others:
         bench.lab.ctl("kill", node, "sshd")
     bench.crm("crm_resource", "-r", "web1", "--move", "-N", "node2")
     until(lambda: "blocked" in bench.crm("crm_mon", "-1"), "web1 is blocked")
-    for node in bench.others(HOME):
+    for node in others:
         bench.lab.ctl("start", node, "sshd")
     try:
         yield
@@ -119,17 +120,8 @@ def switch_off(bench, node):
 
 def await_fencing(bench, node):
     """Wait until Pacemaker holds a node for off."""
-    event = re.compile(f'target="{node}"[^>]*status="success"')
-    known = len(event.findall(bench.history()))
     off = re.compile(rf"OFFLINE: \[.*\b{node}\b")
-    until(
-        lambda: (
-            len(event.findall(bench.history())) >= max(known, 1)
-            and off.search(bench.crm("crm_mon", "-1"))
-        ),
-        f"{node} is fenced",
-        pause=1,
-    )
+    until(lambda: off.search(bench.crm("crm_mon", "-1")), f"{node} is fenced", pause=1)
     bench.settle()
 
 
@@ -138,7 +130,6 @@ def left_in_good_order(bench):
     """A node was fenced once, came back, left the cluster in good order, and is cut off."""
     node = "node3"
     bench.crm("stonith_admin", "--reboot", node)
-    until(lambda: not bench.is_up(node), f"{node} is missed", pause=0.2)
     bench.await_members()
     for daemon in ("pacemakerd", "corosync"):
         stop = f"kill $(pidof {daemon}); while pidof {daemon}; do sleep 0.1; done"

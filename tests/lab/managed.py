@@ -11,7 +11,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from kvmlab import cluster, guests, pacemaker, services
+from kvmlab import cluster, guests, pacemaker, processes, services
 from labs import FAULTS, Pillar, until
 
 # Pacemaker's monitor comes every 10 s, and what follows of it some seconds later.
@@ -113,16 +113,19 @@ class Bench:
 
     # ---- nodes and Pacemaker
 
-    def is_up(self, node):
-        return not self.place.off(node).exists() and pacemaker.is_up(self.place, node)
+    def responds(self, node):
+        """Whether Pacemaker is at work on a node, as seen from outside."""
+        if not processes.find(self.place, node):
+            return False
+        pids = services.running(self.place, node)[0]["pacemaker"]
+        return bool(pids) and not any(map(services.is_stopped, pids))
 
-    def others(self, *nodes):
-        return [node for node in self.lab.nodes if node not in nodes]
+    def asked(self):
+        """Return a node that can be asked what Pacemaker says."""
+        return next(node for node in reversed(self.lab.nodes) if self.responds(node))
 
     def crm(self, *command, check=True):
-        """Run a command on a node that is a member."""
-        node = next(node for node in reversed(self.lab.nodes) if self.is_up(node))
-        return self.lab.exec(node, *command, check=check)
+        return self.lab.exec(self.asked(), *command, check=check)
 
     def settle(self):
         self.crm("crm_resource", "--wait", "--timeout=90", check=False)
@@ -133,16 +136,12 @@ class Bench:
         self.settle()
 
     def await_members(self):
-        until(lambda: all(map(self.is_up, self.lab.nodes)), "all nodes are members", 200, pause=1)
+        pacemaker.wait_for(self.place, self.lab.nodes)
         self.settle()
-
-    def history(self):
-        words = ("stonith_admin", "--history", "*", "--verbose", "--output-as=xml")
-        return self.crm(*words, check=False)
 
     # ---- what is seen
 
-    def processes(self, name):
+    def qemus(self, name):
         """Return the guest's QEMU process by node."""
         found = {}
         for node in self.lab.nodes:
@@ -155,13 +154,12 @@ class Bench:
         """Return where Pacemaker says that the guest runs; None if it is none of its own."""
         if name not in RESOURCES:
             return None
-        node = next(node for node in reversed(self.lab.nodes) if self.is_up(node))
-        return sorted(pacemaker.found_on(self.place, node, RESOURCES[name]))
+        return sorted(pacemaker.found_on(self.place, self.asked(), RESOURCES[name]))
 
     def look(self, name):
         judgement = guests.record(self.place, name).to_dict()
         record = {key: judgement[key] for key in (*FAULTS, "boots", "last")}
-        return Seen(self.processes(name), self.known(name), record)
+        return Seen(self.qemus(name), self.known(name), record)
 
     def look_at_all(self):
         return {name: self.look(name) for name in GUESTS}
@@ -211,7 +209,7 @@ class Bench:
         found, end = {}, time.monotonic() + seconds
         while time.monotonic() < end:
             for name in GUESTS:
-                nodes = sorted(self.processes(name))
+                nodes = sorted(self.qemus(name))
                 if len(nodes) > 1:
                     found[name] = nodes
             time.sleep(0.5)
@@ -240,7 +238,7 @@ class Bench:
         record = self.look(name).record
         if record["boots"] != 1 or any(record[fault] for fault in FAULTS):
             return False
-        if self.processes(name).keys() == {HOME}:
+        if self.qemus(name).keys() == {HOME}:
             return True
         if name in RESOURCES:
             resource = ("crm_resource", "-r", OUTERMOST[name])
@@ -249,9 +247,9 @@ class Bench:
             self.crm(*resource, "--clear", check=False)
             self.settle()
         else:
-            (node,) = self.processes(name)
+            (node,) = self.qemus(name)
             self.lab.exec(node, *MOVE, name, f"qemu+ssh://{HOME}-mig/system", check=False)
-        return self.processes(name).keys() == {HOME}
+        return self.qemus(name).keys() == {HOME}
 
 
 def answered(attempt, said):
