@@ -156,10 +156,12 @@ def machine(lab, name):
         pacemaker.configure(lab)
     code = birth(lab, name, BOOT).wait()
     while code == power.REBOOTED:
+        network.set_own_links(name, "down")
         if lab.pacemaker.exists():
             time.sleep(pacemaker.LEAST_BOOT)
         while lab.off(name).exists():
             time.sleep(0.1)
+        network.set_own_links(name, "up")
         code = birth(lab, name, BOOT, stdout=subprocess.DEVNULL).wait()
     sys.exit(code)
 

@@ -33,6 +33,15 @@ def plug_in(place):
         run("ip", "link", "set", device, "up")
 
 
+def set_own_links(place, state):
+    """Have this place answer nothing (down), as a machine without power does, or answer (up).
+
+    Its kernel is the machine's, and would refuse connections for it. Its cables stay plugged in.
+    """
+    for network in networks_of(place).values():
+        run("ip", "link", "set", network.device, state)
+
+
 def reserve_migration_ports():
     """Keep QEMU's migration ports from becoming the local port of some outgoing connection.
 

@@ -101,6 +101,7 @@ def without_power(node, fenced=True):
         switch_off(bench, node)
         if fenced:
             await_fencing(bench, node)
+            until(lambda: all(map(bench.has_restarted, RESOURCES)), "Pacemaker's guests write")
         else:
             until(lambda: "UNCLEAN" in bench.crm("crm_mon", "-1"), f"{node} is missed", pause=1)
         try:

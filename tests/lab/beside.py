@@ -48,26 +48,27 @@ def results_file():
 
 
 def results():
-    """Return what came of each attempt so far that the lab was in order for."""
+    """Return what came of each attempt so far that was carried out."""
     if not results_file().exists():
         return []
     tales = map(json.loads, results_file().read_text(encoding="utf-8").splitlines())
-    return [tale for tale in tales if "disorder" not in tale]
+    return [tale for tale in tales if "wrong" in tale]
 
 
 def tried(bench, attempt):
     """Carry an attempt out and bring all in order again; return what there is to tell."""
     begun = time.monotonic()
+    tale = {"attempt": attempt.name}
     try:
-        tale = bench.carry_out(attempt)
+        tale |= bench.carry_out(attempt)
         bench.put_in_order()
     except Exception:
-        tale = {"attempt": attempt.name, "disorder": traceback.format_exc()[-1500:]}
+        tale["disorder"] = traceback.format_exc()[-1500:]
     return {**tale, "seconds": round(time.monotonic() - begun, 1), "revision": revision()}
 
 
 def outcome(tale):
-    if "disorder" in tale:
+    if "wrong" not in tale:
         return "the lab is not in order: " + tale["disorder"].strip().splitlines()[-1]
     return "; ".join(tale["wrong"]) or "right"
 

@@ -87,8 +87,8 @@ class Bench:
         failed = [name for name, state in self.lab.prepare().items() if not state["result"]]
         assert not failed, failed
         pillar = Pillar(pathlib.Path(self.lab.ctl("pillar").stdout.strip()))
-        wanted = {"definitions": "shared", "path": "/srv/guests"}
-        pillar.cluster["guests"] = {**wanted, "list": {name: {"home": HOME} for name in GUESTS}}
+        listed = {name: {"home": HOME} for name in GUESTS}
+        pillar.cluster["guests"] |= {"path": "/srv/guests", "list": listed}
         pillar.save()
         self.lab.refresh_pillar()
         for name in GUESTS:
@@ -155,6 +155,10 @@ class Bench:
         if name not in RESOURCES:
             return None
         return sorted(pacemaker.found_on(self.place, self.asked(), RESOURCES[name]))
+
+    def has_restarted(self, name):
+        """Whether the guest writes since it was started a second time."""
+        return self.look(name).record["boots"] > 1
 
     def look(self, name):
         judgement = guests.record(self.place, name).to_dict()
@@ -236,7 +240,7 @@ class Bench:
         A guest that has started again has a broken record, and is made anew.
         """
         record = self.look(name).record
-        if record["boots"] != 1 or any(record[fault] for fault in FAULTS):
+        if not self.qemus(name) or record["boots"] != 1 or any(record[fault] for fault in FAULTS):
             return False
         if self.qemus(name).keys() == {HOME}:
             return True
