@@ -53,6 +53,20 @@ def in_maintenance(bench):
         bench.settle()
 
 
+@contextlib.contextmanager
+def on_standby(bench):
+    """Pacemaker has moved its guests away from a node, and starts none there."""
+    standby = ("crm_attribute", "-N", HOME, "-n", "standby")
+    bench.crm(*standby, "-v", "on")
+    bench.settle()
+    try:
+        yield
+    finally:
+        bench.await_members()
+        bench.crm(*standby, "-D")
+        bench.settle()
+
+
 def refresh(bench):
     bench.crm("crm_resource", "--refresh", "-r", "web1")
     bench.settle()
@@ -241,7 +255,8 @@ ROLE = r"crm_resource -r \S+ --meta -p target-role -v \w+"
 CLEAR = ("crm_resource", "--clear", "-r", "web1")
 RUN = ("crm_resource", "-r", "web1", "--meta", "-d", "target-role")
 ALL = (*RESOURCES, "free1")
-ON2 = {"free1": "node2"}
+ON2, AWAY = {"free1": "node2"}, {"free1": ELSEWHERE}
+MAINTENANCE = orchestration("maintenance", node=HOME, **UPDATES)
 DEAD = {"web1": ELSEWHERE, "db1": ELSEWHERE, "free1": NOWHERE}
 PROPOSED = proposed(SHUTDOWN, ROLE, RUN)
 RECOVER = runner("recover", "web1")
@@ -254,8 +269,8 @@ ATTEMPTS = [
     Attempt("migrate, in a group", runner("migrate", "db1", "node2")),
     Attempt("migrate, no node named", runner("migrate", "db1")),
     Attempt("check", runner("check", "web1", "node2")),
-    Attempt("drain", runner("drain", HOME), ends={"free1": ELSEWHERE}),
-    Attempt("maintenance", orchestration("maintenance", node=HOME, **UPDATES)),
+    Attempt("drain", runner("drain", HOME)),
+    Attempt("maintenance", MAINTENANCE),
     Attempt("rolling", orchestration("rolling", **UPDATES)),
     Attempt("shutdown", SHUTDOWN),
     Attempt("shutdown, destroy", module(HOME, "shutdown", "db1", "timeout=1", "destroy=true")),
@@ -271,6 +286,9 @@ ATTEMPTS = [
     # What Pacemaker leaves alone, we may move.
     right("migrate, unmanaged", TO_NODE2, arrange=unmanaged, ends={"web1": "node2"}),
     right("migrate, in maintenance", TO_NODE2, arrange=in_maintenance, ends={"web1": "node2"}),
+    # What Pacemaker has emptied of its own, we may empty.
+    right("drain, on standby", runner("drain", HOME), arrange=on_standby, ends=AWAY),
+    right("maintenance, on standby", MAINTENANCE, arrange=on_standby, ends=AWAY),
     # What is none of Pacemaker's.
     right("migrate a free one", FREE, ends={"free1": "node3"}),
     right("a free one, down and up", DOWN_AND_UP, ends={"free1": HOME}, restarts=("free1",)),
