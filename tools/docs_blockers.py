@@ -64,7 +64,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     cells = (
         row["what"],
         row.get("who", ""),
-        row.get("words", ""),
+        f"`{row['words']}`" if "words" in row else "",
         row.get("severity", "BLOCK") if row.get("says") or row.get("since") else "OK",
         _moves(row),
         known,

@@ -183,7 +183,7 @@ class Guests:
         metadata=described(
             LIST,
             "Guests that may be migrated although their definitions hand QEMU arguments past"
-            " libvirt (<qemu:commandline>, <qemu:override>, <qemu:capabilities>), which nothing"
+            " libvirt (qemu:commandline, qemu:override, qemu:capabilities), which nothing"
             " checks: a path among them may be another file on the destination. '*' in a name"
             " stands for any characters.",
         ),
