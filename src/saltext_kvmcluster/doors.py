@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -134,6 +136,15 @@ def mine_identities(
     read = identity.read_identities(cluster, filed)
     context[identity.MINE_FUNCTION] = (cluster, filed, read)
     return read
+
+
+def progress(opts: Mapping[str, Any], text: str) -> None:
+    """Show how far an orchestration is, on standard error; with ``--out`` nothing is shown."""
+    if opts.get("output") in (None, "kvmcluster", "highstate"):
+        now = time.strftime("%H:%M:%S")
+        print(
+            "\n".join(f"{now}  {line}" for line in text.splitlines()), file=sys.stderr, flush=True
+        )
 
 
 def seconds(value: object, name: str) -> float:

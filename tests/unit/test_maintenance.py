@@ -289,6 +289,8 @@ def test_whether_it_may_begin_in_words():
         "cordoned": [],
         "begun": [],
         "managed": [],
+        "stuck": {},
+        "hindered": [],
         "findings": [],
     }
     assert tables.render(good) == ("OK: maintenance can start in cluster lab; ready: node2, node3")
@@ -299,6 +301,21 @@ def test_whether_it_may_begin_in_words():
         "PROBLEM  node1 is cordoned\n"
         "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
         "PROBLEM: maintenance cannot start in cluster lab"
+    )
+
+
+def test_guests_that_cannot_be_moved_are_named_by_preflight():
+    stuck = {"node1": {"web1": "no eligible node: storage.kind"}}
+    data = {"kind": "preflight", "cluster": "lab", "ok": True, "nodes": [], "updates": []}
+    data |= {"cordoned": [], "begun": [], "managed": [], "findings": []}
+    data |= {"stuck": stuck, "hindered": []}
+    assert tables.render(data) == (
+        "STUCK  web1 on node1: no eligible node: storage.kind\n"
+        "OK: maintenance can start in cluster lab"
+    )
+    bad = {**data, "ok": False, "hindered": ["web1 on node1 cannot be moved"]}
+    assert tables.render(bad) == (
+        "PROBLEM  web1 on node1 cannot be moved\nPROBLEM: maintenance cannot start in cluster lab"
     )
 
 

@@ -51,6 +51,11 @@ WRONG = [
     ("rolling", {"home": "yes"}, "home: want true or false, got 'yes'"),
     ("rolling", {"home": 1}, "home: want true or false, got 1"),
     ("rolling", {"anew": "true"}, "anew: want true or false, got 'true'"),
+    ("rolling", {"stuck": "shut"}, "stuck: want refuse or shutdown or leave, got 'shut'"),
+    ("rolling", {"stuck": "shutdwon"}, "did you mean shutdown?"),
+    ("rolling", {"stuck": ["leave"]}, "stuck: want refuse or shutdown or leave"),
+    ("rolling", {"drain": "never"}, "drain: want always or reboot, got 'never'"),
+    ("rolling", {"drain": False}, "drain: want always or reboot, got False"),
     ("rolling", {"sls": []}, "sls: want the name of an SLS, or a list of them"),
     ("rolling", {"sls": {"updates": 1}}, "sls: want the name of an SLS"),
     ("rolling", {"sls": "up dates"}, "sls: want the name of an SLS"),
@@ -102,21 +107,44 @@ def test_what_is_in_the_masters_own_pillar_anyway_is_no_request():
 def test_the_steps_of_an_orchestration():
     request = asked("rolling", sls=["a", "b"], reboot="always")
     found = steps.rolling(request, ["node1", "node2"])
-    of_node = ("drained", "updated", "reboot", "undrained", "done")
+    of_node = ("assessed", "drained", "updated", "reboot", "undrained", "done")
     of_nodes = [f"{node} {step}" for node in ("node1", "node2") for step in of_node]
-    assert list(found) == ["rolling", "preflight", *of_nodes]
+    assert list(found) == ["rolling", "preflight", *of_nodes, "report"]
     assert {"reason": "kvmcluster.orch.rolling a b"} in found["node1 drained"]["kvmcluster.drained"]
     assert {"when": "always"} in found["node2 reboot"]["kvmcluster.reboot"]
     assert all({"failhard": True} in given for one in found.values() for given in one.values())
 
     one = steps.maintenance(asked("maintenance", node="node1", cluster="lab"))
-    assert list(one) == ["preflight", "node1 drained", "node1 reboot", "node1 undrained"]
+    of_one = ["assessed", "drained", "reboot", "undrained"]
+    assert list(one) == ["preflight", *(f"node1 {step}" for step in of_one), "report"]
     assert {"cluster": "lab"} in one["preflight"]["kvmcluster.preflight"]
     updated = found["node1 updated"]["kvmcluster.applied"]
     assert {"nodes": ["node1"]} in updated and {"sls": ["a", "b"]} in updated
     reason = {"reason": "kvmcluster.orch.maintenance"}
     assert reason in one["node1 drained"]["kvmcluster.drained"]
     assert reason in one["node1 undrained"]["kvmcluster.undrained"]
+
+
+def test_guests_that_were_shut_down_are_started_again_also_by_the_next_run():
+    restored = "node1 restored"
+    request = asked("maintenance", node="node1")
+    assert restored not in steps.maintenance(request)
+    assert restored in steps.maintenance(request, off=["node1"])
+    assert restored in steps.maintenance(asked("maintenance", node="node1", stuck="shutdown"))
+    found = list(steps.rolling(asked("rolling"), ["node1", "node2"], off=["node2"]))
+    assert "node1 restored" not in found
+    assert found.index("node2 undrained") < found.index("node2 restored")
+    assert found.index("node2 restored") < found.index("node2 done")
+
+
+def test_a_node_that_is_drained_only_for_a_reboot_may_need_one_after_its_update():
+    late = "node1 drained to be rebooted"
+    request = asked("maintenance", node="node1", sls="updates", drain="reboot")
+    found = steps.maintenance(request)
+    assert {"before_reboot": "needed"} in found[late]["kvmcluster.drained"]
+    assert list(found).index("node1 updated") < list(found).index(late)
+    for pillar in ({"sls": "updates"}, {"drain": "reboot"}, {"drain": "reboot", "reboot": "never"}):
+        assert late not in steps.maintenance(asked("maintenance", node="node1", **pillar))
 
 
 def test_the_steps_of_the_others():

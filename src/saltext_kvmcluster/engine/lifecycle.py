@@ -69,6 +69,26 @@ def runs(env: Environment, guest: str) -> Decision:
     return Decision(May.REFUSED, why) if why else decision
 
 
+def startable(env: Environment, guest: str) -> str:
+    """Return why a guest that is active here could not be started here if it were off; or nothing.
+
+    A guest that libvirt keeps no definition of, where the pillar has definitions in libvirt, is
+    gone once it is off; another definition of that name is another guest.
+    """
+    peers = Peers(env, ())
+    observation = peers.own.by_name(guest)
+    if observation.sighting is Sighting.ABSENT:
+        raise migration.no_such_guest(guest, env.here)
+    request, _ = _known(peers, guest, frozenset())
+    if request.detail:
+        return request.detail
+    if request.uuid != observation.uuid:
+        return f"its definition has another UUID, {request.uuid}"
+    if env.cluster.guests.definitions == "defined" and not observation.persistent:
+        return f"it is transient, and {env.here} keeps no definition of it"
+    return ""
+
+
 def shutdown(
     env: Environment, guest: str, timeout: float = 120.0, destroy: bool = False
 ) -> ShutdownResult:

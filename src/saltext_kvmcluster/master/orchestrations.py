@@ -18,9 +18,9 @@ from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.master import pillars, rollings
 from saltext_kvmcluster.master.pillars import Functions
+from saltext_kvmcluster.master.stopped import StoppedGuests
 
 _BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {
-    requests.MAINTENANCE: steps.maintenance,
     requests.PREPARE: steps.prepare,
     requests.RECOVER: steps.recover,
     requests.DISK_LEASES: steps.disk_leases,
@@ -40,17 +40,22 @@ def states(name: str, opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dic
         functions = _runners(opts)
         cluster = pillars.cluster(request.cluster, opts, functions)
         requests.complete(request, cluster)
-        return _built(request, cluster, functions)
+        return _built(request, cluster, functions, StoppedGuests(opts, cluster.name))
     except KvmclusterError as error:
         return steps.refused(str(error))
 
 
-def _built(request: Request, cluster: Cluster, functions: Functions) -> dict[str, Any]:
-    if request.name != requests.ROLLING:
+def _built(
+    request: Request, cluster: Cluster, functions: Functions, memory: StoppedGuests
+) -> dict[str, Any]:
+    if request.name in _BUILDERS:
         return _BUILDERS[request.name](request)
+    off = [node for node in cluster.nodes if memory.stopped(node)]
+    if request.name == requests.MAINTENANCE:
+        return steps.maintenance(request, off)
     sls, anew = list(request.sls) or None, request.anew
     course = rollings.begun(cluster, functions, sls, request.reboot, anew, test=True)
-    return steps.rolling(request, course.todo)
+    return steps.rolling(request, course.todo, off)
 
 
 def _own_pillar(opts: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,12 +29,16 @@ def begun(
     return rolling.course(cluster, run)
 
 
-def done(cluster: Cluster, functions: Functions, node: object) -> Course:
-    """Save that a rolling run is done with a node; after the last one the run is removed."""
+def done(cluster: Cluster, functions: Functions, node: object, report: str = "") -> Course:
+    """Save that a rolling run is done with a node; after the last one the run is removed.
+
+    report
+        What was done to it.
+    """
     name, last = cluster.node(str(node)).id, _last(cluster, functions)
     if last is None:
         raise InputError(f"no rolling run of {cluster.name} is in progress")
-    run = rolling.with_done(last, name, time.time())
+    run = rolling.with_done(last, name, time.time(), report)
     course = rolling.course(cluster, run, name)
     if course.todo:
         functions["cache.store"](BANK, cluster.name, run.to_dict())

@@ -607,6 +607,32 @@ def start(
 
 
 @doors.salt_errors
+def startable(guest: str) -> dict[str, Any]:
+    """Return whether a guest of this node could be started here again if it were off.
+
+    It has a definition where the pillar says, and that is of the same guest. Nothing is changed,
+    and other nodes are not asked.
+
+    guest
+        The guest's name, exactly.
+
+    Returns ``{cluster, node, guest, ok, detail}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.startable web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        detail = lifecycle.startable(env, name)
+    done = {**_of_this_node("startable", cluster), "guest": name, "ok": not detail}
+    return _ended({**done, "detail": detail}, not detail)
+
+
+@doors.salt_errors
 def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[str, Any]:
     """Shut down a guest of this node by its power button (ACPI), and wait until it is off.
 

@@ -14,8 +14,9 @@ from typing import Any
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.applying import outcome
-from saltext_kvmcluster.core.drain import maintenance, updates
+from saltext_kvmcluster.core.drain import assessment, immovable, maintenance, updates
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations
@@ -24,8 +25,9 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import move_findings, overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.engine import applier, drainer
+from saltext_kvmcluster.engine import applier, drainer, evacuation
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
     matrix,
@@ -38,6 +40,7 @@ from saltext_kvmcluster.master import (
 )
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
+from saltext_kvmcluster.master.stopped import StoppedGuests
 
 __virtualname__ = "kvmcluster"
 
@@ -611,13 +614,16 @@ def react(
 def preflight(
     nodes: str | list[str] | None = None,
     sls: str | list[str] | None = None,
+    stuck: str = "refuse",
+    reboot: str = "needed",
+    drain: str = "always",
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Return whether maintenance can start: all peers are ready, and no node is cordoned by others.
 
     A node is ready if it answers, its libvirt daemon does, and nothing forbids guests to leave it
-    or to come to it, except that it is cordoned or full. A guest that cannot move anywhere does not
-    make a node unready.
+    or to come to it, except that it is cordoned or full. Every guest of the nodes to be maintained
+    has to have a place elsewhere, each node drained by itself.
 
     nodes
         The minion id of the node to be maintained, or a list of several. Default: all.
@@ -626,14 +632,28 @@ def preflight(
         The SLS files that are to be applied there. They have to exist and compile there. Default:
         none.
 
+    stuck
+        What is to become of guests that cannot be moved. ``refuse``: maintenance cannot start.
+        ``shutdown``: they are to be shut down, and started again on their node afterwards; that has
+        to be possible. ``leave``: they stay; their node must not be due for a reboot. Default:
+        refuse.
+
+    reboot
+        When nodes are to be rebooted: ``needed``, ``always`` or ``never``. Default: needed.
+
+    drain
+        When nodes are drained: ``always``, or ``reboot``: if they are rebooted. Default: always.
+
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, updates, begun, managed, cordoned, findings, retcode}``:
-    ``nodes`` are those that have to be ready, ``updates`` has a sentence for each SLS that does not
-    compile, ``begun`` says which SLS that was begun before may not have ended, ``managed`` where
-    Pacemaker may start guests, ``cordoned`` has the reason for each node that others cordoned,
-    ``findings`` are as in ``kvmcluster.check``.
+    Returns ``{cluster, ok, nodes, updates, begun, managed, cordoned, stuck, hindered, findings,
+    retcode}``: ``nodes`` are those that have to be ready, ``updates`` has a sentence for each SLS
+    that does not compile, ``begun`` says which SLS that was begun before may not have ended,
+    ``managed`` where Pacemaker may start guests, ``cordoned`` has the reason for each node that
+    others cordoned, ``stuck`` has the reason for each guest that cannot be moved, by node,
+    ``hindered`` says why maintenance cannot start with these, ``findings`` are as in
+    ``kvmcluster.check``.
 
     CLI Example:
 
@@ -647,7 +667,10 @@ def preflight(
         work = maintenance.to_work_on(of_cluster.cluster, nodes)
         begun = applier.unended(of_cluster, of_cluster.all, console).values()
         problems = [sentence for found in _compiled(of_cluster, work, names) for sentence in found]
-        return maintenance.preflight(*of_cluster.examined(), work, problems, begun).to_dict()
+        given = immovable.choice(stuck), maintenance.when(reboot), assessment.choice(drain)
+        world, examined = of_cluster.examined()
+        found = maintenance.preflight(world, examined, work, problems, begun)
+        return evacuation.with_stuck(of_cluster, found, world, work, *given).to_dict()
 
 
 @_reported
@@ -690,6 +713,122 @@ def sls_check(
         "problems": problems,
         "silent": silent,
     }
+
+
+@_reported
+def assess(
+    node: str,
+    sls: str | list[str] | None = None,
+    reboot: str = "needed",
+    drain: str = "always",
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Return what there is to do on a node in maintenance. Nothing is changed.
+
+    The SLS is tried in test mode, as ``kvmcluster.apply`` does it.
+
+    node
+        The node's minion id.
+
+    sls
+        The SLS files that are to be applied there. Default: none.
+
+    reboot, drain
+        As ``kvmcluster.preflight`` has them.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, node, ok, update, reboot, needed, drain, left, skip, detail, retcode}``:
+    ``update`` is whether the SLS would change anything, ``reboot`` whether a reboot is due,
+    ``needed`` why, ``drain`` whether it is drained, ``left`` what an earlier run has left there,
+    ``skip`` whether there is nothing to do, ``detail`` why that is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.assess node1 updates
+    """
+    names, when, policy = maintenance.slses(sls), maintenance.when(reboot), assessment.choice(drain)
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        name = nodes.cluster.node(str(node)).id
+        memory = StoppedGuests(__opts__, nodes.cluster.name)
+        return evacuation.assess(nodes, console, memory, name, names, when, policy).to_dict()
+
+
+@_reported
+def evacuate(
+    node: str,
+    reason: str,
+    stuck: str = "refuse",
+    test: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Drain a node for maintenance, including guests that cannot be moved.
+
+    As ``kvmcluster.drain``; but if a guest can go nowhere by the plan, that is decided beforehand.
+    One that was to move, and did not, is never shut down.
+
+    node
+        The node's minion id.
+
+    reason
+        Why it is cordoned.
+
+    stuck
+        ``refuse``: nothing is begun, the node is not cordoned. ``shutdown``: such guests are shut
+        down by their power button (ACPI), after it was kept on the master that they have to be
+        started again: ``kvmcluster.restore``. ``leave``: they stay. Default: refuse.
+
+    test
+        Only show the plan. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns what ``kvmcluster.drain`` returns, and ``shut_down`` with ``{guest, ok, result,
+    reason}`` for each guest that was to be shut down, and ``stay``, the guests that stay.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.evacuate node1 'new memory' stuck=shutdown
+    """
+    what, dry = immovable.choice(stuck), doors.flag(test, "test")
+    why = cordons.checked_reason(reason)
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        name = nodes.cluster.node(str(node)).id
+        memory = StoppedGuests(__opts__, nodes.cluster.name)
+        return evacuation.evacuate(nodes, console, memory, name, why, what, dry)
+
+
+@_reported
+def restore(node: str, cluster: str | None = None) -> dict[str, Any]:
+    """Start the guests of a node again that were shut down for its maintenance.
+
+    By the rules of every start: only if no node has the guest. One that runs, wherever, is done.
+
+    node
+        The node's minion id.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, node, ok, started, retcode}``: ``started`` has ``{guest, ok, result,
+    reason}`` for each of them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.restore node1
+    """
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        name = nodes.cluster.node(str(node)).id
+        memory = StoppedGuests(__opts__, nodes.cluster.name)
+        return evacuation.restore(nodes, console, memory, name)
 
 
 @_reported
@@ -820,7 +959,8 @@ def rolling(
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, todo, done, retcode}``: ``done`` says when each node was done.
+    Returns ``{cluster, ok, todo, done, reports, retcode}``: ``done`` says when each node was done,
+    ``reports`` what was done to it.
 
     CLI Example:
 
@@ -833,11 +973,14 @@ def rolling(
 
 
 @_reported
-def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
+def rolling_done(node: str, report: str = "", cluster: str | None = None) -> dict[str, Any]:
     """Record that a rolling run is done with a node; after the last one it is deleted.
 
     node
         The node's minion id.
+
+    report
+        What was done to it, in a line. Default: none.
 
     cluster
         The cluster's name; needed only where this master has several.
@@ -850,7 +993,7 @@ def rolling_done(node: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.rolling_done node1
     """
-    return rollings.done(_cluster(cluster), __salt__, node).to_dict()
+    return rollings.done(_cluster(cluster), __salt__, node, one_line(str(report))).to_dict()
 
 
 def _compiled(

@@ -16,7 +16,8 @@ from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.applying import course, outcome
-from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain import ledger, maintenance
+from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
 from saltext_kvmcluster.core.output import tables
@@ -57,7 +58,7 @@ __pillar__: dict[str, Any]
 __salt__: dict[str, Callable[..., Any]]
 __states__: dict[str, Callable[..., Any]]
 
-_RUNNERS = "kvmcluster.runners"
+_RUNNERS, _LEDGER = "kvmcluster.runners", "kvmcluster.ledger"
 
 
 def __virtual__() -> str:
@@ -526,10 +527,15 @@ def applied(
             - sls: kvmcluster.trust
     """
     test = __opts__["test"]
+    node = nodes[0] if nodes and len(nodes) == 1 and nodes[0] in _ledger().nodes else None
+    if node and not _ledger().of(node).todo["update"]:
+        return _skipped(name, f"{node}: nothing to update")
     data = _run("kvmcluster.apply", sls=sls, nodes=nodes, test=test, cluster=cluster)
     if "nodes" not in data:
-        return {"name": name, "changes": {}, "result": False, "comment": data["error"]}
-    return outcome.state_return(name, outcome.outcomes(data), test)
+        done = {"name": name, "changes": {}, "result": False, "comment": data["error"]}
+    else:
+        done = outcome.state_return(name, outcome.outcomes(data), test)
+    return _noted(done, node) if node else done
 
 
 def refused(name: str, reason: str) -> dict[str, Any]:
@@ -644,7 +650,13 @@ def migration_settled(name: str, cluster: str | None = None) -> dict[str, Any]:
 
 
 def preflight(
-    name: str, nodes: list[str], sls: str | list[str] | None = None, cluster: str | None = None
+    name: str,
+    nodes: list[str],
+    sls: str | list[str] | None = None,
+    stuck: str = "refuse",
+    reboot: str = "needed",
+    drain: str = "always",
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Succeed if maintenance of nodes can start. For orchestrations.
 
@@ -654,8 +666,8 @@ def preflight(
         The minion ids of the nodes to be maintained: they must not be cordoned by others, and their
         peers have to be ready.
 
-    sls
-        The SLS files that are to be applied there.
+    sls, stuck, reboot, drain
+        As ``salt-run kvmcluster.preflight`` has them.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -666,11 +678,58 @@ def preflight(
           kvmcluster.preflight:
             - nodes: [node1, node2, node3]
     """
-    data = _run("kvmcluster.preflight", nodes=nodes, sls=sls, cluster=cluster)
-    return _step(name, data, {}, False)
+    _ledger().expect(nodes)
+    given = {"sls": sls, "stuck": stuck, "reboot": reboot, "drain": drain}
+    data = _run("kvmcluster.preflight", nodes=nodes, cluster=cluster, **given)
+    return _noted(_step(name, data, {}, False))
 
 
-def drained(name: str, node: str, reason: str, cluster: str | None = None) -> dict[str, Any]:
+def assessed(
+    name: str,
+    node: str,
+    sls: str | list[str] | None = None,
+    reboot: str = "needed",
+    drain: str = "always",
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Find out what there is to do on a node; the next steps do no more. For orchestrations.
+
+    It changes nothing, and runs under ``test=True`` as well.
+
+    node
+        The node's minion id.
+
+    sls, reboot, drain
+        As ``salt-run kvmcluster.assess`` has them.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 assessed:
+          kvmcluster.assessed:
+            - node: node1
+            - sls: updates
+    """
+    given = {"sls": sls, "reboot": reboot, "drain": drain}
+    data = _run("kvmcluster.assess", node=node, cluster=cluster, **given)
+    one = _ledger().of(node)
+    if data["ok"]:
+        one.todo = data
+        one.state = ledger.SKIPPED if data["skip"] else one.state
+        one.detail = ledger.NOTHING if data["skip"] else ""
+    return _noted(_step(name, data, {}, False), node)
+
+
+def drained(
+    name: str,
+    node: str,
+    reason: str,
+    stuck: str = "refuse",
+    before_reboot: str | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
     """Make sure that a node is cordoned and has no guests. For orchestrations.
 
     node
@@ -678,6 +737,14 @@ def drained(name: str, node: str, reason: str, cluster: str | None = None) -> di
 
     reason
         Why it is cordoned.
+
+    stuck
+        What becomes of guests that cannot be moved, as ``salt-run kvmcluster.evacuate`` has it.
+        Default: refuse.
+
+    before_reboot
+        Drain it only if it is due for a reboot by this word, ``needed`` or ``always``, and was not
+        drained before. Default: drain it, unless ``assessed`` found that it need not be.
 
     cluster
         The cluster's name; needed only where the master has several.
@@ -689,12 +756,25 @@ def drained(name: str, node: str, reason: str, cluster: str | None = None) -> di
             - node: node1
             - reason: new memory
     """
-    test = __opts__["test"]
-    data = _run("kvmcluster.drain", node=node, reason=reason, test=test, cluster=cluster)
+    test, todo = __opts__["test"], _ledger().of(node).todo
+    if before_reboot is None and not todo["drain"]:
+        return _skipped(name, f"{node} is not drained")
+    if before_reboot is not None:
+        if todo["drain"] or todo["skip"]:
+            return _skipped(name, f"{node}: nothing more to drain")
+        data = _run("kvmcluster.reboot", node=node, when=before_reboot, test=True, cluster=cluster)
+        if not data["ok"] or not data["rebooted"]:
+            return _noted(_step(name, data, {}, False), node)
+    given = {"reason": reason, "stuck": stuck, "test": test}
+    data = _run("kvmcluster.evacuate", node=node, cluster=cluster, **given)
+    _ledger().evacuated(node, data)
+    _ledger().of(node).todo = {**todo, "drain": True}
     moves = data.get("plan" if test else "moved", [])
     reported = maintenance.ours(node, reason, data)
     away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
-    return _step(name, reported, {node: {"old": "open", "new": "cordoned and empty"}, **away})
+    off = {row["guest"]: {"old": node, "new": "shut down"} for row in data.get("shut_down", ())}
+    changes = {node: {"old": "open", "new": "cordoned and empty"}, **away, **off}
+    return _noted(_step(name, reported, changes), node)
 
 
 def reboot(
@@ -723,10 +803,13 @@ def reboot(
             - node: node1
             - when: always
     """
+    if _ledger().of(node).todo["skip"]:
+        return _skipped(name, f"{node}: no reboot is due")
     test, wait = __opts__["test"], {"when": when, "timeout": timeout}
     data = _run("kvmcluster.reboot", node=node, test=test, cluster=cluster, **wait)
     changes = {node: {"old": "up", "new": "rebooted"}} if data.get("rebooted") else {}
-    return _step(name, data, changes)
+    _ledger().of(node).rebooted = bool(changes)
+    return _noted(_step(name, data, changes), node)
 
 
 def undrained(
@@ -753,13 +836,61 @@ def undrained(
             - node: node1
     """
     changes = {node: {"old": "cordoned", "new": "open"}}
+    todo = _ledger().of(node).todo
+    if not (todo["drain"] or todo["left"]):
+        return _skipped(name, f"{node} was not cordoned")
     if __opts__["test"]:
         detail = f"{node} would be uncordoned"
         return {"name": name, "changes": changes, "result": None, "comment": detail}
     given = {"home": home, "reason": reason, "patience": course.WAIT}
     data = _run("kvmcluster.undrain", node=node, cluster=cluster, **given)
     # A guest that cannot move home is reported, but does not keep the node cordoned.
-    return _step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes)
+    return _noted(_step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes), node)
+
+
+def restored(name: str, node: str, cluster: str | None = None) -> dict[str, Any]:
+    """Start a node's guests again that were shut down for its maintenance. For orchestrations.
+
+    node
+        The node's minion id.
+
+    cluster
+        The cluster's name; needed only where the master has several.
+
+    .. code-block:: yaml
+
+        node1 restored:
+          kvmcluster.restored:
+            - node: node1
+    """
+    if __opts__["test"]:
+        return _skipped(name, f"guests of {node} that were shut down would be started again")
+    data = _run("kvmcluster.restore", node=node, cluster=cluster)
+    _ledger().restored(node, data)
+    changes = {
+        row["guest"]: {"old": "shut down", "new": f"runs on {node}"}
+        for row in data.get("started", ())
+        if row["ok"]
+    }
+    return _noted({**_step(name, data, changes), "changes": changes}, node)
+
+
+def reported(name: str, cluster: str | None = None) -> dict[str, Any]:
+    """Report what became of each node of this run of maintenance. For orchestrations.
+
+    cluster
+        The cluster's name.
+
+    .. code-block:: yaml
+
+        report:
+          kvmcluster.reported: []
+    """
+    for one in _ledger().nodes.values():
+        one.finish()
+    comment = _ledger().text()
+    doors.progress(__opts__, f"{name}:\n{comment}")
+    return {"name": name, "changes": {}, "result": True, "comment": comment}
 
 
 def rolling(
@@ -784,7 +915,9 @@ def rolling(
             - sls: updates
     """
     run = {"sls": sls, "reboot": reboot, "anew": anew, "test": __opts__["test"]}
-    return _step(name, _run("kvmcluster.rolling", cluster=cluster, **run), {}, False)
+    data = _run("kvmcluster.rolling", cluster=cluster, **run)
+    _ledger().before(data.get("reports", {}))
+    return _noted(_step(name, data, {}, False))
 
 
 def rolling_done(name: str, node: str, cluster: str | None = None) -> dict[str, Any]:
@@ -806,7 +939,35 @@ def rolling_done(name: str, node: str, cluster: str | None = None) -> dict[str, 
     if __opts__["test"]:
         detail = f"{node} would be done"
         return {"name": name, "changes": changes, "result": None, "comment": detail}
-    return _step(name, _run("kvmcluster.rolling_done", node=node, cluster=cluster), changes)
+    one = _ledger().of(node)
+    one.finish()
+    report = f"{one.state}: {one.summary()}".removesuffix(": ")
+    data = _run("kvmcluster.rolling_done", node=node, report=report, cluster=cluster)
+    return _noted(_step(name, data, changes), node)
+
+
+def _ledger() -> Ledger:
+    """Return what this run of maintenance has done so far."""
+    found: Ledger = __context__.setdefault(_LEDGER, Ledger())
+    return found
+
+
+def _skipped(name: str, detail: str) -> dict[str, Any]:
+    """Return a step that has nothing to do."""
+    return {"name": name, "changes": {}, "result": True, "comment": detail}
+
+
+def _noted(done: dict[str, Any], node: str = "") -> dict[str, Any]:
+    """Show how a step ended; one that failed ends the run, so it has the report."""
+    lines = str(done["comment"]).splitlines() or [""]
+    doors.progress(__opts__, f"{done['name']}: {lines[-1]}")
+    if done["result"] is not False:
+        return done
+    if node:
+        _ledger().of(node).fail(str(done["name"]))
+    report = _ledger().text()
+    doors.progress(__opts__, report)
+    return {**done, "comment": "\n".join([*lines, *([f"\n{report}"] if report else [])])}
 
 
 def _step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from saltext_kvmcluster.core import cordons, validate
@@ -152,7 +152,8 @@ class Preflight:
 
     ``nodes``: those that have to be ready. ``updates``: why an SLS cannot be applied to a node.
     ``begun``: the SLS files that were begun on nodes and may not have ended. ``managed``: on which
-    nodes Pacemaker would act against it.
+    nodes Pacemaker would act against it. ``stuck``: by node and guest, why it cannot be moved.
+    ``hindered``: why maintenance cannot begin because of these.
     """
 
     cluster: str
@@ -162,10 +163,19 @@ class Preflight:
     updates: tuple[str, ...] = ()
     begun: tuple[str, ...] = ()
     managed: tuple[str, ...] = ()
+    stuck: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    hindered: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        found = (self.cordoned, self.findings, self.updates, self.begun, self.managed)
+        found = (
+            self.cordoned,
+            self.findings,
+            self.updates,
+            self.begun,
+            self.managed,
+            self.hindered,
+        )
         return not any(found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,6 +189,8 @@ class Preflight:
             "cordoned": list(self.cordoned),
             "begun": list(self.begun),
             "managed": list(self.managed),
+            "stuck": {node: dict(guests) for node, guests in self.stuck.items()},
+            "hindered": list(self.hindered),
             "findings": [one.to_dict() for one in self.findings],
         }
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core import cordons, validate
-from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain import assessment, immovable, maintenance
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 
 MAINTENANCE, ROLLING, PREPARE = "maintenance", "rolling", "prepare"
 RECOVER, DISK_LEASES = "recover", "disk_leases"
-OF_A_NODE = ("sls", "reboot", "timeout", "home")
+OF_A_NODE = ("sls", "reboot", "timeout", "home", "stuck", "drain")
 KEYS: Mapping[str, tuple[str, ...]] = {
     MAINTENANCE: ("node", *OF_A_NODE, "cluster"),
     ROLLING: (*OF_A_NODE, "anew", "cluster"),
@@ -45,6 +45,8 @@ class Request:
     timeout: float = PATIENCE
     home: bool = False
     anew: bool = False
+    stuck: str = immovable.REFUSE
+    drain: str = assessment.ALWAYS
     guests: tuple[str, ...] = ()
 
     @property
@@ -123,11 +125,13 @@ def _guests(given: Mapping[str, Any]) -> tuple[str, ...]:
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "anew": lambda given: validate.flag(given, "anew", "", False),
     "cluster": _cluster,
+    "drain": lambda given: assessment.choice(given["drain"]),
     "guests": _guests,
     "home": lambda given: validate.flag(given, "home", "", False),
     "node": _node,
     "nodes": _nodes,
     "reboot": lambda given: maintenance.when(given["reboot"]),
     "sls": lambda given: maintenance.slses(given["sls"]),
+    "stuck": lambda given: immovable.choice(given["stuck"]),
     "timeout": lambda given: validate.seconds(given, "timeout", "", DAY, PATIENCE),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +19,7 @@ class Rolling:
     """A rolling run: what is done to every node, and which nodes are done, and when.
 
     ``process`` is the id of the process that carries it out, which no other process ever has.
+    ``reports`` say what was done to the nodes that are done.
     """
 
     sls: tuple[str, ...]
@@ -26,6 +27,7 @@ class Rolling:
     done: Mapping[str, str]
     at: float
     process: str = ""
+    reports: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for ``parse``."""
@@ -35,6 +37,7 @@ class Rolling:
             "done": dict(self.done),
             "at": self.at,
             "process": self.process,
+            "reports": dict(self.reports),
         }
 
 
@@ -47,6 +50,7 @@ def parse(data: object) -> Rolling | None:
             {str(node): str(when) for node, when in data["done"].items()},  # type: ignore[index]
             float(data["at"]),  # type: ignore[index]
             str(data["process"]),  # type: ignore[index]
+            {str(node): str(what) for node, what in data["reports"].items()},  # type: ignore[index]
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
@@ -62,23 +66,28 @@ def continued(wanted: Rolling, last: Rolling | None, anew: bool) -> Rolling:
     same = last and (last.sls, last.reboot) == (wanted.sls, wanted.reboot)
     if not last or not same or anew or not 0 <= wanted.at - last.at <= MEMORY:
         return wanted
-    return Rolling(wanted.sls, wanted.reboot, last.done, wanted.at, wanted.process)
+    return replace(wanted, done=last.done, reports=last.reports)
 
 
-def with_done(run: Rolling, node: str, at: float) -> Rolling:
-    """Return a run that is done with one more node."""
+def with_done(run: Rolling, node: str, at: float, report: str = "") -> Rolling:
+    """Return a run that is done with one more node; ``report`` says what was done to it."""
     when = datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
-    return Rolling(run.sls, run.reboot, {**run.done, node: when}, at, run.process)
+    reports = {**run.reports, node: report}
+    return replace(run, done={**run.done, node: when}, at=at, reports=reports)
 
 
 @dataclass(frozen=True)
 class Course:
-    """Which nodes are still to be done, and when the others were; ``just``: the last one done."""
+    """Which nodes are still to be done, and when the others were; ``just``: the last one done.
+
+    ``reports`` say what was done to them.
+    """
 
     cluster: str
     todo: tuple[str, ...]
     done: Mapping[str, str]
     just: str = ""
+    reports: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -88,6 +97,7 @@ class Course:
             "ok": True,
             "todo": list(self.todo),
             "done": dict(self.done),
+            "reports": dict(self.reports),
         }
         return {**data, "just": self.just} if self.just else data
 
@@ -96,7 +106,9 @@ def course(cluster: Cluster, run: Rolling, just: str = "") -> Course:
     """Return which nodes are still to be done."""
     todo = tuple(node for node in cluster.nodes if node not in run.done)
     done = {node: when for node, when in run.done.items() if node in cluster.nodes}
-    return Course(cluster.name, todo, done, just)
+    return Course(
+        cluster.name, todo, done, just, {node: run.reports.get(node, "") for node in done}
+    )
 
 
 def refuse_second(cluster: Cluster, own: str, last: Rolling | None, is_alive: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
+from saltext_kvmcluster.core.drain import assessment, immovable
+from saltext_kvmcluster.core.drain.maintenance import NEVER
 from saltext_kvmcluster.core.drain.requests import Request
 
 KEY_SLS, TRUST_SLS, LEASES_SLS = "kvmcluster.key", "kvmcluster.trust", "kvmcluster.disk_leases"
@@ -15,28 +17,31 @@ def refused(reason: str) -> dict[str, Any]:
     return {"request": {"kvmcluster.refused": [{"reason": reason}]}}
 
 
-def rolling(request: Request, todo: Iterable[str]) -> dict[str, Any]:
+def rolling(request: Request, todo: Iterable[str], off: Collection[str] = ()) -> dict[str, Any]:
     """Return the states of ``kvmcluster.orch.rolling``.
 
     todo
         The nodes to be done.
+    off
+        The nodes whose guests an earlier run has shut down.
     """
     nodes = list(todo)
     run: dict[str, Any] = {"reboot": request.reboot, "anew": request.anew}
     found = {
         "rolling": _state(request, "rolling", **_sls(request), **run),
-        "preflight": _state(request, "preflight", nodes=nodes, **_sls(request)),
+        "preflight": _preflight(request, nodes),
     }
     for node in nodes:
-        found |= _of_node(request, node)
+        found |= _of_node(request, node, node in off)
         found[f"{node} done"] = _state(request, "rolling_done", node=node)
-    return found
+    return {**found, "report": _state(request, "reported")}
 
 
-def maintenance(request: Request) -> dict[str, Any]:
-    """Return the states of ``kvmcluster.orch.maintenance``."""
-    first = _state(request, "preflight", nodes=[request.node], **_sls(request))
-    return {"preflight": first, **_of_node(request, request.node)}
+def maintenance(request: Request, off: Collection[str] = ()) -> dict[str, Any]:
+    """Return the states of ``kvmcluster.orch.maintenance``; ``off`` as in `rolling`."""
+    first = _preflight(request, [request.node])
+    steps = _of_node(request, request.node, request.node in off)
+    return {"preflight": first, **steps, "report": _state(request, "reported")}
 
 
 def prepare(request: Request) -> dict[str, Any]:
@@ -67,15 +72,38 @@ def recover(request: Request) -> dict[str, Any]:
     }
 
 
-def _of_node(request: Request, node: str) -> dict[str, Any]:
-    """Return the states of one node's maintenance."""
+def _preflight(request: Request, nodes: list[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "stuck": request.stuck,
+        "reboot": request.reboot,
+        "drain": request.drain,
+    }
+    return _state(request, "preflight", nodes=nodes, **_sls(request), **given)
+
+
+def _of_node(request: Request, node: str, is_off: bool) -> dict[str, Any]:
+    """Return the states of one node's maintenance.
+
+    is_off
+        Whether an earlier run has shut down guests of it.
+    """
     of_node: dict[str, Any] = {"node": node, "reason": request.reason}
-    found = {f"{node} drained": _state(request, "drained", **of_node)}
+    drain: dict[str, Any] = {**of_node, "stuck": request.stuck}
+    todo: dict[str, Any] = {"reboot": request.reboot, "drain": request.drain}
+    wait: dict[str, Any] = {"when": request.reboot, "timeout": request.timeout}
+    found = {
+        f"{node} assessed": _state(request, "assessed", node=node, **_sls(request), **todo),
+        f"{node} drained": _state(request, "drained", **drain),
+    }
     if request.sls:
         found[f"{node} updated"] = _state(request, "applied", nodes=[node], **_sls(request))
-    wait: dict[str, Any] = {"when": request.reboot, "timeout": request.timeout}
+        if request.drain == assessment.REBOOT and request.reboot != NEVER:
+            late = _state(request, "drained", **drain, before_reboot=request.reboot)
+            found[f"{node} drained to be rebooted"] = late
     found[f"{node} reboot"] = _state(request, "reboot", node=node, **wait)
     found[f"{node} undrained"] = _state(request, "undrained", home=request.home, **of_node)
+    if is_off or request.stuck == immovable.SHUTDOWN:
+        found[f"{node} restored"] = _state(request, "restored", node=node)
     return found
 
 

@@ -22,8 +22,15 @@ def check(data: Mapping[str, Any]) -> str:
 
 def preflight(data: Mapping[str, Any]) -> str:
     """Return whether maintenance may start, and what forbids it."""
-    problems = [*data["updates"], *data["begun"], *data["managed"], *data["cordoned"]]
+    kinds = ("updates", "begun", "managed", "cordoned", "hindered")
+    problems = [detail for kind in kinds for detail in data[kind]]
     lines = [f"PROBLEM  {detail}" for detail in problems]
+    if not data["hindered"]:
+        lines += [
+            f"STUCK  {guest} on {node}: {why}"
+            for node, guests in data["stuck"].items()
+            for guest, why in guests.items()
+        ]
     lines += reasons(data["findings"])
     ready = f"; ready: {listed(data['nodes'])}" if data["ok"] and data["nodes"] else ""
     may = "can" if data["ok"] else "cannot"

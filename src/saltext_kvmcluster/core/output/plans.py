@@ -31,6 +31,44 @@ def drain(data: Mapping[str, Any]) -> str:
     return proposal(data) if data["test"] else _outcome(data, _drained(data))
 
 
+def evacuation(data: Mapping[str, Any]) -> str:
+    """Return the moves away from a node in maintenance, and what became of the other guests."""
+    if data["test"]:
+        return "\n".join([proposal(data), *_would(data)])
+    gone = {row["guest"] for row in data["shut_down"]}
+    stuck = {guest: why for guest, why in data["stuck"].items() if guest not in gone}
+    lines = [
+        f"{'SHUT DOWN' if row['ok'] else 'NOT SHUT DOWN'}  {row['guest']}: {row['reason']}"
+        for row in data["shut_down"]
+    ]
+    last = _drained(data)
+    if data["ok"] and data["left"]:
+        cordoned = data["cordoned"]
+        last = (
+            f"DRAINED  {data['node']}: {listed(data['left'], LEFT)} stays, as requested;"
+            f" {_moved(data)}; cordoned since {cordoned['since'][:19]} UTC: {cordoned['reason']}"
+        )
+    return "\n".join([*lines, _outcome({**data, "stuck": stuck}, last)])
+
+
+def _would(data: Mapping[str, Any]) -> list[str]:
+    """Return what would become of the guests that cannot be moved."""
+    fates = {"shutdown": "would be shut down, and started again later", "leave": "would stay"}
+    fate = fates.get(data["what"])
+    return [f"{guest} {fate}" for guest in data["stuck"]] if fate else []
+
+
+def restored(data: Mapping[str, Any]) -> str:
+    """Return which guests were started again after maintenance."""
+    rows = [f"{row['result'].upper()}  {row['guest']}: {row['reason']}" for row in data["started"]]
+    if not data["ok"]:
+        failed = [row["guest"] for row in data["started"] if not row["ok"]]
+        remedy = f"to try again: the same command, or salt {data['node']} kvmcluster.start GUEST"
+        return "\n".join([*rows, f"PROBLEM: not started again: {listed(failed)}; {remedy}"])
+    count = counted(len(rows), "guest")
+    return "\n".join([*rows, f"OK: {count} started again on {data['node']}"])
+
+
 def undrain(data: Mapping[str, Any]) -> str:
     """Return the moves to a node that was uncordoned."""
     was = "is uncordoned" if data["uncordoned"] else "was not cordoned"

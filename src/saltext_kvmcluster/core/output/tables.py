@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.applying import outcome
+from saltext_kvmcluster.core.drain import assessment
 from saltext_kvmcluster.core.output import (
     checks,
     guests,
@@ -27,12 +28,14 @@ def _cluster_conf(data: Mapping[str, Any]) -> str:
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "applied": outcome.text,
+    "assessment": assessment.text,
     "balance": plans.balance,
     "check": checks.check,
     "cluster_conf": _cluster_conf,
     "cordon": guests.cordon,
     "drain": plans.drain,
     "error": _error,
+    "evacuation": plans.evacuation,
     "freeze": guests.freeze,
     "guests": guests.guests,
     "history": migrations.history,
@@ -43,6 +46,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "publication": logins.publication,
     "reboot": maintenance.reboot,
     "recovery": migrations.recovery,
+    "restored": plans.restored,
     "rolling": maintenance.rolling,
     "shutdown": guests.start_or_shutdown,
     "sls_check": maintenance.sls_check,

@@ -1,0 +1,194 @@
+"""Empties a node for maintenance, guests that cannot move included, and brings those back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from saltext_kvmcluster.core.drain import assessment, immovable, maintenance
+from saltext_kvmcluster.core.drain.assessment import Assessment
+from saltext_kvmcluster.core.drain.maintenance import Preflight
+from saltext_kvmcluster.core.drain.report import PlanReport
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.text import one_line, printable
+from saltext_kvmcluster.engine import applier, drainer
+from saltext_kvmcluster.engine.drainer import Console
+from saltext_kvmcluster.engine.fleet import ACTION, Fleet
+
+EVACUATION = "evacuation"
+
+
+class Memory(Protocol):
+    """Which guests were shut down for maintenance and are to be started again; outlives us."""
+
+    def stopped(self, node: str) -> list[str]:
+        """Return those of a node."""
+
+    def add(self, node: str, guest: str) -> None:
+        """Keep one; WorldError if that fails."""
+
+    def remove(self, node: str, guest: str) -> None:
+        """Forget one."""
+
+
+def assess(
+    fleet: Fleet,
+    console: Console,
+    memory: Memory,
+    node: str,
+    sls: tuple[str, ...],
+    when: str,
+    drain: str,
+) -> Assessment:
+    """Return what there is to do on a node: the SLS is tried in test mode."""
+    facts = fleet.facts([node], targets=False, trust=False)[node]
+    boot = maintenance.boot(fleet.ask([node], "kvmcluster.boot").get(node))
+    if boot is None:
+        raise WorldError(f"no response from {node}: it is not known what there is to do there")
+    found = applier.apply(fleet, [node], sls, True, console)[0] if sls else None
+    left = assessment.left(facts.cordoned or (), memory.stopped(node))
+    return assessment.assess(fleet.cluster.name, node, found, boot, when, drain, left)
+
+
+def with_stuck(
+    fleet: Fleet,
+    found: Preflight,
+    world: World,
+    nodes: Iterable[str],
+    what: str,
+    when: str,
+    drain: str,
+) -> Preflight:
+    """Return what preflight has found, and which guests cannot be moved, and what follows.
+
+    world
+        All nodes, as they were examined.
+    nodes
+        Those to be maintained.
+    """
+    if (drain, when) == (assessment.REBOOT, maintenance.NEVER):
+        return found
+    known = immovable.by_node(world, nodes)
+    hindered: list[str] = []
+    if known and what == immovable.REFUSE:
+        hindered = [*immovable.refusals(known), immovable.REMEDY]
+    elif known and what == immovable.SHUTDOWN:
+        hindered = unrestartable(fleet, known)
+    elif known:
+        answers = fleet.ask(list(known), "kvmcluster.boot")
+        boots = {node: maintenance.boot(answers.get(node)) for node in known}
+        hindered = immovable.reboots(known, boots, when)
+    return replace(found, stuck=known, hindered=tuple(hindered))
+
+
+def unrestartable(fleet: Fleet, found: immovable.Stuck) -> list[str]:
+    """Return a sentence for each guest that could not be started again on its node."""
+    sentences = []
+    for node, guests in found.items():
+        for guest in guests:
+            answer = fleet.ask([node], "kvmcluster.startable", guest).get(node)
+            sentences.append(immovable.not_restartable(node, guest, answer))
+    return [sentence for sentence in sentences if sentence]
+
+
+def evacuate(
+    fleet: Fleet,
+    console: Console,
+    memory: Memory,
+    node: str,
+    reason: str,
+    what: str,
+    test: bool = False,
+) -> dict[str, Any]:
+    """Drain a node; guests that can go nowhere by the plan are shut down, or stay.
+
+    A guest that was to move and did not is neither: then the node is not empty, and that is said.
+
+    what
+        What becomes of guests that can go nowhere: one of ``immovable.STUCK``. With ``refuse`` the
+        node is not even cordoned if there is one.
+    """
+    proposed = drainer.drain(fleet, console, node, reason, test=True)
+    planned, of_all = proposed.stuck, {"kind": EVACUATION, "what": what}
+    refused = planned and what == immovable.REFUSE
+    if test:
+        return {**proposed.to_dict(), **of_all, "ok": not refused}
+    if refused:
+        raise WorldError(
+            f"{node} is not drained, nor cordoned: "
+            + "; ".join(immovable.refusals({node: planned}))
+            + f"; {immovable.REMEDY}"
+        )
+    done = drainer.drain(fleet, console, node, reason)
+    data: dict[str, Any] = {**done.to_dict(), **of_all, "shut_down": [], "stay": []}
+    known = _known(done, planned)
+    if what == immovable.REFUSE or not known or done.detail or done.under_way:
+        return data
+    if what == immovable.LEAVE:
+        data["stay"] = known
+    else:
+        data["shut_down"] = [_stopped(fleet, console, memory, node, guest) for guest in known]
+        off = {row["guest"] for row in data["shut_down"] if row["ok"]}
+        data["left"] = [guest for guest in done.left or () if guest not in off]
+    data["ok"] = set(data["left"] or ()) <= set(data["stay"])
+    return data
+
+
+def _known(done: PlanReport, planned: Iterable[str]) -> list[str]:
+    """Return the guests that are left, and were known before to go nowhere."""
+    tried = {row["guest"] for row in done.failed}
+    return [
+        guest
+        for guest in done.left or ()
+        if guest in planned and guest in done.stuck and guest not in tried
+    ]
+
+
+def _stopped(
+    fleet: Fleet, console: Console, memory: Memory, node: str, guest: str
+) -> dict[str, Any]:
+    """Shut a guest down, after it was kept that it is to be started again; return the result."""
+    answer = fleet.ask([node], "kvmcluster.startable", guest).get(node)
+    why = immovable.not_restartable(node, guest, answer)
+    if why:
+        return {"guest": guest, "ok": False, "result": startup.NOT_STOPPED, "reason": why}
+    memory.add(node, guest)
+    console.show(f"{guest} is shut down")
+    answer = fleet.ask([node], "kvmcluster.shutdown", guest, within=ACTION).get(node)
+    return _row(guest, answer, (startup.STOPPED,))
+
+
+def restore(fleet: Fleet, console: Console, memory: Memory, node: str) -> dict[str, Any]:
+    """Start the guests of a node that were shut down for its maintenance; return what came of it.
+
+    Each by the rules of every start: only if no node has it. One that runs, wherever, is done.
+    """
+    rows = []
+    for guest in memory.stopped(node):
+        console.show(f"{guest} is started")
+        answer = fleet.ask([node], "kvmcluster.start", guest, within=ACTION).get(node)
+        row = _row(guest, answer, (startup.STARTED, startup.RUNNING))
+        if row["ok"]:
+            memory.remove(node, guest)
+        rows.append(row)
+    return {
+        "kind": "restored",
+        "cluster": fleet.cluster.name,
+        "node": node,
+        "ok": all(row["ok"] for row in rows),
+        "started": rows,
+    }
+
+
+def _row(guest: str, answer: object, well: tuple[str, ...]) -> dict[str, Any]:
+    """Return what came of a guest, by what its node returned."""
+    name = printable(guest)
+    if not isinstance(answer, Mapping):
+        detail = "no response" if answer is None else one_line(str(answer))
+        return {"guest": name, "ok": False, "result": "unknown", "reason": detail}
+    result = one_line(str(answer.get("result")))
+    reason = one_line(str(answer.get("reason", "")))
+    return {"guest": name, "ok": result in well, "result": result, "reason": reason}

@@ -1,0 +1,172 @@
+"""A node emptied for maintenance: what is shut down, stays, is refused, and comes back."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain.report import DRAIN, PlanReport
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.engine import drainer, evacuation
+
+CORDON = Cordon("2026-11-23T12:00:00+00:00", "kvmcluster.orch.rolling")
+CONSOLE = SimpleNamespace(show=lambda line: None, interrupted=lambda: False, plan=lambda plan: None)
+WHY = "no eligible node: storage.kind"
+FAILED = {"guest": "web1", "source": "node1", "destination": "node2", "reason": "no"}
+
+
+class Fleet:
+    """Nodes that answer by rote; ``asked`` keeps what they were asked, and what was kept before."""
+
+    def __init__(self, memory, **answers):
+        self.cluster, self.all = SimpleNamespace(name="lab"), ["node1"]
+        self.memory, self.answers, self.asked = memory, answers, []
+
+    def ask(self, nodes, function, *arguments, **named):
+        name = function.partition(".")[2]
+        self.asked.append((name, *arguments, tuple(self.memory.kept)))
+        answer = self.answers.get(name)
+        return {} if answer is None else {"node1": answer}
+
+
+class Memory:
+    def __init__(self, *kept):
+        self.kept = list(kept)
+
+    def stopped(self, node):
+        return list(self.kept)
+
+    def add(self, node, guest):
+        self.kept.append(guest)
+
+    def remove(self, node, guest):
+        self.kept.remove(guest)
+
+
+@pytest.fixture
+def drained(monkeypatch):
+    """Say what the drain finds: the plan beforehand, and the report of the real one."""
+    calls = []
+
+    def plan(planned=(), **done):
+        reasons = dict.fromkeys(planned, WHY)
+        proposal = PlanReport(DRAIN, "lab", not planned, (), reasons, test=True, node="node1")
+        wanted = {"left": list(planned), "stuck": reasons, **done}
+        ok = wanted["left"] == []
+        real = PlanReport(DRAIN, "lab", ok, (), node="node1", cordon=CORDON, **wanted)
+
+        def drain(fleet, console, node, reason, test=False):
+            calls.append(test)
+            return proposal if test else real
+
+        monkeypatch.setattr(drainer, "drain", drain)
+        return calls
+
+    return plan
+
+
+OK = {"startable": {"ok": True}, "shutdown": {"result": "stopped", "reason": "it is off"}}
+
+
+def evacuate(fleet, what, test=False):
+    return evacuation.evacuate(fleet, CONSOLE, fleet.memory, "node1", "why", what, test)
+
+
+def test_one_that_cannot_be_moved_is_refused_before_the_node_is_cordoned(drained):
+    calls = drained(["cd1"])
+    with pytest.raises(WorldError, match="not drained, nor cordoned: cd1 on node1 cannot be moved"):
+        evacuate(Fleet(Memory()), "refuse")
+    assert calls == [True]
+
+
+def test_it_is_shut_down_after_that_was_kept(drained):
+    drained(["cd1"])
+    fleet = Fleet(Memory(), **OK)
+    data = evacuate(fleet, "shutdown")
+    assert data["ok"] and data["left"] == [] and data["shut_down"][0]["guest"] == "cd1"
+    assert fleet.asked == [("startable", "cd1", ()), ("shutdown", "cd1", ("cd1",))]
+    text = tables.render(data)
+    assert text.startswith("SHUT DOWN  cd1: it is off") and "DRAINED  node1" in text
+    assert "STUCK" not in text
+
+
+def test_what_could_not_be_started_again_is_not_shut_down(drained):
+    drained(["cd1"])
+    fleet = Fleet(Memory(), startable={"ok": False, "detail": "it is transient"})
+    data = evacuate(fleet, "shutdown")
+    assert not data["ok"] and data["left"] == ["cd1"] and fleet.memory.kept == []
+    assert [name for name, *_ in fleet.asked] == ["startable"]
+    assert "NOT SHUT DOWN  cd1: cd1 on node1 cannot be moved, nor be" in tables.render(data)
+
+
+@pytest.mark.parametrize("answer", [None, "ERROR: no", {"result": "not_stopped"}, {"result": 7}])
+def test_one_that_is_not_off_keeps_the_node_from_being_empty(drained, answer):
+    drained(["cd1"])
+    fleet = Fleet(Memory(), startable={"ok": True}, shutdown=answer)
+    data = evacuate(fleet, "shutdown")
+    assert not data["ok"] and data["left"] == ["cd1"]
+    assert fleet.memory.kept == ["cd1"], "whether it is off is not known: it is started again"
+
+
+def test_one_that_was_to_move_and_did_not_is_never_shut_down(drained):
+    drained(
+        ["cd1"], left=["cd1", "web1"], stuck={"cd1": WHY, "web1": "3 attempts"}, failed=[FAILED]
+    )
+    fleet = Fleet(Memory(), **OK)
+    data = evacuate(fleet, "shutdown")
+    assert not data["ok"] and data["left"] == ["web1"]
+    assert all(guest == "cd1" for _, guest, _ in fleet.asked)
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        {"detail": "interrupted"},
+        {"under_way": (Move("web1", "u", "node1", "node2"),)},
+        {"left": None},
+    ],
+)
+def test_nothing_is_shut_down_by_a_drain_that_did_not_end(drained, done):
+    drained(["cd1"], **done)
+    fleet = Fleet(Memory(), **OK)
+    assert not evacuate(fleet, "shutdown")["ok"] and fleet.asked == []
+
+
+def test_it_stays_if_that_is_asked_for(drained):
+    drained(["cd1"])
+    data = evacuate(Fleet(Memory()), "leave")
+    assert data["ok"] and data["stay"] == data["left"] == ["cd1"]
+    assert "DRAINED  node1: cd1 stays, as requested" in tables.render(data)
+
+
+@pytest.mark.parametrize(
+    ("what", "ok", "words"),
+    [
+        ("refuse", False, "1 guest stuck"),
+        ("shutdown", True, "cd1 would be shut down, and started again later"),
+        ("leave", True, "cd1 would stay"),
+    ],
+)
+def test_a_plan_says_what_would_become_of_it(drained, what, ok, words):
+    assert drained(["cd1"]) == []
+    data = evacuate(Fleet(Memory()), what, test=True)
+    assert data["ok"] is ok and words in tables.render(data)
+
+
+@pytest.mark.parametrize("result", ["started", "running"])
+def test_it_is_started_again_and_forgotten(result):
+    memory = Memory("cd1", "cd2")
+    fleet = Fleet(memory, start={"result": result, "reason": "it runs"})
+    data = evacuation.restore(fleet, CONSOLE, memory, "node1")
+    assert data["ok"] and memory.kept == []
+    assert "OK: 2 guests started again on node1" in tables.render(data)
+
+
+@pytest.mark.parametrize("answer", [None, "ERROR: node2 does not respond", {"result": "unknown"}])
+def test_one_that_was_not_started_is_kept_for_the_next_run(answer):
+    memory = Memory("cd1")
+    data = evacuation.restore(Fleet(memory, start=answer), CONSOLE, memory, "node1")
+    assert not data["ok"] and memory.kept == ["cd1"]
+    assert "PROBLEM: not started again: cd1" in tables.render(data)
