@@ -42,6 +42,7 @@ def lab():
 def give_cdrom(lab):
     definition = f"{FOLDER}/{STUCK}.xml"
     lab.exec(NODE, "sed", "-i", f"s#</devices>#{CDROM}#", definition)
+    lab.exec(NODE, "mkdir", "-p", os.path.dirname(ISO))
     lab.exec(NODE, "truncate", "-s", "1M", ISO)
     lab.exec(NODE, "virsh", "destroy", STUCK)
     lab.exec(NODE, "virsh", "create", definition)

@@ -170,3 +170,11 @@ def test_one_that_was_not_started_is_kept_for_the_next_run(answer):
     data = evacuation.restore(Fleet(memory, start=answer), CONSOLE, memory, "node1")
     assert not data["ok"] and memory.kept == ["cd1"]
     assert "PROBLEM: not started again: cd1" in tables.render(data)
+
+
+def test_who_uncordons_a_node_is_told_of_guests_that_are_still_off():
+    data = {"kind": "undrain", "ok": True, "node": "node1", "uncordoned": True, "moved": []}
+    data |= {"failed": [], "under_way": [], "stuck": {}, "detail": "", "elapsed": 1.0}
+    text = tables.render({**data, "shut_down": ["cd1"]})
+    assert text.startswith("OFF  cd1: shut down for maintenance of node1; to start them: salt-run")
+    assert tables.render(data).startswith("node1 is uncordoned")

@@ -397,7 +397,8 @@ def undrain(
         The cluster's name; needed only where this master has several.
 
     Returns ``{cluster, node, ok, uncordoned, plan, stuck, moved, failed, under_way, detail,
-    elapsed, retcode}``, as ``kvmcluster.drain``; ``uncordoned`` is false if it was not cordoned.
+    elapsed, shut_down, retcode}``, as ``kvmcluster.drain``; ``uncordoned`` is false if it was not
+    cordoned, ``shut_down`` are guests that maintenance has shut down and not started again yet.
 
     CLI Example:
 
@@ -408,7 +409,9 @@ def undrain(
     """
     limit, back = doors.seconds(patience, "patience"), doors.flag(home, "home")
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
-        return drainer.undrain(nodes, console, node, back, reason, limit).to_dict()
+        done = drainer.undrain(nodes, console, node, back, reason, limit)
+        off = StoppedGuests(__opts__, nodes.cluster.name).stopped(done.node)
+        return {**done.to_dict(), "shut_down": off}
 
 
 @_reported

@@ -72,7 +72,14 @@ def restored(data: Mapping[str, Any]) -> str:
 def undrain(data: Mapping[str, Any]) -> str:
     """Return the moves to a node that was uncordoned."""
     was = "is uncordoned" if data["uncordoned"] else "was not cordoned"
-    return _outcome(data, f"{data['node']} {was}; {_moved(data)}, {_stuck(data)}")
+    text = _outcome(data, f"{data['node']} {was}; {_moved(data)}, {_stuck(data)}")
+    off = data.get("shut_down")
+    if not off:
+        return text
+    remedy = f"to start them: salt-run kvmcluster.restore {data['node']}"
+    return (
+        f"OFF  {listed(off, LEFT)}: shut down for maintenance of {data['node']}; {remedy}\n{text}"
+    )
 
 
 def _outcome(data: Mapping[str, Any], last: str) -> str:
