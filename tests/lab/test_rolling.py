@@ -11,7 +11,7 @@ from labs import PROGRAM
 
 GUESTS = {"roll1": "node1", "roll2": "node2", "roll3": "node3"}
 CLOSED = "/etc/kvmcluster.cordoned"
-STEPS = ("drained", "updated", "reboot", "undrained")
+STEPS = ("assessed", "drained", "updated", "reboot", "undrained")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,9 @@ def steps(*nodes, ending=("done",)):
     return [f"{node} {step}" for node in nodes for step in (*STEPS, *ending)]
 
 
+GOES_ON = ["rolling", "preflight", *steps("node2", "node3")]
+
+
 def boots(lab):
     return {node: lab.salt(node, "kvmcluster.boot")["boot"] for node in lab.nodes}
 
@@ -110,11 +113,12 @@ def test_a_node_with_guests_is_not_rebooted(lab, guests, tidy):
 def test_every_node_is_updated_and_rebooted_and_no_guest_stops(lab, guests, tidy):
     before = boots(lab)
     code, dry = orchestrate(lab, "rolling", test=True, sls="updates")
-    assert code == 0 and list(dry) == ["rolling", "preflight", *steps(*lab.nodes)]
+    assert code == 0 and list(dry) == ["rolling", "preflight", *steps(*lab.nodes), "report"]
     assert {name: state["result"] for name, state in dry.items() if not state["changes"]} == {
         "rolling": True,
         "preflight": True,
-        **{f"{node} reboot": True for node in lab.nodes},
+        **{f"{node} {step}": True for node in lab.nodes for step in ("assessed", "reboot")},
+        "report": True,
     }
     assert "roll1" in dry["node1 drained"]["comment"]
     assert (boots(lab), cordoned(lab), places(lab)) == (before, [], GUESTS)
@@ -137,7 +141,7 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     lab.ctl("spoil", "node2", "boot")
     code, states = orchestrate(lab, "rolling", **run)
     assert code != 0
-    assert list(states) == ["rolling", "preflight", *steps("node1"), *steps("node2")[:3]]
+    assert list(states) == ["rolling", "preflight", *steps("node1"), *steps("node2")[:4]]
     failed = states["node2 reboot"]
     assert failed["result"] is False and failed["changes"] == {}
     assert "no response from the minion of node2" in failed["comment"]
@@ -157,7 +161,7 @@ def test_a_node_that_does_not_come_back_ends_it_and_it_goes_on_when_that_is_mend
     assert cordoned(lab) == ["node2"] and "kvmcluster.orch.rolling" in lab.read("node2", CLOSED)
 
     code, states = orchestrate(lab, "rolling", **{**run, "timeout": 120})
-    assert code == 0 and list(states) == ["rolling", "preflight", *steps("node2", "node3")], states
+    assert code == 0 and list(states) == [*GOES_ON, "report"], states
     assert "already done: node1" in states["rolling"]["comment"]
     assert "all nodes are done" in states["node3 done"]["comment"]
     after = boots(lab)
@@ -174,19 +178,20 @@ def test_updates_that_fail_leave_the_node_closed_and_as_it_was(lab, guests, tidy
     lab.exec("node3", "touch", "/etc/broken")
     work = {"node": "node3", "sls": "updates"}
     code, states = orchestrate(lab, "maintenance", **work)
-    assert code != 0 and list(states) == ["preflight", "node3 drained", "node3 updated"]
+    assert code != 0 and list(states) == ["preflight", *steps("node3")[:3]]
     assert states["node3 updated"]["comment"].startswith("node3: failed: fit: ")
     assert cordoned(lab) == ["node3"] and boots(lab) == before
     assert "node3" not in places(lab).values()
 
     lab.exec("node3", "rm", "/etc/broken")
     code, states = orchestrate(lab, "maintenance", home=True, **work)
-    assert code == 0 and list(states) == ["preflight", *steps("node3", ending=())], states
+    assert code == 0 and list(states) == ["preflight", *steps("node3", ending=()), "report"], states
     after = boots(lab)
     assert cordoned(lab) == [] and after["node3"] != before["node3"]
 
     code, states = orchestrate(lab, "maintenance", **work)
-    assert code == 0 and "was not rebooted" in states["node3 reboot"]["comment"]
+    assert code == 0 and "nothing to update" in states["node3 assessed"]["comment"]
+    assert states["report"]["comment"].startswith("node3  skipped")
     assert boots(lab) == after
 
 
@@ -216,7 +221,7 @@ def test_a_master_that_is_killed_half_way_goes_on_afterwards(lab, guests, tidy):
     assert middle["node1"] != before["node1"]
 
     code, states = orchestrate(lab, "rolling", **run)
-    assert code == 0 and list(states) == ["rolling", "preflight", *steps("node2", "node3")], states
+    assert code == 0 and list(states) == [*GOES_ON, "report"], states
     after = boots(lab)
     assert after["node1"] == middle["node1"] and after["node3"] != before["node3"]
     assert cordoned(lab) == []
@@ -247,5 +252,6 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(lab):
     assert "node1: there is no SLS updatez" in states["preflight"]["comment"]
     assert cordoned(lab) == [] and places(lab) == before
     code, states = orchestrate(lab, "maintenance", test=True, node="node1")
-    assert list(states) == ["preflight", "node1 drained", "node1 reboot", "node1 undrained"], states
+    wanted = [f"node1 {step}" for step in STEPS if step != "updated"]
+    assert list(states) == ["preflight", *wanted, "report"], states
     assert cordoned(lab) == []
