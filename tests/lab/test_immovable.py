@@ -48,6 +48,11 @@ def give_cdrom(lab):
     lab.exec(NODE, "virsh", "create", definition)
 
 
+def told(states):
+    """The comments, one below the other."""
+    return "\n".join(f"{name}: {state['comment']}" for name, state in states.items())
+
+
 def test_it_is_named_before_anything_is_drained(lab):
     before = boots(lab), places(lab)
     code, states = orchestrate(lab, "rolling", sls="updates")
@@ -71,7 +76,7 @@ def test_it_is_not_left_where_a_reboot_is_due(lab):
 def test_it_is_shut_down_and_started_again_and_all_four_are_done(lab):
     before, written = boots(lab), {guest: lab.record(guest)["written"] for guest in GUESTS}
     code, states = orchestrate(lab, "rolling", sls="updates", stuck="shutdown")
-    assert code == 0 and all(state["result"] for state in states.values()), states
+    assert code == 0 and all(state["result"] for state in states.values()), told(states)
     assert f"SHUT DOWN  {STUCK}" in states[f"{NODE} drained"]["comment"]
     assert f"STARTED  {STUCK}" in states[f"{NODE} restored"]["comment"]
     after = boots(lab)
@@ -89,7 +94,7 @@ def test_it_is_shut_down_and_started_again_and_all_four_are_done(lab):
 def test_a_second_run_has_nothing_to_do(lab):
     before = boots(lab), places(lab)
     code, states = orchestrate(lab, "rolling", sls="updates", stuck="shutdown")
-    assert code == 0 and all(state["result"] for state in states.values()), states
+    assert code == 0 and all(state["result"] for state in states.values()), told(states)
     report = states["report"]["comment"].splitlines()
     assert [line.split()[:2] for line in report] == [[node, "skipped"] for node in lab.nodes]
     assert (boots(lab), places(lab)) == before and cordoned(lab) == []
@@ -100,7 +105,7 @@ def test_a_node_that_needs_no_reboot_is_updated_with_its_guests_on_it(lab):
     lab.exec(NODE, "rm", "/etc/updated")
     run = {"node": NODE, "sls": "updates", "drain": "reboot", "reboot": "never", "stuck": "leave"}
     code, states = orchestrate(lab, "maintenance", **run)
-    assert code == 0, states
+    assert code == 0, told(states)
     assert states[f"{NODE} drained"]["changes"] == {} and states[f"{NODE} updated"]["changes"]
     assert (boots(lab), places(lab)) == before and cordoned(lab) == []
     lab.exec(NODE, "rm", "-f", "/run/reboot-required")

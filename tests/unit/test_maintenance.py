@@ -5,15 +5,16 @@ from dataclasses import replace
 import pacemakers
 import pytest
 import worlds
-from worlds import NODES, guest, node
+from worlds import IMAGE, NODES, WEB, guest, node
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain import maintenance, rolling
 from saltext_kvmcluster.core.drain.maintenance import Boot
 from saltext_kvmcluster.core.drain.rolling import Rolling
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts.nodefacts import silent
+from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import BLOCK
+from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
@@ -163,6 +164,21 @@ def test_the_trouble_of_other_nodes_and_of_guests_is_not_its_own():
     found = examination.examine(everywhere)
     assert any(reported.severity == BLOCK for reported in found.findings)
     assert maintenance.unready(found, ["node3"]) == []
+
+
+def test_a_file_that_a_guest_has_on_its_own_node_alone_makes_no_other_node_unready():
+    iso = "/root/cd.iso"
+    cdrom = Disk("hdc", Source("file", iso, "raw"), device="cdrom", readonly=True)
+    running = guest(of=replace(WEB, disks=(*WEB.disks, cdrom)))
+    here = {iso: Inspection("file"), IMAGE: Inspection("file")}
+    gone, there = {iso: Inspection("nothing")}, {iso: Inspection("file")}
+    for node2, found in ((gone, []), (there, ["storage.visible"])):
+        world = three(
+            node1={"guests": (running,), "observed": here},
+            node2={"observed": node2},
+            node3={"observed": gone},
+        )
+        assert unready(world, "node3") == found
 
 
 def test_who_has_to_be_well_before_it_begins():

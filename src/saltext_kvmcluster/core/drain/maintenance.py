@@ -9,6 +9,7 @@ from typing import Any
 from saltext_kvmcluster.core import cordons, validate
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.findings import PROBLEM
 from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import report
@@ -19,6 +20,8 @@ from saltext_kvmcluster.core.untrusted import Reader
 
 NEEDED, ALWAYS, NEVER = "needed", "always", "never"
 WHEN = (NEEDED, ALWAYS, NEVER)
+OF_FILES = "storage.visible"
+"""The check that misses files which are not on shared storage."""
 OF_LOAD = ("node.cordon", "node.memory")
 """Checks that say whether a node is in use, not whether it is well."""
 
@@ -86,8 +89,18 @@ def may_reboot(found: NodeFacts) -> None:
 def unready(found: Readiness, nodes: Collection[str]) -> list[GroupedFinding]:
     """Return what keeps nodes from taking part: what blocks, and is not of a guest alone."""
     return [
-        reported for reported in found.findings if reported.blocks and _concerns(reported, nodes)
+        reported
+        for reported in found.findings
+        if reported.blocks and _concerns(reported, nodes) and not _is_of_guests(found, reported)
     ]
+
+
+def _is_of_guests(found: Readiness, reported: GroupedFinding) -> bool:
+    """Whether guests lack a file on every node but their own: theirs, as a local CD-ROM is."""
+    if reported.id != OF_FILES or reported.issue.outcome != PROBLEM:
+        return False
+    sources = {row.guest.node for row in found.rows if row.guest.name in reported.guests}
+    return set(found.nodes) - sources <= set(reported.destinations)
 
 
 def _concerns(reported: GroupedFinding, nodes: Collection[str]) -> bool:
