@@ -130,6 +130,11 @@ def test_with_two_clusters_the_master_asks_which(kvm, master):
 
 
 def test_pillars_that_are_broken_or_differ_are_named_by_node(kvm, master):
+    kvm.pillar("alpha", raw=pillar("test", *NODES, "nobody"))
+    kvm.pillar("beta", raw=pillar("test", *NODES, "nobody"))
+    assert master.text("kvmcluster.members", code=1).startswith(
+        "PROBLEM  the pillar of nobody: the master has accepted no key of such a minion: salt-key"
+    )
     kvm.pillar("alpha", raw=pillar("test", *NODES))
     kvm.pillar("beta", raw=pillar("two", *NODES))
     other = "the pillar of beta: it is of cluster two, and that of alpha of test"

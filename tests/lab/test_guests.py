@@ -145,6 +145,8 @@ def test_a_node_whose_minion_is_silent_is_seen_by_its_peers(lab, web1, listed):
         assert code == 1
         assert f"PROBLEM  node2: {seen} from node1: guests {web1} there; {mend}\n" in text
         assert named(lab.run("kvmcluster.status")["status"], web1)["where"] == "node2"
+        called = lab.ctl("salt-call", "node2", "--", "kvmcluster.start", web1).stdout
+        assert "its salt-minion is stopped: the master loses sight of what runs there" in called
         checked = lab.salt("node1", "kvmcluster.check")["findings"]
         assert [one["nodes"] for one in checked if one["id"] == "node.minion"] == [["node2"]]
     finally:

@@ -110,7 +110,7 @@ def test_that_the_master_loses_sight_of_a_guest_is_a_warning_of_its_migration():
     warnings = move_findings.of_silent_minion(move, "no response")
     assert [one.blocks for one in warnings] == [False]
     sentence = (
-        "node3: its minion does not answer (no response): the master loses sight of what moves"
+        "node3: its minion does not answer (no response): the master loses sight of what runs"
         " there, and cannot move it away"
     )
     done = {"guest": "web1", "findings": [{"id": "node.minion"}, {"id": "guest.once"}, 3]}

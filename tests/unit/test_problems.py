@@ -241,6 +241,11 @@ def test_what_may_be_a_guest_on_its_way_is_looked_at_again(found):
     assert not problems.may_pass(worlds.cluster(NODES), nodes(guest("node1"), node2="gone"))
 
 
+def test_what_is_off_on_purpose_is_not_looked_at_again():
+    listed = worlds.cluster(NODES, {"list": {"web1": {}}})
+    assert not problems.may_pass(listed, nodes(node2={"shutdowns": {"web1": SHUT}}))
+
+
 # ---- a node whose minion is silent
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts import node_report, parsers, questions, starters
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.disks import Source
@@ -30,7 +31,7 @@ from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
 from saltext_kvmcluster.core.storage import inventory, lock_manager, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.host import accounts, journal, keys, shutdowns, ssh
+from saltext_kvmcluster.host import accounts, commands, journal, keys, shutdowns, ssh
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.node_access import (
     NodeAccess,
@@ -191,6 +192,15 @@ def gather_silent(cluster: Cluster, peer: Node) -> dict[str, Any]:
         causes[name] = cell["cause"]
     found = ", ".join(f"{name}: {cause}" for name, cause in causes.items())
     raise WorldError(f"no login by ssh ({found})")
+
+
+def own_minion() -> str:
+    """Return what is wrong with the salt-minion of this host, empty if it runs or if unknown.
+
+    ``salt-call`` needs none.
+    """
+    found = commands.run_all(parsers.OF_PEER)["minion"]
+    return parsers.minion(CommandOutput(found.code, found.stdout, found.stderr)) or ""
 
 
 def own(node: str) -> NodeFacts:

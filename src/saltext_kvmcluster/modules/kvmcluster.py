@@ -30,6 +30,7 @@ from saltext_kvmcluster.core.pillar import clusters, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.readiness.checks.node import OUT_OF_SIGHT
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.trust.logins import login_targets
@@ -580,6 +581,7 @@ def start(
     Returns ``{guest, uuid, node, result, owner, reason, started, elapsed, warnings}``. ``result``
     is ``started``, ``running`` (it ran already, or another start was first: ``owner`` says where),
     ``not_started`` or ``unknown``, as observed afterwards; the exit code is zero if it runs.
+    ``reason`` also warns if no salt-minion runs here, as may be with ``salt-call``.
     ``warnings`` say what may start it once more at a node's next boot, as the check
     ``guest.autostart`` does.
 
@@ -603,6 +605,9 @@ def start(
             limit,
             doors.flag(force_unguarded, "force_unguarded"),
         ).to_dict()
+    process = collector.own_minion() if done["owner"] == __opts__["id"] else ""
+    if process:
+        done["reason"] += f"; {process}: {OUT_OF_SIGHT}"
     return _ended(done, done["result"] in (startup.STARTED, startup.RUNNING))
 
 

@@ -81,7 +81,9 @@ def may_pass(cluster: Cluster, nodes: Nodes) -> bool:
     meanwhile.
     """
     stands = any(True for copies in _active(nodes) for _ in _stands(copies))
-    return stands or bool(doubles(_guests(nodes)) or _absentees(cluster, nodes))
+    absent = _absentees(cluster, nodes)
+    lost = set(absent) - deliberate.shutdowns(nodes, absent).keys()
+    return stands or bool(doubles(_guests(nodes)) or lost)
 
 
 def doubles(guests: Iterable[GuestFacts]) -> list[tuple[dict[str, GuestFacts], verdicts.Doubled]]:

@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.verdicts import Sighting
 
 CLOCK_LIMIT = 5.0
 MINION = "node.minion"
-OUT_OF_SIGHT = "the master loses sight of what moves there, and cannot move it away"
+OUT_OF_SIGHT = "the master loses sight of what runs there, and cannot move it away"
 AUTHORITY = "ca-cert.pem"
 CLIENT = ("client-cert.pem", "client-key.pem")
 SERVER = ("server-cert.pem", "server-key.pem")
