@@ -6,6 +6,7 @@ from dataclasses import replace
 import pacemakers
 import pytest
 import worlds
+from host_cases import OF_HOSTS
 from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 
 from saltext_kvmcluster.core import verdicts
@@ -345,6 +346,10 @@ CASES = [
     ("network.present", PROBLEM, carded(FILTERED, filters=frozenset({"other"}))),
     ("network.present", PROBLEM, carded(FILTERED, drivers=LACKING)),
     ("network.present", UNKNOWN, carded(FILTERED, filters=None)),
+    ("network.present", PROBLEM, with_definition(networks=("lan",))),
+    ("network.present", PROBLEM, with_definition(interfaces=(Interface("ethernet", "tap0"),))),
+    ("network.present", OK, with_definition(interfaces=(Interface("ethernet", "br0"),))),
+    *OF_HOSTS,
     ("storage.kind", OK, GOOD),
     ("storage.kind", PROBLEM, with_definition(disks=(LOCAL,))),
     ("storage.kind", PROBLEM, there(storage=StorageFacts(mounts=worlds.MOUNTS[:1]))),
@@ -620,7 +625,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 44
+    assert len(CHECKS) == len(REGISTRY) == 49
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

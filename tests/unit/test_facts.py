@@ -11,7 +11,7 @@ from material import KEYS, cluster, published, read
 
 from saltext_kvmcluster.core import untrusted
 from saltext_kvmcluster.core.cordons import PATH, Cordon
-from saltext_kvmcluster.core.facts import node_report, nodefacts, parsers
+from saltext_kvmcluster.core.facts import node_report, nodefacts, offers, parsers
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
 from saltext_kvmcluster.core.findings import UNKNOWN
 from saltext_kvmcluster.core.guest.disks import Disk, Source
@@ -36,8 +36,14 @@ COMMANDS = {
     "memory": "MemTotal:       2048 kB\nMemFree:  1 kB\nMemAvailable:   1024 kB\n",
     "host_name": "node1\n",
     "resolves": "192.0.2.11 2001:db8::11\n",
-    "bridges": '[{"ifname":"lo","flags":["LOOPBACK","UP"]},{"ifname":"br0","flags":["BROADCAST"]}]',
-    "listening": "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\nLISTEN 0 128 [::]:49152 [::]:*\n",
+    "bridges": (
+        '[{"ifname":"lo","flags":["LOOPBACK","UP"],"addr_info":[{"local":"127.0.0.1"},'
+        '{"local":"::1"}]},{"ifname":"br0","flags":["BROADCAST"],"addr_info":[{}]}]'
+    ),
+    "listening": (
+        "tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\ntcp LISTEN 0 128 [::]:49152 [::]:*\n"
+        "udp UNCONN 0 0 127.0.0.1%lo:323 0.0.0.0:*\ntcp LISTEN 0 4096 *:111 *:*\n"
+    ),
     "settings": 'lock_manager = "lockd"\nmigration_port_min = 50000\n',
     "started": "900.0 web1.pid\n10.0 driver.pid\n",
     "cordoned": "2026-01-01T10:00:00+00:00 updates\n",
@@ -126,7 +132,7 @@ def test_what_a_node_sends_is_read():
     assert (found.memory_kib, found.free_kib) == (2048, 1024)
     assert found.resolves == ("192.0.2.11", "2001:db8::11")
     assert found.bridges == {"lo": True, "br0": False}
-    assert found.listening == {22, 49152}
+    assert found.listening == {22, 49152, 111}
     assert found.guests[0].uptime == 100.5 and found.guests[0].observation.autostart
     assert found.ssh["ssh.key"] == () and found.ssh["ssh.label"][0].outcome == UNKNOWN
     assert found.peers["node2"].port == "refused"
@@ -215,7 +221,8 @@ def test_an_answer_is_merged():
         ("resolves", "node1", "resolves"),
         ("bridges", "[" * 100_000, "bridges"),
         ("bridges", "{}", "bridges"),
-        ("listening", "LISTEN 0 128 here", "listening"),
+        ("listening", "tcp LISTEN 0 128 here there", "listening"),
+        ("listening", "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*", "listening"),
     ],
 )
 def test_what_a_tool_prints_otherwise_is_not_known(command, text, field):
@@ -270,8 +277,9 @@ def test_readers_of_output_raise_nothing(text, code):
     detail = CommandOutput(code, text)
     for reader in (
         *(parsers.number, parsers.memory, parsers.word, parsers.addresses),
-        *(parsers.links, parsers.listening, parsers.settings, parsers.started),
-        parsers.qemu,
+        *(parsers.links, parsers.settings, parsers.started, parsers.qemu),
+        *(offers.addresses, offers.sockets, offers.cpus, offers.hugepages),
+        *(offers.default_page, offers.confines, offers.secret_values),
     ):
         reader(detail)
     parsers.ports(parsers.settings(detail))

@@ -311,17 +311,22 @@ def test_a_daemon_without_a_network_driver_is_no_dead_one(monkeypatch):
     def networks(flags):
         raise DriverError(raised[0])
 
+    ceph = SimpleNamespace(
+        UUIDString=lambda: "uuid", usageType=lambda: 2, usageID=lambda: "client.admin"
+    )
     connection = SimpleNamespace(
         getCapabilities=lambda: "<capabilities/>",
         listAllNetworks=networks,
         listAllNWFilters=lambda: [SimpleNamespace(name=lambda: "clean-traffic")],
+        listAllSecrets=lambda flags=0: [] if flags else [ceph],
         getVersion=lambda: 7002000,
         getLibVersion=lambda: 9000000,
         close=lambda: None,
     )
     monkeypatch.setattr(libvirt, "open", lambda uri: connection)
     known = {"capabilities": "<capabilities/>", "qemu": 7002000, "libvirt": 9000000}
-    rest = {**known, "filters": ["clean-traffic"]}
+    secret = {"uuid": "uuid", "kind": "ceph", "usage": "client.admin", "ephemeral": False}
+    rest = {**known, "filters": ["clean-traffic"], "secrets": [secret]}
     lacking = {"networks": [], "drivers": {"networks": "no such driver"}}
     assert hypervisor.Hypervisor().daemon() == {**rest, **lacking}
     raised[0] = libvirt.VIR_ERR_SYSTEM_ERROR
@@ -334,6 +339,7 @@ def test_an_emulator_counts_by_the_daemon_that_is_asked(monkeypatch):
     connection = SimpleNamespace(
         getCapabilities=lambda: known[0],
         listAllNetworks=lambda flags: [],
+        listAllSecrets=lambda flags=0: [],
         listAllNWFilters=list,
         getVersion=lambda: 0,
         getLibVersion=lambda: 9000000,

@@ -5,9 +5,12 @@ from dataclasses import replace
 from saltext_kvmcluster.core.facts.nodefacts import (
     Daemon,
     GuestFacts,
+    HeldSecret,
     Inspection,
     LoginResults,
     NodeFacts,
+    Resources,
+    Socket,
 )
 from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.facts.starters import Starters
@@ -37,6 +40,14 @@ IMAGE = f"{IMAGES}/web1.img"
 MOUNTS = (
     Mount("/", "ext4", "/dev/sda1", "8:1"),
     Mount(IMAGES, "fuse.glusterfs", "storage:/images", "0:50"),
+)
+SECRET = "44444444-4444-4444-4444-444444444444"
+RESOURCES = Resources(
+    addresses=frozenset({"127.0.0.1", "::1", "192.0.2.12"}),
+    sockets=frozenset({Socket("tcp", "0.0.0.0", 22)}),
+    cpus=frozenset(range(8)),
+    hugepages={2048: 512},
+    default_page=2048,
 )
 SSH = ("ssh.key", "ssh.authorized", "ssh.config", "ssh.label", "ssh.stale")
 RUNNING = Observation(Sighting.RUNNING, name="web1", uuid=UUID)
@@ -68,6 +79,12 @@ def daemon(node, **changes):
         machines={"x86_64/kvm": frozenset({"pc-i440fx-7.2", "q35"})},
         networks={"default": True},
         cpus={CPU_KEY: ""},
+        online=frozenset(range(4)),
+        numa_nodes=frozenset({0}),
+        models=frozenset({"none", "dac"}),
+        filters=frozenset({"clean-traffic"}),
+        secrets=frozenset({HeldSecret(SECRET, "volume", IMAGE, False)}),
+        secret_values=frozenset({SECRET}),
     )
     return replace(found, **changes)
 
@@ -106,6 +123,7 @@ def node(name="node1", nodes=NODES[:2], **changes):
         bridges={"br0": True},
         listening=frozenset({22}),
         starters=Starters(),
+        resources=RESOURCES,
         storage=StorageFacts(mounts=MOUNTS),
         pacemaker=Pacemaker(),
         ssh=dict.fromkeys(SSH, ()),

@@ -41,6 +41,7 @@ from saltext_kvmcluster.host.node_access import (
     this_host,
 )
 from saltext_kvmcluster.host.paths import kinds_found, links_found, path_commands, realpath_commands
+from saltext_kvmcluster.host.resolver import name_commands, names_found
 from saltext_kvmcluster.host.shared_definitions import read_listed
 from saltext_kvmcluster.host.ssh_facts import (
     dialing,
@@ -135,7 +136,7 @@ def gather_destination(move: Move, access: NodeAccess, guest: Guest | None) -> d
 def answer(
     question: Mapping[str, Any], access: NodeAccess | None = None, move: Move | None = None
 ) -> dict[str, Any]:
-    """Answer a question of ``core.readiness``: what is at paths, tokens, whether CPUs can run.
+    """Answer a question of ``core.readiness``: paths, tokens, whether CPUs can run, host names.
 
     Facts that cannot be had are not in the answer.
 
@@ -152,12 +153,17 @@ def answer(
     asked = questions.parse(question)
     with ThreadPoolExecutor() as pool:
         cpus = pool.submit(_cpus, access.hypervisor, asked.cpus)
-        wanted = {**path_commands(asked.paths), **token_commands(asked.tokens, move)}
+        wanted = {
+            **path_commands(asked.paths),
+            **token_commands(asked.tokens, move),
+            **name_commands(asked.names),
+        }
         found = run_in_parts(access, wanted)
         return {
             "paths": kinds_found(asked.paths, found),
             "tokens": tokens_read(asked.tokens, found, move),
             "cpus": cpus.result(),
+            "names": names_found(asked.names, found),
         }
 
 

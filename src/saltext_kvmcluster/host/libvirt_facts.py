@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -18,6 +19,9 @@ from saltext_kvmcluster.host.libvirt_domains import (
     sighting_of,
 )
 
+# libvirt's virSecretUsageType.
+_USAGES = ("", "volume", "ceph", "iscsi", "tls", "vtpm")
+
 
 class Facts(Connection):
     """A connection to one libvirt daemon that reports the facts of its guests."""
@@ -27,13 +31,14 @@ class Facts(Connection):
         self._capabilities = ""
 
     def daemon(self) -> dict[str, Any]:
-        """Return the daemon's facts of itself and its host, in five round trips.
+        """Return the daemon's facts of itself and its host, in seven round trips.
 
         ``capabilities`` as XML, ``networks``: the names of the active ones, ``filters``: those of
         its network filters, ``qemu``: the version as a number, 0 if it has none, ``libvirt``: the
         daemon's own, in the same way. The drivers of networks and filters are packages and daemons
         of their own, without which guests run: ``drivers`` says why one lists nothing. One that the
         daemon does not have lists none; of one that fails, the names are missing.
+        ``secrets``: what is known of each secret without its value, missing if they are not known.
         """
 
         def verb(found: Any) -> dict[str, Any]:
@@ -60,6 +65,8 @@ class Facts(Connection):
             reported[subject] = names
             if detail:
                 drivers[subject] = detail
+        with contextlib.suppress(WorldError):
+            reported["secrets"] = self._ask(_secrets)
         return {**reported, "drivers": drivers}
 
     def guests(
@@ -192,6 +199,22 @@ def _is_off(stats: Mapping[str, Any]) -> bool:
 
 def _uuids(domains: Iterable[Any]) -> set[str]:
     return {domain.UUIDString() for domain in domains}
+
+
+def _secrets(connection: Any) -> list[dict[str, Any]]:
+    """Return the secrets of a daemon: what a list of them holds, so never a value."""
+    fleeting = load_libvirt().VIR_CONNECT_LIST_SECRETS_EPHEMERAL
+    found = connection.listAllSecrets()
+    lost = {secret.UUIDString() for secret in connection.listAllSecrets(fleeting)} if found else ()
+    return [
+        {
+            "uuid": secret.UUIDString(),
+            "kind": _USAGES[secret.usageType()] if secret.usageType() < len(_USAGES) else "",
+            "usage": secret.usageID() or "",
+            "ephemeral": secret.UUIDString() in lost,
+        }
+        for secret in found
+    ]
 
 
 def qemu_version(connection: Any) -> int:

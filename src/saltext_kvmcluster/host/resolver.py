@@ -1,10 +1,15 @@
-"""What names resolve to on this host."""
+"""What names resolve to, on this host and on others."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.host.node_access import Outputs
+
+NOT_FOUND = 2
+"""getent's exit code for a name that has no address."""
 
 
 def address(name: str) -> str:
@@ -13,3 +18,18 @@ def address(name: str) -> str:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         raise WorldError(f"{name} does not resolve on this node: {error.strerror}") from None
+
+
+def name_commands(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the commands that resolve names, as a program on that node would."""
+    return {f"name {name}": ("getent", "ahosts", name) for name in names}
+
+
+def names_found(names: Iterable[str], found: Outputs) -> dict[str, list[str]]:
+    """Return the addresses of each name, none if it has none; what is not known is left out."""
+    known = {name: found[f"name {name}"] for name in names}
+    return {
+        name: list(dict.fromkeys(line.split()[0] for line in outcome.stdout.splitlines() if line))
+        for name, outcome in known.items()
+        if outcome.code in (0, NOT_FOUND)
+    }

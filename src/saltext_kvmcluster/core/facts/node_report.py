@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts import parsers, starters
+from saltext_kvmcluster.core.facts import offers, parsers, starters
 from saltext_kvmcluster.core.facts.nodefacts import (
     Daemon,
     GuestFacts,
+    HeldSecret,
     Inspection,
     LoginResults,
     NodeFacts,
@@ -101,6 +102,10 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
         for writer, token in read.fields(optional=True).items()
         if is_token(token.value)
     }
+    names = {
+        name: tuple(address.line(default="") for address in found.items(optional=True))
+        for name, found in reply.at("names").fields(optional=True).items()
+    }
     daemon = facts.daemon
     if daemon:
         cpus = {
@@ -112,7 +117,9 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     found = facts.storage
     if found and links:
         found = replace(found, links={**found.links, **links})
-    return replace(facts, daemon=daemon, storage=found, observed=observed, tokens=tokens)
+    return replace(
+        facts, daemon=daemon, storage=found, observed=observed, tokens=tokens, names=names
+    )
 
 
 def is_token(value: object) -> bool:
@@ -132,7 +139,7 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
     daemon = None if reported.has("detail") else _daemon(reported, output)
     clock, memory = parsers.number(output("clock")), parsers.memory(output("memory"))
     started = parsers.started(output("started"))
-    guests = sent.at("guests")
+    guests, resources = sent.at("guests"), offers.resources(output)
     return NodeFacts(
         node,
         daemon=daemon,
@@ -148,8 +155,9 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         host_name=parsers.word(output("host_name")),
         resolves=parsers.addresses(output("resolves")),
         bridges=parsers.links(output("bridges")),
-        listening=parsers.listening(output("listening")),
         starters=starters.parse(output, parsers.settings(output("settings"))),
+        listening=offers.listening(resources.sockets),
+        resources=resources,
         storage=inventory.parse({key: (one.code, one.out) for key, one in outputs.items()}),
         ssh={
             check: tuple(_issue(issue) for issue in issues.items())
@@ -217,14 +225,19 @@ def _daemon(reported: Reader, output: Callable[[str], CommandOutput]) -> Daemon:
     settings = parsers.settings(output("settings"))
     networks, filters = (_named(reported, subject) for subject in ("networks", "filters"))
     return Daemon(
-        uuid=capabilities[0],
+        uuid=capabilities.uuid,
         name=parsers.word(output("host_name")),
         qemu=parsers.qemu(output("qemu"), output("qemu_kvm"))
         or reported.at("qemu").whole(default=0),
-        machines=capabilities[1],
-        tsc=capabilities[2],
-        cpu=capabilities[3],
-        threads=capabilities[4],
+        machines=capabilities.machines,
+        tsc=capabilities.tsc,
+        cpu=capabilities.cpu,
+        threads=capabilities.threads,
+        online=capabilities.cpus,
+        numa_nodes=capabilities.nodes,
+        models=capabilities.models,
+        secrets=_secrets(reported.at("secrets")),
+        secret_values=offers.secret_values(output("secret_values")),
         networks=None if networks is None else dict.fromkeys(networks, True),
         filters=None if filters is None else frozenset(filters),
         drivers=_lines(reported.at("drivers")),
@@ -241,6 +254,20 @@ def _named(reported: Reader, subject: str) -> list[str] | None:
     if not reported.has(subject):
         return None
     return [name.line() for name in reported.at(subject).items(optional=True)]
+
+
+def _secrets(reported: Reader) -> frozenset[HeldSecret] | None:
+    if reported.value is None:
+        return None
+    return frozenset(
+        HeldSecret(
+            one.at("uuid").text().lower(),
+            one.at("kind").text(default=""),
+            one.at("usage").text(default=""),
+            one.at("ephemeral").flag(default=False),
+        )
+        for one in reported.items()
+    )
 
 
 def _guest(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.starters import Starters
@@ -64,6 +65,42 @@ class GuestFacts:
         return self.observation.sighting in ACTIVE
 
 
+class Socket(NamedTuple):
+    """A port in use: tcp or udp, its IP address (``*`` for all of both versions), its number."""
+
+    protocol: str
+    address: str
+    port: int
+
+
+class HeldSecret(NamedTuple):
+    """A secret that a libvirt daemon has, without its value: the kind is that of its usage."""
+
+    uuid: str
+    kind: str
+    usage: str
+    ephemeral: bool
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a host has for a guest that arrives; None where that is not known.
+
+    ``anywhere`` are the versions of IP in which any address can be bound. ``cpus`` are those that
+    the kernel may ever have; ``confines``: libvirt puts guests into cgroups of CPUs. ``hugepages``
+    says how many are free by their size in KiB, ``default_page`` is the size of those that are
+    meant without one, 0 if not known.
+    """
+
+    addresses: frozenset[str] | None = None
+    sockets: frozenset[Socket] | None = None
+    anywhere: frozenset[int] = frozenset()
+    cpus: frozenset[int] | None = None
+    hugepages: Mapping[int, int] | None = None
+    default_page: int = 0
+    confines: bool = True
+
+
 @dataclass(frozen=True)
 class Daemon:
     """A node's libvirt daemon, as it reports itself and its host.
@@ -76,7 +113,9 @@ class Daemon:
     asked about, by questions.cpu_key: empty if the host can run it, else why not. ``certificates``
     are the folder of the certificates for migrations and the files in it, None if not known;
     ``verifies`` says whether it verifies the certificate of a node that sends it a guest. ``locks``
-    is its lock manager.
+    is its lock manager. ``online`` and ``numa_nodes`` are the host's CPUs and NUMA nodes,
+    ``models`` its security drivers, empty if not known; ``secrets`` those that it has, and
+    ``secret_values`` the UUIDs of those whose values are on its disk, None if not known.
     """
 
     uuid: str
@@ -94,6 +133,11 @@ class Daemon:
     verifies: bool = True
     threads: int = 0
     libvirt: int = 0
+    online: frozenset[int] = frozenset()
+    numa_nodes: frozenset[int] = frozenset()
+    models: frozenset[str] = frozenset()
+    secrets: frozenset[HeldSecret] | None = None
+    secret_values: frozenset[str] | None = None
     tsc: int = 0
     """The frequency of the host's time stamp counter in Hz where it cannot be scaled, else 0."""
 
@@ -148,10 +192,13 @@ class NodeFacts:
     bridges: Mapping[str, bool] | None = None
     listening: frozenset[int] | None = None
     starters: Starters | None = None
+    resources: Resources = field(default_factory=Resources)
     storage: StorageFacts | None = None
     ssh: Mapping[str, tuple[Issue, ...]] = field(default_factory=dict)
     peers: Mapping[str, LoginResults] = field(default_factory=dict)
     observed: Mapping[str, Inspection] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The addresses of the host names that it was asked about."""
     written: Mapping[str, str] = field(default_factory=dict)
     """The token that it wrote, by folder."""
     write_errors: Mapping[str, str] = field(default_factory=dict)

@@ -26,17 +26,30 @@ PKI = "/etc/pki"
 SETTINGS = (
     *("lock_manager", "migration_port_min", "migration_port_max"),
     *("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"),
-    *("migrate_tls_x509_verify", "default_tls_x509_verify"),
     *("auto_shutdown_try_save", "auto_shutdown_try_shutdown"),
     *("auto_shutdown_poweroff", "auto_shutdown_restore"),
+    *("migrate_tls_x509_verify", "default_tls_x509_verify", "cgroup_controllers"),
 )
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "clock": ("date", "+%s.%N"),
     "memory": ("cat", "/proc/meminfo"),
     "host_name": ("hostname",),
     "resolves": ("hostname", "-i"),
-    "bridges": ("ip", "-j", "link", "show"),
-    "listening": ("ss", "-Htln"),
+    "bridges": ("ip", "-j", "address", "show"),
+    "listening": ("ss", "-Htuln"),
+    "nonlocal_bind": (
+        *("grep", "-Hs", "1", "/proc/sys/net/ipv4/ip_nonlocal_bind"),
+        "/proc/sys/net/ipv6/ip_nonlocal_bind",
+    ),
+    "possible_cpus": ("cat", "/sys/devices/system/cpu/possible"),
+    "hugepages": (
+        *("find", "/sys/kernel/mm/hugepages", "-name", "*_hugepages"),
+        *("-exec", "grep", "-H", ".", "{}", "+"),
+    ),
+    "secret_values": (
+        *("find", "/etc/libvirt/secrets", "-maxdepth", "1", "-type", "f"),
+        *("!", "-name", "*.xml", "-printf", "%f\\n"),
+    ),
     "settings": (
         *("grep", "-hE", rf"^[[:space:]]*({'|'.join(SETTINGS)})[[:space:]]*="),
         "/etc/libvirt/qemu.conf",
@@ -70,7 +83,8 @@ OF_SOURCE = (
     *pacemaker_tools.COMMANDS,
 )
 OF_DESTINATION = (
-    *("cordoned", "memory", "host_name", "resolves", "bridges", "listening"),
+    *("cordoned", "memory", "host_name", "resolves", "bridges", "listening", "nonlocal_bind"),
+    *("possible_cpus", "hugepages", "secret_values"),
     *OF_SOURCE[1:],
     *OF_PEER,
 )
@@ -168,17 +182,6 @@ def links(output: CommandOutput) -> dict[str, bool] | None:
     }
 
 
-def listening(output: CommandOutput) -> frozenset[int] | None:
-    """Return the TCP ports in use, from ``ss -Htln``; see ss(8)."""
-    if output.code != 0:
-        return None
-    ports = (line.split()[3:4] for line in output.out.splitlines())
-    found = [item[0].rpartition(":")[2] if item else "" for item in ports]
-    if not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in found):
-        return None
-    return frozenset(map(int, found))
-
-
 def settings(output: CommandOutput) -> dict[str, str]:
     """Return settings of qemu.conf by name; what it does not set has libvirt's default."""
     found = (_SETTING.match(line) for line in output.out.splitlines())
@@ -245,13 +248,29 @@ def qemu(*outputs: CommandOutput) -> int:
     return 0
 
 
-def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], int, str, int] | None:
-    """Return the host's UUID, its machine types, aliases included, by ``ARCH/TYPE``, and its CPU.
+class Capabilities(NamedTuple):
+    """libvirt's capabilities: the host's UUID, its machine types by ``ARCH/TYPE``, and its CPU.
 
-    The CPU's TSC, if it cannot be scaled, is before it, since its XML goes without that.
+    ``threads`` is the number of its hardware threads, 0 if not known; ``cpus`` and ``nodes`` are
+    the CPUs that are online and the NUMA nodes, empty if not known. ``models`` are the names of
+    libvirt's security drivers. ``tsc`` is the frequency of a time stamp counter that cannot be
+    scaled, else 0.
+    """
 
-    From libvirt's "Driver capabilities XML": a domain type without machines of its own has those
-    of its architecture. The last is the number of the host's hardware threads, 0 if not known.
+    uuid: str
+    machines: dict[str, frozenset[str]]
+    cpu: str
+    threads: int
+    tsc: int
+    cpus: frozenset[int]
+    nodes: frozenset[int]
+    models: frozenset[str]
+
+
+def capabilities(xml: str) -> Capabilities | None:
+    """Return what libvirt's "Driver capabilities XML" says, None if it cannot be read.
+
+    A domain type without machines of its own has those of its architecture, aliases included.
     """
     try:
         root = xmltext.parse_xml(xml)
@@ -265,7 +284,23 @@ def capabilities(xml: str) -> tuple[str, dict[str, frozenset[str]], int, str, in
             machines[f"{arch.get('name')}/{domain.get('type')}"] = own
     uuid = (root.findtext("host/uuid") or "").strip()
     cpu = root.find("host/cpu")
-    return uuid, machines, _fixed_tsc(cpu), _cpu(cpu), _threads(root)
+    tsc = _fixed_tsc(cpu)  # Before the CPU is stripped of it.
+    return Capabilities(
+        uuid,
+        machines,
+        _cpu(cpu),
+        _threads(root),
+        tsc,
+        _ids(root, "host/topology/cells/cell/cpus/cpu"),
+        _ids(root, "host/topology/cells/cell"),
+        frozenset(one.text or "" for one in root.findall("host/secmodel/model")),
+    )
+
+
+def _ids(root: Any, path: str) -> frozenset[int]:
+    found = [one.get("id", "") for one in root.findall(path)]
+    known = all(re.fullmatch(r"\d{1,5}", one, re.ASCII) for one in found)
+    return frozenset(map(int, found)) if known else frozenset()
 
 
 def _fixed_tsc(element: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,16 +11,18 @@ from saltext_kvmcluster.core.storage.inventory import MAX_PATH
 from saltext_kvmcluster.core.untrusted import Reader
 
 MAX_ITEMS = 10_000
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 CPU = ("type", "arch", "machine", "emulator", "cpu")
 
 
 @dataclass(frozen=True)
 class Question:
-    """Paths to inspect, tokens to read by folder and writer, and CPUs by the keys of CPU."""
+    """Paths to inspect, tokens to read by folder and writer, CPUs by the keys of CPU, and names."""
 
     paths: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cpus: tuple[Mapping[str, str], ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def parse(reported: object) -> Question:
@@ -29,6 +32,7 @@ def parse(reported: object) -> Question:
         tuple(_path(path) for path in asked.at("paths").items(optional=True, most=MAX_ITEMS)),
         _tokens(asked.at("tokens")),
         tuple(_cpu(cpu) for cpu in asked.at("cpus").items(optional=True, most=MAX_ITEMS)),
+        tuple(_host(name) for name in asked.at("names").items(optional=True, most=MAX_ITEMS)),
     )
 
 
@@ -45,6 +49,17 @@ def is_path(reported: object) -> bool:
         and reported.isprintable()
         and len(reported) <= MAX_PATH
     )
+
+
+def is_host(reported: object) -> bool:
+    """Whether a node can be asked about a host name; see hostname(7)."""
+    return isinstance(reported, str) and bool(_HOST.match(reported))
+
+
+def _host(asked: Reader) -> str:
+    if not is_host(asked.value):
+        raise asked.error("a host name")
+    return str(asked.value)
 
 
 def _path(asked: Reader) -> str:

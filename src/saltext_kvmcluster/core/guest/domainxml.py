@@ -13,10 +13,21 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.guest import blockers, needed_files, passthrough, xmldiff
+from saltext_kvmcluster.core.guest import (
+    binds,
+    blockers,
+    needed_files,
+    passthrough,
+    secrets,
+    tuning,
+    xmldiff,
+)
+from saltext_kvmcluster.core.guest.binds import Bind
 from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, parse_disk
 from saltext_kvmcluster.core.guest.needed_files import File
+from saltext_kvmcluster.core.guest.secrets import Secret
+from saltext_kvmcluster.core.guest.tuning import Tuning
 from saltext_kvmcluster.core.guest.units import in_bytes
 from saltext_kvmcluster.core.guest.xmlparts import attributes, pci_address, text_at
 from saltext_kvmcluster.core.text import printable
@@ -98,6 +109,11 @@ class Guest:
     """The frequency of its time stamp counter in Hz, 0 if its definition sets none."""
     frozen: Frozen | None = None
     leases: tuple[Lease, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    binds: tuple[Bind, ...] = ()
+    tuning: Tuning = field(default_factory=Tuning)
+    networks: tuple[str, ...] = ()
+    """The networks whose addresses its screens listen on."""
     unlocked: bool = False
     """Whether it hands QEMU an argument that switches image locks off."""
     text: str | bytes = field(default="", compare=False, repr=False)
@@ -142,6 +158,10 @@ def parse(text: str | bytes) -> Guest:
         tsc=_tsc(root),
         frozen=_frozen(root),
         leases=tuple(map(_lease, root.iterfind("devices/lease"))),
+        secrets=secrets.find(root),
+        binds=binds.find(root),
+        tuning=tuning.find(root, _memory(root)),
+        networks=binds.networks(root),
         unlocked=any(map(_UNLOCKED.search, passthrough.arguments(root))),
         text=text,
     )
@@ -254,6 +274,10 @@ def _interface(card: etree._Element) -> Interface:
     address = card.find("source/address")
     if kind == "hostdev" and address is not None:
         name = pci_address(address)
+    elif kind == "ethernet":
+        # A device that libvirt does not create has to exist (qemuInterfaceEthernetConnect).
+        target = attributes(card, "target")
+        name = target.get("dev", "") if target.get("managed") == "no" else ""
     else:
         name = source.get(_SOURCES.get(kind, "dev"), "") if source is not None else ""
     mac, filtered = attributes(card, "mac"), attributes(card, "filterref")

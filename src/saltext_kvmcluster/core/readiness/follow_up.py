@@ -12,6 +12,7 @@ from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.cpu import asked_cpu
+from saltext_kvmcluster.core.readiness.checks.network import host_names
 from saltext_kvmcluster.core.readiness.checks.storage import in_shared, needed
 from saltext_kvmcluster.core.readiness.subjects import guests_in_question, nodes_in_question
 
@@ -28,7 +29,8 @@ def questions(
 
     Each guest's own node is asked for all paths that the guest needs; the others only for those
     that are on no shared file system. In each shared file system they read the tokens of some
-    nodes. Whether they can run a guest's CPU is asked of the nodes to which it would go.
+    nodes. Whether they can run a guest's CPU, and what the host names mean that it listens on, is
+    asked of the nodes to which it would go.
     Parameters as in ``examine``.
     """
     moving = [found for found in guests_in_question(world, guest, source) if found.active]
@@ -40,12 +42,14 @@ def questions(
             if not in_shared(world, found.node, need):
                 alone[need.path] = None
     tokens, cpus = _witnesses(world, needs), _cpus(world, moving)
+    names = list(dict.fromkeys(name for found in moving for name in host_names(found)))
     away = dict.fromkeys(nodes_in_question(world, destination))
     return {
         node: {
             "paths": list({**needs.get(node, {}), **(alone if node in away else {})}),
             "tokens": tokens,
             "cpus": cpus if node in away else [],
+            "names": names if node in away else [],
         }
         for node in {**needs, **away}
         if not world.nodes[node].detail

@@ -1,14 +1,42 @@
-"""Checks of CPUs: whether the destination can run the one that a guest has."""
+"""Checks of CPUs: whether the destination can run the guest's, and has those it is bound to."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from saltext_kvmcluster.core.facts import questions
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import Issue, unknown
+from saltext_kvmcluster.core.findings import PROBLEM, WARN, Issue, unknown
+from saltext_kvmcluster.core.guest.tuning import Pin
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World
+from saltext_kvmcluster.core.text import listed
+
+_CAPABILITIES = "on the destination: check virsh capabilities, then check again"
+_UNPIN = (
+    "pin it to CPUs that every node has: virsh vcpupin, emulatorpin or iothreadpin --live; or"
+    " <vcpu cpuset=> (virsh edit), then restart the guest"
+)
+
+
+class Processors(NamedTuple):
+    """A guest's pins and NUMA nodes."""
+
+    pins: frozenset[Pin]
+    nodes: frozenset[int]
+
+
+class Topology(NamedTuple):
+    """A node's CPUs: those online, those that may ever be, whether cgroups confine; its NUMA nodes.
+
+    Empty where not known.
+    """
+
+    online: frozenset[int]
+    possible: frozenset[int]
+    confines: bool
+    nodes: frozenset[int]
+
 
 TOLERANCE = 250
 """Millionths by which a TSC may differ: libvirt's TSC_TOLERANCE (qemu_process.c)."""
@@ -89,3 +117,65 @@ def asked_cpu(world: World, guest: GuestFacts) -> Mapping[str, str]:
 def known(world: World, node: NodeFacts) -> Hashable:
     daemon = node.daemon
     return Offered(frozenset(daemon.cpus.items()), daemon.tsc) if daemon else None
+
+
+def pinning(world: World, asked: Processors, offered: Topology) -> Iterator[Issue]:
+    """Whether the destination has the CPUs and NUMA nodes to which the guest is bound.
+
+    The kernel refuses an affinity to CPUs of which none is online, and libvirt's cgroup refuses one
+    that the kernel can never have (sched_setaffinity(2), update_cpumask in
+    kernel/cgroup/cpuset.c); libvirt refuses a NUMA node that does not exist, whatever the mode
+    (virNumaNodesetIsAvailable in src/util/virnuma.c).
+    """
+    yield from _pinned(sorted(asked.pins, key=lambda one: one.use), offered)
+    if asked.nodes and not offered.nodes:
+        yield unknown("not known: the NUMA nodes of the destination", _CAPABILITIES)
+    elif missing := asked.nodes - offered.nodes:
+        yield Issue(
+            f"its memory is bound to NUMA node {listed(map(str, sorted(missing)))}, which the"
+            " destination does not have",
+            "set a nodeset in <numatune> that every node has (virsh edit), then restart the guest",
+        )
+
+
+def processors(world: World, guest: GuestFacts) -> Hashable:
+    if guest.guest is None:
+        return UNREAD
+    found = Processors(frozenset(guest.guest.tuning.pins), guest.guest.tuning.nodes)
+    return found if any(found) else None
+
+
+def topology(world: World, node: NodeFacts) -> Hashable:
+    if node.daemon is None:
+        return None
+    has = node.resources
+    return Topology(
+        node.daemon.online, has.cpus or frozenset(), has.confines, node.daemon.numa_nodes
+    )
+
+
+def _pinned(pins: Sequence[Pin], offered: Topology) -> Iterator[Issue]:
+    """Yield one issue for all pins of a kind: a guest may have one for each of its vCPUs."""
+    if pins and not (offered.online and offered.possible):
+        yield unknown("not known: the CPUs of the destination", _CAPABILITIES)
+        return
+    none, beyond, few = [], [], []
+    for pin in pins:
+        if not pin.cpus & offered.online:
+            none.append(pin)
+        elif offered.confines and not pin.cpus <= offered.possible:
+            beyond.append(pin)
+        elif not pin.cpus <= offered.online:
+            few.append(pin)
+    if none:
+        yield Issue(f"{_bound(none)}, of which the destination has none", _UNPIN)
+    if beyond:
+        yield Issue(f"{_bound(beyond)}, some of which the destination can never have", _UNPIN)
+    if few:
+        yield Issue(f"{_bound(few)}, of which the destination has only some", _UNPIN, PROBLEM, WARN)
+
+
+def _bound(pins: Sequence[Pin]) -> str:
+    cpus = sorted(frozenset().union(*(pin.cpus for pin in pins)))
+    verb = "is" if len(pins) == 1 else "are"
+    return f"{listed(pin.use for pin in pins)} {verb} pinned to CPU {listed(map(str, cpus))}"

@@ -33,18 +33,19 @@ def matters(guest: domainxml.Guest | None, name: str, uuid: str) -> Close:
 
     Those are its own, those of guests of the same name or UUID, and of guests that may use one of
     its disks: by libvirt's statistics, which name every layer by its path. Files have one path;
-    any other disk may have several.
+    any other disk may have several. For a guest with a vsock address of its own it is all.
 
     guest
         Its definition; None if it is not known.
     """
     layers = [layer for disk in (guest.disks if guest else ()) for layer in disk.layers]
+    alone = guest is not None and guest.tuning.cid > 0
     plain = guest is not None and all(layer.kind in LOCKING_FILES for layer in layers)
     own = {layer.path for layer in layers}
 
     def is_close(other: str, other_uuid: str, stats: Mapping[str, Any]) -> bool:
         count = stats.get("block.count")
-        if other == name or other_uuid == uuid or count is None:
+        if alone or other == name or other_uuid == uuid or count is None:
             return True
         paths = {stats.get(f"block.{number}.path") for number in range(count)}
         return bool(own & paths if plain else paths)

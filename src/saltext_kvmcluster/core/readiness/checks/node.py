@@ -1,4 +1,4 @@
-"""Checks of nodes: daemon, cordon, versions, names, ports, certificates, memory, clock."""
+"""Checks of nodes: daemon, cordon, versions, names, ports, certificates, memory, labels, clock."""
 
 from __future__ import annotations
 
@@ -251,7 +251,10 @@ def tls(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Iss
 
 
 def memory(world: World, asked: int, offered: int) -> Iterable[Issue]:
-    """Whether the destination has enough available memory for all that the guest may use."""
+    """Whether the destination has enough available memory for all that the guest may use.
+
+    Less what is on hugepages, which memory.hugepages judges.
+    """
     if offered < asked:
         yield Issue(
             f"it needs {asked // MIB} MiB of memory, {offered // MIB} MiB are available on the"
@@ -261,7 +264,12 @@ def memory(world: World, asked: int, offered: int) -> Iterable[Issue]:
 
 
 def needed_memory(world: World, guest: GuestFacts) -> Hashable:
-    return guest.memory_kib or (guest.guest.memory_kib if guest.guest else UNREAD)
+    """Return the memory that a guest needs besides hugepages, which are not available memory."""
+    known = guest.memory_kib or (guest.guest.memory_kib if guest.guest else 0)
+    if not known:
+        return UNREAD
+    paged = sum(size for _, size in guest.guest.tuning.hugepages) if guest.guest else 0
+    return max(0, known - paged) or None
 
 
 def free_memory(world: World, node: NodeFacts) -> Hashable:
@@ -282,6 +290,36 @@ def minion(world: World, node: NodeFacts) -> Iterable[Issue]:
 def restart_minion(node: str) -> str:
     """Return how a minion that does not answer is started again."""
     return f"on {node}: systemctl restart salt-minion"
+
+
+def labels(world: World, asked: frozenset[str], offered: frozenset[str]) -> Iterable[Issue]:
+    """Whether libvirt on the destination has the security driver of each of the guest's labels.
+
+    libvirt refuses a label of another driver, one that was given by itself included
+    (virSecurityManagerCheckModel in src/security/security_manager.c).
+    """
+    if not offered:
+        yield unknown(
+            "not known: the security drivers of the destination",
+            "on the destination: check virsh capabilities, then check again",
+        )
+    elif missing := asked - offered:
+        yield Issue(
+            f"its labels are of {listed(sorted(missing))}, and libvirt on the destination has"
+            f" {listed(sorted(offered - {'none'})) or 'no security driver'} only",
+            "use one security_driver on all nodes (/etc/libvirt/qemu.conf, SELinux or AppArmor of"
+            " the host); a running guest keeps its label until it is restarted",
+        )
+
+
+def labelled(world: World, guest: GuestFacts) -> Hashable:
+    if guest.guest is None:
+        return UNREAD
+    return guest.guest.tuning.models or None
+
+
+def models(world: World, node: NodeFacts) -> Hashable:
+    return node.daemon.models if node.daemon else None
 
 
 def clock(world: World, node: NodeFacts) -> Iterable[Issue]:

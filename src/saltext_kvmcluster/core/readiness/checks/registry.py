@@ -3,11 +3,22 @@
 To add a check, write its function in the file of its subject beside this one, and register it
 here: its id is FILE.FUNCTION, and docs/checks.md is made of both (``make docs``). An issue of a
 BLOCK check means that a migration would fail or could harm the guest, so that UNKNOWN forbids the
-migration as well. WARN is for what does neither.
+migration as well. WARN is for what does neither. Those of Pacemaker's settings are in ha_registry.py.
 """
 
 from saltext_kvmcluster.core.findings import WARN
-from saltext_kvmcluster.core.readiness.checks import cpu, guest, ha, network, node, ssh, storage
+from saltext_kvmcluster.core.readiness.checks import (
+    cpu,
+    guest,
+    ha,
+    ha_registry,
+    memory,
+    network,
+    node,
+    secret,
+    ssh,
+    storage,
+)
 from saltext_kvmcluster.core.readiness.checks.base import (
     DESTINATION,
     GUEST,
@@ -163,12 +174,30 @@ REGISTRY = (
         told=True,
     ),
     Check(
+        "node.labels",
+        "libvirt on the destination has the security drivers of the guest's labels",
+        "use one security_driver on all nodes",
+        MOVE,
+        node.labels,
+        asks=node.labelled,
+        offers=node.models,
+    ),
+    Check(
         "node.clock",
         "the node's clock agrees with the others",
         "run a time service, such as chrony, on every node",
         NODE,
         node.clock,
         severity=WARN,
+    ),
+    Check(
+        "memory.hugepages",
+        "the destination has enough free hugepages of each size that the guest needs",
+        "make more hugepages on the destination: sysctl vm.nr_hugepages",
+        MOVE,
+        memory.hugepages,
+        asks=memory.paged,
+        offers=memory.free_pages,
     ),
     Check(
         "cpu.model",
@@ -180,6 +209,15 @@ REGISTRY = (
         offers=cpu.known,
     ),
     Check(
+        "cpu.pinning",
+        "the destination has the CPUs and NUMA nodes to which the guest is bound",
+        "bind it to CPUs and NUMA nodes that every node has, or do not bind it",
+        MOVE,
+        cpu.pinning,
+        asks=cpu.processors,
+        offers=cpu.topology,
+    ),
+    Check(
         "network.present",
         "the guest's bridges, networks and network filters exist on the destination, and are up",
         "set up the same bridges and networks on every node",
@@ -187,6 +225,15 @@ REGISTRY = (
         network.present,
         asks=network.wanted,
         offers=network.networks,
+    ),
+    Check(
+        "network.listen",
+        "the destination has the addresses that the guest listens on, and its fixed ports are free",
+        "listen on 0.0.0.0 or 127.0.0.1, with autoport='yes' (virsh edit)",
+        MOVE,
+        network.listen,
+        asks=network.listened,
+        offers=network.listening,
     ),
     Check(
         "storage.kind",
@@ -208,7 +255,8 @@ REGISTRY = (
     ),
     Check(
         "storage.visible",
-        "the image, its backing chain, kernel, initrd, nvram and cdrom exist on the destination",
+        "the image, its backing chain, emulator, firmware, kernel, nvram, cdrom and all other paths"
+        " of the guest's definition exist on the destination",
         "put what is missing on shared storage, or at the same path on every node",
         MOVE,
         storage.visible,
@@ -223,6 +271,15 @@ REGISTRY = (
         storage.cache,
         asks=storage.cached,
         offers=storage.qemu,
+    ),
+    Check(
+        "secret.present",
+        "libvirt on the destination has each secret that the guest needs, with a value",
+        "virsh secret-define and virsh secret-set-value on every node",
+        MOVE,
+        secret.present,
+        asks=secret.needed,
+        offers=secret.held,
     ),
     Check(
         "guest.name",
@@ -309,81 +366,5 @@ REGISTRY = (
         guest.guard,
         severity=WARN,
     ),
-    Check(
-        "ha.fencing",
-        "Pacemaker, where it has guests, can fence a node",
-        "add a fence device for every node (pcs stonith create, or cibadmin), and try it",
-        NODE,
-        ha.fencing,
-        severity=WARN,
-    ),
-    Check(
-        "ha.quorum",
-        "a part of Pacemaker's cluster without quorum starts nothing",
-        "crm_attribute -t crm_config -n no-quorum-policy -v stop",
-        NODE,
-        ha.quorum,
-        severity=WARN,
-    ),
-    Check(
-        "ha.moves",
-        "Pacemaker moves its guests live, and leaves one alone whose move failed",
-        "give the resource: op migrate_to on-fail=block (pcs resource update ID op migrate_to"
-        " interval=0s timeout=300s on-fail=block)",
-        NODE,
-        ha.moves,
-        severity=WARN,
-    ),
-    Check(
-        "ha.stickiness",
-        "Pacemaker leaves a guest where it is as long as nothing speaks against it",
-        "crm_attribute -t rsc_defaults -n resource-stickiness -v 100",
-        NODE,
-        ha.stickiness,
-        severity=WARN,
-    ),
-    Check(
-        "ha.start_failure",
-        "Pacemaker tries a start again that failed once",
-        "crm_attribute -t crm_config -n start-failure-is-fatal -v false; and crm_attribute -t"
-        " rsc_defaults -n failure-timeout -v 60s",
-        NODE,
-        ha.start_failure,
-        severity=WARN,
-    ),
-    Check(
-        "ha.constraints",
-        "no constraint of an earlier move or ban is left in Pacemaker",
-        "crm_resource --clear -r ID",
-        NODE,
-        ha.constraints,
-        severity=WARN,
-    ),
-    Check(
-        "ha.unmanaged",
-        "Pacemaker manages all its guests",
-        "crm_resource --refresh, then crm_resource --wait; then delete is-managed (crm_resource -r"
-        " ID --meta -d is-managed), maintenance, or maintenance-mode (crm_attribute -t crm_config"
-        " -n maintenance-mode -D)",
-        NODE,
-        ha.unmanaged,
-        severity=WARN,
-    ),
-    Check(
-        "ha.definitions",
-        "libvirt keeps no definition of a guest that Pacemaker starts",
-        "set guests: definitions: shared in the pillar, or take the guest out of guests: list",
-        NODE,
-        ha.definitions,
-        severity=WARN,
-    ),
-    Check(
-        "ha.network",
-        "Pacemaker moves guests by the nodes' migration names",
-        "set the resource's migration_network_suffix so that it makes them of the nodes' names"
-        " (crm_resource -r ID -p migration_network_suffix -v SUFFIX)",
-        NODE,
-        ha.network,
-        severity=WARN,
-    ),
+    *ha_registry.CHECKS,
 )

@@ -7,14 +7,15 @@ system, so what holds for its mount point is judged once for all of them.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, Inspection, NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.guest.needed_files import TEMPLATE
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World, is_under
 from saltext_kvmcluster.core.storage import cache_mode, same_storage
 from saltext_kvmcluster.core.storage.location import Location
@@ -122,13 +123,14 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
     disks = frozenset(_sources(guest.guest))
     uses = {file.path: file.use for file in guest.guest.files}
     media = frozenset(disk.source.path for disk in guest.guest.disks if disk.dispensable)
+    optional = {*media, *(file.path for file in guest.guest.files if file.optional)}
     for source in needed(guest):
         there = observed.get(source.path)
         what = (source.path, uses.get(source.path, "image"))
         if there is None:
             unseen.append(what)
         elif there.kind == "nothing":
-            if source.path not in media:
+            if source.path not in optional:
                 missing.append(what)
         elif source not in disks and not in_shared(world, guest.node, source):
             alone.append(what)
@@ -137,7 +139,10 @@ def paths(world: World, guest: GuestFacts) -> Hashable:
 
 
 def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
-    """Whether the images, backing chains, kernel, initrd, nvram and cdrom are on the destination.
+    """Whether the images, backing chains and all other paths of it are on the destination.
+
+    Emulator, loader, kernel, initrd, nvram; devices, sockets, pipes, ROMs, scripts; the folders of
+    sockets and logs. The template of an nvram is needed only where the nvram itself is not there.
 
     What is in a file system that is the same on both nodes (storage.same) is on both if it is on
     the source. A disk elsewhere is left to storage.kind and storage.same, since it must not be
@@ -149,7 +154,10 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
     for path, _ in asked.unseen:
         yield unknown(f"not known: {path} was not checked on the source", _look_for(path, "source"))
     observed = world.nodes[offered].observed
+    lost = [path for path, use in asked.alone if use == "nvram" and _is_nothing(observed, path)]
     for path, use in asked.alone:
+        if use == TEMPLATE and not lost:
+            continue
         if path not in observed:
             yield unknown(
                 f"not known: {path} was not checked on the destination",
@@ -179,6 +187,10 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
                 f"{use} {path} does not exist on the destination",
                 f"copy {path} from the source to the destination, or put it on shared storage",
             )
+
+
+def _is_nothing(observed: Mapping[str, Inspection], path: str) -> bool:
+    return path not in observed or observed[path].kind == "nothing"
 
 
 def cached(world: World, guest: GuestFacts) -> Hashable:
