@@ -3,7 +3,7 @@
 To add a check, write its function in the file of its subject beside this one, and register it
 here: its id is FILE.FUNCTION, and docs/checks.md is made of both (``make docs``). An issue of a
 BLOCK check means that a migration would fail or could harm the guest, so that UNKNOWN forbids the
-migration as well. WARN is for what does neither. Those of Pacemaker's settings are in ha_registry.py.
+migration as well. WARN is for what does neither. ha_registry.py has those of Pacemaker's settings.
 """
 
 from saltext_kvmcluster.core.findings import WARN
