@@ -803,6 +803,7 @@ def evacuate(
     why = cordons.checked_reason(reason)
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
         name = nodes.cluster.node(str(node)).id
+        drainer.refuse_managed(nodes, name)
         memory = StoppedGuests(__opts__, nodes.cluster.name)
         return evacuation.evacuate(nodes, console, memory, name, why, what, dry)
 
