@@ -1,0 +1,109 @@
+"""The steps of maintenance as an orchestration's states: what is skipped, shown and reported."""
+
+import pytest
+
+from saltext_kvmcluster.states import kvmcluster as states
+
+NOTHING = {"kind": "assessment", "cluster": "lab", "node": "node1", "ok": True, "update": False}
+NOTHING |= {"reboot": False, "needed": [], "drain": False, "left": [], "skip": True, "detail": ""}
+REBOOT = {"kind": "reboot", "cluster": "lab", "node": "node1", "ok": True, "when": "needed"}
+REBOOT |= {"rebooted": False, "needed": [], "still": [], "missing": "", "findings": []}
+DRAINED = {"kind": "evacuation", "cluster": "lab", "node": "node1", "ok": True, "test": False}
+DRAINED |= {"moved": [], "failed": [], "under_way": [], "stuck": {}, "detail": "", "left": []}
+DRAINED |= {"cordoned": {"since": "2026-11-23T12:00:00", "reason": "why"}, "elapsed": 1.0}
+DRAINED |= {"shut_down": [], "stay": []}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Set what runner functions return; return the names of those that were called."""
+    called, returns = [], {}
+
+    def call(runner, **arguments):
+        name = runner.partition(".")[2]
+        called.append(name)
+        return returns[name]
+
+    monkeypatch.setattr(states, "_run", call)
+    monkeypatch.setattr(states, "__context__", {}, raising=False)
+    monkeypatch.setattr(states, "__opts__", {"test": False}, raising=False)
+
+    def given(**found):
+        returns.update(found)
+        return called
+
+    return given
+
+
+def test_a_node_with_nothing_to_do_is_left_alone_and_reported(run):
+    called = run(assess=NOTHING)
+    assert states.assessed("node1 assessed", "node1")["result"] is True
+    steps = [
+        states.drained("node1 drained", "node1", "why"),
+        states.drained("node1 drained to be rebooted", "node1", "why", before_reboot="needed"),
+        states.applied("node1 updated", "updates", ["node1"]),
+        states.reboot("node1 reboot", "node1"),
+        states.undrained("node1 undrained", "node1"),
+    ]
+    assert all(step["result"] is True and not step["changes"] for step in steps)
+    assert called == ["assess"]
+    report = states.reported("report")["comment"]
+    assert report == "node1  skipped      nothing to update, and no reboot is due"
+
+
+def test_what_an_earlier_run_left_is_undone(run):
+    left = {**NOTHING, "skip": False, "left": ["cordoned"]}
+    undrained = {**DRAINED, "kind": "undrain", "uncordoned": True}
+    called = run(assess=left, reboot={**REBOOT, "elapsed": 1.0}, undrain=undrained)
+    states.assessed("node1 assessed", "node1")
+    assert states.drained("node1 drained", "node1", "why")["comment"] == "node1 is not drained"
+    states.reboot("node1 reboot", "node1")
+    assert states.undrained("node1 undrained", "node1")["result"] is True
+    assert called == ["assess", "reboot", "undrain"]
+    assert states.reported("report")["comment"].startswith("node1  done")
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_a_node_is_drained_once_its_update_needs_a_reboot(run, due):
+    updated = {**NOTHING, "skip": False, "update": True}
+    called = run(assess=updated, reboot={**REBOOT, "rebooted": due}, evacuate=DRAINED)
+    states.assessed("node1 assessed", "node1", drain="reboot")
+    states.drained("node1 drained", "node1", "why")
+    states.drained("node1 drained to be rebooted", "node1", "why", before_reboot="needed")
+    assert called == ["assess", "reboot", *(["evacuate"] if due else [])]
+
+
+def test_a_step_that_fails_has_the_report(run, capsys):
+    error = {"kind": "error", "ok": False, "error": "no response from node1"}
+    run(preflight={**NOTHING, "kind": "preflight"}, assess=NOTHING, evacuate=error)
+    states.preflight("preflight", ["node1", "node2"])
+    failed = states.drained("node1 drained", "node1", "why")
+    assert failed["result"] is False
+    assert failed["comment"].splitlines() == [
+        "ERROR: no response from node1",
+        "",
+        "node1  failed       failed: node1 drained",
+        "node2  not begun",
+    ]
+    assert "node1 drained: ERROR: no response from node1" in capsys.readouterr().err
+
+
+def test_with_another_outputter_nothing_is_shown(run, monkeypatch, capsys):
+    run(assess=NOTHING)
+    monkeypatch.setattr(states, "__opts__", {"test": False, "output": "json"})
+    states.assessed("node1 assessed", "node1")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_guests_that_were_shut_down_are_in_the_report(run):
+    off = {"guest": "cd1", "ok": True, "result": "stopped", "reason": "it is off"}
+    on = {"kind": "restored", "cluster": "lab", "node": "node1", "ok": True}
+    on |= {"started": [{**off, "result": "started", "reason": "it runs"}]}
+    run(evacuate={**DRAINED, "shut_down": [off]}, restore=on)
+    done = states.drained("node1 drained", "node1", "why", stuck="shutdown")
+    assert done["changes"]["cd1"] == {"old": "node1", "new": "shut down"}
+    assert states.restored("node1 restored", "node1")["changes"] == {
+        "cd1": {"old": "shut down", "new": "runs on node1"}
+    }
+    report = states.reported("report")["comment"]
+    assert report == "node1  done         shut down: cd1; started again: cd1"
