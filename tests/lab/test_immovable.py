@@ -23,6 +23,7 @@ def lab():
     """Four nodes that trust each other, and find definitions on the shared volume."""
     name = os.environ.get("KVMCLUSTER_LAB", "test")[:7]
     found = Lab(f"{name}4")
+    found.nodes = [*found.nodes, "node4"]
     found.ctl("down")
     found.ctl("up", "--nodes", "4", timeout=300)
     try:
