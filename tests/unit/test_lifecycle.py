@@ -72,7 +72,16 @@ def shut(monkeypatch):
     """Shut down a guest of three nodes, each pause lasting a second."""
     clock = Seconds()
 
-    def run(guest, destroy=True, unsettled=(), full=False, listed=(), pacemaker=NONE, **peers):
+    def run(
+        guest,
+        destroy=True,
+        unsettled=(),
+        full=False,
+        listed=(),
+        stays_off=True,
+        pacemaker=NONE,
+        **peers,
+    ):
         def ask(name, uuid):
             last = guest.observations[-1]
             return {
@@ -102,7 +111,9 @@ def shut(monkeypatch):
         )
         nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
         monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
-        done = lifecycle.shutdown(env, "web1", timeout=5.0, destroy=destroy).to_dict()
+        done = lifecycle.shutdown(
+            env, "web1", timeout=5.0, destroy=destroy, stays_off=stays_off
+        ).to_dict()
         return {**done, "after": clock.passed, "noted": noted}
 
     return run
@@ -116,6 +127,7 @@ def test_a_guest_that_obeys_is_not_destroyed(shut):
 def test_that_a_guest_is_off_because_somebody_wanted_it_is_noted(shut):
     assert shut(Guest(RUNNING, RUNNING, OFF))["noted"] == ["web1"]
     assert shut(Guest(OFF, OFF))["noted"] == ["web1"]
+    assert shut(Guest(RUNNING, RUNNING, OFF), stays_off=False)["noted"] == []
     assert shut(Guest(RUNNING, RUNNING), destroy=False)["noted"] == []
     assert shut(Guest(OFF, OFF), node2=SILENT)["noted"] == []
     done = shut(Guest(RUNNING, RUNNING, OFF), full=True)

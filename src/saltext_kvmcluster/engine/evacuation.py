@@ -157,7 +157,8 @@ def _stopped(
         return {"guest": guest, "ok": False, "result": startup.NOT_STOPPED, "reason": why}
     memory.add(node, guest)
     console.show(f"{guest} is shut down")
-    answer = fleet.ask([node], "kvmcluster.shutdown", guest, within=ACTION).get(node)
+    call = "kvmcluster.shutdown"
+    answer = fleet.ask([node], call, guest, stays_off=False, within=ACTION).get(node)
     return _row(guest, answer, (startup.STOPPED,))
 
 

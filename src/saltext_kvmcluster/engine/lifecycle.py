@@ -90,12 +90,15 @@ def startable(env: Environment, guest: str) -> str:
 
 
 def shutdown(
-    env: Environment, guest: str, timeout: float = 120.0, destroy: bool = False
+    env: Environment,
+    guest: str,
+    timeout: float = 120.0,
+    destroy: bool = False,
+    stays_off: bool = True,
 ) -> ShutdownResult:
     """Press a guest's power button and wait until it is off; return what was observed afterwards.
 
-    That it was wanted is noted on this node, for the cluster's status; so is that of a guest which
-    is off already. A guest of the pillar's list need not be defined here for that.
+    A guest of the pillar's list need not be defined here.
 
     It is ``stopped`` if it was active here at first and is active on no node that responds, or if
     all nodes respond. It is ``unknown`` where a node does not and it may run there: if it was not
@@ -107,6 +110,9 @@ def shutdown(
     destroy
         Whether to end one that is still active then, without a shutdown, unless it is
         migrating to another node or a job of libvirt is active on it.
+    stays_off
+        Whether to note on this node, for the cluster's status, that it is off on purpose; also if
+        it was off before.
     """
     peers = Peers(env)
     own, clock = peers.own, env.clock
@@ -120,7 +126,7 @@ def shutdown(
         raise WorldError(f"{guest} was not shut down: {why}")
     if observation.sighting not in ACTIVE:
         steps = [f"it was {observation.sighting.value} on {env.here}"]
-        return _ended(peers, observation, steps, stayed=False)
+        return _ended(peers, observation, steps, False, stays_off)
     if observation.job:
         raise WorldError(
             f"{guest} was not shut down: {observation.job} of it is active on {env.here};"
@@ -135,7 +141,7 @@ def shutdown(
         if destroy:
             steps += _destroyed(own, observation.uuid)
             stayed &= _until_off(own, clock, observation.uuid, SETTLING)[1]
-    return _ended(peers, observation, steps, stayed)
+    return _ended(peers, observation, steps, stayed, stays_off)
 
 
 def freeze(own: Libvirt, clock: Clock, here: str, guest: str, reason: str | None) -> dict[str, Any]:
@@ -356,14 +362,14 @@ def _destroyed(own: Libvirt, uuid: str) -> list[str]:
 
 
 def _ended(
-    peers: Peers, observation: Observation, steps: Sequence[str], stayed: bool
+    peers: Peers, observation: Observation, steps: Sequence[str], stayed: bool, stays_off: bool
 ) -> ShutdownResult:
     """Return what became of a guest that was to be shut down: it may have moved meanwhile."""
     definitions = peers.env.cluster.guests.definitions
     request = Request(observation.name, observation.uuid, peers.here, definitions)
     asked = peers.ask(observation.name, observation.uuid)
     done = startup.stopped(request, asked, steps, stayed)
-    return _noted(peers.env, done) if done.result == startup.STOPPED else done
+    return _noted(peers.env, done) if stays_off and done.result == startup.STOPPED else done
 
 
 def _noted(env: Environment, done: ShutdownResult) -> ShutdownResult:

@@ -638,7 +638,9 @@ def startable(guest: str) -> dict[str, Any]:
 
 
 @doors.salt_errors
-def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[str, Any]:
+def shutdown(
+    guest: str, timeout: float = 120, destroy: bool = False, stays_off: bool = True
+) -> dict[str, Any]:
     """Shut down a guest of this node by its power button (ACPI), and wait until it is off.
 
     guest
@@ -650,6 +652,11 @@ def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[st
     destroy
         Whether to power off a guest that is still running then: data that it has not written is
         lost. Default: false.
+
+    stays_off
+        Whether it is to be off until somebody starts it. That is noted here, also of a guest that
+        was off before, so that the cluster's status does not call it a problem; false for one that
+        is to be started again soon. Default: true.
 
     A guest that is being migrated, or has another libvirt job, is not powered off. One that
     Pacemaker manages is not shut down.
@@ -668,8 +675,9 @@ def shutdown(guest: str, timeout: float = 120, destroy: bool = False) -> dict[st
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     limit, pulls = doors.seconds(timeout, "timeout"), doors.flag(destroy, "destroy")
+    stays = doors.flag(stays_off, "stays_off")
     with this_node.environment(cluster, __opts__["id"]) as env:
-        done = lifecycle.shutdown(env, guest_name(guest, "guest"), limit, pulls).to_dict()
+        done = lifecycle.shutdown(env, guest_name(guest, "guest"), limit, pulls, stays).to_dict()
     return _ended(done, done["result"] == startup.STOPPED)
 
 
