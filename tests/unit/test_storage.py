@@ -85,13 +85,14 @@ def test_what_was_never_asked_is_not_known():
         assert shared_storage.locate(source, inventory.parse({})).fit is None
 
 
-def drbd(role, here, there, resource="r0", settings=True):
+def drbd(role, here, there, resource="r0", settings=True, quorum=True, **more):
     """Return the place of a DRBD volume on a node that is connected from here to there."""
     status = [
         {
             "name": resource,
             "role": role,
-            "devices": [{"volume": 0, "minor": 1, "disk-state": "UpToDate"}],
+            **more,
+            "devices": [{"volume": 0, "minor": 1, "disk-state": "UpToDate", "quorum": quorum}],
             "connections": [
                 {
                     "peer-node-id": 1,
@@ -116,6 +117,21 @@ def drbd(role, here, there, resource="r0", settings=True):
         )
     )
     return shared_storage.locate(Source("block", "/dev/drbd1"), facts)
+
+
+@pytest.mark.parametrize(
+    ("reported", "why"),
+    [
+        ({"suspended": True}, "is suspended"),
+        ({"suspended": False, "suspended-user": True}, "is suspended"),
+        ({"suspended": "no-data,quorum"}, "is suspended"),
+        ({"suspended": False, "quorum": False}, "has no quorum"),
+    ],
+)
+def test_a_drbd_volume_whose_io_stands_still_is_not_fit(reported, why):
+    found = drbd("Primary", "a", "b", **reported)
+    assert found.fit is False and why in found.why
+    assert drbd("Primary", "a", "b", suspended=False, **{"suspended-user": False}).fit
 
 
 LUN = Location("lun", True, "", "WWN 1")

@@ -168,6 +168,10 @@ def _drbd(device: Device, facts: StorageFacts) -> Location:
 
 def _replicated(replica: Replica, peers: list[Peer]) -> tuple[bool | None, str]:
     resource = quoted(replica.resource) or "RESOURCE"
+    if replica.suspended:
+        return False, f"is suspended: its I/O stands still; check 'drbdadm status {resource}'"
+    if not replica.quorum:
+        return False, f"has no quorum; connect its peers: 'drbdadm status {resource}'"
     if not _is_good(replica.disk):
         return False, f"is {quoted(replica.disk)} on this node; wait until it is UpToDate"
     if not peers or "UpToDate" not in (replica.disk, *(peer.disk for peer in peers)):

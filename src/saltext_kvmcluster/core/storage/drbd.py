@@ -19,7 +19,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 _WORD = re.compile(r'"([^"\n]*)"|#[^\n]*|([{};])|([^\s{};"#]+)')
 _NUMBER = re.compile(r"(?:minor )?(\d{1,7})", re.A)
 _OLD = re.compile(
-    r"^ *(\d{1,7}): cs:(\w+) (?:ro|st):(\w+)/(\w+) ds:(\w+)/(\w+)(?: +([ABC]) )?", re.M | re.A
+    r"^ *(\d{1,7}): cs:(\w+) (?:ro|st):(\w+)/(\w+) ds:(\w+)/(\w+)(?: +([ABC])(?= |$))?"
+    r"(?: +([rs])[a-z-]*$)?",
+    re.M | re.A,
 )
 
 
@@ -48,7 +50,10 @@ class Peer:
 
 @dataclass(frozen=True)
 class Replica:
-    """One DRBD volume on this node. ``promotes``: it becomes Primary by being opened."""
+    """One DRBD volume on this node. ``promotes``: it becomes Primary by being opened.
+
+    ``suspended``: its I/O stands still. ``quorum``: too few of its nodes are connected if False.
+    """
 
     resource: str
     volume: int
@@ -57,6 +62,8 @@ class Replica:
     disk: str
     peers: tuple[Peer, ...] = ()
     promotes: bool = False
+    suspended: bool = False
+    quorum: bool = True
 
 
 def replicas(outputs: Outputs) -> tuple[Replica, ...]:
@@ -96,7 +103,15 @@ def _of_nine(item: Mapping[str, Any], settings: Mapping[str, _Setting]) -> Itera
             text(device, "disk-state"),
             tuple(peers),
             setting.promotes,
+            _stands(item),
+            device.get("quorum") is not False,
         )
+
+
+def _stands(item: Mapping[str, Any]) -> bool:
+    """Whether I/O of a resource is suspended, for whatever reason: by its user, fencing, quorum."""
+    flags = [value for name, value in item.items() if name.partition("-")[0] == "suspended"]
+    return any(flag is True or (isinstance(flag, str) and flag not in ("", "no")) for flag in flags)
 
 
 def _peer(item: Mapping[str, Any], volume: int, nets: Mapping[str, Net]) -> Peer:
@@ -112,14 +127,14 @@ def _peer(item: Mapping[str, Any], volume: int, nets: Mapping[str, Net]) -> Peer
 
 def _of_eight(found: tuple[str, ...], settings: Mapping[str, _Setting]) -> Replica:
     """Return the volume of one line of /proc/drbd; its peer is the only one, and has no name."""
-    minor, state, role, peer_role, disk, peer_disk, protocol = found
+    minor, state, role, peer_role, disk, peer_disk, protocol, flow = found
     setting = next((one for one in settings.values() if int(minor) in one.volumes), _Setting(""))
     net = setting.nets.get("")
     if net and protocol:
         net = replace(net, protocol=protocol)
     peer = Peer("", peer_role, peer_disk, state == "Connected", net)
     volume = setting.volumes.get(int(minor), 0)
-    return Replica(setting.resource, volume, int(minor), role, disk, (peer,))
+    return Replica(setting.resource, volume, int(minor), role, disk, (peer,), suspended=flow == "s")
 
 
 @dataclass(frozen=True)
