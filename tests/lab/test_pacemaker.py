@@ -5,9 +5,9 @@ The same attempts one by one, in rounds: beside.py.
 
 import os
 
+import beside
 import pytest
 from attempts import ATTEMPTS
-from beside import bench_of
 from managed import Attempt, Said, answered
 
 # All of them are tried before the lab is watched.
@@ -18,7 +18,7 @@ REST = [one for one in ATTEMPTS if one not in PLAIN]
 @pytest.fixture(scope="module")
 def bench():
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    with bench_of(os.environ.get("KVMCLUSTER_LAB", "pcmk") + worker + "p") as bench:
+    with beside.bench_of(os.environ.get("KVMCLUSTER_LAB", "pcmk") + worker + "p") as bench:
         yield bench
 
 
