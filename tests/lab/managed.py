@@ -28,6 +28,7 @@ type="Dummy"/></group>"""
 DISKS = {"web1": "nbd", "db1": "gluster", "free1": "nbd"}
 # Where a guest may be in the end, beside a node's name.
 NOWHERE, SOMEWHERE, ELSEWHERE = [], "one node", "another node"
+JOURNAL = "/var/lib/kvmcluster/journal"
 MOVE = ("virsh", "migrate", "--live", "--p2p")
 
 
@@ -110,6 +111,9 @@ class Bench:
             path = f"//*[@id='{OUTERMOST[name]}']"
             self.crm("cibadmin", "--delete", "--force", "--xpath", path)
         self.lab.stop_guest(name)
+        # Its next one has another UUID, and would not be told from what is noted of this one.
+        for node in self.lab.nodes:
+            self.lab.exec(node, "sh", "-c", f"rm -f {JOURNAL}/*")
 
     # ---- nodes and Pacemaker
 
