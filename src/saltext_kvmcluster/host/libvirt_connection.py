@@ -26,7 +26,10 @@ LOCAL = "qemu:///system"
 TIME_LIMIT = 35.0
 # After a failure, a daemon that closes its connection to a peer may report that instead.
 LOST = "End of file while reading data"
-HIDDEN = "; this may hide the actual cause: check the libvirt daemons' logs on both nodes"
+HIDDEN = (
+    "; this may hide the actual cause: on the destination, read the end of the guest's log in"
+    " /var/log/libvirt/qemu, then journalctl -u libvirtd -u virtqemud"
+)
 
 
 class Connection:
