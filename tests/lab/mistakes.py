@@ -276,7 +276,60 @@ AT_REST = (
     f" && ln -sf /lib/systemd/system/pacemaker.service {WANTED}"
 )
 NO_PACEMAKER = on("node1", f"rm -f {KEPT} {WANTED}")
+SCREEN = "<graphics type='vnc' port='5950' autoport='no' listen='192.0.2.11'/>"
+PORT = "<graphics type='vnc' port='5951' autoport='no' listen='0.0.0.0'/>"
+KEY = "33333333-3333-3333-3333-333333333333"
+SECRET = (
+    f"<secret ephemeral='no' private='yes'><uuid>{KEY}</uuid><usage type='volume'>"
+    f"<volume>{VOLUME}/luks.img</volume></usage></secret>"
+)
+LUKS = disk(f"{VOLUME}/luks.img").replace(
+    "/><target",
+    f"><encryption format='luks'><secret type='passphrase' uuid='{KEY}'/></encryption></source>"
+    "<target",
+)
+ENCRYPTED = f"""printf hello > /tmp/key
+qemu-img create -q --object secret,id=key,file=/tmp/key -f luks -o key-secret=key,iter-time=10 \\
+  {VOLUME}/luks.img 4M"""
+
+
+def secret(node):
+    """Let libvirt on a node have the key of the encrypted image."""
+    value = f"printf hello > /tmp/key; virsh secret-set-value {KEY} --file /tmp/key --plain"
+    return each(on(node, "virsh secret-define /dev/stdin", stdin=SECRET), on(node, value))
+
+
 HOSTS = [
+    Mistake(
+        "network.listen",
+        "its vnc listens on 192.0.2.11, an address that the destination does not have",
+        {"guests": ["screen"], "destinations": ["node2", "node3"]},
+        start("node1", "screen", devices=SCREEN),
+        remedy="set a listen address that every node has",
+        cure=destroy("node1", "screen"),
+    ),
+    Mistake(
+        "network.listen",
+        "its vnc listens on tcp port 5951, which is taken on the destination",
+        {"guests": ["first"], "destinations": ["node2"]},
+        each(start("node1", "first", devices=PORT), start("node2", "second", devices=PORT)),
+        remedy="ss -ltnp 'sport = :5951' shows by what",
+        cure=destroy("node2", "second"),
+        after=destroy("node1", "first"),
+    ),
+    Mistake(
+        "secret.present",
+        f"the secret of disk vda (UUID {KEY}) does not exist on the destination",
+        {"guests": ["sealed"], "destinations": ["node2", "node3"]},
+        each(on("node1", ENCRYPTED), secret("node1"), start("node1", "sealed", devices=LUKS)),
+        remedy="virsh secret-define, from the source's virsh secret-dumpxml",
+        cure=each(secret("node2"), secret("node3")),
+        after=each(
+            destroy("node1", "sealed"),
+            *(on(node, f"virsh secret-undefine {KEY}") for node in ("node1", "node2", "node3")),
+            on("node1", f"rm {VOLUME}/luks.img"),
+        ),
+    ),
     Mistake(
         "ha.pacemaker",
         "Pacemaker starts with the node, has guests, and does not run",
