@@ -270,3 +270,33 @@ def test_twenty_thousand_are_read_in_a_run():
     for _ in range(50):
         domainxml.parse(PLAIN)
     assert (time.process_time() - begun) / 50 < 0.002
+
+
+@pytest.mark.parametrize(
+    ("given", "running"),
+    [
+        ("", "<watchdog model='itco' action='reset'/>"),
+        ("<graphics type='vnc' passwd='x'/>", "<graphics type='vnc'/>"),
+        (
+            "<disk type='network'><source protocol='https' name='a'><cookies><cookie name='c'>x"
+            "</cookie></cookies></source><target dev='sda'/></disk>",
+            "<disk type='network'><source protocol='https' name='a'/><target dev='sda'/></disk>",
+        ),
+        (
+            "<disk type='block'><source dev='/dev/a'><reservations managed='yes'/></source>"
+            "<target dev='sda'/></disk>",
+            "<disk type='block'><source dev='/dev/a'><reservations managed='yes'><source"
+            " type='unix' path='/var/lib/libvirt/qemu/domain-1-a/pr-helper0.sock' mode='client'/>"
+            "</reservations></source><target dev='sda'/></disk>",
+        ),
+    ],
+)
+def test_what_a_newer_libvirt_adds_or_does_not_show_is_no_difference(given, running):
+    whole = "<domain type='kvm'><name>a</name><memory>1</memory><devices>{}</devices></domain>"
+    assert differences(parse(whole.format(given)), parse(whole.format(running))) == ()
+
+
+def test_another_watchdog_is_a_difference():
+    whole = "<domain type='kvm'><name>a</name><memory>1</memory><devices>{}</devices></domain>"
+    other = parse(whole.format("<watchdog model='i6300esb' action='reset'/>"))
+    assert differences(parse(whole.format("")), other)

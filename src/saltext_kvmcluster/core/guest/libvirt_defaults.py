@@ -88,13 +88,21 @@ FILLED: Mapping[str, Sequence[str] | None] = {
     "vsock@model": ("virtio",),
     "memballoon@model": ("virtio",),
     "panic@model": ("pseries", "s390"),
+    "watchdog@model": ("itco",),
+    "watchdog@action": ("reset",),
+    "graphics@passwd": ANY,
+    "source/cookies": ANY,
+    "reservations/source": ANY,
 }
 """What libvirt fills in where a definition omits it: ``[PARENT/]TAG`` or ``[…]TAG@NAME``, with the
 values. See its virDomainDefPostParse and qemuDomainDefPostParse, and what it makes of
 the definitions of its own tests.
 
-``source@tls`` is set by qemu.conf once the guest runs, of NBD and VxHS disks and of TCP character
-devices (qemuDomainPrepareStorageSourceTLS, qemuDomainPrepareChardevSourceOne)."""
+libvirt 9.1 and newer give a q35 machine its itco watchdog. Passwords and cookies are omitted by
+whoever did not ask for them (VIR_DOMAIN_XML_SECURE), and the socket of persistent reservations that
+libvirt manages is that of the run. ``source@tls`` is set by qemu.conf once the guest runs, of NBD
+and VxHS disks and of TCP character devices (qemuDomainPrepareStorageSourceTLS,
+qemuDomainPrepareChardevSourceOne)."""
 
 # virStorageSourceNetworkDefaultPort; rbd and nfs have none.
 _PORTS = {
