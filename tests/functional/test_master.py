@@ -110,11 +110,12 @@ def test_prepare_ends_at_its_first_failure_and_does_the_nodes_that_are_named(
     for node in NODES:
         kvm.run(node, "saltutil.refresh_pillar", wait=True)
     states = impatient.prepare(code=1)
-    assert list(states) == ["keys"] and states["keys"]["result"] is False
+    assert list(states) == ["preflight", "keys"] and states["keys"]["result"] is False
     assert f"no response from the minion of {sleeper}" in states["keys"]["comment"]
     assert "changed: alpha" in states["keys"]["comment"] and (SSH / "id_rsa_cluster").exists()
     states = impatient.prepare(1, 'pillar={"nodes": ["alpha"]}')
     results = {name: state["result"] for name, state in states.items()}
+    assert results.pop("preflight") is True
     assert results == {"keys": True, "identities": True, "trust": True, "ssh": False}
     assert sleeper in states["ssh"]["comment"]
     assert "/alpha\n" in (SSH / "authorized_keys2").read_text()
