@@ -25,7 +25,7 @@ from saltext_kvmcluster.host import kept_returns
 from saltext_kvmcluster.master import reboots
 from saltext_kvmcluster.master.nodes import SaltNodes
 
-RAN = SALT / "ran"
+RAN, HELD = SALT / "ran", SALT / "held"
 SLSES = {
     "quick": f"ran:\n  cmd.run:\n    - name: echo quick >>{RAN}\n",
     "slow": f"ran:\n  cmd.run:\n    - name: sleep 6; echo slow >>{RAN}\n",
@@ -55,6 +55,7 @@ def nodes(kvm):
     cluster = parser.from_pillar({"kvmcluster": {"name": "test", "nodes": NODES}})
     with SaltNodes(opts, cluster) as found:
         yield found
+        HELD.unlink(missing_ok=True)
         until(lambda: not any(jobs(kvm)), f"states still run: {jobs(kvm)}", 60)
         assert found.begun_states() == {}
 
@@ -74,9 +75,10 @@ def ran():
     return RAN.read_text().split() if RAN.exists() else []
 
 
-def others(kvm, seconds, **named):
-    """Have somebody else's state sleep on alpha; return the job's id."""
-    line = f"sleep {seconds}; echo other >>{RAN}"
+def others(kvm, **named):
+    """Have somebody else's state run on alpha until ``HELD`` is gone; return the job's id."""
+    HELD.touch()
+    line = f"while test -e {HELD}; do sleep 0.2; done; echo other >>{RAN}"
     jid = kvm.client.cmd_async("alpha", "state.single", ["cmd.run", line], kwarg=named)
     until(lambda: any(job["jid"] == jid for row in jobs(kvm) for job in row), "it is not there")
     return jid
@@ -111,17 +113,18 @@ def test_what_fails_is_told_and_what_is_not_there_is_no_success(nodes):
 
 
 def test_a_state_that_runs_is_waited_for_or_named_and_nothing_comes_later(kvm, nodes):
-    jid = others(kvm, 8)
+    jid = others(kvm)
     assert jobs(kvm)[0] == [{"jid": jid, "what": "state.single cmd.run", "path": ""}]
     found = apply(nodes, "quick", limit=1.0)
     assert found.result == REFUSED and f"state.single cmd.run runs, job {jid}" in found.detail
+    HELD.unlink()
     assert apply(nodes, "quick").result == DONE
     assert ran() == ["other", "quick"]
 
 
 def test_a_state_that_waits_in_the_queue_is_named_with_its_file(kvm, nodes):
-    first = others(kvm, 10)
-    second = others(kvm, 0, queue=True)
+    first = others(kvm)
+    second = others(kvm, queue=True)
     running, waiting = jobs(kvm)
     known = [*running, *waiting]
     assert [job["jid"] for job in known] == [first, second]
@@ -130,6 +133,7 @@ def test_a_state_that_waits_in_the_queue_is_named_with_its_file(kvm, nodes):
     for job in waiting:  # Releases without queues on the disk wait in the job's process.
         assert os.path.basename(job["path"]).endswith(f"_{second}.p")
         assert f"waits in Salt's queue, job {second}, in {job['path']}" in found.detail
+    HELD.unlink()
     assert apply(nodes, "quick").result == DONE
     assert ran() == ["other", "other", "quick"]
 
@@ -214,7 +218,7 @@ def test_what_was_begun_and_may_go_on_is_remembered_beyond_the_process(kvm, node
 
 
 def test_a_node_that_runs_a_state_stays_cordoned_and_is_not_rebooted(kvm, nodes, monkeypatch):
-    jid = others(kvm, 8)
+    jid = others(kvm)
     named = f"on alpha state.single cmd.run runs, job {jid}"
     with pytest.raises(WorldError, match=f"alpha stays cordoned: {named}.*kvmcluster.uncordon"):
         drainer.undrain(nodes, Nobody(), "alpha", patience=1.0)
