@@ -144,7 +144,7 @@ def await_fencing(bench, node):
 def left_in_good_order(bench):
     """A node was fenced once, came back, left the cluster in good order, and is cut off."""
     node = "node3"
-    bench.crm("stonith_admin", "--reboot", node)
+    bench.lab.exec(HOME, "stonith_admin", "--reboot", node)
     bench.await_members()
     for daemon in ("pacemakerd", "corosync"):
         stop = f"kill $(pidof {daemon}); while pidof {daemon}; do sleep 0.1; done"

@@ -352,7 +352,7 @@ def test_fencing_ends_a_node_unless_its_board_is_deaf_and_nothing_is_left():
         assert on("node1", "stonith_admin --reboot node2 --timeout 40", check=False).returncode
         assert began("node2") == before
         ctl("mend", "node2", "power")
-        assert on("node1", "stonith_admin --off node2").returncode == 0
+        assert on("node1", "stonith_admin --fence node2").returncode == 0
         assert "GONE" in ctl("status").stdout
-        on("node1", "stonith_admin --on node2")
+        on("node1", "stonith_admin --unfence node2")
         assert "GONE" not in ctl("status").stdout
