@@ -221,9 +221,16 @@ def interrupted(lost):
         until(lambda: bench.lab.copying(HOME, "free1"), "it is on its way")
         switch_off(bench, lost)
         await_fencing(bench, lost)
-        return bench.runner("recover", "free1")
+        # As long as the migration is at work, it is said to be.
+        return until(lambda: recovered(bench), "the migration has ended", pause=2)
 
     return act
+
+
+def recovered(bench):
+    """Recover free1; return what was said, and None while another command is at work on it."""
+    said = bench.runner("recover", "free1")
+    return None if "BUSY" in said.text else said
 
 
 MIGRATE = "setsid salt-call --out=quiet kvmcluster.migrate free1 node2 >/dev/null 2>&1 &"

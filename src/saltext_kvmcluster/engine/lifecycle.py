@@ -373,7 +373,7 @@ def _ended(
 
 
 def _noted(env: Environment, done: ShutdownResult) -> ShutdownResult:
-    """Note that a guest is off because somebody wanted it; a failure is told."""
+    """Note that a guest is off because somebody wanted it; a failure is reported."""
     try:
         env.journal(env.here).note_shutdown(done.guest, env.clock.now())
     except WorldError as error:

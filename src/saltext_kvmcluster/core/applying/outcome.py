@@ -11,7 +11,7 @@ from saltext_kvmcluster.core.text import listed, one_line
 
 REFUSED, UNKNOWN, OVER, FAILED, DONE = "refused", "unknown", "over", "failed", "done"
 """Nothing was begun; it may still run or wait; it is over without a result; it failed; it is well.
-The order is that in which they are told."""
+The order is that in which they are reported."""
 _ORDER = (UNKNOWN, OVER, FAILED, REFUSED, DONE)
 
 

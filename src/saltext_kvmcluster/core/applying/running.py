@@ -1,4 +1,4 @@
-"""What of Salt's states runs on a node, and what waits there: read on the node, sent, told."""
+"""What of Salt's states runs on a node, and what waits there."""
 
 from __future__ import annotations
 

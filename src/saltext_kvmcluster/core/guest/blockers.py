@@ -129,7 +129,7 @@ def _hostdev(hostdev: etree._Element) -> Iterator[Blocker]:
     libvirt accepts a USB device, and looks for the same one on the destination, which drops it
     only where ``startupPolicy`` allows it (requisite, optional). QEMU moves a SCSI device, but its
     address may be that of another one there; not so a LUN that it fetches by iSCSI itself. vfio-ap
-    and vfio-ccw are unmigratable, vhost-scsi unless it is told "migratable", which libvirt does
+    and vfio-ccw are unmigratable, vhost-scsi unless it is set to "migratable", which libvirt does
     not.
     """
     kind = hostdev.get("type", "")

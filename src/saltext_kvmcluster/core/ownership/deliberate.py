@@ -1,4 +1,4 @@
-"""Guests that run nowhere because ``kvmcluster.shutdown`` was told so, and not by a fault.
+"""Guests that run nowhere because ``kvmcluster.shutdown`` was asked to, and not by a fault.
 
 The node that shut a guest down notes it. Nothing follows the guest from there: somebody may start
 it elsewhere, and that run may end by a fault. So a note counts only while no node's log of the

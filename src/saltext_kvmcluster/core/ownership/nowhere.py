@@ -21,7 +21,7 @@ def remedy(
     keepers
         The nodes whose libvirt has a definition of it.
     answered
-        The nodes that can be told to start it.
+        The nodes that can be asked to start it.
     cordoned
         Those of them that are known to be cordoned, on which nothing starts.
     """
@@ -31,7 +31,7 @@ def remedy(
         return (
             "no node that responded has its definition: the state kvmcluster.guest_placed adds it"
             if answered
-            else "no node can be told to start it"
+            else "no node can be asked to start it"
         )
     known = cluster.guests.list.get(guest)
     home = known.home if known else None

@@ -24,12 +24,12 @@ from saltext_kvmcluster.core.text import listed, printable
 
 
 def findings(world: World, guest: GuestFacts, destination: str) -> tuple[Finding, ...]:
-    """Return what the blocking checks, and those that are told, find for one migration."""
+    """Return what the blocking checks, and those of a move, find for one migration."""
     source, there = world.nodes[guest.node], world.nodes[destination]
     return tuple(
         finding
         for check in REGISTRY
-        if check.severity == BLOCK or check.told
+        if check.severity == BLOCK or check.on_move
         for finding in _of_move(world, check, guest, source, there)
     )
 

@@ -42,7 +42,7 @@ class Check:
       there are. A guest that asks for None is skipped; a node that offers None, or a guest whose
       definition cannot be read, is UNKNOWN.
 
-    ``told`` if a migration reports it, too, although it forbids none.
+    ``on_move`` if a migration reports it, too, although it forbids none.
 
     A sentence names neither its guest nor its nodes, since those are shown beside it: "it" is the
     node or guest.
@@ -57,7 +57,7 @@ class Check:
     role: tuple[str, ...] = BOTH
     resting: bool = False
     own: bool = False
-    told: bool = False
+    on_move: bool = False
     asks: Callable[[World, GuestFacts], Hashable] = lambda world, guest: None
     offers: Callable[[World, NodeFacts], Hashable] = lambda world, node: None
 

@@ -171,7 +171,7 @@ REGISTRY = (
         node.minion,
         severity=WARN,
         role=(DESTINATION,),
-        told=True,
+        on_move=True,
     ),
     Check(
         "node.labels",
