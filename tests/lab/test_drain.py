@@ -22,6 +22,7 @@ def guests(prepared_lab):
     with prepared_lab.pillar() as pillar:
         pillar.cluster["guests"]["list"] = {name: {"home": node} for name, node in HOME.items()}
         pillar.save()
+        prepared_lab.refresh_pillar()
         for name, node in HOME.items():
             prepared_lab.guest(name, node)
         yield prepared_lab

@@ -43,7 +43,7 @@ def orchestrate(lab, *arguments):
     words = ("--out=json", *ORCHESTRATION, *arguments)
     done = lab.ctl("salt-run", "--", *words, check=False, timeout=300)
     (states,) = json.loads(done.stdout)["data"].values()
-    (one,) = states.values()
+    one = next(state for state in states.values() if state["__id__"] == "disk-leases")
     of_nodes = one["changes"].get("ret") or {}
     return one, {
         node: next(state for state in found.values() if state["__id__"] == "kvmcluster-disk-leases")
