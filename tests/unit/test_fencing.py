@@ -6,7 +6,14 @@ import pacemakers
 import pytest
 
 from saltext_kvmcluster.core.pacemaker import fencing
-from saltext_kvmcluster.core.pacemaker.pacemaker_tools import FENCING, HISTORY, LEFT, STATES, STATUS
+from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
+    CONFIGURATION,
+    FENCING,
+    HISTORY,
+    LEFT,
+    STATES,
+    STATUS,
+)
 
 FENCED = datetime(2026, 11, 29, 9, 32, 57, tzinfo=timezone.utc)
 NOW = FENCED + timedelta(minutes=3)
@@ -21,6 +28,7 @@ def outputs(case, **changes):
         HISTORY: (0, crm_mon, ""),
         STATES: (0, pacemakers.printed(case, "states"), ""),
         LEFT: (0, pacemakers.printed(case, "left"), ""),
+        CONFIGURATION: (0, pacemakers.printed(case, "cib"), ""),
         **changes,
     }
 
@@ -138,7 +146,7 @@ def test_what_happened_since_counts_and_so_do_clocks():
     assert not rule(NODE1, view(), now=FENCED - timedelta(seconds=61)).off
 
 
-@pytest.mark.parametrize("kind", [STATUS, HISTORY, STATES, LEFT])
+@pytest.mark.parametrize("kind", [STATUS, HISTORY, STATES, LEFT, CONFIGURATION])
 @pytest.mark.parametrize("output", [(102, "", ""), (124, "", ""), (None, "", ""), (0, "x", "")])
 def test_what_cannot_be_read_proves_nothing(kind, output):
     assert view(**{kind: output}) is None
@@ -169,3 +177,29 @@ def test_the_history_is_asked_for_whole():
 
 def test_one_that_is_back_is_not_off():
     assert not fencing.back("node1 answers ping").off
+
+
+@pytest.mark.parametrize(
+    "agent", ["fence_scsi", "fence_mpath", "fence_brocade", "fence_dummy", "external/ssh", "null"]
+)
+def test_a_fencing_that_leaves_a_node_its_power_is_no_proof(agent):
+    """Cut off from its SAN, a node without network may still run guests on other storage."""
+    found = rule(NODE1, edited('type="fence_kvmlab"', f'type="{agent}"', CONFIGURATION))
+    assert not found.off and f"may still have power: fence ({agent})" in found.sentence
+    other = edited('type="fence_kvmlab"', f'type="{agent}"', CONFIGURATION)
+    assert not rule(NODE1, view(), other).off
+
+
+def test_a_device_that_has_to_unfence_is_no_proof():
+    meta = '<meta_attributes id="m"><nvpair id="p" name="provides" value="unfencing"/>'
+    text = 'type="fence_kvmlab">'
+    found = rule(NODE1, edited(text, f"{text}{meta}</meta_attributes>", CONFIGURATION))
+    assert not found.off and "fence (fence_kvmlab)" in found.sentence
+
+
+def test_the_order_in_which_a_history_is_printed_does_not_count():
+    events = pacemakers.printed("fencing-fails", "history").splitlines()
+    at = [number for number, line in enumerate(events) if "<fence_event" in line]
+    turned = [*events[: at[0]], *reversed(events[at[0] : at[-1] + 1]), *events[at[-1] + 1 :]]
+    case = {HISTORY: (0, "\n".join(turned), "")}
+    assert "reboot, pending" in rule(NODE2, view("fencing-fails", **case)).sentence

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.pacemaker import (
     pacemaker_facts,
     pacemaker_tools,
 )
-from saltext_kvmcluster.core.pacemaker.model import Pacemaker
+from saltext_kvmcluster.core.pacemaker.model import FenceDevice, Pacemaker
 
 WEB1 = "/srv/guests/web1.xml"
 GONE = (127, "", "timeout: failed to run command 'crm_mon': No such file or directory")
@@ -171,7 +171,9 @@ def test_only_the_agent_of_guests_counts():
         + "<primitive id='l' class='lsb' type='VirtualDomain'/>"
         + "<primitive id='s' class='stonith' type='fence_ipmilan'/>"
     )
-    assert [one.id for one in found.guests] == ["vm"] and found.fencing == ("s",)
+    assert [one.id for one in found.guests] == ["vm"] and found.fencing == (
+        FenceDevice("s", "fence_ipmilan"),
+    )
 
 
 def test_a_primitive_takes_from_its_template_its_parents_and_the_defaults():

@@ -15,6 +15,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pacemaker.model import (
     DEFAULT_STICKINESS,
     Configuration,
+    FenceDevice,
     GuestResource,
 )
 from saltext_kvmcluster.core.text import printable
@@ -55,7 +56,9 @@ class _Cib:
         return Configuration(
             options=dict(self._options()),
             guests=tuple(self._guest(one) for one in primitives if self._is_guest(one)),
-            fencing=tuple(_id(one) for one in primitives if self._agent(one)[0] == "stonith"),
+            fencing=tuple(
+                self._device(one) for one in primitives if self._agent(one)[0] == "stonith"
+            ),
             moves=tuple(
                 _id(one) for one in self.root.iterfind("constraints/*") if _id(one).startswith(LEFT)
             ),
@@ -73,6 +76,13 @@ class _Cib:
     def _template(self, primitive: _Element) -> _Element | None:
         found = self.ids.get(primitive.get("template"))
         return found if found is not None and found.tag == "template" else None
+
+    def _device(self, primitive: _Element) -> FenceDevice:
+        own = [one for one in (primitive, self._template(primitive)) if one is not None]
+        provides = next(self._values(own, "meta_attributes", "provides"), "")
+        return FenceDevice(
+            _id(primitive), printable(self._agent(primitive)[1][:LONGEST]), provides == "unfencing"
+        )
 
     def _is_guest(self, primitive: _Element) -> bool:
         return self._agent(primitive) == AGENT

@@ -8,12 +8,15 @@ way. So a node without that history has not been a member since.
 
 ``stonith_admin --history`` shows one event alone, the oldest that succeeded, unless it is
 ``--verbose`` (pcmk__fence_history in lib/pacemaker/pcmk_fence.c).
+
+An event does not say which device carried it out. So it proves nothing where one of the configured
+devices leaves a node its power: fabric fencing takes storage or network away, and guests go on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -21,18 +24,32 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pacemaker import crm_mon
+from saltext_kvmcluster.core.pacemaker import cib, crm_mon
 from saltext_kvmcluster.core.pacemaker.cib import LONGEST
-from saltext_kvmcluster.core.pacemaker.model import Member, Status
+from saltext_kvmcluster.core.pacemaker.model import Configuration, Member, Status
 from saltext_kvmcluster.core.pacemaker.pacemaker_facts import NOT_KNOWN, Outputs
-from saltext_kvmcluster.core.pacemaker.pacemaker_tools import HISTORY, LEFT, STATES, STATUS
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
+    CONFIGURATION,
+    HISTORY,
+    LEFT,
+    STATES,
+    STATUS,
+)
+from saltext_kvmcluster.core.text import listed, printable
 
 SUCCESS, OFF, PERSON = "success", ("off", "reboot"), "a human"
 AGE = timedelta(days=1)
 """After so long, a node may well have been up without Pacemaker."""
 SKEW = timedelta(minutes=1)
 """By how much the fencing node's clock may be ahead of ours."""
+POWERLESS = (
+    *("fence_scsi", "fence_mpath", "fence_brocade", "fence_cisco_mds", "fence_ifmib"),
+    *("fence_sanbox2", "fence_aws_vpc_net", "fence_azure_arm", "fence_compute", "fence_evacuate"),
+    *("fence_dummy", "fence_heuristics_ping", "fence_ack_manual", "fence_manual", "fence_legacy"),
+    *("null", "ssh", "external/ssh", "meatware", "suicide"),
+)
+"""Fence agents that leave a node its power, or may: fabric fencing, tests, a person's word."""
+_ASKED = (STATUS, HISTORY, STATES, LEFT, CONFIGURATION)
 _NO_MATCH = 105
 """What cibadmin ends with if nothing matches (CRM_EX_NOSUCH)."""
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
@@ -58,11 +75,13 @@ class Fencing:
     """What one node's Pacemaker knows of fencing. ``events``: the newest first.
 
     ``erased``: the nodes whose state was erased, and that have not been members since.
+    ``powerless``: the fence devices that leave a node its power, or may.
     """
 
     status: Status
     events: tuple[FenceEvent, ...] = ()
     erased: frozenset[str] = frozenset()
+    powerless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,8 @@ Views = Mapping[str, "Fencing | None"]
 
 def parse(outputs: Outputs) -> Fencing | None:
     """Return what a node knows of fencing; None without Pacemaker, or if it does not tell."""
-    found = {key: outputs.get(key, NOT_KNOWN) for key in (STATUS, HISTORY, STATES, LEFT)}
-    if any(found[key][0] != 0 for key in (STATUS, HISTORY, STATES)):
+    found = {key: outputs.get(key, NOT_KNOWN) for key in _ASKED}
+    if any(found[key][0] != 0 for key in _ASKED if key != LEFT):
         return None
     if found[LEFT][0] not in (0, _NO_MATCH):
         return None
@@ -89,6 +108,7 @@ def parse(outputs: Outputs) -> Fencing | None:
             crm_mon.parse(found[STATUS][1]),
             tuple(map(_event, _all(found[HISTORY][1], "fence_event"))),
             _erased(found[STATES][1], found[LEFT][1] if found[LEFT][0] == 0 else ""),
+            tuple(_powerless(cib.parse(found[CONFIGURATION][1]))),
         )
     except InputError:
         return None
@@ -130,6 +150,9 @@ def rule(
     if event.delegate == PERSON:
         word = "a person's word (stonith_admin --confirm"
         return FencingRuling(False, f"that it is off is {word}, {how})")
+    if powerless := sorted({device for view in known for device in view.powerless}):
+        sentence = f"it was fenced ({how}), but may still have power: {listed(powerless)}"
+        return FencingRuling(False, f"{sentence} may fence without switching it off")
     if not now - AGE <= when <= now + SKEW or any(when <= moment for moment in began):
         return FencingRuling(False, f"it may have been up since Pacemaker fenced it ({how})")
     by = event.delegate or "a node"
@@ -155,7 +178,7 @@ def _newest(found: list[list[FenceEvent]], proofs: list[list[FenceEvent]]) -> Fe
     """Return the newest event that any view shows, one without a time first; None without proof."""
     if not any(proofs):
         return None
-    return max((events[0] for events in found if events), key=_order)
+    return max((event for events in found for event in events), key=_order)
 
 
 def _order(event: FenceEvent) -> tuple[bool, datetime, bool]:
@@ -201,6 +224,12 @@ def _erased(states: str, left: str) -> frozenset[str]:
         and one.get("expected") == "down"
         and one.get("id") not in with_history
     )
+
+
+def _powerless(found: Configuration) -> Iterator[str]:
+    for device in found.fencing:
+        if device.type in POWERLESS or device.unfences:
+            yield f"{device.id} ({device.type})"
 
 
 def _all(text: str, tag: str) -> list[etree._Element]:

@@ -28,8 +28,17 @@ class GuestResource:
 
 
 @dataclass(frozen=True)
+class FenceDevice:
+    """A fence device, and its agent; ``unfences``: a node has to be let in again after fencing."""
+
+    id: str
+    type: str
+    unfences: bool = False
+
+
+@dataclass(frozen=True)
 class Configuration:
-    """What the CIB says. ``fencing`` are the ids of the fence devices.
+    """What the CIB says.
 
     ``options`` are the cluster's properties that are set; ``moves`` the ids of the constraints that
     ``crm_resource --move`` and ``--ban`` left; ``unmanaged`` the ids of resources, nodes or
@@ -38,7 +47,7 @@ class Configuration:
 
     options: Mapping[str, str] = field(default_factory=dict)
     guests: tuple[GuestResource, ...] = ()
-    fencing: tuple[str, ...] = ()
+    fencing: tuple[FenceDevice, ...] = ()
     moves: tuple[str, ...] = ()
     unmanaged: tuple[str, ...] = ()
 

@@ -46,6 +46,7 @@ FENCING: Mapping[str, tuple[str, ...]] = {
         *(*_LIMITED, "cibadmin", "--query", "--local", "--no-children"),
         *("--xpath", "/cib/status/node_state/lrm"),
     ),
+    CONFIGURATION: COMMANDS[CONFIGURATION],
     STATUS: COMMANDS[STATUS],
 }
 """What is asked where a node is silent; its membership last, since it may be back by then."""
