@@ -265,7 +265,7 @@ def test_what_pacemaker_manages_is_not_shut_down(shut, case):
     assert guest.done == []
 
 
-@pytest.mark.parametrize("case", ["unmanaged", "maintenance", "node-maintenance"])
+@pytest.mark.parametrize("case", ["unmanaged", "maintenance"])
 def test_what_pacemaker_leaves_alone_is_shut_down(shut, case):
     guest = Guest(RUNNING, RUNNING, OFF)
     assert shut(guest, pacemaker=pacemakers.view(case))["result"] == "stopped"

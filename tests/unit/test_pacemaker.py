@@ -11,6 +11,7 @@ from saltext_kvmcluster.core.pacemaker import (
     managers,
     pacemaker_facts,
     pacemaker_tools,
+    standby,
 )
 from saltext_kvmcluster.core.pacemaker.model import FenceDevice, Pacemaker
 
@@ -51,7 +52,7 @@ def domain(name, config="/srv/a.xml", inside=""):
         ("unmanaged", "pacemaker: web1, unmanaged"),
         ("unmanaged-moved", "pacemaker: web1, unmanaged"),
         ("maintenance", "pacemaker: web1, unmanaged"),
-        ("node-maintenance", "pacemaker: web1, unmanaged"),
+        ("node-maintenance", "pacemaker: web1"),
     ],
 )
 def test_who_manages_a_guest(case, wanted):
@@ -261,3 +262,23 @@ def test_of_views_that_differ_one_by_which_pacemaker_acts_counts():
     for views in (("running", "unmanaged"), ("unmanaged", "running")):
         found = of("web1", *(pacemakers.view(case) for case in views))
         assert str(found) == "pacemaker: web1" and len(found.managers) == 1
+
+
+def test_the_maintenance_of_a_node_ends_with_its_restart():
+    """Pacemaker 2.1.5 and 3.0: what is active on no node in maintenance is managed."""
+    found = of("web1", pacemakers.view("node-maintenance"))
+    for asked in ("moved", "started", "stopped"):
+        why = managers.refusal(found, "would start it again", asked)
+        assert "first crm_resource -r web1 --meta -p is-managed -v false" in why
+        assert "maintenance of node3" in why
+    assert standby.obstacle("node3", pacemakers.view("node-maintenance", "node3"))
+    text = '<meta_attributes id="web1-meta_attributes"'
+    for name, value in (("is-managed", "false"), ("maintenance", "true")):
+        pair = f'<nvpair id="w" name="{name}" value="{value}"/>'
+        by_itself = pacemakers.edited(
+            f"{text}/>", f"{text}>{pair}</meta_attributes>", "node-maintenance"
+        )
+        assert str(of("web1", by_itself)) == "pacemaker: web1, unmanaged"
+        assert not standby.obstacle("node3", by_itself)
+    whole = pacemakers.edited('mode="false"', 'mode="true"', "node-maintenance")
+    assert str(of("web1", whole)) == "pacemaker: web1, unmanaged"

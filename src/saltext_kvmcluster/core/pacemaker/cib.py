@@ -17,6 +17,7 @@ from saltext_kvmcluster.core.pacemaker.model import (
     Configuration,
     FenceDevice,
     GuestResource,
+    is_true,
 )
 from saltext_kvmcluster.core.text import printable
 
@@ -24,15 +25,9 @@ AGENT = ("ocf", "VirtualDomain")
 PARENTS = ("group", "clone", "master")
 # What crm_resource calls the constraints of --move and --ban.
 LEFT = ("cli-prefer-", "cli-ban-", "cli-standby-")
-TRUE = ("true", "on", "yes", "y", "1")
 LONGEST = 1000
 
 _Element = etree._Element
-
-
-def is_true(value: str) -> bool:
-    """Whether Pacemaker takes a value for true (crm_is_true in its lib/common/strings.c)."""
-    return value.strip().lower() in TRUE
 
 
 def parse(text: str) -> Configuration:
@@ -112,6 +107,7 @@ class _Cib:
             parameters={
                 name: next(self._values(own, "instance_attributes", name), "") for name in names
             },
+            managed=is_true(meta("is-managed", "true")) and not is_true(meta("maintenance")),
         )
 
     def _on_fail(self, own: Iterable[_Element]) -> str:

@@ -12,8 +12,8 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pacemaker.cib import LONGEST, is_true
-from saltext_kvmcluster.core.pacemaker.model import Member, ResourceState, Status
+from saltext_kvmcluster.core.pacemaker.cib import LONGEST
+from saltext_kvmcluster.core.pacemaker.model import Member, ResourceState, Status, is_true
 from saltext_kvmcluster.core.text import one_line, printable
 
 _INSTANCE = re.compile(r":\d+\Z", re.ASCII)
@@ -57,6 +57,7 @@ def _member(node: etree._Element) -> Member:
         standby=_flag(node, "standby"),
         pending=_flag(node, "pending"),
         unclean=_flag(node, "unclean"),
+        maintenance=_flag(node, "maintenance"),
     )
 
 

@@ -32,6 +32,8 @@ class Manager:
     @property
     def moved(self) -> str:
         """Return how it is moved by Pacemaker."""
+        if self.state.fleeting:
+            return self._outlasting
         name, live = self.resource.moved, self.resource.allow_migrate
         how = (
             f"crm_resource --move -r {name} -N NODE, and once it is there: crm_resource --clear"
@@ -44,6 +46,8 @@ class Manager:
     @property
     def started(self) -> str:
         """Return how it is started by Pacemaker."""
+        if self.state.fleeting:
+            return self._outlasting
         if self.state.target == "Stopped":
             return (
                 f"crm_resource -r {self.name} --meta -p target-role -v Started (or: pcs resource"
@@ -54,6 +58,8 @@ class Manager:
     @property
     def stopped(self) -> str:
         """Return how it is stopped by Pacemaker."""
+        if self.state.fleeting:
+            return self._outlasting
         return (
             f"crm_resource -r {self.name} --meta -p target-role -v Stopped (or: pcs resource"
             f" disable {self.name})"
@@ -63,6 +69,13 @@ class Manager:
     def released(self) -> str:
         """Return how it is taken from Pacemaker, and given back."""
         return f"crm_resource -r {self.name} --meta -p is-managed -v false"
+
+    @property
+    def _outlasting(self) -> str:
+        return (
+            f"first {self.released}, since the maintenance of {listed(self.state.nodes)} keeps"
+            " Pacemaker off it only until that node restarts"
+        )
 
     @property
     def given_back(self) -> str:
@@ -128,7 +141,7 @@ class ManagerIndex:
                     self._add(guest, node, report, resource)
                 if not names[resource.id]:
                     doubt = _no_definition(resource, report)
-                    self._unread[doubt] = report.state(resource.id).nodes
+                    self._unread[doubt] = report.state(resource).nodes
 
     def of(self, guest: str, where: Collection[str] = ()) -> Management:
         """Return which resource manages a guest.
@@ -154,7 +167,7 @@ class ManagerIndex:
             self._at_rest.setdefault(guest, []).append(_at_rest(node, resource))
             return
         known = self._found.setdefault(guest, {})
-        state = report.state(resource.id)
+        state = report.state(resource)
         if resource.id not in known or (state.acts and not known[resource.id].state.acts):
             known[resource.id] = Manager(resource, state)
 

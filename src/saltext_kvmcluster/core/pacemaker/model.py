@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 DEFAULT_STICKINESS = "0"
+TRUE = ("true", "on", "yes", "y", "1")
+
+
+def is_true(value: str) -> bool:
+    """Whether Pacemaker takes a value for true (crm_is_true in its lib/common/strings.c)."""
+    return value.strip().lower() in TRUE
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class GuestResource:
     on_fail: str = ""
     stickiness: str = DEFAULT_STICKINESS
     parameters: Mapping[str, str] = field(default_factory=dict)
+    managed: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Member:
     standby: bool = False
     pending: bool = False
     unclean: bool = False
+    maintenance: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,18 +76,26 @@ class ResourceState:
     """A resource's state; ``managed`` is false where it is unmanaged, in maintenance, or blocked.
 
     ``nodes``: where it is active. ``target``: the role that is wanted, empty if it is the default.
-    ``blocked``: whether it failed, and waits for a cleanup.
+    ``blocked``: whether it failed, and waits for a cleanup. ``fleeting``: whether it is unmanaged
+    only since its node is in maintenance. Once that node was down Pacemaker knows it nowhere, so
+    that it is managed again, and started (native_add_running in lib/pengine/native.c).
     """
 
     managed: bool = True
     nodes: tuple[str, ...] = ()
     target: str = ""
     blocked: bool = False
+    fleeting: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether Pacemaker leaves it alone now."""
+        return not self.managed and not self.blocked
 
     @property
     def acts(self) -> bool:
-        """Whether Pacemaker acts on it, or would after a cleanup."""
-        return self.managed or self.blocked
+        """Whether Pacemaker acts on it, or would after a cleanup, or a restart of its node."""
+        return not self.idle or self.fleeting
 
 
 @dataclass(frozen=True)
@@ -109,10 +125,14 @@ class Pacemaker:
     guests: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
 
-    def state(self, resource: str) -> ResourceState:
+    def state(self, resource: GuestResource) -> ResourceState:
         """Return the state of a resource; one that is not shown counts as managed."""
-        known = self.status.resources if self.status else {}
-        return known.get(resource, ResourceState())
+        status = self.status or Status(quorum=False)
+        found = status.resources.get(resource.id, ResourceState())
+        lasting = not resource.managed or is_true(status.options.get("maintenance-mode", ""))
+        at = (status.members.get(node) for node in found.nodes)
+        by_node = any(member and member.maintenance for member in at)
+        return replace(found, fleeting=found.idle and by_node and not lasting)
 
     @property
     def resources(self) -> tuple[GuestResource, ...]:

@@ -10,13 +10,14 @@ def obstacle(node: str, found: Pacemaker | None) -> str:
     """Return why a node must not be drained now; empty if Pacemaker leaves it alone.
 
     It does if it has no guests, acts on none of them (unmanaged, or in maintenance), or has the
-    node on standby. Guests of which it does not know are moved as ever.
+    node on standby. What a node's maintenance alone keeps it off it acts on once that node was
+    restarted. Guests of which it does not know are moved as ever.
     """
     if found is None:
         return f"whether Pacemaker runs on {node} is not known"
     if found.error:
         return f"Pacemaker on {node} cannot be read: {found.error}"
-    if not any(found.state(one.id).acts for one in found.resources):
+    if not any(found.state(one).acts for one in found.resources):
         return ""
     if not found.runs:
         return (

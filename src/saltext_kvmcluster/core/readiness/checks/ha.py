@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import SEE, WARN, Issue, unknown
 from saltext_kvmcluster.core.pacemaker import managers
-from saltext_kvmcluster.core.pacemaker.cib import is_true
 from saltext_kvmcluster.core.pacemaker.managers import Management
-from saltext_kvmcluster.core.pacemaker.model import Configuration, GuestResource, Pacemaker
+from saltext_kvmcluster.core.pacemaker.model import (
+    Configuration,
+    GuestResource,
+    Pacemaker,
+    is_true,
+)
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import World, unreported
 from saltext_kvmcluster.core.text import listed
@@ -49,7 +53,8 @@ def manager(world: World, guest: GuestFacts) -> Iterable[Issue]:
 
     A guest is Pacemaker's if the definition that a resource of the agent VirtualDomain names
     (``config``) has its name. Its monitor would miss the guest at the source, and start it there
-    again. One that is unmanaged, or in maintenance, may be moved.
+    again. One that is unmanaged, or in maintenance, may be moved. If only its node is in
+    maintenance it may not: once that node was down, Pacemaker starts it elsewhere.
     """
     found = management(world, guest)
     if one := found.managed:
@@ -169,7 +174,7 @@ def unmanaged(world: World, node: NodeFacts) -> Iterable[Issue]:
     """
     yield from _unread(node)
     for found, configured in _with_guests(node):
-        idle = [one.id for one in configured.guests if not found.state(one.id).acts]
+        idle = [one.id for one in configured.guests if found.state(one).idle]
         if not idle:
             continue
         options = found.status.options if found.status else {}
