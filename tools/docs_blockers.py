@@ -76,7 +76,7 @@ def _moves(row: Mapping[str, Any]) -> str:
     if "since" in row:
         return f"from {Versions(*row['since'])}" + (", asked" if row.get("asked") else "")
     asked = ", asked" if "refusals" in row else ""
-    return ("no" if row.get("says") else "yes") + asked
+    return str(row.get("moves", "no" if row.get("says") else "yes")) + asked
 
 
 if __name__ == "__main__":

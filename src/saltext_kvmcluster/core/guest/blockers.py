@@ -126,19 +126,19 @@ def _disk(disk: etree._Element) -> Iterator[Blocker]:
 def _hostdev(hostdev: etree._Element) -> Iterator[Blocker]:
     """libvirt's qemuMigrationSrcIsAllowedHostdev; failover: ``<teaming type='transient'>``.
 
-    libvirt accepts a USB device, and looks for the same one on the destination, which drops it
-    only where ``startupPolicy`` allows it (requisite, optional). QEMU moves a SCSI device, but its
-    address may be that of another one there; not so a LUN that it fetches by iSCSI itself. vfio-ap
-    and vfio-ccw are unmigratable, vhost-scsi unless it is set to "migratable", which libvirt does
-    not.
+    libvirt accepts a USB device, and looks for one on the destination, which drops it only where
+    ``startupPolicy`` allows it (requisite, optional): by an address alone it takes whatever is
+    there (virHostdevFindUSBDevice in src/hypervisor/virhostdev.c). QEMU moves a SCSI device, but
+    its address may be that of another one there; not so a LUN that it fetches by iSCSI itself.
+    vfio-ap and vfio-ccw are unmigratable, vhost-scsi unless it is set to "migratable", which
+    libvirt does not.
     """
     kind = hostdev.get("type", "")
     what = f"it uses the host's {shown(kind)} device {shown(_source(hostdev))}"
     if hostdev.get("mode") == "capabilities":
         yield Blocker(what)
     elif kind == "usb":
-        if attribute(hostdev, "source", "startupPolicy") not in ("requisite", "optional"):
-            yield Blocker(f"it uses the host's USB device {shown(_source(hostdev))}")
+        yield _usb(hostdev)
     elif kind == "scsi" and attribute(hostdev, "source", "protocol") == "iscsi":
         yield Blocker(f"it uses the LUN {shown(_source(hostdev))} by iSCSI", since=_ASKED)
     elif kind == "pci" or (kind == "mdev" and hostdev.get("model") == "vfio-pci"):
@@ -146,6 +146,23 @@ def _hostdev(hostdev: etree._Element) -> Iterator[Blocker]:
             yield Blocker(what, since=_VFIO, asks=True)
     else:
         yield Blocker(what)
+
+
+def _usb(hostdev: etree._Element) -> Blocker:
+    named = (value for child in hostdev.iterfind("source/*") for value in _values(child))
+    what = f"it uses the host's USB device {shown(' '.join(named))}"
+    if attribute(hostdev, "source", "startupPolicy") not in ("requisite", "optional"):
+        return Blocker(what)
+    if hostdev.find("source/vendor") is None:
+        return Blocker(
+            f"{what} by its address alone, where the destination may have another one",
+            "name it by <vendor> and <product>: virsh edit GUEST, then restart the guest",
+        )
+    return Blocker(
+        f"{what}: on the destination it gets that node's device of this kind, or none",
+        "unplug it first, if it must be that very one: virsh detach-device GUEST",
+        severity=WARN,
+    )
 
 
 def _interface(interface: etree._Element) -> Iterator[Blocker]:
@@ -216,12 +233,22 @@ def _tpm(tpm: etree._Element) -> Iterator[Blocker]:
 
 
 def _memory(memory: etree._Element) -> Iterator[Blocker]:
-    """Of virtio-pmem QEMU sends no state, nor of SGX, which is bound to the host's CPU."""
+    """Of virtio-pmem QEMU sends no state, nor of SGX, which is bound to the host's CPU.
+
+    What is in an NVDIMM is sent as memory, into the file or device of that path.
+    """
     model = memory.get("model", "")
     if model == "virtio-pmem":
         yield Blocker("it has virtio-pmem memory, which hangs after a migration: its state is lost")
     elif model == "sgx-epc":
         yield Blocker("its enclaves (SGX) are bound to the host's CPU, and lost by a migration")
+    elif model == "nvdimm":
+        path = shown(memory.findtext("source/path") or "")
+        yield Blocker(
+            f"its NVDIMM is {path}: a migration overwrites what the destination has there",
+            f"make sure that {path} on the destination is nobody else's",
+            severity=WARN,
+        )
 
 
 def _video(video: etree._Element) -> Iterator[Blocker]:
@@ -238,11 +265,13 @@ def _video(video: etree._Element) -> Iterator[Blocker]:
 
 
 def _input(device: etree._Element) -> Iterator[Blocker]:
-    """QEMU: virtio-input-host is unmigratable."""
+    """QEMU: virtio-input-host is unmigratable; an evdev device has no state of the host's."""
     if device.get("type") == "passthrough":
         yield Blocker(
             f"it uses the host's input device {shown(attribute(device, 'source', 'evdev'))}"
         )
+    elif device.get("type") == "evdev":
+        yield _another("input device", attribute(device, "source", "dev"))
 
 
 def _smartcard(card: etree._Element) -> Iterator[Blocker]:
@@ -267,6 +296,21 @@ def _serial(serial: etree._Element) -> Iterator[Blocker]:
     """QEMU: usb-serial is unmigratable."""
     if attribute(serial, "target", "type") == "usb-serial":
         yield Blocker("it has a serial port on USB, which QEMU does not migrate")
+    yield from _port(serial)
+
+
+def _port(port: etree._Element) -> Iterator[Blocker]:
+    """QEMU opens the device of that path (char-serial.c, char-parallel.c), its own on each host."""
+    if port.get("type") == "dev":
+        yield _another(f"{port.tag} port", attribute(port, "source", "path"))
+
+
+def _another(use: str, path: str) -> Blocker:
+    return Blocker(
+        f"its {use} is the host's {shown(path)}: on the destination it is that node's own",
+        f"make sure that {shown(path)} on the destination is connected to the same",
+        severity=WARN,
+    )
 
 
 def _iommu(iommu: etree._Element) -> Iterator[Blocker]:
@@ -322,6 +366,7 @@ _RULES: Mapping[str, Rule] = {
     "sound": _sound,
     "crypto": _crypto,
     "serial": _serial,
+    "parallel": _port,
     "iommu": _iommu,
     "controller": _controller,
 }
