@@ -193,6 +193,18 @@ def medium(path, found, dispensable=False):
     )
 
 
+def program(here, there=""):
+    """A program that the guest needs where the source has it, and what is at its path."""
+    path = "/usr/bin/swtpm"
+    return world(
+        at(
+            guest(of=replace(WEB, files=(File(path, "program", optional=True),))),
+            observed={path: Inspection(here), IMAGE: Inspection("file")},
+        ),
+        node("node2", observed={path: Inspection(there)} if there else {}),
+    )
+
+
 def covered(*mounts):
     """An image in a folder of the shared file system, on which node2 has more mounts."""
     path = f"{IMAGES}/web/web1.img"
@@ -389,6 +401,10 @@ CASES = [
             node("node2", observed={"/boot/vmlinuz": Inspection("nothing")}),
         ),
     ),
+    ("storage.visible", PROBLEM, program("file", "nothing")),
+    ("storage.visible", UNKNOWN, program("file")),
+    ("storage.visible", OK, program("file", "file")),
+    ("storage.visible", OK, program("nothing", "nothing")),
     ("storage.visible", OK, medium("/root/cd.iso", Inspection("file"))),
     ("storage.visible", PROBLEM, medium("/root/cd.iso", Inspection("nothing"))),
     ("storage.visible", PROBLEM, medium("/root/cd.iso", Inspection("nothing"), True)),

@@ -24,6 +24,9 @@ class File:
     optional: bool = False
 
 
+PROGRAM = "program"
+"""The use of a program that libvirt runs; where it is on the source, a destination needs it."""
+
 TEMPLATE = "nvram template"
 """The use of a file that libvirt reads only where the nvram does not exist."""
 
@@ -53,6 +56,9 @@ def _files(root: etree._Element) -> Iterator[File]:
             yield from (File((table.text or "").strip(), "ACPI table") for table in element)
     for entry in root.iterfind("sysinfo/entry"):
         yield File(entry.get("file", ""), "firmware setting")
+    placed = [*root.iterfind("vcpu"), *root.iterfind("numatune/memory")]
+    if any(one.get("placement") == "auto" for one in placed):
+        yield _program("numad")
     for device in root.iterfind("blkiotune/device"):
         yield File(text_at(device, "path"), "device of <blkiotune>", optional=True)
     for device in root.iterfind("devices/*"):
@@ -92,14 +98,26 @@ def _folder(path: str, use: str) -> File:
     return File(path.rpartition("/")[0] or path, f"folder of {use}")
 
 
+def _program(name: str) -> File:
+    """Return a program that libvirt looks for in the PATH, or where it was when it was built."""
+    return File(f"/usr/bin/{name}", PROGRAM, optional=True)
+
+
 def _emulator(emulator: etree._Element) -> Iterator[File]:
     yield File((emulator.text or "").strip(), "emulator")
 
 
 def _card(card: etree._Element) -> Iterator[File]:
-    """A card's socket, scripts and devices; a name without a path is a script in /etc."""
+    """A card's socket, scripts and devices; a name without a path is a script in /etc.
+
+    libvirt insists on vhost-net where the driver is named (qemuInterfaceOpenVhostNet).
+    """
     if card.get("type") == "vhostuser":
         yield from _character(card)
+    if attributes(card, "driver").get("name") == "vhost":
+        yield File("/dev/vhost-net", "device of network card")
+    if attributes(card, "backend").get("type") == "passt":
+        yield _program("passt")
     for element in (*card.iterfind("script"), *card.iterfind("downscript")):
         if element.get("path"):
             yield File(posixpath.join("/etc", element.get("path", "")), "script of network card")
@@ -121,6 +139,8 @@ def _disk_files(disk: etree._Element) -> Iterator[File]:
     for reservations in disk.iter("reservations"):
         if reservations.get("managed") == "no":
             yield File(attributes(reservations, "source").get("path", ""), "reservations' socket")
+        elif reservations.get("managed") == "yes":
+            yield _program("qemu-pr-helper")
 
 
 def _filesystem(filesystem: etree._Element) -> Iterator[File]:
@@ -153,10 +173,20 @@ def _rng(rng: etree._Element) -> Iterator[File]:
 
 
 def _tpm(tpm: etree._Element) -> Iterator[File]:
+    """A TPM's state or socket; libvirt wants all of swtpm's programs (virTPMEmulatorInit)."""
     for backend in tpm.iterfind("backend"):
         source = attributes(backend, "source")
+        if backend.get("type") == "emulator":
+            yield from map(_program, ("swtpm", "swtpm_setup", "swtpm_ioctl"))
         if backend.get("type") in ("emulator", "external"):
             yield File(source.get("path", ""), "TPM")
+
+
+def _pstore(pstore: etree._Element) -> Iterator[File]:
+    """A file that libvirt creates where it does not exist (qemuProcessPreparePstore)."""
+    path = text_at(pstore, "path")
+    if path and not path.startswith(_GENERATED):
+        yield _folder(path, "pstore")
 
 
 def _memory_device(memory: etree._Element) -> Iterator[File]:
@@ -201,6 +231,7 @@ _FILES: Mapping[str, Callable[[etree._Element], Iterator[File]]] = {
     "rng": _rng,
     "tpm": _tpm,
     "memory": _memory_device,
+    "pstore": _pstore,
     "input": _input,
     "smartcard": _smartcard,
     "graphics": _graphics,

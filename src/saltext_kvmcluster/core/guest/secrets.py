@@ -32,13 +32,14 @@ class Secret:
 def find(root: etree._Element) -> tuple[Secret, ...]:
     """Return the secrets whose values libvirt gives QEMU or swtpm when the guest arrives.
 
-    See libvirt's qemuDomainSecretInfoSetup and qemuTPMSetupEncryption, "Secret XML format".
+    Of devices, and of an nvram on a server. See libvirt's qemuDomainSecretInfoSetup and
+    qemuTPMSetupEncryption, "Secret XML format".
     """
     return tuple(dict.fromkeys(_secrets(root)))
 
 
 def _secrets(root: etree._Element) -> Iterator[Secret]:
-    for device in root.iterfind("devices/*"):
+    for device in (*root.iterfind("devices/*"), *root.iterfind("os/nvram")):
         target = device.find("target")
         name = target.get("dev", "") if target is not None else ""
         for secret in device.iter("secret"):

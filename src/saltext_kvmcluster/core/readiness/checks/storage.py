@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, Inspection, Node
 from saltext_kvmcluster.core.findings import PROBLEM, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.disks import Disk, Source
-from saltext_kvmcluster.core.guest.needed_files import TEMPLATE
+from saltext_kvmcluster.core.guest.needed_files import PROGRAM, TEMPLATE
 from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World, is_under
 from saltext_kvmcluster.core.storage import cache_mode, same_storage
 from saltext_kvmcluster.core.storage.location import Location
@@ -185,7 +185,9 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
         elif observed[path].kind == "nothing":
             yield Issue(
                 f"{use} {path} does not exist on the destination",
-                f"copy {path} from the source to the destination, or put it on shared storage",
+                f"install {path} on the destination, as on the source"
+                if use == PROGRAM
+                else f"copy {path} from the source to the destination, or put it on shared storage",
             )
 
 
