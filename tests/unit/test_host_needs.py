@@ -53,6 +53,11 @@ def read(parts="", devices=""):
             f"<tpm><backend type='emulator'><encryption secret='{SECRET}'/></backend></tpm>",
             [Secret("TPM", "vtpm", SECRET)],
         ),
+        (
+            "</devices><os><nvram type='network'><source protocol='iscsi'><auth><secret"
+            " type='iscsi' usage='i'/></auth></source></nvram></os><devices>",
+            [Secret("nvram", "iscsi", "", "i")],
+        ),
         ("<disk><source><encryption><secret type='passphrase'/></encryption></source></disk>", []),
     ],
 )
@@ -233,6 +238,7 @@ SOCKETS = """udp UNCONN 0      0    127.0.0.1%lo:323  0.0.0.0:*
 tcp LISTEN 0      128    0.0.0.0:22   0.0.0.0:*
 tcp LISTEN 0      128       [::]:22      [::]:*
 tcp LISTEN 0      4096         *:111        *:*
+udp UNCONN 0      0    [fe80::1]%eth0:546    [::]:*
 """
 
 
@@ -243,6 +249,7 @@ def test_what_a_host_has():
         Socket("tcp", "0.0.0.0", 22),
         Socket("tcp", "::", 22),
         Socket("tcp", "*", 111),
+        Socket("udp", "fe80::1", 546),
     }
     assert offers.cpus(CommandOutput(0, "0-1\n")) == {0, 1}
     names = f"{SECRET}.base64\n{SECRET.replace('4', '5')}.aes256cbc\nother\n"

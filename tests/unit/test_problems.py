@@ -31,7 +31,7 @@ def nodes(*guests, **changed):
     for node in NODES:
         change = changed.get(node, {})
         there = tuple(one for one in guests if one.node == node)
-        answered = NodeFacts(node, guests=there, cordoned=(), clock=0.0)
+        answered = NodeFacts(node, guests=there, cordoned=(), clock=0.0, logged={})
         found[node] = (
             silent(node, change) if isinstance(change, str) else replace(answered, **change)
         )
@@ -121,6 +121,17 @@ def test_a_note_is_outdated_once_a_node_logged_a_later_run(where, ahead, logged,
     changed[where] = {**changed.get(where, {}), "logged": {"web1": logged}, "clock": ahead}
     found = status(nodes(**changed), "web1")
     assert (found["problems"] == []) is is_noted is bool(found["notes"])
+
+
+def test_a_note_does_not_count_where_the_log_of_a_node_or_its_clock_is_not_known():
+    noted = {"shutdowns": {"web1": SHUT}}
+    for doubt in (
+        {"node1": noted, "node2": {"logged": None}},
+        {"node1": {**noted, "clock": None}},
+        {"node1": noted, "node2": {"logged": {"web1": SHUT_AT - 9}, "clock": None}},
+    ):
+        assert "web1 runs nowhere" in told(nodes(**doubt), "web1")[0]
+    assert not told(nodes(node1=noted, node2={"clock": None}), "web1")
 
 
 def test_of_two_notes_the_later_counts_and_a_guest_that_runs_has_none():

@@ -187,7 +187,9 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         },
         logged={
             guest: time.number() for guest, time in sent.at("logged").fields(optional=True).items()
-        },
+        }
+        if sent.has("logged")
+        else None,
     )
 
 

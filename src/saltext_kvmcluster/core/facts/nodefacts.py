@@ -226,7 +226,7 @@ class NodeFacts:
     """The parts of the pillar by which it works; see Cluster."""
     shutdowns: Mapping[str, str] = field(default_factory=dict)
     """When a guest was shut down there by kvmcluster.shutdown, in ISO 8601."""
-    logged: Mapping[str, float] = field(default_factory=dict)
+    logged: Mapping[str, float] | None = None
     """When libvirt wrote its log of a guest there last, in seconds by the node's clock."""
 
 

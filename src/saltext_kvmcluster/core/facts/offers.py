@@ -55,7 +55,7 @@ def addresses(output: CommandOutput) -> frozenset[str] | None:
 def canonical(address: str) -> str:
     """Return an IP address in its one form, without a zone; any other text unchanged."""
     try:
-        found = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+        found = ipaddress.ip_address(address.partition("%")[0].strip("[]"))
     except ValueError:
         return address
     return str(getattr(found, "ipv4_mapped", None) or found)

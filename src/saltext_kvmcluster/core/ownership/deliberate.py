@@ -2,7 +2,8 @@
 
 The node that shut a guest down notes it. Nothing follows the guest from there: somebody may start
 it elsewhere, and that run may end by a fault. So a note counts only while no node's log of the
-guest, which libvirt writes at each start and end, is younger.
+guest, which libvirt writes at each start and end, is younger. What is not known of a node, as where
+a peer was asked in its stead, may be just that.
 """
 
 from __future__ import annotations
@@ -35,19 +36,18 @@ def shutdowns(nodes: Mapping[str, NodeFacts], guests: Iterable[str]) -> dict[str
 
 
 def _shutdown(nodes: Mapping[str, NodeFacts], guest: str) -> Shutdown | None:
-    noted = [
-        (datetime.fromisoformat(facts.shutdowns[guest]).timestamp() - (facts.clock or 0.0), facts)
-        for facts in nodes.values()
-        if guest in facts.shutdowns
-    ]
+    noted, logged = [], []
+    for facts in nodes.values():
+        since, log = facts.shutdowns.get(guest), (facts.logged or {}).get(guest)
+        if facts.logged is None or (facts.clock is None and (since or log)):
+            return None
+        if since:
+            noted.append((datetime.fromisoformat(since).timestamp() - (facts.clock or 0.0), facts))
+        if log:
+            logged.append(log - (facts.clock or 0.0))
     if not noted:
         return None
     time, last = max(noted, key=lambda one: one[0])
-    logged = (
-        facts.logged[guest] - (facts.clock or 0.0)
-        for facts in nodes.values()
-        if guest in facts.logged
-    )
     if any(one > time + TOLERANCE for one in logged):
         return None
     return Shutdown(last.node, last.shutdowns[guest])

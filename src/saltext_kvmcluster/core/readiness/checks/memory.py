@@ -49,14 +49,25 @@ def hugepages(world: World, asked: Pages, offered: FreePages) -> Iterator[Issue]
     free = dict(offered.free)
     for size, memory in asked.wanted:
         page = size or offered.default
-        wanted, words = -(-memory // page) if page else 0, f"hugepages of {page} KiB"
-        if page not in free:
+        wanted = -(-memory // page) if page else 0
+        words = f"hugepages of {page} KiB" if page else "hugepages"
+        if free and not page:
+            yield unknown(
+                "not known: the default size of hugepages on the destination",
+                "on the destination: check Hugepagesize in /proc/meminfo, then check again",
+            )
+        elif page not in free:
             yield Issue(f"the destination has no {words}", _MAKE_PAGES)
         elif free[page] < wanted:
             yield Issue(
                 f"it needs {wanted} {words}, {free[page]} are free on the destination", _MAKE_PAGES
             )
-        elif asked.mounted and offered.mounts is not None and page not in offered.mounts:
+        elif asked.mounted and offered.mounts is None:
+            yield unknown(
+                "not known: the mounts of the destination, which a hugetlbfs has to be among",
+                "on the destination: make sure that findmnt works, then check again",
+            )
+        elif asked.mounted and page not in (offered.mounts or ()):
             yield Issue(
                 f"no hugetlbfs with pages of {page} KiB is mounted on the destination",
                 f"on the destination: mount -t hugetlbfs -o pagesize={page}K hugetlbfs FOLDER, in"
