@@ -11,12 +11,12 @@ from .plan import CACHE, CHECKOUT, LabError
 from .processes import output, run
 
 PACKAGES = [
-    *("attr", "busybox-static", "cpio", "dmidecode", "gcc", "iproute2", "iputils-ping", "kmod"),
+    *("attr", "busybox-static", "cpio", "cryptsetup-bin", "dmidecode", "gcc", "iproute2"),
     *("corosync", "pacemaker", "pacemaker-cli-utils", "resource-agents"),
     *("glusterfs-client", "glusterfs-server", "libc6-dev", "openssh-client", "openssh-server"),
     *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
     *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),
-    *("tcpdump", "tini", "util-linux", "xz-utils", "zstd"),
+    *("iputils-ping", "kmod", "tcpdump", "tini", "util-linux", "xz-utils", "zstd"),
 ]
 # The package that depends on the newest kernel image made for virtual machines.
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}

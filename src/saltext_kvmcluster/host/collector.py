@@ -25,13 +25,20 @@ from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.pacemaker import pacemaker_facts, pacemaker_tools
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness.checks.guest import Close, matters
 from saltext_kvmcluster.core.storage import inventory, lock_manager, shared_storage
 from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identities
-from saltext_kvmcluster.host import accounts, commands, journal, keys, shutdowns, ssh
+from saltext_kvmcluster.host import (
+    accounts,
+    commands,
+    journal,
+    keys,
+    pacemaker_view,
+    shutdowns,
+    ssh,
+)
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 from saltext_kvmcluster.host.node_access import (
     NodeAccess,
@@ -232,6 +239,7 @@ def _of_host(
         outputs = access.run_all(
             {**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS, **more}
         )
+        outputs = {**outputs, **pacemaker_view.further(access.run_all, outputs)}
         reported: dict[str, Any] = {
             "node": node,
             "commands": _to_dicts(outputs),
@@ -239,8 +247,7 @@ def _of_host(
         }
     found = node_report.parse(node, reported, 0.0, 0.0)
     sources = [*_storage_of(_running(found)), *_leases(found)]
-    read = {**_holders(outputs), **_configs(outputs)}
-    reported["commands"] = _with_links(access, reported["commands"], sources, read)
+    reported["commands"] = _with_links(access, reported["commands"], sources, _holders(outputs))
     return reported
 
 
@@ -261,12 +268,6 @@ def _with_links(
 def _holders(outputs: Outputs) -> Mapping[str, Sequence[str]]:
     """Return the programs that list the guests which the lock manager knows, if there is one."""
     return lock_manager.HOLDERS.get(lock_manager.name_of(outputs["settings"].stdout), {})
-
-
-def _configs(outputs: Outputs) -> Mapping[str, Sequence[str]]:
-    """Return the programs that read the definitions which Pacemaker's resources name."""
-    found = {key: (one.code, one.stdout, one.stderr) for key, one in outputs.items()}
-    return pacemaker_tools.config_commands(pacemaker_facts.config_paths(found))
 
 
 def _of_one(
@@ -299,11 +300,13 @@ def _of_one(
         if not all(shared_storage.needs_mounts_alone(layer, mounted) for layer in disks):
             reported.update(_to_dicts(access.run_all(inventory.COMMANDS)))
             reported["links"]["out"] += links
-        more, leases = _configs(outputs), list[Source]()
+        reported.update(_to_dicts(pacemaker_view.further(access.run_all, outputs)))
+        more: Mapping[str, Sequence[str]] = {}
+        leases: list[Source] = []
         if lock_manager.name_of(outputs["settings"].stdout):
             named = {"commands": reported, **machine.result()}
             leases = _leases(node_report.parse("", named, 0.0, 0.0))
-            more = {**more, **(_holders(outputs) if runs_here else {})}
+            more = _holders(outputs) if runs_here else {}
         if more or leases:
             reported = _with_links(access, reported, leases, more)
         return {"commands": reported, **machine.result()}

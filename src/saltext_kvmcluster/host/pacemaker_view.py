@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.pacemaker import fencing, pacemaker_facts, pacemaker_tools
 from saltext_kvmcluster.core.pacemaker.fencing import Fencing
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pacemaker.pacemaker_facts import Output
+from saltext_kvmcluster.host.commands import Outcome
 from saltext_kvmcluster.host.ssh import Session
+
+Outcomes = Mapping[str, Outcome]
+RunAll = Callable[[Mapping[str, Sequence[str]]], Outcomes]
 
 
 def observed(shell: Session) -> Pacemaker | None:
     """Return Pacemaker as the node of a shell knows it; None where that is not known."""
     try:
-        outputs = _run(shell, pacemaker_tools.COMMANDS)
-        paths = pacemaker_facts.config_paths(outputs)
-        configs = _run(shell, pacemaker_tools.config_commands(paths))
-        return pacemaker_facts.parse({**outputs, **configs})
+        found = shell.run_all(pacemaker_tools.PRESENCE)
+        return pacemaker_facts.parse(_plain({**found, **further(shell.run_all, found)}))
     except WorldError:
         return None
 
@@ -26,11 +28,25 @@ def observed(shell: Session) -> Pacemaker | None:
 def fenced(shell: Session) -> Fencing | None:
     """Return whom Pacemaker fenced, as the node of a shell knows it; None if it does not tell."""
     try:
-        return fencing.parse(_run(shell, pacemaker_tools.FENCING))
+        return fencing.parse(_plain(shell.run_all(pacemaker_tools.FENCING)))
     except WorldError:
         return None
 
 
-def _run(shell: Session, wanted: Mapping[str, Sequence[str]]) -> dict[str, Output]:
-    found = shell.run_all(wanted)
+def further(run_all: RunAll, outputs: Outcomes) -> Outcomes:
+    """Run what has to be run besides to know Pacemaker: nothing where it is not.
+
+    outputs
+        Those of ``pacemaker_tools.PRESENCE``, and perhaps others.
+    """
+    asked = pacemaker_facts.further_commands(_plain(outputs))
+    if not asked:
+        return {}
+    found = run_all(asked)
+    paths = pacemaker_facts.config_paths(_plain({**outputs, **found}))
+    configs = pacemaker_tools.config_commands(paths)
+    return {**found, **(run_all(configs) if configs else {})}
+
+
+def _plain(found: Outcomes) -> dict[str, Output]:
     return {key: (one.code, one.stdout, one.stderr) for key, one in found.items()}

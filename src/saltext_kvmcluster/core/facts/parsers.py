@@ -70,7 +70,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     ),
     "qemu": ("qemu-system-x86_64", "--version"),
     "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
-    **pacemaker_tools.COMMANDS,
+    **pacemaker_tools.PRESENCE,
 }
 """What is run on a host to collect its facts, besides storage's own commands."""
 
@@ -80,7 +80,7 @@ OF_PEER = {"minion": ("ps", "-eo", "stat=,args=")}
 OF_SOURCE = (
     *("host_name", "settings", "certificates"),
     *lock_manager.COMMANDS,
-    *pacemaker_tools.COMMANDS,
+    *pacemaker_tools.PRESENCE,
 )
 OF_DESTINATION = (
     *("cordoned", "memory", "host_name", "resolves", "bridges", "listening", "nonlocal_bind"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from saltext_kvmcluster.core import xmltext
@@ -39,6 +39,15 @@ def parse(outputs: Outputs) -> Pacemaker | None:
     return _with_guests(found, outputs)
 
 
+def further_commands(outputs: Outputs) -> Mapping[str, Sequence[str]]:
+    """Return what has to be run besides, by the outputs of ``pacemaker_tools.PRESENCE``."""
+    runs = _runs(outputs)
+    if runs:
+        return pacemaker_tools.TOOLS
+    at_rest = pacemaker_tools.AT_REST if _starts(outputs) else {}
+    return at_rest if runs is False else {**pacemaker_tools.TOOLS, **at_rest}
+
+
 def config_paths(outputs: Outputs) -> tuple[str, ...]:
     """Return the definitions that have to be read on a node to know its resources' guests."""
     found = parse(outputs)
@@ -58,6 +67,10 @@ def _runs(outputs: Outputs) -> bool | None:
     return False if outputs.get(STATUS, NOT_KNOWN)[0] == NOT_FOUND else None
 
 
+def _starts(outputs: Outputs) -> bool:
+    return bool(outputs.get(STARTS, NOT_KNOWN)[1].strip())
+
+
 def _running(outputs: Outputs) -> Pacemaker:
     found = Pacemaker(runs=True, name=_name(outputs.get(NAME, NOT_KNOWN)))
     try:
@@ -72,7 +85,7 @@ def _running(outputs: Outputs) -> Pacemaker:
 
 def _at_rest(outputs: Outputs) -> Pacemaker:
     """Return what a Pacemaker would do that does not run, and starts with the node."""
-    if not outputs.get(STARTS, NOT_KNOWN)[1].strip():
+    if not _starts(outputs):
         return Pacemaker()
     code, text, detail = outputs.get(KEPT, NOT_KNOWN)
     if code == 1 and detail.rstrip().endswith(_NO_FILE):

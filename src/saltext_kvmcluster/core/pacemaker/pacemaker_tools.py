@@ -1,6 +1,7 @@
 """What is run on a node to find out about Pacemaker there: argument lists with time limits.
 
-``crm_mon`` and ``cibadmin`` end at once where Pacemaker is not installed, or does not run.
+Whether it runs comes first: its tools take longer than all else that is run before a migration, and
+are run only where they have something to tell.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ PROCESS, STARTS, KEPT, NAME, STATUS, CONFIGURATION = (
     *("pcmk_process", "pcmk_starts", "pcmk_kept"),
     *("pcmk_name", "pcmk_status", "pcmk_cib"),
 )
-COMMANDS: Mapping[str, tuple[str, ...]] = {
+PRESENCE: Mapping[str, tuple[str, ...]] = {
     # The kernel keeps 15 characters of a process's name.
     PROCESS: ("pgrep", "-x", "pacemakerd|pacemaker-remot"),
     STARTS: (
         *("find", "-L", "/etc/systemd/system", "-maxdepth", "2"),
         *("-path", "*.wants/pacemaker*.service"),
     ),
-    KEPT: ("head", "-c", str(LONGEST), "--", CIB),
+}
+"""Whether it runs, and whether it starts with the node."""
+
+AT_REST: Mapping[str, tuple[str, ...]] = {KEPT: ("head", "-c", str(LONGEST), "--", CIB)}
+TOOLS: Mapping[str, tuple[str, ...]] = {
     NAME: (*_LIMITED, "crm_node", "-n"),
     STATUS: (
         *(*_LIMITED, "crm_mon", "-1", "--output-as=xml"),
@@ -46,8 +51,8 @@ FENCING: Mapping[str, tuple[str, ...]] = {
         *(*_LIMITED, "cibadmin", "--query", "--local", "--no-children"),
         *("--xpath", "/cib/status/node_state/lrm"),
     ),
-    CONFIGURATION: COMMANDS[CONFIGURATION],
-    STATUS: COMMANDS[STATUS],
+    CONFIGURATION: TOOLS[CONFIGURATION],
+    STATUS: TOOLS[STATUS],
 }
 """What is asked where a node is silent; its membership last, since it may be back by then."""
 
