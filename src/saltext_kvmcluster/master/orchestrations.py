@@ -5,6 +5,7 @@ What is refused here has begun nothing, and asked no node.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,9 @@ def states(name: str, opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dic
     opts, pillar
         The master's options, and the pillar in which the orchestration is rendered.
     """
+    # Salt's py renderer leaves the SLS behind as a module of this name. It holds the master's whole
+    # minion until Python ends, where Salt then fails to load returners, and says so.
+    sys.modules.pop(name, None)
     try:
         request = requests.parse(name, pillar, _own_pillar(opts))
         functions = _runners(opts)
@@ -71,17 +75,12 @@ def _own_pillar(opts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_LOADED: dict[str, Functions] = {}
-
-
 def _runners(opts: Mapping[str, Any]) -> Functions:
-    """Return the runner functions, loaded once in this process.
+    """Return the runner functions.
 
     ``saltutil.runner`` would leave a client behind whose finalizer changes what Salt's loader
     iterates over (https://github.com/saltstack/salt/pull/69790).
     """
-    path = str(opts["conf_file"])
-    if path not in _LOADED:
-        own = dict(opts)
-        _LOADED[path] = salt.loader.runner(own, utils=salt.loader.utils(own), context={})
-    return _LOADED[path]
+    own = dict(opts)
+    found: Functions = salt.loader.runner(own, utils=salt.loader.utils(own), context={})
+    return found
