@@ -173,7 +173,7 @@ def test_what_runs_is_what_was_written(case):
 
 @pytest.mark.parametrize("case", PAIRS["differ"], ids=lambda case: case["says"][0])
 def test_what_differs_in_meaning_is_told(case):
-    one, other = parse(BASE), parse(replaced(BASE, case["replace"]))
+    one, other = parse(replaced(BASE, case.get("of", ()))), parse(replaced(BASE, case["replace"]))
     assert list(differences(one, other)) == case["says"]
     assert len(differences(other, one)) == len(case["says"])
 

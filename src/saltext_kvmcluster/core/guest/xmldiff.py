@@ -15,6 +15,7 @@ from typing import Any
 
 from lxml import etree
 
+from saltext_kvmcluster.core.guest import firmware
 from saltext_kvmcluster.core.guest.libvirt_defaults import ANY, FILLED, fills, same_value
 from saltext_kvmcluster.core.guest.xmltree import WORDS, Node, tree
 from saltext_kvmcluster.core.text import printable
@@ -38,7 +39,9 @@ def differences(one: etree._Element, other: etree._Element, ours: str) -> tuple[
 def _compared(one: Node, other: Node, parent: str, path: tuple[str, ...]) -> Iterator[str]:
     if one.key == other.key:
         return
-    if one.tag == "cpu":
+    if one.tag == "domain":
+        one, other = firmware.as_asked(one, other)
+    elif one.tag == "cpu":
         one, other = _as_asked(one, other), _as_asked(other, one)
     where = " ".join(path)
     if one.text != other.text:

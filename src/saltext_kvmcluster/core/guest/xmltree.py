@@ -113,10 +113,17 @@ def _is_generated(element: etree._Element, node: Node) -> bool:
         return not node.attributes.get("name", "").startswith("ua-")
     if node.tag == "seclabel":
         return node.attributes.get("type") == "dynamic" and element.find("baselabel") is None
-    if node.tag == "privateData":
+    if node.tag in ("privateData", "mirror"):
+        return True
+    if node.tag == "readonly" and _is_cdrom(element.getparent()):
         return True
     had = bool(element.attrib) or node.tag == "metadata"
     return had and not (node.attributes or node.text or node.children)
+
+
+def _is_cdrom(device: etree._Element | None) -> bool:
+    """Whether a device is a CD-ROM drive, which libvirt makes read-only where it is not."""
+    return device is not None and (device.tag, device.get("device")) == ("disk", "cdrom")
 
 
 def _number(text: str) -> str:

@@ -142,7 +142,9 @@ def visible(world: World, asked: Paths, offered: str) -> Iterator[Issue]:
     """Whether the images, backing chains and all other paths of it are on the destination.
 
     Emulator, loader, kernel, initrd, nvram; devices, sockets, pipes, ROMs, scripts; the folders of
-    sockets and logs. The template of an nvram is needed only where the nvram itself is not there.
+    sockets and logs. The template of an nvram is needed only where the nvram itself is not there,
+    a program that libvirt runs beside QEMU (swtpm, passt, numad, qemu-pr-helper) only where the
+    source has it.
 
     What is in a file system that is the same on both nodes (storage.same) is on both if it is on
     the source. A disk elsewhere is left to storage.kind and storage.same, since it must not be
