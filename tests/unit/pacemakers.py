@@ -90,4 +90,10 @@ def good():
 
 
 def without_guests():
-    return edited('type="VirtualDomain"', 'type="Dummy"', "moved")
+    found = outputs("moved", guests={})
+    return pacemaker_facts.parse(
+        {
+            key: (code, text.replace('type="VirtualDomain"', 'type="Dummy"'), error)
+            for key, (code, text, error) in found.items()
+        }
+    )

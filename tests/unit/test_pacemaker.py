@@ -165,16 +165,47 @@ def test_one_that_starts_with_its_node_is_in_doubt_until_it_runs():
         assert "cannot be read" in pacemakers.at_rest(**{KEPT: kept}).error
 
 
-def test_only_the_agent_of_guests_counts():
+def test_only_agents_of_guests_count():
     found = configured(
         domain("vm")
         + "<primitive id='x' class='ocf' provider='heartbeat' type='Xen'/>"
         + "<primitive id='l' class='lsb' type='VirtualDomain'/>"
+        + "<primitive id='u' class='systemd' type='libvirtd'/>"
+        + "<primitive id='own' class='ocf' provider='ours' type='VirtualDomain-ng'/>"
         + "<primitive id='s' class='stonith' type='fence_ipmilan'/>"
     )
-    assert [one.id for one in found.guests] == ["vm"] and found.fencing == (
-        FenceDevice("s", "fence_ipmilan"),
-    )
+    assert [one.id for one in found.guests] == ["vm", "own"]
+    assert found.fencing == (FenceDevice("s", "fence_ipmilan"),)
+
+
+def test_an_agent_that_is_given_a_definition_has_a_guest():
+    """Other agents than VirtualDomain, by whatever name and parameter."""
+    changes = {'type="VirtualDomain"': "type='kvm'", 'name="config"': "name='file'"}
+
+    def of_kvm(text):
+        found = pacemakers.outputs(guests={WEB1: text})
+        for old, new in changes.items():
+            found = {key: (code, out.replace(old, new), e) for key, (code, out, e) in found.items()}
+        assert pacemaker_facts.config_paths(found) == (WEB1,)
+        return pacemaker_facts.parse(found)
+
+    assert str(of("web1", of_kvm(pacemakers.definition("web1")))) == "pacemaker: web1"
+    for text in (UNREAD, (0, "<Server port='8005'/>", "")):
+        assert of("web1", of_kvm(text)) == managers.Management() and not of_kvm(text).resources
+
+
+def test_a_resource_that_was_deleted_while_it_ran_leaves_doubt():
+    for word in ("orphaned", "removed"):
+        text = pacemakers.printed("running", "crm_mon")
+        shown = f'<resource id="old" resource_agent="ocf:heartbeat:VirtualDomain" {word}="true">'
+        text = text.replace(
+            "<resources>", f'<resources>{shown}<node name="node2" id="2"/></resource>'
+        )
+        found = parsed(**{STATUS: (0, text, "")})
+        (doubt,) = of("web9", found, where=[]).doubts
+        assert "its resource old" in doubt.sentence
+        assert of("web9", found, where=["node1"]).doubts == ()
+        assert str(of("web1", found)) == "pacemaker: web1"
 
 
 def test_a_primitive_takes_from_its_template_its_parents_and_the_defaults():
@@ -209,6 +240,70 @@ def test_what_rules_choose_among_is_all_possible():
     )
     (vm,) = configured(one).guests
     assert vm.configs == ("/high.xml", "/low.xml")
+
+
+def a_set(name, value, score="", inside=""):
+    score = f" score='{score}'" if score else ""
+    return (
+        f"<instance_attributes id='{name}'{score}>{inside}<nvpair id='{name}-c' name='config'"
+        f" value='{value}'/></instance_attributes>"
+    )
+
+
+def vm(inside, more="class='ocf' provider='heartbeat' type='VirtualDomain'"):
+    return f"<primitive id='vm' {more}>{inside}</primitive>"
+
+
+TEMPLATE = "<template id='t' class='ocf' provider='heartbeat' type='VirtualDomain'>"
+
+
+@pytest.mark.parametrize(
+    ("resources", "wanted"),
+    [
+        (vm(a_set("a", "/1.xml") + a_set("b", "/2.xml")), ("/2.xml", "/1.xml")),
+        (vm(a_set("a", "/1.xml", 1) + a_set("b", "/2.xml", 5)), ("/2.xml",)),
+        (vm(a_set("a", "/1.xml", "-INFINITY") + a_set("b", "/2.xml", "-5")), ("/2.xml",)),
+        (
+            f"{TEMPLATE}{a_set('a', '/1.xml')}</template>"
+            + vm(a_set("b", "/2.xml"), "template='t'"),
+            ("/2.xml", "/1.xml"),
+        ),
+        (
+            f"{TEMPLATE}{a_set('a', '/1.xml', 9)}</template>"
+            + vm(a_set("b", "/2.xml"), "template='t'"),
+            ("/1.xml",),
+        ),
+        (f"<group id='g'>{a_set('a', '/1.xml')}{vm('')}</group>", ("/1.xml",)),
+        (f"<clone id='g'>{a_set('a', '/1.xml')}{vm(a_set('b', '/2.xml'))}</clone>", ("/2.xml",)),
+        (
+            f"<group id='g'>{a_set('a', '/1.xml')}"
+            + vm(a_set("b", "/2.xml", inside="<rule id='r' score='0'/>"))
+            + "</group>",
+            ("/2.xml", "/1.xml"),
+        ),
+    ],
+)
+def test_the_definition_is_the_one_that_pacemaker_gives_its_agent(resources, wanted):
+    """As crm_resource --get-parameter of Pacemaker 2.1.5 answers: the first, if no rule speaks."""
+    (found,) = configured(resources).guests
+    assert found.configs == wanted
+
+
+def test_each_definition_that_may_be_a_guest_s_has_to_be_known():
+    rules = a_set("a", WEB1) + a_set("b", "/other.xml", 5, "<rule id='r' score='0'/>")
+    text = f"<cib><configuration><resources>{vm(rules)}</resources></configuration></cib>"
+    found = parsed(**{CONFIGURATION: (0, text, "")})
+    assert str(of("web1", found)) == "pacemaker: vm"
+    (doubt,) = of("web2", found).doubts
+    assert "/other.xml" in doubt.sentence
+
+
+def test_resources_of_one_id_in_two_clusters_are_two():
+    """What one cluster's definition says is no word about the other's."""
+    text = pacemakers.printed("running", "cib").replace(WEB1, "/elsewhere.xml")
+    other = parsed(node="node2", **{CONFIGURATION: (0, text, "")})
+    (doubt,) = of("web2", pacemakers.view(), other).doubts
+    assert "/elsewhere.xml" in doubt.sentence
 
 
 def test_what_an_id_ref_names_is_read_there():

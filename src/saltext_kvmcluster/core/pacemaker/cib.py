@@ -1,11 +1,13 @@
 """The configuration section of Pacemaker's CIB: which resources are guests, and what is set.
 
-As in "Pacemaker Explained": a primitive takes what it does not set from its template, then from the
-groups and clones around it, then from ``rsc_defaults`` and ``op_defaults``.
+As in "Pacemaker Explained": a primitive takes what neither it nor its template sets from the groups
+and clones around it, parameters included (get_rsc_attributes in lib/pengine/complex.c), then from
+``rsc_defaults`` and ``op_defaults``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
@@ -21,13 +23,19 @@ from saltext_kvmcluster.core.pacemaker.model import (
 )
 from saltext_kvmcluster.core.text import printable
 
-AGENT = ("ocf", "VirtualDomain")
-PARENTS = ("group", "clone", "master")
+AGENT = "virtualdomain"
+"""In the names of the agent of guests, and of what was made of it."""
+PARENTS = ("group", "clone", "master", "bundle")
 # What crm_resource calls the constraints of --move and --ban.
 LEFT = ("cli-prefer-", "cli-ban-", "cli-standby-")
 LONGEST = 1000
 
 _Element = etree._Element
+
+
+def is_definition(value: str) -> bool:
+    """Whether a parameter's value may be the path of a guest's definition."""
+    return value.startswith("/") and value.endswith(".xml")
 
 
 def parse(text: str) -> Configuration:
@@ -50,7 +58,7 @@ class _Cib:
         primitives = list(self.root.iterfind("resources//primitive"))
         return Configuration(
             options=dict(self._options()),
-            guests=tuple(self._guest(one) for one in primitives if self._is_guest(one)),
+            guests=tuple(self._guests(primitives)),
             fencing=tuple(
                 self._device(one) for one in primitives if self._agent(one)[0] == "stonith"
             ),
@@ -72,98 +80,113 @@ class _Cib:
         found = self.ids.get(primitive.get("template"))
         return found if found is not None and found.tag == "template" else None
 
+    def _own(self, primitive: _Element) -> list[_Element]:
+        """Return a primitive and its template, whose sets of attributes Pacemaker puts together."""
+        return [one for one in (primitive, self._template(primitive)) if one is not None]
+
     def _device(self, primitive: _Element) -> FenceDevice:
-        own = [one for one in (primitive, self._template(primitive)) if one is not None]
-        provides = next(self._values(own, "meta_attributes", "provides"), "")
-        return FenceDevice(
-            _id(primitive), printable(self._agent(primitive)[1][:LONGEST]), provides == "unfencing"
-        )
+        provides = self._value([self._own(primitive)], "meta_attributes", "provides")
+        kind = self._agent(primitive)[1][:LONGEST]
+        return FenceDevice(_id(primitive), printable(kind), provides == "unfencing")
 
-    def _is_guest(self, primitive: _Element) -> bool:
-        return self._agent(primitive) == AGENT
+    def _guests(self, primitives: Iterable[_Element]) -> Iterator[GuestResource]:
+        for one in primitives:
+            standard, kind = self._agent(one)
+            found = self._guest(one, AGENT in kind.lower())
+            if standard == "ocf" and (found.is_virtual_domain or found.configs):
+                yield found
 
-    def _guest(self, primitive: _Element) -> GuestResource:
+    def _guest(self, primitive: _Element, is_virtual_domain: bool) -> GuestResource:
         around = [one for one in primitive.iterancestors() if one.tag in PARENTS]
-        own = [one for one in (primitive, self._template(primitive)) if one is not None]
-        defaults = self.root.findall("rsc_defaults")
+        levels = [self._own(primitive), *([one] for one in around)]
+        with_defaults = [*levels, self.root.findall("rsc_defaults")]
 
         def meta(name: str, default: str = "") -> str:
-            found = self._values([*own, *around, *defaults], "meta_attributes", name)
-            return next(found, default)
+            return self._value(with_defaults, "meta_attributes", name, default)
 
         names = {
-            name
-            for one in own
-            for group in self._groups(one, "instance_attributes")
+            name: None
+            for level in levels
+            for group in self._sets(level, "instance_attributes")
             for name in self._pairs(group)
         }
+        possible = {name: tuple(self._possible(levels, name)) for name in names}
+        paths = [path for values in possible.values() for path in values if is_definition(path)]
         return GuestResource(
             _id(primitive),
             _id(around[-1]) if around else _id(primitive),
-            tuple(self._possible(own, "config")),
+            possible.get("config", ()) if is_virtual_domain else tuple(dict.fromkeys(paths)),
             allow_migrate=is_true(meta("allow-migrate")),
-            on_fail=self._on_fail(own),
+            on_fail=self._on_fail(levels[0]),
             stickiness=meta("resource-stickiness", DEFAULT_STICKINESS),
-            parameters={
-                name: next(self._values(own, "instance_attributes", name), "") for name in names
-            },
+            parameters={name: values[0] for name, values in possible.items() if values},
             managed=is_true(meta("is-managed", "true")) and not is_true(meta("maintenance")),
+            is_virtual_domain=is_virtual_domain,
         )
 
     def _on_fail(self, own: Iterable[_Element]) -> str:
         """Return what is to follow if the operation migrate_to fails."""
+        defaults = self._value([self.root.findall("op_defaults")], "meta_attributes", "on-fail")
         for one in own:
             for operations in one.iterfind("operations"):
                 for operation in self._referred(operations).iterfind("op"):
                     if operation.get("name") == "migrate_to":
-                        inner = self._values([operation], "meta_attributes", "on-fail")
-                        found = operation.get("on-fail") or next(inner, "")
-                        return printable(found[:LONGEST]) or self._default_on_fail()
-        return self._default_on_fail()
-
-    def _default_on_fail(self) -> str:
-        return next(
-            self._values(self.root.findall("op_defaults"), "meta_attributes", "on-fail"), ""
-        )
+                        inner = self._value([[operation]], "meta_attributes", "on-fail")
+                        found = operation.get("on-fail") or inner
+                        return printable(found[:LONGEST]) or defaults
+        return defaults
 
     def _unmanaged(self) -> Iterator[str]:
         """Yield the ids of what is set to be unmanaged, or in maintenance."""
         for one in self.root.iterfind("resources//*"):
-            if one.tag in ("primitive", "bundle", "template", *PARENTS) and self._is_unmanaged(one):
+            if one.tag in ("primitive", "template", *PARENTS) and self._is_unmanaged(one):
                 yield _id(one)
         if any(map(self._is_unmanaged, self.root.findall("rsc_defaults"))):
             yield "rsc_defaults"
         for node in self.root.iterfind("nodes/node"):
-            if is_true(next(self._values([node], "instance_attributes", "maintenance"), "")):
+            if is_true(self._value([[node]], "instance_attributes", "maintenance")):
                 yield printable(node.get("uname", "")[:LONGEST])
 
     def _is_unmanaged(self, one: _Element) -> bool:
-        managed = next(self._values([one], "meta_attributes", "is-managed"), "true")
-        return not is_true(managed) or is_true(
-            next(self._values([one], "meta_attributes", "maintenance"), "")
-        )
+        managed = self._value([[one]], "meta_attributes", "is-managed", "true")
+        maintenance = self._value([[one]], "meta_attributes", "maintenance")
+        return not is_true(managed) or is_true(maintenance)
 
-    def _values(self, elements: Iterable[_Element], tag: str, name: str) -> Iterator[str]:
-        """Yield the values of a name, that which counts first."""
-        for element in elements:
-            for group in self._groups(element, tag):
+    def _value(
+        self, levels: Iterable[Iterable[_Element]], tag: str, name: str, default: str = ""
+    ) -> str:
+        """Return the value of a name that counts."""
+        for level in levels:
+            for pairs in map(self._pairs, self._sets(level, tag)):
+                if name in pairs:
+                    return pairs[name]
+        return default
+
+    def _possible(self, levels: Iterable[Iterable[_Element]], name: str) -> Iterator[str]:
+        """Yield the values that a parameter may have, that which counts first.
+
+        Rules decide at run time; and of sets of the same score releases may take another.
+        """
+        for level in levels:
+            decided = math.inf
+            for group in self._sets(level, "instance_attributes"):
                 pairs = self._pairs(group)
+                if decided < math.inf and _score(group) < decided:
+                    return
                 if name in pairs:
                     yield pairs[name]
+                    decided = decided if group.find("rule") is not None else _score(group)
+            if decided < math.inf:
+                return
 
-    def _possible(self, elements: Iterable[_Element], name: str) -> Iterator[str]:
-        """Yield the values that a name may have: rules decide at run time."""
-        for element in elements:
-            for group in self._groups(element, "instance_attributes"):
-                pairs = self._pairs(group)
-                if name in pairs:
-                    yield pairs[name]
-                    if group.find("rule") is None:
-                        return
+    def _sets(self, level: Iterable[_Element], tag: str) -> list[_Element]:
+        """Return the sets of attributes of a level, that which counts first.
 
-    def _groups(self, element: _Element, tag: str) -> list[_Element]:
-        """Return the sets of an element, that of the highest score first."""
-        return sorted(map(self._referred, element.iterfind(tag)), key=lambda one: -_score(one))
+        It is that of the highest score; of several, a primitive's own before its template's, and
+        the last one: seen with ``crm_resource --get-parameter`` of Pacemaker 2.1.5.
+        """
+        found = [one for element in level for one in reversed(element.findall(tag))]
+        return sorted(map(self._referred, found), key=lambda one: -_score(one))
 
     def _pairs(self, group: _Element) -> Mapping[str, str]:
         pairs: dict[str, str] = {}

@@ -12,7 +12,7 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pacemaker.cib import LONGEST
+from saltext_kvmcluster.core.pacemaker.cib import AGENT, LONGEST
 from saltext_kvmcluster.core.pacemaker.model import Member, ResourceState, Status, is_true
 from saltext_kvmcluster.core.text import one_line, printable
 
@@ -28,13 +28,15 @@ def parse(text: str) -> Status:
     dc = summary.find("current_dc")
     options = summary.find("cluster_options")
     members = [_member(node) for node in nodes.iterfind("node")]
+    resources = root.findall("resources//resource")
     return Status(
         quorum=dc is not None and _flag(dc, "present") and _flag(dc, "with_quorum"),
         members={member.name: member for member in members},
-        resources=_states(root.iterfind("resources//resource")),
+        resources=_states(resources),
         options={}
         if options is None
         else {str(key): printable(str(value)[:LONGEST]) for key, value in options.items()},
+        removed=tuple(_text(one, "id") for one in resources if _is_removed(one)),
     )
 
 
@@ -83,6 +85,12 @@ def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
             )
         states[name] = state
     return states
+
+
+def _is_removed(resource: etree._Element) -> bool:
+    is_guest = AGENT in resource.get("resource_agent", "").lower()
+    # Since 3.0.2 it is called removed.
+    return is_guest and (_flag(resource, "orphaned") or _flag(resource, "removed"))
 
 
 def _flag(element: etree._Element, name: str) -> bool:

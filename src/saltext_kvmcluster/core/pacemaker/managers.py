@@ -16,6 +16,8 @@ from saltext_kvmcluster.core.text import listed
 START_OR_DISABLE = "systemctl start pacemaker, or for good: systemctl disable pacemaker"
 Reports = Mapping[str, "Pacemaker | None"]
 """What nodes know of Pacemaker, by node; None where not even whether it runs is known."""
+Names = Mapping[tuple[str, str], Collection[str]]
+"""The guests of definitions, by resource and path."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,15 @@ class ManagerIndex:
         self._doubts = tuple(_unread(reports))
         self._found: dict[str, dict[str, Manager]] = {}
         self._at_rest: dict[str, list[Doubt]] = {}
-        self._unread: dict[Doubt, tuple[str, ...]] = {}
+        self._unread: dict[Doubt, list[tuple[str, ...]]] = {}
         names = _names(reports)
         for node, report in reports.items():
-            for resource in report.resources if report else ():
-                assert report
-                for guest in names[resource.id]:
-                    self._add(guest, node, report, resource)
-                if not names[resource.id]:
-                    doubt = _no_definition(resource, report)
-                    self._unread[doubt] = report.state(resource).nodes
+            if report is None:
+                continue
+            for resource in report.resources:
+                self._add_resource(node, report, resource, names)
+            for removed in report.status.removed if report.status else ():
+                self._doubt(_removed(node, removed), report, removed)
 
     def of(self, guest: str, where: Collection[str] = ()) -> Management:
         """Return which resource manages a guest.
@@ -152,14 +153,31 @@ class ManagerIndex:
         found = self._found.get(guest, {})
         doubts = [*self._doubts, *self._at_rest.get(guest, ())]
         if self._unread and not found:
-            views = (self._reports.get(node) for node in where)
-            at = {view.name for view in views if view and view.name}
+            views_there = (self._reports.get(node) for node in where)
+            at = {view.name for view in views_there if view and view.name}
             doubts += [
                 doubt
-                for doubt, nodes in self._unread.items()
-                if not (nodes and at and at.isdisjoint(nodes))
+                for doubt, views in self._unread.items()
+                if not all(nodes and at and at.isdisjoint(nodes) for nodes in views)
             ]
         return Management(tuple(found.values()), tuple(dict.fromkeys(doubts)))
+
+    def _add_resource(
+        self, node: str, report: Pacemaker, resource: GuestResource, names: Names
+    ) -> None:
+        """Note whose resource it is, and which of its definitions no node could read."""
+        for path in resource.configs:
+            for guest in names[resource.id, path]:
+                self._add(guest, node, report, resource)
+            if not names[resource.id, path] and resource.is_virtual_domain:
+                self._doubt(_unknown(resource, path, report), report, resource.id)
+        if not resource.configs:
+            self._doubt(_no_definition(resource), report, resource.id)
+
+    def _doubt(self, doubt: Doubt, report: Pacemaker, resource: str) -> None:
+        """Note a doubt about every guest, except of those that are active elsewhere."""
+        known = report.status.resources.get(resource) if report.status else None
+        self._unread.setdefault(doubt, []).append(known.nodes if known else ())
 
     def _add(self, guest: str, node: str, report: Pacemaker, resource: GuestResource) -> None:
         """Note a resource of a guest; if views differ, one by which Pacemaker acts counts."""
@@ -190,14 +208,14 @@ def refusal(management: Management, verb: str, asked: str) -> str:
     return ""
 
 
-def _names(reports: Reports) -> dict[str, set[str]]:
-    """Return the guests that the definitions of each resource name, on any node."""
-    names: dict[str, set[str]] = {}
-    for report in reports.values():
-        for resource in report.resources if report else ():
-            assert report
-            read = {report.guests[path] for path in resource.configs if path in report.guests}
-            names.setdefault(resource.id, set()).update(read)
+def _names(reports: Reports) -> Names:
+    """Return the guests that each definition of each resource names, on any node."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for report in filter(None, reports.values()):
+        for resource in report.resources:
+            for path in resource.configs:
+                read = {report.guests[path]} if path in report.guests else set()
+                names.setdefault((resource.id, path), set()).update(read)
     return names
 
 
@@ -219,11 +237,25 @@ def _at_rest(node: str, resource: GuestResource) -> Doubt:
     )
 
 
-def _no_definition(resource: GuestResource, report: Pacemaker) -> Doubt:
-    remedy = f"make it readable; if {resource.id} is of no use: stop it first, then delete it"
-    if not resource.configs:
-        return Doubt(f"Pacemaker's resource {resource.id} names no definition (config)", remedy)
-    path = resource.configs[0]
+def _no_definition(resource: GuestResource) -> Doubt:
+    return Doubt(
+        f"Pacemaker's resource {resource.id} names no definition (config)", _of_no_use(resource)
+    )
+
+
+def _unknown(resource: GuestResource, path: str, report: Pacemaker) -> Doubt:
     why = report.unread.get(path, "it was not read")
-    named = f"{path}, which Pacemaker's resource {resource.id} names"
-    return Doubt(f"{named}, is not known: {why}", remedy)
+    sentence = f"{path}, which Pacemaker's resource {resource.id} names, is not known: {why}"
+    return Doubt(sentence, _of_no_use(resource))
+
+
+def _of_no_use(resource: GuestResource) -> str:
+    return f"make it readable; if {resource.id} is of no use: stop it first, then delete it"
+
+
+def _removed(node: str, resource: str) -> Doubt:
+    return Doubt(
+        f"Pacemaker still knows its resource {resource}, a guest that is no longer configured, and"
+        " stops it",
+        f"on {node}: crm_mon -1 shows where it is; configure it again as it was",
+    )

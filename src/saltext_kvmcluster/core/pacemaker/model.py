@@ -16,7 +16,7 @@ def is_true(value: str) -> bool:
 
 @dataclass(frozen=True)
 class GuestResource:
-    """A resource whose agent is VirtualDomain.
+    """A resource that is a guest: its agent is VirtualDomain, or is given a definition.
 
     ``moved`` is the id to name when it is moved: that of the outermost group or clone around it, or
     its own. ``configs`` are the paths of its guest's definition: several if rules choose among
@@ -32,6 +32,7 @@ class GuestResource:
     stickiness: str = DEFAULT_STICKINESS
     parameters: Mapping[str, str] = field(default_factory=dict)
     managed: bool = True
+    is_virtual_domain: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,17 @@ class ResourceState:
 
 @dataclass(frozen=True)
 class Status:
-    """What ``crm_mon`` shows. ``quorum``: whether there is a DC, and its partition has quorum."""
+    """What ``crm_mon`` shows. ``quorum``: whether there is a DC, and its partition has quorum.
+
+    ``removed``: the resources of the agent VirtualDomain that are no longer configured, but known
+    to be somewhere; Pacemaker stops them.
+    """
 
     quorum: bool
     members: Mapping[str, Member] = field(default_factory=dict)
     resources: Mapping[str, ResourceState] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

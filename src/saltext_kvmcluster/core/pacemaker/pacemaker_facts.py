@@ -32,11 +32,8 @@ NOT_KNOWN: Output = (None, "", "it was not run")
 
 def parse(outputs: Outputs) -> Pacemaker | None:
     """Return what is known of Pacemaker on a node; None if not even whether it runs there."""
-    runs = _runs(outputs)
-    if runs is None:
-        return None
-    found = _running(outputs) if runs else _at_rest(outputs)
-    return _with_guests(found, outputs)
+    found = _by_tools(outputs)
+    return _with_guests(found, outputs) if found else None
 
 
 def further_commands(outputs: Outputs) -> Mapping[str, Sequence[str]]:
@@ -50,8 +47,15 @@ def further_commands(outputs: Outputs) -> Mapping[str, Sequence[str]]:
 
 def config_paths(outputs: Outputs) -> tuple[str, ...]:
     """Return the definitions that have to be read on a node to know its resources' guests."""
-    found = parse(outputs)
+    found = _by_tools(outputs)
     return _paths(found.configuration) if found else ()
+
+
+def _by_tools(outputs: Outputs) -> Pacemaker | None:
+    runs = _runs(outputs)
+    if runs is None:
+        return None
+    return _running(outputs) if runs else _at_rest(outputs)
 
 
 def _paths(found: Configuration | None) -> tuple[str, ...]:
@@ -99,7 +103,10 @@ def _at_rest(outputs: Outputs) -> Pacemaker:
 
 
 def _with_guests(found: Pacemaker, outputs: Outputs) -> Pacemaker:
-    """Return it with the names in the definitions that its resources name."""
+    """Return it with the names in the definitions that its resources name.
+
+    A resource of another agent is a guest only if what it names is a definition.
+    """
     guests, unread = {}, {}
     for path in _paths(found.configuration):
         code, text, detail = outputs.get(config_key(path), NOT_KNOWN)
@@ -109,7 +116,12 @@ def _with_guests(found: Pacemaker, outputs: Outputs) -> Pacemaker:
             guests[path] = _guest(text)
         except InputError as error:
             unread[path] = str(error)
-    return replace(found, guests=guests, unread=unread)
+    if configured := found.configuration:
+        kept = (
+            one for one in configured.guests if one.is_virtual_domain or {*one.configs} & {*guests}
+        )
+        configured = replace(configured, guests=tuple(kept))
+    return replace(found, configuration=configured, guests=guests, unread=unread)
 
 
 def _guest(text: str) -> str:

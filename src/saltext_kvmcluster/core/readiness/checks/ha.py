@@ -51,10 +51,10 @@ def pacemaker(world: World, node: NodeFacts) -> Iterable[Issue]:
 def manager(world: World, guest: GuestFacts) -> Iterable[Issue]:
     """Whether Pacemaker leaves the guest alone: nothing of it manages the guest, or it may not now.
 
-    A guest is Pacemaker's if the definition that a resource of the agent VirtualDomain names
-    (``config``) has its name. Its monitor would miss the guest at the source, and start it there
-    again. One that is unmanaged, or in maintenance, may be moved. If only its node is in
-    maintenance it may not: once that node was down, Pacemaker starts it elsewhere.
+    A guest is Pacemaker's if a definition that a resource names has its name: ``config`` of the
+    agent VirtualDomain, or any parameter of another one. Its monitor would miss the guest at the
+    source, and start it there again. One that is unmanaged, or in maintenance, may be moved. If
+    only its node is in maintenance it may not: once that node was down, Pacemaker starts it.
     """
     found = management(world, guest)
     if one := found.managed:
@@ -219,7 +219,8 @@ def network(world: World, node: NodeFacts) -> Iterable[Issue]:
 
 def _is_astray(cluster: Cluster, resource: GuestResource) -> bool:
     """Whether an agent makes another name of a node's than its migration name."""
-    if any(key in resource.parameters for key in ("remoteuri", "migrateuri")):
+    told = any(key in resource.parameters for key in ("remoteuri", "migrateuri"))
+    if told or not resource.is_virtual_domain:
         return False
     suffix = resource.parameters.get("migration_network_suffix", "")
     for node in cluster.nodes.values():
