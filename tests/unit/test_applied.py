@@ -174,9 +174,12 @@ def test_what_the_master_remembers_is_read_whatever_it_is():
         ([CONFLICT], REFUSED, "nothing was applied: on node1: The function"),
         (["No matching sls found for 'x'"], FAILED, "node1: No matching sls found for 'x'"),
         ("'state.sls' is not available.", FAILED, "node1: 'state.sls' is not available."),
-        ({}, FAILED, "node1: {}"),
+        ({}, DONE, ""),
         (None, FAILED, "node1: None"),
         ({"k": "odd"}, FAILED, "node1: failed: k: odd"),
+        ({"k": {"changes": {}}}, FAILED, "node1: failed: k"),
+        ({"k": {"result": "yes"}}, FAILED, "node1: failed: k"),
+        ({"k": {"result": 0}}, FAILED, "node1: failed: k"),
     ],
 )
 def test_what_came_of_it_by_what_was_returned(returned, result, detail):

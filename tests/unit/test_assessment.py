@@ -11,6 +11,7 @@ from saltext_kvmcluster.core.output import tables
 
 SAME = Outcome("node1", "done", returned={"a": {"changes": {}, "result": True}})
 CHANGES = Outcome("node1", "done", returned={"a": {"changes": {"x": 1}, "result": None}})
+WOULD_ACT = Outcome("node1", "done", returned={"a": {"changes": {}, "result": None}})
 BROKEN = Outcome("node1", "failed", "node1: failed: a: no")
 QUIET = Boot("1")
 DUE = Boot("1", ("a kernel",))
@@ -26,6 +27,7 @@ def assess(found=SAME, boot=QUIET, when="needed", drain="always", left=()):
         ({}, False, False, False, True),
         ({"found": None}, False, False, False, True),
         ({"found": CHANGES}, True, False, True, False),
+        ({"found": WOULD_ACT}, True, False, True, False),
         ({"found": BROKEN}, True, False, True, False),
         ({"boot": DUE}, False, True, True, False),
         ({"boot": DUE, "when": "never"}, False, False, False, True),

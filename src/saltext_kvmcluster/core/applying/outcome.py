@@ -27,24 +27,30 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        """Whether a state changed something, or would, under test."""
-        return any(one.get("changes") for one in _states(self.returned))
+        """Whether a state changed something, or would, under test.
+
+        Under test a state that would act has the result None; many say no more, as module.run does.
+        """
+        return any(one.get("changes") or one["result"] is None for one in _states(self.returned))
 
 
 def of_return(node: str, jid: str, returned: object) -> Outcome:
-    """Return what came of it by what the node returned."""
-    if not isinstance(returned, Mapping) or not returned:
+    """Return what came of it by what the node returned; an SLS without states returns none."""
+    if not isinstance(returned, Mapping):
         lines = returned if isinstance(returned, list) else [returned]
         detail = one_line("; ".join(str(line) for line in lines)) or "it returned nothing"
         if course.is_conflict(returned):
             return Outcome(node, REFUSED, f"nothing was applied: on {node}: {detail}", jid=jid)
         return Outcome(node, FAILED, f"{node}: {detail}", jid=jid)
-    entries = list(returned.values())
-    failed = [one for one in entries if not isinstance(one, Mapping) or one.get("result") is False]
+    failed = [_named(key, one) for key, one in returned.items() if not _is_well(one)]
     if not failed:
         return Outcome(node, DONE, "", returned, jid)
-    names = listed((_named(key, one) for key, one in returned.items() if one in failed), 3)
-    return Outcome(node, FAILED, f"{node}: failed: {names}", returned, jid)
+    return Outcome(node, FAILED, f"{node}: failed: {listed(failed, 3)}", returned, jid)
+
+
+def _is_well(one: object) -> bool:
+    """Whether a state succeeded, or would; one without a result did not."""
+    return isinstance(one, Mapping) and one.get("result", False) in (True, None)
 
 
 def _named(key: str, one: object) -> str:
@@ -56,7 +62,7 @@ def _named(key: str, one: object) -> str:
 
 def _states(returned: object) -> list[Mapping[str, Any]]:
     values = returned.values() if isinstance(returned, Mapping) else ()
-    return [one for one in values if isinstance(one, Mapping)]
+    return [one for one in values if isinstance(one, Mapping) and "result" in one]
 
 
 def returns(known: Iterable[Outcome]) -> dict[str, Any]:
