@@ -168,6 +168,14 @@ def test_who_interrupts_the_waiting_begins_nothing_and_later_ends_nothing(play):
     assert idle(play) == ""
 
 
+def test_who_interrupts_the_waiting_for_one_node_begins_nothing_on_the_others(play):
+    others(play, 100)
+    play.at(20, lambda: setattr(play, "stop", True))
+    first, second = apply(play, "node1", "node2")
+    assert first.result == second.result == REFUSED and "interrupted" in second.detail
+    assert play.memory == {} and nothing_begins(play) and play.begun == []
+
+
 def test_of_jobs_that_were_begun_only_those_that_may_go_on_are_told(play):
     fleet = PlayedFleet(play)
     others(play, LONG)

@@ -77,7 +77,7 @@ def test_the_report_in_the_end():
     moved = [{"guest": "web1"}]
     off = [{"guest": "cd1", "ok": True}, {"guest": "cd2", "ok": False}]
     ledger.evacuated("node3", {"moved": moved, "shut_down": off, "stay": []})
-    ledger.restored("node3", {"started": [{"guest": "cd1", "ok": True}]})
+    ledger.restored("node3", {"started": [{"guest": "cd1", "ok": True, "result": "started"}]})
     ledger.of("node3").rebooted = True
     ledger.of("node3").finish()
     ledger.evacuated("node4", {"moved": [], "shut_down": off, "stay": ["db1"]})

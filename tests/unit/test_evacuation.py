@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.drain.report import DRAIN, PlanReport
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Move
@@ -161,7 +162,8 @@ def test_it_is_started_again_and_forgotten(result):
     fleet = Fleet(memory, start={"result": result, "reason": "it runs"})
     data = evacuation.restore(fleet, CONSOLE, memory, "node1")
     assert data["ok"] and memory.kept == []
-    assert "OK: 2 guests started again on node1" in tables.render(data)
+    count = 2 if result == "started" else 0
+    assert f"OK: {count} guests started again on node1" in tables.render(data)
 
 
 @pytest.mark.parametrize("answer", [None, "ERROR: node2 does not respond", {"result": "unknown"}])
@@ -170,6 +172,101 @@ def test_one_that_was_not_started_is_kept_for_the_next_run(answer):
     data = evacuation.restore(Fleet(memory, start=answer), CONSOLE, memory, "node1")
     assert not data["ok"] and memory.kept == ["cd1"]
     assert "PROBLEM: not started again: cd1" in tables.render(data)
+
+
+class Interrupting:
+    """A console whose Ctrl-C comes while the first guest is treated."""
+
+    def __init__(self):
+        self.lines = []
+
+    def show(self, line):
+        self.lines.append(line)
+
+    def interrupted(self):
+        return bool(self.lines)
+
+
+def test_ctrl_c_shuts_down_no_further_guest_and_the_node_is_not_empty(drained):
+    drained(["cd1", "cd2"])
+    fleet = Fleet(Memory(), **OK)
+    data = evacuation.evacuate(
+        fleet, Interrupting(), fleet.memory, "node1", "why", "shutdown", False
+    )
+    assert [row["ok"] for row in data["shut_down"]] == [True, False]
+    assert not data["ok"] and data["left"] == ["cd2"] and fleet.memory.kept == ["cd1"]
+    text = tables.render(data)
+    assert "NOT SHUT DOWN  cd2: interrupted before" in text and "PROBLEM  interrupted" in text
+
+
+def test_ctrl_c_starts_no_further_guest_and_keeps_it(drained):
+    memory = Memory("cd1", "cd2")
+    fleet = Fleet(memory, start={"result": "started", "reason": "it runs"})
+    data = evacuation.restore(fleet, Interrupting(), memory, "node1")
+    assert not data["ok"] and memory.kept == ["cd2"]
+    assert [row["ok"] for row in data["started"]] == [True, False]
+
+
+def test_what_cannot_be_kept_is_not_shut_down_and_the_others_are_told(drained, monkeypatch):
+    drained(["cd1", "cd2"])
+    fleet = Fleet(Memory(), **OK)
+
+    def full(node, guest):
+        if guest == "cd2":
+            raise WorldError("is its disk full?")
+        fleet.memory.kept.append(guest)
+
+    monkeypatch.setattr(fleet.memory, "add", full)
+    data = evacuate(fleet, "shutdown")
+    assert [(row["guest"], row["ok"]) for row in data["shut_down"]] == [
+        ("cd1", True),
+        ("cd2", False),
+    ]
+    assert data["left"] == ["cd2"] and "shutdown" not in [
+        name for name, guest, _ in fleet.asked if guest == "cd2"
+    ]
+
+
+def test_what_cannot_be_forgotten_keeps_no_other_guest_off(monkeypatch):
+    memory = Memory("cd1", "cd2")
+
+    def full(node, guest):
+        raise WorldError("is its disk full?")
+
+    monkeypatch.setattr(memory, "remove", full)
+    fleet = Fleet(memory, start={"result": "started", "reason": "it runs"})
+    data = evacuation.restore(fleet, CONSOLE, memory, "node1")
+    assert not data["ok"] and [row["guest"] for row in data["started"]] == ["cd1", "cd2"]
+    assert data["started"][0]["reason"] == "it runs; is its disk full?"
+
+
+def test_one_that_ran_already_is_not_told_as_started():
+    memory = Memory("cd1")
+    fleet = Fleet(memory, start={"result": "running", "owner": "node2", "reason": "it is on node2"})
+    data = evacuation.restore(fleet, CONSOLE, memory, "node1")
+    assert data["ok"] and data["started"][0]["owner"] == "node2" and memory.kept == []
+    text = tables.render(data)
+    assert text.endswith("OK: 0 guests started again on node1; 1 guest ran already")
+    ledger = Ledger()
+    ledger.evacuated("node1", {"shut_down": [{"guest": "cd1", "ok": True}]})
+    ledger.restored("node1", data)
+    ledger.of("node1").fail("node1 done")
+    assert ledger.of("node1").summary().endswith("shut down: cd1; ran already: cd1")
+
+
+@pytest.mark.parametrize(
+    ("cordoned", "error"), [(None, "does not report whether it is cordoned"), ((), "")]
+)
+def test_a_node_that_does_not_say_whether_it_is_cordoned_is_not_skipped(cordoned, error):
+    fleet = Fleet(Memory(), boot={"boot": "1", "needed": []})
+    facts = SimpleNamespace(cordoned=cordoned, detail="no response")
+    fleet.facts = lambda nodes, **named: {"node1": facts}
+    given = (fleet, CONSOLE, fleet.memory, "node1", (), "needed", "always")
+    if error:
+        with pytest.raises(WorldError, match=error):
+            evacuation.assess(*given)
+    else:
+        assert evacuation.assess(*given).skip
 
 
 def test_who_uncordons_a_node_is_told_of_guests_that_are_still_off():

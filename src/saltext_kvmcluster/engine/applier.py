@@ -102,6 +102,10 @@ def apply(
         for node, detail in hindered.items():
             outcomes[node] = Outcome(node, outcome.REFUSED, f"nothing was applied: {detail}")
         ready = [node for node in todo if node not in hindered]
+        if ready and console.interrupted():
+            detail = "nothing was applied: interrupted before it was begun"
+            outcomes |= {node: Outcome(node, outcome.REFUSED, detail) for node in ready}
+            break
         for one in _applied(fleet, ready, sls, test, console) if ready else ():
             outcomes[one.node] = one
         is_late = fleet.clock.monotonic() >= end

@@ -19,6 +19,7 @@ from saltext_kvmcluster.engine.drainer import Console
 from saltext_kvmcluster.engine.fleet import ACTION, Fleet
 
 EVACUATION = "evacuation"
+_INTERRUPTED = "interrupted: no further guests are shut down"
 
 
 class Memory(Protocol):
@@ -45,11 +46,17 @@ def assess(
 ) -> Assessment:
     """Return what there is to do on a node: the SLS is tried in test mode."""
     facts = fleet.facts([node], targets=False, trust=False)[node]
+    if facts.cordoned is None:
+        why = facts.detail or "unexpected response"
+        raise WorldError(
+            f"{node} does not report whether it is cordoned ({why}): it is not known what there is"
+            " to do there"
+        )
     boot = maintenance.boot(fleet.ask([node], "kvmcluster.boot").get(node))
     if boot is None:
         raise WorldError(f"no response from {node}: it is not known what there is to do there")
     found = applier.apply(fleet, [node], sls, True, console)[0] if sls else None
-    left = assessment.left(facts.cordoned or (), memory.stopped(node))
+    left = assessment.left(facts.cordoned, memory.stopped(node))
     return assessment.assess(fleet.cluster.name, node, found, boot, when, drain, left)
 
 
@@ -132,8 +139,9 @@ def evacuate(
     else:
         data["shut_down"] = [_stopped(fleet, console, memory, node, guest) for guest in known]
         off = {row["guest"] for row in data["shut_down"] if row["ok"]}
+        data["detail"] = _INTERRUPTED if console.interrupted() else ""
         data["left"] = [guest for guest in done.left or () if guest not in off]
-    data["ok"] = set(data["left"] or ()) <= set(data["stay"])
+    data["ok"] = set(data["left"] or ()) <= set(data["stay"]) and not data["detail"]
     return data
 
 
@@ -151,11 +159,15 @@ def _stopped(
     fleet: Fleet, console: Console, memory: Memory, node: str, guest: str
 ) -> dict[str, Any]:
     """Shut a guest down, after it was kept that it is to be started again; return the result."""
+    if console.interrupted():
+        return _failed(guest, startup.NOT_STOPPED, "interrupted before it was shut down")
     answer = fleet.ask([node], "kvmcluster.startable", guest).get(node)
-    why = immovable.not_restartable(node, guest, answer)
-    if why:
-        return {"guest": guest, "ok": False, "result": startup.NOT_STOPPED, "reason": why}
-    memory.add(node, guest)
+    if why := immovable.not_restartable(node, guest, answer):
+        return _failed(guest, startup.NOT_STOPPED, why)
+    try:
+        memory.add(node, guest)
+    except WorldError as error:
+        return _failed(guest, startup.NOT_STOPPED, str(error))
     console.show(f"{guest} is shut down")
     call = "kvmcluster.shutdown"
     answer = fleet.ask([node], call, guest, stays_off=False, within=ACTION).get(node)
@@ -167,14 +179,7 @@ def restore(fleet: Fleet, console: Console, memory: Memory, node: str) -> dict[s
 
     Each by the rules of every start: only if no node has it. One that runs, wherever, is done.
     """
-    rows = []
-    for guest in memory.stopped(node):
-        console.show(f"{guest} is started")
-        answer = fleet.ask([node], "kvmcluster.start", guest, within=ACTION).get(node)
-        row = _row(guest, answer, (startup.STARTED, startup.RUNNING))
-        if row["ok"]:
-            memory.remove(node, guest)
-        rows.append(row)
+    rows = [_restarted(fleet, console, memory, node, guest) for guest in memory.stopped(node)]
     return {
         "kind": "restored",
         "cluster": fleet.cluster.name,
@@ -184,12 +189,40 @@ def restore(fleet: Fleet, console: Console, memory: Memory, node: str) -> dict[s
     }
 
 
+def _restarted(
+    fleet: Fleet, console: Console, memory: Memory, node: str, guest: str
+) -> dict[str, Any]:
+    """Start a guest that was shut down, and forget that once it runs; return the result."""
+    if console.interrupted():
+        return _failed(guest, startup.NOT_STARTED, "interrupted before it was started")
+    console.show(f"{guest} is started")
+    answer = fleet.ask([node], "kvmcluster.start", guest, within=ACTION).get(node)
+    row = _row(guest, answer, (startup.STARTED, startup.RUNNING))
+    if row["ok"]:
+        try:
+            memory.remove(node, guest)
+        except WorldError as error:
+            return {**row, "ok": False, "reason": f"{row['reason']}; {error}"}
+    return row
+
+
 def _row(guest: str, answer: object, well: tuple[str, ...]) -> dict[str, Any]:
-    """Return what came of a guest, by what its node returned."""
-    name = printable(guest)
+    """Return what came of a guest, by what its node returned; ``owner``: where it is."""
     if not isinstance(answer, Mapping):
         detail = "no response" if answer is None else one_line(str(answer))
-        return {"guest": name, "ok": False, "result": "unknown", "reason": detail}
+        return _failed(guest, "unknown", detail)
     result = one_line(str(answer.get("result")))
     reason = one_line(str(answer.get("reason", "")))
-    return {"guest": name, "ok": result in well, "result": result, "reason": reason}
+    owner = one_line(str(answer.get("owner") or ""))
+    done = _failed(guest, result, reason)
+    return {**done, "ok": result in well, "owner": owner}
+
+
+def _failed(guest: str, result: str, reason: str) -> dict[str, Any]:
+    return {
+        "guest": printable(guest),
+        "ok": False,
+        "result": result,
+        "reason": reason,
+        "owner": "",
+    }

@@ -33,8 +33,8 @@ def reboot(
     if due:
         _refuse_while_states_run(nodes, console, name)
         began = nodes.clock.monotonic()
-    missing, now = _rebooted(nodes, name, before, began + limit) if due else ("", before)
-    findings = [] if missing else _unready(nodes, name, began + limit)
+    missing, now = _rebooted(nodes, console, name, before, began + limit) if due else ("", before)
+    findings = [] if missing else _unready(nodes, console, name, began + limit)
     return Reboot(
         nodes.cluster.name,
         name,
@@ -58,7 +58,9 @@ def _refuse_while_states_run(nodes: SaltNodes, console: Console, node: str) -> N
         raise WorldError(f"{node} is not rebooted: {detail}")
 
 
-def _rebooted(nodes: SaltNodes, node: str, before: Boot, end: float) -> tuple[str, Boot | None]:
+def _rebooted(
+    nodes: SaltNodes, console: Console, node: str, before: Boot, end: float
+) -> tuple[str, Boot | None]:
     """Have a node reboot; return what of that was not observed in time, and its boot then.
 
     end
@@ -74,15 +76,19 @@ def _rebooted(nodes: SaltNodes, node: str, before: Boot, end: float) -> tuple[st
             answer = late(client, job, node)
             missing = maintenance.not_back(node, before, now, answer)
             is_refused = now and isinstance(answer, str)
+            if missing and console.interrupted():
+                return f"interrupted: {missing}", now
             if not missing or is_refused or nodes.clock.monotonic() > end:
                 return missing, now
+            console.show(f"waits: {missing}")
             nodes.clock.wait(None, ASK_AGAIN)
 
 
-def _unready(nodes: SaltNodes, node: str, end: float) -> list[GroupedFinding]:
+def _unready(nodes: SaltNodes, console: Console, node: str, end: float) -> list[GroupedFinding]:
     """Wait until nothing keeps a node from taking part; return what still does in the end."""
     while True:
         reported = maintenance.unready(nodes.examined()[1], [node])
-        if not reported or nodes.clock.monotonic() > end:
+        if not reported or console.interrupted() or nodes.clock.monotonic() > end:
             return reported
+        console.show(f"waits for {node} to be ready: {reported[0].id}")
         nodes.clock.wait(None, ASK_AGAIN)

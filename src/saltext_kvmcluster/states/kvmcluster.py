@@ -870,7 +870,7 @@ def restored(name: str, node: str, cluster: str | None = None) -> dict[str, Any]
     changes = {
         row["guest"]: {"old": "shut down", "new": f"runs on {node}"}
         for row in data.get("started", ())
-        if row["ok"]
+        if row["result"] == startup.STARTED
     }
     return _noted({**_step(name, data, changes), "changes": changes}, node)
 

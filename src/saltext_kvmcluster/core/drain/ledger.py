@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.text import counted, listed, printable
 
 DONE, SKIPPED, FAILED, WAITS, BEFORE = "done", "skipped", "failed", "not begun", "done before"
@@ -28,6 +29,7 @@ class NodeEntry:
     moved: list[str] = field(default_factory=list)
     shut_down: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
     stay: list[str] = field(default_factory=list)
     rebooted: bool = False
     detail: str = ""
@@ -49,10 +51,11 @@ class NodeEntry:
         for what, names in (
             ("shut down", self.shut_down),
             ("started again", self.started),
+            ("ran already", self.ran),
             ("stays", self.stay),
         ):
             parts += [f"{what}: {listed(map(printable, names))}"] if names else []
-        off = [guest for guest in self.shut_down if guest not in self.started]
+        off = [guest for guest in self.shut_down if guest not in self.started + self.ran]
         if off and self.state != DONE:
             parts.append(f"still off: {listed(map(printable, off))}")
         parts += ["rebooted"] if self.rebooted else []
@@ -87,9 +90,11 @@ class Ledger:
         one.shut_down += [row["guest"] for row in data.get("shut_down", ()) if row["ok"]]
 
     def restored(self, node: str, data: Mapping[str, Any]) -> None:
-        """Take in which guests were started again."""
+        """Take in which guests were started again, or found to run."""
         one = self.of(node)
-        one.started += [row["guest"] for row in data.get("started", ()) if row["ok"]]
+        for row in data.get("started", ()):
+            if row["ok"]:
+                (one.ran if row["result"] == startup.RUNNING else one.started).append(row["guest"])
 
     def text(self) -> str:
         """Return the report, a line for each node."""

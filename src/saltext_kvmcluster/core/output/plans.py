@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.output.layout import or_dash, table_if_any
+from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.text import counted, listed
 
 LEFT = 20
@@ -65,8 +66,12 @@ def restored(data: Mapping[str, Any]) -> str:
         failed = [row["guest"] for row in data["started"] if not row["ok"]]
         remedy = f"to try again: the same command, or salt {data['node']} kvmcluster.start GUEST"
         return "\n".join([*rows, f"PROBLEM: not started again: {listed(failed)}; {remedy}"])
-    count = counted(len(rows), "guest")
-    return "\n".join([*rows, f"OK: {count} started again on {data['node']}"])
+    if not rows:
+        return f"OK: no guest of {data['node']} is to be started"
+    ran = sum(row["result"] == startup.RUNNING for row in data["started"])
+    already = f"; {counted(ran, 'guest')} ran already" if ran else ""
+    count = counted(len(rows) - ran, "guest")
+    return "\n".join([*rows, f"OK: {count} started again on {data['node']}{already}"])
 
 
 def undrain(data: Mapping[str, Any]) -> str:
