@@ -8,8 +8,10 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.drain.report import DRAIN, PlanReport
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.findings import BLOCK, UNKNOWN, Issue
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.readiness.report import GroupedFinding, Readiness
 from saltext_kvmcluster.engine import drainer, evacuation
 
 CORDON = Cordon("2026-11-23T12:00:00+00:00", "kvmcluster.orch.rolling")
@@ -24,6 +26,14 @@ class Fleet:
     def __init__(self, memory, **answers):
         self.cluster, self.all = SimpleNamespace(name="lab"), ["node1"]
         self.memory, self.answers, self.asked = memory, answers, []
+        self.doubts = []
+
+    def placeable(self, source):
+        """What all nodes report is well, or in doubt each time that is asked for."""
+        doubt = self.doubts.pop(0) if self.doubts else ""
+        issue = Issue(doubt, outcome=UNKNOWN)
+        found = GroupedFinding("storage.same", BLOCK, issue, guests=("cd1",))
+        return None, Readiness("lab", ("node1", "node2"), (found,) if doubt else (), ())
 
     def ask(self, nodes, function, *arguments, **named):
         name = function.partition(".")[2]
@@ -91,6 +101,37 @@ def test_it_is_shut_down_after_that_was_kept(drained):
     text = tables.render(data)
     assert text.startswith("SHUT DOWN  cd1: it is off") and "DRAINED  node1" in text
     assert "STUCK" not in text
+
+
+@pytest.mark.parametrize("named", [None, ["cd1"]])
+def test_nothing_is_drained_while_it_may_be_movable(drained, named):
+    """A peer that is silent for a moment takes every guest's place."""
+    calls = drained(["cd1"])
+    fleet = Fleet(Memory(), **OK)
+    fleet.doubts = ["not known: no response from node2"]
+    with pytest.raises(WorldError, match="nor cordoned: it is not certain that cd1 on node1"):
+        evacuation.evacuate(fleet, CONSOLE, fleet.memory, "node1", "why", "shutdown", named=named)
+    assert calls == [True] and fleet.asked == []
+
+
+def test_nothing_is_shut_down_that_may_be_movable_by_then(drained):
+    drained(["cd1"])
+    fleet = Fleet(Memory(), **OK)
+    fleet.doubts = ["", "not known: no response from node2"]
+    data = evacuate(fleet, "shutdown")
+    assert not data["ok"] and data["left"] == ["cd1"] and fleet.asked == []
+    assert "PROBLEM  it is not certain" in tables.render(data)
+
+
+def test_one_that_was_not_named_beforehand_is_not_shut_down(drained):
+    calls = drained(["cd1", "web1"])
+    fleet = Fleet(Memory(), **OK)
+    given = (fleet, CONSOLE, fleet.memory, "node1", "why", "shutdown")
+    with pytest.raises(WorldError, match="nor cordoned: web1 on node1 cannot be moved"):
+        evacuation.evacuate(*given, named=["cd1"])
+    assert calls == [True] and fleet.asked == []
+    data = evacuation.evacuate(*given, test=True, named=["cd1"])
+    assert not data["ok"] and "PROBLEM  web1 on node1 cannot" in tables.render(data)
 
 
 def test_what_could_not_be_started_again_is_not_shut_down(drained):

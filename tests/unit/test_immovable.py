@@ -12,6 +12,8 @@ from saltext_kvmcluster.core.drain.maintenance import Boot
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.guest.needed_files import File
+from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 
 CLUSTER = worlds.cluster(NODES)
@@ -58,6 +60,42 @@ def test_what_an_orchestration_of_ours_cordoned_is_open_again_by_then():
 def test_a_node_that_does_not_report_its_guests_is_left_to_the_other_checks():
     found = World(CLUSTER, {**world().nodes, "node2": silent("node2", "no answer")})
     assert immovable.by_node(found, NODES) == {}
+
+
+def doubts(world):
+    found = examination.examine(world)
+    return immovable.doubts(found, {"node1": {"web1": "why"}})
+
+
+DEAD = {"daemon": None, "daemon_detail": "it is stopped", "guests": None}
+
+
+def test_what_a_guest_has_itself_is_certain_whatever_others_are_like():
+    disks = (*WEB.disks, CDROM)
+    assert doubts(world(disks)) == doubts(world(disks, node2=DEAD, node3=DEAD)) == []
+
+
+def test_all_else_is_certain_only_while_all_others_are_ready_and_all_is_known():
+    full = {"free_kib": 0}
+    assert "node1" in immovable.by_node(world(node2=full, node3=full), NODES)
+    assert doubts(world(node2=full, node3=full)) == []
+    assert "node1" in immovable.by_node(world(node2=full, node3=DEAD), NODES)
+    (sentence,) = doubts(world(node2=full, node3=DEAD))
+    assert sentence.startswith("it is not certain that web1 on node1 cannot be moved: ")
+    assert "no response from its libvirt daemon: it is stopped" in sentence
+    gone = World(CLUSTER, {**world(node3=full).nodes, "node2": silent("node2", "no answer")})
+    assert "it is unreachable: no answer" in doubts(gone)[0]
+    needs = replace(WEB, files=(File("/usr/share/loader.fd", "loader"),))
+    unread = {"guests": (guest(of=needs),)}
+    assert "loader.fd was not checked" in doubts(world(node1=unread))[0]
+
+
+def test_only_one_that_was_named_beforehand_is_shut_down():
+    stuck = {"cd1": "storage.kind", "web1": "node.cordon"}
+    assert immovable.unnamed("node1", stuck, None) == []
+    assert immovable.unnamed("node1", stuck, ["web1", "cd1"]) == []
+    (sentence,) = immovable.unnamed("node1", stuck, ["cd1"])
+    assert sentence.startswith("web1 on node1 cannot be moved: node.cordon; that was not so when")
 
 
 STUCK = {"node1": {"web1": "why", "db1": "why"}}

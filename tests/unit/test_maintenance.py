@@ -15,11 +15,13 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import BLOCK
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 CLUSTER = worlds.cluster(NODES)
 NOW = 1_000_000.0
@@ -179,6 +181,29 @@ def test_a_file_that_a_guest_has_on_its_own_node_alone_makes_no_other_node_unrea
             node3={"observed": gone},
         )
         assert unready(world, "node3") == found
+
+
+def test_a_file_that_one_node_alone_lacks_makes_it_unready_whoever_needs_it():
+    """Guests on every other node need it: each has another place to go, or none but that node."""
+    path = "/usr/share/loader.fd"
+    needs = replace(WEB, files=(File(path, "loader"),))
+    other = replace(needs, name="db1", uuid=worlds.OTHER)
+    there = {path: Inspection("file"), IMAGE: Inspection("file")}
+    second = Observation(Sighting.RUNNING, name="db1", uuid=worlds.OTHER)
+    changes = {
+        "node1": {"guests": (guest(of=needs),), "observed": there},
+        "node2": {"guests": (guest("node2", second, other),), "observed": there},
+        "node3": {"observed": {path: Inspection("nothing")}},
+    }
+    assert "storage.visible" in unready(three(**changes), "node3")
+    two = World(
+        worlds.cluster(NODES[:2]),
+        {
+            "node1": replace(node("node1"), **changes["node1"]),
+            "node2": replace(node("node2"), observed={path: Inspection("nothing")}),
+        },
+    )
+    assert "storage.visible" in unready(two, "node2")
 
 
 def test_who_has_to_be_well_before_it_begins():

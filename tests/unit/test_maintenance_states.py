@@ -12,6 +12,8 @@ DRAINED = {"kind": "evacuation", "cluster": "lab", "node": "node1", "ok": True, 
 DRAINED |= {"moved": [], "failed": [], "under_way": [], "stuck": {}, "detail": "", "left": []}
 DRAINED |= {"cordoned": {"since": "2026-11-23T12:00:00", "reason": "why"}, "elapsed": 1.0}
 DRAINED |= {"shut_down": [], "stay": []}
+PREFLIGHT = {"nodes": ["node1"], "findings": [], "hindered": []}
+PREFLIGHT |= {"updates": [], "begun": [], "managed": [], "cordoned": []}
 
 
 @pytest.fixture
@@ -86,6 +88,24 @@ def test_a_step_that_fails_has_the_report(run, capsys):
         "node2  not begun",
     ]
     assert "node1 drained: ERROR: no response from node1" in capsys.readouterr().err
+
+
+def test_only_guests_that_preflight_named_may_be_shut_down(run, monkeypatch):
+    named = []
+    stuck = {"node1": {"cd1": "storage.kind"}}
+    run(preflight={**NOTHING, "kind": "preflight", **PREFLIGHT, "stuck": stuck}, evacuate=DRAINED)
+    plain = states._run
+
+    def call(runner, **arguments):
+        named.append(arguments.get("guests"))
+        return plain(runner, **arguments)
+
+    monkeypatch.setattr(states, "_run", call)
+    states.drained("node1 drained", "node1", "why", stuck="shutdown")
+    states.preflight("preflight", ["node1", "node2"], stuck="shutdown")
+    states.drained("node1 drained", "node1", "why", stuck="shutdown")
+    states.drained("node2 drained", "node2", "why", stuck="shutdown")
+    assert named == [None, None, ["cd1"], []]
 
 
 def test_with_another_outputter_nothing_is_shown(run, monkeypatch, capsys):

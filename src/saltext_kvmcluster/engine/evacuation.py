@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from saltext_kvmcluster.core.drain.maintenance import Preflight
 from saltext_kvmcluster.core.drain.report import PlanReport
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.text import one_line, printable
 from saltext_kvmcluster.engine import applier, drainer
@@ -83,7 +84,8 @@ def with_stuck(
     if known and what == immovable.REFUSE:
         hindered = [*immovable.refusals(known), immovable.REMEDY]
     elif known and what == immovable.SHUTDOWN:
-        hindered = unrestartable(fleet, known)
+        examined = examination.examine(immovable.open_world(world))
+        hindered = [*immovable.doubts(examined, known), *unrestartable(fleet, known)]
     elif known:
         answers = fleet.ask(list(known), "kvmcluster.boot")
         boots = {node: maintenance.boot(answers.get(node)) for node in known}
@@ -109,6 +111,7 @@ def evacuate(
     reason: str,
     what: str,
     test: bool = False,
+    named: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Drain a node; guests that can go nowhere by the plan are shut down, or stay.
 
@@ -116,19 +119,18 @@ def evacuate(
 
     what
         What becomes of guests that can go nowhere: one of ``immovable.STUCK``. With ``refuse`` the
-        node is not even cordoned if there is one.
+        node is not even cordoned if there is one; nor with ``shutdown``, if one was not named
+        beforehand, or may be movable.
+    named
+        The guests that may be shut down; None for all that can go nowhere by this plan.
     """
     proposed = drainer.drain(fleet, console, node, reason, test=True)
     planned, of_all = proposed.stuck, {"kind": EVACUATION, "what": what}
-    refused = planned and what == immovable.REFUSE
+    hindered = _hindered(fleet, node, planned, what, named)
     if test:
-        return {**proposed.to_dict(), **of_all, "ok": not refused}
-    if refused:
-        raise WorldError(
-            f"{node} is not drained, nor cordoned: "
-            + "; ".join(immovable.refusals({node: planned}))
-            + f"; {immovable.REMEDY}"
-        )
+        return {**proposed.to_dict(), **of_all, "ok": not hindered, "hindered": hindered}
+    if hindered:
+        raise WorldError(f"{node} is not drained, nor cordoned: {'; '.join(hindered)}")
     done = drainer.drain(fleet, console, node, reason)
     data: dict[str, Any] = {**done.to_dict(), **of_all, "shut_down": [], "stay": []}
     known = _known(done, planned)
@@ -136,13 +138,31 @@ def evacuate(
         return data
     if what == immovable.LEAVE:
         data["stay"] = known
+    elif doubts := _doubts(fleet, node, {guest: planned[guest] for guest in known}):
+        data["detail"] = "; ".join(doubts)
     else:
         data["shut_down"] = [_stopped(fleet, console, memory, node, guest) for guest in known]
         off = {row["guest"] for row in data["shut_down"] if row["ok"]}
-        data["detail"] = _INTERRUPTED if console.interrupted() else ""
         data["left"] = [guest for guest in done.left or () if guest not in off]
+        data["detail"] = _INTERRUPTED if console.interrupted() else ""
     data["ok"] = set(data["left"] or ()) <= set(data["stay"]) and not data["detail"]
     return data
+
+
+def _hindered(
+    fleet: Fleet, node: str, planned: Mapping[str, str], what: str, named: Collection[str] | None
+) -> list[str]:
+    """Return why a node is not drained because of guests that can go nowhere."""
+    if not planned or what == immovable.LEAVE:
+        return []
+    if what == immovable.REFUSE:
+        return [*immovable.refusals({node: planned}), immovable.REMEDY]
+    return immovable.unnamed(node, planned, named) or _doubts(fleet, node, planned)
+
+
+def _doubts(fleet: Fleet, node: str, stuck: Mapping[str, str]) -> list[str]:
+    """Return why it is not certain that guests can go nowhere, by what all nodes report now."""
+    return immovable.doubts(fleet.placeable(source=node)[1], {node: stuck})
 
 
 def _known(done: PlanReport, planned: Iterable[str]) -> list[str]:

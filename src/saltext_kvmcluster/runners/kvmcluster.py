@@ -14,7 +14,7 @@ from typing import Any
 import salt.utils.yaml
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core import cordons, validate
 from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.drain import assessment, immovable, maintenance, updates
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
@@ -766,6 +766,7 @@ def evacuate(
     reason: str,
     stuck: str = "refuse",
     test: bool = False,
+    guests: str | list[str] | None = None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Drain a node for maintenance, including guests that cannot be moved.
@@ -782,16 +783,22 @@ def evacuate(
     stuck
         ``refuse``: nothing is begun, the node is not cordoned. ``shutdown``: such guests are shut
         down by their power button (ACPI), after it was kept on the master that they have to be
-        started again: ``kvmcluster.restore``. ``leave``: they stay. Default: refuse.
+        started again: ``kvmcluster.restore``. Nothing is begun if it is not certain that one
+        cannot be moved, as while a node is not ready. ``leave``: they stay. Default: refuse.
 
     test
         Only show the plan. Default: false.
 
+    guests
+        The guests that may be shut down: nothing is begun if another one cannot be moved.
+        Default: any.
+
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns what ``kvmcluster.drain`` returns, and ``shut_down`` with ``{guest, ok, result,
-    reason}`` for each guest that was to be shut down, and ``stay``, the guests that stay.
+    Returns what ``kvmcluster.drain`` returns, and ``shut_down`` with ``{guest, ok, result, reason,
+    owner}`` for each guest that was to be shut down, ``stay``, the guests that stay, and, under
+    ``test``, ``hindered``: why nothing would be begun.
 
     CLI Example:
 
@@ -801,11 +808,15 @@ def evacuate(
     """
     what, dry = immovable.choice(stuck), doors.flag(test, "test")
     why = cordons.checked_reason(reason)
+    names = [guests] if isinstance(guests, str) else guests
+    if names is not None and not isinstance(names, list):
+        raise InputError(f"guests: want a list of guests, got {validate.shown(guests)}")
+    named = None if names is None else [guest_name(guest, "guests") for guest in names]
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
         name = nodes.cluster.node(str(node)).id
         drainer.refuse_managed(nodes, name)
         memory = StoppedGuests(__opts__, nodes.cluster.name)
-        return evacuation.evacuate(nodes, console, memory, name, why, what, dry)
+        return evacuation.evacuate(nodes, console, memory, name, why, what, dry, named)
 
 
 @_reported
@@ -820,8 +831,8 @@ def restore(node: str, cluster: str | None = None) -> dict[str, Any]:
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, node, ok, started, retcode}``: ``started`` has ``{guest, ok, result,
-    reason}`` for each of them.
+    Returns ``{cluster, node, ok, started, retcode}``: ``started`` has ``{guest, ok, result, reason,
+    owner}`` for each of them; ``owner`` is the node that has it.
 
     CLI Example:
 

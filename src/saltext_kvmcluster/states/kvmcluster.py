@@ -681,6 +681,7 @@ def preflight(
     _ledger().expect(nodes)
     given = {"sls": sls, "stuck": stuck, "reboot": reboot, "drain": drain}
     data = _run("kvmcluster.preflight", nodes=nodes, cluster=cluster, **given)
+    _ledger().name(data.get("stuck", {}))
     return _noted(_step(name, data, {}, False))
 
 
@@ -740,7 +741,7 @@ def drained(
 
     stuck
         What becomes of guests that cannot be moved, as ``salt-run kvmcluster.evacuate`` has it.
-        Default: refuse.
+        After ``preflight`` only those are shut down that it named. Default: refuse.
 
     before_reboot
         Drain it only if it is due for a reboot by this word, ``needed`` or ``always``, and was not
@@ -765,7 +766,7 @@ def drained(
         data = _run("kvmcluster.reboot", node=node, when=before_reboot, test=True, cluster=cluster)
         if not data["ok"] or not data["rebooted"]:
             return _noted(_step(name, data, {}, False), node)
-    given = {"reason": reason, "stuck": stuck, "test": test}
+    given = {"reason": reason, "stuck": stuck, "guests": _ledger().named(node), "test": test}
     data = _run("kvmcluster.evacuate", node=node, cluster=cluster, **given)
     _ledger().evacuated(node, data)
     _ledger().of(node).todo = {**todo, "drain": True}

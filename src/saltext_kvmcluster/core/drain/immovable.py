@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from saltext_kvmcluster.core import cordons, validate
-from saltext_kvmcluster.core.drain import placement
+from saltext_kvmcluster.core.drain import maintenance, placement
 from saltext_kvmcluster.core.drain.maintenance import Boot
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.findings import PROBLEM
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.report import GroupedFinding, Readiness
 from saltext_kvmcluster.core.text import listed, one_line, printable
 
 REFUSE, SHUTDOWN, LEAVE = "refuse", "shutdown", "leave"
@@ -34,7 +36,7 @@ def by_node(world: World, nodes: Iterable[str]) -> Stuck:
     What an orchestration of ours has cordoned counts as open: it is uncordoned before the next node
     is drained. A node that does not report its guests has none here; it is not ready anyway.
     """
-    opened = replace(world, nodes={node: _opened(facts) for node, facts in world.nodes.items()})
+    opened = open_world(world)
     examined = examination.examine(opened)
     found: dict[str, Mapping[str, str]] = {}
     for node in nodes:
@@ -45,6 +47,62 @@ def by_node(world: World, nodes: Iterable[str]) -> Stuck:
         if stuck:
             found[node] = stuck
     return found
+
+
+def open_world(world: World) -> World:
+    """Return a world in which what orchestrations of ours have cordoned is open."""
+    return replace(world, nodes={node: _opened(facts) for node, facts in world.nodes.items()})
+
+
+def doubts(examined: Readiness, stuck: Stuck) -> list[str]:
+    """Return a sentence for each guest of which it is not certain that it can go nowhere.
+
+    A node that is silent or not ready for a moment, or a fact that is missing, takes every guest's
+    place: that is no reason to shut one down. What a guest has itself, as a local CD-ROM, is.
+    """
+    found = []
+    for node, guests in stuck.items():
+        peers = [peer for peer in examined.nodes if peer != node]
+        unready = [*maintenance.unready(examined, peers)]
+        for guest in guests:
+            if any(_is_certain(one, guest, peers) for one in examined.findings):
+                continue
+            unknown = [one for one in examined.findings if _is_unknown(one, node, guest)]
+            why = [f"{one.id}: {one.issue.sentence}" for one in (*unready, *unknown)]
+            if why:
+                found.append(
+                    f"it is not certain that {printable(guest)} on {node} cannot be moved:"
+                    f" {one_line('; '.join(dict.fromkeys(why)))}; no guest is shut down for that"
+                )
+    return found
+
+
+def _is_certain(finding: GroupedFinding, guest: str, peers: Collection[str]) -> bool:
+    """Whether it was seen to forbid a guest to go to any other node."""
+    if not finding.blocks or finding.issue.outcome != PROBLEM or guest not in finding.guests:
+        return False
+    return not finding.destinations or set(peers) <= set(finding.destinations)
+
+
+def _is_unknown(finding: GroupedFinding, node: str, guest: str) -> bool:
+    """Whether it says that it is not known whether a guest can leave a node."""
+    if not finding.blocks or finding.issue.outcome == PROBLEM:
+        return False
+    return guest in finding.guests if finding.guests else node in finding.nodes
+
+
+def unnamed(node: str, stuck: Mapping[str, str], named: Collection[str] | None) -> list[str]:
+    """Return a sentence for each guest that can go nowhere and was not named beforehand.
+
+    named
+        Those of the node that were; None if nobody was asked, as where a plan is the beginning.
+    """
+    return [
+        f"{printable(guest)} on {node} cannot be moved: {why}; that was not so when this run began,"
+        " so it is not shut down; the same command begins with naming it"
+        for guest, why in stuck.items()
+        if named is not None and guest not in named
+    ]
 
 
 def choice(value: object) -> str:

@@ -67,6 +67,15 @@ class Ledger:
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeEntry] = {}
+        self._named: Mapping[str, Iterable[str]] | None = None
+
+    def name(self, stuck: Mapping[str, Iterable[str]]) -> None:
+        """Take in which guests cannot be moved, by node: those of no other name are shut down."""
+        self._named = stuck
+
+    def named(self, node: str) -> list[str] | None:
+        """Return which guests of a node were named; None if none were looked for."""
+        return None if self._named is None else [*self._named.get(node, ())]
 
     def of(self, node: str) -> NodeEntry:
         """Return a node's entry; a new one if it has none."""

@@ -22,6 +22,9 @@ NEEDED, ALWAYS, NEVER = "needed", "always", "never"
 WHEN = (NEEDED, ALWAYS, NEVER)
 OF_FILES = "storage.visible"
 """The check that misses files which are not on shared storage."""
+OF_DISKS = "storage.kind"
+"""The check that says which disks are not on shared storage."""
+TWO = 2
 OF_LOAD = ("node.cordon", "node.memory")
 """Checks that say whether a node is in use, not whether it is well."""
 
@@ -96,11 +99,27 @@ def unready(found: Readiness, nodes: Collection[str]) -> list[GroupedFinding]:
 
 
 def _is_of_guests(found: Readiness, reported: GroupedFinding) -> bool:
-    """Whether guests lack a file on every node but their own: theirs, as a local CD-ROM is."""
+    """Whether guests lack a file on every node but their own: theirs, as a local CD-ROM is.
+
+    Of two nodes the other one may have lost the file, as a loader that an update removed: there the
+    guest's disk has to be a local one as well.
+    """
     if reported.id != OF_FILES or reported.issue.outcome != PROBLEM:
         return False
-    sources = {row.guest.node for row in found.rows if row.guest.name in reported.guests}
-    return set(found.nodes) - sources <= set(reported.destinations)
+    if len(found.nodes) == TWO and not set(reported.guests) <= _with_local_disks(found):
+        return False
+    lacking = set(reported.destinations)
+    guests = [row.guest for row in found.rows if row.guest.name in reported.guests]
+    return bool(guests) and all(set(found.nodes) - {one.node} <= lacking for one in guests)
+
+
+def _with_local_disks(found: Readiness) -> set[str]:
+    return {
+        guest
+        for reported in found.findings
+        if reported.id == OF_DISKS and reported.issue.outcome == PROBLEM
+        for guest in reported.guests
+    }
 
 
 def _concerns(reported: GroupedFinding, nodes: Collection[str]) -> bool:

@@ -35,7 +35,8 @@ def drain(data: Mapping[str, Any]) -> str:
 def evacuation(data: Mapping[str, Any]) -> str:
     """Return the moves away from a node in maintenance, and what became of the other guests."""
     if data["test"]:
-        return "\n".join([proposal(data), *_would(data)])
+        problems = [f"PROBLEM  {detail}" for detail in data["hindered"]]
+        return "\n".join([proposal(data), *(problems or _would(data))])
     gone = {row["guest"] for row in data["shut_down"]}
     stuck = {guest: why for guest, why in data["stuck"].items() if guest not in gone}
     lines = [
