@@ -1,5 +1,7 @@
 """Which resource of Pacemaker manages a guest, by what its tools printed on a real cluster."""
 
+from dataclasses import replace
+
 import pacemakers
 import pytest
 from pacemakers import CONFIGURATION, KEPT, NAME, NO_CIB, PROCESS, RESTS, STARTS, STATUS, UNREAD
@@ -8,12 +10,15 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pacemaker import (
     cib,
     crm_mon,
+    discretion,
     managers,
     pacemaker_facts,
     pacemaker_tools,
     standby,
 )
 from saltext_kvmcluster.core.pacemaker.model import FenceDevice, Pacemaker
+from saltext_kvmcluster.host import pacemaker_view
+from saltext_kvmcluster.host.commands import Outcome
 
 WEB1 = "/srv/guests/web1.xml"
 GONE = (127, "", "timeout: failed to run command 'crm_mon': No such file or directory")
@@ -392,3 +397,51 @@ def test_the_maintenance_of_a_node_ends_with_its_restart():
         assert not standby.obstacle("node3", by_itself)
     whole = pacemakers.edited('mode="false"', 'mode="true"', "node-maintenance")
     assert str(of("web1", whole)) == "pacemaker: web1, unmanaged"
+
+
+def ran(found):
+    return {key: Outcome(code, out, error) for key, (code, out, error) in found.items()}
+
+
+def test_passwords_of_pacemaker_do_not_leave_the_node():
+    """Facts go to the master, which keeps them in its job cache."""
+    secret = "hunter2"
+    pair = f'<nvpair id="p" name="passwd" value="{secret}"/><!-- {secret} -->'
+    cib_text = pacemakers.printed("running", "cib")
+    cib_text = cib_text.replace('<nvpair id="fence-list"', f'{pair}<nvpair id="fence-list"')
+    assert secret in cib_text
+    graphics = f"<devices><graphics type='vnc' passwd='{secret}'/></devices>"
+    text = f"<domain><name>web1</name>{graphics}</domain>"
+    printed = pacemakers.outputs(guests={WEB1: (0, text, "")})
+    printed |= dict.fromkeys((CONFIGURATION, KEPT), (0, cib_text, ""))
+    for process in (pacemakers.RUNS, RESTS):
+        present = ran({PROCESS: process, STARTS: printed[STARTS]})
+        outcomes = pacemaker_view.further(
+            lambda asked: {key: one for key, one in ran(printed).items() if key in asked}, present
+        )
+        assert outcomes and secret not in str(outcomes)
+        plain = {
+            key: (one.code, one.stdout, one.stderr) for key, one in {**present, **outcomes}.items()
+        }
+        found = pacemaker_facts.parse(plain)
+        assert found.guests == {WEB1: "web1"} and not found.error
+
+
+@pytest.mark.parametrize("text", ["passwd=hunter2", "<domain passwd='hunter2'", ""])
+def test_what_is_no_xml_does_not_leave_the_node_either(text):
+    for key in (CONFIGURATION, KEPT, pacemaker_tools.config_key(WEB1)):
+        assert discretion.without_secrets(key, text) == ""
+    assert discretion.without_secrets(STATUS, text) == text
+
+
+@pytest.mark.parametrize("case", ["running", "group", "unmanaged", "node-maintenance", "banned"])
+def test_what_is_left_out_changes_nothing(case):
+    text = pacemakers.printed(case, "cib")
+    left = discretion.without_secrets(CONFIGURATION, text)
+    before, after = cib.parse(text), cib.parse(left)
+    assert after.guests and [one.configs for one in after.guests] == [
+        one.configs for one in before.guests
+    ]
+    bare = [replace(one, parameters={}) for one in after.guests]
+    assert bare == [replace(one, parameters={}) for one in before.guests]
+    assert replace(after, guests=()) == replace(before, guests=())

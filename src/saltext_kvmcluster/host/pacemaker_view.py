@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.pacemaker import fencing, pacemaker_facts, pacemaker_tools
+from saltext_kvmcluster.core.pacemaker import (
+    discretion,
+    fencing,
+    pacemaker_facts,
+    pacemaker_tools,
+)
 from saltext_kvmcluster.core.pacemaker.fencing import Fencing
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pacemaker.pacemaker_facts import Output
@@ -36,6 +42,8 @@ def fenced(shell: Session) -> Fencing | None:
 def further(run_all: RunAll, outputs: Outcomes) -> Outcomes:
     """Run what has to be run besides to know Pacemaker: nothing where it is not.
 
+    What they print is returned without the passwords in it.
+
     outputs
         Those of ``pacemaker_tools.PRESENCE``, and perhaps others.
     """
@@ -45,7 +53,11 @@ def further(run_all: RunAll, outputs: Outcomes) -> Outcomes:
     found = run_all(asked)
     paths = pacemaker_facts.config_paths(_plain({**outputs, **found}))
     configs = pacemaker_tools.config_commands(paths)
-    return {**found, **(run_all(configs) if configs else {})}
+    known = {**found, **(run_all(configs) if configs else {})}
+    return {
+        key: replace(one, stdout=discretion.without_secrets(key, one.stdout))
+        for key, one in known.items()
+    }
 
 
 def _plain(found: Outcomes) -> dict[str, Output]:

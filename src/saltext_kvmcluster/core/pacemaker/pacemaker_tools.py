@@ -20,7 +20,7 @@ PROCESS, STARTS, KEPT, NAME, STATUS, CONFIGURATION = (
 )
 PRESENCE: Mapping[str, tuple[str, ...]] = {
     # The kernel keeps 15 characters of a process's name.
-    PROCESS: ("pgrep", "-x", "pacemakerd|pacemaker-remot"),
+    PROCESS: ("pgrep", "-x", "pacemakerd|pacemaker[-_]remot"),
     STARTS: (
         *("find", "-L", "/etc/systemd/system", "-maxdepth", "2"),
         *("-path", "*.wants/pacemaker*.service"),
@@ -60,6 +60,11 @@ FENCING: Mapping[str, tuple[str, ...]] = {
 def config_key(path: str) -> str:
     """Return the key of the output that is a definition's text."""
     return f"pcmk_config {path}"
+
+
+def is_config(key: str) -> bool:
+    """Whether an output is a definition's text."""
+    return key.startswith(config_key(""))
 
 
 def config_commands(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
