@@ -176,6 +176,15 @@ def test_who_interrupts_the_waiting_for_one_node_begins_nothing_on_the_others(pl
     assert play.memory == {} and nothing_begins(play) and play.begun == []
 
 
+@pytest.mark.parametrize(("twice", "named"), [(True, True), (False, False)])
+def test_what_has_left_a_queue_and_is_not_seen_yet_takes_two_looks(play, twice, named):
+    jid = play.jid()
+    play.begin("node1", jid, LONG, False)
+    fleet = PlayedFleet(play)
+    found = applier.await_idle(fleet, ["node1"], course.SOON, fleet, twice)
+    assert (jid in found.get("node1", "")) is named
+
+
 def test_of_jobs_that_were_begun_only_those_that_may_go_on_are_told(play):
     fleet = PlayedFleet(play)
     others(play, LONG)

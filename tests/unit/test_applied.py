@@ -117,6 +117,10 @@ def test_a_job_is_gone_when_its_node_has_answered_without_it_for_some_time():
     assert not watched(NodeJobs(), RUNS, job=BEGUN).is_gone(1000)
     assert not watched(SILENT, job=BEGUN).is_gone(1000), "silence says nothing"
     assert not watched(NodeJobs()).is_gone(1000)
+    stopped = watched(NodeJobs(), *[SILENT] * 6, NodeJobs(), job=BEGUN)
+    assert not stopped.is_gone(70), "it goes on with a job that was about to begin"
+    assert stopped.is_gone(70 + course.GRACE)
+    assert watched(NodeJobs(), SILENT, *[NodeJobs()] * 5, job=BEGUN).is_gone(60)
 
 
 def test_a_node_is_lost_after_a_long_silence_alone():
@@ -162,7 +166,7 @@ def test_a_return_comes_from_the_job_cache_or_from_the_node():
 
 def test_what_the_master_remembers_is_read_whatever_it_is():
     assert course.begun(BEGUN.to_dict()) == BEGUN
-    for odd in (None, {}, "x", []):
+    for odd in (None, {}, "x", [], {"what": "x"}, {"jid": "x", "what": "x"}, {"jid": None}):
         assert course.begun(odd) is None
 
 

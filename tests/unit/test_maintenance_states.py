@@ -15,20 +15,24 @@ DRAINED |= {"shut_down": [], "stay": []}
 PREFLIGHT = {"nodes": ["node1"], "findings": [], "hindered": []}
 PREFLIGHT |= {"updates": [], "begun": [], "managed": [], "cordoned": []}
 
+MASTER = {"master_job_cache": "local_cache"}
+
 
 @pytest.fixture
 def run(monkeypatch):
     """Set what runner functions return; return the names of those that were called."""
     called, returns = [], {}
 
-    def call(runner, **arguments):
-        name = runner.partition(".")[2]
-        called.append(name)
-        return returns[name]
+    class Runners:
+        def __getitem__(self, runner):
+            def call(**arguments):
+                called.append(runner.partition(".")[2])
+                return {"data": dict(returns[called[-1]])}
 
-    monkeypatch.setattr(states, "_run", call)
-    monkeypatch.setattr(states, "__context__", {}, raising=False)
-    monkeypatch.setattr(states, "__opts__", {"test": False}, raising=False)
+            return call
+
+    monkeypatch.setattr(states, "__context__", {states._RUNNERS: Runners()}, raising=False)
+    monkeypatch.setattr(states, "__opts__", {**MASTER, "test": False}, raising=False)
 
     def given(**found):
         returns.update(found)
@@ -108,9 +112,42 @@ def test_only_guests_that_preflight_named_may_be_shut_down(run, monkeypatch):
     assert named == [None, None, ["cd1"], []]
 
 
+def test_a_run_in_test_mode_reports_what_would_be_done(run, monkeypatch):
+    monkeypatch.setattr(states, "__opts__", {**MASTER, "test": True})
+    todo = {**NOTHING, "skip": False, "update": True, "drain": True, "reboot": True}
+    plan = {"kind": "evacuation", "ok": True, "test": True, "plan": [], "stuck": {}, "hindered": []}
+    run(assess=todo, evacuate={**plan, "what": "refuse"}, reboot={**REBOOT, "rebooted": True})
+    states.assessed("node1 assessed", "node1")
+    states.drained("node1 drained", "node1", "why")
+    states.reboot("node1 reboot", "node1")
+    states.undrained("node1 undrained", "node1")
+    assert states.reported("report")["comment"] == (
+        "node1  would do     to be updated; to be rebooted; to be drained"
+    )
+
+
+def test_ctrl_c_during_a_step_that_ended_well_ends_the_run(run):
+    runs = {"started": [{"guest": "cd1", "ok": True, "result": "started", "reason": "it runs"}]}
+    run(restore={"kind": "restored", "node": "node1", "ok": True, "interrupted": True, **runs})
+    done = states.restored("node1 restored", "node1")
+    assert done["result"] is False and done["changes"]
+    assert "PROBLEM: interrupted; no further step is begun" in done["comment"]
+    assert states._unless_interrupted({"result": True, "comment": ""})["result"] is True
+
+
+def test_a_node_that_was_not_cordoned_is_not_told_as_uncordoned(run):
+    left = {**NOTHING, "skip": False, "left": ["shut down and not started again: cd1"]}
+    for uncordoned in (True, False):
+        undrained = {**DRAINED, "kind": "undrain", "uncordoned": uncordoned}
+        run(assess=left, undrain=undrained)
+        states.assessed("node1 assessed", "node1")
+        done = states.undrained("node1 undrained", "node1")
+        assert done["result"] is True and bool(done["changes"]) is uncordoned
+
+
 def test_with_another_outputter_nothing_is_shown(run, monkeypatch, capsys):
     run(assess=NOTHING)
-    monkeypatch.setattr(states, "__opts__", {"test": False, "output": "json"})
+    monkeypatch.setattr(states, "__opts__", {**MASTER, "test": False, "output": "json"})
     states.assessed("node1 assessed", "node1")
     assert capsys.readouterr() == ("", "")
 

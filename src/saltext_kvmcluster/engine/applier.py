@@ -43,7 +43,7 @@ class Nobody:
 
 
 def await_idle(
-    fleet: Fleet, nodes: Iterable[str], limit: float, console: Console
+    fleet: Fleet, nodes: Iterable[str], limit: float, console: Console, twice: bool = False
 ) -> dict[str, str]:
     """Wait until nothing of Salt's runs or waits on nodes; return why not, for those that stay so.
 
@@ -51,9 +51,13 @@ def await_idle(
 
     limit
         Seconds to wait.
+    twice
+        Whether a node has to be idle at two looks in a row: what leaves a queue is for a moment
+        neither there nor in the folder ``proc``. Where a job follows, Salt itself refuses it then.
     """
     begun, now = fleet.begun_states(), fleet.clock.monotonic()
-    waiting = [Watched(node, now, begun.get(node)) for node in nodes]
+    busy = "not known yet" if twice else ""
+    waiting = [Watched(node, now, begun.get(node), busy=busy) for node in nodes]
     hindered: dict[str, str] = {}
     while waiting:
         found = _look(fleet, waiting)

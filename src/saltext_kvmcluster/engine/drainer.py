@@ -102,7 +102,7 @@ def _refuse_while_states_run(fleet: Fleet, console: Console, node: str, limit: f
 
     They may be what the node was cordoned for, and would go on among guests that come to it.
     """
-    detail = applier.await_idle(fleet, [node], limit, console).get(node)
+    detail = applier.await_idle(fleet, [node], limit, console, twice=True).get(node)
     if detail:
         raise WorldError(
             f"{node} stays cordoned: {detail}; to uncordon it all the same: salt {node}"

@@ -14,6 +14,8 @@ from typing import Any
 from saltext_kvmcluster.core.output import tables
 
 OUTPUTTER = "kvmcluster"
+INTERRUPTED = threading.Event()
+"""Set by a Ctrl-C that a command has noted: whatever it returns, nothing is to follow it."""
 # Of a terminal whose width is not known.
 COLUMNS = 80
 
@@ -86,6 +88,7 @@ def interrupts() -> Iterator[threading.Event]:
     def note(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
         interrupted.set()
+        INTERRUPTED.set()
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -797,11 +797,12 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
         salt 'node1' kvmcluster.state_jobs
     """
     kept = {job: kept_returns.read(job) for job in map(running.job_id, returns or ())}
+    waiting = _waiting()  # First: what leaves a queue meanwhile runs by then.
     return {
         "kind": "state_jobs",
         "node": __opts__["id"],
         "running": _running(),
-        "waiting": _waiting(),
+        "waiting": waiting,
         "returned": {
             job: from_json(text, "", lenient=True).value
             for job, text in kept.items()
@@ -895,7 +896,7 @@ def reboot(boot: str) -> dict[str, Any]:
     if boot != now:
         raise InputError(f"boot: {here} has rebooted already and is in {now}; nothing was done")
     maintenance.may_reboot(collector.own(here))
-    running.refuse_reboot([*_running(), *_waiting()], here)
+    running.refuse_reboot([*_waiting(), *_running()], here)
     detail = __salt__["system.reboot"]()
     return {**_of_this_node("boot", cluster), "boot": now, "detail": detail}
 

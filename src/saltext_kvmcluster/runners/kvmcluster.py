@@ -60,12 +60,15 @@ def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(checked)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        terminal.INTERRUPTED.clear()
         try:
             data = checked(*args, **kwargs)
         except KvmclusterError as error:
             data = {"kind": "error", "ok": False, "error": str(error)}
         if isinstance(data, list):  # That of `react` is for no person.
             return data
+        if terminal.INTERRUPTED.is_set():
+            data = {**data, "interrupted": True}
         return {"data": {**data, "retcode": 0 if data["ok"] else 1}, "outputter": "kvmcluster"}
 
     return wrapped

@@ -59,6 +59,7 @@ __salt__: dict[str, Callable[..., Any]]
 __states__: dict[str, Callable[..., Any]]
 
 _RUNNERS, _LEDGER = "kvmcluster.runners", "kvmcluster.ledger"
+_INTERRUPTED = "kvmcluster.interrupted"
 
 
 def __virtual__() -> str:
@@ -535,7 +536,7 @@ def applied(
         done = {"name": name, "changes": {}, "result": False, "comment": data["error"]}
     else:
         done = outcome.state_return(name, outcome.outcomes(data), test)
-    return _noted(done, node) if node else done
+    return _noted(done, node) if node else _unless_interrupted(done)
 
 
 def refused(name: str, reason: str) -> dict[str, Any]:
@@ -809,7 +810,7 @@ def reboot(
     test, wait = __opts__["test"], {"when": when, "timeout": timeout}
     data = _run("kvmcluster.reboot", node=node, test=test, cluster=cluster, **wait)
     changes = {node: {"old": "up", "new": "rebooted"}} if data.get("rebooted") else {}
-    _ledger().of(node).rebooted = bool(changes)
+    _ledger().of(node).rebooted = bool(changes) and not test
     return _noted(_step(name, data, changes), node)
 
 
@@ -845,6 +846,7 @@ def undrained(
         return {"name": name, "changes": changes, "result": None, "comment": detail}
     given = {"home": home, "reason": reason, "patience": course.WAIT}
     data = _run("kvmcluster.undrain", node=node, cluster=cluster, **given)
+    changes = changes if data.get("uncordoned") else {}
     # A guest that cannot move home is reported, but does not keep the node cordoned.
     return _noted(_step(name, {**data, "ok": data["ok"] or "uncordoned" in data}, changes), node)
 
@@ -888,7 +890,7 @@ def reported(name: str, cluster: str | None = None) -> dict[str, Any]:
           kvmcluster.reported: []
     """
     for one in _ledger().nodes.values():
-        one.finish()
+        one.finish(__opts__["test"])
     comment = _ledger().text()
     doors.progress(__opts__, f"{name}:\n{comment}")
     return {"name": name, "changes": {}, "result": True, "comment": comment}
@@ -960,6 +962,7 @@ def _skipped(name: str, detail: str) -> dict[str, Any]:
 
 def _noted(done: dict[str, Any], node: str = "") -> dict[str, Any]:
     """Show how a step ended; one that failed ends the run, so it has the report."""
+    done = _unless_interrupted(done)
     lines = str(done["comment"]).splitlines() or [""]
     doors.progress(__opts__, f"{done['name']}: {lines[-1]}")
     if done["result"] is not False:
@@ -969,6 +972,14 @@ def _noted(done: dict[str, Any], node: str = "") -> dict[str, Any]:
     report = _ledger().text()
     doors.progress(__opts__, report)
     return {**done, "comment": "\n".join([*lines, *([f"\n{report}"] if report else [])])}
+
+
+def _unless_interrupted(done: dict[str, Any]) -> dict[str, Any]:
+    """Have a step fail during which Ctrl-C came, though it ended well: nothing is to follow."""
+    if not __context__.pop(_INTERRUPTED, False) or done["result"] is False:
+        return done
+    detail = "PROBLEM: interrupted; no further step is begun; the same command continues"
+    return {**done, "result": False, "comment": f"{done['comment']}\n{detail}"}
 
 
 def _step(
@@ -989,12 +1000,13 @@ def _orchestrated(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """Shape what one of our runner functions returned as a state's return."""
     published = data.get("published")
     pending = __opts__["test"] and "error" not in data and (published or not data["ok"])
-    return {
+    done = {
         "name": name,
         "changes": {"mine": {"published": published}} if published else {},
         "result": None if pending else data["ok"],
         "comment": tables.render(data),
     }
+    return _unless_interrupted(done)
 
 
 def _run(runner: str, **arguments: Any) -> dict[str, Any]:
@@ -1007,4 +1019,6 @@ def _run(runner: str, **arguments: Any) -> dict[str, Any]:
     if _RUNNERS not in __context__:
         __context__[_RUNNERS] = salt.loader.runner(__opts__, utils=salt.loader.utils(__opts__))
     data: dict[str, Any] = __context__[_RUNNERS][runner](**arguments)["data"]
+    if data.pop("interrupted", False):
+        __context__[_INTERRUPTED] = True
     return data

@@ -14,6 +14,8 @@ from typing import Any
 
 from saltext_kvmcluster.core.applying import running
 from saltext_kvmcluster.core.applying.running import NodeJobs
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.text import one_line
 
 WAIT = 600.0
 """Seconds to wait until nothing of Salt's runs or waits on a node."""
@@ -44,9 +46,11 @@ class Begun:
 
 def begun(data: object) -> Begun | None:
     """Return what was remembered; None if it cannot be read."""
-    if not isinstance(data, Mapping) or not data:
+    known = data if isinstance(data, Mapping) else {}
+    try:
+        return Begun(running.job_id(known.get("jid")), one_line(str(known.get("what"))))
+    except InputError:
         return None
-    return Begun(str(data.get("jid")), str(data.get("what")))
 
 
 def is_conflict(returned: object) -> bool:
@@ -63,7 +67,8 @@ class Watched:
     """What was observed of one node. Times are of the monotonic clock, ``since``: the beginning.
 
     ``job``: what was begun there, as far as its end is not known. ``heard``: the last answer.
-    ``absent``: since when the node answers without that job. ``busy``: what runs or waits there.
+    ``absent``: since when the node answers without that job, and was not silent for long. ``busy``:
+    what runs or waits there.
     ``steady``: whether nothing does, by the first look, or by two in a row. ``said``: what it said
     last instead of an answer, such as that it lacks the function.
     """
@@ -83,10 +88,12 @@ class Watched:
             return replace(self, steady=False, said=found.said)
         busy = running.busy(found.jobs, self.node)
         is_absent = self.job is not None and not found.has(self.job.jid)
+        # A minion that was stopped goes on with what was about to begin.
+        is_new = self.absent is None or self.silence(now) >= SILENT
         return replace(
             self,
             heard=now,
-            absent=(now if self.absent is None else self.absent) if is_absent else None,
+            absent=(now if is_new else self.absent) if is_absent else None,
             busy=busy,
             steady=not busy and not self.busy,
         )

@@ -103,11 +103,16 @@ def text(data: Mapping[str, Any]) -> str:
         return f"PROBLEM: it is not known what there is to do on {node}: {data['detail']}"
     if data["skip"]:
         return f"SKIPPED  {node}: nothing to update, and no reboot is due"
-    why = f" ({'; '.join(data['needed'])})" if data["needed"] else ""
+    return f"OK: {node}: {steps(data)}"
+
+
+def steps(data: Mapping[str, Any]) -> str:
+    """Return what there is to do, in words."""
+    why = f" ({'; '.join(data['needed'])})" if data.get("needed") else ""
     parts = [
         "to be updated" if data["update"] else "nothing to update",
         f"to be rebooted{why}" if data["reboot"] else "no reboot is due",
         "to be drained" if data["drain"] else "not drained",
         *(f"left by an earlier run: {one}" for one in data["left"]),
     ]
-    return f"OK: {node}: {'; '.join(parts)}"
+    return "; ".join(parts)

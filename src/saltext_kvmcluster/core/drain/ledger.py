@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext_kvmcluster.core.drain import assessment
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.text import counted, listed, printable
 
 DONE, SKIPPED, FAILED, WAITS, BEFORE = "done", "skipped", "failed", "not begun", "done before"
+PLANNED = "would do"
 NOTHING = "nothing to update, and no reboot is due"
-EVERYTHING = {"skip": False, "drain": True, "update": True, "left": []}
+EVERYTHING = {"skip": False, "drain": True, "update": True, "reboot": False, "left": []}
 """What there is to do on a node that was not assessed."""
 
 
@@ -34,10 +36,11 @@ class NodeEntry:
     rebooted: bool = False
     detail: str = ""
 
-    def finish(self) -> None:
-        """Take in that all steps were done."""
+    def finish(self, test: bool = False) -> None:
+        """Take in that all steps were done; under ``test``, that none was."""
         if self.state == WAITS:
-            self.state = DONE
+            self.state = PLANNED if test else DONE
+            self.detail = assessment.steps(self.todo) if test else self.detail
 
     def fail(self, step: str) -> None:
         """Take in which step failed."""
