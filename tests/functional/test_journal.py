@@ -290,3 +290,25 @@ def test_an_odd_claim_answers_at_once(kind, tmp_path):
         began = time.monotonic()
         refused = commands.run(claims.command(str(path), "node2", 60), 10)
         assert refused.code == claims.CONFLICT and time.monotonic() - began < 5
+
+
+def test_who_was_up_is_told_by_the_history_and_by_claims(both):
+    own, peer = both
+    path = pathlib.Path(claims.lock_path("root", "/root", "node1", UUID))
+    record = {"guest": "web1", "uuid": UUID, "source": "node1", "destination": "node2"}
+    try:
+        assert own.contacts() == peer.contacts() == []
+        own.remember({**record, "result": "moved", "started": "2026-11-29T09:33:00+00:00"})
+        with commands.held(claims.command(str(path), "node3", 60)) as held:
+            assert held.echoes(5)
+        found = own.contacts()
+        assert [one.node for one in found] == ["node1", "node2", "node3"]
+        assert peer.contacts() == found and abs(found[2].moment.timestamp() - time.time()) < 60
+        history = FOLDER.parent / "history"
+        history.unlink()
+        history.mkdir()
+        for one in both:
+            with pytest.raises(WorldError, match="the history of this node could not be read"):
+                one.contacts()
+    finally:
+        path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -20,6 +21,7 @@ from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
+from saltext_kvmcluster.core.ownership import contacts
 from saltext_kvmcluster.core.pacemaker.fencing import FenceEvent, Fencing
 from saltext_kvmcluster.core.pacemaker.model import Member, Pacemaker, Status
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -752,6 +754,11 @@ class Journal(Remote):
             return handover.last_run(self.world.daemons[self.node].log(guest))
 
         return self._ask(read)
+
+    def contacts(self):
+        return self._ask(
+            lambda shelf: contacts.of_history("\n".join(map(json.dumps, shelf.history)))
+        )
 
     def note_shutdown(self, guest, time):
         self._ask(lambda shelf: shelf.shutdowns.__setitem__(guest, time), writes=True)

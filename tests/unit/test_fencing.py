@@ -1,10 +1,12 @@
 """Which nodes count as off since Pacemaker fenced them, by what its tools printed on a cluster."""
 
+import json
 from datetime import datetime, timedelta, timezone
 
 import pacemakers
 import pytest
 
+from saltext_kvmcluster.core.ownership import contacts
 from saltext_kvmcluster.core.pacemaker import fencing
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
     CONFIGURATION,
@@ -37,9 +39,9 @@ def view(case="fenced", **changes):
     return fencing.parse(outputs(case, **changes))
 
 
-def rule(names, *views, now=NOW, began=()):
+def rule(names, *views, now=NOW, up=(), unread=()):
     found = {f"witness{at}": one for at, one in enumerate(views)}
-    return fencing.rule(names, found, now, began)
+    return fencing.rule(names, found, now, up, unread)
 
 
 def edited(old, new, kind=STATUS, case="fenced"):
@@ -139,8 +141,8 @@ def test_power_that_was_switched_on_again_is_not_off():
 
 
 def test_what_happened_since_counts_and_so_do_clocks():
-    assert rule(NODE1, view(), began=[FENCED - timedelta(seconds=1)]).off
-    assert not rule(NODE1, view(), began=[FENCED + timedelta(seconds=1)]).off
+    assert rule(NODE1, view(), up=[FENCED - timedelta(seconds=1)]).off
+    assert not rule(NODE1, view(), up=[FENCED + timedelta(seconds=1)]).off
     assert not rule(NODE1, view(), now=FENCED + timedelta(days=1, seconds=1)).off
     assert rule(NODE1, view(), now=FENCED - timedelta(seconds=59)).off
     assert not rule(NODE1, view(), now=FENCED - timedelta(seconds=61)).off
@@ -203,3 +205,25 @@ def test_the_order_in_which_a_history_is_printed_does_not_count():
     turned = [*events[: at[0]], *reversed(events[at[0] : at[-1] + 1]), *events[at[-1] + 1 :]]
     case = {HISTORY: (0, "\n".join(turned), "")}
     assert "reboot, pending" in rule(NODE2, view("fencing-fails", **case)).sentence
+
+
+def test_what_others_noted_of_a_node_has_to_be_known():
+    found = rule(NODE1, view(), unread=["node3"])
+    assert not found.off and "the journal of node3 cannot be read" in found.sentence
+
+
+RECORD = {"guest": "web1", "uuid": "u", "source": "node1", "destination": "node2"}
+RECORD |= {"result": "moved", "started": "2026-11-29T09:33:00+00:00"}
+
+
+def test_a_migration_that_ended_and_a_start_tell_that_a_node_was_up():
+    later = datetime(2026, 11, 29, 9, 33, tzinfo=timezone.utc)
+    odd = ["", "{", "[]", json.dumps({**RECORD, "started": "then"}), "[" * 100_000]
+    text = "\n".join([*odd, json.dumps(RECORD)])
+    assert contacts.of_history(text) == [("node1", later), ("node2", later)]
+    claims = f"\n{later.timestamp():.9f} node2\n\n1e9 node3\n5 \n999999999999 node4\nnode5"
+    assert contacts.of_claims(claims) == [("node2", later)]
+    assert contacts.at("node1", RECORD["started"]) == [("node1", later)]
+    assert contacts.at("node1", "2026-11-29T09:33:00") == contacts.at("node1", "") == []
+    moments = [moment for node, moment in contacts.of_claims(claims)]
+    assert not rule(NODE1, view(), up=moments).off

@@ -303,7 +303,7 @@ def starting(pacemaker, fencing=None):
         clock=Seconds(),
         pacemaker=lambda node: pacemaker,
         fencing=lambda node: fencing,
-        journal=lambda node: SimpleNamespace(entries=lambda: Kept()),
+        journal=lambda node: SimpleNamespace(entries=lambda: Kept(), contacts=list),
     )
 
 

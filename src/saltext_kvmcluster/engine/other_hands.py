@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator
-from datetime import datetime
+from collections.abc import Collection
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.ownership import contacts
+from saltext_kvmcluster.core.ownership.contacts import Contact
 from saltext_kvmcluster.core.pacemaker import fencing, managers
 from saltext_kvmcluster.core.pacemaker.fencing import FencingRuling
 from saltext_kvmcluster.core.pacemaker.managers import Management
@@ -37,14 +37,16 @@ def fenced(
     views = env.side_by_side(env.fencing, responding)
     if not any(views.values()):
         return dict.fromkeys(silent, fencing.NO_WORD)
-    now, moves = env.clock.now(), env.side_by_side(lambda node: _ends(env, node), responding)
-    began = [end for ends in moves.values() for end in ends]
+    now, known = env.clock.now(), env.side_by_side(lambda node: _contacts(env, node), responding)
+    unread = tuple(node for node, found in known.items() if found is None)
+    seen = [contact for found in known.values() for contact in found or ()]
     rulings = {
         node: fencing.rule(
             {node, *env.cluster.nodes[node].names},
             views,
             now,
-            [moment for end, moment in began if end == node],
+            [contact.moment for contact in seen if contact.node == node],
+            unread,
         )
         for node in silent
     }
@@ -56,18 +58,16 @@ def fenced(
     }
 
 
-def _ends(env: Environment, node: str) -> list[tuple[str, datetime]]:
-    """Return the nodes of the migrations in a node's journal, and when these began."""
-    found: list[tuple[str, datetime]] = []
-    with contextlib.suppress(WorldError):
-        for entry in env.journal(node).entries().entries:
-            ends = (entry.move.source, entry.move.destination)
-            found += [(end, moment) for moment in _moment(entry.began) for end in ends]
-    return found
-
-
-def _moment(text: str) -> Iterator[datetime]:
-    with contextlib.suppress(ValueError):
-        found = datetime.fromisoformat(text)
-        if found.tzinfo:
-            yield found
+def _contacts(env: Environment, node: str) -> list[Contact] | None:
+    """Return which nodes were up, and when, by what a node keeps; None if it cannot be read."""
+    journal = env.journal(node)
+    try:
+        begun = [
+            contact
+            for entry in journal.entries().entries
+            for end in (entry.move.source, entry.move.destination)
+            for contact in contacts.at(end, entry.began)
+        ]
+        return [*begun, *journal.contacts()]
+    except WorldError:
+        return None

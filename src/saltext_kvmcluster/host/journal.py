@@ -23,6 +23,8 @@ from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
+from saltext_kvmcluster.core.ownership import contacts
+from saltext_kvmcluster.core.ownership.contacts import Contact
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host import commands, files, leaving, locks, shutdowns
 from saltext_kvmcluster.host.ssh import Session
@@ -35,6 +37,14 @@ UNDEFINED = f"{FOLDER}/undefined"
 LONGEST_HISTORY = 1000
 LONGEST_RECORD = 65536
 PEER_TIME = 15.0
+_CONTACTS = {
+    "history": ("cat", HISTORY),
+    "claims": (
+        *("find", locks.RUN, "-maxdepth", "1", "-type", "f"),
+        *("-name", "kvmcluster-start-*.lock"),
+        *("-printf", r"\n%T@ ", "-exec", "head", "-c", "300", "{}", ";"),
+    ),
+}
 _SEQUENCE_LOCK = "kvmcluster-sequence"
 # Removes files of folder $1, and has the disk confirm it.
 _CLEAR = '[ -d "$1" ] || exit 0; rm -f -- "$2" "$3" && sync "$1"'
@@ -144,6 +154,10 @@ class Journal:
         """Return the last run of a guest on this node, by libvirt's log of it."""
         return leaving.last_run(guest)
 
+    def contacts(self) -> list[Contact]:
+        """Return which nodes were up, and when, by migrations that ended and by starts."""
+        return _contacts(commands.run_all(_CONTACTS), "this node")
+
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
         found = []
@@ -211,6 +225,10 @@ class PeersJournal:
             raise WorldError(f"{log} on {self.name} could not be read: {reported.stderr[:500]}")
         return handover.last_run(reported.stdout)
 
+    def contacts(self) -> list[Contact]:
+        """Return which nodes were up, and when, as ``Journal``."""
+        return _contacts(self._shell.run_all(_CONTACTS, PEER_TIME), self.name)
+
     def _elsewhere(self, *arguments: object, **named: object) -> NoReturn:
         raise WorldError(f"the journal of {self.name} is only written there")
 
@@ -235,6 +253,14 @@ def _lines() -> list[str]:
     """Return the lines of the history that may be records."""
     lines = (files.read(HISTORY).text or "").split("\n")
     return [line for line in lines if 0 < len(line) <= LONGEST_RECORD]
+
+
+def _contacts(outputs: Mapping[str, commands.Outcome], node: str) -> list[Contact]:
+    history = outputs["history"]
+    if history.code != 0 and not history.stderr.rstrip().endswith("No such file or directory"):
+        detail = one_line(history.stderr) or f"exit code {history.code}"
+        raise WorldError(f"the history of {node} could not be read: {detail}")
+    return [*contacts.of_history(history.stdout), *contacts.of_claims(outputs["claims"].stdout)]
 
 
 def _found(name: str) -> Found | None:

@@ -115,7 +115,11 @@ def parse(outputs: Outputs) -> Fencing | None:
 
 
 def rule(
-    names: Collection[str], views: Views, now: datetime, began: Iterable[datetime]
+    names: Collection[str],
+    views: Views,
+    now: datetime,
+    up: Iterable[datetime],
+    unread: Collection[str] = (),
 ) -> FencingRuling:
     """Return whether a node that does not respond was fenced, and has not been up since.
 
@@ -126,8 +130,10 @@ def rule(
         node as a member, or a fencing that is pending or failed later, counts against it.
     now
         The time of day.
-    began
-        When migrations from or to the node began: it was up then.
+    up
+        When the node was up, as others noted it: migrations from or to it, its starts of guests.
+    unread
+        The nodes whose notes of that could not be read.
     """
     wanted = {name.lower() for name in names}
     known = [view for view in views.values() if view]
@@ -153,8 +159,11 @@ def rule(
     if powerless := sorted({device for view in known for device in view.powerless}):
         sentence = f"it was fenced ({how}), but may still have power: {listed(powerless)}"
         return FencingRuling(False, f"{sentence} may fence without switching it off")
-    if not now - AGE <= when <= now + SKEW or any(when <= moment for moment in began):
+    if not now - AGE <= when <= now + SKEW or any(when <= moment for moment in up):
         return FencingRuling(False, f"it may have been up since Pacemaker fenced it ({how})")
+    if unread:
+        sentence = f"whether it has been up since Pacemaker fenced it ({how}) is not known"
+        return FencingRuling(False, f"{sentence}: the journal of {listed(unread)} cannot be read")
     by = event.delegate or "a node"
     return FencingRuling(True, f"fenced by Pacemaker ({how}, by {by}), and no member since")
 
