@@ -18,6 +18,7 @@ from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
 from saltext_kvmcluster.core.guest.needed_files import File
+from saltext_kvmcluster.core.migration.migration import Run
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, PAIR, World
@@ -203,6 +204,12 @@ def program(here, there=""):
         ),
         node("node2", observed={path: Inspection(there)} if there else {}),
     )
+
+
+def paused(run):
+    """A guest that its user paused, with what is known of the run of its QEMU."""
+    observation = replace(RUNNING, sighting=Sighting.PAUSED_BY_USER)
+    return here(guest(observation=observation, run=run))
 
 
 def covered(*mounts):
@@ -401,6 +408,10 @@ CASES = [
             node("node2", observed={"/boot/vmlinuz": Inspection("nothing")}),
         ),
     ),
+    ("guest.blockers", PROBLEM, paused(Run(True, 7_002_000))),
+    ("guest.blockers", UNKNOWN, paused(None)),
+    ("guest.blockers", OK, paused(Run(True, 10_000_000))),
+    ("guest.blockers", OK, paused(Run())),
     ("storage.visible", PROBLEM, program("file", "nothing")),
     ("storage.visible", UNKNOWN, program("file")),
     ("storage.visible", OK, program("file", "file")),

@@ -13,7 +13,6 @@ from saltext_kvmcluster.core.migration import handover, migration
 from saltext_kvmcluster.core.migration.migration import Host, Run
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host import leaving
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.libvirt_connection import (
     LOCAL,
@@ -29,7 +28,7 @@ from saltext_kvmcluster.host.libvirt_domains import (
     persistent_definition,
     progress,
 )
-from saltext_kvmcluster.host.libvirt_facts import Facts
+from saltext_kvmcluster.host.libvirt_facts import Facts, run_of
 
 # What a migration may leave of a guest, unmarked.
 _LEFT = (Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_BY_ERROR)
@@ -190,24 +189,8 @@ class Hypervisor(Facts):
         return str(self._ask(lambda found: found.lookupByUUIDString(uuid).XMLDesc(how)))
 
     def run(self, uuid: str) -> Run:
-        """Return what is known of the run of a paused guest's QEMU on this host.
-
-        Only QEMU knows whether a guest has run since it arrived: until then it has no permission to
-        write to its disks, or to read those that it only reads (block.c, bdrv_inactivate_recurse).
-        """
-
-        def verb(found: Any) -> Run:
-            domain = found.lookupByUUIDString(uuid)
-            if not leaving.has_arrived(leaving.process_of(domain.name(), uuid)):
-                return Run()
-            version = ask_qemu(domain, "query-version")["qemu"]
-            edges = ask_qemu(domain, "x-debug-query-block-graph")["edges"]
-            stands = any(edge["name"] == "root" and not edge["perm"] for edge in edges)
-            return Run(
-                stands, version["major"] * 1_000_000 + version["minor"] * 1000 + version["micro"]
-            )
-
-        return self._ask(verb)
+        """Return what is known of the run of a paused guest's QEMU on this host; see run_of."""
+        return self._ask(lambda found: run_of(found.lookupByUUIDString(uuid)))
 
     def version(self) -> int:
         """Return the version of the libvirt daemon as a number, 9000000 for 9.0.0."""

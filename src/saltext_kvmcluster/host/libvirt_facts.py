@@ -10,8 +10,16 @@ from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.migration import Run
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host.libvirt_connection import LOCAL, Connection, error_text, load_libvirt
+from saltext_kvmcluster.host import leaving
+from saltext_kvmcluster.host.libvirt_connection import (
+    LOCAL,
+    Connection,
+    ask_qemu,
+    error_text,
+    load_libvirt,
+)
 from saltext_kvmcluster.host.libvirt_domains import (
     marked,
     observe_active,
@@ -169,9 +177,11 @@ class Facts(Connection):
 
         def verb(found: Any) -> tuple[Observation, int, int, dict[str, Any]]:
             # A guest that hangs may block the others on the same connection.
-            return observe_active(
-                domain if domain.connect() is found else found.lookupByUUIDString(uuid)
-            )
+            there = domain if domain.connect() is found else found.lookupByUUIDString(uuid)
+            observed, state, reason, more = observe_active(there)
+            if self.uri == LOCAL and observed.sighting is Sighting.PAUSED_BY_USER:
+                more = {**more, **_run(there)}
+            return observed, state, reason, more
 
         try:
             return self._ask(verb)
@@ -179,6 +189,29 @@ class Facts(Connection):
             self._ask(lambda found: found.getLibVersion())
             known = replace(observation, persistent=False, job=verdicts.ENDLESS)
             return known, state, reason, {"error": str(error)}
+
+
+def run_of(domain: Any) -> Run:
+    """Return what is known of the run of a paused guest's QEMU on this host.
+
+    Only QEMU knows whether a guest has run since it arrived: until then it has no permission to
+    write to its disks, or to read those that it only reads (block.c, bdrv_inactivate_recurse).
+    """
+    if not leaving.has_arrived(leaving.process_of(domain.name(), domain.UUIDString())):
+        return Run()
+    version = ask_qemu(domain, "query-version")["qemu"]
+    edges = ask_qemu(domain, "x-debug-query-block-graph")["edges"]
+    stands = any(edge["name"] == "root" and not edge["perm"] for edge in edges)
+    return Run(stands, version["major"] * 1_000_000 + version["minor"] * 1000 + version["micro"])
+
+
+def _run(domain: Any) -> dict[str, Any]:
+    """Return the run of a paused guest as plain data; nothing if its QEMU does not tell."""
+    try:
+        found = run_of(domain)
+    except (WorldError, load_libvirt().libvirtError):
+        return {}
+    return {"run": {"stands": found.stands_since_arrival, "qemu": found.qemu}}
 
 
 def _names(listing: Callable[[Any], Iterable[Any]], connection: Any) -> tuple[list[str], str]:

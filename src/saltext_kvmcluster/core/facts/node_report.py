@@ -23,6 +23,7 @@ from saltext_kvmcluster.core.facts.questions import is_path
 from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Issue
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.migration.migration import Run
 from saltext_kvmcluster.core.pacemaker import pacemaker_facts
 from saltext_kvmcluster.core.storage import inventory
 from saltext_kvmcluster.core.text import printable
@@ -300,6 +301,7 @@ def _guest(
         snapshots=reported.at("snapshots").whole(default=0),
         block_jobs=tuple(disk.line() for disk in reported.at("block_jobs").items(optional=True)),
         refusals=_refusals(reported.at("refusals")),
+        run=_run(reported.at("run")),
     )
     if not facts.active or started_at is None or clock is None:
         return facts
@@ -311,6 +313,12 @@ def _refusals(reported: Reader) -> tuple[str, ...] | None:
     if reported.value is None:
         return None
     return tuple(reason.line() for reason in reported.items())
+
+
+def _run(reported: Reader) -> Run | None:
+    if reported.value is None:
+        return None
+    return Run(reported.at("stands").flag(), reported.at("qemu").whole())
 
 
 def _definition(text: str) -> tuple[Guest | None, str]:

@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
+from saltext_kvmcluster.core.migration.migration import Run
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.storage.lock_manager import LockManager
@@ -49,6 +50,8 @@ class GuestFacts:
     snapshots: int = 0
     block_jobs: tuple[str, ...] = ()
     refusals: tuple[str, ...] | None = None
+    run: Run | None = None
+    """The run of its QEMU, None if it is not known: only that of a paused one is asked for."""
     uptime: float | None = None
 
     @property

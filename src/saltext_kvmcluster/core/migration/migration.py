@@ -23,6 +23,10 @@ CANCELLED = "cancelled: "
 # QEMU before this version cannot send a guest that has not run since it arrived: it dies of that
 # (bdrv_inactivate_recurse: Assertion `!(bs->open_flags & BDRV_O_INACTIVE)').
 SENDS_PAUSED_TWICE = 10_000_000
+UNRUN = (
+    "paused and has not run since; QEMU before 10 would die of another migration, and the guest"
+    " with it"
+)
 
 # The rate at which memory is sent swings: so many times what can be sent within the downtime is
 # certainly more than that.
@@ -59,6 +63,11 @@ class Run:
 
     stands_since_arrival: bool = False
     qemu: int = 0
+
+    @property
+    def dies_of_another(self) -> bool:
+        """Whether its QEMU would die of another migration before it runs."""
+        return self.stands_since_arrival and self.qemu < SENDS_PAUSED_TWICE
 
 
 @dataclass(frozen=True)
@@ -174,11 +183,10 @@ def refuse_risk(move: Move, risk: tuple[str, str] | None) -> None:
 
 def refuse_if_it_stands_since_arrival(move: Move, run: Run) -> None:
     """Raise WorldError if QEMU would die of another migration of a paused guest."""
-    if run.stands_since_arrival and run.qemu < SENDS_PAUSED_TWICE:
+    if run.dies_of_another:
         raise WorldError(
             f"{move.guest} was not migrated to {move.destination}: it arrived on {move.source}"
-            " paused and has not run since; QEMU before 10 would die of another migration, and the"
-            f" guest with it; resume it first, on {move.source}: virsh resume {move.guest}"
+            f" {UNRUN}; resume it first, on {move.source}: virsh resume {move.guest}"
         )
 
 

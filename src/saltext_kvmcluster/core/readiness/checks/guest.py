@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.handover import is_strict, risk
-from saltext_kvmcluster.core.migration.migration import MOVABLE
+from saltext_kvmcluster.core.migration.migration import MOVABLE, UNRUN
 from saltext_kvmcluster.core.readiness.checks import devices, guards
 from saltext_kvmcluster.core.readiness.checks.base import Use, World, uses
 from saltext_kvmcluster.core.text import counted, listed
@@ -141,6 +141,8 @@ def definition(world: World, guest: GuestFacts) -> Iterator[Issue]:
 def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
     """Whether it has nothing that QEMU or libvirt refuses to migrate, and no active job.
 
+    Nor may it have arrived paused and not have run since: QEMU before 10 dies of another migration.
+
     docs/blockers.md lists what is refused, by whom, and with which versions. Some parts only the
     guest's running QEMU can judge: whether a shared folder (9p) is mounted, and whether the driver
     of a host's PCI, mediated or vDPA device can migrate it. It is asked, past libvirt, which
@@ -161,6 +163,7 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
             if waits
             else f"on {guest.node}: virsh domstate --reason {guest.name}; fix that first",
         )
+    yield from _run(guest)
     if guest.snapshots:
         yield Issue(
             f"it has {counted(guest.snapshots, 'snapshot')}, and libvirt does not migrate such a"
@@ -175,6 +178,17 @@ def blockers(world: World, guest: GuestFacts) -> Iterator[Issue]:
         )
     else:
         yield from devices.refused(world, guest, guest.guest)
+
+
+def _run(guest: GuestFacts) -> Iterator[Issue]:
+    """Yield the issue of a paused guest that arrived so, or of which that is not known."""
+    if guest.observation.sighting is not Sighting.PAUSED_BY_USER:
+        return
+    resume = f"on {guest.node}: virsh resume {guest.name}"
+    if guest.run is None:
+        yield unknown("it is paused, and not known whether it has run since it arrived", resume)
+    elif guest.run.dies_of_another:
+        yield Issue(f"it arrived {UNRUN}", resume)
 
 
 def frozen(world: World, guest: GuestFacts) -> Iterator[Issue]:
