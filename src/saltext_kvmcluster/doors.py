@@ -150,12 +150,14 @@ def progress(opts: Mapping[str, Any], text: str) -> None:
 def seconds(value: object, name: str) -> float:
     """Return an argument that is a number of seconds above 0; InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
-        raise InputError(f"{name}: want seconds, above 0 and at most 86400, got {value!r}")
+        raise InputError(
+            f"{name}: want seconds, above 0 and at most 86400, got {validate.shown(value)}"
+        )
     return float(value)
 
 
 def flag(value: object, name: str) -> bool:
     """Return an argument that is true or false; InputError otherwise."""
     if not isinstance(value, bool):
-        raise InputError(f"{name}: want true or false, got {value!r}")
+        raise InputError(f"{name}: want true or false, got {validate.shown(value)}")
     return value

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import worlds
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain.ledger import Ledger
@@ -213,6 +214,15 @@ def test_one_that_was_not_started_is_kept_for_the_next_run(answer):
     data = evacuation.restore(Fleet(memory, start=answer), CONSOLE, memory, "node1")
     assert not data["ok"] and memory.kept == ["cd1"]
     assert "PROBLEM: not started again: cd1" in tables.render(data)
+
+
+def test_a_load_that_nobody_reports_is_not_told_as_even():
+    nodes = {"node1": SimpleNamespace(guests=None), "node2": SimpleNamespace(guests=None)}
+    fleet = SimpleNamespace(
+        cluster=worlds.cluster(), placeable=lambda: (SimpleNamespace(nodes=nodes), None)
+    )
+    with pytest.raises(WorldError, match="no node reports its guests"):
+        drainer.balance(fleet, CONSOLE)
 
 
 class Interrupting:

@@ -218,6 +218,9 @@ def test_who_was_closed_by_somebody_else():
     assert detail.startswith("node2 is cordoned since") and "ask Ann" in detail
     assert detail.endswith("salt-run kvmcluster.undrain node2")
     assert maintenance.cordoned_by_others(world, ["node3"]) == []
+    assert maintenance.cordoned_by_others(world, ["node3"], MINE.reason) == []
+    (other,) = maintenance.cordoned_by_others(world, ["node3"], "kvmcluster.orch.maintenance x")
+    assert "kvmcluster.orch.rolling updates; when no longer needed: salt-run" in other
 
 
 def run(sls="updates", done=(), at=NOW, reboot="needed"):
@@ -238,11 +241,30 @@ def run(sls="updates", done=(), at=NOW, reboot="needed"):
     ],
 )
 def test_where_a_run_goes_on(last, anew, todo):
-    found = rolling.continued(run(), last, anew)
+    found = rolling.continued(run(), last, anew, NODES)
     data = rolling.course(CLUSTER, found).to_dict()
     assert (data["todo"], found.at, found.process) == (todo, NOW, "7:7")
     goes_on = "continues with" in tables.render(data)
     assert goes_on is (todo != ["node1", "node2", "node3"])
+
+
+def test_a_run_whose_last_nodes_have_left_the_pillar_is_over():
+    last = rolling.with_done(rolling.with_done(run(), "node1", NOW - 9), "node2", NOW - 9)
+    assert rolling.continued(run(), last, False, ["node1", "node2", "node3"]).done == last.done
+    assert rolling.continued(run(), last, False, ["node1", "node2"]).done == {}
+
+
+def test_nodes_are_at_least_one_and_each_once():
+    assert maintenance.to_work_on(CLUSTER, None) == [*NODES]
+    assert maintenance.to_work_on(CLUSTER, ["node2", "node1", "node2"]) == ["node2", "node1"]
+    assert maintenance.to_work_on(CLUSTER, "node1") == ["node1"]
+    for wrong in ([], "", [["node1"]], [None], {}, "node1,node2", "x\x1b[2J" * 1000):
+        with pytest.raises(InputError) as caught:
+            maintenance.to_work_on(CLUSTER, wrong)
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+    assert maintenance.some_slses("a,b") == ("a", "b")
+    with pytest.raises(InputError, match="sls: want the name of an SLS, or a list of them"):
+        maintenance.some_slses(None)
 
 
 def test_what_is_written_down_is_read_again():

@@ -95,6 +95,7 @@ def test_what_is_right_is_taken():
     assert asked("rolling", anew=True, sls=None) == Request("rolling", anew=True)
     assert asked("recover", guests=["web1", "web1", "db1"]).guests == ("web1", "db1")
     assert asked("prepare", cluster=None) == Request("prepare")
+    assert asked("prepare", nodes=["node1", "node2", "node1"]).nodes == ("node1", "node2")
 
 
 def test_what_is_in_the_masters_own_pillar_anyway_is_no_request():

@@ -143,6 +143,8 @@ def _balancing(fleet: Fleet, most: int) -> Planner:
     def plan(batch: Batch) -> Placement:
         left = most - len(batch.moved) - len(batch.in_flight)
         world, ready = fleet.placeable()
+        if all(facts.guests is None for facts in world.nodes.values()):
+            raise WorldError("nothing was planned: no node reports its guests")
         return placement.balance(world, ready, left, batch.avoid, batch.in_flight.values())
 
     return plan

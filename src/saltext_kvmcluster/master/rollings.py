@@ -23,7 +23,7 @@ def begun(
     wanted = Rolling(maintenance.slses(sls), maintenance.when(reboot), {}, time.time(), own)
     last = _last(cluster, functions)
     rolling.refuse_second(cluster, own, last, bool(last and bootid.is_alive(last.process)))
-    run = rolling.continued(wanted, last, anew)
+    run = rolling.continued(wanted, last, anew, cluster.nodes)
     if not test:
         functions["cache.store"](BANK, cluster.name, run.to_dict())
     return rolling.course(cluster, run)

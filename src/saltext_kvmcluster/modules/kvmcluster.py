@@ -920,7 +920,7 @@ def sls_check(sls: str | list[str]) -> dict[str, Any]:
         salt 'node1' kvmcluster.sls_check updates
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    names = maintenance.slses(sls)
+    names = maintenance.some_slses(sls)
     env = __opts__.get("saltenv") or "base"
     retcode = __context__.get("retcode", 0)
     # Not `queue`, which a minion's configuration may ask for: it would wait, or be put off.

@@ -623,6 +623,7 @@ def preflight(
     stuck: str = "refuse",
     reboot: str = "needed",
     drain: str = "always",
+    reason: str | None = None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Return whether maintenance can start: all peers are ready, and no node is cordoned by others.
@@ -650,6 +651,10 @@ def preflight(
     drain
         When nodes are drained: ``always``, or ``reboot``: if they are rebooted. Default: always.
 
+    reason
+        Why the nodes are to be cordoned: what another run has left cordoned is refused. Default:
+        any run's cordon will do.
+
     cluster
         The cluster's name; needed only where this master has several.
 
@@ -669,13 +674,14 @@ def preflight(
         salt-run kvmcluster.preflight node1 sls=updates
     """
     names = maintenance.slses(sls)
+    given = immovable.choice(stuck), maintenance.when(reboot), assessment.choice(drain)
+    why = None if reason is None else cordons.checked_reason(reason)
     with _nodes(cluster) as of_cluster, terminal.attached(__opts__) as console:
         work = maintenance.to_work_on(of_cluster.cluster, nodes)
         begun = applier.unended(of_cluster, of_cluster.all, console).values()
         problems = [sentence for found in _compiled(of_cluster, work, names) for sentence in found]
-        given = immovable.choice(stuck), maintenance.when(reboot), assessment.choice(drain)
         world, examined = of_cluster.examined()
-        found = maintenance.preflight(world, examined, work, problems, begun)
+        found = maintenance.preflight(world, examined, work, problems, begun, why)
         return evacuation.with_stuck(of_cluster, found, world, work, *given).to_dict()
 
 
@@ -708,7 +714,7 @@ def sls_check(
         salt-run kvmcluster.sls_check updates
     """
     of_cluster = _nodes(cluster)
-    names = maintenance.slses(sls)
+    names = maintenance.some_slses(sls)
     work = maintenance.to_work_on(of_cluster.cluster, nodes)
     problems, silent = _compiled(of_cluster, work, names)
     return {
@@ -889,9 +895,7 @@ def apply(
         salt-run kvmcluster.apply updates node1
         salt-run kvmcluster.apply updates test=true --out=json
     """
-    wanted, dry = maintenance.slses(sls), doors.flag(test, "test")
-    if not wanted:
-        raise InputError("sls: give the name of an SLS")
+    wanted, dry = maintenance.some_slses(sls), doors.flag(test, "test")
     with _nodes(cluster) as of_cluster, terminal.attached(__opts__) as console:
         work = maintenance.to_work_on(of_cluster.cluster, nodes)
         done = applier.apply(of_cluster, work, wanted, dry, console)

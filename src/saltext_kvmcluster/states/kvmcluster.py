@@ -657,6 +657,7 @@ def preflight(
     stuck: str = "refuse",
     reboot: str = "needed",
     drain: str = "always",
+    reason: str | None = None,
     cluster: str | None = None,
 ) -> dict[str, Any]:
     """Succeed if maintenance of nodes can start. For orchestrations.
@@ -667,7 +668,7 @@ def preflight(
         The minion ids of the nodes to be maintained: they must not be cordoned by others, and their
         peers have to be ready.
 
-    sls, stuck, reboot, drain
+    sls, stuck, reboot, drain, reason
         As ``salt-run kvmcluster.preflight`` has them.
 
     cluster
@@ -680,7 +681,7 @@ def preflight(
             - nodes: [node1, node2, node3]
     """
     _ledger().expect(nodes)
-    given = {"sls": sls, "stuck": stuck, "reboot": reboot, "drain": drain}
+    given = {"sls": sls, "stuck": stuck, "reboot": reboot, "drain": drain, "reason": reason}
     data = _run("kvmcluster.preflight", nodes=nodes, cluster=cluster, **given)
     _ledger().name(data.get("stuck", {}))
     return _noted(_step(name, data, {}, False))

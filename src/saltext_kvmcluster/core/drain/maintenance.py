@@ -56,6 +56,14 @@ def when(value: object) -> str:
     return validate.choice({"reboot": value}, "reboot", "", WHEN, NEEDED)
 
 
+def some_slses(value: object) -> tuple[str, ...]:
+    """Return the SLS files that are asked for, as `slses`; InputError for none."""
+    found = slses(value)
+    if not found:
+        raise InputError("sls: want the name of an SLS, or a list of them, got nothing")
+    return found
+
+
 def slses(value: object) -> tuple[str, ...]:
     """Return the SLS files that are asked for: a name, several with commas, a list, or none."""
     if value is None:
@@ -138,13 +146,20 @@ def peers_of(cluster: Cluster, nodes: Collection[str]) -> list[str]:
     return [node for node in cluster.nodes if set(nodes) - {node}]
 
 
-def cordoned_by_others(world: World, nodes: Iterable[str]) -> list[str]:
-    """Return, for each node that others have cordoned, why, and how to uncordon it."""
+def cordoned_by_others(world: World, nodes: Iterable[str], reason: str | None = None) -> list[str]:
+    """Return, for each node that others have cordoned, why, and how to uncordon it.
+
+    reason
+        Why this run cordons nodes: one that another run of ours has left cordoned is not its own,
+        and its cordon would stand against the end of this one. None for any run of ours.
+    """
     return [
         f"{node} is {cordoned}; when no longer needed: {cordons.remedy(node)}"
         for node in nodes
         for cordoned in world.nodes[node].cordoned or ()
-        if not cordoned.reason.startswith(cordons.ORCHESTRATION)
+        if not (
+            cordoned.reason.startswith(cordons.ORCHESTRATION) and reason in (None, cordoned.reason)
+        )
     ]
 
 
@@ -230,7 +245,9 @@ class Preflight:
 def to_work_on(cluster: Cluster, nodes: object) -> list[str]:
     """Return the nodes that maintenance is for: one, several, or all for None; checked."""
     asked = list(cluster.nodes) if nodes is None else nodes if isinstance(nodes, list) else [nodes]
-    return [cluster.node(str(node)).id for node in asked]
+    if not asked:
+        raise InputError("nodes: want a minion id, or a list of them, got an empty list")
+    return list(dict.fromkeys(cluster.node(str(node)).id for node in asked))
 
 
 def preflight(
@@ -239,6 +256,7 @@ def preflight(
     work: list[str],
     updates: Iterable[str] = (),
     begun: Iterable[str] = (),
+    reason: str | None = None,
 ) -> Preflight:
     """Return whether maintenance of these nodes may begin.
 
@@ -246,12 +264,14 @@ def preflight(
         Why an SLS cannot be applied to one of them.
     begun
         What was begun on any node and may not have ended, as sentences.
+    reason
+        Why they are to be cordoned; None if that is not known.
     """
     peers = peers_of(world.cluster, work)
     return Preflight(
         world.cluster.name,
         tuple(peers),
-        tuple(cordoned_by_others(world, work)),
+        tuple(cordoned_by_others(world, work, reason)),
         tuple(unready(examined, peers)),
         tuple(updates),
         tuple(begun),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core import cordons, validate
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain.batch import SHOWN, Batch
 from saltext_kvmcluster.core.drain.placement import Placement
@@ -271,7 +271,7 @@ def uncordoned(node: str, answer: object) -> bool:
 def number_of(most: object) -> int:
     """Return an argument that is a number of moves; InputError otherwise."""
     if isinstance(most, bool) or not isinstance(most, int) or not 0 < most <= MOST:
-        raise InputError(f"most: want a number from 1 to {MOST}, got {printable(repr(most))}")
+        raise InputError(f"most: want a number from 1 to {MOST}, got {validate.shown(most)}")
     return most
 
 

@@ -108,7 +108,8 @@ def _nodes(given: Mapping[str, Any]) -> tuple[str, ...]:
     found = validate.items(given, "nodes", "")
     if not found:
         raise InputError("nodes: want a list of minion ids, got an empty one")
-    return tuple(_word(node, f"nodes[{at}]", "a node's minion id") for at, node in enumerate(found))
+    words = [_word(node, f"nodes[{at}]", "a node's minion id") for at, node in enumerate(found)]
+    return tuple(dict.fromkeys(words))
 
 
 def _word(value: object, key: str, form: str) -> str:

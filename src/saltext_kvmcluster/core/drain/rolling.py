@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -56,8 +56,10 @@ def parse(data: object) -> Rolling | None:
         return None
 
 
-def continued(wanted: Rolling, last: Rolling | None, anew: bool) -> Rolling:
+def continued(wanted: Rolling, last: Rolling | None, anew: bool, nodes: Collection[str]) -> Rolling:
     """Return the run that is wanted with what of it was done before.
+
+    A run that has done all ``nodes`` is over: those that it had left are no longer in the pillar.
 
     Only the same run is continued, and only within a day: after that, what was done then says
     nothing about what is to be done now. Both times are of the master's clock; if that was set
@@ -65,6 +67,8 @@ def continued(wanted: Rolling, last: Rolling | None, anew: bool) -> Rolling:
     """
     same = last and (last.sls, last.reboot) == (wanted.sls, wanted.reboot)
     if not last or not same or anew or not 0 <= wanted.at - last.at <= MEMORY:
+        return wanted
+    if set(nodes) <= last.done.keys():
         return wanted
     return replace(wanted, done=last.done, reports=last.reports)
 

@@ -77,6 +77,7 @@ def _preflight(request: Request, nodes: list[str]) -> dict[str, Any]:
         "stuck": request.stuck,
         "reboot": request.reboot,
         "drain": request.drain,
+        "reason": request.reason,
     }
     return _state(request, "preflight", nodes=nodes, **_sls(request), **given)
 

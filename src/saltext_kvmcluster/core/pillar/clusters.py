@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.schema import described
-from saltext_kvmcluster.core.text import MAX_NAMES, listed
+from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
 from saltext_kvmcluster.core.validate import FLAG, LIST, one_of, whole
 
 ROOT = "kvmcluster"
@@ -272,7 +272,7 @@ class Cluster:
                     f"{node_id} is a name of node {node.id}; give the node's minion id, {node.id}"
                 )
         raise InputError(
-            f"{node_id} is not a node of cluster {self.name}; its nodes are"
+            f"{one_line(node_id)} is not a node of cluster {self.name}; its nodes are"
             f" {listed(self.nodes, MAX_NAMES)} (pillar {ROOT}:nodes)"
         )
 
