@@ -8,12 +8,13 @@ from saltext_kvmcluster.core.facts.starters import CONFIGS, LIST, SCRIPTS, Start
 from saltext_kvmcluster.core.findings import BLOCK, UNKNOWN, WARN
 from saltext_kvmcluster.core.ownership import next_boot
 from saltext_kvmcluster.core.ownership.startup import NodeAnswer, Request
+from saltext_kvmcluster.core.pacemaker.fencing import FencingRuling
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 UUID = "16a36525-6e7b-454c-93a9-97f91369f824"
 OTHER = "00000000-6e7b-454c-93a9-97f91369f824"
 DEBIAN, FEDORA = SCRIPTS
-DEFAULT, SYSCONFIG = CONFIGS
+DEFAULT, SYSCONFIG, CONFD = CONFIGS
 SCRIPT_OF_DEBIAN = f"""{DEBIAN}:ON_BOOT="ignore"
 {DEBIAN}:test -f "$sysconfdir"/default/libvirt-guests &&
 {DEBIAN}:    . "$sysconfdir"/default/libvirt-guests
@@ -25,7 +26,9 @@ STARTS = f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT=start\n"
 KEPT = f"{LIST}:default {UUID} {OTHER}\n"
 
 
-def parsed(files="", unit="enabled\n", unit_code=0, code=2, once="", error="", **settings):
+def parsed(
+    files=SCRIPT_OF_DEBIAN, unit="enabled\n", unit_code=0, code=2, once="", error="", **settings
+):
     outputs = {
         "guests_files": CommandOutput(code, files),
         "guests_unit": CommandOutput(unit_code, unit, error),
@@ -57,8 +60,14 @@ def test_a_service_that_starts_guests(files, path, unit):
 @pytest.mark.parametrize(
     "files",
     [
-        "",
         SCRIPT_OF_DEBIAN,
+        f"{CONFD}:ON_BOOT=ignore\n",
+        f"{SCRIPT_OF_DEBIAN}{DEFAULT}:# ON_BOOT=start\n",
+        f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_SHUTDOWN=suspend # as ON_BOOT\n",
+        f"{SCRIPT_OF_DEBIAN}{DEFAULT}:OTHER=/etc/default/other\n",
+        f"{SCRIPT_OF_FEDORA}{SYSCONFIG}:  ON_BOOT=start\n{SYSCONFIG}:ON_BOOT=ignore\n",
+        f"{SCRIPT_OF_FEDORA}{SYSCONFIG}:. /etc/site\n{SYSCONFIG}:ON_BOOT='ignore' # ours\n",
+        f"{SCRIPT_OF_DEBIAN}{DEBIAN}:if [ x$ON_BOOT != xstart ]; then\n",
         f"{SCRIPT_OF_DEBIAN}{SYSCONFIG}:ON_BOOT=start\n",
         f"{SCRIPT_OF_FEDORA}{SYSCONFIG}:ON_BOOT=ignore\n",
         f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT=\n",
@@ -95,6 +104,17 @@ def test_a_service_that_does_not_run_at_boot(unit, error):
         {"files": "", "code": None},
         {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT=$(site-policy)\n"},
         {"files": f'{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT="$POLICY"\n'},
+        {"files": ""},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:[ -e /x ] && ON_BOOT=start\n"},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:: ${{ON_BOOT:=start}}\n"},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_SHUTDOWN=suspend ON_BOOT=start\n"},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT=ignore; ON_BOOT=start\n"},
+        {"files": f'{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT=st"art"\n'},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:. /etc/site/libvirt-guests\n"},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:ON_BOOT=ignore\n{DEFAULT}:source /etc/site\n"},
+        {"files": f"{SCRIPT_OF_FEDORA}{SYSCONFIG}:    ON_BOOT=ignore\n"},
+        {"files": f"{SCRIPT_OF_FEDORA}{SYSCONFIG}:if x; then\n{SYSCONFIG}:ON_BOOT=ignore\n"},
+        {"files": f"{SCRIPT_OF_DEBIAN}{DEFAULT}:    ON_BOOT=start\n"},
     ],
 )
 def test_what_is_not_known_is_never_that_nothing_starts(case):
@@ -106,6 +126,7 @@ def test_what_is_not_known_is_never_that_nothing_starts(case):
 
 def test_a_node_without_systemctl_whose_settings_start_none_is_known():
     assert parsed(SCRIPT_OF_DEBIAN, "", 127) == Starters()
+    assert parsed("", "", 127) == Starters(), "there is no libvirt-guests"
 
 
 @pytest.mark.parametrize(
@@ -171,3 +192,13 @@ def test_a_start_warns_of_the_next_boot_of_a_node_that_is_declared_offline():
     (text,) = warned(offline=["node3"], found=Starters(), node1=seen())
     assert text.startswith("node3 was declared offline")
     assert warned("shared", ["node3"], Starters(), node1=seen(persistent=False)) == []
+
+
+def test_a_start_warns_of_the_next_boot_of_a_node_that_was_fenced():
+    asked = {
+        "node1": NodeAnswer(seen()),
+        "node3": NodeAnswer(detail="no route", fenced=FencingRuling(True, "fenced")),
+    }
+    request = Request("web1", UUID, "node1", "defined")
+    (text,) = next_boot.warnings(request, asked, {"node1": Starters()})
+    assert text.startswith("node3 was fenced, so whether it starts web1 at its next boot")

@@ -21,7 +21,11 @@ UNIT = "libvirt-guests.service"
 LIST = "/var/lib/libvirt/libvirt-guests"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 SCRIPTS = ("/usr/lib/libvirt/libvirt-guests.sh", "/usr/libexec/libvirt-guests.sh")
-CONFIGS = ("/etc/default/libvirt-guests", "/etc/sysconfig/libvirt-guests")
+CONFIGS = (
+    "/etc/default/libvirt-guests",
+    "/etc/sysconfig/libvirt-guests",
+    "/etc/conf.d/libvirt-guests",
+)
 ACTIONS = ("auto_shutdown_try_save", "auto_shutdown_try_shutdown", "auto_shutdown_poweroff")
 
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -29,7 +33,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "guests_unit": ("systemctl", "is-enabled", UNIT),
     "guests_files": (
         *("grep", "-sHE"),
-        rf"^[[:space:]]*(export[[:space:]]+)?ON_BOOT=|/(default|sysconfig)/|^[^ ]+( {_UUID})+",
+        r"ON_BOOT|^[[:space:]]*(\.|source)[[:space:]]|/(default|sysconfig|conf\.d)/"
+        rf"|^[[:space:]]*(if|case|for|while|until)[[:space:]]|[({{][[:space:]]*$|^[^ ]+( {_UUID})+",
         *(*SCRIPTS, *CONFIGS, LIST),
     ),
     "started_once": (
@@ -40,7 +45,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 _NOT_AT_BOOT = re.compile(r"(disabled|masked|linked|static|indirect|not-found|transient)\b")
 _NO_UNIT = re.compile(r"No such file or directory|not found|does not exist", re.I)
-_ON_BOOT = re.compile(r"\s*(?:export\s+)?ON_BOOT=(?:\"([^\"]*)\"|'([^']*)'|([^\s#;]*))")
+_ON_BOOT = re.compile(
+    r"(\s*)(?:export\s+)?ON_BOOT="
+    r"(?:\"([^\"$`\\]*)\"|'([^']*)'|([^\s\"'$`\\;&|<>(){}#]*))\s*;?\s*(?:(?<=[\s;])#.*)?"
+)
+_COMPUTED = re.compile(r"ON_BOOT|^\s*(?:\.|source)\s")
+_BRANCH = re.compile(r"^\s*(?:if|case|for|while|until)\s|[({]\s*$")
+_COMMENT = re.compile(r"(?:^|(?<=[\s;]))#.*")
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,9 @@ def parse(output: Callable[[str], CommandOutput], settings: Mapping[str, str]) -
     if files.code not in (0, 1, 2):
         detail = f"the settings of libvirt-guests could not be read: {_error(files)}"
         return Starters(daemon=others.daemon, once=once, detail=detail)
-    value, path = _on_boot(files.out)
+    values, path = _on_boot(files.out)
     runs_at_boot = _is_enabled(output("guests_unit"))
-    if value in ("start", None) and runs_at_boot is None:
-        detail = f"systemctl is-enabled {UNIT}: {_error(output('guests_unit'))}"
-    elif value is None and runs_at_boot:
-        detail = f"ON_BOOT in {path} is no plain word"
-    elif value == "start" and runs_at_boot:
+    if values == {"start"} and runs_at_boot:
         return Starters(
             f"libvirt-guests, ON_BOOT=start in {path}",
             f"ON_BOOT=ignore in {path if path in CONFIGS else _config(files.out)}",
@@ -92,8 +99,13 @@ def parse(output: Callable[[str], CommandOutput], settings: Mapping[str, str]) -
             others.daemon,
             once,
         )
-    else:
-        return others
+    detail = ""
+    if runs_at_boot is None and values & {"start", None}:
+        detail = f"systemctl is-enabled {UNIT}: {_error(output('guests_unit'))}"
+    elif runs_at_boot and values & {"start", None}:
+        detail = f"ON_BOOT in {path} is no plain word, or set under a condition"
+    elif runs_at_boot and not values:
+        detail = f"its script is neither {' nor '.join(SCRIPTS)}, and ON_BOOT in no {path}"
     return Starters(daemon=others.daemon, once=once, detail=detail)
 
 
@@ -144,20 +156,38 @@ def _if_it_runs_there(node: str, cause: str, remedy: str) -> Issue:
     )
 
 
-def _on_boot(text: str) -> tuple[str | None, str]:
-    """Return ON_BOOT and the file that sets it; None if that file computes it.
+def _on_boot(text: str) -> tuple[set[str | None], str]:
+    """Return what ON_BOOT may be, and the file that sets it; None where a file computes it.
 
-    The script sets its default, which distributions change, and reads one of the configurations.
+    The script sets its default, which distributions change, and reads one of the configurations, in
+    which what is indented may depend on a condition. Empty where the script was not found, and no
+    configuration sets it.
     """
     config = _config(text)
-    value, path = "", ""
-    for file in (*SCRIPTS, config):
+    values: set[str | None] = set()
+    path = config
+    # Within the script, what is indented is no default.
+    for file in SCRIPTS:
         for line in _lines(text, file):
-            match = _ON_BOOT.match(line)
-            # Within the script, what is indented is no default.
-            if match and not (file in SCRIPTS and line[0].isspace()):
-                value, path = next((one for one in match.groups() if one is not None), ""), file
-    return (None if re.search(r"[$`\\]", value) else value), path
+            match = _ON_BOOT.fullmatch(line)
+            if match and not match[1]:
+                values, path = {_word(match)}, file
+    lines = [(line, _COMMENT.sub("", line)) for line in _lines(text, config)]
+    branches = any(_BRANCH.search(code) for _, code in lines)
+    for line, code in lines:
+        match = _ON_BOOT.fullmatch(line)
+        if match:
+            values = {*(values if match[1] or branches else ()), _word(match)}
+        elif _COMPUTED.search(code):
+            values = {*values, None}
+        else:
+            continue
+        path = config
+    return values, path
+
+
+def _word(match: re.Match[str]) -> str:
+    return next((one for one in match.groups()[1:] if one is not None), "")
 
 
 def _config(text: str) -> str:

@@ -29,9 +29,11 @@ def warnings(
             yield f"{issue.sentence} ({issue.remedy})"
     if request.definitions != "defined":
         return
-    for node in sorted(request.declared_offline):
+    fenced = {node for node, answer in asked.items() if answer.is_off}
+    for node in sorted({*request.declared_offline, *fenced}):
+        how = "was fenced" if node in fenced else "was declared offline"
         yield (
-            f"{node} was declared offline, so whether it starts {request.guest} at its next boot is"
+            f"{node} {how}, so whether it starts {request.guest} at its next boot is"
             " not known: autostart and libvirt-guests do, wherever it runs by then (boot it with"
             f" systemd.mask=libvirtd.service systemd.mask=libvirtd.socket on its kernel's command"
             f" line, and look at {starters.LIST} and /etc/libvirt/qemu/autostart there first)"
