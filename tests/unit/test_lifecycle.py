@@ -1,11 +1,13 @@
 """What is done to a guest that is shut down or frozen, seen through a libvirt that is none."""
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pacemakers
 import pytest
 
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration.journal import Kept
@@ -328,3 +330,67 @@ def test_a_start_asks_pacemaker_for_a_node_that_is_silent():
     env = starting(NONE, fenced)
     env.responds = lambda node: "node2 answers ping"
     assert lifecycle.runs(env, "web1").may is May.REFUSED
+
+
+def active(definitions="defined", peer=ABSENT, text="", **changes):
+    """web1 runs on node1 of two nodes; ``peer``: what the other one has of it."""
+    there = replace(RUNNING, persistent=definitions == "defined", **changes)
+    env = starting(NONE)
+    own, other = env.libvirt("node1"), Host("b", "node2")
+    own.by_name = own.by_uuid = lambda _: there
+    second = SimpleNamespace(host=lambda: other, by_name=lambda _: peer, by_uuid=lambda _: peer)
+    env.libvirt = lambda node: own if node == "node1" else second
+    guests = {"definitions": definitions, **({"path": "/srv"} if definitions == "shared" else {})}
+    nodes = dict.fromkeys(("node1", "node2"))
+    env.cluster = from_pillar({"kvmcluster": {"name": "lab", "nodes": nodes, "guests": guests}})
+    env.exists, env.read = (lambda path: path == "/srv/web1.xml"), lambda path: text
+    return env
+
+
+DEFINITION = f"<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid></domain>"
+
+
+def test_a_guest_is_startable_if_it_could_be_started_once_it_is_off():
+    env = active()
+    env.cordon = lambda: Cordon("2026-11-23T12:00:00+00:00", "kvmcluster.orch.rolling")
+    assert lifecycle.startable(env, "web1") == "", "it is uncordoned before it is started"
+    assert lifecycle.startable(active("shared", text=DEFINITION), "web1") == ""
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"persistent": False}, "it is transient, and node1 keeps no definition of it"),
+        ({"peer": replace(OFF, autostart=True)}, "node2 would start it at its next boot"),
+        ({"peer": replace(OFF, uuid="2")}, "node2 has another guest of that name"),
+        ({"peer": replace(OFF, saved=True)}, "node2 keeps a saved state of it"),
+        ({"peer": RUNNING}, "it is on node2, and runs"),
+        (
+            {"definitions": "shared", "text": DEFINITION, "persistent": True},
+            "node1 has an old definition of it, shut off, that would outlive this one",
+        ),
+        ({"definitions": "shared", "text": DEFINITION.replace("1111", "2222")}, "another UUID"),
+    ],
+)
+def test_what_would_forbid_its_start_is_told_before_it_is_shut_down(env, why):
+    persistent = env.pop("persistent", None)
+    found = active(**env)
+    if persistent is not None:
+        own = replace(RUNNING, persistent=persistent)
+        found.libvirt("node1").by_name = found.libvirt("node1").by_uuid = lambda _: own
+    assert why in lifecycle.startable(found, "web1")
+
+
+def test_a_silent_node_forbids_to_shut_down_what_is_to_be_started_again():
+    env = active()
+    own = env.libvirt("node1")
+    silent = starting(NONE).libvirt("node2")
+    env.libvirt = lambda node: own if node == "node1" else silent
+    assert "no response from node2, which may have it" in lifecycle.startable(env, "web1")
+
+
+def test_what_is_not_there_is_not_startable():
+    env = active()
+    env.libvirt("node1").by_name = lambda _: ABSENT
+    with pytest.raises(InputError, match="web1"):
+        lifecycle.startable(env, "web1")

@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.ownership import next_boot, startup
+from saltext_kvmcluster.core.ownership import next_boot, nowhere, startup
 from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
 from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, NodeAnswer, Request
 from saltext_kvmcluster.core.pacemaker import managers
@@ -73,9 +73,10 @@ def startable(env: Environment, guest: str) -> str:
     """Return why a guest that is active here could not be started here if it were off; or nothing.
 
     A guest that libvirt keeps no definition of, where the pillar has definitions in libvirt, is
-    gone once it is off; another definition of that name is another guest.
+    gone once it is off; another definition of that name is another guest. All nodes are asked, as
+    before every start.
     """
-    peers = Peers(env, ())
+    peers = Peers(env, env.cluster.nodes)
     observation = peers.own.by_name(guest)
     if observation.sighting is Sighting.ABSENT:
         raise migration.no_such_guest(guest, env.here)
@@ -86,7 +87,9 @@ def startable(env: Environment, guest: str) -> str:
         return f"its definition has another UUID, {request.uuid}"
     if env.cluster.guests.definitions == "defined" and not observation.persistent:
         return f"it is transient, and {env.here} keeps no definition of it"
-    return ""
+    asked = peers.ask(guest, request.uuid)
+    decision = nowhere.once_off(request, observation, asked)
+    return _managed(env, guest, asked) if decision.may is May.START else decision.sentence
 
 
 def shutdown(

@@ -23,24 +23,30 @@ class StoppedGuests:
 
     def stopped(self, node: str) -> list[str]:
         """Return the guests of a node, in the order in which they were shut down."""
-        found = self._use("fetch", node)
-        return [str(guest) for guest in found] if isinstance(found, dict) else []
+        return [str(guest) for guest in self._of(node)]
 
     def add(self, node: str, guest: str) -> None:
         """Keep that a guest is about to be shut down."""
-        found = self._use("fetch", node)
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        known = found if isinstance(found, dict) else {}
+        known, now = self._of(node), datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._use("store", node, {**known, guest: known.get(guest, now)})
 
     def remove(self, node: str, guest: str) -> None:
         """Forget a guest that runs again."""
-        found = self._use("fetch", node)
-        left = {key: at for key, at in found.items() if key != guest} if found else {}
+        left = {key: at for key, at in self._of(node).items() if key != guest}
         if left:
             self._use("store", node, left)
         else:
             self._use("flush", node)
+
+    def _of(self, node: str) -> dict[str, Any]:
+        found = self._use("fetch", node)
+        if not isinstance(found, dict):
+            raise WorldError(
+                f"which guests of {node} are shut down cannot be read in the master's cache; to see"
+                f" which run nowhere: salt-run kvmcluster.status; to begin anew: salt-run"
+                f" cache.flush {self._bank} {node}"
+            )
+        return found
 
     def _use(self, verb: str, *arguments: Any) -> Any:
         try:

@@ -615,8 +615,8 @@ def start(
 def startable(guest: str) -> dict[str, Any]:
     """Return whether a guest of this node could be started here again if it were off.
 
-    It has a definition where the pillar says, and that is of the same guest. Nothing is changed,
-    and other nodes are not asked.
+    It has a definition where the pillar says, that is of the same guest, and no node has anything
+    that forbids the start, as ``kvmcluster.start`` has it. Nothing is changed.
 
     guest
         The guest's name, exactly.

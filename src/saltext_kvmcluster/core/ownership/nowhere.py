@@ -1,12 +1,16 @@
-"""A guest that runs nowhere: the command that starts it."""
+"""A guest that runs nowhere, or is to: the command that starts it, and what would forbid that."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from saltext_kvmcluster.core import cordons
+from saltext_kvmcluster.core.ownership import startup
+from saltext_kvmcluster.core.ownership.startup import Decision, NodeAnswer, Request
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 
 def remedy(
@@ -40,3 +44,22 @@ def remedy(
     if node in cordoned:
         return f"to start it, uncordon a node: {cordons.remedy(node)}; then: {start}"
     return f"to start it: {start}"
+
+
+def once_off(
+    request: Request, observation: Observation, asked: Mapping[str, NodeAnswer]
+) -> Decision:
+    """Return whether a guest could be started again on its node if it were off.
+
+    That the node is cordoned does not count. What libvirt keeps of it there would still be there.
+
+    observation
+        The guest on its node, where it is active.
+    asked
+        What all nodes answer of it.
+    """
+    own = startup.NOWHERE
+    if observation.persistent:
+        own = replace(observation, sighting=Sighting.SHUT_OFF, job="")
+    there = replace(asked[request.here], same_uuid=own, same_name=own)
+    return startup.decide(replace(request, cordoned=None), {**asked, request.here: there})
