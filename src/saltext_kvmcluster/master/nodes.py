@@ -155,7 +155,8 @@ class SaltNodes(Fleet):
             return getattr(self._cache, verb)(f"{BANK}/{self.cluster.name}", *arguments)
         except (OSError, SaltException) as error:
             raise WorldError(
-                f"what was begun cannot be kept in the master's cache: {error}; is its disk full?"
+                f"the master's cache of what was begun fails: {error}; is its disk full? If it is"
+                f" damaged: salt-run cache.flush {BANK}/{self.cluster.name}"
             ) from None
 
     def boot(self, node: str) -> maintenance.Boot | None:

@@ -39,20 +39,21 @@ class StoppedGuests:
             self._use("flush", node)
 
     def _of(self, node: str) -> dict[str, Any]:
+        """Return what is kept of a node; WorldError if that cannot be read: it is not nothing."""
         found = self._use("fetch", node)
-        if not isinstance(found, dict):
-            raise WorldError(
-                f"which guests of {node} are shut down cannot be read in the master's cache; to see"
-                f" which run nowhere: salt-run kvmcluster.status; to begin anew: salt-run"
-                f" cache.flush {self._bank} {node}"
-            )
-        return found
+        if isinstance(found, dict):
+            return found
+        raise self._error("no mapping", node)
 
-    def _use(self, verb: str, *arguments: Any) -> Any:
+    def _use(self, verb: str, node: str, *arguments: Any) -> Any:
         try:
-            return getattr(self._cache, verb)(self._bank, *arguments)
+            return getattr(self._cache, verb)(self._bank, node, *arguments)
         except (OSError, SaltException) as error:
-            raise WorldError(
-                f"which guests are shut down cannot be kept in the master's cache: {error}; is its"
-                " disk full?"
-            ) from None
+            raise self._error(str(error), node) from None
+
+    def _error(self, detail: str, node: str) -> WorldError:
+        return WorldError(
+            f"the master's cache of the guests of {node} that are shut down fails: {detail}; is its"
+            " disk full? If it is damaged: salt-run kvmcluster.status shows what runs nowhere; then"
+            f" salt-run cache.flush {self._bank} {node}"
+        )
