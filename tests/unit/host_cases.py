@@ -5,13 +5,18 @@ from dataclasses import replace
 import worlds
 from worlds import IMAGE, SECRET, WEB, guest, node, world
 
+from saltext_kvmcluster.core.facts import questions
 from saltext_kvmcluster.core.facts.nodefacts import HeldSecret, Inspection, Socket
 from saltext_kvmcluster.core.findings import OK, PROBLEM, UNKNOWN
 from saltext_kvmcluster.core.guest.binds import Bind
+from saltext_kvmcluster.core.guest.kinds import Kind
 from saltext_kvmcluster.core.guest.needed_files import TEMPLATE, File
 from saltext_kvmcluster.core.guest.secrets import Secret
 from saltext_kvmcluster.core.guest.tuning import Pin, Tuning
 from saltext_kvmcluster.core.storage.inventory import Mount, StorageFacts
+
+VNC = {"graphics/type": ("sdl", "vnc")}
+EMULATOR = (WEB.type, WEB.arch, WEB.machine, WEB.emulator)
 
 
 def wanting(of=None, daemon=None, names=None, guests=(), free_kib=4096, storage=None, **resources):
@@ -48,6 +53,14 @@ def tuned(**tuning):
 
 def pinned(*cpus, **more):
     return tuned(pins=(Pin("vCPU 0", frozenset(cpus)),), **more)
+
+
+def screen(kind, enums=VNC):
+    """A guest with a screen of that kind, and what node2's libvirt tells of its QEMU."""
+    key = questions.emulator_key(dict(zip(questions.EMULATOR, EMULATOR, strict=True)))
+    told = {name: frozenset(values) for name, values in (enums or {}).items()}
+    emulators = {} if enums is None else {key: told}
+    return wanting({"kinds": frozenset({Kind("graphics", "type", kind)})}, {"emulators": emulators})
 
 
 def on_pages(size, memory, mounted=True, **more):
@@ -125,6 +138,11 @@ OF_HOSTS = [
     ("cpu.pinning", OK, tuned(nodes=frozenset({0}))),
     ("cpu.pinning", PROBLEM, tuned(nodes=frozenset({0, 1}))),
     ("cpu.pinning", UNKNOWN, tuned(nodes=frozenset({0}), daemon={"numa_nodes": frozenset()})),
+    ("emulator.devices", OK, screen("vnc")),
+    ("emulator.devices", PROBLEM, screen("spice")),
+    ("emulator.devices", PROBLEM, screen("vnc", {"graphics/*": ()})),
+    ("emulator.devices", OK, screen("spice", {"video/modelType": ("vga",)})),
+    ("emulator.devices", UNKNOWN, screen("vnc", None)),
     ("memory.hugepages", OK, on_pages(2048, 512 * 2048)),
     ("memory.hugepages", OK, on_pages(0, 512 * 2048)),
     ("memory.hugepages", PROBLEM, on_pages(2048, 512 * 2048 + 1)),

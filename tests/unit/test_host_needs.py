@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext_kvmcluster.core.facts import offers
+from saltext_kvmcluster.core.facts import emulators, offers
 from saltext_kvmcluster.core.facts.nodefacts import Socket
 from saltext_kvmcluster.core.facts.parsers import CommandOutput, capabilities
 from saltext_kvmcluster.core.guest import tuning
@@ -280,3 +280,25 @@ def test_capabilities_tell_cpus_numa_nodes_and_security_drivers():
 def test_secrets_are_named_as_libvirt_names_them():
     assert Secret("disk vda", "ceph", "", "client.admin").name == "usage ceph client.admin"
     assert Secret("TPM", "vtpm", SECRET).name == f"UUID {SECRET}"
+
+
+def test_the_kinds_of_devices_are_compared_with_what_libvirt_tells_of_its_qemu():
+    devices = (
+        "<graphics type='spice'/><video><model type='qxl'/></video><serial type='pty'/>"
+        "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+        "<channel type='unix'/><interface type='user'><backend type='passt'/></interface>"
+    )
+    found = read("<memoryBacking><source type='memfd'/></memoryBacking>", devices).kinds
+    told = emulators.parse(
+        "<domainCapabilities><memoryBacking supported='no'/><devices><tpm supported='yes'>"
+        "<enum name='model'><value>tpm-crb</value></enum><enum name='backendModel'/></tpm>"
+        "<graphics supported='yes'><enum name='type'><value>spice</value></enum></graphics>"
+        "</devices></domainCapabilities>"
+    )
+    has = {name: frozenset(values) for name, values in told.items()}
+    assert sorted(kind for kind in found if emulators.lacks(has, *kind)) == [
+        ("memoryBacking", "sourceType", "memfd"),
+        ("tpm", "backendModel", "emulator"),
+    ]
+    assert {kind.value for kind in found} >= {"spice", "qxl", "tpm-crb", "2.0", "passt"}
+    assert emulators.parse("<domain/>") is emulators.parse("x") is None

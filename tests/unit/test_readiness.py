@@ -11,10 +11,12 @@ from worlds import IMAGE, IMAGES, NODES, OTHER, RUNNING, WEB, guest, node
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import node_report, questions
 from saltext_kvmcluster.core.facts.nodefacts import Inspection, silent
 from saltext_kvmcluster.core.findings import BLOCK, OK, PROBLEM, UNKNOWN, WARN
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen, Interface
+from saltext_kvmcluster.core.guest.kinds import Kind
 from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.readiness import examination, follow_up, move_findings, report
@@ -234,6 +236,17 @@ def test_one_cpu_of_two_machine_types_is_two_questions():
     other = guest(observation=DB_LOOK, of=replace(DB, machine="q35"))
     asked = follow_up.questions(three(node1={"guests": (guest(), other)}, node2={"guests": ()}))
     assert [one["machine"] for one in asked["node3"]["cpus"]] == ["pc-i440fx-7.2", "q35"]
+
+
+def test_an_emulator_is_asked_about_once_where_guests_with_such_devices_would_go():
+    kinds = frozenset({Kind("graphics", "type", "spice")})
+    some = (guest(of=replace(WEB, kinds=kinds)), guest(observation=DB_LOOK, of=DB))
+    asked = follow_up.questions(three(node1={"guests": some}, node2={"guests": ()}))
+    (emulator,) = asked["node3"]["emulators"]
+    assert questions.parse(asked["node3"]).emulators == (emulator,)
+    told = {questions.emulator_key(emulator): {"graphics/type": ["vnc", 7], "video": 3}, "x": 1}
+    facts = node_report.answered(worlds.node("node3"), {"emulators": told}).daemon
+    assert facts.emulators[questions.emulator_key(emulator)]["graphics/type"] >= {"vnc"}
 
 
 def test_what_no_node_can_be_asked_about_spoils_no_question():

@@ -20,7 +20,6 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts import node_report, parsers, questions, starters
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
-from saltext_kvmcluster.core.facts.questions import cpu_key
 from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.guest.domainxml import Guest
@@ -35,6 +34,7 @@ from saltext_kvmcluster.host import (
     commands,
     journal,
     keys,
+    libvirt_answers,
     pacemaker_view,
     shutdowns,
     ssh,
@@ -143,7 +143,7 @@ def gather_destination(move: Move, access: NodeAccess, guest: Guest | None) -> d
 def answer(
     question: Mapping[str, Any], access: NodeAccess | None = None, move: Move | None = None
 ) -> dict[str, Any]:
-    """Answer a question of ``core.readiness``: paths, tokens, whether CPUs can run, host names.
+    """Answer a question of ``core.readiness``: paths, tokens, CPUs, host names, emulators.
 
     Facts that cannot be had are not in the answer.
 
@@ -159,7 +159,7 @@ def answer(
             return answer(question, own)
     asked = questions.parse(question)
     with ThreadPoolExecutor() as pool:
-        cpus = pool.submit(_cpus, access.hypervisor, asked.cpus)
+        libvirt = pool.submit(libvirt_answers.answers, access.hypervisor, asked)
         wanted = {
             **path_commands(asked.paths),
             **token_commands(asked.tokens, move),
@@ -169,7 +169,7 @@ def answer(
         return {
             "paths": kinds_found(asked.paths, found),
             "tokens": tokens_read(asked.tokens, found, move),
-            "cpus": cpus.result(),
+            **libvirt.result(),
             "names": names_found(asked.names, found),
         }
 
@@ -381,13 +381,3 @@ def _storage_of(guests: Iterable[Guest | None]) -> list[Source]:
         *(Source("file", file.path) for guest in known for file in guest.files),
         *(Source("file", lease.target) for guest in known for lease in guest.leases),
     ]
-
-
-def _cpus(libvirt: Hypervisor, asked: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    answers = {}
-    with contextlib.suppress(WorldError):
-        for cpu in asked:
-            error = libvirt.cpu_issue(cpu)
-            if error is not None:
-                answers[cpu_key(cpu)] = error
-    return answers

@@ -21,7 +21,7 @@ from saltext_kvmcluster.host.libvirt_connection import (
     load_libvirt,
     version,
 )
-from saltext_kvmcluster.host.libvirt_cpu import cpu_issue
+from saltext_kvmcluster.host.libvirt_cpu import cpu_issue, emulator_devices
 from saltext_kvmcluster.host.libvirt_domains import (
     may_have_job,
     observe,
@@ -323,6 +323,13 @@ class Hypervisor(Facts):
             return None
         known = self._capabilities
         return self._ask(lambda found: cpu_issue(found, asked, known or found.getCapabilities()))
+
+    def emulator_devices(self, asked: Mapping[str, str]) -> dict[str, list[str]] | None:
+        """Return which devices an emulator of this host has; see core.facts.emulators.parse."""
+        known = self._capabilities
+        return self._ask(
+            lambda found: emulator_devices(found, asked, known or found.getCapabilities())
+        )
 
 
 def _let_run(domain: Any) -> None:

@@ -1,4 +1,4 @@
-"""Whether this host's libvirt can run a guest's CPU."""
+"""Whether this host's libvirt can run a guest's CPU, and which devices its QEMU has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
+from saltext_kvmcluster.core.facts import emulators
 from saltext_kvmcluster.host.libvirt_connection import (
     error_text,
     load_libvirt,
@@ -31,6 +32,23 @@ def cpu_issue(connection: Any, asked: Mapping[str, str], capabilities: str) -> s
             return words
         return None
     return ""
+
+
+def emulator_devices(
+    connection: Any, asked: Mapping[str, str], capabilities: str
+) -> dict[str, list[str]] | None:
+    """Return what libvirt says that an emulator of this host has; None if it cannot tell."""
+    libvirt = load_libvirt()
+    try:
+        text = connection.getDomainCapabilities(
+            _own_emulator(capabilities, asked["emulator"]),
+            asked["arch"] or None,
+            asked["machine"] or None,
+            asked["type"] or None,
+        )
+    except libvirt.libvirtError:
+        return None
+    return emulators.parse(text)
 
 
 def _own_emulator(capabilities: str, path: str) -> str | None:

@@ -473,8 +473,8 @@ def inspect(question: dict[str, Any]) -> dict[str, Any]:
     """Return what this node finds for a question, for ``salt-run kvmcluster.check``.
 
     question
-        By node: ``{"paths": [PATH], "tokens": {FOLDER: [NODE]}, "cpus": [...]}``; each node
-        answers its own.
+        By node: ``{"paths": [PATH], "tokens": {FOLDER: [NODE]}, "cpus": [...], …}``; each
+        node answers its own.
 
     CLI Example:
 

@@ -114,13 +114,21 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
             for cpu, why in reply.at("cpus").fields(optional=True).items()
             if isinstance(why.value, str)
         }
-        daemon = replace(daemon, cpus={**daemon.cpus, **cpus})
+        emulators = {key: _enums(one) for key, one in reply.at("emulators").fields(True).items()}
+        daemon = replace(daemon, cpus={**daemon.cpus, **cpus}, emulators=emulators)
     found = facts.storage
     if found and links:
         found = replace(found, links={**found.links, **links})
     return replace(
         facts, daemon=daemon, storage=found, observed=observed, tokens=tokens, names=names
     )
+
+
+def _enums(sent: Reader) -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(value.line(default="") for value in values.items(optional=True))
+        for name, values in sent.fields(optional=True).items()
+    }
 
 
 def is_token(value: object) -> bool:

@@ -141,6 +141,8 @@ class Daemon:
     models: frozenset[str] = frozenset()
     secrets: frozenset[HeldSecret] | None = None
     secret_values: frozenset[str] | None = None
+    emulators: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """The values of each enum of the emulators asked about, by questions.emulator_key."""
     tsc: int = 0
     """The frequency of the host's time stamp counter in Hz where it cannot be scaled, else 0."""
 

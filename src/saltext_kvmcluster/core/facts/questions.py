@@ -12,17 +12,22 @@ from saltext_kvmcluster.core.untrusted import Reader
 
 MAX_ITEMS = 10_000
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
-CPU = ("type", "arch", "machine", "emulator", "cpu")
+EMULATOR = ("type", "arch", "machine", "emulator")
+CPU = (*EMULATOR, "cpu")
 
 
 @dataclass(frozen=True)
 class Question:
-    """Paths to inspect, tokens to read by folder and writer, CPUs by the keys of CPU, and names."""
+    """Paths to inspect, tokens to read by folder and writer, CPUs by the keys of CPU, names.
+
+    And emulators, by the keys of EMULATOR.
+    """
 
     paths: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cpus: tuple[Mapping[str, str], ...] = ()
     names: tuple[str, ...] = ()
+    emulators: tuple[Mapping[str, str], ...] = ()
 
 
 def parse(reported: object) -> Question:
@@ -33,12 +38,18 @@ def parse(reported: object) -> Question:
         _tokens(asked.at("tokens")),
         tuple(_cpu(cpu) for cpu in asked.at("cpus").items(optional=True, most=MAX_ITEMS)),
         tuple(_host(name) for name in asked.at("names").items(optional=True, most=MAX_ITEMS)),
+        tuple(_emulator(one) for one in asked.at("emulators").items(optional=True, most=MAX_ITEMS)),
     )
 
 
 def cpu_key(cpu: Mapping[str, str]) -> str:
     """Return the key of a CPU in the answer: all that was asked, since all of it matters."""
     return json.dumps([cpu[key] for key in CPU])
+
+
+def emulator_key(emulator: Mapping[str, str]) -> str:
+    """Return the key of an emulator in the answer."""
+    return json.dumps([emulator[key] for key in EMULATOR])
 
 
 def is_path(reported: object) -> bool:
@@ -93,6 +104,10 @@ def _is_name(reported: object) -> bool:
         and "/" not in reported
         and reported not in (".", "..")
     )
+
+
+def _emulator(asked: Reader) -> Mapping[str, str]:
+    return {key: asked.at(key).text() for key in EMULATOR}
 
 
 def _cpu(asked: Reader) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.guest import (
     binds,
     blockers,
+    kinds,
     needed_files,
     passthrough,
     secrets,
@@ -25,6 +26,7 @@ from saltext_kvmcluster.core.guest import (
 from saltext_kvmcluster.core.guest.binds import Bind
 from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, parse_disk
+from saltext_kvmcluster.core.guest.kinds import Kind
 from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.guest.secrets import Secret
 from saltext_kvmcluster.core.guest.tuning import Tuning
@@ -112,6 +114,8 @@ class Guest:
     secrets: tuple[Secret, ...] = ()
     binds: tuple[Bind, ...] = ()
     tuning: Tuning = field(default_factory=Tuning)
+    kinds: frozenset[Kind] = frozenset()
+    """The kinds of its devices that a QEMU may lack."""
     networks: tuple[str, ...] = ()
     """The networks whose addresses its screens listen on."""
     unlocked: bool = False
@@ -161,6 +165,7 @@ def parse(text: str | bytes) -> Guest:
         secrets=secrets.find(root),
         binds=binds.find(root),
         tuning=tuning.find(root, _memory(root)),
+        kinds=kinds.find(root),
         networks=binds.networks(root),
         unlocked=any(map(_UNLOCKED.search, passthrough.arguments(root))),
         text=text,

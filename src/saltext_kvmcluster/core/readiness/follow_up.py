@@ -8,10 +8,11 @@ from typing import Any
 
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
-from saltext_kvmcluster.core.facts.questions import cpu_key, is_path
+from saltext_kvmcluster.core.facts.questions import cpu_key, emulator_key, is_path
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.cpu import asked_cpu
+from saltext_kvmcluster.core.readiness.checks.emulator import asked_emulator
 from saltext_kvmcluster.core.readiness.checks.network import host_names
 from saltext_kvmcluster.core.readiness.checks.storage import in_shared, needed
 from saltext_kvmcluster.core.readiness.subjects import guests_in_question, nodes_in_question
@@ -29,8 +30,8 @@ def questions(
 
     Each guest's own node is asked for all paths that the guest needs; the others only for those
     that are on no shared file system. In each shared file system they read the tokens of some
-    nodes. Whether they can run a guest's CPU, and what the host names mean that it listens on, is
-    asked of the nodes to which it would go.
+    nodes. Whether they can run a guest's CPU, what their QEMU has, and what the host names mean
+    that it listens on, is asked of the nodes to which it would go.
     Parameters as in ``examine``.
     """
     moving = [found for found in guests_in_question(world, guest, source) if found.active]
@@ -42,6 +43,7 @@ def questions(
             if not in_shared(world, found.node, need):
                 alone[need.path] = None
     tokens, cpus = _witnesses(world, needs), _cpus(world, moving)
+    emulators = _emulators(moving)
     names = list(dict.fromkeys(name for found in moving for name in host_names(found)))
     away = dict.fromkeys(nodes_in_question(world, destination))
     return {
@@ -50,6 +52,7 @@ def questions(
             "tokens": tokens,
             "cpus": cpus if node in away else [],
             "names": names if node in away else [],
+            "emulators": emulators if node in away else [],
         }
         for node in {**needs, **away}
         if not world.nodes[node].detail
@@ -91,3 +94,8 @@ def _cpus(world: World, guests: Iterable[GuestFacts]) -> list[Mapping[str, str]]
     """Return each different CPU of the guests once, as host/collector.py is asked about it."""
     asked = (asked_cpu(world, one) for one in guests)
     return list({cpu_key(cpu): cpu for cpu in asked if cpu}.values())
+
+
+def _emulators(guests: Iterable[GuestFacts]) -> list[Mapping[str, str]]:
+    """Return each different emulator of the guests once."""
+    return list({emulator_key(one): one for one in map(asked_emulator, guests) if one}.values())

@@ -9,6 +9,7 @@ migration as well. WARN is for what does neither. ha_registry.py has those of Pa
 from saltext_kvmcluster.core.findings import WARN
 from saltext_kvmcluster.core.readiness.checks import (
     cpu,
+    emulator,
     guest,
     ha,
     ha_registry,
@@ -124,6 +125,15 @@ REGISTRY = (
         node.versions,
         asks=node.machine,
         offers=node.machines,
+    ),
+    Check(
+        "emulator.devices",
+        "the destination's QEMU has each kind of device of the guest",
+        "install the same packages of QEMU on all nodes",
+        MOVE,
+        emulator.devices,
+        asks=emulator.wanted,
+        offers=emulator.known,
     ),
     Check(
         "node.uuid",
