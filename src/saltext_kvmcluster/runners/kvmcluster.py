@@ -412,8 +412,9 @@ def undrain(
     """
     limit, back = doors.seconds(patience, "patience"), doors.flag(home, "home")
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
-        done = drainer.undrain(nodes, console, node, back, reason, limit)
-        off = StoppedGuests(__opts__, nodes.cluster.name).stopped(done.node)
+        name = nodes.cluster.node(str(node)).id
+        off = StoppedGuests(__opts__, nodes.cluster.name).stopped(name)
+        done = drainer.undrain(nodes, console, name, back, reason, limit)
         return {**done.to_dict(), "shut_down": off}
 
 
