@@ -131,6 +131,8 @@ def test_one_that_was_not_named_beforehand_is_not_shut_down(drained):
     with pytest.raises(WorldError, match="nor cordoned: web1 on node1 cannot be moved"):
         evacuation.evacuate(*given, named=["cd1"])
     assert calls == [True] and fleet.asked == []
+    with pytest.raises(WorldError, match="nor cordoned: web1 on node1 cannot be moved"):
+        evacuation.evacuate(*given[:-1], "leave", named=["cd1"])
     data = evacuation.evacuate(*given, test=True, named=["cd1"])
     assert not data["ok"] and "PROBLEM  web1 on node1 cannot" in tables.render(data)
 

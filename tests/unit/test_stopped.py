@@ -1,4 +1,4 @@
-"""Guests that are to be started again, as the master keeps them; a cache that fails is not empty."""
+"""Guests that are to be started again, as the master keeps them."""
 
 import pytest
 import salt.cache

@@ -119,10 +119,10 @@ def evacuate(
 
     what
         What becomes of guests that can go nowhere: one of ``immovable.STUCK``. With ``refuse`` the
-        node is not even cordoned if there is one; nor with ``shutdown``, if one was not named
-        beforehand, or may be movable.
+        node is not even cordoned if there is one; nor otherwise if one was not named beforehand;
+        nor with ``shutdown`` if one may be movable.
     named
-        The guests that may be shut down; None for all that can go nowhere by this plan.
+        The guests that may be shut down, or stay; None for all that can go nowhere by this plan.
     """
     proposed = drainer.drain(fleet, console, node, reason, test=True)
     planned, of_all = proposed.stuck, {"kind": EVACUATION, "what": what}
@@ -153,11 +153,14 @@ def _hindered(
     fleet: Fleet, node: str, planned: Mapping[str, str], what: str, named: Collection[str] | None
 ) -> list[str]:
     """Return why a node is not drained because of guests that can go nowhere."""
-    if not planned or what == immovable.LEAVE:
+    if not planned:
         return []
     if what == immovable.REFUSE:
         return [*immovable.refusals({node: planned}), immovable.REMEDY]
-    return immovable.unnamed(node, planned, named) or _doubts(fleet, node, planned)
+    unnamed = immovable.unnamed(node, planned, named)
+    if unnamed or what == immovable.LEAVE:
+        return unnamed
+    return _doubts(fleet, node, planned)
 
 
 def _doubts(fleet: Fleet, node: str, stuck: Mapping[str, str]) -> list[str]:

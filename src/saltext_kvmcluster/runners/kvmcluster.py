@@ -800,7 +800,7 @@ def evacuate(
         Only show the plan. Default: false.
 
     guests
-        The guests that may be shut down: nothing is begun if another one cannot be moved.
+        The guests that may be shut down, or stay: nothing is begun if another one cannot be moved.
         Default: any.
 
     cluster

@@ -743,7 +743,7 @@ def drained(
 
     stuck
         What becomes of guests that cannot be moved, as ``salt-run kvmcluster.evacuate`` has it.
-        After ``preflight`` only those are shut down that it named. Default: refuse.
+        After ``preflight`` only those are shut down, or stay, that it named. Default: refuse.
 
     before_reboot
         Drain it only if it is due for a reboot by this word, ``needed`` or ``always``, and was not

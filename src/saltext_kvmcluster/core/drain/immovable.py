@@ -98,8 +98,8 @@ def unnamed(node: str, stuck: Mapping[str, str], named: Collection[str] | None) 
         Those of the node that were; None if nobody was asked, as where a plan is the beginning.
     """
     return [
-        f"{printable(guest)} on {node} cannot be moved: {why}; that was not so when this run began,"
-        " so it is not shut down; the same command begins with naming it"
+        f"{printable(guest)} on {node} cannot be moved: {why}; that was not so when this run began;"
+        " the same command begins with naming it"
         for guest, why in stuck.items()
         if named is not None and guest not in named
     ]
