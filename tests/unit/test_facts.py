@@ -371,11 +371,14 @@ def configured(**settings):
 def test_names_that_are_dialled_alike_share_a_trouble():
     loose = {**GOOD, "stricthostkeychecking": ("accept-new",)}
     assert configured(a=GOOD) == []
-    found = configured(a=loose, b=loose, c=None)
+    bad = "/root/.ssh/config line 5: Bad port 'abc'.\r\n/root/.ssh/config: terminating, 1 bad"
+    found = configured(a=loose, b=loose, c="", d=bad)
     assert [error.sentence for error in found] == [
         f"ssh to a, b: stricthostkeychecking is accept-new, not true {PLACES}",
         "ssh to c: ssh cannot read its configuration (it runs a command: /etc/ssh/ssh_config,"
         " line 1)",
+        "ssh to d: ssh cannot read its configuration: /root/.ssh/config line 5: Bad port 'abc'."
+        " /root/.ssh/config: terminating, 1 bad",
     ]
     assert found[0].remedy == "apply the state kvmcluster.trust here; 'ssh -G a' shows it"
 

@@ -15,8 +15,11 @@ WORKERS = 16
 READING_TIME = 5.0
 
 
-def settings(names: Sequence[str]) -> dict[str, sshd.Settings | None]:
-    """Return ssh's settings for each name, None where ssh cannot read its configuration."""
+def settings(names: Sequence[str]) -> dict[str, sshd.Settings | str]:
+    """Return ssh's settings for each name; its error where it cannot read its configuration.
+
+    The error is empty where it did not finish in time.
+    """
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         return dict(zip(names, pool.map(_settings, names), strict=True))
 
@@ -52,9 +55,11 @@ def note(name: str, cause: str) -> str:
     return client_settings.note(cause, own, default, found) if outcome.code == 0 else ""
 
 
-def _settings(name: str) -> sshd.Settings | None:
+def _settings(name: str) -> sshd.Settings | str:
     outcome = commands.run(["ssh", "-G", "--", name], READING_TIME)
-    return sshd.parse_settings(outcome.stdout) if outcome.code == 0 else None
+    if outcome.code == 0:
+        return sshd.parse_settings(outcome.stdout)
+    return "" if outcome.code is None else outcome.stderr
 
 
 def _texts(debug: str) -> dict[str, str]:

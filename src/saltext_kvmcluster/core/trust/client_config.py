@@ -13,6 +13,7 @@ USER_CONFIG = "config"
 HOST_LINE_LENGTH = 900
 ALIAS = "HostKeyAlias"
 # Of OpenSSH 7.6, 8.5, 8.7 (three) and 9.6; all others are in 7.3, the oldest one that has Include.
+# Some are built without PKCS#11.
 NEWER = (
     "RemoteCommand none",
     "KnownHostsCommand none",
@@ -20,6 +21,7 @@ NEWER = (
     "StdinNull no",
     "ForkAfterAuthentication no",
     "ChannelTimeout none",
+    "PKCS11Provider none",
 )
 
 
@@ -36,8 +38,8 @@ def wanted(
     libvirt's daemon runs ``ssh NAME COMMAND`` with the login's configuration, so everything in
     there that would lead elsewhere or run something else has its default here: ssh uses the first
     value. ``IgnoreUnknown`` keeps an option of the login's that this ssh does not know from ending
-    it. Port, addresses to bind to and algorithms are left to the login, since they may be right;
-    see ``client_settings``.
+    it. The keys of a token (PKCS#11) would be offered before any file. Port, addresses to bind to
+    and algorithms are left to the login, since they may be right; see ``client_settings``.
 
     newer
         Those of NEWER that ssh knows here. An unknown one in our file would end ssh for every host,

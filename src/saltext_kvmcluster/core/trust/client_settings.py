@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.trust.blocks import owned_lines, split_lines
 from saltext_kvmcluster.core.trust.client_config import CONFIG
 from saltext_kvmcluster.core.trust.sshd import Settings
 
 MAX_PLACES = 3
+MAX_ERROR = 300
 # Ours name no port, address or algorithm: sshd may listen elsewhere, and the site decides on
 # algorithms.
 _NETWORK = ("port", "addressfamily", "bindaddress", "bindinterface")
@@ -72,8 +74,14 @@ def note(cause: str, found: Settings, defaults: Settings, texts: Mapping[str, st
     return "; ".join(_blamed(BLAMED.get(cause, ()), found, defaults, texts))
 
 
-def unread(texts: Mapping[str, str]) -> str:
-    """Return why ssh does not finish to read its configuration."""
+def unread(texts: Mapping[str, str], error: str = "") -> str:
+    """Return why ssh does not read its configuration to the end.
+
+    error
+        What it says itself; empty if it says nothing, since it does not finish.
+    """
+    if error.strip():
+        return f"ssh cannot read its configuration: {one_line(error.strip(), MAX_ERROR)}"
     at = "; ".join(commands_run(texts))
     return "ssh cannot read its configuration" + (f" (it runs a command: {at})" if at else "")
 

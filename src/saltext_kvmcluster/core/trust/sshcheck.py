@@ -54,7 +54,7 @@ def authorized(refusals: Iterable[Refusal]) -> list[Issue]:
 
 def config(
     cluster: Cluster,
-    settings: Mapping[str, Settings | None],
+    settings: Mapping[str, Settings | str],
     texts: Callable[[str], Mapping[str, str]],
     key_path: str,
     known_hosts: str,
@@ -62,7 +62,7 @@ def config(
     """Return the names to which ssh would not connect with the cluster's settings, with the reason.
 
     settings
-        What ``ssh -G`` prints for each name, None where it printed nothing.
+        What ``ssh -G`` prints for each name; its error, or an empty one, where that is nothing.
     texts
         Returns the configuration files that ssh reads for a name, by path.
     """
@@ -93,17 +93,17 @@ def _wrong(
         at = "; ".join(client_settings.places(texts, keyword))
         sentences.append(what + (f" ({at})" if at else ""))
     if wrong[0][0] == UNREAD:
-        sentences = [client_settings.unread(texts)]
+        sentences = [client_settings.unread(texts, wrong[0][1])]
     remedy = f"correct that file; {shown}" if theirs else f"{TRUST}; {shown}"
     return Issue(f"ssh to {', '.join(names)}: {'; '.join(sentences)}", remedy)
 
 
 def _differences(
-    found: Settings | None, wanted: Mapping[str, tuple[str, ...]], key_type: str
+    found: Settings | str, wanted: Mapping[str, tuple[str, ...]], key_type: str
 ) -> Iterator[tuple[str, str]]:
     """Yield each setting with which a login would fail or lead elsewhere, and how it is."""
-    if found is None:
-        yield UNREAD, ""
+    if isinstance(found, str):
+        yield UNREAD, found
         return
     for keyword, values in wanted.items():
         first = (found.get(keyword) or (UNSET,))[0]
