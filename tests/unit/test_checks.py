@@ -550,6 +550,13 @@ CASES = [
         PROBLEM,
         here(pacemaker=pacemakers.set_to("no-device", "stonith-watchdog-timeout", "0")),
     ),
+    ("ha.fencing", PROBLEM, here(pacemaker=pacemakers.edited("fence_kvmlab", "fence_dummy"))),
+    ("ha.fencing", OK, here(pacemaker=pacemakers.edited("fence_kvmlab", "fence_scsi"))),
+    (
+        "ha.fencing",
+        OK,
+        here(pacemaker=pacemakers.set_to("no-device", "fencing-watchdog-timeout", "10s")),
+    ),
     ("ha.quorum", PROBLEM, here(pacemaker=pacemakers.edited('"stop"', '"ignore"'))),
     ("ha.moves", PROBLEM, here(pacemaker=pacemakers.edited('on-fail="block"', ""))),
     (

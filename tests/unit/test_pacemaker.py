@@ -16,7 +16,8 @@ from saltext_kvmcluster.core.pacemaker import (
     pacemaker_tools,
     standby,
 )
-from saltext_kvmcluster.core.pacemaker.model import FenceDevice, Pacemaker
+from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.host import pacemaker_view
 from saltext_kvmcluster.host.commands import Outcome
 

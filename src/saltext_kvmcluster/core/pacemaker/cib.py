@@ -14,10 +14,10 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice
 from saltext_kvmcluster.core.pacemaker.model import (
     DEFAULT_STICKINESS,
     Configuration,
-    FenceDevice,
     GuestResource,
     is_true,
 )

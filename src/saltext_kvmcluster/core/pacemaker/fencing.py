@@ -16,7 +16,7 @@ devices leaves a node its power: fabric fencing takes storage or network away, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -26,7 +26,7 @@ from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pacemaker import cib, crm_mon
 from saltext_kvmcluster.core.pacemaker.cib import LONGEST
-from saltext_kvmcluster.core.pacemaker.model import Configuration, Member, Status
+from saltext_kvmcluster.core.pacemaker.model import Member, Status
 from saltext_kvmcluster.core.pacemaker.pacemaker_facts import NOT_KNOWN, Outputs
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
     CONFIGURATION,
@@ -42,13 +42,6 @@ AGE = timedelta(days=1)
 """After so long, a node may well have been up without Pacemaker."""
 SKEW = timedelta(minutes=1)
 """By how much the fencing node's clock may be ahead of ours."""
-POWERLESS = (
-    *("fence_scsi", "fence_mpath", "fence_brocade", "fence_cisco_mds", "fence_ifmib"),
-    *("fence_sanbox2", "fence_aws_vpc_net", "fence_azure_arm", "fence_compute", "fence_evacuate"),
-    *("fence_dummy", "fence_heuristics_ping", "fence_ack_manual", "fence_manual", "fence_legacy"),
-    *("null", "ssh", "external/ssh", "meatware", "suicide"),
-)
-"""Fence agents that leave a node its power, or may: fabric fencing, tests, a person's word."""
 _ASKED = (STATUS, HISTORY, STATES, LEFT, CONFIGURATION)
 _NO_MATCH = 105
 """What cibadmin ends with if nothing matches (CRM_EX_NOSUCH)."""
@@ -108,7 +101,11 @@ def parse(outputs: Outputs) -> Fencing | None:
             crm_mon.parse(found[STATUS][1]),
             tuple(map(_event, _all(found[HISTORY][1], "fence_event"))),
             _erased(found[STATES][1], found[LEFT][1] if found[LEFT][0] == 0 else ""),
-            tuple(_powerless(cib.parse(found[CONFIGURATION][1]))),
+            tuple(
+                str(device)
+                for device in cib.parse(found[CONFIGURATION][1]).fencing
+                if not device.switches_power
+            ),
         )
     except InputError:
         return None
@@ -233,12 +230,6 @@ def _erased(states: str, left: str) -> frozenset[str]:
         and one.get("expected") == "down"
         and one.get("id") not in with_history
     )
-
-
-def _powerless(found: Configuration) -> Iterator[str]:
-    for device in found.fencing:
-        if device.type in POWERLESS or device.unfences:
-            yield f"{device.id} ({device.type})"
 
 
 def _all(text: str, tag: str) -> list[etree._Element]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice
+
 DEFAULT_STICKINESS = "0"
 TRUE = ("true", "on", "yes", "y", "1")
 
@@ -33,15 +35,6 @@ class GuestResource:
     parameters: Mapping[str, str] = field(default_factory=dict)
     managed: bool = True
     is_virtual_domain: bool = True
-
-
-@dataclass(frozen=True)
-class FenceDevice:
-    """A fence device, and its agent; ``unfences``: a node has to be let in again after fencing."""
-
-    id: str
-    type: str
-    unfences: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,16 @@ def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether Pacemaker can fence a node: ``stonith-enabled`` is not false, and there is a device.
 
     Without fencing a node that is only cut off keeps its guests, and Pacemaker starts them once
-    more. A watchdog (``stonith-watchdog-timeout``) counts as a device.
+    more. The same with agents that only say that they fence, such as ``fence_dummy``. A watchdog
+    (``stonith-watchdog-timeout``) counts as a device.
     """
     yield from _unread(node)
     for found, configured in _with_guests(node):
         options = found.status.options if found.status else {}
         enabled = options.get("fencing-enabled", options.get("stonith-enabled", "true"))
-        timeout = configured.options.get("stonith-watchdog-timeout", "").strip("0ms ")
+        watchdog = ("fencing-watchdog-timeout", "stonith-watchdog-timeout")
+        timeout = any(configured.options.get(key, "").strip("0ms ") for key in watchdog)
+        pretending = [str(device) for device in configured.fencing if device.pretends]
         if not is_true(enabled):
             yield Issue(
                 "Pacemaker fences nobody (stonith-enabled=false): it starts guests of a node that"
@@ -87,6 +90,11 @@ def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
             )
         elif not configured.fencing and not timeout:
             yield Issue("Pacemaker has no fence device, so it recovers nothing of a lost node")
+        if pretending:
+            yield Issue(
+                f"Pacemaker's fence device {listed(pretending)} only says that it fences: Pacemaker"
+                " starts guests of a node that is only cut off a second time"
+            )
 
 
 def quorum(world: World, node: NodeFacts) -> Iterable[Issue]:
