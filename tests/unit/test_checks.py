@@ -357,6 +357,8 @@ CASES = [
     ("network.present", PROBLEM, there(bridges={"br0": False})),
     ("network.present", PROBLEM, there(daemon=worlds.daemon("node2", networks={}))),
     ("network.present", UNKNOWN, there(bridges=None)),
+    ("network.present", OK, carded(Interface("bridge", "br0", device="tap7"))),
+    ("network.present", PROBLEM, carded(Interface("bridge", "br0", device="br0"))),
     ("network.present", PROBLEM, carded(LAN, networks={}, drivers=LACKING)),
     ("network.present", UNKNOWN, carded(LAN, networks=None, drivers=LACKING)),
     ("network.present", OK, carded(BRIDGED, networks={}, drivers=LACKING)),

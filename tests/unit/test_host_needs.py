@@ -122,6 +122,16 @@ def test_what_a_guest_binds(device, wanted):
     ]
 
 
+def test_a_device_that_libvirt_is_to_create_may_have_a_name_of_its_own():
+    cards = "".join(
+        f"<interface type='{kind}'><source network='a'/><target dev='{name}'/></interface>"
+        for kind, name in (("bridge", "tap7"), ("bridge", "vnet7"), ("direct", "macvtap0"))
+    )
+    ethernet = "<interface type='ethernet'><target dev='mine' managed='no'/></interface>"
+    found = read(devices=cards + ethernet).interfaces
+    assert [card.device for card in found] == ["tap7", "", "", ""]
+
+
 def test_a_network_that_graphics_listen_on_is_needed():
     listens = "<graphics type='vnc'><listen type='network' network='lan' address='a'/></graphics>"
     assert read(devices=listens).networks == ("lan",)

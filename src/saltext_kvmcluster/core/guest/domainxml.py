@@ -27,6 +27,7 @@ from saltext_kvmcluster.core.guest.binds import Bind
 from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, parse_disk
 from saltext_kvmcluster.core.guest.kinds import Kind
+from saltext_kvmcluster.core.guest.libvirt_defaults import GENERATED
 from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.guest.secrets import Secret
 from saltext_kvmcluster.core.guest.tuning import Tuning
@@ -43,6 +44,7 @@ MAX_COMPARED = 512 * 1024
 MAX_DEVICES = 10_000
 _WORDS = 100
 _SENTENCE = 1000
+_CREATED = ("network", "bridge", "direct")
 _SOURCES = {
     "network": "network",
     "bridge": "bridge",
@@ -64,6 +66,8 @@ class Interface:
     source: str = ""
     mac: str = ""
     filter: str = ""
+    device: str = ""
+    """The name of the tap or macvtap that libvirt is to create, empty if it chooses one."""
 
 
 @dataclass(frozen=True)
@@ -286,4 +290,11 @@ def _interface(card: etree._Element) -> Interface:
     else:
         name = source.get(_SOURCES.get(kind, "dev"), "") if source is not None else ""
     mac, filtered = attributes(card, "mac"), attributes(card, "filterref")
-    return Interface(kind, name, mac.get("address", "").lower(), filtered.get("filter", ""))
+    device = attributes(card, "target").get("dev", "") if kind in _CREATED else ""
+    return Interface(
+        kind,
+        name,
+        mac.get("address", "").lower(),
+        filtered.get("filter", ""),
+        "" if device.startswith(GENERATED) else device,
+    )

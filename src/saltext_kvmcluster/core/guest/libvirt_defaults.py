@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 ANY = None
+GENERATED = ("vnet", "macvtap", "macvlan")
+"""How the names begin that libvirt gives network devices: VIR_NET_GENERATED_*_PREFIX."""
 _MADE: Mapping[str, tuple[str, ...]] = {
     "domain@id": ("",),
     "source@index": ("",),
@@ -13,7 +15,7 @@ _MADE: Mapping[str, tuple[str, ...]] = {
     "source@portid": ("",),
     "console@tty": ("",),
     "channel/target@state": ("",),
-    "interface/target@dev": ("vnet", "macvtap", "macvlan"),
+    "interface/target@dev": GENERATED,
     "source@path": ("/dev/pts/", "/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/"),
 }
 """What libvirt generates for each run, by the beginning of its values."""

@@ -16,6 +16,7 @@ from saltext_kvmcluster.core.readiness.checks.base import UNREAD, World
 LISTED = {"network": "networks", "filter": "filters"}
 COMMANDS = {"network": "net-list", "filter": "nwfilter-list"}
 DEVICES = {"bridge": "bridge", "direct": "device", "ethernet": "device"}
+CREATED = "created"
 EDIT = "(virsh edit), then restart the guest"
 LOCALHOST = "localhost"
 
@@ -56,7 +57,8 @@ def present(world: World, asked: Iterable[tuple[str, str]], offered: Offer) -> I
     """Whether every bridge and network of the guest exists and is up on the destination.
 
     Without it QEMU fails to start on the destination, or the guest arrives without a network. The
-    same holds for a network filter, which its ``<filterref>`` names.
+    same holds for a network filter, which its ``<filterref>`` names. A name that its ``<target
+    dev=>`` gives a device which libvirt is to create must be free.
     """
     drivers = dict(offered.drivers)
     for kind, source in sorted(asked):
@@ -76,6 +78,8 @@ def present(world: World, asked: Iterable[tuple[str, str]], offered: Offer) -> I
                 "not known: the network devices of the destination",
                 "on the destination: make sure that 'ip -j link show' works, then check again",
             )
+        elif kind == CREATED:
+            yield from _taken(source, offered.devices)
         else:
             devices = dict(offered.devices)
             if kind == "ethernet":
@@ -93,6 +97,7 @@ def wanted(world: World, guest: GuestFacts) -> Hashable:
         if card.kind in ("network", *DEVICES) and card.source
     )
     found |= {("network", name) for name in guest.guest.networks}
+    found |= {(CREATED, card.device) for card in guest.guest.interfaces if card.device}
     filters = frozenset(("filter", card.filter) for card in guest.guest.interfaces if card.filter)
     return found | filters or None
 
@@ -126,6 +131,15 @@ def _filter(name: str, filters: frozenset[str], lacking: str) -> Iterable[Issue]
             f"network filter {name} is not defined on the destination",
             f"on the destination: virsh nwfilter-define it from the source's virsh"
             f" nwfilter-dumpxml {name}",
+        )
+
+
+def _taken(name: str, devices: Iterable[tuple[str, bool]]) -> Iterable[Issue]:
+    """Yield the issue of a tap, which fails with EBUSY (tun(4)), or a macvtap that exists."""
+    if name in dict(devices):
+        yield Issue(
+            f"a network device {name} exists on the destination: libvirt cannot create its own",
+            f"leave out <target dev='{name}'/>, so that libvirt chooses a name {EDIT}",
         )
 
 
