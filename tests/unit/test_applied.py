@@ -1,5 +1,7 @@
 """An SLS on nodes: what is read of Salt's jobs, when an end is known, what is told of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from saltext_kvmcluster.core.applying import course, outcome, running
@@ -47,6 +49,7 @@ def test_what_counts_as_a_state(held, what):
     [
         (f"queued_1795944469107692_{JID}.p", JID),
         (f"queued_1795944469107692_{JID}_1.p", f"{JID}_1"),
+        (f"running_1795944469107692_{JID}.p", JID),
         (f"queued_1795944469107692_{JID}.p.tmp", None),
         (JID, None),
         ("queue.lock", None),
@@ -83,6 +86,8 @@ def test_what_runs_and_what_waits_is_named_with_what_to_do():
         f" {JID}"
     )
     assert running.busy((waits,), "node1").endswith("to drop it, on node1: rm /q/queued_1_2.p")
+    taken = running.busy((replace(waits, path="/q/running_1_2.p"),), "node1")
+    assert "state.apply y is about to begin, job 2, by /q/running_1_2.p; if it does not" in taken
     running.refuse_reboot([], "node1")
     with pytest.raises(InputError, match=r"state\.apply x runs, job 1.*node1 is not rebooted"):
         running.refuse_reboot([{"jid": "1", "what": "state.apply x", "path": ""}], "node1")
@@ -121,6 +126,17 @@ def test_a_job_is_gone_when_its_node_has_answered_without_it_for_some_time():
     assert not stopped.is_gone(70), "it goes on with a job that was about to begin"
     assert stopped.is_gone(70 + course.GRACE)
     assert watched(NodeJobs(), SILENT, *[NodeJobs()] * 5, job=BEGUN).is_gone(60)
+
+
+def test_where_jobs_wait_unseen_none_without_a_result_is_over():
+    unseen = NodeJobs(unseen=True)
+    found = watched(*[unseen] * 61, job=BEGUN)
+    assert not found.is_gone(1000) and not found.is_lost(course.LOST - 1)
+    assert found.is_lost(course.LOST)
+    assert "salt-run cache.flush kvmcluster/applied/CLUSTER node1" in found.hindrance(600, 0.0)
+    assert not watched(unseen).is_lost(course.LOST - 1) and watched(unseen).is_idle()
+    assert running.parse({"running": [], "waiting": [], "unseen": True}).unseen
+    assert not running.parse({"running": [], "waiting": []}).unseen
 
 
 def test_a_node_is_lost_after_a_long_silence_alone():

@@ -16,6 +16,7 @@ from typing import Any
 
 import salt.defaults.exitcodes
 import salt.payload
+import salt.utils.state
 from salt.exceptions import SaltException, SaltInvocationError
 
 from saltext_kvmcluster import doors
@@ -56,6 +57,8 @@ from saltext_kvmcluster.host import (
 )
 
 __virtualname__ = "kvmcluster"
+# Releases without it let jobs beyond process_count_max wait in the minion's memory.
+_HAS_QUEUE = hasattr(salt.utils.state, "job_queue_dir")
 # Seconds to keep asking both nodes where a guest is that leaves a node which shuts down.
 PATIENCE = 30.0
 
@@ -786,9 +789,10 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
 
     It needs no pillar: a node is asked before its first key is made.
 
-    Returns ``{node, running, waiting, returned}``: rows of ``{jid, what, path}``, where
+    Returns ``{node, running, waiting, returned, unseen}``: rows of ``{jid, what, path}``, where
     ``path`` is the file in a queue; ``returned`` by id, as far as this node kept it, which it does
-    for SLS files that an orchestration applied.
+    for SLS files that an orchestration applied; ``unseen``: whether a job may wait in the minion's
+    memory, as beyond ``process_count_max`` in releases without a queue for it.
 
     CLI Example:
 
@@ -808,6 +812,7 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
             for job, text in kept.items()
             if text is not None
         },
+        "unseen": __opts__.get("process_count_max", -1) > 0 and not _HAS_QUEUE,
     }
 
 

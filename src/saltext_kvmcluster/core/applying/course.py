@@ -29,6 +29,11 @@ GRACE = 60.0
 """Seconds that a node answers without a job before the job counts as over: the return may be on its
 way (``return_retry_tries`` times ``return_retry_timer_max``, 30), or the job be about to begin."""
 
+_UNSEEN = (
+    "this release of Salt with process_count_max holds jobs back where nobody sees them; a restart"
+    " of its minion drops them; to forget it then: salt-run cache.flush kvmcluster/applied/CLUSTER"
+    " {node}"
+)
 _CONFLICT = re.compile(r'The function "[^"]*" is running as PID .* with jid \S+', re.DOTALL)
 
 
@@ -70,7 +75,8 @@ class Watched:
     ``absent``: since when the node answers without that job, and was not silent for long. ``busy``:
     what runs or waits there.
     ``steady``: whether nothing does, by the first look, or by two in a row. ``said``: what it said
-    last instead of an answer, such as that it lacks the function.
+    last instead of an answer, such as that it lacks the function. ``unseen``: whether a job may
+    wait there unseen: then one without a result is never over.
     """
 
     node: str
@@ -81,6 +87,7 @@ class Watched:
     busy: str = ""
     steady: bool = False
     said: str = ""
+    unseen: bool = False
 
     def looked(self, found: NodeJobs, now: float) -> Watched:
         """Return it with one more answer, or none."""
@@ -96,6 +103,7 @@ class Watched:
             absent=(now if is_new else self.absent) if is_absent else None,
             busy=busy,
             steady=not busy and not self.busy,
+            unseen=found.unseen,
         )
 
     def silence(self, now: float) -> float:
@@ -104,11 +112,12 @@ class Watched:
 
     def is_gone(self, now: float) -> bool:
         """Whether the job that was begun there is over without a result."""
-        return self.absent is not None and now - self.absent >= GRACE
+        return self.absent is not None and now - self.absent >= GRACE and not self.unseen
 
     def is_lost(self, now: float) -> bool:
-        """Whether the node has been silent for too long to follow its job."""
-        return self.silence(now) >= LOST
+        """Whether the node has been silent, or its job unseen, for too long to follow it."""
+        is_unseen = self.unseen and self.absent is not None and now - self.absent >= LOST
+        return self.silence(now) >= LOST or is_unseen
 
     def is_idle(self) -> bool:
         """Whether an SLS may be applied."""
@@ -123,7 +132,8 @@ class Watched:
         if self.busy and waited >= limit:
             return f"{self.busy}; waited {waited:.0f} s"
         if self.job and waited >= limit + 2 * GRACE:
-            return may_still_run(self.node, self.job)
+            forget = f"; {_UNSEEN.format(node=self.node)}" if self.unseen else ""
+            return f"{may_still_run(self.node, self.job)}{forget}"
         return ""
 
     def waits_for(self, now: float) -> str:

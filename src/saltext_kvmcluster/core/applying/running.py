@@ -15,7 +15,9 @@ from saltext_kvmcluster.core.untrusted import Reader
 STATES = "state."
 """How the functions begin that exclude each other, as ``state.running`` counts them."""
 _JOB = re.compile(r"\d{20}(_\d+)?")
-_QUEUED = re.compile(r"queued_\d+_(.+)\.p")
+_QUEUED = re.compile(r"(?:queued|running)_\d+_(.+)\.p")
+_TAKEN = "running_"
+"""How the file is named of a job that is taken from a queue, until it is seen to run."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,24 @@ class StateJob:
     path: str = ""
 
     @property
+    def _is_taken(self) -> bool:
+        return self.path.rpartition("/")[2].startswith(_TAKEN)
+
+    @property
     def detail(self) -> str:
         """What it is, as part of a sentence."""
+        if self._is_taken:
+            return f"{self.what} is about to begin, job {self.jid}, by {self.path}"
         if self.path:
             return f"{self.what} waits in Salt's queue, job {self.jid}, in {self.path}"
         return f"{self.what} runs, job {self.jid}"
 
     def remedy(self, node: str) -> str:
         """How to be rid of it."""
+        if self._is_taken:
+            return (
+                f"if it does not begin, its minion was killed meanwhile: on {node}: rm {self.path}"
+            )
         if self.path:
             return f"it begins as soon as nothing else runs; to drop it, on {node}: rm {self.path}"
         return f"wait for its end, or end it: salt {node} saltutil.kill_job {self.jid}"
@@ -44,13 +56,15 @@ class StateJob:
 class NodeJobs:
     """A node's answer, or that there is none that is valid: ``said`` is what it said instead.
 
-    ``returned``: what ended jobs returned, by id, as far as it was kept.
+    ``returned``: what ended jobs returned, by id, as far as it was kept. ``unseen``: whether a job
+    may wait there where nobody sees it.
     """
 
     jobs: tuple[StateJob, ...] = ()
     returned: Mapping[str, Any] = field(default_factory=dict)
     answered: bool = True
     said: str = ""
+    unseen: bool = False
 
     def has(self, jid: str) -> bool:
         """Whether a job runs or waits."""
@@ -70,7 +84,8 @@ def queued_id(name: str) -> str | None:
     """Return the id of the job that a file of this name in a queue holds; None if it holds none.
 
     ``queued_TIME_JOB.p``, by ``_check_queue`` of Salt's modules/state.py and ``_queue_job`` of its
-    minion.py.
+    minion.py; 3006.28's ``_process_state_queue_async_impl`` renames it to ``running_TIME_JOB.p``
+    until the job has a file in the folder ``proc``.
     """
     found = _QUEUED.fullmatch(name)
     return found.group(1) if found else None
@@ -108,7 +123,7 @@ def parse(answer: object) -> NodeJobs:
         for one in rows
     )
     kept = {jid: one.value for jid, one in sent.at("returned").fields(optional=True).items()}
-    return NodeJobs(jobs, kept)
+    return NodeJobs(jobs, kept, unseen=sent.at("unseen").flag(False))
 
 
 def busy(jobs: Iterable[StateJob], node: str) -> str:
