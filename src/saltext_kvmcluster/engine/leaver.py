@@ -50,15 +50,19 @@ class Leaver:
     def leave(self, cordon: Cordon, seconds: float) -> PlanReport:
         """Move what can be moved in so many seconds; return what came of it, and what is left."""
         began = self._clock.monotonic()
+        end = began + seconds
         first, detail = Placement((), {}), ""
         try:
             first = self._planned()
             self._batch.follow(first)
-            detail = self._carried_out(began + seconds)
+            detail = self._carried_out(end)
+            for _ in range(report.ROUNDS):
+                if detail or not self._is_more_to_do(end):
+                    break
+                detail = self._carried_out(end)
         except KvmclusterError as error:
             detail = str(error)
-        facts = self._until_others_end(began + seconds)
-        left = report.active(facts)
+        left = report.active(self._until_others_end(end))
         took = self._clock.monotonic() - began
         done = report.reported(report.DRAIN, first, self._batch, left, detail, took, self._here)
         return report.of_drain(done, cordon, ())
@@ -66,6 +70,16 @@ class Leaver:
     def _planned(self) -> Placement:
         world, ready = self._place()
         return placement.drain(world, ready, self._here, self._batch.avoid)
+
+    def _is_more_to_do(self, end: float) -> bool:
+        """Whether guests can be moved now that have arrived meanwhile, or that others did not move.
+
+        A migration to this node that was under way when it was cordoned goes on.
+        """
+        if not report.active(self._until_others_end(end)) or self._clock.monotonic() >= end:
+            return False
+        self._batch.follow(self._planned())
+        return bool(self._batch.waiting)
 
     def _carried_out(self, end: float) -> str:
         """Carry the plan out; return why that ended early, empty if it did not."""
@@ -88,10 +102,10 @@ class Leaver:
             return {"result": migration.NOT_MOVED, "reason": str(error)}
 
     def _until_others_end(self, end: float) -> NodeFacts:
-        """Wait until no guest leaves this node any more; return its facts."""
+        """Wait until no guest leaves this node or comes to it; return its facts."""
         while True:
             facts = self._own()
-            leaving = any(guest.observation.job in MIGRATIONS for guest in facts.guests or ())
-            if not leaving or self._clock.monotonic() >= end:
+            moving = any(guest.observation.job in MIGRATIONS for guest in facts.guests or ())
+            if not moving or self._clock.monotonic() >= end:
                 return facts
             self._clock.wait(None, POLL)
