@@ -431,14 +431,18 @@ def test_passwords_of_pacemaker_do_not_leave_the_node():
 @pytest.mark.parametrize("text", ["passwd=hunter2", "<domain passwd='hunter2'", ""])
 def test_what_is_no_xml_does_not_leave_the_node_either(text):
     for key in (CONFIGURATION, KEPT, pacemaker_tools.config_key(WEB1)):
-        assert discretion.without_secrets(key, text) == ""
-    assert discretion.without_secrets(STATUS, text) == text
+        code, out, detail = discretion.without_secrets(key, (0, text, ""))
+        assert (code, out) == (65, "") and "it is not XML" in detail and "hunter2" not in detail
+        assert discretion.without_secrets(key, (1, text, "why")) == (1, "", "why")
+    assert discretion.without_secrets(STATUS, (0, text, "")) == (0, text, "")
+    found = parsed(guests={WEB1: discretion.without_secrets(key, (0, text, ""))})
+    assert found.unread[WEB1].startswith("it is not XML")
 
 
 @pytest.mark.parametrize("case", ["running", "group", "unmanaged", "node-maintenance", "banned"])
 def test_what_is_left_out_changes_nothing(case):
     text = pacemakers.printed(case, "cib")
-    left = discretion.without_secrets(CONFIGURATION, text)
+    _, left, _ = discretion.without_secrets(CONFIGURATION, (0, text, ""))
     before, after = cib.parse(text), cib.parse(left)
     assert after.guests and [one.configs for one in after.guests] == [
         one.configs for one in before.guests

@@ -54,10 +54,12 @@ def further(run_all: RunAll, outputs: Outcomes) -> Outcomes:
     paths = pacemaker_facts.config_paths(_plain({**outputs, **found}))
     configs = pacemaker_tools.config_commands(paths)
     known = {**found, **(run_all(configs) if configs else {})}
-    return {
-        key: replace(one, stdout=discretion.without_secrets(key, one.stdout))
-        for key, one in known.items()
-    }
+    return {key: _without_secrets(key, one) for key, one in known.items()}
+
+
+def _without_secrets(key: str, one: Outcome) -> Outcome:
+    code, text, detail = discretion.without_secrets(key, (one.code, one.stdout, one.stderr))
+    return replace(one, code=code, stdout=text, stderr=detail)
 
 
 def _plain(found: Outcomes) -> dict[str, Output]:

@@ -10,26 +10,31 @@ from lxml import etree
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pacemaker.cib import is_definition
+from saltext_kvmcluster.core.pacemaker.pacemaker_facts import Output
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import CONFIGURATION, KEPT, is_config
 
+_NO_XML = 65
+"""EX_DATAERR of sysexits.h."""
 _SETTINGS = ("cluster_property_set", "meta_attributes")
 """Sets of which all values are sent: they are Pacemaker's own."""
 _PARAMETERS = ("config", "maintenance", "migration_network_suffix")
 """Parameters of agents, and attributes of nodes, whose values are sent besides paths."""
 
 
-def without_secrets(key: str, text: str) -> str:
+def without_secrets(key: str, output: Output) -> Output:
     """Return the output of a program of pacemaker_tools.py without what nobody has to know.
 
-    Empty if it was to be XML and is not: it may hold anything.
+    What was to be XML and is not may hold anything: the error is returned in its place.
     """
+    code, text, detail = output
     if key not in (CONFIGURATION, KEPT) and not is_config(key):
-        return text
+        return output
     try:
         root = xmltext.parse_xml(text)
-    except InputError:
-        return ""
-    return etree.tostring(_named(root) if is_config(key) else _settings(root), encoding="unicode")
+    except InputError as error:
+        return (code, "", detail) if code != 0 else (_NO_XML, "", str(error))
+    bare = _named(root) if is_config(key) else _settings(root)
+    return code, etree.tostring(bare, encoding="unicode"), detail
 
 
 def _named(definition: etree._Element) -> etree._Element:
