@@ -70,7 +70,9 @@ def _rebooted(
         try:
             job = client.run_job([node], "kvmcluster.reboot", [before.id], tgt_type="list")
         except SaltException as error:
-            raise InputError(f"{node} could not be rebooted: {error}") from None
+            raise WorldError(
+                f"it is not known whether {node} was told to reboot, and may do so now: {error}"
+            ) from None
         while True:
             now = nodes.boot(node)
             answer = late(client, job, node)

@@ -30,6 +30,7 @@ from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import applier, drainer, evacuation
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
+    holds,
     matrix,
     pillars,
     progress,
@@ -415,6 +416,7 @@ def undrain(
         name = nodes.cluster.node(str(node)).id
         off = StoppedGuests(__opts__, nodes.cluster.name).stopped(name)
         done = drainer.undrain(nodes, console, name, back, reason, limit)
+        holds.release(__salt__, nodes.cluster.name, name)
         return {**done.to_dict(), "shut_down": off}
 
 
@@ -766,6 +768,7 @@ def assess(
     names, when, policy = maintenance.slses(sls), maintenance.when(reboot), assessment.choice(drain)
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
         name = nodes.cluster.node(str(node)).id
+        holds.refuse_second(__salt__, nodes.cluster.name, name)
         memory = StoppedGuests(__opts__, nodes.cluster.name)
         return evacuation.assess(nodes, console, memory, name, names, when, policy).to_dict()
 
@@ -824,6 +827,8 @@ def evacuate(
     named = None if names is None else [guest_name(guest, "guests") for guest in names]
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
         name = nodes.cluster.node(str(node)).id
+        if not dry:
+            holds.hold(__salt__, nodes.cluster.name, name)
         drainer.refuse_managed(nodes, name)
         memory = StoppedGuests(__opts__, nodes.cluster.name)
         return evacuation.evacuate(nodes, console, memory, name, why, what, dry, named)
