@@ -214,6 +214,25 @@ def test_an_operation_that_does_not_end_is_told():
     assert "an operation of libvirt on web1 does not end on node1" in problem
 
 
+def test_a_guest_that_runs_twice_is_told_although_a_daemon_hangs():
+    twice = nodes(guest("node1", job=verdicts.ENDLESS), guest("node2"))
+    assert "RUNS TWICE, on node1 and on node2" in told(twice)[0]
+    assert problems.may_pass(worlds.cluster(NODES), twice)
+    moving = nodes(guest("node1", job=verdicts.ENDLESS), guest("node2", job=verdicts.INCOMING))
+    assert told(moving) == []
+
+
+@pytest.mark.parametrize("job", [verdicts.BACKUP, verdicts.OUTGOING])
+def test_a_fault_is_told_although_a_job_is_active(job):
+    stands = guest("node1", Sighting.PAUSED_OTHERWISE, reason="I/O error", job=job)
+    arrives = guest("node2", Sighting.PAUSED_FOR_MIGRATION, job=verdicts.INCOMING)
+    for found in (nodes(stands), nodes(stands, arrives)):
+        (problem,) = told(found)
+        assert problem.startswith("web1 stands on node1") and "I/O error" in problem
+    saved = guest("node1", Sighting.PAUSED_OTHERWISE, reason="save", job=verdicts.BACKUP)
+    assert told(nodes(saved)) == []
+
+
 def test_a_guest_that_its_user_paused_is_a_note():
     found = status(nodes(guest("node1", Sighting.PAUSED_BY_USER)), "web1")
     assert found["ok"] and found["notes"] == [

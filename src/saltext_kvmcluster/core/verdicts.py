@@ -198,11 +198,11 @@ def doubled(observations: Mapping[str, Observation]) -> Doubled | None:
     }
     if len(found) < 2:
         return None
-    # A backup explains no second copy.
+    # Neither a backup nor a daemon that hangs explains a second copy.
     jobs = [
         observation.job
         for observation in observations.values()
-        if observation.job not in ("", BACKUP)
+        if observation.job not in ("", BACKUP, ENDLESS)
     ]
     return Doubled(tuple(found), jobs[0] if jobs else "")
 

@@ -27,6 +27,8 @@ _MENDED = {
     ),
 }
 _MENDED["crashed"] = _MENDED["panicked"]
+# Why a guest stands that no job of libvirt has stopped.
+_FAULTS = ("I/O error", "watchdog", "crashed", "panicked")
 _WELL = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
 
@@ -157,6 +159,7 @@ def _stands(copies: Sequence[GuestFacts]) -> Iterator[str]:
         The active copies of one guest.
     """
     if any(one.observation.job in verdicts.PASSING for one in copies):
+        yield from (_stands_alone(one) for one in copies if one.reason in _FAULTS)
         return
     if verdicts.doubled({one.node: one.observation for one in copies}):
         yield from _broken(copies)
