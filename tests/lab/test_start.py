@@ -96,7 +96,7 @@ def test_a_start_writes_down_what_was_seen_and_shutdown_ends_it(lab):
     assert "it is on node2" in again["reason"]
     elsewhere = lab.salt("node3", "kvmcluster.shutdown", GUEST)
     assert (elsewhere["result"], elsewhere["owner"]) == ("not_stopped", "node2"), elsewhere
-    assert elsewhere["reason"] == f"it was absent on node3; {GUEST} is running on node2"
+    assert elsewhere["reason"] == "it was absent on node3; it is running on node2"
     wait_for_numbers(lab, "node2")
     stopped = lab.salt("node2", "kvmcluster.shutdown", GUEST, "timeout=60")
     assert (stopped["result"], stopped["owner"]) == ("stopped", None), stopped
