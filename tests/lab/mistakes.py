@@ -294,6 +294,16 @@ cryptsetup luksFormat --batch-mode --type luks1 --pbkdf-force-iterations 1000 \\
   --key-file /tmp/key {VOLUME}/luks.img"""
 
 
+CARD = "<video><model type='qxl'/></video><graphics type='vnc' port='5952' listen='0.0.0.0'/>"
+QXL = "/usr/lib/*/qemu/hw-display-qxl.so"
+
+
+def modules(node, script):
+    """Change QEMU's modules on a node, and have libvirt find out what its QEMU has."""
+    cached = "rm -rf /var/cache/libvirt/qemu/capabilities"
+    return each(on(node, f"{script}; {cached}"), restart(node, "libvirtd"))
+
+
 def secret(node):
     """Let libvirt on a node have the key of the encrypted image."""
     value = f"printf hello > /tmp/key; virsh secret-set-value {KEY} --file /tmp/key --plain"
@@ -317,6 +327,18 @@ HOSTS = [
         remedy="ss -ltnp 'sport = :5951' shows by what",
         cure=destroy("node2", "second"),
         after=destroy("node1", "first"),
+    ),
+    Mistake(
+        "emulator.devices",
+        "the destination's QEMU, or its host, has no video qxl (modelType)",
+        {"guests": ["shown"], "destinations": ["node2"]},
+        each(
+            start("node1", "shown", devices=CARD),
+            modules("node2", f"mount --bind /dev/null {QXL}"),
+        ),
+        remedy="install on the destination the packages of QEMU that the source has",
+        cure=modules("node2", f"umount {QXL}"),
+        after=destroy("node1", "shown"),
     ),
     Mistake(
         "secret.present",
