@@ -294,7 +294,7 @@ cryptsetup luksFormat --batch-mode --type luks1 --pbkdf-force-iterations 1000 \\
   --key-file /tmp/key {VOLUME}/luks.img"""
 
 
-CARD = "<video><model type='qxl'/></video><graphics type='vnc' port='5952' listen='0.0.0.0'/>"
+CARD = "<video><model type='qxl'/></video><graphics type='vnc'/>"
 QXL = "/usr/lib/*/qemu/hw-display-qxl.so"
 
 

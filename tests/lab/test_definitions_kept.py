@@ -56,7 +56,12 @@ def where(lab):
 
 def move(lab, source, destination, *flags):
     uri = f"qemu+ssh://root@{destination}-mig/system"
-    virsh(lab, source, "migrate", "--live", "--p2p", *flags, GUEST, uri)
+    try:
+        virsh(lab, source, "migrate", "--live", "--p2p", *flags, GUEST, uri)
+    except AssertionError as error:
+        # With --p2p libvirt may hide the cause.
+        log = lab.exec(destination, "tail", f"/var/log/libvirt/qemu/{GUEST}.log", check=False)
+        raise AssertionError(f"{error}\n{log}") from None
 
 
 def another(lab, source):

@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.engine.environment import Call
-from saltext_kvmcluster.engine.fleet import ASK_AGAIN, QUESTION, Fleet
+from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION, Fleet
 
 # Seconds between looks for a return, as in Salt itself.
 PAUSE = 0.01
@@ -82,8 +82,8 @@ class SaltNodes(Fleet):
 
         within
             Seconds to wait while a node reports that the job runs. One that has not returned by
-            then counts as silent, like one that is down; its job goes on. If it is more than a
-            question may take, a minion that is stopped for a minute and a half is waited for, too.
+            then counts as silent, like one that is down; its job goes on. If it is as much as an
+            action may take, a minion that is stopped for a minute and a half is waited for, too.
         """
         nodes, end = list(nodes), self.clock.monotonic() + within
         if not nodes:
@@ -93,7 +93,7 @@ class SaltNodes(Fleet):
             with self.client() as client:
                 job = client.run_job(nodes, function, arguments, listen=True, **how)
                 found = self._answers(client, job, function, within) if job else {}
-            late = set(job.get("minions", ())) - set(found) if within > QUESTION else ()
+            late = set(job.get("minions", ())) - set(found) if within >= ACTION else ()
             return {**found, **self._late(job["jid"], late, end)} if late else found
         except SaltException as error:
             # A master that was restarted has another key; the next client reads it.
