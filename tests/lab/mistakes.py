@@ -299,7 +299,7 @@ QXL = "/usr/lib/*/qemu/hw-display-qxl.so"
 
 
 def modules(node, script):
-    """Change QEMU's modules on a node, and have libvirt find out what its QEMU has."""
+    """Change QEMU's modules on a node without guests, and have libvirt find out what it has."""
     cached = "rm -rf /var/cache/libvirt/qemu/capabilities"
     return each(on(node, f"{script}; {cached}"), restart(node, "libvirtd"))
 
@@ -331,13 +331,13 @@ HOSTS = [
     Mistake(
         "emulator.devices",
         "the destination's QEMU, or its host, has no video qxl (modelType)",
-        {"guests": ["shown"], "destinations": ["node2"]},
+        {"guests": ["shown"], "destinations": ["node3"]},
         each(
             start("node1", "shown", devices=CARD),
-            modules("node2", f"mount --bind /dev/null {QXL}"),
+            modules("node3", f"mount --bind /dev/null {QXL}"),
         ),
         remedy="install on the destination the packages of QEMU that the source has",
-        cure=modules("node2", f"umount {QXL}"),
+        cure=modules("node3", f"umount {QXL}"),
         after=destroy("node1", "shown"),
     ),
     Mistake(
