@@ -322,22 +322,22 @@ HOSTS = [
     Mistake(
         "network.listen",
         "its vnc listens on tcp port 5951, which is taken on the destination",
-        {"guests": ["first"], "destinations": ["node2"]},
-        each(start("node1", "first", devices=PORT), start("node2", "second", devices=PORT)),
+        {"guests": ["first"], "destinations": ["node3"]},
+        each(start("node1", "first", devices=PORT), start("node3", "second", devices=PORT)),
         remedy="ss -ltnp 'sport = :5951' shows by what",
-        cure=destroy("node2", "second"),
+        cure=destroy("node3", "second"),
         after=destroy("node1", "first"),
     ),
     Mistake(
         "emulator.devices",
         "the destination's QEMU, or its host, has no video qxl (modelType)",
-        {"guests": ["shown"], "destinations": ["node3"]},
+        {"guests": ["shown"], "destinations": ["node2"]},
         each(
             start("node1", "shown", devices=CARD),
-            modules("node3", f"mount --bind /dev/null {QXL}"),
+            modules("node2", f"mount --bind /dev/null {QXL}"),
         ),
         remedy="install on the destination the packages of QEMU that the source has",
-        cure=modules("node3", f"umount {QXL}"),
+        cure=modules("node2", f"umount {QXL}"),
         after=destroy("node1", "shown"),
     ),
     Mistake(
