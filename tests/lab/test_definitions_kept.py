@@ -60,8 +60,9 @@ def move(lab, source, destination, *flags):
         virsh(lab, source, "migrate", "--live", "--p2p", *flags, GUEST, uri)
     except AssertionError as error:
         # With --p2p libvirt may hide the cause.
-        log = lab.exec(destination, "tail", f"/var/log/libvirt/qemu/{GUEST}.log", check=False)
-        raise AssertionError(f"{error}\n{log}") from None
+        logs = (f"/var/log/libvirt/{name}.log" for name in (f"qemu/{GUEST}", "libvirtd"))
+        read = lab.exec(destination, "tail", *logs, check=False)
+        raise AssertionError(f"{error}\n{read}") from None
 
 
 def another(lab, source):
