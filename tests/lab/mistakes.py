@@ -295,13 +295,10 @@ cryptsetup luksFormat --batch-mode --type luks1 --pbkdf-force-iterations 1000 \\
 
 
 CARD = "<video><model type='qxl'/></video><graphics type='vnc'/>"
-QXL = "/usr/lib/*/qemu/hw-display-qxl.so"
-
-
-def modules(node, script):
-    """Change QEMU's modules on a node without guests, and have libvirt find out what it has."""
-    cached = "rm -rf /var/cache/libvirt/qemu/capabilities"
-    return each(on(node, f"{script}; {cached}"), restart(node, "libvirtd"))
+MODULES = "$(dirname /usr/lib/*/qemu/hw-display-qxl.so)"
+# libvirt asks QEMU again what it has once the folder of its modules has changed.
+WITHOUT_QXL = f"""mkdir /tmp/modules; cp {MODULES}/* /tmp/modules
+rm /tmp/modules/hw-display-qxl.so; mount --bind /tmp/modules {MODULES}"""
 
 
 def secret(node):
@@ -322,22 +319,19 @@ HOSTS = [
     Mistake(
         "network.listen",
         "its vnc listens on tcp port 5951, which is taken on the destination",
-        {"guests": ["first"], "destinations": ["node3"]},
-        each(start("node1", "first", devices=PORT), start("node3", "second", devices=PORT)),
+        {"guests": ["first"], "destinations": ["node2"]},
+        each(start("node1", "first", devices=PORT), start("node2", "second", devices=PORT)),
         remedy="ss -ltnp 'sport = :5951' shows by what",
-        cure=destroy("node3", "second"),
+        cure=destroy("node2", "second"),
         after=destroy("node1", "first"),
     ),
     Mistake(
         "emulator.devices",
         "the destination's QEMU, or its host, has no video qxl (modelType)",
         {"guests": ["shown"], "destinations": ["node2"]},
-        each(
-            start("node1", "shown", devices=CARD),
-            modules("node2", f"mount --bind /dev/null {QXL}"),
-        ),
+        each(start("node1", "shown", devices=CARD), on("node2", WITHOUT_QXL)),
         remedy="install on the destination the packages of QEMU that the source has",
-        cure=modules("node2", f"umount {QXL}"),
+        cure=on("node2", "umount /usr/lib/*/qemu"),
         after=destroy("node1", "shown"),
     ),
     Mistake(
