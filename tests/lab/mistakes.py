@@ -295,7 +295,7 @@ cryptsetup luksFormat --batch-mode --type luks1 --pbkdf-force-iterations 1000 \\
 
 
 CARD = "<video><model type='qxl'/></video><graphics type='vnc'/>"
-MODULES = "$(dirname /usr/lib/*/qemu/hw-display-qxl.so)"
+MODULES = "$(dirname /usr/lib/*/qemu/hw-usb-host.so)"
 # libvirt asks QEMU again what it has once the folder of its modules has changed.
 WITHOUT_QXL = f"""mkdir /tmp/modules; cp {MODULES}/* /tmp/modules
 rm /tmp/modules/hw-display-qxl.so; mount --bind /tmp/modules {MODULES}"""
@@ -331,7 +331,7 @@ HOSTS = [
         {"guests": ["shown"], "destinations": ["node2"]},
         each(start("node1", "shown", devices=CARD), on("node2", WITHOUT_QXL)),
         remedy="install on the destination the packages of QEMU that the source has",
-        cure=on("node2", "umount /usr/lib/*/qemu"),
+        cure=on("node2", f"umount {MODULES}"),
         after=destroy("node1", "shown"),
     ),
     Mistake(
