@@ -294,7 +294,7 @@ cryptsetup luksFormat --batch-mode --type luks1 --pbkdf-force-iterations 1000 \\
   --key-file /tmp/key {VOLUME}/luks.img"""
 
 
-CARD = "<video><model type='qxl'/></video><graphics type='vnc'/>"
+VIDEO = "<video><model type='qxl'/></video><graphics type='vnc'/>"
 MODULES = "$(dirname /usr/lib/*/qemu/hw-usb-host.so)"
 # libvirt asks QEMU again what it has once the folder of its modules has changed.
 WITHOUT_QXL = f"""mkdir /tmp/modules; cp {MODULES}/* /tmp/modules
@@ -329,7 +329,7 @@ HOSTS = [
         "emulator.devices",
         "the destination's QEMU, or its host, has no video qxl (modelType)",
         {"guests": ["shown"], "destinations": ["node2"]},
-        each(start("node1", "shown", devices=CARD), on("node2", WITHOUT_QXL)),
+        each(start("node1", "shown", devices=VIDEO), on("node2", WITHOUT_QXL)),
         remedy="install on the destination the packages of QEMU that the source has",
         cure=on("node2", f"umount {MODULES}"),
         after=destroy("node1", "shown"),
