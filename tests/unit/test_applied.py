@@ -62,6 +62,10 @@ def test_which_files_of_a_queue_hold_a_job(name, job):
 @pytest.mark.parametrize("wrong", ["../../etc/passwd", "", "1", None, True, [JID], f"{JID}\n"])
 def test_a_job_has_an_id_of_salts(wrong):
     assert running.job_id(JID) == running.job_id(int(JID)) == JID
+    assert running.job_ids(None) == []
+    assert running.job_ids(int(JID)) == running.job_ids(JID) == running.job_ids([JID]) == [JID]
+    with pytest.raises(InputError, match="got extra"):
+        running.job_ids("extra")
     with pytest.raises(InputError, match="job: want the id of a job"):
         running.job_id(wrong)
 

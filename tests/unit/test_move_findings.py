@@ -113,6 +113,9 @@ def test_that_the_master_loses_sight_of_a_guest_is_a_warning_of_its_migration():
         "node3: its minion does not answer (no response): the master loses sight of what runs"
         " there, and cannot move it away"
     )
+    (failed,) = move_findings.of_silent_minion(move, "no libvirt", answered=True)
+    assert failed.sentence.startswith("node3: its minion answered with an error (no libvirt): the")
+    assert failed.remedy == "salt-run kvmcluster.status"
     done = {"guest": "web1", "findings": [{"id": "node.minion"}, {"id": "guest.once"}, 3]}
     told, other = move_findings.with_warnings(done, warnings)["findings"]
     assert (told["sentence"], told["severity"], other["id"]) == (sentence, "WARN", "guest.once")

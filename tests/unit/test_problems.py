@@ -80,7 +80,9 @@ def test_it_is_started_where_it_can_be():
 def test_while_a_node_is_silent_it_is_not_known_what_runs():
     found = nodes(guest("node1"), node3="no response")
     unreachable, unknown = told(found, "web1", "db1")
-    assert unreachable == "node3 is unreachable: no response"
+    assert unreachable == (
+        "node3 is unreachable: no response; if it is up: on node3: systemctl restart salt-minion"
+    )
     assert unknown == (
         "it is not known whether db1 runs: not on a node that responded, and node3 may have it"
     )
@@ -343,7 +345,15 @@ def test_a_node_that_no_peer_reaches_is_unreachable_with_every_cause():
     (problem,) = told({**nodes(), "node3": seen})
     assert problem == (
         "node3 is unreachable: no response; from node1: no login by ssh (node3-mig: no route);"
-        " from node2: invalid facts"
+        " from node2: invalid facts; if it is up: on node3: systemctl restart salt-minion"
+    )
+
+
+def test_a_node_whose_libvirt_is_down_is_not_called_unreachable():
+    (problem,) = told(nodes(node3={"guests": None, "daemon_detail": "refused"}))
+    assert problem == (
+        "node3: its libvirt does not respond: refused; on node3: systemctl restart libvirtd (or"
+        " virtqemud), and read its journal"
     )
 
 

@@ -75,6 +75,12 @@ WRONG = [
     ("recover", {"guests": "web1"}, "guests: want a list, got 'web1'"),
     ("recover", {"guests": ["web1", 7]}, r"guests\[1\]: want a guest's name, got 7"),
     ("recover", {"guest": ["web1"]}, "did you mean guests?"),
+    (
+        "rolling",
+        {"slss": "updates", "speed": 1, "reboot": "yes", "stuck": "shut"},
+        r"unknown keys 'slss', 'speed'; known keys are sls, .*; did you mean sls\? \(for 'slss'\)\n"
+        r"reboot: want .*, got 'yes'\nstuck: want .*, got 'shut'",
+    ),
 ]
 
 

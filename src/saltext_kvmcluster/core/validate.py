@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.text import MAX_NAMES, listed
 
 FLAG = "true or false"
 LIST = "a list"
@@ -32,13 +33,18 @@ def section(
     if not isinstance(raw, Mapping):
         raise InputError(f"{path}: want a mapping, got {shown(raw)}")
     known = tuple(known)
-    for key in raw:
-        if key not in known:
-            raise InputError(
-                f"{path}: unknown key {shown(key)}; known keys are {', '.join(known)}"
-                f"{suggestion(key, known)}"
-            )
+    if unknown := [key for key in raw if key not in known]:
+        raise InputError(f"{path}: {_unknown(unknown, known)}")
     return raw
+
+
+def _unknown(keys: list[object], known: tuple[str, ...]) -> str:
+    names = f"known keys are {', '.join(known)}"
+    if len(keys) == 1:
+        return f"unknown key {shown(keys[0])}; {names}{suggestion(keys[0], known)}"
+    return f"unknown keys {listed(map(shown, keys), MAX_NAMES)}; {names}" + "".join(
+        f"{question} (for {shown(key)})" for key in keys if (question := suggestion(key, known))
+    )
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,20 @@ def flag(fields: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
 
 
 def number(
-    fields: Mapping[str, Any], key: str, path: str, limits: tuple[int, int], default: int
+    fields: Mapping[str, Any],
+    key: str,
+    path: str,
+    limits: tuple[int, int],
+    default: int,
+    unit: str = "",
 ) -> int:
-    """Return a whole number within limits."""
+    """Return a whole number within limits; ``unit`` is named in an error."""
     value = fields.get(key, default)
     least, most = limits
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{full_path(path, key)}: want {whole(least, most)}, got {shown(value)}")
+        raise InputError(
+            f"{full_path(path, key)}: want {whole(least, most, unit)}, got {shown(value)}"
+        )
     return value
 
 
@@ -132,9 +145,9 @@ def choice(
     return str(value)
 
 
-def whole(least: int, most: int) -> str:
+def whole(least: int, most: int, unit: str = "") -> str:
     """Return what ``number`` accepts, for an error."""
-    return f"a whole number from {least} to {most}"
+    return f"a whole number{unit and f' of {unit}'} from {least} to {most}"
 
 
 def span(most: float) -> str:

@@ -189,11 +189,11 @@ class Fleet(ABC):
         answers = self.ask(self.all, "kvmcluster.sighting", guest)
         return locations.parse(answers, tuple(self.all))
 
-    def move(self, guest: str, destination: str | None) -> tuple[Move, str]:
+    def move(self, guest: str, destination: str | None) -> tuple[Move, str, bool]:
         """Return the move that is asked for, and a warning; an error where it is not possible.
 
-        Its destination is empty where none is named. The warning is why a destination's minion does
-        not answer, empty if it does.
+        Its destination is empty where none is named. The warning is why a destination's minion did
+        not report the guest, empty if it did, and whether it answered at all.
         """
         target = ""
         if destination is not None:
@@ -201,7 +201,10 @@ class Fleet(ABC):
         reported = self.sightings(guest)
         source = locations.source(self.cluster, guest, reported, target)
         move = Move(guest, reported[source].observation.uuid, source, target)
-        return move, reported[target].observation.detail if target else ""
+        if not target:
+            return move, "", True
+        there = reported[target]
+        return move, there.observation.detail, there.heard
 
     def best_move(self, guest: str) -> tuple[Move, str]:
         """Return the best move for a guest, chosen by all checks and the nodes' load, and why."""

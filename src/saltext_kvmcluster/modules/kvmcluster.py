@@ -800,7 +800,7 @@ def state_jobs(returns: list[str] | None = None) -> dict[str, Any]:
 
         salt 'node1' kvmcluster.state_jobs
     """
-    kept = {job: kept_returns.read(job) for job in map(running.job_id, returns or ())}
+    kept = {job: kept_returns.read(job) for job in running.job_ids(returns)}
     waiting = _waiting()  # First: what leaves a queue meanwhile runs by then.
     return {
         "kind": "state_jobs",

@@ -315,8 +315,8 @@ def migrate(
     if destination is None:
         move, chosen = nodes.best_move(guest)
     else:
-        move, silent = nodes.move(guest, destination)
-        warnings = move_findings.of_silent_minion(move, silent)
+        move, silent, answered = nodes.move(guest, destination)
+        warnings = move_findings.of_silent_minion(move, silent, answered)
     progress.warn(warnings)
     done = progress.watched(nodes, move, given)
     done = move_findings.with_warnings(done, warnings)

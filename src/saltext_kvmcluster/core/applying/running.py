@@ -80,6 +80,13 @@ def job_id(value: object) -> str:
     raise InputError(f"job: want the id of a job, 20 digits, got {one_line(str(value), 40)}")
 
 
+def job_ids(value: object) -> list[str]:
+    """Return the ids of jobs, of which one may come by itself, as typed at a command line."""
+    if value is None:
+        return []
+    return [job_id(one) for one in (value if isinstance(value, (list, tuple)) else (value,))]
+
+
 def queued_id(name: str) -> str | None:
     """Return the id of the job that a file of this name in a queue holds; None if it holds none.
 

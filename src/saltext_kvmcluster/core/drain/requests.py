@@ -56,7 +56,7 @@ class Request:
 
 
 def parse(name: str, pillar: Mapping[str, Any], own: Mapping[str, Any]) -> Request:
-    """Return what an orchestration is asked for; InputError names what is wrong with it.
+    """Return what an orchestration is asked for; InputError names all that is wrong with it.
 
     pillar
         The pillar in which it is rendered.
@@ -70,8 +70,21 @@ def parse(name: str, pillar: Mapping[str, Any], own: Mapping[str, Any]) -> Reque
         for key, value in pillar.items()
         if key in known or key not in own or own[key] != value
     }
-    validate.section(given, "pillar", known)
-    return Request(name, **{key: _READERS[key](given) for key in known if key in given})
+    wrong: list[str] = []
+    fields: dict[str, Any] = {}
+    try:
+        validate.section(given, "pillar", known)
+    except InputError as error:
+        wrong.append(str(error))
+    for key in known:
+        try:
+            if key in given:
+                fields[key] = _READERS[key](given)
+        except InputError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("\n".join(wrong))
+    return Request(name, **fields)
 
 
 def complete(request: Request, cluster: Cluster) -> None:

@@ -25,9 +25,10 @@ _SIGHTINGS = tuple(sighting.value for sighting in Sighting)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one node reports of a guest."""
+    """What one node reports of a guest; ``heard``: whether its minion returned anything."""
 
     observation: Observation
+    heard: bool = True
 
 
 def as_data(guest: str, observation: Observation) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def silent(answer: object) -> Answer:
     """Return what follows from an answer without data about a guest."""
     answered = isinstance(answer, str) and not answer.startswith(NO_RETURN)
     detail = _text(str(answer)) if answered else "no response"
-    return Answer(Observation(Sighting.UNREACHABLE, detail=detail))
+    return Answer(Observation(Sighting.UNREACHABLE, detail=detail), answered)
 
 
 def ended(answer: object) -> dict[str, Any] | None:

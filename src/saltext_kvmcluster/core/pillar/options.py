@@ -22,6 +22,7 @@ MOST_DOWNTIME = 2_000_000
 # QEMU's multifd-channels is one byte.
 MOST_CONNECTIONS = 255
 LONGEST = 86400
+BANDWIDTH_UNIT, DOWNTIME_UNIT = "MiB/s", "milliseconds"
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Options:
     bandwidth: int = field(
         default=0,
         metadata=described(
-            whole(0, MOST_BANDWIDTH),
+            whole(0, MOST_BANDWIDTH, BANDWIDTH_UNIT),
             "MiB/s that one guest's memory may take on the network; 0 for no limit.",
         ),
     )
     downtime: int = field(
         default=500,
         metadata=described(
-            whole(1, MOST_DOWNTIME),
+            whole(1, MOST_DOWNTIME, DOWNTIME_UNIT),
             "The maximum milliseconds for which a guest may be stopped at the switch.",
         ),
     )
@@ -212,8 +213,12 @@ def parse(raw: Mapping[str, object], path: str, defaults: Options) -> Options:
     """
     found = Options(
         live=validate.flag(raw, "live", path, defaults.live),
-        bandwidth=validate.number(raw, "bandwidth", path, (0, MOST_BANDWIDTH), defaults.bandwidth),
-        downtime=validate.number(raw, "downtime", path, (1, MOST_DOWNTIME), defaults.downtime),
+        bandwidth=validate.number(
+            raw, "bandwidth", path, (0, MOST_BANDWIDTH), defaults.bandwidth, BANDWIDTH_UNIT
+        ),
+        downtime=validate.number(
+            raw, "downtime", path, (1, MOST_DOWNTIME), defaults.downtime, DOWNTIME_UNIT
+        ),
         timeout=validate.seconds(raw, "timeout", path, LONGEST, defaults.timeout),
         parallel=validate.number(raw, "parallel", path, (0, MOST_CONNECTIONS), defaults.parallel),
         compression=validate.choice(raw, "compression", path, COMPRESSIONS, defaults.compression),

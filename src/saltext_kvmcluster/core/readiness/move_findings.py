@@ -34,21 +34,25 @@ def findings(world: World, guest: GuestFacts, destination: str) -> tuple[Finding
     )
 
 
-def of_silent_minion(move: Move, silent: str) -> list[Finding]:
+def of_silent_minion(move: Move, silent: str, answered: bool = False) -> list[Finding]:
     """Return the warning that a guest moves to where the master does not see it.
 
     silent
-        Why the destination's minion does not answer the master, empty if it does.
+        Why the destination's minion did not report the guest to the master, empty if it did.
+    answered
+        Whether it answered, with an error: then a restart of it is no remedy.
     """
     if not silent:
         return []
-    sentence = f"{move.destination}: its minion does not answer ({silent}): {OUT_OF_SIGHT}"
+    what = "answered with an error" if answered else "does not answer"
+    sentence = f"{move.destination}: its minion {what} ({silent}): {OUT_OF_SIGHT}"
+    remedy = "salt-run kvmcluster.status" if answered else restart_minion(move.destination)
     return [
         Finding(
             MINION,
             PROBLEM,
             sentence,
-            restart_minion(move.destination),
+            remedy,
             WARN,
             move.guest,
             move.source,

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import Manager
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness.checks.node import restart_minion
+from saltext_kvmcluster.core.readiness.checks.node import restart_daemon, restart_minion
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -130,8 +130,10 @@ def _silence(facts: NodeFacts, pillars: Mapping[str, str]) -> Iterator[str]:
     if not facts.asker:
         if facts.detail and facts.answered:
             yield f"{node} answered, but did not report its guests: {wrong or facts.detail}"
+        elif silent and facts.daemon_detail and not facts.detail:
+            yield f"{node}: its libvirt does not respond: {silence(facts)}; {restart_daemon(node)}"
         elif silent:
-            yield f"{node} is unreachable: {silence(facts)}"
+            yield f"{node} is unreachable: {silence(facts)}; if it is up: {restart_minion(node)}"
         return
     why = "its minion answered with an error" if facts.answered else "minion silent"
     mend = "" if facts.answered else f"; {restart_minion(node)}"

@@ -287,6 +287,11 @@ def minion(world: World, node: NodeFacts) -> Iterable[Issue]:
         yield Issue(f"{node.minion_process}: {OUT_OF_SIGHT}", restart_minion(node.node))
 
 
+def restart_daemon(node: str) -> str:
+    """Return how a libvirt daemon that does not respond is started again."""
+    return f"on {node}: systemctl restart libvirtd (or virtqemud), and read its journal"
+
+
 def restart_minion(node: str) -> str:
     """Return how a minion that does not answer is started again."""
     return f"on {node}: systemctl restart salt-minion"
