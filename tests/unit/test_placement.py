@@ -226,7 +226,7 @@ def test_memory_that_is_taken_by_the_plan_is_told_as_such():
     plan = drained(world([8, 4], one("a", 3), one("b", 2)))
     assert moves(plan) == [("a", "node2")]
     assert plan.stuck == {
-        "b": "no eligible node: node.memory (planned guests leave less than its 2 MiB)"
+        "b": "node2 is not eligible: node.memory (planned guests leave less than its 2 MiB)"
     }
 
 

@@ -364,8 +364,8 @@ class _Plan:
         reported = [(listed(nodes), ", ".join(reasons)) for reasons, nodes in groups.items()]
         if len(reported) == 1:
             nodes, why = reported[0]
-            where = "no eligible node" if len(self.question) > 1 else f"{nodes} is not eligible"
-            return f"{where}: {why}"
+            is_alone = len(next(iter(groups.values()))) == 1
+            return f"{nodes} is not eligible: {why}" if is_alone else f"no eligible node: {why}"
         return "no eligible node: " + "; ".join(f"{nodes}: {why}" for nodes, why in reported)
 
     def _against(self, guest: GuestFacts, place: Capacity, failed: Iterable[str]) -> Iterator[str]:
