@@ -25,7 +25,10 @@ lint: $(STAMP)  ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: dev lint unit sim functional lab-tests  ## install all that is needed and run every tier
+test: dev  ## install all that is needed and run every tier
+	$(MAKE) --no-print-directory --jobs 2 --output-sync lint unit sim
+	$(MAKE) --no-print-directory functional
+	$(MAKE) --no-print-directory lab-tests
 
 # These two tiers use no plugin, and loading them costs a third of the first one; nor a log.
 CORE_TESTS := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest -p no:logging

@@ -54,17 +54,6 @@ def where(lab):
     return node
 
 
-def move(lab, source, destination, *flags):
-    uri = f"qemu+ssh://root@{destination}-mig/system"
-    try:
-        virsh(lab, source, "migrate", "--live", "--p2p", *flags, GUEST, uri)
-    except AssertionError as error:
-        # With --p2p libvirt may hide the cause.
-        logs = (f"/var/log/libvirt/{name}.log" for name in (f"qemu/{GUEST}", "libvirtd"))
-        read = lab.exec(destination, "tail", *logs, check=False)
-        raise AssertionError(f"{error}\n{read}") from None
-
-
 def another(lab, source):
     return next(node for node in lab.nodes if node != source)
 
@@ -80,7 +69,7 @@ def clean(lab):
     for node in defined:
         virsh(lab, node, "undefine", GUEST)
     if here in defined:
-        move(lab, here, another(lab, here))
+        lab.move_by_hand(GUEST, here, another(lab, here))
 
 
 def titled(definition, title):
@@ -132,7 +121,7 @@ def test_what_libvirt_leaves(guest, before, after):
     persistent, known, *wanted = before
     source, destination = prepared(guest, persistent, known)
     flags = [flag for flag, is_wanted in zip(FLAGS, wanted, strict=True) if is_wanted]
-    move(guest, source, destination, *flags)
+    guest.move_by_hand(GUEST, source, destination, *flags)
     assert left(guest, source, destination) == after
 
 

@@ -271,8 +271,10 @@ def trust_each_other(*nodes):
 
 
 def migrate(guest, source, destination):
+    """As labs.Lab.move_by_hand, where this is explained."""
     uri = f"qemu+ssh://root@{destination}/system"
-    ctl("exec", source, "--", "virsh", "migrate", "--live", "--p2p", guest, uri)
+    ctl("exec", source, "--", "virsh", "migrate", "--live", "--p2p", "--suspend", guest, uri)
+    on(destination, f"timeout 10 sh -c 'until virsh resume {guest}; do sleep 0.1; done'")
 
 
 def test_sandbox_is_a_node_of_its_own_and_vanishes(tmp_path):

@@ -155,7 +155,8 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
     uri = f"qemu+ssh://root@{destination}-mig/system"
     line = f"virsh migrate --live --p2p guest0 {uri} tcp:{destination}-mig"
     with limits(lab, 1, 1):
-        by_hand = Call(lab.exec, source, "sh", "-c", line)
+        # How libvirt's own handover ends is another matter; see labs.Lab.move_by_hand.
+        by_hand = Call(lab.exec, source, "sh", "-c", line, check=False)
         until(lambda: lab.copying(source, "guest0"), "guest0 under way", ended=by_hand.ended)
         call = Call(migrate, lab, neighbour, at[neighbour], destination)
         await_place(lab, at[neighbour], neighbour, 1, call)

@@ -143,7 +143,7 @@ def test_a_highstate_starts_a_guest_at_home_only_and_not_while_a_node_is_silent(
     assert [done["result"] for done in results.values()] == [True] * 3, results
     assert results["node1"]["changes"] == foretold["changes"] != {}
     assert running(lab) == ["node1"]
-    lab.exec("node1", "virsh", "migrate", "--live", "--p2p", GUEST, "qemu+ssh://node2-mig/system")
+    lab.move_by_hand(GUEST, "node1", "node2")
     moved = state(lab, "node1", "guest_running", GUEST)
     assert (moved["result"], moved["changes"]) == (True, {}) and "node2" in moved["comment"]
     assert running(lab) == ["node2"]
@@ -193,7 +193,7 @@ def test_frozen_travels_with_the_guest(lab):
     assert (frozen["frozen"], frozen["reason"]) == (True, "ask Ann & <Bob>"), frozen
     assert "ask Ann" in lab.salt("node1", "kvmcluster.migrate", GUEST, "node2")
     assert running(lab) == ["node1"]
-    lab.exec("node1", "virsh", "migrate", "--live", "--p2p", GUEST, "qemu+ssh://node2-mig/system")
+    lab.move_by_hand(GUEST, "node1", "node2")
     (guest,) = [g for g in lab.salt("node2", "kvmcluster.guests")["guests"] if g["name"] == GUEST]
     assert guest["frozen"] == "ask Ann & <Bob>"
     free = lab.salt("node2", "kvmcluster.unfreeze", GUEST)

@@ -84,23 +84,34 @@ class StrictHandover:
             self.resume()
 
     def resume(self) -> None:
-        """Resume the copy: over the connection that is open first, without a look."""
+        """Resume the copy: over the connection that is open first, without a look.
+
+        An error is asked again there: where the image is on a FUSE file system (GlusterFS), the
+        lock of what QEMU has just closed is released some milliseconds later, and QEMU refuses to
+        go on until then.
+        """
         if not (self.entry.handover and self.entry.handover.resume) or self._resumed_at:
             return
-        first = True
-        for libvirt in (self.env.libvirt(self.destination), *self.env.detours(self.destination)):
-            call = libvirt.resume(self.uuid, "" if first else self.entry.token)
-            self.env.clock.wait(call, ANSWER)
-            if call.done() and not call.exception():
-                self._resumed_at = self.env.clock.monotonic()
-                # After a lost answer it may have run for some time.
-                self._is_measured = first
-                # From now on it stands only if its user has paused it.
-                self.entry = self.entry.at(RUNS)
+        direct, token = self.env.libvirt(self.destination), self.entry.token
+        call = direct.resume(self.uuid, "")
+        # After a lost answer it may have run for some time.
+        self._is_measured = self._has_let_run(call)
+        if self._is_measured:
+            return
+        self._note_over()
+        again = (direct,) if call.done() else ()
+        for libvirt in (*again, *self.env.detours(self.destination)):
+            if self._has_let_run(libvirt.resume(self.uuid, token)):
                 return
-            if first:
-                self._note_over()
-            first = False
+
+    def _has_let_run(self, call: Call) -> bool:
+        self.env.clock.wait(call, ANSWER)
+        if not call.done() or call.exception():
+            return False
+        self._resumed_at = self.env.clock.monotonic()
+        # From now on it stands only if its user has paused it.
+        self.entry = self.entry.at(RUNS)
+        return True
 
     def pending(self, there: Observation) -> None:
         """Resume the copy if it was observed to wait although the source is over."""

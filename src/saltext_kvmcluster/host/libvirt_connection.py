@@ -11,6 +11,7 @@ import concurrent.futures
 import functools
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -24,12 +25,18 @@ _T = TypeVar("_T")
 LOCAL = "qemu:///system"
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
 TIME_LIMIT = 35.0
-# After a failure, a daemon that closes its connection to a peer may report that instead.
-LOST = "End of file while reading data"
-HIDDEN = (
-    "; this may hide the actual cause: on the destination, read the end of the guest's log in"
-    " /var/log/libvirt/qemu, then journalctl -u libvirtd -u virtqemud"
-)
+# What is added to libvirt's error, by a pattern that is found in it.
+EXPLAINED = {
+    # After a failure, a daemon that closes its connection to a peer may report that instead.
+    "End of file while reading data": (
+        "; this may hide the actual cause: on the destination, read the end of the guest's log in"
+        " /var/log/libvirt/qemu, then journalctl -u libvirtd -u virtqemud"
+    ),
+    'Failed to get (shared )?"write" lock': (
+        "; its image was still locked: by another QEMU, or on a FUSE file system (GlusterFS) for a"
+        " moment longer by its own at the source, which handover=strict waits for"
+    ),
+}
 
 
 class Connection:
@@ -66,10 +73,8 @@ class Connection:
             try:
                 verb(libvirt.open(self.uri))
             except libvirt.libvirtError as error:
-                words = error_text(error)
-                if error.get_error_domain() == libvirt.VIR_FROM_QEMU:
-                    raise Answered(words) from None
-                raise WorldError(words + HIDDEN if LOST in words else words) from None
+                kind = Answered if error.get_error_domain() == libvirt.VIR_FROM_QEMU else WorldError
+                raise kind(explained(error_text(error))) from None
 
         return in_thread(call)
 
@@ -94,6 +99,11 @@ class Connection:
             raise WorldError(f"no response from {self.uri} within {TIME_LIMIT:g} s") from None
         except load_libvirt().libvirtError as error:
             raise WorldError(f"{self.uri}: {error_text(error)}") from None
+
+
+def explained(words: str) -> str:
+    """Return libvirt's error with what may be behind it, if it does not say that itself."""
+    return words + next((more for known, more in EXPLAINED.items() if re.search(known, words)), "")
 
 
 def error_text(error: Any) -> str:
