@@ -1,10 +1,13 @@
 """Orchestrations that cannot be meant: refused whole on a real master, with nothing done."""
 
 import json
+import os
 import pathlib
 
 import pytest
 from sandbox import NODES, SALT, SSH
+
+from saltext_kvmcluster.host import bootid
 
 CORDON = pathlib.Path("/etc/kvmcluster.cordoned")
 SLS = {
@@ -86,6 +89,21 @@ def test_a_wrong_pillar_is_refused_whole(orchestrate, untouched):
         comment = states["request"]["comment"]
         assert sentence in comment and comment.endswith("nothing was done"), comment
     assert untouched() == before
+
+
+def test_a_node_that_another_run_is_at_work_on_is_named_before_anything_is_asked(
+    orchestrate, salt_run
+):
+    bank = ["kvmcluster/maintained/test", "alpha"]
+    salt_run("cache.store", *bank, bootid.process(os.getpid()))
+    try:
+        for name, pillar in (("maintenance", NODE), ("rolling", {})):
+            states, code = orchestrate(name, **pillar)
+            assert code == 1 and list(states) == ["request"], name
+            comment = states["request"]["comment"]
+            assert f"by another run on this master, in process {os.getpid()}" in comment
+    finally:
+        salt_run("cache.flush", *bank)
 
 
 NOT_COMPILED = [

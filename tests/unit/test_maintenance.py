@@ -290,6 +290,8 @@ def test_what_came_of_a_reboot_is_data():
     assert (unseen["ok"], unseen["rebooted"], unseen["missing"]) == (False, None, "no answer")
     would = replace(done, now=None, test=True).to_dict()
     assert (would["ok"], would["rebooted"], "elapsed" in would) == (True, True, False)
+    unwanted = replace(done, when="never", due=False, now=before).to_dict()
+    assert (unwanted["ok"], unwanted["rebooted"], unwanted["still"]) == (True, False, ["a kernel"])
 
 
 DONE = {

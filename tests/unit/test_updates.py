@@ -77,3 +77,15 @@ def test_it_is_shown():
     assert (
         tables.render(bad) == "PROBLEM  it is broken\nPROBLEM: updates cannot be applied to node1"
     )
+
+
+def test_what_is_not_known_is_not_called_a_problem():
+    silent = ["no response from node1: it is not known whether the SLS compiles there"]
+    data = {"kind": "sls_check", "cluster": "lab", "ok": False, "sls": ["updates"], "problems": []}
+    shown = tables.render({**data, "silent": silent})
+    assert shown.splitlines() == [
+        f"UNKNOWN  {silent[0]}",
+        "UNKNOWN: whether updates can be applied to cluster lab",
+    ]
+    shown = tables.render({**data, "silent": silent, "problems": ["node2: it is broken"]})
+    assert shown.endswith("PROBLEM: updates cannot be applied to cluster lab")

@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.drain import requests, steps
 from saltext_kvmcluster.core.drain.requests import Request
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.master import pillars, rollings
+from saltext_kvmcluster.master import holds, pillars, rollings
 from saltext_kvmcluster.master.pillars import Functions
 from saltext_kvmcluster.master.stopped import StoppedGuests
 
@@ -56,9 +56,12 @@ def _built(
         return _BUILDERS[request.name](request)
     off = [node for node in cluster.nodes if memory.stopped(node)]
     if request.name == requests.MAINTENANCE:
+        holds.refuse_second(functions, cluster.name, cluster.node(request.node).id)
         return steps.maintenance(request, off)
     sls, anew = list(request.sls) or None, request.anew
     course = rollings.begun(cluster, functions, sls, request.reboot, anew, test=True)
+    for node in course.todo:
+        holds.refuse_second(functions, cluster.name, node)
     return steps.rolling(request, course.todo, off)
 
 

@@ -328,7 +328,7 @@ class Reboot:
             "when": self.when,
             "rebooted": self.due if self.test else rebooted,
             "needed": list(self.before.needed),
-            "still": list(self.now.needed) if self.now and self.due else [],
+            "still": list(self.now.needed) if self.now else [],
             "missing": self.missing,
             "findings": [one.to_dict() for one in self.findings],
         }

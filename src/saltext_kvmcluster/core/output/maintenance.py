@@ -65,8 +65,11 @@ def sls_check(data: Mapping[str, Any]) -> str:
     """Return whether SLS files can be applied, and why not."""
     lines = [f"PROBLEM  {detail}" for detail in data["problems"]]
     lines += [f"UNKNOWN  {detail}" for detail in data.get("silent", ())]
-    can = "can" if data["ok"] else "cannot"
     where = data.get("node") or f"cluster {data['cluster']}"
-    return "\n".join(
-        [*lines, f"{verdict(data)}: {listed(data['sls'])} {can} be applied to {where}"]
-    )
+    what = listed(data["sls"])
+    if data.get("silent") and not data["problems"]:
+        last = f"UNKNOWN: whether {what} can be applied to {where}"
+    else:
+        can = "can" if data["ok"] else "cannot"
+        last = f"{verdict(data)}: {what} {can} be applied to {where}"
+    return "\n".join([*lines, last])
