@@ -164,3 +164,11 @@ def test_guests_that_were_shut_down_are_in_the_report(run):
     }
     report = states.reported("report")["comment"]
     assert report == "node1  done         shut down: cd1; started again: cd1"
+
+
+def test_a_drained_node_is_not_said_to_have_been_open_before(run):
+    """An earlier run may have left it cordoned."""
+    run(assess={**NOTHING, "drain": True, "skip": False}, evacuate=DRAINED)
+    states.assessed("node1 assessed", "node1")
+    changes = states.drained("node1 drained", "node1", "why")["changes"]
+    assert changes == {"node1": {"new": "cordoned and empty"}}

@@ -776,7 +776,7 @@ def drained(
     reported = maintenance.ours(node, reason, data)
     away = {move["guest"]: {"old": node, "new": move["destination"]} for move in moves}
     off = {row["guest"]: {"old": node, "new": "shut down"} for row in data.get("shut_down", ())}
-    changes = {node: {"old": "open", "new": "cordoned and empty"}, **away, **off}
+    changes = {node: {"new": "cordoned and empty"}, **away, **off}
     return _noted(_step(name, reported, changes), node)
 
 
