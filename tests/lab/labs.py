@@ -209,6 +209,10 @@ class Lab:
             seconds=10,
         )
 
+    def released_late(self, node):
+        """Whether libvirt's own handover failed there as ``move_by_hand`` says."""
+        return 'shared "write" lock' in self.read(node, "/var/log/libvirt/libvirtd.log")
+
     def listed(self, node, *options):
         """Return the names of the guests that ``virsh list`` shows on a node."""
         return self.exec(node, "virsh", "list", "--name", *options).split()

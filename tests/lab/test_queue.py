@@ -155,7 +155,7 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
     uri = f"qemu+ssh://root@{destination}-mig/system"
     line = f"virsh migrate --live --p2p guest0 {uri} tcp:{destination}-mig"
     with limits(lab, 1, 1):
-        # How libvirt's own handover ends is another matter; see labs.Lab.move_by_hand.
+        # Why it may fail, see labs.Lab.move_by_hand.
         by_hand = Call(lab.exec, source, "sh", "-c", line, check=False)
         until(lambda: lab.copying(source, "guest0"), "guest0 under way", ended=by_hand.ended)
         call = Call(migrate, lab, neighbour, at[neighbour], destination)
@@ -164,3 +164,4 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
         answer = call.end(900)
         assert has_moved(answer), answer
         by_hand.end(60)
+        assert where(lab)["guest0"] == destination or lab.released_late(destination)

@@ -180,7 +180,7 @@ class PlayedFleet(Fleet):
         return self.play.returns.get(job, {})
 
     def dispatch(self, move):
-        raise NotImplementedError
+        raise AssertionError(f"no guest is moved where SLS are applied, and it sent {move}")
 
     # A console
 

@@ -231,12 +231,12 @@ class SimulatedFleet(Fleet):
     def returns(self, job):
         return self.salt.returns.get(job, {})
 
-    # No SLS is applied by what this fleet plays; see applying.py.
+    def _applies(self, *arguments):
+        raise AssertionError(
+            f"no SLS is applied in what this fleet plays; see applying.py: {arguments}"
+        )
 
-    def new_job(self):
-        raise NotImplementedError
-
-    begin_states = remember_states = forget_states = new_job
+    new_job = begin_states = remember_states = forget_states = _applies
 
     def begun_states(self):
         return {}
