@@ -12,7 +12,6 @@ from . import install, network, pacemaker, salting, services
 from .plan import (
     MASTER,
     MAX_NODES,
-    STATE_ROOT,
     Lab,
     LabError,
     host_number,
@@ -176,11 +175,13 @@ def end_root(lab):
 
 
 def remove(lab):
-    """All processes, namespaces and mounts of a lab die with its root; files remain."""
+    """All processes, namespaces and mounts of a lab die with its root; files remain.
+
+    The folder around `state` is every lab's: whoever removed it when empty would take it from
+    beneath a lab that is just being built.
+    """
     end_root(lab)
     shutil.rmtree(lab.state, ignore_errors=True)
-    with suppress(OSError):
-        STATE_ROOT.rmdir()
 
 
 def status():
