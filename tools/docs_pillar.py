@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.pillar.clusters import (
     Node,
     Ssh,
 )
+from saltext_kvmcluster.core.pillar.ha import Device, Fencing, GuestHa, Ha, QuorumDevice
 from saltext_kvmcluster.core.pillar.options import Options
 
 HEAD = """\
@@ -36,7 +37,12 @@ PARTS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (f"{ROOT}:ssh", (Ssh,)),
     (f"{ROOT}:guests", (Guests,)),
     (f"{ROOT}:guests:list:GUEST", (Listed,)),
+    (f"{ROOT}:guests:list:GUEST:ha", (GuestHa,)),
     (f"{ROOT}:migration", (Options, Migration)),
+    (f"{ROOT}:ha", (Ha,)),
+    (f"{ROOT}:ha:fencing", (Fencing,)),
+    (f"{ROOT}:ha:fencing:devices:DEVICE", (Device,)),
+    (f"{ROOT}:ha:quorum_device", (QuorumDevice,)),
 )
 """Each part of the pillar by its path, and the classes whose fields are its keys."""
 

@@ -16,7 +16,12 @@ PROJECT = Path(__file__).parent.parent.parent
 PAGE = (PROJECT / "docs" / "pillar.md").read_text(encoding="utf-8")
 EXAMPLE = (PROJECT / "pillar.example").read_text(encoding="utf-8")
 GOOD = yaml.safe_load(EXAMPLE)
-STANDS_FOR = {"NODE": "marathon-01", "GUEST": "web1"}
+STANDS_FOR = {"NODE": "marathon-01", "GUEST:ha": "db2:ha", "GUEST": "web1", "DEVICE": "bmc1"}
+FOLLOW = {
+    ("kvmcluster", "ha"): ("kvmcluster:guests", "list"),
+    ("kvmcluster:ha:fencing", "devices"): ("kvmcluster:ha:fencing", "levels"),
+}
+"""Keys of the example that mean nothing without another one."""
 KEYS = [
     pytest.param(path, key, id=f"{path}:{key.name}")
     for path, holders in docs_pillar.PARTS
@@ -26,8 +31,10 @@ KEYS = [
 
 
 def at(pillar, path):
+    for word, name in STANDS_FOR.items():
+        path = path.replace(word, name)
     for word in path.split(":"):
-        pillar = pillar[STANDS_FOR.get(word, word)]
+        pillar = pillar[word]
     return pillar
 
 
@@ -70,6 +77,9 @@ def test_every_key_is_in_the_example_with_the_same_words(path, key):
 def test_a_key_without_a_default_must_be_given(path, key):
     pillar = copy.deepcopy(GOOD)
     del at(pillar, path)[key.name]
+    if (path, key.name) in FOLLOW:
+        above, name = FOLLOW[path, key.name]
+        del at(pillar, above)[name]
     if key.default is None:
         with pytest.raises(InputError, match=f"{key.name}: want"):
             from_pillar(pillar)

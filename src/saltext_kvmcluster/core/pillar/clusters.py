@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.ha import GuestHa, Ha
 from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.schema import described
@@ -118,6 +119,15 @@ class Listed:
             "a node's id",
             "The node that starts it if it runs nowhere.",
             "none, it is started by hand",
+        ),
+    )
+    ha: GuestHa | None = field(
+        default=None,
+        metadata=described(
+            f"{FLAG}, or a mapping",
+            "Whether it starts elsewhere if its node dies, by kvmcluster:ha: true, or a mapping of"
+            " how. A guest with ha needs no home.",
+            "false",
         ),
     )
 
@@ -254,6 +264,14 @@ class Cluster:
             "How guests migrate. Every key is optional; all but the last two are also arguments of"
             " kvmcluster.migrate.",
             "as below",
+        ),
+    )
+    ha: Ha | None = field(
+        default=None,
+        metadata=described(
+            "a mapping",
+            "High availability: guests of a node that died start elsewhere, by Pacemaker, after"
+            " that node was switched off.",
         ),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar import options
+from saltext_kvmcluster.core.pillar import ha_parser, options
 from saltext_kvmcluster.core.pillar.clusters import (
     ACCOUNT,
     DEFINITIONS,
@@ -56,12 +56,20 @@ def from_pillar(pillar: object) -> Cluster:
     top = validate.section(raw, ROOT, keys_of(Cluster))
     name = validate.matching(top, "name", ROOT, _CLUSTER_NAME, LETTERS)
     nodes = _nodes(top.get("nodes"))
+    ha = ha_parser.parse(top.get("ha"), f"{ROOT}:ha", nodes)
+    guests = _guests(top.get("guests"), nodes)
+    if not ha and (guest := next((guest for guest in guests.list.values() if guest.ha), None)):
+        raise InputError(
+            f"{ROOT}:guests:list:{guest.name}:ha: nothing would start it elsewhere: there is no"
+            f" {ROOT}:ha"
+        )
     return Cluster(
         name=name,
         nodes=nodes,
         ssh=_ssh(top.get("ssh")),
-        guests=_guests(top.get("guests"), nodes),
+        guests=guests,
         migration=_migration(top.get("migration")),
+        ha=ha,
         parts={key: name if key == "name" else _digest(part) for key, part in top.items()},
     )
 
@@ -177,12 +185,14 @@ def _listed_guests(
     fields = {} if raw is None else raw
     if not isinstance(fields, Mapping):
         raise InputError(f"{path}: want a mapping of guest names, got {shown(raw)}")
-    return {
+    guests = {
         guest.name: guest
         for guest in (
             _listed_guest(name, body, path, definitions, nodes) for name, body in fields.items()
         )
     }
+    ha_parser.related({name: guest.ha for name, guest in guests.items()}, path)
+    return guests
 
 
 def _listed_guest(
@@ -203,7 +213,10 @@ def _listed_guest(
             f"{suggestion(home, nodes)}"
         )
     return Listed(
-        known, None if xmlfile is None else definition_path(xmlfile, f"{here}:xmlfile"), home
+        known,
+        None if xmlfile is None else definition_path(xmlfile, f"{here}:xmlfile"),
+        home,
+        ha_parser.guest(fields.get("ha"), f"{here}:ha", known, nodes),
     )
 
 

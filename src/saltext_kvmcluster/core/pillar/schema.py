@@ -64,7 +64,9 @@ def _described(part: type, kinds: tuple[str, ...]) -> tuple[Key, ...]:
         for kind in kinds:
             if kind in field.metadata:
                 wants, text, default = field.metadata[kind]
-                found.append(Key(field.name, wants, text, default or _default(field.default)))
+                # A key that is a word of Python's has '_' after it as a field.
+                name = field.name.rstrip("_")
+                found.append(Key(name, wants, text, default or _default(field.default)))
     return tuple(found)
 
 

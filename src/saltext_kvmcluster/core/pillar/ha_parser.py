@@ -1,0 +1,256 @@
+"""From the raw pillar to what it says of high availability.
+
+Every error names the full path of the key, what is wrong with it, and what is accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar import ha
+from saltext_kvmcluster.core.pillar.ha import Device, Fencing, GuestHa, Ha, QuorumDevice, Secret
+from saltext_kvmcluster.core.pillar.names import guest_name, host_name
+from saltext_kvmcluster.core.pillar.schema import keys_of
+from saltext_kvmcluster.core.text import MAX_NAMES, listed
+from saltext_kvmcluster.core.validate import FLAG, shown, suggestion
+
+LETTERS = "letters, digits, '.', '_' and '-'"
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
+_AGENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}\Z")
+_OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}\Z")
+# What pcmk_host_map can hold: it has ':' between node and port, ';' between nodes.
+_PORT = re.compile(r"[A-Za-z0-9_./,@+-]{1,200}\Z")
+_PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
+_SECRETS = re.compile(r"passw|secret|community", re.IGNORECASE)
+DERIVED = ("pcmk_host_list", "pcmk_host_map", "pcmk_host_check")
+
+
+def parse(raw: object, path: str, nodes: Collection[str]) -> Ha | None:
+    """Return what the pillar says of high availability, None if it says nothing.
+
+    raw
+        The value of the key ``ha`` at ``path``.
+    nodes
+        The ids of the cluster's nodes.
+    """
+    if raw is None:
+        return None
+    fields = validate.section(raw, path, keys_of(Ha))
+    manage = validate.flag(fields, "manage", path, Ha.manage)
+    theirs = [key for key in ("fencing", "token", "quorum_device") if key in fields]
+    if not manage and theirs:
+        raise InputError(
+            f"{path}: with manage false, {' and '.join(theirs)} would have no effect: that is set"
+            " up by you; leave it out"
+        )
+    return Ha(
+        validate.choice(fields, "engine", path, ha.ENGINES, Ha.engine),
+        manage,
+        _fencing(fields.get("fencing"), f"{path}:fencing", nodes),
+        validate.number(
+            fields, "token", path, (ha.SHORTEST_TOKEN, ha.LONGEST_TOKEN), Ha.token, ha.MILLISECONDS
+        ),
+        _quorum_device(fields.get("quorum_device"), f"{path}:quorum_device", nodes),
+    )
+
+
+def _quorum_device(raw: object, path: str, nodes: Collection[str]) -> QuorumDevice | None:
+    if raw is None:
+        return None
+    fields = validate.section(raw, path, keys_of(QuorumDevice))
+    host = host_name(fields.get("host"), f"{path}:host")
+    if host in nodes:
+        raise InputError(f"{path}:host: {host} is a node; its vote has to come from outside")
+    return QuorumDevice(host)
+
+
+def _fencing(raw: object, path: str, nodes: Collection[str]) -> Fencing:
+    fields = validate.section(raw, path, keys_of(Fencing), may_be_empty=True)
+    named = _mapping(fields, "devices", path, "a mapping of names to fence devices")
+    devices = {
+        str(name): _device(name, body, f"{path}:devices", nodes) for name, body in named.items()
+    }
+    levels = _mapping(fields, "levels", path, "a mapping of nodes to lists of devices")
+    return Fencing(
+        devices,
+        {
+            _node(node, f"{path}:levels", nodes): _levels(
+                str(node), body, f"{path}:levels:{node}", devices
+            )
+            for node, body in levels.items()
+        },
+    )
+
+
+def _device(name: object, body: object, path: str, nodes: Collection[str]) -> Device:
+    known = _named(name, path, _ID, LETTERS)
+    here = f"{path}:{known}"
+    fields = validate.section(body, here, keys_of(Device))
+    options = _options(fields, "options", here, "a mapping of the agent's options")
+    secrets = _options(fields, "secrets", here, "a mapping of the agent's options to secrets")
+    for option, value in options.items():
+        if _SECRETS.search(option) and not option.endswith("_script"):
+            raise InputError(
+                f"{here}:options:{option}: a secret would be seen by all who may read Pacemaker's"
+                f" configuration; put it under {here}:secrets"
+            )
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise InputError(
+                f"{here}:options:{option}: want a text or a number, got {shown(value)}"
+                f"{'; put it in quotes' if isinstance(value, bool) else ''}"
+            )
+        if not str(value).isprintable():
+            raise InputError(f"{here}:options:{option}: want one line of text, got {shown(value)}")
+    if both := sorted({*options} & {*secrets}):
+        raise InputError(f"{here}: {both[0]} is both under options and under secrets")
+    return Device(
+        known,
+        validate.matching(fields, "agent", here, _AGENT, "a fence agent's name"),
+        _ports(fields.get("nodes"), f"{here}:nodes", nodes),
+        {option: str(value) for option, value in options.items()},
+        {option: _secret(value, f"{here}:secrets:{option}") for option, value in secrets.items()},
+    )
+
+
+def _options(fields: Mapping[str, Any], key: str, path: str, form: str) -> Mapping[str, Any]:
+    options = _mapping(fields, key, path, form)
+    for option in options:
+        _named(option, f"{path}:{key}", _OPTION, "an option's name")
+        if option in DERIVED:
+            raise InputError(f"{path}:{key}: {option} is made from {path}:nodes; leave it out")
+    return options
+
+
+def _ports(raw: object, path: str, nodes: Collection[str]) -> dict[str, str]:
+    form = "a list of nodes, or a mapping of nodes to ports"
+    if not isinstance(raw, (list, Mapping)) or not raw:
+        raise InputError(f"{path}: want {form}, got {shown(raw)}")
+    if isinstance(raw, list):
+        return {_node(node, path, nodes): "" for node in raw}
+    found = {}
+    for node, port in raw.items():
+        text = str(port) if isinstance(port, (str, int)) and not isinstance(port, bool) else ""
+        if not _PORT.match(text):
+            raise InputError(
+                f"{path}:{node}: want a port, of letters, digits and '_./,@+-', got {shown(port)}"
+            )
+        found[_node(node, path, nodes)] = text
+    return found
+
+
+def _secret(raw: object, path: str) -> Secret:
+    if isinstance(raw, str) and _PATH.match(raw):
+        return Secret(file=raw)
+    if isinstance(raw, Mapping) and [*raw] == ["pillar"]:
+        key = raw["pillar"]
+        if isinstance(key, str) and key.isprintable() and all(key.split(":")):
+            return Secret(pillar=key)
+    # What was found is not shown: it may be the secret itself.
+    raise InputError(f"{path}: want {ha.SECRET}; what is there is not shown")
+
+
+def _levels(
+    node: str, raw: object, path: str, devices: Mapping[str, Device]
+) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(raw, list) or not raw:
+        raise InputError(f"{path}: want a list of devices, as [bmc1, pdu], got {shown(raw)}")
+    levels = tuple(tuple(level) if isinstance(level, list) else (level,) for level in raw)
+    for name in (name for level in levels for name in level or (None,)):
+        if not isinstance(name, str) or name not in devices:
+            raise InputError(
+                f"{path}: {shown(name)} is not a fence device; devices are"
+                f" {listed(devices, MAX_NAMES) or 'none'}{suggestion(name, devices)}"
+            )
+        if node not in devices[name].nodes:
+            raise InputError(f"{path}: {name} does not switch off {node}: it is not in its nodes")
+    return levels
+
+
+def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa | None:
+    """Return what high availability does for a guest, None if nothing.
+
+    raw
+        The value of the key ``ha`` at ``path``.
+    """
+    if raw is None or raw is False:
+        return None
+    if not isinstance(raw, (bool, Mapping)):
+        raise InputError(f"{path}: want {FLAG}, or a mapping, got {shown(raw)}")
+    if not _ID.match(name):
+        raise InputError(
+            f"{path}: Pacemaker cannot have a guest of that name: a name with ha is of {LETTERS}"
+        )
+    fields = {} if raw is True else validate.section(raw, path, keys_of(GuestHa))
+    prefer, only = (_nodes(fields, key, path, nodes) for key in ("prefer", "only"))
+    if outside := [node for node in prefer if only and node not in only]:
+        raise InputError(f"{path}:prefer: {outside[0]} is not in {path}:only")
+    return GuestHa(
+        validate.number(fields, "priority", path, (0, ha.MOST_PRIORITY), GuestHa.priority),
+        prefer,
+        only,
+        validate.flag(fields, "failback", path, GuestHa.failback),
+        validate.number(fields, "restarts", path, (1, ha.MOST_RESTARTS), GuestHa.restarts),
+        validate.number(fields, "within", path, (1, ha.LONGEST_WITHIN), GuestHa.within, ha.SECONDS),
+        validate.choice(fields, "on_failure", path, ha.ON_FAILURE, GuestHa.on_failure),
+        *(_guests(fields, key, path, name) for key in ("apart", "with")),
+    )
+
+
+def related(found: Mapping[str, GuestHa | None], path: str) -> None:
+    """Raise InputError unless guests that are named by another one's ``ha`` can be so.
+
+    found
+        What high availability does, by guest of the list.
+    """
+    for name, wanted in found.items():
+        for key, others in (("apart", wanted.apart), ("with", wanted.with_)) if wanted else ():
+            for other in others:
+                if not found.get(other):
+                    raise InputError(
+                        f"{path}:{name}:ha:{key}: {shown(other)} is not a guest of {path} with ha"
+                        f"{suggestion(other, [guest for guest, its in found.items() if its])}"
+                    )
+        if wanted and (both := sorted({*wanted.apart} & {*wanted.with_})):
+            raise InputError(f"{path}:{name}:ha: {both[0]} is both in apart and in with")
+
+
+def _guests(fields: Mapping[str, Any], key: str, path: str, name: str) -> tuple[str, ...]:
+    names = tuple(guest_name(other, f"{path}:{key}") for other in validate.items(fields, key, path))
+    if name in names:
+        raise InputError(f"{path}:{key}: that is the guest itself; name others")
+    return tuple(dict.fromkeys(names))
+
+
+def _nodes(
+    fields: Mapping[str, Any], key: str, path: str, nodes: Collection[str]
+) -> tuple[str, ...]:
+    items = validate.items(fields, key, path)
+    return tuple(dict.fromkeys(_node(item, f"{path}:{key}", nodes) for item in items))
+
+
+def _node(value: object, path: str, nodes: Collection[str]) -> str:
+    if isinstance(value, str) and value in nodes:
+        return value
+    raise InputError(
+        f"{path}: {shown(value)} is not a node; nodes are {listed(nodes, MAX_NAMES)}"
+        f"{suggestion(value, nodes)}"
+    )
+
+
+def _mapping(fields: Mapping[str, Any], key: str, path: str, form: str) -> Mapping[Any, Any]:
+    value = fields.get(key)
+    if value is None and key not in fields:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path}:{key}: want {form}, got {shown(value)}")
+    return value
+
+
+def _named(value: object, path: str, pattern: re.Pattern[str], form: str) -> str:
+    if isinstance(value, str) and pattern.match(value):
+        return value
+    raise InputError(f"{path}: want {form}, got {shown(value)}{validate.quotes(value)}")
