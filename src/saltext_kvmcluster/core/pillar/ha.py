@@ -166,9 +166,14 @@ class GuestHa:
             "If not all guests find a place, those of a higher number go first.",
         ),
     )
-    prefer: tuple[str, ...] = field(
+    prefer: tuple[tuple[str, ...], ...] = field(
         default=(),
-        metadata=described(LIST, "Nodes on which it starts, the best one first.", "none"),
+        metadata=described(
+            LIST,
+            "Nodes on which it starts, the best one first. A list in place of a node: nodes that are"
+            " equally good.",
+            "none",
+        ),
     )
     only: tuple[str, ...] = field(
         default=(),
@@ -177,7 +182,8 @@ class GuestHa:
     failback: bool = field(
         default=False,
         metadata=described(
-            FLAG, "true: it moves back, live, when a node that it prefers is there again."
+            FLAG,
+            "true: it moves back, live, when a node that it prefers to its own is there again.",
         ),
     )
     restarts: int = field(

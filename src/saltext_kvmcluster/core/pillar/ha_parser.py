@@ -185,8 +185,8 @@ def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa 
             f"{path}: Pacemaker cannot have a guest of that name: a name with ha is of {LETTERS}"
         )
     fields = {} if raw is True else validate.section(raw, path, keys_of(GuestHa))
-    prefer, only = (_nodes(fields, key, path, nodes) for key in ("prefer", "only"))
-    if outside := [node for node in prefer if only and node not in only]:
+    prefer, only = _prefer(fields, path, nodes), _nodes(fields, "only", path, nodes)
+    if outside := [node for tier in prefer for node in tier if only and node not in only]:
         raise InputError(f"{path}:prefer: {outside[0]} is not in {path}:only")
     return GuestHa(
         validate.number(fields, "priority", path, (0, ha.MOST_PRIORITY), GuestHa.priority),
@@ -223,6 +223,22 @@ def _guests(fields: Mapping[str, Any], key: str, path: str, name: str) -> tuple[
     if name in names:
         raise InputError(f"{path}:{key}: that is the guest itself; name others")
     return tuple(dict.fromkeys(names))
+
+
+def _prefer(
+    fields: Mapping[str, Any], path: str, nodes: Collection[str]
+) -> tuple[tuple[str, ...], ...]:
+    here = f"{path}:prefer"
+    tiers = tuple(
+        tuple(_node(node, here, nodes) for node in (item if isinstance(item, list) else [item]))
+        for item in validate.items(fields, "prefer", path)
+    )
+    found = [node for tier in tiers for node in tier]
+    if twice := next((node for node in found if found.count(node) > 1), None):
+        raise InputError(f"{here}: {twice} is there twice; name each node once")
+    if () in tiers:
+        raise InputError(f"{here}: want a node, or a list of nodes, got an empty list")
+    return tiers
 
 
 def _nodes(
