@@ -170,8 +170,8 @@ class GuestHa:
         default=(),
         metadata=described(
             LIST,
-            "Nodes on which it starts, the best one first. A list in place of a node: nodes that are"
-            " equally good.",
+            "Nodes on which it starts, the best one first. A list in place of a node: nodes that"
+            " are equally good.",
             "none",
         ),
     )
