@@ -31,7 +31,7 @@ ODD = {
     "socket": _socket,
     "device": lambda path: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5)),
     "link": _link,
-    "dangling": lambda path: path.symlink_to("/nonexistent"),
+    "dangling": lambda path: path.symlink_to(path.parent / "missing"),
     "loop": lambda path: path.symlink_to(path),
     "giant": _giant,
     "empty": lambda path: path.touch(),

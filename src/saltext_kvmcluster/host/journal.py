@@ -27,6 +27,7 @@ from saltext_kvmcluster.core.ownership import contacts
 from saltext_kvmcluster.core.ownership.contacts import Contact
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host import commands, files, leaving, locks, shutdowns
+from saltext_kvmcluster.host.descriptors import MAX_SIZE
 from saltext_kvmcluster.host.ssh import Session
 
 FOLDER = files.LASTING
@@ -242,16 +243,24 @@ class PeersJournal:
 def _counted() -> int:
     """Return the last number that this node has counted; WorldError if its file is odd."""
     try:
-        text = files.read(SEQUENCE, most=journal.LONGEST).text
+        text = _text(SEQUENCE, journal.LONGEST)
         # A count that was lost goes on above what it was: it is one a second at most.
         return int(time.time()) if text is None else journal.counted(text, SEQUENCE)
     except InputError as error:
         raise WorldError(str(error)) from None
 
 
+def _text(path: str, most: int = MAX_SIZE) -> str | None:
+    """Return what a file of this node's own holds, None if there is none."""
+    text = files.read(path, most=most).text
+    if text is None and os.path.islink(path):
+        raise WorldError(f"{path} is a symbolic link that leads nowhere; move it away")
+    return text
+
+
 def _lines() -> list[str]:
     """Return the lines of the history that may be records."""
-    lines = (files.read(HISTORY).text or "").split("\n")
+    lines = (_text(HISTORY) or "").split("\n")
     return [line for line in lines if 0 < len(line) <= LONGEST_RECORD]
 
 
