@@ -66,18 +66,23 @@ def only_one(lab, blocked=None):
         yield
 
 
-def up(size, managed, say):
+def up(size, ha, say):
+    """Build a lab.
+
+    ha
+        Who sets up Pacemaker: ``lab``, or ``ha``, whoever uses it; empty for a lab without.
+    """
     if not 1 <= size <= MAX_NODES:
         raise LabError(f"--nodes {size}: between 1 and {MAX_NODES}")
     lab = Lab(lab_name(), size)
-    check_machine([*CLUSTER_PROGRAMS, *(PACEMAKER_PROGRAMS if managed else [])])
+    check_machine([*CLUSTER_PROGRAMS, *(PACEMAKER_PROGRAMS if ha else [])])
     check_guest_image()
     with only_one(lab):
-        if is_whole(lab, managed, say):
+        if is_whole(lab, ha, say):
             return
         started = time.monotonic()
         try:
-            build(lab, managed, say)
+            build(lab, ha, say)
         except BaseException:
             remove(lab)
             raise
@@ -105,7 +110,7 @@ def check_guest_image():
         raise LabError("there is no guest image yet; run lab/ctl install")
 
 
-def is_whole(lab, managed, say):
+def is_whole(lab, ha, say):
     """True for a lab that is all there, False where there is none; a half one is refused."""
     if find(lab, "switch") is None:
         if lab.state.exists():
@@ -116,12 +121,14 @@ def is_whole(lab, managed, say):
         raise LabError("the lab is incomplete; run lab/ctl down first")
     if there.size != lab.size:
         raise LabError(f"a lab of {there.size} nodes is up; run lab/ctl down first")
-    if managed != there.pacemaker.exists():
-        raise LabError(
-            f"a lab with{'out' if managed else ''} Pacemaker is up; run lab/ctl down first"
-        )
+    if ha != ha_of(there):
+        raise LabError("the lab that is up differs in Pacemaker; run lab/ctl down first")
     say(f"lab {lab.name!r} is up already: master and {lab.size} nodes")
     return True
+
+
+def ha_of(lab):
+    return "lab" if lab.pacemaker.exists() else "ha" if lab.ha.exists() else ""
 
 
 def missing_parts(lab):
@@ -131,15 +138,18 @@ def missing_parts(lab):
             missing.append(place)
             continue
         found, _ = services.running(lab, place)
-        missing += [f"{name} on {place}" for name, pids in found.items() if not pids]
+        set_up = [name for name in found if not (lab.ha.exists() and name in services.OF_CLUSTER)]
+        missing += [f"{name} on {place}" for name in set_up if not found[name]]
     return missing
 
 
-def build(lab, managed, say):
+def build(lab, ha, say):
     lab.logs.mkdir(parents=True)
     lab.board.mkdir()
-    if managed:
+    if ha == "lab":
         pacemaker.make_key(lab)
+    if ha == "ha":
+        lab.ha.touch()
     (lab.state / "size").write_text(f"{lab.size}\n")
     salting.write_pillar(lab)
     path = lab.logs / "lab"

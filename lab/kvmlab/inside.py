@@ -43,7 +43,7 @@ def switch(lab):
     """The lab's root: everything else of the lab is born here and dies with it."""
     run("mount", "-t", "proc", "proc", "/proc")
     network.build_switch()
-    if lab.pacemaker.exists():
+    if lab.has_fencing:
         fencing.start(lab)
     tell(f"starting master and {lab.size} nodes")
     births = {place: start_place(lab, place) for place in lab.places}
@@ -154,10 +154,12 @@ def machine(lab, name):
     power.install()
     if lab.pacemaker.exists():
         pacemaker.configure(lab)
+    if lab.ha.exists():
+        pacemaker.leave_bare()
     code = birth(lab, name, BOOT).wait()
     while code == power.REBOOTED:
         network.set_own_links(name, "down")
-        if lab.pacemaker.exists():
+        if lab.has_fencing:
             time.sleep(pacemaker.LEAST_BOOT)
         while lab.off(name).exists():
             time.sleep(0.1)
@@ -168,7 +170,7 @@ def machine(lab, name):
 
 def node(lab, name):
     # All that lies in /run of the machine is out of sight after that.
-    again, managed = lab.ready.exists(), lab.pacemaker.exists()
+    again = lab.ready.exists()
     room.boot(extra_paths=[lab.board])
     disks.own_nodes()
     if again:
@@ -177,10 +179,11 @@ def node(lab, name):
             run(*storage.mount_command())
     for service in ("minion", "sshd", "libvirtd"):
         start_here(service)
-    if managed:
+    if lab.has_fencing:
         pacemaker.boot()
         for service in OF_CLUSTER:
-            start_here(service)
+            if lab.pacemaker.exists() or pacemaker.is_enabled(service):
+                start_here(service)
     tell("ready")
     rest()
 

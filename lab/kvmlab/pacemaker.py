@@ -1,12 +1,13 @@
 """Corosync and Pacemaker on the nodes, and the guests that Pacemaker manages."""
 
 import os
+import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
-from . import fencing, guests
+from . import fencing, guests, services
 from .plan import NETWORKS, LabError, host_number
 from .processes import find, run_in, wait_until
 
@@ -101,6 +102,29 @@ GUEST = """<primitive id="{name}" class="ocf" provider="heartbeat" type="Virtual
 """
 
 
+INIT = Path("/etc/init.d")
+# What stands for systemd's units, which a node of the lab has not.
+SCRIPT = """#!/bin/sh
+### BEGIN INIT INFO
+# Provides: {name}
+# Required-Start: {after}
+# Required-Stop:
+# Default-Start: 2 3 4 5
+# Default-Stop: 0 1 6
+### END INIT INFO
+alive() {{ pidof {program} >/dev/null; }}
+begin() {{ alive || {{ {command}; }}; }}
+end() {{ pkill -TERM -x {program}; timeout 60 sh -c 'while pidof {program}; do sleep 0.1; done'; }}
+case "$1" in
+    start) begin ;;
+    stop) alive && end || ! alive ;;
+    restart) {{ ! alive || end; }} && begin ;;
+    status) alive || exit 3 ;;
+    *) exit 2 ;;
+esac
+"""
+
+
 def make_key(lab):
     """Have the nodes of a lab run Pacemaker: by this key they know each other."""
     lab.pacemaker.write_bytes(os.urandom(KEY))
@@ -121,6 +145,39 @@ def configure(lab):
     cib.chmod(0o600)
     shutil.chown(cib, *ACCOUNT)
     fencing.install()
+
+
+def leave_bare():
+    """Furnish a node as its packages do: nothing is configured, no service is enabled."""
+    for folder in [*FOLDERS, *LOGS]:
+        folder.mkdir()
+        shutil.chown(folder, *ACCOUNT)
+    for service, program, after in (
+        ("corosync", "corosync", "$network"),
+        ("pacemaker", "pacemakerd", "corosync"),
+    ):
+        *_, words = services.start_commands(service)
+        script = INIT / service
+        command = shlex.join(words)
+        text = SCRIPT.format(name=service, program=program, after=after, command=command)
+        script.write_text(text)
+        script.chmod(0o755)
+        for link in enabled(service):
+            link.unlink()
+    fencing.install()
+    # By it, Salt enables a service where there is no systemd.
+    insserv = fencing.PROGRAMS / "insserv"
+    insserv.write_text('#!/bin/sh\nexec update-rc.d "$1" defaults\n')
+    insserv.chmod(0o755)
+
+
+def enabled(service):
+    """The links by which a service starts at boot."""
+    return list(Path("/etc").glob(f"rc[0-6S].d/[SK]??{service}"))
+
+
+def is_enabled(service):
+    return any(link.name.startswith("S") for link in enabled(service))
 
 
 def corosync_conf(lab):
@@ -195,11 +252,14 @@ def release(lab, name):
     In this order: what is deleted while it runs is stopped without its parameters, which fails,
     and the node is fenced.
     """
-    if not (members := [node for node in lab.nodes if find(lab, node) and is_up(lab, node)]):
+    members = [node for node in lab.nodes if find(lab, node) and monitor(lab, node) is not None]
+    if not members:
         return
-    resource = ["crm_resource", "--resource", name]
-    with suppress(LabError):
-        run_in(lab, members[0], *resource, "--meta", "-p", "target-role", "-v", "Stopped")
-        run_in(lab, members[0], "crm_resource", "--wait", "--timeout=90", timeout=100)
-        delete = ["cibadmin", "--delete", "--force", "--xpath", f"//primitive[@id='{name}']"]
-        run_in(lab, members[0], *delete)
+    # As `manage` calls it, and as kvmcluster.orch.ha does.
+    for resource in (name, f"kvmcluster-{name}"):
+        one = ["crm_resource", "--resource", resource]
+        with suppress(LabError):
+            run_in(lab, members[0], *one, "--meta", "-p", "target-role", "-v", "Stopped")
+            run_in(lab, members[0], "crm_resource", "--wait", "--timeout=90", timeout=100)
+            delete = ["--delete", "--force", "--xpath", f"//primitive[@id='{resource}']"]
+            run_in(lab, members[0], "cibadmin", *delete)

@@ -77,6 +77,15 @@ class Lab:
         return self.state / "pacemaker"
 
     @property
+    def ha(self):
+        """Exists in a lab whose nodes are to be set up with Pacemaker, and have fencing."""
+        return self.state / "ha"
+
+    @property
+    def has_fencing(self):
+        return self.pacemaker.exists() or self.ha.exists()
+
+    @property
     def board(self):
         """Where fencing asks for a node's end; every node sees it."""
         return self.state / "board"

@@ -57,7 +57,7 @@ OF_CLUSTER = ["corosync", "pacemaker"]
 def services_of(lab, place):
     if place == MASTER:
         return OF_MASTER
-    return [*OF_NODE, *OF_CLUSTER] if lab.pacemaker.exists() else OF_NODE
+    return [*OF_NODE, *OF_CLUSTER] if lab.has_fencing else OF_NODE
 
 
 def belongs_to(service, line):
