@@ -139,6 +139,7 @@ class Minion:
             unguarded=lambda definition: () if self.world.locks else ("vda",),
             starters=lambda node: Starters(),
             pacemaker=lambda node: Pacemaker(),
+            control=lambda node: None,
             fencing=self._fencing,
             examine=self._examine,
             lock=self._lock,

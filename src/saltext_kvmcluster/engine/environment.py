@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Finding
+from saltext_kvmcluster.core.ha.holds import Hold
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Host, Move, Run
@@ -147,6 +148,22 @@ class Claim(Protocol):
         """Release it; never raises."""
 
 
+class Control(Protocol):
+    """Pacemaker, driven by one node's tools, as ``pacemaker_control.Control``.
+
+    What returns a bool says whether there was something to change. WorldError: it was not done, or
+    that is not known.
+    """
+
+    def hold(self, resource: str, hold: Hold) -> bool: ...
+    def release(self, resource: str, mark: str) -> bool: ...
+    def refresh(self, resource: str) -> None: ...
+    def wait(self, seconds: float) -> None: ...
+    def want(self, resource: str, role: str) -> None: ...
+    def standby(self, node: str, number: str, mark: str) -> bool: ...
+    def end_standby(self, node: str, number: str) -> bool: ...
+
+
 def one_by_one(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
     """Ask nodes one after another; return what each one answered."""
     return {node: ask(node) for node in nodes}
@@ -188,6 +205,7 @@ class Environment:
     unguarded: Callable[[str], Sequence[str]]
     starters: Callable[[str], Starters | None]
     pacemaker: Callable[[str], Pacemaker | None]
+    control: Callable[[str], Control]
     fencing: Callable[[str], Fencing | None]
     lock: Callable[[Move], AbstractContextManager[None]]
     leaving: Callable[[Move], AbstractContextManager[Leaving]]

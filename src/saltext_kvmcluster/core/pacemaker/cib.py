@@ -26,6 +26,9 @@ from saltext_kvmcluster.core.text import printable
 AGENT = "virtualdomain"
 """In the names of the agent of guests, and of what was made of it."""
 PARENTS = ("group", "clone", "master", "bundle")
+HOLD_SET, HOLD_MARK = "kvmcluster-hold-", "kvmcluster-hold"
+STANDBY_SET, STANDBY_MARK = "kvmcluster-standby-", "kvmcluster-standby"
+"""Our own sets of attributes of a resource or a node, by how their ids begin, and our marks."""
 # What crm_resource calls the constraints of --move and --ban.
 LEFT = ("cli-prefer-", "cli-ban-", "cli-standby-")
 LONGEST = 1000
@@ -66,6 +69,8 @@ class _Cib:
                 _id(one) for one in self.root.iterfind("constraints/*") if _id(one).startswith(LEFT)
             ),
             unmanaged=tuple(self._unmanaged()),
+            nodes={_text(node, "uname"): _id(node) for node in self.root.iterfind("nodes/node")},
+            standbys=dict(self._standbys()),
         )
 
     def _options(self) -> Iterator[tuple[str, str]]:
@@ -122,7 +127,48 @@ class _Cib:
             parameters={name: values[0] for name, values in possible.items() if values},
             managed=is_true(meta("is-managed", "true")) and not is_true(meta("maintenance")),
             is_virtual_domain=is_virtual_domain,
+            mark=self._marked(primitive, "meta_attributes", HOLD_SET, HOLD_MARK),
+            ruled=any(map(self._outranks, self._sets(levels[0], "meta_attributes"))),
+            bound=tuple(self._binding({_id(one) for one in (primitive, *around)})),
         )
+
+    def _marked(self, element: _Element, tag: str, set_id: str, name: str) -> str:
+        """Return the mark in our own set of attributes, empty if there is none."""
+        for group in element.iterfind(tag):
+            if group.get("id", "").startswith(set_id):
+                return self._pairs(group).get(name, "")
+        return ""
+
+    def _outranks(self, group: _Element) -> bool:
+        """Whether a set of meta attributes may count before one of ours."""
+        if group.get("id", "").startswith(HOLD_SET):
+            return False
+        return group.find("rule") is not None or _score(group) == math.inf
+
+    def _standbys(self) -> Iterator[tuple[str, str]]:
+        for node in self.root.iterfind("nodes/node"):
+            mark = self._marked(node, "instance_attributes", STANDBY_SET, STANDBY_MARK)
+            # Whoever took the node back by crm_attribute removed or changed what we had set.
+            if mark and is_true(self._value([[node]], "instance_attributes", "standby")):
+                yield _text(node, "uname"), mark
+
+    def _binding(self, ids: set[str]) -> Iterator[str]:
+        """Yield the ids of the constraints by which others stop unless one of these is active."""
+        for tag in self.root.iterfind("tags/tag"):
+            if ids & {one.get("id") for one in tag.iterfind("obj_ref")}:
+                ids = ids | {_id(tag)}
+        for one in self.root.iterfind("constraints/*"):
+            if one.tag == "rsc_colocation":
+                binds = one.get("with-rsc") in ids and _score(one, "INFINITY") == math.inf
+                negative = _score(one, "INFINITY") < 0
+            elif one.tag == "rsc_order":
+                optional = one.get("kind") in ("Optional", "Serialize") or one.get("score") == "0"
+                binds, negative = one.get("first") in ids and not optional, optional
+            else:
+                continue
+            in_set = ids & {each.get("id") for each in one.iterfind("resource_set/resource_ref")}
+            if binds or (in_set and not negative):
+                yield _id(one)
 
     def _on_fail(self, own: Iterable[_Element]) -> str:
         """Return what is to follow if the operation migrate_to fails."""
@@ -205,8 +251,12 @@ def _id(element: _Element) -> str:
     return printable(element.get("id", "")[:LONGEST])
 
 
-def _score(group: _Element) -> float:
-    text = group.get("score", "0").lstrip("+")
+def _text(element: _Element, name: str) -> str:
+    return printable(element.get(name, "")[:LONGEST])
+
+
+def _score(group: _Element, default: str = "0") -> float:
+    text = group.get("score", default).lstrip("+")
     if text.lstrip("-") == "INFINITY":
         return float(text.replace("INFINITY", "inf"))
     try:

@@ -16,6 +16,8 @@ from saltext_kvmcluster.core.pacemaker.cib import AGENT, LONGEST
 from saltext_kvmcluster.core.pacemaker.model import Member, ResourceState, Status, is_true
 from saltext_kvmcluster.core.text import one_line, printable
 
+_BUSY = ("Starting", "Stopping", "Migrating", "Promoting", "Demoting")
+"""Roles that crm_mon shows while an action is under way (native_pending_state)."""
 _INSTANCE = re.compile(r":\d+\Z", re.ASCII)
 
 
@@ -75,6 +77,7 @@ def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
             nodes=tuple(_text(node, "name") for node in one.iterfind("node")),
             target=_text(one, "target_role"),
             blocked=_flag(one, "blocked"),
+            busy=one.get("role", "") in _BUSY or one.get("pending", "") in _BUSY,
         )
         if known:
             state = ResourceState(
@@ -82,6 +85,7 @@ def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
                 tuple(dict.fromkeys((*known.nodes, *state.nodes))),
                 known.target or state.target,
                 known.blocked or state.blocked,
+                busy=known.busy or state.busy,
             )
         states[name] = state
     return states

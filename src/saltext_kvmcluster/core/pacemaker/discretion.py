@@ -9,7 +9,7 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pacemaker.cib import is_definition
+from saltext_kvmcluster.core.pacemaker.cib import STANDBY_MARK, is_definition
 from saltext_kvmcluster.core.pacemaker.pacemaker_facts import Output
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import CONFIGURATION, KEPT, is_config
 
@@ -17,7 +17,10 @@ _NO_XML = 65
 """EX_DATAERR of sysexits.h."""
 _SETTINGS = ("cluster_property_set", "meta_attributes")
 """Sets of which all values are sent: they are Pacemaker's own."""
-_PARAMETERS = ("config", "maintenance", "migration_network_suffix")
+_PARAMETERS = (
+    *("config", "maintenance", "migration_network_suffix"),
+    *("standby", STANDBY_MARK),
+)
 """Parameters of agents, and attributes of nodes, whose values are sent besides paths."""
 
 

@@ -24,6 +24,10 @@ class GuestResource:
     its own. ``configs`` are the paths of its guest's definition: several if rules choose among
     them. ``on_fail`` is that of its operation migrate_to, ``stickiness`` as configured, both empty
     if not set. ``parameters`` are the agent's.
+
+    ``mark``: that of our hold, empty if there is none. ``ruled``: whether rules decide about its
+    meta attributes, or another set of them outranks all. ``bound``: the ids of the constraints by
+    which others stop unless it is active.
     """
 
     id: str
@@ -35,6 +39,9 @@ class GuestResource:
     parameters: Mapping[str, str] = field(default_factory=dict)
     managed: bool = True
     is_virtual_domain: bool = True
+    mark: str = ""
+    ruled: bool = False
+    bound: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class Configuration:
 
     ``options`` are the cluster's properties that are set; ``moves`` the ids of the constraints that
     ``crm_resource --move`` and ``--ban`` left; ``unmanaged`` the ids of resources, nodes or
-    defaults that are set to be unmanaged or in maintenance.
+    defaults that are set to be unmanaged or in maintenance. ``nodes``: the id of each node, by its
+    name; ``standbys``: the mark of our own standby, by its name.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +59,8 @@ class Configuration:
     fencing: tuple[FenceDevice, ...] = ()
     moves: tuple[str, ...] = ()
     unmanaged: tuple[str, ...] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    standbys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class ResourceState:
     ``blocked``: whether it failed, and waits for a cleanup. ``fleeting``: whether it is unmanaged
     only since its node is in maintenance. Once that node was down Pacemaker knows it nowhere, so
     that it is managed again, and started (native_add_running in lib/pengine/native.c).
+    ``busy``: whether an action on it is under way; one that was begun before it became unmanaged
+    goes on.
     """
 
     managed: bool = True
@@ -80,6 +92,7 @@ class ResourceState:
     target: str = ""
     blocked: bool = False
     fleeting: bool = False
+    busy: bool = False
 
     @property
     def idle(self) -> bool:

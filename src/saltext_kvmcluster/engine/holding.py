@@ -1,0 +1,184 @@
+"""Takes a guest from Pacemaker for as long as we act on it, and gives it back.
+
+Nothing is done to a guest before Pacemaker is seen to leave it alone. Whatever fails from then on
+leaves it held, where Pacemaker neither starts nor stops it, until `recover` gives it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
+from saltext_kvmcluster.core.ha import holds
+from saltext_kvmcluster.core.ha.holds import Hold
+from saltext_kvmcluster.core.migration.results import Step
+from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
+from saltext_kvmcluster.core.verdicts import OFF
+from saltext_kvmcluster.engine.environment import Environment
+
+POLL = 1.0
+TAKING, SETTLING = 60.0, 60.0
+"""Seconds for what Pacemaker has begun with a guest to end, and for it to find a guest again."""
+GIVE_BACK = "give it back to Pacemaker"
+_AGAINST = {
+    holds.MIGRATE: ("would start it again", "moved"),
+    holds.START: ("would stop it again, or start it as well", "started"),
+    holds.SHUTDOWN: ("would start it again", "stopped"),
+    holds.FREEZE: ("may move it", "released"),
+}
+"""What Pacemaker would do against each verb, and which property of Manager is its own way."""
+
+
+class Held:
+    """A guest that is held from Pacemaker.
+
+    by
+        The node whose tools drive Pacemaker.
+    """
+
+    def __init__(self, env: Environment, guest: str, resource: str, mark: str, by: str) -> None:
+        self._env, self._guest, self._resource, self._mark = env, guest, resource, mark
+        self._by, self._control = by, env.control(by)
+
+    def awaited(self) -> str:
+        """Wait until Pacemaker is seen to leave it alone; return why that is not so."""
+        return self._until(lambda view: holds.not_seen(view, self._resource, self._mark), TAKING)
+
+    def abandon(self) -> str:
+        """End the hold of a guest that was not touched; return why it is still held."""
+        try:
+            self._control.release(self._resource, self._mark)
+        except WorldError as error:
+            return f"it may still be held from Pacemaker: {error}; {self._recover}"
+        return ""
+
+    def give_back(
+        self, uuid: str, owner: str | None, role: str = "", stays_off: bool = False
+    ) -> list[Step]:
+        """Give the guest back if Pacemaker sees it where it was seen; return the step if not.
+
+        owner
+            The node on which it was seen, and nowhere else; None if it was seen nowhere.
+        role
+            Its target-role from now on; empty to leave it.
+        stays_off
+            Whether it must not be started by being given back.
+        """
+        try:
+            detail = self._given_back(uuid, owner, role, stays_off)
+        except WorldError as error:
+            detail = str(error)
+        return [self.left(detail)] if detail else []
+
+    def left(self, detail: str) -> Step:
+        """Return the step that was not taken: the guest stays held."""
+        return Step(GIVE_BACK, self._by, False, f"{detail}; it stays held: {self._recover}")
+
+    @property
+    def _recover(self) -> str:
+        return f"salt-run kvmcluster.recover {self._guest}"
+
+    def _given_back(self, uuid: str, owner: str | None, role: str, stays_off: bool) -> str:
+        names = self._names(owner)
+        if role:
+            self._control.want(self._resource, role)
+        self._control.refresh(self._resource)
+        try:
+            self._control.wait(SETTLING)
+        except WorldError as error:
+            # Of a guest that is seen, it is shown when it is found. One that is not may yet be.
+            if not names:
+                return str(error)
+
+        def differs(view: Pacemaker | None) -> str:
+            return holds.differs(view, self._resource, self._mark, names, stays_off)
+
+        detail = self._until(differs, SETTLING) or self._sight_changed(uuid, owner)
+        if not detail:
+            self._control.release(self._resource, self._mark)
+        return detail
+
+    def _sight_changed(self, uuid: str, owner: str | None) -> str:
+        """Return why a guest is no longer as it was seen; its state may have changed meanwhile."""
+        node = owner or self._env.here
+        found = self._env.libvirt(node).sight(uuid)
+        if found.job:
+            return f"{found.job} of it is active on {node}"
+        if found.sighting not in (ACTIVE if owner else OFF):
+            return f"on {node} it is now {found.sighting.value}"
+        return ""
+
+    def _names(self, owner: str | None) -> Sequence[str]:
+        if owner is None:
+            return ()
+        known = self._env.pacemaker(owner)
+        given = (known.name,) if known and known.name else ()
+        return (owner, *self._env.cluster.nodes[owner].names, *given)
+
+    def _until(self, why: Callable[[Pacemaker | None], str], seconds: float) -> str:
+        """Look until nothing is wrong twice in a row; return what is at the end."""
+        clock = self._env.clock
+        end, well = clock.monotonic() + seconds, False
+        while True:
+            detail = why(self._env.pacemaker(self._by))
+            if not detail and well:
+                return ""
+            if detail and clock.monotonic() >= end:
+                return detail
+            well = not detail
+            clock.wait(None, POLL)
+
+
+def take(
+    env: Environment, guest: str, verb: str, nodes: Collection[str], where: Collection[str] = ()
+) -> Held | None:
+    """Take a guest from Pacemaker; None if it is none of its own.
+
+    verb
+        What for, one of ``holds.VERBS``.
+    nodes
+        Those to ask: all that respond.
+    where
+        The nodes on which it is active.
+
+    WorldError if it cannot be held: it was not touched.
+    """
+    views = env.side_by_side(env.pacemaker, nodes)
+    found = managers.of(guest, views, where)
+    if why := holds.forbids(found, guest, *_AGAINST[verb]):
+        raise WorldError(why)
+    if found.managed is None:
+        return None
+    by = _driver(views, env.here)
+    hold = Hold(verb, env.here, env.clock.now().isoformat(timespec="milliseconds"))
+    held = Held(env, guest, found.managed.name, hold.mark, by)
+    detail = _tried(env, by, found.managed.name, hold) or held.awaited()
+    if detail:
+        left = held.abandon()
+        raise WorldError(
+            f"Pacemaker, which manages it as its resource {found.managed.name}, could not be kept"
+            f" off it: {detail}{f'; {left}' if left else ''}"
+        )
+    return held
+
+
+def _driver(views: dict[str, Pacemaker | None], here: str) -> str:
+    """Return the node whose tools are used: this one, if its Pacemaker has quorum."""
+    fit = [
+        node
+        for node, view in views.items()
+        if view and view.runs and view.status and view.status.quorum
+    ]
+    if not fit:
+        raise WorldError("no node that responds has a Pacemaker with quorum")
+    return here if here in fit else fit[0]
+
+
+def _tried(env: Environment, by: str, resource: str, hold: Hold) -> str:
+    with contextlib.suppress(WorldError):
+        return "" if env.control(by).hold(resource, hold) else "another command holds it"
+    # It may have been carried out: what is seen decides.
+    return ""
