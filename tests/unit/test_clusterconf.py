@@ -108,7 +108,10 @@ def test_no_password_of_a_file_is_told(file):
 
 
 # What of a taken attribute does not stand in the pillar by its own letters.
-MEANT = {"domain", "ordered", "priority", "tunnelled", "migrate", "name", "path"}
+MEANT = {
+    *("domain", "ordered", "restricted", "nofailback", "priority", "exclusive", "max_restarts"),
+    *("restart_expire_time", "tunnelled", "migrate", "name", "path"),
+}
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
@@ -238,31 +241,95 @@ def test_a_mapping_that_cannot_be_is_left_out(mapping, says):
     assert became == fates.LEFT and says in why
 
 
+ORDERED = {"ordered": "1"}
+
+
 @pytest.mark.parametrize(
-    ("ordered", "members", "home"),
+    ("flags", "members", "wanted"),
     [
-        ("1", {"n1": "2", "an1": "1"}, "an1"),
-        ("2", {"an1": "1", "n1": "1"}, "an1"),
-        ("yes", {"n1": "1"}, None),
-        ("1", {"n1": "0", "an1": "100"}, "an1"),
-        ("1", {"n1": "101"}, None),
-        ("1", {"N1": "10", "an1": "9"}, "an1"),
-        ("1", {"N1": "1"}, "n1"),
-        ("1", {"n9": "1", "n1": "2"}, "n1"),
-        ("1", {"n1": "", "an1": "one"}, None),
-        ("0", {"n1": "1"}, None),
-        ("", {"n1": "1"}, None),
+        (ORDERED, {"n1": "2", "an1": "1"}, {"prefer": ["an1", "n1"], "failback": True}),
+        ({"ordered": "2"}, {"an1": "7", "n1": "8"}, {"prefer": ["an1", "n1"], "failback": True}),
+        (ORDERED, {"an1": "1", "n1": "1"}, {"prefer": [["an1", "n1"]], "failback": True}),
+        (ORDERED, {"N1": "10", "an1": "9"}, {"prefer": ["an1", "n1"], "failback": True}),
+        (ORDERED, {"n9": "1", "n1": "2"}, {"prefer": ["n1"], "failback": True}),
+        # What is no priority from 1 to 100 is none, and before all.
+        (ORDERED, {"an1": "100", "n1": "101"}, {"prefer": ["n1", "an1"], "failback": True}),
+        (ORDERED, {"an1": "1", "n1": "one"}, {"prefer": ["n1", "an1"], "failback": True}),
+        (ORDERED, {"an1": "", "n1": "0"}, {"prefer": [["an1", "n1"]], "failback": True}),
+        # A flag in words is none.
+        (
+            {"ordered": "yes"},
+            {"an1": "2", "n1": "1"},
+            {"prefer": [["an1", "n1"]], "failback": True},
+        ),
+        ({}, {"n1": "1"}, {"prefer": ["n1"], "failback": True}),
+        ({"nofailback": "1"}, {"n1": "1"}, {"prefer": ["n1"]}),
+        ({"nofailback": "1", **ORDERED}, {"n1": "2", "an1": "1"}, {"prefer": ["an1", "n1"]}),
+        ({"restricted": "1"}, {"n1": "2", "an1": "1"}, {"only": ["n1", "an1"]}),
+        (
+            {"restricted": "1", "nofailback": "1", **ORDERED},
+            {"n1": "2", "an1": "1"},
+            {"prefer": ["an1", "n1"], "only": ["an1", "n1"]},
+        ),
+        ({"restricted": "1"}, {"n9": "1"}, None),
     ],
 )
-def test_the_first_node_of_an_ordered_domain_is_home(ordered, members, home):
+def test_a_failover_domain_is_where_its_guests_run(flags, members, wanted):
     nodes = "".join(
         f'<failoverdomainnode name="{name}" priority="{priority}"/>'
         for name, priority in members.items()
     )
-    domain = f'<failoverdomain name="d" ordered="{ordered}">{nodes}</failoverdomain>'
-    found = guests(vm(name="web1", domain="d"), domains=domain)
-    assert body(found)["guests"]["list"] == {"web1": {"home": home} if home else {}}
-    assert bool(fates_of(found, "domain")) is (home is None)
+    given = " ".join(f'{flag}="{value}"' for flag, value in flags.items())
+    found = guests(
+        vm(name="web1", domain="d"),
+        domains=f'<failoverdomain name="d" {given}>{nodes}</failoverdomain>',
+    )
+    assert body(found)["guests"]["list"] == {"web1": {"ha": wanted or True}}
+    assert bool(fates_of(found, "domain")) is (wanted is None)
+
+
+def test_with_central_processing_a_node_without_a_priority_comes_last():
+    node = '<failoverdomainnode name="n1"/><failoverdomainnode name="an1" priority="100"/>'
+    domain = f'<failoverdomain name="d" ordered="1">{node}</failoverdomain>'
+    text = SHAPE.format(domains=domain, vms=vm(name="web1", domain="d"))
+    found = parse(text.replace("<rm>", '<rm central_processing="1">'))
+    assert body(found)["guests"]["list"]["web1"]["ha"]["prefer"] == ["an1", "n1"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "wanted"),
+    [
+        ({"recovery": "restart"}, True),
+        ({"recovery": "Relocate"}, {"on_failure": "relocate"}),
+        ({"recovery": "disable"}, {"on_failure": "disable"}),
+        ({"recovery": "restart-disable"}, True),
+        # It counted restarts, which are one less than the failures before it gave up.
+        ({"max_restarts": "2", "restart_expire_time": "600"}, {"restarts": 3, "within": 600}),
+        ({"max_restarts": "3", "restart_expire_time": "1h30m"}, {"restarts": 4, "within": 5400}),
+        ({"max_restarts": "1"}, {"restarts": 2, "within": 7 * 86400}),
+        (
+            {"max_restarts": "99999", "restart_expire_time": "1w2d"},
+            {"restarts": 1000, "within": 604800},
+        ),
+        ({"max_restarts": "2", "restart_expire_time": "0"}, True),
+        ({"max_restarts": "0", "restart_expire_time": "60"}, True),
+        ({"max_restarts": "many"}, True),
+        ({"restart_expire_time": "60"}, True),
+        ({"exclusive": "0"}, True),
+    ],
+)
+def test_what_followed_a_failure_follows_it_here(attributes, wanted):
+    found = guests(vm(name="web1", **attributes))
+    assert body(found)["guests"]["list"] == {"web1": {"ha": wanted}}
+    assert wanted is not True or all(fates_of(found, key) for key in attributes)
+
+
+def test_a_guest_that_was_exclusive_is_apart_from_all_others():
+    found = guests(vm(name="web1", exclusive="yes"), vm(name="web2"), vm(name="a b"))
+    listed = body(found)["guests"]["list"]
+    assert listed == {"web1": {"ha": {"apart": ["web2"]}}, "web2": {"ha": True}, "a b": {}}
+    (remark,) = [it for it in found.remarks if "it is listed without ha" in it.why]
+    assert remark.element.endswith("vm[a b]")
 
 
 @pytest.mark.parametrize(
@@ -285,13 +352,22 @@ def test_a_guest_of_xen_is_told_and_left_out_with_all_it_says(attributes):
 @pytest.mark.parametrize(
     ("vms", "wanted"),
     [
-        ([{"xmlfile": "/a/w"}], {"definitions": "shared", "list": {"g0": {"xmlfile": "/a/w"}}}),
-        ([{"path": "/a:/b"}], {"definitions": "shared", "path": "/a:/b", "list": {"g0": {}}}),
+        (
+            [{"xmlfile": "/a/w"}],
+            {"definitions": "shared", "list": {"g0": {"xmlfile": "/a/w", "ha": True}}},
+        ),
+        (
+            [{"path": "/a:/b"}],
+            {"definitions": "shared", "path": "/a:/b", "list": {"g0": {"ha": True}}},
+        ),
         ([{"path": "/a:"}, {"path": "/b:/a"}], {"definitions": "shared", "path": "/a:/b"}),
         ([{"path": "/etc/libvirt/qemu:/b"}], {"definitions": "shared", "path": "/b"}),
-        ([{"path": "b"}], {"definitions": "defined", "list": {"g0": {}}}),
-        ([{}], {"definitions": "defined", "list": {"g0": {}}}),
-        ([{"xmlfile": "/etc/libvirt/qemu/a.xml"}], {"definitions": "defined", "list": {"g0": {}}}),
+        ([{"path": "b"}], {"definitions": "defined", "list": {"g0": {"ha": True}}}),
+        ([{}], {"definitions": "defined", "list": {"g0": {"ha": True}}}),
+        (
+            [{"xmlfile": "/etc/libvirt/qemu/a.xml"}],
+            {"definitions": "defined", "list": {"g0": {"ha": True}}},
+        ),
         ([{"xmlfile": "/a/w", "path": "/b"}], {"definitions": "shared"}),
     ],
 )
@@ -354,21 +430,21 @@ def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
         for name, first in (("Prefer", "n1"), ("prefer", "an1"))
     )
     found = guests(vm(name="web1", domain="PREFER"), domains=domains)
-    assert body(found)["guests"]["list"] == {"web1": {"home": "n1"}}
+    assert body(found)["guests"]["list"] == {"web1": {"ha": {"prefer": ["n1"], "failback": True}}}
     reported = [it for it in found.remarks if it.element.endswith("failoverdomain[prefer]")]
     assert reported and all("twice" in it.why for it in reported)
 
 
 def test_the_folder_of_xen_is_not_searched_as_it_never_was():
     found = guests(vm(name="web1", path="/etc/xen"))
-    assert body(found)["guests"] == {"definitions": "defined", "list": {"web1": {}}}
+    assert body(found)["guests"] == {"definitions": "defined", "list": {"web1": {"ha": True}}}
     assert fates_of(found, "path") == [(fates.LEFT, "RGManager ignored it for libvirt")]
 
 
 def test_a_guest_inside_a_guest_comes_by_itself_and_that_is_told():
     found = guests('<vm name="web1"><vm name="web2"/></vm>')
     assert list(body(found)["guests"]["list"]) == ["web1", "web2"]
-    (remark,) = found.remarks
+    (remark,) = [it for it in found.remarks if "/rm/" in it.element]
     assert remark.element.endswith("vm[web2]") and remark.became == fates.CHANGED
 
 

@@ -559,7 +559,7 @@ def history(
 
 @_reported
 def import_cluster_conf(file: str) -> dict[str, Any]:
-    """Make a pillar of RGManager's ``cluster.conf``: its nodes, guests, migration names and homes.
+    """Make a pillar of RGManager's ``cluster.conf``: nodes, guests, failover domains and fencing.
 
     Nothing is changed anywhere. What has no counterpart here, or another meaning, is listed with
     the reason. Comments of the file are not taken over.

@@ -12,6 +12,7 @@ from typing import Any
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar import parser
+from saltext_kvmcluster.core.rgmanager.availability import availability, available_guests
 from saltext_kvmcluster.core.rgmanager.elements import (
     LONGEST_VALUE,
     Element,
@@ -33,6 +34,9 @@ MAX_SIZE = 1024 * 1024
 """The longest text that is read, in bytes; real ones are far shorter."""
 FRAME = {
     "clusternodes": "cluster",
+    "fencedevices": "cluster",
+    "totem": "cluster",
+    "cman": "cluster",
     "rm": "cluster",
     "failoverdomains": "rm",
     "resources": "rm",
@@ -84,10 +88,12 @@ def _pillar(parts: list[Element]) -> Pillar:
         )
     nodes = take_nodes(parts)
     guests = take_guests(part for part in parts if part.tag == "vm" and part.inside("rm"))
-    listed = listed_guests(guests, domains_of(parts, nodes))
+    available = available_guests(guests, domains_of(parts, nodes), nodes)
+    listed = listed_guests(guests, available)
     map_migration(guests.values(), nodes)
     body: Pillar = {"name": _name(root), "nodes": nodes.bodies}
     for key, value in (
+        ("ha", availability(parts, nodes) if guests else {}),
         ("guests", listed),
         ("migration", migration_settings(list(guests.values()))),
     ):

@@ -65,7 +65,7 @@ class Element:
     def remark(self, attribute: str | None, value: str | None, fate: Fate) -> None:
         """Add the fate of the element, or of an attribute's value."""
         self.left.pop(attribute or "", None)
-        if value and (_SECRET.search(attribute or "") or _SECRET_INSIDE.search(value)):
+        if value and (is_secret(attribute or "") or _SECRET_INSIDE.search(value)):
             value = _HIDDEN
         self.remarks.append(
             Remark(self.line, self.path, attribute, value and printable(value), *fate)
@@ -129,6 +129,11 @@ def _fate(part: Element) -> Fate:
     above = part.parent.default if part.parent else fates.UNKNOWN
     part.default = Fate(LEFT, part.why) if part.why else ELEMENTS.get(part.tag, above)
     return above if part.tag == "vm" and not part.why else part.default
+
+
+def is_secret(attribute: str) -> bool:
+    """Whether the value of an attribute of that name is not shown; a script's path is."""
+    return bool(_SECRET.search(attribute)) and not attribute.endswith("_script")
 
 
 def is_in(part: Element, frame: str) -> bool:

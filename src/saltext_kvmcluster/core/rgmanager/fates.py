@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice
+
 
 class Fate(NamedTuple):
     """The result for a piece of the file, and why."""
@@ -49,31 +51,61 @@ TEXT = Fate(LEFT, "text between elements has no meaning in cluster.conf")
 
 _QUORUM = Fate(
     LEFT,
-    "there is no quorum here: membership comes from the pillar, and a guest starts once every node"
-    " has reported that it does not have it",
+    "Corosync counts one vote for each node, and knows by their number when two are enough; for a"
+    " vote from outside set kvmcluster:ha:quorum_device",
 )
 _FENCING = Fate(
     LEFT,
-    "there is no fencing here; an unreachable node blocks a start until it is declared offline"
-    " (force_unreachable)",
+    "Pacemaker has its own times and daemons for fencing; kvmcluster:ha:fencing has what is to be"
+    " said of it",
 )
-_TRANSPORT = Fate(LEFT, "nodes communicate by Salt and ssh; there is no transport to configure")
+_FOR_NOBODY = Fate(LEFT, "no guest was imported that would be started elsewhere after it")
+_TRANSPORT = Fate(
+    LEFT,
+    "Corosync's transport is knet, over the nodes' names and their migration names, encrypted",
+)
 _LOCKING = Fate(
     LEFT,
     "it configures the lock manager and the file system of the nodes; keep it if you keep GFS2 or"
     " clustered LVM",
 )
 _LOGGING = Fate(LEFT, "logging is configured in Salt")
-_RESTARTS = (
-    "guests are not restarted automatically, so nothing is counted; the state"
-    " kvmcluster.guest_running in a highstate starts one that runs nowhere"
+UNFENCED = Fate(
+    CHANGED,
+    "no fencing of it was imported: high availability is refused until kvmcluster:ha:fencing has a"
+    " device that switches it off",
 )
-_AUTOSTART = (
-    "a guest starts by the state kvmcluster.guest_running in a highstate, or by"
-    " 'salt NODE kvmcluster.start GUEST'"
+FENCER = Fate(SAME, "Pacemaker tells the device what to do, and with which node")
+SECRET = Fate(
+    CHANGED,
+    "a secret is in no pillar: write it into the file that the pillar names, on every node,"
+    " readable by root alone",
 )
+UNUSED_DEVICE = "no node's fencing that was imported uses it"
 
-FLAGS_OF_A_DOMAIN = ("ordered", "restricted", "nofailback")
+DOMAIN_FLAGS = ("ordered", "restricted", "nofailback")
+
+_NO_SWITCH = "it does not switch a node off: guests would run on, while they are started elsewhere"
+_REPLACED = "that fence agent is maintained no more; those that are: stonith_admin --list-installed"
+_GONE = {
+    **dict.fromkeys(("fence_mcdata", "fence_vixel", "fence_gnbd"), _NO_SWITCH),
+    "fence_manual": "a person's word is no fencing; stonith_admin --confirm NODE is for the night"
+    " on which a device fails",
+    "fence_xvmd": "it is a daemon, and no fence agent; the agent is fence_xvm",
+    "fence_zvm": "that fence agent was replaced by fence_zvmip",
+    **dict.fromkeys(
+        ("fence_na", "fence_bullpap", "fence_cpint", "fence_rackswitch", "fence_baytech"), _REPLACED
+    ),
+    "fence_egenera": _REPLACED,
+    "": "it has no agent",
+}
+
+
+def without_agent(agent: str) -> str | None:
+    """Return why there is no fencing by that agent here; None if there is."""
+    switches = FenceDevice("", agent).switches_power
+    return _GONE.get(agent, None if switches else _NO_SWITCH)
+
 
 ELEMENTS = {
     "cman": _QUORUM,
@@ -81,9 +113,9 @@ ELEMENTS = {
     "totem": _TRANSPORT,
     "multicast": _TRANSPORT,
     "altname": Fate(LEFT, "it belongs to no imported node"),
-    "fence": _FENCING,
-    "unfence": _FENCING,
-    "fencedevices": _FENCING,
+    "fence": _FOR_NOBODY,
+    "unfence": Fate(LEFT, "a node that is switched on again needs nothing that lets it back"),
+    "fencedevices": _FOR_NOBODY,
     "fence_daemon": _FENCING,
     "fence_virtd": _FENCING,
     "fence_xvmd": _FENCING,
@@ -93,18 +125,17 @@ ELEMENTS = {
     "group": _LOCKING,
     "logging": _LOGGING,
     "uidgid": Fate(LEFT, "it granted accounts access to corosync; here Salt controls access"),
-    "failoverdomain": Fate(LEFT, "no imported guest is in it"),
+    "failoverdomain": Fate(LEFT, "no imported guest with ha is in it"),
     "resources": Fate(LEFT, "of the resources, only guests are imported"),
     "service": Fate(
         LEFT,
         "only guests are managed here. A guest inside is imported by itself: there it could"
-        " not migrate, here it can; set its home by hand",
+        " not migrate, here it can; give its ha what the service had",
     ),
     "events": Fate(LEFT, "kvmcluster sends events of its own, for Salt's reactor"),
     "vm": Fate(
         LEFT,
-        "a guest here has no resources of its own: use states for what it needs, such as"
-        " mounts, before kvmcluster.guest_running",
+        "a guest here has no resources of its own: use states for what it needs, such as mounts",
     ),
     "pvevm": Fate(
         LEFT,
@@ -112,12 +143,21 @@ ELEMENTS = {
         " kvmcluster:guests:list",
     ),
     "action": Fate(
-        LEFT, "time limits and intervals are set by call, or for all in kvmcluster:migration"
+        LEFT,
+        "the times of a guest's operations are those of the resource that Pacemaker gets, and of"
+        " kvmcluster:migration",
     ),
 }
 
+_IMPORTED = {"cman": _QUORUM, "totem": _TRANSPORT}
+"""The fates of other attributes of elements of which something is imported."""
+
 ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
     ("cluster", "alias"): _left("a cluster has one name here"),
+    ("cman", "two_node"): {None: Fate(SAME, "Corosync gets two_node where there are two nodes")},
+    ("cman", "transport"): {None: _TRANSPORT},
+    ("cman", "keyfile"): _left("the nodes' key for Corosync is made by kvmcluster.orch.ha"),
+    ("totem", "token"): _left("kvmcluster:ha:token is 1000 to 300000 milliseconds"),
     ("cluster", "config_version"): _left("the pillar has no version; keep it in version control"),
     ("clusternode", "nodeid"): _left("a node's id is its minion id"),
     ("clusternode", "votes"): {None: _QUORUM},
@@ -125,56 +165,39 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
     ("altname", "port"): {None: _TRANSPORT},
     ("altname", "mcast"): {None: _TRANSPORT},
     ("altname", "ttl"): {None: _TRANSPORT},
+    ("rm", "central_processing"): {None: Fate(SAME, "one node of Pacemaker's decides for all")},
+    ("rm", "status_poll_interval"): _left("Pacemaker looks at every guest at an interval of ours"),
     ("rm", "log_level"): {None: _LOGGING},
     ("rm", "log_facility"): {None: _LOGGING},
     ("failoverdomain", "restricted"): _flag(
-        Fate(
-            LEFT,
-            "its guests could run on its nodes alone; here a guest may move to every node that"
-            " passes the checks. To keep it on a node: salt NODE kvmcluster.freeze GUEST REASON",
-        ),
-        Fate(SAME, "a guest may move to every node that passes the checks"),
+        Fate(SAME, "a guest may run on every node that passes the checks"),
+        Fate(SAME, "a guest may run on every node that passes the checks"),
     ),
-    ("failoverdomain", "nofailback"): _flag(
-        Fate(SAME, "no guest is moved back automatically"),
-        Fate(
-            LEFT,
-            "its guests moved back when a better node returned; here guests are not moved"
-            " automatically: salt-run kvmcluster.migrate GUEST NODE",
-        ),
-    ),
-    ("failoverdomain", "ordered"): _flag(
-        Fate(LEFT, "no node of it can be the home of its guests"),
-        Fate(SAME, "its nodes have no order, so its guests get no home"),
-    ),
-    ("failoverdomainnode", "name"): _left(
-        "only the first node of an ordered failover domain has a counterpart, home"
-    ),
-    ("failoverdomainnode", "priority"): _left(
-        "only the first node of an ordered failover domain has a counterpart, home"
-    ),
+    ("failoverdomain", "nofailback"): {
+        None: Fate(SAME, "a guest moves back to better nodes where its ha has failback true")
+    },
+    ("failoverdomain", "ordered"): {None: Fate(SAME, "its nodes are equally good")},
+    ("failoverdomainnode", "priority"): _left("the failover domain is not ordered"),
     ("vm", "autostart"): _flag(
-        Fate(LEFT, f"no guest starts automatically with the cluster: {_AUTOSTART}"),
-        Fate(SAME, f"no guest starts automatically: {_AUTOSTART}"),
+        Fate(SAME, "Pacemaker starts a guest with ha when the cluster starts"),
+        Fate(
+            CHANGED,
+            "Pacemaker starts a guest with ha when the cluster starts, unless it was shut down by"
+            " command: salt NODE kvmcluster.shutdown GUEST",
+        ),
     ),
-    ("vm", "exclusive"): _flag(
-        Fate(LEFT, "guests share nodes here; give it a home, and the others another one"),
-        Fate(SAME, "guests share nodes"),
-    ),
+    ("vm", "exclusive"): {None: Fate(SAME, "guests share nodes")},
     ("vm", "hardrecovery"): _flag(
-        Fate(LEFT, "no node is rebooted because of a guest"),
-        Fate(SAME, "no node is rebooted because of a guest"),
+        Fate(SAME, "Pacemaker fences a node on which a guest cannot be stopped"),
+        Fate(CHANGED, "Pacemaker fences a node on which a guest cannot be stopped"),
     ),
     ("vm", "recovery"): {
-        "disable": Fate(SAME, "a guest that ended stays off until it is started"),
-        None: Fate(
-            LEFT,
-            "a guest that ended stays off until it is started, by a person or by the state"
-            " kvmcluster.guest_running",
+        "restart": Fate(SAME, "it is the default (on_failure)"),
+        "restart-disable": Fate(
+            CHANGED, "a guest that fails is started again; it is not left off if that fails"
         ),
+        None: Fate(CHANGED, "RGManager knew no such policy, and restarted; so does Pacemaker"),
     },
-    ("vm", "max_restarts"): {"0": Fate(SAME, _RESTARTS), None: Fate(LEFT, _RESTARTS)},
-    ("vm", "restart_expire_time"): {"0": Fate(SAME, _RESTARTS), None: Fate(LEFT, _RESTARTS)},
     ("vm", "migrate"): {"live": Fate(SAME, "live is the default (kvmcluster:migration:live)")},
     ("vm", "migrate_options"): _left(
         "no options are handed to virsh; kvmcluster:migration has keys for what libvirt can do"
@@ -206,13 +229,17 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
         "a guest is shut down, never saved to a file when it stops and restored when it starts"
     ),
     ("vm", "status_program"): _left("services inside a guest are not checked here; use monitoring"),
-    ("vm", "depend"): _left("guests do not depend on each other here; order states by 'require'"),
-    ("vm", "depend_mode"): _left(
-        "guests do not depend on each other here; order states by 'require'"
+    ("vm", "depend"): _left(
+        "guests do not wait for each other here; those of a higher ha:priority go first"
     ),
+    ("vm", "depend_mode"): _left("guests do not wait for each other here"),
     ("vm", "no_kill"): _flag(
-        Fate(SAME, "kvmcluster.shutdown kills a guest only where destroy=true says so"),
-        Fate(LEFT, "kvmcluster.shutdown kills a guest only where destroy=true says so"),
+        Fate(
+            CHANGED,
+            "kvmcluster.shutdown kills a guest only where destroy=true says so; Pacemaker, where it"
+            " has to stop one, kills it when the time for that is over",
+        ),
+        Fate(SAME, "where Pacemaker has to stop a guest, it kills it when the time is over"),
     ),
     ("vm", "ref"): _left("a guest is listed once here"),
 }
@@ -224,8 +251,8 @@ def fate(tag: str, attribute: str, value: str) -> Fate:
         return EMPTY
     known = ATTRIBUTES.get((tag, attribute), {})
     text = value.strip().lower()
-    if tag == "failoverdomain" and attribute in FLAGS_OF_A_DOMAIN:
+    if tag == "failoverdomain" and attribute in DOMAIN_FLAGS:
         if not re.match(r"[+-]?[0-9]", text):
             return NO_NUMBER
         text = YES[0] if is_set(text) else NO[0]
-    return known.get(text) or known.get(None) or UNKNOWN
+    return known.get(text) or known.get(None) or _IMPORTED.get(tag, UNKNOWN)

@@ -1,4 +1,4 @@
-"""The guests of a cluster.conf: their definitions and their homes."""
+"""The guests of a cluster.conf, and their definitions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 
 from saltext_kvmcluster.core.rgmanager.elements import Element
-from saltext_kvmcluster.core.rgmanager.failover import Domain, members_of, priority_of
-from saltext_kvmcluster.core.rgmanager.fates import CHANGED, LEFT, Fate, is_set
+from saltext_kvmcluster.core.rgmanager.fates import CHANGED, LEFT, Fate
 from saltext_kvmcluster.core.rgmanager.refusals import ROOT, Pillar, refusal
 
 XEN_FOLDER = "/etc/xen"
@@ -49,14 +48,18 @@ def _no_guest(part: Element, name: str) -> str | None:
     return refusal({"guests": {"list": {name: {}}}}, name)
 
 
-def listed_guests(guests: Mapping[str, Element], domains: Mapping[str, Domain]) -> Pillar:
-    """Return the pillar's part about guests, empty if there are none."""
+def listed_guests(guests: Mapping[str, Element], available: Mapping[str, Pillar | bool]) -> Pillar:
+    """Return the pillar's part about guests, empty if there are none.
+
+    available
+        The ``ha`` of guests by name.
+    """
     if not guests:
         return {}
     folders: dict[str, None] = {}
     bodies: Pillar = {}
     for name, part in guests.items():
-        given = {"xmlfile": _xmlfile(part, name), "home": _home(part, domains)}
+        given = {"xmlfile": _xmlfile(part, name), "ha": available.get(name)}
         bodies[name] = {key: value for key, value in given.items() if value}
         folders.update(dict.fromkeys(_folders(part)))
     if not folders and not any("xmlfile" in body for body in bodies.values()):
@@ -108,44 +111,3 @@ def _remark_on_definition(part: Element, body: Pillar, folders: Mapping[str, Non
     elif len(set(own)) < len(folders) or list(dict.fromkeys(own)) != list(folders):
         why = "all guests have one search path: the folders of all, in the file's order"
         part.remark("path", path, Fate(CHANGED, why))
-
-
-def _home(part: Element, domains: Mapping[str, Domain]) -> str | None:
-    """Return the node that starts a guest: the first one of its failover domain, if ordered."""
-    name = part.given.get("domain", "")
-    domain = domains.get(name.lower())
-    if not name.strip():
-        return None
-    if domain is None:
-        part.remark("domain", name, Fate(LEFT, "the file has no failover domain of that name"))
-        return None
-    _use(domain)
-    if not is_set(domain.part.given.get("ordered")):
-        why = "its failover domain is not ordered, so no node comes first; set its home by hand"
-    elif domain.node is None:
-        why = "no node of its failover domain has a priority and was taken over"
-    else:
-        part.take("domain")
-        return domain.node
-    part.remark("domain", name, Fate(LEFT, why))
-    return None
-
-
-def _use(domain: Domain) -> None:
-    """Import a failover domain as far as it gives its guests a home."""
-    if domain.part.imported:
-        return
-    domain.part.imported = True
-    domain.part.take("name")
-    members = members_of(domain.part)
-    for member in members:
-        member.imported = True
-    best = domain.best
-    if best is None or not is_set(domain.part.given.get("ordered")):
-        return
-    domain.part.take("ordered")
-    best.take("name")
-    priority = best.take("priority")
-    if any(priority_of(member) == priority_of(best) for member in members if member is not best):
-        why = "another node has the same priority; the first of the two is the home of its guests"
-        best.remark("priority", priority, Fate(CHANGED, why))
