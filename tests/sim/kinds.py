@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import drain_schedules
 import drains
+import managed_schedules
+import pacemaker
 import queue_schedules
 import schedules
 import start_schedules
@@ -34,6 +36,7 @@ class Kind:
 
 COMMANDS.update(starts.COMMANDS)
 COMMANDS.update(drains.COMMANDS)
+COMMANDS.update(pacemaker.COMMANDS)
 ACTORS.update(drains.ACTORS)
 
 KINDS = {
@@ -48,6 +51,7 @@ KINDS = {
     "queues": Kind(
         queue_schedules.scenario, 10, ("moved", "not_moved", "unknown", "refused", "killed")
     ),
+    "managed": Kind(managed_schedules.scenario, 10, ("refused",)),
     "drains": Kind(drain_schedules.scenario, 10, ("drained", "not drained", "refused", "killed")),
 }
 

@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, field, replace
 import libvirtd
 import world as sim
 import yaml
+from pacemaker import Pacemaker
 from simulated import FOLDER, Call, CallFault, Killed, Minion, Shelf, domain_xml
 from tasks import Task
 
@@ -50,6 +51,7 @@ class Start:
     """How a guest is in the beginning. Sizes in MiB, rates in MiB/s.
 
     ``on``: empty if it runs nowhere. ``defined``: where it is defined as well, shut off.
+    ``managed``: whether Pacemaker does. ``obeys``: whether it does as its power button says.
     """
 
     on: str
@@ -62,6 +64,7 @@ class Start:
     working_set: float = 40
     defined: tuple[str, ...] = ()
     obeys: bool = True
+    managed: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,9 @@ class Run:
             libvirtd.Daemon(world, node)
         for number, (name, start) in enumerate(scenario.guests.items()):
             self._begin(name, start, UUID.format(number))
+        managed = [world.guests[name] for name, one in scenario.guests.items() if one.managed]
+        if managed:
+            Pacemaker(world, managed)
 
     def _begin(self, name, start, uuid):
         world, mib = self.world, 2**20

@@ -29,6 +29,7 @@ WRONG = (
     "denied",
     "endless",
     "slots",
+    "fight",
     "raised",
 )
 AT_ONCE = 250

@@ -22,6 +22,7 @@ from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
 from saltext_kvmcluster.core.ownership import contacts
+from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.fencing import FenceEvent, Fencing
 from saltext_kvmcluster.core.pacemaker.model import Member, Pacemaker, Status
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -120,6 +121,7 @@ class Minion:
         self.detoured = {node: Libvirt(self, node) for node in cluster.nodes}
         self.journals = {node: Journal(self, node) for node in cluster.nodes}
         self.remotes = {node: Remote(self, node) for node in cluster.nodes}
+        self.controls = {node: Control(self, node) for node in cluster.nodes}
         self.queues = {node: Tickets(self, self.remotes[node]) for node in cluster.nodes}
 
     def environment(self):
@@ -138,8 +140,8 @@ class Minion:
             read=lambda path: self.definitions()[path],
             unguarded=lambda definition: () if self.world.locks else ("vda",),
             starters=lambda node: Starters(),
-            pacemaker=lambda node: Pacemaker(),
-            control=lambda node: None,
+            pacemaker=self._pacemaker,
+            control=self.controls.__getitem__,
             fencing=self._fencing,
             examine=self._examine,
             lock=self._lock,
@@ -209,14 +211,25 @@ class Minion:
             return ""
         return "" if node in self.world.dark else "accepts ssh logins"
 
+    def _pacemaker(self, node):
+        if not self.world.pacemaker:
+            return Pacemaker()
+        try:
+            self.call(self.remotes[node].reach)
+        except WorldError:
+            return None
+        return self.world.pacemaker.view(node)
+
     def _fencing(self, node):
         """What Pacemaker on a node knows: who has no power was fenced, and has not been back."""
-        if not self.world.fences:
+        if not self.world.fences and not self.world.pacemaker:
             return None
         try:
             self.call(self.remotes[node].reach)
         except WorldError:
             return None
+        if self.world.pacemaker:
+            return self.world.pacemaker.fencing(node)
         dark = frozenset(self.world.dark)
         members = {one: Member(one, online=one not in dark) for one in self.cluster.nodes}
         now = self.clock.now()
@@ -242,7 +255,17 @@ class Minion:
             runs = observation.sighting is Sighting.RUNNING
             if not away and self.options and (risk := self._risk(runs)):
                 raise WorldError(f"{move.guest} was not migrated: {risk[0]}: {risk[1]}")
+        self._refuse_managed(move)
         return ()
+
+    def _refuse_managed(self, move):
+        """Refuse what Pacemaker acts on, as the check ``ha.manager`` does."""
+        if not self.world.pacemaker:
+            return
+        views = {node: self._pacemaker(node) for node in (move.source, move.destination)}
+        refusal = managers.refusal(managers.of(move.guest, views), "would start it again", "moved")
+        if refusal:
+            raise WorldError(f"{move.guest} was not migrated: {refusal}")
 
     def _risk(self, runs):
         unguarded = () if self.world.locks else ("vda",)
@@ -468,19 +491,36 @@ class Libvirt(Remote):
 
     def create(self, definition, end):
         since = self.minion.asked_since()
-        return self._begin(lambda daemon, call: daemon.create(definition, call, since=since), end)
+        guest = next(one for one in self.world.guests.values() if one.uuid in definition)
+
+        def verb(daemon, call):
+            daemon.create(definition, call, since=since)
+
+        return self._begin(guest, verb, end)
 
     def boot(self, uuid, end):
         since = self.minion.asked_since()
-        return self._begin(lambda daemon, call: daemon.boot_guest(uuid, call, since=since), end)
 
-    def _begin(self, verb, end):
+        def verb(daemon, call):
+            daemon.boot_guest(uuid, call, since=since)
+
+        return self._begin(self._guest(uuid), verb, end)
+
+    def _guest(self, uuid):
+        return next(one for one in self.world.guests.values() if one.uuid == uuid)
+
+    def _touched(self, guest, what):
+        if self.world.pacemaker:
+            self.world.pacemaker.touched(guest, what)
+
+    def _begin(self, guest, verb, end):
         """Begin a start; a daemon that stands still begins it when it goes on, unless too late."""
         call = Call()
 
         def begin():
             daemon = self.world.daemons[self.node]
             self.minion.begun = self.world.now
+            self._touched(guest, f"a start on {self.node}")
 
             def work():
                 if self.world.now >= end:
@@ -500,6 +540,7 @@ class Libvirt(Remote):
         return self.minion.call(begin, fallible=False)
 
     def press_power(self, uuid):
+        self._touched(self._guest(uuid), f"the power button on {self.node}")
         self._ask(lambda daemon: daemon.press_power(uuid))
 
     def note(self, uuid, namespace, text):
@@ -517,6 +558,7 @@ class Libvirt(Remote):
 
         def begin():
             self.minion.begun = self.minion.clock.read
+            self._touched(self._guest(uuid), f"a migration from {self.node}")
             daemon = self.world.daemons[self.node]
             peer = next(
                 node.id
@@ -560,6 +602,7 @@ class Libvirt(Remote):
 
     def destroy(self, uuid):
         by = sim.OPERATOR if self.minion.may_destroy else sim.ENGINE
+        self._touched(self._guest(uuid), f"the end of a copy on {self.node}")
         self._ask(lambda daemon: daemon.destroy(uuid, by))
 
     def destroy_copy(self, uuid, mark):
@@ -693,6 +736,54 @@ def _job(domain):
     if domain.job:
         return verdicts.INCOMING if domain.job.kind == libvirtd.IN else verdicts.OUTGOING
     return verdicts.BOOT if domain.reason == libvirtd.STARTING else ""
+
+
+class Control(Remote):
+    """Pacemaker, driven by one node's tools, as host/pacemaker_control.py does."""
+
+    def _ask(self, verb):
+        """Have the tools of a node change something; without quorum they change nothing."""
+
+        def carried():
+            self.reach()
+            self.world.advance(self.world.some(0.02, 0.2))
+            found = self._again(verb)
+            self.come_back()
+            return found
+
+        return self.minion.call(carried, lambda: self._again(verb))
+
+    def _again(self, verb):
+        self.world.pacemaker.check(self.node)
+        return verb(self.world.pacemaker)
+
+    def hold(self, resource, hold):
+        return self._ask(lambda pacemaker: pacemaker.hold(resource, hold.mark))
+
+    def release(self, resource, mark):
+        return self._ask(lambda pacemaker: pacemaker.release(resource, mark))
+
+    def refresh(self, resource):
+        self._ask(lambda pacemaker: pacemaker.refresh(resource))
+
+    def wait(self, seconds):
+        end = self.world.now + seconds
+
+        def waited(pacemaker):
+            self.world.until(end, lambda: pacemaker.idle)
+            if not pacemaker.idle:
+                raise WorldError(f"crm_resource on {self.node} failed: it was not idle in time")
+
+        self._ask(waited)
+
+    def want(self, resource, role):
+        self._ask(lambda pacemaker: pacemaker.set_meta(resource, "target-role", role))
+
+    def standby(self, node, number, mark):
+        return self._ask(lambda pacemaker: pacemaker.set_our_standby(node, mark))
+
+    def end_standby(self, node, number):
+        return self._ask(lambda pacemaker: pacemaker.end_our_standby(node))
 
 
 class Journal(Remote):

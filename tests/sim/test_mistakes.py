@@ -16,6 +16,7 @@ from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
 from saltext_kvmcluster.core.ownership import handovers, safeguards, settlements, startup
 from saltext_kvmcluster.core.ownership.cases import Do
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
+from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import drainer, lifecycle, migrator, queue
 from saltext_kvmcluster.engine.handover import StrictHandover
@@ -225,6 +226,11 @@ def everybody_first(patch):
     patch.setattr(queues, "standing", lambda *given: replace(standing(*given), slot=0))
 
 
+def blind_to_pacemaker(patch):
+    """What manages a guest is found, and it is touched all the same."""
+    patch.setattr(managers, "refusal", lambda *given: "")
+
+
 @pytest.mark.parametrize(
     ("runs", "mistake", "kinds"),
     [
@@ -246,6 +252,7 @@ def everybody_first(patch):
         ("starts", stopped_by_what_is_here, {"wrong"}),
         ("queues", slots_never_freed, {"slots"}),
         ("queues", everybody_first, {"slots"}),
+        ("managed", blind_to_pacemaker, {"fight"}),
     ],
 )
 def test_a_mistake_of_the_engine_shows(monkeypatch, runs, mistake, kinds):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 SSH, DATA = "ssh", "data"
 FAULT, LIBVIRT, ENGINE, OPERATOR = "a fault", "libvirt", "the engine", "an operator"
+PACEMAKER = "Pacemaker"
 PER_SECOND = 10
 CONNECT_LIMIT = 127.0  # Linux gives up a TCP connection after so long.
 EPSILON = 1e-6
@@ -63,6 +64,7 @@ class World:
         self.daemons = {}
         self.full, self.dark = set(), set()
         self.fences = False
+        self.pacemaker = None
         # Seconds by which a node's clock is wrong; it was set.
         self.clocks = {}
         self.wrong = []
@@ -360,9 +362,9 @@ class Qemu:
             for qemu in self.guest.alive
             if qemu is not self
             and (qemu.running or qemu.whole)
-            and not (qemu.by == OPERATOR and qemu.born >= since)
+            and not (qemu.by == OPERATOR and (qemu.born >= since or by == PACEMAKER))
         ]
-        if others and by == ENGINE:
+        if others and by in (ENGINE, PACEMAKER):
             self.world.violation("twice", f"{by} started {self} beside {others[0]}")
         self.by = by
         if self.guest.lock is not None and self.world.locks:
@@ -421,7 +423,7 @@ class Qemu:
     def _owner_died(self, by, torn):
         guest = self.guest
         heir = next(guest.whole(), None)
-        if by == OPERATOR:
+        if by in (OPERATOR, PACEMAKER):
             # libvirt may resume an older copy after a shutdown; the engine cannot prevent it.
             guest.killed = True
         elif by == FAULT:

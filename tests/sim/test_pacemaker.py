@@ -1,0 +1,137 @@
+"""The simulated Pacemaker: it keeps the rules of the real one, and a fight with it is noticed."""
+
+import libvirtd
+import pytest
+import world as sim
+from scenario import Run, Scenario, Start
+from simulated import Call
+
+from saltext_kvmcluster.core.migration.plans import Plan
+
+pytest.register_assert_rewrite("pacemaker_rules")
+import pacemaker_rules  # noqa: E402
+from pacemaker_rules import *  # noqa: E402, F403
+
+
+class Bench:
+    def __init__(self):
+        start = Start("node1", managed=True)
+        self.run = Run(Scenario((), {pacemaker_rules.GUEST: start}, locks=False))
+        self.world = self.run.world
+        self.world.advance(1)
+        self.guest = self.world.guests[pacemaker_rules.GUEST]
+        self.pacemaker = self.world.pacemaker
+        self.resource = self.pacemaker.resources[pacemaker_rules.GUEST]
+
+    def alive(self):
+        return {qemu.node for qemu in self.guest.alive}
+
+    def starts(self):
+        return sum(qemu.has_run and qemu.incoming is None for qemu in self.guest.qemus)
+
+    def known(self):
+        return sorted(self.resource.active())
+
+    def blocked(self):
+        return self.pacemaker.is_blocked(self.resource)
+
+    def move_by_hand(self, source, destination):
+        call = Call()
+        plan = Plan(("LIVE", "PEER2PEER"), "", {})
+        self.world.daemons[source].migrate(self.guest.uuid, plan, destination, call)
+        assert self.until(call.done, 60) and not call.exception()
+
+    def end_by_hand(self, node):
+        self.world.daemons[node].destroy(self.guest.uuid, by=sim.OPERATOR)
+
+    def meta(self, name, value):
+        self.pacemaker.set_meta(pacemaker_rules.GUEST, name, value)
+
+    def refresh(self):
+        self.pacemaker.refresh(pacemaker_rules.GUEST)
+
+    def settle(self):
+        assert self.until(lambda: self.pacemaker.idle, 300)
+
+    def standby(self, node, on):
+        self.pacemaker.set_standby(node, on)
+
+    def kill_node(self, node):
+        self.run.fault(f"power off {node} for 40")
+
+    def wait(self, seconds):
+        self.world.advance(seconds)
+
+    def until(self, condition, seconds):
+        self.world.until(self.world.now + seconds, condition)
+        return condition()
+
+
+@pytest.fixture(name="rules")
+def bench():
+    return Bench()
+
+
+def kinds(bench):
+    return {kind for kind, _ in bench.world.wrong}
+
+
+def test_without_block_both_copies_are_stopped_and_one_is_started(rules):
+    rules.pacemaker.block = False
+    rules.move_by_hand("node1", "node2")
+    assert rules.until(lambda: len(rules.alive()) == 2, 60)
+    rules.refresh()
+    assert rules.until(lambda: rules.starts() == 3, 120)
+    rules.settle()
+    assert len(rules.alive()) == 1
+
+
+def test_a_second_copy_that_pacemaker_starts_is_noticed(rules):
+    rules.move_by_hand("node1", "node2")
+    rules.wait(30)
+    assert "twice" in kinds(rules)
+
+
+def test_a_move_of_its_own_that_breaks_off_blocks_the_guest(rules):
+    rules.world.on_step["copied once"] = [lambda: rules.run.fault("kill libvirtd node2 for 5")]
+    rules.standby("node1", True)
+    rules.wait(60)
+    assert rules.blocked() and rules.alive() == {"node1"}
+    assert not rules.world.wrong
+    rules.standby("node1", False)
+    rules.refresh()
+    rules.settle()
+    assert (rules.blocked(), rules.known()) == (False, ["node1"])
+
+
+def test_a_node_that_is_cut_off_is_fenced_and_its_guest_is_elsewhere(rules):
+    rules.run.fault("cut both node1 for 300")
+    assert rules.until(lambda: rules.alive() and "node1" not in rules.alive(), 60)
+    assert rules.pacemaker.fencing("node2").erased == {"node1"}
+    assert not rules.world.wrong
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda libvirt, guest: libvirt.press_power(guest.uuid),
+        lambda libvirt, guest: libvirt.destroy(guest.uuid),
+        lambda libvirt, guest: libvirt.boot(guest.uuid, 60.0),
+    ],
+)
+def test_what_touches_a_managed_guest_is_a_fight(rules, verb):
+    verb(rules.run.minion("node1").libvirts["node1"], rules.guest)
+    assert "fight" in kinds(rules)
+
+
+def test_pacemaker_that_acts_amid_a_migration_of_ours_is_a_fight(rules):
+    rules.meta("is-managed", "false")
+    rules.world.daemons["node1"].migrate(
+        rules.guest.uuid, Plan(("LIVE", "PEER2PEER"), "", {}), "node2", Call()
+    )
+    rules.wait(0.4)
+    assert rules.world.daemons["node1"].domains[rules.guest.uuid].job.kind == libvirtd.OUT
+    rules.meta("is-managed", None)
+    rules.meta("target-role", "Stopped")
+    rules.wait(1)
+    assert "fight" in kinds(rules)
