@@ -36,10 +36,10 @@ THRESHOLD, FORGOTTEN = 10, 60.0
 class Resource:
     """A guest's resource.
 
-    ``meta``: its meta attributes, as the CIB has them, ``mark``: that of our hold. ``history``: what is believed, by node.
-    ``busy``: the action that is under way, ``shown``: whether it is shown yet, ``probing``: the nodes whose probes are. ``stuck``: a
-    move failed, which blocks it. ``draws``: the node to which a constraint of a move by hand draws
-    it.
+    ``meta``: its meta attributes, as the CIB has them; ``mark``: that of our hold. ``history``:
+    what is believed, by node. ``busy``: the action that is under way; ``shown``: whether it is
+    shown yet. ``probing``: the nodes whose probes are under way. ``stuck``: a move failed, which
+    blocks it. ``draws``: the node to which a constraint of a move by hand draws it.
     """
 
     guest: sim.Guest

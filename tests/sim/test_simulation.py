@@ -122,6 +122,7 @@ def test_whatever_goes_wrong_no_guest_is_lost_doubled_or_misjudged():
         (environment.Call, simulated.Call),
         (environment.Tickets, shells.Tickets),
         (environment.Claim, shells.Claim),
+        (environment.Control, simulated.Control),
     ],
 )
 def test_the_world_has_every_verb_and_no_other_parameters(wanted, found):
