@@ -34,6 +34,7 @@ DISKS = {
 }
 READ = "libvirt tells the definition of every guest that runs, and what it tells is readable"
 BESIDE = "no Pacemaker runs in this lab; see test_pacemaker.py"
+WITHOUT_HA = "no guest of this lab has ha; see test_ha_refusals.py"
 ALIKE = "all nodes of the lab have the same CPUs, memory and security drivers"
 PLAIN_GUESTS = "no guest of the lab wants it while a node is silent"
 ELSEWHERE = {
@@ -41,6 +42,7 @@ ELSEWHERE = {
     **{(check, UNKNOWN): PLAIN_GUESTS for check in ("cpu.pinning", "memory.hugepages")},
     **{(check, UNKNOWN): PLAIN_GUESTS for check in ("network.listen", "secret.present")},
     **{(check.id, PROBLEM): BESIDE for check in REGISTRY if check.id.partition(".")[0] == "ha"},
+    **{(check, UNKNOWN): WITHOUT_HA for check in ("ha.disks", "ha.starts", "ha.stored")},
     ("ssh.label", PROBLEM): "this kernel has no SELinux",
     ("node.minion", PROBLEM): "a node's own minion reports it to the master; see test_guests.py",
     ("node.clock", PROBLEM): "all nodes of the lab have one clock",

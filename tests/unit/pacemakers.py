@@ -17,6 +17,7 @@ from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
     STARTS,
     STATUS,
     config_key,
+    fencers_key,
 )
 
 FOLDER = CASES / "pacemaker"
@@ -34,6 +35,12 @@ def definition(name):
     return (0, f"<domain type='kvm'><name>{name}</name><memory>1</memory></domain>", "")
 
 
+def fencers(*devices):
+    """Return what a fencer prints of the devices that can fence a node."""
+    items = "".join(f'<item name="device">{one}</item>' for one in devices)
+    return (0, f"<pacemaker-result><list>{items}</list><status code='0'/></pacemaker-result>", "")
+
+
 def outputs(case="running", node="node1", guests=None, **changes):
     """Return what was run on a node; ``guests``: the output for the path of each definition."""
     guests = {"/srv/guests/web1.xml": definition("web1")} if guests is None else guests
@@ -44,6 +51,7 @@ def outputs(case="running", node="node1", guests=None, **changes):
         NAME: (0, f"{node}\n", ""),
         STATUS: (0, printed(case, "crm_mon"), ""),
         CONFIGURATION: (0, printed(case, "cib"), ""),
+        **{fencers_key(one): fencers("fence") for one in ("node1", "node2", "node3")},
         **{config_key(path): text for path, text in guests.items()},
         **changes,
     }
@@ -87,6 +95,11 @@ def set_to(case, name, value):
 def good():
     """Return Pacemaker as it should be."""
     return set_to("running", "start-failure-is-fatal", "false")
+
+
+def ours():
+    """Return Pacemaker whose guest has the agent of our own."""
+    return edited('provider="heartbeat"', 'provider="kvmcluster"')
 
 
 def without_guests():

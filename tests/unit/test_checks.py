@@ -6,6 +6,7 @@ from dataclasses import replace
 import pacemakers
 import pytest
 import worlds
+from ha_cases import HA_CASES, of_pacemaker
 from host_cases import OF_HOSTS
 from worlds import IMAGE, IMAGES, OTHER, RUNNING, UUID, WEB, guest, node, world
 
@@ -239,7 +240,7 @@ BROKEN = guest(of=None, error="its definition is no XML")
 
 HA = (
     *("fencing", "quorum", "moves", "stickiness", "start_failure", "constraints", "unmanaged"),
-    *("definitions", "network"),
+    *("definitions", "network", "names", "two_nodes", "agent"),
 )
 
 
@@ -538,10 +539,11 @@ CASES = [
         for name in HA
         for view in (None, Pacemaker(runs=True, error="no answer"))
     ),
-    *((f"ha.{name}", OK, one) for name in HA for one in (GOOD, here(pacemaker=pacemakers.good()))),
+    *((f"ha.{name}", OK, one) for name in HA for one in (GOOD, of_pacemaker(pacemakers.good()))),
     *((f"ha.{name}", OK, here(pacemaker=pacemakers.without_guests())) for name in HA),
     ("ha.fencing", PROBLEM, here(pacemaker=pacemakers.view("no-fencing"))),
     ("ha.fencing", PROBLEM, here(pacemaker=pacemakers.view("no-device"))),
+    *HA_CASES,
     (
         "ha.fencing",
         OK,
@@ -553,7 +555,7 @@ CASES = [
         here(pacemaker=pacemakers.set_to("no-device", "stonith-watchdog-timeout", "0")),
     ),
     ("ha.fencing", PROBLEM, here(pacemaker=pacemakers.edited("fence_kvmlab", "fence_dummy"))),
-    ("ha.fencing", OK, here(pacemaker=pacemakers.edited("fence_kvmlab", "fence_scsi"))),
+    ("ha.fencing", OK, of_pacemaker(pacemakers.edited("fence_kvmlab", "fence_scsi"))),
     (
         "ha.fencing",
         OK,
@@ -661,7 +663,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 50
+    assert len(CHECKS) == len(REGISTRY) == 56
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

@@ -240,6 +240,7 @@ def _of_host(
             {**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS, **more}
         )
         outputs = {**outputs, **pacemaker_view.further(access.run_all, outputs)}
+        outputs = {**outputs, **pacemaker_view.membership(access.run_all, outputs)}
         reported: dict[str, Any] = {
             "node": node,
             "commands": _to_dicts(outputs),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.pacemaker import (
+    corosync,
     discretion,
     fencing,
     pacemaker_facts,
@@ -55,6 +56,19 @@ def further(run_all: RunAll, outputs: Outcomes) -> Outcomes:
     configs = pacemaker_tools.config_commands(paths)
     known = {**found, **(run_all(configs) if configs else {})}
     return {key: _without_secrets(key, one) for key, one in known.items()}
+
+
+def membership(run_all: RunAll, outputs: Outcomes) -> Outcomes:
+    """Run what has to be run besides to know its quorum, and who can be fenced.
+
+    outputs
+        Those of ``further`` included.
+    """
+    found = pacemaker_facts.parse(_plain(outputs))
+    if found is None or not found.runs:
+        return {}
+    members = found.status.members if found.status else ()
+    return run_all({**corosync.RUNNING, **pacemaker_tools.fencers_commands(members)})
 
 
 def _without_secrets(key: str, one: Outcome) -> Outcome:

@@ -24,6 +24,7 @@ from saltext_kvmcluster.core.applying import running
 from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance, updates
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.facts import highstate
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations, startup
@@ -445,7 +446,7 @@ def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> di
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
     targets_here = login_targets(cluster, __opts__["id"], wanted)
     found = collector.gather(cluster, __opts__["id"], identities, targets_here)
-    return {"kind": "facts", **found}
+    return {"kind": "facts", **found, **_started_by_states(cluster)}
 
 
 @doors.salt_errors
@@ -948,6 +949,19 @@ def sls_check(sls: str | list[str]) -> dict[str, Any]:
         "problems": problems,
     }
     return _ended(done, not problems)
+
+
+def _started_by_states(cluster: Cluster) -> dict[str, Any]:
+    """Return which guests the highstate starts, if that matters: a guest is Pacemaker's."""
+    if not any(guest.ha for guest in cluster.guests.list.values()):
+        return {}
+    retcode = __context__.get("retcode", 0)
+    try:
+        return highstate.started(__salt__["state.show_lowstate"](queue=False, concurrent=True))
+    except SaltException as error:
+        return {"state_detail": str(error)}
+    finally:
+        __context__["retcode"] = retcode
 
 
 def _running() -> list[dict[str, str]]:

@@ -24,7 +24,8 @@ from saltext_kvmcluster.core.findings import PROBLEM, UNKNOWN, Issue
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration.migration import Run
-from saltext_kvmcluster.core.pacemaker import pacemaker_facts
+from saltext_kvmcluster.core.pacemaker import corosync, pacemaker_facts
+from saltext_kvmcluster.core.pacemaker.pacemaker_tools import AGENT
 from saltext_kvmcluster.core.storage import inventory
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.trust import logins
@@ -183,6 +184,12 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         },
         definition_notes=_lines(sent.at("definition_notes")),
         pacemaker=pacemaker_facts.parse(outputs),
+        corosync=corosync.parse(outputs),
+        state_starts=frozenset(
+            name.text() for name in sent.at("state_starts").items(optional=True)
+        ),
+        state_detail=sent.at("state_detail").line(default=""),
+        agent=parsers.is_there(output(AGENT)),
         # A path may be long, and what is to be done about it comes last.
         journal=tuple(
             one.line(most=4 * MAX_LINE) for one in sent.at("journal").items(optional=True)

@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.migration.migration import Run
+from saltext_kvmcluster.core.pacemaker.corosync import Corosync
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.storage.inventory import StorageFacts
 from saltext_kvmcluster.core.storage.lock_manager import LockManager
@@ -217,6 +218,14 @@ class NodeFacts:
     """A sentence for each file in its journal that is no valid entry."""
     pacemaker: Pacemaker | None = None
     """Pacemaker there; None where not even whether it runs is known."""
+    corosync: Corosync | None = None
+    """Corosync there, None where that is not known."""
+    agent: bool | None = None
+    """Whether the resource agent of our own is installed, None where that is not known."""
+    state_starts: frozenset[str] = frozenset()
+    """The guests that a state of its highstate starts."""
+    state_detail: str = ""
+    """Why that is not known."""
     by_peer: bool = False
     """Whether a peer asked it over ssh, which sees nothing of its ssh and of its own peers."""
     minion_process: str | None = ""

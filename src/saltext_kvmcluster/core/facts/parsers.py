@@ -17,7 +17,7 @@ from lxml import etree
 from saltext_kvmcluster.core import cordons, xmltext
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pacemaker import pacemaker_tools
+from saltext_kvmcluster.core.pacemaker import corosync, pacemaker_tools
 from saltext_kvmcluster.core.storage import lock_manager
 from saltext_kvmcluster.core.storage.lock_manager import LockManager
 
@@ -71,6 +71,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "qemu": ("qemu-system-x86_64", "--version"),
     "qemu_kvm": ("/usr/libexec/qemu-kvm", "--version"),
     **pacemaker_tools.PRESENCE,
+    **pacemaker_tools.AGENTS,
+    **corosync.COMMANDS,
 }
 """What is run on a host to collect its facts, besides storage's own commands."""
 
@@ -113,6 +115,13 @@ NOTHING = CommandOutput(None, "", "it was not run")
 def is_missing(output: CommandOutput) -> bool:
     """Whether a program reported that the file to read does not exist."""
     return output.code == 1 and output.error.rstrip().endswith(_MISSING)
+
+
+def is_there(output: CommandOutput) -> bool | None:
+    """Whether a program that looks for a file found it, None where that is not known."""
+    if output.code == 0:
+        return bool(output.out)
+    return False if is_missing(output) else None
 
 
 def cordoned(output: CommandOutput) -> tuple[Cordon, ...] | None:

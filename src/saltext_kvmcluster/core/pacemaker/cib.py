@@ -14,7 +14,7 @@ from lxml import etree
 
 from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice
+from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice, FenceLevel
 from saltext_kvmcluster.core.pacemaker.model import (
     DEFAULT_STICKINESS,
     Configuration,
@@ -65,6 +65,7 @@ class _Cib:
             fencing=tuple(
                 self._device(one) for one in primitives if self._agent(one)[0] == "stonith"
             ),
+            levels=tuple(self._levels()),
             moves=tuple(
                 _id(one) for one in self.root.iterfind("constraints/*") if _id(one).startswith(LEFT)
             ),
@@ -77,9 +78,12 @@ class _Cib:
         for group in reversed(self.root.findall("crm_config/cluster_property_set")):
             yield from self._pairs(group).items()
 
-    def _agent(self, primitive: _Element) -> tuple[str, str]:
+    def _agent(self, primitive: _Element) -> tuple[str, str, str]:
+        """Return the class, the type and the provider of its agent."""
         source = self._template(primitive) if primitive.get("template") else primitive
-        return (source.get("class", ""), source.get("type", "")) if source is not None else ("", "")
+        if source is None:
+            return "", "", ""
+        return source.get("class", ""), source.get("type", ""), source.get("provider", "")
 
     def _template(self, primitive: _Element) -> _Element | None:
         found = self.ids.get(primitive.get("template"))
@@ -90,18 +94,31 @@ class _Cib:
         return [one for one in (primitive, self._template(primitive)) if one is not None]
 
     def _device(self, primitive: _Element) -> FenceDevice:
-        provides = self._value([self._own(primitive)], "meta_attributes", "provides")
+        around = [[one] for one in primitive.iterancestors() if one.tag in PARENTS]
+        levels = [self._own(primitive), *around]
+        provides = self._value(levels[:1], "meta_attributes", "provides")
         kind = self._agent(primitive)[1][:LONGEST]
-        return FenceDevice(_id(primitive), printable(kind), provides == "unfencing")
+        defaults = self.root.findall("rsc_defaults")
+        role = self._value([*levels, defaults], "meta_attributes", "target-role")
+        return FenceDevice(
+            _id(primitive), printable(kind), provides == "unfencing", role.lower() == "stopped"
+        )
+
+    def _levels(self) -> Iterator[FenceLevel]:
+        for one in self.root.iterfind("fencing-topology/fencing-level"):
+            devices = printable(one.get("devices", "")[:LONGEST])
+            named = tuple(name.strip() for name in devices.split(","))
+            if target := printable(one.get("target", "")[:LONGEST]):
+                yield FenceLevel(target, named)
 
     def _guests(self, primitives: Iterable[_Element]) -> Iterator[GuestResource]:
         for one in primitives:
-            standard, kind = self._agent(one)
-            found = self._guest(one, AGENT in kind.lower())
+            standard, kind, provider = self._agent(one)
+            found = self._guest(one, AGENT in kind.lower(), printable(provider[:LONGEST]))
             if standard == "ocf" and (found.is_virtual_domain or found.configs):
                 yield found
 
-    def _guest(self, primitive: _Element, is_virtual_domain: bool) -> GuestResource:
+    def _guest(self, primitive: _Element, is_virtual_domain: bool, provider: str) -> GuestResource:
         around = [one for one in primitive.iterancestors() if one.tag in PARENTS]
         levels = [self._own(primitive), *([one] for one in around)]
         with_defaults = [*levels, self.root.findall("rsc_defaults")]
@@ -130,6 +147,7 @@ class _Cib:
             mark=self._marked(primitive, "meta_attributes", HOLD_SET, HOLD_MARK),
             ruled=any(map(self._outranks, self._sets(levels[0], "meta_attributes"))),
             bound=tuple(self._binding({_id(one) for one in (primitive, *around)})),
+            provider=provider,
         )
 
     def _marked(self, element: _Element, tag: str, set_id: str, name: str) -> str:

@@ -62,6 +62,7 @@ def _member(node: etree._Element) -> Member:
         pending=_flag(node, "pending"),
         unclean=_flag(node, "unclean"),
         maintenance=_flag(node, "maintenance"),
+        guest=node.get("id_as_resource") is not None,
     )
 
 

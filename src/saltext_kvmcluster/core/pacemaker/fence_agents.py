@@ -19,11 +19,15 @@ OTHERWISE = (
 
 @dataclass(frozen=True)
 class FenceDevice:
-    """A fence device, and its agent; ``unfences``: a node has to be let in again after fencing."""
+    """A fence device, and its agent.
+
+    ``unfences``: a node has to be let in again after fencing. ``disabled``: by its target-role.
+    """
 
     id: str
     type: str
     unfences: bool = False
+    disabled: bool = False
 
     @property
     def pretends(self) -> bool:
@@ -37,3 +41,11 @@ class FenceDevice:
 
     def __str__(self) -> str:
         return f"{self.id} ({self.type})"
+
+
+@dataclass(frozen=True)
+class FenceLevel:
+    """Devices that act together on a node, by its name; see fencing-topology of the CIB."""
+
+    target: str
+    devices: tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice
+from saltext_kvmcluster.core.pacemaker.fence_agents import FenceDevice, FenceLevel
 
 DEFAULT_STICKINESS = "0"
 TRUE = ("true", "on", "yes", "y", "1")
@@ -42,13 +42,20 @@ class GuestResource:
     mark: str = ""
     ruled: bool = False
     bound: tuple[str, ...] = ()
+    provider: str = ""
+
+    @property
+    def sticks(self) -> bool:
+        """Whether its stickiness is above 0: a number or INFINITY."""
+        return not self.stickiness.startswith("-") and self.stickiness.lstrip("+0") != ""
 
 
 @dataclass(frozen=True)
 class Configuration:
     """What the CIB says.
 
-    ``options`` are the cluster's properties that are set; ``moves`` the ids of the constraints that
+    ``options`` are the cluster's properties that are set; ``levels`` those of fencing that are set
+    for a node by its name; ``moves`` the ids of the constraints that
     ``crm_resource --move`` and ``--ban`` left; ``unmanaged`` the ids of resources, nodes or
     defaults that are set to be unmanaged or in maintenance. ``nodes``: the id of each node, by its
     name; ``standbys``: the mark of our own standby, by its name.
@@ -57,6 +64,7 @@ class Configuration:
     options: Mapping[str, str] = field(default_factory=dict)
     guests: tuple[GuestResource, ...] = ()
     fencing: tuple[FenceDevice, ...] = ()
+    levels: tuple[FenceLevel, ...] = ()
     moves: tuple[str, ...] = ()
     unmanaged: tuple[str, ...] = ()
     nodes: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +73,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Member:
-    """A node of Pacemaker's cluster, as ``crm_mon`` shows it."""
+    """A node of Pacemaker's cluster, as ``crm_mon`` shows it; ``guest``: it is a resource."""
 
     name: str
     online: bool
@@ -73,6 +81,7 @@ class Member:
     pending: bool = False
     unclean: bool = False
     maintenance: bool = False
+    guest: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,8 @@ class Pacemaker:
 
     ``runs``: whether its process does. ``error``: why it cannot be read, or what it would do is not
     known. ``name``: this node's in its cluster. ``guests``: the name in each definition that a
-    resource names, by path; ``unread``: why one cannot be read.
+    resource names, by path; ``unread``: why one cannot be read. ``fencers``: the
+    fence devices that this node can use to fence another one, by its name, where it tells.
     """
 
     runs: bool = False
@@ -136,6 +146,7 @@ class Pacemaker:
     status: Status | None = None
     guests: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
+    fencers: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def state(self, resource: GuestResource) -> ResourceState:
         """Return the state of a resource; one that is not shown counts as managed."""

@@ -18,6 +18,7 @@ from saltext_kvmcluster.core.pacemaker.pacemaker_tools import (
     STARTS,
     STATUS,
     config_key,
+    fencers_key,
 )
 from saltext_kvmcluster.core.text import one_line, printable
 
@@ -33,7 +34,7 @@ NOT_KNOWN: Output = (None, "", "it was not run")
 def parse(outputs: Outputs) -> Pacemaker | None:
     """Return what is known of Pacemaker on a node; None if not even whether it runs there."""
     found = _by_tools(outputs)
-    return _with_guests(found, outputs) if found else None
+    return _with_fencers(_with_guests(found, outputs), outputs) if found else None
 
 
 def further_commands(outputs: Outputs) -> Mapping[str, Sequence[str]]:
@@ -122,6 +123,26 @@ def _with_guests(found: Pacemaker, outputs: Outputs) -> Pacemaker:
         )
         configured = replace(configured, guests=tuple(kept))
     return replace(found, configuration=configured, guests=guests, unread=unread)
+
+
+def _with_fencers(found: Pacemaker, outputs: Outputs) -> Pacemaker:
+    """Return it with the fence devices that this node can use, by the node to be fenced."""
+    fencers = {}
+    for node in found.status.members if found.status else ():
+        code, text, _ = outputs.get(fencers_key(node), NOT_KNOWN)
+        if code == 0 and (devices := _listed(text)) is not None:
+            fencers[node] = devices
+    return replace(found, fencers=fencers)
+
+
+def _listed(text: str) -> frozenset[str] | None:
+    """Return the devices that ``stonith_admin --list`` printed, None if that is no such list."""
+    try:
+        root = xmltext.parse_xml(text)
+    except InputError:
+        return None
+    items = (item.text or "" for item in root.iter("item"))
+    return frozenset(printable(one[: cib.LONGEST]) for one in items)
 
 
 def _guest(text: str) -> str:

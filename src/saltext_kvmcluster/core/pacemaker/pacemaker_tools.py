@@ -57,6 +57,31 @@ FENCING: Mapping[str, tuple[str, ...]] = {
 """What is asked where a node is silent; its membership last, since it may be back by then."""
 
 
+AGENT, AGENT_PATH = "ha_agent", "/usr/lib/ocf/resource.d/kvmcluster/VirtualDomain"
+AGENTS: Mapping[str, tuple[str, ...]] = {
+    AGENT: ("find", "-L", AGENT_PATH, "-maxdepth", "0", "-type", "f", "-perm", "/111")
+}
+"""Whether the resource agent of our own is installed."""
+
+
+def fencers_key(node: str) -> str:
+    """Return the key of the output that lists the fence devices which can fence a node."""
+    return f"pcmk_fencers {node}"
+
+
+def fencers_commands(nodes: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the commands that ask the fencer of a node for the devices which can fence others.
+
+    It knows more than the configuration says: lists that agents make, bans, devices that are
+    disabled, a watchdog.
+    """
+    return {
+        fencers_key(node): (*_LIMITED, "stonith_admin", f"--list={node}", "--output-as=xml")
+        for node in nodes
+        if node and node.isprintable() and "\ufffd" not in node
+    }
+
+
 def config_key(path: str) -> str:
     """Return the key of the output that is a definition's text."""
     return f"pcmk_config {path}"

@@ -6,6 +6,7 @@ of them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,6 +68,14 @@ def guards(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard
 def unguarded(world: World, guest: GuestFacts, nodes: Iterable[str]) -> tuple[Guard, ...]:
     """Return the disks that are not known to be guarded on these nodes; see ``guards``."""
     return tuple(guard for guard in guards(world, guest, nodes) if not guard.holds)
+
+
+def by_cause(bare: Iterable[Guard]) -> Mapping[Guard, list[str]]:
+    """Return the disks that lack a guard for one reason, by that reason: a guard without a disk."""
+    found: dict[Guard, list[str]] = defaultdict(list)
+    for disk in bare:
+        found[replace(disk, target="", name="")].append(disk.target)
+    return found
 
 
 def outlives(world: World, guest: GuestFacts) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -259,17 +258,16 @@ def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
     its QEMU ends.
     """
     bare = guards.unguarded(world, guest, world.responding)
-    found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for disk in bare:
-        found[disk.by, disk.node, disk.why, disk.remedy].append(disk.target)
     if why := guards.outlives(world, guest):
         yield Issue(why, guards.age_remedy(bare))
-    for (by, node, why, remedy), disks in found.items():
-        where = f" on {node}" if node != guest.node else ""
-        if by == guards.NOT_KNOWN:
-            yield unknown(f"not known whether {listed(disks)} is guarded{where}: {why}", remedy)
+    for one, disks in guards.by_cause(bare).items():
+        where = f" on {one.node}" if one.node != guest.node else ""
+        if one.by == guards.NOT_KNOWN:
+            sentence = f"not known whether {listed(disks)} is guarded{where}: {one.why}"
+            yield unknown(sentence, one.remedy)
         else:
-            yield Issue(f"nothing keeps a second writer off {listed(disks)}{where}: {why}", remedy)
+            sentence = f"nothing keeps a second writer off {listed(disks)}{where}: {one.why}"
+            yield Issue(sentence, one.remedy)
 
 
 def handover(world: World, guest: GuestFacts) -> Iterator[Issue]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import SEE, WARN, Issue, unknown
+from saltext_kvmcluster.core.ha import refusals
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import Management
 from saltext_kvmcluster.core.pacemaker.model import (
@@ -14,10 +15,15 @@ from saltext_kvmcluster.core.pacemaker.model import (
     Pacemaker,
     is_true,
 )
+from saltext_kvmcluster.core.pacemaker.pacemaker_tools import AGENT_PATH
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.ha import GuestHa
+from saltext_kvmcluster.core.readiness.checks import guards, stores
 from saltext_kvmcluster.core.readiness.checks.base import World, unreported
 from saltext_kvmcluster.core.text import listed
 
+OURS = "kvmcluster"
+"""The provider of the resource agent of our own."""
 READ = "on that node: crm_mon -1 must show the cluster, and cibadmin --query its configuration"
 
 
@@ -69,14 +75,17 @@ def manager(world: World, guest: GuestFacts) -> Iterable[Issue]:
 
 
 def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
-    """Whether Pacemaker can fence a node: ``stonith-enabled`` is not false, and there is a device.
+    """Whether the node can be fenced: ``stonith-enabled`` is not false, and a device is for it.
 
     Without fencing a node that is only cut off keeps its guests, and Pacemaker starts them once
     more. The same with agents that only say that they fence, such as ``fence_dummy``. A watchdog
-    (``stonith-watchdog-timeout``) counts as a device.
+    (``stonith-watchdog-timeout``) counts as a device. Which devices are for a node is asked of the
+    other nodes' fencers (``stonith_admin --list``); where the pillar has them (``ha: fencing``),
+    it has to have one for each node.
     """
     yield from _unread(node)
-    for found, configured in _with_guests(node):
+    yield from _fenced_by_pillar(world, node)
+    for found, configured in _concerned(world, node):
         options = found.status.options if found.status else {}
         enabled = options.get("fencing-enabled", options.get("stonith-enabled", "true"))
         watchdog = ("fencing-watchdog-timeout", "stonith-watchdog-timeout")
@@ -88,13 +97,128 @@ def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
                 " is only cut off a second time",
                 "crm_attribute -t crm_config -n stonith-enabled -v true, with a fence device",
             )
-        elif not configured.fencing and not timeout:
+        elif not configured.fencing and not timeout and not _awaits_devices(world, found):
             yield Issue("Pacemaker has no fence device, so it recovers nothing of a lost node")
         if pretending:
             yield Issue(
                 f"Pacemaker's fence device {listed(pretending)} only says that it fences: Pacemaker"
                 " starts guests of a node that is only cut off a second time"
             )
+        if is_true(enabled) and not timeout and configured.fencing:
+            yield from _fenced_by_devices(world, node, found, configured)
+
+
+def _awaits_devices(world: World, found: Pacemaker) -> bool:
+    """Whether those of the pillar are still to be put into Pacemaker."""
+    return world.cluster.ha is not None and world.cluster.ha.manage and not found.resources
+
+
+def _fenced_by_pillar(world: World, node: NodeFacts) -> Iterable[Issue]:
+    ha = world.cluster.ha
+    if ha and ha.manage:
+        return refusals.unfenced_by_pillar(node.node, ha)
+    known = node.pacemaker if ha else None
+    return refusals.not_running(known) if known and not known.error else ()
+
+
+def _fenced_by_devices(
+    world: World, node: NodeFacts, found: Pacemaker, configured: Configuration
+) -> Iterable[Issue]:
+    """Yield why no device fences a node; those of the pillar may not be in Pacemaker yet."""
+    ha, name = world.cluster.ha, found.name or node.node
+    if ha and ha.manage and not any(one.disabled for one in configured.fencing):
+        return ()
+    others = (one.pacemaker for other, one in world.nodes.items() if other != node.node)
+    return refusals.unfenced(name, configured, others)
+
+
+def two_nodes(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether two nodes alone can decide which of them goes on.
+
+    Of two nodes neither has a majority. With ``two_node`` one is enough, and whoever fences first
+    goes on; with ``wait_for_all`` a node that boots while it is cut off fences nobody. A quorum
+    device decides as well. What is in force counts (``corosync-quorumtool``).
+    """
+    yield from _unread(node)
+    for found, _ in _concerned(world, node):
+        if _awaits_devices(world, found):
+            continue  # Corosync is still to be configured.
+        members = found.status.members.values() if found.status else ()
+        count = sum(not one.guest for one in members)
+        yield from refusals.tied(node.corosync, count, found.runs)
+
+
+def names(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether Pacemaker's names of nodes are minion ids, and its nodes those of the cluster.
+
+    A node that was fenced, or is put on standby, is named by one name for both.
+    """
+    yield from _unread(node)
+    if node.pacemaker and (node.pacemaker.resources or world.cluster.ha):
+        yield from refusals.misnamed(world.cluster, node.node, node.pacemaker, node.corosync)
+
+
+def agent(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether the resource agent of our own is installed where Pacemaker has guests of it.
+
+    A node without it cannot start them, and answers "not installed" where they may be running.
+    """
+    yield from _unread(node)
+    for _, configured in _with_guests(node):
+        of_it = [one.id for one in configured.guests if one.provider == OURS]
+        if of_it and node.agent is None:
+            yield unreported(f"whether it has {AGENT_PATH}", node)
+        elif of_it and not node.agent:
+            yield Issue(f"it has no {AGENT_PATH}, the resource agent of {listed(of_it)}")
+
+
+def disks(world: World, guest: GuestFacts) -> Iterable[Issue]:
+    """Whether something keeps a second writer off the disks of a guest with ``ha``.
+
+    On all nodes on which it may run, as guest.guard judges it. Fencing alone does not: a person may
+    have confirmed it, and a guest may be started by hand.
+    """
+    if not (wanted := _wanted(world, guest)):
+        return
+    nodes = {*wanted.only} & world.responding if wanted.only else world.responding
+    for bare, targets in guards.by_cause(guards.unguarded(world, guest, nodes)).items():
+        where = f" on {bare.node}" if bare.node and bare.node != guest.node else ""
+        if bare.by == guards.NOT_KNOWN:
+            sentence = f"not known whether {listed(targets)} is guarded{where}: {bare.why}"
+            yield unknown(sentence, bare.remedy)
+        else:
+            sentence = f"nothing keeps a second copy of it off {listed(targets)}{where}"
+            yield Issue(f"{sentence}: {bare.why}", bare.remedy)
+
+
+def starts(world: World, guest: GuestFacts) -> Iterable[Issue]:
+    """Whether nobody but Pacemaker starts a guest with ``ha``.
+
+    A ``home`` in the pillar, or a state in the highstate of a node (``kvmcluster.guest_running``,
+    ``virt.running``), starts it where it is missed. Autostart and libvirt-guests are a matter of
+    guest.autostart.
+    """
+    listed_guest = world.cluster.guests.list.get(guest.name)
+    if listed_guest is None or not listed_guest.ha:
+        return
+    yield from refusals.homed(listed_guest)
+    for node in world.nodes.values():
+        yield from refusals.started_by_states(node.node, guest.name, node.state_starts)
+        if node.state_detail:
+            yield unknown(
+                f"not known whether the highstate of {node.node} starts it: {node.state_detail}",
+                f"salt {node.node} state.show_lowstate must succeed",
+            )
+
+
+def stored(world: World, guest: GuestFacts) -> Iterable[Issue]:
+    """Whether the definition of a guest with ``ha`` is on storage that all its nodes have.
+
+    Pacemaker starts it from there on any of them. Each folder of ``guests: path`` counts, unless
+    the pillar gives the guest's ``xmlfile``: the first one that has a definition is used.
+    """
+    if (wanted := _wanted(world, guest)) and world.cluster.guests.definitions == "shared":
+        yield from stores.unshared(world, guest.name, wanted.only or tuple(world.nodes))
 
 
 def quorum(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -103,7 +227,7 @@ def quorum(world: World, node: NodeFacts) -> Iterable[Issue]:
     With ``no-quorum-policy=ignore`` each part of a cluster that was split starts all guests.
     """
     yield from _unread(node)
-    for found, _ in _with_guests(node):
+    for found, _ in _concerned(world, node):
         policy = found.status.options.get("no-quorum-policy", "") if found.status else ""
         if policy == "ignore":
             yield Issue("no-quorum-policy=ignore: each part of a split cluster starts all guests")
@@ -141,7 +265,7 @@ def stickiness(world: World, node: NodeFacts) -> Iterable[Issue]:
     """
     yield from _unread(node)
     for _, configured in _with_guests(node):
-        loose = [one.id for one in configured.guests if not _is_sticky(one.stickiness)]
+        loose = [one.id for one in configured.guests if not one.sticks]
         if loose:
             names = listed(loose)
             yield Issue(f"Pacemaker may move {names} at any change: its resource-stickiness is 0")
@@ -199,6 +323,13 @@ def definitions(world: World, node: NodeFacts) -> Iterable[Issue]:
     again, and a node would start an old one.
     """
     yield from _unread(node)
+    guests = world.cluster.guests
+    with_ha = [name for name, one in guests.list.items() if one.ha]
+    if with_ha and guests.definitions == "defined":
+        yield Issue(
+            f"{listed(with_ha)} would be defined on every node (definitions: defined), and"
+            " Pacemaker starts what has ha from one definition for all"
+        )
     for found, configured in _with_guests(node):
         named = {found.guests.get(path, "") for one in configured.guests for path in one.configs}
         both = [name for name in world.cluster.guests.list if name in named]
@@ -225,6 +356,11 @@ def network(world: World, node: NodeFacts) -> Iterable[Issue]:
             )
 
 
+def _wanted(world: World, guest: GuestFacts) -> GuestHa | None:
+    known = world.cluster.guests.list.get(guest.name)
+    return known.ha if known else None
+
+
 def _is_astray(cluster: Cluster, resource: GuestResource) -> bool:
     """Whether an agent makes another name of a node's than its migration name."""
     told = any(key in resource.parameters for key in ("remoteuri", "migrateuri"))
@@ -238,15 +374,19 @@ def _is_astray(cluster: Cluster, resource: GuestResource) -> bool:
     return False
 
 
-def _is_sticky(value: str) -> bool:
-    """Whether a score is above 0: a number or INFINITY."""
-    return not value.startswith("-") and value.lstrip("+0") != ""
-
-
 def _with_guests(node: NodeFacts) -> Iterator[tuple[Pacemaker, Configuration]]:
     """Yield what is known of a Pacemaker that has guests, where it runs."""
     found = node.pacemaker
     if found and found.runs and found.configuration and found.resources:
+        yield found, found.configuration
+
+
+def _concerned(world: World, node: NodeFacts) -> Iterator[tuple[Pacemaker, Configuration]]:
+    """Yield what is known of a Pacemaker that has guests, or is to have some by the pillar."""
+    yield from _with_guests(node)
+    found = node.pacemaker
+    is_empty = found and found.runs and not found.resources
+    if world.cluster.ha and is_empty and found and found.configuration:
         yield found, found.configuration
 
 

@@ -2,16 +2,67 @@
 
 from saltext_kvmcluster.core.findings import WARN
 from saltext_kvmcluster.core.readiness.checks import ha
-from saltext_kvmcluster.core.readiness.checks.base import NODE, Check
+from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, Check
 
 CHECKS = (
     Check(
         "ha.fencing",
-        "Pacemaker, where it has guests, can fence a node",
+        "Pacemaker, where it has guests, can fence the node",
         "add a fence device for every node (pcs stonith create, or cibadmin), and try it",
         NODE,
         ha.fencing,
         severity=WARN,
+    ),
+    Check(
+        "ha.two_nodes",
+        "two nodes alone can decide which of them goes on",
+        "two_node: 1 under quorum in corosync.conf, or a quorum device",
+        NODE,
+        ha.two_nodes,
+        severity=WARN,
+    ),
+    Check(
+        "ha.names",
+        "the nodes of Pacemaker are those of the cluster, by the names that they have here",
+        "name each node in corosync.conf by its minion id",
+        NODE,
+        ha.names,
+        severity=WARN,
+    ),
+    Check(
+        "ha.agent",
+        "the resource agent of our own is where Pacemaker has guests of it",
+        "apply the state kvmcluster.ha.agent on that node",
+        NODE,
+        ha.agent,
+        severity=WARN,
+    ),
+    Check(
+        "ha.disks",
+        "a second copy of a guest with ha is kept off its disks",
+        "set guests: leases: true in the pillar, and apply the state kvmcluster.disk_leases",
+        GUEST,
+        ha.disks,
+        severity=WARN,
+        resting=True,
+    ),
+    Check(
+        "ha.starts",
+        "nobody but Pacemaker starts a guest with ha",
+        "leave its start to Pacemaker",
+        GUEST,
+        ha.starts,
+        severity=WARN,
+        resting=True,
+    ),
+    Check(
+        "ha.stored",
+        "the definition of a guest with ha is on storage that all its nodes share",
+        "set guests: path in the pillar to shared storage, and move the definitions there",
+        GUEST,
+        ha.stored,
+        severity=WARN,
+        resting=True,
     ),
     Check(
         "ha.quorum",
