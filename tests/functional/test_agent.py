@@ -1,0 +1,288 @@
+"""The resource agent, run as Pacemaker runs it, with a real libvirt and QEMU.
+
+The guests have no system: only what libvirt and the agent say of them counts. Migrations, and a
+Pacemaker that uses it, are in the lab.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from lxml import etree
+from sandbox import CHECKOUT, sh, until
+
+sys.path.insert(0, str(CHECKOUT / "lab"))
+from kvmlab import hypervisor, services
+
+from saltext_kvmcluster.core.migration import handover
+
+AGENT = CHECKOUT / "states" / "kvmcluster" / "files" / "VirtualDomain"
+DTD = pathlib.Path("/usr/share/resource-agents/ra-api-1.dtd")
+SUCCESS, ERROR, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 0, 1, 3, 5, 6, 7
+CONFIG, DISK = pathlib.Path("/srv/web1.xml"), pathlib.Path("/srv/web1.raw")
+UUID = "11111111-1111-1111-1111-111111111111"
+DEFINITION = f"""<domain type='qemu'>
+  <name>web1</name>
+  <uuid>{UUID}</uuid>
+  <memory unit='MiB'>16</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/><source file='{DISK}'/><target dev='vda'/>
+    </disk>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def pid_of(program):
+    return int(sh("pidof", program))
+
+
+def start_libvirt():
+    services.start_here("libvirtd")
+    until(lambda: virsh("list", code=None) is not None, "libvirt does not answer")
+
+
+def virsh(*words, code=0):
+    return sh("virsh", "--quiet", *words, code=code)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libvirt():
+    hypervisor.configure()
+    start_libvirt()
+    yield
+    for program in ("libvirtd", "virtlogd"):
+        with contextlib.suppress(AssertionError):
+            os.kill(pid_of(program), signal.SIGTERM)
+
+
+@pytest.fixture(autouse=True)
+def guest():
+    CONFIG.write_text(DEFINITION)
+    with open(DISK, "wb") as file:
+        file.truncate(1 << 20)
+    yield
+    with contextlib.suppress(AssertionError):
+        os.kill(pid_of("libvirtd"), signal.SIGCONT)
+    if not sh("pidof", "libvirtd", code=None).strip():
+        start_libvirt()
+    virsh("destroy", "web1", code=None)
+    virsh("undefine", "web1", "--managed-save", code=None)
+    until(lambda: not qemus(), "a guest is left")
+
+
+def qemus():
+    return sh("pidof", "qemu-system-x86_64", code=None).split()
+
+
+def environment(timeout=5, interval=10, **parameters):
+    given = {"guest": "web1", "config": str(CONFIG), **parameters}
+    return {
+        **os.environ,
+        "OCF_RESKEY_CRM_meta_timeout": f"{timeout * 1000}",
+        "OCF_RESKEY_CRM_meta_interval": f"{interval * 1000}",
+        **{f"OCF_RESKEY_{name}": value for name, value in given.items() if value},
+    }
+
+
+def agent(action, code, word="", **options):
+    """Have the agent do something; it has to end so, in time, and to give a reason with a word."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [AGENT, action], env=environment(**options), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (code, ""), done
+    assert word in done.stderr and "Traceback" not in done.stderr, done.stderr
+    took = time.monotonic() - begun
+    assert took < options.get("timeout", 5), took
+    return took
+
+
+def hang():
+    os.kill(pid_of("libvirtd"), signal.SIGSTOP)
+
+
+def die():
+    pid = pid_of("libvirtd")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "libvirtd does not end")
+
+
+def test_its_description_is_one():
+    text = sh(AGENT, "meta-data", stderr=subprocess.DEVNULL)
+    with DTD.open() as dtd:
+        assert etree.DTD(dtd).validate(etree.fromstring(text.encode()))
+    actions = {one.get("name") for one in etree.fromstring(text.encode()).iter("action")}
+    assert {"start", "stop", "monitor", "migrate_to", "migrate_from", "validate-all"} <= actions
+
+
+def test_a_life():
+    agent("validate-all", SUCCESS)
+    agent("monitor", NOT_RUNNING)
+    agent("monitor", NOT_RUNNING, interval=0)
+    agent("stop", SUCCESS)
+    agent("start", SUCCESS)
+    agent("start", SUCCESS)
+    assert len(qemus()) == 1
+    agent("monitor", SUCCESS)
+    agent("monitor", SUCCESS, interval=0)
+    # It has no system that the power button would reach.
+    assert agent("stop", SUCCESS) > 3
+    assert not qemus()
+    agent("monitor", NOT_RUNNING)
+    agent("promote", UNIMPLEMENTED)
+    agent("", UNIMPLEMENTED)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "word"),
+    [
+        ({"guest": ""}, CONFIGURED, "guest is missing"),
+        ({"guest": "7"}, CONFIGURED, "digits"),
+        ({"guest": "a\nb"}, CONFIGURED, "no name"),
+        ({"config": ""}, CONFIGURED, "absolute"),
+        ({"hypervisor": "xen:///"}, CONFIGURED, "only qemu:///system"),
+        ({"migration_transport": "tls"}, CONFIGURED, "only ssh"),
+        ({"guest": "web2"}, CONFIGURED, "defines web1"),
+        ({"config": "/srv/none.xml"}, INSTALLED, "No such file"),
+        ({"config": "/etc/hostname"}, INSTALLED, "syntax error"),
+    ],
+)
+def test_wrong_parameters(given, code, word):
+    agent("validate-all", code, word, **given)
+    agent("start", code, word, **given)
+    assert not qemus()
+
+
+def test_a_definition_that_cannot_be_read_says_nothing():
+    agent("start", SUCCESS)
+    CONFIG.unlink()
+    os.mkfifo(CONFIG)  # As hung storage: whoever opens it waits.
+    agent("monitor", SUCCESS)
+    agent("stop", SUCCESS)
+    assert not qemus()
+    agent("monitor", NOT_RUNNING)
+    CONFIG.unlink()
+
+
+def test_a_paused_guest_is_there():
+    agent("start", SUCCESS)
+    virsh("suspend", "web1")
+    agent("monitor", SUCCESS)
+    agent("start", SUCCESS)
+    assert "paused" in virsh("domstate", "web1")
+    agent("migrate_to", ERROR, "resume it first")
+
+
+def test_a_copy_that_waits_is_neither_there_nor_destroyed():
+    agent("start", SUCCESS)
+    virsh("suspend", "web1")
+    mark = f"<handover xmlns='{handover.NAMESPACE}' of='node2 2026-01-01'/>"
+    virsh("metadata", "web1", handover.NAMESPACE, "--key", "k", "--set", mark, "--live")
+    assert handover.mark_of(virsh("dumpxml", "web1")) == "node2 2026-01-01"
+    agent("monitor", NOT_RUNNING, "waits")
+    agent("monitor", NOT_RUNNING, "waits", interval=0)
+    agent("start", ERROR, "waits")
+    agent("stop", ERROR, "waits")
+    agent("migrate_to", NOT_RUNNING)
+    assert len(qemus()) == 1
+    virsh("resume", "web1")
+    agent("monitor", SUCCESS)
+    agent("migrate_from", SUCCESS)
+
+
+def test_where_libvirt_does_not_answer_nothing_is_said_to_be_stopped():
+    agent("start", SUCCESS)
+    hang()
+    agent("monitor", SUCCESS, "does not tell", timeout=60)
+    agent("stop", ERROR, "does not tell")
+    agent("start", ERROR, "does not tell")
+    assert len(qemus()) == 1
+    os.kill(int(qemus()[0]), signal.SIGKILL)
+    until(lambda: not qemus(), "it does not end")
+    agent("monitor", ERROR, "does not tell")
+    agent("monitor", ERROR, "does not tell", interval=0)
+    agent("stop", ERROR, "does not tell")
+
+
+def test_a_dead_libvirt():
+    agent("start", SUCCESS)
+    die()
+    agent("monitor", SUCCESS, "does not tell")
+    agent("monitor", SUCCESS, "does not tell", interval=0)
+    agent("stop", ERROR)
+    os.kill(int(qemus()[0]), signal.SIGKILL)
+    until(lambda: not qemus(), "it does not end")
+    agent("monitor", ERROR)
+    agent("monitor", INSTALLED, "no daemon", interval=0)
+
+
+def test_a_daemon_that_restarts_is_waited_for():
+    die()
+    process = subprocess.Popen(
+        [AGENT, "monitor"], env=environment(timeout=30, interval=0), stderr=subprocess.PIPE
+    )
+    time.sleep(1)
+    start_libvirt()
+    assert process.wait(20) == NOT_RUNNING
+
+
+def test_a_qemu_that_libvirt_does_not_know():
+    command = ["qemu-system-x86_64", "-name", "guest=web1,debug-threads=on", "-S", "-display"]
+    qemu = subprocess.Popen([*command, "none", "-m", "16"])
+    try:
+        until(qemus, "no QEMU")
+        agent("monitor", SUCCESS, "does not know")
+        agent("stop", ERROR, "does not know")
+        agent("start", ERROR, "does not know")
+    finally:
+        qemu.kill()
+        qemu.wait()
+    agent("monitor", NOT_RUNNING)
+
+
+def test_a_lock_that_is_let_go_is_waited_for():
+    drive = f"file={DISK},format=raw,if=virtio"
+    command = ["qemu-system-x86_64", "-S", "-display", "none", "-m", "16", "-drive", drive]
+    holder = subprocess.Popen(command)
+    until(qemus, "no QEMU")
+    time.sleep(1)
+    agent("start", ERROR, "lock")
+    starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=60))
+    time.sleep(5)
+    assert starting.poll() is None
+    holder.kill()
+    holder.wait()
+    assert starting.wait(20) == SUCCESS
+    agent("monitor", SUCCESS)
+
+
+def test_another_failure_is_not_waited_for():
+    DISK.unlink()
+    assert agent("start", ERROR, "No such file", timeout=30) < 8
+
+
+def test_a_saved_state_is_not_passed_over():
+    virsh("define", CONFIG)
+    virsh("start", "web1")
+    virsh("managedsave", "web1")
+    agent("monitor", NOT_RUNNING)
+    agent("start", ERROR, "managedsave-remove")
+    assert not qemus()
+
+
+def test_a_guest_that_is_kept_defined_stays_so():
+    virsh("define", CONFIG)
+    agent("monitor", NOT_RUNNING)
+    agent("start", SUCCESS)
+    agent("stop", SUCCESS)
+    assert "web1" in virsh("list", "--all", "--name")
