@@ -16,11 +16,12 @@ from saltext_kvmcluster.host import accounts, commands, ssh
 RESPONSE_TIME = 15.0
 CONFLICT = 75
 # Holds the lock of the file $1, echoes what it reads, and ends with its input or after $3 seconds.
-# The file names the holder, $2. The exit code is 75 if another start holds the lock.
+# The file names the holder, $2. The exit code is 75 if another start holds the lock. What echoes
+# has no part in the lock: it may outlive the process that is waited for.
 SCRIPT = (
     'umask 077; exec 9<>"$1" && flock -n -E 75 9 ||'
     ' { code=$?; [ -f "$1" ] && head -c 300 "$1"; exit $code; };'
-    ' echo "$2" >"$1"; exec timeout "$3" cat'
+    ' echo "$2" >"$1"; exec timeout "$3" sh -c "exec cat 9>&-"'
 )
 
 
