@@ -8,9 +8,11 @@ from worlds import guest, node, world
 from saltext_kvmcluster.core.facts import highstate
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.findings import UNKNOWN
+from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pacemaker import cib, corosync, pacemaker_facts, pacemaker_tools
 from saltext_kvmcluster.core.pacemaker.corosync import CONFIGURED, QUORUM, Corosync
 from saltext_kvmcluster.core.pacemaker.fence_agents import FenceLevel
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.readiness import ha_refusals
 
 CONF = """totem {
@@ -146,7 +148,7 @@ def test_a_guest_without_ha_is_no_reason():
 def test_a_node_that_does_not_respond_refuses():
     one = ha_cases.with_ha(ha_cases.placed("node1", guests=(guest(),)), silent("node2", "off"))
     found = ha_refusals.refused(one)
-    assert {(each.source, each.outcome) for each in found} >= {("node2", UNKNOWN)}
+    assert (("node2",), UNKNOWN) in {(each.nodes, each.issue.outcome) for each in found}
 
 
 def test_a_guest_that_runs_nowhere_is_judged_by_its_definition():
@@ -158,13 +160,18 @@ def test_a_guest_that_runs_nowhere_is_judged_by_its_definition():
     nodes = [node(name, definitions={"web1": text}) for name in ("node1", "node2")]
     found = ha_refusals.refused(ha_cases.with_ha(*nodes))
     assert [each.id for each in found] == ["ha.disks"] * len(found) and found
-    assert found[0].guest == "web1" and "vdb" in found[0].sentence
+    assert found[0].guests == ("web1",) and "vdb" in found[0].issue.sentence
 
 
 def test_a_guest_without_a_definition_is_refused():
     nodes = [node(name, definitions={"web1": ""}) for name in ("node1", "node2")]
     found = {each.id for each in ha_refusals.refused(ha_cases.with_ha(*nodes))}
     assert found == {"ha.disks", "ha.stored"}
+
+
+def test_a_stricter_word_for_a_move_is_none_for_what_is_refused():
+    found = ha_refusals.refused(ha_cases.of_pacemaker(Pacemaker(), ha={}))
+    assert [each.blocks for each in found] == [True]
 
 
 def test_the_agent_counts_once_all_is_installed():
@@ -175,10 +182,24 @@ def test_the_agent_counts_once_all_is_installed():
 
 def test_each_reason_is_told_once_with_what_it_is_about():
     one = ha_cases.of_pacemaker(pacemakers.without_guests(), ha={})
-    found = ha_refusals.sentences(ha_refusals.refused(one))
+    found = map(ha_refusals.sentence, ha_refusals.refused(one))
     (told,) = (each for each in found if "the pillar has no fence device" in each)
     assert told.startswith("ha.fencing: node1, node2, node3: ")
     assert "kvmcluster:ha:fencing:devices" in told
+
+
+def test_the_refusal_as_text():
+    one = ha_cases.of_pacemaker(Pacemaker(), ha={})
+    data = {"kind": "ha_preflight", "cluster": "lab", "ok": False, "guests": ["web1"]}
+    found = [finding.to_dict() for finding in ha_refusals.refused(one)]
+    assert tables.render({**data, "findings": found}).splitlines() == [
+        "PROBLEM  ha.fencing  node1, node2, node3: the pillar has no fence device for it",
+        "         add it to the nodes of a kvmcluster:ha:fencing:devices",
+        "PROBLEM: 1 guest of cluster lab must not be given to Pacemaker",
+    ]
+    assert tables.render({**data, "ok": True, "guests": [], "findings": []}) == (
+        "OK: no guest of cluster lab has ha in the pillar"
+    )
 
 
 def test_without_ha_in_the_pillar_there_is_nothing_to_refuse():

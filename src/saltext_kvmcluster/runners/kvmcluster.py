@@ -23,7 +23,7 @@ from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar import agreement, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
-from saltext_kvmcluster.core.readiness import move_findings, overview
+from saltext_kvmcluster.core.readiness import ha_refusals, move_findings, overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity
@@ -686,6 +686,39 @@ def preflight(
         world, examined = of_cluster.examined()
         found = maintenance.preflight(world, examined, work, problems, begun, why)
         return evacuation.with_stuck(of_cluster, found, world, work, *given).to_dict()
+
+
+@_reported
+def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[str, Any]:
+    """Return whether the guests with ``ha`` may be given to Pacemaker, and what forbids it.
+
+    Nothing is changed. What is not known forbids it as a problem does, and so does a node that does
+    not respond.
+
+    installed
+        Whether the resource agent should be on every node already. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, guests, findings, retcode}``: ``guests`` are those with ``ha`` in the
+    pillar, ``findings`` are as in ``kvmcluster.check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.ha_preflight
+    """
+    with _nodes(cluster) as nodes:
+        world, _ = nodes.examined(targets=False)
+    found = ha_refusals.refused(world, doors.flag(installed, "installed"))
+    return {
+        **_of_cluster("ha_preflight", nodes),
+        "ok": not found,
+        "guests": [guest.name for guest in world.cluster.guests.list.values() if guest.ha],
+        "findings": [finding.to_dict() for finding in found],
+    }
 
 
 @_reported

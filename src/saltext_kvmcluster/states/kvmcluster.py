@@ -687,6 +687,23 @@ def preflight(
     return _noted(_step(name, data, {}, False))
 
 
+def ha_preflight(name: str, installed: bool = False, cluster: str | None = None) -> dict[str, Any]:
+    """Succeed if the guests with ``ha`` may be given to Pacemaker. For orchestrations.
+
+    It changes nothing, and runs under ``test=True`` as well.
+
+    installed, cluster
+        As ``salt-run kvmcluster.ha_preflight`` has them.
+
+    .. code-block:: yaml
+
+        ha-preflight:
+          kvmcluster.ha_preflight: []
+    """
+    data = _run("kvmcluster.ha_preflight", installed=installed, cluster=cluster)
+    return _step(name, data, {}, False)
+
+
 def assessed(
     name: str,
     node: str,

@@ -38,6 +38,16 @@ def preflight(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def ha_preflight(data: Mapping[str, Any]) -> str:
+    """Return whether guests may be given to Pacemaker, and what forbids it."""
+    if not data["findings"] and not data["guests"]:
+        return f"{verdict(data)}: no guest of cluster {data['cluster']} has ha in the pillar"
+    may = "may" if data["ok"] else "must not"
+    guests = counted(len(data["guests"]), "guest")
+    given = f"{guests} of cluster {data['cluster']} {may} be given to Pacemaker"
+    return "\n".join([*reasons(data["findings"]), f"{verdict(data)}: {given}"])
+
+
 def reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     """Say each reason once, with its remedy; checks that have one reason share a line.
 

@@ -38,6 +38,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "evacuation": plans.evacuation,
     "freeze": guests.freeze,
     "guests": guests.guests,
+    "ha_preflight": checks.ha_preflight,
     "history": migrations.history,
     "jobs": migrations.jobs,
     "members": logins.members,

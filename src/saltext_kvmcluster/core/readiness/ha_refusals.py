@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
-from saltext_kvmcluster.core.findings import Finding, Issue
+from saltext_kvmcluster.core.findings import BLOCK, Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
-from saltext_kvmcluster.core.readiness.checks.base import Check, World
-from saltext_kvmcluster.core.readiness.report import BY_ID
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.readiness.report import BY_ID, GroupedFinding
+from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
-OF_NODES = ("ha.fencing", "ha.two_nodes", "ha.names", "ha.quorum", "ha.definitions")
-OF_GUESTS = ("guest.autostart", "ha.disks", "ha.starts", "ha.stored")
+OF_NODES = (
+    *("node.daemon", "ha.pacemaker", "ha.fencing", "ha.two_nodes", "ha.names", "ha.quorum"),
+    "ha.definitions",
+)
 INSTALLED = ("ha.agent",)
 """What is judged only when all is installed."""
+OF_GUESTS = ("guest.autostart", "ha.disks", "ha.starts", "ha.stored")
+_Found = tuple[str, str, Issue]
+"""The check, the node or guest, and the reason."""
 
 
-def refused(world: World, installed: bool = False) -> tuple[Finding, ...]:
+def refused(world: World, installed: bool = False) -> tuple[GroupedFinding, ...]:
     """Return why the guests with ``ha`` may not be given to Pacemaker; nothing if they may.
 
     What is not known forbids it as a problem does.
@@ -28,35 +34,44 @@ def refused(world: World, installed: bool = False) -> tuple[Finding, ...]:
     installed
         Whether the resource agent should be on every node already. Default: it comes later.
     """
-    return (*_of_nodes(world, installed), *_of_guests(world))
+    if world.cluster.ha is None:
+        return ()
+    checks = (*OF_NODES, *(INSTALLED if installed else ()))
+    return (*_grouped(_of_nodes(world, checks), False), *_grouped(_of_guests(world), True))
 
 
-def sentences(found: Iterable[Finding]) -> list[str]:
-    """Return each reason once, with the nodes or guests that it is about."""
-    about: dict[tuple[str, str, str], list[str]] = {}
-    for one in found:
-        about.setdefault((one.id, one.sentence, one.remedy), []).append(one.guest or one.source)
-    return [
-        f"{check}: {', '.join(dict.fromkeys(subjects))}: {sentence}"
-        + (f" ({remedy})" if remedy else "")
-        for (check, sentence, remedy), subjects in about.items()
-    ]
+def sentence(finding: GroupedFinding) -> str:
+    """Return a finding as one sentence, with its remedy."""
+    told = finding.to_dict()
+    about = ", ".join(told["guests"] or told["nodes"])
+    return f"{finding.id}: {about}: {told['sentence']} ({told['remedy']})"
 
 
-def _of_nodes(world: World, installed: bool) -> Iterator[Finding]:
-    for check in map(BY_ID.__getitem__, (*OF_NODES, *(INSTALLED if installed else ()))):
+def _of_nodes(world: World, checks: tuple[str, ...]) -> Iterator[_Found]:
+    for check in checks:
         for node in world.nodes.values():
-            for issue in check.find(world, node):
-                yield replace(_finding(check, issue), source=node.node)
+            for issue in BY_ID[check].find(world, node):
+                yield check, node.node, issue
 
 
-def _of_guests(world: World) -> Iterator[Finding]:
-    for listed in world.cluster.guests.list.values():
-        if listed.ha:
-            found = _as_known(world, listed.name)
-            for check in map(BY_ID.__getitem__, OF_GUESTS):
-                for issue in check.find(world, found):
-                    yield replace(_finding(check, issue), guest=listed.name, source=found.node)
+def _of_guests(world: World) -> Iterator[_Found]:
+    guests = [guest.name for guest in world.cluster.guests.list.values() if guest.ha]
+    known = {name: _as_known(world, name) for name in guests}
+    for check in OF_GUESTS:
+        for name, guest in known.items():
+            for issue in BY_ID[check].find(world, guest):
+                yield check, name, issue
+
+
+def _grouped(found: Iterator[_Found], of_guests: bool) -> Iterator[GroupedFinding]:
+    """Yield each reason once, with all nodes or guests that it is about."""
+    about: dict[tuple[str, Issue], dict[str, None]] = {}
+    for check, subject, issue in found:
+        about.setdefault((check, replace(issue, severity="")), {})[printable(subject)] = None
+    for (check, issue), names in about.items():
+        subjects = tuple(names)
+        guests, nodes = (subjects, ()) if of_guests else ((), subjects)
+        yield GroupedFinding(check, BLOCK, issue, guests, nodes)
 
 
 def _as_known(world: World, name: str) -> GuestFacts:
@@ -72,13 +87,3 @@ def _as_known(world: World, name: str) -> GuestFacts:
     if isinstance(parsed, Guest):
         return GuestFacts(at, replace(observation, uuid=parsed.uuid), guest=parsed)
     return GuestFacts(at, observation, error=parsed)
-
-
-def _finding(check: Check, issue: Issue) -> Finding:
-    return Finding(
-        check.id,
-        issue.outcome,
-        issue.sentence,
-        issue.remedy or check.remedy,
-        issue.severity or check.severity,
-    )
