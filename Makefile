@@ -45,11 +45,12 @@ SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not nightly"
 REACTOR := tests/functional/test_reactor.py
 MASTER := $(patsubst %,tests/functional/test_%.py,import master)
 APPLIED := tests/functional/test_applied.py
+AGENT := tests/functional/test_agent.py
 MINION := $(patsubst %,tests/functional/test_%.py,beacon loader login mine)
 
 functional: $(STAMP)  ## Salt's loader, a real master with minions, a real sshd, real files
 	$(MAKE) --no-print-directory --jobs --output-sync functional-reactor functional-master \
-	  functional-applied functional-minion functional-node
+	  functional-applied functional-minion functional-agent functional-node
 
 # Side by side, each in a sandbox of its own: the first needs a master that reacts, which would
 # repair what the others break; most of them wait more than they compute.
@@ -65,8 +66,11 @@ functional-applied:
 functional-minion:
 	$(SANDBOX) $(MINION)
 
+functional-agent:
+	$(SANDBOX) $(AGENT)
+
 functional-node:
-	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER) $(APPLIED) $(MINION)) tests/functional
+	$(SANDBOX) $(addprefix --ignore ,$(REACTOR) $(MASTER) $(APPLIED) $(MINION) $(AGENT)) tests/functional
 
 # loadfile: a file's tests share what it prepares. Files begin with the longest, see conftest.py.
 LAB := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25

@@ -256,12 +256,14 @@ def test_a_lock_that_is_let_go_is_waited_for():
     holder = subprocess.Popen(command)
     until(qemus, "no QEMU")
     time.sleep(1)
-    agent("start", ERROR, "lock")
-    starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=60))
-    time.sleep(5)
-    assert starting.poll() is None
-    holder.kill()
-    holder.wait()
+    try:
+        agent("start", ERROR, "lock")
+        starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=60))
+        time.sleep(5)
+        assert starting.poll() is None
+    finally:
+        holder.kill()
+        holder.wait()
     assert starting.wait(20) == SUCCESS
     agent("monitor", SUCCESS)
 
