@@ -556,7 +556,10 @@ def _path(name):
 
 
 def crm(run, rest):
-    """``crm VERB [WHAT]``: as a person types it, on a node that has quorum."""
+    """``crm VERB [WHAT]``: as a person types it, on a node that has quorum.
+
+    ``hold``: a command of ours was killed and left its hold, ``crm hold web1 to migrate``.
+    """
     verb, _, rest = rest.partition(" ")
     pacemaker, world = run.world.pacemaker, run.world
     if verb == "wait":
@@ -576,6 +579,7 @@ def crm(run, rest):
         "refresh": lambda: pacemaker.refresh(name),
         "move": lambda: _draw(pacemaker, name, node),
         "clear": lambda: _draw(pacemaker, name, ""),
+        "hold": lambda: pacemaker.hold(name, f"{node} node1 2030-01-01T00:00:00.000+00:00"),
     }
     verbs[verb]()
 

@@ -1,5 +1,6 @@
 """The simulated Pacemaker: it keeps the rules of the real one, and a fight with it is noticed."""
 
+import kinds  # noqa: F401  (it registers the commands of persons)
 import libvirtd
 import pytest
 import world as sim
@@ -72,7 +73,7 @@ def bench():
     return Bench()
 
 
-def kinds(bench):
+def wrong(bench):
     return {kind for kind, _ in bench.world.wrong}
 
 
@@ -89,7 +90,7 @@ def test_without_block_both_copies_are_stopped_and_one_is_started(rules):
 def test_a_second_copy_that_pacemaker_starts_is_noticed(rules):
     rules.move_by_hand("node1", "node2")
     rules.wait(30)
-    assert "twice" in kinds(rules)
+    assert "twice" in wrong(rules)
 
 
 def test_a_move_of_its_own_that_breaks_off_blocks_the_guest(rules):
@@ -121,7 +122,7 @@ def test_a_node_that_is_cut_off_is_fenced_and_its_guest_is_elsewhere(rules):
 )
 def test_what_touches_a_managed_guest_is_a_fight(rules, verb):
     verb(rules.run.minion("node1").libvirts["node1"], rules.guest)
-    assert "fight" in kinds(rules)
+    assert "fight" in wrong(rules)
 
 
 def test_pacemaker_that_acts_amid_a_migration_of_ours_is_a_fight(rules):
@@ -134,4 +135,56 @@ def test_pacemaker_that_acts_amid_a_migration_of_ours_is_a_fight(rules):
     rules.meta("is-managed", None)
     rules.meta("target-role", "Stopped")
     rules.wait(1)
-    assert "fight" in kinds(rules)
+    assert "fight" in wrong(rules)
+
+
+LEFT = "crm hold web1 to"
+
+
+@pytest.mark.parametrize(
+    ("commands", "nodes"),
+    [
+        ((f"{LEFT} migrate", "virsh-migrate web1 from node1 to node2", "wait 30"), ["node2"]),
+        ((f"{LEFT} migrate", "wait 30"), ["node1"]),
+        ((f"{LEFT} start", "fault power off node1 for 30", "wait 90"), None),
+        ((f"{LEFT} migrate", "fault power off node1 for 1000", "wait 60"), None),
+        ((f"{LEFT} shutdown", "fault kill qemu web1 on node1", "wait 30"), []),
+        ((f"{LEFT} shutdown", "wait 30"), ["node1"]),
+        (
+            (
+                "on step copied once: kill libvirtd node2 for 5",
+                *("crm standby node1", "wait 60", "crm online node1"),
+            ),
+            ["node1"],
+        ),
+    ],
+)
+def test_recover_ends_what_was_left(commands, nodes):
+    run = Run(
+        Scenario((*commands, "recover web1 on node3"), {"web1": Start("node1", managed=True)})
+    )
+    assert run.outcome().wrong == []
+    resource, guest = run.world.pacemaker.resources["web1"], run.world.guests["web1"]
+    run.world.advance(60)
+    found = [qemu.node for qemu in guest.running]
+    assert found == nodes if nodes is not None else len(found) == 1
+    assert resource.managed and not run.world.pacemaker.is_blocked(resource)
+    assert sorted(resource.active()) == sorted(found)
+    assert not run.world.wrong
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ("fault cut ssh node2 for 1000", "wait 5"),
+        ("virsh-migrate web1 from node1 to node2",),
+        ("virsh-migrate web1 from node1 to node2", "wait 0.5"),
+    ],
+)
+def test_recover_gives_nothing_back_before_all_answered_and_nothing_moves(commands):
+    start = Start("node1", managed=True, memory=4000, rate=100)
+    run = Run(Scenario((f"{LEFT} migrate", *commands, "recover web1 on node3"), {"web1": start}))
+    assert run.outcome().wrong == []
+    assert run.world.pacemaker.resources["web1"].mark
+    step = next(one for one in run.reported["actions"] if "Pacemaker" in one["step"])
+    assert not step["ok"] and step["detail"].startswith("not done: ")

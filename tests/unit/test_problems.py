@@ -155,6 +155,29 @@ def test_a_guest_that_pacemaker_manages_is_started_by_pacemaker():
     assert "target-role -v Started" in found["notes"][0]
 
 
+def test_what_was_left_half_way_in_pacemaker_needs_a_person():
+    mark = "migrate node1 2026-11-29T10:45:06.123+00:00"
+    found = pacemakers.view("running")
+    held = replace(
+        found,
+        configuration=replace(
+            found.configuration,
+            guests=tuple(
+                replace(one, mark=mark, managed=False) for one in found.configuration.guests
+            ),
+            standbys={"node2": "drain node2"},
+        ),
+    )
+    views = {node: {"pacemaker": held} for node in NODES}
+    seen = nodes(guest("node1"), **views)
+    hold, standby = told(seen, "web1")
+    assert hold.startswith("web1 is held from Pacemaker") and "kvmcluster.recover web1" in hold
+    assert standby.startswith("node2 is on standby") and "kvmcluster.undrain node2" in standby
+    gone = told(nodes(**views), "web1")[0]
+    assert gone.startswith("web1 runs nowhere") and "kvmcluster.start" not in gone
+    assert "kvmcluster.recover web1" in gone
+
+
 # ---- guests that stand, and what migrations left
 
 

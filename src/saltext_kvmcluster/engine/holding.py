@@ -103,6 +103,8 @@ class Held:
 
     def _sight_changed(self, uuid: str, owner: str | None) -> str:
         """Return why a guest is no longer as it was seen; its state may have changed meanwhile."""
+        if not uuid:
+            return ""
         node = owner or self._env.here
         found = self._env.libvirt(node).sight(uuid)
         if found.job:
@@ -152,7 +154,7 @@ def take(
         raise WorldError(why)
     if found.managed is None:
         return None
-    by = _driver(views, env.here)
+    by = driver(views, env.here)
     hold = Hold(verb, env.here, env.clock.now().isoformat(timespec="milliseconds"))
     held = Held(env, guest, found.managed.name, hold.mark, by)
     detail = _tried(env, by, found.managed.name, hold) or held.awaited()
@@ -165,7 +167,7 @@ def take(
     return held
 
 
-def _driver(views: dict[str, Pacemaker | None], here: str) -> str:
+def driver(views: dict[str, Pacemaker | None], here: str) -> str:
     """Return the node whose tools are used: this one, if its Pacemaker has quorum."""
     fit = [
         node

@@ -11,6 +11,7 @@ from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import identification
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
+from saltext_kvmcluster.engine import other_hands
 from saltext_kvmcluster.engine.environment import Environment, Libvirt
 
 POLL = 0.5
@@ -25,6 +26,54 @@ class Answer:
     observation: Observation
     entries: tuple[Entry, ...] = ()
     unread: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A guest, by what all nodes report.
+
+    ``uuid``: empty if no node knows it. ``entries``: its journal entries, by node. ``silent``: the
+    nodes whose libvirt does not respond, and why; ``unread``: those whose journal cannot be read.
+    """
+
+    guest: str
+    uuid: str
+    entries: dict[str, Entry]
+    silent: dict[str, str]
+    observations: dict[str, Observation]
+    unread: dict[str, str]
+
+
+def found(env: Environment, guest: str) -> Found:
+    """Return the guest of a name or UUID, by journals and nodes.
+
+    InputError if there is none, or more than one.
+    """
+    nodes = tuple(env.cluster.nodes)
+    answers = env.side_by_side(lambda node: asked(env, node, guest), nodes)
+    kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
+    observations = {node: answer.observation for node, answer in answers.items()}
+    silent = {
+        node: observation.detail for node, observation in observations.items() if observation.detail
+    }
+    known = set(env.cluster.guests.list)
+    if guest not in known and not any(one.uuid for one in observations.values()):
+        # No node has it, but Pacemaker may be kept from starting it.
+        answering = [node for node in nodes if node not in silent]
+        known |= {guest} if other_hands.management(env, guest, answering).managers else set()
+    identification.refuse_unless_one(guest, kept, observations, known)
+    names = [entry.move.guest for _, entry in kept]
+    names += [observation.name for observation in observations.values() if observation.name]
+    uuids = [entry.move.uuid for _, entry in kept]
+    uuids += [observation.uuid for observation in observations.values() if observation.uuid]
+    return Found(
+        names[0] if names else guest,
+        uuids[0] if uuids else "",
+        dict(kept),
+        silent,
+        observations,
+        {node: answer.unread for node, answer in answers.items() if answer.unread},
+    )
 
 
 def asked(env: Environment, node: str, guest: str) -> Answer:

@@ -24,7 +24,7 @@ from saltext_kvmcluster.core.ownership.cases import Action, Do, Settlement
 from saltext_kvmcluster.core.ownership.results import Recovery
 from saltext_kvmcluster.core.pacemaker.managers import Management
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.engine import inquiry, other_hands, resumption
+from saltext_kvmcluster.engine import inquiry, leftovers, other_hands, resumption
 from saltext_kvmcluster.engine.environment import Environment
 
 POLL = 0.5
@@ -42,18 +42,30 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
 
     InputError if no node has such a guest, nor a journal entry of it, nor the pillar's list.
     """
-    case = _found(env, identification.name_of(migration.named(guest, "guest")))
+    name = identification.name_of(migration.named(guest, "guest"))
+    done = _recovered(env, name, patience)
+    if not leftovers.may_have_started(done):
+        return done
+    after = _recovered(env, name, patience)
+    return replace(after, actions=(*done.actions, *after.actions))
+
+
+def _recovered(env: Environment, guest: str, patience: float) -> Recovery:
+    """Settle a guest, and end what was left of it in Pacemaker."""
+    case = _found(env, guest)
     answering = [node for node in case.nodes if node not in case.silent]
     if not case.uuid:
         case.find_manager(answering)
         here = dict.fromkeys(answering, Observation(Sighting.ABSENT))
         case.observations = here | case.unreachable(case.silent, answering)
-        return case.recovery(settlements.no_responses(case.guest, case.observations), [])
+        done = case.recovery(settlements.no_responses(case.guest, case.observations), [])
+        return leftovers.ended(env, done, case.observations, answering)
     with inquiry.locked(env, case.guest, case.uuid, answering) as taken:
         if not taken:
             case.read_again(answering)
             case.find_manager(answering)
-            return case.settled(patience)
+            done = case.settled(patience)
+            return leftovers.ended(env, done, case.observations, answering)
     case.observations = case.observe(case.nodes)
     return case.recovery(settlements.busy(taken), [])
 
@@ -370,28 +382,14 @@ class _Case:
 
 
 def _found(env: Environment, guest: str) -> _Case:
-    """Return the guest of a name or UUID, by journals and nodes.
-
-    InputError if there is none, or more than one.
-    """
-    nodes = tuple(env.cluster.nodes)
-    answers = env.side_by_side(lambda node: inquiry.asked(env, node, guest), nodes)
-    kept = [(node, entry) for node, answer in answers.items() for entry in answer.entries]
-    observations = {node: answer.observation for node, answer in answers.items()}
-    silent = {
-        node: observation.detail for node, observation in observations.items() if observation.detail
-    }
-    identification.refuse_unless_one(guest, kept, observations, env.cluster.guests.list)
-    names = [entry.move.guest for _, entry in kept]
-    names += [observation.name for observation in observations.values() if observation.name]
-    uuids = [entry.move.uuid for _, entry in kept]
-    uuids += [observation.uuid for observation in observations.values() if observation.uuid]
+    """Return the guest of a name or UUID; InputError if there is none, or more than one."""
+    found = inquiry.found(env, guest)
     return _Case(
         env,
-        names[0] if names else guest,
-        uuids[0] if uuids else "",
-        dict(kept),
-        silent=silent,
-        observations=observations,
-        unread={node: answer.unread for node, answer in answers.items() if answer.unread},
+        found.guest,
+        found.uuid,
+        found.entries,
+        silent=found.silent,
+        observations=found.observations,
+        unread=found.unread,
     )

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.ha import holds, leftovers
 from saltext_kvmcluster.core.ownership import deliberate, nowhere
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import Manager
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.node import restart_daemon, restart_minion
@@ -43,6 +45,7 @@ def problems(cluster: Cluster, nodes: Nodes, pillars: Mapping[str, str]) -> list
         *(sentence for facts in nodes.values() for sentence in _silence(facts, pillars)),
         *(sentence for copies in _active(nodes) for sentence in _stands(copies)),
         *_nowhere(cluster, nodes),
+        *_left_in_pacemaker(nodes),
         *_starting(nodes, at_home=False),
         *agreement.sentences(cluster, {node: one.pillar for node, one in nodes.items()}, pillars),
         *(sentence for facts in nodes.values() for sentence in _odd(facts)),
@@ -72,6 +75,7 @@ def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
             for one in _guests(nodes)
             if one.observation.sighting is Sighting.PAUSED_BY_USER and not one.observation.job
         ),
+        *leftovers.frozen(_views(nodes)),
         *_starting(nodes, at_home=True),
     ]
 
@@ -246,11 +250,22 @@ def _silent(nodes: Nodes) -> list[str]:
 
 def _manager(name: str, nodes: Nodes) -> Manager | None:
     """Return Pacemaker's resource that starts and stops a guest, None if there is none."""
-    reports = {node: facts.pacemaker for node, facts in nodes.items() if not facts.detail}
-    return managers.of(name, reports).managed
+    return managers.of(name, _views(nodes)).managed
+
+
+def _left_in_pacemaker(nodes: Nodes) -> list[str]:
+    moving = {one.name for one in _guests(nodes) if one.observation.job in verdicts.PASSING}
+    uncordoned = [node for node, facts in nodes.items() if facts.cordoned == ()]
+    return leftovers.sentences(_views(nodes), moving, uncordoned)
+
+
+def _views(nodes: Nodes) -> dict[str, Pacemaker | None]:
+    return {node: facts.pacemaker for node, facts in nodes.items() if not facts.detail}
 
 
 def _start(cluster: Cluster, name: str, nodes: Nodes) -> str:
+    if why := holds.held(managers.of(name, _views(nodes)), name):
+        return why
     if held := _manager(name, nodes):
         return f"Pacemaker manages it, as its resource {held.name}: {held.started}"
     keepers = [one.node for one in _guests(nodes) if one.name == name]

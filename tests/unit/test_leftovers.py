@@ -1,0 +1,158 @@
+"""What was left half-way in Pacemaker: named with its remedy, ended only where that is certain."""
+
+from dataclasses import replace
+
+import pacemakers
+import pytest
+
+from saltext_kvmcluster.core.ha import holds, leftovers
+from saltext_kvmcluster.core.ha.leftovers import End
+from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.verdicts import Observation, Sighting
+
+NODES = ("node1", "node2", "node3")
+BEGAN = "2026-11-29T10:45:06.123+00:00"
+ABSENT, RUNNING = Observation(Sighting.ABSENT), Observation(Sighting.RUNNING)
+
+
+def view(verb="", standbys=(), quorum=True, **state):
+    """A Pacemaker whose web1 is held for a verb, or in a state."""
+    found = pacemakers.view("running")
+    mark = f"{verb} node1 {BEGAN}" if verb else ""
+    guests = tuple(
+        replace(one, mark=mark, managed=not mark) if one.id == "web1" else one
+        for one in found.configuration.guests
+    )
+    shown = replace(found.status.resources["web1"], **{"managed": not mark, **state})
+    status = replace(
+        found.status, quorum=quorum, resources={**found.status.resources, "web1": shown}
+    )
+    configuration = replace(found.configuration, guests=guests, standbys=dict(standbys))
+    return replace(found, configuration=configuration, status=status)
+
+
+def sentences(found, moving=(), uncordoned=NODES):
+    return leftovers.sentences({"node1": found, "node2": found, "node3": None}, moving, uncordoned)
+
+
+def end(found, result):
+    management = managers.of("web1", {"node1": found})
+    assert management.managers
+    return leftovers.end(management, result)
+
+
+def test_nothing_is_left_of_what_pacemaker_manages():
+    assert sentences(view()) == []
+    assert end(view(), "running") is None
+
+
+@pytest.mark.parametrize("verb", [holds.MIGRATE, holds.START, holds.SHUTDOWN, "dance"])
+def test_a_hold_is_named_once_with_its_remedy(verb):
+    (sentence,) = sentences(view(verb))
+    assert "web1 is held from Pacemaker" in sentence
+    assert sentence.endswith("salt-run kvmcluster.recover web1")
+
+
+def test_a_hold_is_no_leftover_while_its_guest_moves():
+    assert sentences(view(holds.MIGRATE), moving={"web1"}) == []
+
+
+def test_a_part_without_quorum_knows_an_old_state():
+    assert sentences(view(holds.MIGRATE, quorum=False)) == []
+
+
+def test_a_frozen_guest_is_no_leftover_but_known():
+    assert sentences(view(holds.FREEZE)) == []
+    (sentence,) = leftovers.frozen({"node1": view(holds.FREEZE), "node2": None})
+    assert sentence.endswith("salt node1 kvmcluster.unfreeze web1")
+
+
+def test_what_is_blocked_is_named_with_where_pacemaker_takes_it_to_be():
+    (sentence,) = sentences(view(managed=False, blocked=True, nodes=("node1", "node2")))
+    assert "active on node1, node2" in sentence
+    assert sentence.endswith("salt-run kvmcluster.recover web1")
+
+
+def test_our_standby_is_left_only_where_guests_may_come():
+    found = view(standbys={"node2": "drain node2 now"})
+    (sentence,) = sentences(found)
+    assert sentence.endswith("salt-run kvmcluster.undrain node2")
+    assert sentences(found, uncordoned=("node1", "node3")) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "result", "target", "role", "stays_off"),
+    [
+        (holds.MIGRATE, "running", "", "", False),
+        (holds.MIGRATE, "nowhere", "", "", False),
+        (holds.MIGRATE, "running", "Stopped", "", False),
+        (holds.START, "running", "Stopped", "Started", False),
+        (holds.START, "nowhere", "Stopped", "", False),
+        (holds.SHUTDOWN, "running", "Stopped", "Started", False),
+        (holds.SHUTDOWN, "nowhere", "", "Stopped", True),
+        (holds.FREEZE, "nowhere", "", "", False),
+        ("dance", "running", "", "", False),
+    ],
+)
+def test_how_a_hold_ends(verb, result, target, role, stays_off):
+    mark = f"{verb} node1 {BEGAN}"
+    assert end(view(verb, target=target), result) == End("web1", mark, role, stays_off)
+
+
+def test_a_frozen_guest_that_runs_stays_held():
+    assert end(view(holds.FREEZE), "running") is None
+
+
+def test_what_is_blocked_is_looked_for_anew():
+    assert end(view(managed=False, blocked=True), "running") == End("web1", "")
+
+
+@pytest.mark.parametrize(
+    ("result", "owner", "seen", "why"),
+    [
+        ("running", "node1", {"node1": RUNNING}, ""),
+        ("paused", "node1", {"node1": Observation(Sighting.PAUSED_BY_USER)}, ""),
+        ("nowhere", None, {}, ""),
+        ("nowhere", None, {"node1": Observation(Sighting.ABSENT, detail="fenced")}, ""),
+        ("nowhere", None, {"node1": Observation(Sighting.SHUT_OFF)}, ""),
+        ("running", "node1", {"node1": RUNNING, "node2": RUNNING}, "active on node1, node2"),
+        ("running", "node1", {"node2": RUNNING}, "active on node2"),
+        ("nowhere", None, {"node3": Observation(Sighting.WAITING)}, "active on node3"),
+        (
+            "running",
+            "node1",
+            {"node1": RUNNING, "node3": Observation(Sighting.UNREACHABLE, detail="timed out")},
+            "no response from node3: timed out",
+        ),
+        (
+            "running",
+            "node1",
+            {"node1": Observation(Sighting.RUNNING, job="a migration to another node")},
+            "a migration to another node is active on node1",
+        ),
+        ("busy", None, {}, "not certain (busy)"),
+        ("stands", "node1", {"node1": Observation(Sighting.PAUSED_FOR_MIGRATION)}, "not certain"),
+        ("conflict", None, {}, "not certain"),
+    ],
+)
+def test_nothing_is_ended_unless_every_node_answered_and_it_is_on_one(result, owner, seen, why):
+    found = leftovers.forbids_end(result, owner, {**dict.fromkeys(NODES, ABSENT), **seen})
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (None, "cannot be read"),
+        (view(), ""),
+        (view(blocked=True, nodes=("node1", "node2")), "active on node1, node2"),
+    ],
+)
+def test_whether_it_is_still_blocked(found, why):
+    assert why in leftovers.blocked(found, "web1")
+    assert bool(leftovers.blocked(found, "web1")) == bool(why)
+
+
+def test_a_resource_that_is_gone_is_not_known_to_be_free():
+    assert leftovers.blocked(view(), "web9") == "crm_mon does not show it"
