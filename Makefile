@@ -105,6 +105,7 @@ bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/readiness.py
 	$(BIN)/python benchmarks/placement.py
+	$(BIN)/python benchmarks/capacity.py
 	$(BIN)/python benchmarks/beacon.py
 	$(BIN)/python benchmarks/migration.py
 	$(BIN)/python benchmarks/handover.py

@@ -19,6 +19,7 @@ from saltext_kvmcluster.core.facts.nodefacts import (
     NodeFacts,
 )
 from saltext_kvmcluster.core.facts.questions import cpu_key
+from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Guest, Interface
 from saltext_kvmcluster.core.pillar.parser import from_pillar
@@ -171,7 +172,7 @@ def guest(at, number):
         cpu=CPUS[number % len(CPUS)],
         disks=(Disk("vda", image, cache="none", backing=(base,)),),
         interfaces=(Interface("bridge", f"br{number % 20}"),),
-        blockers=("it has a host device",) if number % 100 == 3 else (),
+        blockers=(Blocker("it has a host device"),) if number % 100 == 3 else (),
     )
     observation = Observation(Sighting.RUNNING, name=found.name, uuid=uuid)
     return GuestFacts(at, observation, guest=found, memory_kib=found.memory_kib)

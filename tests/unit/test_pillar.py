@@ -41,7 +41,7 @@ def test_every_key_arrives_in_the_model():
             exclusive=True,
             manage_sshd=True,
         ),
-        Guests("defined", apart=(("web1", "web2"),)),
+        Guests("defined", apart=(("web1", "web2"),), spare_nodes=0),
         Migration(
             Options(
                 live=False,

@@ -161,11 +161,24 @@ class Fleet(ABC):
 
         Two jobs: all nodes report their facts, then inspect what the guests need.
         """
-        world = World(self.cluster, self.facts(targets=targets))
+        world = self._answered(self.facts(targets=targets), guest, source, destination)
+        return world, examination.examine(world, guest, source, destination)
+
+    def startable(self) -> World:
+        """Return what a start of any guest on any node depends on: the same two jobs, no logins."""
+        return self._answered(self.facts(targets=False, trust=False))
+
+    def _answered(
+        self,
+        facts: Mapping[str, NodeFacts],
+        guest: str | None = None,
+        source: str | None = None,
+        destination: str | None = None,
+    ) -> World:
+        world = World(self.cluster, facts)
         questions = follow_up.questions(world, guest, source, destination)
         answers = self.ask(list(questions), "kvmcluster.inspect", questions)
-        world = follow_up.answered(world, answers)
-        return world, examination.examine(world, guest, source, destination)
+        return follow_up.answered(world, answers)
 
     def rows(
         self, function: str, key: str, *arguments: Any

@@ -18,6 +18,7 @@ from saltext_kvmcluster.core import cordons, validate
 from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.drain import assessment, immovable, maintenance, updates
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
+from saltext_kvmcluster.core.failover import shortages
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar import agreement, options
@@ -221,7 +222,43 @@ def status(cluster: str | None = None) -> dict[str, Any]:
     kept = {node: one.pillar for node, one in facts.items()}
     asked = agreement.in_question(nodes.cluster, kept)
     faults = pillars.faults(nodes.cluster, asked, __opts__, __salt__)
-    return overview.status(nodes.cluster, facts, faults).to_dict()
+    short = shortages.sentences(nodes.cluster, facts)
+    return overview.status(nodes.cluster, facts, faults, short).to_dict()
+
+
+@_reported
+def capacity(nodes: int = 1, cluster: str | None = None) -> dict[str, Any]:
+    """Return which guests would find no place on the other nodes if any so many of them were lost.
+
+    Every set of so many nodes is tried, by a plan of its own: by all checks of a start, memory,
+    hugepages, ``kvmcluster:guests:apart``, and ``only``, ``apart`` and ``with`` of
+    ``kvmcluster:guests:list:GUEST:ha``. Memory is what nodes report as available now. What may keep
+    a guest from moving, as a host's device, counts as what keeps it from starting elsewhere. Two
+    jobs, as for ``kvmcluster.check``; it needs no cluster engine, and changes nothing.
+
+    nodes
+        How many nodes are lost at once. At most 20,000 sets of nodes are tried, so of 100 nodes at
+        most 2. Default: 1.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, nodes, cases, guests, shortages, silent, retcode}``: ``cases`` sets of
+    nodes were tried, with ``guests`` active guests. ``shortages`` has ``{guest, node, lost, cases,
+    why}`` for each guest that would find no place: ``node`` is where it is, ``lost`` the first set
+    of nodes of which that is so, ``cases`` says of how many it is. ``silent`` has the reason for
+    each node whose guests are not known. It is ``ok`` if both are empty.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.capacity
+        salt-run kvmcluster.capacity nodes=2 --out=json
+    """
+    of_cluster = _nodes(cluster)
+    number = shortages.count(of_cluster.cluster, nodes)
+    return shortages.report(of_cluster.startable(), number).to_dict()
 
 
 @_reported

@@ -80,7 +80,7 @@ class Capacity:
 
 def capacity_of(facts: NodeFacts) -> Capacity:
     active = [guest for guest in facts.guests or () if guest.active]
-    arriving = [guest for guest in active if _arrives(guest)]
+    arriving = [guest for guest in active if arrives(guest)]
     memory, free = facts.memory_kib or 0, facts.free_kib or 0
     # What arrives has not taken all its memory yet; how much it has is not known.
     to_come = sum(map(memory_of, arriving))
@@ -98,7 +98,7 @@ def capacity_of(facts: NodeFacts) -> Capacity:
     )
 
 
-def _arrives(guest: GuestFacts) -> bool:
+def arrives(guest: GuestFacts) -> bool:
     """Whether a guest is on its way to where it is observed, as far as that is known."""
     job = guest.observation.job
     return job == INCOMING or (job != OUTGOING and guest.observation.sighting in _HALVES)

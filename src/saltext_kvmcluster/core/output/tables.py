@@ -9,6 +9,7 @@ from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.drain import assessment
 from saltext_kvmcluster.core.output import (
     checks,
+    failover,
     guests,
     logins,
     maintenance,
@@ -30,6 +31,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "applied": outcome.text,
     "assessment": assessment.text,
     "balance": plans.balance,
+    "capacity": failover.capacity,
     "check": checks.check,
     "cluster_conf": _cluster_conf,
     "cordon": guests.cordon,

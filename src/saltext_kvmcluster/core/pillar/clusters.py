@@ -24,6 +24,9 @@ LETTERS = "letters, digits, '.', '_' and '-'"
 ACCOUNT = "a Unix account's name"
 # As many ports as libvirt sets aside for guests that arrive: qemu.conf's migration_port_min, _max.
 MOST_AT_ONCE = 64
+MOST_SPARE = 8
+MOST_CASES = 20000
+"""How many sets of lost nodes are tried at most: each takes about a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,16 @@ class Guests:
             " libvirt (qemu:commandline, qemu:override, qemu:capabilities), which nothing"
             " checks: a path among them may be another file on the destination. '*' in a name"
             " stands for any characters.",
+        ),
+    )
+
+    spare_nodes: int = field(
+        default=1,
+        metadata=described(
+            whole(0, MOST_SPARE),
+            "How many nodes may be lost at once with a place left on the others for each guest of"
+            " the list: kvmcluster.status reports a PROBLEM where that is not so. 0: it does not"
+            " look.",
         ),
     )
 

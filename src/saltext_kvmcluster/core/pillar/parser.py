@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from saltext_kvmcluster.core.pillar.clusters import (
     KEY_TYPES,
     LETTERS,
     MOST_AT_ONCE,
+    MOST_CASES,
+    MOST_SPARE,
     ROOT,
     Cluster,
     Guests,
@@ -142,8 +145,21 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
             guest_name(name, f"{path}:passthrough")
             for name in validate.items(fields, "passthrough", path)
         ),
+        spare_nodes=_spare_nodes(fields, path, len(nodes)),
         **_leases(fields, path),
     )
+
+
+def _spare_nodes(fields: Mapping[str, Any], path: str, nodes: int) -> int:
+    """Return how many nodes may be lost; InputError if that is too many to try all sets of them."""
+    spare = validate.number(fields, "spare_nodes", path, (0, MOST_SPARE), Guests.spare_nodes)
+    cases = math.comb(nodes, spare)
+    if cases > MOST_CASES and "spare_nodes" in fields:
+        raise InputError(
+            f"{path}:spare_nodes: {spare} of {nodes} nodes can be lost in {cases} ways, of which"
+            f" at most {MOST_CASES} are tried; want a smaller number"
+        )
+    return spare
 
 
 def _leases(fields: Mapping[str, Any], path: str) -> dict[str, Any]:

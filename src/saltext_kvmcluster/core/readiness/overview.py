@@ -126,12 +126,17 @@ def _row(found: GuestFacts, alone: World, index: ManagerIndex) -> dict[str, Any]
 
 
 def status(
-    cluster: Cluster, nodes: Mapping[str, NodeFacts], pillars: Mapping[str, str] = _NOTHING
+    cluster: Cluster,
+    nodes: Mapping[str, NodeFacts],
+    pillars: Mapping[str, str] = _NOTHING,
+    short: Iterable[str] = (),
 ) -> ClusterStatus:
     """Return all guests of a cluster, and where each is active.
 
     pillars
         What is wrong with the pillars of nodes, as the master renders them.
+    short
+        Problems with what would find no place if a node were lost.
     """
     silent = {
         node: facts.minion or problems.silence(facts)
@@ -156,7 +161,7 @@ def status(
         cluster.name,
         {node: _node(facts) for node, facts in nodes.items()},
         silent,
-        tuple(problems.problems(cluster, nodes, pillars)),
+        (*problems.problems(cluster, nodes, pillars), *short),
         tuple(problems.notes(cluster, nodes)),
         tuple(sorted(rows, key=lambda row: (str(row["name"]), str(row["where"])))),
     )

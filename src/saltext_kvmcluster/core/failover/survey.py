@@ -1,0 +1,310 @@
+"""Where the guests of lost nodes find places: one plan for each set of nodes that is lost.
+
+The biggest guests choose first, the node with most room, and move aside for another one that finds
+none. A plan may miss a place that a better one would find; it never counts on room that is not
+there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from saltext_kvmcluster.core.drain import load, reasons
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.text import listed, printable
+
+_MIB = 1024
+MOST_NAMED = 5
+"""Nodes that a reason names."""
+_Pages = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A guest that finds no place. ``lost``: the first set of nodes with which that is so.
+
+    ``cases`` says with how many sets it is, ``fits`` whether some other node could take it if it
+    had room.
+    """
+
+    guest: str
+    node: str
+    lost: tuple[str, ...]
+    cases: int
+    why: str
+    fits: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "guest": printable(self.guest),
+            "node": self.node,
+            "lost": list(self.lost),
+            "cases": self.cases,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Guests of one node that start together: one, or those that are bound to each other."""
+
+    guests: tuple[GuestFacts, ...]
+    open_to: int
+    need: int
+    pages: _Pages
+    apart: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(guest.name for guest in self.guests)
+
+    @property
+    def order(self) -> tuple[int, str]:
+        return -self.need, self.guests[0].name
+
+
+@dataclass
+class _Place:
+    """A node that may take guests: what it has left, and which guests it has."""
+
+    node: str
+    bit: int
+    free: int
+    pages: _Pages
+    guests: Collection[str]
+    planned: list[_Unit] = field(default_factory=list)
+
+    def left(self) -> int:
+        return self.free - sum(unit.need for unit in self.planned)
+
+    def refusal(self, unit: _Unit) -> str:
+        """Return why there is no room for a unit; empty if there is."""
+        names = set(self.guests).union(*(planned.names for planned in self.planned))
+        if others := sorted(unit.apart & names):
+            return f"to be kept apart from {listed(map(printable, others))}"
+        if self.left() < unit.need:
+            return (
+                f"node.memory (it needs {unit.need // _MIB} MiB,"
+                f" {max(0, self.left()) // _MIB} MiB would be left)"
+            )
+        for size, wanted in unit.pages.items():
+            taken = sum(planned.pages.get(size, 0) for planned in self.planned)
+            if size in self.pages and self.pages[size] - taken < wanted:
+                return f"memory.hugepages (it needs {wanted} of {size} KiB)"
+        return ""
+
+
+class Survey:
+    """What becomes of guests as sets of nodes are lost, one set after the other."""
+
+    def __init__(
+        self,
+        world: World,
+        open_to: Callable[[GuestFacts], int],
+        against: Callable[[GuestFacts], list[tuple[str, int]]],
+    ) -> None:
+        self._against = against
+        nodes = world.nodes
+        self._names = list(nodes)
+        self._all = (1 << len(nodes)) - 1
+        self._places = {
+            node: _place(facts, 1 << place) for place, (node, facts) in enumerate(nodes.items())
+        }
+        # The roomiest first: who finds no room there finds none further on.
+        self._roomiest = sorted(self._places.values(), key=lambda one: (-one.free, one.node))
+        self.victims = [guest for guest in world.guests if guest.active and _stays(world, guest)]
+        self._units = _units(world, self.victims, open_to)
+
+    def shortages(self, number: int) -> tuple[tuple[Shortage, ...], int]:
+        """Return the guests that find no place, by node and name, and how many sets were tried."""
+        found: dict[tuple[str, str], Shortage] = {}
+        cases = 0
+        for lost in itertools.combinations(self._places, number):
+            cases += 1
+            for unit in self._stuck(lost):
+                for guest in unit.guests:
+                    key = guest.node, guest.name
+                    before = found.get(key)
+                    found[key] = self._shortage(guest, unit, lost, before)
+            for place in self._touched:
+                place.planned.clear()
+        return tuple(found[key] for key in sorted(found)), cases
+
+    def _stuck(self, lost: tuple[str, ...]) -> list[_Unit]:
+        """Give the guests of lost nodes places; return those that find none."""
+        self._touched: list[_Place] = []
+        units = [unit for node in lost for unit in self._units.get(node, ())]
+        gone = sum(self._places[node].bit for node in lost)
+        units.sort(key=lambda unit: unit.order)
+        return [unit for unit in units if not self._is_placed(unit, gone, {id(unit)})]
+
+    def _is_placed(self, unit: _Unit, gone: int, tried: set[int]) -> bool:
+        """Give a unit a place, and return whether there was one.
+
+        tried
+            Those that were to move aside for others already: each is asked once.
+        """
+        open_to = unit.open_to & ~gone
+        place = self._roomiest_for(unit, open_to)
+        if place:
+            self._choose(unit, place)
+            return True
+        return any(
+            self._makes_room(place, unit, gone, tried)
+            for place in list(self._touched)
+            if place.bit & open_to
+        )
+
+    def _roomiest_for(self, unit: _Unit, open_to: int) -> _Place | None:
+        best: _Place | None = None
+        for place in self._roomiest if open_to else ():
+            if place.free < unit.need or (best and best.left() >= place.free):
+                break
+            is_better = best is None or place.left() > best.left()
+            if place.bit & open_to and is_better and not place.refusal(unit):
+                best = place
+        return best
+
+    def _makes_room(self, place: _Place, unit: _Unit, gone: int, tried: set[int]) -> bool:
+        """Give a unit the place of another one that finds a further place, if there is such."""
+        for other in list(place.planned):
+            if id(other) in tried:
+                continue
+            tried.add(id(other))
+            place.planned.remove(other)
+            if not place.refusal(unit):
+                place.planned.append(unit)
+                if self._is_placed(other, gone, tried):
+                    return True
+                place.planned.remove(unit)
+            place.planned.append(other)
+        return False
+
+    def _choose(self, unit: _Unit, place: _Place) -> None:
+        place.planned.append(unit)
+        if len(place.planned) == 1:
+            self._touched.append(place)
+
+    def _shortage(
+        self, guest: GuestFacts, unit: _Unit, lost: tuple[str, ...], before: Shortage | None
+    ) -> Shortage:
+        if before:
+            return replace(before, cases=before.cases + 1)
+        others = self._all & ~sum(self._places[node].bit for node in lost)
+        why = self._why(guest, unit, others)
+        return Shortage(guest.name, guest.node, lost, 1, why, bool(unit.open_to & others))
+
+    def _why(self, guest: GuestFacts, unit: _Unit, others: int) -> str:
+        """Return why a guest finds no place on the nodes that are left."""
+        reasons = [
+            f"{self._named(mask & others)}: {why}"
+            for why, mask in self._against(guest)
+            if mask & others
+        ]
+        able = unit.open_to & others
+        for place in self._roomiest if able else ():
+            if place.bit & able:
+                full = place.refusal(unit) or "another guest of the plan takes it"
+                best = f"{place.node}, the best of {able.bit_count()} that could take it"
+                reasons.append(f"{best if able != place.bit else place.node}: {full}")
+                break
+        if not reasons:
+            reasons.append("no node could take all guests that are to run with it")
+        return printable("; ".join(reasons))
+
+    def _named(self, mask: int) -> str:
+        """Return the names of the first nodes of several, and the number of the others."""
+        found: list[str] = []
+        rest = mask
+        while rest and len(found) < MOST_NAMED:
+            lowest = rest & -rest
+            found.append(self._names[lowest.bit_length() - 1])
+            rest ^= lowest
+        return ", ".join(found) + (f" and {rest.bit_count()} more" if rest else "")
+
+
+def _place(facts: NodeFacts, bit: int) -> _Place:
+    known = load.capacity_of(facts)
+    pages = facts.resources.hugepages or {}
+    return _Place(facts.node, bit, known.free, pages, known.guests)
+
+
+def _stays(world: World, guest: GuestFacts) -> bool:
+    """Whether a guest is where it is observed: the half that arrives is counted at the source."""
+    copies = [one for one in world.by_uuid[guest.uuid] if one.active]
+    return len(copies) == 1 or not load.arrives(guest)
+
+
+def _units(
+    world: World, guests: Iterable[GuestFacts], open_to: Callable[[GuestFacts], int]
+) -> Mapping[str, Sequence[_Unit]]:
+    """Return by node the guests that start there, those that are bound to each other as one."""
+    apart, bound = _apart(world.cluster), _bound(world.cluster)
+    groups: dict[tuple[str, str], list[GuestFacts]] = defaultdict(list)
+    for guest in guests:
+        groups[guest.node, bound.get(guest.name, guest.name)].append(guest)
+    found: dict[str, list[_Unit]] = defaultdict(list)
+    for (node, _), members in groups.items():
+        mask = -1
+        for guest in members:
+            mask &= open_to(guest)
+        found[node].append(
+            _Unit(
+                tuple(members),
+                mask,
+                sum(map(_memory, members)),
+                _pages(members),
+                frozenset().union(*(apart.get(guest.name, ()) for guest in members)),
+            )
+        )
+    return found
+
+
+def _memory(guest: GuestFacts) -> int:
+    """Return the KiB that a guest needs besides hugepages."""
+    tuned = guest.guest.tuning.hugepages if guest.guest else ()
+    return max(0, load.memory_of(guest) - sum(size for _, size in tuned))
+
+
+def _pages(guests: Iterable[GuestFacts]) -> _Pages:
+    """Return the hugepages that guests need, by size; the default size is told by the check."""
+    found: dict[int, int] = defaultdict(int)
+    for guest in guests:
+        for size, memory in guest.guest.tuning.hugepages if guest.guest else ():
+            if size:
+                found[size] += -(-memory // size)
+    return found
+
+
+def _apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
+    """Return, by guest, the guests from which it is kept apart, in both directions."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for guest, others in reasons.kept_apart(cluster).items():
+        found[guest].update(others)
+    for guest, other in _related(cluster, lambda ha: ha.apart):
+        found[guest].add(other)
+        found[other].add(guest)
+    return {guest: frozenset(others) for guest, others in found.items()}
+
+
+def _bound(cluster: Cluster) -> Mapping[str, str]:
+    """Return for guests that run on one node the name of the first of them."""
+    first: dict[str, str] = {}
+    for guest, other in _related(cluster, lambda ha: ha.with_):
+        one, two = first.get(guest, guest), first.get(other, other)
+        merged = {name for name, head in first.items() if head in (one, two)} | {guest, other}
+        first.update(dict.fromkeys(merged, min(one, two)))
+    return first
+
+
+def _related(cluster: Cluster, of: Callable[[Any], Iterable[str]]) -> Iterator[tuple[str, str]]:
+    for guest in cluster.guests.list.values():
+        for other in of(guest.ha) if guest.ha else ():
+            yield guest.name, other
