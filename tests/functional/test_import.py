@@ -58,7 +58,7 @@ def test_a_file_is_read_in_the_encoding_that_it_has(imported, tmp_path, encoding
     text = head + SHORT.format("n1", '<rm>\r\n<vm name="Bürorechner"/>\r\n</rm>')
     (tmp_path / "cluster.conf").write_bytes(text.encode(encoding))
     pillar = salt.utils.yaml.safe_load(imported(tmp_path / "cluster.conf"))
-    assert pillar["kvmcluster"]["guests"]["list"] == {"Bürorechner": {"ha": True}}
+    assert pillar["kvmcluster"]["guests"]["list"] == {"Bürorechner": {}}
 
 
 @pytest.mark.parametrize(
