@@ -21,7 +21,7 @@ from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResul
 from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, NodeAnswer, Request
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine import inquiry, other_hands
+from saltext_kvmcluster.engine import by_word, inquiry, other_hands
 from saltext_kvmcluster.engine.environment import Call, Claim, Clock, Environment, Libvirt
 from saltext_kvmcluster.engine.peers import Peers, responding
 
@@ -56,7 +56,8 @@ def start(
     request, text = _request(peers, guest, declared_offline, force_unguarded)
     done = _settled(peers, request, text, since + timeout)
     elapsed = round(env.clock.monotonic() - since, 3)
-    return replace(done, started=began.isoformat(timespec="milliseconds"), elapsed=elapsed)
+    done = replace(done, started=began.isoformat(timespec="milliseconds"), elapsed=elapsed)
+    return by_word.remembered(env, done, declared_offline)
 
 
 def runs(env: Environment, guest: str) -> Decision:

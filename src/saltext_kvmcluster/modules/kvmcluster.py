@@ -20,6 +20,7 @@ import salt.utils.state
 from salt.exceptions import SaltException, SaltInvocationError
 
 from saltext_kvmcluster import doors
+from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.applying import running
 from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance, updates
@@ -639,6 +640,31 @@ def startable(guest: str) -> dict[str, Any]:
         detail = lifecycle.startable(env, name)
     done = {**_of_this_node("startable", cluster), "guest": name, "ok": not detail}
     return _ended({**done, "detail": detail}, not detail)
+
+
+@doors.salt_errors
+def responds(nodes: str | list[str]) -> dict[str, Any]:
+    """Return whether nodes respond, as this node sees them: by ssh or ping, under any name.
+
+    nodes
+        The minion id of a node, or a list of several.
+
+    Returns ``{cluster, node, responses}``: by node how it responds, empty if it does not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.responds node3
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    asked = [nodes] if isinstance(nodes, str) else nodes
+    if not isinstance(asked, list):
+        raise InputError(f"nodes: want a minion id, or a list of them, got {validate.shown(nodes)}")
+    wanted = [cluster.node(str(node)).id for node in asked]
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        found = env.side_by_side(env.responds, wanted)
+    return {**_of_this_node("response", cluster), "responses": found}
 
 
 @doors.salt_errors

@@ -28,7 +28,7 @@ from saltext_kvmcluster.core.readiness import ha_refusals, move_findings, overvi
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.engine import applier, drainer, evacuation
+from saltext_kvmcluster.engine import applier, drainer, evacuation, takeover
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
     holds,
@@ -567,6 +567,9 @@ def history(
 ) -> dict[str, Any]:
     """Return the migrations of the cluster that ended, the newest last.
 
+    A start with ``force_unreachable`` is among them, as ``started``: from the nodes that were
+    declared offline.
+
     guest
         The guest in question. Default: all.
 
@@ -845,23 +848,34 @@ def assess(
 
 @_reported
 def evacuate(
-    node: str,
-    reason: str,
+    node: str | list[str],
+    reason: str | None = None,
     stuck: str = "refuse",
     test: bool = False,
     guests: str | list[str] | None = None,
+    off: bool = False,
+    force_unguarded: bool = False,
     cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Drain a node for maintenance, including guests that cannot be moved.
+    """Empty a node: for maintenance, or because it is off.
 
-    As ``kvmcluster.drain``; but if a guest can go nowhere by the plan, that is decided beforehand.
-    One that was to move, and did not, is never shut down.
+    For maintenance, as ``kvmcluster.drain``; but if a guest can go nowhere by the plan, that is
+    decided beforehand. One that was to move, and did not, is never shut down.
+
+    With ``off=true``, its guests start on the other nodes, by your word that it has no power.
+    Nobody tells what a node ran that is off, so these are the guests of ``kvmcluster:guests:list``
+    that run on no other node, and were not shut down by ``kvmcluster.shutdown``. Refused, with
+    nothing started, if the node answers: by its minion, or any other node's ssh or ping under any
+    of its names; or if another node does not tell its guests. The plan is shown first; then each
+    guest is started by the rules of ``kvmcluster.start`` with ``force_unreachable``, and again for
+    four minutes while its disks may be locked by the node that is off. A guest that Pacemaker
+    manages is not started. Your word is kept in ``kvmcluster.history``.
 
     node
-        The node's minion id.
+        The node's minion id; with ``off`` also a list of nodes that are off.
 
     reason
-        Why it is cordoned.
+        Why it is cordoned. Needed, unless it is off.
 
     stuck
         ``refuse``: nothing is begun, the node is not cordoned. ``shutdown``: such guests are shut
@@ -874,28 +888,51 @@ def evacuate(
 
     guests
         The guests that may be shut down, or stay: nothing is begun if another one cannot be moved.
+        With ``off``, the only guests to be started, also if they were shut down on purpose.
         Default: any.
+
+    off
+        Whether the node is off: you have seen that it has no power. If you are wrong, and only its
+        networks are cut, a guest may run twice. Default: false.
+
+    force_unguarded
+        With ``off``: as of ``kvmcluster.start``. Default: false.
 
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns what ``kvmcluster.drain`` returns, and ``shut_down`` with ``{guest, ok, result, reason,
-    owner}`` for each guest that was to be shut down, ``stay``, the guests that stay, and, under
-    ``test``, ``hindered``: why nothing would be begun.
+    With ``off``, returns ``{cluster, nodes, ok, test, plan, stuck, off, started, retcode}``:
+    ``plan`` has ``{guest, node}``, ``stuck`` says why guests are not started, ``off`` which were
+    shut down on purpose, ``started`` has ``{guest, node, ok, result, reason, owner, warnings}``. It
+    is ``ok`` if none is stuck and all were seen running.
+
+    Otherwise returns what ``kvmcluster.drain`` returns, and ``shut_down`` with ``{guest, ok,
+    result, reason, owner}`` for each guest that was to be shut down, ``stay``, the guests that
+    stay, and, under ``test``, ``hindered``: why nothing would be begun.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run kvmcluster.evacuate node1 'new memory' stuck=shutdown
+        salt-run kvmcluster.evacuate node1 off=true test=true
+        salt-run kvmcluster.evacuate node1 off=true
     """
     what, dry = immovable.choice(stuck), doors.flag(test, "test")
-    why = cordons.checked_reason(reason)
+    is_off, unguarded = doors.flag(off, "off"), doors.flag(force_unguarded, "force_unguarded")
     names = [guests] if isinstance(guests, str) else guests
     if names is not None and not isinstance(names, list):
         raise InputError(f"guests: want a list of guests, got {validate.shown(guests)}")
     named = None if names is None else [guest_name(guest, "guests") for guest in names]
+    if not is_off and (reason is None or unguarded):
+        wrong = "reason is missing" if reason is None else "force_unguarded is for off=true alone"
+        raise InputError(f"{wrong}; if the node has no power: off=true")
+    if is_off and (reason is not None or what != immovable.REFUSE):
+        raise InputError("reason and stuck are for a node that is not off; leave them out")
     with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        if is_off:
+            return takeover.take_over(nodes, console, node, named, unguarded, dry)
+        why = cordons.checked_reason(reason)
         name = nodes.cluster.node(str(node)).id
         if not dry:
             holds.hold(__salt__, nodes.cluster.name, name)

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
-from saltext_kvmcluster.core.findings import BLOCK, Issue, unknown
+from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, UNKNOWN, Issue, unknown
 from saltext_kvmcluster.core.readiness.checks import devices
 from saltext_kvmcluster.core.readiness.checks.base import MOVE, Check, World
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
@@ -31,10 +31,16 @@ Masks = Mapping[tuple[str, Issue], int]
 
 
 class Eligibility:
-    """On which nodes of a world each guest could start: as bits, by the nodes' order there."""
+    """On which nodes of a world each guest could start: as bits, by the nodes' order there.
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    tries
+        Whether guests ran on none of these nodes, and are to start: what is not known forbids
+        nothing then, since libvirt's start shows it.
+    """
+
+    def __init__(self, world: World, tries: bool = False) -> None:
+        self._world, self._tries = world, tries
+        self._outcomes = (PROBLEM,) if tries else (PROBLEM, UNKNOWN)
         self._bits = {node: 1 << place for place, node in enumerate(world.nodes)}
         self._all = (1 << len(self._bits)) - 1
         self._judged: dict[tuple[str, Hashable], Masks] = {}
@@ -69,7 +75,7 @@ class Eligibility:
             found: dict[tuple[str, Issue], int] = defaultdict(int)
             for offered, mask in self._offers[check.id].items():
                 for issue in check.judged(self._world, asked, offered):
-                    if (issue.severity or check.severity) == BLOCK:
+                    if self._forbids(issue, check.severity):
                         found[check.id, issue] |= mask
             self._judged[key] = found
         return self._judged[key]
@@ -79,12 +85,13 @@ class Eligibility:
         if guest.guest is None:
             return {}
         issues = devices.refused(self._world, guest, guest.guest)
-        elsewhere = self._all & ~self._bits[guest.node]
+        elsewhere = self._all if self._tries else self._all & ~self._bits[guest.node]
         return {
-            ("guest.blockers", issue): elsewhere
-            for issue in issues
-            if (issue.severity or BLOCK) == BLOCK
+            ("guest.blockers", issue): elsewhere for issue in issues if self._forbids(issue, BLOCK)
         }
+
+    def _forbids(self, issue: Issue, severity: str) -> bool:
+        return (issue.severity or severity) == BLOCK and issue.outcome in self._outcomes
 
     def _of_pillar(self, guest: GuestFacts) -> Masks:
         """Return where a guest of the list has no definition, or may not run."""
@@ -123,7 +130,7 @@ class Eligibility:
         for node, facts in self._world.nodes.items():
             for check in _OF_NODES:
                 for issue in check.find(self._world, facts):
-                    if (issue.severity or check.severity) == BLOCK:
+                    if self._forbids(issue, check.severity):
                         found[check.id, issue] |= self._bits[node]
         return found
 

@@ -109,6 +109,7 @@ class Survey:
         world: World,
         open_to: Callable[[GuestFacts], int],
         against: Callable[[GuestFacts], list[tuple[str, int]]],
+        victims: Sequence[GuestFacts] | None = None,
     ) -> None:
         self._against = against
         nodes = world.nodes
@@ -119,7 +120,8 @@ class Survey:
         }
         # The roomiest first: who finds no room there finds none further on.
         self._roomiest = sorted(self._places.values(), key=lambda one: (-one.free, one.node))
-        self.victims = [guest for guest in world.guests if guest.active and _stays(world, guest)]
+        active = (guest for guest in world.guests if guest.active and _stays(world, guest))
+        self.victims = list(active) if victims is None else victims
         self._units = _units(world, self.victims, open_to)
 
     def shortages(self, number: int) -> tuple[tuple[Shortage, ...], int]:
@@ -136,6 +138,17 @@ class Survey:
             for place in self._touched:
                 place.planned.clear()
         return tuple(found[key] for key in sorted(found)), cases
+
+    def placed(self, lost: tuple[str, ...]) -> tuple[list[tuple[GuestFacts, str]], list[Shortage]]:
+        """Return where the guests of lost nodes go, the biggest first, and which find no place."""
+        stuck = [
+            self._shortage(guest, unit, lost, None)
+            for unit in self._stuck(lost)
+            for guest in unit.guests
+        ]
+        units = [(unit, place.node) for place in self._touched for unit in place.planned]
+        units.sort(key=lambda one: one[0].order)
+        return [(guest, node) for unit, node in units for guest in unit.guests], stuck
 
     def _stuck(self, lost: tuple[str, ...]) -> list[_Unit]:
         """Give the guests of lost nodes places; return those that find none."""

@@ -1,4 +1,7 @@
-"""The history: records of migrations that ended."""
+"""The history: records of migrations that ended, and of starts by a person's word.
+
+Such a start has the node that was declared offline as its source.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", 
 FIGURES = ("elapsed", "downtime_ms", "memory_bytes", "iterations")
 _NEEDED = ("guest", "source", "destination", "result", "started")
 MOST = 1000
+BY_WORD = "started"
+"""The result of a guest that was started while a person declared its source offline."""
 
 
 def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
@@ -53,6 +58,25 @@ def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
         "result": results.get(str(owner), UNKNOWN),
         "reason": f"settled later: {reason}",
         "started": entry.began,
+    }
+
+
+def by_word(
+    guest: str, uuid: str, here: str, declared: Iterable[str], started: str, elapsed: float
+) -> dict[str, Any]:
+    """Return the record of a guest that was started here while nodes were declared offline."""
+    nodes = ", ".join(sorted(declared))
+    return {
+        **dict.fromkeys((*TEXTS, *FIGURES)),
+        "guest": guest,
+        "uuid": uuid,
+        "source": nodes,
+        "destination": here,
+        "owner": here,
+        "result": BY_WORD,
+        "reason": f"{nodes} declared offline (force_unreachable)",
+        "started": started,
+        "elapsed": elapsed,
     }
 
 

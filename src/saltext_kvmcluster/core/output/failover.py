@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext_kvmcluster.core.output.layout import silent
-from saltext_kvmcluster.core.text import counted
+from saltext_kvmcluster.core.output.layout import result, silent, table_if_any
+from saltext_kvmcluster.core.text import counted, listed
 
 
 def capacity(data: Mapping[str, Any]) -> str:
@@ -24,6 +24,31 @@ def capacity(data: Mapping[str, Any]) -> str:
         return last if data["nodes"] == 1 else last.replace("all its", "all their")
     known = f"{counted(short, 'guest')} would find no place if {lost} lost ({tried})"
     return "\n".join([*lines, *silent(data), f"PROBLEM: {known}"])
+
+
+def takeover(data: Mapping[str, Any]) -> str:
+    """Return which guests of nodes that are off start where, and what came of it."""
+    nodes = _and(data["nodes"])
+    lines = [f"NOTE  {guest} {why}; it is not started" for guest, why in data["off"].items()]
+    stuck = [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
+    if data["test"]:
+        rows = [[row["guest"], row["node"]] for row in data["plan"]]
+        end = "" if data.get("begins") else "; nothing was changed"
+        last = f"PLAN  {counted(len(rows), 'guest')} of {nodes} to start, {len(stuck)} stuck{end}"
+        return "\n".join([*lines, *table_if_any(["guest", "starts on"], rows), *stuck, last])
+    for row in data["started"]:
+        lines.append(f"{result(row['result'])}  {row['guest']} on {row['node']}: {row['reason']}")
+        lines += [f"WARN  {row['guest']}: {one}" for one in row["warnings"]]
+    reported = {row["guest"] for row in data["started"]}
+    left = [row["guest"] for row in data["plan"] if row["guest"] not in reported]
+    failed = [row["guest"] for row in data["started"] if not row["ok"]]
+    well = counted(len(data["started"]) - len(failed), "guest")
+    if data["ok"] and not left:
+        return "\n".join([*lines, f"OK: {well} of {nodes} run on other nodes"])
+    lines += [*stuck, *(f"NOT BEGUN  {guest}" for guest in left)]
+    off = listed([*failed, *left, *data["stuck"]])
+    last = f"PROBLEM: {well} of {nodes} run on other nodes, not seen running: {off}; to try again:"
+    return "\n".join([*lines, f"{last} the same command"])
 
 
 def _and(nodes: list[str]) -> str:

@@ -58,6 +58,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "start": guests.start_or_shutdown,
     "state_jobs": maintenance.state_jobs,
     "status": guests.status,
+    "takeover": failover.takeover,
     "undrain": plans.undrain,
 }
 

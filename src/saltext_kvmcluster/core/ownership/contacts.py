@@ -28,7 +28,13 @@ class Contact(NamedTuple):
 def of_history(text: str) -> list[Contact]:
     """Return the ends of the migrations in a node's history, when these began."""
     rows = records.chosen(_rows(text), None, records.MOST)
-    ends = ((row[end], row["started"]) for row in rows for end in ("source", "destination"))
+    # A node that was declared offline was not up.
+    ends = (
+        (row[end], row["started"])
+        for row in rows
+        for end in ("source", "destination")
+        if end == "destination" or row["result"] != records.BY_WORD
+    )
     return [Contact(node, moment) for node, text in ends for moment in _moments(text)]
 
 
