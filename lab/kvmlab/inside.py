@@ -170,7 +170,7 @@ def machine(lab, name):
 
 def node(lab, name):
     # All that lies in /run of the machine is out of sight after that.
-    again = lab.ready.exists()
+    again, fenced, managed = lab.ready.exists(), lab.has_fencing, lab.pacemaker.exists()
     room.boot(extra_paths=[lab.board])
     disks.own_nodes()
     if again:
@@ -179,10 +179,10 @@ def node(lab, name):
             run(*storage.mount_command())
     for service in ("minion", "sshd", "libvirtd"):
         start_here(service)
-    if lab.has_fencing:
+    if fenced:
         pacemaker.boot()
         for service in OF_CLUSTER:
-            if lab.pacemaker.exists() or pacemaker.is_enabled(service):
+            if managed or pacemaker.is_enabled(service):
                 start_here(service)
     tell("ready")
     rest()
