@@ -177,6 +177,7 @@ def test_what_runs_elsewhere_or_was_shut_down_on_purpose_is_not_started():
     assert [start[0] for start in fleet.starts] == ["web2"]
     stuck = evacuated(Fleet(found), named=["web1"])["stuck"]
     assert stuck == {"web1": "it is active on node2"}
+    assert evacuated(Fleet(lost()), named=[])["plan"] == []
     with pytest.raises(InputError, match="web9 is not in"):
         evacuated(Fleet(found), named=["web9"])
 
@@ -242,6 +243,7 @@ def test_an_interruption_says_what_was_not_begun():
     data = take_over(Fleet(lost()), Console(stops_after=1), "node1")
     assert [row["guest"] for row in data["started"]] == ["web1"]
     assert "NOT BEGUN  web2" in tables.render(data) and "PROBLEM" in tables.render(data)
+    assert data["ok"] is False
 
 
 class Journal:
@@ -274,10 +276,11 @@ def test_the_word_is_kept_in_the_history(done, declared, kept):
     assert by_word.remembered(env, done, declared) == done
     assert len(journal.rows) == kept
     for row in records.chosen(journal.rows, None, 10):
-        assert row["source"] == "node1" and row["result"] == "started"
+        seen = done.result == startup.STARTED
+        assert row["source"] == "node1" and row["owner"] == ("node2" if seen else None)
         assert row["reason"] == "node1 declared offline (force_unreachable)"
         shown = tables.render({"kind": "history", "cluster": "lab", "ok": True, "history": [row]})
-        assert "STARTED" in shown
+        assert ("STARTED" if seen else "START UNKNOWN") in shown
 
 
 def test_a_history_that_cannot_be_written_is_said():
@@ -289,5 +292,7 @@ def test_a_history_that_cannot_be_written_is_said():
 def test_a_node_that_was_declared_offline_was_not_up_then():
     row = records.by_word("web1", "u1", "node2", {"node1"}, DONE.started, 2.0)
     assert {one.node for one in contacts.of_history(json.dumps(row))} == {"node2"}
+    unseen = records.by_word("web1", "u1", "node2", {"node1"}, DONE.started, 2.0, was_seen=False)
+    assert {one.node for one in contacts.of_history(json.dumps(unseen))} == {"node2"}
     moved = {**row, "result": "moved"}
     assert {one.node for one in contacts.of_history(json.dumps(moved))} == {"node1", "node2"}

@@ -19,10 +19,12 @@ def remembered(env: Environment, done: StartResult, declared: Collection[str]) -
     """
     if not declared or done.result not in (startup.STARTED, startup.UNKNOWN):
         return done
+    was_seen = done.result == startup.STARTED
+    record = records.by_word(
+        done.guest, done.uuid, env.here, declared, done.started, done.elapsed, was_seen
+    )
     try:
-        env.journal(env.here).remember(
-            records.by_word(done.guest, done.uuid, env.here, declared, done.started, done.elapsed)
-        )
+        env.journal(env.here).remember(record)
     except WorldError as error:
         return replace(done, reason=f"{done.reason}; the history does not have it: {error}")
     return done

@@ -568,7 +568,7 @@ def history(
     """Return the migrations of the cluster that ended, the newest last.
 
     A start with ``force_unreachable`` is among them, as ``started``: from the nodes that were
-    declared offline.
+    declared offline; as ``start_unknown`` if the guest was not seen to run afterwards.
 
     guest
         The guest in question. Default: all.

@@ -60,11 +60,12 @@ class Plan:
     def to_dict(self, rows: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """Return it as plain data, with what came of it if it was carried out."""
         started = [] if rows is None else list(rows)
+        was_begun = rows is None or len(started) == len(self.steps)
         return {
             "kind": KIND,
             "cluster": self.cluster,
             "nodes": list(self.nodes),
-            "ok": not self.stuck and all(row["ok"] for row in started),
+            "ok": not self.stuck and was_begun and all(row["ok"] for row in started),
             "test": rows is None,
             "plan": [{"guest": printable(one.guest), "node": one.node} for one in self.steps],
             "stuck": {printable(guest): printable(why) for guest, why in self.stuck.items()},
@@ -131,8 +132,9 @@ def guests(world: World, off: Sequence[str], named: Collection[str] | None = Non
     answering = {node: facts for node, facts in world.nodes.items() if node not in off}
     active = {one.name: one.node for one in world.guests if one.active}
     stuck = {name: f"it is active on {active[name]}" for name in named or () if name in active}
-    absent = [name for name in known if name not in active and (not named or name in named)]
-    stopped = {} if named else deliberate.shutdowns(answering, absent)
+    wanted = known if named is None else [name for name in known if name in named]
+    absent = [name for name in wanted if name not in active]
+    stopped = {} if named is not None else deliberate.shutdowns(answering, absent)
     found = []
     for name in absent:
         if name in stopped:

@@ -18,8 +18,8 @@ TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", 
 FIGURES = ("elapsed", "downtime_ms", "memory_bytes", "iterations")
 _NEEDED = ("guest", "source", "destination", "result", "started")
 MOST = 1000
-BY_WORD = "started"
-"""The result of a guest that was started while a person declared its source offline."""
+BY_WORD, BY_WORD_UNSEEN = "started", "start_unknown"
+"""The results of a start while a person declared the source offline: seen to run, or not known."""
 
 
 def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
@@ -62,9 +62,19 @@ def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
 
 
 def by_word(
-    guest: str, uuid: str, here: str, declared: Iterable[str], started: str, elapsed: float
+    guest: str,
+    uuid: str,
+    here: str,
+    declared: Iterable[str],
+    started: str,
+    elapsed: float,
+    was_seen: bool = True,
 ) -> dict[str, Any]:
-    """Return the record of a guest that was started here while nodes were declared offline."""
+    """Return the record of a guest that was started here while nodes were declared offline.
+
+    was_seen
+        Whether it was seen to run afterwards.
+    """
     nodes = ", ".join(sorted(declared))
     return {
         **dict.fromkeys((*TEXTS, *FIGURES)),
@@ -72,8 +82,8 @@ def by_word(
         "uuid": uuid,
         "source": nodes,
         "destination": here,
-        "owner": here,
-        "result": BY_WORD,
+        "owner": here if was_seen else None,
+        "result": BY_WORD if was_seen else BY_WORD_UNSEEN,
         "reason": f"{nodes} declared offline (force_unreachable)",
         "started": started,
         "elapsed": elapsed,

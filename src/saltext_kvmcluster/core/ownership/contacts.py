@@ -33,7 +33,7 @@ def of_history(text: str) -> list[Contact]:
         (row[end], row["started"])
         for row in rows
         for end in ("source", "destination")
-        if end == "destination" or row["result"] != records.BY_WORD
+        if end == "destination" or row["result"] not in (records.BY_WORD, records.BY_WORD_UNSEEN)
     )
     return [Contact(node, moment) for node, text in ends for moment in _moments(text)]
 
