@@ -83,6 +83,20 @@ def edited(old, new, case="running"):
     )
 
 
+def of_our_agent(guests=None, **parameters):
+    """Return Pacemaker whose resource has the agent of our own, with these parameters."""
+    pairs = "".join(
+        f'<nvpair id="web1-our-{name}" name="{name}" value="{value}"/>'
+        for name, value in parameters.items()
+    )
+    text = printed("running", "cib").replace('provider="heartbeat"', 'provider="kvmcluster"')
+    old = '<nvpair id="web1-suffix" name="migration_network_suffix" value="-mig"/>'
+    assert old in text and 'provider="kvmcluster"' in text
+    return pacemaker_facts.parse(
+        outputs(guests=guests, **{CONFIGURATION: (0, text.replace(old, pairs), "")})
+    )
+
+
 def set_to(case, name, value):
     """Return Pacemaker with a further property of the cluster."""
     return edited(

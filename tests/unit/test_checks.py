@@ -244,6 +244,10 @@ HA = (
 )
 
 
+def of_our_agent(hosts):
+    return here(pacemaker=pacemakers.of_our_agent(migration_hosts=hosts))
+
+
 def defined_beside_pacemaker():
     guests = {"list": {"web1": {}}, "definitions": "defined"}
     return world(at(pacemaker=pacemakers.view()), node("node2"), guests=guests)
@@ -605,6 +609,9 @@ CASES = [
         PROBLEM,
         here(pacemaker=pacemakers.edited('name="migration_network_suffix"', 'name="other"')),
     ),
+    ("ha.network", OK, of_our_agent("node1=node1-mig node2=node2-mig node3=node3-mig")),
+    ("ha.network", PROBLEM, of_our_agent("node1=node1-mig node2=node2 node3=node3-mig")),
+    ("ha.network", PROBLEM, of_our_agent("node1=node1-mig")),
     ("ha.pacemaker", OK, GOOD),
     ("ha.pacemaker", OK, here(pacemaker=pacemakers.view())),
     ("ha.pacemaker", OK, here(pacemaker=pacemakers.at_rest(**{pacemakers.STARTS: (0, "", "")}))),

@@ -115,6 +115,12 @@ def test_another_node_may_know_what_one_cannot_read():
     assert of("web2", unread, pacemakers.view()) == managers.Management()
 
 
+def test_our_own_agent_names_its_guest_where_no_definition_can_be_read():
+    unread = pacemakers.of_our_agent(guests={WEB1: UNREAD}, guest="web1")
+    assert str(of("web1", unread)) == "pacemaker: web1"
+    assert of("web2", unread) == managers.Management()
+
+
 def test_a_resource_that_is_active_elsewhere_is_another_guest():
     unread = parsed(node="node2", guests={WEB1: UNREAD})
     assert of("web2", pacemakers.view("moved"), unread, where=["node1"]).managers == ()

@@ -18,7 +18,7 @@ _NO_XML = 65
 _SETTINGS = ("cluster_property_set", "meta_attributes")
 """Sets of which all values are sent: they are Pacemaker's own."""
 _PARAMETERS = (
-    *("config", "maintenance", "migration_network_suffix"),
+    *("config", "guest", "maintenance", "migration_hosts", "migration_network_suffix"),
     *("standby", STANDBY_MARK),
 )
 """Parameters of agents, and attributes of nodes, whose values are sent besides paths."""

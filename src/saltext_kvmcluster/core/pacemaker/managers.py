@@ -13,6 +13,8 @@ from typing import NamedTuple
 from saltext_kvmcluster.core.pacemaker.model import GuestResource, Pacemaker, ResourceState
 from saltext_kvmcluster.core.text import listed
 
+OURS = "kvmcluster"
+"""The provider of the resource agent of our own."""
 START_OR_DISABLE = "systemctl start pacemaker, or for good: systemctl disable pacemaker"
 Reports = Mapping[str, "Pacemaker | None"]
 """What nodes know of Pacemaker, by node; None where not even whether it runs is known."""
@@ -209,12 +211,17 @@ def refusal(management: Management, verb: str, asked: str) -> str:
 
 
 def _names(reports: Reports) -> Names:
-    """Return the guests that each definition of each resource names, on any node."""
+    """Return the guests that each definition of each resource names, on any node.
+
+    Our own agent is given the guest's name, whether or not a definition can be read.
+    """
     names: dict[tuple[str, str], set[str]] = {}
     for report in filter(None, reports.values()):
         for resource in report.resources:
             for path in resource.configs:
                 read = {report.guests[path]} if path in report.guests else set()
+                if resource.provider == OURS and resource.parameters.get("guest"):
+                    read = {resource.parameters["guest"]}
                 names.setdefault((resource.id, path), set()).update(read)
     return names
 

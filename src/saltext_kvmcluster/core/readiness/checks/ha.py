@@ -8,7 +8,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import SEE, WARN, Issue, unknown
 from saltext_kvmcluster.core.ha import refusals
 from saltext_kvmcluster.core.pacemaker import managers
-from saltext_kvmcluster.core.pacemaker.managers import Management
+from saltext_kvmcluster.core.pacemaker.managers import OURS, Management
 from saltext_kvmcluster.core.pacemaker.model import (
     Configuration,
     GuestResource,
@@ -22,8 +22,6 @@ from saltext_kvmcluster.core.readiness.checks import guards, stores
 from saltext_kvmcluster.core.readiness.checks.base import World, unreported
 from saltext_kvmcluster.core.text import listed
 
-OURS = "kvmcluster"
-"""The provider of the resource agent of our own."""
 READ = "on that node: crm_mon -1 must show the cluster, and cibadmin --query its configuration"
 
 
@@ -318,9 +316,9 @@ def unmanaged(world: World, node: NodeFacts) -> Iterable[Issue]:
 def definitions(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether libvirt keeps no definition of a guest that Pacemaker starts.
 
-    The agent VirtualDomain undefines a guest before it creates it (verify_undefined), so what
-    ``guests: {definitions: defined}`` places on each node goes at every start, the state places it
-    again, and a node would start an old one.
+    The agent ocf:heartbeat:VirtualDomain undefines a guest before it creates it (verify_undefined),
+    so what ``guests: {definitions: defined}`` places on each node goes at every start, the state
+    places it again, and a node would start an old one. Ours undefines nothing.
     """
     yield from _unread(node)
     guests = world.cluster.guests
@@ -331,7 +329,8 @@ def definitions(world: World, node: NodeFacts) -> Iterable[Issue]:
             " Pacemaker starts what has ha from one definition for all"
         )
     for found, configured in _with_guests(node):
-        named = {found.guests.get(path, "") for one in configured.guests for path in one.configs}
+        others = [one for one in configured.guests if one.provider != OURS]
+        named = {found.guests.get(path, "") for one in others for path in one.configs}
         both = [name for name in world.cluster.guests.list if name in named]
         if both and world.cluster.guests.definitions == "defined":
             yield Issue(
@@ -344,7 +343,7 @@ def network(world: World, node: NodeFacts) -> Iterable[Issue]:
     """Whether Pacemaker moves guests over the network that the pillar means for migrations.
 
     Its agent connects to the destination's name with ``migration_network_suffix`` before the first
-    dot, and sends the memory there.
+    dot, or ours to the name that ``migration_hosts`` has for it, and sends the memory there.
     """
     yield from _unread(node)
     for _, configured in _with_guests(node):
@@ -352,7 +351,7 @@ def network(world: World, node: NodeFacts) -> Iterable[Issue]:
         if astray:
             yield Issue(
                 f"Pacemaker moves {listed(astray)} by other names than the nodes' migration names:"
-                " migration_network_suffix does not fit them"
+                " migration_network_suffix (or migration_hosts) does not fit them"
             )
 
 
@@ -366,10 +365,13 @@ def _is_astray(cluster: Cluster, resource: GuestResource) -> bool:
     told = any(key in resource.parameters for key in ("remoteuri", "migrateuri"))
     if told or not resource.is_virtual_domain:
         return False
-    suffix = resource.parameters.get("migration_network_suffix", "")
+    given = resource.parameters.get
+    suffix = given("migration_network_suffix", "")
+    hosts = dict(pair.partition("=")[::2] for pair in given("migration_hosts", "").split())
     for node in cluster.nodes.values():
         first, dot, rest = node.id.partition(".")
-        if node.migration not in (f"{first}{suffix}{dot}{rest}", f"{node.id}{suffix}"):
+        suffixed = (f"{first}{suffix}{dot}{rest}", f"{node.id}{suffix}")
+        if node.migration not in ((hosts[node.id],) if node.id in hosts else suffixed):
             return True
     return False
 
