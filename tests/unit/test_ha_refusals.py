@@ -3,6 +3,7 @@
 import ha_cases
 import pacemakers
 import pytest
+from salt.exceptions import SaltRenderError
 from worlds import guest, node, world
 
 from saltext_kvmcluster.core.facts import highstate
@@ -129,7 +130,10 @@ def test_levels_of_fencing_and_devices_that_are_disabled_are_read():
             {"state_starts": ["web1", "web2"]},
         ),
         (["No matching sls found for 'x'"], {"state_detail": "No matching sls found for 'x'"}),
-        ("an error\nof two lines", {"state_detail": "an error of two lines"}),
+        (
+            str(SaltRenderError("bad YAML", 2, "db:\n  password: s3cret: x\n")),
+            {"state_detail": "bad YAML; line 2"},
+        ),
     ],
 )
 def test_what_the_highstate_starts(compiled, wanted):

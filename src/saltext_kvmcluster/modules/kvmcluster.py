@@ -985,7 +985,7 @@ def _started_by_states(cluster: Cluster) -> dict[str, Any]:
     try:
         return highstate.started(__salt__["state.show_lowstate"](queue=False, concurrent=True))
     except SaltException as error:
-        return {"state_detail": str(error)}
+        return highstate.started(str(error))
     finally:
         __context__["retcode"] = retcode
 

@@ -20,7 +20,9 @@ def started(compiled: object) -> dict[str, Any]:
     rows = compiled if isinstance(compiled, list) else [compiled]
     states = [row for row in rows if isinstance(row, Mapping)]
     if len(states) < len(rows):
-        wrong = "; ".join(str(row) for row in rows if not isinstance(row, Mapping))
+        # What follows the first line is the SLS around the error, as rendered: with its secrets.
+        sentences = [str(row) for row in rows if not isinstance(row, Mapping)]
+        wrong = "; ".join(sentence.partition("\n")[0] for sentence in sentences)
         return {"state_detail": one_line(wrong) or "it does not compile"}
     names = (
         str(state.get("name"))
