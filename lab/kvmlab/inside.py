@@ -177,6 +177,8 @@ def node(lab, name):
         # Without its master a node comes up all the same, and lacks the volume.
         with suppress(LabError):
             run(*storage.mount_command())
+    if fenced and not managed:
+        power.seem_booted()
     for service in ("minion", "sshd", "libvirtd"):
         start_here(service)
     if fenced:

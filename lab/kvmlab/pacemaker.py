@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
-from . import fencing, guests, services
+from . import fencing, guests, room, services
 from .plan import NETWORKS, LabError, host_number
 from .processes import find, run_in, wait_until
 
@@ -103,6 +103,7 @@ GUEST = """<primitive id="{name}" class="ocf" provider="heartbeat" type="Virtual
 
 
 INIT = Path("/etc/init.d")
+AGENTS = Path("/usr/lib/ocf/resource.d")
 # What stands for systemd's units, which a node of the lab has not.
 SCRIPT = """#!/bin/sh
 ### BEGIN INIT INFO
@@ -164,20 +165,17 @@ def leave_bare():
         script.chmod(0o755)
         for link in enabled(service):
             link.unlink()
+    room.overlay(str(AGENTS))
     fencing.install()
-    # By it, Salt enables a service where there is no systemd.
-    insserv = fencing.PROGRAMS / "insserv"
-    insserv.write_text('#!/bin/sh\nexec update-rc.d "$1" defaults\n')
-    insserv.chmod(0o755)
 
 
 def enabled(service):
     """The links by which a service starts at boot."""
-    return list(Path("/etc").glob(f"rc[0-6S].d/[SK]??{service}"))
+    return list(Path("/etc/systemd/system").glob(f"*.wants/{service}.service"))
 
 
 def is_enabled(service):
-    return any(link.name.startswith("S") for link in enabled(service))
+    return bool(enabled(service))
 
 
 def corosync_conf(lab):

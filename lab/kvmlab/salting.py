@@ -53,6 +53,8 @@ def write_minion_config(node):
             # Nothing answers these look-ups in the lab.
             "enable_fqdns_grains": False,
             "enable_gpu_grains": False,
+            # There is no systemd to give a program a scope.
+            "systemd.scope": False,
             "log_level_logfile": "info",
         },
     )

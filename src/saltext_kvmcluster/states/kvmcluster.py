@@ -20,10 +20,13 @@ from saltext_kvmcluster.core.drain import ledger, maintenance
 from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
+from saltext_kvmcluster.core.ha import content, difference
+from saltext_kvmcluster.core.ha.difference import Difference
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.trust import (
     blocks,
@@ -40,6 +43,8 @@ from saltext_kvmcluster.host import (
     definitions,
     examiner,
     files,
+    ha_cib,
+    ha_node,
     keys,
     lease_setup,
     locks,
@@ -223,6 +228,106 @@ def disk_leases(name: str) -> dict[str, Any]:
     return _state(name, _disk_leases)
 
 
+def ha_authkey(name: str) -> dict[str, Any]:
+    """Make sure that this node has the cluster's key of Corosync, ``/etc/corosync/authkey``.
+
+    It is made on the first node of the pillar, if no node has one, and fetched from a peer over the
+    cluster's ssh by all others. It is never replaced, shown, or published. A peer that does not
+    answer may have one: then none is made. ``kvmcluster.orch.ha`` applies it in that order.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-authkey:
+          kvmcluster.ha_authkey: []
+    """
+    return _state(name, lambda cluster: _ha_node(cluster, _ha_authkey))
+
+
+def ha_corosync(name: str) -> dict[str, Any]:
+    """Make sure that ``/etc/corosync/corosync.conf`` is as the pillar wants it.
+
+    Its rings are the minion ids and, if every node has one, the migration names; two nodes get
+    ``two_node``, and all clusters without a quorum device ``wait_for_all``. A node's number is made
+    of its minion id. A file that is not ours is replaced only while Corosync does not run with it.
+    Where it runs, it reads the changed file again; guests are not touched.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-corosync:
+          kvmcluster.ha_corosync: []
+    """
+    return _state(name, lambda cluster: _ha_node(cluster, _ha_corosync))
+
+
+def ha_secrets(name: str) -> dict[str, Any]:
+    """Make sure that this node has the secrets of the pillar's fence devices.
+
+    Each is a file below ``/var/lib/pacemaker/lrm/secrets`` that Pacemaker's fencer reads, as
+    ``cibsecret(8)`` keeps them, so that the secret is not in Pacemaker's configuration. It is shown
+    nowhere.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-secrets:
+          kvmcluster.ha_secrets: []
+    """
+    return _state(name, lambda cluster: _ha_node(cluster, _ha_secrets))
+
+
+def ha_properties(name: str, timeout: float = 180) -> dict[str, Any]:
+    """Make sure that Pacemaker has the properties without which guests would not come back.
+
+    These are ``stonith-enabled``, ``start-failure-is-fatal`` and ``cluster-recheck-interval``. One
+    that has another value was set by somebody: then the state fails, and nothing is changed. It
+    is the cluster's: one node of it is enough.
+
+    timeout
+        Seconds to wait for Pacemaker to have a leader and quorum. Default: 180.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-properties:
+          kvmcluster.ha_properties: []
+    """
+    return _shaped(name, lambda cluster: _ha_node(cluster, _ha_properties, timeout=timeout))
+
+
+def ha_fencing(name: str, timeout: float = 120) -> dict[str, Any]:
+    """Make sure that Pacemaker has the pillar's fence devices and levels, and that they respond.
+
+    A device responds if its monitor has succeeded. What of Pacemaker's configuration does not bear
+    our prefix, ``kvmcluster-``, stays as it is. One node of the cluster is enough.
+
+    timeout
+        Seconds for the devices to respond. Default: 120.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-fencing:
+          kvmcluster.ha_fencing: []
+    """
+    return _shaped(name, lambda cluster: _ha_node(cluster, _ha_fencing, timeout=timeout))
+
+
+def ha_guests(name: str, timeout: float = 300) -> dict[str, Any]:
+    """Make sure that Pacemaker has the guests with ``ha`` of the pillar, and their constraints.
+
+    A guest that runs stays where it is; one that runs nowhere is started by Pacemaker. What
+    somebody has set beside what is ours in a guest's resource stays: that it is to be stopped, or
+    that it is held by a command of ours. A guest that has no ``ha`` any more is let go: it runs on,
+    and Pacemaker forgets it. One node of the cluster is enough.
+
+    timeout
+        Seconds for guests to run. Default: 300.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-guests:
+          kvmcluster.ha_guests: []
+    """
+    return _shaped(name, lambda cluster: _ha_guests(cluster, timeout))
+
+
 def guest_running(name: str, node: str | None = None, timeout: float = 300) -> dict[str, Any]:
     """Make sure that a guest runs somewhere in the cluster; its home starts it if it does not.
 
@@ -287,6 +392,89 @@ def _disk_leases(cluster: Cluster) -> dict[str, Any]:
         "comment": "\n".join([*(problems or done), *planned.remarks]),
         **({"warnings": list(planned.warnings)} if planned.warnings else {}),
     }
+
+
+def _ha_node(
+    cluster: Cluster, function: Callable[..., dict[str, Any]], **given: Any
+) -> dict[str, Any]:
+    """Do what is done only where Corosync, Pacemaker and fencing are ours."""
+    if not cluster.ha:
+        return {"result": True, "comment": "no kvmcluster:ha in the pillar; nothing is changed"}
+    if not cluster.ha.manage:
+        detail = "ha: manage is false in the pillar: that is yours; nothing is changed"
+        return {"result": True, "comment": detail}
+    return function(cluster, cluster.ha, **given)
+
+
+def _ha_authkey(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    return _carry_out([ha_node.key_plan(cluster, __opts__["id"], __opts__["test"])])
+
+
+def _ha_corosync(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    plan = ha_node.conf_plan(cluster, ha)
+    done = _carry_out([plan])
+    if plan.changes and done["result"]:
+        ha_node.reload()
+    return done
+
+
+def _ha_secrets(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    ha_node.refuse_without_secrets(ha)
+    plans = ha_node.secret_plans(ha, __pillar__)
+    if not plans:
+        return {"result": True, "comment": "no fence device has secrets"}
+    if not __opts__["test"]:
+        ha_node.secret_folders(ha)
+    return _carry_out(plans)
+
+
+def _ha_properties(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
+    if not __opts__["test"]:
+        ha_cib.await_decisions(timeout)
+
+    def work_out(present: str) -> Difference:
+        found = difference.of_properties(present, content.PROPERTIES)
+        if found.differing:
+            raise WorldError("; ".join(found.differing))
+        return found
+
+    return _ha_changed(work_out, ())
+
+
+def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
+    pieces = content.fencing(cluster)
+
+    def work_out(present: str) -> Difference:
+        return difference.of_pieces(present, content.FENCING, pieces)
+
+    return _ha_changed(work_out, map(content.device, ha.fencing.devices), timeout)
+
+
+def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
+    if not cluster.ha:
+        return {"result": True, "comment": "no kvmcluster:ha in the pillar; nothing is changed"}
+    pieces = content.guests(cluster, ha_cib.definitions(cluster))
+
+    def work_out(present: str) -> Difference:
+        return difference.of_pieces(present, content.GUESTS, pieces)
+
+    names = [content.resource(guest.name) for guest in cluster.guests.list.values() if guest.ha]
+    return _ha_changed(work_out, names, timeout)
+
+
+def _ha_changed(
+    work_out: Callable[[str], Difference], names: Iterable[str], timeout: float = 0
+) -> dict[str, Any]:
+    """Change Pacemaker's configuration, or only say how, and see that resources run then."""
+    if __opts__["test"]:
+        changes = dict(work_out(ha_cib.present(True)).changes)
+        detail = "Pacemaker's configuration would be changed" if changes else "it is as wanted"
+        return {"result": None if changes else True, "changes": changes, "comment": detail}
+    with locks.lock("kvmcluster-cib"):
+        changes = dict(ha_cib.change(work_out).changes)
+    problems = ha_cib.unsettled(names, timeout)
+    detail = "Pacemaker's configuration was changed" if changes else "it is as wanted"
+    return {"result": not problems, "changes": changes, "comment": "\n".join([*problems, detail])}
 
 
 def _guest_placed(cluster: Cluster, name: str, text: str) -> dict[str, Any]:
@@ -690,7 +878,7 @@ def preflight(
 def ha_preflight(name: str, installed: bool = False, cluster: str | None = None) -> dict[str, Any]:
     """Succeed if the guests with ``ha`` may be given to Pacemaker. For orchestrations.
 
-    It changes nothing, and runs under ``test=True`` as well.
+    It changes nothing, and runs under ``test=True`` as well, then as if nothing were installed yet.
 
     installed, cluster
         As ``salt-run kvmcluster.ha_preflight`` has them.
@@ -700,6 +888,7 @@ def ha_preflight(name: str, installed: bool = False, cluster: str | None = None)
         ha-preflight:
           kvmcluster.ha_preflight: []
     """
+    installed = installed and not __opts__["test"]
     data = _run("kvmcluster.ha_preflight", installed=installed, cluster=cluster)
     return _step(name, data, {}, False)
 

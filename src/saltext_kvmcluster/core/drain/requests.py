@@ -13,7 +13,7 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
 
 MAINTENANCE, ROLLING, PREPARE = "maintenance", "rolling", "prepare"
-RECOVER, DISK_LEASES = "recover", "disk_leases"
+RECOVER, DISK_LEASES, HA = "recover", "disk_leases", "ha"
 OF_A_NODE = ("sls", "reboot", "timeout", "home", "stuck", "drain")
 KEYS: Mapping[str, tuple[str, ...]] = {
     MAINTENANCE: ("node", *OF_A_NODE, "cluster"),
@@ -21,6 +21,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     PREPARE: ("nodes", "cluster"),
     RECOVER: ("guests", "cluster"),
     DISK_LEASES: ("cluster",),
+    HA: ("cluster",),
 }
 """The pillar keys of each orchestration, by its name after ``kvmcluster.orch.``."""
 DAY = 86400

@@ -9,6 +9,7 @@ from saltext_kvmcluster.core.drain import assessment, immovable
 from saltext_kvmcluster.core.drain.maintenance import NEVER
 from saltext_kvmcluster.core.drain.requests import Request
 
+HA_SLS, FENCING_SLS, GUESTS_SLS = "kvmcluster.ha", "kvmcluster.ha.fencing", "kvmcluster.ha.guests"
 KEY_SLS, TRUST_SLS, LEASES_SLS = "kvmcluster.key", "kvmcluster.trust", "kvmcluster.disk_leases"
 
 
@@ -61,6 +62,24 @@ def disk_leases(request: Request) -> dict[str, Any]:
     return {
         "preflight": _state(request, "sls_ready", sls=[LEASES_SLS]),
         "disk-leases": _state(request, "applied", sls=LEASES_SLS),
+    }
+
+
+def ha(request: Request, first: str) -> dict[str, Any]:
+    """Return the states of ``kvmcluster.orch.ha``.
+
+    first
+        The first node of the pillar, on which the key of Corosync is made.
+    """
+    on_first: dict[str, Any] = {"nodes": [first]}
+    return {
+        "preflight": _state(request, "ha_preflight"),
+        "sls": _state(request, "sls_ready", sls=[HA_SLS, FENCING_SLS, GUESTS_SLS]),
+        "first-node": _state(request, "applied", sls=HA_SLS, **on_first),
+        "nodes": _state(request, "applied", sls=HA_SLS),
+        "fencing": _state(request, "applied", sls=FENCING_SLS, **on_first),
+        "may-be-given": _state(request, "ha_preflight", installed=True),
+        "guests": _state(request, "applied", sls=GUESTS_SLS, **on_first),
     }
 
 

@@ -1,0 +1,244 @@
+"""By what Pacemaker's configuration (the CIB) differs from what the pillar wants.
+
+Ours is what bears our prefix, and of a guest's resource only what we write: what others have set
+beside it, such as a hold or a role, stays. All else stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lxml import etree
+
+from saltext_kvmcluster.core import xmltext
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.ha import content
+from saltext_kvmcluster.core.ha.content import (
+    CONSTRAINTS,
+    FENCING,
+    GUESTS,
+    PREFIX,
+    RESOURCES,
+    TOPOLOGY,
+    Piece,
+)
+from saltext_kvmcluster.core.text import printable
+
+_Element = etree._Element
+
+SECTIONS = ("crm_config", "nodes", RESOURCES, CONSTRAINTS, TOPOLOGY)
+"""Of a configuration, in the order that Pacemaker's schema has."""
+BOOTSTRAP = "cib-bootstrap-options"
+"""The set of properties that Pacemaker's tools make, and its controllers read."""
+EMPTY = (
+    '<cib admin_epoch="0" epoch="0" num_updates="0" validate-with="pacemaker-3.0"><configuration>'
+    "<crm_config/><nodes/><resources/><constraints/></configuration><status/></cib>"
+)
+"""The CIB of a Pacemaker that was never configured."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is to change: nothing, if there are no ``changes``.
+
+    ``before`` and ``after`` are the whole CIB. ``leaving``: resources of guests that are no longer
+    wanted, which are let go rather than removed. ``differing``: a sentence for each property that
+    somebody has set otherwise.
+    """
+
+    before: str
+    after: str
+    changes: Mapping[str, Mapping[str, str]]
+    leaving: tuple[str, ...] = ()
+    differing: tuple[str, ...] = field(default=())
+
+
+def of_pieces(present: str, part: str, wanted: Iterable[Piece]) -> Difference:
+    """Return by what a part of our content differs.
+
+    present
+        The CIB as Pacemaker has it.
+    part
+        Which part: ``content.FENCING`` or ``content.GUESTS``.
+    wanted
+        All pieces of that part.
+    """
+    edit = _Edit(present)
+    pieces = {piece.id: piece for piece in wanted}
+    for found in edit.ours(part):
+        if str(found.get("id")) not in pieces:
+            edit.remove(found)
+    for piece in pieces.values():
+        edit.put(piece)
+    return edit.done()
+
+
+def of_properties(present: str, wanted: Mapping[str, str]) -> Difference:
+    """Return which properties are missing; one that is there already is nobody's but its setter's.
+
+    present
+        The CIB as Pacemaker has it.
+    """
+    edit = _Edit(present)
+    differing = []
+    for name, value in wanted.items():
+        found = edit.property(name)
+        if found is None:
+            edit.set_property(name, value)
+        elif found.get("value", "").strip().lower() != value:
+            differing.append(
+                f"Pacemaker's property {name} is {printable(found.get('value', '')[:100])}, and has"
+                f" to be {value}: crm_attribute -t crm_config -n {name} -v {value}"
+            )
+    return edit.done(tuple(differing))
+
+
+class _Edit:
+    """A CIB that is being changed, and what was changed."""
+
+    def __init__(self, present: str) -> None:
+        self._root = xmltext.parse_xml(present)
+        configuration = self._root.find("configuration")
+        if self._root.tag != "cib" or configuration is None:
+            raise InputError("Pacemaker's configuration has no <configuration>")
+        self._configuration = configuration
+        self._before = _text(self._root)
+        self._changes: dict[str, Mapping[str, str]] = {}
+        self._leaving: list[str] = []
+
+    def ours(self, part: str) -> Iterator[_Element]:
+        """Yield the elements of a part that are in the CIB."""
+        for section in (CONSTRAINTS, TOPOLOGY, RESOURCES):
+            for one in list(self._configuration.iterfind(f"{section}/*")):
+                if str(one.get("id", "")).startswith(PREFIX) and _part(section, one) == part:
+                    yield one
+
+    def remove(self, found: _Element) -> None:
+        name = str(found.get("id"))
+        if _part(RESOURCES, found) == GUESTS and found.tag == "primitive":
+            self._leaving.append(name)
+            return
+        self._changes[name] = {"old": _shown(found)}
+        _detach(found)
+
+    def put(self, piece: Piece) -> None:
+        wanted = etree.fromstring(piece.xml)
+        section = self._section(piece.section)
+        found = next((one for one in section if one.get("id") == piece.id), None)
+        if found is None:
+            self._refuse_taken(piece.id)
+            self._changes[piece.id] = {"new": _shown(wanted)}
+            section.append(wanted)
+            return
+        merged = _merged(found, wanted)
+        if _text(found) != _text(merged):
+            self._changes[piece.id] = {"old": _shown(found), "new": _shown(merged)}
+            section.replace(found, merged)
+
+    def _refuse_taken(self, name: str) -> None:
+        if any(one.get("id") == name for one in self._configuration.iter(etree.Element)):
+            raise InputError(
+                f"Pacemaker has something else by the id {name}, which is for the pillar's:"
+                f" rename it, see cibadmin --query --xpath \"//*[@id='{name}']\""
+            )
+
+    def property(self, name: str) -> _Element | None:
+        pairs = self._configuration.iterfind("crm_config/cluster_property_set/nvpair")
+        return next((one for one in pairs if one.get("name") == name), None)
+
+    def set_property(self, name: str, value: str) -> None:
+        section = self._section("crm_config")
+        sets = section.findall("cluster_property_set")
+        group = next((one for one in sets if one.get("id") == BOOTSTRAP), sets[0] if sets else None)
+        if group is None:
+            group = etree.SubElement(section, "cluster_property_set", {"id": BOOTSTRAP})
+        pair = {"id": f"{group.get('id')}-{name}", "name": name, "value": value}
+        etree.SubElement(group, "nvpair", pair)
+        self._changes[name] = {"new": value}
+
+    def _section(self, tag: str) -> _Element:
+        found = self._configuration.find(tag)
+        if found is None:
+            found = etree.Element(tag)
+            later = SECTIONS[SECTIONS.index(tag) + 1 :]
+            others = [one for one in self._configuration if one.tag in later]
+            # What Pacemaker has besides, such as rsc_defaults, may come after them.
+            last = [one for one in self._configuration if one.tag not in SECTIONS]
+            following = (others or last)[:1]
+            place = self._configuration.index(following[0]) if following else None
+            if place is None:
+                self._configuration.append(found)
+            else:
+                self._configuration.insert(place, found)
+        return found
+
+    def done(self, differing: tuple[str, ...] = ()) -> Difference:
+        if self._changes:
+            # A patch is taken only if it leads to a later version.
+            self._root.set("epoch", str(int(self._root.get("epoch") or 0) + 1))
+            self._root.set("num_updates", "0")
+        after = _text(self._root)
+        return Difference(self._before, after, self._changes, tuple(self._leaving), differing)
+
+
+def _part(section: str, one: _Element) -> str:
+    """Return which part of our content an element belongs to."""
+    if section == TOPOLOGY or one.get("class") == "stonith":
+        return FENCING
+    return GUESTS
+
+
+def _merged(found: _Element, wanted: _Element) -> _Element:
+    """Return an element as it is to be: ours, with what others have put into a resource."""
+    merged = copy.deepcopy(wanted)
+    if wanted.tag != "primitive":
+        return merged
+    own = {_name(child): child for child in merged}
+    kept = []
+    for child in found:
+        mine = own.get(_name(child))
+        if mine is None:
+            kept.append(copy.deepcopy(child))
+        elif mine.tag == "meta_attributes":
+            mine.extend(
+                copy.deepcopy(pair) for pair in child if pair.get("name") not in content.META
+            )
+    for child in kept:
+        merged.append(child)
+    return _in_order_of(found, merged)
+
+
+def _in_order_of(found: _Element, merged: _Element) -> _Element:
+    """Have children that both have stand in the order of the first, which means nothing."""
+    names = list(map(_name, found))
+    merged[:] = sorted(merged, key=lambda child: _at(names, _name(child)))
+    for child in merged:
+        ids = [one.get("id") for same in found if _name(same) == _name(child) for one in same]
+        if ids:
+            child[:] = sorted(child, key=lambda one: _at(ids, one.get("id")))
+    return merged
+
+
+def _name(child: _Element) -> str:
+    return child.get("id") or str(child.tag)
+
+
+def _at(names: Sequence[str | None], name: str | None) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _detach(found: _Element) -> None:
+    parent = found.getparent()
+    if parent is not None:
+        parent.remove(found)
+
+
+def _text(element: _Element) -> str:
+    """Return an element as text in which the order of attributes means nothing."""
+    return str(etree.canonicalize(etree.tostring(element, encoding="unicode")))
+
+
+def _shown(element: _Element) -> str:
+    return printable(etree.tostring(element, encoding="unicode"))

@@ -1,0 +1,85 @@
+"""Secrets of fence devices: a file of each node in place of a parameter in Pacemaker.
+
+As ``cibsecret(8)`` keeps them: the parameter's value in the CIB is ``lrm://``, and the fencer
+reads the value from a file below a folder of the resource's name, with its MD5 sum beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.ha import content
+from saltext_kvmcluster.core.pillar.clusters import ROOT
+from saltext_kvmcluster.core.pillar.ha import Ha, Secret
+
+FOLDER = "/var/lib/pacemaker/lrm/secrets"
+OWNER = "hacluster"
+FEATURE = "cibsecrets"
+LONGEST = 4096
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A secret that a node is to keep: from where, and the file it goes to."""
+
+    device: str
+    option: str
+    secret: Secret
+
+    @property
+    def folder(self) -> str:
+        return f"{FOLDER}/{content.device(self.device)}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.option}"
+
+    @property
+    def key(self) -> str:
+        """The key of the pillar that names it."""
+        return f"{ROOT}:ha:fencing:devices:{self.device}:secrets:{self.option}"
+
+
+def kept(ha: Ha) -> tuple[Kept, ...]:
+    """Return the secrets of all fence devices."""
+    return tuple(
+        Kept(device.name, option, secret)
+        for device in ha.fencing.devices.values()
+        for option, secret in device.secrets.items()
+    )
+
+
+def of_pillar(one: Kept, pillar: Mapping[str, Any]) -> str:
+    """Return a secret that is in the pillar; InputError, without it, if it is none."""
+    found: Any = pillar
+    for word in one.secret.pillar.split(":"):
+        if not isinstance(found, Mapping) or word not in found:
+            raise InputError(f"{one.key}: the pillar of this node has no key {one.secret.pillar}")
+        found = found[word]
+    if isinstance(found, bool) or not isinstance(found, (str, int)):
+        raise InputError(
+            f"{one.key}: under {one.secret.pillar} the pillar has {type(found).__name__},"
+            " not a text; put it in quotes"
+        )
+    return valid(one, str(found))
+
+
+def valid(one: Kept, text: str) -> str:
+    """Return a secret without the end of its line; InputError, without it, if it is none."""
+    found = text.rstrip("\r\n")
+    if not found or len(found) > LONGEST or not found.isprintable():
+        raise InputError(
+            f"{one.key}: what is in {one.secret.file or one.secret.pillar} is no secret: want one"
+            f" line of text, of at most {LONGEST} characters"
+        )
+    return found
+
+
+def files(one: Kept, secret: str) -> dict[str, str]:
+    """Return the files that the fencer reads, with their text."""
+    total = hashlib.md5(secret.encode(), usedforsecurity=False).hexdigest()
+    return {one.path: secret, f"{one.path}.sign": f"{total}\n"}

@@ -1,0 +1,409 @@
+"""What Pacemaker is told of the pillar, by what its configuration differs, and what stays in it."""
+
+import pytest
+from lxml import etree
+
+from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.ha import (
+    content,
+    corosync_conf,
+    difference,
+    secrets,
+    state_of_resources,
+)
+from saltext_kvmcluster.core.pillar.parser import from_pillar
+
+BOARD = {"agent": "fence_x", "nodes": ["node1", "node2", "node3"]}
+PATHS = {name: f"/srv/guests/{name}.xml" for name in ("web1", "web2", "db")}
+FOREIGN = """<cib admin_epoch="0" epoch="7" num_updates="3" validate-with="pacemaker-3.0">
+ <configuration>
+  <crm_config><cluster_property_set id="cib-bootstrap-options">
+   <nvpair id="cib-bootstrap-options-cluster-name" name="cluster-name" value="lab"/>
+  </cluster_property_set></crm_config>
+  <nodes><node id="1" uname="node1"/></nodes>
+  <resources>
+   <primitive id="ip" class="ocf" provider="heartbeat" type="IPaddr2">
+     <instance_attributes id="ip-a"><nvpair id="ip-a-ip" name="ip" value="192.0.2.9"/>
+     </instance_attributes></primitive>
+  </resources>
+  <constraints><rsc_location id="ip-here" rsc="ip" node="node1" score="5"/></constraints>
+  <rsc_defaults><meta_attributes id="rsc-options"/></rsc_defaults>
+ </configuration>
+ <status/>
+</cib>"""
+
+
+def cluster(guests, nodes=("node1", "node2", "node3"), apart=(), migration=None, **ha):
+    return from_pillar(
+        {
+            "kvmcluster": {
+                "name": "lab",
+                "nodes": {node: {"migration": f"{node}-mig"} for node in nodes},
+                "guests": {
+                    "path": "/srv/guests",
+                    "list": {name: {"ha": wanted} for name, wanted in guests.items()},
+                    "apart": [list(group) for group in apart],
+                },
+                "migration": migration or {},
+                "ha": ha or {"fencing": {"devices": {"board": BOARD}}},
+            }
+        }
+    )
+
+
+def pieces(found):
+    return {piece.id: etree.fromstring(piece.xml) for piece in found}
+
+
+def guests(wanted, **more):
+    return pieces(content.guests(cluster(wanted, **more), PATHS))
+
+
+def values(element, tag):
+    return {one.get("name"): one.get("value") for one in element.iterfind(f"{tag}/nvpair")}
+
+
+def operations(element):
+    return {one.get("name"): one for one in element.iterfind("operations/op")}
+
+
+def constraints(found):
+    return {name: dict(one.attrib) for name, one in found.items() if one.tag != "primitive"}
+
+
+def test_a_guest_is_a_resource_of_our_agent():
+    found = guests({"web1": True})
+    assert list(found) == ["kvmcluster-web1"]
+    web1 = found["kvmcluster-web1"]
+    assert (web1.get("class"), web1.get("provider"), web1.get("type")) == (
+        "ocf",
+        "kvmcluster",
+        "VirtualDomain",
+    )
+    assert values(web1, "instance_attributes") == {
+        "guest": "web1",
+        "config": "/srv/guests/web1.xml",
+        "migration_hosts": "node1=node1-mig node2=node2-mig node3=node3-mig",
+    }
+    assert values(web1, "meta_attributes")["multiple-active"] == "block"
+    assert operations(web1)["migrate_to"].get("on-fail") == "block"
+    assert operations(web1)["monitor"].get("timeout") == "90s"
+
+
+def test_how_to_migrate_is_told_as_well():
+    given = {"tls": True, "bandwidth": 8, "auto_converge": True, "timeout": 7200}
+    web1 = guests({"web1": True}, migration=given)["kvmcluster-web1"]
+    options = values(web1, "instance_attributes")["migrate_options"]
+    assert options == "--tls --auto-converge --bandwidth 8"
+    assert operations(web1)["migrate_to"].get("timeout") == "7200s"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threshold", "timeout", "on_fail"),
+    [
+        ({}, "10", "60s", "restart"),
+        ({"restarts": 3, "within": 3600}, "3", "3600s", "restart"),
+        ({"on_failure": "relocate"}, "1", "60s", "restart"),
+        ({"on_failure": "disable"}, "10", "60s", "stop"),
+    ],
+)
+def test_what_follows_a_failure(wanted, threshold, timeout, on_fail):
+    web1 = guests({"web1": wanted})["kvmcluster-web1"]
+    meta = values(web1, "meta_attributes")
+    assert (meta["migration-threshold"], meta["failure-timeout"]) == (threshold, timeout)
+    assert operations(web1)["monitor"].get("on-fail") == on_fail
+
+
+def test_nodes_are_preferred_in_order_and_others_excluded():
+    wanted = {"prefer": ["node2", ["node1"]], "only": ["node1", "node2"]}
+    found = constraints(guests({"web1": wanted}))
+    assert {(one["node"], one["score"]) for one in found.values()} == {
+        ("node2", "2000"),
+        ("node1", "1000"),
+        ("node3", "-INFINITY"),
+    }
+
+
+@pytest.mark.parametrize("prefer", [[], ["node2"], ["node2", "node1", "node3"]])
+@pytest.mark.parametrize("failback", [False, True])
+def test_a_guest_moves_back_if_it_is_to(prefer, failback):
+    found = guests({"web1": {"prefer": prefer, "failback": failback}})
+    stays = int(values(found["kvmcluster-web1"], "meta_attributes")["resource-stickiness"])
+    best = max((int(one["score"]) for one in constraints(found).values()), default=0)
+    assert stays > 0
+    assert (best > stays) is (failback and bool(prefer))
+
+
+def test_guests_are_apart_and_the_one_of_higher_priority_is_placed_first():
+    wanted = {"web1": {"apart": ["web2"]}, "web2": {"priority": 5}, "db": True}
+    found = constraints(guests(wanted, apart=[("db", "web2", "unguarded")]))
+    assert {(one["rsc"], one["with-rsc"], one["score"]) for one in found.values()} == {
+        ("kvmcluster-web1", "kvmcluster-web2", "-INFINITY"),
+        ("kvmcluster-db", "kvmcluster-web2", "-INFINITY"),
+    }
+
+
+def test_a_guest_is_with_another_one():
+    found = constraints(guests({"web1": {"with": ["db"]}, "db": True}))
+    assert [(one["rsc"], one["with-rsc"], one["score"]) for one in found.values()] == [
+        ("kvmcluster-web1", "kvmcluster-db", "INFINITY")
+    ]
+
+
+def test_ids_that_would_be_one_are_refused():
+    wanted = {"web1": {"with": ["db"]}, "db": True, "web1-with-db": True}
+    with pytest.raises(InputError, match="kvmcluster-web1-with-db"):
+        content.guests(cluster(wanted), {**PATHS, "web1-with-db": "/srv/guests/x"})
+
+
+# ---- fencing
+
+
+def test_a_fence_device_has_its_nodes_and_no_secret():
+    device = {
+        "agent": "fence_y",
+        "nodes": {"node1": 3, "node2": "4"},
+        "options": {"ip": "192.0.2.1"},
+        "secrets": {"passwd": {"pillar": "a:b"}},
+    }
+    devices = {"pdu": device, "board": BOARD}
+    fencing = {"devices": devices, "levels": {"node1": ["board", ["pdu", "board"]]}}
+    found = pieces(content.fencing(cluster({}, fencing=fencing)))
+    assert values(found["kvmcluster-fence-pdu"], "instance_attributes") == {
+        "pcmk_host_check": "static-list",
+        "pcmk_host_list": "node1 node2",
+        "pcmk_host_map": "node1:3;node2:4",
+        "ip": "192.0.2.1",
+        "passwd": "lrm://",
+    }
+    assert [
+        (one.get("index"), one.get("target"), one.get("devices"))
+        for one in found.values()
+        if one.tag == "fencing-level"
+    ] == [
+        ("1", "node1", "kvmcluster-fence-board"),
+        ("2", "node1", "kvmcluster-fence-pdu,kvmcluster-fence-board"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more", "delay"),
+    [
+        (("node1", "node2"), {}, "node1:5s"),
+        (("node1", "node2"), {"quorum_device": {"host": "q"}}, None),
+        (("node1", "node2", "node3"), {}, None),
+    ],
+)
+def test_two_nodes_do_not_fence_each_other_at_once(nodes, more, delay):
+    fencing = {"devices": {"board": {**BOARD, "nodes": list(nodes)}}}
+    found = pieces(content.fencing(cluster({}, nodes=nodes, fencing=fencing, **more)))
+    parameters = values(found["kvmcluster-fence-board"], "instance_attributes")
+    assert parameters.get("pcmk_delay_base") == delay
+
+
+def test_a_secret_is_one_line_and_is_in_no_error():
+    ha = cluster(
+        {}, fencing={"devices": {"b": {**BOARD, "secrets": {"passwd": {"pillar": "a:b"}}}}}
+    ).ha
+    (one,) = secrets.kept(ha)
+    assert one.path == "/var/lib/pacemaker/lrm/secrets/kvmcluster-fence-b/passwd"
+    assert secrets.of_pillar(one, {"a": {"b": "x1y2\n"}}) == "x1y2"
+    sign = secrets.files(one, "x1y2")[f"{one.path}.sign"]
+    assert sign == "f250f2fff22c6e18bde3e1181bc3693b\n"
+    for wrong in ({}, {"a": {"b": ["x1y2"]}}, {"a": {"b": "x1y2\nz"}}, {"a": {"b": ""}}):
+        with pytest.raises(InputError) as caught:
+            secrets.of_pillar(one, wrong)
+        assert "passwd" in str(caught.value) and "x1y2" not in str(caught.value)
+
+
+# ---- the difference
+
+
+def of_guests(present, wanted, **more):
+    found = content.guests(cluster(wanted, **more), PATHS)
+    return difference.of_pieces(present, content.GUESTS, found)
+
+
+def of_fencing(present, **more):
+    return difference.of_pieces(present, content.FENCING, content.fencing(cluster({}, **more)))
+
+
+def element(text, name):
+    return etree.fromstring(text).find(f".//*[@id='{name}']")
+
+
+def test_what_is_missing_is_put_in_and_a_second_time_nothing_is():
+    first = of_guests(FOREIGN, {"web1": {"prefer": ["node2"]}})
+    assert set(first.changes) == {"kvmcluster-web1", "kvmcluster-web1-prefers-node2"}
+    assert etree.fromstring(first.after).get("epoch") == "8"
+    again = of_guests(first.after, {"web1": {"prefer": ["node2"]}})
+    assert not again.changes
+    assert etree.fromstring(again.after).get("epoch") == "8"
+
+
+def test_what_is_not_ours_stays():
+    after = of_fencing(of_guests(FOREIGN, {"web1": True}).after).after
+    for name in ("ip", "ip-here", "rsc-options", "cib-bootstrap-options"):
+        before = etree.tostring(element(difference.of_pieces(FOREIGN, "x", ()).before, name))
+        assert etree.tostring(element(after, name)) == before, name
+
+
+def test_the_whole_is_in_the_order_of_the_schema():
+    levels = {"node1": ["board"]}
+    after = of_fencing(
+        of_guests(FOREIGN, {"web1": True}).after,
+        fencing={"devices": {"board": BOARD}, "levels": levels},
+    ).after
+    assert [one.tag for one in etree.fromstring(after).find("configuration")] == [
+        *("crm_config", "nodes", "resources", "constraints", "fencing-topology", "rsc_defaults")
+    ]
+
+
+def test_a_part_leaves_the_other_one_alone():
+    both = of_fencing(of_guests(FOREIGN, {"web1": True}).after).after
+    assert not of_fencing(both).changes
+    assert not of_guests(both, {"web1": True}).changes
+
+
+def test_what_is_no_longer_wanted_goes_and_a_guest_is_let_go():
+    both = of_guests(FOREIGN, {"web1": {"prefer": ["node2"]}}).after
+    found = of_guests(both, {})
+    assert set(found.changes) == {"kvmcluster-web1-prefers-node2"}
+    assert found.leaving == ("kvmcluster-web1",)
+    assert element(found.after, "kvmcluster-web1") is not None
+
+
+def test_what_others_set_in_a_guests_resource_stays():
+    present = etree.fromstring(of_guests(FOREIGN, {"web1": True}).after)
+    web1 = present.find(".//primitive[@id='kvmcluster-web1']")
+    hold = etree.SubElement(web1, "meta_attributes", id="kvmcluster-hold-web1", score="INFINITY")
+    etree.SubElement(hold, "nvpair", id="h", name="is-managed", value="false")
+    role = {"id": "r", "name": "target-role", "value": "Stopped"}
+    etree.SubElement(web1.find("meta_attributes"), "nvpair", role)
+    text = etree.tostring(present, encoding="unicode")
+    assert not of_guests(text, {"web1": True}).changes
+    found = of_guests(text, {"web1": {"restarts": 3}})
+    assert set(found.changes) == {"kvmcluster-web1"}
+    assert element(found.after, "kvmcluster-hold-web1") is not None
+    assert element(found.after, "r").get("value") == "Stopped"
+    assert element(found.after, "kvmcluster-web1-meta-migration-threshold").get("value") == "3"
+
+
+def test_an_id_of_ours_that_something_else_has_is_refused():
+    taken = FOREIGN.replace('id="ip-a-ip"', 'id="kvmcluster-web1"')
+    with pytest.raises(InputError, match="something else by the id kvmcluster-web1"):
+        of_guests(taken, {"web1": True})
+
+
+def test_properties_go_into_the_set_that_pacemaker_reads():
+    found = difference.of_properties(FOREIGN, content.PROPERTIES)
+    assert set(found.changes) == set(content.PROPERTIES)
+    group = element(found.after, "cib-bootstrap-options")
+    assert {one.get("name") for one in group} == {"cluster-name", *content.PROPERTIES}
+    assert not difference.of_properties(found.after, content.PROPERTIES).changes
+
+
+def test_a_property_that_somebody_has_set_otherwise_is_named():
+    theirs = difference.of_properties(FOREIGN, {"stonith-enabled": "false"}).after
+    found = difference.of_properties(theirs, content.PROPERTIES)
+    assert found.differing == (
+        "Pacemaker's property stonith-enabled is false, and has to be true: crm_attribute -t"
+        " crm_config -n stonith-enabled -v true",
+    )
+    assert "stonith-enabled" not in found.changes
+
+
+def test_a_pacemaker_that_was_never_configured_gets_all_of_it():
+    found = difference.of_properties(difference.EMPTY, content.PROPERTIES)
+    assert element(found.after, "cib-bootstrap-options") is not None
+    assert set(of_fencing(found.after).changes) == {"kvmcluster-fence-board"}
+
+
+@pytest.mark.parametrize("text", ["", "<cib/>", "<a><configuration/></a>", "nothing"])
+def test_what_is_no_configuration_is_refused(text):
+    with pytest.raises(InputError):
+        difference.of_properties(text, content.PROPERTIES)
+
+
+# ---- corosync.conf
+
+
+def conf(nodes, **ha):
+    found = cluster({}, nodes=nodes, **{"token": 3000, **ha})
+    return corosync_conf.wanted(found, found.ha, "").text
+
+
+def test_a_node_keeps_its_number_whoever_else_is_there():
+    few, many = (conf(nodes) for nodes in (("node2", "node3"), ("node1", "node2", "node3")))
+    for node in ("node2", "node3"):
+        line = f"nodeid: {corosync_conf.node_number(node)}"
+        assert line in few and line in many
+        assert 0 < corosync_conf.node_number(node) < 65536
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more", "there", "absent"),
+    [
+        (("a", "b"), {}, ["two_node: 1", "wait_for_all: 1"], ["device"]),
+        (("a", "b", "c"), {}, ["wait_for_all: 1"], ["two_node", "device"]),
+        (("a", "b"), {"quorum_device": {"host": "q.example"}}, ["host: q.example"], ["two_node"]),
+    ],
+)
+def test_what_decides_which_part_goes_on(nodes, more, there, absent):
+    text = conf(nodes, **more)
+    assert [word for word in there if word not in text] == []
+    assert [word for word in absent if word in text] == []
+
+
+def test_a_second_ring_needs_a_second_name_of_every_node():
+    assert "ring1_addr: a-mig" in conf(("a", "b"))
+    one = from_pillar(
+        {
+            "kvmcluster": {
+                "name": "lab",
+                "nodes": {"a": {"migration": "a-mig"}, "b": {}},
+                "ha": {"token": 5000},
+            }
+        }
+    )
+    text = corosync_conf.wanted(one, one.ha, "").text
+    assert "ring1_addr" not in text and "token: 5000" in text
+
+
+def test_nodes_that_would_have_one_number_are_refused(monkeypatch):
+    monkeypatch.setattr(corosync_conf, "node_number", lambda node: 1)
+    with pytest.raises(InputError, match="a and b would have the same number"):
+        conf(("a", "b"))
+
+
+def test_the_changes_are_the_lines():
+    found = cluster({})
+    wanted = corosync_conf.wanted(found, found.ha, "")
+    assert "token: 3000" in wanted.changes.added and not wanted.changes.removed
+    again = corosync_conf.wanted(found, found.ha, wanted.text)
+    assert not again.changes.added and not again.changes.removed
+    assert corosync_conf.is_ours(wanted.text) and not corosync_conf.is_ours("totem {\n}\n")
+
+
+# ---- what Pacemaker says of it
+
+
+MONITOR = """<pacemaker-result>
+<summary><current_dc present="true" with_quorum="{quorum}"/></summary>
+<nodes><node name="node1" online="true"/><node name="node2" online="false"/></nodes>
+<resources><resource id="a" role="Started"><node name="node1"/></resource>
+<resource id="b" role="Stopped"/><resource id="c" role="Started"><node name="node1"/></resource>
+</resources>
+<failures><failure op_key="c_monitor_60000" node="node1" exitstatus="error" task="monitor"/>
+</failures></pacemaker-result>"""
+
+
+def test_what_does_not_run_is_named_with_why():
+    found = state_of_resources.parse(MONITOR.format(quorum="true"))
+    assert found.decides and found.online == ("node1",)
+    assert list(found.unsettled(["a", "b", "c", "d"])) == [
+        "b: its role is Stopped",
+        "c: monitor failed on node1 (error); the log there says why: journalctl -u pacemaker",
+        "d: its role is not known",
+    ]
+    assert not state_of_resources.parse(MONITOR.format(quorum="false")).decides
