@@ -10,7 +10,7 @@ from material import MORE_EXAMPLES
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
-from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, TRUST, Event
+from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, RESTART, TRUST, Event
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 
@@ -50,6 +50,10 @@ WELL_FORMED = {
     "started": (event("kvmcluster/lab/guest/node1/web", {"what": "started"}), {ALARM}),
     "appeared": (event("kvmcluster/lab/guest/node1/web", {"what": "appeared"}), {ALARM}),
     "stands": (event("kvmcluster/lab/guest/node1/web", {"what": "stands"}), {RECOVER, ALARM}),
+    "crashed": (event("kvmcluster/lab/guest/node1/web", {"what": "crashed"}), {RESTART}),
+    "vanished": (event("kvmcluster/lab/guest/node1/web", {"what": "gone"}), {RESTART}),
+    "stopped": (event("kvmcluster/lab/guest/node1/web", {"what": "stopped"}), set()),
+    "our own restart": (("kvmcluster/lab/restart/node1/web", {"what": "started"}), set()),
     "lost": (event("kvmcluster/lab/readiness/node1", {"what": "lost"}), set()),
     "our own alarm": (
         ("kvmcluster/lab/alarm/node1/web", {"what": "appeared", "guest": "web"}),

@@ -21,13 +21,15 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.events import events, reactions, split_brain
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.failover import restarts
+from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.readiness import problems
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.trust import publication
 from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.engine import applier
 from saltext_kvmcluster.engine.applier import Nobody
-from saltext_kvmcluster.engine.fleet import ASK_AGAIN
+from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN
 from saltext_kvmcluster.master import pillars
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.pending import Pending
@@ -56,6 +58,7 @@ class Reactor:
             reactions.TRUST: self._mend_trust,
             reactions.RECOVER: self._settle_migrations,
             reactions.ALARM: self._report_doubles,
+            reactions.RESTART: self._restart_crashed,
         }
 
     def react(self, reaction: str | None, tag: object, data: object) -> list[str]:
@@ -184,6 +187,20 @@ class Reactor:
                 tag = events.tag(found.name, events.ALARM, one["nodes"][0], one["guest"])
                 self._functions["event.send"](tag, events.small(split_brain.small(one)))
         return needed
+
+    def _restart_crashed(self, nodes: SaltNodes, before: str) -> str:
+        found = nodes.cluster
+        if not restarts.wanted(found):
+            return ""
+        answers = nodes.ask(nodes.all, "kvmcluster.restart_crashed", within=ACTION)
+        rows, failed = restarts.answered(found, answers)
+        needed = "; ".join(filter(None, [*failed, restarts.summary(rows)]))
+        for row in rows:
+            if row["result"] == startup.STARTED or needed != before:
+                log.warning("cluster %s: %s", found.name, reactions.line(str(row)))
+                tag = events.tag(found.name, events.RESTART, row["node"], row["guest"])
+                self._functions["event.send"](tag, events.small({"what": row["result"], **row}))
+        return reactions.line(f"cluster {found.name}: {needed}") if needed else ""
 
     def _orchestrate(self, sls: str, pillar: Mapping[str, Any]) -> str:
         """Run an orchestration as a job of its own; return why it failed, empty if it did not."""

@@ -26,6 +26,7 @@ from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance, updates
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import highstate
+from saltext_kvmcluster.core.failover import restarts
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import locations, startup
@@ -38,7 +39,7 @@ from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.core.untrusted import from_json
-from saltext_kvmcluster.engine import canceller, lifecycle, migrator, recoverer
+from saltext_kvmcluster.engine import canceller, lifecycle, migrator, recoverer, restarter
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.engine.leaver import Leaver
 from saltext_kvmcluster.host import (
@@ -53,6 +54,7 @@ from saltext_kvmcluster.host import (
     keys,
     notifier,
     salt_queues,
+    shutdowns,
     ssh,
     sshd_settings,
     this_node,
@@ -640,6 +642,32 @@ def startable(guest: str) -> dict[str, Any]:
         detail = lifecycle.startable(env, name)
     done = {**_of_this_node("startable", cluster), "guest": name, "ok": not detail}
     return _ended({**done, "detail": detail}, not detail)
+
+
+@doors.salt_errors
+def restart_crashed() -> dict[str, Any]:
+    """Start guests of this node again that crashed here, as the pillar has it.
+
+    For ``salt-run kvmcluster.react``. A guest of ``kvmcluster:guests:list`` with ``restarts``
+    crashed if libvirt's log of it on this node says so, less than five minutes ago. It is started
+    by the rules of every start: all nodes have to answer that they do not have it. The node's
+    history has each restart, which is how they are counted.
+
+    Returns ``{cluster, node, ok, restarts}``: ``restarts`` has ``{guest, ok, result, reason}`` for
+    each guest that crashed; ``result`` is that of ``kvmcluster.start``, or ``refused``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.restart_crashed
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    logged = shutdowns.logged(guest.name for guest in restarts.wanted(cluster))
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        rows = restarter.restarted(env, logged, journal.Journal().history)
+    well = all(row["ok"] for row in rows)
+    return _ended({**_of_this_node(restarts.KIND, cluster), "ok": well, "restarts": rows}, well)
 
 
 @doors.salt_errors

@@ -19,6 +19,7 @@ TRUST = "trust"
 IDENTITY = "identity"
 READINESS = "readiness"
 ALARM = "alarm"
+RESTART = "restart"
 
 
 def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:

@@ -25,8 +25,8 @@ from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.untrusted import Reader
 from saltext_kvmcluster.core.validate import shown
 
-TRUST, RECOVER, ALARM = "trust", "recover", "alarm"
-REACTIONS = (TRUST, RECOVER, ALARM)
+TRUST, RECOVER, ALARM, RESTART = "trust", "recover", "alarm", "restart"
+REACTIONS = (TRUST, RECOVER, ALARM, RESTART)
 # The reactions to each event, by kind and by its data's ``what``.
 BY_EVENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     events.IDENTITY: {"changed": (TRUST,)},
@@ -35,9 +35,8 @@ BY_EVENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     events.READINESS: {"lost": (), "regained": ()},
     events.GUEST: {
         **dict.fromkeys((transitions.STARTED, transitions.APPEARED, transitions.ARRIVED), (ALARM,)),
-        **dict.fromkeys(
-            (transitions.STOPPED, transitions.CRASHED, transitions.GONE, transitions.LEFT), ()
-        ),
+        **dict.fromkeys((transitions.CRASHED, transitions.GONE), (RESTART,)),
+        **dict.fromkeys((transitions.STOPPED, transitions.LEFT), ()),
         **dict.fromkeys((transitions.PAUSED, transitions.RESUMED), ()),
         transitions.STANDS: (RECOVER, ALARM),
     },
@@ -46,8 +45,9 @@ BY_EVENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "ended": (RECOVER, ALARM),
     },
 }
-JOINED = REACTIONS
+JOINED = (TRUST, RECOVER, ALARM)
 OF_A_GUEST = (events.GUEST, events.MIGRATION)
+OF_THE_MASTER = (events.ALARM, events.RESTART)
 RESULTS = (MOVED, NOT_MOVED, UNKNOWN)
 # Longer than any valid tag or minion id.
 LONGEST = 1200
@@ -278,7 +278,7 @@ def _parse(tag: object, data: object) -> Event:
     if joined:
         return _from(data, Event(joined[1], None, JOINED))
     cluster, kind, node = _parts(tag)
-    if kind == events.ALARM:
+    if kind in OF_THE_MASTER:
         return Event(node, cluster, ())
     return _from(data, Event(node, cluster, _reactions(kind, data.get("data"))))
 
@@ -292,9 +292,9 @@ def _parts(tag: str) -> tuple[str, str, str]:
     if [quote(name, safe="") for name in named] != quoted:
         raise InputError("its tag is not URL-quoted")
     kind = named[1] if len(named) > 1 else ""
-    if kind not in BY_EVENT and kind != events.ALARM:
+    if kind not in BY_EVENT and kind not in OF_THE_MASTER:
         raise InputError(f"unknown kind of event {shown(kind)}")
-    of_a_guest = kind in OF_A_GUEST or kind == events.ALARM
+    of_a_guest = kind in OF_A_GUEST or kind in OF_THE_MASTER
     if len(named) != (4 if of_a_guest else 3):
         raise InputError(f"its tag has {len(quoted)} parts below {events.ROOT}")
     if of_a_guest:

@@ -25,6 +25,7 @@ ACCOUNT = "a Unix account's name"
 # As many ports as libvirt sets aside for guests that arrive: qemu.conf's migration_port_min, _max.
 MOST_AT_ONCE = 64
 MOST_SPARE = 8
+MOST_RESTARTS, LONGEST_WITHIN = 100, 7 * 86400
 MOST_CASES = 20000
 """How many sets of lost nodes are tried at most: each takes about a millisecond."""
 
@@ -122,6 +123,21 @@ class Listed:
             "a node's id",
             "The node that starts it if it runs nowhere.",
             "none, it is started by hand",
+        ),
+    )
+    restarts: int = field(
+        default=0,
+        metadata=described(
+            whole(0, MOST_RESTARTS),
+            "How often it is started again where its QEMU crashed, within the time of within, by"
+            " the reactor restart. Not for a guest with ha, which Pacemaker restarts.",
+        ),
+    )
+    within: int = field(
+        default=3600,
+        metadata=described(
+            whole(1, LONGEST_WITHIN, "seconds"),
+            "Seconds after which a restart does not count any more.",
         ),
     )
     ha: GuestHa | None = field(

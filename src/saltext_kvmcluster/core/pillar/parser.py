@@ -20,8 +20,10 @@ from saltext_kvmcluster.core.pillar.clusters import (
     DEFINITIONS,
     KEY_TYPES,
     LETTERS,
+    LONGEST_WITHIN,
     MOST_AT_ONCE,
     MOST_CASES,
+    MOST_RESTARTS,
     MOST_SPARE,
     ROOT,
     Cluster,
@@ -228,11 +230,20 @@ def _listed_guest(
             f"{here}:home: {shown(home)} is not a node; nodes are {listed(nodes, MAX_NAMES)}"
             f"{suggestion(home, nodes)}"
         )
+    ha = ha_parser.guest(fields.get("ha"), f"{here}:ha", known, nodes)
+    most = validate.number(fields, "restarts", here, (0, MOST_RESTARTS), Listed.restarts)
+    if ha and most:
+        raise InputError(
+            f"{here}:restarts: with ha, Pacemaker restarts it: leave it out, and see"
+            f" {here}:ha:restarts"
+        )
     return Listed(
         known,
         None if xmlfile is None else definition_path(xmlfile, f"{here}:xmlfile"),
         home,
-        ha_parser.guest(fields.get("ha"), f"{here}:ha", known, nodes),
+        most,
+        validate.number(fields, "within", here, (1, LONGEST_WITHIN), Listed.within, "seconds"),
+        ha,
     )
 
 
