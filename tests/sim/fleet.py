@@ -260,6 +260,13 @@ class SimulatedFleet(Fleet):
         changed, shelf.cordon = shelf.cordon is not None, None
         return {"cordoned": False, "changed": changed}
 
+    def _standby(self, node, reason):
+        """There is no Pacemaker where nodes are drained here."""
+        return {"ok": True, "standby": False}
+
+    def _unstandby(self, node):
+        return {"ok": True, "standby": False, "changed": False}
+
     def _history(self, node, guest, most):
         return {"history": list(self.salt.shelves[node].history)}
 

@@ -18,6 +18,7 @@ from world import Answer
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.errors import Answered, AtWork, WorldError
 from saltext_kvmcluster.core.facts.starters import Starters
+from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.migration.journal import Kept
 from saltext_kvmcluster.core.migration.migration import Host, Run
@@ -263,8 +264,8 @@ class Minion:
         if not self.world.pacemaker:
             return
         views = {node: self._pacemaker(node) for node in (move.source, move.destination)}
-        refusal = managers.refusal(managers.of(move.guest, views), "would start it again", "moved")
-        if refusal:
+        found = managers.of(move.guest, views)
+        if refusal := holds.forbids(found, move.guest, holds.MIGRATE):
             raise WorldError(f"{move.guest} was not migrated: {refusal}")
 
     def _risk(self, runs):

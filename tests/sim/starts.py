@@ -23,7 +23,7 @@ from simulated import Call, Killed, domain_xml
 
 from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.engine import lifecycle
+from saltext_kvmcluster.engine import lifecycle, stopper
 
 
 def _parsed(rest):
@@ -67,7 +67,7 @@ def shutdown(run, rest):
     minion.may_destroy = True
     given = {key: value_of(value) for key, value in given.items()}
     try:
-        done = lifecycle.shutdown(minion.environment(), name, **given)
+        done = stopper.shutdown(minion.environment(), name, **given)
     except Killed:
         result = "killed"
     except (InputError, WorldError) as error:

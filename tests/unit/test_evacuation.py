@@ -79,7 +79,11 @@ def drained(monkeypatch):
     return plan
 
 
-OK = {"startable": {"ok": True}, "shutdown": {"result": "stopped", "reason": "it is off"}}
+OK = {
+    "startable": {"ok": True},
+    "shutdown": {"result": "stopped", "reason": "it is off"},
+    "standby": {"ok": True, "standby": True},
+}
 
 
 def evacuate(fleet, what, test=False):
@@ -98,9 +102,14 @@ def test_it_is_shut_down_after_that_was_kept(drained):
     fleet = Fleet(Memory(), **OK)
     data = evacuate(fleet, "shutdown")
     assert data["ok"] and data["left"] == [] and data["shut_down"][0]["guest"] == "cd1"
-    assert fleet.asked == [("startable", "cd1", ()), ("shutdown", "cd1", ("cd1",))]
+    assert fleet.asked == [
+        ("startable", "cd1", ()),
+        ("shutdown", "cd1", ("cd1",)),
+        ("standby", "why", ("cd1",)),
+    ]
     text = tables.render(data)
     assert text.startswith("SHUT DOWN  cd1: it is off") and "DRAINED  node1" in text
+    assert data["standby"] and "on standby in Pacemaker" in text
     assert "STUCK" not in text
 
 

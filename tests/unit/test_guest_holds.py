@@ -86,7 +86,7 @@ def of(view):
 
 
 def forbids(view):
-    return holds.forbids(of(view), "web1", "would start it again", "moved")
+    return holds.forbids(of(view), "web1", holds.MIGRATE)
 
 
 def test_a_guest_by_itself_may_be_held():

@@ -61,11 +61,12 @@ class Node:
 
 @pytest.fixture
 def leave(monkeypatch):
-    def left(node, seconds=600.0):
+    def left(node, seconds=600.0, theirs=()):
         monkeypatch.setattr(leaver.placement, "drain", node.plan)
         limits = SimpleNamespace(max_outgoing=1, max_incoming=1)
         cluster = SimpleNamespace(name="lab", migration=limits)
-        place = lambda: (None, None)  # noqa: E731
+        managers = SimpleNamespace(of=lambda guest, at: SimpleNamespace(managed=guest in theirs))
+        place = lambda: (SimpleNamespace(managers=managers), None)  # noqa: E731
         found = Leaver(cluster, "node1", node, place, node.facts, node.migrate)
         return found.leave(CORDON, seconds).to_dict()
 
@@ -74,6 +75,11 @@ def leave(monkeypatch):
 
 def moved(done):
     return [row["guest"] for row in done["moved"]]
+
+
+def test_what_pacemaker_manages_is_left_to_it(leave):
+    done = leave(Node("web1", "web2"), theirs=["web2"])
+    assert moved(done) == ["web1"] and "Pacemaker manages it" in done["stuck"]["web2"]
 
 
 def test_all_leave_one_after_another(leave):

@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.pacemaker.fencing import FenceEvent, Fencing
 from saltext_kvmcluster.core.pacemaker.model import Member, Pacemaker, Status
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine import lifecycle
+from saltext_kvmcluster.engine import freezer, lifecycle, stopper
 from saltext_kvmcluster.engine.environment import one_by_one
 
 UUID = "11111111-1111-1111-1111-111111111111"
@@ -112,8 +112,8 @@ def shut(monkeypatch):
             side_by_side=one_by_one,
         )
         nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
-        monkeypatch.setattr(lifecycle, "Peers", lambda *_: nodes)
-        done = lifecycle.shutdown(
+        monkeypatch.setattr(stopper, "Peers", lambda *_: nodes)
+        done = stopper.shutdown(
             env, "web1", timeout=5.0, destroy=destroy, stays_off=stays_off
         ).to_dict()
         return {**done, "after": clock.passed, "noted": noted}
@@ -215,17 +215,30 @@ class Definitions:
         return f"<domain type='kvm'><name>web1</name><uuid>{UUID}</uuid>{metadata}</domain>"
 
 
+def unfrozen(own):
+    found = from_pillar({"kvmcluster": LAB})
+    env = SimpleNamespace(
+        cluster=found,
+        here="node1",
+        clock=Seconds(),
+        libvirt=lambda node: own,
+        pacemaker=lambda node: NONE,
+        side_by_side=one_by_one,
+    )
+    return freezer.freeze(env, "web1", None)
+
+
 def test_a_guest_frozen_in_its_persistent_definition_alone_is_let_go():
     note = domainxml.frozen_xml("ask Ann", "2026-01-01")
     for live, kept in (("", note), (note, ""), (note, note)):
         own = Definitions(live, kept)
-        done = lifecycle.freeze(own, Seconds(), "node1", "web1", None)
+        done = unfrozen(own)
         assert (done["frozen"], done["changed"], done["reason"]) == (False, True, "ask Ann")
-        again = lifecycle.freeze(own, Seconds(), "node1", "web1", None)
+        again = unfrozen(own)
         assert again["changed"] is False and again["kind"] == "freeze"
     deaf = Definitions("", note, deaf=True)
     with pytest.raises(WorldError, match="did not keep the change: web1 is frozen"):
-        lifecycle.freeze(deaf, Seconds(), "node1", "web1", None)
+        unfrozen(deaf)
 
 
 def test_a_node_whose_libvirt_alone_is_silent_is_probed_before_a_start():
@@ -259,11 +272,10 @@ def test_a_node_whose_libvirt_alone_is_silent_is_probed_before_a_start():
     assert "force_unreachable" not in str(refused.value)
 
 
-@pytest.mark.parametrize("case", ["running", "stopped", "blocked"])
-def test_what_pacemaker_manages_is_not_shut_down(shut, case):
+def test_what_cannot_be_held_from_pacemaker_is_not_shut_down(shut):
     guest = Guest(RUNNING, RUNNING, OFF)
     with pytest.raises(WorldError, match="crm_resource -r web1 --meta -p target-role -v Stopped"):
-        shut(guest, pacemaker=pacemakers.view(case))
+        shut(guest, pacemaker=pacemakers.view("blocked"))
     assert guest.done == []
 
 
@@ -309,11 +321,13 @@ def starting(pacemaker, fencing=None):
     )
 
 
-def test_what_pacemaker_manages_is_not_started():
+def test_what_pacemaker_manages_is_started_by_hand_alone():
     for case, remedy in (("stopped", "-p target-role -v Started"), ("running", "--cleanup")):
         env = starting(pacemakers.view(case))
         with pytest.raises(WorldError, match=remedy):
-            lifecycle.start(env, "web1")
+            lifecycle.start(env, "web1", by_hand=False)
+    with pytest.raises(WorldError, match="cannot be held meanwhile"):
+        lifecycle.start(starting(pacemakers.view("blocked")), "web1")
     assert "force_unreachable=node2" in lifecycle.runs(starting(NONE), "web1").sentence
 
 

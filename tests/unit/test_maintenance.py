@@ -18,7 +18,7 @@ from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.needed_files import File
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pacemaker import standby
-from saltext_kvmcluster.core.pacemaker.model import Pacemaker
+from saltext_kvmcluster.core.pacemaker.model import Member, Pacemaker
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -111,18 +111,22 @@ def test_pacemaker_leaves_a_node_empty_on_standby_or_without_guests_of_its_own()
     assert "no answer" in standby.obstacle("node1", Pacemaker(runs=True, error="no answer"))
 
 
-def test_a_run_over_several_nodes_is_not_begun_beside_pacemaker():
-    """What it says must never make somebody put all nodes on standby at once."""
-    nodes = [node(name, NODES, pacemaker=pacemakers.view("running", name)) for name in NODES]
+def beside(**views):
+    nodes = [node(name, NODES, pacemaker=views.get(name, pacemakers.view())) for name in NODES]
     found = World(CLUSTER, {one.node: one for one in nodes})
-    ready = examination.examine(found)
-    all_of_them = maintenance.preflight(found, ready, list(NODES))
-    (sentence,) = all_of_them.managed
-    assert not all_of_them.ok and "one node after another" in sentence
-    assert "crm_attribute -N NODE" in sentence and "-N node1" not in sentence
-    (one,) = maintenance.preflight(found, ready, ["node1"]).managed
-    assert "crm_attribute -N node1 -n standby -v on" in one
-    assert maintenance.preflight(found, ready, []).managed == ()
+    return maintenance.preflight(found, examination.examine(found), list(NODES))
+
+
+def test_maintenance_beside_pacemaker_is_begun_if_each_node_can_be_put_on_standby():
+    assert beside().managed == ()
+    (one,) = beside(node1=Pacemaker(runs=True, error="no answer")).managed
+    assert "Pacemaker on node1 cannot be read" in one
+    alone = replace(
+        pacemakers.view(),
+        status=replace(pacemakers.view().status, members={"node1": Member("node1", online=True)}),
+    )
+    (one,) = beside(node1=alone).managed
+    assert "no other node of Pacemaker's takes guests" in one
 
 
 def test_what_of_a_reboot_has_not_been_seen():

@@ -81,21 +81,21 @@ def test_a_guest_goes_where_most_is_left_with_it():
     )
 
 
-def test_what_pacemaker_manages_stays_and_what_it_leaves_alone_goes_with_what_must_follow():
+def test_what_pacemaker_manages_goes_unless_it_cannot_be_held():
     found = world([8, 8], one("web1", 2), one("web2", 2))
-    for case, stuck in (("running", True), ("unmanaged", False)):
+    for case in ("running", "unmanaged", "blocked"):
         nodes = {
             name: replace(node, pacemaker=pacemakers.view(case, name))
             for name, node in found.nodes.items()
         }
         plan = drained(World(found.cluster, nodes))
-        assert ("web1" in plan.stuck) is stuck and "web2" not in plan.stuck
+        assert ("web1" in plan.stuck) is (case == "blocked") and "web2" not in plan.stuck
         why = {step.move.guest: step.why for step in plan.steps}
         assert "crm_resource --refresh" not in why["web2"]
-        if stuck:
+        must_follow = "crm_resource --refresh -r web1" in why.get("web1", "")
+        assert must_follow is (case == "unmanaged")
+        if case == "blocked":
             assert "Pacemaker manages it, as its resource web1" in plan.stuck["web1"]
-        else:
-            assert "crm_resource --refresh -r web1" in why["web1"]
 
 
 def test_nodes_that_are_alike_are_taken_by_name():

@@ -8,7 +8,7 @@ together did not show after the job was gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from saltext_kvmcluster.core import cordons
@@ -25,7 +25,7 @@ from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.engine import applier
-from saltext_kvmcluster.engine.fleet import ASK_AGAIN, Fleet
+from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, Fleet
 
 POLL = 0.25
 """Seconds between looks for the results of migrations."""
@@ -59,7 +59,7 @@ def refuse_managed(fleet: Fleet, node: object) -> None:
     """Raise WorldError if Pacemaker would act against a drain; to be asked before it is begun."""
     here = fleet.cluster.node(str(node)).id
     facts = fleet.facts([here], targets=False, trust=False)[here]
-    if not facts.detail and (why := standby.obstacle(here, facts.pacemaker)):
+    if not facts.detail and (why := standby.hindrance(here, facts.pacemaker)):
         raise WorldError(f"{here} was not drained: {why}")
 
 
@@ -77,7 +77,20 @@ def drain(
         done = _PlanRunner(fleet, console, plan).drained(here, cordon.since)
     except KvmclusterError as error:
         raise report.stopped(here, error) from None
-    return report.of_drain(done, cordon, fleet.remembered(here))
+    return kept_empty(fleet, report.of_drain(done, cordon, fleet.remembered(here)), why)
+
+
+def kept_empty(fleet: Fleet, done: PlanReport, reason: str) -> PlanReport:
+    """Have Pacemaker start nothing on a node that was drained; return the report with that."""
+    if not report.may_be_kept_empty(done):
+        return done
+    node = done.node
+    answer = fleet.ask([node], "kvmcluster.standby", reason, within=ACTION).get(node)
+    kept = report.on_standby(done, answer)
+    if not (done.left and kept.standby):
+        return kept
+    left = report.active(fleet.facts([node], targets=False, trust=False)[node])
+    return replace(kept, left=left, ok=left == [])
 
 
 def undrain(
@@ -93,8 +106,10 @@ def undrain(
     _refuse_while_states_run(fleet, console, here, patience)
     answer = fleet.ask([here], "kvmcluster.uncordon", reason).get(here)
     uncordoned = report.uncordoned(here, answer)
+    answer = fleet.ask([here], "kvmcluster.unstandby").get(here)
     plan = _returning(fleet, here) if home else report.nothing
-    return report.of_undrain(_PlanRunner(fleet, console, plan).done(), here, uncordoned)
+    done = report.of_undrain(_PlanRunner(fleet, console, plan).done(), here, uncordoned)
+    return report.off_standby(done, answer)
 
 
 def _refuse_while_states_run(fleet: Fleet, console: Console, node: str, limit: float) -> None:

@@ -146,6 +146,9 @@ def evacuate(
         data["left"] = [guest for guest in done.left or () if guest not in off]
         data["detail"] = _INTERRUPTED if console.interrupted() else ""
     data["ok"] = set(data["left"] or ()) <= set(data["stay"]) and not data["detail"]
+    if data["ok"] and data["shut_down"]:
+        kept = drainer.kept_empty(fleet, replace(done, left=data["left"]), reason)
+        data |= {"ok": not kept.detail, "detail": kept.detail, "standby": kept.standby}
     return data
 
 

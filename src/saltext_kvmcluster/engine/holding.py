@@ -7,15 +7,18 @@ leaves it held, where Pacemaker neither starts nor stops it, until `recover` giv
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.ha.holds import Hold
-from saltext_kvmcluster.core.migration.results import Step
+from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.migration.results import MigrationResult, Step
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
+from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.core.verdicts import OFF
 from saltext_kvmcluster.engine.environment import Environment
 
@@ -23,13 +26,6 @@ POLL = 1.0
 TAKING, SETTLING = 60.0, 60.0
 """Seconds for what Pacemaker has begun with a guest to end, and for it to find a guest again."""
 GIVE_BACK = "give it back to Pacemaker"
-_AGAINST = {
-    holds.MIGRATE: ("would start it again", "moved"),
-    holds.START: ("would stop it again, or start it as well", "started"),
-    holds.SHUTDOWN: ("would start it again", "stopped"),
-    holds.FREEZE: ("may move it", "released"),
-}
-"""What Pacemaker would do against each verb, and which property of Manager is its own way."""
 
 
 class Held:
@@ -37,11 +33,24 @@ class Held:
 
     by
         The node whose tools drive Pacemaker.
+    stays
+        Whether it was held before, and is not given back: it is frozen.
+
+    ``touched``: whether something was begun with it, so that what Pacemaker knows of it may be old.
     """
 
-    def __init__(self, env: Environment, guest: str, resource: str, mark: str, by: str) -> None:
+    def __init__(
+        self,
+        env: Environment,
+        guest: str,
+        resource: str,
+        mark: str,
+        by: str,
+        stays: bool = False,
+    ) -> None:
         self._env, self._guest, self._resource, self._mark = env, guest, resource, mark
-        self._by, self._control = by, env.control(by)
+        self._by, self._control, self._stays = by, env.control(by), stays
+        self.touched = False
 
     def awaited(self) -> str:
         """Wait until Pacemaker is seen to leave it alone; return why that is not so."""
@@ -49,11 +58,19 @@ class Held:
 
     def abandon(self) -> str:
         """End the hold of a guest that was not touched; return why it is still held."""
+        if self._stays:
+            return ""
         try:
             self._control.release(self._resource, self._mark)
         except WorldError as error:
             return f"it may still be held from Pacemaker: {error}; {self._recover}"
         return ""
+
+    def left_by_error(self) -> str:
+        """End the hold after an error, if nothing was begun; return why it is still held."""
+        if self._stays:
+            return ""
+        return f"it stays held from Pacemaker: {self._recover}" if self.touched else self.abandon()
 
     def give_back(
         self, uuid: str, owner: str | None, role: str = "", stays_off: bool = False
@@ -73,6 +90,15 @@ class Held:
             detail = str(error)
         return [self.left(detail)] if detail else []
 
+    def given_back_after(self, done: MigrationResult) -> MigrationResult:
+        """Give back a guest that was migrated, if it is certain where it is and nothing is left."""
+        left = [step.step for step in done.afterwards if not step.ok]
+        if done.owner is None or left:
+            steps = [self.left(f"not done: {listed(left) or 'where it runs is not certain'}")]
+        else:
+            steps = self.give_back(done.uuid, done.owner)
+        return replace(done, afterwards=(*done.afterwards, *steps))
+
     def left(self, detail: str) -> Step:
         """Return the step that was not taken: the guest stays held."""
         return Step(GIVE_BACK, self._by, False, f"{detail}; it stays held: {self._recover}")
@@ -85,6 +111,8 @@ class Held:
         names = self._names(owner)
         if role:
             self._control.want(self._resource, role)
+        if self._stays:
+            return ""
         self._control.refresh(self._resource)
         try:
             self._control.wait(SETTLING)
@@ -150,8 +178,11 @@ def take(
     """
     views = env.side_by_side(env.pacemaker, nodes)
     found = managers.of(guest, views, where)
-    if why := holds.forbids(found, guest, *_AGAINST[verb]):
+    if why := holds.forbids(found, guest, verb):
         raise WorldError(why)
+    if (frozen := holds.frozen(found)) and verb in holds.BESIDE_FREEZE:
+        by = driver(views, env.here)
+        return Held(env, guest, frozen.name, frozen.resource.mark, by, stays=True)
     if found.managed is None:
         return None
     by = driver(views, env.here)
@@ -165,6 +196,59 @@ def take(
             f" off it: {detail}{f'; {left}' if left else ''}"
         )
     return held
+
+
+@contextlib.contextmanager
+def taken(
+    env: Environment,
+    guest: str,
+    verb: str,
+    nodes: Collection[str],
+    where: Collection[str] = (),
+) -> Iterator[Held | None]:
+    """Take a guest as ``take``, and end the hold of one that was not touched in the context.
+
+    One that was touched stays held, unless it was given back.
+    """
+    held = take(env, guest, verb, nodes, where)
+    try:
+        yield held
+    except KvmclusterError as error:
+        if held and (left := held.left_by_error()):
+            raise WorldError(f"{error}; {left}") from None
+        raise
+    if held and not held.touched and (left := held.abandon()):
+        raise WorldError(left)
+
+
+@contextlib.contextmanager
+def of_move(env: Environment, move: Move) -> Iterator[Held | None]:
+    """Take a guest that is to be migrated, as ``taken``."""
+    with contextlib.ExitStack() as stack:
+        ends = (move.source, move.destination)
+        try:
+            held = stack.enter_context(taken(env, move.guest, holds.MIGRATE, ends, [move.source]))
+        except WorldError as error:
+            raise WorldError(
+                f"{move.guest} was not migrated to {move.destination}: {error}"
+            ) from None
+        yield held
+
+
+def thaw(env: Environment, guest: str, uuid: str, owner: str | None) -> str:
+    """Give a frozen guest back to Pacemaker, if it is held; return why it stays so.
+
+    owner
+        As in ``Held.give_back``.
+    """
+    views = env.side_by_side(env.pacemaker, env.cluster.nodes)
+    frozen = holds.frozen(managers.of(guest, views))
+    if frozen is None:
+        return ""
+    by = driver(views, env.here)
+    held = Held(env, guest, frozen.name, frozen.resource.mark, by)
+    steps = held.give_back(uuid, owner)
+    return steps[0].detail if steps else ""
 
 
 def driver(views: dict[str, Pacemaker | None], here: str) -> str:

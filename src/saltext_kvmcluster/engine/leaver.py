@@ -21,6 +21,7 @@ from saltext_kvmcluster.core.verdicts import MIGRATIONS
 from saltext_kvmcluster.engine.environment import Clock
 
 POLL = 1.0
+_THEIRS = "Pacemaker manages it, and moves it as it stops on this node"
 Migrate = Callable[[Move, float], Mapping[str, Any]]
 """Migrates a guest within so many seconds, and returns what became of it."""
 
@@ -68,8 +69,16 @@ class Leaver:
         return report.of_drain(done, cordon, ())
 
     def _planned(self) -> Placement:
+        """Plan what is to be moved: Pacemaker moves its guests itself as it stops."""
         world, ready = self._place()
-        return placement.drain(world, ready, self._here, self._batch.avoid)
+        plan = placement.drain(world, ready, self._here, self._batch.avoid)
+        theirs = {
+            step.move.guest
+            for step in plan.steps
+            if world.managers.of(step.move.guest, [self._here]).managed
+        }
+        steps = tuple(step for step in plan.steps if step.move.guest not in theirs)
+        return Placement(steps, {**plan.stuck, **dict.fromkeys(theirs, _THEIRS)})
 
     def _is_more_to_do(self, end: float) -> bool:
         """Whether guests can be moved now that have arrived meanwhile, or that others did not move.

@@ -1,4 +1,4 @@
-"""Starts, shutdowns and freezes of guests on this node.
+"""Starts of guests on this node.
 
 A guest starts only once: every node has answered that it does not have it, and none of them starts
 it at the same time, since each node is claimed before it is queried for the last time.
@@ -7,22 +7,21 @@ it at the same time, since each node is claimed before it is queried for the las
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from saltext_kvmcluster.core.errors import AtWork, InputError, WorldError
-from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
-from saltext_kvmcluster.core.guest import domainxml, store
-from saltext_kvmcluster.core.guest.domainxml import Frozen
+from saltext_kvmcluster.core.guest import store
+from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.ownership import next_boot, nowhere, startup
-from saltext_kvmcluster.core.ownership.results import ShutdownResult, StartResult
+from saltext_kvmcluster.core.ownership.results import StartResult
 from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, NodeAnswer, Request
 from saltext_kvmcluster.core.pacemaker import managers
-from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine import by_word, inquiry, other_hands
-from saltext_kvmcluster.engine.environment import Call, Claim, Clock, Environment, Libvirt
+from saltext_kvmcluster.core.verdicts import Sighting
+from saltext_kvmcluster.engine import by_word, holding, inquiry, other_hands
+from saltext_kvmcluster.engine.environment import Call, Claim, Environment
+from saltext_kvmcluster.engine.holding import Held
 from saltext_kvmcluster.engine.peers import Peers, responding
 
 POLL = 0.5
@@ -37,6 +36,7 @@ def start(
     force_unreachable: object = None,
     timeout: float = 300.0,
     force_unguarded: bool = False,
+    by_hand: bool = True,
 ) -> StartResult:
     """Start a guest on this node, unless it runs anywhere; return what was observed afterwards.
 
@@ -47,6 +47,9 @@ def start(
     force_unguarded
         Whether to start it in spite of a node that is declared offline where no lock keeps that
         node off its disks.
+    by_hand
+        Whether somebody asks for it: then one that Pacemaker manages is held, started, and given
+        back as one that is to run. A state must not decide that.
 
     InputError or WorldError means that nothing was begun.
     """
@@ -54,19 +57,19 @@ def start(
     declared_offline = startup.declared_offline(env.cluster, env.here, force_unreachable)
     peers = Peers(env, env.cluster.nodes)
     request, text = _request(peers, guest, declared_offline, force_unguarded)
-    done = _settled(peers, request, text, since + timeout)
+    done = _settled(peers, request, text, since + timeout, by_hand)
     elapsed = round(env.clock.monotonic() - since, 3)
     done = replace(done, started=began.isoformat(timespec="milliseconds"), elapsed=elapsed)
     return by_word.remembered(env, done, declared_offline)
 
 
 def runs(env: Environment, guest: str) -> Decision:
-    """Return whether a guest runs anywhere, and may be started here, without starting it."""
+    """Return whether a guest runs anywhere, and a state may start it here, without starting it."""
     peers = Peers(env, env.cluster.nodes)
     request, _ = _request(peers, guest, frozenset())
     asked = peers.ask(guest, request.uuid)
     decision = startup.decide(request, asked)
-    why = _managed(peers.env, guest, asked) if decision.may is May.START else ""
+    why = _managed(peers.env, guest, asked, by_hand=False) if decision.may is May.START else ""
     return Decision(May.REFUSED, why) if why else decision
 
 
@@ -91,97 +94,6 @@ def startable(env: Environment, guest: str) -> str:
     asked = peers.ask(guest, request.uuid)
     decision = nowhere.once_off(request, observation, asked)
     return _managed(env, guest, asked) if decision.may is May.START else decision.sentence
-
-
-def shutdown(
-    env: Environment,
-    guest: str,
-    timeout: float = 120.0,
-    destroy: bool = False,
-    stays_off: bool = True,
-) -> ShutdownResult:
-    """Press a guest's power button and wait until it is off; return what was observed afterwards.
-
-    A guest of the pillar's list need not be defined here.
-
-    It is ``stopped`` if it was active here at first and is active on no node that responds, or if
-    all nodes respond. It is ``unknown`` where a node does not and it may run there: if it was not
-    active here at first, was observed migrating to another node, or its last migration from here is
-    not settled.
-
-    timeout
-        Seconds until it is reported, or acted on, that it is not off.
-    destroy
-        Whether to end one that is still active then, without a shutdown, unless it is
-        migrating to another node or a job of libvirt is active on it.
-    stays_off
-        Whether to note on this node, for the cluster's status, that it is off on purpose; also if
-        it was off before.
-    """
-    peers = Peers(env)
-    own, clock = peers.own, env.clock
-    observation = own.by_name(guest)
-    if observation.sighting is Sighting.ABSENT:
-        if guest not in env.cluster.guests.list:
-            raise migration.no_such_guest(guest, env.here)
-        observation = replace(observation, name=guest)
-    managed = other_hands.management(env, observation.name, [env.here], [env.here])
-    if why := managers.refusal(managed, "would start it again", "stopped"):
-        raise WorldError(f"{guest} was not shut down: {why}")
-    if observation.sighting not in ACTIVE:
-        steps = [f"it was {observation.sighting.value} on {env.here}"]
-        return _ended(peers, observation, steps, False, stays_off)
-    if observation.job:
-        raise WorldError(
-            f"{guest} was not shut down: {observation.job} of it is active on {env.here};"
-            f" wait for its end (virsh domjobinfo {guest})"
-        )
-    unsettled = _may_be_unsettled(env, observation.uuid)
-    steps = _tried(lambda: own.press_power(observation.uuid))
-    last, stayed = _until_off(own, clock, observation.uuid, timeout)
-    stayed &= not unsettled
-    if last.sighting not in OFF:
-        steps.append(f"it was not off {timeout:g} s after its power button was pressed")
-        if destroy:
-            steps += _destroyed(own, observation.uuid)
-            stayed &= _until_off(own, clock, observation.uuid, SETTLING)[1]
-    return _ended(peers, observation, steps, stayed, stays_off)
-
-
-def freeze(own: Libvirt, clock: Clock, here: str, guest: str, reason: str | None) -> dict[str, Any]:
-    """Keep in a guest's metadata that it must not be moved, and why; None unfreezes it.
-
-    own
-        This node's libvirt.
-
-    Returns what is read there afterwards.
-    """
-    since = clock.now().isoformat(timespec="seconds")
-    observation = _here(own, guest, here)
-    before = _frozen(own, observation)
-    text = None if reason is None else domainxml.frozen_xml(reason, since)
-    own.note(observation.uuid, domainxml.METADATA, text)
-    after = _frozen(own, observation)
-    if any((one.reason if one else None) != reason for one in after):
-        state = "frozen" if any(after) else "not frozen"
-        raise WorldError(f"libvirt on {here} did not keep the change: {guest} is {state}")
-    known = next(filter(None, (*after, *before)), None)
-    return {
-        "kind": "freeze",
-        "guest": guest,
-        "uuid": observation.uuid,
-        "node": here,
-        "frozen": any(after),
-        "reason": known.reason if known else "",
-        "since": known.since if known else "",
-        "changed": after != before,
-    }
-
-
-def _frozen(own: Libvirt, observation: Observation) -> list[Frozen | None]:
-    """Return whether a guest is frozen by the definition that runs, and by the persistent one."""
-    texts = (own.described(observation.uuid), own.definition(observation.name))
-    return [domainxml.parse(text).frozen for text in texts if text]
 
 
 def _request(
@@ -215,18 +127,21 @@ def _known(peers: Peers, guest: str, declared_offline: frozenset[str]) -> tuple[
     return replace(known, uuid=uuid), text
 
 
-def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResult:
+def _settled(peers: Peers, request: Request, text: str, end: float, by_hand: bool) -> StartResult:
     """Start the guest, or find out where it runs, before time is up."""
     clock = peers.env.clock
     while True:
         asked = peers.ask(request.guest, request.uuid)
         decision = startup.decide(request, asked)
         if decision.may is not May.RUNS:
-            _refuse_managed(peers.env, request, asked)
+            _refuse_managed(peers.env, request, asked, by_hand)
         if decision.may is May.START:
             claimed = peers.give_up(asked)
             try:
-                with _claims(peers.env, request.uuid, claimed, end) as claims:
+                with (
+                    _claims(peers.env, request.uuid, claimed, end) as claims,
+                    _taken(peers.env, request, asked) as held,
+                ):
                     decision = _last_decision(peers, request, claims, end)
                     if decision.may is May.START:
                         again, text = _request(
@@ -237,10 +152,11 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
                         )
                         if again != request:
                             raise startup.refusal(request, startup.CHANGED)
-                        _refuse_managed(peers.env, request, asked)
+                        if held is None:
+                            _refuse_managed(peers.env, request, asked, by_hand)
                         if request.declared_offline or len(claimed) < len(asked):
                             _forget(peers.env, request, claimed)
-                        return _started(peers, request, text, end)
+                        return _started_held(peers, request, text, end, held)
             except AtWork as taken:
                 decision = Decision(May.WAIT, str(taken))
         if decision.may is May.RUNS:
@@ -250,15 +166,51 @@ def _settled(peers: Peers, request: Request, text: str, end: float) -> StartResu
         clock.wait(None, POLL)
 
 
-def _managed(env: Environment, guest: str, asked: Mapping[str, NodeAnswer]) -> str:
+def _managed(
+    env: Environment, guest: str, asked: Mapping[str, NodeAnswer], by_hand: bool = True
+) -> str:
     """Return why another hand forbids a start; empty if none does."""
     found = other_hands.management(env, guest, responding(asked))
-    return managers.refusal(found, "would stop it again, or start it as well", "started")
+    if by_hand:
+        return holds.forbids(found, guest, holds.START)
+    return holds.held(found, guest) or managers.refusal(found, *holds.AGAINST[holds.START])
 
 
-def _refuse_managed(env: Environment, request: Request, asked: Mapping[str, NodeAnswer]) -> None:
-    if why := _managed(env, request.guest, asked):
+def _refuse_managed(
+    env: Environment, request: Request, asked: Mapping[str, NodeAnswer], by_hand: bool
+) -> None:
+    if why := _managed(env, request.guest, asked, by_hand):
         raise startup.refusal(request, why)
+
+
+@contextlib.contextmanager
+def _taken(
+    env: Environment, request: Request, asked: Mapping[str, NodeAnswer]
+) -> Iterator[Held | None]:
+    """Keep Pacemaker off a guest that is to be started, if it manages it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            nodes = responding(asked)
+            held = stack.enter_context(holding.taken(env, request.guest, holds.START, nodes))
+        except WorldError as error:
+            raise startup.refusal(request, str(error)) from None
+        yield held
+
+
+def _started_held(
+    peers: Peers, request: Request, text: str, end: float, held: Held | None
+) -> StartResult:
+    """Start the guest, and give it back to Pacemaker if it was taken from it."""
+    if held is None:
+        return _started(peers, request, text, end)
+    held.touched = True
+    done = _started(peers, request, text, end)
+    if done.result == startup.UNKNOWN:
+        steps = [held.left("where it runs is not certain")]
+    else:
+        role = holds.STARTED if done.owner else ""
+        steps = held.give_back(request.uuid, done.owner, role)
+    return replace(done, warnings=(*done.warnings, *map(str, steps)))
 
 
 def _forget(env: Environment, request: Request, nodes: Sequence[str]) -> None:
@@ -327,72 +279,6 @@ def _with_warnings(
         return done
     known = env.side_by_side(env.starters, next_boot.keepers(asked))
     return replace(done, warnings=tuple(next_boot.warnings(request, asked, known)))
-
-
-def _may_be_unsettled(env: Environment, uuid: str) -> bool:
-    try:
-        return env.journal(env.here).entries().may_have(uuid)
-    except WorldError:
-        return True
-
-
-def _here(own: Libvirt, guest: str, here: str) -> Observation:
-    observation = own.by_name(guest)
-    if observation.sighting is Sighting.ABSENT:
-        raise migration.no_such_guest(guest, here)
-    return observation
-
-
-def _until_off(own: Libvirt, clock: Clock, uuid: str, timeout: float) -> tuple[Observation, bool]:
-    """Wait until a guest is off; return the last observation, and whether none showed it leave."""
-    end, stayed = clock.monotonic() + timeout, True
-    while True:
-        observation = own.sight(uuid)
-        stayed &= observation.job != OUTGOING
-        if observation.sighting in OFF or clock.monotonic() >= end:
-            return observation, stayed
-        clock.wait(None, POLL)
-
-
-def _destroyed(own: Libvirt, uuid: str) -> list[str]:
-    """Destroy a guest if that may be done now; return what was done."""
-    observation = own.sight(uuid)
-    if observation.sighting in OFF:
-        return []
-    why = startup.forbids_destroy(observation)
-    if why:
-        return [f"it was not destroyed: {why}"]
-    return _tried(lambda: own.destroy(uuid)) or ["it was destroyed, as requested"]
-
-
-def _ended(
-    peers: Peers, observation: Observation, steps: Sequence[str], stayed: bool, stays_off: bool
-) -> ShutdownResult:
-    """Return what became of a guest that was to be shut down: it may have moved meanwhile."""
-    definitions = peers.env.cluster.guests.definitions
-    request = Request(observation.name, observation.uuid, peers.here, definitions)
-    asked = peers.ask(observation.name, observation.uuid)
-    done = startup.stopped(request, asked, steps, stayed)
-    return _noted(peers.env, done) if stays_off and done.result == startup.STOPPED else done
-
-
-def _noted(env: Environment, done: ShutdownResult) -> ShutdownResult:
-    """Note that a guest is off because somebody wanted it; a failure is reported."""
-    try:
-        env.journal(env.here).note_shutdown(done.guest, env.clock.now())
-    except WorldError as error:
-        reason = f"{done.reason}; that this was wanted could not be noted: {error}"
-        return replace(done, reason=reason)
-    return done
-
-
-def _tried(verb: Callable[[], None]) -> list[str]:
-    """Do something; return libvirt's error if it failed. What is observed afterwards decides."""
-    try:
-        verb()
-    except WorldError as error:
-        return [f"libvirt: {error}"]
-    return []
 
 
 def _error(call: Call) -> str:

@@ -44,7 +44,7 @@ from saltext_kvmcluster.core.verdicts import (
     Sighting,
     Verdict,
 )
-from saltext_kvmcluster.engine import queue, recoverer
+from saltext_kvmcluster.engine import holding, queue, recoverer
 from saltext_kvmcluster.engine.environment import Call, Environment
 from saltext_kvmcluster.engine.handover import StrictHandover
 
@@ -74,14 +74,21 @@ def migrate(
     observation = _here(env, guest)
     move = Move(guest, observation.uuid, env.here, node.id)
     wait = options.timeout if within is None else within
-    with env.lock(move), contextlib.ExitStack() as held:
+    with env.lock(move), contextlib.ExitStack() as taking, contextlib.ExitStack() as held:
         with _refusal_reported(env, move):
             _refuse_unsettled(env, move)
             findings = env.examine(move)
             if held.enter_context(queue.slots(env, move, wait)):
                 findings = env.examine(move)
+            # Until now Pacemaker has guarded the guest, if it manages it.
+            taken = taking.enter_context(holding.of_move(env, move))
             begun = _Begun(env, move, node, options, held)
+        if taken:
+            taken.touched = True
         done = _Migration(env, begun, patience).carried_out()
+        held.close()  # The next one may have the slot.
+        if taken:
+            done = taken.given_back_after(done)
     return replace(done, findings=tuple(findings))
 
 

@@ -50,7 +50,7 @@ def _restarted(
     begun = restarts.begun(guest.name, env.here, verdict.sentence, now)
     env.journal(env.here).remember(begun)
     try:
-        done = lifecycle.start(env, guest.name)
+        done = lifecycle.start(env, guest.name, by_hand=False)
         result, reason = done.result, f"{verdict.sentence}; {done.reason}"
     except KvmclusterError as error:
         result, reason = restarts.REFUSED, f"{verdict.sentence}; {error}"

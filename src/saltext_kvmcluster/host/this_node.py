@@ -24,7 +24,6 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.readiness import move_findings
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust import logins
-from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
 from saltext_kvmcluster.host import (
     cordons,
@@ -144,12 +143,6 @@ def environment(
             libvirt.close()
         for shell in shells.values():
             shell.close()
-
-
-def freeze(here: str, guest: str, reason: str | None) -> dict[str, Any]:
-    """Freeze a guest of this node, or unfreeze it, as ``lifecycle.freeze``."""
-    with contextlib.closing(Hypervisor()) as own:
-        return lifecycle.freeze(own, Clock(), here, guest, reason)
 
 
 class Clock:

@@ -39,7 +39,16 @@ from saltext_kvmcluster.core.trust import keyfile, logins
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.core.untrusted import from_json
-from saltext_kvmcluster.engine import canceller, lifecycle, migrator, recoverer, restarter
+from saltext_kvmcluster.engine import (
+    canceller,
+    freezer,
+    lifecycle,
+    migrator,
+    node_standby,
+    recoverer,
+    restarter,
+    stopper,
+)
 from saltext_kvmcluster.engine.environment import Environment
 from saltext_kvmcluster.engine.leaver import Leaver
 from saltext_kvmcluster.host import (
@@ -204,7 +213,8 @@ def migrate(
     libvirt's daemon here drives the migration, peer to peer over ssh; the guest's memory goes
     over the destination's migration name. If this call is killed, the migration continues. A
     transient guest stays transient. A persistent one becomes persistent there; here it is
-    undefined where the pillar says ``guests: {definitions: shared}``.
+    undefined where the pillar says ``guests: {definitions: shared}``. One that Pacemaker manages
+    is held from it meanwhile (docs/pacemaker.md).
 
     guest
         The guest's name, exactly.
@@ -566,8 +576,9 @@ def start(
     the guest. Of several starts at once, on any nodes, one wins; the others wait and return where
     the guest runs. With ``guests: {definitions: shared}`` a transient guest is created from its
     definition; with ``defined`` the one that libvirt keeps here is started. A frozen guest may be
-    started; it may not be moved. One that Pacemaker manages is not started; a silent node that
-    Pacemaker fenced counts as off (docs/pacemaker.md).
+    started; it may not be moved. One that Pacemaker manages is held from it meanwhile, and given
+    back as one that is to run; a silent node that Pacemaker fenced counts as off
+    (docs/pacemaker.md).
 
     guest
         The guest's name, exactly.
@@ -590,7 +601,8 @@ def start(
     ``not_started`` or ``unknown``, as observed afterwards; the exit code is zero if it runs.
     ``reason`` also warns if no salt-minion runs here, as may be with ``salt-call``.
     ``warnings`` say what may start it once more at a node's next boot, as the check
-    ``guest.autostart`` does.
+    ``guest.autostart`` does, and why Pacemaker was not given it back: then it stays held until
+    ``kvmcluster.recover``.
 
     A start that is not allowed is refused with an error that names every reason; nothing is
     started.
@@ -717,9 +729,12 @@ def shutdown(
         is to be started again soon. Default: true.
 
     A guest that is being migrated, or has another libvirt job, is not powered off. One that
-    Pacemaker manages is not shut down.
+    Pacemaker manages is held from it meanwhile, and given back as one that is to stay off
+    (``target-role=Stopped``), until ``kvmcluster.start``.
 
-    Returns ``{guest, uuid, node, result, owner, reason}``, as observed on all nodes afterwards.
+    Returns ``{guest, uuid, node, result, owner, reason, warnings}``, as observed on all nodes
+    afterwards. ``warnings`` say why Pacemaker was not given the guest back: it stays held until
+    ``kvmcluster.recover``.
     ``result`` is ``stopped``, ``not_stopped`` (it is active somewhere) or ``unknown``: this node's
     libvirt does not answer, or another node does not and the guest may run there, since it was not
     active here at first or was leaving. The exit code is zero if it is stopped.
@@ -735,7 +750,7 @@ def shutdown(
     limit, pulls = doors.seconds(timeout, "timeout"), doors.flag(destroy, "destroy")
     stays = doors.flag(stays_off, "stays_off")
     with this_node.environment(cluster, __opts__["id"]) as env:
-        done = lifecycle.shutdown(env, guest_name(guest, "guest"), limit, pulls, stays).to_dict()
+        done = stopper.shutdown(env, guest_name(guest, "guest"), limit, pulls, stays).to_dict()
     return _ended(done, done["result"] == startup.STOPPED)
 
 
@@ -744,7 +759,8 @@ def freeze(guest: str, reason: str) -> dict[str, Any]:
     """Forbid to move a guest of this node, until ``kvmcluster.unfreeze``.
 
     This is kept in the guest's libvirt metadata. A transient guest loses it when it ends. The
-    guest may be shut down and started all the same.
+    guest may be shut down and started all the same. One that Pacemaker manages is held from it
+    (docs/pacemaker.md): it is not moved, nor started again if its node dies, until it is unfrozen.
 
     guest
         The guest's name, exactly.
@@ -760,14 +776,17 @@ def freeze(guest: str, reason: str) -> dict[str, Any]:
 
         salt 'node1' kvmcluster.freeze web1 'backup until Monday, ask Ann'
     """
-    doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    name = guest_name(guest, "guest")
-    return this_node.freeze(__opts__["id"], name, startup.freezing_reason(reason))
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name, why = guest_name(guest, "guest"), startup.freezing_reason(reason)
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        return freezer.freeze(env, name, why)
 
 
 @doors.salt_errors
 def unfreeze(guest: str) -> dict[str, Any]:
     """Allow to move a guest of this node again.
+
+    One that is held from Pacemaker is given back first; if that fails, it stays frozen.
 
     guest
         The guest's name, exactly.
@@ -781,8 +800,10 @@ def unfreeze(guest: str) -> dict[str, Any]:
 
         salt 'node1' kvmcluster.unfreeze web1
     """
-    doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    return this_node.freeze(__opts__["id"], guest_name(guest, "guest"), None)
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        return freezer.freeze(env, name, None)
 
 
 @doors.salt_errors
@@ -829,6 +850,56 @@ def uncordon(reason: str | None = None) -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     mark = cordons.uncordon(None if reason is None else checked_reason(reason))
     return _mark(cluster, cordons.current(), mark, mark is not None)
+
+
+@doors.salt_errors
+def standby(reason: str) -> dict[str, Any]:
+    """Have Pacemaker start nothing on this node, and move away what it manages here.
+
+    For ``salt-run kvmcluster.drain``, which moves the guests away first. Nothing is done where
+    Pacemaker manages no guest, or the node is on standby already. The standby bears a mark, by
+    which ``kvmcluster.unstandby`` tells it from a person's.
+
+    reason
+        Why; kept in the mark.
+
+    Returns ``{cluster, node, ok, standby}``: whether the node is on standby by us. It is refused if
+    no other node of Pacemaker's takes guests, and fails if a guest has not left within 5 minutes;
+    the node stays on standby then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.standby 'new memory, ask Ann'
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    why = checked_reason(reason)
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        ours = node_standby.begin(env, why)
+    return {**_of_this_node("standby", cluster), "ok": True, "standby": ours}
+
+
+@doors.salt_errors
+def unstandby() -> dict[str, Any]:
+    """Have Pacemaker start guests on this node again, if ``kvmcluster.standby`` kept it from that.
+
+    A node that a person has put on standby stays so.
+
+    Returns ``{cluster, node, ok, standby, changed}``: ``changed`` is whether it was on standby by
+    us.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.unstandby
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        changed = node_standby.end(env)
+    found = {"ok": True, "standby": False, "changed": changed}
+    return {**_of_this_node("standby", cluster), **found}
 
 
 @doors.salt_errors

@@ -370,8 +370,8 @@ def drain(
     The plan gives each guest the place where it fits best: by every check, memory and CPUs, what
     goes there already, ``kvmcluster:guests:apart`` and its home. As many moves at once as the
     pillar allows, the biggest guest first; when one fails, the rest is planned anew. What can go
-    nowhere stays, with the reasons. Where Pacemaker may start guests on the node, it has to be on
-    standby first; otherwise nothing is done.
+    nowhere stays, with the reasons. Where Pacemaker may start guests on the node, it is put on
+    standby once it is empty; if no other node of Pacemaker's takes guests, nothing is done.
 
     The node stays cordoned, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
     and nothing moves to it. An interrupted drain continues when it is called again. Ctrl-C
@@ -394,7 +394,8 @@ def drain(
     move that was planned at first, ``stuck`` has the reasons for each guest that is not moved,
     ``moved`` are all moves away since the node was cordoned, ``failed`` the attempts that moved
     nothing, ``left`` the guests that are active there in the end (None if not known), ``cordoned``
-    is ``{since, reason}``, ``elapsed`` is in seconds. It is ``ok`` if none is left.
+    is ``{since, reason}``, ``standby`` whether we have put it on standby in Pacemaker, ``elapsed``
+    is in seconds. It is ``ok`` if none is left.
 
     CLI Example:
 
@@ -418,7 +419,8 @@ def undrain(
 ) -> dict[str, Any]:
     """Uncordon a node: guests may start on it and move to it.
 
-    While states run on it, wait in its minion's queue, or may do so, that is waited for; then the
+    A standby in Pacemaker that a drain has set is taken back, that of a person stays. While states
+    run on it, wait in its minion's queue, or may do so, that is waited for; then the
     node stays cordoned.
 
     node

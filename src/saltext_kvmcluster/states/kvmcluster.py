@@ -548,7 +548,7 @@ def _guest_running(cluster: Cluster, name: str, node: str | None, timeout: float
             "comment": f"{name} would be started on {here}" if starts else found.sentence,
         }
     with this_node.environment(cluster, here) as env:
-        done = lifecycle.start(env, name, timeout=limit).to_dict()
+        done = lifecycle.start(env, name, timeout=limit, by_hand=False).to_dict()
     started = done["result"] == startup.STARTED
     return {
         "result": started or done["result"] == startup.RUNNING,

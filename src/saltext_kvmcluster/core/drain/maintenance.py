@@ -280,22 +280,11 @@ def preflight(
 
 
 def _managed(world: World, work: Collection[str]) -> Iterator[str]:
-    """Yield why nodes cannot be emptied now; never that all of them are to be put on standby."""
-    found = {
-        node: why
-        for node in work
-        if not world.nodes[node].detail
-        and (why := standby.obstacle(node, world.nodes[node].pacemaker))
-    }
-    if len(found) < 2:
-        yield from found.values()
-        return
-    yield (
-        f"Pacemaker may start guests on {listed(found)}, and a run over several nodes does not"
-        " drive it: take one node after another by kvmcluster.orch.maintenance, each on standby"
-        f" while it lasts, never all at once: {standby.on('NODE')}; afterwards:"
-        f" {standby.off('NODE')}"
-    )
+    """Yield why nodes cannot be put on standby, one after another, while they are maintained."""
+    for node in work:
+        known = world.nodes[node]
+        if not known.detail and (why := standby.hindrance(node, known.pacemaker)):
+            yield why
 
 
 @dataclass(frozen=True)

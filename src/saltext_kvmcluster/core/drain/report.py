@@ -16,7 +16,7 @@ from saltext_kvmcluster.core.facts.node_report import NO_RETURN
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.text import listed, printable
+from saltext_kvmcluster.core.text import listed, one_line, printable
 
 DRAIN, UNDRAIN, BALANCE = "drain", "undrain", "balance"
 ROUNDS = 5
@@ -38,7 +38,8 @@ class PlanReport:
     is drained, None if not known. ``detail``: why nothing more was dispatched. ``under_way``: the
     moves without a result. ``elapsed`` is in seconds. ``cordon``: what cordons a node that was
     drained; ``uncordoned``: whether a node that was undrained had been cordoned. ``missing``: what
-    the report of a drain may lack, and why; ``known``: all guests of its plans.
+    the report of a drain may lack, and why; ``known``: all guests of its plans. ``standby``:
+    whether Pacemaker has the node on standby by us, in the end.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class PlanReport:
     uncordoned: bool = False
     missing: Sequence[str] = ()
     known: Collection[str] = ()
+    standby: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -86,6 +88,9 @@ class PlanReport:
             data["left"] = None if self.left is None else list(self.left)
             data["cordoned"] = asdict(self.cordon) if self.cordon else None
             data["missing"] = list(self.missing)
+            data["standby"] = self.standby
+        if self.kind == UNDRAIN:
+            data["standby"] = self.standby
         return data
 
 
@@ -159,6 +164,42 @@ def of_drain(
     moved = merged(done.moved, rows or (), done.node, cordon.since)
     done = replace(done, ok=ok, stuck=stuck, moved=moved, cordon=cordon)
     return replace(done, missing=tuple(_missing(done, rows is not None)))
+
+
+def may_be_kept_empty(done: PlanReport) -> bool:
+    """Whether Pacemaker may be asked to keep a node empty: nothing is left that has not moved once.
+
+    What moved and is there again it has fetched back itself, and can move. What is stuck it would
+    stop, or fail to move.
+    """
+    moved = {row["guest"] for row in done.moved}
+    known = done.left is not None and moved.issuperset(done.left)
+    return known and not (done.detail or done.under_way)
+
+
+def on_standby(done: PlanReport, answer: object) -> PlanReport:
+    """Return the report of a drain after Pacemaker was asked to keep the node empty.
+
+    answer
+        What the node's ``kvmcluster.standby`` returned.
+    """
+    if isinstance(answer, Mapping) and answer.get("ok") is True:
+        return replace(done, standby=answer.get("standby") is True)
+    detail = one_line(str(answer)) if answer else f"no response from {done.node}"
+    return replace(done, ok=False, detail=f"Pacemaker may start guests on it: {detail}")
+
+
+def off_standby(done: PlanReport, answer: object) -> PlanReport:
+    """Return the report of an undrain after the node's ``kvmcluster.unstandby`` returned."""
+    if isinstance(answer, Mapping) and answer.get("ok") is True:
+        return done
+    detail = one_line(str(answer)) if answer else f"no response from {done.node}"
+    return replace(
+        done,
+        ok=False,
+        standby=True,
+        detail=f"it may still be on standby: {detail}; to try again: {cordons.remedy(done.node)}",
+    )
 
 
 def of_undrain(done: PlanReport, node: str, uncordoned: bool) -> PlanReport:

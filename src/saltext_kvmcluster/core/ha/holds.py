@@ -21,6 +21,15 @@ from saltext_kvmcluster.core.text import listed
 
 MIGRATE, START, SHUTDOWN, FREEZE = "migrate", "start", "shutdown", "freeze"
 VERBS = (MIGRATE, START, SHUTDOWN, FREEZE)
+AGAINST = {
+    MIGRATE: ("would start it again", "moved"),
+    START: ("would stop it again, or start it as well", "started"),
+    SHUTDOWN: ("would start it again", "stopped"),
+    FREEZE: ("may move it", "released"),
+}
+"""What Pacemaker would do against each verb, and which property of Manager is its own way."""
+BESIDE_FREEZE = (START, SHUTDOWN, FREEZE)
+"""What may be done with a frozen guest."""
 STARTED, STOPPED = "Started", "Stopped"
 _WORD = re.compile(r"[A-Za-z0-9_][\w.:+-]{0,252}", re.ASCII)
 _FIELDS = 3
@@ -140,8 +149,15 @@ def _literal(text: str) -> str:
 # ---- may it be held ----
 
 
-def obstacle(manager: Manager) -> str:
-    """Return why a guest cannot be held by itself; empty if it can."""
+def obstacle(management: Management) -> str:
+    """Return why a guest that Pacemaker manages cannot be held by itself; empty if it can."""
+    acting = [one for one in management.managers if one.state.acts]
+    if len(acting) > 1:
+        return f"several resources manage it: {listed(one.name for one in acting)}"
+    return "".join(map(_obstacle, acting))
+
+
+def _obstacle(manager: Manager) -> str:
     resource = manager.resource
     if manager.state.blocked:
         return f"it failed, and is blocked; first: crm_resource --cleanup -r {resource.id}"
@@ -158,30 +174,30 @@ def obstacle(manager: Manager) -> str:
     return ""
 
 
-def forbids(management: Management, guest: str, verb: str, asked: str) -> str:
+def forbids(management: Management, guest: str, verb: str) -> str:
     """Return why a guest must not be touched, not even held; empty if it may be.
 
     guest
         Its name, for what is to be typed.
     verb
-        What Pacemaker would do against it.
-    asked
-        Which property of Manager says how Pacemaker does it.
+        What for, one of VERBS.
     """
-    if why := held(management, guest):
+    if why := held(management, guest, verb):
         return why
-    one = management.managed
-    why = managers.refusal(management, verb, asked)
-    if one is None or management.doubts:
+    why = managers.refusal(management, *AGAINST[verb])
+    if management.managed is None or management.doubts:
         return why
-    acting = [each for each in management.managers if each.state.acts]
-    if len(acting) > 1:
-        return f"several resources of Pacemaker manage it: {listed(each.name for each in acting)}"
-    return f"{why}; it cannot be held meanwhile: {cannot}" if (cannot := obstacle(one)) else ""
+    cannot = obstacle(management)
+    return f"{why}; it cannot be held meanwhile: {cannot}" if cannot else ""
 
 
-def held(management: Management, guest: str) -> str:
-    """Return by whom a guest is held already, and what to do; empty if it is not."""
+def held(management: Management, guest: str, verb: str = MIGRATE) -> str:
+    """Return by whom a guest is held already, and what to do; empty if it may be held.
+
+    One that is frozen may be started and shut down all the same.
+    """
+    if verb in BESIDE_FREEZE and frozen(management):
+        return ""
     for one in management.managers:
         if mark := one.resource.mark:
             found = parse(mark)
@@ -193,6 +209,15 @@ def held(management: Management, guest: str) -> str:
                 f" once that has ended: {command}"
             )
     return ""
+
+
+def frozen(management: Management) -> Manager | None:
+    """Return the resource of a guest that is held since it was frozen, None if there is none."""
+    for one in management.managers:
+        found = parse(one.resource.mark)
+        if found and found.verb == FREEZE and one.state.idle:
+            return one
+    return None
 
 
 # ---- is it held, may it be given back ----

@@ -23,6 +23,9 @@ class Step:
     ok: bool
     detail: str = ""
 
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.node, self.step, self.detail)))
+
 
 @dataclass(frozen=True)
 class MigrationResult:

@@ -143,6 +143,7 @@ def _drained(data: Mapping[str, Any]) -> str:
     mark = f"{tense} since {cordoned['since'][:19]} UTC: {cordoned['reason']}"
     if left == []:
         word = "DRAINED" if data["ok"] else "NOT DRAINED"
+        mark += "; on standby in Pacemaker" if data.get("standby") else ""
         return f"{word}  {node}: no guests left; {_moved(data)}; {mark}"
     there = "the guests left are not known" if left is None else f"left: {listed(left, LEFT)}"
     return (

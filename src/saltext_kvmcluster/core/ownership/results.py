@@ -35,7 +35,10 @@ class StartResult:
 
 @dataclass(frozen=True)
 class ShutdownResult:
-    """What became of a guest that was to be shut down on ``node``; ``owner`` as in StartResult."""
+    """What became of a guest that was to be shut down on ``node``; ``owner`` as in StartResult.
+
+    ``warnings``: why Pacemaker was not given it back.
+    """
 
     guest: str
     uuid: str
@@ -43,10 +46,11 @@ class ShutdownResult:
     result: str
     owner: str | None
     reason: str
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as data."""
-        return {"kind": "shutdown", **asdict(self)}
+        return {"kind": "shutdown", **asdict(self), "warnings": list(self.warnings)}
 
 
 @dataclass(frozen=True)

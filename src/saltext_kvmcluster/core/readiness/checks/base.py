@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import BLOCK, SEE, UNKNOWN, WARN, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.guest.disks import Disk, Source
+from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.pacemaker.managers import ManagerIndex
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.storage import shared_storage
@@ -228,6 +229,12 @@ class World:
         """What the nodes that responded know of Pacemaker."""
         views = {name: self.nodes[name].pacemaker for name in self.responding}
         return ManagerIndex({name: views[name] for name in self.nodes if name in views})
+
+    @cached_property
+    def on_standby(self) -> tuple[str, ...]:
+        """The nodes that Pacemaker has on standby, by their own word."""
+        views = ((name, node.pacemaker) for name, node in self.nodes.items())
+        return tuple(name for name, view in views if view and standby.is_on(name, view))
 
     @cached_property
     def guarded(self) -> dict[Hashable, Any]:

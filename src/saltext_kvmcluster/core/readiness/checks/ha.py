@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.findings import SEE, WARN, Issue, unknown
+from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.ha import refusals
 from saltext_kvmcluster.core.pacemaker import managers
-from saltext_kvmcluster.core.pacemaker.managers import OURS, Management
+from saltext_kvmcluster.core.pacemaker.managers import OURS
 from saltext_kvmcluster.core.pacemaker.model import (
     Configuration,
     GuestResource,
@@ -18,16 +18,11 @@ from saltext_kvmcluster.core.pacemaker.model import (
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import AGENT_PATH
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import GuestHa
-from saltext_kvmcluster.core.readiness.checks import guards, stores
+from saltext_kvmcluster.core.readiness.checks import guards, managed, stores
 from saltext_kvmcluster.core.readiness.checks.base import World, unreported
 from saltext_kvmcluster.core.text import listed
 
 READ = "on that node: crm_mon -1 must show the cluster, and cibadmin --query its configuration"
-
-
-def management(world: World, guest: GuestFacts) -> Management:
-    """Return which resource of Pacemaker manages a guest, by the nodes that responded."""
-    return world.managers.of(guest.name, [guest.node] if guest.active else ())
 
 
 def pacemaker(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -53,23 +48,17 @@ def pacemaker(world: World, node: NodeFacts) -> Iterable[Issue]:
 
 
 def manager(world: World, guest: GuestFacts) -> Iterable[Issue]:
-    """Whether Pacemaker leaves the guest alone: nothing of it manages the guest, or it may not now.
+    """Whether Pacemaker leaves the guest alone, or can be kept off it while it is moved.
 
     A guest is Pacemaker's if a definition that a resource names has its name: ``config`` of the
     agent VirtualDomain, or any parameter of another one. Its monitor would miss the guest at the
-    source, and start it there again. One that is unmanaged, or in maintenance, may be moved. If
-    only its node is in maintenance it may not: once that node was down, Pacemaker starts it.
+    source, and start it there again, so it is held meanwhile: ``is-managed=false``. That cannot be
+    done to a part of a group or clone, to one that failed and is blocked, where rules decide about
+    its meta attributes, or where others depend on it and would be stopped. One that somebody has
+    made unmanaged may be moved, but not one that another command of ours holds. From a node that
+    is on standby Pacemaker would move it on.
     """
-    found = management(world, guest)
-    if one := found.managed:
-        sentence = f"Pacemaker manages it, as its resource {one.name}"
-        yield Issue(f"{sentence}, and would start it again", f"to move it: {one.moved}")
-    elif found.doubts:
-        for doubt in found.doubts:
-            yield unknown(f"not known whether it is Pacemaker's: {doubt.sentence}", doubt.remedy)
-    elif one := found.unmanaged:
-        sentence = f"it is Pacemaker's, as its resource {one.name}, which is unmanaged now"
-        yield Issue(sentence, one.given_back, severity=WARN)
+    return managed.issues(world, guest)
 
 
 def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
