@@ -226,6 +226,7 @@ class Bench:
     def uncordon(self):
         """Have guests go to all nodes again, and forget what was begun with nodes."""
         self.lab.ask(self.lab.nodes, "kvmcluster.uncordon")
+        self.lab.ask(self.lab.nodes, "kvmcluster.unstandby")
         self.lab.exec("master", "rm", "-rf", "/var/cache/salt/master/kvmcluster")
 
     def put_in_order(self):

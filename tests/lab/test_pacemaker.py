@@ -1,4 +1,4 @@
-"""Beside a real Pacemaker: what it manages is not touched, and what it leaves alone is ours.
+"""Beside a real Pacemaker: what it manages is held while we act on it, or not touched.
 
 The same attempts one by one, in rounds: beside.py.
 """
@@ -7,8 +7,17 @@ import os
 
 import beside
 import pytest
-from attempts import ATTEMPTS
-from managed import Attempt, Said, answered
+from attempts import (
+    ATTEMPTS,
+    DRAIN,
+    EMPTIED,
+    FREEZE,
+    database_away,
+    one_after_the_other,
+    right,
+    runner,
+)
+from managed import HOME, Attempt, Said, answered
 
 # All of them are tried before the lab is watched.
 PLAIN = [one for one in ATTEMPTS if one.is_plain]
@@ -22,7 +31,7 @@ def bench():
         yield bench
 
 
-def test_what_pacemaker_manages_is_not_touched(bench):
+def test_what_cannot_be_held_is_not_touched(bench):
     wrong = {}
 
     def all_of_them(bench):
@@ -36,6 +45,14 @@ def test_what_pacemaker_manages_is_not_touched(bench):
     ends = {name: end for attempt in PLAIN for name, end in attempt.ends.items()}
     tale = bench.carry_out(Attempt("all", all_of_them, words=(), ends=ends))
     assert not wrong, wrong
+    assert not tale["wrong"], tale
+
+
+def test_its_guests_are_moved_frozen_and_drained_without_a_fight(bench):
+    bench.put_in_order()
+    there_and_back = runner("migrate", "web1", "node2"), runner("migrate", "web1", HOME)
+    act = one_after_the_other(*there_and_back, *FREEZE, DRAIN)
+    tale = bench.carry_out(right("all", act, arrange=database_away, ends=EMPTIED))
     assert not tale["wrong"], tale
 
 
