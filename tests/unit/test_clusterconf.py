@@ -110,7 +110,7 @@ def test_no_password_of_a_file_is_told(file):
 # What of a taken attribute does not stand in the pillar by its own letters.
 MEANT = {
     *("domain", "ordered", "restricted", "nofailback", "priority", "exclusive", "max_restarts"),
-    *("restart_expire_time", "tunnelled", "migrate", "name", "path"),
+    *("restart_expire_time", "tunnelled", "migrate", "name", "path", "depend"),
 }
 
 
@@ -322,6 +322,23 @@ def test_what_followed_a_failure_follows_it_here(attributes, wanted):
     found = guests(vm(name="web1", **attributes))
     assert body(found)["guests"]["list"] == {"web1": {"ha": wanted}}
     assert wanted is not True or all(fates_of(found, key) for key in attributes)
+
+
+@pytest.mark.parametrize(
+    ("depends", "wanted"),
+    [
+        (["", "vm:g0", "vm:g1"], [None, ["g0"], ["g1"]]),
+        (["vm:g2", "vm:g0", "vm:g1"], [None, None, None]),
+        (["vm:g0", "service:dns", "g0"], [None, None, None]),
+        (["vm:g1", "vm:g0", "vm:g0"], [None, None, ["g0"]]),
+    ],
+)
+def test_a_guest_that_depended_on_another_starts_after_it(depends, wanted):
+    found = guests(*(vm(name=f"g{at}", depend=depend) for at, depend in enumerate(depends)))
+    listed = body(found)["guests"]["list"].values()
+    assert [it["ha"]["after"] if it["ha"] is not True else None for it in listed] == wanted
+    left = [it.value for it in found.remarks if it.attribute == "depend" and it.value]
+    assert left == [it for it, name in zip(depends, wanted, strict=True) if it and not name]
 
 
 def test_a_guest_that_was_exclusive_is_apart_from_all_others():

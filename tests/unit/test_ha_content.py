@@ -104,7 +104,8 @@ def test_how_to_migrate_is_told_as_well():
         ({}, "10", "60s", "restart"),
         ({"restarts": 3, "within": 3600}, "3", "3600s", "restart"),
         ({"on_failure": "relocate"}, "1", "60s", "restart"),
-        ({"on_failure": "disable"}, "10", "60s", "stop"),
+        # A failure that was forgotten would start it again.
+        ({"on_failure": "disable"}, "10", "0s", "stop"),
     ],
 )
 def test_what_follows_a_failure(wanted, threshold, timeout, on_fail):
@@ -141,6 +142,19 @@ def test_guests_are_apart_and_the_one_of_higher_priority_is_placed_first():
         ("kvmcluster-web1", "kvmcluster-web2", "-INFINITY"),
         ("kvmcluster-db", "kvmcluster-web2", "-INFINITY"),
     }
+
+
+def test_of_one_priority_the_one_that_is_to_be_apart_is_placed_last():
+    found = constraints(guests({"web1": {"apart": ["web2"]}, "web2": True}))
+    assert [(one["rsc"], one["with-rsc"]) for one in found.values()] == [
+        ("kvmcluster-web1", "kvmcluster-web2")
+    ]
+
+
+def test_a_guest_starts_after_another_one_and_is_not_stopped_with_it():
+    (order,) = constraints(guests({"web1": {"after": ["db"]}, "db": True})).values()
+    assert (order["first"], order["then"]) == ("kvmcluster-db", "kvmcluster-web1")
+    assert (order["kind"], order["symmetrical"]) == ("Mandatory", "false")
 
 
 def test_a_guest_is_with_another_one():

@@ -190,7 +190,7 @@ def _meta(wanted: GuestHa) -> dict[str, str]:
         "priority": str(wanted.priority),
         "resource-stickiness": str(stays),
         "migration-threshold": str(1 if wanted.on_failure == RELOCATE else wanted.restarts),
-        "failure-timeout": f"{wanted.within}s",
+        "failure-timeout": "0s" if wanted.on_failure == DISABLE else f"{wanted.within}s",
     }
 
 
@@ -239,7 +239,11 @@ def _location(guest: str, how: str, node: str, score: str) -> Piece:
 def _relations(cluster: Cluster, managed: Mapping[str, GuestHa]) -> Iterator[Piece]:
     pairs = {(guest, other) for guest, wanted in managed.items() for other in wanted.apart}
     pairs |= {(one, other) for group in cluster.guests.apart for one in group for other in group}
-    rank = {guest: (-managed[guest].priority, at) for at, guest in enumerate(managed)}
+    # At the same priority, the one that is to be apart from others yields to them.
+    rank = {
+        guest: (-wanted.priority, bool(wanted.apart), at)
+        for at, (guest, wanted) in enumerate(managed.items())
+    }
     for guest in managed:
         for other in managed:
             # Pacemaker places the other one first, so that is the one of the higher priority.
@@ -247,6 +251,20 @@ def _relations(cluster: Cluster, managed: Mapping[str, GuestHa]) -> Iterator[Pie
                 yield _colocation(guest, "apart", other, f"-{INFINITY}")
         for other in managed[guest].with_:
             yield _colocation(guest, "with", other, INFINITY)
+        for other in managed[guest].after:
+            yield _order(guest, other)
+
+
+def _order(guest: str, other: str) -> Piece:
+    """Return what has a guest start after another one; a stop of that one does not stop it."""
+    given = {
+        "id": f"{resource(guest)}-after-{other}",
+        "first": resource(other),
+        "then": resource(guest),
+        "kind": "Mandatory",
+        "symmetrical": "false",
+    }
+    return _piece(CONSTRAINTS, _element("rsc_order", given))
 
 
 def _colocation(guest: str, how: str, other: str, score: str) -> Piece:

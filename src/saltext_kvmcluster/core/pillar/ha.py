@@ -213,8 +213,8 @@ class GuestHa:
         default=(),
         metadata=described(
             LIST,
-            "Guests, with ha as well, that never share a node with it, even if one of them has to"
-            " stay stopped.",
+            "Guests, with ha as well, that never share a node with it. Where no node is left for"
+            " it, the one of the lower priority is off; of the same, this one.",
             "none",
         ),
     )
@@ -224,6 +224,15 @@ class GuestHa:
             LIST,
             "Guests, with ha as well, on whose node it runs. It stays stopped where they cannot"
             " run.",
+            "none",
+        ),
+    )
+    after: tuple[str, ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "Guests, with ha as well, that have to run, on whatever node, before it starts. It is"
+            " not stopped when one of them stops.",
             "none",
         ),
     )

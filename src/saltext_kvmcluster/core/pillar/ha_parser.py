@@ -196,7 +196,7 @@ def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa 
         validate.number(fields, "restarts", path, (1, ha.MOST_RESTARTS), GuestHa.restarts),
         validate.number(fields, "within", path, (1, ha.LONGEST_WITHIN), GuestHa.within, ha.SECONDS),
         validate.choice(fields, "on_failure", path, ha.ON_FAILURE, GuestHa.on_failure),
-        *(_guests(fields, key, path, name) for key in ("apart", "with")),
+        *(_guests(fields, key, path, name) for key in ("apart", "with", "after")),
     )
 
 
@@ -207,15 +207,34 @@ def related(found: Mapping[str, GuestHa | None], path: str) -> None:
         What high availability does, by guest of the list.
     """
     for name, wanted in found.items():
-        for key, others in (("apart", wanted.apart), ("with", wanted.with_)) if wanted else ():
+        if not wanted:
+            continue
+        named = {"apart": wanted.apart, "with": wanted.with_, "after": wanted.after}
+        for key, others in named.items():
             for other in others:
                 if not found.get(other):
                     raise InputError(
                         f"{path}:{name}:ha:{key}: {shown(other)} is not a guest of {path} with ha"
                         f"{suggestion(other, [guest for guest, its in found.items() if its])}"
                     )
-        if wanted and (both := sorted({*wanted.apart} & {*wanted.with_})):
+        if both := sorted({*wanted.apart} & {*wanted.with_}):
             raise InputError(f"{path}:{name}:ha: {both[0]} is both in apart and in with")
+        if _waits(name, found):
+            raise InputError(
+                f"{path}:{name}:ha:after: it would wait for itself: the guests that it names wait,"
+                " directly or not, for it"
+            )
+
+
+def _waits(name: str, found: Mapping[str, GuestHa | None]) -> bool:
+    """Whether a guest starts after itself, by way of others."""
+    known: set[str] = set()
+    todo = [name]
+    while todo:
+        wanted = found.get(todo.pop())
+        todo += [other for other in (wanted.after if wanted else ()) if other not in known]
+        known.update(wanted.after if wanted else ())
+    return name in known
 
 
 def _guests(fields: Mapping[str, Any], key: str, path: str, name: str) -> tuple[str, ...]:

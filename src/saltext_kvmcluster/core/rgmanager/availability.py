@@ -36,6 +36,7 @@ def available_guests(
             **_restarts(part),
             **_on_failure(part),
             **_apart(part, name in alone, [other for other in able if other != name]),
+            **_after(part, name, able),
         }
         bodies[name] = body or True
     return bodies
@@ -113,6 +114,31 @@ def _apart(part: Element, alone: bool, others: list[str]) -> Pillar:
         part.remark("exclusive", value, Fate(SAME, "no other guest has ha"))
         return {}
     return {"apart": others}
+
+
+def _after(part: Element, name: str, guests: Mapping[str, Element]) -> Pillar:
+    """Return the guest that has to run before this one starts."""
+    wanted = part.given.get("depend", "").strip()
+    kind, _, other = wanted.partition(":")
+    if not wanted:
+        return {}
+    if kind != "vm" or other not in guests or _depends(other, name, guests):
+        why = "it names no other guest with ha, or one that depends on this one"
+        part.remark("depend", wanted, Fate(LEFT, why))
+        return {}
+    part.take("depend")
+    return {"after": [other]}
+
+
+def _depends(name: str, on: str, guests: Mapping[str, Element]) -> bool:
+    """Whether a guest depends on another one, directly or not, or is that one."""
+    known: set[str] = set()
+    while name in guests and name not in known:
+        if name == on:
+            return True
+        known.add(name)
+        name = guests[name].given.get("depend", "").strip().partition(":")[2]
+    return False
 
 
 def _number(text: str | None) -> int:

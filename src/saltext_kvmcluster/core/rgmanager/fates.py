@@ -229,10 +229,13 @@ ATTRIBUTES: dict[tuple[str, str], dict[str | None, Fate]] = {
         "a guest is shut down, never saved to a file when it stops and restored when it starts"
     ),
     ("vm", "status_program"): _left("services inside a guest are not checked here; use monitoring"),
-    ("vm", "depend"): _left(
-        "guests do not wait for each other here; those of a higher ha:priority go first"
-    ),
-    ("vm", "depend_mode"): _left("guests do not wait for each other here"),
+    ("vm", "depend_mode"): {
+        "soft": Fate(SAME, "a guest is not stopped when one stops after which it was started"),
+        None: Fate(
+            CHANGED,
+            "a guest is not stopped when one stops after which it was started, as with soft",
+        ),
+    },
     ("vm", "no_kill"): _flag(
         Fate(
             CHANGED,

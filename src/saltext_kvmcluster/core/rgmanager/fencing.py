@@ -26,8 +26,11 @@ _RENAMED = {
     "passwd_script": "password_script",
     "cmd_prompt": "command_prompt",
     "secure": "ssh",
+    "sudo": "use_sudo",
+    "ribcl": "ribcl_version",
+    "debug": "debug_file",
 }
-"""What options of fence agents are called today; their old names are deprecated."""
+"""What options of fence agents are called today (fence-agents 4.12 takes both, and says which)."""
 _PORTS = ("port", "plug", "domain", "blade", "partition")
 _TOLD = ("action", "option", "nodename")
 _NO_OPTIONS = ("name", "agent", *_TOLD, *_PORTS)
