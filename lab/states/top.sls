@@ -2,3 +2,6 @@
 base:
   "*":
     - kvmcluster
+{%- if pillar.get("started") %}
+    - started
+{%- endif %}

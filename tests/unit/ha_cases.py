@@ -55,6 +55,22 @@ def edited_fencers(old, new, *devices):
     return of_pacemaker(replace(view, fencers=dict.fromkeys(NODES, frozenset(devices))))
 
 
+def without_guests(case="running", renamed=False, **more):
+    """A world in which Pacemaker has no guests, and no device of it can fence anybody."""
+    changes = {fencers_key(name): pacemakers.fencers() for name in NODES}
+    outputs = pacemakers.outputs(case, guests={}, **changes)
+    if renamed:
+        outputs = {
+            key: (code, text.replace('id="fence"', 'id="kvmcluster-fence-bmc"'), error)
+            for key, (code, text, error) in outputs.items()
+        }
+    found = {
+        key: (code, text.replace('type="VirtualDomain"', 'type="Dummy"'), error)
+        for key, (code, text, error) in outputs.items()
+    }
+    return of_pacemaker(pacemaker_facts.parse(found), **more)
+
+
 def member_added(name, online="true", more="", **changes):
     """A world in which Pacemaker has one more node."""
     row = f'<node name="{name}" id="9" online="{online}" type="member" {more}/>'
@@ -102,19 +118,19 @@ LEVEL += "</fencing-topology><constraints/>"
 
 HA_CASES = [
     # Whom the fencers of the other nodes can fence is what counts.
-    ("ha.fencing", PROBLEM, fenced_by()),
-    ("ha.fencing", OK, fenced_by("fence")),
-    ("ha.fencing", OK, fenced_by("watchdog")),
-    ("ha.fencing", PROBLEM, edited_fencers(*STOPPED)),
-    ("ha.fencing", UNKNOWN, of_pacemaker(replace(pacemakers.good(), fencers={}))),
+    ("ha.devices", PROBLEM, fenced_by()),
+    ("ha.devices", OK, fenced_by("fence")),
+    ("ha.devices", OK, fenced_by("watchdog")),
+    ("ha.devices", PROBLEM, edited_fencers(*STOPPED)),
+    ("ha.devices", UNKNOWN, of_pacemaker(replace(pacemakers.good(), fencers={}))),
     # Its own fencer is no help once it is lost.
     (
-        "ha.fencing",
+        "ha.devices",
         UNKNOWN,
         world(node(guests=(guest(),), pacemaker=pacemakers.good()), node("node2")),
     ),
     *(
-        ("ha.fencing", wanted, edited_fencers("<constraints/>", LEVEL.format(devices), "fence"))
+        ("ha.devices", wanted, edited_fencers("<constraints/>", LEVEL.format(devices), "fence"))
         for wanted, devices in ((OK, "fence"), (PROBLEM, "fence,pdu"), (PROBLEM, "old"))
     ),
     ("ha.fencing", OK, of_pacemaker(Pacemaker(), ha=OURS)),
@@ -134,6 +150,11 @@ HA_CASES = [
     ),
     # The pillar's devices may not be in Pacemaker yet.
     ("ha.fencing", OK, fenced_by(ha=OURS)),
+    ("ha.fencing", OK, without_guests("no-device", ha=OURS)),
+    ("ha.fencing", PROBLEM, without_guests("no-device", ha=THEIRS)),
+    ("ha.devices", OK, without_guests(ha=OURS)),
+    ("ha.devices", PROBLEM, without_guests(ha=THEIRS)),
+    ("ha.devices", PROBLEM, without_guests(ha=OURS, renamed=True)),
     ("ha.fencing", PROBLEM, fenced_by(ha=OURS, case="no-fencing")),
     ("ha.fencing", PROBLEM, of_pacemaker(Pacemaker(), ha=THEIRS)),
     ("ha.fencing", OK, of_pacemaker(pacemakers.without_guests(), ha=THEIRS)),

@@ -240,7 +240,7 @@ BROKEN = guest(of=None, error="its definition is no XML")
 
 HA = (
     *("fencing", "quorum", "moves", "stickiness", "start_failure", "constraints", "unmanaged"),
-    *("definitions", "network", "names", "two_nodes", "agent"),
+    *("definitions", "network", "names", "two_nodes", "agent", "devices"),
 )
 
 
@@ -671,7 +671,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 56
+    assert len(CHECKS) == len(REGISTRY) == 57
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

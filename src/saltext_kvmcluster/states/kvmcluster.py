@@ -28,6 +28,7 @@ from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.pillar.names import guest_name
+from saltext_kvmcluster.core.readiness import ha_refusals
 from saltext_kvmcluster.core.trust import (
     blocks,
     client_config,
@@ -453,6 +454,10 @@ def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
 def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
     if not cluster.ha:
         return {"result": True, "comment": "no kvmcluster:ha in the pillar; nothing is changed"}
+    here = __opts__["id"]
+    world = examiner.observe(cluster, here, cluster.peers(here))
+    if found := ha_refusals.refused(world, installed=True):
+        raise WorldError("\n".join(map(ha_refusals.sentence, found)))
     pieces = content.guests(cluster, ha_cib.definitions(cluster))
 
     def work_out(present: str) -> Difference:

@@ -8,6 +8,7 @@ Sentences name neither the node nor the guest that they are about: both are show
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from shlex import quote
 
 from saltext_kvmcluster.core.findings import Issue, unknown
 from saltext_kvmcluster.core.pacemaker.corosync import CONF, Corosync
@@ -46,7 +47,7 @@ def unfenced(
         Pacemaker as the other nodes know it.
     """
     found = [other.fencers[name] for other in others if other and name in other.fencers]
-    asked = f"on another node: stonith_admin --list={name}"
+    asked = f"on another node: stonith_admin --list={quote(name)}"
     if not found:
         yield unknown("not known which of Pacemaker's fence devices can fence it", asked)
         return
@@ -76,7 +77,8 @@ def _disabled(configured: Configuration) -> Iterator[Issue]:
             yield Issue(
                 f"nothing can fence it: Pacemaker's fence device {one} is disabled"
                 " (target-role=Stopped)",
-                f"crm_resource -r {one.id} --meta -d target-role (or: pcs stonith enable {one.id})",
+                f"crm_resource -r {quote(one.id)} --meta -d target-role (or: pcs stonith enable"
+                f" {quote(one.id)})",
             )
 
 
@@ -178,7 +180,8 @@ def misnamed(
                 f"Pacemaker has a node {printable(name)}, which is no node of the cluster: guests"
                 " may be started on it unchecked",
                 f"add it to {ROOT}:nodes, by its minion id; or take it out of {CONF}, stop"
-                f" Pacemaker and Corosync on it, and: crm_node --force --remove {printable(name)}",
+                " Pacemaker and Corosync on it, and: crm_node --force --remove"
+                f" {quote(printable(name))}",
             )
 
 

@@ -70,6 +70,12 @@ class Configuration:
     nodes: Mapping[str, str] = field(default_factory=dict)
     standbys: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def has_watchdog(self) -> bool:
+        """Whether each node has a watchdog that ends it (sbd without a shared disk)."""
+        keys = ("fencing-watchdog-timeout", "stonith-watchdog-timeout")
+        return any(self.options.get(key, "").strip("0ms ") for key in keys)
+
 
 @dataclass(frozen=True)
 class Member:

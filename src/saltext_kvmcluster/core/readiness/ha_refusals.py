@@ -17,8 +17,8 @@ OF_NODES = (
     *("node.daemon", "ha.pacemaker", "ha.fencing", "ha.two_nodes", "ha.names", "ha.quorum"),
     "ha.definitions",
 )
-INSTALLED = ("ha.agent",)
-"""What is judged only when all is installed."""
+INSTALLED = ("ha.devices", "ha.agent")
+"""What is judged only when all is installed; of devices that are the user's, always."""
 OF_GUESTS = ("guest.autostart", "ha.disks", "ha.starts", "ha.stored")
 _Found = tuple[str, str, Issue]
 """The check, the node or guest, and the reason."""
@@ -36,7 +36,8 @@ def refused(world: World, installed: bool = False) -> tuple[GroupedFinding, ...]
     """
     if world.cluster.ha is None:
         return ()
-    checks = (*OF_NODES, *(INSTALLED if installed else ()))
+    more = INSTALLED if installed else () if world.cluster.ha.manage else INSTALLED[:1]
+    checks = (*OF_NODES, *more)
     return (*_grouped(_of_nodes(world, checks), False), *_grouped(_of_guests(world), True))
 
 

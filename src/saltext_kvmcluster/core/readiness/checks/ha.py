@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
-from saltext_kvmcluster.core.ha import refusals
+from saltext_kvmcluster.core.ha import content, refusals
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import OURS
 from saltext_kvmcluster.core.pacemaker.model import (
@@ -66,17 +66,14 @@ def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
 
     Without fencing a node that is only cut off keeps its guests, and Pacemaker starts them once
     more. The same with agents that only say that they fence, such as ``fence_dummy``. A watchdog
-    (``stonith-watchdog-timeout``) counts as a device. Which devices are for a node is asked of the
-    other nodes' fencers (``stonith_admin --list``); where the pillar has them (``ha: fencing``),
-    it has to have one for each node.
+    (``stonith-watchdog-timeout``) counts as a device. Where the pillar has the devices (``ha:
+    fencing``), one of them has to be for the node.
     """
     yield from _unread(node)
     yield from _fenced_by_pillar(world, node)
     for found, configured in _concerned(world, node):
         options = found.status.options if found.status else {}
         enabled = options.get("fencing-enabled", options.get("stonith-enabled", "true"))
-        watchdog = ("fencing-watchdog-timeout", "stonith-watchdog-timeout")
-        timeout = any(configured.options.get(key, "").strip("0ms ") for key in watchdog)
         pretending = [str(device) for device in configured.fencing if device.pretends]
         if not is_true(enabled):
             yield Issue(
@@ -84,20 +81,35 @@ def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
                 " is only cut off a second time",
                 "crm_attribute -t crm_config -n stonith-enabled -v true, with a fence device",
             )
-        elif not configured.fencing and not timeout and not _awaits_devices(world, found):
+        elif not (configured.fencing or configured.has_watchdog or _awaited(world, found)):
             yield Issue("Pacemaker has no fence device, so it recovers nothing of a lost node")
         if pretending:
             yield Issue(
                 f"Pacemaker's fence device {listed(pretending)} only says that it fences: Pacemaker"
                 " starts guests of a node that is only cut off a second time"
             )
-        if is_true(enabled) and not timeout and configured.fencing:
-            yield from _fenced_by_devices(world, node, found, configured)
 
 
-def _awaits_devices(world: World, found: Pacemaker) -> bool:
-    """Whether those of the pillar are still to be put into Pacemaker."""
-    return world.cluster.ha is not None and world.cluster.ha.manage and not found.resources
+def devices(world: World, node: NodeFacts) -> Iterable[Issue]:
+    """Whether one of Pacemaker's fence devices can fence the node.
+
+    The fencers of the *other* nodes are asked (``stonith_admin --list``): they know lists, maps,
+    lists that an agent makes, bans, and devices that are disabled. If the node has fencing levels,
+    all devices of one of them have to be able to.
+    """
+    yield from _unread(node)
+    for found, configured in _concerned(world, node):
+        if configured.fencing and not (configured.has_watchdog or _awaited(world, found)):
+            others = (one.pacemaker for other, one in world.nodes.items() if other != node.node)
+            yield from refusals.unfenced(found.name or node.node, configured, others)
+
+
+def _awaited(world: World, found: Pacemaker) -> bool:
+    """Whether Pacemaker is still to be set up by the pillar: without its devices, or guests."""
+    devices = found.configuration.fencing if found.configuration else ()
+    own = any(one.id.startswith(content.PREFIX) for one in devices)
+    managed = world.cluster.ha is not None and world.cluster.ha.manage
+    return managed and not own and not found.resources
 
 
 def _fenced_by_pillar(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -106,17 +118,6 @@ def _fenced_by_pillar(world: World, node: NodeFacts) -> Iterable[Issue]:
         return refusals.unfenced_by_pillar(node.node, ha)
     known = node.pacemaker if ha else None
     return refusals.not_running(known) if known and not known.error else ()
-
-
-def _fenced_by_devices(
-    world: World, node: NodeFacts, found: Pacemaker, configured: Configuration
-) -> Iterable[Issue]:
-    """Yield why no device fences a node; those of the pillar may not be in Pacemaker yet."""
-    ha, name = world.cluster.ha, found.name or node.node
-    if ha and ha.manage and not any(one.disabled for one in configured.fencing):
-        return ()
-    others = (one.pacemaker for other, one in world.nodes.items() if other != node.node)
-    return refusals.unfenced(name, configured, others)
 
 
 def two_nodes(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -128,7 +129,7 @@ def two_nodes(world: World, node: NodeFacts) -> Iterable[Issue]:
     """
     yield from _unread(node)
     for found, _ in _concerned(world, node):
-        if _awaits_devices(world, found):
+        if _awaited(world, found):
             continue  # Corosync is still to be configured.
         members = found.status.members.values() if found.status else ()
         count = sum(not one.guest for one in members)

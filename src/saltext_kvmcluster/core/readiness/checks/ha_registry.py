@@ -14,6 +14,14 @@ CHECKS = (
         severity=WARN,
     ),
     Check(
+        "ha.devices",
+        "another node's fence device can fence the node",
+        "name it in pcmk_host_list or pcmk_host_map of a fence device, or add one for it",
+        NODE,
+        ha.devices,
+        severity=WARN,
+    ),
+    Check(
         "ha.two_nodes",
         "two nodes alone can decide which of them goes on",
         "two_node: 1 under quorum in corosync.conf, or a quorum device",

@@ -1,0 +1,153 @@
+"""What high availability is refused for, on real parts: each mistake is named, and can be undone.
+
+Corosync and Pacemaker are the lab's own, so for the pillar they are the user's (manage: false).
+"""
+
+import contextlib
+import os
+
+import ha_mistakes
+import pytest
+from ha_mistakes import CONF, GROUPS, PAIR, RIGHT, TWO
+from labs import Lab, until
+
+pytestmark = pytest.mark.nightly
+
+
+@contextlib.contextmanager
+def lab_of(nodes, letter):
+    """A lab with Pacemaker on so many nodes, prepared, with a guest that is to have ha."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    lab = Lab(os.environ.get("KVMCLUSTER_LAB", "test") + worker + letter)
+    lab.nodes = lab.nodes[:nodes]
+    lab.ctl("down")
+    lab.ctl("up", "--pacemaker", "--nodes", nodes, timeout=600)
+    try:
+        failed = [name for name, state in lab.prepare().items() if not state["result"]]
+        assert not failed, failed
+        with lab.pillar() as pillar:
+            pillar.cluster["ha"] = {"manage": False}
+            pillar.cluster["guests"] = {"path": "/srv/guests", "list": {"web1": {"ha": True}}}
+            pillar.save()
+            lab.refresh_pillar()
+            lab.guest("web1", "node1")
+            yield lab
+    finally:
+        lab.ctl("down")
+
+
+@pytest.fixture(scope="module")
+def lab():
+    with lab_of(3, "r") as lab:
+        yield lab
+
+
+def refused(lab, *words):
+    data = lab.run("kvmcluster.ha_preflight", *words)
+    assert "error" not in data, data["error"]
+    assert data["ok"] == (not data["findings"])
+    return data["findings"]
+
+
+@contextlib.contextmanager
+def changed_pillar(lab, group):
+    change, started = ha_mistakes.PILLARS.get(group), ha_mistakes.STARTED.get(group)
+    if not (change or started):
+        yield
+        return
+    try:
+        with lab.pillar() as pillar:
+            pillar.data["started"] = started or []
+            if change:
+                change(pillar.cluster)
+            pillar.save()
+            lab.refresh_pillar()
+            yield
+    finally:
+        lab.refresh_pillar()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_mistake_is_refused_by_name_until_it_is_undone(lab, group):
+    made = GROUPS[group]
+    with contextlib.ExitStack() as afterwards:
+        with changed_pillar(lab, group), contextlib.ExitStack() as remedies:
+            for mistake in made:
+                afterwards.callback(mistake.after, lab)
+                remedies.callback(mistake.fix, lab)
+                mistake.make(lab)
+            findings = refused(lab, "installed=True")
+            for mistake in made:
+                found = [finding for finding in findings if mistake.is_in(finding)]
+                assert len(found) == 1, (mistake, findings)
+                assert mistake.remedy in found[0]["remedy"], (mistake, found[0])
+        assert refused(lab, "installed=True") == []
+    assert refused(lab) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "pcmk_host_check -v dynamic-list",
+        "pcmk_host_check -v status",
+        "pcmk_host_check -v none",
+    ],
+)
+def test_a_device_that_finds_its_nodes_by_itself_will_do(lab, settings):
+    set_to = f"crm_resource -r fence -p {settings}"
+    lab.exec("node1", "sh", "-ec", f"{set_to}; crm_resource --wait --timeout=60")
+    try:
+        assert refused(lab) == []
+    finally:
+        lab.exec("node1", "sh", "-ec", ha_mistakes.STATIC)
+
+
+def test_a_node_that_does_not_respond_is_no_consent(lab):
+    lab.ctl("kill", "node3", "minion")
+    try:
+        findings = refused(lab)
+    finally:
+        lab.ctl("start", "node3", "minion")
+    assert {finding["outcome"] for finding in findings} == {"UNKNOWN"}
+    assert ["node3"] in [finding["nodes"] for finding in findings]
+    until(lambda: lab.ask(["node3"], "test.ping", patience=3), "an answer of node3")
+
+
+def test_nodes_that_are_called_by_their_migration_names(lab):
+    """Runs last of this lab: the old names stay in Pacemaker."""
+    for script in (
+        "pkill -TERM pacemakerd; while pgrep pacemakerd; do sleep 1; done",
+        f"pkill -TERM corosync; sed -i 's/name: node./&-mig/' {CONF}",
+    ):
+        for node in lab.nodes:
+            lab.exec(node, "sh", "-c", script)
+    for service in ("corosync", "pacemaker"):
+        for node in lab.nodes:
+            lab.ctl("start", node, service)
+    called = "crm_node -n"
+    until(lambda: lab.exec("node1", *called.split(), check=False).strip() == "node1-mig", called)
+    findings = refused(lab)
+    said = {finding["sentence"]: finding["nodes"] for finding in findings}
+    for node in lab.nodes:
+        assert said[f"its name in Pacemaker is {node}-mig, not its minion id"] == [node]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    with lab_of(2, "s") as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("settings", TWO)
+def test_two_nodes_that_cannot_decide_which_of_them_goes_on(pair, settings):
+    section, words, remedy = TWO[settings]
+    ha_mistakes.quorum(section)(pair)
+    try:
+        findings = refused(pair)
+    finally:
+        ha_mistakes.quorum(RIGHT)(pair)
+    (found,) = findings
+    assert (found["id"], found["outcome"]) == ("ha.two_nodes", "PROBLEM")
+    assert found["nodes"] == [*PAIR]
+    assert words in found["sentence"] and remedy in found["remedy"]
+    assert refused(pair) == []
