@@ -115,6 +115,7 @@ def test_one_on_which_others_depend_is_not_held(constraint):
         '<rsc_colocation id="c" rsc="fence" with-rsc="web1" score="100"/>',
         '<rsc_colocation id="c" rsc="web1" with-rsc="fence" score="INFINITY"/>',
         '<rsc_order id="c" first="web1" then="fence" kind="Optional"/>',
+        '<rsc_order id="c" first="web1" then="fence" kind="Mandatory" symmetrical="false"/>',
         '<rsc_location id="c" rsc="web1" node="node1" score="INFINITY"/>',
     ],
 )

@@ -180,7 +180,11 @@ class _Cib:
                 binds = one.get("with-rsc") in ids and _score(one, "INFINITY") == math.inf
                 negative = _score(one, "INFINITY") < 0
             elif one.tag == "rsc_order":
-                optional = one.get("kind") in ("Optional", "Serialize") or one.get("score") == "0"
+                optional = (
+                    one.get("kind") in ("Optional", "Serialize")
+                    or one.get("score") == "0"
+                    or not is_true(one.get("symmetrical", "true"))
+                )
                 binds, negative = one.get("first") in ids and not optional, optional
             else:
                 continue
