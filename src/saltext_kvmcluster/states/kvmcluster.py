@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.drain import ledger, maintenance
 from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
-from saltext_kvmcluster.core.ha import content, difference
+from saltext_kvmcluster.core.ha import content, difference, newcomers
 from saltext_kvmcluster.core.ha.difference import Difference
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import locations, startup
@@ -45,6 +45,7 @@ from saltext_kvmcluster.host import (
     examiner,
     files,
     ha_cib,
+    ha_newcomers,
     ha_node,
     keys,
     lease_setup,
@@ -318,6 +319,10 @@ def ha_guests(name: str, timeout: float = 300) -> dict[str, Any]:
     that it is held by a command of ours. A guest that has no ``ha`` any more is let go: it runs on,
     and Pacemaker forgets it. One node of the cluster is enough.
 
+    A new guest is refused, with nothing changed, unless Pacemaker has every node of the cluster
+    online and our agent is on each of them: what runs where it does not look would be started a
+    second time. So is one that another resource of Pacemaker's manages.
+
     timeout
         Seconds for guests to run. Default: 300.
 
@@ -459,12 +464,15 @@ def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
     if found := ha_refusals.refused(world, installed=True):
         raise WorldError("\n".join(map(ha_refusals.sentence, found)))
     pieces = content.guests(cluster, ha_cib.definitions(cluster))
+    guests = [guest.name for guest in cluster.guests.list.values() if guest.ha]
 
     def work_out(present: str) -> Difference:
-        return difference.of_pieces(present, content.GUESTS, pieces)
+        found = difference.of_pieces(present, content.GUESTS, pieces)
+        if (new := newcomers.of(found, guests)) and not __opts__["test"]:
+            ha_newcomers.refuse(cluster, __opts__["id"], new)
+        return found
 
-    names = [content.resource(guest.name) for guest in cluster.guests.list.values() if guest.ha]
-    return _ha_changed(work_out, names, timeout)
+    return _ha_changed(work_out, map(content.resource, guests), timeout)
 
 
 def _ha_changed(
