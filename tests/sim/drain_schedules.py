@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import replace
 
 from scenario import SETTLING, Scenario, Start
 
@@ -18,6 +20,24 @@ def scenario(seed):
         commands += [f"wait {rng.choice((0.1, 3, 30)):g}", *_armed(rng, [*guests]), "drain node1"]
     commands += ["heal", f"wait {SETTLING:g}", "settle-all node3", "drained node1"]
     return Scenario(tuple(commands), guests, NODES, rng.choice(("shared", "defined")), seed)
+
+
+def managed(seed):
+    """Return the scenario of a seed, with guests that Pacemaker manages among the others."""
+    rng = random.Random(f"managed drain {seed}")
+    found = scenario(seed)
+    guests = {
+        name: replace(one, persistent=False, managed=name == "web1" or rng.random() < 0.5)
+        for name, one in found.guests.items()
+    }
+    commands = [_LONGER.sub(r"\1 for 30", one) for one in found.commands]
+    commands += ["undrained node1", "crm wait"]
+    commands += [f"kept {name}" for name, one in guests.items() if one.managed]
+    return replace(found, guests=guests, commands=tuple(commands), definitions="shared")
+
+
+# A machine takes longer to boot than its peers to notice that it is gone.
+_LONGER = re.compile(r"(power off \S+) for \d\..*")
 
 
 def _start(rng):

@@ -157,6 +157,17 @@ class Drains:
         if any(unsettled.values()):
             self.world.violation("untidy", f"journals {unsettled}")
 
+    def undrained(self, node):
+        """Take a node back: it takes guests again, in Pacemaker as well."""
+        fleet = SimulatedFleet(self.salt)
+        fleet.ask([node], "kvmcluster.uncordon", None)
+        answer = fleet.ask([node], "kvmcluster.unstandby").get(node)
+        if not isinstance(answer, dict) or self.run.shelves[node].cordon:
+            self.world.violation("left", f"{node} is not undrained: {answer}")
+        pacemaker = self.world.pacemaker
+        if pacemaker and node in pacemaker.our_standby:
+            self.world.violation("left", f"{node} is on standby after its undrain")
+
     def kill_master(self):
         self.run.faults["kill master"] += 1
         for task in list(self.drains):
@@ -214,6 +225,7 @@ _VERBS = {
     "drain": Drains.drain,
     "begin": Drains.begin,
     "drained": Drains.drained,
+    "undrained": Drains.undrained,
     "halt": _halt,
     "interrupt": lambda drains, rest: drains.interrupt(),
     "job": _arm_job,

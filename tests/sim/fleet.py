@@ -28,7 +28,7 @@ from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.trust import logins
-from saltext_kvmcluster.engine import migrator, recoverer
+from saltext_kvmcluster.engine import migrator, node_standby, recoverer
 from saltext_kvmcluster.engine.fleet import QUESTION, Fleet
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
@@ -261,11 +261,20 @@ class SimulatedFleet(Fleet):
         return {"cordoned": False, "changed": changed}
 
     def _standby(self, node, reason):
-        """There is no Pacemaker where nodes are drained here."""
-        return {"ok": True, "standby": False}
+        if not self.world.pacemaker:
+            return {"ok": True, "standby": False}
+        return {"ok": True, "standby": self._by(node, lambda env: node_standby.begin(env, reason))}
 
     def _unstandby(self, node):
-        return {"ok": True, "standby": False, "changed": False}
+        changed = bool(self.world.pacemaker) and self._by(node, node_standby.end)
+        return {"ok": True, "standby": False, "changed": changed}
+
+    def _by(self, node, act):
+        minion = self.salt.minion(node)
+        try:
+            return act(minion.environment())
+        finally:
+            minion.exit()
 
     def _history(self, node, guest, most):
         return {"history": list(self.salt.shelves[node].history)}
@@ -325,6 +334,8 @@ class SimulatedFleet(Fleet):
             observed=dict.fromkeys(images, worlds.Inspection("file")),
             peers={peer: self._login(node, peer) for peer in nodes if peer != node},
         )
+        if world.pacemaker:
+            facts = replace(facts, pacemaker=world.pacemaker.view(node))
         daemon = world.daemons[node]
         if daemon.stopped:
             world.until(world.now + 35.0, lambda: not daemon.stopped)

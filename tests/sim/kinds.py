@@ -51,7 +51,8 @@ KINDS = {
     "queues": Kind(
         queue_schedules.scenario, 10, ("moved", "not_moved", "unknown", "refused", "killed")
     ),
-    "managed": Kind(managed_schedules.scenario, 10, ("refused",)),
+    "managed": Kind(managed_schedules.scenario, 10, ("moved", "refused", "killed")),
+    "managed-drains": Kind(drain_schedules.managed, 5, ("drained",)),
     "drains": Kind(drain_schedules.scenario, 10, ("drained", "not drained", "refused", "killed")),
 }
 

@@ -72,7 +72,7 @@ def _armed(rng):
     for _ in range(rng.choices((0, 1, 2, 3), (2, 6, 5, 2))[0]):
         kind = rng.random()
         if kind < 0.35:
-            yield f"on call {rng.randint(1, 80)}: {_call_fault(rng)}"
+            yield f"on call {rng.randint(1, rng.choice((60, 140)))}: {_call_fault(rng)}"
         elif kind < 0.7:
             after = rng.choice((0, 0, 0.001, 0.02, 0.3, 2, 10))
             when = f" + {after}" if after else ""

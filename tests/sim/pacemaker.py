@@ -596,7 +596,7 @@ def kept(run, name):
     resource = pacemaker.resources[name]
     guest = resource.guest
     for node in world.nodes:
-        if node not in pacemaker.available():
+        if node in pacemaker.standby or node in pacemaker.our_standby:
             world.violation("left", f"{node} is on standby")
     if not resource.managed:
         world.violation("left", f"{name} is not managed: {resource.mark} {resource.meta}")

@@ -11,15 +11,25 @@ from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.drain import batch, report
+from saltext_kvmcluster.core.ha import holds as core_holds
+from saltext_kvmcluster.core.ha import leftovers as core_leftovers
 from saltext_kvmcluster.core.migration import handover, queues, results
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
 from saltext_kvmcluster.core.ownership import handovers, safeguards, settlements, startup
 from saltext_kvmcluster.core.ownership.cases import Do
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
-from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
-from saltext_kvmcluster.engine import drainer, lifecycle, migrator, queue
+from saltext_kvmcluster.engine import (
+    drainer,
+    holding,
+    leftovers,
+    lifecycle,
+    migrator,
+    queue,
+    stopper,
+)
 from saltext_kvmcluster.engine.handover import StrictHandover
+from saltext_kvmcluster.engine.holding import Held
 
 MOST = 3000
 
@@ -226,9 +236,33 @@ def everybody_first(patch):
     patch.setattr(queues, "standing", lambda *given: replace(standing(*given), slot=0))
 
 
-def blind_to_pacemaker(patch):
-    """What manages a guest is found, and it is touched all the same."""
-    patch.setattr(managers, "refusal", lambda *given: "")
+def never_held(patch):
+    """What Pacemaker manages is moved, started and shut down as it is."""
+    patch.setattr(holding, "take", lambda *given: None)
+
+
+def held_without_a_look(patch):
+    """What Pacemaker has begun with a guest before it was held is not awaited."""
+    patch.setattr(Held, "awaited", lambda held: "")
+
+
+def given_back_unseen(patch):
+    """A guest is given back as soon as it has moved: Pacemaker believes it where it was."""
+    patch.setattr(Held, "_given_back", lambda held, *given: held.abandon())
+
+
+def given_back_wherever_pacemaker_sees_it(patch):
+    patch.setattr(core_holds, "differs", lambda *given, **more: "")
+
+
+def blocked_for_ever(patch):
+    end = core_leftovers.end
+
+    def ended(management, result):
+        found = end(management, result)
+        return found if found and found.mark else None
+
+    patch.setattr(core_leftovers, "end", ended)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +286,11 @@ def blind_to_pacemaker(patch):
         ("starts", stopped_by_what_is_here, {"wrong"}),
         ("queues", slots_never_freed, {"slots"}),
         ("queues", everybody_first, {"slots"}),
-        ("managed", blind_to_pacemaker, {"fight"}),
+        ("managed", never_held, {"fight"}),
+        ("managed", held_without_a_look, {"fight"}),
+        ("managed", given_back_unseen, {"twice"}),
+        ("managed", given_back_wherever_pacemaker_sees_it, {"twice"}),
+        ("managed", blocked_for_ever, {"left"}),
     ],
 )
 def test_a_mistake_of_the_engine_shows(monkeypatch, runs, mistake, kinds):
@@ -294,6 +332,32 @@ def test_a_source_that_waits_and_is_taken_for_the_owner_shows(monkeypatch):
         "on step resumed + 0.5: kill qemu web1 on node2",
         "migrate web1 from node1 to node2 handover=libvirt",
     ) == {"wrong"}
+
+
+def at_work(verb, **start):
+    """What is wrong if somebody recovers a guest of Pacemaker's while we are at work on it."""
+    commands = (*verb, "wait 8", "recover web1 on node3", "join", "wait 60")
+    run = Run(Scenario(commands, {"web1": Start("node1", managed=True, **start)}))
+    return {kind for kind, _ in run.outcome().wrong}
+
+
+BEGUN = (
+    *("shutdown web1 on node1", "wait 10", "on call 26: early 30"),
+    "meanwhile start web1 on node2 timeout=200",
+)
+
+
+def test_a_hold_that_is_given_back_amid_a_start_shows(monkeypatch):
+    assert at_work(BEGUN) == set()
+    monkeypatch.setattr(leftovers, "_claims", lambda *given: contextlib.nullcontext())
+    assert "fight" in at_work(BEGUN)
+
+
+def test_a_hold_that_is_given_back_amid_a_shutdown_shows(monkeypatch):
+    ends = ("meanwhile shutdown web1 on node1 timeout=40 destroy=true",)
+    assert at_work(ends, obeys=False) == set()
+    monkeypatch.setattr(stopper, "_lock", lambda *given: None)
+    assert "fight" in at_work(ends, obeys=False)
 
 
 def drain_that_takes_silence_for_an_end(patch):

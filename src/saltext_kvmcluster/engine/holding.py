@@ -95,9 +95,18 @@ class Held:
         left = [step.step for step in done.afterwards if not step.ok]
         if done.owner is None or left:
             steps = [self.left(f"not done: {listed(left) or 'where it runs is not certain'}")]
+        elif self._is_unsettled(done.uuid):
+            steps = [self.left("not done: a copy may be left on a node that did not respond")]
         else:
             steps = self.give_back(done.uuid, done.owner)
         return replace(done, afterwards=(*done.afterwards, *steps))
+
+    def _is_unsettled(self, uuid: str) -> bool:
+        """Whether something of its migration is still to be put right."""
+        try:
+            return self._env.journal(self._env.here).entries().may_have(uuid)
+        except WorldError:
+            return True
 
     def left(self, detail: str) -> Step:
         """Return the step that was not taken: the guest stays held."""

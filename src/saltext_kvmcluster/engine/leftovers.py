@@ -42,10 +42,10 @@ def ended(
     return replace(done, actions=(*done.actions, *steps))
 
 
-def may_have_started(done: Recovery) -> bool:
-    """Whether Pacemaker may have started a guest since it was seen nowhere."""
+def may_have_changed(done: Recovery) -> bool:
+    """Whether Pacemaker may have started or moved a guest since it was seen."""
     steps = (holding.GIVE_BACK, LOOK_AGAIN)
-    return done.owner is None and any(one.ok and one.step in steps for one in done.actions)
+    return any(one.ok and one.step in steps for one in done.actions)
 
 
 def _steps(
@@ -90,8 +90,8 @@ def _carried_out(
     else:
         why = _looked_again(env, wanted.resource, by)
         yield Step(LOOK_AGAIN, by, not why, why)
-    if done.owner is None and not wanted.stays_off:
-        # Pacemaker may start it now: what it did is seen afterwards.
+    if not wanted.stays_off:
+        # Pacemaker may start or move it now: where it is then is seen afterwards.
         with contextlib.suppress(WorldError):
             env.control(by).wait(holding.SETTLING)
 

@@ -44,7 +44,7 @@ def recover(env: Environment, guest: str, patience: float = 10.0) -> Recovery:
     """
     name = identification.name_of(migration.named(guest, "guest"))
     done = _recovered(env, name, patience)
-    if not leftovers.may_have_started(done):
+    if not leftovers.may_have_changed(done):
         return done
     after = _recovered(env, name, patience)
     return replace(after, actions=(*done.actions, *after.actions))

@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.results import ShutdownResult
 from saltext_kvmcluster.core.ownership.startup import Request
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
-from saltext_kvmcluster.engine import holding
+from saltext_kvmcluster.engine import holding, inquiry
 from saltext_kvmcluster.engine.environment import Clock, Environment, Libvirt
 from saltext_kvmcluster.engine.holding import Held
 from saltext_kvmcluster.engine.peers import Peers
@@ -60,6 +60,8 @@ def shutdown(
             held = stack.enter_context(
                 holding.taken(env, observation.name, holds.SHUTDOWN, [env.here], [env.here])
             )
+            if held and observation.uuid:
+                _lock(env, observation, stack)
             observation = _refuse_job(own, env.here, observation, held is not None)
         except WorldError as error:
             raise WorldError(f"{guest} was not shut down: {error}") from None
@@ -67,6 +69,13 @@ def shutdown(
             held.touched = observation.sighting in ACTIVE
         done = _shut_down(peers, observation, timeout, destroy, stays_off)
         return _given_back(held, done) if held else done
+
+
+def _lock(env: Environment, observation: Observation, stack: contextlib.ExitStack) -> None:
+    """Have nobody recover a guest, and so give it back to Pacemaker, before it is off."""
+    taken = stack.enter_context(inquiry.locked(env, observation.name, observation.uuid, ()))
+    if taken:
+        raise WorldError(taken)
 
 
 def _shut_down(
