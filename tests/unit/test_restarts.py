@@ -105,20 +105,20 @@ def restarted(monkeypatch):
     return restart
 
 
-def starts(env, guest):
+def starts(env, guest, by_hand):
     return StartResult(guest, "u1", "node1", "started", "node1", "it is on node1, and runs")
 
 
-def refuses(env, guest):
+def refuses(env, guest, by_hand):
     raise WorldError("web1 was not started on node1: no response from node2")
 
 
 def test_it_is_kept_before_it_is_begun_and_as_it_ended(restarted):
     journal = Journal()
 
-    def start(env, guest):
+    def start(env, guest, by_hand):
         assert [row["result"] for row in journal.rows] == ["unknown"]
-        return starts(env, guest)
+        return starts(env, guest, by_hand)
 
     (row,) = restarted(journal, start)
     assert row["ok"] and row["guest"] == "web1" and "restart 1 of 2" in row["reason"]
@@ -135,7 +135,7 @@ def test_a_start_that_is_refused_counts_as_well(restarted):
 
 
 def test_nothing_is_begun_that_cannot_be_kept(restarted):
-    def never(env, guest):
+    def never(env, guest, by_hand):
         raise AssertionError("it was started")
 
     (row,) = restarted(Journal(fault=WorldError("disk full")), never)
