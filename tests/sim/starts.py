@@ -75,6 +75,7 @@ def shutdown(run, rest):
     else:
         result = done.result
         run.note_result(f"shutdown on {node}", done.result, done.owner, done.reason)
+        run.warnings = done.warnings
         run.check_verdict(guest, done.owner, minion, world.now)
         runs = [qemu for qemu in guest.running if qemu.born < minion.asked_since()]
         if result == "stopped" and runs:

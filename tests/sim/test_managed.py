@@ -7,7 +7,9 @@ import world as sim
 from scenario import Run, Scenario, Start
 from simulated import Call
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.plans import Plan
+from saltext_kvmcluster.engine import freezer
 
 pytest.register_assert_rewrite("pacemaker_rules")
 import pacemaker_rules  # noqa: E402
@@ -136,6 +138,26 @@ def test_pacemaker_that_acts_amid_a_migration_of_ours_is_a_fight(rules):
     rules.meta("target-role", "Stopped")
     rules.wait(1)
     assert "fight" in wrong(rules)
+
+
+def test_a_shutdown_that_touched_nothing_holds_nothing_and_says_so():
+    commands = ("fault cut ssh node1 for 1000", "wait 1", "shutdown web1 on node2 timeout=10")
+    start = Start("node1", managed=True, defined=("node2",))
+    run = Run(Scenario(commands, {"web1": start}))
+    assert run.outcome().wrong == []
+    assert run.results == {"unknown": 1}
+    assert not run.world.pacemaker.resources["web1"].mark
+    assert run.warnings == ()
+
+
+def test_a_frozen_guest_is_not_given_back_where_it_is_not_active():
+    commands = ("crm hold web1 to freeze", "wait 1")
+    start = Start("node1", managed=True, defined=("node2",))
+    run = Run(Scenario(commands, {"web1": start}))
+    assert run.outcome().wrong == []
+    with pytest.raises(WorldError, match="not active on node2.*kvmcluster.recover web1"):
+        freezer.freeze(run.minion("node2").environment(), "web1", None)
+    assert run.world.pacemaker.resources["web1"].mark
 
 
 LEFT = "crm hold web1 to"

@@ -84,6 +84,7 @@ class Held:
         stays_off
             Whether it must not be started by being given back.
         """
+        self.touched = True
         try:
             detail = self._given_back(uuid, owner, role, stays_off)
         except WorldError as error:
@@ -248,12 +249,18 @@ def thaw(env: Environment, guest: str, uuid: str, owner: str | None) -> str:
     """Give a frozen guest back to Pacemaker, if it is held; return why it stays so.
 
     owner
-        As in ``Held.give_back``.
+        The node on which it is active, None if it is not active here.
     """
     views = env.side_by_side(env.pacemaker, env.cluster.nodes)
     frozen = holds.frozen(managers.of(guest, views))
     if frozen is None:
         return ""
+    if owner is None:
+        # Only this node was asked: it may run elsewhere.
+        return (
+            f"it is not active on {env.here}: unfreeze it on the node where it is, or, if it is"
+            f" nowhere: salt-run kvmcluster.recover {guest}"
+        )
     by = driver(views, env.here)
     held = Held(env, guest, frozen.name, frozen.resource.mark, by)
     steps = held.give_back(uuid, owner)

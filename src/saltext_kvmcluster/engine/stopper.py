@@ -115,7 +115,7 @@ def _refuse_job(own: Libvirt, here: str, before: Observation, again: bool) -> Ob
 def _given_back(held: Held, done: ShutdownResult) -> ShutdownResult:
     """Give a guest back to Pacemaker that was to be shut down: one that is off is to stay so."""
     if done.result == startup.UNKNOWN:
-        steps = [held.left("where it runs is not certain")]
+        steps = [held.left("where it runs is not certain")] if held.touched else []
     elif done.result == startup.STOPPED:
         steps = held.give_back(done.uuid, None, holds.STOPPED, stays_off=True)
     else:
