@@ -155,7 +155,7 @@ def test_a_frozen_guest_is_not_given_back_where_it_is_not_active():
     start = Start("node1", managed=True, defined=("node2",))
     run = Run(Scenario(commands, {"web1": start}))
     assert run.outcome().wrong == []
-    with pytest.raises(WorldError, match="not active on node2.*kvmcluster.recover web1"):
+    with pytest.raises(WorldError, match=r"not active on node2.*kvmcluster\.recover web1"):
         freezer.freeze(run.minion("node2").environment(), "web1", None)
     assert run.world.pacemaker.resources["web1"].mark
 
