@@ -33,9 +33,7 @@ def freeze(env: Environment, guest: str, reason: str | None) -> dict[str, Any]:
         return _noted(env, guest, observation, None)
     with contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(
-                holding.taken(env, guest, holds.FREEZE, env.cluster.nodes, [here])
-            )
+            held = stack.enter_context(holding.taken(env, guest, holds.FREEZE, [here], [here]))
         except WorldError as error:
             raise WorldError(f"{guest} was not frozen: {error}") from None
         done = _noted(env, guest, observation, reason)

@@ -251,8 +251,11 @@ def thaw(env: Environment, guest: str, uuid: str, owner: str | None) -> str:
     owner
         The node on which it is active, None if it is not active here.
     """
-    views = env.side_by_side(env.pacemaker, env.cluster.nodes)
-    frozen = holds.frozen(managers.of(guest, views))
+    views = {env.here: env.pacemaker(env.here)}
+    found = managers.of(guest, views, [env.here])
+    frozen = holds.frozen(found)
+    if frozen is None and found.doubts:
+        return managers.refusal(found, *holds.AGAINST[holds.FREEZE])
     if frozen is None:
         return ""
     if owner is None:

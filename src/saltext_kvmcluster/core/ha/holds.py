@@ -90,7 +90,7 @@ def created(resource: str, hold: Hold) -> Edit:
     """Return the edit that holds a resource; it finds nothing if it is held already."""
     name = f"{HOLD_SET}{resource}"
     return Edit(
-        f"{_primitive(resource)}[not(meta_attributes[@id='{name}'])]",
+        f"{_primitive(resource)}[not(meta_attributes[@id={_literal(name)}])]",
         f"<primitive id={quoteattr(resource)}><meta_attributes id={quoteattr(name)}"
         f' score="INFINITY">{_pair(name, "is-managed", "false")}'
         f"{_pair(name, HOLD_MARK, hold.mark)}</meta_attributes></primitive>",
@@ -101,7 +101,7 @@ def deleted(resource: str, mark: str) -> Edit:
     """Return the edit that ends the hold of that mark, and no other one."""
     name = f"{HOLD_SET}{resource}"
     return Edit(
-        f"{_primitive(resource)}/meta_attributes[@id='{name}']"
+        f"{_primitive(resource)}/meta_attributes[@id={_literal(name)}]"
         f"[nvpair[@name='{HOLD_MARK}' and @value={_literal(mark)}]]"
     )
 
@@ -114,7 +114,7 @@ def standby_on(node: str, number: str, mark: str) -> Edit:
     """
     name = f"{STANDBY_SET}{node}"
     return Edit(
-        f"{_node(number)}[not(instance_attributes[@id='{name}'])]",
+        f"{_node(number)}[not(instance_attributes[@id={_literal(name)}])]",
         f"<node id={quoteattr(number)}><instance_attributes id={quoteattr(name)}"
         f' score="INFINITY">{_pair(name, "standby", "on")}'
         f"{_pair(name, STANDBY_MARK, mark)}</instance_attributes></node>",
@@ -123,15 +123,16 @@ def standby_on(node: str, number: str, mark: str) -> Edit:
 
 def standby_off(node: str, number: str) -> Edit:
     """Return the edit that ends our own standby of a node; that of others stays."""
-    return Edit(f"{_node(number)}/instance_attributes[@id='{STANDBY_SET}{node}']")
+    name = _literal(f"{STANDBY_SET}{node}")
+    return Edit(f"{_node(number)}/instance_attributes[@id={name}]")
 
 
 def _primitive(resource: str) -> str:
-    return f"/cib/configuration/resources/primitive[@id='{resource}']"
+    return f"/cib/configuration/resources/primitive[@id={_literal(resource)}]"
 
 
 def _node(number: str) -> str:
-    return f"/cib/configuration/nodes/node[@id='{number}']"
+    return f"/cib/configuration/nodes/node[@id={_literal(number)}]"
 
 
 def _pair(name: str, key: str, value: str) -> str:
