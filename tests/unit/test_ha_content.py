@@ -282,9 +282,25 @@ def test_a_part_leaves_the_other_one_alone():
 def test_what_is_no_longer_wanted_goes_and_a_guest_is_let_go():
     both = of_guests(FOREIGN, {"web1": {"prefer": ["node2"]}}).after
     found = of_guests(both, {})
-    assert set(found.changes) == {"kvmcluster-web1-prefers-node2"}
-    assert found.leaving == ("kvmcluster-web1",)
-    assert element(found.after, "kvmcluster-web1") is not None
+    assert set(found.changes) == {"kvmcluster-web1", "kvmcluster-web1-prefers-node2"}
+    assert element(found.after, "kvmcluster-web1") is None
+    orphans = element(found.after, "kvmcluster-letting-go")
+    assert (orphans.get("name"), orphans.get("value")) == ("stop-orphan-resources", "false")
+    assert difference.is_letting_go(found.after) and not difference.is_letting_go(both)
+    ended = difference.of_letting_go(found.after)
+    assert set(ended.changes) == {"kvmcluster-letting-go"}
+    assert not difference.of_letting_go(ended.after).changes
+    assert not of_guests(ended.after, {}).changes
+
+
+def test_a_guest_that_would_be_stopped_is_not_let_go():
+    both = of_guests(FOREIGN, {"web1": True}).after
+    theirs = difference.of_properties(both, {"stop-orphan-resources": "true"}).after
+    with pytest.raises(InputError, match="stop-orphan-resources is set"):
+        of_guests(theirs, {})
+    false = difference.of_properties(both, {"stop-orphan-resources": "false"}).after
+    assert set(of_guests(false, {}).changes) == {"kvmcluster-web1"}
+    assert not difference.is_letting_go(false)
 
 
 def test_what_others_set_in_a_guests_resource_stays():

@@ -164,5 +164,11 @@ def test_the_steps_of_the_others():
     assert list(found) == ["recover web1", "recover db1"], "one that fails does not end the others"
     assert not any({"failhard": True} in given for one in found.values() for given in one.values())
     assert list(steps.disk_leases(asked("disk_leases"))) == ["preflight", "disk-leases"]
+    found = steps.ha(asked("ha"), ["node1", "node2", "node3"])
+    assert list(found)[:4] == ["preflight", "sls", "first-node", "nodes"]
+    assert list(found)[-1] == "guests", "guests are given to it last"
+    assert {"nodes": ["node2", "node3"]} in found["nodes"]["kvmcluster.applied"]
+    assert all({"failhard": True} in given for one in found.values() for given in one.values())
+    assert "nodes" not in steps.ha(asked("ha"), ["node1"])
     (only,) = steps.refused("no").values()
     assert only == {"kvmcluster.refused": [{"reason": "no"}]}

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.guest import store
-from saltext_kvmcluster.core.ha import difference, state_of_resources
+from saltext_kvmcluster.core.ha import crm_tools, difference, state_of_resources
+from saltext_kvmcluster.core.ha.content import PREFIX
 from saltext_kvmcluster.core.ha.difference import Difference
 from saltext_kvmcluster.core.ha.state_of_resources import Resources
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import CIB
@@ -76,6 +77,31 @@ def change(work_out: Callable[[str], Difference]) -> Difference:
             " change it?"
         )
     return done
+
+
+def let_go(timeout: float) -> None:
+    """Have Pacemaker forget guests whose resources were taken away: they run on.
+
+    WorldError if it has not in time; then it goes on when this is called again.
+
+    timeout
+        Seconds.
+    """
+    end = time.monotonic() + timeout
+    while difference.is_letting_go(present(False)):
+        found = resources()
+        ours = [name for name in found.orphans if name.startswith(PREFIX)] if found else []
+        if found and not ours:
+            change(difference.of_letting_go)
+            return
+        if time.monotonic() > end:
+            raise WorldError(
+                f"Pacemaker has not forgotten {listed(ours) or 'guests'} that are let go; they run"
+                " on: apply the state again"
+            )
+        for name in ours:
+            commands.run(crm_tools.refresh(name), crm_tools.REFRESH)
+        time.sleep(PAUSE)
 
 
 def _patch(wanted: Difference) -> str:

@@ -55,7 +55,7 @@ def _built(
     if request.name in _BUILDERS:
         return _BUILDERS[request.name](request)
     if request.name == requests.HA:
-        return steps.ha(request, next(iter(cluster.nodes)))
+        return steps.ha(request, list(cluster.nodes))
     off = [node for node in cluster.nodes if memory.stopped(node)]
     if request.name == requests.MAINTENANCE:
         holds.refuse_second(functions, cluster.name, cluster.node(request.node).id)

@@ -444,7 +444,7 @@ def _ha_properties(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
             raise WorldError("; ".join(found.differing))
         return found
 
-    return _ha_changed(work_out, ())
+    return _ha_changed("properties", work_out)
 
 
 def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
@@ -453,7 +453,8 @@ def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
     def work_out(present: str) -> Difference:
         return difference.of_pieces(present, content.FENCING, pieces)
 
-    return _ha_changed(work_out, map(content.device, ha.fencing.devices), timeout)
+    devices = map(content.device, ha.fencing.devices)
+    return _ha_changed(content.FENCING, work_out, devices, timeout)
 
 
 def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
@@ -461,7 +462,7 @@ def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
         return {"result": True, "comment": "no kvmcluster:ha in the pillar; nothing is changed"}
     here = __opts__["id"]
     world = examiner.observe(cluster, here, cluster.peers(here))
-    if found := ha_refusals.refused(world, installed=True):
+    if found := ha_refusals.refused(world, installed=not __opts__["test"]):
         raise WorldError("\n".join(map(ha_refusals.sentence, found)))
     pieces = content.guests(cluster, ha_cib.definitions(cluster))
     guests = [guest.name for guest in cluster.guests.list.values() if guest.ha]
@@ -472,11 +473,11 @@ def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
             ha_newcomers.refuse(cluster, __opts__["id"], new)
         return found
 
-    return _ha_changed(work_out, map(content.resource, guests), timeout)
+    return _ha_changed(content.GUESTS, work_out, map(content.resource, guests), timeout)
 
 
 def _ha_changed(
-    work_out: Callable[[str], Difference], names: Iterable[str], timeout: float = 0
+    part: str, work_out: Callable[[str], Difference], names: Iterable[str] = (), timeout: float = 0
 ) -> dict[str, Any]:
     """Change Pacemaker's configuration, or only say how, and see that resources run then."""
     if __opts__["test"]:
@@ -485,6 +486,8 @@ def _ha_changed(
         return {"result": None if changes else True, "changes": changes, "comment": detail}
     with locks.lock("kvmcluster-cib"):
         changes = dict(ha_cib.change(work_out).changes)
+        if part == content.GUESTS:
+            ha_cib.let_go(timeout)
     problems = ha_cib.unsettled(names, timeout)
     detail = "Pacemaker's configuration was changed" if changes else "it is as wanted"
     return {"result": not problems, "changes": changes, "comment": "\n".join([*problems, detail])}

@@ -17,6 +17,9 @@ kvmcluster-ha-packages:
       - pacemaker-cli-utils
 {%- endif %}
       - resource-agents
+{%- if ha.get("quorum_device") %}
+      - corosync-qdevice
+{%- endif %}
 {%- if missing %}
       - {{ "fence-agents" if grains["os_family"] in ("Debian", "Suse") else "fence-agents-all" }}
 {%- endif %}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from saltext_kvmcluster.core.drain import assessment, immovable
@@ -65,18 +65,19 @@ def disk_leases(request: Request) -> dict[str, Any]:
     }
 
 
-def ha(request: Request, first: str) -> dict[str, Any]:
+def ha(request: Request, nodes: Sequence[str]) -> dict[str, Any]:
     """Return the states of ``kvmcluster.orch.ha``.
 
-    first
-        The first node of the pillar, on which the key of Corosync is made.
+    nodes
+        Those of the pillar: on the first one the key of Corosync is made.
     """
-    on_first: dict[str, Any] = {"nodes": [first]}
+    on_first: dict[str, Any] = {"nodes": [nodes[0]]}
+    others = list(nodes[1:])
     return {
         "preflight": _state(request, "ha_preflight"),
         "sls": _state(request, "sls_ready", sls=[HA_SLS, FENCING_SLS, GUESTS_SLS]),
         "first-node": _state(request, "applied", sls=HA_SLS, **on_first),
-        "nodes": _state(request, "applied", sls=HA_SLS),
+        **({"nodes": _state(request, "applied", sls=HA_SLS, nodes=others)} if others else {}),
         "fencing": _state(request, "applied", sls=FENCING_SLS, **on_first),
         "may-be-given": _state(request, "ha_preflight", installed=True),
         "guests": _state(request, "applied", sls=GUESTS_SLS, **on_first),

@@ -24,6 +24,7 @@ from saltext_kvmcluster.core.ha.content import (
     TOPOLOGY,
     Piece,
 )
+from saltext_kvmcluster.core.pacemaker.model import is_true
 from saltext_kvmcluster.core.text import printable
 
 _Element = etree._Element
@@ -32,6 +33,7 @@ SECTIONS = ("crm_config", "nodes", RESOURCES, CONSTRAINTS, TOPOLOGY)
 """Of a configuration, in the order that Pacemaker's schema has."""
 BOOTSTRAP = "cib-bootstrap-options"
 """The set of properties that Pacemaker's tools make, and its controllers read."""
+STOP_ORPHANS, LETTING_GO = "stop-orphan-resources", f"{PREFIX}letting-go"
 EMPTY = (
     '<cib admin_epoch="0" epoch="0" num_updates="0" validate-with="pacemaker-3.0"><configuration>'
     "<crm_config/><nodes/><resources/><constraints/></configuration><status/></cib>"
@@ -43,15 +45,13 @@ EMPTY = (
 class Difference:
     """What is to change: nothing, if there are no ``changes``.
 
-    ``before`` and ``after`` are the whole CIB. ``leaving``: resources of guests that are no longer
-    wanted, which are let go rather than removed. ``differing``: a sentence for each property that
+    ``before`` and ``after`` are the whole CIB. ``differing``: a sentence for each property that
     somebody has set otherwise.
     """
 
     before: str
     after: str
     changes: Mapping[str, Mapping[str, str]]
-    leaving: tuple[str, ...] = ()
     differing: tuple[str, ...] = field(default=())
 
 
@@ -72,6 +72,19 @@ def of_pieces(present: str, part: str, wanted: Iterable[Piece]) -> Difference:
             edit.remove(found)
     for piece in pieces.values():
         edit.put(piece)
+    return edit.done()
+
+
+def is_letting_go(present: str) -> bool:
+    """Whether guests are being let go: Pacemaker stops nothing that it has no resource of."""
+    return _Edit(present).letting_go is not None
+
+
+def of_letting_go(present: str) -> Difference:
+    """Return the difference that ends the letting go of guests."""
+    edit = _Edit(present)
+    if edit.letting_go is not None:
+        edit.remove(edit.letting_go)
     return edit.done()
 
 
@@ -106,7 +119,12 @@ class _Edit:
         self._configuration = configuration
         self._before = _text(self._root)
         self._changes: dict[str, Mapping[str, str]] = {}
-        self._leaving: list[str] = []
+
+    @property
+    def letting_go(self) -> _Element | None:
+        """The property by which what has no resource any more is not stopped."""
+        found = self.property(STOP_ORPHANS)
+        return found if found is not None and found.get("id") == LETTING_GO else None
 
     def ours(self, part: str) -> Iterator[_Element]:
         """Yield the elements of a part that are in the CIB."""
@@ -116,12 +134,22 @@ class _Edit:
                     yield one
 
     def remove(self, found: _Element) -> None:
-        name = str(found.get("id"))
-        if _part(RESOURCES, found) == GUESTS and found.tag == "primitive":
-            self._leaving.append(name)
-            return
-        self._changes[name] = {"old": _shown(found)}
+        if found.tag == "primitive" and _part(RESOURCES, found) == GUESTS:
+            self._let_go()
+        self._changes[str(found.get("id"))] = {"old": _shown(found)}
         _detach(found)
+
+    def _let_go(self) -> None:
+        """Have Pacemaker leave alone what has no resource any more, instead of stopping it."""
+        found = self.property(STOP_ORPHANS)
+        if found is None:
+            pair = {"id": LETTING_GO, "name": STOP_ORPHANS, "value": "false"}
+            etree.SubElement(self._properties(), "nvpair", pair)
+        elif is_true(found.get("value", "")):
+            raise InputError(
+                f"Pacemaker's property {STOP_ORPHANS} is set, so that it would stop a guest that"
+                f" is to be let go: crm_attribute -t crm_config -n {STOP_ORPHANS} -D"
+            )
 
     def put(self, piece: Piece) -> None:
         wanted = etree.fromstring(piece.xml)
@@ -149,14 +177,19 @@ class _Edit:
         return next((one for one in pairs if one.get("name") == name), None)
 
     def set_property(self, name: str, value: str) -> None:
+        group = self._properties()
+        pair = {"id": f"{group.get('id')}-{name}", "name": name, "value": value}
+        etree.SubElement(group, "nvpair", pair)
+        self._changes[name] = {"new": value}
+
+    def _properties(self) -> _Element:
+        """Return the set of properties that Pacemaker reads, which is made if there is none."""
         section = self._section("crm_config")
         sets = section.findall("cluster_property_set")
         group = next((one for one in sets if one.get("id") == BOOTSTRAP), sets[0] if sets else None)
         if group is None:
             group = etree.SubElement(section, "cluster_property_set", {"id": BOOTSTRAP})
-        pair = {"id": f"{group.get('id')}-{name}", "name": name, "value": value}
-        etree.SubElement(group, "nvpair", pair)
-        self._changes[name] = {"new": value}
+        return group
 
     def _section(self, tag: str) -> _Element:
         found = self._configuration.find(tag)
@@ -180,7 +213,7 @@ class _Edit:
             self._root.set("epoch", str(int(self._root.get("epoch") or 0) + 1))
             self._root.set("num_updates", "0")
         after = _text(self._root)
-        return Difference(self._before, after, self._changes, tuple(self._leaving), differing)
+        return Difference(self._before, after, self._changes, differing)
 
 
 def _part(section: str, one: _Element) -> str:

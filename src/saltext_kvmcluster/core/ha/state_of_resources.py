@@ -19,7 +19,7 @@ class Resources:
     """What Pacemaker says of itself, and of resources.
 
     ``leader``: whether there is a DC. ``roles`` and ``nodes`` are by resource; ``failures`` are
-    sentences by resource.
+    sentences by resource. ``orphans`` have no resource any more.
     """
 
     leader: bool
@@ -28,6 +28,7 @@ class Resources:
     roles: dict[str, str]
     nodes: dict[str, tuple[str, ...]]
     failures: dict[str, str]
+    orphans: tuple[str, ...]
 
     @property
     def decides(self) -> bool:
@@ -63,6 +64,7 @@ def parse(text: str) -> Resources:
             for one in found
         },
         failures,
+        tuple(str(one.get("id")) for one in found if one.get("orphaned") == "true"),
     )
 
 
