@@ -17,7 +17,6 @@ LEVEL = (
     '<fencing-topology><fencing-level id="level" target="node1" index="1" devices="fence,pdu"/>'
     "</fencing-topology>"
 )
-TOPOLOGY = "cibadmin --{} --scope fencing-topology --xml-text '{}'"
 RESOURCE = "cibadmin --create --scope resources --xml-text '{}'"
 REMOVE = "cibadmin --delete --force --xpath \"//primitive[@id='{}']\""
 PRETENDING = '<primitive id="false" class="stonith" type="fence_dummy"/>'
@@ -147,8 +146,8 @@ GROUPS = {
         "crm_resource -r fence --meta -d target-role",
     ),
     "levels": of_device(
-        TOPOLOGY.format("replace", LEVEL),
-        TOPOLOGY.format("replace", "<fencing-topology/>"),
+        f"cibadmin --create --scope configuration --xml-text '{LEVEL}'",
+        "cibadmin --delete --force --xpath //fencing-topology",
         ["node1"],
         "each of its fencing levels has a device that cannot fence it: pdu",
         "they may have: fence",
@@ -208,7 +207,7 @@ GROUPS = {
         ),
         of_guest(
             "ha.stored",
-            "its definition is looked for in /etc, which is not shared on node1",
+            "its definition is looked for in /etc, which is not shared on node1, node2, node3",
             "local1",
             each(*(write("local1", node, "/etc") for node in NODES)),
             "move definitions to a shared file system",
@@ -216,7 +215,7 @@ GROUPS = {
         ),
         of_guest(
             "ha.stored",
-            "finds no definition of it",
+            "no definition of it is found on node1, node2, node3",
             "lost1",
             undo,
             "place it with the state kvmcluster.guest_placed",
@@ -232,10 +231,10 @@ GROUPS = {
         ),
         of_guest(
             "ha.starts",
-            "the highstate of node3 has a state that starts it",
+            "the highstate of node1, node2, node3 has a state that starts it beside Pacemaker",
             "web1",
             undo,
-            "salt node3 state.show_lowstate",
+            "salt node1 state.show_lowstate",
             undo,
         ),
         of_guest(

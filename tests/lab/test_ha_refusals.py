@@ -49,6 +49,10 @@ def refused(lab, *words):
     return data["findings"]
 
 
+def brief(finding):
+    return finding["id"], finding["guests"] or finding["nodes"], finding["sentence"]
+
+
 @contextlib.contextmanager
 def changed_pillar(lab, group):
     change, started = ha_mistakes.PILLARS.get(group), ha_mistakes.STARTED.get(group)
@@ -79,7 +83,7 @@ def test_each_mistake_is_refused_by_name_until_it_is_undone(lab, group):
             findings = refused(lab, "installed=True")
             for mistake in made:
                 found = [finding for finding in findings if mistake.is_in(finding)]
-                assert len(found) == 1, (mistake, findings)
+                assert len(found) == 1, (mistake.words, list(map(brief, findings)))
                 assert mistake.remedy in found[0]["remedy"], (mistake, found[0])
         assert refused(lab, "installed=True") == []
     assert refused(lab) == []

@@ -106,6 +106,7 @@ def test_whom_a_fencer_can_fence_is_known_where_it_tells():
 def test_a_node_with_a_name_that_does_not_print_is_not_asked_about():
     asked = pacemaker_tools.fencers_commands(["node1", "\x1b[31m", "a\ufffdb", "", "--help"])
     assert [command[3] for command in asked.values()] == ["--list=node1", "--list=--help"]
+    assert {command[:3] for command in asked.values()} == {("timeout", "12", "stonith_admin")}
 
 
 def test_levels_of_fencing_and_devices_that_are_disabled_are_read():

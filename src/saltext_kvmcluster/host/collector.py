@@ -81,7 +81,7 @@ def gather(
         The peers to log in to, by which names, and whose migration port to try. Default: none.
     """
     with contextlib.closing(this_host()) as access, ThreadPoolExecutor() as pool:
-        host = pool.submit(_of_host, access, node, _defined(cluster))
+        host = pool.submit(_of_host, access, node, _defined(cluster), fencers=True)
         placed = pool.submit(read_listed, cluster, access)
         trusted = pool.submit(own_trust, cluster, node, identities)
         reached = pool.submit(peers_seen, cluster, login_targets or {})
@@ -103,7 +103,7 @@ def gather_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     Definitions on shared storage are not read again. WorldError if it accepts no login.
     """
     with contextlib.closing(peer_host(cluster, peer)) as access:
-        return _of_host(access, peer.id, _defined(cluster), parsers.OF_PEER)
+        return _of_host(access, peer.id, _defined(cluster), parsers.OF_PEER, fencers=True)
 
 
 def gather_source(
@@ -228,11 +228,14 @@ def _of_host(
     node: str,
     defined: Collection[str],
     more: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    fencers: bool = False,
 ) -> dict[str, Any]:
     """Return a host's facts, with libvirt's definitions of the guests ``defined``.
 
     more
         Programs to run besides.
+    fencers
+        Whether to ask Pacemaker whom it can fence, for which it may ask fence devices.
     """
     with ThreadPoolExecutor() as pool:
         machine = pool.submit(_libvirt, access.hypervisor, defined)
@@ -240,7 +243,8 @@ def _of_host(
             {**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS, **more}
         )
         outputs = {**outputs, **pacemaker_view.further(access.run_all, outputs)}
-        outputs = {**outputs, **pacemaker_view.membership(access.run_all, outputs)}
+        if fencers:
+            outputs = {**outputs, **pacemaker_view.membership(access.run_all, outputs)}
         reported: dict[str, Any] = {
             "node": node,
             "commands": _to_dicts(outputs),

@@ -68,7 +68,12 @@ def membership(run_all: RunAll, outputs: Outcomes) -> Outcomes:
     if found is None or not found.runs:
         return {}
     members = found.status.members if found.status else ()
-    return run_all({**corosync.RUNNING, **pacemaker_tools.fencers_commands(members)})
+    known = run_all(corosync.RUNNING)
+    try:
+        # On their own: devices that hang must not take all else that is known of a peer with them.
+        return {**known, **run_all(pacemaker_tools.fencers_commands(members))}
+    except WorldError:
+        return known
 
 
 def _without_secrets(key: str, one: Outcome) -> Outcome:

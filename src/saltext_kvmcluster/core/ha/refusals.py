@@ -7,7 +7,7 @@ Sentences name neither the node nor the guest that they are about: both are show
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from shlex import quote
 
 from saltext_kvmcluster.core.findings import Issue, unknown
@@ -193,17 +193,13 @@ def _renaming(node: str) -> str:
     )
 
 
-def started_by_states(node: str, guest: str, started: Collection[str]) -> Iterator[Issue]:
-    """Yield that the highstate of a node starts a guest.
-
-    started
-        The guests that it starts.
-    """
-    if guest in started:
+def started_by_states(nodes: Sequence[str]) -> Iterator[Issue]:
+    """Yield that the highstates of these nodes start a guest."""
+    if nodes:
         yield Issue(
-            f"the highstate of {node} has a state that starts it, and Pacemaker starts it as well",
-            f"remove it from the highstate: salt {node} state.show_lowstate shows which SLS it"
-            " is in",
+            f"the highstate of {listed(nodes)} has a state that starts it beside Pacemaker",
+            f"remove it from the highstate: salt {nodes[0]} state.show_lowstate shows in which SLS"
+            " it is",
         )
 
 

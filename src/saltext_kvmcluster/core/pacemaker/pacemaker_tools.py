@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 SECONDS = "5"
+FENCER_SECONDS = "12"
+"""A fencer may have to ask its devices, which it does one after another."""
 CIB = "/var/lib/pacemaker/cib/cib.xml"
 LONGEST = 1_000_000
 """Bytes of a definition, or of a kept CIB, that are read."""
@@ -76,7 +78,10 @@ def fencers_commands(nodes: Iterable[str]) -> dict[str, tuple[str, ...]]:
     disabled, a watchdog.
     """
     return {
-        fencers_key(node): (*_LIMITED, "stonith_admin", f"--list={node}", "--output-as=xml")
+        fencers_key(node): (
+            *("timeout", FENCER_SECONDS, "stonith_admin"),
+            *(f"--list={node}", "--output-as=xml"),
+        )
         for node in nodes
         if node and node.isprintable() and "\ufffd" not in node
     }

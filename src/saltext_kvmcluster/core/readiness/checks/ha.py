@@ -190,8 +190,9 @@ def starts(world: World, guest: GuestFacts) -> Iterable[Issue]:
     if listed_guest is None or not listed_guest.ha:
         return
     yield from refusals.homed(listed_guest)
+    starting = [one.node for one in world.nodes.values() if guest.name in one.state_starts]
+    yield from refusals.started_by_states(starting)
     for node in world.nodes.values():
-        yield from refusals.started_by_states(node.node, guest.name, node.state_starts)
         if node.state_detail:
             yield unknown(
                 f"not known whether the highstate of {node.node} starts it: {node.state_detail}",

@@ -33,6 +33,7 @@ def unshared(world: World, guest: str, nodes: Sequence[str]) -> Iterator[Issue]:
 
 def _missing(world: World, guest: str, nodes: Sequence[str]) -> Iterator[Issue]:
     """Yield that its definition is not there, or cannot be read, where a node itself looked."""
+    lacking = []
     for node in nodes:
         found = world.nodes[node]
         if found.by_peer:
@@ -42,15 +43,18 @@ def _missing(world: World, guest: str, nodes: Sequence[str]) -> Iterator[Issue]:
             sentence = f"its definition on {node} is not known: {detail or 'it was not read'}"
             yield unknown(sentence, f"on {node}: make it readable for root")
         elif not found.definitions[guest]:
-            yield Issue(
-                f"{node} finds no definition of it",
-                "place it with the state kvmcluster.guest_placed",
-            )
+            lacking.append(node)
+    if lacking:
+        yield Issue(
+            f"no definition of it is found on {listed(lacking)}",
+            "place it with the state kvmcluster.guest_placed",
+        )
 
 
 def _of_folder(world: World, folder: str, nodes: Sequence[str]) -> Iterator[Issue]:
     """Yield why a folder is not known to be the same on some nodes."""
     found: dict[str, Location] = {}
+    local: dict[str, list[str]] = {}
     for node in nodes:
         location = world.locate(node, Source("file", f"{folder}/x"))
         if location is None or location.fit is None:
@@ -60,13 +64,15 @@ def _of_folder(world: World, folder: str, nodes: Sequence[str]) -> Iterator[Issu
                 f"on {node}: findmnt -T {folder} must show where it is; {SEE}node.daemon",
             )
         elif not location.fit:
-            yield Issue(
-                f"its definition is looked for in {folder}, which is not shared on {node}:"
-                f" {location.why.partition('; ')[0]}",
-                MOVE_IT.replace("move it", "move definitions", 1),
-            )
+            local.setdefault(location.why.partition("; ")[0], []).append(node)
         else:
             found[node] = location
+    for why, where in local.items():
+        yield Issue(
+            f"its definition is looked for in {folder}, which is not shared on {listed(where)}:"
+            f" {why}",
+            MOVE_IT.replace("move it", "move definitions", 1),
+        )
     yield from _different(world, folder, found)
 
 
