@@ -248,6 +248,10 @@ def of_our_agent(hosts):
     return here(pacemaker=pacemakers.of_our_agent(migration_hosts=hosts))
 
 
+def managed_beside(other):
+    return world(at(pacemaker=pacemakers.view()), node("node2", pacemaker=other))
+
+
 def defined_beside_pacemaker():
     guests = {"list": {"web1": {}}, "definitions": "defined"}
     return world(at(pacemaker=pacemakers.view()), node("node2"), guests=guests)
@@ -621,7 +625,9 @@ CASES = [
     ("ha.pacemaker", UNKNOWN, there(pacemaker=Pacemaker(runs=True, error="no answer"))),
     ("ha.manager", OK, GOOD),
     ("ha.manager", OK, here(pacemaker=pacemakers.others())),
-    ("ha.manager", OK, here(pacemaker=pacemakers.view())),
+    ("ha.manager", OK, managed_beside(pacemakers.view(node="node2"))),
+    # It could not be given back where Pacemaker does not run.
+    ("ha.manager", PROBLEM, here(pacemaker=pacemakers.view())),
     ("ha.manager", PROBLEM, here(pacemaker=pacemakers.view("blocked"))),
     ("ha.manager", PROBLEM, there(pacemaker=pacemakers.view("blocked"))),
     ("ha.manager", PROBLEM, here(pacemaker=pacemakers.view("unmanaged"))),

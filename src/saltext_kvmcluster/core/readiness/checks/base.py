@@ -237,6 +237,12 @@ class World:
         return tuple(name for name, view in views if view and standby.is_on(name, view))
 
     @cached_property
+    def without_pacemaker(self) -> tuple[str, ...]:
+        """The nodes on which Pacemaker is known not to run."""
+        views = ((name, node.pacemaker) for name, node in self.nodes.items())
+        return tuple(name for name, view in views if view and not view.runs)
+
+    @cached_property
     def guarded(self) -> dict[Hashable, Any]:
         """What guards disks, as far as it was found; see guards.py."""
         return {}

@@ -56,7 +56,7 @@ def manager(world: World, guest: GuestFacts) -> Iterable[Issue]:
     done to a part of a group or clone, to one that failed and is blocked, where rules decide about
     its meta attributes, or where others depend on it and would be stopped. One that somebody has
     made unmanaged may be moved, but not one that another command of ours holds. From a node that
-    is on standby Pacemaker would move it on.
+    is on standby Pacemaker would move it on, and where it does not run it would not find it.
     """
     return managed.issues(world, guest)
 

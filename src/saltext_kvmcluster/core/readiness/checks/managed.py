@@ -34,6 +34,9 @@ def issues(world: World, guest: GuestFacts) -> Iterable[Issue]:
         for node in world.on_standby:
             sentence = f"{node} is on standby: Pacemaker would move it on"
             yield Issue(sentence, f"salt-run kvmcluster.undrain {node}", destination=node)
+        for node in world.without_pacemaker:
+            sentence = f"Pacemaker does not run on {node}, and could not be given it back there"
+            yield Issue(sentence, f"on {node}: systemctl start pacemaker", destination=node)
     elif one := found.unmanaged:
         sentence = f"it is Pacemaker's, as its resource {one.name}, which is unmanaged now"
         yield Issue(sentence, one.given_back, severity=WARN)
