@@ -25,6 +25,15 @@ AGENT = CHECKOUT / "states" / "kvmcluster" / "files" / "VirtualDomain"
 DTD = pathlib.Path("/usr/share/resource-agents/ra-api-1.dtd")
 SUCCESS, ERROR, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 0, 1, 3, 5, 6, 7
 CONFIG, DISK = pathlib.Path("/srv/web1.xml"), pathlib.Path("/srv/web1.raw")
+VOLUME = """volume posix
+  type storage/posix
+  option directory {}
+end-volume
+volume locks
+  type features/locks
+  subvolumes posix
+end-volume
+"""
 UUID = "11111111-1111-1111-1111-111111111111"
 DEFINITION = f"""<domain type='qemu'>
   <name>web1</name>
@@ -172,6 +181,29 @@ def test_a_definition_that_cannot_be_read_says_nothing():
     assert not qemus()
     agent("monitor", NOT_RUNNING)
     CONFIG.unlink()
+
+
+def test_storage_that_is_gone_for_good_is_a_failure_of_the_node():
+    shared, brick = pathlib.Path("/srv/shared"), pathlib.Path("/run/brick")
+    for folder in (shared, brick):
+        folder.mkdir()
+    pathlib.Path("/run/shared.vol").write_text(VOLUME.format(brick))
+    sh("glusterfs", "--volfile=/run/shared.vol", shared)
+    until(lambda: os.path.ismount(shared), "it is not mounted")
+    config = shared / "web1.xml"
+    config.write_text(DEFINITION)
+    try:
+        agent("start", SUCCESS, config=str(config))
+        agent("monitor", SUCCESS, config=str(config))
+        os.kill(pid_of("glusterfs"), signal.SIGKILL)
+        until(lambda: "not connected" in sh("ls", shared, code=None), "the storage is not gone")
+        agent("monitor", ERROR, "lost its storage", config=str(config))
+        agent("monitor", SUCCESS, config=str(config), interval=0)
+        assert agent("stop", SUCCESS, config=str(config), timeout=60) < 10
+        agent("monitor", NOT_RUNNING, config=str(config))
+        agent("start", INSTALLED, "not connected", config=str(config))
+    finally:
+        sh("umount", "--lazy", shared)
 
 
 def test_a_paused_guest_is_there():
