@@ -293,6 +293,28 @@ def test_what_is_no_longer_wanted_goes_and_a_guest_is_let_go():
     assert not of_guests(ended.after, {}).changes
 
 
+def test_a_password_that_somebody_set_in_a_fence_device_is_not_shown():
+    secret = {**BOARD, "secrets": {"password": "/etc/pw"}, "options": {"ip": "192.0.2.1"}}
+    board = {"fencing": {"devices": {"board": secret}}}
+    present = of_fencing(FOREIGN, **board).after
+    assert "s3cret" not in present and 'value="lrm://"' in present
+    by_hand = present.replace('value="lrm://"', 'value="s3cret"').replace("192.0.2.1", "192.0.2.7")
+    (mended,) = of_fencing(by_hand, **board).changes.values()
+    assert "192.0.2.7" in mended["old"] and "192.0.2.1" in mended["new"]
+    others = of_fencing(by_hand, fencing={"devices": {"other": BOARD}}).changes
+    gone = others["kvmcluster-fence-board"]
+    for change in (mended, gone):
+        assert "s3cret" not in str(change) and "(not shown)" in str(change)
+
+
+def test_a_guest_does_not_take_the_place_of_a_fence_device():
+    fenced = of_fencing(FOREIGN).after
+    assert element(fenced, "kvmcluster-fence-board") is not None
+    named = content.guests(cluster({"fence-board": True}), {"fence-board": "/srv/x.xml"})
+    with pytest.raises(InputError, match="both be kvmcluster-fence-board"):
+        difference.of_pieces(fenced, content.GUESTS, named)
+
+
 def test_a_guest_that_would_be_stopped_is_not_let_go():
     both = of_guests(FOREIGN, {"web1": True}).after
     theirs = difference.of_properties(both, {"stop-orphan-resources": "true"}).after

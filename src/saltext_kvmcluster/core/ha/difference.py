@@ -155,14 +155,22 @@ class _Edit:
         wanted = etree.fromstring(piece.xml)
         section = self._section(piece.section)
         found = next((one for one in section if one.get("id") == piece.id), None)
+        if found is not None and found.get("class") != wanted.get("class"):
+            raise InputError(
+                f"a guest and a fence device of the pillar would both be {piece.id} in Pacemaker:"
+                " rename one of them"
+            )
         if found is None:
             self._refuse_taken(piece.id)
-            self._changes[piece.id] = {"new": _shown(wanted)}
+            self._changes[piece.id] = {"new": _shown(wanted, wanted)}
             section.append(wanted)
             return
         merged = _merged(found, wanted)
         if _text(found) != _text(merged):
-            self._changes[piece.id] = {"old": _shown(found), "new": _shown(merged)}
+            self._changes[piece.id] = {
+                "old": _shown(found, wanted),
+                "new": _shown(merged, wanted),
+            }
             section.replace(found, merged)
 
     def _refuse_taken(self, name: str) -> None:
@@ -273,5 +281,18 @@ def _text(element: _Element) -> str:
     return str(etree.canonicalize(etree.tostring(element, encoding="unicode")))
 
 
-def _shown(element: _Element) -> str:
-    return printable(etree.tostring(element, encoding="unicode"))
+def _shown(element: _Element, wanted: _Element | None = None) -> str:
+    """Return an element for people; of a fence device what may be a secret is left out.
+
+    Somebody may have set a password by hand: only what the pillar has openly is shown.
+    """
+    shown = copy.deepcopy(element)
+    if shown.get("class") == "stonith":
+        pairs = [] if wanted is None else wanted.iterfind("instance_attributes/nvpair")
+        known = {pair.get("name") for pair in pairs if pair.get("value") != content.SECRET}
+        for pair in shown.iterfind("instance_attributes/nvpair"):
+            name = str(pair.get("name"))
+            is_open = name in known or name.startswith("pcmk_")
+            if not is_open and pair.get("value") != content.SECRET:
+                pair.set("value", "(not shown)")
+    return printable(etree.tostring(shown, encoding="unicode"))
