@@ -9,11 +9,14 @@ import time
 
 import pytest
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts import node_report
-from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.ha.holds import Hold
+from saltext_kvmcluster.core.pacemaker import cib, managers
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import CIB
 from saltext_kvmcluster.host import collector, pacemaker_view
+from saltext_kvmcluster.host.pacemaker_control import Control
 from saltext_kvmcluster.host.ssh import Session
 
 WANTED = pathlib.Path("/etc/systemd/system/multi-user.target.wants/pacemaker.service")
@@ -38,9 +41,9 @@ def cleared():
 def kept(**configs):
     """Leave a CIB, and have Pacemaker start with the host."""
     resources = "".join(RESOURCE.format(name, path) for name, path in configs.items())
-    cib = pathlib.Path(CIB)
-    cib.parent.mkdir(parents=True, exist_ok=True)
-    cib.write_text(
+    file = pathlib.Path(CIB)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
         f"<cib><configuration><resources>{resources}</resources></configuration><status/></cib>"
     )
     WANTED.parent.mkdir(parents=True, exist_ok=True)
@@ -94,3 +97,40 @@ def test_one_that_runs_and_does_not_answer_is_not_known(tmp_path):
     assert found.runs and found.error.startswith("crm_mon: ")
     assert str(managers.of("web1", {"node1": found})) == "?"
     assert observed() == Pacemaker()
+
+
+EMPTY = (
+    '<cib admin_epoch="0" epoch="1" num_updates="0" validate-with="pacemaker-3.0"><configuration>'
+    '<crm_config/><nodes><node id="1" uname="node1"/></nodes><resources>{0}</resources>'
+    "<constraints/></configuration><status/></cib>"
+)
+
+
+def test_cibadmin_makes_one_hold_and_ends_that_alone(tmp_path):
+    file = tmp_path / "cib.xml"
+    file.write_text(EMPTY.format(RESOURCE.format("web1", "/srv/web1.xml")))
+    hold, other = (Hold("migrate", node, "2026-11-29T10:45:06.123+00:00") for node in "ab")
+
+    def found():
+        return cib.parse(file.read_text())
+
+    with contextlib.closing(Session()) as shell:
+        # Pacemaker's tools then work on a file, without a cluster.
+        shell.run(f"export CIB_file={file}")
+        control = Control(shell)
+        assert control.hold("web1", hold)
+        assert not control.hold("web1", other)
+        assert not control.hold("web2", other)
+        assert found().guests[0].mark == hold.mark and not found().guests[0].managed
+        control.release("web1", other.mark)
+        assert found().guests[0].mark == hold.mark
+        control.want("web1", "Stopped")
+        control.release("web1", hold.mark)
+        assert found().guests[0].mark == "" and found().guests[0].managed
+        assert control.standby("node1", "1", "drained, it's <new>")
+        assert not control.standby("node1", "1", "again")
+        assert found().standbys == {"node1": "drained, it's <new>"}
+        control.end_standby("node1", "1")
+        assert found().standbys == {}
+        with pytest.raises(WorldError, match="crm_resource on this node failed"):
+            control.want("web2", "Stopped")
