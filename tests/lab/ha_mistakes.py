@@ -35,6 +35,7 @@ OURS = (
     "</primitive>"
 )
 MEMBER = 'cibadmin --create --scope nodes --xml-text \'<node id="{}" uname="{}"/>\''
+STOP = "pkill -TERM {0}; while pgrep {0}; do sleep 1; done"
 NETWORK_DISK = (
     "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>"
     "<source protocol='nbd' name='nbd'><host name='master' port='10809'/></source>"
@@ -62,10 +63,16 @@ def of_guest(check, words, guest, make, remedy, cure):
 
 
 def quorum(section):
-    """Return a deed: have both nodes of a cluster of two decide by that."""
-    script = f"sed -i '/^quorum/,/^}}/d' {CONF}; printf 'quorum {{\\n{section}}}\\n' >> {CONF}"
+    """Return a deed: have both nodes of a cluster of two decide by that, from Corosync's start."""
+    lines = section.replace("\n", "\\n")
+    edit = f"sed -i '/^quorum/,/^}}/d' {CONF}; printf 'quorum {{\\n{lines}}}\\n' >> {CONF}"
+    begin = (ctl("start", node, service) for service in ("corosync", "pacemaker") for node in PAIR)
     return each(
-        everywhere(script.replace("\n", "\\n"), PAIR), on("node1", "corosync-cfgtool -R; sleep 2")
+        everywhere(STOP.format("pacemakerd"), PAIR),
+        everywhere(STOP.format("corosync"), PAIR),
+        everywhere(edit, PAIR),
+        *begin,
+        joined,
     )
 
 
@@ -81,7 +88,8 @@ def remove(name, node="node1", folder=VOLUME):
 def joined(lab):
     """Wait until Pacemaker has all nodes as members again."""
     shown = 'crm_mon -1 --output-as=xml | grep -c \'online="true".*pending="false"\' || true'
-    until(lambda: lab.exec("node1", "sh", "-c", shown).strip() == "3", "all nodes are members")
+    wanted = str(len(lab.nodes))
+    until(lambda: lab.exec("node1", "sh", "-c", shown).strip() == wanted, "all nodes are members")
 
 
 def undo(lab):
@@ -294,7 +302,7 @@ GROUPS = {
             "ha.fencing",
             "Pacemaker does not run there, and kvmcluster:ha:manage is false",
             {"nodes": ["node3"]},
-            on("node3", "pkill -TERM pacemakerd; while pgrep pacemakerd; do sleep 1; done"),
+            on("node3", STOP.format("pacemakerd")),
             "systemctl enable --now corosync pacemaker",
             cure=each(ctl("start", "node3", "pacemaker"), joined),
         ),
@@ -339,8 +347,8 @@ TWO = {
         "wait_for_all: 1",
     ),
     "device that does not vote": (
-        "provider: corosync_votequorum\ndevice {\nmodel: net\nvotes: 1\nnet {\nhost: master\n"
-        "algorithm: ffsplit\n}\n}\n",
+        "provider: corosync_votequorum\n  device {\n  model: net\n  votes: 1\n    net {\n"
+        "    host: master\n    algorithm: ffsplit\n    }\n  }\n",
         "its quorum device is configured, and does not vote",
         "systemctl enable --now corosync-qdevice",
     ),

@@ -8,7 +8,7 @@ import os
 
 import ha_mistakes
 import pytest
-from ha_mistakes import CONF, GROUPS, PAIR, RIGHT, TWO
+from ha_mistakes import CONF, GROUPS, PAIR, RIGHT, STOP, TWO
 from labs import Lab, until
 
 pytestmark = pytest.mark.nightly
@@ -119,10 +119,8 @@ def test_a_node_that_does_not_respond_is_no_consent(lab):
 
 def test_nodes_that_are_called_by_their_migration_names(lab):
     """Runs last of this lab: the old names stay in Pacemaker."""
-    for script in (
-        "pkill -TERM pacemakerd; while pgrep pacemakerd; do sleep 1; done",
-        f"pkill -TERM corosync; sed -i 's/name: node./&-mig/' {CONF}",
-    ):
+    renaming = f"sed -i 's/name: node./&-mig/' {CONF}"
+    for script in (STOP.format("pacemakerd"), STOP.format("corosync"), renaming):
         for node in lab.nodes:
             lab.exec(node, "sh", "-c", script)
     for service in ("corosync", "pacemaker"):

@@ -19,6 +19,11 @@ from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.text import listed, printable
 
 DEVICES = f"{ROOT}:ha:fencing:devices"
+# votequorum_readconfig in corosync's exec/votequorum.c: it is not read again while it runs.
+_ANEW = (
+    "Corosync reads wait_for_all at its start alone, so restart it and Pacemaker on one node after"
+    " the other, each without guests meanwhile"
+)
 
 
 def unfenced_by_pillar(node: str, ha: Ha) -> Iterator[Issue]:
@@ -134,15 +139,15 @@ def tied(found: Corosync | None, members: int, runs: bool) -> Iterator[Issue]:
         yield Issue(
             "two nodes without two_node and without a quorum device: the one that is left has no"
             " quorum, and starts nothing",
-            f"in {CONF} on both nodes, under quorum: two_node: 1, and no wait_for_all: 0; then"
-            " corosync-cfgtool -R (or set up a quorum device)",
+            f"in {CONF} on both nodes, under quorum: two_node: 1, and no wait_for_all: 0;"
+            f" {_ANEW} (or set up a quorum device)",
         )
     elif "WaitForAll" not in flags:
         yield Issue(
             "two nodes with two_node, and without wait_for_all: one that boots while it is cut off"
             " fences the other one",
-            f"in {CONF} on both nodes, under quorum: wait_for_all: 1; then corosync-cfgtool -R (or"
-            " set up a quorum device)",
+            f"in {CONF} on both nodes, under quorum: wait_for_all: 1; {_ANEW} (or set up a quorum"
+            " device)",
         )
 
 
