@@ -39,7 +39,7 @@ def lost(free=(8, 8, 8), *guests, texts=None, keys=None, **changes):
     texts = texts or {"web1": text("web1"), "web2": text("web2")}
     found = with_list(world(list(free), *guests), **dict.fromkeys(texts) | (keys or {}))
     nodes = {
-        node: replace(facts, definitions=texts, logged={}, **changes.get(node, {}))
+        node: replace(facts, **{"definitions": texts, "logged": {}, **changes.get(node, {})})
         for node, facts in found.nodes.items()
     }
     return World(found.cluster, {**nodes, "node1": silent("node1", NO)})
@@ -202,6 +202,14 @@ def test_who_finds_no_room_or_has_no_definition_is_stuck():
     assert data["stuck"]["web3"] == "no definition of it"
     assert "defines a guest named" in data["stuck"]["web4"]
     assert tables.render(data).splitlines()[-1].startswith("PROBLEM: 1 guest of node1 run on other")
+
+
+def test_a_definition_that_was_not_read_is_not_absent():
+    unread = {"definitions": {}, "definition_notes": {"web1": "permission denied"}}
+    found = lost(texts={"web1": text("web1")}, node2=unread, node3={"definitions": {}})
+    assert evacuated(Fleet(found))["stuck"] == {
+        "web1": "not known: its definition on node2, node3 (permission denied)"
+    }
 
 
 def test_what_is_bound_to_a_host_is_stuck():

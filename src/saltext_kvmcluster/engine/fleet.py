@@ -166,7 +166,7 @@ class Fleet(ABC):
 
     def startable(self) -> World:
         """Return what a start of any guest on any node depends on: the same two jobs, no logins."""
-        return self._answered(self.facts(targets=False, trust=False))
+        return self._answered(self.facts(targets=False))
 
     def _answered(
         self,

@@ -35,7 +35,7 @@ def take_over(
         As for a start.
     """
     off = takeover.nodes_off(fleet.cluster, given)
-    world = World(fleet.cluster, fleet.facts(targets=False, trust=False))
+    world = World(fleet.cluster, fleet.facts(targets=False))
     others = [node for node in fleet.all if node not in off]
     answers = fleet.ask(others, "kvmcluster.responds", list(off))
     takeover.refuse_unless_off(world.nodes, off, answers)

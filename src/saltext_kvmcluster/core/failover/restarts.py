@@ -59,15 +59,17 @@ def decide(
         return None
     begin = now - timedelta(seconds=guest.within)
     before = sum(
-        row["source"] == row["destination"] == node and _is_since(str(row["started"]), begin)
+        row["source"] == row["destination"] == node
+        and row["result"] != REFUSED
+        and _is_since(str(row["started"]), begin)
         for row in records.chosen(history, guest.name, records.MOST)
     )
     of = f"of {guest.restarts} within {guest.within} s"
     if before >= guest.restarts:
         return Verdict(
             False,
-            f"it crashed on {node}, and was restarted there {counted(before, 'time')} {of}: it"
-            f" stays off; its log is /var/log/libvirt/qemu/{printable(guest.name)}.log",
+            f"it crashed on {node}, where {counted(before, 'restart')} {of} were begun: it stays"
+            f" off; its log is /var/log/libvirt/qemu/{printable(guest.name)}.log",
         )
     return Verdict(True, f"it crashed on {node}: restart {before + 1} {of}")
 

@@ -232,7 +232,9 @@ def _guest(
     node = next((node for node, text in texts.items() if text), "")
     if not node:
         notes = {facts.definition_notes.get(name, "") for facts in answering.values()} - {""}
-        return f"no definition of it{f' ({listed(sorted(notes), MAX_NAMES)})' if notes else ''}"
+        unread = [node for node, text in texts.items() if text is None]
+        why = f"not known: its definition on {listed(unread)}" if unread else "no definition of it"
+        return f"{why}{f' ({listed(sorted(notes), MAX_NAMES)})' if notes else ''}"
     try:
         guest = store.parse(name, str(texts[node]), f"its definition on {node}")
     except InputError as error:
