@@ -347,6 +347,10 @@ def recover(guest: str) -> dict[str, Any]:
     copy, definitions, autostart, the journal. If it is not, nothing is changed. A guest that
     Pacemaker manages is not touched; a silent node that it fenced counts as off.
 
+    Then what is left half-way in Pacemaker is ended: a guest that a command of ours still holds is
+    given back, one that is blocked is looked for anew. That takes an answer of every node, no
+    active migration, and a guest that is active on one node, or on none; see docs/pacemaker.md.
+
     guest
         The guest's name, exactly, or its UUID.
 

@@ -543,7 +543,8 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
 def recover(guest: str, cluster: str | None = None) -> dict[str, Any]:
     """Settle a guest's last migration, as far as the observations of all nodes allow.
 
-    The first node that answers does it: it asks all others, over the cluster's own ssh trust.
+    The first node that answers does it: it asks all others, over the cluster's own ssh trust. What
+    was left of the guest half-way in Pacemaker is ended as well.
 
     guest
         The guest's name, exactly.
