@@ -73,6 +73,15 @@ def test_what_is_blocked_is_named_with_where_pacemaker_takes_it_to_be():
     assert sentence.endswith("salt-run kvmcluster.recover web1")
 
 
+def test_a_blocked_part_of_a_group_is_for_a_person():
+    found = view(managed=False, blocked=True)
+    guests = tuple(replace(one, moved="database") for one in found.configuration.guests)
+    grouped = replace(found, configuration=replace(found.configuration, guests=guests))
+    (sentence,) = sentences(grouped)
+    assert sentence.endswith("crm_resource --refresh -r web1")
+    assert end(grouped, "running") is None
+
+
 def test_our_standby_is_left_only_where_guests_may_come():
     found = view(standbys={"node2": "drain node2 now"})
     (sentence,) = sentences(found)

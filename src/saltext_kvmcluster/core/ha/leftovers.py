@@ -74,9 +74,11 @@ def _of_resource(view: Pacemaker, resource: GuestResource, guest: str) -> Iterat
     state = view.state(resource)
     if state.blocked and not resource.mark:
         where = f", which takes it for active on {listed(state.nodes)}" if state.nodes else ""
+        by_hand = f"once it runs on one node and no other: crm_resource --refresh -r {resource.id}"
+        remedy = recover if _plain(resource) else by_hand
         yield (
             f"{guest} is blocked in Pacemaker, as its resource {resource.id}{where}: it is neither"
-            f" started, stopped nor moved until that ends: {recover}"
+            f" started, stopped nor moved until that ends: {remedy}"
         )
 
 
@@ -89,6 +91,11 @@ def _standbys(view: Pacemaker, uncordoned: Collection[str]) -> Iterator[str]:
                 f"{node} is on standby in Pacemaker by us ({printable(mark)}), though it is not"
                 f" cordoned: salt-run kvmcluster.undrain {node}"
             )
+
+
+def _plain(resource: GuestResource) -> bool:
+    """Whether it is a guest by itself, so that nothing else is looked for along with it."""
+    return resource.moved == resource.id and resource.is_virtual_domain
 
 
 def _guest(view: Pacemaker, resource: GuestResource) -> str:
@@ -134,7 +141,7 @@ def end(management: Management, result: str) -> End | None:
                 return None
             off = result == NOWHERE and hold is not None and hold.verb == holds.SHUTDOWN
             return End(resource.id, resource.mark, _role(manager, result, off), off)
-        if manager.state.blocked and resource.moved == resource.id and resource.is_virtual_domain:
+        if manager.state.blocked and _plain(resource):
             return End(resource.id, "")
     return None
 
