@@ -200,10 +200,10 @@ def test_the_refusal_as_text():
     assert tables.render({**data, "findings": found}).splitlines() == [
         "PROBLEM  ha.fencing  node1, node2, node3: the pillar has no fence device for it",
         "         add it to the nodes of a kvmcluster:ha:fencing:devices",
-        "PROBLEM: 1 guest of cluster lab must not be given to Pacemaker",
+        "PROBLEM: high availability is refused in cluster lab, where 1 guest of the pillar has ha",
     ]
     assert tables.render({**data, "ok": True, "guests": [], "findings": []}) == (
-        "OK: no guest of cluster lab has ha in the pillar"
+        "OK: high availability may be set up in cluster lab, where no guest of the pillar has ha"
     )
 
 

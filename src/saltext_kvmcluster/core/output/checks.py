@@ -40,12 +40,11 @@ def preflight(data: Mapping[str, Any]) -> str:
 
 def ha_preflight(data: Mapping[str, Any]) -> str:
     """Return whether guests may be given to Pacemaker, and what forbids it."""
-    if not data["findings"] and not data["guests"]:
-        return f"{verdict(data)}: no guest of cluster {data['cluster']} has ha in the pillar"
-    may = "may" if data["ok"] else "must not"
-    guests = counted(len(data["guests"]), "guest")
-    given = f"{guests} of cluster {data['cluster']} {may} be given to Pacemaker"
-    return "\n".join([*reasons(data["findings"]), f"{verdict(data)}: {given}"])
+    may = "may be set up" if data["ok"] else "is refused"
+    guests = counted(len(data["guests"]), "guest") if data["guests"] else "no guest"
+    told = f"high availability {may} in cluster {data['cluster']}, where {guests} of the pillar"
+    have = "have" if len(data["guests"]) > 1 else "has"
+    return "\n".join([*reasons(data["findings"]), f"{verdict(data)}: {told} {have} ha"])
 
 
 def reasons(findings: Iterable[Mapping[str, Any]]) -> Iterable[str]:

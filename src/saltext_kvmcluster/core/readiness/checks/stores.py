@@ -56,7 +56,7 @@ def _of_folder(world: World, folder: str, nodes: Sequence[str]) -> Iterator[Issu
     found: dict[str, Location] = {}
     local: dict[str, list[str]] = {}
     for node in nodes:
-        location = world.locate(node, Source("file", f"{folder}/x"))
+        location = world.locate(node, Source("file", folder))
         if location is None or location.fit is None:
             why = location.why if location else "its storage was not reported"
             yield unknown(
