@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.ownership.results import StartResult
 from saltext_kvmcluster.core.pillar.clusters import Listed
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.engine import lifecycle, restarter
+from saltext_kvmcluster.master import reactor
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 AT = NOW.timestamp()
@@ -176,3 +177,39 @@ def test_what_nodes_return_is_read_as_data_from_outside():
 
 def test_only_guests_that_the_pillar_wants_restarted_are():
     assert restarts.wanted(cluster("node1")) == []
+
+
+def test_the_master_has_nodes_restart_and_tells_what_came_of_it(monkeypatch):
+    told = []
+    monkeypatch.setattr(reactor.log, "warning", lambda *words: told.append(words[-1]))
+    sent, asked = [], []
+    guests = {"list": {"web1": {"restarts": 2}, "web 2": {"restarts": 2}}}
+    pillar = {"name": "lab", "nodes": {"node1": None, "node2": None}, "guests": guests}
+    answers = {
+        "node1": {"restarts": [{"guest": "web1", "result": "started", "reason": "restart 1"}]},
+        "node2": {"restarts": [{"guest": "web 2", "result": "refused", "reason": "limit"}]},
+    }
+
+    def ask(nodes, function, within):
+        asked.append((nodes, function))
+        return answers
+
+    nodes = SimpleNamespace(
+        cluster=from_pillar({"kvmcluster": pillar}), all=["node1", "node2"], ask=ask
+    )
+    functions = {"event.send": lambda tag, data: sent.append((tag, data["what"]))}
+    react = reactor.Reactor({"cachedir": "/nonexistent"}, functions, {})._restart_crashed
+    needed = react(nodes, "")
+    assert asked == [(["node1", "node2"], "kvmcluster.restart_crashed")]
+    assert needed == "cluster lab: crashed guests: web 2 on node2 is refused: limit"
+    both = [
+        ("kvmcluster/lab/restart/node1/web1", "started"),
+        ("kvmcluster/lab/restart/node2/web%202", "refused"),
+    ]
+    assert sent == both
+    assert told == ["web1 on node1: started: restart 1", "web 2 on node2: refused: limit"]
+    assert react(nodes, needed) == needed and sent == [*both, both[0]]
+    answers.clear()
+    assert react(nodes, needed) == "" and len(sent) == 3
+    nodes.cluster = cluster("node1")
+    assert react(nodes, "") == "" and len(asked) == 3

@@ -194,13 +194,15 @@ class Reactor:
             return ""
         answers = nodes.ask(nodes.all, "kvmcluster.restart_crashed", within=ACTION)
         rows, failed = restarts.answered(found, answers)
-        needed = "; ".join(filter(None, [*failed, restarts.summary(rows)]))
+        wrong = "; ".join(filter(None, [*failed, restarts.summary(rows)]))
+        needed = reactions.line(f"cluster {found.name}: {wrong}") if wrong else ""
         for row in rows:
             if row["result"] == startup.STARTED or needed != before:
-                log.warning("cluster %s: %s", found.name, reactions.line(str(row)))
+                told = f"{row['guest']} on {row['node']}: {row['result']}: {row['reason']}"
+                log.warning("cluster %s: %s", found.name, reactions.line(told))
                 tag = events.tag(found.name, events.RESTART, row["node"], row["guest"])
                 self._functions["event.send"](tag, events.small({"what": row["result"], **row}))
-        return reactions.line(f"cluster {found.name}: {needed}") if needed else ""
+        return needed
 
     def _orchestrate(self, sls: str, pillar: Mapping[str, Any]) -> str:
         """Run an orchestration as a job of its own; return why it failed, empty if it did not."""
