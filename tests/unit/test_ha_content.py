@@ -1,5 +1,7 @@
 """What Pacemaker is told of the pillar, by what its configuration differs, and what stays in it."""
 
+import base64
+
 import pytest
 from lxml import etree
 
@@ -383,6 +385,15 @@ def test_what_is_no_configuration_is_refused(text):
 def conf(nodes, **ha):
     found = cluster({}, nodes=nodes, **{"token": 3000, **ha})
     return corosync_conf.wanted(found, found.ha, "").text
+
+
+def test_the_key_of_a_peer_is_one_or_it_is_refused():
+    good = bytes(range(256))
+    assert corosync_conf.key(base64.b64encode(good).decode()) == good
+    for text in ("", "no base64", "abc", base64.b64encode(b"short").decode()):
+        with pytest.raises(InputError, match="authkey") as error:
+            corosync_conf.key(text)
+        assert "short" not in str(error.value)
 
 
 def test_a_node_keeps_its_number_whoever_else_is_there():

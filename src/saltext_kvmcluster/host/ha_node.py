@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -102,7 +101,10 @@ def _keys_of(peers: Sequence[Node]) -> tuple[dict[bytes, list[str]], dict[str, s
             silent[peer.id] = str(error)
             continue
         if done.code == 0:
-            keys.setdefault(base64.b64decode(done.stdout), []).append(peer.id)
+            try:
+                keys.setdefault(corosync_conf.key(done.stdout), []).append(peer.id)
+            except InputError as error:
+                silent[peer.id] = f"on {peer.id}, {error}"
         elif _MISSING not in done.stderr:
             silent[peer.id] = done.stderr.strip()[:200] or "no answer"
     return keys, silent

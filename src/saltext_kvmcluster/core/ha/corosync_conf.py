@@ -5,6 +5,7 @@ As in corosync.conf(5), votequorum(5) and corosync-qdevice(8) of Corosync 3.
 
 from __future__ import annotations
 
+import base64
 import zlib
 
 from saltext_kvmcluster.core.errors import InputError
@@ -15,6 +16,8 @@ from saltext_kvmcluster.core.pillar.ha import Ha
 PATH = "/etc/corosync/corosync.conf"
 AUTHKEY = "/etc/corosync/authkey"
 AUTHKEY_SIZE = 256
+SHORTEST_KEY, LONGEST_KEY = 128, 4096
+"""Bytes of a key that Corosync takes (totem.keyfile, TOTEM_PRIVATE_KEY_LEN_MIN and _MAX)."""
 MOST_NUMBER = 65535
 MARK = (
     "# Written by the state kvmcluster.ha_corosync, from pillar kvmcluster; other changes are lost."
@@ -61,6 +64,17 @@ _DEVICE = """    device {{
             algorithm: ffsplit
         }}
     }}"""
+
+
+def key(encoded: str) -> bytes:
+    """Return the key of Corosync that a node printed in base64; InputError if it is none."""
+    try:
+        found = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        raise InputError(f"{AUTHKEY} was not printed as it is") from None
+    if not SHORTEST_KEY <= len(found) <= LONGEST_KEY:
+        raise InputError(f"{AUTHKEY} is no key of Corosync: it has {len(found)} bytes")
+    return found
 
 
 def node_number(node: str) -> int:
