@@ -470,3 +470,21 @@ def test_what_does_not_run_is_named_with_why():
         "d: its role is not known",
     ]
     assert not state_of_resources.parse(MONITOR.format(quorum="false")).decides
+
+
+def test_what_somebody_keeps_off_or_holds_need_not_run():
+    kept = '<resource id="{}" role="Stopped" {}/>'
+    more = "".join(
+        kept.format(name, given)
+        for name, given in (
+            ("off", 'managed="true" target_role="Stopped"'),
+            ("held", 'managed="false" blocked="false"'),
+            ("stuck", 'managed="false" blocked="true"'),
+            ("old", 'orphaned="true"'),
+            ("older", 'removed="true"'),
+        )
+    )
+    text = MONITOR.format(quorum="true").replace("<resources>", f"<resources>{more}")
+    found = state_of_resources.parse(text)
+    assert list(found.unsettled(["off", "held", "stuck"])) == ["stuck: its role is Stopped"]
+    assert found.orphans == ("old", "older")

@@ -19,7 +19,8 @@ class Resources:
     """What Pacemaker says of itself, and of resources.
 
     ``leader``: whether there is a DC. ``roles`` and ``nodes`` are by resource; ``failures`` are
-    sentences by resource. ``orphans`` have no resource any more.
+    sentences by resource. ``orphans`` have no resource any more. ``resting`` are those that
+    somebody keeps off or holds: they need not run.
     """
 
     leader: bool
@@ -29,6 +30,7 @@ class Resources:
     nodes: dict[str, tuple[str, ...]]
     failures: dict[str, str]
     orphans: tuple[str, ...]
+    resting: frozenset[str] = frozenset()
 
     @property
     def decides(self) -> bool:
@@ -38,6 +40,8 @@ class Resources:
     def unsettled(self, names: Iterable[str]) -> Iterator[str]:
         """Yield a sentence for each of these resources that does not run."""
         for name in names:
+            if name in self.resting:
+                continue
             if self.roles.get(name) != STARTED or name in self.failures:
                 why = (
                     self.failures.get(name) or f"its role is {self.roles.get(name) or 'not known'}"
@@ -64,8 +68,19 @@ def parse(text: str) -> Resources:
             for one in found
         },
         failures,
-        tuple(str(one.get("id")) for one in found if one.get("orphaned") == "true"),
+        tuple(str(one.get("id")) for one in found if _is_orphan(one)),
+        frozenset(str(one.get("id")) for one in found if _rests(one)),
     )
+
+
+def _is_orphan(one: etree._Element) -> bool:
+    # Since 3.0.2 it is called removed.
+    return "true" in (one.get("orphaned"), one.get("removed"))
+
+
+def _rests(one: etree._Element) -> bool:
+    is_held = one.get("managed") == "false" and one.get("blocked") != "true"
+    return is_held or str(one.get("target_role", "")).lower() == "stopped"
 
 
 def _failure(one: etree._Element) -> str:
