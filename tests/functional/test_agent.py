@@ -190,8 +190,9 @@ def test_storage_that_is_gone_for_good_is_a_failure_of_the_node():
     pathlib.Path("/run/shared.vol").write_text(VOLUME.format(brick))
     sh("glusterfs", "--volfile=/run/shared.vol", shared)
     until(lambda: os.path.ismount(shared), "it is not mounted")
-    config = shared / "web1.xml"
-    config.write_text(DEFINITION)
+    config, disk = shared / "web1.xml", shared / "web1.raw"
+    disk.write_bytes(bytes(4096))
+    config.write_text(DEFINITION.replace(str(DISK), str(disk)))
     try:
         agent("start", SUCCESS, config=str(config))
         agent("monitor", SUCCESS, config=str(config))
@@ -202,6 +203,24 @@ def test_storage_that_is_gone_for_good_is_a_failure_of_the_node():
         assert agent("stop", SUCCESS, config=str(config), timeout=60) < 10
         agent("monitor", NOT_RUNNING, config=str(config))
         agent("start", INSTALLED, "not connected", config=str(config))
+    finally:
+        sh("umount", "--lazy", shared)
+
+
+def test_a_definition_that_is_gone_for_good_says_nothing_of_the_disks():
+    shared, brick = pathlib.Path("/srv/shared2"), pathlib.Path("/run/brick2")
+    for folder in (shared, brick):
+        folder.mkdir()
+    pathlib.Path("/run/shared2.vol").write_text(VOLUME.format(brick))
+    sh("glusterfs", "--volfile=/run/shared2.vol", shared)
+    until(lambda: os.path.ismount(shared), "it is not mounted")
+    config = shared / "web1.xml"
+    config.write_text(DEFINITION)
+    try:
+        agent("start", SUCCESS, config=str(config))
+        os.kill(pid_of("glusterfs"), signal.SIGKILL)
+        until(lambda: "not connected" in sh("ls", shared, code=None), "the storage is not gone")
+        agent("monitor", SUCCESS, config=str(config))
     finally:
         sh("umount", "--lazy", shared)
 
