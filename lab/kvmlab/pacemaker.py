@@ -114,8 +114,10 @@ SCRIPT = """#!/bin/sh
 # Default-Stop: 0 1 6
 ### END INIT INFO
 alive() {{ pidof {program} >/dev/null; }}
-begin() {{ alive || {{ {command}; }}; }}
-end() {{ pkill -TERM -x {program}; timeout 60 sh -c 'while pidof {program}; do sleep 0.1; done'; }}
+await() {{ timeout 60 sh -c "until $1; do sleep 0.1; done"; }}
+# It is there once it has its name.
+begin() {{ alive || {{ {command}; await 'pidof {program}'; }}; }}
+end() {{ pkill -TERM -x {program}; await '! pidof {program}'; }}
 case "$1" in
     start) begin ;;
     stop) alive && end || ! alive ;;
