@@ -53,6 +53,16 @@ def test_a_hold_is_named_once_with_its_remedy(verb):
     assert sentence.endswith("salt-run kvmcluster.recover web1")
 
 
+def test_the_guest_of_our_agent_is_named_though_no_definition_can_be_read():
+    gone = {"/srv/guests/web1.xml": pacemakers.UNREAD}
+    found = pacemakers.of_our_agent(guests=gone, guest="mail")
+    state = replace(found.status.resources["web1"], blocked=True)
+    found = replace(found, status=replace(found.status, resources={"web1": state}))
+    (sentence,) = sentences(found)
+    assert sentence.startswith("mail is blocked") and sentence.endswith("recover mail")
+    assert sentences(found, moving={"mail"}) == []
+
+
 def test_a_hold_is_no_leftover_while_its_guest_moves():
     assert sentences(view(holds.MIGRATE), moving={"web1"}) == []
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.ownership.cases import NOWHERE, PAUSED, RUNNING
+from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.managers import Management, Manager
 from saltext_kvmcluster.core.pacemaker.model import GuestResource, Pacemaker
 from saltext_kvmcluster.core.text import listed, printable
@@ -100,6 +101,8 @@ def _plain(resource: GuestResource) -> bool:
 
 def _guest(view: Pacemaker, resource: GuestResource) -> str:
     names = [view.guests[path] for path in resource.configs if view.guests.get(path)]
+    if resource.provider == managers.OURS and resource.parameters.get("guest"):
+        names.insert(0, resource.parameters["guest"])
     return printable(names[0] if names else resource.id)
 
 
