@@ -7,7 +7,7 @@ from saltext_kvmcluster.core.readiness.checks.base import GUEST, NODE, Check
 CHECKS = (
     Check(
         "ha.fencing",
-        "Pacemaker, where it has guests, can fence the node",
+        "fencing is on, and there is a device for it",
         "add a fence device for every node (pcs stonith create, or cibadmin), and try it",
         NODE,
         ha.fencing,
@@ -15,7 +15,7 @@ CHECKS = (
     ),
     Check(
         "ha.devices",
-        "another node's fence device can fence the node",
+        "the other nodes have a fence device that can fence the node",
         "name it in pcmk_host_list or pcmk_host_map of a fence device, or add one for it",
         NODE,
         ha.devices,
