@@ -17,6 +17,8 @@ from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar.clusters import Listed
+from saltext_kvmcluster.core.pillar.ha import GuestHa
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.checks.node import memory, needed_memory
@@ -79,6 +81,27 @@ def test_a_guest_goes_where_most_is_left_with_it():
     assert step.why == (
         "least loaded of 2 eligible nodes; as planned, node3 has 75 % of its memory in use"
     )
+
+
+def of_pacemaker(found, **guests):
+    """The same world with ha for guests, and Pacemaker on every node."""
+    listed = {name: Listed(name, ha=ha) for name, ha in guests.items()}
+    known = replace(found.cluster, guests=replace(found.cluster.guests, list=listed))
+    nodes = {
+        name: replace(node, pacemaker=pacemakers.view(node=name))
+        for name, node in found.nodes.items()
+    }
+    return World(known, nodes)
+
+
+def test_a_guest_of_pacemakers_goes_where_it_may_stay():
+    found = world([8, 8, 4], one("web1", 2))
+    assert moves(drained(of_pacemaker(found, web1=GuestHa()))) == [("web1", "node2")]
+    only = of_pacemaker(found, web1=GuestHa(only=("node1", "node3")))
+    assert moves(drained(only)) == [("web1", "node3")]
+    beside = world([8, 8, 4], one("web1", 2), one("web2", 1, at="node2"))
+    apart = of_pacemaker(beside, web1=GuestHa(), web2=GuestHa(apart=("web1",)))
+    assert moves(drained(apart)) == [("web1", "node3")]
 
 
 def test_what_pacemaker_manages_goes_unless_it_cannot_be_held():

@@ -39,4 +39,8 @@ def kept_apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
     for group in cluster.guests.apart:
         for guest in group:
             groups[guest].update(other for other in group if other != guest)
+    for one in cluster.guests.list.values():
+        for other in one.ha.apart if one.ha else ():
+            groups[one.name].add(other)
+            groups[other].add(one.name)
     return {guest: frozenset(others) for guest, others in groups.items()}

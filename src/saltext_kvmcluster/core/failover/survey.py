@@ -259,7 +259,7 @@ def _units(
     world: World, guests: Iterable[GuestFacts], open_to: Callable[[GuestFacts], int]
 ) -> Mapping[str, Sequence[_Unit]]:
     """Return by node the guests that start there, those that are bound to each other as one."""
-    apart, bound = _apart(world.cluster), _bound(world.cluster)
+    apart, bound = reasons.kept_apart(world.cluster), _bound(world.cluster)
     groups: dict[tuple[str, str], list[GuestFacts]] = defaultdict(list)
     for guest in guests:
         groups[guest.node, bound.get(guest.name, guest.name)].append(guest)
@@ -294,17 +294,6 @@ def _pages(guests: Iterable[GuestFacts]) -> _Pages:
             if size:
                 found[size] += -(-memory // size)
     return found
-
-
-def _apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
-    """Return, by guest, the guests from which it is kept apart, in both directions."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for guest, others in reasons.kept_apart(cluster).items():
-        found[guest].update(others)
-    for guest, other in _related(cluster, lambda ha: ha.apart):
-        found[guest].add(other)
-        found[other].add(guest)
-    return {guest: frozenset(others) for guest, others in found.items()}
 
 
 def _bound(cluster: Cluster) -> Mapping[str, str]:
