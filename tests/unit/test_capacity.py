@@ -105,6 +105,13 @@ def test_cordoned_and_silent_nodes_take_nobody():
     assert "PROBLEM  node2 reported nothing: no response" in tables.render(report.to_dict())
 
 
+def test_memory_that_is_not_known_is_not_said_to_be_used():
+    found = with_list(world([8, 8], one("web1", 2), node2={"free_kib": None}), web1=None)
+    why = shortages.report(found, 1).shortages[0].why
+    assert why == "node2: node.memory (not known: its available memory)"
+    assert sentences(found) == []
+
+
 def test_hugepages_are_given_once():
     def paged(name):
         guest = one(name, 512)

@@ -95,10 +95,12 @@ def sentences(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> list[str]:
 
     By memory, hugepages and groups alone, as every node reports them for the status: a guest that
     finds no room by these finds none by all checks. Cordoned nodes count as open, since they are
-    meant to be open again.
+    meant to be open again. Nothing is said while a node's available memory is not known.
     """
     number = min(cluster.guests.spare_nodes, len(nodes) - 1)
     if number < 1 or math.comb(len(nodes), number) > MOST_CASES:
+        return []
+    if any(one.daemon and one.free_kib is None for one in nodes.values()):
         return []
     answering = sum(1 << place for place, one in enumerate(nodes.values()) if one.daemon)
     world = World(cluster, nodes)

@@ -72,11 +72,15 @@ class _Unit:
 
 @dataclass
 class _Place:
-    """A node that may take guests: what it has left, and which guests it has."""
+    """A node that may take guests: what it has left, and which guests it has.
+
+    ``is_known``: whether it told its available memory; else none is counted on.
+    """
 
     node: str
     bit: int
     free: int
+    is_known: bool
     pages: _Pages
     guests: Collection[str]
     planned: list[_Unit] = field(default_factory=list)
@@ -86,6 +90,8 @@ class _Place:
 
     def refusal(self, unit: _Unit) -> str:
         """Return why there is no room for a unit; empty if there is."""
+        if not self.is_known:
+            return "node.memory (not known: its available memory)"
         names = set(self.guests).union(*(planned.names for planned in self.planned))
         if others := sorted(unit.apart & names):
             return f"to be kept apart from {listed(map(printable, others))}"
@@ -246,7 +252,8 @@ class Survey:
 def _place(facts: NodeFacts, bit: int) -> _Place:
     known = load.capacity_of(facts)
     pages = facts.resources.hugepages or {}
-    return _Place(facts.node, bit, known.free, pages, known.guests)
+    is_known = facts.free_kib is not None
+    return _Place(facts.node, bit, known.free, is_known, pages, known.guests)
 
 
 def _stays(world: World, guest: GuestFacts) -> bool:
