@@ -129,6 +129,32 @@ def test_maintenance_beside_pacemaker_is_begun_if_each_node_can_be_put_on_standb
     assert "no other node of Pacemaker's takes guests" in one
 
 
+def test_a_node_that_an_earlier_run_left_on_standby_is_taken_back_before_the_next_one():
+    view = pacemakers.view()
+    members = {name: Member(name, online=True, standby=name == "node1") for name in NODES}
+    configuration = replace(view.configuration, standbys={"node1": "ours"})
+    left = replace(view, status=replace(view.status, members=members), configuration=configuration)
+    two = [name for name in NODES if name in ("node1", "node2")]
+    for reason, managed in (("kvmcluster.orch.rolling", False), ("new memory", True)):
+        cordoned = {"node1": (Cordon("", reason),)}
+        nodes = {
+            name: node(
+                name,
+                two,
+                pacemaker=replace(left, name=name, status=_of(left.status, two)),
+                cordoned=cordoned.get(name, ()),
+            )
+            for name in two
+        }
+        found = World(worlds.cluster(two), nodes)
+        done = maintenance.preflight(found, examination.examine(found), ["node2"])
+        assert bool(done.managed) is managed, reason
+
+
+def _of(status, names):
+    return replace(status, members={name: status.members[name] for name in names})
+
+
 def test_what_of_a_reboot_has_not_been_seen():
     before = Boot("1")
     assert maintenance.not_back("node1", before, Boot("2"), None) == ""

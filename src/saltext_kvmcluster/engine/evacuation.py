@@ -84,7 +84,7 @@ def with_stuck(
     if known and what == immovable.REFUSE:
         hindered = [*immovable.refusals(known), immovable.REMEDY]
     elif known and what == immovable.SHUTDOWN:
-        examined = examination.examine(immovable.open_world(world))
+        examined = examination.examine(maintenance.open_world(world))
         hindered = [*immovable.doubts(examined, known), *unrestartable(fleet, known)]
     elif known:
         answers = fleet.ask(list(known), "kvmcluster.boot")

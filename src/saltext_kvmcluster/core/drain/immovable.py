@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
-from saltext_kvmcluster.core import cordons, validate
+from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.drain import maintenance, placement
 from saltext_kvmcluster.core.drain.maintenance import Boot
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.findings import PROBLEM
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
@@ -36,7 +34,7 @@ def by_node(world: World, nodes: Iterable[str]) -> Stuck:
     What an orchestration of ours has cordoned counts as open: it is uncordoned before the next node
     is drained. A node that does not report its guests has none here; it is not ready anyway.
     """
-    opened = open_world(world)
+    opened = maintenance.open_world(world)
     examined = examination.examine(opened)
     found: dict[str, Mapping[str, str]] = {}
     for node in nodes:
@@ -47,11 +45,6 @@ def by_node(world: World, nodes: Iterable[str]) -> Stuck:
         if stuck:
             found[node] = stuck
     return found
-
-
-def open_world(world: World) -> World:
-    """Return a world in which what orchestrations of ours have cordoned is open."""
-    return replace(world, nodes={node: _opened(facts) for node, facts in world.nodes.items()})
 
 
 def doubts(examined: Readiness, stuck: Stuck) -> list[str]:
@@ -108,13 +101,6 @@ def unnamed(node: str, stuck: Mapping[str, str], named: Collection[str] | None) 
 def choice(value: object) -> str:
     """Return what becomes of guests that can go nowhere; InputError if it is none of STUCK."""
     return validate.choice({"stuck": value}, "stuck", "", STUCK, REFUSE)
-
-
-def _opened(facts: NodeFacts) -> NodeFacts:
-    theirs = tuple(
-        one for one in facts.cordoned or () if not one.reason.startswith(cordons.ORCHESTRATION)
-    )
-    return facts if facts.cordoned is None else replace(facts, cordoned=theirs)
 
 
 def refusals(stuck: Stuck) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saltext_kvmcluster.core import cordons, validate
@@ -163,6 +163,29 @@ def cordoned_by_others(world: World, nodes: Iterable[str], reason: str | None = 
     ]
 
 
+def open_world(world: World) -> World:
+    """Return a world in which what orchestrations of ours have cordoned is open.
+
+    Nor does Pacemaker have it on standby, if that was us.
+    """
+    opened = {node: _opened(facts) for node, facts in world.nodes.items()}
+    ours = [node for node, facts in opened.items() if facts.cordoned != world.nodes[node].cordoned]
+    return replace(
+        world,
+        nodes={
+            node: replace(facts, pacemaker=standby.lifted(facts.pacemaker, ours))
+            for node, facts in opened.items()
+        },
+    )
+
+
+def _opened(facts: NodeFacts) -> NodeFacts:
+    theirs = tuple(
+        one for one in facts.cordoned or () if not one.reason.startswith(cordons.ORCHESTRATION)
+    )
+    return facts if facts.cordoned is None else replace(facts, cordoned=theirs)
+
+
 def ours(node: str, reason: str, drained: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a drain returned; that the node is cordoned for another reason is a failure.
 
@@ -281,8 +304,9 @@ def preflight(
 
 def _managed(world: World, work: Collection[str]) -> Iterator[str]:
     """Yield why nodes cannot be put on standby, one after another, while they are maintained."""
+    opened = open_world(world)
     for node in work:
-        known = world.nodes[node]
+        known = opened.nodes[node]
         if not known.detail and (why := standby.hindrance(node, known.pacemaker)):
             yield why
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from saltext_kvmcluster.core.pacemaker.managers import START_OR_DISABLE
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.text import listed
@@ -25,6 +28,18 @@ def is_on(node: str, found: Pacemaker) -> bool:
     """Whether Pacemaker has a node on standby: it starts nothing there."""
     member = found.status.members.get(found.name or node) if found.status else None
     return member is not None and member.standby
+
+
+def lifted(found: Pacemaker | None, nodes: Collection[str]) -> Pacemaker | None:
+    """Return what a node would know of Pacemaker if our standby of some nodes were taken back."""
+    if found is None or found.status is None or found.configuration is None:
+        return found
+    names = found.configuration.standbys.keys() & set(nodes)
+    members = {
+        name: replace(one, standby=one.standby and name not in names)
+        for name, one in found.status.members.items()
+    }
+    return replace(found, status=replace(found.status, members=members))
 
 
 def is_wanted(node: str, found: Pacemaker) -> bool:
