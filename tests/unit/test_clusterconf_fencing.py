@@ -172,3 +172,17 @@ def test_the_token_is_that_of_totem_if_it_can_be(token, wanted):
     assert found.pillar["kvmcluster"]["ha"].get("token") == wanted
     told = {it.attribute for it in found.remarks if it.element == "cluster/totem"}
     assert told == {"join", *(() if wanted else ("token",))}
+
+
+def test_devices_without_a_name_are_left_out():
+    nameless = '<fencedevice agent="fence_apc" name="" ipaddr="192.0.2.9"/>'
+    found, remarks = fencing([nameless], "<method><device/></method>")
+    assert found == {} and len(unfenced(remarks)) == 2
+
+
+def test_a_key_of_a_board_is_no_open_option():
+    board = BMC.format("b1").replace("/>", ' hexadecimal_kg="s3cr3t"/>')
+    found, _ = fencing([board], method('name="b1"'))
+    assert found["devices"]["b1"]["secrets"] == {
+        option: f"/etc/kvmcluster/b1.{option}" for option in ("password", "hexadecimal_kg")
+    }

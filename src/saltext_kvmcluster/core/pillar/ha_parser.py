@@ -25,7 +25,7 @@ _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}\Z")
 # What pcmk_host_map can hold: it has ':' between node and port, ';' between nodes.
 _PORT = re.compile(r"[A-Za-z0-9_./,@+-]{1,200}\Z")
 _PATH = re.compile(r"/[A-Za-z0-9_./@+-]+\Z")
-_SECRETS = re.compile(r"passw|secret|community", re.IGNORECASE)
+_SECRETS = re.compile(r"passw|secret|community|_kg\Z|api_?key", re.IGNORECASE)
 DERIVED = ("pcmk_host_list", "pcmk_host_map", "pcmk_host_check")
 
 

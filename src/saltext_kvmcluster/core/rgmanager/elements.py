@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.text import printable
 
 _LONGEST_PATH = 300
 LONGEST_VALUE = 100
-_SECRET = re.compile(r"pass(?!ive)|secret|community", re.IGNORECASE)
+_SECRET = re.compile(r"pass(?!ive)|secret|community|_kg\Z|api_?key", re.IGNORECASE)
 # In the value of another attribute, such as a mount's options.
 _SECRET_INSIDE = re.compile(r"(pass\w*|secret\w*)\s*[=:]", re.IGNORECASE)
 _HIDDEN = "(a password, not shown)"

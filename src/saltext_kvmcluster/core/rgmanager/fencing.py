@@ -150,7 +150,9 @@ def _sources(parts: list[Element]) -> dict[str, Element]:
             continue
         name = part.given.get("name", "")
         why = without_agent(part.given.get("agent", ""))
-        if name in sources:
+        if not name.strip():
+            why = "it has no name"
+        elif name in sources:
             why = f"{name} is defined twice; the first definition is used"
         if why:
             part.drop(why)
