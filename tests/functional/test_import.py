@@ -9,7 +9,11 @@ import salt.utils.json
 import salt.utils.yaml
 from sandbox import CHECKOUT, SALT, sentence
 
-FILES = sorted((CHECKOUT / "tests" / "cases" / "clusterconf").glob("*.xml"))
+# The unit tier has them all; these have odd letters, migration names, text, and secrets.
+FILES = [
+    CHECKOUT / "tests" / "cases" / "clusterconf" / f"{name}.xml"
+    for name in ("copied_definitions", "marathon", "services", "two_nodes")
+]
 BILLION = "<!DOCTYPE c [<!ENTITY a0 'lol'>{}]><cluster>&a11;</cluster>".format(
     "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12))
 ).encode()
