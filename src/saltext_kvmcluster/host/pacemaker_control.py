@@ -28,17 +28,17 @@ class Control:
         """Hold a resource; return False if it is held already, or there is none."""
         return self._edited(holds.created(resource, hold))
 
-    def release(self, resource: str, mark: str) -> bool:
-        """End the hold of that mark; return whether there was one."""
-        return self._edited(holds.deleted(resource, mark))
+    def release(self, resource: str, mark: str) -> None:
+        """End the hold of that mark; cibadmin does not tell whether there was one."""
+        self._edited(holds.deleted(resource, mark))
 
     def standby(self, node: str, number: str, mark: str) -> bool:
         """Put a node on standby; return False if it is by us already."""
         return self._edited(holds.standby_on(node, number, mark))
 
-    def end_standby(self, node: str, number: str) -> bool:
-        """End our own standby of a node; return whether there was one."""
-        return self._edited(holds.standby_off(node, number))
+    def end_standby(self, node: str, number: str) -> None:
+        """End our own standby of a node; cibadmin does not tell whether there was one."""
+        self._edited(holds.standby_off(node, number))
 
     def refresh(self, resource: str) -> None:
         """Have every node forget a resource's history, and look for it anew."""

@@ -15,7 +15,7 @@ MISSED = 105
 
 
 def edit(change: Edit) -> tuple[str, ...]:
-    """Return what changes the CIB; it fails with MISSED if there is nothing to change."""
+    """Return what changes the CIB; what adds fails with MISSED if there is no place for it."""
     verb = ("--modify", "--xml-text", change.xml) if change.xml else ("--delete",)
     return (*_within(SECONDS), "cibadmin", *verb, "--xpath", change.xpath)
 
