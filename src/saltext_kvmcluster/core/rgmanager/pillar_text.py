@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from saltext_kvmcluster.core.rgmanager.clusterconf import Imported
 from saltext_kvmcluster.core.rgmanager.elements import LONGEST_VALUE, Remark
 from saltext_kvmcluster.core.rgmanager.fates import BECAME
-from saltext_kvmcluster.core.rgmanager.refusals import JINJA
+from saltext_kvmcluster.core.rgmanager.refusals import JINJA, ROOT
 from saltext_kvmcluster.core.text import printable
 
 WIDTH = 100
@@ -32,6 +32,12 @@ def as_text(found: Imported, source: str, dumped: str) -> str:
         "Two cluster managers must not manage one guest: stop RGManager on all nodes before you"
         " start or move a guest with this extension.",
     ]
+    if "ha" in found.pillar[ROOT]:
+        steps.append(
+            "Then 'salt-run state.orchestrate kvmcluster.orch.ha' gives the guests with ha to"
+            " Pacemaker, which starts them elsewhere when their node dies; with 'test=True' it"
+            " shows what it would do. To do without, remove every ha."
+        )
     lines = [*_wrapped(f"Pillar for saltext-kvmcluster, made from {source}."), "#"]
     for number, step in enumerate(steps, 1):
         lines += _wrapped(f"{number}. {step}", "   ")
