@@ -68,7 +68,7 @@ def orchestrate(lab, *arguments):
 
 
 def resource(lab, name):
-    query = ("cibadmin", "--query", "--xpath", f"//*[@id='{name}']")
+    query = ("cibadmin", "--query", "--xpath", f"/cib/configuration//*[@id='{name}']")
     return lab.exec("node1", *query, check=False)
 
 

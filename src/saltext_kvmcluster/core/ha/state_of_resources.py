@@ -20,7 +20,7 @@ class Resources:
 
     ``leader``: whether there is a DC. ``roles`` and ``nodes`` are by resource; ``failures`` are
     sentences by resource. ``orphans`` have no resource any more. ``resting`` are those that
-    somebody keeps off or holds: they need not run.
+    somebody keeps off or holds: they need not run. ``devices`` are those of fencing.
     """
 
     leader: bool
@@ -30,6 +30,7 @@ class Resources:
     nodes: dict[str, tuple[str, ...]]
     failures: dict[str, str]
     orphans: tuple[str, ...]
+    devices: tuple[str, ...]
     resting: frozenset[str] = frozenset()
 
     @property
@@ -37,12 +38,19 @@ class Resources:
         """Whether it can be configured, and acts."""
         return self.leader and self.quorum
 
+    def on(self, node: str) -> tuple[str, ...]:
+        """Return what runs on a node, but for fence devices."""
+        return tuple(
+            name for name, nodes in self.nodes.items() if node in nodes and name not in self.devices
+        )
+
     def unsettled(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield a sentence for each of these resources that does not run."""
+        """Yield a sentence for each of these resources that does not run, and has to.
+
+        A failure of one that runs is history.
+        """
         for name in names:
-            if name in self.resting:
-                continue
-            if self.roles.get(name) != STARTED or name in self.failures:
+            if name not in self.resting and self.roles.get(name) != STARTED:
                 why = (
                     self.failures.get(name) or f"its role is {self.roles.get(name) or 'not known'}"
                 )
@@ -69,6 +77,7 @@ def parse(text: str) -> Resources:
         },
         failures,
         tuple(str(one.get("id")) for one in found if _is_orphan(one)),
+        tuple(str(one.get("id")) for one in found if _agent(one).startswith("stonith:")),
         frozenset(str(one.get("id")) for one in found if _rests(one)),
     )
 
@@ -81,6 +90,10 @@ def _is_orphan(one: etree._Element) -> bool:
 def _rests(one: etree._Element) -> bool:
     is_held = one.get("managed") == "false" and one.get("blocked") != "true"
     return is_held or str(one.get("target_role", "")).lower() == "stopped"
+
+
+def _agent(one: etree._Element) -> str:
+    return str(one.get("resource_agent", ""))
 
 
 def _failure(one: etree._Element) -> str:
