@@ -373,7 +373,13 @@ def test_a_pacemaker_that_was_never_configured_gets_all_of_it():
     assert set(of_fencing(found.after).changes) == {"kvmcluster-fence-board"}
 
 
-@pytest.mark.parametrize("text", ["", "<cib/>", "<a><configuration/></a>", "nothing"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "<cib/>", "<a><configuration/></a>", "nothing"),
+        '<cib epoch="x"><configuration/></cib>',
+    ],
+)
 def test_what_is_no_configuration_is_refused(text):
     with pytest.raises(InputError):
         difference.of_properties(text, content.PROPERTIES)

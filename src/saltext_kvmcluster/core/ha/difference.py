@@ -7,6 +7,7 @@ beside it, such as a hold or a role, stays. All else stays as it is.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -218,7 +219,10 @@ class _Edit:
     def done(self, differing: tuple[str, ...] = ()) -> Difference:
         if self._changes:
             # A patch is taken only if it leads to a later version.
-            self._root.set("epoch", str(int(self._root.get("epoch") or 0) + 1))
+            epoch = self._root.get("epoch") or "0"
+            if not re.fullmatch("[0-9]{1,18}", epoch):
+                raise InputError(f"Pacemaker's configuration has no version: epoch={epoch[:40]!r}")
+            self._root.set("epoch", str(int(epoch) + 1))
             self._root.set("num_updates", "0")
         after = _text(self._root)
         return Difference(self._before, after, self._changes, differing)
