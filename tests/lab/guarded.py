@@ -1,0 +1,136 @@
+"""A lab that kvmcluster.orch.ha has set up, and what is seen of its guests from outside.
+
+What counts is a guest's QEMU processes on all nodes, and what the guest itself wrote.
+"""
+
+import contextlib
+import os
+import pathlib
+import time
+
+from kvmlab import cluster, guests, pacemaker, processes, services
+from labs import FAULTS, Lab, Pillar
+
+HA = "kvmcluster.orch.ha"
+MEMBERS = 300
+SETTLED = 240
+
+
+class Disorder(Exception):
+    """The lab is not as it has to be; nothing can be judged in it."""
+
+
+class Guarded:
+    """Nodes with Corosync, Pacemaker and fencing, and guests that come back."""
+
+    def __init__(self, lab, homes):
+        self.lab, self.homes = lab, homes
+        os.environ["KVMCLUSTER_LAB"] = lab.environment["KVMCLUSTER_LAB"]
+        self.place = cluster.current()
+
+    def prepare(self):
+        failed = [name for name, state in self.lab.prepare().items() if not state["result"]]
+        if failed:
+            raise Disorder(f"not prepared: {failed}")
+        for name, home in self.homes.items():
+            self.lab.guest(name, home)
+        pillar = Pillar(pathlib.Path(self.lab.ctl("pillar").stdout.strip()))
+        listed = {name: {"ha": True} for name in self.homes}
+        pillar.cluster["guests"] |= {"path": "/srv/guests", "list": listed}
+        board = {"agent": "fence_kvmlab", "nodes": self.lab.nodes}
+        pillar.cluster["ha"] = {"fencing": {"devices": {"board": board}}}
+        pillar.save()
+        self.lab.refresh_pillar()
+        done = self.lab.ctl("salt-run", "--", "state.orchestrate", HA, check=False, timeout=600)
+        if done.returncode:
+            raise Disorder(f"{HA}: {done.stdout[-3000:]}{done.stderr[-1000:]}")
+        self.settle()
+
+    # ---- Pacemaker
+
+    def responds(self, node):
+        """Whether Pacemaker is at work on a node, as seen from outside."""
+        if not processes.find(self.place, node):
+            return False
+        pids = services.running(self.place, node)[0]["pacemaker"]
+        return bool(pids) and not any(map(services.is_stopped, pids))
+
+    def asked(self, *but):
+        """Return a node that can be asked what Pacemaker says."""
+        return next(one for one in self.lab.nodes if one not in but and self.responds(one))
+
+    def crm(self, *command, but=(), timeout=120):
+        return self.lab.ctl("exec", self.asked(*but), "--", *command, check=False, timeout=timeout)
+
+    def settle(self):
+        """Wait until every node is a member again and Pacemaker has nothing left to do."""
+        end = time.monotonic() + MEMBERS
+        while missing := [one for one in self.lab.nodes if not self.is_member(one)]:
+            if time.monotonic() > end:
+                raise Disorder(f"no members again: {', '.join(missing)}")
+            time.sleep(1)
+        self.crm("crm_resource", "--wait", f"--timeout={SETTLED}", timeout=SETTLED + 30)
+
+    def is_member(self, node):
+        with contextlib.suppress(StopIteration):
+            state = pacemaker.monitor(self.place, self.asked())
+            path = f"nodes/node[@name='{node}'][@online='true'][@pending='false']"
+            return state is not None and state.find(path) is not None
+        return False
+
+    def known(self, name):
+        """Return where Pacemaker says that a guest runs."""
+        found = pacemaker.found_on(self.place, self.asked(), f"kvmcluster-{name}")
+        return sorted(found)
+
+    # ---- what is seen
+
+    def qemus(self, name):
+        """Return the guest's QEMU process by node; none where the node is going down."""
+        found = {}
+        for node in self.lab.nodes:
+            with contextlib.suppress(Exception):
+                for pid in services.running(self.place, node)[1].get(name, []):
+                    found[node] = pid
+        return found
+
+    def record(self, name):
+        return guests.record(self.place, name).to_dict()
+
+    def records(self):
+        return {name: self.record(name) for name in self.homes}
+
+    def faults(self, before):
+        """Say which numbers were lost, repeated or doubled since records were taken."""
+        wrong = []
+        for name, then in before.items():
+            now = self.record(name)
+            for fault in FAULTS:
+                if new := len(now[fault]) - len(then[fault]):
+                    wrong.append(f"{name}: {new} numbers {fault}")
+        return wrong
+
+    def stray(self):
+        """Say where guests are that are not on one node, where Pacemaker has them."""
+        wrong = []
+        for name in self.homes:
+            nodes = sorted(self.qemus(name))
+            if len(nodes) != 1:
+                wrong.append(f"{name} runs on {', '.join(nodes) or 'no node'}")
+            elif self.known(name) != nodes:
+                wrong.append(f"Pacemaker has {name} on {self.known(name)}, it is on {nodes}")
+        return wrong
+
+
+@contextlib.contextmanager
+def bench_of(name, homes):
+    """A lab with guests that come back, which is taken down in the end."""
+    lab = Lab(name)
+    lab.ctl("down")
+    lab.ctl("up", "--ha", timeout=300)
+    try:
+        bench = Guarded(lab, homes)
+        bench.prepare()
+        yield bench
+    finally:
+        lab.ctl("down")
