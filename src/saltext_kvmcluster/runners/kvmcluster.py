@@ -867,7 +867,8 @@ def evacuate(
 
     With ``off=true``, its guests start on the other nodes, by your word that it has no power.
     Nobody tells what a node ran that is off, so these are the guests of ``kvmcluster:guests:list``
-    that run on no other node, and were not shut down by ``kvmcluster.shutdown``. Refused, with
+    that run on no other node, and were not shut down by ``kvmcluster.shutdown`` on another one; of
+    a shutdown on the node itself only that node knows. Refused, with
     nothing started, if the node answers: by its minion, or any other node's ssh or ping under any
     of its names; or if another node does not tell its guests. The plan is shown first; then each
     guest is started by the rules of ``kvmcluster.start`` with ``force_unreachable``, and again for
