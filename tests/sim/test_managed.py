@@ -210,3 +210,15 @@ def test_recover_gives_nothing_back_before_all_answered_and_nothing_moves(comman
     assert run.world.pacemaker.resources["web1"].mark
     step = next(one for one in run.reported["actions"] if "Pacemaker" in one["step"])
     assert not step["ok"] and step["detail"].startswith("not done: ")
+
+
+def test_what_a_person_has_made_unmanaged_is_moved_as_it_is_and_stays_so():
+    commands = ("crm unmanage web1", "migrate web1 from node1 to node2", "wait 30")
+    run = Run(Scenario(commands, {"web1": Start("node1", managed=True)}))
+    assert run.outcome().wrong == []
+    resource = run.world.pacemaker.resources["web1"]
+    assert (resource.mark, resource.managed, resource.active()) == ("", False, [])
+    for command in ("crm refresh web1", "crm wait", "crm manage web1", "wait 30", "kept web1"):
+        run.do(command)
+    assert run.world.wrong == []
+    assert [qemu.node for qemu in run.world.guests["web1"].running] == ["node2"]
