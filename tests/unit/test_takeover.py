@@ -289,6 +289,7 @@ def test_the_word_is_kept_in_the_history(done, declared, kept):
         assert row["reason"] == "node1 declared offline (force_unreachable)"
         shown = tables.render({"kind": "history", "cluster": "lab", "ok": True, "history": [row]})
         assert ("STARTED" if seen else "START UNKNOWN") in shown
+        assert shown.endswith("0 migrations and 1 start recorded in cluster lab; times are UTC")
 
 
 def test_a_history_that_cannot_be_written_is_said():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from saltext_kvmcluster.core.findings import PROBLEM, WARN
+from saltext_kvmcluster.core.migration import records
 from saltext_kvmcluster.core.output.layout import (
     mebibytes,
     or_dash,
@@ -114,8 +115,17 @@ def history(data: Mapping[str, Any]) -> str:
         for row in data["history"]
     ]
     where = f"{'on' if data.get('node') else 'in'} {place(data)}"
-    last = f"{counted(len(rows), 'migration')} recorded {where}; times are UTC"
+    starts = sum(map(_is_start, data["history"]))
+    started = f" and {counted(starts, 'start')}" if starts else ""
+    found = f"{counted(len(rows) - starts, 'migration')}{started}"
+    last = f"{found} recorded {where}; times are UTC"
     return "\n".join([*silent(data), *table_if_any(header, rows), last])
+
+
+def _is_start(row: Mapping[str, Any]) -> bool:
+    """Whether it is no migration: a start by a person's word, or after a crash."""
+    is_by_word = row["result"] in (records.BY_WORD, records.BY_WORD_UNSEEN)
+    return is_by_word or row["source"] == row["destination"]
 
 
 def progress_line(move: Move, reported: object, elapsed: float) -> str:
