@@ -52,7 +52,7 @@ def unfenced(
         Pacemaker as the other nodes know it.
     """
     found = [other.fencers[name] for other in others if other and name in other.fencers]
-    asked = f"on another node: stonith_admin --list={quote(name)}"
+    asked = "on another node: stonith_admin --list=NODE"
     if not found:
         yield unknown("not known which of Pacemaker's fence devices can fence it", asked)
         return
