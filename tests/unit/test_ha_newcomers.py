@@ -31,6 +31,13 @@ def test_not_while_pacemaker_does_not_see_a_node(change):
     assert "does not have node3 online" in why(with_member("node3", **change))
 
 
+def test_a_node_may_still_join():
+    nodes = ("node1", "node2", "node3")
+    assert newcomers.absent(nodes, pacemakers.view()) == []
+    assert newcomers.absent(nodes, with_member("node3", pending=True)) == ["node3"]
+    assert newcomers.absent(nodes, None) == [*nodes]
+
+
 def test_not_with_a_node_that_pacemaker_does_not_know():
     assert "does not have node4 online" in why(pacemakers.view(), agents={**AGENTS, "node4": ""})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -11,12 +12,20 @@ from saltext_kvmcluster.core.pacemaker.pacemaker_tools import AGENT, AGENTS
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.host import pacemaker_view, ssh
 
+JOINING, PAUSE = 60.0, 2.0
+"""Seconds for nodes whose Pacemaker has just started to join."""
+
 
 def refuse(cluster: Cluster, here: str, guests: Collection[str]) -> None:
     """Raise WorldError if Pacemaker would not see some of these guests where they run."""
     agents = {node: _lacking(None if node == here else node) for node in cluster.nodes}
+    end = time.monotonic() + JOINING
     with contextlib.closing(ssh.Session()) as shell:
-        view = pacemaker_view.observed(shell)
+        while True:
+            view = pacemaker_view.observed(shell)
+            if not newcomers.absent(cluster.nodes, view) or time.monotonic() > end:
+                break
+            time.sleep(PAUSE)
     if why := list(newcomers.hindrances(guests, here, view, agents)):
         raise WorldError("; ".join(why))
 

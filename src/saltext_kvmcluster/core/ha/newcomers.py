@@ -6,7 +6,7 @@ would be started a second time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from saltext_kvmcluster.core.ha import content
 from saltext_kvmcluster.core.ha.difference import Difference
@@ -19,6 +19,17 @@ def of(wanted: Difference, guests: Collection[str]) -> list[str]:
     """Return the guests that a difference gives to Pacemaker anew."""
     changes = {guest: wanted.changes.get(content.resource(guest)) for guest in guests}
     return [guest for guest, change in changes.items() if change and "old" not in change]
+
+
+def absent(nodes: Iterable[str], view: Pacemaker | None) -> list[str]:
+    """Return the nodes that Pacemaker does not have online, so that it does not look there."""
+    members = view.status.members if view and view.status else {}
+    found = {node: members.get(node) for node in nodes}
+    return [
+        node
+        for node, member in found.items()
+        if member is None or not member.online or member.pending or member.unclean
+    ]
 
 
 def hindrances(
@@ -38,9 +49,9 @@ def hindrances(
     options = view.status.options
     if not is_true(options.get("fencing-enabled", options.get("stonith-enabled", "true"))):
         yield "Pacemaker fences nobody (stonith-enabled=false): apply kvmcluster.ha.fencing first"
+    unseen = absent(agents, view)
     for node, lacks in agents.items():
-        member = view.status.members.get(node)
-        if member is None or not member.online or member.pending or member.unclean:
+        if node in unseen:
             yield (
                 f"Pacemaker does not have {node} online, and would start once more what runs there:"
                 f" on {node}: systemctl start pacemaker, until crm_mon -1 shows it online"
