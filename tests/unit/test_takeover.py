@@ -104,14 +104,14 @@ def test_each_guest_starts_where_most_room_is_after_the_plan_was_shown():
     data = take_over(fleet, console, "node1")
     assert fleet.starts == [(name, "node3", ["node1"], False) for name in ("web1", "web2")]
     assert data["ok"] and console.plans[0]["plan"] == data["plan"] and console.plans[0]["test"]
-    assert tables.render(data).splitlines()[-1] == "OK: 2 guests of node1 run on other nodes"
+    assert tables.render(data).splitlines()[-1] == "OK: 2 guests seen running, while node1 is off"
 
 
 def test_under_test_nothing_is_started():
     fleet = Fleet(lost())
     data = evacuated(fleet, test=True)
     assert fleet.starts == [] and data["test"] and len(data["plan"]) == 2
-    assert "PLAN  2 guests of node1 to start, 0 stuck; nothing was changed" in tables.render(data)
+    assert "PLAN  2 guests to start while node1 is off, 0 stuck; nothing" in tables.render(data)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_who_finds_no_room_or_has_no_definition_is_stuck():
     assert "node.memory" in data["stuck"]["web2"]
     assert data["stuck"]["web3"] == "no definition of it"
     assert "defines a guest named" in data["stuck"]["web4"]
-    assert tables.render(data).splitlines()[-1].startswith("PROBLEM: 1 guest of node1 run on other")
+    assert tables.render(data).splitlines()[-1].startswith("PROBLEM: 1 guest seen running, ")
 
 
 def test_a_definition_that_was_not_read_is_not_absent():

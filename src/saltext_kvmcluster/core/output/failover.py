@@ -28,13 +28,14 @@ def capacity(data: Mapping[str, Any]) -> str:
 
 def takeover(data: Mapping[str, Any]) -> str:
     """Return which guests of nodes that are off start where, and what came of it."""
-    nodes = _and(data["nodes"])
+    nodes, verb = _and(data["nodes"]), _verb(data["nodes"])
     lines = [f"NOTE  {guest} {why}; it is not started" for guest, why in data["off"].items()]
     stuck = [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
     if data["test"]:
         rows = [[row["guest"], row["node"]] for row in data["plan"]]
         end = "" if data.get("begins") else "; nothing was changed"
-        last = f"PLAN  {counted(len(rows), 'guest')} of {nodes} to start, {len(stuck)} stuck{end}"
+        count = counted(len(rows), "guest")
+        last = f"PLAN  {count} to start while {nodes} {verb} off, {len(stuck)} stuck{end}"
         return "\n".join([*lines, *table_if_any(["guest", "starts on"], rows), *stuck, last])
     for row in data["started"]:
         lines.append(f"{result(row['result'])}  {row['guest']} on {row['node']}: {row['reason']}")
@@ -44,11 +45,11 @@ def takeover(data: Mapping[str, Any]) -> str:
     failed = [row["guest"] for row in data["started"] if not row["ok"]]
     well = counted(len(data["started"]) - len(failed), "guest")
     if data["ok"] and not left:
-        return "\n".join([*lines, f"OK: {well} of {nodes} run on other nodes"])
+        return "\n".join([*lines, f"OK: {well} seen running, while {nodes} {verb} off"])
     lines += [*stuck, *(f"NOT BEGUN  {guest}" for guest in left)]
     off = listed([*failed, *left, *data["stuck"]])
-    last = f"PROBLEM: {well} of {nodes} run on other nodes, not seen running: {off}; to try again:"
-    return "\n".join([*lines, f"{last} the same command"])
+    last = f"PROBLEM: {well} seen running, while {nodes} {verb} off; not seen running: {off}"
+    return "\n".join([*lines, f"{last}; to try again: the same command"])
 
 
 def _and(nodes: list[str]) -> str:
