@@ -316,17 +316,17 @@ def test_a_qemu_that_libvirt_does_not_know():
 def test_a_lock_that_is_let_go_is_waited_for():
     drive = f"file={DISK},format=raw,if=virtio"
     command = ["qemu-system-x86_64", "-S", "-display", "none", "-m", "16", "-drive", drive]
-    holder = subprocess.Popen(command)
+    # Once it is a daemon it has opened its disk.
+    sh(*command, "-daemonize")
+    (holder,) = qemus()
     try:
-        until(lambda: "lock" in sh("qemu-img", "info", DISK, code=None), "no lock")
         agent("start", ERROR, "lock")
         begun = tries()
         starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=120))
         until(lambda: tries() > begun + 1, "it does not try again", 60)
         assert starting.poll() is None
     finally:
-        holder.kill()
-        holder.wait()
+        os.kill(int(holder), signal.SIGKILL)
     assert starting.wait(60) == SUCCESS
     agent("monitor", SUCCESS)
 
