@@ -97,6 +97,9 @@ debian13:  ## the demo and the lab's main tests in a Debian 13 system of their o
 demo: dev  ## the whole setup, step by step
 	$(BIN)/python lab/demo
 
+demo-ha: dev  ## nodes fail, and their guests come back: Corosync, Pacemaker, fencing
+	$(BIN)/python lab/demo-ha
+
 kills: dev  ## 20 nodes that fail while Pacemaker guards their guests; goes on where it stopped
 	$(BIN)/python tests/lab/kills.py
 
@@ -121,4 +124,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly faults debian13 demo kills lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly faults debian13 demo demo-ha kills lab bench docs
