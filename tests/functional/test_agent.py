@@ -22,6 +22,8 @@ from kvmlab import hypervisor, services
 from saltext_kvmcluster.core.migration import handover
 
 AGENT = CHECKOUT / "states" / "kvmcluster" / "files" / "VirtualDomain"
+# Seconds, as operations have them that are to succeed: what is too short ends as a failure.
+PATIENT = {"start": 20, "stop": 12}
 DTD = pathlib.Path("/usr/share/resource-agents/ra-api-1.dtd")
 SUCCESS, ERROR, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 0, 1, 3, 5, 6, 7
 CONFIG, DISK = pathlib.Path("/srv/web1.xml"), pathlib.Path("/srv/web1.raw")
@@ -114,13 +116,14 @@ def agent(action, code, word="", **options):
 
     Returns how long that took. Where it does not heed its timeout it waits for at least 20 s.
     """
+    options.setdefault("timeout", PATIENT.get(action, 5) if code == SUCCESS else 5)
     begun = time.monotonic()
     done = subprocess.run(
         [AGENT, action],
         env=environment(**options),
         capture_output=True,
         text=True,
-        timeout=options.get("timeout", 5) + 14,
+        timeout=options["timeout"] + 14,
     )
     assert (done.returncode, done.stdout) == (code, ""), done
     assert word in done.stderr and "Traceback" not in done.stderr, done.stderr
