@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.ha.content import PREFIX
 from saltext_kvmcluster.core.ha.difference import Difference
 from saltext_kvmcluster.core.ha.state_of_resources import Resources
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import CIB
-from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.host import commands, files
 
@@ -169,17 +169,15 @@ def unsettled(names: Iterable[str], timeout: float) -> list[str]:
 
 
 def definitions(cluster: Cluster) -> dict[str, str]:
-    """Return the definitions' paths of guests that have ``ha``; InputError if one has none."""
+    """Return the definitions' paths of guests that have ``ha``; InputError if one has none.
+
+    That they are on shared storage is what the check ha.definitions has seen to.
+    """
     guests = cluster.guests
     found = {}
     for guest in guests.list.values():
         if not guest.ha:
             continue
-        if guests.definitions != "shared":
-            raise InputError(
-                f"{ROOT}:guests:definitions: guests with ha need definitions on shared storage;"
-                " with 'defined', Pacemaker's agent would undefine them"
-            )
         there = [path for path in store.all_paths(guests, guest.name) if files.exists(path)]
         found[guest.name] = store.find(guests, guest.name, there).path
     return found
