@@ -1,18 +1,10 @@
 """What Pacemaker is told of the pillar, by what its configuration differs, and what stays in it."""
 
-import base64
-
 import pytest
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.ha import (
-    content,
-    corosync_conf,
-    difference,
-    secrets,
-    state_of_resources,
-)
+from saltext_kvmcluster.core.ha import content, difference, secrets
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 
 BOARD = {"agent": "fence_x", "nodes": ["node1", "node2", "node3"]}
@@ -383,120 +375,3 @@ def test_a_pacemaker_that_was_never_configured_gets_all_of_it():
 def test_what_is_no_configuration_is_refused(text):
     with pytest.raises(InputError):
         difference.of_properties(text, content.PROPERTIES)
-
-
-# ---- corosync.conf
-
-
-def conf(nodes, **ha):
-    found = cluster({}, nodes=nodes, **{"token": 3000, **ha})
-    return corosync_conf.wanted(found, found.ha, "").text
-
-
-def test_the_key_of_a_peer_is_one_or_it_is_refused():
-    good = bytes(range(256))
-    assert corosync_conf.key(base64.b64encode(good).decode()) == good
-    for text in ("", "no base64", "abc", base64.b64encode(b"short").decode()):
-        with pytest.raises(InputError, match="authkey") as error:
-            corosync_conf.key(text)
-        assert "short" not in str(error.value)
-
-
-def test_a_node_keeps_its_number_whoever_else_is_there():
-    few, many = (conf(nodes) for nodes in (("node2", "node3"), ("node1", "node2", "node3")))
-    for node in ("node2", "node3"):
-        line = f"nodeid: {corosync_conf.node_number(node)}"
-        assert line in few and line in many
-        assert 0 < corosync_conf.node_number(node) < 65536
-
-
-@pytest.mark.parametrize(
-    ("nodes", "more", "there", "absent"),
-    [
-        (("a", "b"), {}, ["two_node: 1", "wait_for_all: 1"], ["device"]),
-        (("a", "b", "c"), {}, ["wait_for_all: 1"], ["two_node", "device"]),
-        (("a", "b"), {"quorum_device": {"host": "q.example"}}, ["host: q.example"], ["two_node"]),
-    ],
-)
-def test_what_decides_which_part_goes_on(nodes, more, there, absent):
-    text = conf(nodes, **more)
-    assert [word for word in there if word not in text] == []
-    assert [word for word in absent if word in text] == []
-
-
-def test_a_second_ring_needs_a_second_name_of_every_node():
-    assert "ring1_addr: a-mig" in conf(("a", "b"))
-    one = from_pillar(
-        {
-            "kvmcluster": {
-                "name": "lab",
-                "nodes": {"a": {"migration": "a-mig"}, "b": {}},
-                "ha": {"token": 5000},
-            }
-        }
-    )
-    text = corosync_conf.wanted(one, one.ha, "").text
-    assert "ring1_addr" not in text and "token: 5000" in text
-
-
-def test_nodes_that_would_have_one_number_are_refused(monkeypatch):
-    monkeypatch.setattr(corosync_conf, "node_number", lambda node: 1)
-    with pytest.raises(InputError, match="a and b would have the same number"):
-        conf(("a", "b"))
-
-
-def test_the_changes_are_the_lines():
-    found = cluster({})
-    wanted = corosync_conf.wanted(found, found.ha, "")
-    assert "token: 3000" in wanted.changes.added and not wanted.changes.removed
-    again = corosync_conf.wanted(found, found.ha, wanted.text)
-    assert not again.changes.added and not again.changes.removed
-    assert corosync_conf.is_ours(wanted.text) and not corosync_conf.is_ours("totem {\n}\n")
-
-
-# ---- what Pacemaker says of it
-
-
-MONITOR = """<pacemaker-result>
-<summary><current_dc present="true" with_quorum="{quorum}"/></summary>
-<nodes><node name="node1" online="true"/><node name="node2" online="false"/></nodes>
-<resources><resource id="a" role="Started" resource_agent="ocf:kvmcluster:VirtualDomain">
-<node name="node1"/></resource>
-<resource id="b" role="Stopped"/><resource id="s" role="Stopped" target_role="Stopped"/>
-<resource id="h" role="Stopped" managed="false"/>
-<resource id="c" role="Stopped" resource_agent="stonith:fence_x"/>
-<resource id="f" role="Started" resource_agent="stonith:fence_x"><node name="node1"/></resource>
-</resources>
-<failures><failure op_key="c_monitor_60000" node="node1" exitstatus="error" task="monitor"/>
-<failure op_key="f_monitor_60000" node="node1" exitstatus="error" task="monitor"/>
-</failures></pacemaker-result>"""
-
-
-def test_what_does_not_run_is_named_with_why():
-    found = state_of_resources.parse(MONITOR.format(quorum="true"))
-    assert found.decides and found.online == ("node1",)
-    assert list(found.unsettled(["a", "b", "c", "d", "f", "s", "h"])) == [
-        "b: its role is Stopped",
-        "c: monitor failed on node1 (error); the log there says why: journalctl -u pacemaker",
-        "d: its role is not known",
-    ]
-    assert found.on("node1") == ("a",) and found.on("node2") == ()
-    assert not state_of_resources.parse(MONITOR.format(quorum="false")).decides
-
-
-def test_what_somebody_keeps_off_or_holds_need_not_run():
-    kept = '<resource id="{}" role="Stopped" {}/>'
-    more = "".join(
-        kept.format(name, given)
-        for name, given in (
-            ("off", 'managed="true" target_role="Stopped"'),
-            ("held", 'managed="false" blocked="false"'),
-            ("stuck", 'managed="false" blocked="true"'),
-            ("old", 'orphaned="true"'),
-            ("older", 'removed="true"'),
-        )
-    )
-    text = MONITOR.format(quorum="true").replace("<resources>", f"<resources>{more}")
-    found = state_of_resources.parse(text)
-    assert list(found.unsettled(["off", "held", "stuck"])) == ["stuck: its role is Stopped"]
-    assert found.orphans == ("old", "older")

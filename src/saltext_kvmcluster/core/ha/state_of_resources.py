@@ -18,31 +18,23 @@ STARTED = "Started"
 class Resources:
     """What Pacemaker says of itself, and of resources.
 
-    ``leader``: whether there is a DC. ``roles`` and ``nodes`` are by resource; ``failures`` are
-    sentences by resource. ``orphans`` have no resource any more. ``resting`` are those that
-    somebody keeps off or holds: they need not run. ``devices`` are those of fencing.
+    ``leader``: whether there is a DC. ``roles`` are by resource, and so are ``failures``, which are
+    sentences. ``orphans`` have no resource any more. ``resting`` are those that somebody keeps off
+    or holds: they need not run.
     """
 
     leader: bool
     quorum: bool
     online: tuple[str, ...]
     roles: dict[str, str]
-    nodes: dict[str, tuple[str, ...]]
     failures: dict[str, str]
     orphans: tuple[str, ...]
-    devices: tuple[str, ...]
     resting: frozenset[str] = frozenset()
 
     @property
     def decides(self) -> bool:
         """Whether it can be configured, and acts."""
         return self.leader and self.quorum
-
-    def on(self, node: str) -> tuple[str, ...]:
-        """Return what runs on a node, but for fence devices."""
-        return tuple(
-            name for name, nodes in self.nodes.items() if node in nodes and name not in self.devices
-        )
 
     def unsettled(self, names: Iterable[str]) -> Iterator[str]:
         """Yield a sentence for each of these resources that does not run, and has to.
@@ -71,13 +63,8 @@ def parse(text: str) -> Resources:
         leader is not None and leader.get("with_quorum") == "true",
         tuple(str(one.get("name")) for one in root.iterfind("nodes/node[@online='true']")),
         {str(one.get("id")): str(one.get("role", "")) for one in found},
-        {
-            str(one.get("id")): tuple(str(node.get("name")) for node in one.iterfind("node"))
-            for one in found
-        },
         failures,
         tuple(str(one.get("id")) for one in found if _is_orphan(one)),
-        tuple(str(one.get("id")) for one in found if _agent(one).startswith("stonith:")),
         frozenset(str(one.get("id")) for one in found if _rests(one)),
     )
 
@@ -90,10 +77,6 @@ def _is_orphan(one: etree._Element) -> bool:
 def _rests(one: etree._Element) -> bool:
     is_held = one.get("managed") == "false" and one.get("blocked") != "true"
     return is_held or str(one.get("target_role", "")).lower() == "stopped"
-
-
-def _agent(one: etree._Element) -> str:
-    return str(one.get("resource_agent", ""))
 
 
 def _failure(one: etree._Element) -> str:
