@@ -203,8 +203,10 @@ class Lab:
         """
         words = ("virsh", "migrate", "--live", "--p2p", "--suspend", *flags, guest)
         self.exec(source, *words, f"qemu+ssh://root@{destination}-mig/system")
+        resume = ("exec", destination, "--", "virsh", "resume", guest)
         until(
-            lambda: self.exec(destination, "virsh", "resume", guest, check=False),
+            # By its exit code: it prints an empty line when it fails.
+            lambda: self.ctl(*resume, check=False).returncode == 0,
             f"{guest} resumed on {destination}",
             seconds=10,
         )
