@@ -127,12 +127,17 @@ def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     labs.until(lambda: entries(lab), "a journal entry", ended=call.ended)
     labs.until(lambda: lab.copying("node1", GUEST), "memory that was sent", ended=call.ended)
     lab.ctl("kill", "node2", "libvirtd")
-    seconds = until(
-        lambda: not entries(lab) or detail(lab, "not settled: "), "nothing was tried", 240
-    )
-    print(f"tried {seconds} s after the daemon was killed; left: {entries(lab)}")
-    begun = time.monotonic()
-    lab.ctl("start", "node2", "libvirtd")
+    try:
+        seconds = until(
+            lambda: not entries(lab) or detail(lab, "not settled: "), "nothing was tried", 240
+        )
+        print(f"tried {seconds} s after the daemon was killed; left: {entries(lab)}")
+    except AssertionError:
+        print(lab.exec("node1", "ps", "-eo", "pid,etime,args"), lab.read("master", LOG)[-9000:])
+        raise
+    finally:
+        begun = time.monotonic()
+        lab.ctl("start", "node2", "libvirtd")
     until(lambda: not entries(lab), "the migration is not settled", 120)
     reported("libvirtd of a destination back", round(time.monotonic() - begun, 1))
     call.end()
