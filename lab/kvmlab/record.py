@@ -6,6 +6,8 @@ Values in, values out. The format is described in lab/guest/recorder.c.
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 SECTOR = 512
 RECORD = re.compile(rb"number=(\d+) boot=([0-9a-f]{16}) stamp=(\d+\.\d+) rtc=(\d+)\n")
@@ -91,12 +93,15 @@ def longest_pause(records):
     in whole seconds. The lead of the latter is known to a record's distance wherever it ticks,
     so a jump of that lead is time that the guest did not see.
     """
-    longest = 0.0
-    for at in range(1, len(records)):
-        before, after = records[at - 1], records[at]
-        if before.boot == after.boot:
-            longest = max(longest, after.stamp - before.stamp + unseen(records, at))
-    return round(longest, 2)
+    boots = [[*ones] for _, ones in groupby(records, key=attrgetter("boot"))]
+    return round(
+        max((pause(one, at) for one in boots for at in range(1, len(one))), default=0.0), 2
+    )
+
+
+def pause(records, at):
+    """The time between records[at - 1] and records[at], of one boot, in seconds."""
+    return records[at].stamp - records[at - 1].stamp + unseen(records, at)
 
 
 def unseen(records, at):

@@ -12,13 +12,13 @@ from kvmlab import record
 BOOT = "0123456789abcdef"
 
 
-def disk(numbers, boot=BOOT, paused_before=None):
+def disk(numbers, boot=BOOT, paused_before=None, booted=1_700_000_000.35):
     """A disk with these numbers; the guest saw nothing of a 2 s pause before one of them."""
     sectors = {0: b"kvmcluster lab record 1\n"}
     for number in numbers:
         unseen = 2 if paused_before is not None and number >= paused_before else 0
         stamp = 5 + number / 10
-        rtc = int(1_700_000_000.35 + stamp + unseen)
+        rtc = int(booted + stamp + unseen)
         text = f"number={number} boot={boot} stamp={stamp:.6f} rtc={rtc}\n"
         sectors[number] = text.encode()
     size = max(sectors) + 10
@@ -62,10 +62,11 @@ def test_doubled_numbers():
 
 
 def test_restarted_guest():
-    rest = disk(range(21, 41), boot="f" * 16)[21 * record.SECTOR :]
+    rest = disk(range(21, 41), boot="f" * 16, booted=1_700_000_090.35)[21 * record.SECTOR :]
     both = disk(range(1, 21))[: 21 * record.SECTOR] + rest
     judgement = record.judge(both, {"node1": console(range(1, 41))})
     assert judgement.boots == 2
+    assert judgement.longest_pause == pytest.approx(0.1)
     assert judgement.lost == []
     assert not judgement.whole
 
