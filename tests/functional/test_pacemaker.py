@@ -130,7 +130,19 @@ def test_cibadmin_makes_one_hold_and_ends_that_alone(tmp_path):
         assert control.standby("node1", "1", "drained, it's <new>")
         assert not control.standby("node1", "1", "again")
         assert found().standbys == {"node1": "drained, it's <new>"}
+        shell.run("crm_attribute -N node1 -n standby -D")
+        assert found().standbys == {}
+        assert control.standby("node1", "1", "again")
+        assert found().standbys == {"node1": "again"}
         control.end_standby("node1", "1")
         assert found().standbys == {}
+        for by_hand in ("-d is-managed", "-p is-managed -v true"):
+            assert control.hold("web1", hold)
+            shell.run(f"crm_resource -r web1 --meta {by_hand}")
+            assert (found().guests[0].mark, found().guests[0].managed) == ("", True)
+            assert control.hold("web1", other)
+            assert (found().guests[0].mark, found().guests[0].managed) == (other.mark, False)
+            control.release("web1", other.mark)
+            assert found().guests[0].managed and "hold" not in file.read_text()
         with pytest.raises(WorldError, match="crm_resource on this node failed"):
             control.want("web2", "Stopped")

@@ -36,15 +36,17 @@ THRESHOLD, FORGOTTEN = 10, 60.0
 class Resource:
     """A guest's resource.
 
-    ``meta``: its meta attributes, as the CIB has them; ``mark``: that of our hold. ``history``:
-    what is believed, by node. ``busy``: the action that is under way; ``shown``: whether it is
-    shown yet. ``probing``: the nodes whose probes are under way. ``stuck``: a move failed, which
-    blocks it. ``draws``: the node to which a constraint of a move by hand draws it.
+    ``meta``: its meta attributes, as the CIB has them; ``mark``: that of our hold; ``undone``:
+    whether a person took the is-managed out of it. ``history``: what is believed, by node.
+    ``busy``: the action that is under way; ``shown``: whether it is shown yet. ``probing``: the
+    nodes whose probes are under way. ``stuck``: a move failed, which blocks it. ``draws``: the node
+    to which a constraint of a move by hand draws it.
     """
 
     guest: sim.Guest
     meta: dict[str, str] = field(default_factory=dict)
     mark: str = ""
+    undone: bool = False
     history: dict[str, str] = field(default_factory=dict)
     probing: set[str] = field(default_factory=set)
     busy: str = ""
@@ -58,8 +60,12 @@ class Resource:
         return self.guest.name
 
     @property
+    def held(self):
+        return bool(self.mark) and not self.undone
+
+    @property
     def managed(self):
-        return not self.mark and self.meta.get("is-managed", "true") == "true"
+        return not self.held and self.meta.get("is-managed", "true") == "true"
 
     @property
     def wanted(self):
@@ -409,9 +415,12 @@ class Pacemaker:
             raise WorldError(f"{node}: Update does not have quorum")
 
     def set_meta(self, resource, name, value=None):
-        """Set a meta attribute, or remove it."""
-        meta = self.resources[resource].meta
-        if value is None:
+        """Set a meta attribute, or remove it: the one that is there, be it of our hold."""
+        one = self.resources[resource]
+        meta = one.meta
+        if name == "is-managed" and one.mark and name not in meta:
+            one.undone = value != "false"
+        elif value is None:
             meta.pop(name, None)
         else:
             meta[name] = value
@@ -421,9 +430,9 @@ class Pacemaker:
     def hold(self, resource, mark):
         """Set our mark; False if there is one."""
         one = self.resources[resource]
-        if one.mark:
+        if one.held:
             return False
-        one.mark = mark
+        one.mark, one.undone = mark, False
         self.world.note(f"CIB: {resource} held: {mark.partition(' ')[0]}")
         self.change()
         return True
@@ -433,7 +442,7 @@ class Pacemaker:
         one = self.resources[resource]
         if not one.mark or one.mark != mark:
             return False
-        one.mark = ""
+        one.mark, one.undone = "", False
         self.world.note(f"CIB: {resource} given back")
         self.change()
         return True
@@ -519,7 +528,7 @@ class Pacemaker:
                     stickiness="100",
                     parameters={"config": _path(name)},
                     managed=one.managed,
-                    mark=one.mark,
+                    mark=one.mark if one.held else "",
                 )
                 for name, one in self.resources.items()
             ),

@@ -172,6 +172,7 @@ class Run:
         self.moved_on = False
         self.last_start = ""
         self.last, self.reported = "", {"actions": [], "commands": []}
+        self.moved, self.calls = {}, 0
         self.looked = {}
         self.world.activates = scenario.activates
         if scenario.lookouts:
@@ -451,7 +452,7 @@ class Run:
             if minion.begun is not None:
                 world.violation("denied", f"an error after libvirt was told: {error}")
         else:
-            result = reported["result"]
+            result, self.moved = reported["result"], reported
             self._note_told("result", reported)
             judged = minion.begun + reported["elapsed"] + 0.001
             self.check_verdict(guest, reported["owner"], minion, judged)
@@ -462,6 +463,7 @@ class Run:
 
     def end(self, minion):
         """A command has ended: it holds nothing any more, by its own doing."""
+        self.calls = minion.calls
         if minion.holds and not minion.dead:
             held = [type(one[0] if isinstance(one, tuple) else one) for one in minion.holds]
             self.world.violation("slots", f"{minion.here} still holds {held}")

@@ -222,3 +222,43 @@ def test_what_a_person_has_made_unmanaged_is_moved_as_it_is_and_stays_so():
         run.do(command)
     assert run.world.wrong == []
     assert [qemu.node for qemu in run.world.guests["web1"].running] == ["node2"]
+
+
+def test_a_hold_that_a_person_has_ended_is_in_nobodys_way():
+    commands = (f"{LEFT} migrate", "wait 5", "crm manage web1", "wait 5", "recover web1 on node3")
+    run = Run(Scenario(commands, {"web1": Start("node1", managed=True)}))
+    assert run.outcome().wrong == []
+    assert run.reported["actions"] == []
+    for command in ("migrate web1 from node1 to node2", "wait 30", "kept web1"):
+        run.do(command)
+    assert run.world.wrong == []
+    assert [qemu.node for qemu in run.world.guests["web1"].running] == ["node2"]
+    assert run.world.pacemaker.resources["web1"].mark == ""
+
+
+def test_what_a_person_has_managed_meanwhile_is_not_said_to_be_held():
+    start = Start("node1", managed=True, memory=4000, rate=100, obeys=False)
+    commands = (
+        "meanwhile shutdown web1 on node1 timeout=30",
+        *("wait 8", "crm manage web1", "join"),
+    )
+    run = Run(Scenario(commands, {"web1": start}))
+    assert run.outcome().wrong == []
+    (warning,) = run.warnings
+    assert "it is held no more: crm_mon -1" in warning
+
+
+def test_whether_it_is_held_is_told_as_it_is_whichever_answer_is_lost():
+    def moved(*faults):
+        commands = (*faults, "migrate web1 from node1 to node2")
+        run = Run(Scenario(commands, {"web1": Start("node1", managed=True)}))
+        assert run.outcome().wrong == []
+        return run
+
+    calls = moved().calls
+    # The last ones give it back.
+    for call in range(calls - 20, calls + 1):
+        run = moved(f"on call {call}: lost")
+        steps = [one for one in run.moved["afterwards"] if "Pacemaker" in one["step"]]
+        is_held = run.world.pacemaker.resources["web1"].held
+        assert ["stays held" in one["detail"] for one in steps] == ([True] if is_held else []), call

@@ -20,10 +20,34 @@ def edited(text, change):
     found = root.xpath(change.xpath)
     for one in found:
         if change.xml:
-            one.extend(etree.fromstring(change.xml))
+            merge(one, etree.fromstring(change.xml))
         else:
             one.getparent().remove(one)
     return len(found), etree.tostring(root, encoding="unicode")
+
+
+def merge(element, other):
+    element.attrib.update(other.attrib)
+    for child in other:
+        same = element.find(f"{child.tag}[@id='{child.get('id')}']")
+        if same is None:
+            element.append(child)
+        else:
+            merge(same, child)
+
+
+def by_hand(text, value):
+    """``crm_resource --meta``, or ``crm_attribute``, removes or sets the one that it finds."""
+    root = etree.fromstring(text)
+    (pair,) = root.xpath(
+        "//meta_attributes[starts-with(@id, 'kvmcluster-')]/nvpair[@name='is-managed']"
+        "|//instance_attributes[starts-with(@id, 'kvmcluster-')]/nvpair[@name='standby']"
+    )
+    if value is None:
+        pair.getparent().remove(pair)
+    else:
+        pair.set("value", value)
+    return etree.tostring(root, encoding="unicode")
 
 
 def held_view(mark=HOLD.mark, **state):
@@ -61,6 +85,20 @@ def test_a_hold_is_created_once_and_ended_by_its_own_mark_alone():
     assert number == 1 and cib.parse(bare).guests[0].mark == ""
 
 
+@pytest.mark.parametrize("value", [None, "true"])
+def test_a_hold_that_somebody_ended_by_hand_is_none_and_in_nobodys_way(value):
+    text = edited(pacemakers.printed("running", "cib"), holds.created("web1", HOLD))[1]
+    ended = by_hand(text, value)
+    (found,) = cib.parse(ended).guests
+    assert (found.mark, found.managed) == ("", True)
+    other = replace(HOLD, node="node2")
+    number, text = edited(ended, holds.created("web1", other))
+    (found,) = cib.parse(text).guests
+    assert (number, found.mark, found.managed) == (1, other.mark, False)
+    number, bare = edited(text, holds.deleted("web1", other.mark))
+    assert number == 1 and "kvmcluster-hold" not in bare
+
+
 def test_a_mark_with_quotes_is_text():
     assert edited("<cib/>", holds.deleted("web1", "it's 'x\""))[0] == 0
 
@@ -74,11 +112,16 @@ def test_standby_of_ours_is_told_from_that_of_others():
     assert edited(text, holds.standby_on(node, number, "again"))[0] == 0
     done, bare = edited(text, holds.standby_off(node, number))
     assert done == 1 and cib.parse(bare).standbys == {}
-    # crm_attribute -D, or -v off, of whoever takes the node back.
-    taken = text.replace(
-        'value="on"/><nvpair id="kvmcluster', 'value="off"/><nvpair id="kvmcluster'
-    )
-    assert taken != text and cib.parse(taken).standbys == {}
+
+
+@pytest.mark.parametrize("value", [None, "off"])
+def test_a_node_that_somebody_took_back_can_be_put_on_standby_again(value):
+    text = pacemakers.printed("standby", "cib")
+    (node, number), *_ = cib.parse(text).nodes.items()
+    taken = by_hand(edited(text, holds.standby_on(node, number, "drained"))[1], value)
+    assert cib.parse(taken).standbys == {}
+    done, text = edited(taken, holds.standby_on(node, number, "again"))
+    assert done == 1 and cib.parse(text).standbys == {node: "again"}
 
 
 def of(view):
@@ -183,6 +226,22 @@ def test_it_counts_as_held_once_pacemaker_leaves_it_alone(view, words):
 def test_it_is_given_back_only_if_pacemaker_sees_what_was_seen(state, names, stays_off, words):
     found = holds.differs(held_view(**state), "web1", HOLD.mark, names, stays_off)
     assert words in found and bool(words) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("view", "still", "then"),
+    [
+        (None, "cannot be read", "may still be held: recover"),
+        (replace(pacemakers.view("running"), error="odd"), "odd", "may still be held: recover"),
+        (held_view(), "still has it", "it stays held: recover"),
+        (held_view("migrate node2 x"), "", "held no more"),
+        (pacemakers.view("running"), "", "held no more"),
+    ],
+)
+def test_whether_a_hold_has_ended_is_seen(view, still, then):
+    found = holds.still_held(view, "web1", HOLD.mark)
+    assert still in found and bool(still) == bool(found)
+    assert then in holds.outlook(view, "web1", HOLD.mark, "recover")
 
 
 def test_what_is_not_shown_is_not_given_back():

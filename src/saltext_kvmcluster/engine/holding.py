@@ -25,6 +25,8 @@ from saltext_kvmcluster.engine.environment import Environment
 POLL = 1.0
 TAKING, SETTLING = 60.0, 60.0
 """Seconds for what Pacemaker has begun with a guest to end, and for it to find a guest again."""
+RELEASING = 20.0
+"""Seconds for the end of a hold to be seen."""
 GIVE_BACK = "give it back to Pacemaker"
 
 
@@ -110,8 +112,10 @@ class Held:
             return True
 
     def left(self, detail: str) -> Step:
-        """Return the step that was not taken: the guest stays held."""
-        return Step(GIVE_BACK, self._by, False, f"{detail}; it stays held: {self._recover}")
+        """Return the step that was not taken, and whether the guest is still held."""
+        view = self._env.pacemaker(self._by)
+        outlook = holds.outlook(view, self._resource, self._mark, self._recover)
+        return Step(GIVE_BACK, self._by, False, f"{detail}; {outlook}")
 
     @property
     def _recover(self) -> str:
@@ -135,9 +139,19 @@ class Held:
             return holds.differs(view, self._resource, self._mark, names, stays_off)
 
         detail = self._until(differs, SETTLING) or self._sight_changed(uuid, owner)
-        if not detail:
+        return detail or self._released()
+
+    def _released(self) -> str:
+        """End the hold; return why that is not seen. An answer that fails says nothing of it."""
+        error = ""
+        try:
             self._control.release(self._resource, self._mark)
-        return detail
+        except WorldError as found:
+            error = str(found)
+        why = self._until(
+            lambda view: holds.still_held(view, self._resource, self._mark), RELEASING
+        )
+        return why and (error or why)
 
     def _sight_changed(self, uuid: str, owner: str | None) -> str:
         """Return why a guest is no longer as it was seen; its state may have changed meanwhile."""
@@ -163,10 +177,12 @@ class Held:
         clock = self._env.clock
         end, well = clock.monotonic() + seconds, False
         while True:
+            # A look may take as long as all of that, and find nothing out.
+            is_over = clock.monotonic() >= end
             detail = why(self._env.pacemaker(self._by))
             if not detail and well:
                 return ""
-            if detail and clock.monotonic() >= end:
+            if detail and is_over:
                 return detail
             well = not detail
             clock.wait(None, POLL)

@@ -87,10 +87,14 @@ class Edit:
 
 
 def created(resource: str, hold: Hold) -> Edit:
-    """Return the edit that holds a resource; it finds nothing if it is held already."""
+    """Return the edit that holds a resource; it finds nothing if it is held already.
+
+    Of a hold that somebody has ended by hand the set may be left: it is used anew.
+    """
     name = f"{HOLD_SET}{resource}"
+    is_held = f"meta_attributes[@id={_literal(name)}]/nvpair[@name='is-managed' and @value='false']"
     return Edit(
-        f"{_primitive(resource)}[not(meta_attributes[@id={_literal(name)}])]",
+        f"{_primitive(resource)}[not({is_held})]",
         f"<primitive id={quoteattr(resource)}><meta_attributes id={quoteattr(name)}"
         f' score="INFINITY">{_pair(name, "is-managed", "false")}'
         f"{_pair(name, HOLD_MARK, hold.mark)}</meta_attributes></primitive>",
@@ -113,8 +117,9 @@ def standby_on(node: str, number: str, mark: str) -> Edit:
         The node's id in the CIB.
     """
     name = f"{STANDBY_SET}{node}"
+    is_on = f"instance_attributes[@id={_literal(name)}]/nvpair[@name='standby' and @value='on']"
     return Edit(
-        f"{_node(number)}[not(instance_attributes[@id={_literal(name)}])]",
+        f"{_node(number)}[not({is_on})]",
         f"<node id={quoteattr(number)}><instance_attributes id={quoteattr(name)}"
         f' score="INFINITY">{_pair(name, "standby", "on")}'
         f"{_pair(name, STANDBY_MARK, mark)}</instance_attributes></node>",
@@ -230,7 +235,7 @@ def not_seen(view: Pacemaker | None, resource: str, mark: str) -> str:
     An action that was begun before it was held goes on, and has to end.
     """
     if view is None or view.status is None or view.error:
-        return f"Pacemaker cannot be read{f': {view.error}' if view and view.error else ''}"
+        return _unread(view)
     found = next((one for one in view.resources if one.id == resource), None)
     if found is None or found.mark != mark:
         by = f"it is held by {describe(found.mark)}" if found and found.mark else "it is not held"
@@ -241,6 +246,22 @@ def not_seen(view: Pacemaker | None, resource: str, mark: str) -> str:
     if not state.idle:
         return "crm_mon shows it as managed"
     return "crm_mon shows that an action on it is under way" if state.busy else ""
+
+
+def still_held(view: Pacemaker | None, resource: str, mark: str) -> str:
+    """Return why a hold may not have ended; empty if the configuration has it no more."""
+    if view is None or view.configuration is None or view.error:
+        return _unread(view)
+    return "the configuration still has it" if _has(view, resource, mark) else ""
+
+
+def outlook(view: Pacemaker | None, resource: str, mark: str, remedy: str) -> str:
+    """Return what follows for a guest that was not given back."""
+    if view is None or view.configuration is None or view.error:
+        return f"it may still be held: {remedy}"
+    if _has(view, resource, mark):
+        return f"it stays held: {remedy}"
+    return "it is held no more: crm_mon -1 shows what Pacemaker does with it"
 
 
 def differs(
@@ -270,3 +291,11 @@ def differs(
     if names and state.target == STOPPED:
         return f"its target-role is {STOPPED}: Pacemaker would stop it"
     return ""
+
+
+def _has(view: Pacemaker, resource: str, mark: str) -> bool:
+    return any(one.id == resource and one.mark == mark for one in view.resources)
+
+
+def _unread(view: Pacemaker | None) -> str:
+    return f"Pacemaker cannot be read{f': {view.error}' if view and view.error else ''}"

@@ -144,18 +144,26 @@ class _Cib:
             parameters={name: values[0] for name, values in possible.items() if values},
             managed=is_true(meta("is-managed", "true")) and not is_true(meta("maintenance")),
             is_virtual_domain=is_virtual_domain,
-            mark=self._marked(primitive, "meta_attributes", HOLD_SET, HOLD_MARK),
+            mark=self._mark_of_hold(primitive),
             ruled=any(map(self._outranks, self._sets(levels[0], "meta_attributes"))),
             bound=tuple(self._binding({_id(one) for one in (primitive, *around)})),
             provider=provider,
         )
 
-    def _marked(self, element: _Element, tag: str, set_id: str, name: str) -> str:
-        """Return the mark in our own set of attributes, empty if there is none."""
+    def _mark_of_hold(self, primitive: _Element) -> str:
+        """Return the mark of our hold, empty if there is none, or if somebody has ended it.
+
+        ``crm_resource --meta`` removes or changes the is-managed that it finds, which is ours.
+        """
+        own = self._of_ours(primitive, "meta_attributes", HOLD_SET)
+        return "" if is_true(own.get("is-managed", "true")) else own.get(HOLD_MARK, "")
+
+    def _of_ours(self, element: _Element, tag: str, set_id: str) -> Mapping[str, str]:
+        """Return what our own set of attributes says, nothing if there is none."""
         for group in element.iterfind(tag):
             if group.get("id", "").startswith(set_id):
-                return self._pairs(group).get(name, "")
-        return ""
+                return self._pairs(group)
+        return {}
 
     def _outranks(self, group: _Element) -> bool:
         """Whether a set of meta attributes may count before one of ours."""
@@ -165,10 +173,10 @@ class _Cib:
 
     def _standbys(self) -> Iterator[tuple[str, str]]:
         for node in self.root.iterfind("nodes/node"):
-            mark = self._marked(node, "instance_attributes", STANDBY_SET, STANDBY_MARK)
+            own = self._of_ours(node, "instance_attributes", STANDBY_SET)
             # Whoever took the node back by crm_attribute removed or changed what we had set.
-            if mark and is_true(self._value([[node]], "instance_attributes", "standby")):
-                yield _text(node, "uname"), mark
+            if own.get(STANDBY_MARK) and is_true(own.get("standby", "")):
+                yield _text(node, "uname"), own[STANDBY_MARK]
 
     def _binding(self, ids: set[str]) -> Iterator[str]:
         """Yield the ids of the constraints by which others stop unless one of these is active."""
