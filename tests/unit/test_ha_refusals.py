@@ -58,7 +58,7 @@ def parsed(conf, quorum=(1, "", "Cannot initialize CMAP service")):
 def test_corosync_is_known_by_its_configuration_and_by_what_is_in_force():
     found = parsed((0, CONF, ""), (2, QUORUMTOOL, ""))
     assert found == Corosync(
-        ("node1", ""), True, True, False, frozenset({"2Node", "Quorate", "WaitForAll"})
+        ("node1", ""), True, True, False, frozenset({"2Node", "Quorate", "WaitForAll"}), quorum=1
     )
     assert parsed((0, CONF, "")).flags is None
     assert parsed(MISSING) == Corosync()

@@ -7,7 +7,8 @@ import pytest
 
 from saltext_kvmcluster.core.ha import holds, leftovers
 from saltext_kvmcluster.core.ha.leftovers import End
-from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pacemaker import managers, pacemaker_facts
+from saltext_kvmcluster.core.pacemaker.pacemaker_tools import CONFIGURATION, NAME
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 NODES = ("node1", "node2", "node3")
@@ -15,10 +16,10 @@ BEGAN = "2026-11-29T10:45:06.123+00:00"
 ABSENT, RUNNING = Observation(Sighting.ABSENT), Observation(Sighting.RUNNING)
 
 
-def view(verb="", standbys=(), quorum=True, **state):
+def view(verb="", standbys=(), quorum=True, process="", **state):
     """A Pacemaker whose web1 is held for a verb, or in a state."""
     found = pacemakers.view("running")
-    mark = f"{verb} node1 {BEGAN}" if verb else ""
+    mark = f"{verb} node1 {BEGAN} {process}".rstrip() if verb else ""
     guests = tuple(
         replace(one, mark=mark, managed=not mark) if one.id == "web1" else one
         for one in found.configuration.guests
@@ -65,6 +66,80 @@ def test_the_guest_of_our_agent_is_named_though_no_definition_can_be_read():
 
 def test_a_hold_is_no_leftover_while_its_guest_moves():
     assert sentences(view(holds.MIGRATE), moving={"web1"}) == []
+
+
+def by_nodes(**views):
+    """What is left, and what is at work, by the views of the nodes that answered."""
+    found = {node: replace(one, name=node) for node, one in views.items()}
+    return leftovers.sentences(found, (), NODES), leftovers.at_work(found)
+
+
+WORKS = "812:4711"
+"""The number and the start time of the process that holds web1 from node1."""
+
+
+def working(**changes):
+    held = view(holds.MIGRATE, process=WORKS)
+    return replace(held, working=frozenset({f"{holds.MIGRATE} node1 {BEGAN} {WORKS}"}), **changes)
+
+
+def test_a_hold_is_no_leftover_while_its_command_is_at_work():
+    held = view(holds.MIGRATE, process=WORKS)
+    left, at_work = by_nodes(node1=working(), node2=held)
+    assert left == []
+    assert at_work == {
+        "web1": "web1 is held from Pacemaker, as its resource web1, by migrate on node1, begun"
+        f" {BEGAN}, which is at work"
+    }
+
+
+def test_a_hold_that_its_own_node_does_not_show_was_made_or_ended_meanwhile():
+    left, at_work = by_nodes(node1=view(), node2=view(holds.MIGRATE, process=WORKS))
+    assert left == [] and [*at_work] == ["web1"]
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        {"node1": view(holds.MIGRATE, process=WORKS), "node2": view(holds.MIGRATE, process=WORKS)},
+        {"node2": view(holds.MIGRATE, process=WORKS)},
+        {"node1": view(holds.MIGRATE), "node2": view(holds.MIGRATE)},
+        {"node1": view(), "node2": view(holds.MIGRATE)},
+        {"node1": working(runs=False), "node2": view(holds.MIGRATE, process=WORKS)},
+    ],
+)
+def test_a_hold_of_which_that_is_not_known_is_left(views):
+    left, at_work = by_nodes(**views)
+    assert len(left) == 1 and at_work == {}
+
+
+STAT = "812 (a (b) c) {} 1 {} 4711 0 0"
+
+
+@pytest.mark.parametrize(
+    "stat, is_at_work",
+    [
+        (STAT.format("S", " ".join("0" * 17)), True),
+        (STAT.format("Z", " ".join("0" * 17)), False),
+        (STAT.format("S", " ".join("0" * 18)), False),
+        ("", False),
+        ("812 (x) S", False),
+    ],
+)
+def test_whether_a_process_holds_it_is_seen_on_its_own_node(stat, is_at_work):
+    mark = f"{holds.MIGRATE} node1 {BEGAN} {WORKS}"
+    pairs = '<nvpair id="h" name="is-managed" value="false"/>'
+    pairs += f'<nvpair id="k" name="kvmcluster-hold" value="{mark}"/>'
+    text = pacemakers.printed("running", "cib")
+    at = text.index(">", text.index('<primitive id="web1"')) + 1
+    held = f'<meta_attributes id="kvmcluster-hold-web1" score="INFINITY">{pairs}</meta_attributes>'
+    cib = (0, text[:at] + held + text[at:], "")
+    outputs = pacemakers.outputs(**{CONFIGURATION: cib})
+    asked = pacemaker_facts.holder_commands(outputs)
+    assert asked == {"pcmk_holder 812": ("cat", "/proc/812/stat")}
+    assert pacemaker_facts.holder_commands({**outputs, NAME: (0, "node2", "")}) == {}
+    found = pacemaker_facts.parse({**outputs, "pcmk_holder 812": (0, stat, "")})
+    assert found.working == ({mark} if is_at_work else set())
 
 
 def test_a_part_without_quorum_knows_an_old_state():

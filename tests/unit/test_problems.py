@@ -178,6 +178,25 @@ def test_what_was_left_half_way_in_pacemaker_needs_a_person():
     assert "kvmcluster.recover web1" in gone
 
 
+def test_what_a_command_of_ours_holds_that_is_at_work_is_a_note():
+    mark = "shutdown node1 2026-11-29T10:45:06.123+00:00 812:4711"
+    found = pacemakers.view("running")
+    guests_held = (
+        replace(one, mark=mark, managed=False) if one.id == "web1" else one
+        for one in found.configuration.guests
+    )
+    held = replace(
+        found,
+        configuration=replace(found.configuration, guests=tuple(guests_held)),
+        working=frozenset({mark}),
+    )
+    views = {node: {"pacemaker": replace(held, name=node)} for node in NODES}
+    for seen in (nodes(guest("node1"), **views), nodes(**views)):
+        data = status(seen, "web1")
+        assert data["ok"] and len(data["notes"]) == 1
+        assert data["notes"][0].endswith("which is at work")
+
+
 # ---- guests that stand, and what migrations left
 
 

@@ -162,6 +162,9 @@ class Control(Protocol):
     def want(self, resource: str, role: str) -> None: ...
     def standby(self, node: str, number: str, mark: str) -> bool: ...
     def end_standby(self, node: str, number: str) -> None: ...
+    def monitor(self, device: str) -> int | None: ...
+    def fence(self, node: str) -> int | None: ...
+    def fencer_log(self) -> str: ...
 
 
 def one_by_one(ask: Callable[[str], Any], nodes: Iterable[str]) -> dict[str, Any]:
@@ -187,6 +190,7 @@ class Environment:
     of this process that completes a strict handover if this process ends in the context.
     ``detours``: a node's libvirt by each of its further names. ``notify``: takes an event's kind
     and data, which may get lost. ``side_by_side``: what a function returns for each of some nodes.
+    ``process``: this process, as ``bootid.process`` has it; empty if nobody asks for it.
     """
 
     cluster: Cluster
@@ -213,3 +217,4 @@ class Environment:
     detours: Callable[[str], Sequence[Libvirt]]
     notify: Callable[[str, Mapping[str, Any]], None]
     side_by_side: Callable[[Callable[[str], Any], Iterable[str]], dict[str, Any]] = one_by_one
+    process: str = ""

@@ -212,7 +212,8 @@ def take(
     if found.managed is None:
         return None
     by = driver(views, env.here)
-    hold = Hold(verb, env.here, env.clock.now().isoformat(timespec="milliseconds"))
+    began = env.clock.now().isoformat(timespec="milliseconds")
+    hold = Hold(verb, env.here, began, env.process)
     held = Held(env, guest, found.managed.name, hold.mark, by)
     detail = _tried(env, by, found.managed.name, hold) or held.awaited()
     if detail:

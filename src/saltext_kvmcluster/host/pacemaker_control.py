@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.ha import crm_tools, holds
 from saltext_kvmcluster.core.ha.holds import Edit, Hold
+from saltext_kvmcluster.core.pacemaker import fenced
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.host.commands import Outcome
 from saltext_kvmcluster.host.ssh import Session
@@ -51,6 +52,18 @@ class Control:
     def want(self, resource: str, role: str) -> None:
         """Set whether a resource is to run: its target-role."""
         self._checked(crm_tools.role(resource, role), crm_tools.SECONDS)
+
+    def monitor(self, device: str) -> int | None:
+        """Ask a fence device whether it responds; return the exit code, None if it was killed."""
+        return self._ran(crm_tools.monitor(device), crm_tools.MONITOR + crm_tools.SPARE).code
+
+    def fence(self, node: str) -> int | None:
+        """Have a node fenced, and wait for it; return the exit code, None if it was killed."""
+        return self._ran(crm_tools.fence(node), crm_tools.FENCE).code
+
+    def fencer_log(self) -> str:
+        """Return the end of the log of this node's fencer; empty if there is none."""
+        return self._ran(crm_tools.fencer_log(fenced.LOG), crm_tools.SECONDS).stdout
 
     def _edited(self, change: Edit) -> bool:
         done = self._ran(crm_tools.edit(change), crm_tools.SECONDS)

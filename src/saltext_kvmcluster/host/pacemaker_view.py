@@ -53,8 +53,11 @@ def further(run_all: RunAll, outputs: Outcomes) -> Outcomes:
         return {}
     found = run_all(asked)
     paths = pacemaker_facts.config_paths(_plain({**outputs, **found}))
-    configs = pacemaker_tools.config_commands(paths)
-    known = {**found, **(run_all(configs) if configs else {})}
+    more = {
+        **pacemaker_tools.config_commands(paths),
+        **pacemaker_facts.holder_commands(_plain({**outputs, **found})),
+    }
+    known = {**found, **(run_all(more) if more else {})}
     return {key: _without_secrets(key, one) for key, one in known.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.engine.environment import Call, Environment, Journal
 from saltext_kvmcluster.host import (
+    bootid,
     cordons,
     examiner,
     files,
@@ -137,6 +139,7 @@ def environment(
             detours=detours.__getitem__,
             notify=notify,
             side_by_side=_side_by_side,
+            process=bootid.process(os.getpid()),
         )
     finally:
         for libvirt in (*libvirts.values(), *itertools.chain(*detours.values())):

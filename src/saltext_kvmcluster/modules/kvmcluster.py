@@ -41,6 +41,7 @@ from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.core.untrusted import from_json
 from saltext_kvmcluster.engine import (
     canceller,
+    fencer,
     freezer,
     lifecycle,
     migrator,
@@ -904,6 +905,66 @@ def unstandby() -> dict[str, Any]:
         changed = node_standby.end(env)
     found = {"ok": True, "standby": False, "changed": changed}
     return {**_of_this_node("standby", cluster), **found}
+
+
+@doors.salt_errors
+def fence_devices(question: dict[str, Any]) -> dict[str, Any]:
+    """Return whether Pacemaker's fence devices respond to this node, for ``kvmcluster.fence_test``.
+
+    By ``stonith_admin --query``, which has the agent look; nothing is switched.
+
+    question
+        By node: a list of devices; each node tries its own.
+
+    Returns ``{cluster, node, devices}``: by device why it does not respond, empty if it does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.fence_devices '{node1: [kvmcluster-fence-bmc2]}'
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    asked = question.get(__opts__["id"]) if isinstance(question, dict) else None
+    if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
+        raise InputError(
+            f"question: want a list of devices by node, got {validate.shown(question)}"
+        )
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        found = fencer.responses(env, asked)
+    return {**_of_this_node("fence_devices", cluster), "devices": found}
+
+
+@doors.salt_errors
+def fence(node: str) -> dict[str, Any]:
+    """Have Pacemaker fence another node from this one, for ``salt-run kvmcluster.fence_test``.
+
+    That one looks first whether guests run there, and whether the others keep quorum; here it is
+    refused only if Pacemaker has no quorum, or does not show the node online. It waits until
+    ``stonith_admin --reboot`` ends, and keeps what it saw in the history.
+
+    node
+        The node's minion id.
+
+    Returns ``{cluster, node, target, ok, by, device, seconds, detail}``: ``ok`` is None if it is
+    not known whether it succeeded, ``by`` the node whose fencer did it, ``device`` the one that it
+    used, empty if that was not seen in its log.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.fence node2
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    target = cluster.node(str(node)).id
+    if target == __opts__["id"]:
+        raise InputError(f"node: {target} would fence itself; call it on another node")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        done = fencer.fence(env, target)
+    return _ended(
+        {**_of_this_node("fencing", cluster), "target": target, **done.to_dict()}, done.ok is True
+    )
 
 
 @doors.salt_errors

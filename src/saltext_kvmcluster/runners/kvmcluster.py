@@ -28,7 +28,7 @@ from saltext_kvmcluster.core.readiness import ha_refusals, move_findings, overvi
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.engine import applier, drainer, evacuation, takeover
+from saltext_kvmcluster.engine import applier, drainer, evacuation, fencing_test, takeover
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
     holds,
@@ -762,6 +762,79 @@ def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[st
         "guests": [guest.name for guest in world.cluster.guests.list.values() if guest.ha],
         "findings": [finding.to_dict() for finding in found],
     }
+
+
+@_reported
+def fence_test(
+    node: str | None = None,
+    reboot: bool = False,
+    with_guests: bool = False,
+    timeout: float = 900,
+    test: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Test fencing: whether every fence device responds, or whether a node really loses its power.
+
+    Without ``reboot`` nothing is switched: each device of Pacemaker's is asked by its agent
+    (``stonith_admin --query``) from every node that may have to use it.
+
+    With ``reboot=true``, the plan is shown, then another node has this one fenced
+    (``stonith_admin --reboot``): it loses its power at once. It is waited for until it answers from
+    another boot and Pacemaker has it again. Refused, with nothing done, unless all is well: every
+    device of the node responds, all nodes are in order in Pacemaker, the others keep quorum without
+    it, and it is drained (``salt-run kvmcluster.drain``); no state of Salt's may run there.
+    Afterwards: ``salt-run kvmcluster.undrain``. It is kept in ``kvmcluster.history``.
+
+    node
+        The node's minion id. Default: all; needed for ``reboot``.
+
+    reboot
+        Whether to have the node fenced. Default: false.
+
+    with_guests
+        Whether its guests may run there meanwhile, instead of being moved before: they lose their
+        memory, and start elsewhere, as after a failure. Refused if Pacemaker does not manage one of
+        them. Default: false.
+
+    timeout
+        Seconds to wait until the node is back. Default: 900.
+
+    test
+        Only show what ``reboot`` would do. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, test, nodes, devices, problems, node, asker, levels, guests, hindered,
+    retcode}``: ``devices`` has ``{node, device, responds}`` for each device that is for a node;
+    ``responds`` says by the node that asked why it does not respond, empty if it does. ``levels``
+    are the node's devices in the order in which they are used, ``asker`` is the node that has it
+    fenced, ``guests`` run on it, ``hindered`` says why nothing is done. After a test ``fenced`` is
+    ``{result, ok, by, device, seconds, detail, elapsed, missing}``: ``result`` is ``fenced``,
+    ``fenced_not_back``, ``not_off`` (Pacemaker reports success, and the node ran on),
+    ``fencing_failed`` or ``unknown``; ``device`` did it, empty if that was not seen, through the
+    fencer of the node ``by``; ``missing`` is what was not seen.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.fence_test
+        salt-run kvmcluster.fence_test node1 reboot=true test=true
+        salt-run kvmcluster.fence_test node1 reboot=true
+    """
+    real, lose = doors.flag(reboot, "reboot"), doors.flag(with_guests, "with_guests")
+    limit, dry = doors.seconds(timeout, "timeout"), doors.flag(test, "test")
+    if real and node is None:
+        raise InputError("node: missing; reboot=true is for one node")
+    if not real and (lose or dry):
+        raise InputError("with_guests and test are for reboot=true alone; leave them out")
+    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+        name = None if node is None else nodes.cluster.node(str(node)).id
+        if name is None or not real:
+            return fencing_test.examine(nodes, [name] if name else nodes.all)[1].to_dict()
+        holds.refuse_second(__salt__, nodes.cluster.name, name)
+        return fencing_test.fence(nodes, console, name, lose, limit, dry)
 
 
 @_reported

@@ -9,6 +9,9 @@ SECONDS = 20.0
 REFRESH = 60.0
 """How long every node may take to forget a resource, and to begin to look for it."""
 SPARE = 5.0
+MONITOR, FENCE = 60.0, 600.0
+"""How long a fence device may take to respond, and all levels together to fence a node."""
+_LOG_BYTES = "300000"
 
 MISSED = 105
 """cibadmin's exit code if an XPath finds nothing (CRM_EX_NOSUCH)."""
@@ -37,6 +40,24 @@ def role(resource: str, wanted: str) -> tuple[str, ...]:
         *(*_within(SECONDS), "crm_resource", "--resource", resource, "--meta"),
         *("--set-parameter", "target-role", "--parameter-value", wanted),
     )
+
+
+def monitor(device: str) -> tuple[str, ...]:
+    """Return what asks a fence device whether it responds to this node."""
+    return (
+        *_within(MONITOR + SPARE),
+        *("stonith_admin", f"--query={device}", f"--timeout={MONITOR:.0f}"),
+    )
+
+
+def fence(node: str) -> tuple[str, ...]:
+    """Return what has a node fenced, and waits until it is; each device has its own time limit."""
+    return (*_within(FENCE), "stonith_admin", f"--reboot={node}")
+
+
+def fencer_log(path: str) -> tuple[str, ...]:
+    """Return what prints the end of the log of a node's fencer."""
+    return (*_within(SECONDS), "tail", "-c", _LOG_BYTES, "--", path)
 
 
 def _within(seconds: float) -> tuple[str, str]:

@@ -32,7 +32,7 @@ BESIDE_FREEZE = (START, SHUTDOWN, FREEZE)
 """What may be done with a frozen guest."""
 STARTED, STOPPED = "Started", "Stopped"
 _WORD = re.compile(r"[A-Za-z0-9_][\w.:+-]{0,252}", re.ASCII)
-_FIELDS = 3
+_FIELDS = (3, 4)
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,19 @@ class Hold:
 
     ``verb``: what for, one of VERBS. ``node``: on which node that was begun, by its minion id.
     ``began``: ISO 8601, UTC, in milliseconds, so that no two holds of a node are alike.
+    ``process``: the one that holds it there, which is at work on the guest for as long as it runs;
+    empty if that is not known.
     """
 
     verb: str
     node: str
     began: str
+    process: str = ""
 
     @property
     def mark(self) -> str:
         """The text that is kept in the CIB."""
-        return f"{self.verb} {self.node} {self.began}"
+        return f"{self.verb} {self.node} {self.began} {self.process}".rstrip()
 
     def __str__(self) -> str:
         return f"{self.verb} on {self.node}, begun {self.began}"
@@ -62,7 +65,7 @@ def parse(mark: str) -> Hold | None:
     The resource is held all the same.
     """
     words = mark.split(" ")
-    if len(words) != _FIELDS or words[0] not in VERBS or not all(map(_WORD.fullmatch, words)):
+    if len(words) not in _FIELDS or words[0] not in VERBS or not all(map(_WORD.fullmatch, words)):
         return None
     return Hold(*words)
 

@@ -37,10 +37,38 @@ def sentences(views: Views, moving: Collection[str], uncordoned: Collection[str]
     for view in _with_quorum(views):
         for resource in view.resources:
             guest = _guest(view, resource)
-            if guest not in moving:
+            if guest not in moving and not _is_at_work(views, resource.mark):
                 found.update(dict.fromkeys(_of_resource(view, resource, guest)))
         found.update(dict.fromkeys(_standbys(view, uncordoned)))
     return list(found)
+
+
+def at_work(views: Views) -> dict[str, str]:
+    """Return the guests that a command of ours holds that is at work, and which one, a sentence."""
+    found = {}
+    for view in _with_quorum(views):
+        for resource in view.resources:
+            hold = holds.parse(resource.mark)
+            if hold and hold.verb != holds.FREEZE and _is_at_work(views, resource.mark):
+                guest = _guest(view, resource)
+                found[guest] = (
+                    f"{guest} is held from Pacemaker, as its resource {resource.id}, by"
+                    f" {holds.describe(resource.mark)}, which is at work"
+                )
+    return found
+
+
+def _is_at_work(views: Views, mark: str) -> bool:
+    """Whether the command that holds a guest is at work, or was when its own node was asked.
+
+    The nodes do not answer at the same moment. A hold that nobody is at work on is in the view of
+    every node; one that its own node does not show was not made yet there, or ended already.
+    """
+    hold = holds.parse(mark)
+    own = [view for view in _with_quorum(views) if hold and hold.process and view.name == hold.node]
+    return any(
+        mark in view.working or all(one.mark != mark for one in view.resources) for view in own
+    )
 
 
 def frozen(views: Views) -> list[str]:

@@ -1,6 +1,6 @@
-"""The history: records of migrations that ended, and of starts by a person's word.
+"""The history: migrations that ended, starts by a person's word, and fencing tests.
 
-Such a start has the node that was declared offline as its source.
+Such a start has the node that was declared offline as its source, a test the one that was fenced.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.migration.journal import Entry
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
+from saltext_kvmcluster.core.pacemaker.fenced import Tried
 from saltext_kvmcluster.core.untrusted import MAX_TEXT, Reader
 
 TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", "started")
@@ -20,6 +21,12 @@ _NEEDED = ("guest", "source", "destination", "result", "started")
 MOST = 1000
 BY_WORD, BY_WORD_UNSEEN = "started", "start_unknown"
 """The results of a start while a person declared the source offline: seen to run, or not known."""
+
+NOTHING = "-"
+"""The guest and the destination of a fencing test, which has none."""
+TESTED, TEST_FAILED, TEST_UNSEEN = "fenced", "fencing_failed", "fencing_unknown"
+TESTS = (TESTED, TEST_FAILED, TEST_UNSEEN)
+"""Its results, as the node saw them that had it done."""
 
 
 def chosen(records: Iterable[object], guest: str | None, limit: int) -> list[dict[str, Any]]:
@@ -87,6 +94,24 @@ def by_word(
         "reason": f"{nodes} declared offline (force_unreachable)",
         "started": started,
         "elapsed": elapsed,
+    }
+
+
+def of_test(node: str, here: str, tried: Tried, started: str) -> dict[str, Any]:
+    """Return the record of a node that was fenced from here, for a test."""
+    results = {True: TESTED, False: TEST_FAILED, None: TEST_UNSEEN}
+    by = tried.device or "a device that was not seen"
+    how = f"by {by}, carried out by {tried.by or '?'}" if tried.ok else tried.detail
+    return {
+        **dict.fromkeys((*TEXTS, *FIGURES)),
+        "guest": NOTHING,
+        "uuid": "",
+        "source": node,
+        "destination": NOTHING,
+        "result": results[tried.ok],
+        "reason": f"fencing test, asked for on {here}: {how}",
+        "started": started,
+        "elapsed": tried.seconds,
     }
 
 

@@ -115,9 +115,11 @@ def history(data: Mapping[str, Any]) -> str:
         for row in data["history"]
     ]
     where = f"{'on' if data.get('node') else 'in'} {place(data)}"
+    tests = sum(row["result"] in records.TESTS for row in data["history"])
     starts = sum(map(_is_start, data["history"]))
-    started = f" and {counted(starts, 'start')}" if starts else ""
-    found = f"{counted(len(rows) - starts, 'migration')}{started}"
+    more = [counted(starts, "start")] if starts else []
+    more += [counted(tests, "fencing test")] if tests else []
+    found = " and ".join([counted(len(rows) - starts - tests, "migration"), *more])
     last = f"{found} recorded {where}; times are UTC"
     return "\n".join([*silent(data), *table_if_any(header, rows), last])
 

@@ -10,6 +10,7 @@ from saltext_kvmcluster.core.drain import assessment
 from saltext_kvmcluster.core.output import (
     checks,
     failover,
+    fencing,
     guests,
     logins,
     maintenance,
@@ -38,6 +39,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "drain": plans.drain,
     "error": _error,
     "evacuation": plans.evacuation,
+    "fence_test": fencing.tested,
     "freeze": guests.freeze,
     "guests": guests.guests,
     "ha_preflight": checks.ha_preflight,

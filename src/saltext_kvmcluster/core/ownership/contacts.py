@@ -28,12 +28,13 @@ class Contact(NamedTuple):
 def of_history(text: str) -> list[Contact]:
     """Return the ends of the migrations in a node's history, when these began."""
     rows = records.chosen(_rows(text), None, records.MOST)
-    # A node that was declared offline was not up.
+    # A node that was declared offline was not up, and a fenced one not afterwards.
+    away = (records.BY_WORD, records.BY_WORD_UNSEEN, *records.TESTS)
     ends = (
         (row[end], row["started"])
         for row in rows
         for end in ("source", "destination")
-        if end == "destination" or row["result"] not in (records.BY_WORD, records.BY_WORD_UNSEEN)
+        if row[end] != records.NOTHING and (end == "destination" or row["result"] not in away)
     )
     return [Contact(node, moment) for node, text in ends for moment in _moments(text)]
 

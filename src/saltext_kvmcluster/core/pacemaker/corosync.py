@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import SECONDS
 from saltext_kvmcluster.core.text import printable
@@ -31,6 +31,8 @@ _NONE: Output = (None, "", "")
 _NO_FILE = "No such file or directory"
 _LONGEST = 253
 _FLAGS = re.compile(r"^Flags:[ \t]*(.*)$", re.M)
+_NUMBER = r"^{}:[ \t]*(\d{{1,9}})\b"
+_VOTES = re.compile(r"^[ \t]+(\d{1,10})[ \t]+(\d{1,9})[ \t]+\S", re.M)
 _OPENS = re.compile(r"\s*([a-z_]+)\s*\{")
 _SETS = re.compile(r"\s*(\w+)\s*:\s*(.*)")
 
@@ -41,7 +43,8 @@ class Corosync:
 
     ``names`` are those of its nodes, empty for one without a name; ``two_node``, ``wait_for_all``
     and ``device`` (a quorum device) what the file says. ``flags`` are those that are in force, None
-    where Corosync does not tell.
+    where Corosync does not tell; ``total`` and ``quorum`` the votes that there are and that are
+    needed, then, ``votes`` those of each member, by its number.
     """
 
     names: tuple[str, ...] = ()
@@ -49,6 +52,15 @@ class Corosync:
     wait_for_all: bool = False
     device: bool = False
     flags: frozenset[str] | None = None
+    total: int | None = None
+    quorum: int | None = None
+    votes: Mapping[str, int] = field(default_factory=dict)
+
+    def is_quorate_without(self, number: str) -> bool | None:
+        """Return whether there is quorum once a member has gone; None if that is not known."""
+        if self.total is None or self.quorum is None or number not in self.votes:
+            return None
+        return self.total - self.votes[number] >= self.quorum
 
 
 def parse(outputs: Mapping[str, Output]) -> Corosync | None:
@@ -60,12 +72,16 @@ def parse(outputs: Mapping[str, Output]) -> Corosync | None:
         return None
     names, quorum, device = _configured(text)
     two = quorum.get("two_node") == "1"
+    in_force = outputs.get(QUORUM, _NONE)[1]
     return Corosync(
         tuple(names),
         two,
         quorum.get("wait_for_all", str(int(two))) == "1",
         device,
-        _flags(outputs.get(QUORUM, _NONE)[1]),
+        _flags(in_force),
+        _number(in_force, "Total votes"),
+        _number(in_force, "Quorum"),
+        {number: int(votes) for number, votes in _VOTES.findall(in_force)},
     )
 
 
@@ -93,3 +109,8 @@ def _configured(text: str) -> tuple[list[str], dict[str, str], bool]:
 def _flags(text: str) -> frozenset[str] | None:
     found = _FLAGS.search(text)
     return frozenset(found[1].split()) if found else None
+
+
+def _number(text: str, label: str) -> int | None:
+    found = re.search(_NUMBER.format(label), text, re.M | re.ASCII)
+    return int(found[1]) if found else None

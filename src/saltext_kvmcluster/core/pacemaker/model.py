@@ -143,6 +143,7 @@ class Pacemaker:
     known. ``name``: this node's in its cluster. ``guests``: the name in each definition that a
     resource names, by path; ``unread``: why one cannot be read. ``fencers``: the
     fence devices that this node can use to fence another one, by its name, where it tells.
+    ``working``: the marks of holds of ours whose process runs on this node.
     """
 
     runs: bool = False
@@ -153,6 +154,7 @@ class Pacemaker:
     guests: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
     fencers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    working: frozenset[str] = frozenset()
 
     def state(self, resource: GuestResource) -> ResourceState:
         """Return the state of a resource; one that is not shown counts as managed."""

@@ -34,7 +34,9 @@ NOT_KNOWN: Output = (None, "", "it was not run")
 def parse(outputs: Outputs) -> Pacemaker | None:
     """Return what is known of Pacemaker on a node; None if not even whether it runs there."""
     found = _by_tools(outputs)
-    return _with_fencers(_with_guests(found, outputs), outputs) if found else None
+    if found is None:
+        return None
+    return _with_holders(_with_fencers(_with_guests(found, outputs), outputs), outputs)
 
 
 def further_commands(outputs: Outputs) -> Mapping[str, Sequence[str]]:
@@ -50,6 +52,14 @@ def config_paths(outputs: Outputs) -> tuple[str, ...]:
     """Return the definitions that have to be read on a node to know its resources' guests."""
     found = _by_tools(outputs)
     return _paths(found.configuration) if found else ()
+
+
+def holder_commands(outputs: Outputs) -> Mapping[str, Sequence[str]]:
+    """Return what has to be run on a node to know which holds of its own are at work."""
+    found = _by_tools(outputs)
+    if found is None:
+        return {}
+    return pacemaker_tools.holder_commands([one.mark for one in found.resources], found.name)
 
 
 def _by_tools(outputs: Outputs) -> Pacemaker | None:
@@ -133,6 +143,17 @@ def _with_fencers(found: Pacemaker, outputs: Outputs) -> Pacemaker:
         if code == 0 and (devices := _listed(text)) is not None:
             fencers[node] = devices
     return replace(found, fencers=fencers)
+
+
+def _with_holders(found: Pacemaker, outputs: Outputs) -> Pacemaker:
+    """Return it with the marks of holds whose process runs on this node."""
+    working = set()
+    for mark in {one.mark for one in found.resources}:
+        number, began = pacemaker_tools.holder(mark, found.name)
+        stat = outputs.get(pacemaker_tools.holder_key(number), NOT_KNOWN)[1] if number else ""
+        if pacemaker_tools.is_running(stat, began):
+            working.add(mark)
+    return replace(found, working=frozenset(working))
 
 
 def _listed(text: str) -> frozenset[str] | None:

@@ -16,6 +16,10 @@ LONGEST = 1_000_000
 """Bytes of a definition, or of a kept CIB, that are read."""
 
 _LIMITED = ("timeout", SECONDS)
+_WITH_PROCESS = 4
+"""Words of a hold's mark: verb, node, time, process; see core/ha/holds.py."""
+_BEGAN = 19
+"""The index of a process's start time in its stat file, counted after its name."""
 PROCESS, STARTS, KEPT, NAME, STATUS, CONFIGURATION = (
     *("pcmk_process", "pcmk_starts", "pcmk_kept"),
     *("pcmk_name", "pcmk_status", "pcmk_cib"),
@@ -85,6 +89,34 @@ def fencers_commands(nodes: Iterable[str]) -> dict[str, tuple[str, ...]]:
         for node in nodes
         if node and node.isprintable() and "\ufffd" not in node
     }
+
+
+def holder(mark: str, node: str) -> tuple[str, str]:
+    """Return the number and the start time of the process that holds a guest from this node.
+
+    Both are empty for the mark of a hold from another node, or of one without a process.
+    """
+    words = mark.split(" ")
+    number, _, began = words[-1].partition(":") if len(words) == _WITH_PROCESS else ("", "", "")
+    known = number.isdecimal() and number.isascii() and words[1] == node
+    return (number, began) if known else ("", "")
+
+
+def holder_key(number: str) -> str:
+    """Return the key of the output that is the state of a process."""
+    return f"pcmk_holder {number}"
+
+
+def holder_commands(marks: Iterable[str], node: str) -> dict[str, tuple[str, ...]]:
+    """Return the commands that look whether the processes run that hold guests from this node."""
+    numbers = {holder(mark, node)[0] for mark in marks} - {""}
+    return {holder_key(one): ("cat", f"/proc/{one}/stat") for one in sorted(numbers)}
+
+
+def is_running(stat: str, began: str) -> bool:
+    """Whether a process that began then runs, by its stat file; one that has ended does not."""
+    fields = stat.rpartition(")")[2].split()
+    return len(fields) > _BEGAN and fields[0] not in "ZX" and fields[_BEGAN] == began
 
 
 def config_key(path: str) -> str:

@@ -75,6 +75,7 @@ def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
             for one in _guests(nodes)
             if one.observation.sighting is Sighting.PAUSED_BY_USER and not one.observation.job
         ),
+        *leftovers.at_work(_views(nodes)).values(),
         *leftovers.frozen(_views(nodes)),
         *_starting(nodes, at_home=True),
     ]
@@ -225,7 +226,8 @@ def _nowhere(cluster: Cluster, nodes: Nodes) -> Iterator[str]:
         )
         return
     stopped = deliberate.shutdowns(nodes, absent)
-    for name in absent:
+    at_work = leftovers.at_work(_views(nodes))
+    for name in (name for name in absent if name not in at_work):
         held = _manager(name, nodes)
         if held.state.target != "Stopped" if held else name not in stopped:
             off = ", ".join(
