@@ -236,6 +236,14 @@ def test_a_hold_that_a_person_has_ended_is_in_nobodys_way():
     assert run.world.pacemaker.resources["web1"].mark == ""
 
 
+@pytest.mark.parametrize("call", range(4, 10))
+def test_what_is_to_be_shut_down_is_not_given_back_before_it_is_locked(call):
+    start = Start("node1", managed=True)
+    shutdown = "meanwhile shutdown web1 on node1 timeout=40"
+    commands = (f"on call {call}: early 45", shutdown, "wait 3", "recover web1 on node3", "join")
+    assert Run(Scenario(commands, {"web1": start})).outcome().wrong == []
+
+
 def test_what_a_person_has_managed_meanwhile_is_not_said_to_be_held():
     start = Start("node1", managed=True, memory=4000, rate=100, obeys=False)
     commands = (

@@ -1,6 +1,7 @@
 """Holds of Pacemaker's guests: the mark, the edits, when one may be taken and given back."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pacemakers
 import pytest
@@ -10,6 +11,10 @@ from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.ha.holds import Hold
 from saltext_kvmcluster.core.pacemaker import cib, managers, pacemaker_facts
 from saltext_kvmcluster.core.pacemaker.model import ResourceState
+from saltext_kvmcluster.core.pillar.parser import from_pillar
+from saltext_kvmcluster.core.verdicts import INCOMING, Observation, Sighting
+from saltext_kvmcluster.engine.environment import one_by_one
+from saltext_kvmcluster.engine.holding import Held
 
 HOLD = Hold("migrate", "node1", "2026-11-29T10:45:06.123+00:00")
 
@@ -249,3 +254,33 @@ def test_what_is_not_shown_is_not_given_back():
     bare = replace(view, status=replace(view.status, resources={}))
     assert holds.differs(bare, "web1", HOLD.mark, []) != ""
     assert ResourceState().busy is False
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "words"),
+    [
+        (Observation(Sighting.ABSENT), ""),
+        (Observation(Sighting.UNREACHABLE, detail="fenced"), ""),
+        (Observation(Sighting.WAITING), "on node2 it is now a copy that waits"),
+        (Observation(Sighting.ABSENT, job=INCOMING), "an incoming migration of it is active"),
+    ],
+)
+def test_one_that_was_seen_nowhere_is_given_back_only_if_no_node_has_it(elsewhere, words):
+    done = []
+    clock = SimpleNamespace(monotonic=lambda: 0.0, wait=lambda *_: None)
+    env = SimpleNamespace(
+        here="node1",
+        cluster=from_pillar({"kvmcluster": {"name": "a", "nodes": {"node1": None, "node2": None}}}),
+        clock=clock,
+        control=lambda node: SimpleNamespace(
+            refresh=lambda name: None, wait=lambda _: None, release=lambda *_: done.append("ended")
+        ),
+        pacemaker=lambda node: pacemakers.view("running") if done else held_view(nodes=()),
+        libvirt=lambda node: SimpleNamespace(
+            sight=lambda uuid: elsewhere if node == "node2" else Observation(Sighting.SHUT_OFF)
+        ),
+        side_by_side=one_by_one,
+    )
+    steps = Held(env, "web1", "web1", HOLD.mark, "node1").give_back("uuid", None)
+    assert [words in one.detail for one in steps] == ([True] if words else [])
+    assert done == ([] if words else ["ended"])

@@ -1,5 +1,6 @@
 """What is done to a guest that is shut down or frozen, seen through a libvirt that is none."""
 
+import contextlib
 from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -110,6 +111,7 @@ def shut(monkeypatch):
             journal=lambda node: journal,
             pacemaker=lambda node: pacemaker,
             side_by_side=one_by_one,
+            lock=lambda move: contextlib.nullcontext(),
         )
         nodes = SimpleNamespace(env=env, own=guest, here="node1", ask=ask)
         monkeypatch.setattr(stopper, "Peers", lambda *_: nodes)

@@ -7,6 +7,7 @@ import pytest
 from pacemakers import CONFIGURATION, KEPT, NAME, NO_CIB, PROCESS, RESTS, STARTS, STATUS, UNREAD
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.pacemaker import (
     cib,
     crm_mon,
@@ -378,6 +379,13 @@ def test_without_quorum_or_a_dc_there_is_no_quorum():
     assert not pacemakers.view("just-started").status.quorum
     text = pacemakers.printed("running", "crm_mon").replace('with_quorum="true"', 'with_quorum="0"')
     assert not crm_mon.parse(text).quorum
+
+
+def test_a_role_counts_however_it_is_written():
+    text = pacemakers.printed("running", "crm_mon").replace(
+        '<resource id="web1" ', '<resource id="web1" target_role="stopped" '
+    )
+    assert crm_mon.parse(text).resources["web1"].target == holds.STOPPED
 
 
 def test_of_views_that_differ_one_by_which_pacemaker_acts_counts():

@@ -19,7 +19,7 @@ from saltext_kvmcluster.core.migration.results import MigrationResult, Step
 from saltext_kvmcluster.core.pacemaker import managers
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.text import listed
-from saltext_kvmcluster.core.verdicts import OFF
+from saltext_kvmcluster.core.verdicts import OFF, Sighting
 from saltext_kvmcluster.engine.environment import Environment
 
 POLL = 1.0
@@ -154,15 +154,21 @@ class Held:
         return why and (error or why)
 
     def _sight_changed(self, uuid: str, owner: str | None) -> str:
-        """Return why a guest is no longer as it was seen; its state may have changed meanwhile."""
+        """Return why a guest is no longer as it was seen; its state may have changed meanwhile.
+
+        One that was seen nowhere must be active on no node that responds: Pacemaker's own agent
+        takes a copy that waits for its handover for nothing, and would start the guest beside it.
+        """
         if not uuid:
             return ""
-        node = owner or self._env.here
-        found = self._env.libvirt(node).sight(uuid)
-        if found.job:
-            return f"{found.job} of it is active on {node}"
-        if found.sighting not in (ACTIVE if owner else OFF):
-            return f"on {node} it is now {found.sighting.value}"
+        nodes = [owner] if owner else self._env.cluster.nodes
+        wanted = ACTIVE if owner else (*OFF, Sighting.UNREACHABLE)
+        found = self._env.side_by_side(lambda node: self._env.libvirt(node).sight(uuid), nodes)
+        for node, one in found.items():
+            if one.job:
+                return f"{one.job} of it is active on {node}"
+            if one.sighting not in wanted:
+                return f"on {node} it is now {one.sighting.value}"
         return ""
 
     def _names(self, owner: str | None) -> Sequence[str]:

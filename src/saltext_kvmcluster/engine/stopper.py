@@ -55,13 +55,16 @@ def shutdown(
         if guest not in env.cluster.guests.list:
             raise migration.no_such_guest(guest, env.here)
         observation = replace(observation, name=guest)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as locking, contextlib.ExitStack() as stack:
         try:
+            taken = _locked(env, observation, locking)
             held = stack.enter_context(
                 holding.taken(env, observation.name, holds.SHUTDOWN, [env.here], [env.here])
             )
-            if held and observation.uuid:
-                _lock(env, observation, stack)
+            if held is None:
+                locking.close()
+            elif taken:
+                raise WorldError(taken)
             observation = _refuse_job(own, env.here, observation, held is not None)
         except WorldError as error:
             raise WorldError(f"{guest} was not shut down: {error}") from None
@@ -71,11 +74,15 @@ def shutdown(
         return _given_back(held, done) if held else done
 
 
-def _lock(env: Environment, observation: Observation, stack: contextlib.ExitStack) -> None:
-    """Have nobody recover a guest, and so give it back to Pacemaker, before it is off."""
-    taken = stack.enter_context(inquiry.locked(env, observation.name, observation.uuid, ()))
-    if taken:
-        raise WorldError(taken)
+def _locked(env: Environment, observation: Observation, stack: contextlib.ExitStack) -> str:
+    """Have nobody recover a guest, and so give it back to Pacemaker, before it is off.
+
+    It is locked before it is held: what is held and not locked `recover` may give back. Returns why
+    that failed.
+    """
+    if not observation.uuid:
+        return ""
+    return stack.enter_context(inquiry.locked(env, observation.name, observation.uuid, ()))
 
 
 def _shut_down(

@@ -76,7 +76,8 @@ def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
             # Without the attribute it is managed, which forbids more.
             managed=is_true(one.get("managed", "true")),
             nodes=tuple(_text(node, "name") for node in one.iterfind("node")),
-            target=_text(one, "target_role"),
+            # As somebody wrote it: Pacemaker takes stopped for Stopped.
+            target=_text(one, "target_role").capitalize(),
             blocked=_flag(one, "blocked"),
             busy=one.get("role", "") in _BUSY or one.get("pending", "") in _BUSY,
         )
