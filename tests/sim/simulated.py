@@ -857,7 +857,7 @@ class Journal(Remote):
         self._ask(lambda shelf: shelf.shutdowns.__setitem__(guest, time), writes=True)
 
     def forget_shutdown(self, guest):
-        self._ask(lambda shelf: shelf.shutdowns.pop(guest, None), writes=True)
+        self._ask(lambda shelf: shelf.shutdowns.pop(guest, None))
 
     def remember(self, record):
         self._ask(lambda shelf: shelf.history.append(record), writes=True)

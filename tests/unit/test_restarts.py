@@ -28,8 +28,8 @@ def past(minutes, **changes):
     return {**begun, "result": "started", **changes}
 
 
-def decided(run=CRASHED, logged=AT - 5, history=(), guest=WEB):
-    return restarts.decide(guest, "node1", run, logged, history, NOW)
+def decided(run=CRASHED, logged=AT - 5, history=(), guest=WEB, noted=None):
+    return restarts.decide(guest, "node1", run, logged, history, NOW, noted)
 
 
 def test_one_that_just_crashed_here_is_started_again():
@@ -45,6 +45,16 @@ def test_one_that_ended_otherwise_is_not(ended):
 @pytest.mark.parametrize("logged", [None, AT - 301, AT + 60])
 def test_a_crash_that_is_old_or_of_no_time_is_left_to_people(logged):
     assert decided(logged=logged) is None
+
+
+def test_one_that_somebody_has_wanted_off_since_is_not():
+    def shut(seconds):
+        return (NOW - timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+    assert decided(noted=shut(2)) is None
+    assert decided(noted=shut(5)) is None
+    # It was started again by hand since, and ran.
+    assert decided(noted=shut(60)).again
 
 
 def test_restarts_have_a_limit_within_a_time():
@@ -90,7 +100,7 @@ class Journal:
 
 @pytest.fixture
 def restarted(monkeypatch):
-    def restart(journal, start, logged=AT - 5, history=()):
+    def restart(journal, start, logged=AT - 5, history=(), noted=None):
         monkeypatch.setattr(lifecycle, "start", start)
         guests = {"list": {"web1": {"restarts": 2}, "web2": None}}
         pillar = {"name": "lab", "nodes": {"node1": None, "node2": None}, "guests": guests}
@@ -101,7 +111,7 @@ def restarted(monkeypatch):
             clock=SimpleNamespace(now=lambda: NOW + timedelta(seconds=len(journal.rows))),
         )
         found = {} if logged is None else {"web1": logged, "web2": logged}
-        return restarter.restarted(env, found, lambda: [*history, *journal.rows])
+        return restarter.restarted(env, found, lambda: [*history, *journal.rows], lambda _: noted)
 
     return restart
 
@@ -125,6 +135,10 @@ def test_it_is_kept_before_it_is_begun_and_as_it_ended(restarted):
     assert row["ok"] and row["guest"] == "web1" and "restart 1 of 2" in row["reason"]
     (kept,) = records.chosen(journal.rows, "web1", 10)
     assert (kept["source"], kept["destination"], kept["result"]) == ("node1", "node1", "started")
+
+
+def test_one_that_is_to_be_off_is_left_off(restarted):
+    assert restarted(Journal(), starts, noted=NOW.isoformat(timespec="seconds")) == []
 
 
 def test_a_start_that_is_refused_does_not_count(restarted):

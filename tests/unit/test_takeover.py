@@ -12,12 +12,14 @@ from test_placement import one, world
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import silent
+from saltext_kvmcluster.core.guest import domainxml
 from saltext_kvmcluster.core.migration import records
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import contacts, startup
 from saltext_kvmcluster.core.ownership.results import StartResult
 from saltext_kvmcluster.core.pillar.ha import GuestHa
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.verdicts import Sighting
 from saltext_kvmcluster.engine import by_word
 from saltext_kvmcluster.engine.takeover import take_over
 
@@ -32,6 +34,13 @@ def text(name, mib=1, extra=""):
         f"<domain type='kvm'><name>{name}</name><uuid>{uuid}</uuid>{size}{machine}"
         f"<devices>{extra}</devices></domain>"
     )
+
+
+def running(name, at="node2", uuid="", sighting=Sighting.RUNNING):
+    """A guest that is active on a node, by the UUID of its definition."""
+    found = one(name, at=at, sighting=sighting)
+    uuid = uuid or domainxml.parse(text(name).encode()).uuid
+    return replace(found, observation=replace(found.observation, uuid=uuid))
 
 
 def lost(free=(8, 8, 8), *guests, texts=None, keys=None, **changes):
@@ -166,7 +175,7 @@ def test_a_wrong_node_is_refused(node, words):
 
 def test_what_runs_elsewhere_or_was_shut_down_on_purpose_is_not_started():
     since = "2026-11-23T12:00:00+00:00"
-    found = lost((8, 8, 8), one("web1", at="node2"), node3={"shutdowns": {"web2": since}})
+    found = lost((8, 8, 8), running("web1"), node3={"shutdowns": {"web2": since}})
     fleet = Fleet(found)
     data = evacuated(fleet)
     assert fleet.starts == [] and data["ok"]
@@ -180,6 +189,36 @@ def test_what_runs_elsewhere_or_was_shut_down_on_purpose_is_not_started():
     assert evacuated(Fleet(lost()), named=[])["plan"] == []
     with pytest.raises(InputError, match="web9 is not in"):
         evacuated(Fleet(found), named=["web9"])
+
+
+@pytest.mark.parametrize(
+    "sighting",
+    [Sighting.WAITING, Sighting.PAUSED_FOR_MIGRATION, Sighting.PAUSED_IN_POST_COPY],
+)
+def test_a_half_that_was_left_behind_is_not_the_guest(sighting):
+    data = evacuated(Fleet(lost((8, 8, 8), running("web1", sighting=sighting))))
+    assert not data["ok"] and [one["guest"] for one in data["plan"]] == ["web2"]
+    assert data["stuck"]["web1"].endswith("runs on no node: salt-run kvmcluster.recover web1")
+    both = running("web1", sighting=sighting), running("web1", at="node3")
+    assert evacuated(Fleet(lost((8, 8, 8), *both)))["stuck"] == {}
+
+
+def test_another_guest_of_its_name_is_not_the_guest():
+    data = evacuated(Fleet(lost((8, 8, 8), running("web1", uuid="2222"))))
+    assert not data["ok"] and [one["guest"] for one in data["plan"]] == ["web2"]
+    assert "node2 has another guest of that name active, of UUID 2222" in data["stuck"]["web1"]
+
+
+def test_one_whose_disks_were_locked_is_tried_again_however_long_the_others_took():
+    fleet = Fleet(lost())
+
+    def answer(node, guest, attempt):
+        fleet.time += 130
+        return started(guest, node, *(["not_started"] if guest == "web1" and attempt == 1 else []))
+
+    fleet.answer = answer
+    data = evacuated(fleet)
+    assert [start[0] for start in fleet.starts] == ["web1", "web2", "web1"] and data["ok"]
 
 
 def test_one_that_pacemaker_manages_is_refused_by_name():

@@ -156,6 +156,7 @@ def _settled(peers: Peers, request: Request, text: str, end: float, by_hand: boo
                             _refuse_managed(peers.env, request, asked, by_hand)
                         if request.declared_offline or len(claimed) < len(asked):
                             _forget(peers.env, request, claimed)
+                        _forget_shutdowns(peers.env, request.guest, claimed)
                         return _started_held(peers, request, text, end, held)
             except AtWork as taken:
                 decision = Decision(May.WAIT, str(taken))
@@ -225,6 +226,16 @@ def _forget(env: Environment, request: Request, nodes: Sequence[str]) -> None:
             env.journal(node).clear(request.uuid)
 
 
+def _forget_shutdowns(env: Environment, guest: str, nodes: Sequence[str]) -> None:
+    """Remove the notes that a guest was to be off, wherever it was shut down."""
+
+    def forget(node: str) -> None:
+        with contextlib.suppress(WorldError):
+            env.journal(node).forget_shutdown(guest)
+
+    env.side_by_side(forget, nodes)
+
+
 def _last_decision(
     peers: Peers, request: Request, claims: dict[str, Claim], end: float
 ) -> Decision:
@@ -258,8 +269,6 @@ def _claims(
 def _started(peers: Peers, request: Request, text: str, end: float) -> StartResult:
     """Let libvirt start it, and ask all nodes afterwards."""
     own, clock = peers.own, peers.env.clock
-    with contextlib.suppress(WorldError):
-        peers.env.journal(peers.here).forget_shutdown(request.guest)
     call = own.create(store.as_text(text), end) if text else own.boot(request.uuid, end)
     clock.wait(call, max(0.0, end - clock.monotonic()))
     settled = clock.monotonic() + SETTLING

@@ -13,7 +13,10 @@ from saltext_kvmcluster.engine.environment import Environment
 
 
 def restarted(
-    env: Environment, logged: Mapping[str, float], history: Callable[[], Iterable[object]]
+    env: Environment,
+    logged: Mapping[str, float],
+    history: Callable[[], Iterable[object]],
+    noted: Callable[[str], str | None],
 ) -> list[dict[str, Any]]:
     """Start each guest again that just crashed here, by the rules of every start.
 
@@ -23,13 +26,15 @@ def restarted(
         When libvirt wrote its log of a guest last, in seconds.
     history
         What this node remembers.
+    noted
+        When a guest was shut down here on purpose, ISO 8601; None if there is no note of that.
 
     Returns a row for each guest that crashed.
     """
     rows = []
     for guest in restarts.wanted(env.cluster):
         try:
-            row = _restarted(env, guest, logged.get(guest.name), history())
+            row = _restarted(env, guest, logged.get(guest.name), history(), noted(guest.name))
         except KvmclusterError as error:
             row = restarts.row(guest.name, restarts.REFUSED, str(error))
         rows += [row] if row else []
@@ -37,12 +42,16 @@ def restarted(
 
 
 def _restarted(
-    env: Environment, guest: Listed, logged: float | None, history: Iterable[object]
+    env: Environment,
+    guest: Listed,
+    logged: float | None,
+    history: Iterable[object],
+    noted: str | None,
 ) -> dict[str, Any] | None:
     if logged is None:
         return None
     run, now = env.journal(env.here).last_run(guest.name), env.clock.now()
-    verdict = restarts.decide(guest, env.here, run, logged, history, now)
+    verdict = restarts.decide(guest, env.here, run, logged, history, now, noted)
     if verdict is None:
         return None
     if not verdict.again:

@@ -62,6 +62,8 @@ def _started(
     waiting = list(steps)
     end = fleet.clock.monotonic() + PATIENCE
     while waiting:
+        # Each is tried once after that, however long the others took.
+        is_last = fleet.clock.monotonic() >= end
         for step in waiting:
             if console.interrupted():
                 return list(rows.values())
@@ -76,7 +78,7 @@ def _started(
             ).get(step.node)
             rows[step.guest] = takeover.row(step, answer)
         waiting = [step for step in waiting if takeover.may_follow(rows[step.guest])]
-        if not waiting or fleet.clock.monotonic() >= end:
+        if not waiting or is_last:
             break
         console.show(f"{len(waiting)} guests could not be started yet, and are tried again")
         fleet.clock.wait(None, AGAIN)

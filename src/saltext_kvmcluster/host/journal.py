@@ -218,6 +218,12 @@ class PeersJournal:
             raise WorldError(f"{self.name} could not count: {one_line(reported.stderr)}")
         return int(number)
 
+    def forget_shutdown(self, guest: str) -> None:
+        """Remove the note of a guest, as ``Journal``."""
+        reported = self._done(["rm", "-f", "--", shutdowns.path(guest)])
+        if reported.code != 0:
+            raise WorldError(f"{self.name}: {one_line(reported.stderr)}")
+
     def last_run(self, guest: str) -> LastRun:
         """Return the last run of a guest there, as ``Journal``."""
         log = f"{leaving.LOGS}/{guest}.log"
@@ -234,7 +240,7 @@ class PeersJournal:
         raise WorldError(f"the journal of {self.name} is only written there")
 
     write = ask_to_cancel = asked_to_cancel = withdraw = keep = remember = _elsewhere
-    note_shutdown = forget_shutdown = _elsewhere
+    note_shutdown = _elsewhere
 
     def _done(self, program: Sequence[str]) -> commands.Outcome:
         return self._shell.run_all({"": program}, PEER_TIME)[""]

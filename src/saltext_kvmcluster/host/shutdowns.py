@@ -18,12 +18,12 @@ def note(guest: str, time: datetime) -> None:
     """Note that a guest was shut down here because somebody wanted it; WorldError if that fails."""
     files.ensure_folder(files.LASTING, "root")
     text = f"{time.isoformat(timespec='seconds')}\n"
-    files.apply(FilePlan(_path(guest), text, 0o600, "root", {}))
+    files.apply(FilePlan(path(guest), text, 0o600, "root", {}))
 
 
 def forget(guest: str) -> None:
     """Remove the note of a guest."""
-    files.remove(_path(guest))
+    files.remove(path(guest))
 
 
 def noted(guests: Iterable[str]) -> dict[str, str]:
@@ -31,7 +31,7 @@ def noted(guests: Iterable[str]) -> dict[str, str]:
     found = {}
     for guest in guests:
         with contextlib.suppress(WorldError):
-            text = (files.read(_path(guest), most=LONGEST).text or "").strip()
+            text = (files.read(path(guest), most=LONGEST).text or "").strip()
             if cordons.is_time(text):
                 found[guest] = text
     return found
@@ -51,5 +51,6 @@ def logged(guests: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def _path(guest: str) -> str:
+def path(guest: str) -> str:
+    """Return the file of the note of a guest."""
     return f"{FOLDER}/{guest}"

@@ -666,9 +666,10 @@ def restart_crashed() -> dict[str, Any]:
     """Start guests of this node again that crashed here, as the pillar has it.
 
     For ``salt-run kvmcluster.react``. A guest of ``kvmcluster:guests:list`` with ``restarts``
-    crashed if libvirt's log of it on this node says so, less than five minutes ago. It is started
-    by the rules of every start: all nodes have to answer that they do not have it. The node's
-    history has each restart, which is how they are counted.
+    crashed if libvirt's log of it on this node says so, less than five minutes ago, and nobody has
+    had it shut down here since (``kvmcluster.shutdown``). It is started by the rules of every
+    start: all nodes have to answer that they do not have it. The node's history has each restart,
+    which is how they are counted.
 
     Returns ``{cluster, node, ok, restarts}``: ``restarts`` has ``{guest, ok, result, reason}`` for
     each guest that crashed; ``result`` is that of ``kvmcluster.start``, or ``refused``.
@@ -682,7 +683,12 @@ def restart_crashed() -> dict[str, Any]:
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
     logged = shutdowns.logged(guest.name for guest in restarts.wanted(cluster))
     with this_node.environment(cluster, __opts__["id"]) as env:
-        rows = restarter.restarted(env, logged, journal.Journal().history)
+        rows = restarter.restarted(
+            env,
+            logged,
+            journal.Journal().history,
+            lambda guest: shutdowns.noted([guest]).get(guest),
+        )
     well = all(row["ok"] for row in rows)
     return _ended({**_of_this_node(restarts.KIND, cluster), "ok": well, "restarts": rows}, well)
 

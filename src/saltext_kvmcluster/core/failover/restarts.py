@@ -46,16 +46,24 @@ def decide(
     logged: float | None,
     history: Iterable[object],
     now: datetime,
+    noted: str | None = None,
 ) -> Verdict | None:
     """Return what follows for a guest on a node; None if it has not just crashed there.
 
+    Nor does anything follow if somebody has wanted it off since.
+
     run, logged
         Its last run there, by libvirt's log, and when that was written last, in seconds.
+    noted
+        When it was shut down there on purpose, ISO 8601; None if there is no note of that.
     history
         What the node remembers.
     """
     age = None if logged is None else now.timestamp() - logged
     if run.ended != CRASHED or age is None or not 0 <= age + 1 <= RECENT:
+        return None
+    # A note has whole seconds.
+    if noted and logged is not None and datetime.fromisoformat(noted).timestamp() + 1 > logged:
         return None
     begin = now - timedelta(seconds=guest.within)
     before = sum(

@@ -6,6 +6,7 @@ that no other node has active, and that were not shut down on purpose.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,9 +22,10 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line, printable
 from saltext_kvmcluster.core.untrusted import Reader
-from saltext_kvmcluster.core.verdicts import Observation, Sighting
+from saltext_kvmcluster.core.verdicts import COPIES, Observation, Sighting
 
 KIND = "takeover"
+_LEFT_BEHIND = (*COPIES, Sighting.PAUSED_IN_POST_COPY)
 REFUSED, UNKNOWN = "refused", "unknown"
 
 
@@ -120,7 +122,7 @@ def refuse_unless_off(
 
 
 def guests(world: World, off: Sequence[str], named: Collection[str] | None = None) -> Guests:
-    """Return the guests in question.
+    """Return the guests in question, and why others of them are not started.
 
     named
         Only these; None for all. InputError if one is none of the pillar's list.
@@ -130,10 +132,13 @@ def guests(world: World, off: Sequence[str], named: Collection[str] | None = Non
         if name not in known:
             raise InputError(f"guests: {printable(name)} is not in kvmcluster:guests:list")
     answering = {node: facts for node, facts in world.nodes.items() if node not in off}
-    active = {one.name: one.node for one in world.guests if one.active}
-    stuck = {name: f"it is active on {active[name]}" for name in named or () if name in active}
     wanted = known if named is None else [name for name in known if name in named]
-    absent = [name for name in wanted if name not in active]
+    active = {name: [one for one in world.by_name[name] if one.active] for name in wanted}
+    stuck = {name: wrong for name in wanted if (wrong := _not_it(active[name], answering))}
+    if named is not None:
+        there = {name: f"it is active on {ones[0].node}" for name, ones in active.items() if ones}
+        stuck = there | stuck
+    absent = [name for name in wanted if not active[name]]
     stopped = {} if named is not None else deliberate.shutdowns(answering, absent)
     found = []
     for name in absent:
@@ -145,7 +150,8 @@ def guests(world: World, off: Sequence[str], named: Collection[str] | None = Non
         else:
             found.append(one)
     why = {
-        name: f"was shut down by kvmcluster.shutdown on {one.node} at {one.since}"
+        name: f"was shut down by kvmcluster.shutdown on {one.node} at {one.since}, and no node that"
+        " responds shows that it ran since"
         for name, one in stopped.items()
     }
     return Guests(tuple(found), stuck, why)
@@ -214,6 +220,33 @@ def _row(step: Step, well: bool, result: str, reason: str) -> dict[str, Any]:
         "owner": "",
         "warnings": [],
     }
+
+
+def _not_it(active: Sequence[GuestFacts], answering: Mapping[str, NodeFacts]) -> str:
+    """Return why a guest that is active on nodes may run nowhere; empty if it runs, or is absent.
+
+    A half that its lost node left behind does not run; nor is another guest of its name the guest.
+    """
+    if active and all(one.observation.sighting in _LEFT_BEHIND for one in active):
+        where = listed(f"{one.observation.sighting.value} on {one.node}" for one in active)
+        name = shlex.quote(active[0].name)
+        return f"it is {where}, and runs on no node: salt-run kvmcluster.recover {name}"
+    for one in active:
+        texts = (facts.definitions.get(one.name) for facts in answering.values())
+        text = next(filter(None, texts), "")
+        if text and one.uuid not in text and one.uuid != _uuid(one.name, text):
+            return (
+                f"{one.node} has another guest of that name active, of UUID {one.uuid}: rename one"
+                " of the two"
+            )
+    return ""
+
+
+def _uuid(name: str, text: str) -> str:
+    try:
+        return store.parse(name, text, "its definition").uuid
+    except InputError:
+        return ""
 
 
 def _host(world: World, off: Collection[str]) -> str:

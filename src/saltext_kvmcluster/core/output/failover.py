@@ -29,7 +29,10 @@ def capacity(data: Mapping[str, Any]) -> str:
 def takeover(data: Mapping[str, Any]) -> str:
     """Return which guests of nodes that are off start where, and what came of it."""
     nodes, verb = _and(data["nodes"]), _verb(data["nodes"])
-    lines = [f"NOTE  {guest} {why}; it is not started" for guest, why in data["off"].items()]
+    lines = [
+        f"NOTE  {guest} {why}; it is not started, unless it is named (guests)"
+        for guest, why in data["off"].items()
+    ]
     stuck = [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
     if data["test"]:
         rows = [[row["guest"], row["node"]] for row in data["plan"]]
