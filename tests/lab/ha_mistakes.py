@@ -35,6 +35,7 @@ OURS = (
     "</primitive>"
 )
 MEMBER = 'cibadmin --create --scope nodes --xml-text \'<node id="{}" uname="{}"/>\''
+MONITOR = ("crm_mon", "-1", "--output-as=xml")
 STOP = "pkill -TERM {0}; while pgrep {0}; do sleep 1; done"
 NETWORK_DISK = (
     "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>"
@@ -145,6 +146,11 @@ GROUPS = {
         "crm_resource -r fence -p pcmk_host_check -v dynamic-list",
         f"crm_resource -r fence -d pcmk_list_action\n{STATIC}",
         NODES,
+    ),
+    "banned from all others": of_device(
+        "crm_resource -r fence --ban -N node1\ncrm_resource -r fence --ban -N node2",
+        "crm_resource -r fence --clear",
+        ["node3"],
     ),
     "disabled": of_device(
         "crm_resource -r fence --meta -p target-role -v Stopped",
@@ -297,6 +303,30 @@ GROUPS = {
             after=crm(REMOVE.format("other")),
         ),
     ],
+    "no quorum": [
+        Mistake(
+            "ha.pacemaker",
+            "its Pacemaker has no quorum",
+            {"nodes": ["node1"]},
+            each(
+                everywhere(STOP.format("pacemakerd"), NODES[1:]),
+                everywhere(STOP.format("corosync"), NODES[1:]),
+                lambda lab: until(
+                    lambda: 'with_quorum="false"' in lab.exec("node1", *MONITOR, check=False),
+                    "node1 without quorum",
+                ),
+            ),
+            "corosync-quorumtool -s",
+            cure=each(
+                *(
+                    ctl("start", node, service)
+                    for service in ("corosync", "pacemaker")
+                    for node in NODES[1:]
+                ),
+                lambda lab: joined(lab),
+            ),
+        ),
+    ],
     "stopped": [
         Mistake(
             "ha.fencing",
@@ -328,6 +358,66 @@ def more_guests(cluster):
     cluster["guests"]["list"]["local1"] = {"ha": True, "xmlfile": "/etc/local1.xml"}
     cluster["guests"]["list"]["home1"] = {"ha": True, "home": "node2"}
 
+
+ADVICE = {
+    "ha.moves": ("without allow-migrate=true Pacemaker stops and starts harmed", "allow-migrate"),
+    "ha.stickiness": ("Pacemaker may move harmed at any change", "resource-stickiness -v 100"),
+    "ha.start_failure": ("start-failure-is-fatal", "start-failure-is-fatal -v false"),
+    "ha.constraints": ("constraints of earlier moves are left", "crm_resource --clear -r"),
+    "ha.unmanaged": ("Pacemaker leaves harmed alone", "maintenance-mode -D"),
+    "ha.network": ("Pacemaker moves harmed by other names", "migration_network_suffix"),
+}
+"""By check, what it says of HARMED, and a part of its remedy: what refuses no guest."""
+HARMED = (
+    '<primitive id="harmed" class="ocf" provider="heartbeat" type="VirtualDomain">'
+    '<meta_attributes id="harmed-m"><nvpair id="harmed-r" name="target-role" value="Stopped"/>'
+    '</meta_attributes><instance_attributes id="harmed-a"><nvpair id="harmed-c" name="config"'
+    f' value="{VOLUME}/harmed.xml"/></instance_attributes></primitive>'
+)
+HARM = each(
+    crm(RESOURCE.format(HARMED)),
+    crm("crm_resource -r harmed --ban -N node2"),
+    crm("crm_attribute -t crm_config -n maintenance-mode -v true"),
+)
+UNHARM = each(
+    crm("crm_attribute -t crm_config -n maintenance-mode -D"),
+    crm("crm_resource -r harmed --clear"),
+    crm(REMOVE.format("harmed")),
+)
+
+HOSTILE = {
+    "a device for two of three": (
+        {"fencing": {"devices": {"a": {"agent": "fence_kvmlab", "nodes": [*PAIR]}}}},
+        "node3: the pillar has no fence device for it",
+    ),
+    "one plug for two": (
+        {
+            "fencing": {
+                "devices": {"a": {"agent": "fence_kvmlab", "nodes": dict.fromkeys(NODES, 1)}}
+            }
+        },
+        "node1 and node2 would both be fenced by port 1",
+    ),
+    "a level of a stranger": (
+        {
+            "fencing": {
+                "devices": {"a": {"agent": "fence_kvmlab", "nodes": [*NODES]}},
+                "levels": {"node1": ["pdu"]},
+            }
+        },
+        "kvmcluster:ha:fencing:levels:node1: 'pdu' is not a fence device",
+    ),
+    "booleans for nodes": (
+        {"fencing": {"devices": {"a": {"agent": "fence_kvmlab", "nodes": [True]}}}},
+        "True is not a node",
+    ),
+    "no mapping": (True, "kvmcluster:ha: want a mapping, got True"),
+    "a quorum device on a node": (
+        {"quorum_device": {"host": "node2-mig"}},
+        "node2-mig is a node, node2",
+    ),
+}
+"""Values of ``kvmcluster:ha`` that the orchestration refuses at its first step, with the reason."""
 
 PILLARS = {"not in the pillar": not_for_all, "definitions": defined, "guests": more_guests}
 """By group, how the cluster's pillar is changed while it is made."""

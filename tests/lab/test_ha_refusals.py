@@ -12,6 +12,11 @@ from ha_mistakes import CONF, GROUPS, PAIR, RIGHT, STOP, TWO
 from labs import Lab, until
 
 pytestmark = pytest.mark.nightly
+COMMANDS = (
+    ("salt-run", "--", "kvmcluster.ha_preflight"),
+    ("salt-run", "--", "state.orchestrate", "kvmcluster.orch.ha"),
+    ("salt", "--", "node1", "state.apply", "kvmcluster.ha.fencing"),
+)
 
 
 @contextlib.contextmanager
@@ -47,6 +52,33 @@ def refused(lab, *words):
     assert "error" not in data, data["error"]
     assert data["ok"] == (not data["findings"])
     return data["findings"]
+
+
+def the_state_refuses(lab, made):
+    """The state refuses all of it as well, each with its remedy, and leaves Pacemaker as it is."""
+    before = configuration(lab)
+    state = lab.apply("node1", "kvmcluster.ha.guests")["kvmcluster-ha-guests"]
+    assert state["result"] is False and not state["changes"], state
+    lines = state["comment"].splitlines()
+    for mistake in made:
+        # A node knows its own highstate alone.
+        words = mistake.words.partition(",")[0]
+        parts = (f"{mistake.check}: ", words, mistake.remedy)
+        assert any(all(part in line for part in parts) for line in lines), (parts, lines)
+    assert configuration(lab) == before
+
+
+def the_check_finds(lab, made):
+    """Whoever asks what is wrong with the cluster is told of it, without asking for ha."""
+    data = lab.run("kvmcluster.check")
+    assert "error" not in data, data["error"]
+    for mistake in made:
+        found = [finding for finding in data["findings"] if mistake.is_in(finding)]
+        assert found, (mistake.check, mistake.words, list(map(brief, data["findings"])))
+
+
+def configuration(lab):
+    return lab.exec("node1", "cibadmin", "--query", "--scope=configuration", check=False)
 
 
 def brief(finding):
@@ -85,6 +117,8 @@ def test_each_mistake_is_refused_by_name_until_it_is_undone(lab, group):
                 found = [finding for finding in findings if mistake.is_in(finding)]
                 assert len(found) == 1, (mistake.words, list(map(brief, findings)))
                 assert mistake.remedy in found[0]["remedy"], (mistake, found[0])
+            the_state_refuses(lab, made)
+            the_check_finds(lab, made)
         assert refused(lab, "installed=True") == []
     assert refused(lab) == []
 
@@ -115,6 +149,39 @@ def test_a_node_that_does_not_respond_is_no_consent(lab):
     assert {finding["outcome"] for finding in findings} == {"UNKNOWN"}
     assert ["node3"] in [finding["nodes"] for finding in findings]
     until(lambda: lab.ask(["node3"], "test.ping", patience=3), "an answer of node3")
+
+
+def test_what_harms_guests_of_pacemaker_is_found_by_the_check(lab):
+    ha_mistakes.write("harmed")(lab)
+    try:
+        ha_mistakes.HARM(lab)
+        found = {finding["id"]: finding for finding in lab.run("kvmcluster.check")["findings"]}
+        for check, (words, remedy) in ha_mistakes.ADVICE.items():
+            assert check in found, (check, [*found])
+            assert words in found[check]["sentence"] and remedy in found[check]["remedy"]
+    finally:
+        ha_mistakes.UNHARM(lab)
+        ha_mistakes.remove("harmed")(lab)
+    assert refused(lab) == []
+
+
+@pytest.mark.parametrize("case", ha_mistakes.HOSTILE)
+def test_a_pillar_that_is_half_wrong_begins_nothing(lab, case):
+    wanted, words = ha_mistakes.HOSTILE[case]
+    before = configuration(lab)
+    try:
+        with lab.pillar() as pillar:
+            pillar.cluster["ha"] = wanted
+            pillar.save()
+            lab.refresh_pillar()
+            for command in COMMANDS:
+                done = lab.ctl(*command, check=False, timeout=300)
+                told = done.stdout + done.stderr
+                assert done.returncode and words in told and "Traceback" not in told, told
+    finally:
+        lab.refresh_pillar()
+    assert configuration(lab) == before
+    assert refused(lab) == []
 
 
 def test_nodes_that_are_called_by_their_migration_names(lab):

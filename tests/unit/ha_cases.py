@@ -17,7 +17,7 @@ from saltext_kvmcluster.core.verdicts import Sighting
 
 NODES = ("node1", "node2", "node3")
 SHUT_OFF = replace(RUNNING, sighting=Sighting.SHUT_OFF, persistent=True)
-FENCE = {"devices": {"fence": {"agent": "fence_ipmilan", "nodes": [*NODES]}}}
+FENCE = {"devices": {"fence": {"agent": "fence_xvm", "nodes": [*NODES]}}}
 OURS, THEIRS = {"fencing": FENCE}, {"manage": False}
 COROSYNC = Corosync(NODES, flags=frozenset({"Quorate"}))
 TEXT = (
@@ -92,7 +92,7 @@ def with_ha(*found, guests=None, of_list=LISTED, **more):
 
 
 def fencing_of(*nodes):
-    return {"devices": {"fence": {"agent": "fence_ipmilan", "nodes": [*nodes]}}}
+    return {"devices": {"fence": {"agent": "fence_xvm", "nodes": [*nodes]}}}
 
 
 def placed(name, **changes):

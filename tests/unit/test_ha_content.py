@@ -4,6 +4,7 @@ import pytest
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.fileplan import FileState
 from saltext_kvmcluster.core.ha import content, difference, secrets
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 
@@ -207,6 +208,18 @@ def test_two_nodes_do_not_fence_each_other_at_once(nodes, more, delay):
     found = pieces(content.fencing(cluster({}, nodes=nodes, fencing=fencing, **more)))
     parameters = values(found["kvmcluster-fence-board"], "instance_attributes")
     assert parameters.get("pcmk_delay_base") == delay
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o644, 0o660])
+def test_a_secret_that_others_may_read_is_refused_without_being_shown(mode):
+    ha = cluster({}, fencing={"devices": {"b": {**BOARD, "secrets": {"passwd": "/etc/pw"}}}}).ha
+    (one,) = secrets.kept(ha)
+    with pytest.raises(InputError, match=r"others may read /etc/pw .*: chmod 600 /etc/pw") as told:
+        secrets.of_file(one, FileState("x1y2\n", mode, "root"))
+    assert "x1y2" not in str(told.value)
+    assert secrets.of_file(one, FileState("x1y2\n", 0o600, "root")) == "x1y2"
+    with pytest.raises(InputError, match="this node has no file /etc/pw"):
+        secrets.of_file(one, FileState())
 
 
 def test_a_secret_is_one_line_and_is_in_no_error():

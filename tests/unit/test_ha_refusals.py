@@ -185,6 +185,12 @@ def test_the_agent_counts_once_all_is_installed():
     assert "ha.agent" in {each.id for each in ha_refusals.refused(one, installed=True)}
 
 
+def test_one_node_alone_is_refused():
+    for ha in ({"fencing": ha_cases.fencing_of("node1")}, ha_cases.THEIRS):
+        told = [*map(ha_refusals.sentence, ha_refusals.refused(world(node(), ha=ha)))]
+        assert any(one.startswith("ha.fencing: node1: it is the only node") for one in told), told
+
+
 def test_each_reason_is_told_once_with_what_it_is_about():
     one = ha_cases.of_pacemaker(pacemakers.without_guests(), ha={})
     found = map(ha_refusals.sentence, ha_refusals.refused(one))

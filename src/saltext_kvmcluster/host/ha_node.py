@@ -110,15 +110,23 @@ def _keys_of(peers: Sequence[Node]) -> tuple[dict[bytes, list[str]], dict[str, s
     return keys, silent
 
 
+def missing_agents(ha: Ha) -> list[str]:
+    """Return the fence agents of the pillar that this node does not have."""
+    wanted = dict.fromkeys(device.agent for device in ha.fencing.devices.values())
+    try:
+        installed = commands.run(["stonith_admin", "--list-installed"]).stdout.split()
+    except commands.NotInstalled:
+        installed = []
+    return [agent for agent in wanted if agent not in installed]
+
+
 def secret_plans(ha: Ha, pillar: Mapping[str, Any]) -> list[FilePlan]:
     """Return the plans for the files with secrets; their changes do not show them."""
     plans = []
     for one in secrets.kept(ha):
         if one.secret.file:
-            text = files.read(one.secret.file).text
-            if text is None:
-                raise InputError(f"{one.key}: this node has no file {one.secret.file}")
-            secret = secrets.valid(one, text)
+            found = files.read(one.secret.file)
+            secret = secrets.of_file(one, found)
         else:
             secret = secrets.of_pillar(one, pillar)
         for path, content in secrets.files(one, secret).items():

@@ -8,7 +8,7 @@ Under ``test=True`` a state returns the ``changes`` that the real run makes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import salt.loader
@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.drain import ledger, maintenance
 from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
-from saltext_kvmcluster.core.ha import content, difference, newcomers
+from saltext_kvmcluster.core.ha import content, difference, newcomers, refusals
 from saltext_kvmcluster.core.ha.difference import Difference
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import locations, startup
@@ -29,6 +29,7 @@ from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import ha_refusals
+from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.core.trust import (
     blocks,
     client_config,
@@ -230,6 +231,33 @@ def disk_leases(name: str) -> dict[str, Any]:
     return _state(name, _disk_leases)
 
 
+def ha_pillar(name: str) -> dict[str, Any]:
+    """Make sure that high availability can be set up as the pillar describes it; change nothing.
+
+    Every node needs a fence device that switches it off. A pillar that is not valid is refused as
+    well, before any package is installed.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-pillar:
+          kvmcluster.ha_pillar: []
+    """
+    return _shaped(name, lambda cluster: _ha_node(cluster, _ha_pillar))
+
+
+def ha_fence_agents(name: str) -> dict[str, Any]:
+    """Make sure that this node has the agents of the pillar's fence devices; change nothing.
+
+    Packages bring them: fence-agents, or fence-agents-all. Every node may have to fence another.
+
+    .. code-block:: yaml
+
+        kvmcluster-ha-fence-agents:
+          kvmcluster.ha_fence_agents: []
+    """
+    return _shaped(name, lambda cluster: _ha_node(cluster, _ha_fence_agents))
+
+
 def ha_authkey(name: str) -> dict[str, Any]:
     """Make sure that this node has the cluster's key of Corosync, ``/etc/corosync/authkey``.
 
@@ -298,7 +326,9 @@ def ha_fencing(name: str, timeout: float = 120) -> dict[str, Any]:
     """Make sure that Pacemaker has the pillar's fence devices and levels, and that they respond.
 
     A device responds if its monitor has succeeded. What of Pacemaker's configuration does not bear
-    our prefix, ``kvmcluster-``, stays as it is. One node of the cluster is enough.
+    our prefix, ``kvmcluster-``, stays as it is. One node of the cluster is enough. It is refused,
+    with nothing changed, where a node would have no device, or only one that says that it fences,
+    and where this node lacks an agent.
 
     timeout
         Seconds for the devices to respond. Default: 120.
@@ -412,6 +442,30 @@ def _ha_node(
     return function(cluster, cluster.ha, **given)
 
 
+def _ha_pillar(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    if found := refusals.by_pillar(cluster, ha):
+        raise InputError("\n".join(found))
+    return {"result": True, "comment": "the pillar has fencing for every node"}
+
+
+def _ha_fence_agents(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    missing = ha_node.missing_agents(ha)
+    if missing and __opts__["test"]:
+        detail = f"{listed(missing)} would have to come with the packages"
+        return {"result": None, "comment": detail}
+    _refuse_without_agents(missing)
+    return {"result": True, "comment": "every fence agent of the pillar is installed"}
+
+
+def _refuse_without_agents(missing: Sequence[str]) -> None:
+    if missing:
+        raise WorldError(
+            f"this node has no fence agent {listed(missing)}: stonith_admin --list-installed shows"
+            " those that it has; install the agent's package, or mend its name in"
+            f" {refusals.DEVICES}"
+        )
+
+
 def _ha_authkey(cluster: Cluster, ha: Ha) -> dict[str, Any]:
     return _carry_out([ha_node.key_plan(cluster, __opts__["id"], __opts__["test"])])
 
@@ -448,6 +502,9 @@ def _ha_properties(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
 
 
 def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
+    _ha_pillar(cluster, ha)
+    if not __opts__["test"]:
+        _refuse_without_agents(ha_node.missing_agents(ha))
     pieces = content.fencing(cluster)
 
     def work_out(present: str) -> Difference:

@@ -26,6 +26,24 @@ _ANEW = (
 )
 
 
+def by_pillar(cluster: Cluster, ha: Ha) -> list[str]:
+    """Return why the pillar alone forbids it, where fencing is ours, in sentences with remedies."""
+    return [
+        f"{node}: {issue.sentence} ({issue.remedy})"
+        for node in cluster.nodes
+        for issue in (*alone(cluster), *unfenced_by_pillar(node, ha))
+    ]
+
+
+def alone(cluster: Cluster) -> Iterator[Issue]:
+    """Yield that a cluster has no second node."""
+    if len(cluster.nodes) == 1:
+        yield Issue(
+            "it is the only node: no other one fences it, or starts its guests",
+            f"add nodes to {ROOT}:nodes, or take out {ROOT}:ha",
+        )
+
+
 def unfenced_by_pillar(node: str, ha: Ha) -> Iterator[Issue]:
     """Yield why a node cannot be fenced by the devices of the pillar."""
     levels = ha.fencing.of(node)

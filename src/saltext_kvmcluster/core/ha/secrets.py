@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.fileplan import FileState
 from saltext_kvmcluster.core.ha import content
 from saltext_kvmcluster.core.pillar.clusters import ROOT
 from saltext_kvmcluster.core.pillar.ha import Ha, Secret
@@ -51,6 +52,22 @@ def kept(ha: Ha) -> tuple[Kept, ...]:
         for device in ha.fencing.devices.values()
         for option, secret in device.secrets.items()
     )
+
+
+def of_file(one: Kept, found: FileState) -> str:
+    """Return a secret that is in a file of the node; InputError, without it, if it is none.
+
+    A file that others than its owner may read is refused: it keeps nothing secret.
+    """
+    path = one.secret.file
+    if found.text is None:
+        raise InputError(f"{one.key}: this node has no file {path}")
+    if (found.mode or 0) & 0o077:
+        raise InputError(
+            f"{one.key}: others may read {path} (mode {found.mode:04o}): chmod 600 {path}, and"
+            " change the secret if somebody may have read it"
+        )
+    return valid(one, found.text)
 
 
 def of_pillar(one: Kept, pillar: Mapping[str, Any]) -> str:

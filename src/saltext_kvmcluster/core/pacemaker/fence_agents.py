@@ -15,6 +15,13 @@ OTHERWISE = (
     *("fence_legacy", "fence_autodetect"),
 )
 """They take storage or network from a node (``fabric_fencing`` in lib/fencing.py.py), or may."""
+ONE_MACHINE = (
+    *("fence_ipmilan", "fence_ipmilanplus", "fence_idrac", "fence_imm", "fence_redfish"),
+    *("fence_ilo", "fence_ilo2", "fence_ilo3", "fence_ilo3_ssh", "fence_ilo4", "fence_ilo4_ssh"),
+    *("fence_ilo5", "fence_ilo5_ssh", "fence_ilo_ssh", "fence_ilo_mp"),
+    *("fence_drac", "fence_rsa", "fence_rsb"),
+)
+"""They switch the machine that their address belongs to, and not one of many by its port."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ SHORTEST_TOKEN, LONGEST_TOKEN = 1000, 300_000
 MOST_PRIORITY = 1000
 MOST_RESTARTS = 1000
 LONGEST_WITHIN = 86400 * 7
+MOST_LEVELS = 9
+"""Of a node in a fencing-topology (ST_LEVEL_MAX in Pacemaker's fencing/internal.h, less one)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Device:
         metadata=described(
             "a list of nodes, or a mapping of nodes to ports",
             "The nodes that this device switches off; for a device with several ports or plugs,"
-            " each with its own.",
+            " each with its own. Without ports the plug is the node's name.",
         )
     )
     options: Mapping[str, str] = field(
@@ -66,8 +68,8 @@ class Device:
         metadata=described(
             "a mapping of the agent's options to secrets",
             "Options of the agent that nobody may read: each an absolute path of a file with the"
-            " secret, which you put on every node, or {pillar: KEY} for a key of the nodes' pillar"
-            " (with ':' between levels). Pacemaker's configuration has neither.",
+            " secret, which you put on every node with mode 0600, or {pillar: KEY} for a key of the"
+            " nodes' pillar (with ':' between levels). Pacemaker's configuration has neither.",
             "none",
         ),
     )
@@ -223,7 +225,7 @@ class GuestHa:
         metadata=described(
             LIST,
             "Guests, with ha as well, on whose node it runs. It stays stopped where they cannot"
-            " run.",
+            " run. Of guests that are together one leads: it has no with.",
             "none",
         ),
     )

@@ -6,12 +6,14 @@ Every error names the full path of the key, what is wrong with it, and what is a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pacemaker.fence_agents import ONE_MACHINE
 from saltext_kvmcluster.core.pillar import ha
+from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.ha import Device, Fencing, GuestHa, Ha, QuorumDevice, Secret
 from saltext_kvmcluster.core.pillar.names import guest_name, host_name
 from saltext_kvmcluster.core.pillar.schema import keys_of
@@ -29,13 +31,13 @@ _SECRETS = re.compile(r"passw|secret|community|_kg\Z|api_?key", re.IGNORECASE)
 DERIVED = ("pcmk_host_list", "pcmk_host_map", "pcmk_host_check")
 
 
-def parse(raw: object, path: str, nodes: Collection[str]) -> Ha | None:
+def parse(raw: object, path: str, nodes: Mapping[str, Node]) -> Ha | None:
     """Return what the pillar says of high availability, None if it says nothing.
 
     raw
         The value of the key ``ha`` at ``path``.
     nodes
-        The ids of the cluster's nodes.
+        The cluster's nodes by id.
     """
     if raw is None:
         return None
@@ -58,13 +60,17 @@ def parse(raw: object, path: str, nodes: Collection[str]) -> Ha | None:
     )
 
 
-def _quorum_device(raw: object, path: str, nodes: Collection[str]) -> QuorumDevice | None:
+def _quorum_device(raw: object, path: str, nodes: Mapping[str, Node]) -> QuorumDevice | None:
     if raw is None:
         return None
     fields = validate.section(raw, path, keys_of(QuorumDevice))
     host = host_name(fields.get("host"), f"{path}:host")
-    if host in nodes:
-        raise InputError(f"{path}:host: {host} is a node; its vote has to come from outside")
+    own = {name.lower(): node.id for node in nodes.values() for name in node.names}
+    if node := own.get(host.lower()):
+        raise InputError(
+            f"{path}:host: {host} is a node{'' if host == node else f', {node}'}; its vote has to"
+            " come from outside"
+        )
     return QuorumDevice(host)
 
 
@@ -74,6 +80,7 @@ def _fencing(raw: object, path: str, nodes: Collection[str]) -> Fencing:
     devices = {
         str(name): _device(name, body, f"{path}:devices", nodes) for name, body in named.items()
     }
+    _refuse_shared_plugs(devices.values(), f"{path}:devices")
     levels = _mapping(fields, "levels", path, "a mapping of nodes to lists of devices")
     return Fencing(
         devices,
@@ -114,6 +121,27 @@ def _device(name: object, body: object, path: str, nodes: Collection[str]) -> De
         {option: str(value) for option, value in options.items()},
         {option: _secret(value, f"{here}:secrets:{option}") for option, value in secrets.items()},
     )
+
+
+def _refuse_shared_plugs(devices: Iterable[Device], path: str) -> None:
+    """Raise InputError if two nodes would be fenced by the same plug.
+
+    Whoever fences the one switches off the other, and Pacemaker starts once more what runs on.
+    """
+    owners: dict[tuple[object, ...], str] = {}
+    for device in devices:
+        same = (device.agent, *sorted(device.options.items()), *sorted(device.secrets.items()))
+        for node, port in device.nodes.items():
+            if not port and device.agent not in ONE_MACHINE:
+                continue  # The plug is the node's name.
+            for plug in port.split(","):
+                other = owners.setdefault((same, plug), node)
+                if other != node:
+                    what = f"port {plug}" if plug else "the machine of that address"
+                    raise InputError(
+                        f"{path}:{device.name}: {other} and {node} would both be fenced by"
+                        f" {what}, so that one of them runs on: give each node its own"
+                    )
 
 
 def _options(fields: Mapping[str, Any], key: str, path: str, form: str) -> Mapping[str, Any]:
@@ -167,6 +195,14 @@ def _levels(
             )
         if node not in devices[name].nodes:
             raise InputError(f"{path}: {name} does not switch off {node}: it is not in its nodes")
+    if len(levels) > ha.MOST_LEVELS:
+        raise InputError(
+            f"{path}: want at most {ha.MOST_LEVELS} levels, which is all that Pacemaker tries, got"
+            f" {len(levels)}"
+        )
+    for level in levels:
+        if twice := next((name for name in level if level.count(name) > 1), None):
+            raise InputError(f"{path}: {twice} is there twice in one level; name it once")
     return levels
 
 
@@ -186,6 +222,8 @@ def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa 
         )
     fields = {} if raw is True else validate.section(raw, path, keys_of(GuestHa))
     prefer, only = _prefer(fields, path, nodes), _nodes(fields, "only", path, nodes)
+    if "only" in fields and not only:
+        raise InputError(f"{path}:only: no node is left; name some, or leave it out for all nodes")
     if outside := [node for tier in prefer for node in tier if only and node not in only]:
         raise InputError(f"{path}:prefer: {outside[0]} is not in {path}:only")
     return GuestHa(
@@ -198,43 +236,6 @@ def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa 
         validate.choice(fields, "on_failure", path, ha.ON_FAILURE, GuestHa.on_failure),
         *(_guests(fields, key, path, name) for key in ("apart", "with", "after")),
     )
-
-
-def related(found: Mapping[str, GuestHa | None], path: str) -> None:
-    """Raise InputError unless guests that are named by another one's ``ha`` can be so.
-
-    found
-        What high availability does, by guest of the list.
-    """
-    for name, wanted in found.items():
-        if not wanted:
-            continue
-        named = {"apart": wanted.apart, "with": wanted.with_, "after": wanted.after}
-        for key, others in named.items():
-            for other in others:
-                if not found.get(other):
-                    raise InputError(
-                        f"{path}:{name}:ha:{key}: {shown(other)} is not a guest of {path} with ha"
-                        f"{suggestion(other, [guest for guest, its in found.items() if its])}"
-                    )
-        if both := sorted({*wanted.apart} & {*wanted.with_}):
-            raise InputError(f"{path}:{name}:ha: {both[0]} is both in apart and in with")
-        if _waits(name, found):
-            raise InputError(
-                f"{path}:{name}:ha:after: it would wait for itself: the guests that it names wait,"
-                " directly or not, for it"
-            )
-
-
-def _waits(name: str, found: Mapping[str, GuestHa | None]) -> bool:
-    """Whether a guest starts after itself, by way of others."""
-    known: set[str] = set()
-    todo = [name]
-    while todo:
-        wanted = found.get(todo.pop())
-        todo += [other for other in (wanted.after if wanted else ()) if other not in known]
-        known.update(wanted.after if wanted else ())
-    return name in known
 
 
 def _guests(fields: Mapping[str, Any], key: str, path: str, name: str) -> tuple[str, ...]:

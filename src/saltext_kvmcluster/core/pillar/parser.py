@@ -14,7 +14,7 @@ from typing import Any
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar import ha_parser, options
+from saltext_kvmcluster.core.pillar import ha_parser, ha_relations, options
 from saltext_kvmcluster.core.pillar.clusters import (
     ACCOUNT,
     DEFINITIONS,
@@ -135,14 +135,17 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     path = f"{ROOT}:guests"
     fields = validate.section(raw, path, keys_of(Guests), may_be_empty=True)
     definitions = validate.choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
+    known = _listed_guests(fields.get("list"), f"{path}:list", definitions, nodes)
+    groups = tuple(
+        _group(group, f"{path}:apart:{place}")
+        for place, group in enumerate(validate.items(fields, "apart", path))
+    )
+    ha_relations.refuse({name: guest.ha for name, guest in known.items()}, groups, f"{path}:list")
     return Guests(
         definitions,
         _search_path(fields.get("path"), f"{path}:path"),
-        _listed_guests(fields.get("list"), f"{path}:list", definitions, nodes),
-        tuple(
-            _group(group, f"{path}:apart:{place}")
-            for place, group in enumerate(validate.items(fields, "apart", path))
-        ),
+        known,
+        groups,
         passthrough=tuple(
             guest_name(name, f"{path}:passthrough")
             for name in validate.items(fields, "passthrough", path)
@@ -203,14 +206,12 @@ def _listed_guests(
     fields = {} if raw is None else raw
     if not isinstance(fields, Mapping):
         raise InputError(f"{path}: want a mapping of guest names, got {shown(raw)}")
-    guests = {
+    return {
         guest.name: guest
         for guest in (
             _listed_guest(name, body, path, definitions, nodes) for name, body in fields.items()
         )
     }
-    ha_parser.related({name: guest.ha for name, guest in guests.items()}, path)
-    return guests
 
 
 def _listed_guest(

@@ -67,9 +67,11 @@ def fencing(world: World, node: NodeFacts) -> Iterable[Issue]:
     Without fencing a node that is only cut off keeps its guests, and Pacemaker starts them once
     more. The same with agents that only say that they fence, such as ``fence_dummy``. A watchdog
     (``stonith-watchdog-timeout``) counts as a device. Where the pillar has the devices (``ha:
-    fencing``), one of them has to be for the node.
+    fencing``), one of them has to be for the node. Nobody fences a node that is the only one.
     """
     yield from _unread(node)
+    if world.cluster.ha:
+        yield from refusals.alone(world.cluster)
     yield from _fenced_by_pillar(world, node)
     for found, configured in _concerned(world, node):
         options = found.status.options if found.status else {}
