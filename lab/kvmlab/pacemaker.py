@@ -147,7 +147,7 @@ def configure(lab):
     cib.write_text(CIB.format(cluster=CLUSTER, fence=FENCE, agent=fencing.AGENT.name, nodes=nodes))
     cib.chmod(0o600)
     shutil.chown(cib, *ACCOUNT)
-    fencing.install()
+    furnish()
 
 
 def leave_bare():
@@ -167,6 +167,11 @@ def leave_bare():
         script.chmod(0o755)
         for link in enabled(service):
             link.unlink()
+    furnish()
+
+
+def furnish():
+    """Make what both kinds of labs have: resource agents of the node's own, and the fence agent."""
     room.overlay(str(AGENTS))
     fencing.install()
 

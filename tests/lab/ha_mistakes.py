@@ -47,7 +47,7 @@ FILE = disk(f"{VOLUME}/ha.img")
 
 def crm(script):
     """Return a deed on one node: what it sets is the whole cluster's."""
-    return on("node2", f"{script}\ncrm_resource --wait --timeout=60 || true")
+    return on("node2", f"{script}\ncrm_resource --wait --timeout=300 || true")
 
 
 def everywhere(script, nodes=NODES):
