@@ -7,6 +7,7 @@ Pacemaker that uses it, are in the lab.
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,7 @@ def test_a_life():
     [
         ({"guest": ""}, CONFIGURED, "guest is missing"),
         ({"guest": "7"}, CONFIGURED, "digits"),
+        ({"guest": " +7"}, CONFIGURED, "digits"),
         ({"guest": "a\nb"}, CONFIGURED, "no name"),
         ({"config": ""}, CONFIGURED, "absolute"),
         ({"hypervisor": "xen:///"}, CONFIGURED, "only qemu:///system"),
@@ -184,6 +186,26 @@ def test_wrong_parameters(given, code, word):
     agent("validate-all", code, word, **given)
     agent("start", code, word, **given)
     assert not qemus()
+
+
+def test_a_wrong_parameter_fails_no_stop():
+    agent("start", SUCCESS)
+    agent("stop", SUCCESS, config="web1.xml")
+    assert not qemus()
+    for given in ({"config": ""}, {"hypervisor": "xen:///"}, {"migration_transport": "tls"}):
+        agent("stop", SUCCESS, timeout=60, **given)
+
+
+def test_a_process_whose_command_line_ends_early_is_no_guest():
+    # Whoever sets its own command line may leave out the NUL at its end.
+    code = "import ctypes, time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        ["qemu", "-c", code, "-name"], executable=sys.executable, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        agent("monitor", NOT_RUNNING, timeout=60)
+        agent("stop", SUCCESS, timeout=60)
+        process.kill()
 
 
 def test_a_definition_that_cannot_be_read_says_nothing():
@@ -332,6 +354,19 @@ def test_a_lock_that_is_let_go_is_waited_for():
         os.kill(int(holder), signal.SIGKILL)
     assert starting.wait(60) == SUCCESS
     agent("monitor", SUCCESS)
+
+
+def test_a_start_that_took_all_the_time_is_one_if_the_guest_runs(tmp_path, monkeypatch):
+    slow = tmp_path / "virsh"
+    virsh_of_libvirt = shutil.which("virsh")
+    slow.write_text(
+        f'#!/bin/sh\n{virsh_of_libvirt} "$@"; code=$?\n'
+        'case "$*" in *" create "*) sleep 17;; esac\nexit $code\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    agent("start", SUCCESS, timeout=24)
+    assert len(qemus()) == 1
 
 
 def test_another_failure_is_not_waited_for():
