@@ -32,6 +32,8 @@ from .processes import (
 
 SANDBOX_PROGRAMS = ["unshare", "nsenter", "tini", "ip", "sshd"]
 CLUSTER_PROGRAMS = [*SANDBOX_PROGRAMS, "libvirtd", "virsh", "qemu-system-x86_64", "glusterd"]
+# Seconds for a lab to come up; on a quiet machine it takes 20.
+LIMIT = 280
 PACEMAKER_PROGRAMS = ["corosync", "pacemakerd", "crm_mon"]
 
 
@@ -153,11 +155,10 @@ def build(lab, ha, say):
     (lab.state / "size").write_text(f"{lab.size}\n")
     salting.write_pillar(lab)
     path = lab.logs / "lab"
-    seconds = 120 + 10 * lab.size
     with open(path, "wb") as log:
         root = birth(lab, "switch", stdout=log, stderr=log)
     with open(path) as progress:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + LIMIT
         while not lab.ready.exists():
             over = root.poll() is not None
             if lines := progress.read().rstrip():
@@ -165,7 +166,7 @@ def build(lab, ha, say):
             if over:
                 raise LabError("the lab did not come up; it was removed")
             if time.monotonic() > deadline:
-                raise LabError(f"not ready after {seconds} seconds")
+                raise LabError(f"not ready after {LIMIT} seconds")
             time.sleep(0.05)
 
 

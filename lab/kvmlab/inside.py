@@ -12,6 +12,8 @@ from .plan import GUESTS, MASTER, LabError, hosts_file, venv
 from .processes import BOOT, assemble, birth, entering, find, inside_path, run, run_in, wait_until
 from .services import OF_CLUSTER, start_here
 
+# Seconds for minions to answer, twice; see LIMIT of cluster.py.
+MINIONS = 120
 SANDBOX_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 
 
@@ -94,10 +96,9 @@ def in_parallel(commands):
 
 def wait_for_minions(lab):
     """To ask costs a start of Salt: none is asked before all have written that they are ready."""
-    seconds = 60 + 10 * lab.size
     try:
-        wait_until(lambda: all(is_ready(lab, node) for node in lab.nodes), seconds, "")
-        wait_until(lambda: not silent_minions(lab), seconds, "")
+        wait_until(lambda: all(is_ready(lab, node) for node in lab.nodes), MINIONS, "")
+        wait_until(lambda: not silent_minions(lab), MINIONS, "")
     except LabError as error:
         silent = silent_minions(lab)
         node = silent[0] if silent else lab.nodes[0]
