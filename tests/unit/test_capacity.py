@@ -112,13 +112,19 @@ def test_memory_that_is_not_known_is_not_said_to_be_used():
     assert sentences(found) == []
 
 
-def test_hugepages_are_given_once():
+def test_a_guest_of_which_nobody_tells_what_it_needs_is_not_said_to_fit():
+    guest = one("web1")
+    unknown = replace(guest, memory_kib=0, guest=replace(guest.guest, memory_kib=0))
+    (row,) = shortages.report(world([8, 8], unknown), 1).shortages
+    assert row.why == "node2: node.memory (not known: how much memory it needs)"
+
+
+@pytest.mark.parametrize("size", [2048, 0])
+def test_hugepages_are_given_once(size):
     def paged(name):
         guest = one(name, 512)
-        return replace(
-            guest,
-            guest=replace(guest.guest, tuning=Tuning(hugepages=((2048, 524288),), mounted=False)),
-        )
+        tuning = Tuning(hugepages=((size, 524288),), mounted=False)
+        return replace(guest, guest=replace(guest.guest, tuning=tuning))
 
     room = [2000, 2000]
     assert short(world(room, paged("web1"), paged("web2"))) == {}

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
 
+from saltext_kvmcluster.core.drain import load
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, UNKNOWN, Issue, unknown
 from saltext_kvmcluster.core.readiness.checks import devices
@@ -24,6 +25,7 @@ _OF_STARTS = tuple(
 )
 _NO_DEFINITION = Issue("it has no definition there")
 _NOT_ALLOWED = Issue("its key only names other nodes")
+_UNKNOWN_NEED = unknown("not known: how much memory it needs", "")
 _UNREAD_DEFINITION = unknown("not known: its definition there", "")
 
 Masks = Mapping[tuple[str, Issue], int]
@@ -66,6 +68,8 @@ class Eligibility:
             asked = check.asks(self._world, guest)
             if asked is not None:
                 yield self._of_check(check, asked)
+        if not self._tries and not load.memory_of(guest):
+            yield {(_ROOM, _UNKNOWN_NEED): self._all}
         yield self._of_devices(guest)
         yield self._of_pillar(guest)
 

@@ -53,12 +53,15 @@ class Shortage:
 
 @dataclass(frozen=True)
 class _Unit:
-    """Guests of one node that start together: one, or those that are bound to each other."""
+    """Guests of one node that start together: one, or those that are bound to each other.
+
+    ``paged``: their memory on hugepages, by the size of the pages, 0 for the default of a node.
+    """
 
     guests: tuple[GuestFacts, ...]
     open_to: int
     need: int
-    pages: _Pages
+    paged: tuple[tuple[int, int], ...]
     apart: frozenset[str]
 
     @property
@@ -82,6 +85,7 @@ class _Place:
     free: int
     is_known: bool
     pages: _Pages
+    default_page: int
     guests: Collection[str]
     planned: list[_Unit] = field(default_factory=list)
 
@@ -100,11 +104,21 @@ class _Place:
                 f"node.memory (it needs {unit.need // _MIB} MiB,"
                 f" {max(0, self.left()) // _MIB} MiB would be left)"
             )
-        for size, wanted in unit.pages.items():
-            taken = sum(planned.pages.get(size, 0) for planned in self.planned)
-            if size in self.pages and self.pages[size] - taken < wanted:
-                return f"memory.hugepages (it needs {wanted} of {size} KiB)"
+        wanted = self._paged([unit])
+        taken = self._paged(self.planned) if wanted else {}
+        for size, count in wanted.items():
+            if size in self.pages and self.pages[size] - taken.get(size, 0) < count:
+                return f"memory.hugepages (it needs {count} of {size} KiB)"
         return ""
+
+    def _paged(self, units: Iterable[_Unit]) -> _Pages:
+        """Return the hugepages that units need here, by size; the check tells where one is none."""
+        found: dict[int, int] = defaultdict(int)
+        for unit in units:
+            for size, memory in unit.paged:
+                if page := size or self.default_page:
+                    found[page] += -(-memory // page)
+        return found
 
 
 class Survey:
@@ -253,7 +267,8 @@ def _place(facts: NodeFacts, bit: int) -> _Place:
     known = load.capacity_of(facts)
     pages = facts.resources.hugepages or {}
     is_known = facts.free_kib is not None
-    return _Place(facts.node, bit, known.free, is_known, pages, known.guests)
+    default = facts.resources.default_page
+    return _Place(facts.node, bit, known.free, is_known, pages, default, known.guests)
 
 
 def _stays(world: World, guest: GuestFacts) -> bool:
@@ -280,7 +295,7 @@ def _units(
                 tuple(members),
                 mask,
                 sum(map(_memory, members)),
-                _pages(members),
+                tuple(paged for guest in members for paged in _paged(guest)),
                 frozenset().union(*(apart.get(guest.name, ()) for guest in members)),
             )
         )
@@ -289,18 +304,11 @@ def _units(
 
 def _memory(guest: GuestFacts) -> int:
     """Return the KiB that a guest needs besides hugepages."""
-    tuned = guest.guest.tuning.hugepages if guest.guest else ()
-    return max(0, load.memory_of(guest) - sum(size for _, size in tuned))
+    return max(0, load.memory_of(guest) - sum(memory for _, memory in _paged(guest)))
 
 
-def _pages(guests: Iterable[GuestFacts]) -> _Pages:
-    """Return the hugepages that guests need, by size; the default size is told by the check."""
-    found: dict[int, int] = defaultdict(int)
-    for guest in guests:
-        for size, memory in guest.guest.tuning.hugepages if guest.guest else ():
-            if size:
-                found[size] += -(-memory // size)
-    return found
+def _paged(guest: GuestFacts) -> tuple[tuple[int, int], ...]:
+    return guest.guest.tuning.hugepages if guest.guest else ()
 
 
 def _bound(cluster: Cluster) -> Mapping[str, str]:
