@@ -107,6 +107,13 @@ def on_disk(disk):
 LUN = Disk("vdb", Source("block", "/dev/sdz"), cache="none")
 LOCAL = StorageFacts(mounts=(Mount("/", "ext4", "/dev/sda1", "8:1"),))
 NFS = StorageFacts(mounts=(Mount("/", "ext4", "/d", "8:1"), Mount(IMAGES, "nfs4", "o:/x", "0:9")))
+LOCAL_DISK = with_ha(
+    placed(
+        "node1",
+        guests=(guest(of=replace(WEB, disks=(Disk("vda", Source("file", "/root/web1.img")),))),),
+    ),
+    placed("node2"),
+)
 STOPPED = (
     '<nvpair id="fence-check" name="pcmk_host_check"',
     '</instance_attributes><meta_attributes id="m"><nvpair id="r" name="target-role"'
@@ -191,6 +198,8 @@ HA_CASES = [
     ("ha.disks", OK, with_ha()),
     ("ha.disks", PROBLEM, on_disk(LUN)),
     ("ha.disks", UNKNOWN, on_disk(Disk("vda", Source("volume", "p/v")))),
+    # A lease of the guest guards a local disk, and leaves it where it is.
+    ("ha.disks", PROBLEM, LOCAL_DISK),
     # What guards it where it may not run is of no account.
     (
         "ha.disks",

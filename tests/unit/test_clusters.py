@@ -43,6 +43,14 @@ def test_no_cluster_at_all_is_one_sentence():
         clusters(web={}).choose(None)
 
 
+def test_where_no_pillar_is_usable_what_is_wrong_with_them_comes_first():
+    broken = {"kvmcluster": {"name": "c", "nods": {}}}
+    with pytest.raises(
+        InputError, match=r"^the pillar of c1, c2: .*nods.*; no accepted minion has"
+    ):
+        clusters(c1=broken, c2=broken, web={}).choose(None)
+
+
 def test_two_opinions_of_one_cluster_are_refused_by_name():
     with pytest.raises(InputError, match="a1 and x1 have different pillars for cluster a"):
         clusters(a1=TWO["a1"], x1=pillar("a", "x1"))

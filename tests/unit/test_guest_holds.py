@@ -174,7 +174,8 @@ def test_what_does_not_stop_others_is_no_obstacle(constraint):
 
 def test_what_cannot_be_held_stays_refused_with_what_to_type():
     found = forbids(pacemakers.view("blocked"))
-    assert "crm_resource --cleanup -r web1" in found and "crm_resource --move" in found
+    assert "first: salt-run kvmcluster.recover web1" in found
+    assert "--cleanup" not in found and "once it is blocked no more: crm_resource --move" in found
     path = "/srv/guests/web2.xml"
     group = pacemakers.outputs("group", guests={path: pacemakers.definition("web1")})
     found = forbids(pacemaker_facts.parse(group))

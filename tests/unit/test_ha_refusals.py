@@ -168,6 +168,30 @@ def test_a_guest_that_runs_nowhere_is_judged_by_its_definition():
     assert found[0].guests == ("web1",) and "vdb" in found[0].issue.sentence
 
 
+def test_a_local_disk_has_to_move_and_no_lease_is_proposed_for_it():
+    (found,) = ha_refusals.refused(ha_cases.LOCAL_DISK)
+    assert found.id == "ha.disks" and "/root/web1.img is on /" in found.issue.sentence
+    assert found.issue.remedy.startswith("move it to") and "leases" not in found.issue.remedy
+
+
+def test_without_a_place_of_definitions_nothing_else_is_said_of_them():
+    found = ha_refusals.refused(ha_cases.with_ha(guests={"path": None}))
+    told = {each.issue.sentence for each in found if each.id == "ha.stored"}
+    assert told == {"the pillar does not say where its definition is"}
+
+
+def test_a_definition_is_not_known_where_the_pillar_was_not_refreshed():
+    fresh = ha_cases.with_ha()
+    stale = {**fresh.cluster.parts, "guests": "another"}
+    nodes = [
+        ha_cases.placed("node1", guests=(guest(),)),
+        node("node2", pillar=stale),
+    ]
+    (found,) = ha_refusals.refused(ha_cases.with_ha(*nodes))
+    assert found.issue.outcome == UNKNOWN and "on node2 is not known" in found.issue.sentence
+    assert found.issue.remedy == "salt -L node2 saltutil.refresh_pillar"
+
+
 def test_a_guest_without_a_definition_is_refused():
     nodes = [node(name, definitions={"web1": ""}) for name in ("node1", "node2")]
     found = {each.id for each in ha_refusals.refused(ha_cases.with_ha(*nodes))}

@@ -174,6 +174,16 @@ def test_our_standby_is_left_only_where_guests_may_come():
     assert sentences(found, uncordoned=("node1", "node3")) == []
 
 
+def test_a_standby_of_somebody_else_is_named_with_its_end():
+    found = view(standbys={"node2": "drain node2 now"})
+    members = {name: replace(one, standby=True) for name, one in found.status.members.items()}
+    seen = replace(found, status=replace(found.status, members=members))
+    told = leftovers.standbys_of_others({"node1": seen, "node2": seen, "node3": None})
+    assert [one.split()[0] for one in told] == ["node1", "node3"]
+    assert "crm_attribute -N node3 -n standby -D" in told[1]
+    assert leftovers.standbys_of_others({"node1": view()}) == []
+
+
 @pytest.mark.parametrize(
     ("verb", "result", "target", "role", "stays_off"),
     [

@@ -371,7 +371,8 @@ def test_why_a_guest_must_not_be_touched():
     assert sentence("unmanaged", "moved") == sentence("maintenance", "moved") == ""
     doubt = managers.refusal(of("web1", None), "would", "moved")
     assert "not known whether Pacemaker manages it" in doubt
-    assert "crm_resource --cleanup -r web1, since it failed" in sentence("blocked", "moved")
+    # It may be active on two nodes by Pacemaker's view: then a cleanup stops both.
+    assert "cleanup" not in sentence("blocked", "moved")
 
 
 def test_without_quorum_or_a_dc_there_is_no_quorum():

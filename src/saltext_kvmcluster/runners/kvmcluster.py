@@ -735,8 +735,9 @@ def preflight(
 def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[str, Any]:
     """Return whether the guests with ``ha`` may be given to Pacemaker, and what forbids it.
 
-    Nothing is changed. What is not known forbids it as a problem does, and so does a node that does
-    not respond.
+    The nodes' pillars are refreshed first, since each node answers by its own; nothing else is
+    changed. What is not known forbids it as a problem does, and so does a node that does not
+    respond.
 
     installed
         Whether the resource agent should be on every node already. Default: false.
@@ -754,6 +755,7 @@ def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[st
         salt-run kvmcluster.ha_preflight
     """
     with _nodes(cluster) as nodes:
+        nodes.ask(nodes.all, "saltutil.refresh_pillar", wait=True)
         world, _ = nodes.examined(targets=False)
     found = ha_refusals.refused(world, doors.flag(installed, "installed"))
     return {

@@ -951,7 +951,8 @@ def preflight(
 def ha_preflight(name: str, installed: bool = False, cluster: str | None = None) -> dict[str, Any]:
     """Succeed if the guests with ``ha`` may be given to Pacemaker. For orchestrations.
 
-    It changes nothing, and runs under ``test=True`` as well, then as if nothing were installed yet.
+    It refreshes the nodes' pillars and changes nothing else, so it runs under ``test=True`` as
+    well, then as if nothing were installed yet.
 
     installed, cluster
         As ``salt-run kvmcluster.ha_preflight`` has them.

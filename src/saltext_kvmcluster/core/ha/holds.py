@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from xml.sax.saxutils import quoteattr
 
 from saltext_kvmcluster.core.pacemaker import managers
@@ -158,18 +159,28 @@ def _literal(text: str) -> str:
 # ---- may it be held ----
 
 
-def obstacle(management: Management) -> str:
-    """Return why a guest that Pacemaker manages cannot be held by itself; empty if it can."""
+def obstacle(management: Management, guest: str) -> str:
+    """Return why a guest that Pacemaker manages cannot be held by itself; empty if it can.
+
+    guest
+        Its name, for what is to be typed.
+    """
     acting = [one for one in management.managers if one.state.acts]
     if len(acting) > 1:
         return f"several resources manage it: {listed(one.name for one in acting)}"
-    return "".join(map(_obstacle, acting))
+    return "".join(_obstacle(one, guest) for one in acting)
 
 
-def _obstacle(manager: Manager) -> str:
+def _obstacle(manager: Manager, guest: str) -> str:
     resource = manager.resource
     if manager.state.blocked:
-        return f"it failed, and is blocked; first: crm_resource --cleanup -r {resource.id}"
+        # No cleanup: Pacemaker may take it for active on two nodes, and would stop it on both.
+        nodes = manager.state.nodes
+        where = f", taken for active on {listed(nodes)}" if len(nodes) > 1 else ""
+        by_hand = f"once it runs on one node and no other: crm_resource --refresh -r {resource.id}"
+        plain = resource.moved == resource.id and resource.is_virtual_domain
+        remedy = f"salt-run kvmcluster.recover {quote(guest)}" if plain else by_hand
+        return f"it is blocked{where}; first: {remedy}"
     if resource.moved != resource.id:
         return f"it is part of {resource.moved}"
     if not resource.is_virtual_domain:
@@ -196,7 +207,7 @@ def forbids(management: Management, guest: str, verb: str) -> str:
     why = managers.refusal(management, *AGAINST[verb])
     if management.managed is None or management.doubts:
         return why
-    cannot = obstacle(management)
+    cannot = obstacle(management, guest)
     return f"{why}; it cannot be held meanwhile: {cannot}" if cannot else ""
 
 

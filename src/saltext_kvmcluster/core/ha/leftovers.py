@@ -84,6 +84,20 @@ def frozen(views: Views) -> list[str]:
     return sorted(found)
 
 
+def standbys_of_others(views: Views) -> list[str]:
+    """Return the nodes that somebody else has put on standby, a sentence each."""
+    found = {
+        f"{printable(name)} is on standby in Pacemaker, but not by us: no guest of Pacemaker's runs"
+        f" or starts there; to end that, on any node: crm_attribute -N {shlex.quote(name)} -n"
+        f" standby -D (or: pcs node unstandby {shlex.quote(name)})"
+        for view in _with_quorum(views)
+        if view.status and view.configuration
+        for name, member in view.status.members.items()
+        if member.standby and name not in view.configuration.standbys
+    }
+    return sorted(found)
+
+
 def _with_quorum(views: Views) -> Iterator[Pacemaker]:
     """Yield the views that count: a part of the cluster without quorum knows an old state."""
     for view in views.values():

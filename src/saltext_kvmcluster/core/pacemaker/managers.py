@@ -44,7 +44,7 @@ class Manager:
             f" -r {name} (or: pcs resource move {name} NODE)"
         )
         if self.state.blocked:
-            how = f"crm_resource --cleanup -r {self.name}, since it failed; then {how}"
+            how = f"once it is blocked no more: {how}"
         return how if live else f"{how}; without allow-migrate=true that stops and starts it"
 
     @property

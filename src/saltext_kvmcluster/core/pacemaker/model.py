@@ -95,7 +95,8 @@ class ResourceState:
     """A resource's state; ``managed`` is false where it is unmanaged, in maintenance, or blocked.
 
     ``nodes``: where it is active. ``target``: the role that is wanted, empty if it is the default.
-    ``blocked``: whether it failed, and waits for a cleanup. ``fleeting``: whether it is unmanaged
+    ``blocked``: whether Pacemaker does nothing with it until a person has: it failed, or
+    is taken for active on several nodes. ``fleeting``: whether it is unmanaged
     only since its node is in maintenance. Once that node was down Pacemaker knows it nowhere, so
     that it is managed again, and started (native_add_running in lib/pengine/native.c).
     ``busy``: whether an action on it is under way; one that was begun before it became unmanaged

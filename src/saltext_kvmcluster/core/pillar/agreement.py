@@ -68,6 +68,11 @@ def sentences(
     ]
 
 
+def works_by_another(cluster: Cluster, parts: Mapping[str, str]) -> bool:
+    """Whether a node works by another pillar than the cluster's; not if that is not known."""
+    return bool(parts) and bool(_difference(cluster, parts, ""))
+
+
 def faulty(faults: Mapping[str, str]) -> list[str]:
     """Return a sentence for each cause, with the nodes whose pillars it is wrong with."""
     return [

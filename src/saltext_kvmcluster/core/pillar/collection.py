@@ -63,13 +63,18 @@ class Clusters:
             return next(iter(self._clusters.values()))
         if isinstance(name, str) and name in self._clusters:
             return self._clusters[name]
-        broken = "".join(f"; {sentence}" for sentence in agreement.faulty(self._broken))
+        faults = agreement.faulty(self._broken)
+        broken = "".join(f"; {sentence}" for sentence in faults)
         if self._clusters:
             wanted = "say which cluster" if name is None else f"there is no cluster {shown(name)}"
             known = listed(sorted(self._clusters), MAX_NAMES)
             nearest = suggestion(name, self._clusters)
             raise InputError(f"{wanted}: cluster= one of {known}{nearest}{broken}")
+        if faults:
+            raise InputError(
+                f"{'; '.join(faults)}; no accepted minion has a usable pillar '{ROOT}'"
+            )
         raise InputError(
             f"no accepted minion has a usable pillar '{ROOT}': describe the cluster there, for its"
-            f" nodes (pillar.example shows every key), and accept their keys{broken}"
+            f" nodes (pillar.example shows every key), and accept their keys"
         )

@@ -77,6 +77,7 @@ def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
         ),
         *leftovers.at_work(_views(nodes)).values(),
         *leftovers.frozen(_views(nodes)),
+        *leftovers.standbys_of_others(_views(nodes)),
         *_starting(nodes, at_home=True),
     ]
 

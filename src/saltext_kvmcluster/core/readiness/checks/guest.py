@@ -263,7 +263,7 @@ def guard(world: World, guest: GuestFacts) -> Iterator[Issue]:
     for one, disks in guards.by_cause(bare).items():
         where = f" on {one.node}" if one.node != guest.node else ""
         if one.by == guards.NOT_KNOWN:
-            sentence = f"not known whether {listed(disks)} is guarded{where}: {one.why}"
+            sentence = f"not known whether anything guards {listed(disks)}{where}: {one.why}"
             yield unknown(sentence, one.remedy)
         else:
             sentence = f"nothing keeps a second writer off {listed(disks)}{where}: {one.why}"

@@ -18,8 +18,9 @@ from saltext_kvmcluster.core.pacemaker.model import (
 from saltext_kvmcluster.core.pacemaker.pacemaker_tools import AGENT_PATH
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import GuestHa
-from saltext_kvmcluster.core.readiness.checks import guards, managed, stores
+from saltext_kvmcluster.core.readiness.checks import guards, managed, storage, stores
 from saltext_kvmcluster.core.readiness.checks.base import World, unreported
+from saltext_kvmcluster.core.storage.location import quoted
 from saltext_kvmcluster.core.text import listed
 
 READ = "on that node: crm_mon -1 must show the cluster, and cibadmin --query its configuration"
@@ -163,18 +164,23 @@ def agent(world: World, node: NodeFacts) -> Iterable[Issue]:
 
 
 def disks(world: World, guest: GuestFacts) -> Iterable[Issue]:
-    """Whether something keeps a second writer off the disks of a guest with ``ha``.
+    """Whether the disks of a guest with ``ha`` are shared, and something keeps a second writer off.
 
     On all nodes on which it may run, as guest.guard judges it. Fencing alone does not: a person may
-    have confirmed it, and a guest may be started by hand.
+    have confirmed it, and a guest may be started by hand. A lease does not bring a local disk to
+    another node: what is there under the same path would be started, or nothing.
     """
     if not (wanted := _wanted(world, guest)):
         return
+    local = dict(storage.private(world, guest))
+    yield from local.values()
+    named = {quoted(source.path) for source in local}
     nodes = {*wanted.only} & world.responding if wanted.only else world.responding
-    for bare, targets in guards.by_cause(guards.unguarded(world, guest, nodes)).items():
+    shared = [one for one in guards.unguarded(world, guest, nodes) if one.name not in named]
+    for bare, targets in guards.by_cause(shared).items():
         where = f" on {bare.node}" if bare.node and bare.node != guest.node else ""
         if bare.by == guards.NOT_KNOWN:
-            sentence = f"not known whether {listed(targets)} is guarded{where}: {bare.why}"
+            sentence = f"not known whether anything guards {listed(targets)}{where}: {bare.why}"
             yield unknown(sentence, bare.remedy)
         else:
             sentence = f"nothing keeps a second copy of it off {listed(targets)}{where}"

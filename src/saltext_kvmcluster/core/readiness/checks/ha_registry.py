@@ -47,8 +47,9 @@ CHECKS = (
     ),
     Check(
         "ha.disks",
-        "a second copy of a guest with ha is kept off its disks",
-        "set guests: leases: true in the pillar, and apply the state kvmcluster.disk_leases",
+        "the disks of a guest with ha are shared, and a second copy of it is kept off them",
+        "move it to shared storage; there, set guests: leases: true in the pillar, and apply the"
+        " state kvmcluster.disk_leases",
         GUEST,
         ha.disks,
         severity=WARN,

@@ -24,7 +24,7 @@ def issues(world: World, guest: GuestFacts) -> Iterable[Issue]:
     elif found.doubts:
         for doubt in found.doubts:
             yield unknown(f"not known whether it is Pacemaker's: {doubt.sentence}", doubt.remedy)
-    elif (one := found.managed) and (cannot := holds.obstacle(found)):
+    elif (one := found.managed) and (cannot := holds.obstacle(found, guest.name)):
         yield Issue(
             f"Pacemaker manages it, as its resource {one.name}, and would start it again; it"
             f" cannot be held meanwhile: {cannot}",

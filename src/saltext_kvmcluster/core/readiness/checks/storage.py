@@ -294,6 +294,15 @@ def _unfit(source: Source, location: Location | None, where: str) -> Iterator[Is
             yield Issue(f"on the {where}: {what}", how or REMEDY)
 
 
+def private(world: World, guest: GuestFacts) -> Iterator[tuple[Source, Issue]]:
+    """Yield each disk of a guest that is known to be on no shared storage, and why."""
+    for source in _sources(guest.guest) if guest.guest else ():
+        location = world.locate(guest.node, source)
+        if location is not None and location.fit is False:
+            what, _, how = location.why.partition("; ")
+            yield source, Issue(what, how or REMEDY)
+
+
 def _look_for(path: str, where: str) -> str:
     return f"check again; if that does not help, on the {where}: ls -lLd {shlex.quote(path)}"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.disks import Source
+from saltext_kvmcluster.core.pillar.agreement import works_by_another
 from saltext_kvmcluster.core.pillar.clusters import ROOT
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.storage.location import MOVE_IT, Location
@@ -25,6 +26,7 @@ def unshared(world: World, guest: str, nodes: Sequence[str]) -> Iterator[Issue]:
             "the pillar does not say where its definition is",
             f"set {ROOT}:guests:path, or its xmlfile, to shared storage",
         )
+        return
     asked = [node for node in nodes if node in world.responding]
     yield from _missing(world, guest, asked)
     for folder in dict.fromkeys(map(posixpath.dirname, paths)):
@@ -33,17 +35,26 @@ def unshared(world: World, guest: str, nodes: Sequence[str]) -> Iterator[Issue]:
 
 def _missing(world: World, guest: str, nodes: Sequence[str]) -> Iterator[Issue]:
     """Yield that its definition is not there, or cannot be read, where a node itself looked."""
-    lacking = []
+    lacking, stale = [], []
     for node in nodes:
         found = world.nodes[node]
         if found.by_peer:
             continue
         detail = found.definition_notes.get(guest, "")
-        if guest not in found.definitions:
+        unread = guest not in found.definitions
+        if unread and not detail and works_by_another(world.cluster, found.pillar):
+            stale.append(node)
+        elif unread:
             sentence = f"its definition on {node} is not known: {detail or 'it was not read'}"
             yield unknown(sentence, f"on {node}: make it readable for root")
         elif not found.definitions[guest]:
             lacking.append(node)
+    if stale:
+        yield unknown(
+            f"its definition on {listed(stale)} is not known: by another pillar than the master's,"
+            " it was not looked for there",
+            f"salt -L {','.join(stale)} saltutil.refresh_pillar",
+        )
     if lacking:
         yield Issue(
             f"no definition of it is found on {listed(lacking)}",
