@@ -48,6 +48,7 @@ def start(run, rest):
     else:
         result = done.result
         run.note_result(f"start on {node}", done.result, done.owner, done.reason)
+        run.warnings = done.warnings
         run.check_verdict(guest, done.owner, minion, world.now)
         mine = [qemu for qemu in guest.running if qemu.node == node and qemu.born >= began]
         if result == "not_started" and any(qemu.by == sim.ENGINE for qemu in mine):

@@ -212,6 +212,18 @@ def test_recover_gives_nothing_back_before_all_answered_and_nothing_moves(comman
     assert not step["ok"] and step["detail"].startswith("not done: ")
 
 
+def test_who_starts_what_a_person_has_made_unmanaged_is_told_what_pacemaker_would_do():
+    ended = ("crm unmanage web1", "fault kill qemu web1 on node1", "wait 20")
+    start = Start("node1", managed=True)
+    run = Run(Scenario((*ended, "start web1 on node2"), {"web1": start}, locks=False))
+    assert run.outcome().wrong == []
+    (warning,) = run.warnings
+    assert "crm_resource --refresh -r web1, then crm_resource --wait" in warning
+    run.do("crm manage web1")
+    run.do("wait 30")
+    assert "twice" in {kind for kind, _ in run.world.wrong}
+
+
 def test_what_a_person_has_made_unmanaged_is_moved_as_it_is_and_stays_so():
     commands = ("crm unmanage web1", "migrate web1 from node1 to node2", "wait 30")
     run = Run(Scenario(commands, {"web1": Start("node1", managed=True)}))

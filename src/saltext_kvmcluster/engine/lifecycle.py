@@ -287,7 +287,9 @@ def _with_warnings(
     if done.result != startup.STARTED:
         return done
     known = env.side_by_side(env.starters, next_boot.keepers(asked))
-    return replace(done, warnings=tuple(next_boot.warnings(request, asked, known)))
+    found = other_hands.management(env, request.guest, responding(asked))
+    warnings = (*next_boot.warnings(request, asked, known), *managers.ends_unmanaged(found))
+    return replace(done, warnings=warnings)
 
 
 def _error(call: Call) -> str:

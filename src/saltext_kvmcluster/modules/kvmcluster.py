@@ -606,8 +606,8 @@ def start(
     ``not_started`` or ``unknown``, as observed afterwards; the exit code is zero if it runs.
     ``reason`` also warns if no salt-minion runs here, as may be with ``salt-call``.
     ``warnings`` say what may start it once more at a node's next boot, as the check
-    ``guest.autostart`` does, and why Pacemaker was not given it back: then it stays held until
-    ``kvmcluster.recover``.
+    ``guest.autostart`` does, what Pacemaker has to be told first if it leaves the guest alone for
+    now, and why Pacemaker was not given it back: then it stays held until ``kvmcluster.recover``.
 
     A start that is not allowed is refused with an error that names every reason; nothing is
     started.

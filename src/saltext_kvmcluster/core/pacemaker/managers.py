@@ -210,6 +210,20 @@ def refusal(management: Management, verb: str, asked: str) -> str:
     return ""
 
 
+def ends_unmanaged(management: Management) -> list[str]:
+    """Return what Pacemaker would do to a guest once it manages it again that was started by us.
+
+    Nothing to a guest that is held by us: it is given back as it is seen.
+    """
+    one = management.unmanaged
+    if one is None or one.resource.mark:
+        return []
+    return [
+        f"Pacemaker leaves it alone for now, as its resource {one.name}, and does not know that it"
+        f" runs; {one.given_back}"
+    ]
+
+
 def _names(reports: Reports) -> Names:
     """Return the guests that each definition of each resource names, on any node.
 
