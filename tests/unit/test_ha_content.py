@@ -237,6 +237,25 @@ def test_a_secret_is_one_line_and_is_in_no_error():
         assert "passwd" in str(caught.value) and "x1y2" not in str(caught.value)
 
 
+def test_secrets_are_left_over_once_neither_pillar_nor_pacemaker_has_them():
+    ha = cluster(
+        {}, fencing={"devices": {"b": {**BOARD, "secrets": {"passwd": {"pillar": "a:b"}}}}}
+    ).ha
+    folder = f"{secrets.FOLDER}/kvmcluster-fence-"
+    assert secrets.is_ours(f"{folder}old") and not secrets.is_ours(f"{secrets.FOLDER}/theirs")
+    now = [f"{folder}b/passwd", f"{folder}b/passwd.sign"]
+    old = [f"{folder}b/pin", f"{folder}old/passwd", f"{folder}old/passwd.sign"]
+    assert secrets.left_over([*now, *old], ha) == old
+    read = '<nvpair id="x" name="passwd" value="lrm://"/>'
+    old_device = f'<instance_attributes id="i">{read}</instance_attributes>'
+    cib = FOREIGN.replace(
+        "<resources>",
+        f'<resources><primitive id="kvmcluster-fence-old" class="stonith">{old_device}</primitive>',
+    )
+    assert secrets.in_use(old, cib) == old[1:]
+    assert secrets.in_use(old, cib.replace("lrm://", "")) == secrets.in_use(old, FOREIGN) == []
+
+
 # ---- the difference
 
 

@@ -186,6 +186,12 @@ def remove(path: str) -> None:
         raise WorldError(f"{path} cannot be removed: {error.strerror}") from None
 
 
+def remove_empty(folder: str) -> None:
+    """Remove a folder if nothing is in it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
 def mark(path: str) -> None:
     """Make an empty file in a folder of mode 0700, unless it exists; cheap.
 

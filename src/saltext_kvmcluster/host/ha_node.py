@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.ha import corosync_conf, secrets
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster, Node
 from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.text import listed
-from saltext_kvmcluster.host import commands, files, ssh
+from saltext_kvmcluster.host import commands, files, ha_cib, ssh
 
 _RUNS = ("pgrep", "-x", "corosync")
 _SHOWN = ("base64", "--wrap=0", corosync_conf.AUTHKEY)
@@ -141,6 +141,29 @@ def secret_folders(ha: Ha) -> None:
         parts = folder.split("/")
         for end in range(len(parts) - 2, len(parts) + 1):
             files.ensure_folder("/".join(parts[:end]), secrets.OWNER)
+
+
+def remove_secrets(ha: Ha, test: bool) -> tuple[list[str], list[str]]:
+    """Remove what is ours of secrets that are no longer in the pillar.
+
+    What Pacemaker still reads stays: its configuration changes after the files of all nodes.
+
+    test
+        Whether nothing is removed: what would be is returned, once Pacemaker has changed.
+
+    Returns the files that were removed, and those that stay.
+    """
+    folders = [path for path in files.listed(secrets.FOLDER) if secrets.is_ours(path)]
+    found = secrets.left_over((path for one in folders for path in files.listed(one)), ha)
+    if not found or test:
+        return found, []
+    staying = secrets.in_use(found, ha_cib.present(True))
+    removed = [path for path in found if path not in staying]
+    for path in removed:
+        files.remove(path)
+    for folder in {os.path.dirname(path) for path in removed}:
+        files.remove_empty(folder)
+    return removed, staying
 
 
 def refuse_without_secrets(ha: Ha) -> None:

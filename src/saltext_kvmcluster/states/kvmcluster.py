@@ -294,7 +294,8 @@ def ha_secrets(name: str) -> dict[str, Any]:
 
     Each is a file below ``/var/lib/pacemaker/lrm/secrets`` that Pacemaker's fencer reads, as
     ``cibsecret(8)`` keeps them, so that the secret is not in Pacemaker's configuration. It is shown
-    nowhere.
+    nowhere. Those of ours that are no longer in the pillar are removed, unless Pacemaker still
+    reads them: so ``kvmcluster.orch.ha`` applies this state again once Pacemaker has been changed.
 
     .. code-block:: yaml
 
@@ -480,12 +481,25 @@ def _ha_corosync(cluster: Cluster, ha: Ha) -> dict[str, Any]:
 
 def _ha_secrets(cluster: Cluster, ha: Ha) -> dict[str, Any]:
     ha_node.refuse_without_secrets(ha)
-    plans = ha_node.secret_plans(ha, __pillar__)
-    if not plans:
-        return {"result": True, "comment": "no fence device has secrets"}
-    if not __opts__["test"]:
+    test, plans = __opts__["test"], ha_node.secret_plans(ha, __pillar__)
+    if plans and not test:
         ha_node.secret_folders(ha)
-    return _carry_out(plans)
+    none: dict[str, Any] = {"result": True, "changes": {}, "comment": "no fence device has secrets"}
+    done = _carry_out(plans) if plans else none
+    if done["result"] is False:
+        return done
+    removed, staying = ha_node.remove_secrets(ha, test)
+    verb = "would be removed" if test else "was removed"
+    remarks = [
+        done["comment"],
+        *(f"{path} {verb}: it is of no fence device of the pillar" for path in removed),
+        *(f"{path} stays until Pacemaker no longer reads it" for path in staying),
+    ]
+    return {
+        "result": None if removed and test else done["result"],
+        "changes": done["changes"] | {path: {"removed": ["a secret"]} for path in removed},
+        "comment": "\n".join(remarks),
+    }
 
 
 def _ha_properties(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:

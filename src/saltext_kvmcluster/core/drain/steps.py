@@ -10,6 +10,7 @@ from saltext_kvmcluster.core.drain.maintenance import NEVER
 from saltext_kvmcluster.core.drain.requests import Request
 
 HA_SLS, FENCING_SLS, GUESTS_SLS = "kvmcluster.ha", "kvmcluster.ha.fencing", "kvmcluster.ha.guests"
+SECRETS_SLS = "kvmcluster.ha.secrets"
 KEY_SLS, TRUST_SLS, LEASES_SLS = "kvmcluster.key", "kvmcluster.trust", "kvmcluster.disk_leases"
 
 
@@ -75,10 +76,11 @@ def ha(request: Request, nodes: Sequence[str]) -> dict[str, Any]:
     others = list(nodes[1:])
     return {
         "preflight": _state(request, "ha_preflight"),
-        "sls": _state(request, "sls_ready", sls=[HA_SLS, FENCING_SLS, GUESTS_SLS]),
+        "sls": _state(request, "sls_ready", sls=[HA_SLS, FENCING_SLS, SECRETS_SLS, GUESTS_SLS]),
         "first-node": _state(request, "applied", sls=HA_SLS, **on_first),
         **({"nodes": _state(request, "applied", sls=HA_SLS, nodes=others)} if others else {}),
         "fencing": _state(request, "applied", sls=FENCING_SLS, **on_first),
+        "secrets": _state(request, "applied", sls=SECRETS_SLS, nodes=list(nodes)),
         "may-be-given": _state(request, "ha_preflight", installed=True),
         "guests": _state(request, "applied", sls=GUESTS_SLS, **on_first),
     }

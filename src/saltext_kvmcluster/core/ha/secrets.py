@@ -7,10 +7,14 @@ reads the value from a file below a folder of the resource's name, with its MD5 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lxml import etree
+
+from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.fileplan import FileState
 from saltext_kvmcluster.core.ha import content
@@ -19,6 +23,8 @@ from saltext_kvmcluster.core.pillar.ha import Ha, Secret
 
 FOLDER = "/var/lib/pacemaker/lrm/secrets"
 OWNER = "hacluster"
+SUM = ".sign"
+"""What the name of the file with a secret's MD5 sum ends with."""
 FEATURE = "cibsecrets"
 LONGEST = 4096
 
@@ -70,6 +76,39 @@ def of_file(one: Kept, found: FileState) -> str:
     return valid(one, found.text)
 
 
+def left_over(found: Iterable[str], ha: Ha) -> list[str]:
+    """Return which files with secrets are of no fence device of the pillar any more.
+
+    found
+        The paths of the files below the folders that are ours.
+    """
+    wanted = {path for one in kept(ha) for path in (one.path, one.path + SUM)}
+    return [path for path in found if path not in wanted]
+
+
+def is_ours(folder: str) -> bool:
+    """Whether a folder below FOLDER is of a resource of ours, by its name."""
+    return posixpath.basename(folder).startswith(content.device(""))
+
+
+def in_use(paths: Iterable[str], cib: str) -> list[str]:
+    """Return the files with secrets that Pacemaker still reads for one of its resources."""
+    pairs = xmltext.parse_xml(cib).iterfind(f".//resources//nvpair[@value='{content.SECRET}']")
+    read = {(_resource(pair), pair.get("name")) for pair in pairs}
+    return [path for path in paths if _parts(path) in read]
+
+
+def _parts(path: str) -> tuple[str, str]:
+    """Return the resource and the parameter that a file is for."""
+    folder, name = posixpath.split(path)
+    return posixpath.basename(folder), name.removesuffix(SUM)
+
+
+def _resource(pair: etree._Element) -> str:
+    above = next(pair.iterancestors("primitive", "template"), None)
+    return "" if above is None else above.get("id", "")
+
+
 def of_pillar(one: Kept, pillar: Mapping[str, Any]) -> str:
     """Return a secret that is in the pillar; InputError, without it, if it is none."""
     found: Any = pillar
@@ -99,4 +138,4 @@ def valid(one: Kept, text: str) -> str:
 def files(one: Kept, secret: str) -> dict[str, str]:
     """Return the files that the fencer reads, with their text."""
     total = hashlib.md5(secret.encode(), usedforsecurity=False).hexdigest()
-    return {one.path: secret, f"{one.path}.sign": f"{total}\n"}
+    return {one.path: secret, one.path + SUM: f"{total}\n"}
