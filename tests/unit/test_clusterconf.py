@@ -311,7 +311,20 @@ def test_with_central_processing_a_node_without_a_priority_comes_last():
             {"max_restarts": "99999", "restart_expire_time": "1w2d"},
             {"restarts": 1000, "within": 604800},
         ),
-        ({"max_restarts": "2", "restart_expire_time": "0"}, True),
+        # Without an end it never forgot.
+        (
+            {"max_restarts": "2", "restart_expire_time": "0"},
+            {"restarts": 3, "within": 7 * 86400},
+        ),
+        (
+            {"max_restarts": "2", "restart_expire_time": "5x"},
+            {"restarts": 3, "within": 7 * 86400},
+        ),
+        (
+            {"max_restarts": "2", "restart_expire_time": "1y"},
+            {"restarts": 3, "within": 7 * 86400},
+        ),
+        ({"max_restarts": "2", "restart_expire_time": "-1"}, {"restarts": 3, "within": 1}),
         ({"max_restarts": "0", "restart_expire_time": "60"}, True),
         ({"max_restarts": "many"}, True),
         ({"restart_expire_time": "60"}, True),

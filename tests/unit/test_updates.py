@@ -41,6 +41,11 @@ def test_an_sls_that_is_not_there_is_named_with_the_nearest():
             ["Rendering SLS 'base:x' failed:\n  line\x1b 1"],
             ["Rendering SLS 'base:x' failed: line� 1"],
         ),
+        (
+            ["Rendering SLS 'base:x' failed: mapping values; line 2\n\n---\np: x1y2: z  <===\n---"],
+            ["Rendering SLS 'base:x' failed: mapping values; line 2"],
+        ),
+        ({"updates": {}}, ["unexpected response of Salt: no list of states"]),
         ("no", ["no"]),
         (None, ["None"]),
         ([*STATES, "odd"], ["odd"]),

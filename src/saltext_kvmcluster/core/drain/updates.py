@@ -33,7 +33,13 @@ def problems(compiled: object) -> list[str]:
     if isinstance(compiled, list) and all(isinstance(one, Mapping) for one in compiled):
         return []
     rows = compiled if isinstance(compiled, list) else [compiled]
-    return [one_line(str(row)) for row in rows if not isinstance(row, Mapping)]
+    wrong = [one_line(_message(str(row))) for row in rows if not isinstance(row, Mapping)]
+    return wrong or ["unexpected response of Salt: no list of states"]
+
+
+def _message(error: str) -> str:
+    """Return an error of Salt's without the SLS around it, which has secrets as it is rendered."""
+    return error.partition("\n---")[0]
 
 
 def functions(compiled: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -19,7 +19,8 @@ from saltext_kvmcluster.core.rgmanager.fencing import take_fencing
 from saltext_kvmcluster.core.rgmanager.nodes import Nodes
 from saltext_kvmcluster.core.rgmanager.refusals import Pillar, refusal
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DAY = 86400
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY, "y": 365 * _DAY}
 _POLICIES = ("relocate", "disable")
 
 
@@ -82,9 +83,9 @@ def _placement(part: Element, domains: Mapping[str, Domain], nodes: Nodes) -> Pi
 def _restarts(part: Element) -> Pillar:
     """Return how often a guest may fail on a node: RGManager counted restarts, not failures."""
     most = _number(part.given.get("max_restarts"))
-    expires = part.given.get("restart_expire_time", "").strip()
+    expires = part.given.get("restart_expire_time", "")
     within = _duration(expires)
-    if not most or (expires and not within):
+    if not most:
         why = "RGManager did not count; here a guest goes elsewhere after 10 failures in 60 seconds"
         for key in ("max_restarts", "restart_expire_time"):
             if part.given.get(key, "").strip():
@@ -92,6 +93,13 @@ def _restarts(part: Element) -> Pillar:
         return {}
     part.take("max_restarts")
     part.take("restart_expire_time")
+    if expires.strip().startswith("-") and within:
+        why = (
+            f"RGManager ignored the sign, and forgot a restart after {within} s; so does Pacemaker"
+        )
+        part.remark(
+            "restart_expire_time", expires, Fate(SAME, f"{why}; if never was meant: 604800")
+        )
     return {
         "restarts": min(most + 1, MOST_RESTARTS),
         "within": min(within or LONGEST_WITHIN, LONGEST_WITHIN),
@@ -148,6 +156,10 @@ def _number(text: str | None) -> int:
 
 
 def _duration(text: str) -> int:
-    """Return a time of RGManager, such as 1h30m, in seconds; 0 if it is none."""
-    pieces = re.findall(r"([0-9]{1,9})([smhdw]?)", text.lower())
-    return sum(int(number) * _SECONDS[unit] for number, unit in pieces)
+    """Return a time of RGManager, such as 1h30m, in seconds; 0 for one that does not end.
+
+    As its expand_time (rgmanager/src/daemons/resrules.c) read it: signs are passed over, and a
+    number before anything but a unit, or the end, counts as 0.
+    """
+    pieces = re.findall(r"([0-9]+)(.?)", text.lower(), re.ASCII | re.DOTALL)
+    return sum(min(int(number), 10**9) * _SECONDS.get(unit, 0) for number, unit in pieces)
