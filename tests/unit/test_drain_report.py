@@ -53,9 +53,17 @@ def test_only_moves_of_the_node_that_can_be_told_are_waited_for():
 
 
 def test_a_drain_that_fails_says_that_the_node_stays_closed():
-    detail = str(report.stopped("node1", WorldError("no facts")))
+    detail = str(report.stopped("node1", "new memory", WorldError("no facts")))
     assert detail.startswith("no facts; node1 stays cordoned; to continue: ")
     assert "kvmcluster.undrain node1" in detail
+    orchestrated = str(report.stopped("node1", "kvmcluster.orch.rolling a", WorldError("no facts")))
+    assert "to continue: salt-run state.orchestrate kvmcluster.orch.rolling, with" in orchestrated
+
+
+def test_a_drain_in_which_no_guest_can_leave_says_that_the_node_is_cordoned_all_the_same():
+    made = batch(db="guest.frozen")
+    text = tables.render(reported(made, ["db"]))
+    assert "updates (as asked for, though none of its guests can leave); to continue" in text
 
 
 def test_that_somebody_opened_it_meanwhile_is_told():

@@ -226,14 +226,17 @@ def test_each_reason_is_told_once_with_what_it_is_about():
 def test_the_refusal_as_text():
     one = ha_cases.of_pacemaker(Pacemaker(), ha={})
     data = {"kind": "ha_preflight", "cluster": "lab", "ok": False, "guests": ["web1"]}
+    data["engine"] = "pacemaker"
     found = [finding.to_dict() for finding in ha_refusals.refused(one)]
     assert tables.render({**data, "findings": found}).splitlines() == [
         "PROBLEM  ha.fencing  node1, node2, node3: the pillar has no fence device for it",
         "         add it to the nodes of a kvmcluster:ha:fencing:devices",
-        "PROBLEM: high availability is refused in cluster lab, where 1 guest of the pillar has ha",
+        "PROBLEM: high availability by pacemaker is refused in cluster lab, where 1 guest of the"
+        " pillar has ha",
     ]
     assert tables.render({**data, "ok": True, "guests": [], "findings": []}) == (
-        "OK: high availability may be set up in cluster lab, where no guest of the pillar has ha"
+        "OK: high availability by pacemaker may be set up in cluster lab, where no guest of the"
+        " pillar has ha"
     )
 
 

@@ -48,6 +48,16 @@ def told(found, *listed, **homes):
     return status(found, *listed, **homes)["problems"]
 
 
+def test_who_is_kept_apart_and_is_no_guest_is_noted():
+    cluster = worlds.cluster(NODES, {"list": {"web1": {}}, "apart": [["web1", "wbe2", "mail"]]})
+    found = nodes(guest("node1"), guest("node2", name="mail", uuid=OTHER))
+    assert problems.notes(cluster, found) == [
+        "kvmcluster:guests:apart names wbe2, which is neither in guests:list nor on any node: it"
+        " keeps nothing apart"
+    ]
+    assert problems.notes(cluster, nodes(guest("node1"), node3="down")) == []
+
+
 # ---- the guests of the list
 
 

@@ -98,10 +98,17 @@ def test_what_is_right_is_taken():
     assert asked("maintenance", node="node1", **given) == Request(
         "maintenance", node="node1", **wanted
     )
-    assert asked("rolling", anew=True, sls=None) == Request("rolling", anew=True)
+    assert asked("rolling", anew=True) == Request("rolling", anew=True)
     assert asked("recover", guests=["web1", "web1", "db1"]).guests == ("web1", "db1")
     assert asked("prepare", cluster=None) == Request("prepare")
     assert asked("prepare", nodes=["node1", "node2", "node1"]).nodes == ("node1", "node2")
+
+
+def test_no_sls_at_all_is_asked_for_by_leaving_it_out():
+    with pytest.raises(
+        InputError, match="sls: want the name of an SLS, or a list of them, got null"
+    ):
+        asked("rolling", sls=None)
 
 
 def test_what_is_in_the_masters_own_pillar_anyway_is_no_request():

@@ -67,6 +67,13 @@ def remedy(node: str) -> str:
     return f"salt-run kvmcluster.undrain {node}"
 
 
+def continuing(node: str, reason: str) -> str:
+    """Return what goes on with the work for which a node was cordoned, once interrupted."""
+    if reason.startswith(ORCHESTRATION):
+        return f"salt-run state.orchestrate {reason.split()[0]}, with the same pillar"
+    return f"salt-run kvmcluster.drain {node}"
+
+
 def is_time(text: str) -> bool:
     """Whether that is a time in ISO 8601, with its zone."""
     try:

@@ -76,7 +76,7 @@ def drain(
     try:
         done = _PlanRunner(fleet, console, plan).drained(here, cordon.since)
     except KvmclusterError as error:
-        raise report.stopped(here, error) from None
+        raise report.stopped(here, why, error) from None
     return kept_empty(fleet, report.of_drain(done, cordon, fleet.remembered(here)), why)
 
 

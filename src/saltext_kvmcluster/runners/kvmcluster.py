@@ -23,6 +23,7 @@ from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar import agreement, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import ha_refusals, move_findings, overview
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
@@ -745,8 +746,9 @@ def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[st
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, guests, findings, retcode}``: ``guests`` are those with ``ha`` in the
-    pillar, ``findings`` are as in ``kvmcluster.check``.
+    Returns ``{cluster, ok, engine, guests, findings, retcode}``: ``engine`` is what is to guard
+    them, ``guests`` are those with ``ha`` in the pillar, ``findings`` are as in
+    ``kvmcluster.check``.
 
     CLI Example:
 
@@ -761,6 +763,7 @@ def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[st
     return {
         **_of_cluster("ha_preflight", nodes),
         "ok": not found,
+        "engine": (world.cluster.ha or Ha()).engine,
         "guests": [guest.name for guest in world.cluster.guests.list.values() if guest.ha],
         "findings": [finding.to_dict() for finding in found],
     }

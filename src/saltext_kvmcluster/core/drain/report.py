@@ -287,10 +287,14 @@ def uncordoned_meanwhile(facts: NodeFacts) -> str:
     return f"{facts.node} was uncordoned during the drain; no further migrations are dispatched"
 
 
-def stopped(node: str, error: Exception) -> WorldError:
-    """Return the error of a drain that cannot go on: the node has been cordoned all the same."""
+def stopped(node: str, reason: str, error: Exception) -> WorldError:
+    """Return the error of a drain that cannot go on: the node has been cordoned all the same.
+
+    reason
+        Why it was cordoned.
+    """
     return WorldError(
-        f"{error}; {node} stays cordoned; to continue: salt-run kvmcluster.drain {node};"
+        f"{error}; {node} stays cordoned; to continue: {cordons.continuing(node, reason)};"
         f" to uncordon it: {cordons.remedy(node)}"
     )
 

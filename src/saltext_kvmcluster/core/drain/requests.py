@@ -137,6 +137,16 @@ def _guests(given: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(guest_name(name, f"guests[{at}]") for at, name in enumerate(names)))
 
 
+def _slses(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the SLS files; null, which a template makes of what is missing, is no list of them."""
+    if given["sls"] is None:
+        raise InputError(
+            "sls: want the name of an SLS, or a list of them, got null; to apply nothing, leave it"
+            " out"
+        )
+    return maintenance.slses(given["sls"])
+
+
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "anew": lambda given: validate.flag(given, "anew", "", False),
     "cluster": _cluster,
@@ -146,7 +156,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "node": _node,
     "nodes": _nodes,
     "reboot": lambda given: maintenance.when(given["reboot"]),
-    "sls": lambda given: maintenance.slses(given["sls"]),
+    "sls": _slses,
     "stuck": lambda given: immovable.choice(given["stuck"]),
     "timeout": lambda given: validate.seconds(given, "timeout", "", DAY, PATIENCE),
 }

@@ -40,7 +40,7 @@ def preflight(data: Mapping[str, Any]) -> str:
 
 def ha_preflight(data: Mapping[str, Any]) -> str:
     """Return whether guests may be given to Pacemaker, and what forbids it."""
-    may = "may be set up" if data["ok"] else "is refused"
+    may = f"by {data['engine']} {'may be set up' if data['ok'] else 'is refused'}"
     guests = counted(len(data["guests"]), "guest") if data["guests"] else "no guest"
     told = f"high availability {may} in cluster {data['cluster']}, where {guests} of the pillar"
     have = "have" if len(data["guests"]) > 1 else "has"

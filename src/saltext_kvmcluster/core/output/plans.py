@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.output.layout import or_dash, table_if_any
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.text import counted, listed
@@ -146,7 +147,9 @@ def _drained(data: Mapping[str, Any]) -> str:
         mark += "; on standby in Pacemaker" if data.get("standby") else ""
         return f"{word}  {node}: no guests left; {_moved(data)}; {mark}"
     there = "the guests left are not known" if left is None else f"left: {listed(left, LEFT)}"
+    if left and not data["plan"] and not data["moved"] and {*left} <= {*data["stuck"]}:
+        mark += " (as asked for, though none of its guests can leave)"
     return (
-        f"NOT DRAINED  {node}: {there}; {_moved(data)}; {mark}; to continue: salt-run"
-        f" kvmcluster.drain {node}; to uncordon it: salt-run kvmcluster.undrain {node}"
+        f"NOT DRAINED  {node}: {there}; {_moved(data)}; {mark}; to continue:"
+        f" {cordons.continuing(node, cordoned['reason'])}; to uncordon it: {cordons.remedy(node)}"
     )

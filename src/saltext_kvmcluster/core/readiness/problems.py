@@ -79,6 +79,7 @@ def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
         *leftovers.frozen(_views(nodes)),
         *leftovers.standbys_of_others(_views(nodes)),
         *_starting(nodes, at_home=True),
+        *_strangers(cluster, nodes),
     ]
 
 
@@ -292,6 +293,20 @@ def _starting(nodes: Nodes, at_home: bool) -> Iterator[str]:
             yield (
                 f"{one.node} would start {printable(one.name)} at its next boot, {then}: on"
                 f" {one.node}: virsh autostart --disable {_typed(one)}"
+            )
+
+
+def _strangers(cluster: Cluster, nodes: Nodes) -> Iterator[str]:
+    """Report what is to be kept apart and is no guest: neither in the list, nor on any node."""
+    if _silent(nodes):
+        return
+    known = {*cluster.guests.list, *(one.name for one in _guests(nodes))}
+    named = dict.fromkeys(name for group in cluster.guests.apart for name in group)
+    for name in named:
+        if name not in known:
+            yield (
+                f"kvmcluster:guests:apart names {printable(name)}, which is neither in guests:list"
+                " nor on any node: it keeps nothing apart"
             )
 
 
