@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .plan import CHECKOUT, MASTER, LabError, venv
-from .processes import is_over, need, processes_in, run, run_in, stat, wait_until
+from .processes import find, is_over, need, processes_in, run, run_in, stat, wait_until
 
 MINION = CHECKOUT / "lab" / "salt-minion"
 
@@ -91,6 +91,17 @@ def running(lab, place):
         if guest := guest_of(line):
             guests.setdefault(guest, []).append(pid)
     return services, guests
+
+
+def qemus(lab, guest):
+    """The QEMU process of a guest by node, as seen from outside: a node that is off has none."""
+    found = {}
+    for node in lab.nodes:
+        first = find(lab, node)
+        for pid, line in (processes_in(first) if first else {}).items():
+            if guest_of(line) == guest:
+                found[node] = pid
+    return found
 
 
 def targets(lab, place, target):

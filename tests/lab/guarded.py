@@ -86,13 +86,8 @@ class Guarded:
     # ---- what is seen
 
     def qemus(self, name):
-        """Return the guest's QEMU process by node; none where the node is going down."""
-        found = {}
-        for node in self.lab.nodes:
-            with contextlib.suppress(Exception):
-                for pid in services.running(self.place, node)[1].get(name, []):
-                    found[node] = pid
-        return found
+        """Return the guest's QEMU process by node."""
+        return services.qemus(self.place, name)
 
     def record(self, name):
         return guests.record(self.place, name).to_dict()

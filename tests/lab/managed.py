@@ -147,12 +147,7 @@ class Bench:
 
     def qemus(self, name):
         """Return the guest's QEMU process by node."""
-        found = {}
-        for node in self.lab.nodes:
-            with contextlib.suppress(Exception):
-                for pid in services.running(self.place, node)[1].get(name, []):
-                    found[node] = pid
-        return found
+        return services.qemus(self.place, name)
 
     def known(self, name):
         """Return where Pacemaker says that the guest runs; None if it is none of its own."""

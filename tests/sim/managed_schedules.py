@@ -28,7 +28,7 @@ PERSONS = {"refresh": 2, "move": 1, "stop": 1, "start": 1, "standby": 1}
 def scenario(seed):
     """Return the scenario of a seed."""
     rng = random.Random(f"managed {seed}")
-    commands = [f"wait {rng.uniform(0, 12):.3f}", *_armed(rng)]
+    commands = [f"wait {rng.uniform(0, 12):.3f}", *schedules.armed(rng, ARMED)]
     for _ in range(rng.choice((1, 1, 2, 3))):
         commands += [f"meanwhile {_act(rng)}" for _ in range(rng.choice((1, 1, 2, 3)))]
         commands.append(f"wait {rng.uniform(0, rng.choice((2, 20, 60))):.3f}")
@@ -68,34 +68,6 @@ def _person(rng):
     return f"crm {what} web1"
 
 
-def _armed(rng):
-    for _ in range(rng.choices((0, 1, 2, 3), (2, 6, 5, 2))[0]):
-        kind = rng.random()
-        if kind < 0.35:
-            yield f"on call {rng.randint(1, rng.choice((60, 140)))}: {_call_fault(rng)}"
-        elif kind < 0.7:
-            after = rng.choice((0, 0, 0.001, 0.02, 0.3, 2, 10))
-            when = f" + {after}" if after else ""
-            yield f"on step {rng.choice(STEPS)}{when}: {_fault(rng)}"
-        else:
-            yield f"at {rng.uniform(0, 60):.3f}: {_fault(rng)}"
-
-
-def _call_fault(rng):
-    return rng.choice(
-        (
-            "die before",
-            "die after",
-            "refused",
-            "lost",
-            f"late {rng.choice((1, 5, 20))}",
-            f"early {rng.choice((1, 5, 20))}",
-            f"fault {_fault(rng)}",
-            f"meanwhile {_act(rng)}",
-        )
-    )
-
-
 def _fault(rng):
     if rng.random() < 0.1:
         return f"meanwhile {_act(rng)}"
@@ -106,3 +78,15 @@ def _fault(rng):
     # A machine takes longer to boot than its peers to notice that it is gone.
     seconds = (15, 30, 60) if what == "power off" else (1, 5, 20, 40, 90)
     return f"{words} for {rng.choice(seconds) * rng.uniform(0.9, 1.1):.2f}"
+
+
+ARMED = schedules.Armed(
+    counts=(2, 6, 5, 2),
+    shares=(0.35, 0.7),
+    calls=lambda rng: rng.choice((60, 140)),
+    steps=STEPS,
+    moments=lambda rng: 60,
+    delays=(1, 5, 20),
+    fault=_fault,
+    act=_act,
+)

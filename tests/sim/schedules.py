@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from scenario import SETTLING, Scenario, Start
 
@@ -169,3 +170,53 @@ def _healed(rng):
     yield "heal"
     yield f"wait {SETTLING:g}"
     yield f"settle web1 on {rng.choice(NODES)}"
+
+
+@dataclass(frozen=True)
+class Armed:
+    """What goes wrong in schedules of a kind: at a call, at a step of a move, or at a time.
+
+    ``counts``: the weights of 0, 1, 2 … of them. ``shares``: below the first a fault is at a call,
+    below the second at a step. ``calls``, ``moments``: the last call, and the last second.
+    ``delays``: by how many seconds an answer is late. ``fault``, ``act``: what happens, and what
+    somebody does.
+    """
+
+    counts: tuple
+    shares: tuple
+    calls: Callable
+    steps: tuple
+    moments: Callable
+    delays: tuple
+    fault: Callable
+    act: Callable
+
+
+def armed(rng, kind):
+    """Yield what goes wrong, by a kind of schedule."""
+    at_call, at_step = kind.shares
+    for _ in range(rng.choices(range(len(kind.counts)), kind.counts)[0]):
+        share = rng.random()
+        if share < at_call:
+            yield f"on call {rng.randint(1, kind.calls(rng))}: {_fault_of_call(rng, kind)}"
+        elif share < at_step:
+            after = rng.choice((0, 0, 0.001, 0.02, 0.3, 2, 10))
+            when = f" + {after}" if after else ""
+            yield f"on step {rng.choice(kind.steps)}{when}: {kind.fault(rng)}"
+        else:
+            yield f"at {rng.uniform(0, kind.moments(rng)):.3f}: {kind.fault(rng)}"
+
+
+def _fault_of_call(rng, kind):
+    return rng.choice(
+        (
+            "die before",
+            "die after",
+            "refused",
+            "lost",
+            f"late {rng.choice(kind.delays)}",
+            f"early {rng.choice(kind.delays)}",
+            f"fault {kind.fault(rng)}",
+            f"meanwhile {kind.act(rng)}",
+        )
+    )

@@ -35,7 +35,7 @@ def scenario(seed):
         defined=() if definitions == "shared" else NODES[1 if runs else 0 :],
         obeys=rng.random() < 0.7,
     )
-    commands = list(_armed(rng))
+    commands = list(schedules.armed(rng, ARMED))
     if rng.random() < 0.15:
         # About when it has claimed all nodes, and asks them for the last time.
         commands.append(f"on call {rng.randint(12, 20)}: claimless {rng.choice((1, 5, 20))}")
@@ -70,34 +70,6 @@ def _act(rng):
     return words
 
 
-def _armed(rng):
-    for _ in range(rng.choices((0, 1, 2, 3, 4), (1, 6, 8, 6, 3))[0]):
-        kind = rng.random()
-        if kind < 0.3:
-            yield f"on call {rng.randint(1, 60)}: {_call_fault(rng)}"
-        elif kind < 0.65:
-            after = rng.choice((0, 0, 0.001, 0.02, 0.3, 2, 10))
-            when = f" + {after}" if after else ""
-            yield f"on step {rng.choice(STEPS)}{when}: {_fault(rng)}"
-        else:
-            yield f"at {rng.uniform(0, rng.choice((2, 40))):.3f}: {_fault(rng)}"
-
-
-def _call_fault(rng):
-    return rng.choice(
-        (
-            "die before",
-            "die after",
-            "refused",
-            "lost",
-            f"late {rng.choice((1, 5, 20, 70))}",
-            f"early {rng.choice((1, 5, 20, 70))}",
-            f"fault {_fault(rng)}",
-            f"meanwhile {_act(rng)}",
-        )
-    )
-
-
 def _fault(rng):
     if rng.random() < 0.15:
         return f"meanwhile {_act(rng)}"
@@ -106,3 +78,15 @@ def _fault(rng):
     if what in AT_ONCE:
         return words
     return f"{words} for {rng.choice((0.1, 1, 5, 20, 40, 90)) * rng.uniform(0.8, 1.2):.2f}"
+
+
+ARMED = schedules.Armed(
+    counts=(1, 6, 8, 6, 3),
+    shares=(0.3, 0.65),
+    calls=lambda rng: 60,
+    steps=STEPS,
+    moments=lambda rng: rng.choice((2, 40)),
+    delays=(1, 5, 20, 70),
+    fault=_fault,
+    act=_act,
+)
