@@ -237,9 +237,13 @@ def test_it_is_given_back_only_if_pacemaker_sees_what_was_seen(state, names, sta
 @pytest.mark.parametrize(
     ("view", "still", "then"),
     [
-        (None, "cannot be read", "may still be held: recover"),
-        (replace(pacemakers.view("running"), error="odd"), "odd", "may still be held: recover"),
-        (held_view(), "still has it", "it stays held: recover"),
+        (None, "cannot be read", "may still be held from Pacemaker: recover"),
+        (
+            replace(pacemakers.view("running"), error="odd"),
+            "odd",
+            "may still be held from Pacemaker: recover",
+        ),
+        (held_view(), "still has it", "it stays held from Pacemaker: recover"),
         (held_view("migrate node2 x"), "", "held no more"),
         (pacemakers.view("running"), "", "held no more"),
     ],

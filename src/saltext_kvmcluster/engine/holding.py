@@ -72,7 +72,7 @@ class Held:
         """End the hold after an error, if nothing was begun; return why it is still held."""
         if self._stays:
             return ""
-        return f"it stays held from Pacemaker: {self._recover}" if self.touched else self.abandon()
+        return self._outlook() if self.touched else self.abandon()
 
     def give_back(
         self, uuid: str, owner: str | None, role: str = "", stays_off: bool = False
@@ -113,9 +113,11 @@ class Held:
 
     def left(self, detail: str) -> Step:
         """Return the step that was not taken, and whether the guest is still held."""
+        return Step(GIVE_BACK, self._by, False, f"{detail}; {self._outlook()}")
+
+    def _outlook(self) -> str:
         view = self._env.pacemaker(self._by)
-        outlook = holds.outlook(view, self._resource, self._mark, self._recover)
-        return Step(GIVE_BACK, self._by, False, f"{detail}; {outlook}")
+        return holds.outlook(view, self._resource, self._mark, self._recover)
 
     @property
     def _recover(self) -> str:

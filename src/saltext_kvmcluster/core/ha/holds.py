@@ -272,9 +272,9 @@ def still_held(view: Pacemaker | None, resource: str, mark: str) -> str:
 def outlook(view: Pacemaker | None, resource: str, mark: str, remedy: str) -> str:
     """Return what follows for a guest that was not given back."""
     if view is None or view.configuration is None or view.error:
-        return f"it may still be held: {remedy}"
+        return f"it may still be held from Pacemaker: {remedy}"
     if _has(view, resource, mark):
-        return f"it stays held: {remedy}"
+        return f"it stays held from Pacemaker: {remedy}"
     return "it is held no more: crm_mon -1 shows what Pacemaker does with it"
 
 
