@@ -166,6 +166,13 @@ def test_a_node_is_not_fenced_unless_all_is_well(found, words):
     assert "PROBLEM: node2 is not fenced; nothing was done" in tables.render(data)
 
 
+def test_of_a_silent_node_only_that_is_said():
+    lost = World(well().cluster, {**well().nodes, "node2": silent("node2", "no response")})
+    for with_guests in (True, False):
+        (why, *more) = planned(lost, with_guests=with_guests).hindered
+        assert why == "node2: no response" and not any("cordoned" in one for one in more)
+
+
 def test_a_device_that_does_not_respond_hinders_it():
     assert any("node1 (killed)" in why for why in planned(well(), node1="killed").hindered)
 

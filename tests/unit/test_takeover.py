@@ -61,7 +61,7 @@ class Fleet:
         self.world, self.cluster, self.all = found, found.cluster, list(found.nodes)
         self.answer = answer or (lambda node, guest, attempt: started(guest, node))
         self.responses = {} if responses is None else responses
-        self.starts, self.time = [], 0.0
+        self.starts, self.jobs, self.time = [], [], 0.0
         self.clock = SimpleNamespace(monotonic=lambda: self.time, wait=self._wait)
 
     def _wait(self, call, seconds):
@@ -78,11 +78,14 @@ class Fleet:
         if name == "inspect":
             assert "node1" not in nodes
             return {}
-        (node,), (guest,) = nodes, arguments
-        self.starts.append((guest, node, named["force_unreachable"], named["force_unguarded"]))
-        attempt = sum(one[0] == guest for one in self.starts)
-        answer = self.answer(node, guest, attempt)
-        return {} if answer is None else {node: answer}
+        assert name == "start_assigned" and list(arguments[0]) == nodes
+        self.jobs.append(nodes)
+        answers = {}
+        for node, guest in arguments[0].items():
+            self.starts.append((guest, node, named["force_unreachable"], named["force_unguarded"]))
+            attempt = sum(one[0] == guest for one in self.starts)
+            answers[node] = self.answer(node, guest, attempt)
+        return {node: answer for node, answer in answers.items() if answer is not None}
 
 
 def started(guest, node, result="started", reason="", **more):
@@ -279,6 +282,15 @@ def test_a_start_that_failed_by_locks_is_tried_again_and_a_refused_one_is_not():
     assert "REFUSED  web2" in tables.render(data)
 
 
+def test_guests_start_side_by_side_one_at_a_time_on_each_node():
+    names = ("web1", "web2", "web3", "web4", "web5")
+    fleet = Fleet(lost((8, 9, 9), texts={name: text(name) for name in names}))
+    data = evacuated(fleet)
+    assert data["ok"] and sorted(start[0] for start in fleet.starts) == list(names)
+    assert [len(nodes) for nodes in fleet.jobs] == [2, 2, 1]
+    assert all(len({*nodes}) == len(nodes) for nodes in fleet.jobs)
+
+
 def test_it_is_given_up_after_a_time_and_what_is_not_known_is_said():
     fleet = Fleet(lost(), lambda node, guest, attempt: None)
     data = evacuated(fleet)
@@ -287,7 +299,7 @@ def test_it_is_given_up_after_a_time_and_what_is_not_known_is_said():
 
 
 def test_an_interruption_says_what_was_not_begun():
-    data = take_over(Fleet(lost()), Console(stops_after=1), "node1")
+    data = take_over(Fleet(lost((8, 2, 9))), Console(stops_after=1), "node1")
     assert [row["guest"] for row in data["started"]] == ["web1"]
     assert "NOT BEGUN  web2" in tables.render(data) and "PROBLEM" in tables.render(data)
     assert data["ok"] is False

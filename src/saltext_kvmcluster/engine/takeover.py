@@ -9,6 +9,7 @@ from saltext_kvmcluster.core.failover import takeover
 from saltext_kvmcluster.core.failover.takeover import Step
 from saltext_kvmcluster.core.readiness import follow_up
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.engine.drainer import Console
 from saltext_kvmcluster.engine.fleet import ACTION, Fleet
 
@@ -57,26 +58,29 @@ def _answered(fleet: Fleet, world: World, nodes: Collection[str]) -> World:
 def _started(
     fleet: Fleet, console: Console, steps: Sequence[Step], off: Sequence[str], unguarded: bool
 ) -> list[dict[str, Any]]:
-    """Start guests, one after another, and again those whose disks may still be locked."""
+    """Start guests, one at a time on each node, and again those whose disks may be locked still."""
     rows: dict[str, dict[str, Any]] = {}
     waiting = list(steps)
     end = fleet.clock.monotonic() + PATIENCE
     while waiting:
         # Each is tried once after that, however long the others took.
         is_last = fleet.clock.monotonic() >= end
-        for step in waiting:
+        for side_by_side in takeover.rounds(waiting):
             if console.interrupted():
-                return list(rows.values())
-            console.show(f"{step.guest} is started on {step.node}")
-            answer = fleet.ask(
-                [step.node],
-                "kvmcluster.start",
-                step.guest,
+                return [rows[step.guest] for step in steps if step.guest in rows]
+            begun = {step.node: step.guest for step in side_by_side}
+            places = (f"{guest} on {node}" for node, guest in begun.items())
+            console.show(f"starting {listed(places)}")
+            answers = fleet.ask(
+                list(begun),
+                "kvmcluster.start_assigned",
+                begun,
                 within=ACTION,
                 force_unreachable=list(off),
                 force_unguarded=unguarded,
-            ).get(step.node)
-            rows[step.guest] = takeover.row(step, answer)
+            )
+            for step in side_by_side:
+                rows[step.guest] = takeover.row(step, answers.get(step.node))
         waiting = [step for step in waiting if takeover.may_follow(rows[step.guest])]
         if not waiting or is_last:
             break

@@ -636,6 +636,38 @@ def start(
 
 
 @doors.salt_errors
+def start_assigned(
+    guests: dict[str, str],
+    force_unreachable: str | list[str] | None = None,
+    force_unguarded: bool = False,
+) -> dict[str, Any]:
+    """Start the guest that is assigned to this node, for ``salt-run kvmcluster.evacuate off=true``.
+
+    So nodes start a guest each by one job. The rules are those of ``kvmcluster.start``.
+
+    guests
+        By node: the guest that it starts.
+
+    force_unreachable, force_unguarded
+        As of ``kvmcluster.start``.
+
+    Returns what ``kvmcluster.start`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt -L 'node1,node2' kvmcluster.start_assigned '{node1: web1, node2: web2}'
+    """
+    name = guests.get(__opts__["id"]) if isinstance(guests, dict) else None
+    if name is None:
+        raise InputError(
+            f"guests: want a guest for {__opts__['id']}, by node, got {validate.shown(guests)}"
+        )
+    return start(name, force_unreachable, force_unguarded=force_unguarded)
+
+
+@doors.salt_errors
 def startable(guest: str) -> dict[str, Any]:
     """Return whether a guest of this node could be started here again if it were off.
 

@@ -949,7 +949,8 @@ def evacuate(
     a shutdown on the node itself only that node knows. Refused, with
     nothing started, if the node answers: by its minion, or any other node's ssh or ping under any
     of its names; or if another node does not tell its guests. The plan is shown first; then each
-    guest is started by the rules of ``kvmcluster.start`` with ``force_unreachable``, and again for
+    guest is started by the rules of ``kvmcluster.start`` with ``force_unreachable``, one at a time
+    on each node and on all nodes side by side, and again for
     four minutes while its disks may be locked by the node that is off. A guest that Pacemaker
     manages is not started. Your word is kept in ``kvmcluster.history``.
 

@@ -311,6 +311,8 @@ def _of_quorum(world: World, node: str) -> Iterator[str]:
 
 
 def _not_drained(facts: NodeFacts) -> Iterator[str]:
+    if facts.detail:
+        return  # That it does not respond is named already; whether it is drained is not known.
     try:
         maintenance.may_reboot(facts)
     except InputError as error:
@@ -320,7 +322,7 @@ def _not_drained(facts: NodeFacts) -> Iterator[str]:
 def _of_guests(world: World, node: str) -> Iterator[str]:
     """Yield why guests would not come back from a node that loses its power."""
     facts = world.nodes[node]
-    if facts.guests is None:
+    if facts.guests is None and not facts.detail:
         yield f"{node} does not report its guests: {facts.daemon_detail}"
     if facts.pacemaker and (why := standby.refusal(node, facts.pacemaker)):
         yield why

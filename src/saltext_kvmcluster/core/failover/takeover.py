@@ -188,6 +188,19 @@ def plan(world: World, answered: World, off: Sequence[str], found: Guests) -> Pl
     return Plan(world.cluster.name, tuple(off), steps, stuck, found.off)
 
 
+def rounds(steps: Sequence[Step]) -> list[list[Step]]:
+    """Return steps in rounds: what is started side by side is one guest on each node.
+
+    So no node has to give two of them memory at once, and the disks and cables of one are as busy
+    as with one guest after another.
+    """
+    by_node: dict[str, list[Step]] = {}
+    for step in steps:
+        by_node.setdefault(step.node, []).append(step)
+    longest = max(map(len, by_node.values()), default=0)
+    return [[found[at] for found in by_node.values() if at < len(found)] for at in range(longest)]
+
+
 def row(step: Step, answer: object) -> dict[str, Any]:
     """Return what came of a guest, by what its node returned; ``owner``: where it is."""
     if not isinstance(answer, Mapping):

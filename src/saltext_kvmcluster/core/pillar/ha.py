@@ -225,7 +225,9 @@ class GuestHa:
         metadata=described(
             LIST,
             "Guests, with ha as well, on whose node it runs. It stays stopped where they cannot"
-            " run. Of guests that are together one leads: it has no with.",
+            " run. Of guests that are together one leads: it has no with. The one that others are"
+            " placed with cannot be held, so that kvmcluster.migrate, start, shutdown and freeze"
+            " refuse it, and name Pacemaker's own commands.",
             "none",
         ),
     )
