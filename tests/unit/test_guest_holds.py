@@ -9,7 +9,7 @@ from lxml import etree
 
 from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.ha.holds import Hold
-from saltext_kvmcluster.core.pacemaker import cib, managers, pacemaker_facts
+from saltext_kvmcluster.core.pacemaker import cib, managers, pacemaker_facts, standby
 from saltext_kvmcluster.core.pacemaker.model import ResourceState
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import INCOMING, Observation, Sighting
@@ -127,6 +127,17 @@ def test_a_node_that_somebody_took_back_can_be_put_on_standby_again(value):
     assert cib.parse(taken).standbys == {}
     done, text = edited(taken, holds.standby_on(node, number, "again"))
     assert done == 1 and cib.parse(text).standbys == {node: "again"}
+
+
+def test_a_node_is_put_on_standby_though_all_guests_are_held():
+    assert standby.is_wanted("node1", held_view())
+    by_hand = held_view(mark="")
+    assert not standby.is_wanted("node1", replace(by_hand, configuration=unmanaged(by_hand)))
+
+
+def unmanaged(view):
+    guests = tuple(replace(one, managed=False, mark="") for one in view.resources)
+    return replace(view.configuration, guests=guests)
 
 
 def of(view):

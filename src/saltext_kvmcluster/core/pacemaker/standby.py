@@ -45,8 +45,9 @@ def lifted(found: Pacemaker | None, nodes: Collection[str]) -> Pacemaker | None:
 def is_wanted(node: str, found: Pacemaker) -> bool:
     """Whether a node has to be put on standby for Pacemaker to leave it empty.
 
-    Not if it has no guests, or acts on none of them (unmanaged, or in maintenance). What a node's
-    maintenance alone keeps it off it acts on once that node was restarted.
+    Not if it has no guests, or acts on none of them (unmanaged, or in maintenance, other than by
+    a hold of ours, which ends). What a node's maintenance alone keeps it off it acts on once that
+    node was restarted.
     """
     return found.runs and _acts(found) and not is_on(node, found)
 
@@ -112,7 +113,8 @@ def obstacle(node: str, found: Pacemaker | None) -> str:
 
 
 def _acts(found: Pacemaker) -> bool:
-    return any(found.state(one).acts for one in found.resources)
+    """Whether Pacemaker acts on guests, or will once what is held by us is given back."""
+    return any(one.mark or found.state(one).acts for one in found.resources)
 
 
 def on(name: str) -> str:
