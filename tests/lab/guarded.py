@@ -4,16 +4,27 @@ What counts is a guest's QEMU processes on all nodes, and what the guest itself 
 """
 
 import contextlib
+import datetime
 import os
 import pathlib
 import time
+from xml.etree import ElementTree
 
 from kvmlab import cluster, guests, pacemaker, processes, services
-from labs import FAULTS, Lab, Pillar
+from labs import FAULTS, MASTER, VOLUME, Lab, Pillar
 
 HA = "kvmcluster.orch.ha"
 MEMBERS = 300
 SETTLED = 240
+# Whether anybody, on whichever node, has locked a file: it asks for the lock, and takes none.
+LOCKED = """
+import fcntl, os, struct, sys
+F_OFD_GETLK, FLOCK = 36, "hhqqi4x"
+with open(sys.argv[1], "rb") as file:
+    lock = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    found = struct.unpack(FLOCK, fcntl.fcntl(file, F_OFD_GETLK, lock))
+sys.exit(found[0] == fcntl.F_UNLCK)
+"""
 
 
 class Disorder(Exception):
@@ -41,7 +52,7 @@ class Guarded:
         pillar.cluster["ha"] = {"fencing": {"devices": {"board": board}}}
         pillar.save()
         self.lab.refresh_pillar()
-        done = self.lab.ctl("salt-run", "--", "state.orchestrate", HA, check=False, timeout=600)
+        done = self.lab.ctl("salt-run", "--", "state.orchestrate", HA, check=False, timeout=900)
         if done.returncode:
             raise Disorder(f"{HA}: {done.stdout[-3000:]}{done.stderr[-1000:]}")
         self.settle()
@@ -63,12 +74,13 @@ class Guarded:
         return self.lab.ctl("exec", self.asked(*but), "--", *command, check=False, timeout=timeout)
 
     def settle(self):
-        """Wait until every node is a member again and Pacemaker has nothing left to do."""
-        end = time.monotonic() + MEMBERS
-        while missing := [one for one in self.lab.nodes if not self.is_member(one)]:
-            if time.monotonic() > end:
-                raise Disorder(f"no members again: {', '.join(missing)}")
-            time.sleep(1)
+        """Wait until every node is a member with its storage, and Pacemaker has nothing to do."""
+        for what, is_so in (("a member", self.is_member), ("with its storage", self.has_volume)):
+            end = time.monotonic() + MEMBERS
+            while missing := [one for one in self.lab.nodes if not is_so(one)]:
+                if time.monotonic() > end:
+                    raise Disorder(f"not {what} again: {', '.join(missing)}")
+                time.sleep(1)
         self.crm("crm_resource", "--wait", f"--timeout={SETTLED}", timeout=SETTLED + 30)
 
     def is_member(self, node):
@@ -83,7 +95,26 @@ class Guarded:
         found = pacemaker.found_on(self.place, self.asked(), f"kvmcluster-{name}")
         return sorted(found)
 
+    def fenced(self, node):
+        """Return when a node was fenced, in seconds since 1970, as those know who saw it."""
+        # Without the last word it is only the oldest one.
+        history = ("stonith_admin", "--history", node, "--output-as=xml", "--verbose")
+        found = self.crm(*history, but=[node]).stdout
+        events = ElementTree.fromstring(found).iterfind(".//fence_event[@status='success']")
+        times = (one.get("completed").replace("Z", "+00:00") for one in events)
+        return sorted(datetime.datetime.fromisoformat(one).timestamp() for one in times)
+
     # ---- what is seen
+
+    def is_locked(self, name):
+        """Whether a guest's disk is locked, as its storage says."""
+        words = ("python3", "-c", LOCKED, f"{VOLUME}/{name}.img")
+        return self.lab.ctl("exec", MASTER, "--", *words, check=False).returncode == 0
+
+    def has_volume(self, place):
+        words = f"mountpoint -q {VOLUME} && touch {VOLUME}/.there"
+        there = ("timeout", "5", "sh", "-c", words)
+        return self.lab.ctl("exec", place, "--", *there, check=False).returncode == 0
 
     def qemus(self, name):
         """Return the guest's QEMU process by node."""
@@ -122,7 +153,7 @@ def bench_of(name, homes):
     """A lab with guests that come back, which is taken down in the end."""
     lab = Lab(name)
     lab.ctl("down")
-    lab.ctl("up", "--ha", timeout=300)
+    lab.ctl("up", "--ha", timeout=900)
     try:
         bench = Guarded(lab, homes)
         bench.prepare()
