@@ -505,6 +505,7 @@ class Pacemaker:
                 target=one.meta.get("target-role", ""),
                 blocked=self.is_blocked(one),
                 busy=bool(one.busy and one.shown),
+                moving=one.busy.startswith("move") and one.shown,
             )
             for name, one in self.resources.items()
         }

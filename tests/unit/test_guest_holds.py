@@ -1,18 +1,21 @@
 """Holds of Pacemaker's guests: the mark, the edits, when one may be taken and given back."""
 
 from dataclasses import replace
+from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pacemakers
 import pytest
 from lxml import etree
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.ha.holds import Hold
 from saltext_kvmcluster.core.pacemaker import cib, managers, pacemaker_facts, standby
 from saltext_kvmcluster.core.pacemaker.model import ResourceState
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.verdicts import INCOMING, Observation, Sighting
+from saltext_kvmcluster.engine import holding
 from saltext_kvmcluster.engine.environment import one_by_one
 from saltext_kvmcluster.engine.holding import Held
 
@@ -300,3 +303,55 @@ def test_one_that_was_seen_nowhere_is_given_back_only_if_no_node_has_it(elsewher
     steps = Held(env, "web1", "web1", HOLD.mark, "node1").give_back("uuid", None)
     assert [words in one.detail for one in steps] == ([True] if words else [])
     assert done == ([] if words else ["ended"])
+
+
+def moving_view(moving):
+    """Pacemaker as it is while it moves another guest, or no more."""
+    view = pacemakers.view("running")
+    others = {"web9": ResourceState(nodes=("node1",), busy=moving, moving=moving)}
+    status = replace(view.status, resources={**view.status.resources, **others})
+    return replace(view, status=status)
+
+
+@pytest.mark.parametrize("looks", [0, 3])
+def test_a_guest_is_held_only_once_pacemaker_moves_no_other_one(looks):
+    looked, held = [], []
+    now = iter(range(10_000))
+
+    def pacemaker(node):
+        looked.append(node)
+        if held:
+            return held_view(mark=held[0][0])
+        return moving_view(len(looked) <= looks)
+
+    def hold(resource, one):
+        held.append((one.mark, len(looked)))
+        return True
+
+    env = waiting_env(pacemaker, hold, now)
+    assert holding.take(env, "web1", holds.MIGRATE, ["node1"], ["node1"]) is not None
+    assert held[0][1] > looks
+
+
+def test_a_guest_is_not_held_while_pacemaker_moves_another_one_all_the_time():
+    held, now = [], iter(range(10_000))
+    env = waiting_env(lambda node: moving_view(True), lambda *one: held.append(one), now)
+    with pytest.raises(WorldError, match="still moves web9, and would leave it blocked"):
+        holding.take(env, "web1", holds.MIGRATE, ["node1"], ["node1"])
+    assert not held
+
+
+def waiting_env(pacemaker, hold, now):
+    clock = SimpleNamespace(
+        monotonic=lambda: float(next(now)),
+        wait=lambda *_: None,
+        now=lambda: datetime(2026, 11, 29, tzinfo=timezone.utc),
+    )
+    return SimpleNamespace(
+        here="node1",
+        process="1",
+        clock=clock,
+        control=lambda node: SimpleNamespace(hold=hold, release=lambda *_: None),
+        pacemaker=pacemaker,
+        side_by_side=one_by_one,
+    )

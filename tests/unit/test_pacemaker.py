@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pacemakers
 import pytest
+from lxml import etree
 from pacemakers import CONFIGURATION, KEPT, NAME, NO_CIB, PROCESS, RESTS, STARTS, STATUS, UNREAD
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.ha import holds
+from saltext_kvmcluster.core.ha import holds, state_of_resources
 from saltext_kvmcluster.core.pacemaker import (
     cib,
     crm_mon,
@@ -465,3 +466,13 @@ def test_what_is_left_out_changes_nothing(case):
     bare = [replace(one, parameters={}) for one in after.guests]
     assert bare == [replace(one, parameters={}) for one in before.guests]
     assert replace(after, guests=()) == replace(before, guests=())
+
+
+@pytest.mark.parametrize("key", ["role", "pending"])
+def test_a_move_of_pacemakers_own_is_seen(key):
+    root = etree.fromstring(pacemakers.printed("running", "crm_mon"))
+    root.find("resources//resource[@id='web1']").set(key, "Migrating")
+    text = etree.tostring(root, encoding="unicode")
+    assert crm_mon.parse(text).resources["web1"].moving
+    assert state_of_resources.parse(text).moving == ("web1",)
+    assert not state_of_resources.parse(pacemakers.printed("running", "crm_mon")).moving

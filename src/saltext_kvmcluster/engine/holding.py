@@ -25,6 +25,8 @@ from saltext_kvmcluster.engine.environment import Environment
 POLL = 1.0
 TAKING, SETTLING = 60.0, 60.0
 """Seconds for what Pacemaker has begun with a guest to end, and for it to find a guest again."""
+UNDISTURBED = 120.0
+"""Seconds for what Pacemaker moves itself to arrive, before it is disturbed by a change."""
 RELEASING = 20.0
 """Seconds for the end of a hold to be seen."""
 GIVE_BACK = "give it back to Pacemaker"
@@ -53,6 +55,10 @@ class Held:
         self._env, self._guest, self._resource, self._mark = env, guest, resource, mark
         self._by, self._control, self._stays = by, env.control(by), stays
         self.touched = False
+
+    def undisturbed(self) -> str:
+        """Wait until Pacemaker moves no guest, which a change would block; return why it does."""
+        return self._until(holds.migrating, UNDISTURBED, looks=1)
 
     def awaited(self) -> str:
         """Wait until Pacemaker is seen to leave it alone; return why that is not so."""
@@ -129,6 +135,7 @@ class Held:
             self._control.want(self._resource, role)
         if self._stays:
             return ""
+        self.undisturbed()
         self._control.refresh(self._resource)
         try:
             self._control.wait(SETTLING)
@@ -180,19 +187,19 @@ class Held:
         given = (known.name,) if known and known.name else ()
         return (owner, *self._env.cluster.nodes[owner].names, *given)
 
-    def _until(self, why: Callable[[Pacemaker | None], str], seconds: float) -> str:
-        """Look until nothing is wrong twice in a row; return what is at the end."""
+    def _until(self, why: Callable[[Pacemaker | None], str], seconds: float, looks: int = 2) -> str:
+        """Look until nothing is wrong so often in a row; return what is at the end."""
         clock = self._env.clock
-        end, well = clock.monotonic() + seconds, False
+        end, well = clock.monotonic() + seconds, 0
         while True:
             # A look may take as long as all of that, and find nothing out.
             is_over = clock.monotonic() >= end
             detail = why(self._env.pacemaker(self._by))
-            if not detail and well:
+            well = 0 if detail else well + 1
+            if well >= looks:
                 return ""
             if detail and is_over:
                 return detail
-            well = not detail
             clock.wait(None, POLL)
 
 
@@ -223,9 +230,12 @@ def take(
     began = env.clock.now().isoformat(timespec="milliseconds")
     hold = Hold(verb, env.here, began, env.process)
     held = Held(env, guest, found.managed.name, hold.mark, by)
-    detail = _tried(env, by, found.managed.name, hold) or held.awaited()
+    detail = held.undisturbed()
+    left = ""
+    if not detail:
+        detail = _tried(env, by, found.managed.name, hold) or held.awaited()
+        left = held.abandon() if detail else ""
     if detail:
-        left = held.abandon()
         raise WorldError(
             f"Pacemaker, which manages it as its resource {found.managed.name}, could not be kept"
             f" off it: {detail}{f'; {left}' if left else ''}"

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.engine.environment import Environment
@@ -35,6 +36,7 @@ def begin(env: Environment, reason: str) -> bool:
     if standby.is_wanted(env.here, found):
         if why := standby.refusal(env.here, found):
             raise WorldError(f"{env.here} was not put on standby: {why}")
+        _undisturbed(env)
         assert found.configuration
         mark = f"{env.here} {env.clock.now().isoformat(timespec='milliseconds')} {reason}"
         env.control(env.here).standby(name, found.configuration.nodes[name], mark)
@@ -57,6 +59,7 @@ def end(env: Environment) -> bool:
     name = found.name or env.here
     if not _is_ours(found, name):
         return False
+    _undisturbed(env)
     assert found.configuration
     env.control(env.here).end_standby(name, found.configuration.nodes.get(name, ""))
 
@@ -68,6 +71,12 @@ def end(env: Environment) -> bool:
     if why := _until(env, still, SETTLING):
         raise WorldError(why)
     return True
+
+
+def _undisturbed(env: Environment) -> None:
+    """Wait until Pacemaker moves no guest, which the change would block."""
+    if why := _until(env, holds.migrating, LEAVING):
+        raise WorldError(f"{env.here} was left as it is: {why}; try again")
 
 
 def _found(env: Environment) -> Pacemaker:

@@ -24,6 +24,8 @@ from saltext_kvmcluster.host import commands, files
 LIMIT = 64 * 1024 * 1024
 DIFFERS = 1
 TRIES = 5
+ARRIVING = 300.0
+"""Seconds for guests that Pacemaker moves to arrive: a change meanwhile would block them."""
 PAUSE = 2.0
 _RUNS = ("pgrep", "-x", "pacemakerd")
 _SECONDS = 30.0
@@ -64,6 +66,8 @@ def change(work_out: Callable[[str], Difference]) -> Difference:
     for _ in range(TRIES):
         if not done.changes:
             return done
+        if _awaited():
+            done = work_out(present(False))
         failed = _patch(done)
         if not failed:
             break
@@ -77,6 +81,20 @@ def change(work_out: Callable[[str], Difference]) -> Difference:
             " change it?"
         )
     return done
+
+
+def _awaited() -> bool:
+    """Wait until Pacemaker moves no guest; return whether it did. WorldError if it still does."""
+    end, waited = time.monotonic() + ARRIVING, False
+    while (found := resources()) and found.moving:
+        if time.monotonic() > end:
+            raise WorldError(
+                f"Pacemaker still moves {listed(found.moving)}, and would leave it blocked if its"
+                " configuration changed now: apply the state again"
+            )
+        waited = True
+        time.sleep(PAUSE)
+    return waited
 
 
 def let_go(timeout: float) -> None:

@@ -262,6 +262,18 @@ def not_seen(view: Pacemaker | None, resource: str, mark: str) -> str:
     return "crm_mon shows that an action on it is under way" if state.busy else ""
 
 
+def migrating(view: Pacemaker | None) -> str:
+    """Return which guests Pacemaker moves now; empty if none, or that cannot be read.
+
+    A change of its configuration, or a refresh, has it plan anew. A guest whose ``migrate_to`` is
+    done then, and its ``migrate_from`` not, counts as active on both nodes, and is blocked
+    (``multiple-active``; unpack_migrate_to_success in lib/pengine/unpack.c).
+    """
+    states = view.status.resources if view and view.status else {}
+    found = sorted(name for name, state in states.items() if state.moving)
+    return f"Pacemaker still moves {listed(found)}, and would leave it blocked" if found else ""
+
+
 def still_held(view: Pacemaker | None, resource: str, mark: str) -> str:
     """Return why a hold may not have ended; empty if the configuration has it no more."""
     if view is None or view.configuration is None or view.error:

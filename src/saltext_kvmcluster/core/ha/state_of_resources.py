@@ -11,7 +11,7 @@ from saltext_kvmcluster.core import xmltext
 from saltext_kvmcluster.core.text import printable
 
 COMMAND = ("crm_mon", "--one-shot", "--inactive", "--output-as=xml")
-STARTED = "Started"
+STARTED, MIGRATING = "Started", "Migrating"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Resources:
 
     ``leader``: whether there is a DC. ``roles`` are by resource, and so are ``failures``, which are
     sentences. ``orphans`` have no resource any more. ``resting`` are those that somebody keeps off
-    or holds: they need not run.
+    or holds: they need not run. ``moving`` are those that Pacemaker migrates now.
     """
 
     leader: bool
@@ -30,6 +30,7 @@ class Resources:
     failures: dict[str, str]
     orphans: tuple[str, ...]
     resting: frozenset[str] = frozenset()
+    moving: tuple[str, ...] = ()
 
     @property
     def decides(self) -> bool:
@@ -66,6 +67,11 @@ def parse(text: str) -> Resources:
         failures,
         tuple(str(one.get("id")) for one in found if _is_orphan(one)),
         frozenset(str(one.get("id")) for one in found if _rests(one)),
+        tuple(
+            str(one.get("id"))
+            for one in found
+            if MIGRATING in (one.get("role"), one.get("pending"))
+        ),
     )
 
 

@@ -16,7 +16,8 @@ from saltext_kvmcluster.core.pacemaker.cib import AGENT, LONGEST
 from saltext_kvmcluster.core.pacemaker.model import Member, ResourceState, Status, is_true
 from saltext_kvmcluster.core.text import one_line, printable
 
-_BUSY = ("Starting", "Stopping", "Migrating", "Promoting", "Demoting")
+_MOVING = "Migrating"
+_BUSY = ("Starting", "Stopping", _MOVING, "Promoting", "Demoting")
 """Roles that crm_mon shows while an action is under way (native_pending_state)."""
 _INSTANCE = re.compile(r":\d+\Z", re.ASCII)
 
@@ -80,6 +81,7 @@ def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
             target=_text(one, "target_role").capitalize(),
             blocked=_flag(one, "blocked"),
             busy=one.get("role", "") in _BUSY or one.get("pending", "") in _BUSY,
+            moving=_MOVING in (one.get("role"), one.get("pending")),
         )
         if known:
             state = ResourceState(
@@ -88,6 +90,7 @@ def _states(found: Iterable[etree._Element]) -> dict[str, ResourceState]:
                 known.target or state.target,
                 known.blocked or state.blocked,
                 busy=known.busy or state.busy,
+                moving=known.moving or state.moving,
             )
         states[name] = state
     return states

@@ -100,7 +100,7 @@ class ResourceState:
     only since its node is in maintenance. Once that node was down Pacemaker knows it nowhere, so
     that it is managed again, and started (native_add_running in lib/pengine/native.c).
     ``busy``: whether an action on it is under way; one that was begun before it became unmanaged
-    goes on.
+    goes on. ``moving``: whether that is a live migration.
     """
 
     managed: bool = True
@@ -109,6 +109,7 @@ class ResourceState:
     blocked: bool = False
     fleeting: bool = False
     busy: bool = False
+    moving: bool = False
 
     @property
     def idle(self) -> bool:
