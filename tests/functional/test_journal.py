@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 from odd import ODD, discard
@@ -21,10 +22,20 @@ from sandbox import sh
 from saltext_kvmcluster.core.errors import AtWork, WorldError
 from saltext_kvmcluster.core.facts import node_report, parsers
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
+from saltext_kvmcluster.core.failover.restarts import Traces
 from saltext_kvmcluster.core.migration import journal
+from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.host import claims, collector, commands, cordons, locks, this_node
+from saltext_kvmcluster.host import (
+    claims,
+    collector,
+    commands,
+    cordons,
+    leaving,
+    locks,
+    this_node,
+)
 from saltext_kvmcluster.host.journal import Journal, PeersJournal, lock_name
 from saltext_kvmcluster.host.ssh import Session
 
@@ -312,3 +323,32 @@ def test_who_was_up_is_told_by_the_history_and_by_claims(both):
                 one.contacts()
     finally:
         path.unlink(missing_ok=True)
+
+
+RUN = "2030-01-01 00:00:00.000+0000: starting up libvirt version: 9.0.0\n"
+CRASH = "2030-01-01 00:10:00.000+0000: shutting down, reason=crashed\n"
+
+
+def test_what_a_node_knows_of_a_guests_last_run_is_told_with_its_age(both):
+    log = pathlib.Path(f"{leaving.LOGS}/web1.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        assert [one.traces("web1") for one in both] == [Traces(LastRun("", 0))] * 2
+        log.write_text(RUN + CRASH)
+        os.utime(log, (now := time.time(), now - 100))
+        both[0].note_shutdown("web1", datetime.now(timezone.utc))
+        for found in (one.traces("web1") for one in both):
+            assert found.run.ended == "crashed"
+            assert 100 <= found.logged < 160 and 0 <= found.shut_down < 60
+        # logrotate empties it, by libvirt's own configuration.
+        log.write_text("")
+        assert [one.traces("web1").logged for one in both] == [None, None]
+        log.unlink()
+        log.symlink_to("web1.log")
+        for one in both:
+            with pytest.raises(
+                WorldError, match=r"whether web1 ran on .* since is not known: .*Too"
+            ):
+                one.traces("web1")
+    finally:
+        log.unlink(missing_ok=True)

@@ -1,7 +1,9 @@
 """Rumours: which events are followed, what they are taken to say, and what is seen to be wrong."""
 
 import json
+import math
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,10 +11,12 @@ from hypothesis import strategies as st
 from material import MORE_EXAMPLES
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.events import events, reactions, split_brain
+from saltext_kvmcluster.core.events import events, reactions, split_brain, unasked
 from saltext_kvmcluster.core.events.reactions import ALARM, RECOVER, RESTART, TRUST, Event
 from saltext_kvmcluster.core.facts import node_report
+from saltext_kvmcluster.core.failover import restarts
 from saltext_kvmcluster.core.pillar.parser import from_pillar
+from saltext_kvmcluster.master import reactor
 
 UUID = "11111111-1111-4111-8111-111111111111"
 MEMBERS = {"lab": ("node1", "node2"), "two": ("node2", "other")}
@@ -173,6 +177,69 @@ def test_a_rumour_that_waits_already_is_not_left_again():
         assert reactions.low(reaction, tag, data, {"lab.trust", f"two.{reaction}"})
         assert not reactions.low(reaction, tag, data, {f"lab.{reaction}"})
     assert reactions.low(ALARM, *FORGED["about another node"], {"lab.alarm", "lab.trust"})
+
+
+@pytest.mark.parametrize(
+    ("reactor", "wanted"),
+    [
+        ([], []),
+        (None, []),
+        ("/etc/salt/reactor.conf", []),
+        ([{"kvmcluster/*": ["/srv/salt/kvmcluster/reactor/trust.sls"]}], [TRUST]),
+        ([{"kvmcluster/*": "salt://kvmcluster/reactor/recover.sls"}], [RECOVER]),
+        (
+            [
+                {"salt/minion/*/start": ["/a/kvmcluster/reactor/alarm.sls", "/a/other.sls"]},
+                {"kvmcluster/*": ["/a/kvmcluster/reactor/alarm.sls", "/b/reactor/trust.sls"]},
+            ],
+            [ALARM],
+        ),
+        ([{"*": "/srv/salt/kvmcluster/reactor/*.sls"}], [RESTART, RECOVER, ALARM, TRUST]),
+        ([7, {"*": None}, {"*": ["", "trust.sls", 7]}], []),
+    ],
+)
+def test_reactions_that_the_master_has_are_found_by_their_files(reactor, wanted):
+    assert unasked.configured(reactor) == wanted
+
+
+def test_a_reaction_that_nothing_called_for_in_a_while_is_due():
+    assert not unasked.is_due(RECOVER, 119, "") and unasked.is_due(RECOVER, 120, "")
+    assert not unasked.is_due(RECOVER, 599, "web") and unasked.is_due(RECOVER, 600, "web")
+    for reaction in reactions.REACTIONS:
+        assert unasked.is_due(reaction, math.inf, "") and unasked.is_due(reaction, -1, "")
+        assert not unasked.is_due(reaction, 0, "") and not unasked.is_due(reaction, 0, "x")
+    # A restart is tried again while its crash counts, even if nobody heard of it.
+    assert 2 * unasked.AFTER[RESTART][1] < restarts.RECENT
+
+
+def test_what_cannot_wait_comes_first():
+    keys = ["a.trust", "lab.recover", "b.restart", "other", "lab.alarm"]
+    wanted = ["b.restart", "lab.recover", "lab.alarm", "a.trust", "other"]
+    assert sorted(keys, key=unasked.urgency) == wanted
+
+
+def test_a_node_that_was_only_late_is_asked_once_more(monkeypatch):
+    """On a busy machine the only event of a migration was answered while its node was silent."""
+    row = {"guest": "web", "watched": False, "stage": "ended"}
+    late = [{"node2": {"unsettled": [], "unread": []}}]
+    late += [{"node1": {"unsettled": [row], "unread": []}}] * 2
+    asked, settled = [], []
+
+    def ask(nodes, function):
+        asked.append(nodes)
+        return late.pop(0)
+
+    def orchestrate(self, sls, pillar):
+        settled.append((sls, pillar["guests"]))
+        return ""
+
+    monkeypatch.setattr(reactor.Reactor, "_orchestrate", orchestrate)
+    monkeypatch.setattr(reactor.log, "warning", lambda *words: None)
+    nodes = SimpleNamespace(cluster=CLUSTER, all=["node1", "node2"], ask=ask)
+    react = reactor.Reactor({"cachedir": "/nonexistent"}, {}, {})._settle_migrations
+    assert react(nodes, "") == ""
+    assert asked == [["node1", "node2"], ["node1"]]
+    assert settled == [("kvmcluster.orch.recover", ["web"])]
 
 
 def is_refused(tag, data):

@@ -8,18 +8,22 @@ from material import cluster
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.failover import restarts
+from saltext_kvmcluster.core.failover.restarts import Traces
 from saltext_kvmcluster.core.migration import records
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.ownership.results import StartResult
+from saltext_kvmcluster.core.ownership.startup import Decision, May
 from saltext_kvmcluster.core.pillar.clusters import Listed
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.engine import lifecycle, restarter
+from saltext_kvmcluster.engine.environment import one_by_one
 from saltext_kvmcluster.master import reactor
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
-AT = NOW.timestamp()
+NOWHERE = Decision(May.START, "no node has it")
 WEB = Listed("web1", restarts=2, within=3600)
-CRASHED = LastRun("crashed", 0)
+CRASHED, NONE = LastRun("crashed", 0), LastRun("", 0)
+JUST, NEVER = Traces(CRASHED, 30.0), Traces(NONE)
 
 
 def past(minutes, **changes):
@@ -28,8 +32,8 @@ def past(minutes, **changes):
     return {**begun, "result": "started", **changes}
 
 
-def decided(run=CRASHED, logged=AT - 5, history=(), guest=WEB, noted=None):
-    return restarts.decide(guest, "node1", run, logged, history, NOW, noted)
+def decided(history=(), guest=WEB):
+    return restarts.decide(guest, "node1", history, NOW)
 
 
 def test_one_that_just_crashed_here_is_started_again():
@@ -39,22 +43,32 @@ def test_one_that_just_crashed_here_is_started_again():
 
 @pytest.mark.parametrize("ended", ["", "shutdown", "destroyed", "migrated", "saved", "failed"])
 def test_one_that_ended_otherwise_is_not(ended):
-    assert decided(run=LastRun(ended, 0)) is None
+    assert not restarts.has_crashed(Traces(LastRun(ended, 0), 5.0))
 
 
-@pytest.mark.parametrize("logged", [None, AT - 301, AT + 60])
-def test_a_crash_that_is_old_or_of_no_time_is_left_to_people(logged):
-    assert decided(logged=logged) is None
+def test_a_crash_that_is_old_or_of_no_time_is_left_to_people():
+    assert restarts.has_crashed(Traces(CRASHED, 0.0)) and restarts.has_crashed(JUST)
+    assert not any(restarts.has_crashed(Traces(CRASHED, ago)) for ago in (None, 301.0, -60.0))
 
 
-def test_one_that_somebody_has_wanted_off_since_is_not():
-    def shut(seconds):
-        return (NOW - timedelta(seconds=seconds)).isoformat(timespec="seconds")
-
-    assert decided(noted=shut(2)) is None
-    assert decided(noted=shut(5)) is None
-    # It was started again by hand since, and ran.
-    assert decided(noted=shut(60)).again
+@pytest.mark.parametrize(
+    ("here", "there", "over"),
+    [
+        (JUST, NEVER, False),
+        (JUST, Traces(LastRun("migrated", 1), 3600.0), False),
+        (JUST, Traces(LastRun("migrated", 1), 29.0), False),
+        (JUST, Traces(LastRun("shutdown", 0), 5.0), True),
+        (JUST, Traces(NONE, 5.0), True),
+        # A start that failed there, or the copy of a migration amid which it crashed here.
+        (JUST, Traces(LastRun("failed", 0), 5.0), False),
+        (JUST, Traces(NONE, None, 29.0), True),
+        (JUST, Traces(NONE, None, 86400.0), False),
+        (Traces(CRASHED, 30.0, 29.0), NEVER, True),
+        (Traces(CRASHED, 30.0, 31.0), NEVER, False),
+    ],
+)
+def test_one_that_was_shut_down_or_ran_elsewhere_since_is_left_alone(here, there, over):
+    assert restarts.is_over(here, {"node2": there, "node3": NEVER}) is over
 
 
 def test_restarts_have_a_limit_within_a_time():
@@ -84,13 +98,13 @@ def test_an_attempt_whose_end_nobody_kept_counts():
 
 
 class Journal:
-    def __init__(self, run=CRASHED, fault=None):
-        self.run, self.rows, self.fault = run, [], fault
+    def __init__(self, here=JUST, fault=None):
+        self.here, self.rows, self.fault = here, [], fault
 
-    def last_run(self, guest):
-        if isinstance(self.run, Exception):
-            raise self.run
-        return self.run
+    def traces(self, guest):
+        if isinstance(self.here, Exception):
+            raise self.here
+        return self.here
 
     def remember(self, row):
         if self.fault:
@@ -100,18 +114,20 @@ class Journal:
 
 @pytest.fixture
 def restarted(monkeypatch):
-    def restart(journal, start, logged=AT - 5, history=(), noted=None):
+    def restart(journal, start, history=(), found=NOWHERE, there=NEVER):
         monkeypatch.setattr(lifecycle, "start", start)
+        monkeypatch.setattr(lifecycle, "runs", lambda env, guest: found)
         guests = {"list": {"web1": {"restarts": 2}, "web2": None}}
         pillar = {"name": "lab", "nodes": {"node1": None, "node2": None}, "guests": guests}
+        journals = {"node1": journal, "node2": Journal(there)}
         env = SimpleNamespace(
             cluster=from_pillar({"kvmcluster": pillar}),
             here="node1",
-            journal=lambda node: journal,
+            journal=journals.get,
+            side_by_side=one_by_one,
             clock=SimpleNamespace(now=lambda: NOW + timedelta(seconds=len(journal.rows))),
         )
-        found = {} if logged is None else {"web1": logged, "web2": logged}
-        return restarter.restarted(env, found, lambda: [*history, *journal.rows], lambda _: noted)
+        return restarter.restarted(env, lambda: [*history, *journal.rows])
 
     return restart
 
@@ -137,10 +153,6 @@ def test_it_is_kept_before_it_is_begun_and_as_it_ended(restarted):
     assert (kept["source"], kept["destination"], kept["result"]) == ("node1", "node1", "started")
 
 
-def test_one_that_is_to_be_off_is_left_off(restarted):
-    assert restarted(Journal(), starts, noted=NOW.isoformat(timespec="seconds")) == []
-
-
 def test_a_start_that_is_refused_does_not_count(restarted):
     journal = Journal()
     for _ in range(3):
@@ -157,10 +169,21 @@ def test_nothing_is_begun_that_cannot_be_kept(restarted):
 
     (row,) = restarted(Journal(fault=WorldError("disk full")), never)
     assert (row["result"], row["reason"]) == ("refused", "disk full")
-    (row,) = restarted(Journal(run=WorldError("no log")), never)
+    (row,) = restarted(Journal(WorldError("no log")), never)
     assert row["reason"] == "no log"
-    assert restarted(Journal(), never, logged=None) == []
-    assert restarted(Journal(run=LastRun("shutdown", 0)), never) == []
+    (row,) = restarted(Journal(), never, there=WorldError("node2 does not tell"))
+    assert row["reason"] == "node2 does not tell"
+    assert restarted(Journal(Traces(LastRun("shutdown", 0), 5.0)), never) == []
+
+
+def test_one_that_runs_or_may_not_start_is_no_attempt(restarted):
+    journal = Journal()
+    assert restarted(journal, starts, found=Decision(May.RUNS, "it is on node2", "node2")) == []
+    for may in (May.REFUSED, May.WAIT, May.UNDEFINED):
+        (row,) = restarted(journal, starts, found=Decision(may, "node1 is cordoned"))
+        assert (row["result"], row["reason"]) == ("refused", "it crashed; node1 is cordoned")
+    assert restarted(journal, starts, there=Traces(LastRun("shutdown", 0), 5.0)) == []
+    assert journal.rows == []
 
 
 def test_what_nodes_return_is_read_as_data_from_outside():

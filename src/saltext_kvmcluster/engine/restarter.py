@@ -7,34 +7,28 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.failover import restarts
+from saltext_kvmcluster.core.failover.restarts import Traces
+from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import Listed
 from saltext_kvmcluster.engine import lifecycle
 from saltext_kvmcluster.engine.environment import Environment
 
 
-def restarted(
-    env: Environment,
-    logged: Mapping[str, float],
-    history: Callable[[], Iterable[object]],
-    noted: Callable[[str], str | None],
-) -> list[dict[str, Any]]:
+def restarted(env: Environment, history: Callable[[], Iterable[object]]) -> list[dict[str, Any]]:
     """Start each guest again that just crashed here, by the rules of every start.
 
-    So all nodes have to answer that they do not have it, and this one must not be cordoned.
+    So all nodes have to answer that they do not have it, and this one must not be cordoned. One
+    that was shut down, or ran elsewhere, since it crashed is left alone, and so is one that runs.
 
-    logged
-        When libvirt wrote its log of a guest last, in seconds.
     history
         What this node remembers.
-    noted
-        When a guest was shut down here on purpose, ISO 8601; None if there is no note of that.
 
-    Returns a row for each guest that crashed.
+    Returns a row for each guest that crashed and does not run.
     """
     rows = []
     for guest in restarts.wanted(env.cluster):
         try:
-            row = _restarted(env, guest, logged.get(guest.name), history(), noted(guest.name))
+            row = _restarted(env, guest, history)
         except KvmclusterError as error:
             row = restarts.row(guest.name, restarts.REFUSED, str(error))
         rows += [row] if row else []
@@ -42,18 +36,20 @@ def restarted(
 
 
 def _restarted(
-    env: Environment,
-    guest: Listed,
-    logged: float | None,
-    history: Iterable[object],
-    noted: str | None,
+    env: Environment, guest: Listed, history: Callable[[], Iterable[object]]
 ) -> dict[str, Any] | None:
-    if logged is None:
+    here = env.journal(env.here).traces(guest.name)
+    if not restarts.has_crashed(here):
         return None
-    run, now = env.journal(env.here).last_run(guest.name), env.clock.now()
-    verdict = restarts.decide(guest, env.here, run, logged, history, now, noted)
-    if verdict is None:
+    decision = lifecycle.runs(env, guest.name)
+    if decision.may is May.RUNS:
         return None
+    if decision.may is not May.START:
+        return restarts.row(guest.name, restarts.REFUSED, f"it crashed; {decision.sentence}")
+    if restarts.is_over(here, _elsewhere(env, guest.name)):
+        return None
+    now = env.clock.now()
+    verdict = restarts.decide(guest, env.here, history(), now)
     if not verdict.again:
         return restarts.row(guest.name, restarts.REFUSED, verdict.sentence)
     begun = restarts.begun(guest.name, env.here, verdict.sentence, now)
@@ -69,3 +65,12 @@ def _restarted(
     except WorldError as error:
         reason = f"{reason}; the history does not have it: {error}"
     return restarts.row(guest.name, result, reason)
+
+
+def _elsewhere(env: Environment, guest: str) -> Mapping[str, Traces]:
+    """Return what the other nodes know of a guest's runs there; WorldError if one does not tell."""
+    others = [node for node in env.cluster.nodes if node != env.here]
+    found: Mapping[str, Traces] = env.side_by_side(
+        lambda node: env.journal(node).traces(guest), others
+    )
+    return found

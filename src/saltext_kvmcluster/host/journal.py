@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
+from saltext_kvmcluster.core.failover.restarts import Traces
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration import handover, journal
 from saltext_kvmcluster.core.migration.handover import LastRun
@@ -155,6 +156,10 @@ class Journal:
         """Return the last run of a guest on this node, by libvirt's log of it."""
         return leaving.last_run(guest)
 
+    def traces(self, guest: str) -> Traces:
+        """Return what this node's disk tells of a guest, by libvirt's log of it and by our note."""
+        return _traces(commands.run_all(_of_guest(guest)), guest, "this node")
+
     def contacts(self) -> list[Contact]:
         """Return which nodes were up, and when, by migrations that ended and by starts."""
         return _contacts(commands.run_all(_CONTACTS), "this node")
@@ -232,6 +237,10 @@ class PeersJournal:
             raise WorldError(f"{log} on {self.name} could not be read: {reported.stderr[:500]}")
         return handover.last_run(reported.stdout)
 
+    def traces(self, guest: str) -> Traces:
+        """Return what a peer's disk tells of a guest, as ``Journal``."""
+        return _traces(self._shell.run_all(_of_guest(guest), PEER_TIME), guest, self.name)
+
     def contacts(self) -> list[Contact]:
         """Return which nodes were up, and when, as ``Journal``."""
         return _contacts(self._shell.run_all(_CONTACTS, PEER_TIME), self.name)
@@ -276,6 +285,40 @@ def _contacts(outputs: Mapping[str, commands.Outcome], node: str) -> list[Contac
         detail = one_line(history.stderr) or f"exit code {history.code}"
         raise WorldError(f"the history of {node} could not be read: {detail}")
     return [*contacts.of_history(history.stdout), *contacts.of_claims(outputs["claims"].stdout)]
+
+
+def _of_guest(guest: str) -> dict[str, list[str]]:
+    """Return the programs that tell a guest's traces on the node where they run."""
+    log, note = f"{leaving.LOGS}/{guest}.log", shutdowns.path(guest)
+    return {
+        "now": ["date", "+%s"],
+        "log": ["stat", "-L", "-c", "%Y %s", "--", log],
+        "note": ["stat", "-L", "-c", "%Y %s", "--", note],
+        "run": ["tail", "-c", str(leaving.LOG_TAIL), "--", log],
+    }
+
+
+def _traces(outputs: Mapping[str, commands.Outcome], guest: str, node: str) -> Traces:
+    try:
+        now = int(outputs["now"].stdout)
+        ago = {
+            key: now - int(at) if size != "0" else None
+            for key in ("log", "note")
+            for at, size in [_stated(outputs[key])]
+        }
+    except ValueError:
+        detail = one_line("; ".join(one.stderr for one in outputs.values() if one.stderr))
+        raise WorldError(
+            f"whether {guest} ran on {node} since is not known: {detail or 'no response'}"
+        ) from None
+    return Traces(handover.last_run(outputs["run"].stdout), ago["log"], ago["note"])
+
+
+def _stated(outcome: commands.Outcome) -> list[str]:
+    """Return when a file was written, and its size; an empty one and none are alike."""
+    if outcome.code == 1 and outcome.stderr.rstrip().endswith("No such file or directory"):
+        return ["0", "0"]
+    return outcome.stdout.split()
 
 
 def _found(name: str) -> Found | None:

@@ -52,10 +52,11 @@ def event_sender(
             if event is None:
                 return
             kind, data = event
-            left.add(_path(data))
-            _write(_path(data), data)
+            # Before the file, which takes as long as the disk does: the last event has little time.
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
+            left.add(_path(data))
+            _write(_path(data), data)
 
     def notify(kind: str, data: Mapping[str, Any]) -> None:
         with contextlib.suppress(queue.Full):

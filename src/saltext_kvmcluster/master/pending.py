@@ -2,13 +2,14 @@
 
 The process that gets the lock reacts, and goes on for as long as events come; all others leave
 their mark and end. The mark is removed when its reaction begins; one that runs is marked, too,
-until it has ended: so after a process was killed the next one finds what is left.
+until it has ended well: so after a process was killed the next one finds what is left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -50,6 +51,14 @@ class Pending:
         """Return the keys of reactions that are pending, or have not ended."""
         return sorted(self._keys(PENDING, RUNNING))
 
+    def last(self, key: str) -> tuple[float, str]:
+        """Return how many seconds ago a reaction began or ended last, and its result."""
+        try:
+            at, detail = json.loads(files.read(self._path(key, RESULT)).text or "")
+            return time.time() - float(at), str(detail)
+        except (ValueError, TypeError, RecursionError, WorldError):
+            return math.inf, ""
+
     def answer(self, key: str, work: Callable[[str], str]) -> None:
         """Do the reaction of a key, unless another process does, until no mark is left.
 
@@ -81,17 +90,15 @@ class Pending:
         return path
 
     def _answer(self, key: str, work: Callable[[str], str]) -> None:
-        at, detail = self._reported(key)
+        ago, detail = self.last(key)
         # Of a clock that was set back nothing is to be waited for.
-        time.sleep(max(SETTLING, min(at + DISTANCE - time.time(), DISTANCE)))
+        time.sleep(max(SETTLING, min(DISTANCE - ago, DISTANCE)))
         files.mark(self._path(key, RUNNING))
         files.remove(self._path(key, PENDING))
-        self._note(key, time.time(), detail)
-        try:
-            detail = work(detail)
-            self._note(key, time.time(), detail)
-        finally:
-            files.remove(self._path(key, RUNNING))
+        self._note(key, detail)
+        self._note(key, work(detail))
+        # Not where anything raised, as at the end of this process: then it is still to be done.
+        files.remove(self._path(key, RUNNING))
 
     def _keys(self, *kinds: str) -> set[str]:
         names = [os.path.splitext(os.path.basename(path)) for path in files.listed(self._folder)]
@@ -107,16 +114,8 @@ class Pending:
     def _is_left(self, key: str) -> bool:
         return any(files.exists(self._path(key, kind)) for kind in (PENDING, RUNNING))
 
-    def _reported(self, key: str) -> tuple[float, str]:
-        """Return when the last reaction began, and its result."""
-        try:
-            at, detail = json.loads(files.read(self._path(key, RESULT)).text or "")
-            return float(at), str(detail)
-        except (ValueError, TypeError, RecursionError, WorldError):
-            return 0.0, ""
-
-    def _note(self, key: str, at: float, detail: str) -> None:
-        self._write(self._path(key, RESULT), json.dumps([at, detail]))
+    def _note(self, key: str, detail: str) -> None:
+        self._write(self._path(key, RESULT), json.dumps([time.time(), detail]))
 
     def _write(self, path: str, text: str) -> None:
         files.apply(FilePlan(path, text, 0o600, self._owner, {}))

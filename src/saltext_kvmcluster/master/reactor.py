@@ -18,7 +18,7 @@ from salt.exceptions import SaltException
 from saltext_kvmcluster import doors
 from saltext_kvmcluster.core.applying import course, outcome
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
-from saltext_kvmcluster.core.events import events, reactions, split_brain
+from saltext_kvmcluster.core.events import events, reactions, split_brain, unasked
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.failover import restarts
@@ -65,22 +65,30 @@ class Reactor:
         """React to an event, and return the reactions that were due; their results are logged.
 
         reaction
-            Which reaction it calls for; None where only those that are left are to be done.
+            Which reaction it calls for; None where only those that are left are to be done, and
+            those that nothing has called for in a while: an event may be lost.
         """
-        keys: list[str] = []
         try:
-            if reaction is not None:
-                keys = self._followed(reaction, tag, data)
-            for key in keys:
+            for key in self._unasked() if reaction is None else self._followed(reaction, tag, data):
                 self._pending.leave(key)
-            left = self._pending.left()
-            due = [*keys, *(key for key in left if key not in keys and reactions.parts(key))]
-            for key in due:
+            due = [key for key in self._pending.left() if reactions.parts(key)]
+            for key in sorted(due, key=unasked.urgency):
                 self._pending.answer(key, functools.partial(self._answered, key))
         except KvmclusterError as error:
             log.error("%s", reactions.line(str(error)))
             return []
         return due
+
+    def _unasked(self) -> list[str]:
+        """Return the keys of the reactions that are due without an event."""
+        members = pillars.memberships(self._opts, self._functions, self._context)
+        keys = []
+        for reaction in unasked.configured(self._opts.get("reactor")):
+            for name in members:
+                key = reactions.key(name, reaction)
+                if unasked.is_due(reaction, *self._pending.last(key)):
+                    keys.append(key)
+        return keys
 
     def _followed(self, reaction: str, tag: object, data: object) -> list[str]:
         """Return the keys of the reactions that an event calls for; an invalid one is logged."""
@@ -146,7 +154,7 @@ class Reactor:
 
     def _settle_migrations(self, nodes: SaltNodes, before: str) -> str:
         found = nodes.cluster
-        left = reactions.left(found, nodes.ask(nodes.all, "kvmcluster.unsettled"))
+        left = reactions.left(found, _asked(nodes, "kvmcluster.unsettled"))
         if left.watched:
             self._pending.leave(reactions.key(found.name, reactions.RECOVER))
         if not left.guests and not left.unread:
@@ -222,6 +230,17 @@ class Reactor:
         return reactions.failures(next(iter(data.values()), None) if data else returned)
 
 
+def _asked(nodes: SaltNodes, function: str, **named: Any) -> dict[str, Any]:
+    """Ask all nodes, and those that did not respond once more.
+
+    On a busy machine Salt gives up a minion that is only late, and nothing would be seen of what
+    the event was about.
+    """
+    answers = nodes.ask(nodes.all, function, **named)
+    silent = [node for node in nodes.all if node not in answers]
+    return {**answers, **nodes.ask(silent, function, **named)} if silent else answers
+
+
 @dataclasses.dataclass(frozen=True)
 class _Seen:
     """The evidence for each guest that runs twice, which guests stand, and the silent nodes."""
@@ -269,7 +288,7 @@ def _stands(cluster: str, seen: _Seen) -> str:
 def _doubled(
     nodes: SaltNodes,
 ) -> tuple[list[dict[str, Any]], dict[str, NodeFacts], datetime]:
-    sent = nodes.ask(nodes.all, "kvmcluster.facts", targets=False, trust=False)
+    sent = _asked(nodes, "kvmcluster.facts", targets=False, trust=False)
     now = datetime.now(timezone.utc)
     read = {
         node: node_report.parse(node, sent.get(node), now.timestamp(), now.timestamp())

@@ -64,7 +64,6 @@ from saltext_kvmcluster.host import (
     keys,
     notifier,
     salt_queues,
-    shutdowns,
     ssh,
     sshd_settings,
     this_node,
@@ -698,13 +697,14 @@ def restart_crashed() -> dict[str, Any]:
     """Start guests of this node again that crashed here, as the pillar has it.
 
     For ``salt-run kvmcluster.react``. A guest of ``kvmcluster:guests:list`` with ``restarts``
-    crashed if libvirt's log of it on this node says so, less than five minutes ago, and nobody has
-    had it shut down here since (``kvmcluster.shutdown``). It is started by the rules of every
-    start: all nodes have to answer that they do not have it. The node's history has each restart,
-    which is how they are counted.
+    crashed if libvirt's log of it on this node says so, less than five minutes ago. One that ran on
+    another node since, or that somebody had shut down (``kvmcluster.shutdown``), is left alone. It
+    is started by the rules of every start: all nodes have to answer that they do not have it. The
+    node's history has each restart, which is how they are counted.
 
     Returns ``{cluster, node, ok, restarts}``: ``restarts`` has ``{guest, ok, result, reason}`` for
-    each guest that crashed; ``result`` is that of ``kvmcluster.start``, or ``refused``.
+    each guest that crashed and did not run any more; ``result`` is that of ``kvmcluster.start``, or
+    ``refused``.
 
     CLI Example:
 
@@ -713,14 +713,8 @@ def restart_crashed() -> dict[str, Any]:
         salt 'node1' kvmcluster.restart_crashed
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    logged = shutdowns.logged(guest.name for guest in restarts.wanted(cluster))
     with this_node.environment(cluster, __opts__["id"]) as env:
-        rows = restarter.restarted(
-            env,
-            logged,
-            journal.Journal().history,
-            lambda guest: shutdowns.noted([guest]).get(guest),
-        )
+        rows = restarter.restarted(env, journal.Journal().history)
     well = all(row["ok"] for row in rows)
     return _ended({**_of_this_node(restarts.KIND, cluster), "ok": well, "restarts": rows}, well)
 

@@ -646,8 +646,9 @@ def react(
 
     reaction
         ``trust``: the trust is repaired. ``recover``: migrations are settled. ``alarm``: a guest
-        that runs twice is reported, and not touched. Default: only what a killed master left
-        pending.
+        that runs twice is reported, and not touched. ``restart``: guests that crashed are started
+        again. Default: what a killed master left pending, and each reaction of the master's option
+        ``reactor`` that nothing has called for in a while, since an event may be lost.
 
     tag, data
         The event's.

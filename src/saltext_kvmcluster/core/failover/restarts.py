@@ -1,7 +1,8 @@
 """Guests that crashed are started again where they crashed: whether, and how often.
 
-What counts is what libvirt wrote into its log of a guest on that node, not an event. A restart is a
-row of the node's history whose source and destination are the same.
+What counts is what libvirt wrote into its logs of a guest, not an event: on that node that it
+crashed, and on no other one that it ran since. A restart is a row of the node's history whose
+source and destination are the same.
 """
 
 from __future__ import annotations
@@ -21,9 +22,25 @@ from saltext_kvmcluster.core.untrusted import Reader
 
 KIND = "restarts"
 REFUSED = "refused"
-CRASHED = "crashed"
+# How a run ended, by libvirt's log.
+CRASHED, FAILED = "crashed", "failed"
 RECENT = 300.0
 """Seconds after which a crash is left to people: somebody may want the guest off by then."""
+TOLERANCE = 2.0
+"""Seconds by which two nodes may differ about one moment: they count whole ones."""
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a node's disk tells of a guest: its last run there, by libvirt's log of it.
+
+    ``logged``: how many seconds ago libvirt wrote that log; ``shut_down``: how many ago somebody
+    had it shut down there, by us. None: never.
+    """
+
+    run: LastRun
+    logged: float | None = None
+    shut_down: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,32 +56,34 @@ def wanted(cluster: Cluster) -> list[Listed]:
     return [guest for guest in cluster.guests.list.values() if guest.restarts]
 
 
-def decide(
-    guest: Listed,
-    node: str,
-    run: LastRun,
-    logged: float | None,
-    history: Iterable[object],
-    now: datetime,
-    noted: str | None = None,
-) -> Verdict | None:
-    """Return what follows for a guest on a node; None if it has not just crashed there.
+def has_crashed(here: Traces) -> bool:
+    """Whether a guest has just crashed on a node, by what is known there."""
+    age = here.logged
+    return here.run.ended == CRASHED and age is not None and 0 <= age + 1 <= RECENT
 
-    Nor does anything follow if somebody has wanted it off since.
 
-    run, logged
-        Its last run there, by libvirt's log, and when that was written last, in seconds.
-    noted
-        When it was shut down there on purpose, ISO 8601; None if there is no note of that.
+def is_over(here: Traces, others: Mapping[str, Traces]) -> bool:
+    """Whether a crash is no reason to start a guest any more: it was shut down, or ran elsewhere.
+
+    A start that failed, and the copy of a migration that did, are no run.
+
+    here, others
+        What is known on the node where it crashed, and on the others.
+    """
+    crashed = here.logged or 0.0
+    shut_down = [one.shut_down for one in (here, *others.values())]
+    ran = [one.logged for one in others.values() if one.run.ended != FAILED]
+    return any(ago is not None and ago <= crashed for ago in shut_down) or any(
+        ago is not None and ago < crashed - TOLERANCE for ago in ran
+    )
+
+
+def decide(guest: Listed, node: str, history: Iterable[object], now: datetime) -> Verdict:
+    """Return what follows for a guest that has crashed on a node.
+
     history
         What the node remembers.
     """
-    age = None if logged is None else now.timestamp() - logged
-    if run.ended != CRASHED or age is None or not 0 <= age + 1 <= RECENT:
-        return None
-    # A note has whole seconds.
-    if noted and logged is not None and datetime.fromisoformat(noted).timestamp() + 1 > logged:
-        return None
     begin = now - timedelta(seconds=guest.within)
     before = sum(
         row["source"] == row["destination"] == node
