@@ -24,7 +24,7 @@ from saltext_kvmcluster.core.migration import handover
 
 AGENT = CHECKOUT / "states" / "kvmcluster" / "files" / "VirtualDomain"
 # Seconds, as operations have them that are to succeed: what is too short ends as a failure.
-PATIENT = {"start": 20, "stop": 12}
+PATIENT = {"start": 60, "stop": 12}
 DTD = pathlib.Path("/usr/share/resource-agents/ra-api-1.dtd")
 SUCCESS, ERROR, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 0, 1, 3, 5, 6, 7
 CONFIG, DISK = pathlib.Path("/srv/web1.xml"), pathlib.Path("/srv/web1.raw")
