@@ -157,6 +157,15 @@ def test_a_minion_that_answers_is_not_off_and_all_others_have_to(node, facts, wo
     assert fleet.starts == []
 
 
+def test_if_no_node_answers_the_master_is_suspected_before_any_node():
+    found = lost()
+    fleet = Fleet(World(found.cluster, {node: silent(node, NO) for node in found.nodes}))
+    with pytest.raises(WorldError, match="no node answers.*the master") as refused:
+        evacuated(fleet)
+    assert "name it too" not in str(refused.value)
+    assert fleet.starts == []
+
+
 def test_several_nodes_may_be_off():
     found = lost()
     nodes = {**found.nodes, "node2": silent("node2", NO)}

@@ -95,11 +95,12 @@ def refuse_unless_off(
     answers
         What the other nodes' ``kvmcluster.responds`` returned.
     """
-    wrong = [
-        f"{node} is not off: its minion answers"
-        for node in off
-        if nodes[node].answered or not nodes[node].detail
-    ]
+    if not any(_answers(facts) for facts in nodes.values()):
+        raise WorldError(
+            "nothing was started: no node answers, so that the master, or its network, is to be"
+            " suspected first: salt-run manage.status"
+        )
+    wrong = [f"{node} is not off: its minion answers" for node in off if _answers(nodes[node])]
     for node, facts in nodes.items():
         if node in off:
             continue
@@ -107,7 +108,7 @@ def refuse_unless_off(
             why = facts.detail or facts.daemon_detail or "it did not report its guests"
             wrong.append(
                 f"{node} does not tell its guests, and a guest starts only if every other node"
-                f" has answered: {why}; if it is off as well, name it too"
+                f" has answered: {why}; only if it has no power either, name it too"
             )
             continue
         heard = Reader(answers.get(node), lenient=True).at("responses")
@@ -119,6 +120,10 @@ def refuse_unless_off(
                 wrong.append(f"{name} is not off: from {node}, {response}; power it off first")
     if wrong:
         raise WorldError(f"nothing was started: {'; '.join(dict.fromkeys(wrong))}")
+
+
+def _answers(facts: NodeFacts) -> bool:
+    return facts.answered or not facts.detail
 
 
 def guests(world: World, off: Sequence[str], named: Collection[str] | None = None) -> Guests:
