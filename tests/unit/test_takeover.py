@@ -160,7 +160,7 @@ def test_a_minion_that_answers_is_not_off_and_all_others_have_to(node, facts, wo
 def test_if_no_node_answers_the_master_is_suspected_before_any_node():
     found = lost()
     fleet = Fleet(World(found.cluster, {node: silent(node, NO) for node in found.nodes}))
-    with pytest.raises(WorldError, match="no node answers.*the master") as refused:
+    with pytest.raises(WorldError, match=r"no node answers.*the master") as refused:
         evacuated(fleet)
     assert "name it too" not in str(refused.value)
     assert fleet.starts == []
