@@ -61,7 +61,8 @@ def the_state_refuses(lab, made):
     assert state["result"] is False and not state["changes"], state
     lines = state["comment"].splitlines()
     for mistake in made:
-        # A node knows its own highstate alone.
+        if "highstate" in mistake.words:
+            continue  # Of highstates only the master asks.
         words = mistake.words.partition(",")[0]
         parts = (f"{mistake.check}: ", words, mistake.remedy)
         assert any(all(part in line for part in parts) for line in lines), (parts, lines)
@@ -155,10 +156,10 @@ def test_what_harms_guests_of_pacemaker_is_found_by_the_check(lab):
     ha_mistakes.write("harmed")(lab)
     try:
         ha_mistakes.HARM(lab)
-        found = {finding["id"]: finding for finding in lab.run("kvmcluster.check")["findings"]}
+        findings = lab.run("kvmcluster.check")["findings"]
         for check, (words, remedy) in ha_mistakes.ADVICE.items():
-            assert check in found, (check, [*found])
-            assert words in found[check]["sentence"] and remedy in found[check]["remedy"]
+            found = [one for one in findings if one["id"] == check and words in one["sentence"]]
+            assert found and remedy in found[0]["remedy"], (check, list(map(brief, findings)))
     finally:
         ha_mistakes.UNHARM(lab)
         ha_mistakes.remove("harmed")(lab)

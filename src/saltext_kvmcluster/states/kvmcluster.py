@@ -350,6 +350,9 @@ def ha_guests(name: str, timeout: float = 300) -> dict[str, Any]:
     that it is held by a command of ours. A guest that has no ``ha`` any more is let go: it runs on,
     and Pacemaker forgets it. One node of the cluster is enough.
 
+    Whatever ``kvmcluster.ha_preflight`` refuses is refused here as well, but for one thing: that a
+    highstate starts a guest, of which only the master asks.
+
     A new guest is refused, with nothing changed, unless Pacemaker has every node of the cluster
     online and our agent is on each of them: what runs where it does not look would be started a
     second time. So is one that another resource of Pacemaker's manages.
