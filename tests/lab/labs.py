@@ -271,7 +271,7 @@ class Lab:
     def prepare(self, *arguments):
         """Run the orchestration and return its states by id, in order."""
         words = ("--out=json", *PREPARE, *arguments)
-        data = _json(self.ctl("salt-run", "--", *words, check=False, timeout=300))["data"]
+        data = _json(self.ctl("salt-run", "--", *words, check=False, timeout=900))["data"]
         states = next(iter(data.values()))
         ordered = sorted(states.values(), key=lambda state: state["__run_num__"])
         return {state["__id__"]: state for state in ordered}

@@ -26,7 +26,7 @@ def lab():
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     lab = Lab(os.environ.get("KVMCLUSTER_LAB", "test") + worker + "h")
     lab.ctl("down")
-    lab.ctl("up", "--ha", timeout=300)
+    lab.ctl("up", "--ha", timeout=900)
     try:
         lab.prepare()
         for at, name in enumerate(GUESTS, 1):
@@ -52,7 +52,7 @@ def pillar(lab):
 def orchestrate(lab, *arguments):
     """Run the orchestration; return what each step said, and the changes of our states."""
     words = ("--out=json", *ORCHESTRATION, *arguments)
-    done = lab.ctl("salt-run", "--", *words, check=False, timeout=500)
+    done = lab.ctl("salt-run", "--", *words, check=False, timeout=900)
     (states,) = json.loads(done.stdout)["data"].values()
     ordered = sorted(states.values(), key=lambda state: state["__run_num__"])
     assert SECRET not in done.stdout + done.stderr
@@ -70,6 +70,14 @@ def orchestrate(lab, *arguments):
 def resource(lab, name):
     query = ("cibadmin", "--query", "--xpath", f"/cib/configuration//*[@id='{name}']")
     return lab.exec("node1", *query, check=False)
+
+
+def await_nodes(lab):
+    """Wait until every node is a member and its minion responds: one has just booted."""
+    online = ("sh", "-c", "crm_mon -1 --output-as=xml | grep -c 'online=\"true\"'")
+    until(lambda: lab.exec("node2", *online, check=False).strip() == "3", "three nodes", 180)
+    pong = dict.fromkeys(lab.nodes, True)
+    until(lambda: lab.ask(lab.nodes, "test.ping", patience=10) == pong, "three minions", 180)
 
 
 def test_one_command_leads_from_nothing_to_guests_that_come_back(lab, pillar):
@@ -104,12 +112,10 @@ def test_one_command_leads_from_nothing_to_guests_that_come_back(lab, pillar):
     others = ("node2", "node3")
     until(lambda: any("web1" in lab.guests(node) for node in others), "web1 elsewhere", 120)
     lab.assert_whole("web2")
+    await_nodes(lab)
 
 
 def test_a_guest_without_ha_is_let_go_and_runs_on(lab, pillar):
-    online = "crm_mon -1 --output-as=xml | grep -c 'online=\"true\"'"
-    up = ("sh", "-c", online)
-    until(lambda: lab.exec("node2", *up, check=False).strip() == "3", "three nodes", 180)
     where = lab.running("web2")
     pillar.cluster["guests"]["list"] = {"web1": {"ha": True}, "web2": {}}
     pillar.save()
