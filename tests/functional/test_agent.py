@@ -24,7 +24,7 @@ from saltext_kvmcluster.core.migration import handover
 
 AGENT = CHECKOUT / "states" / "kvmcluster" / "files" / "VirtualDomain"
 # Seconds, as operations have them that are to succeed: what is too short ends as a failure.
-PATIENT = {"start": 60, "stop": 12}
+PATIENT = {"start": 60, "stop": 20}
 DTD = pathlib.Path("/usr/share/resource-agents/ra-api-1.dtd")
 SUCCESS, ERROR, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 0, 1, 3, 5, 6, 7
 CONFIG, DISK = pathlib.Path("/srv/web1.xml"), pathlib.Path("/srv/web1.raw")
@@ -292,8 +292,8 @@ def test_where_libvirt_does_not_answer_nothing_is_said_to_be_stopped():
     agent("start", SUCCESS)
     hang()
     agent("monitor", SUCCESS, "does not tell", timeout=60)
-    assert agent("stop", ERROR, "does not tell", timeout=12) < 12
-    assert agent("start", ERROR, "does not tell", timeout=12) < 12
+    assert agent("stop", ERROR, "does not tell", timeout=12) < 20
+    assert agent("start", ERROR, "does not tell", timeout=12) < 20
     assert len(qemus()) == 1
     os.kill(int(qemus()[0]), signal.SIGKILL)
     until(lambda: not qemus(), "it does not end")
@@ -345,7 +345,7 @@ def test_a_lock_that_is_let_go_is_waited_for():
     sh(*command, "-daemonize")
     (holder,) = qemus()
     try:
-        agent("start", ERROR, "lock")
+        agent("start", ERROR, "lock", timeout=30)
         begun = tries()
         starting = subprocess.Popen([AGENT, "start"], env=environment(timeout=120))
         until(lambda: tries() > begun + 1, "it does not try again", 60)
