@@ -86,6 +86,8 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	$(MAKE) --no-print-directory simulate
 	KVMCLUSTER_FAULTS_FILE=$(CURDIR)/.cache/faults-$$(git rev-parse HEAD).jsonl \
 	  $(MAKE) --no-print-directory faults
+	KVMCLUSTER_OPERATIONS_FILE=$(CURDIR)/.cache/operations-$$(git rev-parse HEAD).jsonl \
+	  $(MAKE) --no-print-directory operations
 	$(MAKE) --no-print-directory debian13
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
@@ -102,6 +104,9 @@ demo-ha: dev  ## nodes fail, and their guests come back: Corosync, Pacemaker, fe
 
 kills: dev  ## 20 nodes that fail while Pacemaker guards their guests; goes on where it stopped
 	$(BIN)/python tests/lab/kills.py
+
+operations: dev  ## 100 random operations on guests that Pacemaker manages; goes on where it stopped
+	$(BIN)/python tests/lab/operations.py
 
 lab: dev  ## bring the lab up and leave it for you (lab/ctl down ends it)
 	$(PYTHON) lab/ctl up
@@ -124,4 +129,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly faults debian13 demo demo-ha kills lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly faults debian13 demo demo-ha kills operations lab bench docs

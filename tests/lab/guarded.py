@@ -5,8 +5,10 @@ What counts is a guest's QEMU processes on all nodes, and what the guest itself 
 
 import contextlib
 import datetime
+import itertools
 import os
 import pathlib
+import threading
 import time
 from xml.etree import ElementTree
 
@@ -120,6 +122,25 @@ class Guarded:
         """Return the guest's QEMU process by node."""
         return services.qemus(self.place, name)
 
+    def everywhere(self):
+        """Return every guest's QEMU process by node; a node that is off has none."""
+        found = {name: {} for name in self.homes}
+        for node in self.lab.nodes:
+            first = processes.find(self.place, node)
+            for pid, line in (processes.processes_in(first) if first else {}).items():
+                if (guest := services.guest_of(line)) in found:
+                    found[guest][node] = pid
+        return found
+
+    def silent(self, seconds=60):
+        """Wait until every guest writes; return those that do not."""
+        last = {name: record["last"] for name, record in self.records().items()}
+        end = time.monotonic() + seconds
+        while last and time.monotonic() < end:
+            last = {name: at for name, at in last.items() if self.record(name)["last"] == at}
+            time.sleep(0.2)
+        return sorted(last)
+
     def record(self, name):
         return guests.record(self.place, name).to_dict()
 
@@ -145,6 +166,48 @@ class Guarded:
                 wrong.append(f"{name} runs on {', '.join(nodes) or 'no node'}")
             elif self.known(name) != nodes:
                 wrong.append(f"Pacemaker has {name} on {self.known(name)}, it is on {nodes}")
+        return wrong
+
+
+class Watch(threading.Thread):
+    """Looks at all QEMU processes until it is ended; knows where each guest was, one by one.
+
+    For as long as a guest is moved there are two processes, of which one does not run: whether it
+    ran twice is what its record tells.
+    """
+
+    def __init__(self, bench):
+        super().__init__(daemon=True)
+        self.bench, self.over, self.begun = bench, threading.Event(), time.monotonic()
+        self.paths = {name: [] for name in bench.homes}
+
+    def run(self):
+        while not self.over.wait(0.5):
+            now = round(time.monotonic() - self.begun, 1)
+            for name, nodes in self.bench.everywhere().items():
+                if not self.paths[name] or self.paths[name][-1][1] != nodes:
+                    self.paths[name].append((now, nodes))
+
+    def end(self):
+        self.over.set()
+        self.join(60)
+
+    def told(self):
+        """Return the paths of guests that did not stay as they were."""
+        return {name: path for name, path in self.paths.items() if len(path) > 1}
+
+    def against(self, meant):
+        """Say which guests did not go the way that was meant."""
+        wrong = []
+        for name, path in self.paths.items():
+            alone = [next(iter(nodes)) for _, nodes in path if len(nodes) == 1]
+            moves = sum(one != other for one, other in itertools.pairwise(alone))
+            if name not in meant.touched and len(path) > 1:
+                wrong.append(f"{name} was touched, and was not meant")
+            elif moves > meant.moves:
+                wrong.append(f"{name} moved {moves} times: {' '.join(alone)}")
+            if alone and alone[-1] != meant.ends.get(name, alone[-1]):
+                wrong.append(f"{name} is on {alone[-1]}, not on {meant.ends[name]}")
         return wrong
 
 

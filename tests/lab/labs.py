@@ -180,6 +180,19 @@ class Lab:
     def write(self, node, path, text):
         self.exec(node, "tee", path, stdin=text)
 
+    def keep(self, folder, *paths):
+        """Keep what nodes have under paths, which begin without a slash, as archives."""
+        for node in self.nodes:
+            (folder / node).mkdir(parents=True, exist_ok=True)
+            command = ["exec", node, "--", "tar", "-C", "/", "-czf", "-", *paths]
+            with open(folder / node / "logs.tar.gz", "wb") as archive:
+                subprocess.run(
+                    [*PROGRAM, *command],
+                    stdout=archive,
+                    stderr=subprocess.DEVNULL,
+                    env=self.environment,
+                )
+
     def running(self, guest):
         """Return the nodes on which libvirt says that the guest runs."""
         return [node for node in self.nodes if self.guests(node).get(guest, (False,))[0]]

@@ -202,16 +202,7 @@ def evidence(bench, case):
     """Keep what daemons, QEMU and guest wrote; return the folder."""
     folder = results_file().with_suffix(".evidence") / f"{case.seed}-{int(time.time())}"
     logs = ("var/log/libvirt", "var/log/guests", "var/log/salt", "var/lib/kvmcluster")
-    for node in bench.lab.nodes:
-        (folder / node).mkdir(parents=True, exist_ok=True)
-        command = ["exec", node, "--", "tar", "-C", "/", "-czf", "-", *logs]
-        with open(folder / node / "logs.tar.gz", "wb") as archive:
-            subprocess.run(
-                [str(conftest.ROOT / "lab" / "ctl"), *command],
-                stdout=archive,
-                stderr=subprocess.DEVNULL,
-                env=bench.lab.environment,
-            )
+    bench.lab.keep(folder, *logs)
     return str(folder)
 
 
