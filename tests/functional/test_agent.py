@@ -288,6 +288,13 @@ def test_a_copy_that_waits_is_neither_there_nor_destroyed():
     agent("migrate_from", SUCCESS)
 
 
+def test_one_that_has_come_and_is_paused_is_let_run():
+    agent("start", SUCCESS)
+    virsh("suspend", "web1")
+    agent("migrate_from", SUCCESS)
+    assert "running" in virsh("domstate", "web1")
+
+
 def test_where_libvirt_does_not_answer_nothing_is_said_to_be_stopped():
     agent("start", SUCCESS)
     hang()
