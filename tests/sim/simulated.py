@@ -786,6 +786,17 @@ class Control(Remote):
     def end_standby(self, node, number):
         return self._ask(lambda pacemaker: pacemaker.end_our_standby(node))
 
+    # No command that is simulated tests a fence device.
+
+    def monitor(self, device):
+        raise NotImplementedError
+
+    def fence(self, node):
+        raise NotImplementedError
+
+    def fencer_log(self):
+        raise NotImplementedError
+
 
 class Journal(Remote):
     """A node's journal: written on that node alone, read and cleared from everywhere."""
@@ -847,6 +858,9 @@ class Journal(Remote):
             return handover.last_run(self.world.daemons[self.node].log(guest))
 
         return self._ask(read)
+
+    def traces(self, guest):
+        raise NotImplementedError("no command that is simulated restarts what crashed")
 
     def contacts(self):
         return self._ask(

@@ -356,7 +356,7 @@ def test_a_hold_that_is_given_back_amid_a_start_shows(monkeypatch):
 def test_a_hold_that_is_given_back_amid_a_shutdown_shows(monkeypatch):
     ends = ("meanwhile shutdown web1 on node1 timeout=40 destroy=true",)
     assert at_work(ends, obeys=False) == set()
-    monkeypatch.setattr(stopper, "_lock", lambda *given: None)
+    monkeypatch.setattr(stopper, "_locked", lambda *given: "")
     assert "fight" in at_work(ends, obeys=False)
 
 
