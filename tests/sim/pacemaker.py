@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import world as sim
-from libvirtd import SHUT_OFF
+from libvirtd import SHUT_OFF, LibvirtError
 from simulated import FOLDER, START, Call, domain_xml
 
 from saltext_kvmcluster.core.errors import WorldError
@@ -28,7 +28,7 @@ MONITOR, TICK = 10.0, 1.0
 # Seconds: token and consensus; the membership of a node that is back; a reset machine's boot.
 LOST, JOINING, BOOT = (6.6, 8.5), (2.0, 5.0), (20.0, 60.0)
 FENCING, PROBE, DECIDING = (0.3, 0.8), (0.05, 0.6), (0.05, 0.5)
-AGENT_LIMIT, STOP_LIMIT, START_LIMIT = 90.0, 60.0, 120.0
+AGENT_LIMIT, STOP_LIMIT, START_LIMIT, LET_RUN = 90.0, 60.0, 120.0, 120.0
 THRESHOLD, FORGOTTEN = 10, 60.0
 
 
@@ -384,7 +384,7 @@ class Pacemaker:
                 resource.history[node] = STOPPED
 
     def _moved(self, resource, source, destination):
-        """A live move of its own, by libvirt's own handover; one that fails blocks the guest."""
+        """A live move of its own, as the agent's migrate_to; one that fails blocks the guest."""
         world, guest = self.world, resource.guest
         call = Call()
         answers = yield from self._asked(source)
@@ -393,12 +393,14 @@ class Pacemaker:
             return
         world.slotless.add(guest.name)
         world.daemons[source].migrate(
-            guest.uuid, Plan(("LIVE", "PEER2PEER"), "", {}), destination, call
+            guest.uuid, Plan(("LIVE", "PEER2PEER", "PAUSED"), "", {}), destination, call
         )
         while not call.done() and not {source, destination} & world.dark:
             yield 0.2
         world.slotless.discard(guest.name)
         moved = call.done() and call.exception() is None
+        if moved:
+            yield from self._let_run(guest, destination)
         if moved and {source, destination} <= self.members:
             resource.history[source], resource.history[destination] = STOPPED, RUNS
             return
@@ -406,6 +408,17 @@ class Pacemaker:
         resource.stuck = True
         for node in {source, destination} & self.members:
             resource.history[node] = RUNS
+
+    def _let_run(self, guest, node):
+        """Resume one that has arrived, as long as migrate_to and migrate_from try to."""
+        end = self.world.now + LET_RUN
+        while node not in self.world.dark and self.world.now < end:
+            yield 0.3
+            try:
+                self.world.daemons[node].resume(guest.uuid)
+            except LibvirtError:
+                continue
+            return
 
     # What is asked of it, on a node
 
