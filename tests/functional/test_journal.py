@@ -27,6 +27,7 @@ from saltext_kvmcluster.core.migration import journal
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import BEGUN, Entry
 from saltext_kvmcluster.core.migration.migration import Move
+from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.host import (
     claims,
     collector,
@@ -36,6 +37,7 @@ from saltext_kvmcluster.host import (
     locks,
     this_node,
 )
+from saltext_kvmcluster.host import journal as host_journal
 from saltext_kvmcluster.host.journal import Journal, PeersJournal, lock_name
 from saltext_kvmcluster.host.ssh import Session
 
@@ -106,8 +108,10 @@ def test_thousands_of_files_are_read_past(both):
 def test_the_facts_of_a_node_name_what_is_no_entry_and_hide_nothing(own):
     ODD["fifo"](FOLDER / "pipe")
     ODD["folder"](FOLDER / f"{OTHER}.json")
-    reported = collector.gather_host(ENTRY.move.source)
-    found = node_report.parse(ENTRY.move.source, reported, 0.0, 0.0)
+    here = ENTRY.move.source
+    cluster = parser.from_pillar({"kvmcluster": {"name": "lab", "nodes": {here: {}}}})
+    reported = {**collector.gather_host(here), **collector.own_state(cluster, here)}
+    found = node_report.parse(here, reported, 0.0, 0.0)
     assert [sentence.split()[0] for sentence in found.journal] == [
         f"{FOLDER}/{OTHER}.json",
         f"{FOLDER}/pipe",
@@ -164,6 +168,17 @@ def test_an_odd_history_hides_no_record_and_is_named(own, make):
         with contextlib.suppress(FileNotFoundError), pytest.raises(WorldError, match=str(path)):
             own.remember({"guest": "web1"})
     discard(path)
+
+
+def test_the_sums_over_the_history_go_on_when_it_drops_what_is_old(own, monkeypatch):
+    monkeypatch.setattr(host_journal, "LONGEST_HISTORY", 3)
+    moved = {"guest": "web1", "source": "node1", "destination": "node2", "result": "moved"}
+    for number in range(1, 8):
+        own.remember({**moved, "elapsed": 3.0, "memory_bytes": 100, "started": f"t{number}"})
+        assert own.totals().results["moved"] == number
+        assert own.totals().bytes == 100 * number
+    assert [row["started"] for row in own.history()] == ["t5", "t6", "t7"]
+    assert own.totals().seconds.sum == 21.0
 
 
 def test_both_nodes_count_and_no_number_comes_twice(both):

@@ -114,17 +114,21 @@ class Fleet(ABC):
         answered = self.clock.now().timestamp()
         return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
 
-    def steady_facts(self) -> dict[str, NodeFacts]:
+    def steady_facts(self, **named: Any) -> dict[str, NodeFacts]:
         """Return the guests of every node, asked for again where that may show less problems.
 
         A node whose minion gives no facts is asked by peers.
         """
-        first = self.facts(targets=False, trust=False)
+        return self.steadied(self.facts(targets=False, trust=False, **named), **named)
+
+    def steadied(self, first: Mapping[str, NodeFacts], **named: Any) -> dict[str, NodeFacts]:
+        """Return facts as ``steady_facts``, of which there is a first look already."""
         facts = self._with_peers(first)
         if problems.may_pass(self.cluster, facts):
             self.clock.wait(None, ASK_AGAIN)
             answering = [node for node, one in first.items() if not one.detail]
-            again = self.facts(answering, targets=False, trust=False) if answering else {}
+            named = {"targets": False, "trust": False, **named}
+            again = self.facts(answering, **named) if answering else {}
             facts = self._with_peers({**first, **again})
         return facts
 
@@ -156,12 +160,14 @@ class Fleet(ABC):
         source: str | None = None,
         destination: str | None = None,
         targets: Any = True,
+        **named: Any,
     ) -> tuple[World, Readiness]:
         """Return the facts of all nodes, and what they mean for the moves in question.
 
         Two jobs: all nodes report their facts, then inspect what the guests need.
         """
-        world = self._answered(self.facts(targets=targets), guest, source, destination)
+        facts = self.facts(targets=targets, **named)
+        world = self._answered(facts, guest, source, destination)
         return world, examination.examine(world, guest, source, destination)
 
     def startable(self) -> World:

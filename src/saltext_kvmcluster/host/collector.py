@@ -175,15 +175,15 @@ def answer(
 
 
 def gather_host(node: str) -> dict[str, Any]:
-    """Return the facts of this node's guests, storage, host and journal alone."""
+    """Return the facts of this node's guests, storage and host alone."""
     with contextlib.closing(this_host()) as access:
-        return {**_of_host(access, node, ()), "journal": list(journal.known(node).unread)}
+        return _of_host(access, node, ())
 
 
-def gather_status(cluster: Cluster, node: str) -> dict[str, Any]:
-    """Return what ``gather_host`` does, this node's pillar, and what it knows of listed guests."""
+def own_state(cluster: Cluster, node: str) -> dict[str, Any]:
+    """Return this node's journal, its pillar, and what it knows of listed guests."""
     return {
-        **gather_host(node),
+        "journal": list(journal.known(node).unread),
         "pillar": dict(cluster.parts),
         "shutdowns": shutdowns.noted(cluster.guests.list),
         "logged": shutdowns.logged(cluster.guests.list),

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
@@ -21,9 +21,10 @@ from typing import Any, NoReturn
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.failover.restarts import Traces
 from saltext_kvmcluster.core.fileplan import FilePlan
-from saltext_kvmcluster.core.migration import handover, journal
+from saltext_kvmcluster.core.migration import handover, journal, totals
 from saltext_kvmcluster.core.migration.handover import LastRun
 from saltext_kvmcluster.core.migration.journal import Entry, Found, Kept
+from saltext_kvmcluster.core.migration.totals import Totals
 from saltext_kvmcluster.core.ownership import contacts
 from saltext_kvmcluster.core.ownership.contacts import Contact
 from saltext_kvmcluster.core.text import one_line
@@ -137,12 +138,17 @@ class Journal:
         files.apply(FilePlan(path, definition, 0o600, "root", {}))
 
     def remember(self, record: Mapping[str, Any]) -> None:
-        """Add a migration that ended to the history, which keeps the last LONGEST_HISTORY."""
+        """Add a migration that ended to the history, which keeps the last LONGEST_HISTORY.
+
+        The sums over those that it drops are its first line.
+        """
         files.ensure_folder(FOLDER, "root")
         with locks.lock("kvmcluster-history"):
-            lines = _lines()
-            kept = [*lines[1 - LONGEST_HISTORY :], json.dumps(record)]
-            files.apply(FilePlan(HISTORY, "\n".join(kept) + "\n", 0o600, "root", {}))
+            sums, rows = totals.split(_objects(_lines()))
+            kept = rows[1 - LONGEST_HISTORY :]
+            sums = sums.plus(rows[: len(rows) - len(kept)])
+            lines = map(json.dumps, [totals.line(sums), *kept, record])
+            files.apply(FilePlan(HISTORY, "\n".join(lines) + "\n", 0o600, "root", {}))
 
     def note_shutdown(self, guest: str, time: datetime) -> None:
         """Note that a guest was shut down here because somebody wanted it."""
@@ -166,12 +172,12 @@ class Journal:
 
     def history(self) -> list[dict[str, Any]]:
         """Return what is remembered, the oldest first; an invalid line is left out."""
-        found = []
-        for line in _lines():
-            with contextlib.suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                found += [record] if isinstance(record, dict) else []
-        return found
+        return totals.split(_objects(_lines()))[1]
+
+    def totals(self) -> Totals:
+        """Return the sums over all migrations that were ever remembered here."""
+        sums, rows = totals.split(_objects(_lines()))
+        return sums.plus(rows)
 
 
 def known(node: str) -> Kept:
@@ -277,6 +283,16 @@ def _lines() -> list[str]:
     """Return the lines of the history that may be records."""
     lines = (_text(HISTORY) or "").split("\n")
     return [line for line in lines if 0 < len(line) <= LONGEST_RECORD]
+
+
+def _objects(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what is an object among lines of JSON."""
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            found += [record] if isinstance(record, dict) else []
+    return found
 
 
 def _contacts(outputs: Mapping[str, commands.Outcome], node: str) -> list[Contact]:

@@ -23,13 +23,7 @@ from typing import Any
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, parser
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import (
-    client_config,
-    keyfile,
-    login_keys,
-    pinned_hosts,
-    sshd,
-)
+from saltext_kvmcluster.core.trust import keyfile, sshd
 from saltext_kvmcluster.host import (
     accounts,
     files,
@@ -37,6 +31,7 @@ from saltext_kvmcluster.host import (
     libvirt_events,
     lookout,
     sshd_settings,
+    trust_files,
 )
 
 # Events that are kept until the next request, and seconds without a request after which it ends.
@@ -77,21 +72,14 @@ class Observer:
 
     def _drifted(self) -> list[str] | None:
         try:
-            found: list[str] = self._drift.observed(_signature([files.NOTED, *self._trust_files()]))
+            noted = _signature([files.NOTED, *trust_files.paths(self._cluster)])
+            found: list[str] = self._drift.observed(noted)
         except KvmclusterError:
             return None
         return found
 
     def _observe_trust(self) -> list[str]:
-        return files.drifted(self._trust_files(), self._cluster.ssh.exclusive)
-
-    def _trust_files(self) -> list[str]:
-        login = self._cluster.ssh.login
-        own = [os.path.join(accounts.account(login).home, ".ssh", login_keys.AUTHORIZED_KEYS)]
-        for account in map(accounts.account, dict.fromkeys(["root", login])):
-            names = (pinned_hosts.KNOWN_HOSTS, client_config.CONFIG, client_config.USER_CONFIG)
-            own += [os.path.join(account.home, ".ssh", name) for name in names]
-        return [*own, sshd.DROP_IN]
+        return trust_files.drifted(self._cluster)
 
     def _observe_access(self) -> tuple[dict[str, list[str]], list[str], list[str]]:
         """Return the node's identity, what keeps peers from logging in, and sshd's ports."""

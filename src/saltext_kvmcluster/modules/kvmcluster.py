@@ -57,6 +57,7 @@ from saltext_kvmcluster.host import (
     bootid,
     collector,
     cordons,
+    deeds,
     examiner,
     jobs,
     journal,
@@ -393,21 +394,13 @@ def unsettled() -> dict[str, Any]:
         salt '*' kvmcluster.unsettled
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    kept = journal.known(__opts__["id"])
-    watched = {status.get("uuid") for status in notifier.statuses()}
+    here = __opts__["id"]
+    unread = journal.known(here).unread
     return {
         **_of_this_node("unsettled", cluster),
-        "ok": not kept.unread,
-        "unsettled": [
-            {
-                **dataclasses.asdict(entry.move),
-                "began": entry.began,
-                "stage": entry.stage,
-                "watched": entry.move.uuid in watched,
-            }
-            for entry in kept.entries
-        ],
-        "unread": list(kept.unread),
+        "ok": not unread,
+        "unsettled": deeds.unsettled(here),
+        "unread": list(unread),
     }
 
 
@@ -439,7 +432,9 @@ def history(guest: str | None = None, limit: int = 50) -> dict[str, Any]:
 
 
 @doors.salt_errors
-def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> dict[str, Any]:
+def facts(
+    targets: bool | dict[str, list[str]] = True, trust: bool = True, history: int | None = None
+) -> dict[str, Any]:
     """Return this node's facts for the checks, unparsed, for the runner.
 
     targets
@@ -450,20 +445,31 @@ def facts(targets: bool | dict[str, list[str]] = True, trust: bool = True) -> di
         Whether to inspect this node's own part of the ssh trust, and to write a fresh token into
         each shared folder that holds parts of its guests. Default: true.
 
+    history
+        How many of its last migrations to add, from 0 to 1000, with the sums over all that ever
+        ended, those under way and unsettled, and trust files that were changed. Default: none.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt 'node1' kvmcluster.facts targets=false
     """
-    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    if not doors.flag(trust, "trust"):
-        return {"kind": "facts", **collector.gather_status(cluster, __opts__["id"])}
+    here = __opts__["id"]
+    cluster = doors.member_cluster(__pillar__, here, __context__)
+    full, more = doors.flag(trust, "trust"), {}
+    if history is not None:
+        most = validate.number({"history": history}, "history", "", (0, records.MOST), 0)
+        more = {"deeds": deeds.gather(cluster, here, most)}
+    if history is not None or not full:
+        more = {**more, **collector.own_state(cluster, here)}
+    if not full:
+        return {"kind": "facts", **collector.gather_host(here), **more}
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
-    targets_here = login_targets(cluster, __opts__["id"], wanted)
-    found = collector.gather(cluster, __opts__["id"], identities, targets_here)
-    return {"kind": "facts", **found, **_started_by_states(cluster)}
+    targets_here = login_targets(cluster, here, wanted)
+    found = collector.gather(cluster, here, identities, targets_here)
+    return {"kind": "facts", **found, **more, **_started_by_states(cluster)}
 
 
 @doors.salt_errors

@@ -21,11 +21,11 @@ from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.failover import shortages
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.pillar import agreement, options
+from saltext_kvmcluster.core.pillar import options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.pillar.names import guest_name
-from saltext_kvmcluster.core.readiness import ha_refusals, move_findings, overview
+from saltext_kvmcluster.core.readiness import ha_refusals, move_findings
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity
@@ -39,6 +39,7 @@ from saltext_kvmcluster.master import (
     publisher,
     reboots,
     rollings,
+    survey,
     terminal,
 )
 from saltext_kvmcluster.master.nodes import SaltNodes
@@ -219,12 +220,7 @@ def status(cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.status --out=json
     """
     nodes = _nodes(cluster)
-    facts = nodes.steady_facts()
-    kept = {node: one.pillar for node, one in facts.items()}
-    asked = agreement.in_question(nodes.cluster, kept)
-    faults = pillars.faults(nodes.cluster, asked, __opts__, __salt__)
-    short = shortages.sentences(nodes.cluster, facts)
-    return overview.status(nodes.cluster, facts, faults, short).to_dict()
+    return survey.status_of(nodes, nodes.steady_facts(), __salt__).to_dict()
 
 
 @_reported

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.facts import offers, parsers, starters
+from saltext_kvmcluster.core.facts import deeds, offers, parsers, starters
 from saltext_kvmcluster.core.facts.nodefacts import (
     Daemon,
     GuestFacts,
@@ -206,6 +206,7 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         }
         if sent.has("logged")
         else None,
+        deeds=deeds.parse(sent.at("deeds")),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.facts.deeds import Deeds
 from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.findings import Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
@@ -242,6 +243,8 @@ class NodeFacts:
     """When a guest was shut down there by kvmcluster.shutdown, in ISO 8601."""
     logged: Mapping[str, float] | None = None
     """When libvirt wrote its log of a guest there last, in seconds by the node's clock."""
+    deeds: Deeds | None = None
+    """Its migrations, None if it was not asked for them, or did not tell them itself."""
 
 
 def silent(node: str, detail: str, answered: bool = False) -> NodeFacts:

@@ -6,7 +6,7 @@ Every set of so many nodes is tried, each by a plan of its own.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,16 +98,8 @@ def sentences(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> list[str]:
     meant to be open again. Nothing is said while a node's available memory is not known.
     """
     number = min(cluster.guests.spare_nodes, len(nodes) - 1)
-    if number < 1 or math.comb(len(nodes), number) > MOST_CASES:
-        return []
-    if any(one.daemon and one.free_kib is None for one in nodes.values()):
-        return []
-    answering = sum(1 << place for place, one in enumerate(nodes.values()) if one.daemon)
-    world = World(cluster, nodes)
-    survey = Survey(world, lambda guest: answering, lambda guest: [])
-    found, _ = survey.shortages(number)
     by_case: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for one in found:
+    for one in _by_room(cluster, nodes, number):
         if one.fits and one.guest in cluster.guests.list:
             by_case[one.lost].append(printable(one.guest))
     command = f"salt-run kvmcluster.capacity{f' nodes={number}' if number > 1 else ''}"
@@ -120,3 +112,25 @@ def sentences(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> list[str]:
     rest = len(lines) - MAX_NAMES
     more = [f"{rest} more nodes, or sets of them, would leave guests without a place: {command}"]
     return lines[:MAX_NAMES] + (more if rest > 0 else [])
+
+
+def after_one(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> dict[str, int] | None:
+    """Return by node how many guests, listed or not, would find no room if it were lost.
+
+    As ``sentences``; None where that is not known: a node does not tell its guests or its memory.
+    """
+    if any(one.guests is None or one.free_kib is None for one in nodes.values()):
+        return None
+    found = Counter(one.node for one in _by_room(cluster, nodes, 1) if one.fits)
+    return {node: found[node] for node in nodes} if len(nodes) > 1 else None
+
+
+def _by_room(cluster: Cluster, nodes: Mapping[str, NodeFacts], number: int) -> tuple[Shortage, ...]:
+    """Return the guests that find no room if so many nodes are lost; none where not known."""
+    if not 1 <= number < len(nodes) or math.comb(len(nodes), number) > MOST_CASES:
+        return ()
+    if any(one.daemon and one.free_kib is None for one in nodes.values()):
+        return ()
+    answering = sum(1 << place for place, one in enumerate(nodes.values()) if one.daemon)
+    survey = Survey(World(cluster, nodes), lambda guest: answering, lambda guest: [])
+    return survey.shortages(number)[0]

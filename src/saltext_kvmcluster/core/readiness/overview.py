@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -53,16 +53,21 @@ class ClusterStatus:
 
     A guest that is active nowhere has one row, with the nodes that have its definition; its node
     is not known while a node's guests are not. ``silent`` holds the nodes that did not report their
-    guests themselves, with the reason; ``problems`` are sentences on what needs a person, ``notes``
-    on what somebody wanted so.
+    guests themselves, with the reason; ``kinds`` are sentences on what needs a person, by kind, and
+    ``notes`` on what somebody wanted so.
     """
 
     cluster: str
     nodes: Mapping[str, Mapping[str, Any]]
     silent: Mapping[str, str]
-    problems: tuple[str, ...]
+    kinds: Mapping[str, Sequence[str]]
     notes: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """What needs a person, the worst first."""
+        return [sentence for sentences in self.kinds.values() for sentence in sentences]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -72,7 +77,7 @@ class ClusterStatus:
             "ok": not self.problems,
             "nodes": dict(self.nodes),
             "silent": dict(self.silent),
-            "problems": list(self.problems),
+            "problems": self.problems,
             "notes": list(self.notes),
             "status": list(self.rows),
         }
@@ -161,7 +166,7 @@ def status(
         cluster.name,
         {node: _node(facts) for node, facts in nodes.items()},
         silent,
-        (*problems.problems(cluster, nodes, pillars), *short),
+        problems.problems(cluster, nodes, pillars, short),
         tuple(problems.notes(cluster, nodes)),
         tuple(sorted(rows, key=lambda row: (str(row["name"]), str(row["where"])))),
     )

@@ -34,22 +34,40 @@ _FAULTS = ("I/O error", "watchdog", "crashed", "panicked")
 _WELL = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
 
-def problems(cluster: Cluster, nodes: Nodes, pillars: Mapping[str, str]) -> list[str]:
-    """Return what needs a person, the worst first.
+def problems(
+    cluster: Cluster, nodes: Nodes, pillars: Mapping[str, str], short: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """Return by kind what needs a person, the worst first.
 
     pillars
         What is wrong with the pillars of nodes, as the master renders them.
+    short
+        What would find no place if a node were lost.
     """
-    return [
-        *_doubled(nodes),
-        *(sentence for facts in nodes.values() for sentence in _silence(facts, pillars)),
-        *(sentence for copies in _active(nodes) for sentence in _stands(copies)),
-        *_nowhere(cluster, nodes),
-        *_left_in_pacemaker(nodes),
-        *_starting(nodes, at_home=False),
-        *agreement.sentences(cluster, {node: one.pillar for node, one in nodes.items()}, pillars),
-        *(sentence for facts in nodes.values() for sentence in _odd(facts)),
-    ]
+    kept = {node: one.pillar for node, one in nodes.items()}
+    return {
+        "runs_twice": _doubled(nodes),
+        "node": [sentence for facts in nodes.values() for sentence in _silence(facts, pillars)],
+        "stands": [sentence for copies in _active(nodes) for sentence in _stands(copies)],
+        "runs_nowhere": list(_nowhere(cluster, nodes)),
+        "pacemaker": _left_in_pacemaker(nodes),
+        "autostart": list(_starting(nodes, at_home=False)),
+        "pillar": list(agreement.sentences(cluster, kept, pillars)),
+        "journal": [sentence for facts in nodes.values() for sentence in _odd(facts)],
+        "capacity": list(short),
+    }
+
+
+def wanted_off(cluster: Cluster, nodes: Nodes) -> set[str]:
+    """Return the guests of the list that run nowhere because somebody wants it so."""
+    absent = [] if _silent(nodes) else _absentees(cluster, nodes)
+    held = {name: _manager(name, nodes) for name in absent}
+    stopped = deliberate.shutdowns(nodes, absent)
+    return {
+        name
+        for name, one in held.items()
+        if (one.state.target == "Stopped" if one else name in stopped)
+    }
 
 
 def notes(cluster: Cluster, nodes: Nodes) -> list[str]:

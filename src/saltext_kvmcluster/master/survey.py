@@ -1,0 +1,54 @@
+"""Observes a cluster once, by as few jobs as can be, for what shows it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.failover import shortages
+from saltext_kvmcluster.core.monitoring.snapshot import Snapshot
+from saltext_kvmcluster.core.pillar import agreement
+from saltext_kvmcluster.core.readiness import overview
+from saltext_kvmcluster.core.readiness.overview import ClusterStatus
+from saltext_kvmcluster.core.trust import logins
+from saltext_kvmcluster.master import pillars
+from saltext_kvmcluster.master.nodes import SaltNodes
+from saltext_kvmcluster.master.pillars import Functions
+
+
+def observed(
+    nodes: SaltNodes, functions: Functions, history: int = 0, readiness: bool = False
+) -> Snapshot:
+    """Return a cluster as it is now.
+
+    One job; a second one for ``readiness``, for a node whose minion is silent, and for what may be
+    no problem a moment later.
+
+    functions
+        ``__salt__`` of a runner.
+    history
+        How many of the last migrations of each node.
+    readiness
+        Whether to find out which guest can go where, too.
+    """
+    began, since = nodes.clock.now(), nodes.clock.monotonic()
+    if readiness:
+        targets = logins.as_moves(nodes.cluster, None, None)
+        world, ready = nodes.examined(targets=targets, history=history)
+        facts = nodes.steadied(world.nodes, history=history)
+    else:
+        ready, facts = None, nodes.steady_facts(history=history)
+    status = status_of(nodes, facts, functions)
+    seconds = nodes.clock.monotonic() - since
+    return Snapshot(nodes.cluster, began, seconds, facts, status, ready)
+
+
+def status_of(
+    nodes: SaltNodes, facts: Mapping[str, NodeFacts], functions: Functions
+) -> ClusterStatus:
+    """Return the status that facts of all nodes show, with what is wrong with their pillars."""
+    kept = {node: one.pillar for node, one in facts.items()}
+    asked = agreement.in_question(nodes.cluster, kept)
+    faults = pillars.faults(nodes.cluster, asked, nodes.opts, functions)
+    short = shortages.sentences(nodes.cluster, facts)
+    return overview.status(nodes.cluster, facts, faults, short)
