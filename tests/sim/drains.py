@@ -24,6 +24,9 @@ class Console:
     def show(self, line):
         pass
 
+    def progress(self, progress):
+        assert progress.line().isprintable()
+
     def plan(self, plan):
         pass
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.applying import course
-from saltext_kvmcluster.core.drain import placement, report
+from saltext_kvmcluster.core.drain import placement, progress, report
 from saltext_kvmcluster.core.drain.batch import Batch
 from saltext_kvmcluster.core.drain.placement import Placement
+from saltext_kvmcluster.core.drain.progress import BatchProgress
 from saltext_kvmcluster.core.drain.report import PlanReport
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
@@ -50,6 +51,9 @@ class Console(Protocol):
 
     def show(self, line: str) -> None:
         """Show how far it is, in one line."""
+
+    def progress(self, progress: BatchProgress) -> None:
+        """Show how far a run over many moves is."""
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Show a plan before it is carried out."""
@@ -185,6 +189,7 @@ class _PlanRunner:
         self._fleet, self._clock, self._console = fleet, fleet.clock, console
         self._plan = plan
         self._began = self._clock.monotonic()
+        self._since = self._clock.now().isoformat(timespec="seconds")
         self._batch = Batch(fleet.cluster)
         self._jobs: dict[str, _Job] = {}
 
@@ -248,10 +253,13 @@ class _PlanRunner:
                 self._dispatch(move)
             if not self._batch.in_flight and not self._batch.is_stale:
                 return ""
-            self._console.show(self._batch.line())
+            self._console.progress(self._progress())
             self._clock.wait(None, POLL if failing is None else AGAIN)
             self._gather()
         return ""
+
+    def _progress(self) -> BatchProgress:
+        return progress.of(self._batch, self._since, self._clock.monotonic() - self._began)
 
     def _planned_anew(self) -> str:
         """Plan the rest of the batch; return why that failed, empty if it did not."""

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+from saltext_kvmcluster.core.drain.progress import BatchProgress
 from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.master.runs import Publisher
 
 OUTPUTTER = "kvmcluster"
 INTERRUPTED = threading.Event()
@@ -48,10 +50,16 @@ class Line:
 
 
 class Terminal:
-    """The terminal of a run over many migrations: a ``Console`` of the drain engine."""
+    """The terminal of a run over many migrations: a ``Console`` of the drain engine.
 
-    def __init__(self, line: Line, interrupted: threading.Event) -> None:
-        self._line, self._interrupted = line, interrupted
+    publisher
+        What tells other processes how far it is; None if nothing does.
+    """
+
+    def __init__(
+        self, line: Line, interrupted: threading.Event, publisher: Publisher | None = None
+    ) -> None:
+        self._line, self._interrupted, self._publisher = line, interrupted, publisher
 
     def interrupted(self) -> bool:
         """Whether Ctrl-C was pressed."""
@@ -60,6 +68,14 @@ class Terminal:
     def show(self, line: str) -> None:
         """Show how far it is."""
         self._line.show(line)
+        if self._publisher:
+            self._publisher.show(line)
+
+    def progress(self, progress: BatchProgress) -> None:
+        """Show how far a run over many moves is."""
+        self._line.show(progress.line())
+        if self._publisher:
+            self._publisher.progress(progress)
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Print a plan that is about to be carried out; a drained node is cordoned by then."""
@@ -72,6 +88,19 @@ def attached(opts: Mapping[str, Any]) -> Iterator[Terminal]:
     """Give the terminal for as long as the context lasts."""
     with interrupts() as interrupted, contextlib.closing(Line(opts)) as line:
         yield Terminal(line, interrupted)
+
+
+@contextlib.contextmanager
+def publishing(
+    opts: Mapping[str, Any], cluster: str, command: str, node: str = ""
+) -> Iterator[Terminal]:
+    """Give the terminal, and publish what is shown there; see `runs.Publisher`."""
+    with (
+        interrupts() as interrupted,
+        contextlib.closing(Line(opts)) as line,
+        contextlib.closing(Publisher(opts, cluster, command, node)) as publisher,
+    ):
+        yield Terminal(line, interrupted, publisher)
 
 
 @contextlib.contextmanager

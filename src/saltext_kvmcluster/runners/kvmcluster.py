@@ -7,8 +7,9 @@ exit code 1 unless it is ``ok``; ``--out=json`` prints the data itself.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import salt.utils.yaml
@@ -401,9 +402,10 @@ def drain(
         salt-run kvmcluster.drain node1 test=True
         salt-run kvmcluster.drain node1 'new memory, ask Ann'
     """
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    dry = doors.flag(test, "test")
+    with _nodes(cluster) as nodes, _console(nodes, "drain", node, dry) as console:
         drainer.refuse_managed(nodes, node)
-        return drainer.drain(nodes, console, node, reason, doors.flag(test, "test")).to_dict()
+        return drainer.drain(nodes, console, node, reason, dry).to_dict()
 
 
 @_reported
@@ -448,7 +450,7 @@ def undrain(
         salt-run kvmcluster.undrain node1 home=True
     """
     limit, back = doors.seconds(patience, "patience"), doors.flag(home, "home")
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    with _nodes(cluster) as nodes, _console(nodes, "undrain", node) as console:
         name = nodes.cluster.node(str(node)).id
         off = StoppedGuests(__opts__, nodes.cluster.name).stopped(name)
         done = drainer.undrain(nodes, console, name, back, reason, limit)
@@ -481,8 +483,9 @@ def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dic
         salt-run kvmcluster.balance
         salt-run kvmcluster.balance most=2 test=False
     """
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
-        return drainer.balance(nodes, console, most, doors.flag(test, "test")).to_dict()
+    dry = doors.flag(test, "test")
+    with _nodes(cluster) as nodes, _console(nodes, "balance", test=dry) as console:
+        return drainer.balance(nodes, console, most, dry).to_dict()
 
 
 @_reported
@@ -1009,7 +1012,7 @@ def evacuate(
         raise InputError(f"{wrong}; if the node has no power: off=true")
     if is_off and (reason is not None or what != immovable.REFUSE):
         raise InputError("reason and stuck are for a node that is not off; leave them out")
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    with _nodes(cluster) as nodes, _console(nodes, "evacuate", node, dry) as console:
         if is_off:
             return takeover.take_over(nodes, console, node, named, unguarded, dry)
         why = cordons.checked_reason(reason)
@@ -1042,7 +1045,7 @@ def restore(node: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.restore node1
     """
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    with _nodes(cluster) as nodes, _console(nodes, "restore", node) as console:
         name = nodes.cluster.node(str(node)).id
         memory = StoppedGuests(__opts__, nodes.cluster.name)
         return evacuation.restore(nodes, console, memory, name)
@@ -1089,7 +1092,10 @@ def apply(
         salt-run kvmcluster.apply updates test=true --out=json
     """
     wanted, dry = maintenance.some_slses(sls), doors.flag(test, "test")
-    with _nodes(cluster) as of_cluster, terminal.attached(__opts__) as console:
+    with (
+        _nodes(cluster) as of_cluster,
+        _console(of_cluster, "apply", nodes, dry) as console,
+    ):
         work = maintenance.to_work_on(of_cluster.cluster, nodes)
         done = applier.apply(of_cluster, work, wanted, dry, console)
         return outcome.to_dict(of_cluster.cluster.name, wanted, done, dry)
@@ -1142,7 +1148,7 @@ def reboot(
     """
     limit = doors.seconds(timeout, "timeout")
     dry = doors.flag(test, "test")
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    with _nodes(cluster) as nodes, _console(nodes, "reboot", node, dry) as console:
         return reboots.reboot(nodes, console, node, when, limit, dry).to_dict()
 
 
@@ -1219,6 +1225,26 @@ def _compiled(
         return [], []
     answers = nodes.ask(work, "kvmcluster.sls_check", list(slses))
     return updates.on_nodes(work, answers), updates.silent(work, answers)
+
+
+@contextlib.contextmanager
+def _console(
+    nodes: SaltNodes, command: str, node: object = None, test: bool = False
+) -> Iterator[terminal.Terminal]:
+    """Give the terminal of a command that takes long, and publish how far it is.
+
+    node
+        What was given for its node; not published unless it is one.
+    test
+        Whether the command changes nothing: then it is not published.
+    """
+    if test:
+        with terminal.attached(__opts__) as console:
+            yield console
+        return
+    one = node if isinstance(node, str) and node in nodes.all else ""
+    with terminal.publishing(__opts__, nodes.cluster.name, command, one) as console:
+        yield console
 
 
 def _of_cluster(kind: str, nodes: SaltNodes) -> dict[str, Any]:

@@ -133,14 +133,6 @@ class Batch:
         """Take in which guests are left; one that the plan did not know makes it stale."""
         self.is_stale = bool(set(guests).difference(self.stuck, self.given_up, self.in_flight))
 
-    def line(self) -> str:
-        """Return one line that says how far it is."""
-        moves = ", ".join(f"{one.guest} -> {one.destination}" for one in self.in_flight.values())
-        return printable(
-            f"{len(self.moved)} moved, {len(self.failed)} failed, {len(self.waiting)} waiting;"
-            f" in flight: {moves or 'none'}"
-        )
-
     @property
     def moved(self) -> list[dict[str, Any]]:
         """The migrations that succeeded."""
