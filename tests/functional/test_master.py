@@ -247,3 +247,27 @@ def test_a_node_whose_job_hangs_is_waited_for_so_long_and_no_longer(nodes, sleep
 
 def test_where_nobody_is_whom_to_ask_there_is_no_answer(nodes):
     assert nodes.ask([], "test.ping") == nodes.ask(["nowhere"], "test.ping") == {}
+
+
+def test_a_report_is_written_as_a_whole_and_replaces_nothing_else(master, tmp_path):
+    file = tmp_path / "cluster.html"
+    data = master.data("kvmcluster.report", f"path={file}")
+    assert (data["ok"], data["path"], data["bytes"]) == (True, str(file), file.stat().st_size)
+    assert data["problems"] == 2 and set(data["silent"]) == {"alpha", "beta"}
+    assert file.stat().st_mode & 0o777 == 0o644 and [*tmp_path.iterdir()] == [file]
+    first = file.read_text()
+    assert first.startswith("<!DOCTYPE html>") and "0 of 2" in first
+    line = master.text("kvmcluster.report", file)
+    assert line.startswith(f"OK: {file} shows cluster test as it was at ")
+    assert file.read_text() != first
+    file.write_text("mine")
+    for path, why in (
+        (file, "exists and is no report"),
+        (tmp_path / "none" / "x.html", "there is no folder"),
+        (tmp_path, "want a file that ends in .html"),
+        ("x.html", "want an absolute path"),
+        (5, "want an absolute path"),
+    ):
+        detail = master.text("kvmcluster.report", f"path={path}", code=1)
+        assert detail.startswith("ERROR: path: ") and why in detail and detail.count("\n") == 1
+    assert file.read_text() == "mine"

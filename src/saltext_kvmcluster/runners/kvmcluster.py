@@ -35,6 +35,7 @@ from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
     holds,
     matrix,
+    page,
     pillars,
     progress,
     publisher,
@@ -598,6 +599,41 @@ def history(
     reported, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
     rows = records.merged(reported, wanted, most)
     return {**_of_cluster("history", nodes), "ok": not silent, "history": rows, "silent": silent}
+
+
+@_reported
+def report(path: str, cluster: str | None = None) -> dict[str, Any]:
+    """Write a page that shows the cluster to people: one HTML file, which loads nothing.
+
+    Problems and what to do come first; then nodes with their guests and load, who can go where and
+    why not, the migrations with their duration and downtime, cordons and notes. It shows one
+    moment, and which nodes did not answer then. docs/report.md has a picture of it.
+
+    All nodes are asked by one job, and about their guests by a second one, as for
+    ``kvmcluster.check``; of the migrations, the last 200 of each node are asked for. Nothing else
+    is changed.
+
+    path
+        The file, by its absolute path on the master; it ends in ``.html``, and its folder exists.
+        It is replaced as a whole, and only if it is such a page; everybody may read it (0644).
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns ``{cluster, ok, path, bytes, observed, problems, silent, retcode}``: ``observed`` is
+    when the nodes were asked, ``problems`` how many the page shows, ``silent`` why a node did not
+    report its guests itself. It is ``ok`` if the page was written, whatever it shows: for
+    monitoring there is ``kvmcluster.status``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.report path=/srv/cluster.html
+    """
+    wanted = page.checked(path)
+    with _nodes(cluster) as nodes:
+        return {**_of_cluster("report", nodes), **page.write(wanted, nodes, __salt__)}
 
 
 @_reported

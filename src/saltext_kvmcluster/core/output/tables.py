@@ -15,6 +15,7 @@ from saltext_kvmcluster.core.output import (
     logins,
     maintenance,
     migrations,
+    page,
     plans,
 )
 from saltext_kvmcluster.core.text import printable
@@ -51,6 +52,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "publication": logins.publication,
     "reboot": maintenance.reboot,
     "recovery": migrations.recovery,
+    "report": page.report,
     "restored": plans.restored,
     "rolling": maintenance.rolling,
     "shutdown": guests.start_or_shutdown,

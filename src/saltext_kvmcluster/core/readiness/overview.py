@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -186,10 +186,12 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
         "state": _state(facts),
         "seen_from": facts.asker or None,
         "cordoned": str(facts.cordoned[0]) if facts.cordoned else None,
+        "cordon": asdict(facts.cordoned[0]) if facts.cordoned else None,
         "guests": None if facts.guests is None else len(facts.guests),
         "active": active,
         "memory_kib": facts.memory_kib,
         "free_kib": facts.free_kib,
+        "cpus": (facts.daemon.threads or None) if facts.daemon else None,
     }
 
 
