@@ -17,7 +17,7 @@ packages:
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,tests,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,metrics,tests,lint]'
 	touch $(STAMP)
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy --strict

@@ -17,6 +17,7 @@ PACKAGES = [
     *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
     *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),
     *("iputils-ping", "kmod", "tcpdump", "tini", "util-linux", "xz-utils", "zstd"),
+    *("prometheus", "prometheus-node-exporter"),
 ]
 # The package that depends on the newest kernel image made for virtual machines.
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}

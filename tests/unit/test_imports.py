@@ -29,6 +29,7 @@ MAY_IMPORT = {
 }
 LONGEST_FILE = 400
 IMPORTS_LIBVIRT = "host/libvirt_connection.py"
+IMPORTS_PROMETHEUS = "master/exposition.py"
 WRITE_FILES = {"host/files.py", "host/locks.py"}
 SPEAK_TO_LIBVIRT = {
     "host/hypervisor.py",
@@ -102,6 +103,8 @@ def import_faults(path, part, name, lazy):
     if part == "host" and top not in {*STDLIB, "libvirt", "libvirt_qemu", PACKAGE}:
         yield f"host imports {name}"
     if top in ("libvirt", "libvirt_qemu") and (path != IMPORTS_LIBVIRT or not lazy):
+        yield f"imports {name} {'here' if lazy else 'eagerly'}"
+    if top == "prometheus_client" and (path != IMPORTS_PROMETHEUS or not lazy):
         yield f"imports {name} {'here' if lazy else 'eagerly'}"
     if name.endswith(".load_libvirt") and path not in SPEAK_TO_LIBVIRT:
         yield f"speaks to libvirt by {name}"

@@ -21,6 +21,7 @@ from saltext_kvmcluster.core.drain import assessment, immovable, maintenance, up
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.failover import shortages
 from saltext_kvmcluster.core.migration import jobs, migration, records
+from saltext_kvmcluster.core.monitoring.metrics import families
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.pillar import options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -33,6 +34,7 @@ from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.engine import applier, drainer, evacuation, fencing_test, takeover
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
+    exposition,
     holds,
     matrix,
     page,
@@ -207,12 +209,13 @@ def status(cluster: str | None = None) -> dict[str, Any]:
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, nodes, silent, problems, notes, status, retcode}``: ``nodes`` has for
-    each node ``{state, seen_from, cordoned, guests, active, memory_kib, free_kib}``, ``seen_from``
-    the peer that asked it over ssh; ``silent`` why a node did not report its guests itself;
-    ``status`` a row for each guest and node where it is active: what ``kvmcluster.guests`` returns,
-    ``where`` (a node, ``nowhere``, or ``?`` while a node's guests are not known) and ``defined``,
-    the nodes that have its definition. A guest of the pillar's list that no node has is a row, too.
+    Returns ``{cluster, ok, nodes, silent, problems, kinds, notes, status, retcode}``: ``kinds``
+    counts the problems by kind, as ``runs_nowhere``. ``nodes`` has for each node ``{state,
+    seen_from, cordoned, guests, active, memory_kib, free_kib}``, ``seen_from`` the peer that asked
+    it over ssh; ``silent`` why a node did not report its guests itself; ``status`` a row for each
+    guest and node where it is active: what ``kvmcluster.guests`` returns, ``where`` (a node,
+    ``nowhere``, or ``?`` while a node's guests are not known) and ``defined``, the nodes that have
+    its definition. A guest of the pillar's list that no node has is a row, too.
 
     CLI Example:
 
@@ -258,6 +261,51 @@ def capacity(nodes: int = 1, cluster: str | None = None) -> dict[str, Any]:
     of_cluster = _nodes(cluster)
     number = shortages.count(of_cluster.cluster, nodes)
     return shortages.report(of_cluster.startable(), number).to_dict()
+
+
+@_reported
+def metrics(path: str | None = None, cluster: str | None = None) -> dict[str, Any]:
+    """Return figures of the cluster as text for Prometheus, or write them into a file.
+
+    One job, as for ``kvmcluster.status``; it changes nothing on the nodes. A node that does not
+    answer has ``kvmcluster_node_up 0`` and no other figure, and what is not known then of the
+    cluster is left out. docs/monitoring.md has the list of figures, alert rules, and a schedule.
+    Needs ``prometheus_client`` on the master, the extra ``metrics``.
+
+    path
+        The file to replace as a whole, for node_exporter's textfile collector: an absolute path
+        that ends in ``.prom``, in a folder that exists. Default: none, the text is printed.
+
+    cluster
+        The cluster's name; needed only where this master has several: a file for each.
+
+    Returns ``{cluster, ok, path, samples, text, silent, retcode}``: ``text`` is None if there is a
+    ``path``; ``silent`` has the reason for each node that did not report its guests itself. It is
+    ``ok`` once the cluster was looked at, whatever was seen: its problems are a figure.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.metrics
+        salt-run kvmcluster.metrics path=/var/lib/prometheus/node-exporter/kvmcluster.prom
+    """
+    exposition.client_library()
+    file = None if path is None else exposition.checked_path(path)
+    seen = survey.observed(_nodes(cluster), __salt__)
+    found = families(seen)
+    text = exposition.text(found)
+    if file is not None:
+        exposition.write(file, text)
+    return {
+        "kind": "metrics",
+        "cluster": seen.cluster.name,
+        "ok": True,
+        "path": file,
+        "samples": sum(len(one.samples) for one in found),
+        "text": text if file is None else None,
+        "silent": dict(seen.status.silent),
+    }
 
 
 @_reported

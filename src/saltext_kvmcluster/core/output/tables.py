@@ -18,11 +18,19 @@ from saltext_kvmcluster.core.output import (
     page,
     plans,
 )
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.output.layout import silent
+from saltext_kvmcluster.core.text import counted, printable
 
 
 def _error(data: Mapping[str, Any]) -> str:
     return f"ERROR: {data['error']}"
+
+
+def _metrics(data: Mapping[str, Any]) -> str:
+    if data["path"] is None:
+        return str(data["text"]).rstrip("\n")
+    written = f"{counted(data['samples'], 'sample')} of cluster {data['cluster']} written to"
+    return "\n".join([*silent(data), f"OK: {written} {data['path']}"])
 
 
 def _cluster_conf(data: Mapping[str, Any]) -> str:
@@ -47,6 +55,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "history": migrations.history,
     "jobs": migrations.jobs,
     "members": logins.members,
+    "metrics": _metrics,
     "migration": migrations.migration,
     "preflight": checks.preflight,
     "publication": logins.publication,

@@ -78,6 +78,7 @@ class ClusterStatus:
             "nodes": dict(self.nodes),
             "silent": dict(self.silent),
             "problems": self.problems,
+            "kinds": {kind: len(sentences) for kind, sentences in self.kinds.items()},
             "notes": list(self.notes),
             "status": list(self.rows),
         }

@@ -45,9 +45,12 @@ def problems(
         What would find no place if a node were lost.
     """
     kept = {node: one.pillar for node, one in nodes.items()}
+    unseen = [one for one in nodes.values() if one.guests is None]
+    seen = [one for one in nodes.values() if one.guests is not None]
     return {
         "runs_twice": _doubled(nodes),
-        "node": [sentence for facts in nodes.values() for sentence in _silence(facts, pillars)],
+        "node": [sentence for facts in unseen for sentence in _silence(facts, pillars)],
+        "minion": [sentence for facts in seen for sentence in _silence(facts, pillars)],
         "stands": [sentence for copies in _active(nodes) for sentence in _stands(copies)],
         "runs_nowhere": list(_nowhere(cluster, nodes)),
         "pacemaker": _left_in_pacemaker(nodes),
