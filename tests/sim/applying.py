@@ -182,6 +182,9 @@ class PlayedFleet(Fleet):
     def dispatch(self, move):
         raise AssertionError(f"no guest is moved where SLS are applied, and it sent {move}")
 
+    def begin(self, node, function, *arguments, **named):
+        raise AssertionError(f"no guest is acted on where SLS are applied, and it sent {function}")
+
     # A console
 
     def interrupted(self):

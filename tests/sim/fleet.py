@@ -236,7 +236,7 @@ class SimulatedFleet(Fleet):
             f"no SLS is applied in what this fleet plays; see applying.py: {arguments}"
         )
 
-    new_job = begin_states = remember_states = forget_states = _applies
+    begin = new_job = begin_states = remember_states = forget_states = _applies
 
     def begun_states(self):
         return {}

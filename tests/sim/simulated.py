@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -147,6 +148,7 @@ class Minion:
             examine=self._examine,
             lock=self._lock,
             leaving=self._leaving,
+            reboots=lambda uuid: contextlib.nullcontext(Future()),
             keeper=lambda move: contextlib.nullcontext(),
             detours=lambda node: (self.detoured[node],),
             notify=lambda kind, data: self.reported.append((kind, data)),

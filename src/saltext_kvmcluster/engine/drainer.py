@@ -84,6 +84,13 @@ def drain(
     return kept_empty(fleet, report.of_drain(done, cordon, fleet.remembered(here)), why)
 
 
+def cordon(fleet: Fleet, node: object, reason: str) -> dict[str, Any]:
+    """Cordon a node, and return what cordons it."""
+    here = fleet.cluster.node(str(node)).id
+    answer = fleet.ask([here], "kvmcluster.cordon", reason).get(here)
+    return report.of_cordon(here, fleet.cluster.name, answer)
+
+
 def kept_empty(fleet: Fleet, done: PlanReport, reason: str) -> PlanReport:
     """Have Pacemaker start nothing on a node that was drained; return the report with that."""
     if not report.may_be_kept_empty(done):

@@ -65,6 +65,8 @@ class Libvirt(Protocol):
     def create(self, definition: str, end: float) -> Call: ...
     def boot(self, uuid: str, end: float) -> Call: ...
     def press_power(self, uuid: str) -> None: ...
+    def press_reboot(self, uuid: str) -> None: ...
+    def reset(self, uuid: str) -> None: ...
     def destroy(self, uuid: str) -> None: ...
     def destroy_copy(self, uuid: str, mark: str) -> None: ...
     def run(self, uuid: str) -> Run: ...
@@ -188,10 +190,12 @@ class Environment:
     at a node's next boot, None where that is not known. ``pacemaker``: Pacemaker as a node knows
     it, None where that is not known. ``fencing``: whom it fenced, None where it does not tell.
     ``lock``: the exclusive right to move this guest from its source; its holder may take it again.
-    ``leaving``: watches a guest of this node while the context lasts. ``keeper``: something outside
-    of this process that completes a strict handover if this process ends in the context.
-    ``detours``: a node's libvirt by each of its further names. ``notify``: takes an event's kind
-    and data, which may get lost. ``side_by_side``: what a function returns for each of some nodes.
+    ``leaving``: watches a guest of this node while the context lasts. ``reboots``: what is done
+    once a guest of this node, by its UUID, has rebooted in the context; WorldError if that
+    cannot be seen. ``keeper``: something outside of this process that completes a strict
+    handover if this process ends in the context. ``detours``: a node's libvirt by each of its
+    further names. ``notify``: takes an event's kind and data, which may get lost.
+    ``side_by_side``: what a function returns for each of some nodes.
     ``process``: this process, as ``bootid.process`` has it; empty if nobody asks for it.
     """
 
@@ -215,6 +219,7 @@ class Environment:
     fencing: Callable[[str], Fencing | None]
     lock: Callable[[Move], AbstractContextManager[None]]
     leaving: Callable[[Move], AbstractContextManager[Leaving]]
+    reboots: Callable[[str], AbstractContextManager[Call]]
     keeper: Callable[[Move], AbstractContextManager[None]]
     detours: Callable[[str], Sequence[Libvirt]]
     notify: Callable[[str, Mapping[str, Any]], None]

@@ -69,6 +69,10 @@ class Fleet(ABC):
         """
 
     @abstractmethod
+    def begin(self, node: str, function: str, *arguments: Any, **named: Any) -> str:
+        """Have a node run a function, as a job of its own; return the job's id, as ``dispatch``."""
+
+    @abstractmethod
     def returns(self, job: str) -> Mapping[str, Any]:
         """Return by node what nodes have returned for a job."""
 
@@ -113,6 +117,10 @@ class Fleet(ABC):
         sent = self.ask(nodes, "kvmcluster.facts", **named)
         answered = self.clock.now().timestamp()
         return {node: node_report.parse(node, sent.get(node), asked, answered) for node in nodes}
+
+    def seen(self) -> dict[str, NodeFacts]:
+        """Return the guests of every node, by peers where its minion gives no facts."""
+        return self._with_peers(self.facts(targets=False, trust=False))
 
     def steady_facts(self, **named: Any) -> dict[str, NodeFacts]:
         """Return the guests of every node, asked for again where that may show less problems.

@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from saltext_kvmcluster.core.errors import AtWork, WorldError
+from saltext_kvmcluster.core.guest import graphics
+from saltext_kvmcluster.core.guest.graphics import Ways
+from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.migration.journal import Entry, Kept
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import identification
@@ -150,3 +153,14 @@ def has_arrived(env: Environment, move: Move, end: float) -> bool:
         if env.clock.monotonic() >= (end if here.job == OUTGOING else soon):
             return False
         env.clock.wait(None, POLL)
+
+
+def ways(env: Environment, guest: str) -> Ways:
+    """Return how people reach a guest that is active on this node."""
+    own = env.libvirt(env.here)
+    observation = own.by_name(guest)
+    if observation.sighting is Sighting.ABSENT:
+        raise migration.no_such_guest(guest, env.here)
+    if observation.sighting in OFF:
+        raise WorldError(f"{guest} is {observation.sighting.value} on {env.here}")
+    return graphics.parse(own.described(observation.uuid))

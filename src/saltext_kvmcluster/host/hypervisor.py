@@ -156,6 +156,18 @@ class Hypervisor(Facts):
         how = load_libvirt().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
         self._ask(lambda found: found.lookupByUUIDString(uuid).shutdownFlags(how))
 
+    def press_reboot(self, uuid: str) -> None:
+        """Press a guest's power button (ACPI) for a reboot: libvirt starts it anew once it is off.
+
+        Its QEMU stays.
+        """
+        how = load_libvirt().VIR_DOMAIN_REBOOT_ACPI_POWER_BTN
+        self._ask(lambda found: found.lookupByUUIDString(uuid).reboot(how))
+
+    def reset(self, uuid: str) -> None:
+        """Reset a guest at once, as by its reset button."""
+        self._ask(lambda found: found.lookupByUUIDString(uuid).reset())
+
     def destroy(self, uuid: str) -> None:
         """Power a guest off at once."""
         self._ask(lambda found: found.lookupByUUIDString(uuid).destroy())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NoReturn, TypeVar
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import transitions
 from saltext_kvmcluster.core.migration import handover
 from saltext_kvmcluster.core.text import one_line
@@ -105,6 +106,39 @@ def stops(uuid: str, notify: Callable[[], None]) -> Iterator[None]:
     finally:
         if connection is not None:
             in_thread(connection.close)
+
+
+@contextlib.contextmanager
+def reboots(uuid: str) -> Iterator[Future[None]]:
+    """Yield what is done once a guest of this host has rebooted while the context lasts.
+
+    For a process that does not fork afterwards, as ``stops``. WorldError if that cannot be seen.
+    """
+    libvirt = load_libvirt()
+    seen: Future[None] = Future()
+
+    def rebooted(connection: Any, domain: Any, opaque: object) -> None:
+        if not seen.done():
+            seen.set_result(None)
+
+    def connect() -> Any:
+        found = libvirt.open(LOCAL)
+        found.domainEventRegisterAny(
+            found.lookupByUUIDString(uuid), libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, rebooted, None
+        )
+        return found
+
+    _run_loop()
+    try:
+        connection = in_thread(connect).result(TIME_LIMIT)
+    except libvirt.libvirtError as error:
+        raise WorldError(f"libvirt's events cannot be had: {error_text(error)}") from None
+    except concurrent.futures.TimeoutError:
+        raise WorldError(f"no response from {LOCAL} within {TIME_LIMIT:g} s") from None
+    try:
+        yield seen
+    finally:
+        in_thread(connection.close)
 
 
 @contextlib.contextmanager

@@ -102,12 +102,16 @@ class SaltNodes(Fleet):
 
     def dispatch(self, move: Move) -> str:
         """Have a guest's node migrate it. The job has an id beforehand, to be asked about."""
+        return self.begin(move.source, "kvmcluster.migrate", move.guest, move.destination)
+
+    def begin(self, node: str, function: str, *arguments: Any, **named: Any) -> str:
+        """Have a node run a function. The job has an id beforehand, to be asked about."""
         job = self.new_job()
+        how = {"tgt_type": "list", "jid": job, "kwarg": named}
         # A new client each time: a master that was restarted has another key.
         with self.client() as client, contextlib.suppress(SaltException):
             # Whether it was sent is found out as for a node that does not respond.
-            arguments = [move.guest, move.destination]
-            client.run_job([move.source], "kvmcluster.migrate", arguments, tgt_type="list", jid=job)
+            client.run_job([node], function, list(arguments), **how)
         return job
 
     def returns(self, job: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import salt.utils.minions
@@ -42,6 +42,36 @@ def cluster(name: str | None, opts: Mapping[str, Any], functions: Functions) -> 
             with contextlib.suppress(InputError):
                 known.read(minion, functions["pillar.show_pillar"](minion))
     return known.choose(name)
+
+
+def cluster_of(
+    node: object, name: str | None, opts: Mapping[str, Any], functions: Functions
+) -> Cluster:
+    """Return the cluster of that name, or else the one that a node belongs to; as ``cluster``."""
+    if name is not None or not isinstance(node, str):
+        return cluster(name, opts, functions)
+    known = _known(opts, functions)
+    return known.choose(known.of_node(node))
+
+
+def all_clusters(
+    name: str | None, opts: Mapping[str, Any], functions: Functions
+) -> Sequence[Cluster]:
+    """Return the cluster of that name, or else all of this master; as ``cluster``."""
+    if name is not None:
+        return [cluster(name, opts, functions)]
+    known = _known(opts, functions)
+    return known.all() or [known.choose(None)]
+
+
+def _known(opts: Mapping[str, Any], functions: Functions) -> Clusters:
+    """Return the clusters of this master."""
+    known = Clusters()
+    for minions in _accepted(opts, functions):
+        _read(known, minions, functions)
+        if known.has(None):
+            break
+    return known
 
 
 def faults(

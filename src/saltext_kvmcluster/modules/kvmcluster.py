@@ -29,7 +29,7 @@ from saltext_kvmcluster.core.facts import highstate
 from saltext_kvmcluster.core.failover import restarts
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import locations, startup
+from saltext_kvmcluster.core.ownership import guest_reboots, locations, startup
 from saltext_kvmcluster.core.pillar import clusters, options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.names import guest_name
@@ -43,9 +43,11 @@ from saltext_kvmcluster.engine import (
     canceller,
     fencer,
     freezer,
+    inquiry,
     lifecycle,
     migrator,
     node_standby,
+    rebooter,
     recoverer,
     restarter,
     stopper,
@@ -91,6 +93,7 @@ __outputter__ = {
     "job": "kvmcluster",
     "leave": "kvmcluster",
     "migrate": "kvmcluster",
+    "reboot_guest": "kvmcluster",
     "recover": "kvmcluster",
     "shutdown": "kvmcluster",
     "sls_check": "kvmcluster",
@@ -795,6 +798,67 @@ def shutdown(
     with this_node.environment(cluster, __opts__["id"]) as env:
         done = stopper.shutdown(env, guest_name(guest, "guest"), limit, pulls, stays).to_dict()
     return _ended(done, done["result"] == startup.STOPPED)
+
+
+@doors.salt_errors
+def reboot_guest(guest: str, timeout: float = 120, reset: bool = False) -> dict[str, Any]:
+    """Reboot a guest of this node by its power button (ACPI), and wait until it starts anew.
+
+    By libvirt: its QEMU stays, so a changed definition counts only after a shutdown and a start.
+    While that lasts, it is not migrated. One that is migrated, or has another libvirt job, is
+    refused, and so is one whose definition ends it at a reboot.
+
+    guest
+        The guest's name, exactly.
+
+    timeout
+        Seconds to wait. Default: 120.
+
+    reset
+        Whether to reset a guest that has not reacted then: data that it has not written is lost.
+        Default: false.
+
+    Returns ``{guest, uuid, node, result, owner, reason}``. ``result`` is ``rebooted`` if libvirt
+    reported its reset and it runs, ``not_rebooted``, or ``unknown`` if libvirt does not answer. The
+    exit code is zero if it was rebooted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.reboot_guest web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    limit, resets = doors.seconds(timeout, "timeout"), doors.flag(reset, "reset")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        done = rebooter.reboot(env, guest_name(guest, "guest"), limit, resets).to_dict()
+    return _ended(done, done["result"] == guest_reboots.REBOOTED)
+
+
+@doors.salt_errors
+def access(guest: str) -> dict[str, Any]:
+    """Return the displays and serial consoles of a guest that runs on this node.
+
+    For ``salt-run kvmcluster.console`` and ``kvmcluster.display``. By the definition that runs,
+    without passwords.
+
+    guest
+        The guest's name, exactly.
+
+    Returns ``{cluster, node, guest, displays, consoles}``: ``displays`` has ``{kind, listens,
+    address, port, tls_port, socket}`` by libvirt's words, ``consoles`` the type of each console.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.access web1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = guest_name(guest, "guest")
+    with this_node.environment(cluster, __opts__["id"]) as env:
+        ways = inquiry.ways(env, name)
+    return {**_of_this_node("access", cluster), "guest": name, **ways.to_dict()}
 
 
 @doors.salt_errors

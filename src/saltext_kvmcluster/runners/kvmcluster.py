@@ -20,9 +20,10 @@ from saltext_kvmcluster.core.applying import outcome
 from saltext_kvmcluster.core.drain import assessment, immovable, maintenance, updates
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.failover import shortages
+from saltext_kvmcluster.core.guest.graphics import Ways
 from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.monitoring.metrics import families
-from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.ownership import locations, startup
 from saltext_kvmcluster.core.pillar import options
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import Ha
@@ -31,7 +32,15 @@ from saltext_kvmcluster.core.readiness import ha_refusals, move_findings
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.core.trust.identity import Identity
-from saltext_kvmcluster.engine import applier, drainer, evacuation, fencing_test, takeover
+from saltext_kvmcluster.core.verbs import access, selection, targets
+from saltext_kvmcluster.engine import (
+    applier,
+    drainer,
+    evacuation,
+    fencing_test,
+    takeover,
+    verbs,
+)
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
     exposition,
@@ -43,6 +52,7 @@ from saltext_kvmcluster.master import (
     publisher,
     reboots,
     rollings,
+    search,
     survey,
     terminal,
 )
@@ -409,6 +419,274 @@ def migrate(
 
 
 @_reported
+def start(
+    guest: str | list[str],
+    node: str | None = None,
+    force_unreachable: str | list[str] | None = None,
+    timeout: float = 300,
+    force_unguarded: bool = False,
+    test: bool | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Start guests that run nowhere, each on the node where it is best.
+
+    That is its home by the pillar; where that one cannot, the best by all checks of a start, memory
+    and ``kvmcluster:guests:apart``. The node then does what ``kvmcluster.start`` does there: every
+    node of the cluster has to answer that it does not have the guest. Of more than one the plan is
+    shown, and nothing is done unless ``test=False``.
+
+    guest
+        The guest's name, exactly; several with commas, a list, or a pattern as ``web*``.
+
+    node
+        The minion id of the node that is to start them. Default: the best.
+
+    force_unreachable, timeout, force_unguarded
+        As of ``kvmcluster.start`` on a node. ``timeout`` is for each guest. Default: 300 s.
+
+    test
+        Only show what would be done. Default: true for more than one guest, else false.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns what ``kvmcluster.shutdown`` returns; ``result`` is ``started``, ``running`` (it ran
+    already, ``owner`` says where), ``not_started``, ``unknown`` or ``refused``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.start web1
+        salt-run kvmcluster.start web1 node2
+        salt-run kvmcluster.start 'web*' test=False
+    """
+    named = {
+        "force_unreachable": force_unreachable,
+        "timeout": doors.seconds(timeout, "timeout"),
+        "force_unguarded": doors.flag(force_unguarded, "force_unguarded"),
+    }
+    return _acted(targets.START, guest, test, cluster, "kvmcluster.start", named, node=node)
+
+
+@_reported
+def shutdown(
+    guest: str | list[str],
+    timeout: float = 120,
+    destroy: bool = False,
+    test: bool | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Shut down guests by their power button (ACPI), wherever they are, and wait for it.
+
+    As ``kvmcluster.shutdown`` on their nodes: they are to stay off until somebody starts them. A
+    guest that is off already is noted so. Of more than one the plan is shown, and nothing is done
+    unless ``test=False``.
+
+    guest
+        The guest's name, exactly; several with commas, a list, or a pattern as ``web*``.
+
+    timeout
+        Seconds to wait for each. Default: 120.
+
+    destroy
+        Whether to power off one that is still running then: data that it has not written is lost.
+        Default: false.
+
+    test
+        Only show what would be done. Default: true for more than one guest, else false.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns ``{cluster, verb, ok, test, asks, guests, silent, unmatched, retcode}``: ``guests`` has
+    ``{guest, node, ok, result, reason, owner, warnings}`` for each guest: ``node`` did it,
+    ``result`` is ``stopped``, ``not_stopped``, ``unknown`` or ``refused``, as observed afterwards;
+    with ``test`` it is ``planned``, and ``reason`` says where the guest is. ``asks``: nothing was
+    done, since ``test=False`` is missing. ``silent``: which nodes do not tell their guests, where a
+    pattern may mean some of them; ``unmatched``: patterns that no guest matches. It is ``ok`` if
+    every guest that is meant is as wished.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.shutdown web1
+        salt-run kvmcluster.shutdown web1,web2 test=False
+    """
+    named = {
+        "timeout": doors.seconds(timeout, "timeout"),
+        "destroy": doors.flag(destroy, "destroy"),
+    }
+    return _acted(targets.SHUTDOWN, guest, test, cluster, "kvmcluster.shutdown", named)
+
+
+@_reported
+def freeze(
+    guest: str | list[str],
+    reason: str,
+    test: bool | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Forbid to move guests, wherever they are, until ``kvmcluster.unfreeze``.
+
+    As ``kvmcluster.freeze`` on their nodes. Of more than one the plan is shown, and nothing is done
+    unless ``test=False``.
+
+    guest
+        The guest's name, exactly; several with commas, a list, or a pattern as ``web*``.
+
+    reason
+        Why; shown when a move is refused.
+
+    test
+        Only show what would be done. Default: true for more than one guest, else false.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns what ``kvmcluster.shutdown`` returns; ``result`` is ``frozen``, ``not_frozen``,
+    ``unknown`` or ``refused``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.freeze web1 'backup until Monday, ask Ann'
+    """
+    named = {"reason": startup.freezing_reason(reason)}
+    return _acted(targets.FREEZE, guest, test, cluster, "kvmcluster.freeze", named)
+
+
+@_reported
+def unfreeze(
+    guest: str | list[str], test: bool | None = None, cluster: str | None = None
+) -> dict[str, Any]:
+    """Allow to move guests again, wherever they are.
+
+    As ``kvmcluster.unfreeze`` on their nodes. Of more than one the plan is shown, and nothing is
+    done unless ``test=False``.
+
+    guest
+        The guest's name, exactly; several with commas, a list, or a pattern as ``web*``.
+
+    test
+        Only show what would be done. Default: true for more than one guest, else false.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns what ``kvmcluster.freeze`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.unfreeze web1
+    """
+    return _acted(targets.UNFREEZE, guest, test, cluster, "kvmcluster.unfreeze", {})
+
+
+@_reported
+def console(guest: str, cluster: str | None = None) -> dict[str, Any]:
+    """Return the command that opens a guest's serial console, wherever it runs.
+
+    guest
+        The guest's name, exactly.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns ``{cluster, guest, node, ok, reason, commands, retcode}``: ``commands`` are to be typed
+    by somebody who may log in to the node, ``reason`` says why there is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.console web1
+    """
+    return access.console(*_reached(guest, cluster))
+
+
+@_reported
+def display(guest: str, cluster: str | None = None) -> dict[str, Any]:
+    """Return the addresses of a guest's displays, wherever it runs, and what leads there.
+
+    As the definition that runs has them. If one listens on its node alone, or on a socket, the
+    command of an ssh tunnel comes first. A password that it may ask for is not shown.
+
+    guest
+        The guest's name, exactly.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns what ``kvmcluster.console`` returns, and ``displays`` with ``{kind, listens, address,
+    port, tls_port, socket, where, commands}`` for each: the first five by libvirt's words,
+    ``where`` as text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.display web1
+    """
+    return access.display(*_reached(guest, cluster))
+
+
+@_reported
+def cordon(node: str, reason: str, cluster: str | None = None) -> dict[str, Any]:
+    """Cordon a node: no guest starts on it or moves to it until ``kvmcluster.uncordon``.
+
+    What runs there stays; ``kvmcluster.drain`` moves it away as well.
+
+    node
+        The node's minion id.
+
+    reason
+        Why; shown in status and refusals.
+
+    cluster
+        The cluster's name; needed only where node names do not decide.
+
+    Returns what ``kvmcluster.cordon`` on the node returns, ``ok`` and ``retcode``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.cordon node1 'new memory, ask Ann'
+    """
+    why = cordons.checked_reason(reason)
+    with _nodes_of(node, cluster) as nodes:
+        return drainer.cordon(nodes, node, why)
+
+
+@_reported
+def uncordon(
+    node: str,
+    reason: str | None = None,
+    patience: float = 60,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Uncordon a node: guests may start on it and move to it. The same as ``kvmcluster.undrain``.
+
+    node, reason, patience, cluster
+        As of ``kvmcluster.undrain``.
+
+    Returns what ``kvmcluster.undrain`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.uncordon node1
+    """
+    return _undrained(node, False, reason, patience, cluster)
+
+
+@_reported
 def drain(
     node: str, reason: str | None = None, test: bool = False, cluster: str | None = None
 ) -> dict[str, Any]:
@@ -498,13 +776,7 @@ def undrain(
         salt-run kvmcluster.undrain node1
         salt-run kvmcluster.undrain node1 home=True
     """
-    limit, back = doors.seconds(patience, "patience"), doors.flag(home, "home")
-    with _nodes(cluster) as nodes, _console(nodes, "undrain", node) as console:
-        name = nodes.cluster.node(str(node)).id
-        off = StoppedGuests(__opts__, nodes.cluster.name).stopped(name)
-        done = drainer.undrain(nodes, console, name, back, reason, limit)
-        holds.release(__salt__, nodes.cluster.name, name)
-        return {**done.to_dict(), "shut_down": off}
+    return _undrained(node, doors.flag(home, "home"), reason, patience, cluster)
 
 
 @_reported
@@ -1187,53 +1459,93 @@ def apply(
 
 @_reported
 def reboot(
-    node: str,
-    when: str = "needed",
-    timeout: float = 900,
-    test: bool = False,
+    name: str | list[str] | None = None,
+    when: str | None = None,
+    timeout: float | None = None,
+    test: bool | None = None,
     cluster: str | None = None,
+    node: str | None = None,
+    guest: str | list[str] | None = None,
+    reset: bool = False,
 ) -> dict[str, Any]:
-    """Reboot a node that is cordoned and empty, if that is needed, and wait until it is back.
+    """Reboot guests, wherever they are; or a node that is cordoned and empty, and wait for it.
 
-    While states run on it, or wait in its minion's queue, that is waited for, for ten minutes; then
-    the reboot is refused.
+    A name that is a node's is that node, any other one is a guest; one that is both is refused:
+    ``node=`` or ``guest=`` decides. A list or a pattern never means a node.
 
-    It is back when its minion answers from another boot, its libvirt daemon answers, and nothing
-    forbids guests to go there but that it is cordoned. The same is waited for where no reboot is
-    needed.
+    Guests reboot by their power button, as ``kvmcluster.reboot_guest`` on their nodes: their QEMU
+    stays. One that migrates is refused. Of more than one the plan is shown, and nothing is done
+    unless ``test=False``.
 
-    node
-        The node's minion id.
+    A node is rebooted if that is needed. While states run on it, or wait in its minion's queue,
+    that is waited for, for ten minutes; then the reboot is refused. It is back when its minion
+    answers from another boot, its libvirt daemon answers, and nothing forbids guests to go there
+    but that it is cordoned. The same is waited for where no reboot is needed.
+
+    name
+        A guest's name, exactly; several with commas, a list, or a pattern as ``web*``. Or a node's
+        minion id.
 
     when
-        ``needed``: if ``kvmcluster.boot`` on the node gives a reason. ``always``, or ``never``.
-        Default: needed.
+        Of a node: ``needed``: if ``kvmcluster.boot`` there gives a reason. ``always``, or
+        ``never``. Default: needed.
 
     timeout
-        Seconds to wait for it. Default: 900.
+        Seconds to wait. Default: 120 for a guest, 900 for a node.
 
     test
-        Only return whether it would be rebooted now. Default: false.
+        Only show what would be done. Default: true for more than one guest, else false.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
-    Returns ``{cluster, node, ok, when, rebooted, needed, still, missing, findings, elapsed,
-    retcode}``: ``rebooted`` is None if that was not observed, ``needed`` are the reasons before,
-    ``still`` those after, ``missing`` says what of the reboot was not observed in time,
-    ``findings`` what keeps the node from being ready.
+    node
+        In place of ``name``: the node, whatever guest has its name.
+
+    guest
+        In place of ``name``: the guests, whatever node has their name.
+
+    reset
+        Whether to reset a guest that has not reacted in time: data that it has not written is lost.
+        Default: false.
+
+    Of guests, returns what ``kvmcluster.shutdown`` returns; ``result`` is ``rebooted`` if libvirt
+    reported it, ``not_rebooted``, ``unknown`` or ``refused``. Of a node, returns ``{cluster, node,
+    ok, when, rebooted, needed, still, missing, findings, elapsed, retcode}``: ``rebooted`` is None
+    if that was not observed, ``needed`` are the reasons before, ``still`` those after, ``missing``
+    says what of the reboot was not observed in time, ``findings`` what keeps the node from being
+    ready.
 
     CLI Example:
 
     .. code-block:: bash
 
+        salt-run kvmcluster.reboot web1
+        salt-run kvmcluster.reboot 'web*' test=False
         salt-run kvmcluster.reboot node1
         salt-run kvmcluster.reboot node1 when=always timeout=1800
     """
-    limit = doors.seconds(timeout, "timeout")
-    dry = doors.flag(test, "test")
-    with _nodes(cluster) as nodes, _console(nodes, "reboot", node, dry) as console:
-        return reboots.reboot(nodes, console, node, when, limit, dry).to_dict()
+    given = [one for one in (name, node, guest) if one is not None]
+    if len(given) != 1:
+        what = "name is missing" if not given else "give one of name, node and guest"
+        raise InputError(f"{what}; usage: salt-run kvmcluster.reboot NAME; nothing was done")
+    dry = None if test is None else doors.flag(test, "test")
+    resets = doors.flag(reset, "reset")
+    limit = None if timeout is None else doors.seconds(timeout, "timeout")
+    if node is not None or (name is not None and _means_node(name, cluster)):
+        if resets:
+            raise InputError("reset: it is for guests; leave it out for a node")
+        here, last = node or name, limit or 900.0
+        with (
+            _nodes_of(here, cluster) as nodes,
+            _console(nodes, "reboot", here, bool(dry)) as console,
+        ):
+            known = "needed" if when is None else when
+            return reboots.reboot(nodes, console, here, known, last, bool(dry)).to_dict()
+    if when is not None:
+        raise InputError("when: it is for a node; leave it out for guests")
+    named = {"timeout": limit or 120.0, "reset": resets}
+    return _acted(targets.REBOOT, guest or name, dry, cluster, "kvmcluster.reboot_guest", named)
 
 
 @_reported
@@ -1301,6 +1613,61 @@ def rolling_done(node: str, report: str = "", cluster: str | None = None) -> dic
     return rollings.done(_cluster(cluster), __salt__, node, one_line(str(report))).to_dict()
 
 
+def _undrained(
+    node: object, home: bool, reason: str | None, patience: object, cluster: str | None
+) -> dict[str, Any]:
+    limit = doors.seconds(patience, "patience")
+    with _nodes_of(node, cluster) as nodes, _console(nodes, "undrain", node) as console:
+        name = nodes.cluster.node(str(node)).id
+        off = StoppedGuests(__opts__, nodes.cluster.name).stopped(name)
+        done = drainer.undrain(nodes, console, name, home, reason, limit)
+        holds.release(__salt__, nodes.cluster.name, name)
+        return {**done.to_dict(), "shut_down": off}
+
+
+def _acted(
+    verb: str,
+    guest: object,
+    test: object,
+    cluster: str | None,
+    function: str,
+    named: Mapping[str, Any],
+    node: object = None,
+) -> dict[str, Any]:
+    """Have nodes act on guests, by a function of theirs that takes the guest first."""
+    asked, dry = selection.words(guest), None if test is None else doors.flag(test, "test")
+    nodes, facts = search.of_guests(__opts__, __salt__, cluster, asked)
+    with nodes, terminal.attached(__opts__) as console:
+        where = "" if node is None else nodes.cluster.node(str(node)).id
+        unseen = verb == targets.START
+        meant = selection.select(asked, nodes.cluster, facts, unseen)
+        done = verbs.act(nodes, console, verb, facts, meant, function, dry, named, where)
+        return done.to_dict()
+
+
+def _reached(guest: object, cluster: str | None) -> tuple[Cluster, str, str, Ways]:
+    """Return a guest that runs, its node, and the ways to it; an error if it does not run."""
+    asked = selection.one_word(guest)
+    nodes, facts = search.of_guests(__opts__, __salt__, cluster, asked)
+    with nodes:
+        meant = selection.select(asked, nodes.cluster, facts)
+        return (nodes.cluster, *verbs.ways(nodes, facts, meant.guests[0]))
+
+
+def _means_node(name: object, cluster: str | None) -> bool:
+    """Whether a name is a node's; InputError if it is a guest's as well."""
+    if not isinstance(name, str) or not any(
+        name in one.nodes for one in pillars.all_clusters(cluster, __opts__, __salt__)
+    ):
+        return False
+    if search.is_guest(__opts__, __salt__, cluster, name):
+        raise InputError(
+            f"{name} is a node, and a guest has that name as well; say which: node={name} or"
+            f" guest={name}; nothing was done"
+        )
+    return True
+
+
 def _compiled(
     nodes: SaltNodes, work: list[str], slses: tuple[str, ...]
 ) -> tuple[list[str], list[str]]:
@@ -1339,6 +1706,11 @@ def _of_cluster(kind: str, nodes: SaltNodes) -> dict[str, Any]:
 def _nodes(name: str | None) -> SaltNodes:
     """Return the nodes of the cluster of that name, or of the only one."""
     return SaltNodes(__opts__, _cluster(name))
+
+
+def _nodes_of(node: object, name: str | None) -> SaltNodes:
+    """Return the nodes of the cluster of that name, or of the one that a node belongs to."""
+    return SaltNodes(__opts__, pillars.cluster_of(node, name, __opts__, __salt__))
 
 
 def _cluster(name: str | None) -> Cluster:

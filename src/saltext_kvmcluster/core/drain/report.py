@@ -306,6 +306,21 @@ def cordon_of(node: str, answer: object) -> Cordon:
     raise _no_answer(node, "cordoned", answer)
 
 
+def of_cordon(node: str, cluster: str, answer: object) -> dict[str, Any]:
+    """Return what cordons a node as plain data; WorldError as of ``cordon_of``."""
+    found = cordon_of(node, answer)
+    return {
+        "kind": "cordon",
+        "cluster": cluster,
+        "node": node,
+        "ok": True,
+        "cordoned": True,
+        "since": found.since,
+        "reason": found.reason,
+        "changed": isinstance(answer, Mapping) and answer.get("changed") is True,
+    }
+
+
 def uncordoned(node: str, answer: object) -> bool:
     """Return whether a node was cordoned; WorldError if it did not uncordon itself."""
     if isinstance(answer, Mapping) and answer.get("cordoned") is False:

@@ -174,7 +174,7 @@ class Survey:
         """Give the guests of lost nodes places; return those that find none."""
         self._touched: list[_Place] = []
         units = [unit for node in lost for unit in self._units.get(node, ())]
-        gone = sum(self._places[node].bit for node in lost)
+        gone = sum(self._places[node].bit for node in lost if node in self._places)
         units.sort(key=lambda unit: unit.order)
         return [unit for unit in units if not self._is_placed(unit, gone, {id(unit)})]
 

@@ -27,6 +27,8 @@ from saltext_kvmcluster.core.verdicts import COPIES, Observation, Sighting
 KIND = "takeover"
 _LEFT_BEHIND = (*COPIES, Sighting.PAUSED_IN_POST_COPY)
 REFUSED, UNKNOWN = "refused", "unknown"
+NOWHERE = ""
+"""Stands for the node of guests that run nowhere, though no node is off."""
 
 
 @dataclass(frozen=True)

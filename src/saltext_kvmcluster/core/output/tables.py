@@ -17,6 +17,7 @@ from saltext_kvmcluster.core.output import (
     migrations,
     page,
     plans,
+    verbs,
 )
 from saltext_kvmcluster.core.output.layout import silent
 from saltext_kvmcluster.core.text import counted, printable
@@ -38,18 +39,22 @@ def _cluster_conf(data: Mapping[str, Any]) -> str:
 
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "acts": verbs.acts,
     "applied": outcome.text,
     "assessment": assessment.text,
     "balance": plans.balance,
     "capacity": failover.capacity,
     "check": checks.check,
     "cluster_conf": _cluster_conf,
+    "console": verbs.reached,
     "cordon": guests.cordon,
+    "display": verbs.reached,
     "drain": plans.drain,
     "error": _error,
     "evacuation": plans.evacuation,
     "fence_test": fencing.tested,
     "freeze": guests.freeze,
+    "guest_reboot": guests.start_or_shutdown,
     "guests": guests.guests,
     "ha_preflight": checks.ha_preflight,
     "history": migrations.history,

@@ -57,6 +57,15 @@ class Clusters:
         """Return the nodes of every cluster that was read."""
         return {name: tuple(cluster.nodes) for name, cluster in self._clusters.items()}
 
+    def all(self) -> list[Cluster]:
+        """Return every cluster that was read."""
+        return list(self._clusters.values())
+
+    def of_node(self, node: str) -> str | None:
+        """Return the only cluster with a node of that minion id; None if there is not one."""
+        found = [name for name, cluster in self._clusters.items() if node in cluster.nodes]
+        return found[0] if len(found) == 1 else None
+
     def choose(self, name: str | None) -> Cluster:
         """Return the cluster of that name, or the only one; InputError lists the known ones."""
         if name is None and len(self._clusters) == 1:
