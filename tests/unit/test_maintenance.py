@@ -305,6 +305,17 @@ def test_what_is_written_down_is_read_again():
         assert rolling.parse(nonsense) is None
 
 
+def test_how_fast_a_rolling_run_is_counts_what_this_process_has_done():
+    wanted = replace(run(at=NOW), began=NOW)
+    found = rolling.continued(wanted, run(done=["node1"], at=NOW - 9000), False, NODES)
+    assert rolling.course(CLUSTER, found).figures() == "1/3 nodes done, time left unknown"
+    course = rolling.course(CLUSTER, rolling.with_done(found, "node2", NOW + 240))
+    assert course.figures() == "2/3 nodes done, 15.0 nodes/h, about 4 min left"
+    assert course.to_dict()["left"] == 240
+    set_back = rolling.with_done(found, "node2", NOW - 1)
+    assert rolling.course(CLUSTER, set_back).rate is None
+
+
 def test_a_second_run_is_refused_while_the_first_is_in_progress():
     with pytest.raises(InputError, match="in progress on this master, in process 7; wait"):
         rolling.refuse_second(CLUSTER, "8:8", run(), True)
@@ -419,6 +430,8 @@ def test_a_rolling_run_in_words():
     assert tables.render(data) == "nodes to do, in this order: node1, node2"
     data = {**data, "todo": ["node2"], "done": {"node1": "then"}}
     assert tables.render(data).startswith("continues with node2; already done:")
-    assert tables.render({**data, "just": "node1"}) == "node1 is done; remaining: node2"
+    data["figures"] = "1/2 nodes done, time left unknown"
+    done = "node1 is done; 1/2 nodes done, time left unknown; remaining: node2"
+    assert tables.render({**data, "just": "node1"}) == done
     over = {**data, "todo": [], "just": "node2"}
     assert tables.render(over) == "all nodes are done: node1 at then"

@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.text import listed
+from saltext_kvmcluster.core.text import listed, one_line
 from saltext_kvmcluster.engine.environment import Call
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION, Fleet
 
@@ -112,6 +112,19 @@ class SaltNodes(Fleet):
         with self.client() as client, contextlib.suppress(SaltException):
             # Whether it was sent is found out as for a node that does not respond.
             client.run_job([node], function, list(arguments), **how)
+        return job
+
+    def send(self, nodes: Sequence[str], function: str, *arguments: Any, **named: Any) -> str:
+        """Have nodes run a function, and wait for none of them; return the job, for ``returns``.
+
+        WorldError if the master did not take it.
+        """
+        job, how = self.new_job(), {"tgt_type": "list", "kwarg": named}
+        try:
+            with self.client() as client:
+                client.run_job(list(nodes), function, arguments, jid=job, **how)
+        except SaltException as error:
+            raise WorldError(f"the master does not take jobs: {one_line(str(error))}") from None
         return job
 
     def returns(self, job: str) -> Mapping[str, Any]:

@@ -20,7 +20,8 @@ def begun(
 ) -> Course:
     """Begin a rolling run, or continue the same one; under ``test`` nothing is saved."""
     own = bootid.process(os.getpid())
-    wanted = Rolling(maintenance.slses(sls), maintenance.when(reboot), {}, time.time(), own)
+    now = time.time()
+    wanted = Rolling(maintenance.slses(sls), maintenance.when(reboot), {}, now, own, began=now)
     last = _last(cluster, functions)
     rolling.refuse_second(cluster, own, last, bool(last and bootid.is_alive(last.process)))
     run = rolling.continued(wanted, last, anew, cluster.nodes)
@@ -45,6 +46,12 @@ def done(cluster: Cluster, functions: Functions, node: object, report: str = "")
     else:
         functions["cache.flush"](BANK, cluster.name)
     return course
+
+
+def observed(cluster: Cluster, functions: Functions) -> tuple[Rolling, Course] | None:
+    """Return the cluster's last rolling run and its course, None if there is none to go on with."""
+    last = _last(cluster, functions)
+    return (last, rolling.course(cluster, last)) if last else None
 
 
 def _last(cluster: Cluster, functions: Functions) -> Rolling | None:

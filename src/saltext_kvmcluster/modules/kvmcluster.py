@@ -276,12 +276,13 @@ def job(guest: str | None = None) -> dict[str, Any]:
 
     Returns ``{cluster, node, ok, jobs: [{guest, uuid, source, destination, phase, percentage, rate,
     dirty_rate, remaining, expected_end, expected_downtime_ms, downtime_ms, iteration, throttle,
-    stalled, elapsed, slot}]}``. ``phase`` is ``queued`` (``slot`` is the position in the queue),
-    ``preparing``, ``copying``, ``post-copy``, or ``arriving`` for a guest of a peer: its source
-    knows more. Rates are in bytes a second, ``remaining`` in bytes, ``expected_end`` in seconds
-    from now, ``expected_downtime_ms`` is the switch as QEMU expects it, ``downtime_ms`` for how
-    long the guest has stood still so far, ``throttle`` the percentage by which QEMU slows its CPUs,
-    ``stalled`` whether nothing is sent, and ``elapsed`` in seconds. What is not known is None.
+    stalled, elapsed, slot, reason}]}``. ``phase`` is ``queued`` (``slot`` is the position in the
+    queue, ``reason`` what is ahead of it), ``preparing``, ``copying``, ``post-copy``, or
+    ``arriving`` for a guest of a peer: its source knows more. Rates are in bytes a second,
+    ``remaining`` in bytes, ``expected_end`` in seconds from now, ``expected_downtime_ms`` is the
+    switch as QEMU expects it, ``downtime_ms`` for how long the guest has stood still so far,
+    ``throttle`` the percentage by which QEMU slows its CPUs, ``stalled`` whether nothing is sent,
+    and ``elapsed`` in seconds. What is not known is None.
 
     CLI Example:
 

@@ -55,10 +55,12 @@ from saltext_kvmcluster.master import (
     search,
     survey,
     terminal,
+    viewer,
 )
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.reactor import Reactor
 from saltext_kvmcluster.master.stopped import StoppedGuests
+from saltext_kvmcluster.master.watch import Watch
 
 __virtualname__ = "kvmcluster"
 
@@ -837,6 +839,62 @@ def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
 
 
 @_reported
+def watch(
+    interval: float = 3,
+    time_limit: float | None = None,
+    once: bool = False,
+    cluster: str | None = None,
+) -> dict[str, Any]:
+    """Watch the cluster: migrations, the queue, nodes, problems, and what runs on this master.
+
+    A drain, undrain, balance, maintenance or rolling run that another process of this master began
+    is shown with how far it is; what was begun elsewhere, or lost its process, by its migrations.
+    On a terminal, with the library ``rich``, the view fills it; otherwise there is a line for each
+    change. Ctrl-C ends the view, and nothing else.
+
+    All nodes are asked for their migrations by one small job every ``interval`` seconds, and every
+    30 seconds for what ``kvmcluster.status`` asks. A node that does not answer is asked again ever
+    more seldom, and nobody waits for it: after 10 seconds it is shown as silent, with since when.
+
+    interval
+        Seconds between two questions about migrations. Default: 3.
+
+    time_limit
+        Seconds after which it ends by itself. Default: none.
+
+    once
+        Show it once, and end. Default: false.
+
+    cluster
+        The cluster's name; needed only where this master has several.
+
+    Returns what was seen last: ``{cluster, ok, at, nodes, moving, queue, ended, runs, problems,
+    status_at, retcode}``: ``nodes`` by node ``{state, detail, cordoned, active, guests, free_kib,
+    memory_kib}``, ``moving`` and ``queue`` rows of ``kvmcluster.job``, ``ended`` rows of
+    ``kvmcluster.history`` for migrations that were seen under way, ``runs`` ``{name, pid, alive,
+    line, remedy, progress}``, ``problems`` as of ``kvmcluster.status`` without those of pillars as
+    the master renders them, None before they were seen. It is ``ok`` if the master answered.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.watch
+        salt-run kvmcluster.watch interval=10 | tee watched.txt
+        salt-run kvmcluster.watch once=true --out=json
+    """
+    every = doors.seconds(interval, "interval")
+    limit = None if time_limit is None else doors.seconds(time_limit, "time_limit")
+    single = doors.flag(once, "once")
+    with (
+        _nodes(cluster) as nodes,
+        terminal.interrupts() as interrupted,
+        viewer.opened(__opts__, single) as shown,
+    ):
+        return Watch(nodes, __salt__, every).until(shown, interrupted, limit, single)
+
+
+@_reported
 def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
     """Cancel a guest's migration, and return where the guest is afterwards.
 
@@ -1576,8 +1634,9 @@ def rolling(
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, todo, done, reports, retcode}``: ``done`` says when each node was done,
-    ``reports`` what was done to it.
+    Returns ``{cluster, ok, todo, done, reports, rate, left, figures, retcode}``: ``done`` says when
+    each node was done, ``reports`` what was done to it, ``rate`` in nodes a minute and ``left`` in
+    seconds how fast it is, None if not known, ``figures`` the same in words.
 
     CLI Example:
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from saltext_kvmcluster.core.drain import progress
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 
@@ -19,7 +20,8 @@ class Rolling:
     """A rolling run: what is done to every node, and which nodes are done, and when.
 
     ``process`` is the id of the process that carries it out, which no other process ever has.
-    ``reports`` say what was done to the nodes that are done.
+    ``reports`` say what was done to the nodes that are done. ``began`` is when this process began,
+    ``counted`` how many nodes it has done since; ``at``, when it did the last one.
     """
 
     sls: tuple[str, ...]
@@ -28,6 +30,8 @@ class Rolling:
     at: float
     process: str = ""
     reports: Mapping[str, str] = field(default_factory=dict)
+    began: float = 0.0
+    counted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for ``parse``."""
@@ -38,6 +42,8 @@ class Rolling:
             "at": self.at,
             "process": self.process,
             "reports": dict(self.reports),
+            "began": self.began,
+            "counted": self.counted,
         }
 
 
@@ -51,6 +57,8 @@ def parse(data: object) -> Rolling | None:
             float(data["at"]),  # type: ignore[index]
             str(data["process"]),  # type: ignore[index]
             {str(node): str(what) for node, what in data["reports"].items()},  # type: ignore[index]
+            float(data["began"]),  # type: ignore[index]
+            int(data["counted"]),  # type: ignore[index]
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
@@ -77,14 +85,15 @@ def with_done(run: Rolling, node: str, at: float, report: str = "") -> Rolling:
     """Return a run that is done with one more node; ``report`` says what was done to it."""
     when = datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
     reports = {**run.reports, node: report}
-    return replace(run, done={**run.done, node: when}, at=at, reports=reports)
+    done = {**run.done, node: when}
+    return replace(run, done=done, at=at, reports=reports, counted=run.counted + 1)
 
 
 @dataclass(frozen=True)
 class Course:
     """Which nodes are still to be done, and when the others were; ``just``: the last one done.
 
-    ``reports`` say what was done to them.
+    ``reports`` say what was done to them. ``rate`` is in nodes a minute, None before one is done.
     """
 
     cluster: str
@@ -92,6 +101,18 @@ class Course:
     done: Mapping[str, str]
     just: str = ""
     reports: Mapping[str, str] = field(default_factory=dict)
+    rate: float | None = None
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that the rest is expected to take, None if that is not known."""
+        return len(self.todo) * 60 / self.rate if self.rate else None
+
+    def figures(self) -> str:
+        """Return how many nodes are done, the rate and the expected end."""
+        done = f"{len(self.done)}/{len(self.done) + len(self.todo)} nodes done"
+        rate = "" if self.rate is None else f", {progress.pace(self.rate, 'node')}"
+        return f"{done}{rate}, {progress.expected(self.left)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -102,6 +123,9 @@ class Course:
             "todo": list(self.todo),
             "done": dict(self.done),
             "reports": dict(self.reports),
+            "rate": self.rate,
+            "left": self.left,
+            "figures": self.figures(),
         }
         return {**data, "just": self.just} if self.just else data
 
@@ -110,9 +134,10 @@ def course(cluster: Cluster, run: Rolling, just: str = "") -> Course:
     """Return which nodes are still to be done."""
     todo = tuple(node for node in cluster.nodes if node not in run.done)
     done = {node: when for node, when in run.done.items() if node in cluster.nodes}
-    return Course(
-        cluster.name, todo, done, just, {node: run.reports.get(node, "") for node in done}
-    )
+    reports = {node: run.reports.get(node, "") for node in done}
+    took = run.at - run.began
+    rate = run.counted * 60 / took if run.counted and took > 0 else None
+    return Course(cluster.name, todo, done, just, reports, rate)
 
 
 def refuse_second(cluster: Cluster, own: str, last: Rolling | None, is_alive: bool) -> None:

@@ -22,7 +22,7 @@ QUEUED, ARRIVING, CHECKING = "queued", "arriving", "checking"
 KEYS = (
     *("guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate"),
     *("remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle"),
-    *("stalled", "elapsed", "slot"),
+    *("stalled", "elapsed", "slot", "reason"),
 )
 
 
@@ -119,7 +119,7 @@ def _downtime_ms(observation: Observation, status: Mapping[str, Any]) -> int | N
 def _queued(status: Mapping[str, Any]) -> dict[str, Any] | None:
     if status.get("what") != QUEUED:
         return None
-    known = ("guest", "uuid", "source", "destination", "slot")
+    known = ("guest", "uuid", "source", "destination", "slot", "reason")
     return {**dict.fromkeys(KEYS), **{key: status.get(key) for key in known}, "phase": QUEUED}
 
 

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 BAD, WARNING, GOOD, NEWS = "bad", "warning", "good", "news"
 _CODES = {BAD: "1;31", WARNING: "33", GOOD: "32", NEWS: "36"}
 _WORDS: Mapping[str, frozenset[str]] = {
-    BAD: frozenset(("PROBLEM", "ERROR", "FAILED", "STALLED", "NO PLACE", "FENCING FAILED")),
+    BAD: frozenset(
+        ("PROBLEM", "ERROR", "FAILED", "STALLED", "NO PLACE", "FENCING FAILED", "KILLED")
+    ),
     WARNING: frozenset(
         (
             *("UNKNOWN", "STUCK", "WARN", "WARNING", "CORDONED", "INCOMPLETE", "NEEDED", "OFF"),
@@ -26,7 +28,7 @@ _WORDS: Mapping[str, frozenset[str]] = {
             "FENCED",
         )
     ),
-    NEWS: frozenset(("PLAN", "CHOSEN", "NOTE", "MIGRATING", "UNDER WAY")),
+    NEWS: frozenset(("PLAN", "CHOSEN", "NOTE", "MIGRATING", "UNDER WAY", "AT WORK")),
 }
 _CELLS: Mapping[str, frozenset[str]] = {
     BAD: frozenset(("unreachable", "silent", "minion silent", "minion error", "NO", "absent")),
@@ -39,6 +41,16 @@ _CELL = re.compile(r"(?<=  )(\S+(?: \S+)*)(?=  |\Z)")
 def coloured(text: str) -> str:
     """Return a text for a terminal with its words in colour; it is laid out and printable."""
     return "\n".join(map(_line, text.split("\n")))
+
+
+def spans(line: str) -> list[tuple[int, int, str]]:
+    """Return where a line has words in colour: from, to, and the style."""
+    label = _LABEL.match(line)
+    if label:
+        found = [(label, of_label(label[0]))]
+    else:
+        found = [(cell, of_cell(cell[0])) for cell in _CELL.finditer(line)]
+    return [(*match.span(), style) for match, style in found if style]
 
 
 def of_label(word: str) -> str:
@@ -60,11 +72,6 @@ def of_cell(text: str) -> str:
 
 
 def _line(line: str) -> str:
-    label = _LABEL.match(line)
-    if label:
-        return _painted(label[0], of_label(label[0])) + line[label.end() :]
-    return _CELL.sub(lambda cell: _painted(cell[0], of_cell(cell[0])), line)
-
-
-def _painted(text: str, style: str) -> str:
-    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style else text
+    for begin, end, style in reversed(spans(line)):
+        line = f"{line[:begin]}\x1b[{_CODES[style]}m{line[begin:end]}\x1b[0m{line[end:]}"
+    return line

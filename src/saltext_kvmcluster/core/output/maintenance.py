@@ -42,7 +42,7 @@ def rolling(data: Mapping[str, Any]) -> str:
     if not todo:
         return f"all nodes are done: {done}"
     if data.get("just"):
-        return f"{data['just']} is done; remaining: {todo}"
+        return f"{data['just']} is done; {data['figures']}; remaining: {todo}"
     return (
         f"continues with {todo}; already done: {done}; to start with the first node again: anew:"
         " true in the pillar"

@@ -18,6 +18,7 @@ from saltext_kvmcluster.core.output import (
     page,
     plans,
     verbs,
+    watching,
 )
 from saltext_kvmcluster.core.output.layout import silent
 from saltext_kvmcluster.core.text import counted, printable
@@ -78,6 +79,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "status": guests.status,
     "takeover": failover.takeover,
     "undrain": plans.undrain,
+    "watch": watching.full,
 }
 
 

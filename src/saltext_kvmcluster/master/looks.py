@@ -1,0 +1,112 @@
+"""The status of a cluster, observed again and again without waiting for any node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from saltext_kvmcluster.core.facts import node_report
+from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
+from saltext_kvmcluster.core.failover import shortages
+from saltext_kvmcluster.core.readiness import overview, problems
+from saltext_kvmcluster.core.readiness.overview import ClusterStatus
+from saltext_kvmcluster.core.watching.inquiry import PATIENCE, Inquiry
+from saltext_kvmcluster.engine.fleet import ASK_AGAIN, ASKERS
+from saltext_kvmcluster.master.nodes import SaltNodes
+
+EVERY = 30.0
+"""Seconds between two looks."""
+BY_PEERS = 20.0
+"""Seconds to wait for what peers find of nodes that are silent."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The status that was observed last, the facts that it was made of, and when."""
+
+    status: ClusterStatus
+    facts: dict[str, NodeFacts]
+    at: datetime
+
+
+class Looks:
+    """Looks at a cluster: ``last`` is the last look, None before the first one is over.
+
+    What may be no problem a moment later counts once a second look shows it, too.
+    """
+
+    def __init__(self, nodes: SaltNodes) -> None:
+        self._nodes, self._clock = nodes, nodes.clock
+        self.last: Look | None = None
+        self._sent, self._peers_sent = 0.0, 0.0
+        self._facts = Inquiry(nodes.all, EVERY)
+        self._peers: Inquiry | None = None
+        self._next = self._clock.monotonic()
+        self._is_open = self._is_second = False
+
+    def step(self) -> None:
+        """Go on, as far as that is possible without waiting; WorldError if the master is lost."""
+        now = self._clock.monotonic()
+        if not self._is_open and now >= self._next:
+            self._begin(now)
+        if self._is_open:
+            self._take(now)
+
+    def _begin(self, now: float) -> None:
+        due = self._facts.due(now)
+        self._sent, self._peers = now, None
+        if due:
+            job = self._nodes.send(due, "kvmcluster.facts", targets=False, trust=False)
+            self._facts.sent(job, due, now)
+        self._is_open = True
+
+    def _take(self, now: float) -> None:
+        for job in self._facts.jobs():
+            self._facts.take(job, self._nodes.returns(job), now)
+        if not self._facts.is_answered() and now - self._sent < PATIENCE:
+            return
+        facts = self._reported()
+        silent = [node for node, one in facts.items() if one.detail]
+        askers = [node for node, one in facts.items() if not one.detail][:ASKERS]
+        if silent and askers:
+            if self._peers is None:
+                self._peers = Inquiry(askers, EVERY)
+                job = self._nodes.send(askers, "kvmcluster.peer_facts", silent)
+                self._peers.sent(job, askers, now)
+                self._peers_sent = now
+            for job in self._peers.jobs():
+                self._peers.take(job, self._nodes.returns(job), now)
+            if not self._peers.is_answered() and now - self._peers_sent < BY_PEERS:
+                return
+            facts = self._with_peers(facts, silent)
+        self._conclude(facts, now)
+
+    def _conclude(self, facts: dict[str, NodeFacts], now: float) -> None:
+        cluster, self._is_open = self._nodes.cluster, False
+        if not self._is_second and problems.may_pass(cluster, facts):
+            self._is_second, self._next = True, now + ASK_AGAIN
+            self._facts = Inquiry(self._nodes.all, EVERY)
+            return
+        short = shortages.sentences(cluster, facts)
+        self.last = Look(overview.status(cluster, facts, {}, short), facts, self._clock.now())
+        self._is_second, self._next = False, self._sent + EVERY
+
+    def _reported(self) -> dict[str, NodeFacts]:
+        at = self._clock.now().timestamp()
+        return {
+            node: node_report.parse(
+                node,
+                None if self._facts.waits_since(node) else self._facts.answers.get(node),
+                at,
+                at,
+            )
+            for node in self._nodes.all
+        }
+
+    def _with_peers(self, facts: dict[str, NodeFacts], silent: list[str]) -> dict[str, NodeFacts]:
+        at, answers = self._clock.now().timestamp(), self._peers.answers if self._peers else {}
+        found = dict(facts)
+        for node in silent:
+            reported = node_report.of_node(answers, node)
+            found[node] = node_report.by_peers(found[node], reported, at, at)
+        return found
