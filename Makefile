@@ -83,12 +83,18 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	$(BIN)/pytest tests/unit --hypothesis-profile=nightly
 	$(LAB) -m nightly tests/lab
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m nightly $(REACTOR)
+	$(MAKE) --no-print-directory browser
 	$(MAKE) --no-print-directory simulate
 	KVMCLUSTER_FAULTS_FILE=$(CURDIR)/.cache/faults-$$(git rev-parse HEAD).jsonl \
 	  $(MAKE) --no-print-directory faults
 	KVMCLUSTER_OPERATIONS_FILE=$(CURDIR)/.cache/operations-$$(git rev-parse HEAD).jsonl \
 	  $(MAKE) --no-print-directory operations
 	$(MAKE) --no-print-directory debian13
+
+browser: $(STAMP)  ## the page of a cluster in a real Chromium
+	$(PYTHON) lab/ctl install --browser
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest tests/browser
 
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/series.py $(SERIES)
@@ -129,4 +135,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly faults debian13 demo demo-ha kills operations lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly browser faults debian13 demo demo-ha kills operations lab bench docs

@@ -19,6 +19,8 @@ PACKAGES = [
     *("iputils-ping", "kmod", "tcpdump", "tini", "util-linux", "xz-utils", "zstd"),
     *("prometheus", "prometheus-node-exporter"),
 ]
+# In which nightly tests open the page of a cluster; for nothing else.
+BROWSER = ["chromium", "fonts-dejavu-core"]
 # The package that depends on the newest kernel image made for virtual machines.
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 GUEST_MODULES = ["virtio_pci", "virtio_blk", "evdev", "button"]
@@ -28,10 +30,10 @@ RECORDER = CHECKOUT / "lab" / "guest" / "recorder.c"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def install(say):
+def install(say, browser=False):
     need_root()
     distribution = which_distribution()
-    missing = missing_packages()
+    missing = missing_packages([*PACKAGES, *(BROWSER if browser else ())])
     say(f"packages: {'installing ' + ' '.join(missing) if missing else 'all installed'}")
     if not missing and guest_is_built():
         say("guest kernel and initramfs: already built")
@@ -67,11 +69,11 @@ def which_distribution():
     return name
 
 
-def missing_packages():
+def missing_packages(wanted):
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
-    answer = subprocess.run([*query, *PACKAGES], capture_output=True, text=True, check=False)
+    answer = subprocess.run([*query, *wanted], capture_output=True, text=True, check=False)
     there = {line.split()[0] for line in answer.stdout.splitlines() if line.endswith(" installed")}
-    return [package for package in PACKAGES if package not in there]
+    return [package for package in wanted if package not in there]
 
 
 def install_packages(missing):

@@ -258,7 +258,7 @@ def test_a_report_is_written_as_a_whole_and_replaces_nothing_else(master, tmp_pa
     first = file.read_text()
     assert first.startswith("<!DOCTYPE html>") and "0 of 2" in first
     line = master.text("kvmcluster.report", file)
-    assert line.startswith(f"OK: {file} shows cluster test as it was at ")
+    assert line.startswith(f"WRITTEN  {file}, ")
     assert file.read_text() != first
     file.write_text("mine")
     for path, why in (

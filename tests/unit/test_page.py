@@ -110,7 +110,9 @@ def test_a_page_loads_nothing_and_runs_nothing(document):
     assert not tree.xpath("//script|//img|//iframe|//object|//embed|//link|//form|//base|//@src")
     assert not [key for element in tree.iter() for key in element.attrib if key.startswith("on")]
     assert not re.search(r"url\(|@import|https?:", document)
-    assert all(re.fullmatch(r"--share: \d+", style) for style in tree.xpath("//@style"))
+    assert all(
+        re.fullmatch(r"--share: \d+(; --name: \d+)?", style) for style in tree.xpath("//@style")
+    )
 
 
 def test_hostile_names_are_shown_as_they_are_or_as_replaced_characters():
@@ -156,7 +158,9 @@ def test_a_box_is_as_wide_as_its_guests_memory():
         for box in tree.xpath("//ul[@class='boxes']/li")
     }
     assert list(boxes) == ["640 MiB", "512 MiB", "384 MiB", "256 MiB", "160 MiB", "128 MiB"]
-    assert list(boxes.values()) == [f"--share: {share}" for share in (100, 80, 60, 40, 25, 20)]
+    assert list(boxes.values()) == [
+        f"--share: {share}; --name: 8" for share in (100, 80, 60, 40, 25, 20)
+    ]
 
 
 def test_the_matrix_says_what_the_checks_said():
@@ -226,10 +230,10 @@ def test_silence_is_shown_as_silence():
     tree = shown(CASES["all silent"])
     cards = [text(card) for card in tree.xpath("//article")]
     assert len(cards) == 3 and all("did not answer" in card for card in cards)
-    assert all("What runs there is not known." in card for card in cards)
+    assert all("What runs there is not known:" in card for card in cards)
     figures_ = {text(one[0]): text(one[1]) for one in tree.xpath("//dl[@class='figures']/div")}
     assert figures_.pop("Nodes that told their guests") == "0 of 3"
-    assert set(figures_.values()) == {"not known"}
+    assert set(figures_.values()) == {"none seen"}
     assert "No active guest is known." in text(tree)
 
 
@@ -291,12 +295,19 @@ def test_records_that_are_no_moves_between_nodes_are_not_drawn():
     assert rows(tree, "[@class='moves']")[0][4].startswith("STARTED")
 
 
-def test_a_problem_is_parted_from_what_there_is_to_do():
+def test_a_problem_is_parted_into_its_clauses():
     data = observed()
     data["status"]["problems"] = ["node3: silent (no response; stopped), by ssh: x; on node3: y; z"]
-    (problem,) = shown(data).xpath("//li[@class='problem']")
-    assert text(problem).startswith("PROBLEM node3: silent (no response; stopped), by ssh: x What")
-    assert text(problem.xpath(".//code")[0]) == "on node3: y; z"
+    (problem,) = shown(data).xpath("//section[@id='problems']//li")
+    assert text(problem.xpath("strong")[0]) == "node3: silent (no response; stopped), by ssh: x"
+    assert [text(one) for one in problem.xpath("p")] == ["on node3: y", "z"]
+
+
+def test_guests_whose_node_was_seen_by_a_peer_alone_are_not_left_out_of_the_matrix_in_silence():
+    data = observed(nodes=3, guests=3)
+    data["check"]["guests"] = data["check"]["guests"][:2]
+    found = text(shown(data))
+    assert "Where the guests of node3 can go, which did not tell what this needs: web2." in found
 
 
 @pytest.mark.parametrize(

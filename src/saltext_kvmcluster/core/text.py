@@ -8,6 +8,7 @@ MAX_LENGTH = 500
 """Characters of a message that an error or an event quotes."""
 MAX_NAMES = 10
 """Names in an error that is the only place to list them."""
+_OPEN, _CLOSE = "([{", ")]}"
 
 
 def printable(text: str) -> str:
@@ -52,3 +53,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         Of a noun that does not just take an s.
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def clauses(sentence: str) -> list[str]:
+    """Return a sentence parted by each ';' outside brackets: what is wrong, then what to do."""
+    found, depth, begin = [], 0, 0
+    for place, char in enumerate(sentence):
+        depth += (char in _OPEN) - (char in _CLOSE)
+        if depth <= 0 and sentence.startswith("; ", place):
+            found.append(sentence[begin:place])
+            begin = place + 2
+    return [*found, sentence[begin:]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext_kvmcluster.core.output.layout import verdict
 from saltext_kvmcluster.core.text import counted, listed
 
 
@@ -13,7 +12,6 @@ def report(data: Mapping[str, Any]) -> str:
     """Return where the page is, and what is on it that must not be overlooked."""
     silent = f"; silent: {listed(data['silent'])}" if data["silent"] else ""
     return (
-        f"{verdict(data)}: {data['path']} shows cluster {data['cluster']} as it was at"
-        f" {data['observed']}, with {counted(data['problems'], 'problem')}{silent};"
-        f" {data['bytes'] / 1024:.0f} KiB"
+        f"WRITTEN  {data['path']}, {data['bytes'] / 1024:.0f} KiB: cluster {data['cluster']} at"
+        f" {data['observed']}, {counted(data['problems'], 'problem')}{silent}"
     )

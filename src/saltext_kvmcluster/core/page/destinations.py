@@ -63,7 +63,8 @@ class _Reasons:
             for one in _about(self.by_check.get(check, ()), row, node)
         ]
         own = [one for one in found if not one["remedy"].startswith(SEE)] or found
-        return list({one["number"]: one for one in map(self._number, own)}.values())
+        numbered = {one["number"]: one for one in map(self._number, own)}
+        return [numbered[number] for number in sorted(numbered)]
 
     def is_further(self, finding: Finding) -> bool:
         """Whether no cell refers to a finding, and it is no consequence of another one."""
@@ -132,7 +133,7 @@ def _groups(rows: Iterable[_Row]) -> list[list[_Row]]:
 
 
 def _shown(group: Sequence[_Row], nodes: Sequence[str], found: _Reasons) -> dict[str, Any]:
-    names = [row["guest"] for row in group]
+    names = sorted(row["guest"] for row in group)
     return {
         "guests": names[:MOST_NAMES],
         "more": len(names) - len(names[:MOST_NAMES]),

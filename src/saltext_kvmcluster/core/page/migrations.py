@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from saltext_kvmcluster.core.migration.migration import MOVED
+from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED, UNKNOWN
 from saltext_kvmcluster.core.output.layout import result
 from saltext_kvmcluster.core.page import figures, plot
-from saltext_kvmcluster.core.text import counted
+from saltext_kvmcluster.core.text import clauses, counted
 
 MOST_ROWS = 200
+MOST_FAILED = 20
 Record = Mapping[str, Any]
 
 
@@ -20,11 +21,14 @@ def migrations(observed: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, A
     """Return the migrations that ended, the newest first, and those that are under way."""
     records = [{**one, "number": number} for number, one in enumerate(observed["history"], 1)]
     shown = records[-MOST_ROWS:]
+    failed = [one for one in reversed(shown) if one["result"] in (NOT_MOVED, UNKNOWN)]
     longest = max((one["elapsed"] or 0 for one in shown), default=0)
     stopped = max((one["downtime_ms"] or 0 for one in shown), default=0)
     return {
         "rows": [_row(one, longest, stopped) for one in reversed(shown)],
         "left_out": len(records) - len(shown),
+        "failed": [_row(one, longest, stopped) for one in failed[:MOST_FAILED]],
+        "failed_left_out": max(0, len(failed) - MOST_FAILED),
         "total": counted(len(records), "migration"),
         "results": [
             f"{number} {word.replace('_', ' ')}"
@@ -49,13 +53,17 @@ def _row(record: Record, longest: float, stopped: float) -> dict[str, Any]:
         "destination": record["destination"],
         "result": result(record["result"]),
         "moved": record["result"] == MOVED,
-        "reason": "" if record["result"] == MOVED else record["reason"] or "",
+        "reason": clauses(record["reason"] or "no reason was told"),
         "duration": figures.seconds(elapsed),
-        "duration_share": figures.percent(elapsed or 0, longest),
+        "duration_share": _share(elapsed, longest),
         "downtime": figures.milliseconds(downtime),
-        "downtime_share": figures.percent(downtime or 0, stopped),
+        "downtime_share": _share(downtime, stopped),
         "copied": figures.memory(None if copied is None else copied / 1024),
     }
+
+
+def _share(number: float | None, greatest: float) -> int | None:
+    return None if number is None else figures.percent(number, greatest)
 
 
 def _summary(records: Iterable[Record], key: str, form: Any) -> str:

@@ -16,6 +16,8 @@ MOST_BOXES = 2000
 """Guests that are drawn, the biggest of each node first."""
 LEAST_WIDTH = 1
 """Percent of the widest box."""
+WIDEST_NAME = 24
+"""Characters of a name that is not wrapped."""
 Row = Mapping[str, Any]
 
 _STATES = {
@@ -62,8 +64,7 @@ def elsewhere(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": row["name"],
-            "where": "runs nowhere" if row["where"] == NOWHERE else "not known",
-            "state": row["state"],
+            "where": row["state"] if row["where"] == NOWHERE else "not known",
             "defined": list(row.get("defined", ())),
         }
         for row in status["status"]
@@ -103,10 +104,9 @@ def _box(row: Row, biggest: int) -> dict[str, Any]:
         "name": row["name"],
         "memory": figures.memory(kib) if kib else "memory not known",
         "width": max(LEAST_WIDTH, figures.percent(kib or 0, biggest)),
-        "vcpus": counted(row.get("vcpus") or 0, "vCPU"),
+        "least": min(WIDEST_NAME, max(len(str(row["name"])), 8)),
         "marks": marks,
         "managed": row.get("manager") or "",
-        "runs": row["state"] == Sighting.RUNNING.value,
     }
 
 
@@ -130,11 +130,11 @@ def _memory(node: Row, rows: Iterable[Row]) -> dict[str, Any] | None:
     total, free = node["memory_kib"], node["free_kib"]
     if not total or free is None:
         return None
-    used = max(0, total - free)
+    used, given = max(0, total - free), sum(row.get("memory_kib") or 0 for row in rows)
     return {
         "percent": figures.percent(used, total),
         "text": f"{figures.memory(used)} of {figures.memory(total)} in use",
-        "guests": figures.memory(sum(row.get("memory_kib") or 0 for row in rows)),
+        "guests": f"its guests have {figures.memory(given)}" if given else "",
     }
 
 

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from saltext_kvmcluster.core.page import destinations, figures, migrations, nodes
-from saltext_kvmcluster.core.text import MAX_NAMES, counted, listed, printable
+from saltext_kvmcluster.core.text import MAX_NAMES, clauses, counted, listed, printable
 
 MOST_LINES = 200
 LONGEST = 2000
 """Characters of one text."""
-_OPEN, _CLOSE = "([{", ")]}"
 
 
 def view(observed: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def view(observed: Mapping[str, Any]) -> dict[str, Any]:
         "took": figures.seconds(observed["seconds"]),
         "verdict": _verdict(problems),
         "ok": not problems,
-        "problems": [_split(sentence) for sentence in problems[:MOST_LINES]],
+        "problems": [clauses(sentence) for sentence in problems[:MOST_LINES]],
         "problems_left_out": max(0, len(problems) - MOST_LINES),
         "notes": list(status["notes"][:MOST_LINES]),
         "notes_left_out": max(0, len(status["notes"]) - MOST_LINES),
@@ -43,6 +42,7 @@ def view(observed: Mapping[str, Any]) -> dict[str, Any]:
         "elsewhere": nodes.elsewhere(status),
         "cordoned": nodes.cordoned(status),
         "matrix": destinations.matrix(check),
+        "unexamined": _unexamined(status, check),
         "migrations": migrations.migrations(observed, list(status["nodes"])),
         "drifted": _drifted(observed["drifted"]),
     }
@@ -64,36 +64,41 @@ def _figures(
     active = [row for row in status["status"] if row["where"] in status["nodes"]]
     memory = sum(row.get("memory_kib") or 0 for row in active)
     cordoned = sum(node["cordoned"] is not None for node in status["nodes"].values())
-    known = {
-        "Active guests": str(len(active)),
-        "Memory of guests": figures.memory(memory),
-        "Possible moves": f"{check['movable']} of {check['moves']}",
-        "Cordoned nodes": str(cordoned),
-    }
-    some = "" if len(answering) == total else "at least "
+    some = len(answering) < total
+    known = (
+        ("Active guests", len(active), str(len(active))),
+        ("Memory of guests", memory, figures.memory(memory)),
+        ("Possible moves", check["movable"], f"{check['movable']} of {check['moves']}"),
+        ("Cordoned nodes", cordoned, str(cordoned)),
+    )
     return [
         {"name": "Nodes that told their guests", "value": f"{len(answering)} of {total}"},
         *(
-            {"name": name, "value": f"{some}{value}" if answering else "not known"}
-            for name, value in known.items()
+            {"name": name, "value": _at_least(number, text) if some else text}
+            for name, number, text in known
         ),
     ]
+
+
+def _at_least(number: int, text: str) -> str:
+    """Return a figure to which what is not known may add."""
+    return f"at least {text}" if number else "none seen"
+
+
+def _unexamined(status: Mapping[str, Any], check: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the guests that were seen, but whose node did not tell what the checks need."""
+    judged = {(row["guest"], row["node"]) for row in check["guests"]}
+    seen: dict[str, list[str]] = {}
+    for row in status["status"]:
+        if row["where"] in status["nodes"] and (row["name"], row["where"]) not in judged:
+            seen.setdefault(str(row["where"]), []).append(str(row["name"]))
+    return [{"node": node, "guests": listed(names, MAX_NAMES)} for node, names in seen.items()]
 
 
 def _drifted(found: Mapping[str, Iterable[str]]) -> list[dict[str, str]]:
     return [
         {"node": node, "files": listed(paths, MAX_NAMES)} for node, paths in found.items() if paths
     ]
-
-
-def _split(sentence: str) -> dict[str, str]:
-    """Return what is wrong, and what there is to do: parted by the first ';' outside brackets."""
-    depth = 0
-    for place, char in enumerate(sentence):
-        depth += (char in _OPEN) - (char in _CLOSE)
-        if depth <= 0 and sentence.startswith("; ", place):
-            return {"what": sentence[:place], "remedy": sentence[place + 2 :]}
-    return {"what": sentence, "remedy": ""}
 
 
 def _printable(value: Any) -> Any:
