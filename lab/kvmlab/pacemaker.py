@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
-from . import fencing, guests, room, services
+from . import fencing, guests, services
 from .plan import NETWORKS, LabError, host_number
 from .processes import find, run_in, wait_until
 
@@ -103,7 +103,6 @@ GUEST = """<primitive id="{name}" class="ocf" provider="heartbeat" type="Virtual
 
 
 INIT = Path("/etc/init.d")
-AGENTS = Path("/usr/lib/ocf/resource.d")
 # What stands for systemd's units, which a node of the lab has not.
 SCRIPT = """#!/bin/sh
 ### BEGIN INIT INFO
@@ -171,8 +170,7 @@ def leave_bare():
 
 
 def furnish():
-    """Make what both kinds of labs have: resource agents of the node's own, and the fence agent."""
-    room.overlay(str(AGENTS))
+    """Make what both kinds of labs have: the fence agent."""
     fencing.install()
 
 

@@ -157,11 +157,14 @@ def end(pid, number=signal.SIGKILL):
         wait_until(lambda: is_over(parent), 30, f"process {parent} does not end")
 
 
-def entering(pid, command, directory="/root"):
+def entering(pid, command, directory="/root", interrupts=False):
     """The command that runs a command in all the namespaces of pid.
 
     The parent-death signal ends the command when its caller is killed; what the command
     itself started in the background is left alone.
+
+    interrupts
+        Whether Ctrl-C is the command's own, though the caller ignores it.
     """
     environment = [f"{key}={value}" for key, value in clean_environment().items()]
     return [
@@ -174,6 +177,7 @@ def entering(pid, command, directory="/root"):
         "--pdeathsig",
         "KILL",
         "env",
+        *(["--default-signal=INT"] if interrupts else []),
         "--ignore-environment",
         f"--chdir={directory}",
         *environment,

@@ -1,7 +1,7 @@
 """Furnishes the private view of the machine that a node, the master or a sandbox lives in.
 
-Runs inside the new namespaces. /etc and /var are overlays over the machine's, some directories
-are fresh and empty, and everything lies in memory: it vanishes with the last process.
+Runs inside the new namespaces. /etc, /opt, /usr and /var are overlays over the machine's, some
+directories are fresh and empty, and everything lies in memory: it vanishes with the last process.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from .plan import kept_paths
 from .processes import run
 
-OVERLAID = ["/etc", "/var"]
+OVERLAID = ["/etc", "/opt", "/usr", "/var"]
 # State of daemons that the machine itself may run; ours must start with none of it.
 FORGOTTEN = [
     "/etc/corosync",
@@ -49,7 +49,7 @@ rpc: files
 
 
 def install(hostname, hosts):
-    """Replace the machine's /etc, /var, /root ... by private ones."""
+    """Replace the machine's /etc, /usr, /var, /root ... by private ones."""
     run("mount", "-t", "tmpfs", "-o", "mode=755", "layers", LAYERS)
     for path in OVERLAID:
         overlay(path)

@@ -231,6 +231,10 @@ def test_the_state_tells_the_worst_first_and_is_well_only_if_all_are():
     assert outcome.state_return("x", [well], True)["result"] is None
     assert outcome.state_return("x", [same], True)["result"] is True
     assert "would change: node1" in outcome.state_return("x", [well], True)["comment"]
+    brief = outcome.state_return("x", [well, same], False, brief=True)
+    assert brief["changes"] == {"node1": ["ran"]}
+    failed = outcome.state_return("x", [well, bad], False, brief=True)
+    assert failed["changes"]["ret"]["node3"] == BROKEN, "what failed is told whole"
     refused = Outcome("node1", REFUSED, "nothing was applied: x")
     assert outcome.state_return("x", [refused], True)["result"] is False
 

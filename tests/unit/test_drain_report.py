@@ -95,6 +95,29 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
         assert reported(made, left, detail)["ok"] is False
 
 
+def test_each_guest_has_one_place_whatever_failed_before():
+    ends = {"source": "node1", "elapsed": 2.0, "downtime_ms": 31}
+    failed = [
+        {"guest": guest, "destination": "node2", "reason": f"{guest} changes too fast", **ends}
+        for guest in "dcba"
+    ]
+    data = reported(batch(), ["b", "c", "d"])
+    data["moved"] = [
+        {"guest": guest, "destination": "node3", "reason": "", **ends} for guest in ("web", "a")
+    ]
+    data["under_way"] = [{"guest": "c", "source": "node1", "destination": "node3"}]
+    data |= {"failed": failed, "stuck": {"b": "frozen", "own": "no room"}}
+    assert tables.render(data).split("\n")[:-1] == [
+        "guest  from   to     took   downtime  before",
+        "a      node1  node3  2.0 s  31 ms     not moved to node2: a changes too fast",
+        "web    node1  node3  2.0 s  31 ms",
+        "FAILED  d, node1 -> node2: d changes too fast",
+        "UNDER WAY  c, node1 -> node3; not moved to node2: c changes too fast",
+        "STUCK  b: frozen; not moved to node2: b changes too fast",
+        "STUCK  own: no room",
+    ]
+
+
 def test_the_last_line_says_what_to_do():
     made = batch(move("a"), move("b"), db="guest.frozen")
     begun(made)
@@ -103,9 +126,8 @@ def test_the_last_line_says_what_to_do():
     assert tables.render(reported(made, ["b", "db"])).split("\n") == [
         "guest  from   to     took   downtime",
         "a      node1  node2  2.0 s  31 ms",
-        "FAILED  b, node1 -> node2: node2 is cut",
-        "STUCK  db: guest.frozen",
         "STUCK  b: the result of its migration to node2 is unknown: node2 is cut",
+        "STUCK  db: guest.frozen",
         "NOT DRAINED  node1: left: b, db; 1 guest moved in 12 s; cordoned since"
         " 2026-01-01T10:00:00 UTC: updates; to continue: salt-run kvmcluster.drain node1;"
         " to uncordon it: salt-run kvmcluster.undrain node1",

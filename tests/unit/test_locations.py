@@ -95,6 +95,22 @@ def test_nowhere_names_who_is_silent_and_no_other_guest():
     )
 
 
+def test_an_unknown_guest_is_said_to_be_unknown_unless_nobody_answers():
+    among = from_pillar({"kvmcluster": {**NODES_OF, "guests": {"list": {"web1": {}}}}})
+
+    def unknown(guest, *answers):
+        locations.refuse_unknown(among, guest, reported(*answers))
+
+    for known in (
+        ("web1", lacks(), lacks(), lacks()),
+        ("web9", lacks(), observed(Sighting.SHUT_OFF)),
+        ("web9",),
+    ):
+        unknown(*known)
+    with pytest.raises(InputError, match=r"has a guest web9; no information from node3 \(no resp"):
+        unknown("web9", lacks(), lacks())
+
+
 def test_a_listed_guest_that_no_node_has_is_to_be_started():
     assert refused(lacks(), lacks(), lacks(), among=LISTING) == (
         "web1 runs nowhere: no node has it; to start it: salt node2 kvmcluster.start web1"

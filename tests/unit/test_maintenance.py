@@ -397,6 +397,7 @@ def test_whether_it_may_begin_in_words():
         "managed": [],
         "stuck": {},
         "hindered": [],
+        "others": [],
         "findings": [],
     }
     assert tables.render(good) == ("OK: maintenance can start in cluster lab; ready: node2, node3")
@@ -408,13 +409,15 @@ def test_whether_it_may_begin_in_words():
         "PROBLEM  ssh.reach  node2 -> node1: refused\n         ssh\n"
         "PROBLEM: maintenance cannot start in cluster lab"
     )
+    busy = {**good, "ok": False, "others": ["node3 is in maintenance by another run"]}
+    assert tables.render(busy).startswith("PROBLEM  node3 is in maintenance by another run\n")
 
 
 def test_guests_that_cannot_be_moved_are_named_by_preflight():
     stuck = {"node1": {"web1": "no eligible node: storage.kind"}}
     data = {"kind": "preflight", "cluster": "lab", "ok": True, "nodes": [], "updates": []}
     data |= {"cordoned": [], "begun": [], "managed": [], "findings": []}
-    data |= {"stuck": stuck, "hindered": []}
+    data |= {"stuck": stuck, "hindered": [], "others": []}
     assert tables.render(data) == (
         "STUCK  web1 on node1: no eligible node: storage.kind\n"
         "OK: maintenance can start in cluster lab"

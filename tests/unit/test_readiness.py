@@ -318,8 +318,8 @@ def test_reasons_come_first_then_the_matrix_then_the_sum():
         "PROBLEM  network.present  web1, db -> node3: bridge br0 does not exist on the destination",
         "         create bridge br0 in the destination's network configuration, as on the source",
         "guest \\ to  node1  node2  node3",
-        "web1        -      ok     NO network.present",
         "db          ok     -      NO network.present",
+        "web1        -      ok     NO network.present",
         "PROBLEM: 2 of 4 moves possible in cluster lab",
     ]
 
@@ -329,7 +329,7 @@ def test_what_a_silent_node_leaves_unknown_is_one_line():
     lines = text(examination.examine(World(worlds.cluster(NODES), nodes)))
     assert lines[0] == "UNKNOWN  node.daemon  node3: it is unreachable: timed out"
     assert "checks have no result because of this" in lines[2] and lines[3].startswith("guest ")
-    assert lines[4].startswith("web1        -      ok     NO node.daemon +")
+    assert lines[5].startswith("web1        -      ok     NO node.daemon +")
 
 
 def test_a_wide_cluster_is_shown_in_figures():

@@ -270,3 +270,32 @@ def test_a_cordon_and_a_freeze_are_one_line_each():
     assert tables.render(never) == "NOT CORDONED  node1"
     frozen = {**mark, "kind": "freeze", "guest": "web1", "frozen": True, "changed": False}
     assert tables.render(frozen).startswith("FROZEN  web1 on node1 since 2026-01-01T10:00:00 UTC")
+
+
+def test_a_cluster_that_nobody_has_prepared_is_one_line():
+    def found(id_, nodes, sentence, **more):
+        one = {"id": id_, "severity": "BLOCK", "outcome": "PROBLEM", "sentence": sentence}
+        one |= {"remedy": "x", "guests": [], "nodes": nodes, "destinations": [], **more}
+        return {"everywhere": False, **one}
+
+    key = "/root/.ssh/id_rsa_cluster does not exist"
+    nodes = ["node1", "node2"]
+    findings = [
+        found("ssh.key", nodes, key),
+        found("ssh.config", ["node1"], "identityfile is ~/.ssh/id_rsa"),
+        found("ssh.reach", ["node1"], "host key unknown", destinations=["node2"]),
+        found("network.present", ["node2"], "bridge br0 is down"),
+    ]
+    data = {"kind": "check", "cluster": "lab", "ok": False, "nodes": nodes, "guests": []}
+    data |= {"moves": 2, "movable": 0, "findings": findings}
+    lines = tables.render(data).split("\n")
+    assert lines[:4] == [
+        "PROBLEM  ssh.key  node1, node2: no node is prepared: there is no cluster key, and no trust"
+        " between nodes",
+        "         salt-run state.orchestrate kvmcluster.orch.prepare",
+        "PROBLEM  network.present  node2: bridge br0 is down",
+        "         x",
+    ]
+    assert "ssh.config" not in "\n".join(lines)
+    findings[0] = found("ssh.key", ["node1"], key)
+    assert "ssh.config" in tables.render(data), "one node has its key: each finding counts"

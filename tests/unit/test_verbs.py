@@ -167,12 +167,13 @@ def test_a_guest_that_is_twice_there_is_left_alone(verb):
     assert not found.node and "salt-run kvmcluster.recover web1" in found.refusal
 
 
-@pytest.mark.parametrize("verb", EVERY)
+@pytest.mark.parametrize("verb", EVERY[1:])
 def test_a_guest_whose_minion_is_silent_is_said_to_be_there(verb):
     seen = facts(WEB, node1={"by_peer": True, "asker": "node2", "minion": "no response"})
     found = targets.target(verb, LISTED, seen, "web1")
     assert not found.node
     assert "running on node1, as node2 sees it, and the minion of node1 does not" in found.refusal
+    assert targets.target(targets.START, LISTED, seen, "web1").node == "node2"
 
 
 @pytest.mark.parametrize("verb", [targets.REBOOT, targets.FREEZE, targets.ACCESS])

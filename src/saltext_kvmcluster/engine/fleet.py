@@ -11,7 +11,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.applying.course import Begun
 from saltext_kvmcluster.core.drain import placement
-from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration import jobs, migration, records
@@ -216,6 +216,10 @@ class Fleet(ABC):
         answers = self.ask(self.all, "kvmcluster.sighting", guest)
         return locations.parse(answers, tuple(self.all))
 
+    def refuse_unknown(self, guest: str) -> None:
+        """Raise InputError if no node has a guest, and the pillar does not list it."""
+        locations.refuse_unknown(self.cluster, guest, self.sightings(guest))
+
     def move(self, guest: str, destination: str | None) -> tuple[Move, str, bool]:
         """Return the move that is asked for, and a warning; an error where it is not possible.
 
@@ -245,7 +249,11 @@ class Fleet(ABC):
         If that node does not tell how it ended, the first node that responds settles it.
         """
         reported, silent = self.rows("kvmcluster.job", "jobs")
-        node = jobs.sender(guest, reported, silent)
+        try:
+            node = jobs.sender(guest, reported, silent)
+        except WorldError:
+            self.refuse_unknown(guest)
+            raise
         answers = self.ask([node], "kvmcluster.cancel", guest, within=ACTION)
         done = locations.ended(answers.get(node))
         if done is None:

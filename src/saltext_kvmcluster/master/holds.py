@@ -7,6 +7,7 @@ it while the other one is about to go on there.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.host import bootid
@@ -23,6 +24,17 @@ def refuse_second(functions: Functions, cluster: str, node: str) -> None:
             f"{node} is in maintenance by another run on this master, in process"
             f" {holder.partition(':')[0]}; wait until it ends"
         )
+
+
+def others(functions: Functions, cluster: str, nodes: Iterable[str]) -> list[str]:
+    """Return a sentence for each node that another process of this master holds."""
+    found = []
+    for node in nodes:
+        try:
+            refuse_second(functions, cluster, node)
+        except InputError as error:
+            found.append(str(error))
+    return found
 
 
 def hold(functions: Functions, cluster: str, node: str) -> None:

@@ -8,6 +8,7 @@ exit code 1 unless it is ``ok``; ``--out=json`` prints the data itself.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -835,6 +836,8 @@ def job(guest: str | None = None, cluster: str | None = None) -> dict[str, Any]:
     wanted = None if guest is None else guest_name(guest, "guest")
     reported, silent = nodes.rows("kvmcluster.job", "jobs")
     rows = [row for row in jobs.merged(reported) if wanted in (None, row["guest"])]
+    if wanted is not None and not rows:
+        nodes.refuse_unknown(wanted)
     return {**_of_cluster("jobs", nodes), "ok": not silent, "jobs": rows, "silent": silent}
 
 
@@ -976,6 +979,8 @@ def history(
     most = records.number_of(limit)
     reported, silent = nodes.rows("kvmcluster.history", "history", wanted, most)
     rows = records.merged(reported, wanted, most)
+    if wanted is not None and not rows:
+        nodes.refuse_unknown(wanted)
     return {**_of_cluster("history", nodes), "ok": not silent, "history": rows, "silent": silent}
 
 
@@ -1124,8 +1129,8 @@ def preflight(
     that does not compile, ``begun`` says which SLS that was begun before may not have ended,
     ``managed`` where Pacemaker may start guests, ``cordoned`` has the reason for each node that
     others cordoned, ``stuck`` has the reason for each guest that cannot be moved, by node,
-    ``hindered`` says why maintenance cannot start with these, ``findings`` are as in
-    ``kvmcluster.check``.
+    ``hindered`` says why maintenance cannot start with these, ``others`` on which nodes another
+    run of maintenance of this master is at work, ``findings`` are as in ``kvmcluster.check``.
 
     CLI Example:
 
@@ -1143,6 +1148,8 @@ def preflight(
         problems = [sentence for found in _compiled(of_cluster, work, names) for sentence in found]
         world, examined = of_cluster.examined()
         found = maintenance.preflight(world, examined, work, problems, begun, why)
+        others = holds.others(__salt__, of_cluster.cluster.name, of_cluster.all)
+        found = dataclasses.replace(found, others=tuple(others))
         return evacuation.with_stuck(of_cluster, found, world, work, *given).to_dict()
 
 

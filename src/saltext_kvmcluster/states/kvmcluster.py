@@ -785,6 +785,7 @@ def applied(
     sls: str | list[str],
     nodes: list[str] | None = None,
     cluster: str | None = None,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Apply an SLS on nodes where nothing else of Salt's runs or waits. For orchestrations.
 
@@ -798,6 +799,10 @@ def applied(
 
     cluster
         The cluster's name; needed only where the master has several.
+
+    brief
+        Whether to tell of each node only what states that changed something say, unless one failed.
+        Default: false.
 
     .. code-block:: yaml
 
@@ -813,7 +818,7 @@ def applied(
     if "nodes" not in data:
         done = {"name": name, "changes": {}, "result": False, "comment": data["error"]}
     else:
-        done = outcome.state_return(name, outcome.outcomes(data), test)
+        done = outcome.state_return(name, outcome.outcomes(data), test, brief)
     return _noted(done, node) if node else _unless_interrupted(done)
 
 

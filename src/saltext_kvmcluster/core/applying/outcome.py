@@ -110,11 +110,16 @@ def text(data: Mapping[str, Any]) -> str:
     return str(state_return("", outcomes(data), data["test"])["comment"])
 
 
-def state_return(name: str, outcomes: Iterable[Outcome], test: bool) -> dict[str, Any]:
+def state_return(
+    name: str, outcomes: Iterable[Outcome], test: bool, brief: bool = False
+) -> dict[str, Any]:
     """Return what the orchestration's state returns: the worst first, then who is well.
 
     ``changes`` have each node's states in the form that ``salt.state`` uses, so that they are
     printed the same way.
+
+    brief
+        Whether they have only what states that changed something say, unless one failed.
     """
     known = sorted(outcomes, key=lambda one: _ORDER.index(one.result))
     bad = [one for one in known if one.result != DONE]
@@ -124,14 +129,26 @@ def state_return(name: str, outcomes: Iterable[Outcome], test: bool) -> dict[str
         for one in known
         if isinstance(one.returned, Mapping) and (one.changed or one.result == FAILED)
     }
+    changes: dict[str, Any] = {"out": "highstate", "ret": shown} if shown else {}
+    if brief and not bad:
+        changes = {one.node: said for one in known if (said := _said(one.returned))}
     lines = [one.detail for one in bad]
     lines += [_well([one for one in known if one.result == DONE], changed, test)]
     return {
         "name": name,
-        "changes": {"out": "highstate", "ret": shown} if shown else {},
+        "changes": changes,
         "result": False if bad else None if test and changed else True,
         "comment": "\n".join(filter(None, lines)),
     }
+
+
+def _said(returned: object) -> list[str]:
+    """Return what the states say that changed something, or would."""
+    return [
+        one_line(str(state.get("comment", "")), 200)
+        for state in _states(returned)
+        if state.get("changes")
+    ]
 
 
 def _well(done: list[Outcome], changed: list[str], test: bool) -> str:

@@ -223,7 +223,8 @@ class Preflight:
     ``nodes``: those that have to be ready. ``updates``: why an SLS cannot be applied to a node.
     ``begun``: the SLS files that were begun on nodes and may not have ended. ``managed``: on which
     nodes Pacemaker would act against it. ``stuck``: by node and guest, why it cannot be moved.
-    ``hindered``: why maintenance cannot begin because of these.
+    ``hindered``: why maintenance cannot begin because of these. ``others``: on which nodes another
+    run of this master is at work.
     """
 
     cluster: str
@@ -235,6 +236,7 @@ class Preflight:
     managed: tuple[str, ...] = ()
     stuck: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hindered: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -245,6 +247,7 @@ class Preflight:
             self.begun,
             self.managed,
             self.hindered,
+            self.others,
         )
         return not any(found)
 
@@ -261,6 +264,7 @@ class Preflight:
             "managed": list(self.managed),
             "stuck": {node: dict(guests) for node, guests in self.stuck.items()},
             "hindered": list(self.hindered),
+            "others": list(self.others),
             "findings": [one.to_dict() for one in self.findings],
         }
 

@@ -51,9 +51,9 @@ def prepare(request: Request) -> dict[str, Any]:
     nodes = list(request.nodes) or None
     return {
         "preflight": _state(request, "sls_ready", sls=[KEY_SLS, TRUST_SLS], nodes=nodes),
-        "keys": _state(request, "applied", sls=KEY_SLS, nodes=nodes),
+        "keys": _state(request, "applied", sls=KEY_SLS, nodes=nodes, brief=True),
         "identities": _state(request, "identities_published", nodes=nodes),
-        "trust": _state(request, "applied", sls=TRUST_SLS, nodes=nodes),
+        "trust": _state(request, "applied", sls=TRUST_SLS, nodes=nodes, brief=True),
         "ssh": _state(request, "ssh_ready"),
     }
 

@@ -67,10 +67,14 @@ def under_way(
 
 
 def merged(reported: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
-    """Return the migrations that several nodes report, each once: its source reports more."""
+    """Return the migrations that several nodes report, each once: its source reports more.
+
+    By guest.
+    """
     rows = [dict(row) for rows in reported.values() for row in rows if _is_row(row)]
     sent = {row["uuid"] for row in rows if row["phase"] != ARRIVING}
-    return [row for row in rows if row["phase"] != ARRIVING or row["uuid"] not in sent]
+    found = [row for row in rows if row["phase"] != ARRIVING or row["uuid"] not in sent]
+    return sorted(found, key=lambda row: str(row["guest"]))
 
 
 def sender(guest: str, reported: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.text import counted, listed
 
 def check(data: Mapping[str, Any]) -> str:
     """Return why guests cannot move, then where each can go."""
-    lines = [*reasons(data["findings"]), *_matrix(data)]
+    lines = [*reasons(_unless_unprepared(data)), *_matrix(data)]
     lines.append(
         f"{verdict(data)}: {data['movable']} of {counted(data['moves'], 'move')} possible in"
         f" cluster {data['cluster']}"
@@ -20,9 +20,33 @@ def check(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _unless_unprepared(data: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Return the findings; of a cluster without a single key, one in place of all about ssh."""
+    without = {
+        node
+        for one in data["findings"]
+        if one["id"] == "ssh.key" and one["sentence"].endswith(" does not exist")
+        for node in one["nodes"]
+    }
+    if not data["nodes"] or not without.issuperset(data["nodes"]):
+        return list(data["findings"])
+    unprepared = {
+        "id": "ssh.key",
+        "severity": "BLOCK",
+        "outcome": "PROBLEM",
+        "sentence": "no node is prepared: there is no cluster key, and no trust between nodes",
+        "remedy": "salt-run state.orchestrate kvmcluster.orch.prepare",
+        "guests": [],
+        "nodes": data["nodes"],
+        "destinations": [],
+        "everywhere": False,
+    }
+    return [unprepared, *(one for one in data["findings"] if not one["id"].startswith("ssh."))]
+
+
 def preflight(data: Mapping[str, Any]) -> str:
     """Return whether maintenance may start, and what forbids it."""
-    kinds = ("updates", "begun", "managed", "cordoned", "hindered")
+    kinds = ("others", "updates", "begun", "managed", "cordoned", "hindered")
     problems = [detail for kind in kinds for detail in data[kind]]
     lines = [f"PROBLEM  {detail}" for detail in problems]
     if not data["hindered"]:
@@ -81,7 +105,8 @@ def _concerned(finding: Mapping[str, Any]) -> str:
 
 def _matrix(data: Mapping[str, Any]) -> Iterable[str]:
     """Show where each guest can go: a matrix, or figures where that would be too wide."""
-    rows, nodes = data["guests"][:LONGEST], data["nodes"]
+    known, nodes = sorted(data["guests"], key=lambda row: str(row["guest"])), data["nodes"]
+    rows = known[:LONGEST]
     if len(nodes) <= WIDEST:
         cells = [[row["guest"], *(_cell(row, node) for node in nodes)] for row in rows]
         yield table(["guest \\ to", *nodes], cells)

@@ -79,7 +79,8 @@ def restored(data: Mapping[str, Any]) -> str:
 def undrain(data: Mapping[str, Any]) -> str:
     """Return the moves to a node that was uncordoned."""
     was = "is uncordoned" if data["uncordoned"] else "was not cordoned"
-    text = _outcome(data, f"{data['node']} {was}; {_moved(data)}, {_stuck(data)}")
+    moved = f"; {_moved(data)}, {_stuck(data)}" if _has_moves(data) else ""
+    text = _outcome(data, f"{data['node']} {was}{moved}")
     off = data.get("shut_down")
     if not off:
         return text
@@ -89,16 +90,27 @@ def undrain(data: Mapping[str, Any]) -> str:
     )
 
 
+def _has_moves(data: Mapping[str, Any]) -> bool:
+    return any(data[key] for key in ("plan", "stuck", "moved", "failed", "under_way"))
+
+
 def _outcome(data: Mapping[str, Any], last: str) -> str:
-    """Return what came of a plan; the guests that stay come next to the prompt."""
-    lines = _moves(data["moved"])
+    """Return what came of a plan; the guests that stay come next to the prompt.
+
+    Each guest has one place: an attempt that failed is told where its guest is, if it has moved
+    after all, or is under way, or stays.
+    """
+    lines = _moves(data["moved"], data["failed"])
+    elsewhere = {row["guest"] for row in (*data["moved"], *data["under_way"])} | {*data["stuck"]}
     lines += [
         f"FAILED  {row['guest']}, {row['source']} -> {row['destination']}: {row['reason']}"
-        for row in data["failed"]
+        for row in sorted(data["failed"], key=_guest)
+        if row["guest"] not in elsewhere
     ]
     lines += [
         f"UNDER WAY  {row['guest']}, {row['source']} -> {row['destination']}"
-        for row in data["under_way"]
+        f"{_before(row, data['failed'])}"
+        for row in sorted(data["under_way"], key=_guest)
     ]
     lines += _stays(data)
     lines += [f"INCOMPLETE  {text}" for text in data.get("missing", ())]
@@ -107,7 +119,25 @@ def _outcome(data: Mapping[str, Any], last: str) -> str:
 
 
 def _stays(data: Mapping[str, Any]) -> list[str]:
-    return [f"STUCK  {guest}: {why}" for guest, why in data["stuck"].items()]
+    failed = data.get("failed", ())
+    return [
+        f"STUCK  {guest}: {why}{_before({'guest': guest}, failed, why)}"
+        for guest, why in sorted(data["stuck"].items())
+    ]
+
+
+def _guest(row: Mapping[str, Any]) -> str:
+    return str(row["guest"])
+
+
+def _before(row: Mapping[str, Any], failed: Iterable[Mapping[str, Any]], known: str = "") -> str:
+    """Return which attempts to move a guest failed, as the end of a sentence; or nothing.
+
+    known
+        What is told of it anyway.
+    """
+    tried = [one for one in failed if one["guest"] == row["guest"] and one["reason"] not in known]
+    return "".join(f"; not moved to {one['destination']}: {one['reason']}" for one in tried)
 
 
 def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -115,7 +145,10 @@ def _steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
     return table_if_any(["guest", "from", "to", "why"], rows)
 
 
-def _moves(moves: Iterable[Mapping[str, Any]]) -> list[str]:
+def _moves(
+    moves: Iterable[Mapping[str, Any]], failed: Iterable[Mapping[str, Any]] = ()
+) -> list[str]:
+    """Return the guests that moved, and what failed before, where anything did."""
     rows = [
         [
             row["guest"],
@@ -123,10 +156,13 @@ def _moves(moves: Iterable[Mapping[str, Any]]) -> list[str]:
             row["destination"],
             or_dash(row["elapsed"], "{:.1f} s"),
             or_dash(row["downtime_ms"], "{} ms"),
+            _before(row, failed).removeprefix("; "),
         ]
-        for row in moves
+        for row in sorted(moves, key=_guest)
     ]
-    return table_if_any(["guest", "from", "to", "took", "downtime"], rows)
+    header = ["guest", "from", "to", "took", "downtime", "before"]
+    width = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    return table_if_any(header[:width], [row[:width] for row in rows])
 
 
 def _stuck(data: Mapping[str, Any]) -> str:

@@ -71,6 +71,18 @@ def source(cluster: Cluster, guest: str, reported: Mapping[str, Answer], destina
     return active[0]
 
 
+def refuse_unknown(cluster: Cluster, guest: str, reported: Mapping[str, Answer]) -> None:
+    """Raise InputError if no node has a guest, and the pillar does not list it.
+
+    Where no node answers at all nothing can be said.
+    """
+    known = [one.observation.sighting for one in reported.values()]
+    answered = [one for one in known if one is not Sighting.UNREACHABLE]
+    if guest in cluster.guests.list or not answered or set(answered) != {Sighting.ABSENT}:
+        return
+    raise _unknown(guest, reported)
+
+
 def fit_to_ask(reported: Mapping[str, Answer]) -> list[str]:
     """Return the nodes that answered, those that have the guest first."""
     answered = [
@@ -214,6 +226,10 @@ def _nowhere(cluster: Cluster, guest: str, reported: Mapping[str, Answer]) -> Kv
         return nobody(guest, reported)
     if len(answered) == len(reported) and guest in cluster.guests.list:
         return WorldError(f"{guest} runs nowhere: no node has it; {start}")
+    return _unknown(guest, reported)
+
+
+def _unknown(guest: str, reported: Mapping[str, Answer]) -> InputError:
     return InputError(
         f"no node that responded has a guest {guest}{_hidden(reported)}; to list the guests:"
         " salt-run kvmcluster.status"

@@ -44,7 +44,9 @@ class Options:
         default=500,
         metadata=described(
             whole(1, MOST_DOWNTIME, DOWNTIME_UNIT),
-            "The maximum milliseconds for which a guest may be stopped at the switch.",
+            "The milliseconds that sending the last memory may take while a guest is stopped at the"
+            " switch. An aim, not a limit: stopping it, its devices and resuming it take time as"
+            " well.",
         ),
     )
     timeout: float = field(

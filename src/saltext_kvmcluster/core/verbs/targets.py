@@ -55,6 +55,10 @@ def target(verb: str, cluster: Cluster, facts: Mapping[str, NodeFacts], guest: s
         return Target(guest, state=state, refusal=why)
     if active:
         node = next(iter(active))
+        others = [one for one, known in facts.items() if hears(known)]
+        if verb == START and others and not hears(facts[node]):
+            # Any node asks all others itself, and finds that it runs.
+            return Target(guest, others[0], state)
         return _unless_silent(Target(guest, node, state), facts[node])
     if verb == START:
         return Target(guest, state=state)
