@@ -11,11 +11,12 @@ import salt.config
 import yaml
 from sandbox import NODES, SSH, sentence
 
+from saltext_kvmcluster.core import silence
 from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.master.nodes import SaltNodes
 
-# Seconds in which a minion answers, and whether it still runs a job. By default it is 15 together.
-IMPATIENT = {"timeout": 3, "gather_job_timeout": 3}
+# Seconds in which a minion answers. By default it is 5.
+IMPATIENT = {"timeout": 3}
 
 
 class Master:
@@ -225,12 +226,28 @@ def test_all_answers_end_the_waiting(nodes):
     assert elapsed < nodes.opts["timeout"]
 
 
-def test_a_node_that_is_down_is_waited_for_as_salt_does(nodes, sleeper, caplog):
-    answers, elapsed = timed(nodes.ask, nodes.all, "test.ping")
+def test_a_node_that_is_down_is_waited_for_once_while_others_look_after_it(nodes, sleeper, caplog):
+    looked = []
+    answers, elapsed = timed(
+        nodes.ask, nodes.all, "test.ping", meanwhile=lambda *found: looked.append(found)
+    )
     assert answers == {"alpha": True, "beta": True}
-    waited = nodes.opts["timeout"] + nodes.opts["gather_job_timeout"]
-    assert waited - 1 < elapsed < waited + 10
+    assert [(unheard, sorted(answered)) for unheard, answered in looked] == [
+        ([sleeper], ["alpha", "beta"])
+    ]
+    assert elapsed >= silence.LOOKED_AFTER
+    assert nodes._silences.silent(nodes.clock.monotonic()) == {sleeper}
     assert not warnings(caplog)
+
+
+def test_a_node_that_was_silent_is_heard_while_others_are_waited_for(nodes, sleeper):
+    """That it was silent is remembered, but not taken for an answer."""
+    now = nodes.clock.monotonic()
+    nodes._silences.note(["alpha", sleeper], (), now)
+    command = "sleep {{ 5 if grains['id'] == 'beta' else 0 }}; echo woken"
+    answers = nodes.ask(nodes.all, "cmd.run", command, template="jinja")
+    assert answers == {"alpha": "woken", "beta": "woken"}
+    assert nodes._silences.silent(now) == {sleeper}
 
 
 def test_a_node_whose_job_hangs_is_waited_for_so_long_and_no_longer(nodes, sleeper, caplog):

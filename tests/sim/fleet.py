@@ -317,7 +317,7 @@ class SimulatedFleet(Fleet):
             for node in nodes
         }
 
-    def examined(self, guest=None, source=None, destination=None, targets=True):
+    def placeable(self, guest=None, source=None, destination=None, **named):
         self.planned, self.was_lost = self.world.now, False
         world = World(self.cluster, self.facts())
         return world, examination.examine(world, guest, source, destination)

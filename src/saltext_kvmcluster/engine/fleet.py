@@ -6,9 +6,10 @@ What a node returns is untrusted until core has parsed it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from saltext_kvmcluster.core import silence
 from saltext_kvmcluster.core.applying.course import Begun
 from saltext_kvmcluster.core.drain import placement
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
@@ -18,7 +19,7 @@ from saltext_kvmcluster.core.migration import jobs, migration, records
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.ownership import cancellation, locations
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import examination, follow_up, problems
+from saltext_kvmcluster.core.readiness import examination, follow_up, problems, subjects
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.report import Readiness
 from saltext_kvmcluster.core.trust import logins
@@ -33,6 +34,17 @@ ASKERS = 3
 """How many nodes look for one whose minion is silent: a cable may be cut between two."""
 ASK_AGAIN = 3.0
 """Seconds until nodes are asked again, where what they reported may soon change."""
+
+
+Meanwhile = Callable[[Sequence[str], Sequence[str]], None]
+
+
+class PeerLook(NamedTuple):
+    """What peers report of a node, by peer, and when they were asked and responded."""
+
+    reported: Mapping[str, object]
+    asked: float
+    answered: float
 
 
 class Fleet(ABC):
@@ -53,12 +65,16 @@ class Fleet(ABC):
         function: str,
         *arguments: Any,
         within: float = QUESTION,
+        meanwhile: Meanwhile | None = None,
         **named: Any,
     ) -> dict[str, Any]:
         """Run a function on some nodes, as one job; return what each node returned, if it did.
 
         within
             Seconds to wait while a node reports that the job still runs.
+        meanwhile
+            Called once while nodes without any sign of life are waited for: with these, and with
+            those that have returned.
         """
 
     @abstractmethod
@@ -125,58 +141,97 @@ class Fleet(ABC):
     def steady_facts(self, **named: Any) -> dict[str, NodeFacts]:
         """Return the guests of every node, asked for again where that may show less problems.
 
-        A node whose minion gives no facts is asked by peers.
+        A node whose minion gives no facts is asked by peers, while it is still waited for.
         """
-        return self.steadied(self.facts(targets=False, trust=False, **named), **named)
+        looks: dict[str, PeerLook] = {}
 
-    def steadied(self, first: Mapping[str, NodeFacts], **named: Any) -> dict[str, NodeFacts]:
-        """Return facts as ``steady_facts``, of which there is a first look already."""
-        facts = self._with_peers(first)
+        def look(unheard: Sequence[str], answered: Sequence[str]) -> None:
+            looks.update(self._looks(unheard, answered))
+
+        begun = self.clock.monotonic()
+        first = self.facts(targets=False, trust=False, meanwhile=look, **named)
+        waited = self.clock.monotonic() - begun - silence.DOUBT
+        return self.steadied(first, looks, max(waited, 0.0), **named)
+
+    def steadied(
+        self,
+        first: Mapping[str, NodeFacts],
+        looks: Mapping[str, PeerLook] | None = None,
+        waited: float = 0.0,
+        **named: Any,
+    ) -> dict[str, NodeFacts]:
+        """Return facts as ``steady_facts``, of which there is a first look already.
+
+        looks
+            What peers report of nodes without facts.
+        waited
+            Seconds since the first look.
+        """
+        facts, looks = self._with_peers(first, looks or {})
         if problems.may_pass(self.cluster, facts):
-            self.clock.wait(None, ASK_AGAIN)
+            self.clock.wait(None, max(ASK_AGAIN - waited, 0.0))
             answering = [node for node, one in first.items() if not one.detail]
             named = {"targets": False, "trust": False, **named}
             again = self.facts(answering, **named) if answering else {}
-            facts = self._with_peers({**first, **again})
+            unreached = {node: one for node, one in looks.items() if facts[node].detail}
+            facts, _ = self._with_peers({**first, **again}, unreached)
         return facts
 
-    def _with_peers(self, facts: Mapping[str, NodeFacts]) -> dict[str, NodeFacts]:
-        """Return facts with those that peers collect of the nodes without any."""
+    def _with_peers(
+        self, facts: Mapping[str, NodeFacts], looks: Mapping[str, PeerLook]
+    ) -> tuple[dict[str, NodeFacts], dict[str, PeerLook]]:
+        """Return facts with those that peers collect of nodes without any, and all their looks."""
         silent = [node for node, one in facts.items() if one.detail]
-        askers = [node for node, one in facts.items() if not one.detail][:ASKERS]
-        facts = dict(facts)
-        if not silent or not askers:
-            return facts
-        asked = self.clock.now().timestamp()
-        answers = self.ask(askers, "kvmcluster.peer_facts", silent)
-        answered = self.clock.now().timestamp()
-        for node in silent:
-            reported = node_report.of_node(answers, node)
-            facts[node] = node_report.by_peers(facts[node], reported, asked, answered)
-        return facts
+        answered = [node for node, one in facts.items() if not one.detail]
+        looks = {**self._looks([one for one in silent if one not in looks], answered), **looks}
+        found = {
+            node: node_report.by_peers(facts[node], *looks[node])
+            for node in silent
+            if node in looks
+        }
+        return {**facts, **found}, looks
+
+    def _looks(self, silent: Sequence[str], answered: Sequence[str]) -> dict[str, PeerLook]:
+        """Have some of the nodes that responded look after those that did not."""
+        if not silent or not answered:
+            return {}
+        begun = self.clock.now().timestamp()
+        answers = self.ask(answered[:ASKERS], "kvmcluster.peer_facts", list(silent))
+        ended = self.clock.now().timestamp()
+        return {node: PeerLook(node_report.of_node(answers, node), begun, ended) for node in silent}
 
     def placeable(
-        self, guest: str | None = None, source: str | None = None, destination: str | None = None
-    ) -> tuple[World, Readiness]:
-        """Return what ``examined`` does, for a plan: logins are tried as its migrations do."""
-        targets = logins.as_moves(self.cluster, source, destination)
-        return self.examined(guest, source, destination, targets)
-
-    def examined(
         self,
         guest: str | None = None,
         source: str | None = None,
         destination: str | None = None,
-        targets: Any = True,
         **named: Any,
     ) -> tuple[World, Readiness]:
         """Return the facts of all nodes, and what they mean for the moves in question.
 
-        Two jobs: all nodes report their facts, then inspect what the guests need.
+        Two jobs: all nodes report their facts, and log in as the moves would; then they inspect
+        what the guests need.
+
+        named
+            Further arguments of ``kvmcluster.facts``.
         """
+        targets = logins.as_moves(self.cluster, source, destination)
         facts = self.facts(targets=targets, **named)
         world = self._answered(facts, guest, source, destination)
         return world, examination.examine(world, guest, source, destination)
+
+    def checked(self, guest: str, destination: str | None = None) -> Readiness:
+        """Return whether one guest can move, wherever it is now.
+
+        Its node and the destinations report all; the others, whether it is unique.
+        """
+        targets = logins.as_moves(self.cluster, None, destination)
+        facts = self.facts(targets=targets, guest=guest, destination=destination)
+        found = subjects.guests_in_question(World(self.cluster, facts), guest, None)
+        if len(found) > 1:
+            return self.placeable(guest, destination=destination)[1]
+        world = self._answered(facts, guest, found[0].node, destination)
+        return examination.examine(world, guest, found[0].node, destination)
 
     def startable(self) -> World:
         """Return what a start of any guest on any node depends on: the same two jobs, no logins."""

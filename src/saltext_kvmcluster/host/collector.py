@@ -12,7 +12,6 @@ import functools
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +19,7 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts import node_report, parsers, questions, starters
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.facts.parsers import CommandOutput
+from saltext_kvmcluster.core.facts.questions import Part
 from saltext_kvmcluster.core.guest import store
 from saltext_kvmcluster.core.guest.disks import Source
 from saltext_kvmcluster.core.guest.domainxml import Guest
@@ -60,15 +60,13 @@ from saltext_kvmcluster.host.ssh_facts import (
 )
 from saltext_kvmcluster.host.tokens import token_commands, token_name, tokens_read, write_tokens
 
-LOGIN = 5.0
-"""Seconds for a login to a node whose minion is silent: it may be off."""
-
 
 def gather(
     cluster: Cluster,
     node: str,
     identities: Identities | None = None,
     login_targets: logins.Targets | None = None,
+    part: Part | None = None,
 ) -> dict[str, Any]:
     """Return the facts of this node, as plain data for ``core.facts.node_report``.
 
@@ -79,17 +77,23 @@ def gather(
         What the mine holds of the members; None where that is not known.
     login_targets
         The peers to log in to, by which names, and whose migration port to try. Default: none.
+    part
+        The move in question; None for any. A node without a part in it does not log in, nor inspect
+        its own trust.
     """
     with contextlib.closing(this_host()) as access, ThreadPoolExecutor() as pool:
-        host = pool.submit(_of_host, access, node, _defined(cluster), fencers=True)
+        machine = pool.submit(_libvirt, access.hypervisor, _defined(cluster))
+        host = pool.submit(_of_host, access, node, machine, fencers=True)
         placed = pool.submit(read_listed, cluster, access)
-        trusted = pool.submit(own_trust, cluster, node, identities)
-        reached = pool.submit(peers_seen, cluster, login_targets or {})
+        sends = part is None or part.sends(machine.result())
+        receives = part is None or part.receives(node)
+        trust = pool.submit(own_trust, cluster, node, identities) if sends or receives else None
+        reached = pool.submit(peers_seen, cluster, login_targets or {} if sends else {})
         reported = host.result()
         texts, notes = placed.result()
         reported["definitions"].update(texts)
         reported["definition_notes"] = notes
-        reported.update(ssh=trusted.result(), peers=reached.result())
+        reported.update(ssh=trust.result() if trust else {}, peers=reached.result())
     found = node_report.parse(node, reported, 0.0, 0.0)
     written, detail = write_tokens(
         _shared_folders(_sources_of_node(cluster, found), found), token_name(node)
@@ -103,7 +107,7 @@ def gather_peer(cluster: Cluster, peer: Node) -> dict[str, Any]:
     Definitions on shared storage are not read again. WorldError if it accepts no login.
     """
     with contextlib.closing(peer_host(cluster, peer)) as access:
-        return _of_host(access, peer.id, _defined(cluster), parsers.OF_PEER, fencers=True)
+        return of_access(access, peer.id, _defined(cluster), parsers.OF_PEER, fencers=True)
 
 
 def gather_source(
@@ -177,7 +181,7 @@ def answer(
 def gather_host(node: str) -> dict[str, Any]:
     """Return the facts of this node's guests, storage and host alone."""
     with contextlib.closing(this_host()) as access:
-        return _of_host(access, node, ())
+        return of_access(access, node)
 
 
 def own_state(cluster: Cluster, node: str) -> dict[str, Any]:
@@ -188,23 +192,6 @@ def own_state(cluster: Cluster, node: str) -> dict[str, Any]:
         "shutdowns": shutdowns.noted(cluster.guests.list),
         "logged": shutdowns.logged(cluster.guests.list),
     }
-
-
-def gather_silent(cluster: Cluster, peer: Node) -> dict[str, Any]:
-    """Return the facts of a peer whose minion is silent, by the first name that lets us in.
-
-    WorldError with the cause of each name if none does.
-    """
-    causes = {}
-    for name in dict.fromkeys((peer.migration, *peer.names)):
-        login = ssh.probe(name, LOGIN)
-        cell = logins.cell(peer.id, name, login, encrypted_key=False)
-        if cell["ok"]:
-            with contextlib.closing(peer_host(cluster, replace(peer, migration=name))) as access:
-                return _of_host(access, peer.id, (), parsers.OF_PEER)
-        causes[name] = cell["cause"]
-    found = ", ".join(f"{name}: {cause}" for name, cause in causes.items())
-    raise WorldError(f"no login by ssh ({found})")
 
 
 def own_minion() -> str:
@@ -223,33 +210,50 @@ def own(node: str) -> NodeFacts:
     return node_report.parse(node, reported, asked_at, time.time())
 
 
-def _of_host(
+def of_access(
     access: NodeAccess,
     node: str,
-    defined: Collection[str],
+    defined: Collection[str] = (),
     more: Mapping[str, Sequence[str]] = MappingProxyType({}),
     fencers: bool = False,
 ) -> dict[str, Any]:
     """Return a host's facts, with libvirt's definitions of the guests ``defined``.
 
+    more, fencers
+        As of ``_of_host``.
+    """
+    with ThreadPoolExecutor() as pool:
+        machine = pool.submit(_libvirt, access.hypervisor, defined)
+        return _of_host(access, node, machine, more, fencers)
+
+
+def _of_host(
+    access: NodeAccess,
+    node: str,
+    machine: Future[dict[str, Any]],
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    fencers: bool = False,
+) -> dict[str, Any]:
+    """Return a host's facts.
+
+    machine
+        Those of its libvirt.
     more
         Programs to run besides.
     fencers
         Whether to ask Pacemaker whom it can fence, for which it may ask fence devices.
     """
-    with ThreadPoolExecutor() as pool:
-        machine = pool.submit(_libvirt, access.hypervisor, defined)
-        outputs = access.run_all(
-            {**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS, **more}
-        )
-        outputs = {**outputs, **pacemaker_view.further(access.run_all, outputs)}
-        if fencers:
-            outputs = {**outputs, **pacemaker_view.membership(access.run_all, outputs)}
-        reported: dict[str, Any] = {
-            "node": node,
-            "commands": _to_dicts(outputs),
-            **machine.result(),
-        }
+    outputs = access.run_all(
+        {**parsers.COMMANDS, **starters.COMMANDS, **inventory.COMMANDS, **more}
+    )
+    outputs = {**outputs, **pacemaker_view.further(access.run_all, outputs)}
+    if fencers:
+        outputs = {**outputs, **pacemaker_view.membership(access.run_all, outputs)}
+    reported: dict[str, Any] = {
+        "node": node,
+        "commands": _to_dicts(outputs),
+        **machine.result(),
+    }
     found = node_report.parse(node, reported, 0.0, 0.0)
     sources = [*_storage_of(_running(found)), *_leases(found)]
     reported["commands"] = _with_links(access, reported["commands"], sources, _holders(outputs))

@@ -78,7 +78,8 @@ def observe(
 
     def ask(node: str, peer: Node | None) -> object:
         if peer is None:
-            return collector.gather(cluster, node, identities, {one: one.names for one in peers})
+            targets = {one: (one.migration,) for one in peers}
+            return collector.gather(cluster, node, identities, targets)
         return collector.gather_peer(cluster, peer)
 
     found = _side_by_side(
@@ -126,18 +127,6 @@ def observe_move(
     finally:
         tokens.remove_tokens(own.written, move)
     return follow_up.answered(world, answers)
-
-
-def silent_peers(cluster: Cluster, peers: Sequence[Node]) -> dict[str, Any]:
-    """Return the facts of peers whose minions are silent; a sentence for one that cannot be had."""
-
-    def ask(_node: str, peer: Node) -> object:
-        try:
-            return collector.gather_silent(cluster, peer)
-        except WorldError as error:
-            return str(error)
-
-    return _side_by_side({peer.id: peer for peer in peers}, ask)
 
 
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:

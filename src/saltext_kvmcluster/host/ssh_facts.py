@@ -103,9 +103,10 @@ def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dic
         return {}
     account = accounts.account(cluster.ssh.login)
     with ThreadPoolExecutor() as pool:
-        ports = dict(zip(login_targets, pool.map(migration_port, login_targets), strict=True))
+        tried = pool.map(migration_port, login_targets)
         encrypted = keys.key_file(keyfile.key_path(cluster, account.home), account).encrypted
         observed = ssh.probe_peers(login_targets, LOGIN_TIME, PEERS_TIME)
+        ports = dict(zip(login_targets, tried, strict=True))
     return {
         peer.id: {
             "cells": [

@@ -14,18 +14,21 @@ import salt.client
 import salt.utils.jid
 from salt.exceptions import SaltClientError, SaltException
 
+from saltext_kvmcluster.core import silence
 from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.applying.course import Begun
 from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+<<<<<<< HEAD
 from saltext_kvmcluster.core.text import listed, one_line
+=======
+>>>>>>> 33766fd (Silent nodes cost a command one time limit; check asks in full only who takes part)
 from saltext_kvmcluster.engine.environment import Call
-from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION, Fleet
+from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION, Fleet, Meanwhile
+from saltext_kvmcluster.master.listener import Listener
 
-# Seconds between looks for a return, as in Salt itself.
-PAUSE = 0.01
 # Seconds without an answer in which the job of a node is still followed.
 STOPPED = 90.0
 # Where the master remembers which SLS files it has begun; the returner on the nodes.
@@ -62,6 +65,7 @@ class SaltNodes(Fleet):
         self._open = contextlib.ExitStack()
         self._returns: Any = None
         self._cache: Any = None
+        self._silences = silence.Memory()
 
     def __enter__(self) -> SaltNodes:
         return self
@@ -76,14 +80,20 @@ class SaltNodes(Fleet):
         function: str,
         *arguments: Any,
         within: float = QUESTION,
+        meanwhile: Meanwhile | None = None,
         **named: Any,
     ) -> dict[str, Any]:
         """Run a function on some nodes, as one job, and return what each one returned.
+
+        A node that was silent a moment ago is sent the job, too, and waited for but briefly, unless
+        it gives a sign of life: silent nodes cost a command their time limit once.
 
         within
             Seconds to wait while a node reports that the job runs. One that has not returned by
             then counts as silent, like one that is down; its job goes on. If it is as much as an
             action may take, a minion that is stopped for a minute and a half is waited for, too.
+        meanwhile
+            As ``Fleet.ask`` has it.
         """
         nodes, end = list(nodes), self.clock.monotonic() + within
         if not nodes:
@@ -92,13 +102,18 @@ class SaltNodes(Fleet):
         try:
             with self.client() as client:
                 job = client.run_job(nodes, function, arguments, listen=True, **how)
-                found = self._answers(client, job, function, within) if job else {}
+                sent = {**job, "fun": function}
+                found = self._answers(client, sent, within, meanwhile) if job else {}
             late = set(job.get("minions", ())) - set(found) if within >= ACTION else ()
             return {**found, **self._late(job["jid"], late, end)} if late else found
         except SaltException as error:
             # A master that was restarted has another key; the next client reads it.
             log.warning("kvmcluster: %s could not be sent to the nodes: %s", function, error)
             return {}
+
+    def forget_silence(self) -> None:
+        """Wait for every node in full again."""
+        self._silences = silence.Memory()
 
     def dispatch(self, move: Move) -> str:
         """Have a guest's node migrate it. The job has an id beforehand, to be asked about."""
@@ -203,49 +218,30 @@ class SaltNodes(Fleet):
         return found
 
     def _answers(
-        self, client: Any, job: Mapping[str, Any], function: str, within: float
+        self, client: Any, job: Mapping[str, Any], within: float, meanwhile: Meanwhile | None
     ) -> dict[str, Any]:
         """Return what nodes return for a job within so many seconds.
 
         Whatever ends the waiting, what was returned counts, and so does what reached the master
         while it was restarted.
         """
-        reported: dict[str, Any] = {}
+        begun, asked = self.clock.monotonic(), job["minions"]
+        limit = silence.limit(self.opts["timeout"], meanwhile is not None)
+        wait = silence.Wait(asked, begun, limit, self._silences.silent(begun))
+        listener = Listener(client, job, self.clock)
         try:
-            self._hear(client, job, function, within, reported)
+            listener.listen(wait, within, meanwhile)
         except Exception as error:
-            # Salt does not check what minions return when it asks whether the job still runs.
-            log.warning("kvmcluster: not all returns of %s could be received: %r", function, error)
-        missing = set(job["minions"]) - set(reported)
-        return {**reported, **_returned(_filed(client, job), missing)} if missing else reported
-
-    def _hear(
-        self,
-        client: Any,
-        job: Mapping[str, Any],
-        function: str,
-        within: float,
-        reported: dict[str, Any],
-    ) -> None:
-        """Note what nodes return for a job, until all have, or no more can be expected."""
-        end, minions = self.clock.monotonic() + within, job["minions"]
-        waiting = {"timeout": self.opts["timeout"], "tgt": minions, "tgt_type": "list"}
-        answers = client.get_iter_returns(job["jid"], minions, block=False, **waiting)
-        with contextlib.closing(answers):
-            for answer in answers:
-                reported.update(_returned(answer or {}, minions))
-                if self.clock.monotonic() >= end:
-                    log.warning(
-                        "kvmcluster: no return of %s from %s within %g seconds;"
-                        " salt-run jobs.lookup_jid %s shows it when it ends",
-                        function,
-                        listed(sorted(set(minions) - set(reported))),
-                        within,
-                        job["jid"],
-                    )
-                    return
-                if not answer:
-                    self.clock.wait(None, PAUSE)
+            # The master may have been restarted, and no event comes from it anymore.
+            log.warning(
+                "kvmcluster: not all returns of %s could be received: %r", job["fun"], error
+            )
+        found = listener.reported
+        missing = set(asked) - set(found)
+        found |= _returned(_filed(client, job), missing) if missing else {}
+        now = self.clock.monotonic()
+        self._silences.note(wait.silent(now), {*found, *listener.responded}, now)
+        return found
 
 
 def late(client: Any, job: Mapping[str, Any] | None, node: str) -> Any:

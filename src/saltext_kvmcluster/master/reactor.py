@@ -238,6 +238,7 @@ def _asked(nodes: SaltNodes, function: str, **named: Any) -> dict[str, Any]:
     """
     answers = nodes.ask(nodes.all, function, **named)
     silent = [node for node in nodes.all if node not in answers]
+    nodes.forget_silence()
     return {**answers, **nodes.ask(silent, function, **named)} if silent else answers
 
 

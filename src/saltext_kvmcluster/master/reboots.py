@@ -89,7 +89,7 @@ def _rebooted(
 def _unready(nodes: SaltNodes, console: Console, node: str, end: float) -> list[GroupedFinding]:
     """Wait until nothing keeps a node from taking part; return what still does in the end."""
     while True:
-        reported = maintenance.unready(nodes.examined()[1], [node])
+        reported = maintenance.unready(nodes.placeable()[1], [node])
         if not reported or console.interrupted() or nodes.clock.monotonic() > end:
             return reported
         console.show(f"waits for {node} to be ready: {reported[0].id}")

@@ -10,7 +10,6 @@ from saltext_kvmcluster.core.monitoring.snapshot import Snapshot
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.readiness.overview import ClusterStatus
-from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.master import pillars
 from saltext_kvmcluster.master.nodes import SaltNodes
 from saltext_kvmcluster.master.pillars import Functions
@@ -33,8 +32,7 @@ def observed(
     """
     began, since = nodes.clock.now(), nodes.clock.monotonic()
     if readiness:
-        targets = logins.as_moves(nodes.cluster, None, None)
-        world, ready = nodes.examined(targets=targets, history=history)
+        world, ready = nodes.placeable(history=history)
         facts = nodes.steadied(world.nodes, history=history)
     else:
         ready, facts = None, nodes.steady_facts(history=history)

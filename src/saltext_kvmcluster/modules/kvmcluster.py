@@ -26,6 +26,7 @@ from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
 from saltext_kvmcluster.core.drain import maintenance, updates
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import highstate
+from saltext_kvmcluster.core.facts.questions import Part
 from saltext_kvmcluster.core.failover import restarts
 from saltext_kvmcluster.core.migration import migration, records
 from saltext_kvmcluster.core.migration.migration import Move
@@ -67,6 +68,7 @@ from saltext_kvmcluster.host import (
     keys,
     notifier,
     salt_queues,
+    silent_peers,
     ssh,
     sshd_settings,
     this_node,
@@ -437,13 +439,17 @@ def history(guest: str | None = None, limit: int = 50) -> dict[str, Any]:
 
 @doors.salt_errors
 def facts(
-    targets: bool | dict[str, list[str]] = True, trust: bool = True, history: int | None = None
+    targets: bool | dict[str, list[str]] = True,
+    trust: bool = True,
+    history: int | None = None,
+    guest: str | None = None,
+    destination: str | None = None,
 ) -> dict[str, Any]:
     """Return this node's facts for the checks, unparsed, for the runner.
 
     targets
-        Whether to log in to every peer by every name, too; or, by node, the list of peers to
-        which it logs in by the migration name alone. Default: true.
+        Whether to log in to every peer by its migration name, too; or, by node, the list of peers
+        to which it logs in. Default: true.
 
     trust
         Whether to inspect this node's own part of the ssh trust, and to write a fresh token into
@@ -452,6 +458,14 @@ def facts(
     history
         How many of its last migrations to add, from 0 to 1000, with the sums over all that ever
         ended, those under way and unsettled, and trust files that were changed. Default: none.
+
+    guest
+        The guest whose move is in question: a node that does not have it does not log in to peers.
+        Default: any.
+
+    destination
+        Where that guest would go: a node that neither is this one nor has the guest does not
+        inspect its own trust. Default: anywhere.
 
     CLI Example:
 
@@ -472,7 +486,8 @@ def facts(
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     wanted = targets if isinstance(targets, dict) else doors.flag(targets, "targets")
     targets_here = login_targets(cluster, here, wanted)
-    found = collector.gather(cluster, here, identities, targets_here)
+    part = None if guest is None else Part(guest_name(guest, "guest"), destination)
+    found = collector.gather(cluster, here, identities, targets_here, part)
     return {"kind": "facts", **found, **more, **_started_by_states(cluster)}
 
 
@@ -496,7 +511,7 @@ def peer_facts(nodes: list[str]) -> dict[str, Any]:
     if not isinstance(nodes, list):
         raise SaltInvocationError(f"nodes: want a list of minion ids, got {nodes!r}")
     peers = [cluster.node(node) for node in nodes if node != __opts__["id"]]
-    return {"kind": "peer_facts", "nodes": examiner.silent_peers(cluster, peers)}
+    return {"kind": "peer_facts", "nodes": silent_peers.facts(cluster, peers)}
 
 
 @doors.salt_errors

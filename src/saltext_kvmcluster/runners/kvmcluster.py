@@ -328,10 +328,12 @@ def check(
     """Return which guest of the cluster can move where, and why not, with a remedy for each reason.
 
     Two jobs: all nodes report their facts, then inspect what the guests need. Names, UUIDs and
-    disks are compared over all guests of all nodes.
+    disks are compared over all guests of all nodes. Logins are tried by the migration name, as a
+    migration does; ``kvmcluster.ssh_matrix`` tries every name.
 
     guest
-        The guest in question. Default: all that are active.
+        The guest in question. Its node and the destination are checked, the others asked for what
+        keeps it unique. Default: all that are active.
 
     destination
         The minion id of the destination in question. Default: every node.
@@ -351,8 +353,9 @@ def check(
     """
     nodes = _nodes(cluster)
     guest, destination = migration.wanted(nodes.cluster, None, guest, destination)
-    _, ready = nodes.examined(guest=guest, destination=destination)
-    return ready.to_dict()
+    if guest is None:
+        return nodes.placeable(destination=destination)[1].to_dict()
+    return nodes.checked(guest, destination).to_dict()
 
 
 @_reported
@@ -1146,7 +1149,7 @@ def preflight(
         work = maintenance.to_work_on(of_cluster.cluster, nodes)
         begun = applier.unended(of_cluster, of_cluster.all, console).values()
         problems = [sentence for found in _compiled(of_cluster, work, names) for sentence in found]
-        world, examined = of_cluster.examined()
+        world, examined = of_cluster.placeable()
         found = maintenance.preflight(world, examined, work, problems, begun, why)
         others = holds.others(__salt__, of_cluster.cluster.name, of_cluster.all)
         found = dataclasses.replace(found, others=tuple(others))
@@ -1179,7 +1182,7 @@ def ha_preflight(installed: bool = False, cluster: str | None = None) -> dict[st
     """
     with _nodes(cluster) as nodes:
         nodes.ask(nodes.all, "saltutil.refresh_pillar", wait=True)
-        world, _ = nodes.examined(targets=False)
+        world = nodes.startable()
     found = ha_refusals.refused(world, doors.flag(installed, "installed"))
     return {
         **_of_cluster("ha_preflight", nodes),

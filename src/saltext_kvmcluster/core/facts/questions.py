@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from saltext_kvmcluster.core.storage.inventory import MAX_PATH
 from saltext_kvmcluster.core.untrusted import Reader
@@ -28,6 +29,26 @@ class Question:
     cpus: tuple[Mapping[str, str], ...] = ()
     names: tuple[str, ...] = ()
     emulators: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The one move in question: which guest, and where to; None for anywhere."""
+
+    guest: str
+    destination: str | None = None
+
+    def sends(self, reported: Mapping[str, Any]) -> bool:
+        """Whether the guest would leave a node, by the guests of its libvirt: if it has it at all.
+
+        A node whose guests are not known may have it.
+        """
+        guests = reported.get("guests")
+        return guests is None or any(one.get("name") == self.guest for one in guests)
+
+    def receives(self, node: str) -> bool:
+        """Whether the guest would come to a node."""
+        return self.destination in (None, node)
 
 
 def parse(reported: object) -> Question:

@@ -271,13 +271,14 @@ def as_moves(cluster: Cluster, source: str | None, destination: str | None) -> d
 def login_targets(cluster: Cluster, node: str, wanted: object) -> Targets:
     """Return how a node is to log in to its peers.
 
+    By the migration name alone, as its moves do.
+
     wanted
-        True for every peer by every name, False for none; or the peers of each node to which it
-        logs in by the migration name alone, as its moves do. InputError for anything else. A peer
-        that this node's pillar does not have yet is skipped, and counts as not tried.
+        True for every peer, False for none; or the peers of each node. InputError for anything
+        else. A peer that this node's pillar does not have yet is skipped, and counts as not tried.
     """
     if isinstance(wanted, bool):
-        return by_every_name(cluster, node) if wanted else {}
+        wanted = {node: list(cluster.nodes) if wanted else []}
     peers = wanted.get(node, []) if isinstance(wanted, dict) else None
     if not isinstance(peers, list):
         raise InputError(f"reach: want true, false or lists of peers by node, got {wanted!r:.60}")

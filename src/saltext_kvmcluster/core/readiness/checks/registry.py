@@ -85,7 +85,7 @@ REGISTRY = (
     ),
     Check(
         "ssh.reach",
-        "every peer accepts a login by every name, in batch mode",
+        "the destination accepts a login by its migration name, in batch mode",
         "see the cause; salt NODE kvmcluster.ssh_check shows ssh's own error",
         PAIR,
         ssh.reach,

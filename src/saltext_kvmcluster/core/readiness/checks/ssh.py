@@ -36,9 +36,9 @@ def reported_by_node(check: str) -> Callable[[World, NodeFacts], Iterable[Issue]
 
 
 def reach(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
-    """Whether the source can log in to the destination by every name, as a migration does.
+    """Whether the source can log in to the destination by its migration name, as a migration does.
 
-    Only the migration name blocks a migration; the other names are for people and for later.
+    ``salt-run kvmcluster.ssh_matrix`` tries every name.
     """
     peer = world.cluster.nodes[destination.node]
     cells, names = _cells(source, destination), wanted(peer, source)
