@@ -136,22 +136,26 @@ class Fleet(ABC):
 
     def seen(self) -> dict[str, NodeFacts]:
         """Return the guests of every node, by peers where its minion gives no facts."""
-        return self._with_peers(self.facts(targets=False, trust=False))
+        return self._with_peers(*self._first_look())[0]
 
     def steady_facts(self, **named: Any) -> dict[str, NodeFacts]:
         """Return the guests of every node, asked for again where that may show less problems.
 
         A node whose minion gives no facts is asked by peers, while it is still waited for.
         """
+        begun = self.clock.monotonic()
+        first, looks = self._first_look(**named)
+        waited = self.clock.monotonic() - begun - silence.DOUBT
+        return self.steadied(first, looks, max(waited, 0.0), **named)
+
+    def _first_look(self, **named: Any) -> tuple[dict[str, NodeFacts], dict[str, PeerLook]]:
+        """Return what nodes report of themselves, and peers meanwhile of those without a sign."""
         looks: dict[str, PeerLook] = {}
 
         def look(unheard: Sequence[str], answered: Sequence[str]) -> None:
             looks.update(self._looks(unheard, answered))
 
-        begun = self.clock.monotonic()
-        first = self.facts(targets=False, trust=False, meanwhile=look, **named)
-        waited = self.clock.monotonic() - begun - silence.DOUBT
-        return self.steadied(first, looks, max(waited, 0.0), **named)
+        return self.facts(targets=False, trust=False, meanwhile=look, **named), looks
 
     def steadied(
         self,

@@ -21,10 +21,7 @@ from saltext_kvmcluster.core.drain import maintenance
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-<<<<<<< HEAD
-from saltext_kvmcluster.core.text import listed, one_line
-=======
->>>>>>> 33766fd (Silent nodes cost a command one time limit; check asks in full only who takes part)
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.engine.environment import Call
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION, Fleet, Meanwhile
 from saltext_kvmcluster.master.listener import Listener
