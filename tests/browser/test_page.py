@@ -9,6 +9,7 @@ import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import page_cases
 import pytest
 
 from saltext_kvmcluster.core.page.view import view
@@ -232,11 +233,13 @@ def test_a_hostile_name_stays_text(reader):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["lab", "silent", "long names"])
+@pytest.mark.parametrize("kind", ["lab", "silent", "long names", "large"])
 def test_it_fits_and_can_be_read(reader, kind, width, scheme):
     data = copy.deepcopy(lab())
     if kind == "silent":
         data = json.loads((CASES / "silent.json").read_text())
+    if kind == "large":
+        data = page_cases.observed(nodes=50, guests=1000, moves=1000, silent=[7])
     if kind == "long names":
         data = renamed(renamed(data, "db1", "x" * 200), "node4", "n" * 60 + ".example.com")
     tab = reader.open(data, width, scheme)

@@ -12,6 +12,8 @@ from saltext_kvmcluster.core.text import counted, listed
 
 MOST_CELLS = 10_000
 """Cells of the matrix; the rows of guests that can go to the fewest nodes come first."""
+WIDEST = 12
+"""Nodes beside each other with a word in each cell; a sign alone if there are more."""
 MOST_NAMES = 200
 """Guests that are named in a row."""
 MOST_REASONS = 200
@@ -33,6 +35,7 @@ def matrix(check: Mapping[str, Any]) -> dict[str, Any]:
     warnings = [_reason(one) for one in check["findings"] if found.is_further(one)]
     return {
         "nodes": list(nodes),
+        "dense": len(nodes) > WIDEST,
         "rows": rows,
         "left_out": counted(left_out, "more guest") if left_out else "",
         "reasons": numbered,

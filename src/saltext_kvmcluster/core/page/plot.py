@@ -20,7 +20,9 @@ MOST = 60
 """Migrations that are drawn, the last ones."""
 MOST_LANES = 60
 WIDTH, LEFT, RIGHT = 960, 116, 12
-TOP, LANE, PANEL, GAP = 26, 24, 96, 34
+TOP, PANEL, GAP = 26, 96, 34
+LANE, NARROW, MANY = 24, 14, 16
+"""How far lanes are apart, where there are more than so many, too; then only nodes that moved."""
 CLOSEST, FARTHEST = 0.6, 2.5
 """How far two are apart at least and at most, as multiples of the median."""
 BREAK = 8.0
@@ -37,7 +39,7 @@ def of(records: Sequence[Record], nodes: Sequence[str]) -> dict[str, Any] | None
         if one["source"] in known and one["destination"] in known and figures.moment(one["started"])
     ][-MOST:]
     named = {one[key] for one in drawn for key in ("source", "destination")}
-    lanes = [node for node in nodes if node in named or len(nodes) <= MOST_LANES][:MOST_LANES]
+    lanes = [node for node in nodes if node in named or len(nodes) <= MANY][:MOST_LANES]
     drawn = [one for one in drawn if {one["source"], one["destination"]} <= set(lanes)]
     if not drawn:
         return None
@@ -53,8 +55,9 @@ def _drawing(
     breaks: Sequence[tuple[float, str]],
     lanes: Sequence[str],
 ) -> dict[str, Any]:
-    heights = {node: TOP + LANE * (number + 0.5) for number, node in enumerate(lanes)}
-    below = TOP + LANE * len(lanes)
+    lane = LANE if len(lanes) <= MANY else NARROW
+    heights = {node: TOP + lane * (number + 0.5) for number, node in enumerate(lanes)}
+    below = TOP + lane * len(lanes)
     durations = _panel(drawn, places, "elapsed", below + GAP, figures.seconds)
     downtimes = _panel(drawn, places, "downtime_ms", below + 2 * GAP + PANEL, figures.milliseconds)
     bottom = below + 2 * (GAP + PANEL)

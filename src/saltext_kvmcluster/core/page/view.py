@@ -13,6 +13,8 @@ from saltext_kvmcluster.core.page import destinations, figures, migrations, node
 from saltext_kvmcluster.core.text import MAX_NAMES, clauses, counted, listed, printable
 
 MOST_LINES = 200
+DENSE = 150
+"""Guests above which their boxes are small."""
 LONGEST = 2000
 """Characters of one text."""
 
@@ -38,6 +40,7 @@ def view(observed: Mapping[str, Any]) -> dict[str, Any]:
         "notes_left_out": max(0, len(status["notes"]) - MOST_LINES),
         "silent": dict(status["silent"]),
         "figures": _figures(status, check, answering),
+        "dense": len(status["status"]) > DENSE,
         "nodes": nodes.cards(status, observed["unplaced"]),
         "elsewhere": nodes.elsewhere(status),
         "cordoned": nodes.cordoned(status),
@@ -66,9 +69,9 @@ def _figures(
     cordoned = sum(node["cordoned"] is not None for node in status["nodes"].values())
     some = len(answering) < total
     known = (
-        ("Active guests", len(active), str(len(active))),
+        ("Active guests", len(active), f"{len(active):,}"),
         ("Memory of guests", memory, figures.memory(memory)),
-        ("Possible moves", check["movable"], f"{check['movable']} of {check['moves']}"),
+        ("Possible moves", check["movable"], f"{check['movable']:,} of {check['moves']:,}"),
         ("Cordoned nodes", cordoned, str(cordoned)),
     )
     return [
