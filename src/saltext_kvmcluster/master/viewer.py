@@ -21,7 +21,6 @@ STYLES = {
     colours.GOOD: "green",
     colours.NEWS: "cyan",
 }
-LAST = "Ctrl-C ends this view; what goes on goes on"
 REFRESH = 1.0
 """Seconds after which a screen is drawn anew though nothing has changed."""
 
@@ -63,7 +62,7 @@ class Screen:
     def show(self, data: Mapping[str, Any]) -> None:
         """Draw it, if it is not what is there already."""
         size = self._live.console.size
-        lines = watching.filled(data, size.width, size.height, LAST)
+        lines = watching.filled(data, size.width, size.height)
         drawn = (size, *lines[1:])
         if drawn != self._drawn or time.monotonic() - self._at >= REFRESH:
             self._drawn, self._at = drawn, time.monotonic()

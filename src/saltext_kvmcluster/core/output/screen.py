@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from saltext_kvmcluster.core.text import printable
 
-LEAST = 6
-"""Characters of a cell that is cut."""
+LEAST, SHORTEST = 6, 20
+"""Columns of a terminal to which a cell is cut at most, and a text before another is dropped."""
 GAP = 2
 
 
@@ -19,10 +19,12 @@ class Column:
     """A column of a table: its title, and whether it is dropped where there is little room.
 
     ``rank``: of those that may be, the one with the highest rank goes first; 0 stays.
+    ``is_text``: it is cut before any column is dropped for it.
     """
 
     title: str
     rank: int = 0
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,11 @@ def _kept(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int)
     """Return which columns there is room for."""
     kept = list(range(len(columns)))
     titles = [column.title for column in columns]
+    widths = [_natural(titles, cells, at) for at in kept]
+    for at, column in enumerate(columns):
+        widths[at] = min(widths[at], SHORTEST) if column.is_text else widths[at]
     while True:
-        needed = sum(_natural(titles, cells, at) for at in kept) + GAP * (len(kept) - 1)
+        needed = sum(widths[at] for at in kept) + GAP * (len(kept) - 1)
         droppable = [at for at in kept if columns[at].rank]
         if needed <= width or not droppable:
             return kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from saltext_kvmcluster.core.migration.migration import MOVED
 from saltext_kvmcluster.core.output import screen
 from saltext_kvmcluster.core.output.layout import mebibytes, or_dash, rate, result, size
 from saltext_kvmcluster.core.output.screen import Column, Part
@@ -20,27 +21,23 @@ _MOVING = (
     *(Column("moves"), Column("from"), Column("to"), Column("phase", 5), Column("done")),
     *(Column("left", 4), Column("rate", 3), Column("to go", 2), Column("seconds", 1)),
 )
-_QUEUE = (Column("waits"), Column("from"), Column("to"), Column("slot"), Column("for", 1))
+_QUEUE = (Column("waits"), Column("from"), Column("to"), Column("slot", 1), Column("for", 0, True))
 _NODES = (
     *(Column("node"), Column("state"), Column("active", 1), Column("guests", 3)),
-    *(Column("free", 2), Column("memory", 4), Column("")),
+    *(Column("free", 2), Column("memory", 4), Column("", 0, True)),
 )
 _STATES_FIRST = ("silent", "unreachable", "minion error")
 
 
 def full(data: Mapping[str, Any]) -> str:
     """Return all of what was seen last, for the outputter."""
-    return "\n".join([*_lines(data, UNBOUNDED, UNBOUNDED), _last(data)])
+    return "\n".join([*_lines(data, UNBOUNDED, UNBOUNDED), _head(data)])
 
 
-def filled(data: Mapping[str, Any], width: int, height: int, last: str) -> list[str]:
-    """Return the lines of a terminal of that size.
-
-    last
-        What its last line says.
-    """
+def filled(data: Mapping[str, Any], width: int, height: int) -> list[str]:
+    """Return the lines of a terminal of that size."""
     body = _lines(data, width, height - 2)
-    return [screen.cut(line, width) for line in (_head(data), *body, last)][:height]
+    return [screen.cut(line, width) for line in (_head(data), *body, _foot(data))][:height]
 
 
 def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
@@ -80,25 +77,20 @@ def _table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int,
 
 def _head(data: Mapping[str, Any]) -> str:
     silent = [node for node, row in data["nodes"].items() if row["state"] == "silent"]
+    problems = data["problems"]
     words = [
         f"cluster {data['cluster']}",
         f"{data['at'][11:19]} UTC",
+        "status unknown" if problems is None else counted(len(problems), "problem"),
         counted(len(data["nodes"]), "node") + (f", {len(silent)} silent" if silent else ""),
         f"{counted(len(data['moving']), 'migration')}, {len(data['queue'])} waiting",
-        _known_problems(data),
     ]
-    return printable("   ".join(words))
+    return printable("  ".join(words))
 
 
-def _known_problems(data: Mapping[str, Any]) -> str:
-    if data["problems"] is None:
-        return "status not known yet"
-    at = f" at {data['status_at'][11:19]}" if data["status_at"] else ""
-    return (counted(len(data["problems"]), "problem") if data["problems"] else "no problem") + at
-
-
-def _last(data: Mapping[str, Any]) -> str:
-    return f"{'OK' if data['ok'] else 'PROBLEM'}: {_head(data)}"
+def _foot(data: Mapping[str, Any]) -> str:
+    at = f"status of {data['status_at'][11:19]} UTC; " if data["status_at"] else ""
+    return f"{at}Ctrl-C ends this view, and nothing else"
 
 
 def _run(row: Mapping[str, Any]) -> str:
@@ -164,7 +156,7 @@ def _ended(row: Mapping[str, Any]) -> str:
         or_dash(row["elapsed"], "{:.1f} s"),
         *([f"downtime {row['downtime_ms']} ms"] if row["downtime_ms"] is not None else []),
     ]
-    why = f"; {row['reason']}" if row["reason"] else ""
+    why = f"; {row['reason']}" if row["reason"] and row["result"] != MOVED else ""
     path = f"{row['guest']}, {row['source']} -> {row['destination']}"
     return f"{result(row['result'])}  {path}: {', '.join(figures)}{why}"
 

@@ -84,8 +84,9 @@ def node_row(
     elif status and status["state"] == "unreachable":
         state, detail = "unreachable", facts.detail or facts.daemon_detail if facts else ""
     known = status or dict.fromkeys(("cordoned", "active", "guests", "free_kib", "memory_kib"))
-    if known["cordoned"] and not detail:
-        detail = str(known["cordoned"])
+    if facts and facts.cordoned and not detail:
+        cordon = facts.cordoned[0]
+        detail = f"since {cordon.since[:16].replace('T', ' ')} UTC: {cordon.reason}"
     keys = ("cordoned", "active", "guests", "free_kib", "memory_kib")
     return {"state": state, "detail": detail, **{key: known[key] for key in keys}}
 
