@@ -37,7 +37,7 @@ def master(kvm, salt_run, tmp_path):
 
 @pytest.fixture
 def drain(master):
-    """A drain of alpha, as far as other processes of the master know."""
+    """A drain alpha, as far as other processes of the master know."""
     run = runs.Publisher(
         salt.config.master_config(f"{master.config}/master"), "test", "drain", "alpha"
     )
@@ -100,14 +100,14 @@ def test_one_look_names_who_is_silent_and_what_another_process_is_at(master, dra
     assert states["ghost"] == "silent" and list(states) == [*NODES, "ghost"]
     assert data["nodes"]["ghost"]["detail"].startswith("no answer since ")
     (run,) = data["runs"]
-    assert (run["name"], run["alive"], run["line"]) == ("drain of alpha", True, "waits for web1")
+    assert (run["name"], run["alive"], run["line"]) == ("drain alpha", True, "waits for web1")
     assert any("ghost" in one for one in data["problems"])
 
 
 def test_without_a_terminal_each_change_is_a_line(master, drain):
     lines = master.text("kvmcluster.watch", "time_limit=20").splitlines()
     assert lines[0].endswith("watching cluster test: alpha, beta, ghost")
-    assert any("AT WORK  drain of alpha" in line for line in lines)
+    assert any("AT WORK  drain alpha" in line for line in lines)
     assert any("ghost: silent: no answer since" in line for line in lines)
     assert lines[-1].startswith("cluster test")
     assert not any("\x1b" in line for line in lines)

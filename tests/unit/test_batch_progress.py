@@ -91,7 +91,7 @@ def test_what_was_published_is_read_again():
     assert progress.parse(found.to_dict()) == found
     run = Run("drain", "node1", "7:8", 1.0, 2.0, "a line", found)
     assert runs.parse(run.to_dict()) == run
-    assert (run.pid, run.name) == ("7", "drain of node1")
+    assert (run.pid, run.name) == ("7", "drain node1")
     assert runs.parse({**run.to_dict(), "progress": "odd"}).progress is None
 
 

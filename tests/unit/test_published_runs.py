@@ -53,7 +53,7 @@ def test_a_run_is_there_from_its_begin_to_its_end(master):
     run.show("web1 is shut down")
     (found,) = runs.published({}, "lab")
     assert (found.name, found.line, found.process) == (
-        "drain of node1",
+        "drain node1",
         "web1 is shut down",
         "1:10",
     )

@@ -128,8 +128,8 @@ def test_runs_of_this_master_and_those_that_were_killed():
     rows = view.run_rows(known, {"7:1", "9:1"}, (rolling, course(cluster, rolling)))
     assert [(one["name"], one["alive"], one["line"]) for one in rows] == [
         ("rolling run updates", True, "1/3 nodes done, time left unknown"),
-        ("drain of node1", True, "0/2 moved, 0 failed, time left unknown"),
-        ("reboot of node2", False, "begins"),
+        ("drain node1", True, "0/2 moved, 0 failed, time left unknown"),
+        ("reboot node2", False, "begins"),
     ]
     assert rows[2]["remedy"] == "the same command"
     drain, stopped = view.run_rows(known[:1], set(), (rolling, course(cluster, rolling))), []
@@ -143,12 +143,17 @@ def test_runs_of_this_master_and_those_that_were_killed():
 def full():
     moving = [row(percentage=40, rate=2**23, remaining=2**26, elapsed=8.2, expected_end=12.0)]
     queue = [
-        row(f"web{number}", "queued", slot=number - 1, reason="node1 sends 1 at once")
+        row(
+            f"web{number}",
+            "queued",
+            slot=number - 1,
+            reason="node1 sends 1 at once (kvmcluster:migration:max_outgoing); ahead",
+        )
         for number in (2, 3)
     ]
     runs = [
         {
-            "name": "drain of node1",
+            "name": "drain node1",
             "pid": "7",
             "alive": True,
             "line": "7/20 moved",
@@ -156,7 +161,7 @@ def full():
             "progress": None,
         },
         {
-            "name": "drain of node9",
+            "name": "drain node9",
             "pid": "8",
             "alive": False,
             "line": "1/2 moved",
@@ -184,8 +189,8 @@ def test_what_is_worst_comes_first_and_everything_is_there():
     order = [
         "cluster lab",
         "PROBLEM  node2",
-        "AT WORK  drain of node1",
-        "KILLED  drain of node9",
+        "AT WORK  drain node1",
+        "KILLED  drain node9",
         "moves",
         "web1",
         "waits",
@@ -196,7 +201,7 @@ def test_what_is_worst_comes_first_and_everything_is_there():
         "status of",
     ]
     assert [text.index(one) for one in order] == sorted(text.index(one) for one in order)
-    assert "40 %" in text and "8.0 MiB/s" in text and "node1 sends 1 at once" in text
+    assert "40 %" in text and "8.0 MiB/s" in text and "node1 sends 1 at once; ahead" in text
     assert "to continue: salt-run kvmcluster.drain node9" in " ".join(text.split())
     assert "no answer since 01:02:03 UTC" in text
 
@@ -276,7 +281,7 @@ def test_a_run_is_a_line_when_something_has_moved_not_when_time_passes():
         return seen(
             runs=[
                 {
-                    "name": "drain of node1",
+                    "name": "drain node1",
                     "pid": "7",
                     "alive": alive,
                     "line": line,
@@ -288,11 +293,11 @@ def test_a_run_is_a_line_when_something_has_moved_not_when_time_passes():
 
     first = at(1, "1/3 moved, about 9 s left")
     assert watching.changes(seen(), first) == [
-        "AT WORK  drain of node1 (process 7): 1/3 moved, about 9 s left"
+        "AT WORK  drain node1 (process 7): 1/3 moved, about 9 s left"
     ]
     assert watching.changes(first, at(1, "1/3 moved, about 5 s left")) == []
     assert len(watching.changes(first, at(2, "2/3 moved"))) == 1
-    assert watching.changes(first, at(1, "x", False))[0].startswith("KILLED  drain of node1")
+    assert watching.changes(first, at(1, "x", False))[0].startswith("KILLED  drain node1")
     assert watching.changes(first, seen()) == [
-        "drain of node1 (process 7) ended; it said last: 1/3 moved, about 9 s left"
+        "drain node1 (process 7) ended; it said last: 1/3 moved, about 9 s left"
     ]

@@ -22,7 +22,7 @@ BY_PEERS = 20.0
 
 @dataclass(frozen=True)
 class Look:
-    """The status that was observed last, the facts that it was made of, and when."""
+    """The status that was observed last, the facts that it was made of, and when that was."""
 
     status: ClusterStatus
     facts: dict[str, NodeFacts]
@@ -38,7 +38,7 @@ class Looks:
     def __init__(self, nodes: SaltNodes) -> None:
         self._nodes, self._clock = nodes, nodes.clock
         self.last: Look | None = None
-        self._sent, self._peers_sent = 0.0, 0.0
+        self._sent, self._peers_sent, self._sent_at = 0.0, 0.0, self._clock.now()
         self._facts = Inquiry(nodes.all, EVERY)
         self._peers: Inquiry | None = None
         self._next = self._clock.monotonic()
@@ -54,7 +54,7 @@ class Looks:
 
     def _begin(self, now: float) -> None:
         due = self._facts.due(now)
-        self._sent, self._peers = now, None
+        self._sent, self._sent_at, self._peers = now, self._clock.now(), None
         if due:
             job = self._nodes.send(due, "kvmcluster.facts", targets=False, trust=False)
             self._facts.sent(job, due, now)
@@ -92,21 +92,17 @@ class Looks:
         self._is_second, self._next = False, self._sent + EVERY
 
     def _reported(self) -> dict[str, NodeFacts]:
-        at = self._clock.now().timestamp()
-        return {
-            node: node_report.parse(
-                node,
-                None if self._facts.waits_since(node) else self._facts.answers.get(node),
-                at,
-                at,
-            )
+        asked, answered = self._sent_at.timestamp(), self._clock.now().timestamp()
+        told = {
+            node: None if self._facts.waits_since(node) else self._facts.answers.get(node)
             for node in self._nodes.all
         }
+        return {node: node_report.parse(node, sent, asked, answered) for node, sent in told.items()}
 
     def _with_peers(self, facts: dict[str, NodeFacts], silent: list[str]) -> dict[str, NodeFacts]:
-        at, answers = self._clock.now().timestamp(), self._peers.answers if self._peers else {}
-        found = dict(facts)
+        asked, answered = self._sent_at.timestamp(), self._clock.now().timestamp()
+        answers, found = self._peers.answers if self._peers else {}, dict(facts)
         for node in silent:
             reported = node_report.of_node(answers, node)
-            found[node] = node_report.by_peers(found[node], reported, at, at)
+            found[node] = node_report.by_peers(found[node], reported, asked, answered)
         return found

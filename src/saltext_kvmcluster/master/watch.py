@@ -146,6 +146,9 @@ class Watch:
         gone = [view.gone_row(row, silent) for row in self._missed.values()]
         moving = [row for row in self._rows if row["phase"] != jobs.QUEUED]
         status, facts = (look.status.nodes, look.facts) if look else ({}, {})
+        current = {
+            node for node in facts if look and (node not in silent or look.at > silent[node])
+        }
         lost = self._clock.now() - timedelta(seconds=now - self._lost) if self._lost else None
         return View(
             self._nodes.cluster.name,
@@ -154,8 +157,8 @@ class Watch:
                 node: view.node_row(
                     self._jobs.answers.get(node),
                     silent.get(node),
-                    facts.get(node),
-                    status.get(node),
+                    facts.get(node) if node in current else None,
+                    status.get(node) if node in current else None,
                 )
                 for node in self._nodes.all
             },

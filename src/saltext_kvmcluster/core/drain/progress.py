@@ -40,6 +40,11 @@ class BatchProgress:
     elapsed: float
 
     @property
+    def done(self) -> str:
+        """What is done, as words."""
+        return f"{self.moved}/{self.total} moved, {self.failed} failed"
+
+    @property
     def rate(self) -> float | None:
         """Guests a minute since it began, None if that is not known."""
         if self.moved < ENOUGH or self.elapsed <= 0:
@@ -70,11 +75,10 @@ class BatchProgress:
 
     def figures(self) -> str:
         """Return what is done, the rate and the expected end."""
-        done = f"{self.moved}/{self.total} moved, {self.failed} failed"
         if self.is_stale:
-            return f"{done}, the rest is planned anew"
+            return f"{self.done}, the rest is planned anew"
         rate = "" if self.rate is None else f", {pace(self.rate, 'guest')}"
-        return f"{done}{rate}, {expected(self.left)}"
+        return f"{self.done}{rate}, {expected(self.left)}"
 
 
 def of(batch: Batch, began: str, elapsed: float) -> BatchProgress:

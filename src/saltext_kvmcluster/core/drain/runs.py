@@ -39,7 +39,7 @@ class Run:
     @property
     def name(self) -> str:
         """What it is, for a sentence."""
-        return printable(f"{self.command} of {self.node}" if self.node else self.command)
+        return printable(f"{self.command} {self.node}" if self.node else self.command)
 
     def is_same(self, other: Run) -> bool:
         """Whether another run does what this one does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _NODES = (
     *(Column("node"), Column("state"), Column("active", 1), Column("guests", 3)),
     *(Column("free", 2), Column("memory", 4), Column("", 0, True)),
 )
+# Where the limit is set: for who reads the whole sentence.
+_KEY = re.compile(r" \(kvmcluster:[a-z_:]+\)")
 _STATES_FIRST = ("silent", "unreachable", "minion error")
 
 
@@ -122,7 +125,7 @@ def _waiting(row: Mapping[str, Any]) -> list[str]:
 
 
 def _why(row: Mapping[str, Any]) -> str:
-    return str(row["reason"] or "-")
+    return _KEY.sub("", str(row["reason"] or "-"))
 
 
 def _nodes(nodes: Mapping[str, Mapping[str, Any]], height: int) -> list[list[str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from saltext_kvmcluster.core.drain.progress import BatchProgress
 from saltext_kvmcluster.core.drain.rolling import Course, Rolling
 from saltext_kvmcluster.core.drain.runs import Run
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
@@ -72,7 +73,8 @@ def node_row(
     silent_since
         When it was heard last, or the watching began, if it does not answer now.
     facts, status
-        What its facts, and the status made of them, said last; None before that.
+        What its facts, and the status made of them, said last; None before that, or if it has
+        become silent since.
     """
     state, detail = OK, ""
     if silent_since:
@@ -131,7 +133,7 @@ def run_rows(
         )
     for run in runs:
         is_alive = run.process in alive
-        line = run.progress.figures() if run.progress else ""
+        line = _figures(run.progress, is_alive) if run.progress else ""
         rows.append(
             {
                 "name": run.name,
@@ -143,6 +145,11 @@ def run_rows(
             }
         )
     return rows
+
+
+def _figures(progress: BatchProgress, is_alive: bool) -> str:
+    """Return how far moves are; of a run that was killed nothing is expected."""
+    return progress.figures() if is_alive else progress.done
 
 
 def gone(
