@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from saltext_kvmcluster.core.pillar import options, schema
+from saltext_kvmcluster.core.pillar.balancing import Balance
 from saltext_kvmcluster.core.pillar.clusters import (
     ROOT,
     Cluster,
@@ -43,6 +44,7 @@ PARTS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (f"{ROOT}:ha:fencing", (Fencing,)),
     (f"{ROOT}:ha:fencing:devices:DEVICE", (Device,)),
     (f"{ROOT}:ha:quorum_device", (QuorumDevice,)),
+    (f"{ROOT}:balance", (Balance,)),
 )
 """Each part of the pillar by its path, and the classes whose fields are its keys."""
 

@@ -16,7 +16,7 @@ FOREIGN = (
     '<meta_attributes id="foreign-m"><nvpair id="foreign-x" name="priority" value="1"/>'
     "</meta_attributes></primitive>"
 )
-GUESTS = {"web1": {"ha": True}, "web2": {"ha": {"prefer": ["node2", "node3"]}}}
+GUESTS = {"web1": {"ha": True}, "web2": {"prefer": ["node2", "node3"], "ha": True}}
 # What the first run of the SLS makes; Salt's own states word their predictions otherwise.
 OURS = "kvmcluster_|-"
 

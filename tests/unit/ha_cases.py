@@ -207,7 +207,7 @@ HA_CASES = [
         with_ha(
             placed("node1", guests=(guest(),)),
             placed("node2", storage=LOCAL),
-            of_list={"web1": {"ha": {"only": ["node1"]}}},
+            of_list={"web1": {"only": ["node1"], "ha": True}},
         ),
     ),
     (

@@ -26,7 +26,10 @@ def short(found, number=1):
 
 def with_list(found, **guests):
     """The same world, in which these guests are of the list; ``ha`` by guest, or None."""
-    listed = {name: Listed(name, ha=ha) for name, ha in guests.items()}
+    listed = {
+        name: one if isinstance(one, Listed) else Listed(name, ha=one)
+        for name, one in guests.items()
+    }
     texts = dict.fromkeys(guests, "<domain/>")
     cluster = replace(found.cluster, guests=replace(found.cluster.guests, list=listed))
     nodes = {node: replace(one, definitions=texts) for node, one in found.nodes.items()}
@@ -82,9 +85,17 @@ def test_guests_that_are_kept_apart_take_no_place_beside_each_other():
 
 def test_a_guest_of_which_the_pillar_says_where_it_may_run_goes_nowhere_else():
     guest = one("web1", 1)
-    assert short(with_list(world([8, 8, 8], guest), web1=GuestHa(only=("node1", "node3")))) == {}
-    found = shortages.report(with_list(world([8, 8], guest), web1=GuestHa(only=("node1",))), 1)
-    assert "node2: ha (its key only names other nodes)" in found.shortages[0].why
+    assert (
+        short(with_list(world([8, 8, 8], guest), web1=Listed("web1", only=("node1", "node3"))))
+        == {}
+    )
+    found = shortages.report(
+        with_list(world([8, 8], guest), web1=Listed("web1", only=("node1",))), 1
+    )
+    assert (
+        "node2: guest.only (its only in the pillar names node1, and not the destination)"
+        in found.shortages[0].why
+    )
 
 
 def test_guests_that_run_together_need_one_place():

@@ -53,6 +53,13 @@ def with_definition(**changes):
     return here(guest(of=replace(WEB, **changes)))
 
 
+def with_only(*allowed, node2=None):
+    """web1 on node1 of two nodes, with ``only``."""
+    found = there(**node2) if node2 else GOOD
+    cluster = worlds.cluster(guests={"list": {"web1": {"only": list(allowed)}}})
+    return World(cluster, found.nodes)
+
+
 def with_disk(**changes):
     return with_definition(disks=(replace(WEB.disks[0], **changes),))
 
@@ -633,6 +640,10 @@ CASES = [
     ("ha.manager", PROBLEM, here(pacemaker=pacemakers.view("unmanaged"))),
     ("ha.manager", UNKNOWN, here(pacemaker=None)),
     ("ha.manager", UNKNOWN, there(pacemaker=pacemakers.at_rest())),
+    ("guest.only", OK, GOOD),
+    ("guest.only", OK, with_only("node1", "node2")),
+    ("guest.only", PROBLEM, with_only("node1")),
+    ("guest.only", UNKNOWN, with_only("node1", "node2", node2={"daemon": None})),
     ("guest.guard", OK, GOOD),
     ("guest.guard", PROBLEM, with_definition(disks=(LUN,))),
     ("guest.guard", PROBLEM, with_disk(shareable=True)),
@@ -677,7 +688,7 @@ def test_every_check_was_seen_ok_problem_and_unknown():
 def test_every_check_says_what_it_wants_and_what_to_do():
     for check in REGISTRY:
         assert check.title and check.remedy and check.find.__doc__, check.id
-    assert len(CHECKS) == len(REGISTRY) == 57
+    assert len(CHECKS) == len(REGISTRY) == 58
 
 
 @pytest.mark.parametrize("check", REGISTRY, ids=lambda check: check.id)

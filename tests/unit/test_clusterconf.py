@@ -284,7 +284,9 @@ def test_a_failover_domain_is_where_its_guests_run(flags, members, wanted):
         vm(name="web1", domain="d"),
         domains=f'<failoverdomain name="d" {given}>{nodes}</failoverdomain>',
     )
-    assert body(found)["guests"]["list"] == {"web1": {"ha": wanted or True}}
+    of_guest = {**(wanted or {})}
+    of_ha = {"failback": True} if of_guest.pop("failback", False) else True
+    assert body(found)["guests"]["list"] == {"web1": {**of_guest, "ha": of_ha}}
     assert bool(fates_of(found, "domain")) is (wanted is None)
 
 
@@ -293,7 +295,7 @@ def test_with_central_processing_a_node_without_a_priority_comes_last():
     domain = f'<failoverdomain name="d" ordered="1">{node}</failoverdomain>'
     text = SHAPE.format(domains=domain, vms=vm(name="web1", domain="d"))
     found = parse(text.replace("<rm>", '<rm central_processing="1">'))
-    assert body(found)["guests"]["list"]["web1"]["ha"]["prefer"] == ["an1", "n1"]
+    assert body(found)["guests"]["list"]["web1"]["prefer"] == ["an1", "n1"]
 
 
 @pytest.mark.parametrize(
@@ -460,7 +462,7 @@ def test_a_domain_is_found_in_capitals_too_and_the_second_of_a_name_is_told():
         for name, first in (("Prefer", "n1"), ("prefer", "an1"))
     )
     found = guests(vm(name="web1", domain="PREFER"), domains=domains)
-    assert body(found)["guests"]["list"] == {"web1": {"ha": {"prefer": ["n1"], "failback": True}}}
+    assert body(found)["guests"]["list"] == {"web1": {"prefer": ["n1"], "ha": {"failback": True}}}
     reported = [it for it in found.remarks if it.element.endswith("failoverdomain[prefer]")]
     assert reported and all("twice" in it.why for it in reported)
 

@@ -91,6 +91,6 @@ def test_a_default_of_the_page_is_that_of_a_pillar_without_the_key():
     found = from_pillar({"kvmcluster": {"name": "a", "nodes": {"node1": None}}})
     for part in (found.ssh, found.guests, found.migration, found.migration.options):
         for key in schema.documented(type(part)):
-            value = getattr(part, key.name)
+            value = getattr(part, key.name, None) or getattr(part, f"{key.name}_", None)
             detail = f"{value:g}" if isinstance(value, float) else str(value).lower()
             assert key.default == detail or not value, key.name

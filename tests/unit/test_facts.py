@@ -17,6 +17,7 @@ from saltext_kvmcluster.core.findings import UNKNOWN
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Frozen
 from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.pillar.clusters import Listed
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.trust import sshcheck
 from saltext_kvmcluster.core.trust.blocks import tag
@@ -502,7 +503,7 @@ def test_an_unreachable_node_is_shown_and_where_a_guest_is_not_is_not_claimed():
 def test_a_listed_guest_that_no_node_has_is_shown():
     found = node_report.parse("node1", SENT, 998.0, 1000.0)
     wanted = cluster("node1")
-    listed = type(wanted.guests)(list={"db1": None})
+    listed = type(wanted.guests)(list={"db1": Listed("db1")})
     data = overview.status(
         type(wanted)("lab", wanted.nodes, guests=listed), {"node1": found}
     ).to_dict()

@@ -28,7 +28,14 @@ FOREIGN = """<cib admin_epoch="0" epoch="7" num_updates="3" validate-with="pacem
 </cib>"""
 
 
-def cluster(guests, nodes=("node1", "node2", "node3"), apart=(), migration=None, **ha):
+def of_list(wanted):
+    """A guest of the list; ``prefer`` and ``only`` are its own, the rest its ha's."""
+    known = dict(wanted) if isinstance(wanted, dict) else {}
+    places = {key: known.pop(key) for key in ("prefer", "only") if key in known}
+    return {**places, "ha": known or True}
+
+
+def cluster(guests, nodes=("node1", "node2", "node3"), apart=(), together=(), migration=None, **ha):
     return from_pillar(
         {
             "kvmcluster": {
@@ -36,8 +43,9 @@ def cluster(guests, nodes=("node1", "node2", "node3"), apart=(), migration=None,
                 "nodes": {node: {"migration": f"{node}-mig"} for node in nodes},
                 "guests": {
                     "path": "/srv/guests",
-                    "list": {name: {"ha": wanted} for name, wanted in guests.items()},
+                    "list": {name: of_list(wanted) for name, wanted in guests.items()},
                     "apart": [list(group) for group in apart],
+                    "with": [*together],
                 },
                 "migration": migration or {},
                 "ha": ha or {"fencing": {"devices": {"board": BOARD}}},
@@ -407,3 +415,14 @@ def test_a_pacemaker_that_was_never_configured_gets_all_of_it():
 def test_what_is_no_configuration_is_refused(text):
     with pytest.raises(InputError):
         difference.of_properties(text, content.PROPERTIES)
+
+
+def test_a_group_of_the_pillar_is_started_together_and_never_stopped_or_moved_for_it():
+    wanted = {"web1": {"prefer": ["node1"]}, "web2": {"failback": True}}
+    found = guests(wanted, together=[["web1", "web2", "mail"]])
+    near = found["kvmcluster-web2-near-web1"]
+    assert near.get("rsc") == "kvmcluster-web2" and near.get("with-rsc") == "kvmcluster-web1"
+    for name in wanted:
+        stays = values(found[f"kvmcluster-{name}"], "meta_attributes")["resource-stickiness"]
+        assert 0 < int(near.get("score")) < int(stays)
+    assert not any("mail" in one for one in found)

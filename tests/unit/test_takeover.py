@@ -17,6 +17,7 @@ from saltext_kvmcluster.core.migration import records
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.ownership import contacts, startup
 from saltext_kvmcluster.core.ownership.results import StartResult
+from saltext_kvmcluster.core.pillar.clusters import Listed
 from saltext_kvmcluster.core.pillar.ha import GuestHa
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.verdicts import Sighting
@@ -270,7 +271,10 @@ def test_what_is_bound_to_a_host_is_stuck():
 
 
 def test_where_it_may_run_and_whom_it_is_kept_from_counts():
-    keys = {"web1": GuestHa(only=("node1", "node3")), "web2": GuestHa(apart=("web1",))}
+    keys = {
+        "web1": Listed("web1", only=("node1", "node3"), ha=GuestHa()),
+        "web2": GuestHa(apart=("web1",)),
+    }
     fleet = Fleet(lost(keys=keys))
     evacuated(fleet)
     assert {start[:2] for start in fleet.starts} == {("web1", "node3"), ("web2", "node2")}

@@ -144,6 +144,11 @@ def balance(fleet: Fleet, console: Console, most: object = 4, test: bool = True)
     return _PlanRunner(fleet, console, plan).done()
 
 
+def carried_out(fleet: Fleet, console: Console, plan: Planner) -> PlanReport:
+    """Carry out a plan that was made elsewhere, and those that replace it."""
+    return _PlanRunner(fleet, console, plan).done()
+
+
 def _leaving(fleet: Fleet, here: str) -> Planner:
     def plan(batch: Batch) -> Placement:
         others = report.others(fleet.under_way(here), batch.in_flight, here)

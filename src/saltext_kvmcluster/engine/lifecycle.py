@@ -18,6 +18,7 @@ from saltext_kvmcluster.core.ownership import next_boot, nowhere, startup
 from saltext_kvmcluster.core.ownership.results import StartResult
 from saltext_kvmcluster.core.ownership.startup import RUNNING, Decision, May, NodeAnswer, Request
 from saltext_kvmcluster.core.pacemaker import managers
+from saltext_kvmcluster.core.pillar import places
 from saltext_kvmcluster.core.verdicts import Sighting
 from saltext_kvmcluster.engine import by_word, holding, inquiry, other_hands
 from saltext_kvmcluster.engine.environment import Call, Claim, Environment
@@ -112,10 +113,12 @@ def _known(peers: Peers, guest: str, declared_offline: frozenset[str]) -> tuple[
     env, here = peers.env, peers.here
     guests, cordon = env.cluster.guests, env.cordon()
     known = Request(guest, "", here, guests.definitions, declared_offline, cordoned=cordon)
+    known = replace(known, detail=places.forbidden(env.cluster, guest, here))
     if guests.definitions == "defined":
         uuid = peers.own.by_name(guest).uuid
         missing = "" if uuid else f"{here} has no definition of it; the state guest_placed adds one"
-        return replace(known, uuid=uuid, detail=missing, undefined=not uuid), ""
+        detail = missing or known.detail
+        return replace(known, uuid=uuid, detail=detail, undefined=not uuid), ""
     path = ""
     try:
         there = [path for path in store.all_paths(guests, guest) if env.exists(path)]

@@ -44,6 +44,7 @@ from saltext_kvmcluster.engine import (
 )
 from saltext_kvmcluster.host import files
 from saltext_kvmcluster.master import (
+    balances,
     exposition,
     holds,
     matrix,
@@ -786,10 +787,15 @@ def undrain(
 
 
 @_reported
-def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dict[str, Any]:
-    """Propose the few moves that even out the nodes' load most, or carry them out.
+def balance(
+    most: int = 4, test: bool = True, scheduled: bool = False, cluster: str | None = None
+) -> dict[str, Any]:
+    """Propose the few moves that mend groups and even out the nodes' load most, or make them.
 
-    A node's load is the share of its memory, or of its CPUs, that is in use: the larger of the two.
+    First come the rules of the pillar that are broken: guests outside of their ``only``, guests
+    that are to be ``apart``, groups ``with`` that are parted, guests that ``prefer`` another node.
+    Then the load: the share of a node's memory, or of its CPUs, that is in use, the larger of the
+    two. No rule is broken for it, and nothing is moved off a cordoned node, or that is frozen.
 
     most
         How many moves at most. Default: 4.
@@ -797,11 +803,19 @@ def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dic
     test
         Only show the plan. Default: true.
 
+    scheduled
+        For Salt's scheduler: act as the pillar's ``kvmcluster:balance`` wants it, in place of
+        ``most`` and ``test``: in its mode, only at its times, only if something is due and has
+        lasted, and no more than so many moves an hour. Nothing is moved while a node of the cluster
+        is silent, a guest migrates, Pacemaker acts on a guest, or another run is at work on this
+        master. Each move fires an event ``kvmcluster/CLUSTER/balance/NODE/GUEST``. Default: false.
+
     cluster
         The cluster's name; needed only where this master has several.
 
-    Returns ``{cluster, ok, test, plan, stuck, moved, failed, under_way, detail, elapsed,
-    retcode}``, as ``kvmcluster.drain``.
+    Returns ``{cluster, ok, test, plan, stuck, notes, moved, failed, under_way, detail, elapsed,
+    retcode}``, as ``kvmcluster.drain``; ``notes`` say which rules stay broken, and why. With
+    ``scheduled`` also ``scheduled``: ``{mode, due, why, imbalance}``.
 
     CLI Example:
 
@@ -809,8 +823,11 @@ def balance(most: int = 4, test: bool = True, cluster: str | None = None) -> dic
 
         salt-run kvmcluster.balance
         salt-run kvmcluster.balance most=2 test=False
+        salt-run kvmcluster.balance scheduled=True
     """
-    dry = doors.flag(test, "test")
+    dry, by_schedule = doors.flag(test, "test"), doors.flag(scheduled, "scheduled")
+    if by_schedule:
+        return balances.balance(__opts__, __salt__, _nodes(cluster))
     with _nodes(cluster) as nodes, _console(nodes, "balance", test=dry) as console:
         return drainer.balance(nodes, console, most, dry).to_dict()
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from saltext_kvmcluster.core.drain.placement import Placement, Step
+from saltext_kvmcluster.core.drain.placement import Placement
+from saltext_kvmcluster.core.drain.plan import Step
 from saltext_kvmcluster.core.migration.migration import CANCELLED, MOVED, NOT_MOVED, UNKNOWN, Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable

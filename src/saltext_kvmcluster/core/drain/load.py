@@ -34,7 +34,7 @@ class Load:
         return f"{self.cpu:.2f} vCPUs for each of its CPUs"
 
 
-@dataclass
+@dataclass(eq=False)
 class Capacity:
     """A node as a destination: what it has, and what a plan makes of it. Memory is in KiB.
 

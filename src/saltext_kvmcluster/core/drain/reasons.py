@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Set
 
-from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness.report import MAX_SENTENCE, Readiness
 from saltext_kvmcluster.core.text import printable
 
@@ -31,16 +30,3 @@ def of_guests(
             for guest in guests & set(reported.guests):
                 found[guest, reported.id].add(printable(reported.issue.sentence[:MAX_SENTENCE]))
     return found
-
-
-def kept_apart(cluster: Cluster) -> Mapping[str, frozenset[str]]:
-    """Return, by guest, the guests from which it is to be kept apart."""
-    groups: dict[str, set[str]] = defaultdict(set)
-    for group in cluster.guests.apart:
-        for guest in group:
-            groups[guest].update(other for other in group if other != guest)
-    for one in cluster.guests.list.values():
-        for other in one.ha.apart if one.ha else ():
-            groups[one.name].add(other)
-            groups[other].add(one.name)
-    return {guest: frozenset(others) for guest, others in groups.items()}

@@ -39,7 +39,8 @@ class PlanReport:
     moves without a result. ``elapsed`` is in seconds. ``cordon``: what cordons a node that was
     drained; ``uncordoned``: whether a node that was undrained had been cordoned. ``missing``: what
     the report of a drain may lack, and why; ``known``: all guests of its plans. ``standby``:
-    whether Pacemaker has the node on standby by us, in the end.
+    whether Pacemaker has the node on standby by us, in the end. ``notes``: which of the pillar's
+    rules stay broken, by the first plan.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class PlanReport:
     missing: Sequence[str] = ()
     known: Collection[str] = ()
     standby: bool = False
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as the runner returns it."""
@@ -70,6 +72,7 @@ class PlanReport:
             "test": self.test,
             "plan": [dict(step) for step in self.plan],
             "stuck": dict(self.stuck),
+            "notes": list(self.notes),
         }
         if self.node:
             data["node"] = self.node
@@ -99,6 +102,7 @@ def planned(plan: Placement) -> dict[str, Any]:
     return {
         "plan": [{**asdict(step.move), "why": step.why} for step in plan.steps],
         "stuck": _printable(plan.stuck),
+        "notes": list(plan.notes),
     }
 
 
@@ -145,6 +149,7 @@ def reported(
         elapsed=elapsed,
         node=node,
         known=batch.known,
+        notes=first.notes,
     )
 
 

@@ -20,6 +20,7 @@ IDENTITY = "identity"
 READINESS = "readiness"
 ALARM = "alarm"
 RESTART = "restart"
+BALANCE = "balance"
 
 
 def tag(cluster: str, kind: str, node: str, guest: str = "") -> str:

@@ -24,7 +24,6 @@ _OF_STARTS = tuple(
     check for check in REGISTRY if check.scope == MOVE and check.id not in (_ROOM, *_OF_MIGRATIONS)
 )
 _NO_DEFINITION = Issue("it has no definition there")
-_NOT_ALLOWED = Issue("its key only names other nodes")
 _UNKNOWN_NEED = unknown("not known: how much memory it needs", "")
 _UNREAD_DEFINITION = unknown("not known: its definition there", "")
 
@@ -98,7 +97,7 @@ class Eligibility:
         return (issue.severity or severity) == BLOCK and issue.outcome in self._outcomes
 
     def _of_pillar(self, guest: GuestFacts) -> Masks:
-        """Return where a guest of the list has no definition, or may not run."""
+        """Return where a guest of the list has no definition."""
         listed = self._world.cluster.guests.list.get(guest.name)
         if listed is None:
             return {}
@@ -108,9 +107,6 @@ class Eligibility:
                 missing = guest.name in texts
                 issue = _NO_DEFINITION if missing else _UNREAD_DEFINITION
                 found["guest.definition", issue] |= bit
-        if listed.ha and listed.ha.only:
-            allowed = sum(self._bits.get(node, 0) for node in listed.ha.only)
-            found["ha", _NOT_ALLOWED] = self._all & ~allowed
         return found
 
     @cached_property

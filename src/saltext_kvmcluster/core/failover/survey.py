@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from saltext_kvmcluster.core.drain import load, reasons
+from saltext_kvmcluster.core.drain import load
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
-from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar import groups
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.text import listed, printable
 
@@ -53,9 +53,11 @@ class Shortage:
 
 @dataclass(frozen=True)
 class _Unit:
-    """Guests of one node that start together: one, or those that are bound to each other.
+    """Guests of one node that start together: one, or those that are to be on one node.
 
     ``paged``: their memory on hugepages, by the size of the pages, 0 for the default of a node.
+    ``better``: the nodes that are tried before the others, the best first. ``parts``: what they are
+    parted into where no node can take all of them.
     """
 
     guests: tuple[GuestFacts, ...]
@@ -63,6 +65,8 @@ class _Unit:
     need: int
     paged: tuple[tuple[int, int], ...]
     apart: frozenset[str]
+    better: tuple[tuple[str, ...], ...] = ()
+    parts: tuple[_Unit, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -142,7 +146,8 @@ class Survey:
         self._roomiest = sorted(self._places.values(), key=lambda one: (-one.free, one.node))
         active = (guest for guest in world.guests if guest.active and _stays(world, guest))
         self.victims = list(active) if victims is None else victims
-        self._units = _units(world, self.victims, open_to)
+        # What becomes of guests is planned by their wishes; whether there is room at all, without.
+        self._units = _units(world, self.victims, open_to, by_wish=victims is not None)
 
     def shortages(self, number: int) -> tuple[tuple[Shortage, ...], int]:
         """Return the guests that find no place, by node and name, and how many sets were tried."""
@@ -176,7 +181,10 @@ class Survey:
         units = [unit for node in lost for unit in self._units.get(node, ())]
         gone = sum(self._places[node].bit for node in lost if node in self._places)
         units.sort(key=lambda unit: unit.order)
-        return [unit for unit in units if not self._is_placed(unit, gone, {id(unit)})]
+        left = [unit for unit in units if not self._is_placed(unit, gone, {id(unit)})]
+        smaller = [part for unit in left for part in unit.parts]
+        whole = [unit for unit in left if not unit.parts]
+        return whole + [part for part in smaller if not self._is_placed(part, gone, {id(part)})]
 
     def _is_placed(self, unit: _Unit, gone: int, tried: set[int]) -> bool:
         """Give a unit a place, and return whether there was one.
@@ -185,7 +193,9 @@ class Survey:
             Those that were to move aside for others already: each is asked once.
         """
         open_to = unit.open_to & ~gone
-        place = self._roomiest_for(unit, open_to)
+        wishes = (sum(self._places[node].bit for node in tier) for tier in unit.better)
+        tried_first = (self._roomiest_for(unit, open_to & mask) for mask in wishes)
+        place = next(filter(None, tried_first), None) or self._roomiest_for(unit, open_to)
         if place:
             self._choose(unit, place)
             return True
@@ -278,28 +288,57 @@ def _stays(world: World, guest: GuestFacts) -> bool:
 
 
 def _units(
-    world: World, guests: Iterable[GuestFacts], open_to: Callable[[GuestFacts], int]
+    world: World,
+    guests: Iterable[GuestFacts],
+    open_to: Callable[[GuestFacts], int],
+    by_wish: bool,
 ) -> Mapping[str, Sequence[_Unit]]:
-    """Return by node the guests that start there, those that are bound to each other as one."""
-    apart, bound = reasons.kept_apart(world.cluster), _bound(world.cluster)
-    groups: dict[tuple[str, str], list[GuestFacts]] = defaultdict(list)
-    for guest in guests:
-        groups[guest.node, bound.get(guest.name, guest.name)].append(guest)
-    found: dict[str, list[_Unit]] = defaultdict(list)
-    for (node, _), members in groups.items():
+    """Return by node the guests that start there, those that are to be on one node as one."""
+    known = world.cluster.guests
+    apart, together = groups.kept_apart(known), groups.kept_together(known)
+    bound = groups.kept_bound(known)
+
+    def unit(members: list[GuestFacts], parts: Iterable[_Unit] = ()) -> _Unit:
         mask = -1
         for guest in members:
             mask &= open_to(guest)
-        found[node].append(
-            _Unit(
-                tuple(members),
-                mask,
-                sum(map(_memory, members)),
-                tuple(paged for guest in members for paged in _paged(guest)),
-                frozenset().union(*(apart.get(guest.name, ()) for guest in members)),
-            )
+        return _Unit(
+            tuple(members),
+            mask,
+            sum(map(_memory, members)),
+            tuple(paged for guest in members for paged in _paged(guest)),
+            frozenset().union(*(apart.get(guest.name, ()) for guest in members)),
+            _better(world, members, together) if by_wish else (),
+            tuple(parts),
         )
+
+    found: dict[str, list[_Unit]] = defaultdict(list)
+    by_node: dict[str, list[GuestFacts]] = defaultdict(list)
+    for guest in guests:
+        by_node[guest.node].append(guest)
+    for node, there in by_node.items():
+        for members in _grouped(there, together):
+            smaller = [unit(part) for part in _grouped(members, bound)]
+            found[node].append(unit(members, smaller) if len(smaller) > 1 else smaller[0])
     return found
+
+
+def _better(
+    world: World, members: Sequence[GuestFacts], together: groups.Groups
+) -> tuple[tuple[str, ...], ...]:
+    """Return the nodes where others of a group are active, then those that a guest prefers."""
+    first = members[0].name
+    mates = together.get(first, frozenset()) - {guest.name for guest in members}
+    near = sorted({one.node for mate in mates for one in world.by_name.get(mate, ()) if one.active})
+    known = world.cluster.guests.list.get(first)
+    return (*((tuple(near),) if near else ()), *(known.places if known else ()))
+
+
+def _grouped(guests: Iterable[GuestFacts], of: groups.Groups) -> list[list[GuestFacts]]:
+    found: dict[frozenset[str], list[GuestFacts]] = defaultdict(list)
+    for guest in guests:
+        found[of.get(guest.name, frozenset({guest.name}))].append(guest)
+    return list(found.values())
 
 
 def _memory(guest: GuestFacts) -> int:
@@ -309,19 +348,3 @@ def _memory(guest: GuestFacts) -> int:
 
 def _paged(guest: GuestFacts) -> tuple[tuple[int, int], ...]:
     return guest.guest.tuning.hugepages if guest.guest else ()
-
-
-def _bound(cluster: Cluster) -> Mapping[str, str]:
-    """Return for guests that run on one node the name of the first of them."""
-    first: dict[str, str] = {}
-    for guest, other in _related(cluster, lambda ha: ha.with_):
-        one, two = first.get(guest, guest), first.get(other, other)
-        merged = {name for name, head in first.items() if head in (one, two)} | {guest, other}
-        first.update(dict.fromkeys(merged, min(one, two)))
-    return first
-
-
-def _related(cluster: Cluster, of: Callable[[Any], Iterable[str]]) -> Iterator[tuple[str, str]]:
-    for guest in cluster.guests.list.values():
-        for other in of(guest.ha) if guest.ha else ():
-            yield guest.name, other

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Listed
 from saltext_kvmcluster.core.pillar.ha import (
     DISABLE,
     RELOCATE,
@@ -27,7 +27,7 @@ PROVIDER, AGENT = "kvmcluster", "VirtualDomain"
 SECRET = "lrm://"
 """In place of a parameter: its value is in a file of each node, as cibsecret(8) keeps it."""
 INFINITY = "INFINITY"
-STICKINESS, STEP = 100, 1000
+STICKINESS, STEP, NEAR = 100, 1000, 50
 FENCING, GUESTS = "fencing", "guests"
 """The parts of the content, each of which is put in as a whole."""
 RESOURCES, CONSTRAINTS, TOPOLOGY = "resources", "constraints", "fencing-topology"
@@ -80,12 +80,17 @@ def guests(cluster: Cluster, definitions: Mapping[str, str]) -> tuple[Piece, ...
     definitions
         By guest the path of its definition.
     """
-    managed = {guest.name: guest.ha for guest in cluster.guests.list.values() if guest.ha}
+    listed = [guest for guest in cluster.guests.list.values() if guest.ha]
+    managed = {guest.name: guest.ha for guest in listed if guest.ha}
     return _distinct(
         [
-            *(_guest(cluster, name, managed[name], definitions[name]) for name in managed),
-            *(piece for name in managed for piece in _places(cluster, name, managed[name])),
+            *(
+                _guest(cluster, guest, managed[guest.name], definitions[guest.name])
+                for guest in listed
+            ),
+            *(piece for guest in listed for piece in _places(cluster, guest)),
             *_relations(cluster, managed),
+            *_together(cluster, managed),
         ]
     )
 
@@ -147,8 +152,8 @@ def _levels(found: Fencing) -> Iterator[Piece]:
             )
 
 
-def _guest(cluster: Cluster, guest: str, wanted: GuestHa, definition: str) -> Piece:
-    name = resource(guest)
+def _guest(cluster: Cluster, guest: Listed, wanted: GuestHa, definition: str) -> Piece:
+    name = resource(guest.name)
     on_fail = "stop" if wanted.on_failure == DISABLE else "restart"
     longest = max(TO, int(cluster.migration.options.timeout))
     return _piece(
@@ -160,13 +165,13 @@ def _guest(cluster: Cluster, guest: str, wanted: GuestHa, definition: str) -> Pi
                 "instance_attributes",
                 f"{name}-parameters",
                 {
-                    "guest": guest,
+                    "guest": guest.name,
                     "config": definition,
                     "migration_hosts": _migration_hosts(cluster),
                     "migrate_options": _migrate_options(cluster),
                 },
             ),
-            _pairs("meta_attributes", f"{name}-meta", _meta(wanted)),
+            _pairs("meta_attributes", f"{name}-meta", _meta(wanted, len(guest.prefer))),
             _element(
                 "operations",
                 {},
@@ -181,9 +186,9 @@ def _guest(cluster: Cluster, guest: str, wanted: GuestHa, definition: str) -> Pi
     )
 
 
-def _meta(wanted: GuestHa) -> dict[str, str]:
+def _meta(wanted: GuestHa, tiers: int) -> dict[str, str]:
     # Above all that its preferences can add up to, nothing but a failure moves it back.
-    stays = STICKINESS if wanted.failback else STICKINESS + STEP * len(wanted.prefer)
+    stays = STICKINESS if wanted.failback else STICKINESS + STEP * tiers
     return {
         "allow-migrate": "true",
         "multiple-active": "block",
@@ -194,7 +199,7 @@ def _meta(wanted: GuestHa) -> dict[str, str]:
     }
 
 
-META = tuple(_meta(GuestHa()))
+META = tuple(_meta(GuestHa(), 0))
 """The meta attributes that are ours; others of a guest's resource are set by whoever acts on it."""
 
 
@@ -215,14 +220,14 @@ def _migrate_options(cluster: Cluster) -> str:
     return " ".join(word for word, is_wanted in words.items() if is_wanted)
 
 
-def _places(cluster: Cluster, guest: str, wanted: GuestHa) -> Iterator[Piece]:
-    count = len(wanted.prefer)
-    for place, tier in enumerate(wanted.prefer):
+def _places(cluster: Cluster, guest: Listed) -> Iterator[Piece]:
+    count = len(guest.prefer)
+    for place, tier in enumerate(guest.prefer):
         for node in tier:
-            yield _location(guest, "prefers", node, str(STEP * (count - place)))
+            yield _location(guest.name, "prefers", node, str(STEP * (count - place)))
     for node in cluster.nodes:
-        if wanted.only and node not in wanted.only:
-            yield _location(guest, "never", node, f"-{INFINITY}")
+        if guest.only and node not in guest.only:
+            yield _location(guest.name, "never", node, f"-{INFINITY}")
 
 
 def _location(guest: str, how: str, node: str, score: str) -> Piece:
@@ -253,6 +258,19 @@ def _relations(cluster: Cluster, managed: Mapping[str, GuestHa]) -> Iterator[Pie
             yield _colocation(guest, "with", other, INFINITY)
         for other in managed[guest].after:
             yield _order(guest, other)
+
+
+def _together(cluster: Cluster, managed: Mapping[str, GuestHa]) -> Iterator[Piece]:
+    """Yield what has the groups of ``guests: with`` start on one node, where one can take them.
+
+    The score is below any stickiness, so that a guest that runs is not moved for it, and below any
+    preference; and it is finite, so that none is off for it.
+    """
+    for group in cluster.guests.with_:
+        first, *others = [guest for guest in group if guest in managed] or [""]
+        for other in others:
+            if first not in managed[other].with_ and other not in managed[first].with_:
+                yield _colocation(other, "near", first, str(NEAR))
 
 
 def _order(guest: str, other: str) -> Piece:

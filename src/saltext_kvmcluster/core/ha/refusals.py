@@ -231,6 +231,6 @@ def homed(guest: Listed) -> Iterator[Issue]:
     if guest.ha and guest.home:
         yield Issue(
             f"it has a home in the pillar, {guest.home}, which starts it beside Pacemaker",
-            f"remove {ROOT}:guests:list:{guest.name}:home; ha: {{prefer: [{guest.home}]}} has it"
-            " start there",
+            f"remove {ROOT}:guests:list:{guest.name}:home; prefer: [{guest.home}] in its place has"
+            " it start there",
         )

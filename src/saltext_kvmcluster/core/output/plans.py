@@ -22,10 +22,14 @@ def proposal(data: Mapping[str, Any]) -> str:
 
 
 def balance(data: Mapping[str, Any]) -> str:
-    """Return the moves that even out the load."""
-    if data["test"]:
-        return proposal(data)
-    return _outcome(data, f"{_moved(data)}, {_stuck(data)}")
+    """Return the moves that mend groups and even out the load."""
+    text = proposal(data) if data["test"] else _outcome(data, f"{_moved(data)}, {_stuck(data)}")
+    look = data.get("scheduled")
+    if not look:
+        return text
+    if not look["due"]:
+        return f"NOT DUE  mode {look['mode']}: {look['why']}"
+    return f"DUE  mode {look['mode']}: {look['why']}\n{text}"
 
 
 def drain(data: Mapping[str, Any]) -> str:
@@ -120,7 +124,8 @@ def _outcome(data: Mapping[str, Any], last: str) -> str:
 
 def _stays(data: Mapping[str, Any]) -> list[str]:
     failed = data.get("failed", ())
-    return [
+    notes = [f"NOTE  {text}" for text in data.get("notes", ())]
+    return notes + [
         f"STUCK  {guest}: {why}{_before({'guest': guest}, failed, why)}"
         for guest, why in sorted(data["stuck"].items())
     ]

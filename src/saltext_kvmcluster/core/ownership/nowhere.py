@@ -10,6 +10,7 @@ from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.startup import Decision, NodeAnswer, Request
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 
@@ -30,7 +31,10 @@ def remedy(
         Those of them that are known to be cordoned, on which nothing starts.
     """
     defined = cluster.guests.definitions == "defined"
+    only = cluster.guests.only(guest)
     able = [node for node in answered if node in keepers or not defined]
+    if able and only and not (able := [node for node in able if node in only]):
+        return f"no node that can be asked is in its only ({listed(only)})"
     if not able:
         return (
             "no node that responded has its definition: the state kvmcluster.guest_placed adds it"
@@ -38,8 +42,11 @@ def remedy(
             else "no node can be asked to start it"
         )
     known = cluster.guests.list.get(guest)
-    home = known.home if known else None
-    node = min(able, key=lambda one: (one in cordoned, one != home, one not in keepers))
+
+    def preference(node: str) -> tuple[bool, int, bool]:
+        return node in cordoned, known.rank(node) if known else 0, node not in keepers
+
+    node = min(able, key=preference)
     start = f"salt {node} kvmcluster.start {shlex.quote(guest)}"
     if node in cordoned:
         return f"to start it, uncordon a node: {cordons.remedy(node)}; then: {start}"

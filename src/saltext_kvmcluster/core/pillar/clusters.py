@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.balancing import Balance
 from saltext_kvmcluster.core.pillar.ha import GuestHa, Ha
 from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
@@ -106,7 +107,8 @@ class Ssh:
 class Listed:
     """A guest of the cluster's own list (pillar ``kvmcluster:guests:list:GUEST``).
 
-    ``xmlfile`` is None to search ``path``, ``home`` if the start is left to people.
+    ``xmlfile`` is None to search ``path``, ``home`` if the start is left to people, ``only`` empty
+    for all nodes.
     """
 
     name: str
@@ -121,8 +123,28 @@ class Listed:
         default=None,
         metadata=described(
             "a node's id",
-            "The node that starts it if it runs nowhere.",
+            "The node that starts it if it runs nowhere; with prefer, one of the first there.",
             "none, it is started by hand",
+        ),
+    )
+    prefer: tuple[tuple[str, ...], ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "Nodes on which it runs if they can take it, the best one first. A list in place of a"
+            " node: nodes that are equally good. A plan chooses by it, kvmcluster.balance moves the"
+            " guest there, and Pacemaker starts it there; another node will do where none of these"
+            " can take it.",
+            "none",
+        ),
+    )
+    only: tuple[str, ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "The only nodes on which it may run: it is neither started on, nor moved to, any other"
+            " one (the check guest.only).",
+            "all nodes",
         ),
     )
     restarts: int = field(
@@ -149,6 +171,16 @@ class Listed:
             "false",
         ),
     )
+
+    @property
+    def places(self) -> tuple[tuple[str, ...], ...]:
+        """The nodes to which it is brought if there is a choice, the best ones first."""
+        return self.prefer or (((self.home,),) if self.home else ())
+
+    def rank(self, node: str) -> int:
+        """Return how good a node is for it: 0 is the best."""
+        places = self.places
+        return next((rank for rank, tier in enumerate(places) if node in tier), len(places))
 
 
 @dataclass(frozen=True)
@@ -184,8 +216,19 @@ class Guests:
         metadata=described(
             LIST,
             "Groups of guests that are kept on different nodes. A destination is never chosen for a"
-            " guest where another one of its group is, or moves to. Guests that already share a"
-            " node are left there, and a destination that you name yourself is accepted.",
+            " guest where another one of its group is, or moves to. Guests that share a node all"
+            " the same are parted by kvmcluster.balance, and a destination that you name yourself"
+            " is accepted.",
+        ),
+    )
+    with_: tuple[tuple[str, ...], ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "Groups of guests that are kept on one node, where one can take them all; else they are"
+            " parted, and the plan says why. kvmcluster.balance brings them together again. A"
+            " destination that you name yourself is accepted.",
+            "none",
         ),
     )
     leases: bool = field(
@@ -234,6 +277,11 @@ class Guests:
             re.fullmatch(".*".join(map(re.escape, name.split("*"))), guest)
             for name in self.passthrough
         )
+
+    def only(self, guest: str) -> tuple[str, ...]:
+        """Return the only nodes on which a guest may run; empty for all."""
+        known = self.list.get(guest)
+        return known.only if known else ()
 
     @property
     def leases_in(self) -> str:
@@ -301,6 +349,13 @@ class Cluster:
             "a mapping",
             "High availability: guests of a node that died start elsewhere, by Pacemaker, after"
             " that node was switched off.",
+        ),
+    )
+
+    balance: Balance = field(
+        default_factory=Balance,
+        metadata=described(
+            "a mapping", "When kvmcluster.balance acts by a schedule, and how far.", "as below"
         ),
     )
 

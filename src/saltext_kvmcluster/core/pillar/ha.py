@@ -168,19 +168,6 @@ class GuestHa:
             "If not all guests find a place, those of a higher number go first.",
         ),
     )
-    prefer: tuple[tuple[str, ...], ...] = field(
-        default=(),
-        metadata=described(
-            LIST,
-            "Nodes on which it starts, the best one first. A list in place of a node: nodes that"
-            " are equally good.",
-            "none",
-        ),
-    )
-    only: tuple[str, ...] = field(
-        default=(),
-        metadata=described(LIST, "The only nodes on which it may run.", "all nodes"),
-    )
     failback: bool = field(
         default=False,
         metadata=described(

@@ -12,7 +12,7 @@ from typing import Any
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pacemaker.fence_agents import ONE_MACHINE
-from saltext_kvmcluster.core.pillar import ha
+from saltext_kvmcluster.core.pillar import ha, places
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.pillar.ha import Device, Fencing, GuestHa, Ha, QuorumDevice, Secret
 from saltext_kvmcluster.core.pillar.names import guest_name, host_name
@@ -85,7 +85,7 @@ def _fencing(raw: object, path: str, nodes: Collection[str]) -> Fencing:
     return Fencing(
         devices,
         {
-            _node(node, f"{path}:levels", nodes): _levels(
+            places.node(node, f"{path}:levels", nodes): _levels(
                 str(node), body, f"{path}:levels:{node}", devices
             )
             for node, body in levels.items()
@@ -158,7 +158,7 @@ def _ports(raw: object, path: str, nodes: Collection[str]) -> dict[str, str]:
     if not isinstance(raw, (list, Mapping)) or not raw:
         raise InputError(f"{path}: want {form}, got {shown(raw)}")
     if isinstance(raw, list):
-        return {_node(node, path, nodes): "" for node in raw}
+        return {places.node(node, path, nodes): "" for node in raw}
     found = {}
     for node, port in raw.items():
         text = str(port) if isinstance(port, (str, int)) and not isinstance(port, bool) else ""
@@ -166,7 +166,7 @@ def _ports(raw: object, path: str, nodes: Collection[str]) -> dict[str, str]:
             raise InputError(
                 f"{path}:{node}: want a port, of letters, digits and '_./,@+-', got {shown(port)}"
             )
-        found[_node(node, path, nodes)] = text
+        found[places.node(node, path, nodes)] = text
     return found
 
 
@@ -206,7 +206,7 @@ def _levels(
     return levels
 
 
-def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa | None:
+def guest(raw: object, path: str, name: str) -> GuestHa | None:
     """Return what high availability does for a guest, None if nothing.
 
     raw
@@ -220,16 +220,15 @@ def guest(raw: object, path: str, name: str, nodes: Collection[str]) -> GuestHa 
         raise InputError(
             f"{path}: Pacemaker cannot have a guest of that name: a name with ha is of {LETTERS}"
         )
+    moved = [key for key in ("prefer", "only") if isinstance(raw, Mapping) and key in raw]
+    if moved:
+        raise InputError(
+            f"{path}: {moved[0]} is a key of the guest, not of its ha: write"
+            f" {path.rpartition(':')[0]}:{moved[0]}"
+        )
     fields = {} if raw is True else validate.section(raw, path, keys_of(GuestHa))
-    prefer, only = _prefer(fields, path, nodes), _nodes(fields, "only", path, nodes)
-    if "only" in fields and not only:
-        raise InputError(f"{path}:only: no node is left; name some, or leave it out for all nodes")
-    if outside := [node for tier in prefer for node in tier if only and node not in only]:
-        raise InputError(f"{path}:prefer: {outside[0]} is not in {path}:only")
     return GuestHa(
         validate.number(fields, "priority", path, (0, ha.MOST_PRIORITY), GuestHa.priority),
-        prefer,
-        only,
         validate.flag(fields, "failback", path, GuestHa.failback),
         validate.number(fields, "restarts", path, (1, ha.MOST_RESTARTS), GuestHa.restarts),
         validate.number(fields, "within", path, (1, ha.LONGEST_WITHIN), GuestHa.within, ha.SECONDS),
@@ -243,38 +242,6 @@ def _guests(fields: Mapping[str, Any], key: str, path: str, name: str) -> tuple[
     if name in names:
         raise InputError(f"{path}:{key}: that is the guest itself; name others")
     return tuple(dict.fromkeys(names))
-
-
-def _prefer(
-    fields: Mapping[str, Any], path: str, nodes: Collection[str]
-) -> tuple[tuple[str, ...], ...]:
-    here = f"{path}:prefer"
-    tiers = tuple(
-        tuple(_node(node, here, nodes) for node in (item if isinstance(item, list) else [item]))
-        for item in validate.items(fields, "prefer", path)
-    )
-    found = [node for tier in tiers for node in tier]
-    if twice := next((node for node in found if found.count(node) > 1), None):
-        raise InputError(f"{here}: {twice} is there twice; name each node once")
-    if () in tiers:
-        raise InputError(f"{here}: want a node, or a list of nodes, got an empty list")
-    return tiers
-
-
-def _nodes(
-    fields: Mapping[str, Any], key: str, path: str, nodes: Collection[str]
-) -> tuple[str, ...]:
-    items = validate.items(fields, key, path)
-    return tuple(dict.fromkeys(_node(item, f"{path}:{key}", nodes) for item in items))
-
-
-def _node(value: object, path: str, nodes: Collection[str]) -> str:
-    if isinstance(value, str) and value in nodes:
-        return value
-    raise InputError(
-        f"{path}: {shown(value)} is not a node; nodes are {listed(nodes, MAX_NAMES)}"
-        f"{suggestion(value, nodes)}"
-    )
 
 
 def _mapping(fields: Mapping[str, Any], key: str, path: str, form: str) -> Mapping[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar.clusters import Listed
 from saltext_kvmcluster.core.pillar.ha import GuestHa
 from saltext_kvmcluster.core.text import MAX_NAMES, listed
 from saltext_kvmcluster.core.validate import shown, suggestion
@@ -12,19 +13,17 @@ from saltext_kvmcluster.core.validate import shown, suggestion
 _Found = Mapping[str, GuestHa]
 
 
-def refuse(
-    guests: Mapping[str, GuestHa | None], groups: Iterable[tuple[str, ...]], path: str
-) -> None:
+def refuse(guests: Mapping[str, Listed], groups: Iterable[tuple[str, ...]], path: str) -> None:
     """Raise InputError unless what guests with ``ha`` are to each other can be.
 
     guests
-        What high availability does, by guest of the list.
+        The list.
     groups
         The guests that are apart by ``guests: apart``.
     path
         The list's path in the pillar.
     """
-    found = {name: wanted for name, wanted in guests.items() if wanted}
+    found = {name: guest.ha for name, guest in guests.items() if guest.ha}
     for name, wanted in found.items():
         named = {"apart": wanted.apart, "with": wanted.with_, "after": wanted.after}
         for key, others in named.items():
@@ -37,7 +36,7 @@ def refuse(
     _refuse_circles(found, path)
     apart = {frozenset((name, other)) for name, one in found.items() for other in one.apart}
     apart |= {frozenset((one, other)) for group in groups for one in group for other in group}
-    _refuse_impossible(found, apart, path)
+    _refuse_impossible(found, apart, path, {name: guest.only for name, guest in guests.items()})
 
 
 def _refuse_circles(found: _Found, path: str) -> None:
@@ -56,7 +55,9 @@ def _refuse_circles(found: _Found, path: str) -> None:
             )
 
 
-def _refuse_impossible(found: _Found, apart: set[frozenset[str]], path: str) -> None:
+def _refuse_impossible(
+    found: _Found, apart: set[frozenset[str]], path: str, only: Mapping[str, tuple[str, ...]]
+) -> None:
     """Raise InputError if guests that share a node, by ``with``, have none that they can share."""
     tied: dict[str, set[str]] = {name: set() for name in found}
     for name, wanted in found.items():
@@ -75,7 +76,7 @@ def _refuse_impossible(found: _Found, apart: set[frozenset[str]], path: str) -> 
                 f"{path}:{name}:ha:with: {' and '.join(sorted(pair))} are apart, and {names} share"
                 " a node: one of them would always be off"
             )
-        allowed = [{*found[guest].only} for guest in together if found[guest].only]
+        allowed = [{*only[guest]} for guest in together if only[guest]]
         if allowed and not set.intersection(*allowed):
             raise InputError(
                 f"{path}:{name}:ha:with: {names} share a node, and no node is in the only of all of"

@@ -14,7 +14,14 @@ from typing import Any
 
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar import ha_parser, ha_relations, options
+from saltext_kvmcluster.core.pillar import (
+    balancing,
+    groups,
+    ha_parser,
+    ha_relations,
+    options,
+    places,
+)
 from saltext_kvmcluster.core.pillar.clusters import (
     ACCOUNT,
     DEFINITIONS,
@@ -37,8 +44,7 @@ from saltext_kvmcluster.core.pillar.names import guest_name, host_name, host_pat
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.paths import definition_path, key_path, lease_path
 from saltext_kvmcluster.core.pillar.schema import keys_of
-from saltext_kvmcluster.core.text import MAX_NAMES, listed
-from saltext_kvmcluster.core.validate import shown, suggestion
+from saltext_kvmcluster.core.validate import shown
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
@@ -75,6 +81,7 @@ def from_pillar(pillar: object) -> Cluster:
         guests=guests,
         migration=_migration(top.get("migration")),
         ha=ha,
+        balance=balancing.parse(top.get("balance"), f"{ROOT}:balance"),
         parts={key: name if key == "name" else _digest(part) for key, part in top.items()},
     )
 
@@ -136,16 +143,20 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
     fields = validate.section(raw, path, keys_of(Guests), may_be_empty=True)
     definitions = validate.choice(fields, "definitions", path, DEFINITIONS, Guests().definitions)
     known = _listed_guests(fields.get("list"), f"{path}:list", definitions, nodes)
-    groups = tuple(
-        _group(group, f"{path}:apart:{place}")
-        for place, group in enumerate(validate.items(fields, "apart", path))
+    apart, together = (
+        tuple(
+            _group(group, f"{path}:{key}:{place}", wish)
+            for place, group in enumerate(validate.items(fields, key, path))
+        )
+        for key, wish in (("apart", "never"), ("with", "always"))
     )
-    ha_relations.refuse({name: guest.ha for name, guest in known.items()}, groups, f"{path}:list")
-    return Guests(
+    ha_relations.refuse(known, apart, f"{path}:list")
+    found = Guests(
         definitions,
         _search_path(fields.get("path"), f"{path}:path"),
         known,
-        groups,
+        apart,
+        together,
         passthrough=tuple(
             guest_name(name, f"{path}:passthrough")
             for name in validate.items(fields, "passthrough", path)
@@ -153,6 +164,8 @@ def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:
         spare_nodes=_spare_nodes(fields, path, len(nodes)),
         **_leases(fields, path),
     )
+    groups.refuse(found, path)
+    return found
 
 
 def _spare_nodes(fields: Mapping[str, Any], path: str, nodes: int) -> int:
@@ -226,12 +239,11 @@ def _listed_guest(
             f"{here}:xmlfile: with {ROOT}:guests:definitions defined, libvirt keeps the"
             " definition; leave it out"
         )
-    if home is not None and home not in nodes:
-        raise InputError(
-            f"{here}:home: {shown(home)} is not a node; nodes are {listed(nodes, MAX_NAMES)}"
-            f"{suggestion(home, nodes)}"
-        )
-    ha = ha_parser.guest(fields.get("ha"), f"{here}:ha", known, nodes)
+    if home is not None:
+        places.node(home, f"{here}:home", nodes)
+    prefer, only = places.prefer(fields, here, nodes), places.only(fields, here, nodes)
+    places.refuse(home, prefer, only, here)
+    ha = ha_parser.guest(fields.get("ha"), f"{here}:ha", known)
     most = validate.number(fields, "restarts", here, (0, MOST_RESTARTS), Listed.restarts)
     if ha and most:
         raise InputError(
@@ -242,17 +254,23 @@ def _listed_guest(
         known,
         None if xmlfile is None else definition_path(xmlfile, f"{here}:xmlfile"),
         home,
+        prefer,
+        only,
         most,
         validate.number(fields, "within", here, (1, LONGEST_WITHIN), Listed.within, "seconds"),
         ha,
     )
 
 
-def _group(raw: object, path: str) -> tuple[str, ...]:
-    """Return a group of guests that are to be kept apart; no node need have them yet."""
+def _group(raw: object, path: str, wish: str) -> tuple[str, ...]:
+    """Return a group of guests that are kept together, or apart; no node need have them yet.
+
+    wish
+        How often they are to be on one node, for the error.
+    """
     if not isinstance(raw, list) or len(raw) < 2:
         raise InputError(
-            f"{path}: want a list of two guests or more that are never on one node, as"
+            f"{path}: want a list of two guests or more that are {wish} on one node, as"
             f" [web1, web2], got {shown(raw)}"
         )
     names = tuple(guest_name(name, path) for name in raw)

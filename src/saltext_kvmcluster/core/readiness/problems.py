@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.pacemaker.managers import Manager
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.readiness import rules
 from saltext_kvmcluster.core.readiness.checks.node import restart_daemon, restart_minion
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.verdicts import Sighting
@@ -31,6 +32,7 @@ _MENDED = {
 _MENDED["crashed"] = _MENDED["panicked"]
 # Why a guest stands that no job of libvirt has stopped.
 _FAULTS = ("I/O error", "watchdog", "crashed", "panicked")
+_KEEPS = {"apart": "apart", "with": "together"}
 _WELL = (Sighting.RUNNING, Sighting.PAUSED_BY_USER)
 
 
@@ -101,6 +103,7 @@ def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
         *leftovers.standbys_of_others(_views(nodes)),
         *_starting(nodes, at_home=True),
         *_strangers(cluster, nodes),
+        *rules.broken(cluster, nodes),
     ]
 
 
@@ -318,17 +321,18 @@ def _starting(nodes: Nodes, at_home: bool) -> Iterator[str]:
 
 
 def _strangers(cluster: Cluster, nodes: Nodes) -> Iterator[str]:
-    """Report what is to be kept apart and is no guest: neither in the list, nor on any node."""
+    """Report what a group names that is no guest: neither in the list, nor on any node."""
     if _silent(nodes):
         return
     known = {*cluster.guests.list, *(one.name for one in _guests(nodes))}
-    named = dict.fromkeys(name for group in cluster.guests.apart for name in group)
-    for name in named:
-        if name not in known:
-            yield (
-                f"kvmcluster:guests:apart names {printable(name)}, which is neither in guests:list"
-                " nor on any node: it keeps nothing apart"
-            )
+    by_key = {"apart": cluster.guests.apart, "with": cluster.guests.with_}
+    for key, found in by_key.items():
+        for name in dict.fromkeys(name for group in found for name in group):
+            if name not in known:
+                yield (
+                    f"kvmcluster:guests:{key} names {printable(name)}, which is neither in"
+                    f" guests:list nor on any node: it keeps nothing {_KEEPS[key]}"
+                )
 
 
 def _odd(facts: NodeFacts) -> list[str]:

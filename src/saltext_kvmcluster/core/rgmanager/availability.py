@@ -26,20 +26,21 @@ _POLICIES = ("relocate", "disable")
 
 def available_guests(
     guests: Mapping[str, Element], domains: Mapping[str, Domain], nodes: Nodes
-) -> dict[str, Pillar | bool]:
-    """Return the ``ha`` of each guest that can have it, by name."""
+) -> dict[str, Pillar]:
+    """Return of each guest that can have ``ha`` that, and where it runs, by name."""
     able = {name: part for name, part in guests.items() if _able(name, part)}
     alone = [name for name, part in able.items() if is_yes(part.given.get("exclusive"))]
-    bodies: dict[str, Pillar | bool] = {}
+    bodies: dict[str, Pillar] = {}
     for name, part in able.items():
+        domain = _domain(part, domains, nodes)
         body = {
-            **_placement(part, domains, nodes),
+            **({"failback": True} if domain and domain.fails_back else {}),
             **_restarts(part),
             **_on_failure(part),
             **_apart(part, name in alone, [other for other in able if other != name]),
             **_after(part, name, able),
         }
-        bodies[name] = body or True
+        bodies[name] = {**(domain.placement() if domain else {}), "ha": body or True}
     return bodies
 
 
@@ -63,21 +64,21 @@ def _able(name: str, part: Element) -> bool:
     return not why
 
 
-def _placement(part: Element, domains: Mapping[str, Domain], nodes: Nodes) -> Pillar:
+def _domain(part: Element, domains: Mapping[str, Domain], nodes: Nodes) -> Domain | None:
     name = part.given.get("domain", "")
     if not name.strip():
-        return {}
+        return None
     domain = domains.get(name.lower())
     if domain is None:
         part.remark("domain", name, Fate(SAME, "the file has no failover domain of that name"))
-        return {}
+        return None
     use(domain, nodes)
     if not domain.tiers:
         why = "no node of its failover domain was imported, so it may run on every node"
         part.remark("domain", name, Fate(CHANGED, why))
-        return {}
+        return None
     part.take("domain")
-    return domain.placement()
+    return domain
 
 
 def _restarts(part: Element) -> Pillar:

@@ -41,15 +41,27 @@ class Domain:
         """Whether the priorities of its nodes count."""
         return is_set(self.part.given.get("ordered"))
 
+    @property
+    def restricted(self) -> bool:
+        """Whether its guests may run on none but its nodes."""
+        return is_set(self.part.given.get("restricted"))
+
+    @property
+    def prefers(self) -> bool:
+        """Whether its guests are better on some nodes than on others on which they may run."""
+        return len(self.tiers) > 1 or (bool(self.tiers) and not self.restricted)
+
+    @property
+    def fails_back(self) -> bool:
+        """Whether a guest goes back to a better node."""
+        return self.prefers and not is_set(self.part.given.get("nofailback"))
+
     def placement(self) -> Pillar:
-        """Return the part of a guest's ``ha`` that places it as the domain did."""
-        restricted = is_set(self.part.given.get("restricted"))
+        """Return the part of a guest's pillar that places it as the domain did."""
         body: Pillar = {}
-        if len(self.tiers) > 1 or (self.tiers and not restricted):
+        if self.prefers:
             body["prefer"] = [[*tier] if len(tier) > 1 else tier[0] for tier in self.tiers]
-            if not is_set(self.part.given.get("nofailback")):
-                body["failback"] = True
-        if self.tiers and restricted:
+        if self.tiers and self.restricted:
             body["only"] = [node for tier in self.tiers for node in tier]
         return body
 

@@ -48,18 +48,18 @@ def _no_guest(part: Element, name: str) -> str | None:
     return refusal({"guests": {"list": {name: {}}}}, name)
 
 
-def listed_guests(guests: Mapping[str, Element], available: Mapping[str, Pillar | bool]) -> Pillar:
+def listed_guests(guests: Mapping[str, Element], available: Mapping[str, Pillar]) -> Pillar:
     """Return the pillar's part about guests, empty if there are none.
 
     available
-        The ``ha`` of guests by name.
+        By guest its ``ha``, and where it runs.
     """
     if not guests:
         return {}
     folders: dict[str, None] = {}
     bodies: Pillar = {}
     for name, part in guests.items():
-        given = {"xmlfile": _xmlfile(part, name), "ha": available.get(name)}
+        given = {"xmlfile": _xmlfile(part, name), **available.get(name, {})}
         bodies[name] = {key: value for key, value in given.items() if value}
         folders.update(dict.fromkeys(_folders(part)))
     if not folders and not any("xmlfile" in body for body in bodies.values()):

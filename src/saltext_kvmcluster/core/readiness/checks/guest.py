@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts import starters
-from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
+from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
 from saltext_kvmcluster.core.findings import SEE, Issue, unknown
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.migration.handover import is_strict, risk
@@ -201,6 +201,25 @@ def frozen(world: World, guest: GuestFacts) -> Iterator[Issue]:
             f"it was frozen {found.since}: {found.reason}",
             f"salt {guest.node} kvmcluster.unfreeze {guest.name}",
         )
+
+
+def only(world: World, asked: tuple[str, ...], offered: str) -> Iterator[Issue]:
+    """Whether the guest's ``only`` in the pillar, if there is one, names the destination.
+
+    It forbids a start there as well. Where a guest runs already it stays, whatever ``only`` says;
+    ``kvmcluster.status`` notes it, and ``kvmcluster.balance`` moves it to a node that it names.
+    """
+    if offered not in asked:
+        yield Issue(f"its only in the pillar names {listed(asked)}, and not the destination")
+
+
+def allowed(world: World, guest: GuestFacts) -> Hashable:
+    """Return the only nodes on which a guest may run, None for all."""
+    return world.cluster.guests.only(guest.name) or None
+
+
+def place(world: World, node: NodeFacts) -> Hashable:
+    return node.node if node.daemon else None
 
 
 def once(world: World, guest: GuestFacts) -> Iterator[Issue]:

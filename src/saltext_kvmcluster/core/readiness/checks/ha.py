@@ -170,12 +170,13 @@ def disks(world: World, guest: GuestFacts) -> Iterable[Issue]:
     have confirmed it, and a guest may be started by hand. A lease does not bring a local disk to
     another node: what is there under the same path would be started, or nothing.
     """
-    if not (wanted := _wanted(world, guest)):
+    if not _wanted(world, guest):
         return
     local = dict(storage.private(world, guest))
     yield from local.values()
     named = {quoted(source.path) for source in local}
-    nodes = {*wanted.only} & world.responding if wanted.only else world.responding
+    only = world.cluster.guests.only(guest.name)
+    nodes = {*only} & world.responding if only else world.responding
     shared = [one for one in guards.unguarded(world, guest, nodes) if one.name not in named]
     for bare, targets in guards.by_cause(shared).items():
         where = f" on {bare.node}" if bare.node and bare.node != guest.node else ""
@@ -214,8 +215,9 @@ def stored(world: World, guest: GuestFacts) -> Iterable[Issue]:
     Pacemaker starts it from there on any of them. Each folder of ``guests: path`` counts, unless
     the pillar gives the guest's ``xmlfile``: the first one that has a definition is used.
     """
-    if (wanted := _wanted(world, guest)) and world.cluster.guests.definitions == "shared":
-        yield from stores.unshared(world, guest.name, wanted.only or tuple(world.nodes))
+    if _wanted(world, guest) and world.cluster.guests.definitions == "shared":
+        only = world.cluster.guests.only(guest.name)
+        yield from stores.unshared(world, guest.name, only or tuple(world.nodes))
 
 
 def quorum(world: World, node: NodeFacts) -> Iterable[Issue]:

@@ -37,17 +37,6 @@ def issues(world: World, guest: GuestFacts) -> Iterable[Issue]:
         for node in world.without_pacemaker:
             sentence = f"Pacemaker does not run on {node}, and could not be given it back there"
             yield Issue(sentence, f"on {node}: systemctl start pacemaker", destination=node)
-        yield from _elsewhere(world, guest)
     elif one := found.unmanaged:
         sentence = f"it is Pacemaker's, as its resource {one.name}, which is unmanaged now"
         yield Issue(sentence, one.given_back, severity=WARN)
-
-
-def _elsewhere(world: World, guest: GuestFacts) -> Iterable[Issue]:
-    """Yield the nodes from which Pacemaker would move a guest on, by the pillar."""
-    listed = world.cluster.guests.list.get(guest.name)
-    if listed and listed.ha and listed.ha.only:
-        for node in world.nodes:
-            if node not in listed.ha.only:
-                sentence = f"its key only does not name {node}: Pacemaker would move it on"
-                yield Issue(sentence, f"add {node} to only, under its ha", destination=node)

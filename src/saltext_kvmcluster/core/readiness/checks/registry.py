@@ -347,6 +347,15 @@ REGISTRY = (
         guest.frozen,
     ),
     Check(
+        "guest.only",
+        "the pillar's only for the guest, if it has one, names the destination",
+        "choose a node that it names, or change kvmcluster:guests:list:GUEST:only",
+        MOVE,
+        guest.only,
+        asks=guest.allowed,
+        offers=guest.place,
+    ),
+    Check(
         "guest.once",
         "it is active on exactly one node",
         "find out which one is current, and stop the other",
