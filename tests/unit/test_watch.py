@@ -25,33 +25,34 @@ class Clock:
 
 
 class Nodes:
-    """Nodes that answer what they are told to, ``late`` seconds after they were asked.
+    """Nodes that answer by what is so when they are asked, and a second later, or as ``late``.
 
     ``silent`` do not answer; while ``master`` is False nothing can be sent.
     """
 
     def __init__(self, **jobs):
         self.cluster, self.clock, self.opts = worlds.cluster(NODES), Clock(), {}
-        self.all, self.silent, self.master, self.late = list(NODES), set(), True, 1.0
-        self.jobs, self.history, self.sent = jobs, {}, []
+        self.all, self.silent, self.master, self.late = list(NODES), set(), True, {}
+        self.jobs, self.history, self.sent, self.replies = jobs, {}, [], []
 
     def send(self, nodes, function, *arguments, **named):
         if not self.master:
             raise WorldError("the master does not take jobs: it is dead")
         self.sent.append((self.clock.seconds, function, list(nodes)))
+        there = [node for node in nodes if node not in self.silent]
+        self.replies.append({node: self.reply(function, node) for node in there})
         return str(len(self.sent) - 1)
 
     def returns(self, job):
-        at, function, nodes = self.sent[int(job)]
-        if self.clock.seconds - at < self.late:
-            return {}
-        return {node: self.reply(function, node) for node in nodes if node not in self.silent}
+        at, function, _ = self.sent[int(job)]
+        late = self.late.get(function, 1.0)
+        return {} if self.clock.seconds - at < late else self.replies[int(job)]
 
     def reply(self, function, node):
         if function == "kvmcluster.job":
             return answer(*self.jobs.get(node, ()))
         if function == "kvmcluster.history":
-            return {"history": self.history.get(node, [])}
+            return {"history": list(self.history.get(node, []))}
         return "no facts here"
 
     def asked(self, function):
@@ -128,6 +129,19 @@ def test_how_a_migration_ended_is_asked_of_its_node():
     assert list(dict.fromkeys(phases)) == ["copying", "ended"]
     assert [one["guest"] for one in last["ended"]] == ["web1"] and last["moving"] == []
     assert nodes.asked("kvmcluster.history") == [(7.25, ["node1"])]
+
+
+def test_one_that_ends_while_a_node_is_asked_of_another_is_asked_for_again():
+    nodes = Nodes(node1=[row(), row("web2")])
+    nodes.history, nodes.late = {"node1": []}, {"kvmcluster.history": 5.0}
+
+    def end(guest):
+        nodes.jobs["node1"] = [one for one in nodes.jobs["node1"] if one["guest"] != guest]
+        nodes.history["node1"].append({**ended(guest), "started": "2026-11-30T01:00:00+00:00"})
+
+    last, _ = watched(nodes, 30.0, t4=lambda: end("web1"), t8=lambda: end("web2"))
+    assert [at for at, _ in nodes.asked("kvmcluster.history")] == [7.25, 12.5]
+    assert [one["guest"] for one in last["ended"]] == ["web1", "web2"]
 
 
 def test_a_migration_of_a_node_that_became_silent_has_not_ended():

@@ -50,6 +50,7 @@ class Watch:
         self._past = Inquiry((), math.inf)
         self._began, self._began_at = self._clock.monotonic(), self._clock.now()
         self._missed: dict[str, Mapping[str, Any]] = {}
+        self._covered: dict[str, set[str]] = {}
         self._ended: list[Mapping[str, Any]] = []
         self._rows: list[dict[str, Any]] = []
         self._runs: list[dict[str, Any]] = []
@@ -98,6 +99,7 @@ class Watch:
         if sources:
             job = self._nodes.send(sources, "kvmcluster.history", None, HISTORY)
             self._past.sent(job, sources, now)
+            self._covered |= {node: {*self._missed} for node in sources}
 
     def _is_to_tell(self, node: str, now: float) -> bool:
         """Whether a node is to be asked how its migrations ended."""
@@ -116,12 +118,19 @@ class Watch:
                 self._take_history(node)
 
     def _take_history(self, node: str) -> None:
-        """Take in how migrations from a node ended; what it does not tell is not asked again."""
+        """Take in how migrations from a node ended.
+
+        What had ended before it was asked, and it does not tell, is not asked again.
+        """
         answer = self._past.answers[node]
         rows = answer.get("history") if isinstance(answer, Mapping) else None
         found = records.chosen(rows, None, HISTORY) if isinstance(rows, list) else []
-        self._ended = [*self._ended, *view.ends(found, self._missed)][-view.NEWEST :]
-        for uuid in [uuid for uuid, row in self._missed.items() if row["source"] == node]:
+        ends = view.ends(found, self._missed)
+        self._ended = [*self._ended, *ends][-view.NEWEST :]
+        self._missed = view.missed(self._missed, ends)
+        covered = self._covered.pop(node, set())
+        told = {uuid for uuid, row in self._missed.items() if row["source"] == node}
+        for uuid in told & covered:
             del self._missed[uuid]
 
     def _silent(self, now: float) -> dict[str, datetime]:
