@@ -25,6 +25,7 @@ HOSTILE = (
     "javascript:alert(1)",
     "&lt;b&gt;",
 )
+CHECKS = [f"node.c{number}" for number in range(20)]
 VOID = {"meta", "br", "link", "hr", "img", "input"}
 CASES = {
     "usual": observed(),
@@ -211,19 +212,26 @@ def test_guests_that_are_alike_share_a_row_and_the_worst_are_first():
 
 
 def test_a_page_is_bounded_and_says_what_it_leaves_out():
-    data = observed(nodes=60, guests=5000, moves=3000)
+    data = observed(nodes=60, guests=400, moves=400)
     for number, row in enumerate(data["check"]["guests"]):
-        row["blocked"] = {"node9": [f"guest.c{number}"]}
+        row["blocked"] = {f"node{n}": [f"guest.c{number}", *CHECKS] for n in range(1, 61)}
+        row["movable_to"] = []
+    data["check"]["findings"] = [
+        finding(
+            one, sentence=f"{one} {'long ' * 200}", everywhere=True, nodes=data["check"]["nodes"]
+        )
+        for one in CHECKS
+    ]
     data["status"]["problems"] = [f"problem {number}" for number in range(1000)]
     found = page.html(view(data))
-    assert len(found) < 2_000_000
+    assert len(found) < 3_000_000
     for sentence in (
-        "4834 more guests not shown",
-        "and 51 smaller guests, not drawn",
-        "2800 older ones",
+        "317 more guests not shown",
+        "200 older ones",
         "800 more problems",
     ):
         assert sentence in found, sentence
+    assert "and 150 smaller guests, not drawn" in page.html(view(observed(nodes=2, guests=2300)))
 
 
 def test_silence_is_shown_as_silence():

@@ -83,3 +83,14 @@ def test_a_long_path_does_not_hide_what_is_to_be_done():
     long = f"{'x' * 1500} does not belong there; move it away"
     (problem,) = cluster_status(node1={**SENT, "journal": [long]})["problems"]
     assert problem.endswith("move it away")
+
+
+def test_a_node_has_its_cordon_and_its_cpus():
+    data = cluster_status(node1=SENT, node2=None)
+    cordon = {"since": "2026-01-01T10:00:00+00:00", "reason": "updates"}
+    assert data["nodes"]["node1"]["cordon"] == cordon
+    assert data["nodes"]["node2"]["cordon"] is data["nodes"]["node2"]["cpus"] is None
+    topology = "<topology><cells><cell><cpus num='8'/></cell></cells></topology></host>"
+    host = SENT["daemon"]["capabilities"].replace("</host>", topology)
+    reported = {**SENT, "daemon": {**SENT["daemon"], "capabilities": host}}
+    assert cluster_status(node1=reported)["nodes"]["node1"]["cpus"] == 8

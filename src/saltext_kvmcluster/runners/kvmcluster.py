@@ -225,11 +225,12 @@ def status(cluster: str | None = None) -> dict[str, Any]:
 
     Returns ``{cluster, ok, nodes, silent, problems, kinds, notes, status, retcode}``: ``kinds``
     counts the problems by kind, as ``runs_nowhere``. ``nodes`` has for each node ``{state,
-    seen_from, cordoned, guests, active, memory_kib, free_kib}``, ``seen_from`` the peer that asked
-    it over ssh; ``silent`` why a node did not report its guests itself; ``status`` a row for each
-    guest and node where it is active: what ``kvmcluster.guests`` returns, ``where`` (a node,
-    ``nowhere``, or ``?`` while a node's guests are not known) and ``defined``, the nodes that have
-    its definition. A guest of the pillar's list that no node has is a row, too.
+    seen_from, cordoned, cordon, guests, active, memory_kib, free_kib, cpus}``, ``seen_from`` the
+    peer that asked it over ssh, ``cordon`` is ``{since, reason}``; ``silent`` why a node did not
+    report its guests itself; ``status`` a row for each guest and node where it is active: what
+    ``kvmcluster.guests`` returns, ``where`` (a node, ``nowhere``, or ``?`` while a node's guests
+    are not known) and ``defined``, the nodes that have its definition. A guest of the pillar's list
+    that no node has is a row, too.
 
     CLI Example:
 

@@ -10,13 +10,17 @@ from saltext_kvmcluster.core.readiness.checks.base import BOTH, DESTINATION, SOU
 from saltext_kvmcluster.core.readiness.report import BY_ID
 from saltext_kvmcluster.core.text import counted, listed
 
-MOST_CELLS = 10_000
+MOST_CELLS = 5_000
 """Cells of the matrix; the rows of guests that can go to the fewest nodes come first."""
 WIDEST = 12
 """Nodes beside each other with a word in each cell; a sign alone if there are more."""
 MOST_NAMES = 200
 """Guests that are named in a row."""
 MOST_REASONS = 200
+MOST_NUMBERS = 5
+"""Reasons to which a cell refers."""
+LONGEST_TITLE = 600
+"""Characters that are shown where the pointer rests; a quarter of it in a wide matrix."""
 HERE, YES, NO, NOT_KNOWN, NOT_ASKED = "here", "yes", "no", "unknown", "not asked"
 Finding = Mapping[str, Any]
 _Row = Mapping[str, Any]
@@ -142,11 +146,13 @@ def _shown(group: Sequence[_Row], nodes: Sequence[str], found: _Reasons) -> dict
         "more": len(names) - len(names[:MOST_NAMES]),
         "count": len(names),
         "node": group[0]["node"],
-        "cells": [_cell(group, node, found) for node in nodes],
+        "cells": [_cell(group, node, nodes, found) for node in nodes],
     }
 
 
-def _cell(group: Sequence[_Row], node: str, found: _Reasons) -> dict[str, Any]:
+def _cell(
+    group: Sequence[_Row], node: str, nodes: Sequence[str], found: _Reasons
+) -> dict[str, Any]:
     row = group[0]
     reasons: list[dict[str, Any]] = []
     if node in row["movable_to"]:
@@ -156,10 +162,14 @@ def _cell(group: Sequence[_Row], node: str, found: _Reasons) -> dict[str, Any]:
         kind = NOT_KNOWN if reasons and all(one["unknown"] for one in reasons) else NO
     else:
         kind = HERE if node == row["node"] else NOT_ASKED
+    known = [one["number"] for one in reasons if one["number"] <= MOST_REASONS]
+    title = "\n".join(f"{one['sentence']}; {one['remedy']}" for one in reasons)
+    longest = LONGEST_TITLE // (4 if len(nodes) > WIDEST else 1)
     return {
         "node": node,
         "kind": kind,
-        "numbers": [one["number"] for one in reasons if one["number"] <= MOST_REASONS],
-        "title": "\n".join(f"{one['sentence']}; {one['remedy']}" for one in reasons),
-        "checks": [] if reasons else list(row["blocked"].get(node, ())),
+        "numbers": known[:MOST_NUMBERS],
+        "more": max(0, len(reasons) - len(known[:MOST_NUMBERS])),
+        "title": title[:longest] + ("…" if len(title) > longest else ""),
+        "checks": [] if reasons else list(row["blocked"].get(node, ()))[:MOST_NUMBERS],
     }

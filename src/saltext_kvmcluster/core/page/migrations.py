@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.page import figures, plot
 from saltext_kvmcluster.core.text import clauses, counted
 
 MOST_ROWS = 200
+"""Migrations of the table, and how many of each node are asked for."""
 MOST_FAILED = 20
 Record = Mapping[str, Any]
 
@@ -30,6 +31,7 @@ def migrations(observed: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, A
         "failed": [_row(one, longest, stopped) for one in failed[:MOST_FAILED]],
         "failed_left_out": max(0, len(failed) - MOST_FAILED),
         "total": counted(len(records), "migration"),
+        "many": MOST_ROWS if len(records) >= MOST_ROWS else 0,
         "results": [
             f"{number} {word.replace('_', ' ')}"
             for word, number in Counter(one["result"] for one in records).most_common()
