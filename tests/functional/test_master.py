@@ -131,6 +131,40 @@ def test_with_two_clusters_the_master_asks_which(kvm, master):
     assert master.text("kvmcluster.members", "cluster=two") == "cluster two: beta\n"
 
 
+def test_a_node_belongs_to_one_cluster_and_decides(kvm, master):
+    kvm.pillar("alpha", raw=pillar("one", "alpha"))
+    kvm.pillar("beta", raw=pillar("two", "beta"))
+    for node in NODES:
+        kvm.run(node, "saltutil.refresh_pillar", wait=True)
+    done = master.data("kvmcluster.cordon", "beta", "new memory")
+    assert (done["cluster"], done["cordoned"], done["changed"]) == ("two", True, True)
+    assert master.text("kvmcluster.uncordon", "beta") == "beta is uncordoned\n"
+    assert "gamma is a node of none of the clusters one, two" in master.text(
+        "kvmcluster.cordon", "gamma", "x", code=1
+    )
+    pattern = master.text("kvmcluster.start", "web*", code=1)
+    assert "say which cluster: cluster= one of one, two" in pattern
+
+
+def test_a_verb_for_guests_that_cannot_be_right_is_refused(master):
+    for words, wrong in (
+        (["start", "a/b"], "guest: want a guest's name"),
+        (["shutdown", "web1", "timeout=0"], "timeout: want seconds"),
+        (["shutdown", "web1", "test=perhaps"], "test: want true or false"),
+        (["freeze", "web1"], "reason is missing; usage: salt-run kvmcluster.freeze guest reason"),
+        (["freeze", "web1", ""], "reason: want a line of text"),
+        (["cordon", "gamma", "x"], "gamma is not a node of cluster test"),
+        (["cordon", "alpha"], "reason is missing"),
+        (["reboot"], "name is missing"),
+        (["reboot", "web1", "node=alpha"], "give one of name, node and guest"),
+        (["reboot", "guest=web1", "when=always"], "when: it is for a node"),
+        (["reboot", "node=alpha", "reset=true"], "reset: it is for guests"),
+        (["start", "web1"], "no node of cluster test tells its guests; nothing was done"),
+        (["console", "web*"], "no node of cluster test tells its guests"),
+    ):
+        assert wrong in master.text(f"kvmcluster.{words[0]}", *words[1:], code=1), words
+
+
 def test_pillars_that_are_broken_or_differ_are_named_by_node(kvm, master):
     kvm.pillar("alpha", raw=pillar("test", *NODES, "nobody"))
     kvm.pillar("beta", raw=pillar("test", *NODES, "nobody"))

@@ -100,13 +100,15 @@ def observe_active(domain: Any) -> tuple[Observation, int, int, dict[str, Any]]:
 def _blocking(domain: Any, xml: str, job: str) -> dict[str, Any]:
     """Return what blocks a migration of a domain, and is not in its definition.
 
-    Its QEMU is asked only if nothing else can tell, and while no job may delay its answer.
+    Its QEMU is asked only if nothing else can tell, and while no job may delay its answer. Of the
+    half that arrives libvirt would answer no question about its disks before the end, or 30 s.
     """
     try:
         guest = domainxml.parse(xml)
     except InputError:
         return {}
-    jobs = [disk.target for disk in guest.disks if domain.blockJobInfo(disk.target)]
+    disks = () if job == verdicts.INCOMING else guest.disks
+    jobs = [disk.target for disk in disks if domain.blockJobInfo(disk.target)]
     found: dict[str, Any] = {"block_jobs": jobs}
     if guest.asks and not job:
         with contextlib.suppress(WorldError):

@@ -47,11 +47,15 @@ def cluster(name: str | None, opts: Mapping[str, Any], functions: Functions) -> 
 def cluster_of(
     node: object, name: str | None, opts: Mapping[str, Any], functions: Functions
 ) -> Cluster:
-    """Return the cluster of that name, or else the one that a node belongs to; as ``cluster``."""
-    if name is not None or not isinstance(node, str):
+    """Return the cluster of that name, or else the one that a node belongs to; as ``cluster``.
+
+    node
+        What was given for one, or for several of one cluster.
+    """
+    first = node[0] if isinstance(node, list) and node else node
+    if name is not None or not isinstance(first, str):
         return cluster(name, opts, functions)
-    known = _known(opts, functions)
-    return known.choose(known.of_node(node))
+    return _known(opts, functions).of_node(first)
 
 
 def all_clusters(

@@ -393,7 +393,7 @@ def migrate(
         migration, or its node has become unreachable. Default: 60.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     An option that is left out is that of the pillar, ``kvmcluster:migration``.
 
@@ -408,7 +408,7 @@ def migrate(
         salt-run kvmcluster.migrate web1
         salt-run kvmcluster.migrate web1 node2 bandwidth=50 --out=json
     """
-    nodes = _nodes(cluster)
+    nodes = _nodes_with(guest, cluster, destination)
     limit = doors.seconds(patience, "patience")
     options.of_call(nodes.cluster.migration.options, named)
     given = {key: value for key, value in named.items() if value is not None}
@@ -656,7 +656,7 @@ def cordon(node: str, reason: str, cluster: str | None = None) -> dict[str, Any]
         Why; shown in status and refusals.
 
     cluster
-        The cluster's name; needed only where node names do not decide.
+        The cluster's name; needed only where names do not decide.
 
     Returns what ``kvmcluster.cordon`` on the node returns, ``ok`` and ``retcode``.
 
@@ -720,7 +720,7 @@ def drain(
         Only show the plan; the node is not cordoned. Default: false.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns ``{cluster, node, ok, test, plan, stuck, moved, failed, under_way, left, detail,
     cordoned, elapsed, retcode}``. ``plan`` has ``{guest, uuid, source, destination, why}`` for each
@@ -738,7 +738,7 @@ def drain(
         salt-run kvmcluster.drain node1 'new memory, ask Ann'
     """
     dry = doors.flag(test, "test")
-    with _nodes(cluster) as nodes, _console(nodes, "drain", node, dry) as console:
+    with _nodes_of(node, cluster) as nodes, _console(nodes, "drain", node, dry) as console:
         drainer.refuse_managed(nodes, node)
         return drainer.drain(nodes, console, node, reason, dry).to_dict()
 
@@ -771,7 +771,7 @@ def undrain(
         Seconds to wait for states that run or wait there. Default: 60.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns ``{cluster, node, ok, uncordoned, plan, stuck, moved, failed, under_way, detail,
     elapsed, shut_down, retcode}``, as ``kvmcluster.drain``; ``uncordoned`` is false if it was not
@@ -928,7 +928,7 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
         The guest's name, exactly.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns what ``kvmcluster.cancel`` on a node returns, ``ok`` and ``retcode``.
 
@@ -938,7 +938,8 @@ def cancel(guest: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.cancel web1
     """
-    done = _nodes(cluster).cancelled(guest_name(guest, "guest"))
+    name = guest_name(guest, "guest")
+    done = _nodes_with(name, cluster).cancelled(name)
     return {**done, "kind": "recovery"}
 
 
@@ -953,7 +954,7 @@ def recover(guest: str, cluster: str | None = None) -> dict[str, Any]:
         The guest's name, exactly.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns what ``kvmcluster.recover`` on a node returns, ``ok`` and ``retcode``.
 
@@ -963,7 +964,8 @@ def recover(guest: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.recover web1
     """
-    done = _nodes(cluster).recovered(guest_name(guest, "guest"))
+    name = guest_name(guest, "guest")
+    done = _nodes_with(name, cluster).recovered(name)
     return {**done, "kind": "recovery", "ok": locations.is_settled(done)}
 
 
@@ -1250,7 +1252,7 @@ def fence_test(
         Only show what ``reboot`` would do. Default: false.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns ``{cluster, ok, test, nodes, devices, problems, node, asker, levels, guests, hindered,
     retcode}``: ``devices`` has ``{node, device, responds}`` for each device that is for a node;
@@ -1276,7 +1278,7 @@ def fence_test(
         raise InputError("node: missing; reboot=true is for one node")
     if not real and (lose or dry):
         raise InputError("with_guests and test are for reboot=true alone; leave them out")
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    with _nodes_of(node, cluster) as nodes, terminal.attached(__opts__) as console:
         name = None if node is None else nodes.cluster.node(str(node)).id
         if name is None or not real:
             return fencing_test.examine(nodes, [name] if name else nodes.all)[1].to_dict()
@@ -1348,7 +1350,7 @@ def assess(
         As ``kvmcluster.preflight`` has them.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns ``{cluster, node, ok, update, reboot, needed, drain, left, skip, detail, retcode}``:
     ``update`` is whether the SLS would change anything, ``reboot`` whether a reboot is due,
@@ -1362,7 +1364,7 @@ def assess(
         salt-run kvmcluster.assess node1 updates
     """
     names, when, policy = maintenance.slses(sls), maintenance.when(reboot), assessment.choice(drain)
-    with _nodes(cluster) as nodes, terminal.attached(__opts__) as console:
+    with _nodes_of(node, cluster) as nodes, terminal.attached(__opts__) as console:
         name = nodes.cluster.node(str(node)).id
         holds.refuse_second(__salt__, nodes.cluster.name, name)
         memory = StoppedGuests(__opts__, nodes.cluster.name)
@@ -1424,7 +1426,7 @@ def evacuate(
         With ``off``: as of ``kvmcluster.start``. Default: false.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     With ``off``, returns ``{cluster, nodes, ok, test, plan, stuck, off, started, retcode}``:
     ``plan`` has ``{guest, node}``, ``stuck`` says why guests are not started, ``off`` which were
@@ -1454,7 +1456,7 @@ def evacuate(
         raise InputError(f"{wrong}; if the node has no power: off=true")
     if is_off and (reason is not None or what != immovable.REFUSE):
         raise InputError("reason and stuck are for a node that is not off; leave them out")
-    with _nodes(cluster) as nodes, _console(nodes, "evacuate", node, dry) as console:
+    with _nodes_of(node, cluster) as nodes, _console(nodes, "evacuate", node, dry) as console:
         if is_off:
             return takeover.take_over(nodes, console, node, named, unguarded, dry)
         why = cordons.checked_reason(reason)
@@ -1476,7 +1478,7 @@ def restore(node: str, cluster: str | None = None) -> dict[str, Any]:
         The node's minion id.
 
     cluster
-        The cluster's name; needed only where this master has several.
+        The cluster's name; needed only where names do not decide.
 
     Returns ``{cluster, node, ok, started, retcode}``: ``started`` has ``{guest, ok, result, reason,
     owner}`` for each of them; ``owner`` is the node that has it.
@@ -1487,7 +1489,7 @@ def restore(node: str, cluster: str | None = None) -> dict[str, Any]:
 
         salt-run kvmcluster.restore node1
     """
-    with _nodes(cluster) as nodes, _console(nodes, "restore", node) as console:
+    with _nodes_of(node, cluster) as nodes, _console(nodes, "restore", node) as console:
         name = nodes.cluster.node(str(node)).id
         memory = StoppedGuests(__opts__, nodes.cluster.name)
         return evacuation.restore(nodes, console, memory, name)
@@ -1798,6 +1800,20 @@ def _nodes(name: str | None) -> SaltNodes:
 def _nodes_of(node: object, name: str | None) -> SaltNodes:
     """Return the nodes of the cluster of that name, or of the one that a node belongs to."""
     return SaltNodes(__opts__, pillars.cluster_of(node, name, __opts__, __salt__))
+
+
+def _nodes_with(guest: str, name: str | None, destination: object = None) -> SaltNodes:
+    """Return the nodes of the cluster of that name, or of the one that has a guest.
+
+    destination
+        Where the guest is to go, which decides as well.
+    """
+    if name is not None or destination is not None:
+        return _nodes_of(destination, name)
+    known = pillars.all_clusters(None, __opts__, __salt__)
+    if len(known) == 1:
+        return SaltNodes(__opts__, known[0])
+    return search.of_guests(__opts__, __salt__, None, selection.one_word(guest))[0]
 
 
 def _cluster(name: str | None) -> Cluster:

@@ -10,7 +10,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
 from saltext_kvmcluster.core.pillar.parser import from_pillar
-from saltext_kvmcluster.core.text import MAX_NAMES, listed
+from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
 from saltext_kvmcluster.core.validate import shown, suggestion
 
 
@@ -61,10 +61,19 @@ class Clusters:
         """Return every cluster that was read."""
         return list(self._clusters.values())
 
-    def of_node(self, node: str) -> str | None:
-        """Return the only cluster with a node of that minion id; None if there is not one."""
+    def of_node(self, node: str) -> Cluster:
+        """Return the only cluster with a node of that minion id; InputError if there is not one.
+
+        Of one cluster alone, whatever the node: that has an error of its own.
+        """
         found = [name for name, cluster in self._clusters.items() if node in cluster.nodes]
-        return found[0] if len(found) == 1 else None
+        if not found and len(self._clusters) > 1:
+            raise InputError(
+                f"{one_line(node)} is a node of none of the clusters"
+                f" {listed(sorted(self._clusters), MAX_NAMES)}; to list a cluster's nodes: salt-run"
+                " kvmcluster.members cluster=NAME"
+            )
+        return self.choose(found[0] if len(found) == 1 else None)
 
     def choose(self, name: str | None) -> Cluster:
         """Return the cluster of that name, or the only one; InputError lists the known ones."""
