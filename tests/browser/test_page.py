@@ -24,7 +24,7 @@ FLAGS = (
 )
 HOSTILE = "<img src=x onerror=alert(1)>"
 WIDTHS, SCHEMES = (360, 1280), ("light", "dark")
-READABLE, LARGE = 4.5, 3.0
+READABLE = 4.5
 
 CONTRASTS = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);

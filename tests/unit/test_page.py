@@ -237,12 +237,23 @@ def test_a_page_is_bounded_and_says_what_it_leaves_out():
 def test_silence_is_shown_as_silence():
     tree = shown(CASES["all silent"])
     cards = [text(card) for card in tree.xpath("//article")]
-    assert len(cards) == 3 and all("did not answer" in card for card in cards)
+    assert len(cards) == 3 and all("guests not known" in card for card in cards)
     assert all("What runs there is not known:" in card for card in cards)
     figures_ = {text(one[0]): text(one[1]) for one in tree.xpath("//dl[@class='figures']/div")}
     assert figures_.pop("Nodes that told their guests") == "0 of 3"
     assert set(figures_.values()) == {"none seen"}
     assert "No active guest is known." in text(tree)
+
+
+def test_room_elsewhere_is_said_as_far_as_it_is_known():
+    data = observed(nodes=3, guests=4)
+    for unplaced, expected in (
+        ({"node1": 0, "node2": 1, "node3": 0}, ["for all its guests", "not for 1 of 1 guest"]),
+        (None, ["not known"] * 2),
+    ):
+        cards = shown({**data, "unplaced": unplaced}).xpath("//article")[:2]
+        for card, words in zip(cards, expected, strict=True):
+            assert words in text(card) and ("NO ROOM" in text(card)) is words.startswith("not for")
 
 
 def test_what_some_nodes_told_is_a_lower_bound():
@@ -315,7 +326,7 @@ def test_guests_whose_node_was_seen_by_a_peer_alone_are_not_left_out_of_the_matr
     data = observed(nodes=3, guests=3)
     data["check"]["guests"] = data["check"]["guests"][:2]
     found = text(shown(data))
-    assert "Where the guests of node3 can go, which did not tell what this needs: web2." in found
+    assert "Where these guests on node3 can go, since what this needs was not told: web2." in found
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _STATES = {
     "ok": "answers",
     "minion silent": "minion silent",
     "minion error": "minion answered with an error",
-    Sighting.UNREACHABLE.value: "did not answer",
+    Sighting.UNREACHABLE.value: "guests not known",
 }
 
 
@@ -52,7 +52,7 @@ def cards(status: Mapping[str, Any], unplaced: Mapping[str, int] | None) -> list
             "memory": _memory(node, here[name]),
             "cpus": _cpus(node, here[name], busiest),
             "active": counted(len(here[name]), "guest"),
-            "loss": _loss(name, here[name], unplaced),
+            "room": _room(name, here[name], unplaced),
             **boxes(here[name], biggest, most),
         }
         for name, node in status["nodes"].items()
@@ -115,14 +115,15 @@ def _job(row: Row) -> str:
     return job if job in (INCOMING, OUTGOING) else ""
 
 
-def _loss(node: str, rows: Sequence[Row], unplaced: Mapping[str, int] | None) -> dict[str, Any]:
-    """Return what would become of a node's guests, as far as room and groups tell."""
+def _room(node: str, rows: Sequence[Row], unplaced: Mapping[str, int] | None) -> dict[str, Any]:
+    """Return whether the other nodes have room for a node's guests, should it be lost."""
     if unplaced is None or node not in unplaced:
-        return {"fits": None, "text": "not known"}
-    lost = unplaced[node]
-    if not lost:
-        return {"fits": True, "text": "its guests have room elsewhere"}
-    return {"fits": False, "text": f"no room elsewhere for {lost} of {counted(len(rows), 'guest')}"}
+        return {"lacks": False, "text": "not known"}
+    if not rows:
+        return {"lacks": False, "text": "it has no guests"}
+    lacking, all_of_them = unplaced[node], counted(len(rows), "guest")
+    text = f"not for {lacking} of {all_of_them}" if lacking else "for all its guests"
+    return {"lacks": lacking > 0, "text": text}
 
 
 def _memory(node: Row, rows: Iterable[Row]) -> dict[str, Any] | None:
