@@ -19,9 +19,11 @@ from saltext_kvmcluster.core.facts.nodefacts import (
     NodeFacts,
 )
 from saltext_kvmcluster.core.facts.questions import cpu_key
+from saltext_kvmcluster.core.facts.starters import Starters
 from saltext_kvmcluster.core.guest.blocker import Blocker
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.guest.domainxml import Guest, Interface
+from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar.parser import from_pillar
 from saltext_kvmcluster.core.readiness import examination, follow_up
 from saltext_kvmcluster.core.readiness.checks.base import World
@@ -138,6 +140,9 @@ def node(name, place, guests, reached):
         if not broken
         else {},
         listening=frozenset({22, 49152, 49153}),
+        starters=Starters(),
+        pacemaker=Pacemaker(),
+        minion_process="",
         storage=StorageFacts(mounts=mounts(), devices=(), volumes=(), replicas=(), maps=()),
         ssh={check.id: () for check in REGISTRY if check.id.startswith("ssh.")},
         peers=reached,

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from saltext_kvmcluster.core.drain import arrangement
 from saltext_kvmcluster.core.drain.load import Capacity, memory_of
 from saltext_kvmcluster.core.drain.plan import Plan, Step
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
 from saltext_kvmcluster.core.pillar import groups
-from saltext_kvmcluster.core.text import listed, printable
+from saltext_kvmcluster.core.text import MAX_NAMES, counted, listed, printable
 
 MOST_TRIED = 150_000
 """How many places, of one guest each, the search looks at for one knot of broken rules."""
 MOST_WAYS = 12
-"""How many places of a guest, its best ones, the search tries in a knot."""
+"""How many places of a guest, the least busy ones, the search tries in a knot, besides those of the
+others in it and those that the guest prefers."""
 MOST_MEMBERS = 40
 """Of how many guests in one knot the search is tried."""
 
@@ -67,10 +69,12 @@ def broken(plan: Plan) -> Broken:
 
 def mended(plan: Plan, most: int) -> Iterator[Step]:
     """Yield the moves that mend broken rules, at most so many."""
+    roomiest = sorted(plan.places.values(), key=lambda place: (place.load().share, place.node))
     for knot in _knots(plan, broken(plan)):
         left = most - len(plan.chosen)
-        if left > 0:
-            yield from _Knot(plan, knot, left).steps()
+        if left <= 0:
+            return
+        yield from _Knot(plan, knot, left, roomiest).steps()
 
 
 def brought(plan: Plan, most: int) -> Iterator[Step]:
@@ -78,6 +82,8 @@ def brought(plan: Plan, most: int) -> Iterator[Step]:
     listed_guests = plan.world.cluster.guests.list
     done: set[str] = set()
     for name in sorted(one.name for one in listed_guests.values() if one.prefer):
+        if len(plan.chosen) >= most:
+            return
         unit = [] if name in done else _unit(plan, name)
         done.update(one.name for one in unit)
         if not unit or len(plan.chosen) + len(unit) > most:
@@ -91,28 +97,31 @@ def brought(plan: Plan, most: int) -> Iterator[Step]:
             yield from (plan.step(one, mends=True) for one in unit)
 
 
-def notes(plan: Plan) -> list[str]:
+def notes(plan: Plan, most: int) -> list[str]:
     """Return the rules that stay broken, a sentence each, with the reason."""
     found = broken(plan)
-    guests = plan.world.cluster.guests
-    sentences = [
-        f"{printable(name)} stays on {plan.site(name)}, which its only does not name"
-        f" ({listed(guests.only(name))}): {_why(plan, name)}"
-        for name in found.outside
-    ]
-    sentences += [
-        f"{printable(one)} and {printable(other)} are to be apart, and stay on"
-        f" {plan.site(one)}: {printable(one)}: {_why(plan, one)}; {printable(other)}:"
-        f" {_why(plan, other)}"
-        for one, other in found.pairs
-    ]
+    count = len(found.outside) + len(found.pairs) + len(found.parted)
+    if count and len(plan.chosen) >= most:
+        return [f"{counted(count, 'rule')} of the pillar would still be broken after {most} moves"]
+    sentences = [*islice(_sentences(plan, found), MAX_NAMES)]
+    if count > len(sentences):
+        sentences.append(f"{count - len(sentences)} more rules of the pillar stay broken")
+    return sentences
+
+
+def _sentences(plan: Plan, found: Broken) -> Iterator[str]:
+    for name in found.outside:
+        only = listed(plan.world.cluster.guests.only(name))
+        where = f"{printable(name)} stays on {plan.site(name)}, and its only names {only}"
+        yield f"{where}: {_why(plan, name)}"
+    for one, other in found.pairs:
+        both = f"{printable(one)} and {printable(other)} are to be apart"
+        why = f"{printable(one)}: {_why(plan, one)}; {printable(other)}: {_why(plan, other)}"
+        yield f"{both}, and stay on {plan.site(one)}: {why}"
     for whole in found.parted:
         here = [name for name in sorted(whole) if plan.site(name)]
         where = listed(f"{printable(name)} on {plan.site(name)}" for name in here)
-        sentences.append(
-            f"to be on one node, and not brought together: {where}: {plan.why_parted(here)}"
-        )
-    return sentences
+        yield f"to be on one node, and not brought together: {where}: {plan.why_parted(here)}"
 
 
 def units_of(plan: Plan, node: str) -> Iterator[list[GuestFacts]]:
@@ -222,14 +231,32 @@ def _knots(plan: Plan, found: Broken) -> list[list[GuestFacts]]:
 class _Knot:
     """Finds the moves of a few guests after which the least rules about them are broken."""
 
-    def __init__(self, plan: Plan, guests: Sequence[GuestFacts], most: int) -> None:
+    def __init__(
+        self, plan: Plan, guests: Sequence[GuestFacts], most: int, roomiest: Sequence[Capacity]
+    ) -> None:
         self.plan, self.most, self.left = plan, most, MOST_TRIED
         self.guests = guests[:MOST_MEMBERS]
         self.only = {one.name: plan.world.cluster.guests.only(one.name) for one in guests}
         for guest in self.guests:
-            plan.ways[guest.name] = [] if self._stays(guest) else plan.find_ways(guest)
+            plan.ways[guest.name] = [] if self._stays(guest) else self._ways(guest, roomiest)
         self.best = (*self._score(len(self.guests)), 0, 0)
         self.found: list[tuple[GuestFacts, Capacity]] = []
+
+    def _ways(self, guest: GuestFacts, roomiest: Sequence[Capacity]) -> list[Capacity]:
+        """Return where a guest can go: to others of the knot, by its wish, then to most room."""
+        plan, open_to = self.plan, self.plan.open_to(guest)
+        if not open_to:
+            return []
+        known = plan.world.cluster.guests.list.get(guest.name)
+        nodes = [one.node for one in self.guests]
+        nodes += [node for tier in (known.places if known else ()) for node in tier]
+        first = [plan.places[node] for node in dict.fromkeys(nodes) if node in plan.places]
+        able = (
+            place
+            for place in (*first, *(place for place in roomiest if place not in first))
+            if open_to & plan.bit[place.node] and plan.fits(guest, place)
+        )
+        return [*islice(able, len(first) + MOST_WAYS)]
 
     def steps(self) -> Iterator[Step]:
         """Choose the moves, and return them."""
@@ -276,7 +303,7 @@ class _Knot:
         self._try(number + 1, moves)
         fit = [place for place in ways if plan.fits(guest, place)]
         fit.sort(key=lambda place: plan.preference(guest, place))
-        for place in fit[:MOST_WAYS]:
+        for place in fit:
             plan.choose(guest, place, "")
             self._try(number + 1, moves + 1)
             plan.give_up(guest)

@@ -132,7 +132,7 @@ def balance(
     plan = Plan(world, readiness, avoid, in_flight)
     steps = [*mending.mended(plan, most), *mending.brought(plan, most)]
     steps += evening.evened(plan, most)
-    return Placement(tuple(steps), {}, tuple(mending.notes(plan)))
+    return Placement(tuple(steps), {}, tuple(mending.notes(plan, most)))
 
 
 def _placed(plan: Plan, guests: Iterable[GuestFacts], parts: bool = True) -> Placement:
