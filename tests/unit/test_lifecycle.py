@@ -348,6 +348,26 @@ def test_a_start_asks_pacemaker_for_a_node_that_is_silent():
     assert lifecycle.runs(env, "web1").may is May.REFUSED
 
 
+def test_a_guest_starts_on_no_node_that_its_only_does_not_name():
+    env = starting(NONE)
+    guests = {"definitions": "defined", "list": {"web1": {"only": ["node2"]}}}
+    nodes = dict.fromkeys(("node1", "node2"))
+    env.cluster = from_pillar({"kvmcluster": {"name": "lab", "nodes": nodes, "guests": guests}})
+    why = "web1 may not run on node1: its only in the pillar names node2; start it there, or add"
+    with pytest.raises(InputError, match=why):
+        lifecycle.start(env, "web1")
+    assert lifecycle.runs(env, "web1").may is May.REFUSED
+    assert why in lifecycle.startable(active_only(env), "web1")
+
+
+def active_only(env):
+    """The same node, on which the guest runs all the same."""
+    env.libvirt = lambda node: SimpleNamespace(
+        host=lambda: Host("a", "node1"), by_name=lambda _: RUNNING, by_uuid=lambda _: RUNNING
+    )
+    return env
+
+
 def active(definitions="defined", peer=ABSENT, text="", **changes):
     """web1 runs on node1 of two nodes; ``peer``: what the other one has of it."""
     there = replace(RUNNING, persistent=definitions == "defined", **changes)

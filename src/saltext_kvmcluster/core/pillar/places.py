@@ -70,6 +70,6 @@ def forbidden(cluster: Cluster, guest: str, here: str) -> str:
     if not allowed or here in allowed:
         return ""
     return (
-        f"its only in the pillar names {listed(allowed)}, and not {here}: start it there, or add"
-        f" {here} to {ROOT}:guests:list:{guest}:only"
+        f"{guest} may not run on {here}: its only in the pillar names {listed(allowed)}; start it"
+        f" there, or add {here} to {ROOT}:guests:list:{guest}:only"
     )
