@@ -138,7 +138,14 @@ def test_a_single_guest_goes_to_its_group_and_says_if_it_leaves_it():
     assert step.move.destination == "node3" and ", with web;" in step.why
     beside = grouped([8, 9, 4], one("db", 1), one("web", 1), together=[["db", "web"]])
     step = placement.best(beside, examination.examine(beside, "db"), "db")
-    assert step.move.destination == "node2" and "NOT together with web on node1" in step.why
+    assert step.move.destination == "node2"
+    assert "; NOT together with web on node1: it is moved alone;" in step.why
+    full = grouped([8, 9, 0], *guests, together=[["db", "web"]])
+    step = placement.best(full, examination.examine(full, "db"), "db")
+    assert "; NOT together with web on node3: node3 cannot take it;" in step.why
+    more = grouped([8, 9, 9], *guests, one("x", 1, "node2"), together=[["db", "web", "x"]])
+    step = placement.best(more, examination.examine(more, "db"), "db")
+    assert "they are parted already;" in step.why
 
 
 def test_home_takes_a_group_as_a_whole_or_leaves_it():

@@ -189,7 +189,19 @@ class Plan:
         if not away:
             return f", with {listed(map(printable, mates))}"
         where = listed(f"{printable(mate)} on {self.site(mate)}" for mate in away)
-        return f"; NOT together with {where}: {self.why_parted([guest.name, *mates])}"
+        return f"; NOT together with {where}: {self._why_away(guest, mates)}"
+
+    def _why_away(self, guest: GuestFacts, mates: Sequence[str]) -> str:
+        """Return why a guest goes where others of its group are not."""
+        rest = [mate for mate in mates if mate not in self.chosen]
+        sites = {self.site(mate) for mate in rest}
+        if len(sites) > 1:
+            return "they are parted already"
+        if sites and sites != {guest.node}:
+            return f"{sites.pop()} cannot take it"
+        if sites and self.ways.keys().isdisjoint(rest):
+            return "it is moved alone"
+        return self.why_parted([guest.name, *mates])
 
     def why_parted(self, members: Sequence[str]) -> str:
         """Return why guests that are to be on one node are not."""
