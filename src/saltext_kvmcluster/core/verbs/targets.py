@@ -21,7 +21,6 @@ DONE = {
     REBOOT: "rebooted",
     FREEZE: "frozen",
     UNFREEZE: "unfrozen",
-    ACCESS: "opened",
 }
 """What a guest is to be, as a word for sentences."""
 
