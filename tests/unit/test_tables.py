@@ -299,3 +299,11 @@ def test_a_cluster_that_nobody_has_prepared_is_one_line():
     assert "ssh.config" not in "\n".join(lines)
     findings[0] = found("ssh.key", ["node1"], key)
     assert "ssh.config" in tables.render(data), "one node has its key: each finding counts"
+
+
+@pytest.mark.parametrize("kind", ["drain", "takeover"])
+def test_a_plan_that_is_about_to_be_carried_out_does_not_say_that_nothing_was_changed(kind):
+    data = {"kind": kind, "ok": True, "test": True, "plan": [], "stuck": {}, "off": {}}
+    data["nodes"] = ["node1"]
+    assert tables.render(data).endswith("; nothing was changed")
+    assert "nothing" not in tables.render({**data, "begins": True})
