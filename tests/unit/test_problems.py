@@ -401,6 +401,15 @@ def test_a_node_that_no_peer_reaches_is_unreachable_with_every_cause():
     )
 
 
+def test_if_no_node_answers_the_master_is_suspected_before_any_node():
+    dead = {node: silent(node, "no response") for node in nodes()}
+    first, *others = told(dead)
+    assert first.startswith("no node answers, so that the master, or its network, is to be suspect")
+    assert [sentence.split()[0] for sentence in others] == list(dead)
+    answered = {**dead, "node1": silent("node1", "its pillar is wrong", answered=True)}
+    assert not any("master" in sentence for sentence in told(answered))
+
+
 def test_a_node_whose_libvirt_is_down_is_not_called_unreachable():
     (problem,) = told(nodes(node3={"guests": None, "daemon_detail": "refused"}))
     assert problem == (

@@ -247,6 +247,17 @@ class NodeFacts:
     """Its migrations, None if it was not asked for them, or did not tell them itself."""
 
 
+NOBODY = (
+    "no node answers, so that the master, or its network, is to be suspected first:"
+    " salt-run manage.status"
+)
+
+
+def nobody_answers(nodes: Mapping[str, NodeFacts]) -> bool:
+    """Whether no minion answered anything: it is not likely that all nodes are down."""
+    return all(facts.detail and not facts.answered for facts in nodes.values())
+
+
 def silent(node: str, detail: str, answered: bool = False) -> NodeFacts:
     """Return the facts of an unreachable node.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError, WorldError
-from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.facts.nodefacts import NOBODY, GuestFacts, NodeFacts, nobody_answers
 from saltext_kvmcluster.core.failover.eligibility import Eligibility
 from saltext_kvmcluster.core.failover.survey import Survey
 from saltext_kvmcluster.core.guest import store
@@ -97,11 +97,8 @@ def refuse_unless_off(
     answers
         What the other nodes' ``kvmcluster.responds`` returned.
     """
-    if not any(_answers(facts) for facts in nodes.values()):
-        raise WorldError(
-            "nothing was started: no node answers, so that the master, or its network, is to be"
-            " suspected first: salt-run manage.status"
-        )
+    if nobody_answers(nodes):
+        raise WorldError(f"nothing was started: {NOBODY}")
     wrong = [f"{node} is not off: its minion answers" for node in off if _answers(nodes[node])]
     for node, facts in nodes.items():
         if node in off:

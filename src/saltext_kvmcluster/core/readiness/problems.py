@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from saltext_kvmcluster.core import verdicts
-from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts
+from saltext_kvmcluster.core.facts.nodefacts import NOBODY, GuestFacts, NodeFacts, nobody_answers
 from saltext_kvmcluster.core.ha import holds, leftovers
 from saltext_kvmcluster.core.ownership import deliberate, nowhere
 from saltext_kvmcluster.core.pacemaker import managers
@@ -50,6 +50,7 @@ def problems(
     unseen = [one for one in nodes.values() if one.guests is None]
     seen = [one for one in nodes.values() if one.guests is not None]
     return {
+        "master": [NOBODY] if nobody_answers(nodes) else [],
         "runs_twice": _doubled(nodes),
         "node": [sentence for facts in unseen for sentence in _silence(facts, pillars)],
         "minion": [sentence for facts in seen for sentence in _silence(facts, pillars)],
