@@ -43,7 +43,7 @@ simulate: $(STAMP)  ## 100000 (SIMULATIONS) simulated runs of all kinds with fau
 
 SANDBOX := $(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m "not nightly"
 REACTOR := tests/functional/test_reactor.py
-MASTER := $(patsubst %,tests/functional/test_%.py,import master watch)
+MASTER := $(patsubst %,tests/functional/test_%.py,balance import master watch)
 APPLIED := tests/functional/test_applied.py
 AGENT := tests/functional/test_agent.py
 MINION := $(patsubst %,tests/functional/test_%.py,beacon loader login mine)
