@@ -148,6 +148,8 @@ def test_a_listed_guest_that_runs_nowhere_may_be_said_to_be_off(shut):
     assert (done["result"], done["owner"], done["noted"]) == ("not_stopped", "node2", [])
     with pytest.raises(InputError, match="node1 has no guest web1; to list its guests"):
         shut(Guest(ABSENT, ABSENT))
+    with pytest.raises(InputError, match="web1 is not on node1, it is running on node2; nothing"):
+        shut(Guest(ABSENT, ABSENT), node2=elsewhere)
 
 
 def test_it_is_destroyed_when_time_is_up_even_if_the_button_failed(shut):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import ACTIVE
 from saltext_kvmcluster.core.ha import holds
 from saltext_kvmcluster.core.migration import migration
 from saltext_kvmcluster.core.ownership import startup
 from saltext_kvmcluster.core.ownership.results import ShutdownResult
 from saltext_kvmcluster.core.ownership.startup import Request
+from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.core.verdicts import OFF, OUTGOING, Observation, Sighting
 from saltext_kvmcluster.engine import holding, inquiry
 from saltext_kvmcluster.engine.environment import Clock, Environment, Libvirt
@@ -53,7 +55,7 @@ def shutdown(
     observation = own.by_name(guest)
     if observation.sighting is Sighting.ABSENT:
         if guest not in env.cluster.guests.list:
-            raise migration.no_such_guest(guest, env.here)
+            raise _not_here(peers, guest)
         observation = replace(observation, name=guest)
     with contextlib.ExitStack() as locking, contextlib.ExitStack() as stack:
         try:
@@ -72,6 +74,22 @@ def shutdown(
             held.touched = observation.sighting in ACTIVE
         done = _shut_down(peers, observation, timeout, destroy, stays_off)
         return _given_back(held, done) if held else done
+
+
+def _not_here(peers: Peers, guest: str) -> InputError:
+    """Return the error that a guest is not on this node, and where it is if a node tells."""
+    asked = peers.ask(guest, "")
+    active = [
+        f"{answer.same_name.sighting.value} on {node}"
+        for node, answer in asked.items()
+        if not answer.detail and answer.same_name.sighting in ACTIVE
+    ]
+    if not active:
+        return migration.no_such_guest(guest, peers.here)
+    return InputError(
+        f"{guest} is not on {peers.here}, it is {listed(active)}; nothing was done; to shut it down"
+        f" where it is: salt-run kvmcluster.shutdown {shlex.quote(guest)}"
+    )
 
 
 def _locked(env: Environment, observation: Observation, stack: contextlib.ExitStack) -> str:
