@@ -45,7 +45,7 @@ class Asked(Fleet):
         super().__init__(replace(found, guests=guests), Clock())
         self.where, self.dead, self.late, self.calls = where or {}, set(dead), set(late), []
 
-    def ask(self, nodes, function, *arguments, within=0.0, meanwhile=None, **named):
+    def ask(self, nodes, function, *arguments, within=0.0, sent=None, meanwhile=None, **named):
         nodes, begun = list(nodes), self.clock.time
         self.calls.append((nodes, function.partition(".")[2], arguments or named))
         unheard = [node for node in nodes if node in self.dead | self.late]

@@ -65,6 +65,7 @@ class Fleet(ABC):
         function: str,
         *arguments: Any,
         within: float = QUESTION,
+        sent: Callable[[], None] | None = None,
         meanwhile: Meanwhile | None = None,
         **named: Any,
     ) -> dict[str, Any]:
@@ -72,6 +73,8 @@ class Fleet(ABC):
 
         within
             Seconds to wait while a node reports that the job still runs.
+        sent
+            Called once the job was sent, for what can be done while the nodes are at work.
         meanwhile
             Called once while nodes without any sign of life are waited for: with these, and with
             those that have returned.
@@ -138,13 +141,18 @@ class Fleet(ABC):
         """Return the guests of every node, by peers where its minion gives no facts."""
         return self._with_peers(*self._first_look())[0]
 
-    def steady_facts(self, **named: Any) -> dict[str, NodeFacts]:
+    def steady_facts(
+        self, sent: Callable[[], None] | None = None, **named: Any
+    ) -> dict[str, NodeFacts]:
         """Return the guests of every node, asked for again where that may show less problems.
 
         A node whose minion gives no facts is asked by peers, while it is still waited for.
+
+        sent
+            As of ``ask``.
         """
         begun = self.clock.monotonic()
-        first, looks = self._first_look(**named)
+        first, looks = self._first_look(sent=sent, **named)
         waited = self.clock.monotonic() - begun - silence.DOUBT
         return self.steadied(first, looks, max(waited, 0.0), **named)
 

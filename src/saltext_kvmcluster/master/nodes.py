@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -77,6 +77,7 @@ class SaltNodes(Fleet):
         function: str,
         *arguments: Any,
         within: float = QUESTION,
+        sent: Callable[[], None] | None = None,
         meanwhile: Meanwhile | None = None,
         **named: Any,
     ) -> dict[str, Any]:
@@ -89,8 +90,8 @@ class SaltNodes(Fleet):
             Seconds to wait while a node reports that the job runs. One that has not returned by
             then counts as silent, like one that is down; its job goes on. If it is as much as an
             action may take, a minion that is stopped for a minute and a half is waited for, too.
-        meanwhile
-            As ``Fleet.ask`` has it.
+        sent, meanwhile
+            As ``Fleet.ask`` has them.
         """
         nodes, end = list(nodes), self.clock.monotonic() + within
         if not nodes:
@@ -99,8 +100,10 @@ class SaltNodes(Fleet):
         try:
             with self.client() as client:
                 job = client.run_job(nodes, function, arguments, listen=True, **how)
-                sent = {**job, "fun": function}
-                found = self._answers(client, sent, within, meanwhile) if job else {}
+                if sent:
+                    sent()
+                begun = {**job, "fun": function}
+                found = self._answers(client, begun, within, meanwhile) if job else {}
             late = set(job.get("minions", ())) - set(found) if within >= ACTION else ()
             return {**found, **self._late(job["jid"], late, end)} if late else found
         except SaltException as error:

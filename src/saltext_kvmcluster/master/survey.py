@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from typing import Any
 
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.failover import shortages
@@ -34,19 +36,51 @@ def observed(
     if readiness:
         world, ready = nodes.placeable(history=history)
         facts = nodes.steadied(world.nodes, history=history)
+        status = _status(nodes, facts, functions)
     else:
-        ready, facts = None, nodes.steady_facts(history=history)
-    status = status_of(nodes, facts, functions)
+        ready, (facts, status) = None, status_of(nodes, functions, history=history)
     seconds = nodes.clock.monotonic() - since
     return Snapshot(nodes.cluster, began, seconds, facts, status, ready)
 
 
 def status_of(
-    nodes: SaltNodes, facts: Mapping[str, NodeFacts], functions: Functions
+    nodes: SaltNodes, functions: Functions, **named: Any
+) -> tuple[dict[str, NodeFacts], ClusterStatus]:
+    """Return the facts of all nodes, and the status that they show.
+
+    Where all pillars are to be rendered anyway, that is done while the nodes are at work.
+
+    named
+        Further arguments of ``kvmcluster.facts``.
+    """
+    rendered: dict[str, str] | None = None
+
+    def render() -> None:
+        nonlocal rendered
+        # What fails here fails again below, where it is nothing of the job that was sent.
+        with contextlib.suppress(Exception):
+            rendered = pillars.faults(nodes.cluster, nodes.all, nodes.opts, functions)
+
+    few = len(nodes.all) <= agreement.FEW
+    facts = nodes.steady_facts(sent=render if few else None, **named)
+    return facts, _status(nodes, facts, functions, rendered)
+
+
+def _status(
+    nodes: SaltNodes,
+    facts: Mapping[str, NodeFacts],
+    functions: Functions,
+    rendered: Mapping[str, str] | None = None,
 ) -> ClusterStatus:
-    """Return the status that facts of all nodes show, with what is wrong with their pillars."""
-    kept = {node: one.pillar for node, one in facts.items()}
-    asked = agreement.in_question(nodes.cluster, kept)
-    faults = pillars.faults(nodes.cluster, asked, nodes.opts, functions)
+    """Return the status that facts of all nodes show, with what is wrong with their pillars.
+
+    rendered
+        What is wrong with any pillar; None if that is not known yet.
+    """
+    faults = rendered
+    if faults is None:
+        kept = {node: one.pillar for node, one in facts.items()}
+        asked = agreement.in_question(nodes.cluster, kept)
+        faults = pillars.faults(nodes.cluster, asked, nodes.opts, functions)
     short = shortages.sentences(nodes.cluster, facts)
     return overview.status(nodes.cluster, facts, faults, short)

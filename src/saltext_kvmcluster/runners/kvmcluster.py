@@ -240,7 +240,7 @@ def status(cluster: str | None = None) -> dict[str, Any]:
         salt-run kvmcluster.status --out=json
     """
     nodes = _nodes(cluster)
-    return survey.status_of(nodes, nodes.steady_facts(), __salt__).to_dict()
+    return survey.status_of(nodes, __salt__)[1].to_dict()
 
 
 @_reported
