@@ -248,10 +248,11 @@ def capacity(nodes: int = 1, cluster: str | None = None) -> dict[str, Any]:
     """Return which guests would find no place on the other nodes if any so many of them were lost.
 
     Every set of so many nodes is tried, by a plan of its own: by all checks of a start, memory,
-    hugepages, ``kvmcluster:guests:apart``, and ``only``, ``apart`` and ``with`` of
-    ``kvmcluster:guests:list:GUEST:ha``. Memory is what nodes report as available now. What may keep
-    a guest from moving, as a host's device, counts as what keeps it from starting elsewhere. Two
-    jobs, as for ``kvmcluster.check``; it needs no cluster engine, and changes nothing.
+    hugepages, and the pillar's ``only``, ``apart`` and ``with``; a group of ``guests: with`` is
+    parted only where no node can take all of it. Memory is what nodes report as available now. What
+    may keep a guest from moving, as a host's device, counts as what keeps it from starting
+    elsewhere. Two jobs, as for ``kvmcluster.check``; it needs no cluster engine, and changes
+    nothing.
 
     nodes
         How many nodes are lost at once. At most 20,000 sets of nodes are tried, so of 100 nodes at
@@ -439,9 +440,9 @@ def start(
     """Start guests that run nowhere, each on the node where it is best.
 
     That is its home by the pillar; where that one cannot, the best by all checks of a start, memory
-    and ``kvmcluster:guests:apart``. The node then does what ``kvmcluster.start`` does there: every
-    node of the cluster has to answer that it does not have the guest. Of more than one the plan is
-    shown, and nothing is done unless ``test=False``.
+    and the pillar's ``only``, ``apart``, ``with`` and ``prefer``. The node then does what
+    ``kvmcluster.start`` does there: every node of the cluster has to answer that it does not have
+    the guest. Of more than one the plan is shown, and nothing is done unless ``test=False``.
 
     guest
         The guest's name, exactly; several with commas, a list, or a pattern as ``web*``.
@@ -701,7 +702,8 @@ def drain(
     """Cordon a node and move all its guests to others, by a plan made beforehand.
 
     The plan gives each guest the place where it fits best: by every check, memory and CPUs, what
-    goes there already, ``kvmcluster:guests:apart`` and its home. As many moves at once as the
+    goes there already, and the pillar's ``only``, ``apart``, ``with``, ``prefer`` and home; a group
+    that is parted by it is named with the reason. As many moves at once as the
     pillar allows, the biggest guest first; when one fails, the rest is planned anew. What can go
     nowhere stays, with the reasons. Where Pacemaker may start guests on the node, it is put on
     standby once it is empty; if no other node of Pacemaker's takes guests, nothing is done.

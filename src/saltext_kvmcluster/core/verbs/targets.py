@@ -112,7 +112,8 @@ def chosen(
     if found.guest in nodes:
         return replace(found, node=nodes[found.guest])
     there = defined_on(facts, found.guest)
-    able = able_to_start(cluster, facts, there)
+    only = cluster.guests.only(found.guest)
+    able = [node for node in able_to_start(cluster, facts, there) if not only or node in only]
     if able and is_managed:
         return replace(found, node=able[0])
     why = stuck.get(found.guest, "no node that responds may start it")
