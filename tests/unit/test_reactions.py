@@ -235,10 +235,15 @@ def test_a_node_that_was_only_late_is_asked_once_more(monkeypatch):
 
     monkeypatch.setattr(reactor.Reactor, "_orchestrate", orchestrate)
     monkeypatch.setattr(reactor.log, "warning", lambda *words: None)
-    nodes = SimpleNamespace(cluster=CLUSTER, all=["node1", "node2"], ask=ask)
+    nodes = SimpleNamespace(
+        cluster=CLUSTER,
+        all=["node1", "node2"],
+        ask=ask,
+        forget_silence=lambda: asked.append("who was silent may answer"),
+    )
     react = reactor.Reactor({"cachedir": "/nonexistent"}, {}, {})._settle_migrations
     assert react(nodes, "") == ""
-    assert asked == [["node1", "node2"], ["node1"]]
+    assert asked == [["node1", "node2"], "who was silent may answer", ["node1"]]
     assert settled == [("kvmcluster.orch.recover", ["web"])]
 
 
