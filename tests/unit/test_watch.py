@@ -34,16 +34,32 @@ class Nodes:
         self.cluster, self.clock, self.opts = worlds.cluster(NODES), Clock(), {}
         self.all, self.silent, self.master, self.late = list(NODES), set(), True, {}
         self.jobs, self.history, self.sent, self.replies = jobs, {}, [], []
+        self.dead, self.since = [], None
 
     def send(self, nodes, function, *arguments, **named):
         if not self.master:
-            raise WorldError("the master does not take jobs: it is dead")
+            self.dead.append("dead")
+            self.since = self.clock.seconds if self.since is None else self.since
+            return "dead"
+        self.since = None
         self.sent.append((self.clock.seconds, function, list(nodes)))
         there = [node for node in nodes if node not in self.silent]
         self.replies.append({node: self.reply(function, node) for node in there})
         return str(len(self.sent) - 1)
 
+    def refused(self):
+        found, self.dead = self.dead, []
+        return found
+
+    def is_free(self):
+        return True
+
+    def lost(self):
+        return None if self.since is None else (self.since, "the master does not take jobs")
+
     def returns(self, job):
+        if job == "dead":
+            return {}
         at, function, _ = self.sent[int(job)]
         late = self.late.get(function, 1.0)
         return {} if self.clock.seconds - at < late else self.replies[int(job)]
@@ -92,7 +108,7 @@ def nothing_published(monkeypatch):
 def watched(nodes, seconds=30.0, limit=None, once=False, **then):
     shown, interrupted = Display(), Interrupted(nodes.clock, seconds)
     interrupted.then = {float(at[1:]): what for at, what in then.items()}
-    last = Watch(nodes, {}, 3.0).until(shown, interrupted, limit, once)
+    last = Watch(nodes, {}, 3.0, nodes).until(shown, interrupted, limit, once)
     return last, shown.shown
 
 
@@ -158,7 +174,7 @@ def test_a_master_that_is_lost_is_told_and_ends_it():
     def die():
         nodes.master = False
 
-    with pytest.raises(WorldError, match=r"it is dead, for 60 s; is salt-master running\?"):
+    with pytest.raises(WorldError, match="the master does not take jobs, for 60 s; is salt-ma"):
         watched(nodes, 1000.0, t10=die)
     assert nodes.clock.seconds < 10 + LOST + 10
 
@@ -171,8 +187,10 @@ def test_a_master_that_is_restarted_is_waited_for():
 
     last, shown = watched(nodes, 60.0, t10=lambda: switch(False), t30=lambda: switch(True))
     lost = [data for data in shown if data["master"]]
-    assert lost[0]["master"] == "the master does not take jobs: it is dead, since 01:02:15 UTC"
+    assert lost[0]["master"] == "the master does not take jobs, since 01:02:15 UTC"
     assert not lost[0]["ok"] and last["ok"] and last["master"] == ""
+    states = {one["state"] for data in shown for one in data["nodes"].values()}
+    assert "silent" not in states, "it is the master that is"
 
 
 def test_it_ends_by_itself_and_once_is_enough():

@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.readiness.overview import ClusterStatus
 from saltext_kvmcluster.core.watching.inquiry import PATIENCE, Inquiry
 from saltext_kvmcluster.engine.fleet import ASK_AGAIN, ASKERS
 from saltext_kvmcluster.master.nodes import SaltNodes
+from saltext_kvmcluster.master.outbox import Outbox
 
 EVERY = 30.0
 """Seconds between two looks."""
@@ -35,8 +36,8 @@ class Looks:
     What may be no problem a moment later counts once a second look shows it, too.
     """
 
-    def __init__(self, nodes: SaltNodes) -> None:
-        self._nodes, self._clock = nodes, nodes.clock
+    def __init__(self, nodes: SaltNodes, outbox: Outbox) -> None:
+        self._nodes, self._clock, self._outbox = nodes, nodes.clock, outbox
         self.last: Look | None = None
         self._sent, self._peers_sent, self._sent_at = 0.0, 0.0, self._clock.now()
         self._facts = Inquiry(nodes.all, EVERY)
@@ -45,18 +46,24 @@ class Looks:
         self._is_open = self._is_second = False
 
     def step(self) -> None:
-        """Go on, as far as that is possible without waiting; WorldError if the master is lost."""
+        """Go on, as far as that is possible without waiting."""
         now = self._clock.monotonic()
         if not self._is_open and now >= self._next:
             self._begin(now)
         if self._is_open:
             self._take(now)
 
+    def forget(self, job: str) -> None:
+        """Take in that a job was never sent: a look that it was part of is begun anew."""
+        if job in (*self._facts.jobs(), *(self._peers.jobs() if self._peers else ())):
+            self._facts.forget(job)
+            self._is_open, self._next = False, self._clock.monotonic()
+
     def _begin(self, now: float) -> None:
         due = self._facts.due(now)
         self._sent, self._sent_at, self._peers = now, self._clock.now(), None
         if due:
-            job = self._nodes.send(due, "kvmcluster.facts", targets=False, trust=False)
+            job = self._outbox.send(due, "kvmcluster.facts", targets=False, trust=False)
             self._facts.sent(job, due, now)
         self._is_open = True
 
@@ -71,7 +78,7 @@ class Looks:
         if silent and askers:
             if self._peers is None:
                 self._peers = Inquiry(askers, EVERY)
-                job = self._nodes.send(askers, "kvmcluster.peer_facts", silent)
+                job = self._outbox.send(askers, "kvmcluster.peer_facts", silent)
                 self._peers.sent(job, askers, now)
                 self._peers_sent = now
             for job in self._peers.jobs():

@@ -129,18 +129,23 @@ class SaltNodes(Fleet):
             client.run_job([node], function, list(arguments), **how)
         return job
 
-    def send(self, nodes: Sequence[str], function: str, *arguments: Any, **named: Any) -> str:
-        """Have nodes run a function, and wait for none of them; return the job, for ``returns``.
-
-        WorldError if the master did not take it.
-        """
-        job, how = self.new_job(), {"tgt_type": "list", "kwarg": named}
+    def publish(
+        self,
+        job: str,
+        nodes: Sequence[str],
+        function: str,
+        arguments: Sequence[Any],
+        named: Mapping[str, Any],
+    ) -> None:
+        """Have nodes run a function as the job of that id; WorldError if the master refuses it."""
+        how = {"tgt_type": "list", "kwarg": dict(named), "timeout": self.opts["timeout"]}
         try:
             with self.client() as client:
                 client.run_job(list(nodes), function, arguments, jid=job, **how)
         except SaltException as error:
-            raise WorldError(f"the master does not take jobs: {one_line(str(error))}") from None
-        return job
+            # What follows is Salt's advice for its own command lines.
+            why = one_line(str(error)).partition(". ")[0]
+            raise WorldError(f"the master does not take jobs: {why}") from None
 
     def returns(self, job: str) -> Mapping[str, Any]:
         """Return by node what the job cache holds of a job."""

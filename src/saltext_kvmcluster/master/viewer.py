@@ -6,6 +6,7 @@ The first needs the library rich; without it, and where there is no terminal, th
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -98,8 +99,27 @@ def opened(opts: Mapping[str, Any], once: bool) -> Iterator[Nothing | Lines | Sc
     if not is_terminal or (live := _live()) is None:
         yield Lines(is_coloured)
         return
-    with live:
+    with live, _quiet():
         yield Screen(live, is_coloured)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what is logged off the terminal while something fills it; the log file has it."""
+    shown = [one for one in logging.getLogger().handlers if _is_on_terminal(one)]
+    levels = [handler.level for handler in shown]
+    try:
+        for handler in shown:
+            handler.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for handler, level in zip(shown, levels, strict=True):
+            handler.setLevel(level)
+
+
+def _is_on_terminal(handler: logging.Handler) -> bool:
+    streams = (sys.stdout, sys.stderr, sys.__stderr__)
+    return isinstance(handler, logging.StreamHandler) and handler.stream in streams
 
 
 def wants_colour(opts: Mapping[str, Any], is_terminal: bool) -> bool:

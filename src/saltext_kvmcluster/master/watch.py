@@ -17,6 +17,7 @@ from saltext_kvmcluster.host import bootid
 from saltext_kvmcluster.master import rollings, runs
 from saltext_kvmcluster.master.looks import Looks
 from saltext_kvmcluster.master.nodes import SaltNodes
+from saltext_kvmcluster.master.outbox import Outbox
 from saltext_kvmcluster.master.pillars import Functions
 
 STEP = 0.25
@@ -44,9 +45,12 @@ class Watch:
         Seconds between two questions about migrations.
     """
 
-    def __init__(self, nodes: SaltNodes, functions: Functions, interval: float) -> None:
+    def __init__(
+        self, nodes: SaltNodes, functions: Functions, interval: float, outbox: Outbox
+    ) -> None:
         self._nodes, self._clock, self._functions = nodes, nodes.clock, functions
-        self._jobs, self._looks = Inquiry(nodes.all, interval), Looks(nodes)
+        self._outbox = outbox
+        self._jobs, self._looks = Inquiry(nodes.all, interval), Looks(nodes, outbox)
         self._past = Inquiry((), math.inf)
         self._began, self._began_at = self._clock.monotonic(), self._clock.now()
         self._missed: dict[str, Mapping[str, Any]] = {}
@@ -55,8 +59,7 @@ class Watch:
         self._rows: list[dict[str, Any]] = []
         self._runs: list[dict[str, Any]] = []
         self._runs_at = -math.inf
-        self._lost: float | None = None
-        self._tried, self._why = -math.inf, ""
+        self._tried = -math.inf
 
     def until(
         self, display: Display, interrupted: threading.Event, limit: float | None, once: bool
@@ -69,35 +72,36 @@ class Watch:
             is_over = once and (self._is_complete() or passed >= ONCE)
             if is_over or interrupted.is_set() or (limit is not None and passed >= limit):
                 return data
-            if self._lost is not None and self._clock.monotonic() - self._lost >= LOST:
-                raise WorldError(f"{self._why}, for {LOST:g} s; is salt-master running?")
+            if (lost := self._outbox.lost()) and self._clock.monotonic() - lost[0] >= LOST:
+                raise WorldError(f"{lost[1]}, for {LOST:g} s; is salt-master running?")
             interrupted.wait(STEP)
 
     def _step(self) -> View:
         now = self._clock.monotonic()
-        if self._lost is None or now - self._tried >= RETRY:
+        for job in self._outbox.refused():
+            for inquiry in (self._jobs, self._past, self._looks):
+                inquiry.forget(job)
+        if self._outbox.lost():
+            # Answers to what was asked before may be lost with it.
+            self._jobs.unanswered.clear()
+        if self._outbox.is_free() and (not self._outbox.lost() or now - self._tried >= RETRY):
             self._tried = now
-            try:
-                self._ask(now)
-                self._looks.step()
-                self._lost = None
-            except WorldError as error:
-                self._lost = now if self._lost is None else self._lost
-                self._why = str(error)
-        self._take(self._clock.monotonic())
+            self._ask(now)
+            self._looks.step()
+        self._take(now)
         if now - self._runs_at >= RUNS:
             self._runs, self._runs_at = self._published(), now
-        return self._view(self._clock.monotonic())
+        return self._view(now)
 
     def _ask(self, now: float) -> None:
         """Send what is due: one job for all nodes, and one for those where a migration ended."""
         due = self._jobs.due(now)
         if due:
-            self._jobs.sent(self._nodes.send(due, "kvmcluster.job"), due, now)
+            self._jobs.sent(self._outbox.send(due, "kvmcluster.job"), due, now)
         pending = {str(row["source"]) for row in self._missed.values()} & {*self._nodes.all}
         sources = [node for node in sorted(pending) if self._is_to_tell(node, now)]
         if sources:
-            job = self._nodes.send(sources, "kvmcluster.history", None, HISTORY)
+            job = self._outbox.send(sources, "kvmcluster.history", None, HISTORY)
             self._past.sent(job, sources, now)
             self._covered |= {node: {*self._missed} for node in sources}
 
@@ -134,8 +138,13 @@ class Watch:
             del self._missed[uuid]
 
     def _silent(self, now: float) -> dict[str, datetime]:
-        """Return the nodes that do not answer, with when they were heard last, or this began."""
-        found = {}
+        """Return the nodes that do not answer, with when they were heard last, or this began.
+
+        While the master is lost nothing is known of that.
+        """
+        found: dict[str, datetime] = {}
+        if self._outbox.lost():
+            return found
         for node in self._nodes.all:
             since = self._jobs.waits_since(node)
             if since is not None and now - since >= PATIENCE:
@@ -158,7 +167,8 @@ class Watch:
         current = {
             node for node in facts if look and (node not in silent or look.at > silent[node])
         }
-        lost = self._clock.now() - timedelta(seconds=now - self._lost) if self._lost else None
+        lost = self._outbox.lost()
+        lost_at = self._clock.now() - timedelta(seconds=now - lost[0]) if lost else None
         return View(
             self._nodes.cluster.name,
             self._clock.now(),
@@ -177,7 +187,7 @@ class Watch:
             self._runs,
             look.status.problems if look else None,
             look.at if look else None,
-            f"{self._why}, since {lost:%H:%M:%S} UTC" if lost else "",
+            f"{lost[1]}, since {lost_at:%H:%M:%S} UTC" if lost else "",
         )
 
     def _is_complete(self) -> bool:

@@ -60,6 +60,7 @@ from saltext_kvmcluster.master import (
     viewer,
 )
 from saltext_kvmcluster.master.nodes import SaltNodes
+from saltext_kvmcluster.master.outbox import Outbox
 from saltext_kvmcluster.master.reactor import Reactor
 from saltext_kvmcluster.master.stopped import StoppedGuests
 from saltext_kvmcluster.master.watch import Watch
@@ -917,7 +918,8 @@ def watch(
         terminal.interrupts() as interrupted,
         viewer.opened(__opts__, single) as shown,
     ):
-        return Watch(nodes, __salt__, every).until(shown, interrupted, limit, single)
+        seen = Watch(nodes, __salt__, every, Outbox(nodes))
+        return seen.until(shown, interrupted, limit, single)
 
 
 @_reported

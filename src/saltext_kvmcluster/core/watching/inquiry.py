@@ -62,6 +62,15 @@ class Inquiry:
             del self.unanswered[node]
         return fresh
 
+    def forget(self, job: str) -> None:
+        """Take in that a job was never sent."""
+        for node, jobs in list(self.unanswered.items()):
+            if any(job == known for known, _ in jobs):
+                self.unanswered[node] = [one for one in jobs if one[0] != job]
+                self._asked.pop(node, None)
+                if not self.unanswered[node]:
+                    del self.unanswered[node]
+
     def waits_since(self, node: str) -> float | None:
         """Return since when an answer of a node is missing, None if none is."""
         jobs = self.unanswered.get(node)
