@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import select
 import signal
@@ -14,6 +15,7 @@ import time
 
 import pytest
 import salt.config
+import yaml
 from sandbox import NODES
 from test_master import Master, pillar
 
@@ -131,6 +133,19 @@ def test_it_fills_a_terminal_and_gives_it_back_at_ctrl_c(
     assert "cluster test" in after
     assert ("\x1b[1;31msilent" in screen) is not bool(environment)
     assert ("\x1b[36mAT WORK" in text) is not bool(environment)
+
+
+def test_a_lost_master_is_told_and_ctrl_c_ends_the_view_all_the_same(kvm, master, tmp_path):
+    config = yaml.safe_load(pathlib.Path(kvm.master.config_file).read_text())
+    (tmp_path / "master").write_text(yaml.safe_dump({**config, "ret_port": 9}))
+    master.config = tmp_path
+    watching = Watching(master)
+    try:
+        watching.until("does not take jobs")
+        code, text = watching.interrupt()
+    finally:
+        watching.close()
+    assert code == 1 and "Assertion" not in text and "Traceback" not in text, text
 
 
 def test_wrong_arguments_are_one_sentence(master):

@@ -26,6 +26,8 @@ from saltext_kvmcluster.engine.environment import Call
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, QUESTION, Fleet, Meanwhile
 from saltext_kvmcluster.master.listener import Listener
 
+# Seconds in which the master answers that it took a job; Salt asks it three times.
+PROMPT = 3
 # Seconds without an answer in which the job of a node is still followed.
 STOPPED = 90.0
 # Where the master remembers which SLS files it has begun; the returner on the nodes.
@@ -138,7 +140,7 @@ class SaltNodes(Fleet):
         named: Mapping[str, Any],
     ) -> None:
         """Have nodes run a function as the job of that id; WorldError if the master refuses it."""
-        how = {"tgt_type": "list", "kwarg": dict(named), "timeout": self.opts["timeout"]}
+        how = {"tgt_type": "list", "kwarg": dict(named), "timeout": PROMPT}
         try:
             with self.client() as client:
                 client.run_job(list(nodes), function, arguments, jid=job, **how)

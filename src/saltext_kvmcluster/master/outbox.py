@@ -17,6 +17,9 @@ from saltext_kvmcluster.master.nodes import SaltNodes
 
 PROMPT = 5.0
 """Seconds in which a master takes a job; after them it counts as lost until it has."""
+LAST = 20.0
+"""Seconds to wait at the end for a job that is being sent: Python must not end amid Salt's sockets,
+and what is sent tries three times for as long as ``SaltNodes.publish`` says."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Outbox:
 
     def __init__(self, nodes: SaltNodes) -> None:
         self._nodes, self._clock = nodes, nodes.clock
-        self._letters: queue.SimpleQueue[_Letter] = queue.SimpleQueue()
+        self._letters: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[_Letter, str]] = queue.SimpleQueue()
         self._open: list[_Letter] = []
         self._failing: float | None = None
         self._why = ""
-        # A daemon: it may hang for minutes, and nobody is to wait for that at the end.
+        self._closed = False
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def send(self, nodes: Sequence[str], function: str, *arguments: Any, **named: Any) -> str:
@@ -78,9 +81,15 @@ class Outbox:
             return self._open[0].at, "the master does not take jobs"
         return None
 
+    def close(self) -> None:
+        """End the thread; what it has not sent is not sent."""
+        self._closed = True
+        self._letters.put(None)
+        if self._thread.is_alive():
+            self._thread.join(LAST)
+
     def _work(self) -> None:
-        while True:
-            letter = self._letters.get()
+        while (letter := self._letters.get()) and not self._closed:
             try:
                 self._nodes.publish(
                     letter.job, letter.nodes, letter.function, letter.arguments, letter.named

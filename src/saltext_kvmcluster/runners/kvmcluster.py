@@ -916,10 +916,10 @@ def watch(
     with (
         _nodes(cluster) as nodes,
         terminal.interrupts() as interrupted,
+        contextlib.closing(Outbox(nodes)) as outbox,
         viewer.opened(__opts__, single) as shown,
     ):
-        seen = Watch(nodes, __salt__, every, Outbox(nodes))
-        return seen.until(shown, interrupted, limit, single)
+        return Watch(nodes, __salt__, every, outbox).until(shown, interrupted, limit, single)
 
 
 @_reported
