@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from saltext_kvmcluster import engine, host
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.guest import domainxml, store
 from saltext_kvmcluster.core.guest.domainxml import Frozen
@@ -96,10 +97,14 @@ def test_a_definition_that_libvirt_refuses_changed_nothing(libvirt):
         definitions.define(definitions.Defining(domainxml.parse(TEXT), TEXT, PLANNED))
 
 
+# What a state imports when it runs, and from where.
+IMPORTED = {"lifecycle": engine, "this_node": host, "definitions": host, "lease_setup": host}
+
+
 def state(monkeypatch, test, **dunders):
     monkeypatch.setattr(states, "__opts__", {"id": "node1", "test": test}, raising=False)
     for name, value in dunders.items():
-        monkeypatch.setattr(states, name, value)
+        monkeypatch.setattr(IMPORTED.get(name, states), name, value, raising=False)
 
 
 def test_the_state_fails_with_the_changes_that_were_made(monkeypatch):

@@ -27,12 +27,15 @@ def settings(names: Sequence[str]) -> dict[str, sshd.Settings | str]:
 def known(options: Sequence[str]) -> list[str]:
     """Return those of some options, as lines of a configuration, that this ssh knows."""
 
-    def is_known(option: str) -> bool:
-        line = ["ssh", "-F", "/dev/null", "-G", "-o", option, "--", "localhost"]
+    def are_known(*asked: str) -> bool:
+        named = [word for option in asked for word in ("-o", option)]
+        line = ["ssh", "-F", "/dev/null", "-G", *named, "--", "localhost"]
         return commands.run(line, READING_TIME).code == 0
 
+    if are_known(*options):
+        return list(options)
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        found = pool.map(is_known, options)
+        found = pool.map(are_known, options)
         return [option for option, is_one in zip(options, found, strict=True) if is_one]
 
 

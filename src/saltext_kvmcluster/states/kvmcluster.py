@@ -3,32 +3,26 @@
 Every state reads the cluster from pillar ``kvmcluster``. Those of key, trust and readiness have no
 argument besides their name.
 Under ``test=True`` a state returns the ``changes`` that the real run makes.
+
+What a highstate needs each time, the trust, is imported here; all else where it is used, since that
+takes a fifth of a second.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import salt.loader
 from salt.exceptions import SaltRenderError
 
 from saltext_kvmcluster import doors
-from saltext_kvmcluster.core.applying import course, outcome
-from saltext_kvmcluster.core.drain import ledger, maintenance
-from saltext_kvmcluster.core.drain.ledger import Ledger
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import Changes, FilePlan, Wanted, merged_changes, plan_file
-from saltext_kvmcluster.core.ha import content, difference, newcomers, refusals
-from saltext_kvmcluster.core.ha.difference import Difference
-from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.ownership import locations, startup
-from saltext_kvmcluster.core.ownership.startup import May
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.ha import Ha
 from saltext_kvmcluster.core.pillar.names import guest_name
-from saltext_kvmcluster.core.readiness import ha_refusals
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.core.trust import (
     blocks,
@@ -39,22 +33,11 @@ from saltext_kvmcluster.core.trust import (
     sshd,
 )
 from saltext_kvmcluster.core.trust.identity import PublicKey
-from saltext_kvmcluster.engine import lifecycle
-from saltext_kvmcluster.host import (
-    accounts,
-    definitions,
-    examiner,
-    files,
-    ha_cib,
-    ha_newcomers,
-    ha_node,
-    keys,
-    lease_setup,
-    locks,
-    ssh_client,
-    sshd_settings,
-    this_node,
-)
+from saltext_kvmcluster.host import accounts, files, keys, locks, ssh_client, sshd_settings
+
+if TYPE_CHECKING:
+    from saltext_kvmcluster.core.drain.ledger import Ledger
+    from saltext_kvmcluster.core.ha.difference import Difference
 
 __virtualname__ = "kvmcluster"
 
@@ -147,6 +130,9 @@ def migration_ready(name: str) -> dict[str, Any]:
         kvmcluster-ready:
           kvmcluster.migration_ready: []
     """
+    from saltext_kvmcluster.core.output import tables
+    from saltext_kvmcluster.host import examiner
+
     ret = {"name": name, "changes": {}, "result": False}
     try:
         cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
@@ -414,6 +400,8 @@ def _shaped(name: str, function: Callable[[Cluster], dict[str, Any]]) -> dict[st
 
 
 def _disk_leases(cluster: Cluster) -> dict[str, Any]:
+    from saltext_kvmcluster.host import lease_setup
+
     if not cluster.guests.leases:
         detail = "guests: leases is not true in the pillar; nothing is changed"
         return {"result": True, "comment": detail}
@@ -447,12 +435,16 @@ def _ha_node(
 
 
 def _ha_pillar(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    from saltext_kvmcluster.core.ha import refusals
+
     if found := refusals.by_pillar(cluster, ha):
         raise InputError("\n".join(found))
     return {"result": True, "comment": "the pillar has fencing for every node"}
 
 
 def _ha_fence_agents(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    from saltext_kvmcluster.host import ha_node
+
     missing = ha_node.missing_agents(ha)
     if missing and __opts__["test"]:
         detail = f"{listed(missing)} would have to come with the packages"
@@ -462,6 +454,8 @@ def _ha_fence_agents(cluster: Cluster, ha: Ha) -> dict[str, Any]:
 
 
 def _refuse_without_agents(missing: Sequence[str]) -> None:
+    from saltext_kvmcluster.core.ha import refusals
+
     if missing:
         raise WorldError(
             f"this node has no fence agent {listed(missing)}: stonith_admin --list-installed shows"
@@ -471,10 +465,14 @@ def _refuse_without_agents(missing: Sequence[str]) -> None:
 
 
 def _ha_authkey(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    from saltext_kvmcluster.host import ha_node
+
     return _carry_out([ha_node.key_plan(cluster, __opts__["id"], __opts__["test"])])
 
 
 def _ha_corosync(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    from saltext_kvmcluster.host import ha_node
+
     plan = ha_node.conf_plan(cluster, ha)
     done = _carry_out([plan])
     if plan.changes and done["result"]:
@@ -483,6 +481,8 @@ def _ha_corosync(cluster: Cluster, ha: Ha) -> dict[str, Any]:
 
 
 def _ha_secrets(cluster: Cluster, ha: Ha) -> dict[str, Any]:
+    from saltext_kvmcluster.host import ha_node
+
     ha_node.refuse_without_secrets(ha)
     test, plans = __opts__["test"], ha_node.secret_plans(ha, __pillar__)
     if plans and not test:
@@ -506,6 +506,9 @@ def _ha_secrets(cluster: Cluster, ha: Ha) -> dict[str, Any]:
 
 
 def _ha_properties(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
+    from saltext_kvmcluster.core.ha import content, difference
+    from saltext_kvmcluster.host import ha_cib
+
     if not __opts__["test"]:
         ha_cib.await_decisions(timeout)
 
@@ -519,6 +522,9 @@ def _ha_properties(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
 
 
 def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
+    from saltext_kvmcluster.core.ha import content, difference
+    from saltext_kvmcluster.host import ha_node
+
     _ha_pillar(cluster, ha)
     if not __opts__["test"]:
         _refuse_without_agents(ha_node.missing_agents(ha))
@@ -532,6 +538,10 @@ def _ha_fencing(cluster: Cluster, ha: Ha, timeout: float) -> dict[str, Any]:
 
 
 def _ha_guests(cluster: Cluster, timeout: float) -> dict[str, Any]:
+    from saltext_kvmcluster.core.ha import content, difference, newcomers
+    from saltext_kvmcluster.core.readiness import ha_refusals
+    from saltext_kvmcluster.host import examiner, ha_cib, ha_newcomers
+
     if not cluster.ha:
         return {"result": True, "comment": "no kvmcluster:ha in the pillar; nothing is changed"}
     here = __opts__["id"]
@@ -554,6 +564,9 @@ def _ha_changed(
     part: str, work_out: Callable[[str], Difference], names: Iterable[str] = (), timeout: float = 0
 ) -> dict[str, Any]:
     """Change Pacemaker's configuration, or only say how, and see that resources run then."""
+    from saltext_kvmcluster.core.ha import content
+    from saltext_kvmcluster.host import ha_cib
+
     if __opts__["test"]:
         changes = dict(work_out(ha_cib.present(True)).changes)
         detail = "Pacemaker's configuration would be changed" if changes else "it is as wanted"
@@ -568,6 +581,8 @@ def _ha_changed(
 
 
 def _guest_placed(cluster: Cluster, name: str, text: str) -> dict[str, Any]:
+    from saltext_kvmcluster.host import definitions, lease_setup
+
     guest = guest_name(name, "name")
     text = lease_setup.with_lease(cluster, guest, text, make=not __opts__["test"])
     if cluster.guests.definitions == "shared":
@@ -620,6 +635,12 @@ def _rendered(
 
 
 def _guest_running(cluster: Cluster, name: str, node: str | None, timeout: float) -> dict[str, Any]:
+    from saltext_kvmcluster.core.output import tables
+    from saltext_kvmcluster.core.ownership import locations, startup
+    from saltext_kvmcluster.core.ownership.startup import May
+    from saltext_kvmcluster.engine import lifecycle
+    from saltext_kvmcluster.host import this_node
+
     here = __opts__["id"]
     home = locations.home(cluster, guest_name(name, "name"), node)
     limit = doors.seconds(timeout, "timeout")
@@ -810,6 +831,8 @@ def applied(
           kvmcluster.applied:
             - sls: kvmcluster.trust
     """
+    from saltext_kvmcluster.core.applying import outcome
+
     test = __opts__["test"]
     node = nodes[0] if nodes and len(nodes) == 1 and nodes[0] in _ledger().nodes else None
     if node and not _ledger().of(node).todo["update"]:
@@ -1017,6 +1040,8 @@ def assessed(
             - node: node1
             - sls: updates
     """
+    from saltext_kvmcluster.core.drain import ledger
+
     given = {"sls": sls, "reboot": reboot, "drain": drain}
     data = _run("kvmcluster.assess", node=node, cluster=cluster, **given)
     one = _ledger().of(node)
@@ -1061,6 +1086,8 @@ def drained(
             - node: node1
             - reason: new memory
     """
+    from saltext_kvmcluster.core.drain import maintenance
+
     test, todo = __opts__["test"], _ledger().of(node).todo
     if before_reboot is None and not todo["drain"]:
         return _skipped(name, f"{node} is not drained")
@@ -1140,6 +1167,8 @@ def undrained(
           kvmcluster.undrained:
             - node: node1
     """
+    from saltext_kvmcluster.core.applying import course
+
     changes = {node: {"old": "cordoned", "new": "open"}}
     todo = _ledger().of(node).todo
     if not (todo["drain"] or todo["left"]):
@@ -1169,6 +1198,8 @@ def restored(name: str, node: str, cluster: str | None = None) -> dict[str, Any]
           kvmcluster.restored:
             - node: node1
     """
+    from saltext_kvmcluster.core.ownership import startup
+
     if __opts__["test"]:
         return _skipped(name, f"guests of {node} that were shut down would be started again")
     data = _run("kvmcluster.restore", node=node, cluster=cluster)
@@ -1254,6 +1285,8 @@ def rolling_done(name: str, node: str, cluster: str | None = None) -> dict[str, 
 
 def _ledger() -> Ledger:
     """Return what this run of maintenance has done so far."""
+    from saltext_kvmcluster.core.drain.ledger import Ledger
+
     found: Ledger = __context__.setdefault(_LEDGER, Ledger())
     return found
 
@@ -1289,6 +1322,8 @@ def _step(
     name: str, data: Mapping[str, Any], changes: dict[str, Any], acts: bool = True
 ) -> dict[str, Any]:
     """Shape what a step of maintenance returned; one that ``acts`` has done nothing under test."""
+    from saltext_kvmcluster.core.output import tables
+
     changes = changes if data["ok"] else {}
     pending = acts and changes and __opts__["test"]
     return {
@@ -1301,6 +1336,8 @@ def _step(
 
 def _orchestrated(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """Shape what one of our runner functions returned as a state's return."""
+    from saltext_kvmcluster.core.output import tables
+
     published = data.get("published")
     pending = __opts__["test"] and "error" not in data and (published or not data["ok"])
     done = {

@@ -19,12 +19,14 @@ GROUP_NAMES = ("ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouter
 RELATIVE_NAMES = ("_gateway", "_outbound", "_localdnsstub", "_localdnsproxy")
 THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
-LABEL_LENGTH = 63
+LABEL_LENGTH, LONGEST_NAME = 63, 253
 LITERAL_LENGTH = 2
 HOST = "a host name or an address"
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
+_LABEL = rf"[A-Za-z0-9_](?:[A-Za-z0-9_-]{{0,{LABEL_LENGTH - 2}}}[A-Za-z0-9_])?"
+_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _PATTERN = re.compile(r"!?[A-Za-z0-9_.:*?-]{1,253}\Z")
 _GUEST = re.compile(r"[^/.\-\s\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,252}\Z")
+_LOOPBACK = re.compile("|".join(map(fnmatch.translate, LOOPBACK_NAMES)))
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+\Z")
 # inet_aton(3) takes these for an address: getaddrinfo finds 127.0.0.1 for 0x7f000001.
 _NUMBERS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+))*\Z")
@@ -67,13 +69,14 @@ def host_pattern(value: object, path: str) -> str:
 
 def minion_id(value: object, path: str) -> str:
     """Return a node's minion id, by which peers reach it; Salt allows more in an id."""
-    if isinstance(value, str) and _spelled(value) is None:
+    found = _spelled(value)
+    if isinstance(value, str) and found is None:
         raise InputError(
             f"{path}: want {HOST}, got {shown(value)}{_fault(value)}; the minion id has to be"
             " a host name here, of letters, digits, '.', '_' and '-': change 'id' in the minion's"
             " configuration"
         )
-    return host_name(value, path)
+    return host_name(value, path) if found is None else _reachable(found, value, path)
 
 
 def host_name(value: object, path: str) -> str:
@@ -86,6 +89,11 @@ def host_name(value: object, path: str) -> str:
     if found is None:
         fault = _fault(value) if isinstance(value, str) else quotes(value)
         raise InputError(f"{path}: want {HOST}, got {shown(value)}{fault}")
+    return _reachable(found, value, path)
+
+
+def _reachable(found: str, value: object, path: str) -> str:
+    """Return a name or an address, as ``value`` spells it, that peers can reach."""
     kind = _unreachable_kind(found)
     if kind:
         raise InputError(
@@ -108,7 +116,8 @@ def _spelled(value: object) -> str | None:
     address = _address(value)
     if address:
         return str(address)
-    return value if _HOST_NAME.match(value) and not _fault(value) else None
+    is_name = len(value) <= LONGEST_NAME and _LABELS.match(value) and not _NUMBERS.match(value)
+    return value if is_name else None
 
 
 def _fault(text: str) -> str:
@@ -152,7 +161,7 @@ def _embedded(host: str) -> ipaddress.IPv4Address | None:
 def _unreachable_kind(host: str) -> str | None:
     """Return what a name or address is that reaches no host or the caller itself; or None."""
     name = host.lower()
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in LOOPBACK_NAMES):
+    if _LOOPBACK.match(name):
         return "every host's own name for itself"
     if name in GROUP_NAMES:
         return "the name of a group of hosts"

@@ -84,7 +84,7 @@ def wanted(
     hosts = list(_host_lines(_host_patterns(cluster)))
     aliases = "".join(_alias(node) for node in cluster.nodes.values())
     text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + aliases + END
-    return Wanted(text, _config_changes(present, text))
+    return Wanted(text) if text == present else Wanted(text, _config_changes(present, text))
 
 
 def with_include(present: str, include: str) -> Wanted:

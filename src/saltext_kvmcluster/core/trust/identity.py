@@ -34,6 +34,7 @@ _CURVES = {
     "ecdsa-sha2-nistp384": (b"nistp384", 97),
     "ecdsa-sha2-nistp521": (b"nistp521", 133),
 }
+_KINDS = frozenset({"ssh-rsa", "ssh-ed25519", *_CURVES})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -128,12 +129,12 @@ def parse_identity(node: str, data: object, login: str) -> Identity:
 
 def parse_cluster_key(text: str) -> PublicKey:
     """Return the key of a line ``TYPE BASE64 [COMMENT]`` that may log in; InputError otherwise."""
-    key = parse_public_key(text)
+    key, bits = _parsed(text)
     if key.type not in ("ssh-rsa", "ssh-ed25519"):
         raise InputError(f"cluster key: type {key.type} is not rsa or ed25519")
-    if key.type == "ssh-rsa" and rsa_bits(key) < LOGIN_RSA_BITS:
+    if key.type == "ssh-rsa" and bits < LOGIN_RSA_BITS:
         raise InputError(
-            f"cluster key: RSA with {rsa_bits(key)} bits; at least {LOGIN_RSA_BITS} are required"
+            f"cluster key: RSA with {bits} bits; at least {LOGIN_RSA_BITS} are required"
         )
     return key
 
@@ -143,11 +144,9 @@ def parse_host_key(text: str) -> PublicKey:
 
     RSA host keys of 2048 bits are accepted (older installations have them); shorter ones are not.
     """
-    key = parse_public_key(text)
-    if key.type == "ssh-rsa" and rsa_bits(key) < HOST_RSA_BITS:
-        raise InputError(
-            f"host key: RSA with {rsa_bits(key)} bits; at least {HOST_RSA_BITS} are required"
-        )
+    key, bits = _parsed(text)
+    if key.type == "ssh-rsa" and bits < HOST_RSA_BITS:
+        raise InputError(f"host key: RSA with {bits} bits; at least {HOST_RSA_BITS} are required")
     return key
 
 
@@ -156,42 +155,44 @@ def parse_public_key(text: str) -> PublicKey:
 
     The comment is dropped. Format: sshd(8), "AUTHORIZED_KEYS FILE FORMAT", and RFC 4253, 6.6.
     """
+    return _parsed(text)[0]
+
+
+def _parsed(text: str) -> tuple[PublicKey, int]:
+    """Return the key of a line, and the bits of an RSA key's modulus, 0 for any other."""
     if len(text) > MAX_KEY_TEXT:
         raise InputError(f"key: {len(text)} characters, at most {MAX_KEY_TEXT}")
-    if _CONTROL.search(text):
+    if not (text.isascii() and text.isprintable()) and _CONTROL.search(text):
         raise InputError("key: it contains a line break or another control character")
     kind, _, rest = text.partition(" ")
     blob, _, comment = rest.partition(" ")
-    if kind not in ("ssh-rsa", "ssh-ed25519", *_CURVES):
+    if kind not in _KINDS:
         raise InputError(f"key: {kind[:40]!r} is not a known key type (options are not allowed)")
     if len(comment) > MAX_COMMENT:
         raise InputError(f"key: a comment of {len(comment)} characters, at most {MAX_COMMENT}")
-    _check_blob(kind, _decoded(blob))
-    return PublicKey(kind, blob)
-
-
-def rsa_bits(key: PublicKey) -> int:
-    """Return the size of an RSA key's modulus in bits."""
-    modulus = _fields(base64.b64decode(key.blob))[2]
-    return int.from_bytes(modulus, "big").bit_length()
+    return PublicKey(kind, blob), _checked_bits(kind, _decoded(blob))
 
 
 def _decoded(blob: str) -> bytes:
     try:
-        raw = base64.b64decode(blob.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error, ValueError):
+        raw = binascii.a2b_base64(blob)
+        if binascii.b2a_base64(raw, newline=False).decode() == blob:
+            return raw
+        base64.b64decode(blob, validate=True)
+    except ValueError:
         raise InputError("key: not valid base64") from None
-    if base64.b64encode(raw).decode() != blob:
-        raise InputError("key: not in canonical base64")
-    return raw
+    raise InputError("key: not in canonical base64")
 
 
-def _check_blob(kind: str, raw: bytes) -> None:
+def _checked_bits(kind: str, raw: bytes) -> int:
+    """Return the bits of an RSA key, 0 of any other; InputError if the data is not valid."""
     fields = _fields(raw)
     if not fields or fields[0] != kind.encode():
         raise InputError(f"key: its data is not of type {kind}")
+    bits = 0
     if kind == "ssh-rsa":
-        is_valid = len(fields) == 3 and _is_valid_rsa(*fields[1:])
+        bits = _rsa_bits(*fields[1:]) if len(fields) == 3 else 0
+        is_valid = bits > 0
     elif kind == "ssh-ed25519":
         is_valid = len(fields) == 2 and len(fields[1]) == 32
     else:
@@ -200,36 +201,39 @@ def _check_blob(kind: str, raw: bytes) -> None:
         is_valid = is_valid and fields[2][:1] == b"\x04"
     if not is_valid:
         raise InputError(f"key: not a valid {kind} key")
+    return bits
 
 
-def _is_valid_rsa(exponent: bytes, modulus: bytes) -> bool:
-    """Whether OpenSSH can use the key, and its numbers have no leading zeros.
+def _rsa_bits(exponent: bytes, modulus: bytes) -> int:
+    """Return the bits of a key that OpenSSH can use, without leading zeros; 0 for any other.
 
     OpenSSH ignores leading zeros, so one key would have many blobs and pass for another.
     Its limits: 16384 bits, and of the exponent 64 bits (OpenSSL's, for large moduli).
     """
-    e, n = int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big")
-    shortest = exponent == _mpint(e) and modulus == _mpint(n)
-    odd = e % 2 == 1 and n % 2 == 1
-    return shortest and odd and 3 <= e < 1 << 64 and n.bit_length() <= MAX_RSA_BITS
+    if not (_is_shortest(exponent) and _is_shortest(modulus)):
+        return 0
+    e, bits = int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big").bit_length()
+    odd = e % 2 == 1 and modulus[-1] % 2 == 1
+    return bits if odd and 3 <= e < 1 << 64 and bits <= MAX_RSA_BITS else 0
 
 
-def _mpint(number: int) -> bytes:
-    """Return a positive number as RFC 4251, 5 writes it: a zero byte before a high first bit."""
-    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+def _is_shortest(number: bytes) -> bool:
+    """Whether that is a positive number as RFC 4251, 5 has it: zeros only before a high bit."""
+    if not number or number[0] >= 0x80:
+        return False
+    return number[0] > 0 or (len(number) > 1 and number[1] >= 0x80)
 
 
 def _fields(raw: bytes) -> list[bytes]:
     """Split the wire format's length-prefixed strings; a wrong length is an error."""
     fields = []
-    at = 0
-    while at < len(raw):
-        size = int.from_bytes(raw[at : at + 4], "big")
-        end = at + 4 + size
-        if at + 4 > len(raw) or end > len(raw):
+    end, length = 0, len(raw)
+    while end < length:
+        begin = end + 4
+        end = begin + int.from_bytes(raw[end:begin], "big")
+        if begin > length or end > length:
             raise InputError("key: truncated")
-        fields.append(raw[at + 4 : end])
-        at = end
+        fields.append(raw[begin:end])
     return fields
 
 
