@@ -156,7 +156,7 @@ def test_one_that_ends_while_a_node_is_asked_of_another_is_asked_for_again():
         nodes.history["node1"].append({**ended(guest), "started": "2026-11-30T01:00:00+00:00"})
 
     last, _ = watched(nodes, 30.0, t4=lambda: end("web1"), t8=lambda: end("web2"))
-    assert [at for at, _ in nodes.asked("kvmcluster.history")] == [7.25, 12.5]
+    assert [at for at, _ in nodes.asked("kvmcluster.history")] == [7.25, 13.0]
     assert [one["guest"] for one in last["ended"]] == ["web1", "web2"]
 
 

@@ -73,6 +73,21 @@ def test_who_does_not_answer_is_asked_ever_more_seldom_and_may_answer_late():
     assert asked.jobs() == [] and asked.is_answered()
 
 
+def test_what_is_not_answered_is_read_ever_more_seldom():
+    asked, now, reads = Inquiry(["node1"], 3.0), 0.0, []
+    asked.sent("1", ["node1"], 0.0)
+    while now < 60:
+        now += 0.25
+        reads += [now] if asked.to_read(now) else []
+    assert reads[:3] == [0.25, 0.5, 0.75] and len(reads) < 40
+    assert reads[-1] - reads[-2] > 5
+    many = Inquiry([f"node{number}" for number in range(4000)], 3.0)
+    many.sent("1", many.nodes, 0.0)
+    assert [now for now in range(9) if many.to_read(now)] == [4, 8]
+    many.take("1", dict.fromkeys(many.nodes, answer()), 9.0)
+    assert many.to_read(99.0) == []
+
+
 # ---- what is seen
 
 

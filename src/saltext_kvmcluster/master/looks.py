@@ -68,7 +68,7 @@ class Looks:
         self._is_open = True
 
     def _take(self, now: float) -> None:
-        for job in self._facts.jobs():
+        for job in self._facts.to_read(now):
             self._facts.take(job, self._nodes.returns(job), now)
         if not self._facts.is_answered() and now - self._sent < PATIENCE:
             return
@@ -81,7 +81,7 @@ class Looks:
                 job = self._outbox.send(askers, "kvmcluster.peer_facts", silent)
                 self._peers.sent(job, askers, now)
                 self._peers_sent = now
-            for job in self._peers.jobs():
+            for job in self._peers.to_read(now):
                 self._peers.take(job, self._nodes.returns(job), now)
             if not self._peers.is_answered() and now - self._peers_sent < BY_PEERS:
                 return

@@ -112,12 +112,12 @@ class Watch:
 
     def _take(self, now: float) -> None:
         """Take in what nodes have returned."""
-        for job in self._jobs.jobs():
+        for job in self._jobs.to_read(now):
             self._jobs.take(job, self._nodes.returns(job), now)
         before, rows = self._rows, view.migrations(self._jobs.answers, self._silent(now))
         self._missed = view.missed({**self._missed, **view.gone(before, rows)}, rows)
         self._rows = rows
-        for job in self._past.jobs():
+        for job in self._past.to_read(now):
             for node in self._past.take(job, self._nodes.returns(job), now):
                 self._take_history(node)
 

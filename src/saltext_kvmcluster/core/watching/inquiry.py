@@ -15,6 +15,9 @@ FIRST, LONGEST = 10.0, 60.0
 """Seconds until a node without an answer, or data, is asked again: at first, and at most."""
 MOST = 4
 """How many unanswered jobs of a node are still looked at."""
+SHARE, NODES = 8, 1000
+"""The returns of a job are read again after this part of its age, and after a second for so many
+nodes: each time the master reads a file for each of them."""
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Inquiry:
     heard: dict[str, float] = field(default_factory=dict)
     unanswered: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     _asked: dict[str, float] = field(default_factory=dict)
+    _read: dict[str, float] = field(default_factory=dict)
 
     def due(self, now: float) -> list[str]:
         """Return the nodes that are to be asked now."""
@@ -49,6 +53,18 @@ class Inquiry:
     def jobs(self) -> list[str]:
         """Return the jobs that some node has not answered."""
         return list(dict.fromkeys(job for jobs in self.unanswered.values() for job, _ in jobs))
+
+    def to_read(self, now: float) -> list[str]:
+        """Return the jobs that some node has not answered, and whose returns are to be read now."""
+        sent = {job: at for jobs in self.unanswered.values() for job, at in jobs}
+        found = [
+            job
+            for job, at in sent.items()
+            if now - self._read.get(job, at) >= max((now - at) / SHARE, len(self.nodes) / NODES)
+        ]
+        self._read = {job: self._read[job] for job in sent if job in self._read}
+        self._read |= dict.fromkeys(found, now)
+        return found
 
     def take(self, job: str, returned: Mapping[str, object], now: float) -> list[str]:
         """Take in what nodes have returned for a job; return those that had not answered it."""
