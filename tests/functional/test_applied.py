@@ -16,7 +16,9 @@ from sandbox import NODES, SALT, until
 
 from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.applying.outcome import DONE, FAILED, OVER, REFUSED
+from saltext_kvmcluster.core.drain import departures
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.migration.migration import NOT_MOVED, Move
 from saltext_kvmcluster.core.pillar import parser
 from saltext_kvmcluster.engine import applier, drainer
 from saltext_kvmcluster.engine.applier import Nobody
@@ -73,6 +75,26 @@ def apply(nodes, *sls, limit=60.0, test=False):
 
 def ran():
     return RAN.read_text().split() if RAN.exists() else []
+
+
+def test_several_questions_are_one_job_and_an_error_is_a_line(nodes):
+    questions = {"test.echo": ["a b"], "kvmcluster.departed": ["x/y"], "test.ping": []}
+    found = nodes.ask_in_turn("alpha", questions)
+    assert (found["test.echo"], found["test.ping"]) == ("a b", True)
+    assert found["kvmcluster.departed"] == "ERROR: id: want the id of a job, letters and digits"
+
+
+def test_what_is_handed_over_to_a_node_is_told_and_returned(nodes):
+    before = nodes.new_job()
+    move = Move("web1", "uuid", "alpha", "beta")
+    job = nodes.dispatch("alpha", [move])
+    until(lambda: departures.parse(nodes.returned(job, "alpha"), job), "no return", 60)
+    found = departures.parse(nodes.returned(job, "alpha"), job)
+    assert found.results["web1"]["result"] == NOT_MOVED and not found.open and found.stopped
+    told = departures.parse(nodes.departed("alpha", job), job)
+    assert (told.results, told.open) == (found.results, False)
+    late = departures.parse(nodes.departed("alpha", before), before)
+    assert not late.known, "what was never sent is not known"
 
 
 def others(kvm, **named):

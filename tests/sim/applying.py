@@ -179,8 +179,11 @@ class PlayedFleet(Fleet):
     def returns(self, job):
         return self.play.returns.get(job, {})
 
-    def dispatch(self, move):
-        raise AssertionError(f"no guest is moved where SLS are applied, and it sent {move}")
+    def dispatch(self, source, moves):
+        raise AssertionError(f"no guest is moved where SLS are applied, and it sent {moves}")
+
+    def hints(self):
+        return []
 
     def begin(self, node, function, *arguments, **named):
         raise AssertionError(f"no guest is acted on where SLS are applied, and it sent {function}")

@@ -67,6 +67,8 @@ def _armed(rng, guests):
                     "another",
                     "wrong",
                     "twice",
+                    "held 10",
+                    "held 40",
                 )
             )
             yield f"job {rng.randint(1, 4)}: {fault}"

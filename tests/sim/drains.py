@@ -7,7 +7,6 @@ from scenario import LONGEST
 from simulated import Killed
 from tasks import Task
 
-from saltext_kvmcluster.core.drain.batch import AHEAD
 from saltext_kvmcluster.core.errors import KvmclusterError
 from saltext_kvmcluster.engine import drainer
 
@@ -77,6 +76,9 @@ class Drains:
             self.run.results["refused"] += 1
         else:
             self._note(report)
+            waits = [row["guest"] for written in fleet.written for row in written.queued()]
+            if waits and not fleet.was_lost and self.salt.reaches(node):
+                self.world.violation("wrong", f"the drain is over, and {waits} still wait")
             if not others:
                 self._check(report, node, there)
         finally:
@@ -129,24 +131,20 @@ class Drains:
             self.world.violation("wrong", f"{node} is not cordoned after its drain")
 
     def check_dispatch(self, fleet, move):
-        """Check that a runner keeps the limits, and begins nothing that goes on already."""
-        limits = self.run.cluster.migration
-        out = {jid: one for jid, one in fleet.out.items() if jid in self.salt.jobs}
-        leaving = sum(one.source == move.source for one in out.values())
-        arriving = sum(one.destination == move.destination for one in out.values())
-        if leaving >= limits.max_outgoing + AHEAD or arriving >= limits.max_incoming + AHEAD:
-            self.world.violation("slots", f"{move} is dispatched beyond the limits")
+        """Check that a runner begins nothing that goes on already."""
         guest, daemon = self.world.guests[move.guest], self.world.daemons[move.source]
         begun = [
-            job.minion.begun
-            for job in self.salt.jobs.values()
-            if job.guest == move.guest and job.minion.begun is not None
+            worker.begun
+            for job in self.salt.jobs
+            for worker in job.minions.values()
+            if worker.guest == move.guest and worker.begun is not None
         ]
         domain = daemon.domains.get(guest.uuid)
+        if any(written.waits(guest.uuid) for written in fleet.written):
+            self.world.violation("wrong", f"{move} is dispatched, and waits there already")
         is_seen = domain and domain.job and begun and min(begun) < fleet.planned - 5
         if is_seen and not fleet.was_lost and self.salt.reaches(move.source):
             self.world.violation("wrong", f"{move} is dispatched while it is under way")
-        fleet.out[f"2030{self.salt.count + 1:04d}"] = move
 
     def drained(self, node):
         """Drain a node in a world that has healed: everything has to go that can be moved."""

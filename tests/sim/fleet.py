@@ -6,6 +6,8 @@ job returns is in the master's cache, which outlives whoever asked, or never get
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
 import sys
 from dataclasses import replace
@@ -19,35 +21,116 @@ from tasks import Task
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.cordons import Cordon
+from saltext_kvmcluster.core.drain import departures
+from saltext_kvmcluster.core.drain.departures import Departures, Wishes
 from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.migration import jobs
 from saltext_kvmcluster.core.migration.jobs import JobObservation
+from saltext_kvmcluster.core.migration.migration import MOVED
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.readiness import examination
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.trust import logins
-from saltext_kvmcluster.engine import migrator, node_standby, recoverer
+from saltext_kvmcluster.engine import departer, node_standby, recoverer
 from saltext_kvmcluster.engine.fleet import QUESTION, Fleet
+from saltext_kvmcluster.host import notifier
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
 worlds = importlib.import_module("worlds")
 
 MASTER = "master"
+LONGEST = 86400.0
 TIMEOUT = 5.0  # Salt's own, for a minion that does not respond at all.
 
 
 class Job:
-    """A job on a node, while it is there; ``begun``: when libvirt was told, if it was."""
+    """A job on a node, while it is there. ``minions``: its workers, by the task of each."""
 
-    def __init__(self, node, guest, minion):
-        self.node, self.guest, self.minion = node, guest, minion
-        self.task = None
+    def __init__(self, node, jid):
+        self.node, self.jid = node, jid
+        self.task, self.tasks, self.minions = None, [], {}
+
+    def kill(self):
+        for task in [self.task, *self.tasks]:
+            task.kill(Killed())
+
+    def exit(self):
+        for minion in self.minions.values():
+            minion.exit()
 
     @property
-    def begun(self):
-        return self.minion.begun
+    def under_way(self):
+        """The guests that it migrates."""
+        return {minion.guest for minion in self.minions.values() if minion.guest}
+
+
+class Worker(Minion):
+    """A worker of a job; ``guest``: whose migration it is at. Its events may get lost."""
+
+    def __init__(self, salt, node):
+        super().__init__(salt.world, salt.run.cluster, node, salt.shelves)
+        self.salt, self.guest, self.reported = salt, "", _Reported(salt, node)
+
+
+class _Reported(list):
+    def __init__(self, salt, node):
+        super().__init__()
+        self._salt, self._node = salt, node
+
+    def append(self, event):
+        super().append(event)
+        if self._salt.reaches(self._node) and self._salt.world.random.random() < 0.8:
+            tag = events.tag(self._salt.run.cluster.name, event[0], self._node, event[1]["guest"])
+            self._salt.events.append((tag, {"id": self._node, "data": event[1]}))
+
+
+class Written:
+    """The departures of a job, on its node in /run. ``open``: the job is there."""
+
+    def __init__(self, salt, job, moves):
+        self._salt, self._job = salt, job
+        self._departures, self._cancelled = Departures(salt.run.cluster, moves), {}
+        self._stop, self.open, self._failed = False, True, False
+
+    def next(self):
+        worker = self._job.minions[self._salt.world.task]
+        move = self._departures.next(Wishes(self._stop, self._cancelled))
+        if move and (self._stop or self._failed or move.uuid in self._cancelled):
+            self._salt.world.violation("wrong", f"{move} is begun, although nothing further is to")
+        worker.begun, worker.guest = None, move.guest if move else ""
+        return move
+
+    def is_more(self):
+        return self._departures.is_more
+
+    def end(self, move, result):
+        self._salt.check(self._job.minions[self._salt.world.task], move, result)
+        self._departures.end(move, result)
+        self._failed |= result["result"] != MOVED
+
+    def stop(self):
+        self._departures.stop()
+
+    def forbid(self):
+        self._stop = True
+
+    def cancel(self, uuid, requester):
+        self._cancelled[uuid] = requester
+
+    def waits(self, uuid):
+        return any(row["uuid"] == uuid for row in self.queued())
+
+    def queued(self):
+        is_over = self._stop or not self.open
+        return [] if is_over else departures.queued([self._departures.to_dict()])
+
+    def answer(self, jid):
+        data = self._departures.to_dict()
+        data["stopped"] |= self._stop
+        flags = {"kind": departures.KIND, "id": jid, "known": True, "open": self.open}
+        return copy.deepcopy({**data, **flags})
 
 
 class Salt:
@@ -59,7 +142,7 @@ class Salt:
     def __init__(self, run, drains):
         self.run, self.drains = run, drains
         self.world, self.shelves = run.world, run.shelves
-        self.jobs, self.returns, self.faults, self.count = {}, {}, {}, 0
+        self.jobs, self.returns, self.faults, self.count, self.events = [], {}, {}, 0, []
 
     def minion(self, node):
         return Minion(self.world, self.run.cluster, node, self.shelves)
@@ -69,56 +152,94 @@ class Salt:
 
     def kill_minion(self, node):
         """Kill a node's minion, and every job with it; the minion itself is restarted."""
-        for job in list(self.jobs.values()):
+        for job in list(self.jobs):
             if job.node == node:
-                self.drains.orphans.add(job.guest)
-                job.task.kill(Killed())
+                job.kill()
 
-    def dispatch(self, move):
+    def dispatch(self, source, moves):
         """Send a job that migrates; return its id."""
         self.count += 1
         jid, fault = f"2030{self.count:04d}", self.faults.pop(self.count, "")
         if fault:
             self.run.faults[f"job {fault.partition(' ')[0]}"] += 1
             self.world.note(f"job {self.count}: {fault}")
-        if fault == "unsent" or not self.reaches(move.source):
+        if fault == "unsent" or not self.reaches(source):
             return jid
-        self.send(jid, move, fault)
+        late = float(fault.removeprefix("held ")) if fault.startswith("held ") else 0.0
+        self.world.after(late, lambda: self.send(jid, source, moves, fault))
         if fault == "twice":
-            self.send(f"{jid}-again", move, "")
+            self.world.after(self.world.some(0, 5), lambda: self.send(jid, source, moves, ""))
         return jid
 
-    def send(self, jid, move, fault):
-        job = Job(move.source, move.guest, self.minion(move.source))
+    def send(self, jid, source, moves, fault):
+        job = Job(source, jid)
 
         def work():
             try:
                 self.world.advance(self.world.some(0.2, 1.0))
-                found = self._migrated(job, move)
-                self._return(jid, job, found, fault)
+                self._return(jid, job, self._departed(job, moves), fault)
             except Killed:
-                self.drains.orphans.add(move.guest)
+                self.drains.orphans |= job.under_way
             finally:
-                job.minion.exit()
-                self.jobs.pop(jid, None)
+                job.exit()
+                self.jobs.remove(job)
 
-        self.jobs[jid] = job
+        self.jobs.append(job)
         job.task = Task(self.world, work)
 
-    def _migrated(self, job, move):
-        guest, minion = self.world.guests[move.guest], job.minion
+    def _departed(self, job, moves):
+        lists = self.lists(job.node)
+        if job.jid in lists:
+            return self.told(job.node, job.jid)
+        written = lists[job.jid] = Written(self, job, moves)
+
+        @contextlib.contextmanager
+        def opening():
+            minion = job.minions[self.world.task] = Worker(self, job.node)
+            try:
+                yield minion.environment()
+            finally:
+                minion.exit()
+
+        def side_by_side(call, numbers):
+            job.tasks = [Task(self.world, lambda one=one: call(one)) for one in numbers]
+            self.world.until(self.world.now + LONGEST, lambda: all(task.done for task in job.tasks))
+            if job.node in self.world.dark or any(
+                isinstance(task.error, Killed) for task in job.tasks
+            ):
+                raise Killed
+
+        limit = self.run.cluster.migration.max_outgoing
         try:
-            done = migrator.migrate(
-                minion.environment(), move.guest, move.destination, Options(), 60.0
-            ).to_dict()
-        except KvmclusterError as error:
-            if minion.begun is not None:
-                self.world.violation("denied", f"an error after libvirt was told: {error}")
-            return f"ERROR: {error}"
-        judged = minion.begun + done["elapsed"] + 0.001
-        self.run.check_verdict(guest, done["owner"], minion, judged)
-        self.run.results[f"job {done['result']}"] += 1
-        return done
+            departer.depart(written, opening, min(limit, len(moves)), side_by_side)
+        finally:
+            written.open = False
+        return written.answer(job.jid)
+
+    def check(self, worker, move, result):
+        """Compare the result of a migration with the truth."""
+        if "started" not in result and worker.begun is not None:
+            self.world.violation("denied", f"an error after libvirt was told: {result['reason']}")
+        if "started" in result:
+            judged = worker.begun + result["elapsed"] + 0.001
+            guest = self.world.guests[move.guest]
+            self.run.check_verdict(guest, result["owner"], worker, judged)
+            self.run.results[f"job {result['result']}"] += 1
+
+    def lists(self, node):
+        """Return the departures that a node has written down since it was booted, by id."""
+        return self.shelves[node].departing.setdefault(self.world.losses[node], {})
+
+    def told(self, node, jid, stop=False):
+        """Return what a node has written down; what it does not know it begins no more."""
+        lists = self.lists(node)
+        known = jid in lists
+        if not known:
+            lists[jid] = Written(self, None, ())
+            lists[jid].open = False
+        if stop or not known:
+            lists[jid].forbid()
+        return {**lists[jid].answer(jid), "known": known}
 
     def _return(self, jid, job, found, fault):
         """Let what a job returned reach the master's cache, or not."""
@@ -127,10 +248,10 @@ class Salt:
             return
         if what == "broken":
             found = "Traceback (most recent call last):\nKeyError: 'x'"
-        if what == "another":
-            found = {**found, "uuid": "another"} if isinstance(found, dict) else {}
-        if what == "wrong" and isinstance(found, dict):
-            found = {**found, "result": "moved", "owner": "node9"}
+        rows = [row for row in found["moves"] if row["result"]] if isinstance(found, dict) else []
+        odd = {"another": {"uuid": "another"}, "wrong": {"result": MOVED, "owner": "node9"}}
+        if rows and what in odd:
+            rows[-1]["result"] = {**rows[-1]["result"], **odd[what]}
 
         def arrive():
             self.returns.setdefault(jid, {})[job.node] = found
@@ -150,7 +271,7 @@ class SimulatedFleet(Fleet):
         super().__init__(salt.run.cluster, self)
         self.salt, self.world, self.run = salt, salt.world, salt.run
         self.plan, self.calls = plan or {}, 0
-        self.out, self.planned, self.was_lost = {}, 0.0, False
+        self.planned, self.was_lost, self.sent = 0.0, False, []
 
     # The clock
 
@@ -222,11 +343,24 @@ class SimulatedFleet(Fleet):
             lambda: self._of_each(list(nodes), lambda node: verb(node, *arguments), within)
         )
 
-    def dispatch(self, move):
-        self.salt.drains.check_dispatch(self, move)
+    def dispatch(self, source, moves):
+        for move in moves:
+            self.salt.drains.check_dispatch(self, move)
         sent = []
-        self._call(lambda: sent.append(self.salt.dispatch(move)) or {})
+        self._call(lambda: sent.append(self.salt.dispatch(source, moves)) or {})
+        self.sent += [(source, job) for job in sent]
         return sent[0] if sent else "never sent"
+
+    @property
+    def written(self):
+        """What the nodes have written down of the departures that this runner sent them."""
+        lists = [(self.salt.lists(source), job) for source, job in self.sent]
+        return [kept[job] for kept, job in lists if job in kept]
+
+    def hints(self):
+        found = [departures.hint(self.cluster.name, *event) for event in self.salt.events]
+        self.salt.events.clear()
+        return [one for one in found if one]
 
     def returns(self, job):
         return self.salt.returns.get(job, {})
@@ -241,8 +375,8 @@ class SimulatedFleet(Fleet):
     def begun_states(self):
         return {}
 
-    def _find_job(self, node, jid):
-        return {"jid": jid} if jid in self.salt.jobs else {}
+    def _departed(self, node, jid, stop):
+        return self.salt.told(node, jid, stop)
 
     def _cordon(self, node, reason):
         shelf = self.salt.shelves[node]
@@ -287,11 +421,16 @@ class SimulatedFleet(Fleet):
             one for one in observed if one.observation.job in (verdicts.INCOMING, verdicts.OUTGOING)
         ]
         words = [
-            job.minion.reported[-1][1]
-            for job in self.salt.jobs.values()
-            if job.node == node and job.minion.reported
+            worker.reported[-1][1]
+            for job in self.salt.jobs
+            for worker in job.minions.values()
+            if job.node == node and worker.reported
+            if worker.reported[-1][1]["what"] not in notifier.LAST
         ]
         rows = jobs.under_way(node, moving, shelf.entries.values(), words, self.now())
+        moving = {row["uuid"] for row in rows}
+        for written in self.salt.lists(node).values():
+            rows += [row for row in written.queued() if row["uuid"] not in moving]
         return {"jobs": rows}
 
     def _sighting(self, node, guest):
@@ -308,6 +447,9 @@ class SimulatedFleet(Fleet):
         return done
 
     # Facts
+
+    def look(self, node):
+        return self.under_way(node), self.facts([node])[node]
 
     def facts(self, nodes=None, **named):
         nodes = list(nodes or self.all)

@@ -101,6 +101,7 @@ class Shelf:
         self.claims, self.tickets = {}, {}
         self.cordon = None
         self.counted = 0
+        self.departing = {}  # By the number of losses of power: what is in /run goes with it.
 
 
 class Minion:
@@ -150,6 +151,7 @@ class Minion:
             leaving=self._leaving,
             reboots=lambda uuid: contextlib.nullcontext(Future()),
             keeper=lambda move: contextlib.nullcontext(),
+            withdraw=self._withdraw,
             detours=lambda node: (self.detoured[node],),
             notify=lambda kind, data: self.reported.append((kind, data)),
         )
@@ -191,6 +193,16 @@ class Minion:
                 held[0].abandon(held[1])
             else:
                 held.release()
+
+    def _withdraw(self, uuid, requester):
+        def withdrawn():
+            kept = self.shelves[self.here].departing.get(self.world.losses[self.here], {})
+            lists = [one for one in kept.values() if one.waits(uuid)]
+            for one in lists:
+                one.cancel(uuid, requester)
+            return bool(lists)
+
+        return self.call(withdrawn)
 
     def definitions(self):
         """The files on shared storage, by path."""

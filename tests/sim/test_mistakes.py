@@ -10,7 +10,7 @@ import simulated
 from scenario import Run, Scenario, Start
 
 from saltext_kvmcluster.core import verdicts
-from saltext_kvmcluster.core.drain import batch, report
+from saltext_kvmcluster.core.drain import batch, departures, report
 from saltext_kvmcluster.core.ha import holds as core_holds
 from saltext_kvmcluster.core.ha import leftovers as core_leftovers
 from saltext_kvmcluster.core.migration import handover, queues, results
@@ -20,7 +20,7 @@ from saltext_kvmcluster.core.ownership.cases import Do
 from saltext_kvmcluster.core.ownership.startup import May, NodeAnswer
 from saltext_kvmcluster.core.verdicts import Observation, Owner, Sighting, Verdict
 from saltext_kvmcluster.engine import (
-    drainer,
+    dispatcher,
     holding,
     leftovers,
     lifecycle,
@@ -363,10 +363,17 @@ def test_a_hold_that_is_given_back_amid_a_shutdown_shows(monkeypatch):
 def drain_that_takes_silence_for_an_end(patch):
     """A job without a response for a while has done what it was sent for."""
 
-    def ended(self, job):
-        return {"result": MOVED, "reason": "", "owner": job.move.destination}
+    told = dispatcher.Dispatcher._told
 
-    patch.setattr(drainer._PlanRunner, "_result_of_quiet", ended)
+    def believed(self, job, stop=False):
+        found = told(self, job, stop)
+        ended = {
+            guest: {"result": MOVED, "reason": "", "owner": move.destination}
+            for guest, move in job.moves.items()
+        }
+        return found or departures.Reported(True, False, True, {}, ended)
+
+    patch.setattr(dispatcher.Dispatcher, "_told", believed)
 
 
 def drain_that_believes_any_response(patch):
@@ -374,15 +381,16 @@ def drain_that_believes_any_response(patch):
     patch.setattr(batch, "_about", lambda move, result: result)
 
 
-def drain_without_limits(patch):
-    def due(self):
-        if self.is_stale or not self.waiting:
-            return None
-        move = self.waiting.pop(0).move
-        self.in_flight[move.guest] = move
-        return move
+def node_that_goes_on_after_a_failure(patch):
+    def end(self, move, result):
+        del self._batch.in_flight[move.guest]
+        self._states[move.guest], self._results[move.guest] = departures.ENDED, result
 
-    patch.setattr(batch.Batch, "due", due)
+    patch.setattr(departures.Departures, "end", end)
+
+
+def interrupted_drain_that_stops_nothing(patch):
+    patch.setattr(dispatcher.Dispatcher, "stop", lambda self: None)
 
 
 def drain_that_takes_unknown_for_empty(patch):
@@ -396,6 +404,10 @@ def drain_that_forgets_who_was_there(patch):
 
 
 CUT = "at 3: cut both node1 for 100"
+OF_MANY = (
+    node_that_goes_on_after_a_failure,
+    interrupted_drain_that_stops_nothing,
+)
 NO_HISTORY = scenario.read(simulate.SCENARIOS / "drain-without-a-history")[0].commands
 
 
@@ -406,9 +418,14 @@ NO_HISTORY = scenario.read(simulate.SCENARIOS / "drain-without-a-history")[0].co
         (
             drain_that_believes_any_response,
             "wrong",
-            ("at 3: cut data node1 for 4000", "job 2: wrong", "drain node1"),
+            ("at 3: cut data node1 for 4000", "job 1: wrong", "drain node1"),
         ),
-        (drain_without_limits, "slots", ("drain node1",)),
+        (
+            node_that_goes_on_after_a_failure,
+            "wrong",
+            ("at 6: person cancel more0 on node1", "drain node1"),
+        ),
+        (interrupted_drain_that_stops_nothing, "wrong", ("at 3: interrupt", "drain node1")),
         (
             drain_that_takes_unknown_for_empty,
             "wrong",
@@ -420,7 +437,7 @@ NO_HISTORY = scenario.read(simulate.SCENARIOS / "drain-without-a-history")[0].co
 def test_a_mistake_of_a_drain_shows(monkeypatch, mistake, kind, commands):
     fast = Start(on="node1", persistent=False, memory=80, rate=400, dirty=5, working_set=20)
     guests = {"web1": fast, "web2": replace(fast, memory=320, rate=20)}
-    if mistake is drain_without_limits:
+    if mistake in OF_MANY:
         guests |= {f"more{number}": guests["web2"] for number in range(9)}
     drained = Scenario(commands, guests, ("node1", "node2", "node3"), "shared", 4407)
     assert Run(drained).outcome().wrong == []

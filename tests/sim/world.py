@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -63,6 +64,7 @@ class World:
         self.guests = {}
         self.daemons = {}
         self.full, self.dark = set(), set()
+        self.losses = Counter()
         self.fences = False
         self.pacemaker = None
         # Seconds by which a node's clock is wrong; it was set.
@@ -167,6 +169,7 @@ class World:
         if node not in self.dark:
             self.note(f"{node}: power lost")
             self.dark.add(node)
+            self.losses[node] += 1
             for guest in self.guests.values():
                 for qemu in [qemu for qemu in guest.alive if qemu.node == node]:
                     qemu.events = None

@@ -32,9 +32,21 @@ def at_work():
 def test_what_is_done_comes_first_and_is_a_line():
     line = of(at_work(), 200.0).line()
     assert line == (
-        "7/20 moved, 0 failed, 2.1 guests/min, about 6 min left, 9 waiting; in flight:"
-        " g7 -> node2, g8 -> node2, g9 -> node2, g10 -> node2"
+        "7/20 moved, 0 failed, 2.1 guests/min, about 6 min left, 11 waiting; in flight:"
+        " g7 -> node2, g8 -> node2"
     )
+
+
+def test_what_its_node_has_not_begun_waits_and_what_is_said_to_have_moved_counts():
+    made = batch(*(move(name) for name in "abcd"))
+    made.hand_over()
+    assert (of(made).waiting, of(made).in_flight) == (4, ())
+    made.idle -= {"a", "b"}
+    made.arrived.add("a")
+    found = of(made)
+    assert (found.moved, found.waiting, found.in_flight) == (1, 2, (move("b"),))
+    made.end("a", result(NOT_MOVED, "it is said that it had"))
+    assert (of(made).moved, of(made).total) == (0, 4)
 
 
 def test_before_some_have_moved_nothing_is_known_of_the_rest():

@@ -36,7 +36,7 @@ class Asked(Fleet):
     ``calls`` has the nodes, the function and the arguments of each job.
     """
 
-    dispatch = begin = returns = new_job = begin_states = None
+    dispatch = begin = hints = returns = new_job = begin_states = None
     begun_states = remember_states = forget_states = None
 
     def __init__(self, where=None, dead=(), late=(), listed=()):

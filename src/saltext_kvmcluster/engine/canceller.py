@@ -54,11 +54,14 @@ def _leaving(env: Environment, guest: str) -> tuple[str, bool]:
 
 
 def _end(env: Environment, guest: str, uuid: str, requester: str, patience: float) -> bool:
-    """End a migration, by the process that runs it or by libvirt; return whether there was one."""
+    """End a migration, by the process that runs it or by libvirt; return whether there was one.
+
+    One that waits in a list of departures is withdrawn first, so that it cannot begin meanwhile.
+    """
     libvirt, own = env.libvirt(env.here), env.journal(env.here)
     begun = env.clock.monotonic()
     may_switch = any("POSTCOPY" in one.flags for one in own.entries().of(uuid))
-    met = False
+    met = env.withdraw(uuid, requester)
     while True:
         with inquiry.locked(env, guest, uuid, ()) as taken:
             watched = bool(taken)

@@ -1,18 +1,14 @@
-"""Drains, undrains and balances: plans, dispatches migrations within the limits, plans anew.
-
-Each migration is a job of its own on the guest's node, and goes on there whatever becomes of the
-master. So nothing counts as over, or as failed, that its node did not report, or that all nodes
-together did not show after the job was gone.
-"""
+"""Drains, undrains and balances: plans, hands the moves over to their nodes, plans anew."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.applying import course
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain import placement, progress, report
 from saltext_kvmcluster.core.drain.batch import Batch
 from saltext_kvmcluster.core.drain.placement import Placement
@@ -20,19 +16,15 @@ from saltext_kvmcluster.core.drain.progress import BatchProgress
 from saltext_kvmcluster.core.drain.report import PlanReport
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
-from saltext_kvmcluster.core.migration import migration
-from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.core.migration import jobs, records
 from saltext_kvmcluster.core.pacemaker import standby
 from saltext_kvmcluster.core.text import listed
 from saltext_kvmcluster.engine import applier
+from saltext_kvmcluster.engine.dispatcher import Dispatcher
 from saltext_kvmcluster.engine.fleet import ACTION, ASK_AGAIN, Fleet
 
 POLL = 0.25
-"""Seconds between looks for the results of migrations."""
-QUIET, LOST = 20.0, 300.0
-"""After so many seconds without a result, the node is asked whether the job is still there; after
-so many without any response from it, all nodes are asked for the guest."""
+"""Seconds between looks for what became of the moves."""
 SILENT = 60.0
 """Seconds to ask a node again, at the end, that does not report which guests are left on it: after
 a restart of the master, minions need some time to reconnect."""
@@ -47,7 +39,7 @@ class Console(Protocol):
     """The person who watches, if there is one."""
 
     def interrupted(self) -> bool:
-        """Whether to stop: nothing more is dispatched or waited for."""
+        """Whether to stop: nothing more is begun or waited for."""
 
     def show(self, line: str) -> None:
         """Show how far it is, in one line."""
@@ -73,15 +65,31 @@ def drain(
     """Cordon a node and move all its guests to others; see the runner's ``drain``."""
     here = fleet.cluster.node(str(node)).id
     why = cordons.checked_reason(cordons.DRAINED if reason is None else reason)
-    plan = _leaving(fleet, here)
     if test:
+        plan = _leaving(fleet, here)
         return report.proposed(report.DRAIN, fleet.cluster, plan(Batch(fleet.cluster)), here)
-    cordon = report.cordon_of(here, fleet.ask([here], "kvmcluster.cordon", why).get(here))
+    first = fleet.ask_in_turn(here, {"kvmcluster.cordon": [why], "kvmcluster.job": []})
+    cordon = report.cordon_of(here, first.get("kvmcluster.cordon"))
+    plan = _leaving(fleet, here, jobs.of_node(here, first.get("kvmcluster.job")))
     try:
         done = _PlanRunner(fleet, console, plan).drained(here, cordon.since)
     except KvmclusterError as error:
         raise report.stopped(here, why, error) from None
-    return kept_empty(fleet, report.of_drain(done, cordon, fleet.remembered(here)), why)
+    return _ended(fleet, done, cordon, why)
+
+
+def _ended(fleet: Fleet, done: PlanReport, cordon: Cordon, reason: str) -> PlanReport:
+    """Return the report of a drain, with what its node has recorded; have it kept empty."""
+    if not report.may_be_kept_empty(done):
+        done = report.of_drain(done, cordon, fleet.remembered(done.node))
+        return kept_empty(fleet, done, reason)
+    questions: dict[str, list[Any]] = {
+        "kvmcluster.history": [None, records.MOST],
+        "kvmcluster.standby": [reason],
+    }
+    found = fleet.ask_in_turn(done.node, questions, within=ACTION)
+    done = report.of_drain(done, cordon, records.of_node(found.get("kvmcluster.history")))
+    return _on_standby(fleet, done, found.get("kvmcluster.standby"))
 
 
 def cordon(fleet: Fleet, node: object, reason: str) -> dict[str, Any]:
@@ -95,8 +103,12 @@ def kept_empty(fleet: Fleet, done: PlanReport, reason: str) -> PlanReport:
     """Have Pacemaker start nothing on a node that was drained; return the report with that."""
     if not report.may_be_kept_empty(done):
         return done
+    answer = fleet.ask([done.node], "kvmcluster.standby", reason, within=ACTION).get(done.node)
+    return _on_standby(fleet, done, answer)
+
+
+def _on_standby(fleet: Fleet, done: PlanReport, answer: object) -> PlanReport:
     node = done.node
-    answer = fleet.ask([node], "kvmcluster.standby", reason, within=ACTION).get(node)
     kept = report.on_standby(done, answer)
     if not (done.left and kept.standby):
         return kept
@@ -149,9 +161,17 @@ def carried_out(fleet: Fleet, console: Console, plan: Planner) -> PlanReport:
     return _PlanRunner(fleet, console, plan).done()
 
 
-def _leaving(fleet: Fleet, here: str) -> Planner:
+def _leaving(fleet: Fleet, here: str, under_way: Sequence[dict[str, Any]] | None = None) -> Planner:
+    """Return what plans the moves away from a node.
+
+    under_way
+        The migrations that it has just reported, for the first plan; None to ask for them.
+    """
+    known = [] if under_way is None else [under_way]
+
     def plan(batch: Batch) -> Placement:
-        others = report.others(fleet.under_way(here), batch.in_flight, here)
+        rows = known.pop() if known else fleet.under_way(here)
+        others = report.others(rows, batch.in_flight, here)
         batch.others |= {move.guest: move for move in others}
         world, ready = fleet.placeable(source=here)
         if batch.ended and report.is_open(world.nodes[here]):
@@ -181,19 +201,6 @@ def _balancing(fleet: Fleet, most: int) -> Planner:
     return plan
 
 
-@dataclass
-class _Job:
-    """A migration that was dispatched.
-
-    ``asked``: when its node was asked for the job last; ``alive``: when the node reported it last.
-    """
-
-    move: Move
-    id: str
-    asked: float
-    alive: float
-
-
 class _PlanRunner:
     """Carries out a plan, and those that replace it."""
 
@@ -203,7 +210,7 @@ class _PlanRunner:
         self._began = self._clock.monotonic()
         self._since = self._clock.now().isoformat(timespec="seconds")
         self._batch = Batch(fleet.cluster)
-        self._jobs: dict[str, _Job] = {}
+        self._dispatcher = Dispatcher(fleet, self._batch)
 
     def done(self) -> PlanReport:
         """Carry the plan out; return what came of it."""
@@ -257,17 +264,18 @@ class _PlanRunner:
         failing: float | None = None
         while not self._console.interrupted():
             if self._batch.is_stale:
+                self._dispatcher.stop()
                 detail, now = self._planned_anew(), self._clock.monotonic()
                 failing = (now if failing is None else failing) if detail else None
                 if failing is not None and now - failing >= PATIENCE:
                     return f"planning the rest failed: {detail}"
-            while move := self._batch.due():
-                self._dispatch(move)
+            self._dispatcher.dispatch()
             if not self._batch.in_flight and not self._batch.is_stale:
                 return ""
             self._console.progress(self._progress())
             self._clock.wait(None, POLL if failing is None else AGAIN)
-            self._gather()
+            self._dispatcher.gather()
+        self._dispatcher.stop()
         return ""
 
     def _progress(self) -> BatchProgress:
@@ -281,52 +289,19 @@ class _PlanRunner:
             return str(error)
         return ""
 
-    def _dispatch(self, move: Move) -> None:
-        now = self._clock.monotonic()
-        self._jobs[move.guest] = _Job(move, self._fleet.dispatch(move), now, now)
-
-    def _gather(self) -> None:
-        """Take in what has ended."""
-        for guest, job in list(self._jobs.items()):
-            result = self._result(job)
-            if result is not None:
-                del self._jobs[guest]
-                self._batch.end(guest, result)
-
-    def _result(self, job: _Job) -> dict[str, Any] | None:
-        """Return the result of a migration, None while it is not known."""
-        try:
-            done = self._returned(job)
-            if done is None and self._clock.monotonic() - job.asked >= QUIET:
-                done = self._result_of_quiet(job)
-        except WorldError as error:
-            return {"result": migration.NOT_MOVED, "reason": str(error)}
-        return done
-
-    def _returned(self, job: _Job) -> dict[str, Any] | None:
-        return locations.ended(self._fleet.returned(job.id, job.move.source))
-
-    def _result_of_quiet(self, job: _Job) -> dict[str, Any] | None:
-        """Return the result of a migration without a response, unless its job is still there."""
-        is_there = self._fleet.has_job(job.move.source, job.id)
-        job.asked = self._clock.monotonic()
-        if is_there:
-            job.alive = job.asked
-        if is_there is not False and job.asked - job.alive < LOST:
-            return None
-        return self._returned(job) or self._fleet.settled(job.move)
-
     def _at_the_end(self, node: str, since: str) -> NodeFacts:
         """Return a node's facts; a guest there that the plan did not know makes it stale.
 
         Migrations that others started are waited for first, for as long as one may take, and all
         nodes are asked for guests whose location is not known.
         """
-        self._wait_for_others(node)
-        self._adopt_others(node, since)
-        for move in self._batch.unsettled:
+        facts = self._without_others(node)
+        adopted = self._adopt_others(node, since)
+        unsettled = self._batch.unsettled
+        for move in unsettled:
             self._batch.settle(move, self._fleet.settled(move))
-        facts = self._facts(node)
+        if adopted or unsettled:
+            facts = self._facts(node)
         patience = self._clock.monotonic() + SILENT
         while facts.guests is None and self._clock.monotonic() < patience:
             if self._console.interrupted():
@@ -336,18 +311,26 @@ class _PlanRunner:
         self._batch.note_left(report.active(facts) or ())
         return facts
 
-    def _adopt_others(self, node: str, since: str) -> None:
-        """Have all nodes asked for guests whose migration by others the node did not record."""
-        if self._batch.unrecorded(node, ()):
-            rows = self._fleet.remembered(node) or ()
-            for move in self._batch.unrecorded(node, report.moved_since(rows, node, since)):
-                self._batch.adopt(move, self._fleet.settled(move))
+    def _adopt_others(self, node: str, since: str) -> bool:
+        """Have all nodes asked for guests whose migration by others the node did not record.
 
-    def _wait_for_others(self, node: str) -> None:
+        Returns whether there may have been such.
+        """
+        if not self._batch.unrecorded(node, ()):
+            return False
+        rows = self._fleet.remembered(node) or ()
+        for move in self._batch.unrecorded(node, report.moved_since(rows, node, since)):
+            self._batch.adopt(move, self._fleet.settled(move))
+        return True
+
+    def _without_others(self, node: str) -> NodeFacts:
+        """Return a node's facts once it has no migrations that others started."""
         end = self._clock.monotonic() + self._fleet.cluster.migration.options.timeout
-        while guests := report.of_others(self._fleet.under_way(node), self._batch.in_flight):
-            if self._console.interrupted() or self._clock.monotonic() >= end:
-                break
+        while True:
+            rows, facts = self._fleet.look(node)
+            guests = report.of_others(rows, self._batch.in_flight)
+            if not guests or self._console.interrupted() or self._clock.monotonic() >= end:
+                return facts
             self._console.show(f"waiting for migrations that others started: {listed(guests)}")
             self._clock.wait(None, ASK_AGAIN)
 

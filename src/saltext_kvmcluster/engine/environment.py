@@ -193,10 +193,11 @@ class Environment:
     ``leaving``: watches a guest of this node while the context lasts. ``reboots``: what is done
     once a guest of this node, by its UUID, has rebooted in the context; WorldError if that
     cannot be seen. ``keeper``: something outside of this process that completes a strict
-    handover if this process ends in the context. ``detours``: a node's libvirt by each of its
-    further names. ``notify``: takes an event's kind and data, which may get lost.
-    ``side_by_side``: what a function returns for each of some nodes.
-    ``process``: this process, as ``bootid.process`` has it; empty if nobody asks for it.
+    handover if this process ends in the context. ``withdraw``: has a guest not depart that waits
+    here to (its UUID, who requests it), and returns whether there was one. ``detours``: a node's
+    libvirt by each of its further names. ``notify``: takes an event's kind and data, which may get
+    lost. ``side_by_side``: what a function returns for each of some nodes. ``process``: this
+    process, as ``bootid.process`` has it; empty if nobody asks for it.
     """
 
     cluster: Cluster
@@ -221,6 +222,7 @@ class Environment:
     leaving: Callable[[Move], AbstractContextManager[Leaving]]
     reboots: Callable[[str], AbstractContextManager[Call]]
     keeper: Callable[[Move], AbstractContextManager[None]]
+    withdraw: Callable[[str, str], bool]
     detours: Callable[[str], Sequence[Libvirt]]
     notify: Callable[[str, Mapping[str, Any]], None]
     side_by_side: Callable[[Callable[[str], Any], Iterable[str]], dict[str, Any]] = one_by_one

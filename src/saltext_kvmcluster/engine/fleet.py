@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from saltext_kvmcluster.core import silence
 from saltext_kvmcluster.core.applying.course import Begun
 from saltext_kvmcluster.core.drain import placement
+from saltext_kvmcluster.core.drain.departures import Hint
 from saltext_kvmcluster.core.errors import KvmclusterError, WorldError
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
@@ -80,9 +81,23 @@ class Fleet(ABC):
             those that have returned.
         """
 
+    def ask_in_turn(
+        self, node: str, questions: Mapping[str, Sequence[Any]], within: float = QUESTION
+    ) -> dict[str, Any]:
+        """Ask a node several questions, in this order; return the answers that came, by function.
+
+        questions
+            The arguments of each function.
+        """
+        found: dict[str, Any] = {}
+        for function, arguments in questions.items():
+            answers = self.ask([node], function, *arguments, within=within)
+            found |= {function: answers[node]} if node in answers else {}
+        return found
+
     @abstractmethod
-    def dispatch(self, move: Move) -> str:
-        """Have a guest's node migrate it, as a job of its own; return the job's id.
+    def dispatch(self, source: str, moves: Sequence[Move]) -> str:
+        """Have a node carry out moves away from it, by one job; return the job's id.
 
         Whether the node received the job is not known then.
         """
@@ -90,6 +105,18 @@ class Fleet(ABC):
     @abstractmethod
     def begin(self, node: str, function: str, *arguments: Any, **named: Any) -> str:
         """Have a node run a function, as a job of its own; return the job's id, as ``dispatch``."""
+
+    @abstractmethod
+    def hints(self) -> list[Hint]:
+        """Return what was heard of migrations since this was called last; any may be missing."""
+
+    def departed(self, node: str, job: str, stop: bool = False) -> Any:
+        """Return what a node tells of the moves that a job carries out there.
+
+        stop
+            Whether it is to begin none of them any more.
+        """
+        return self.ask([node], "kvmcluster.departed", job, stop).get(node)
 
     @abstractmethod
     def returns(self, job: str) -> Mapping[str, Any]:
@@ -347,12 +374,18 @@ class Fleet(ABC):
 
     def under_way(self, node: str) -> list[dict[str, Any]]:
         """Return the migrations that a node reports; none if it does not respond."""
-        reported = self.ask([node], "kvmcluster.job").get(node)
-        rows = reported.get("jobs") if isinstance(reported, dict) else None
-        return jobs.merged({node: rows}) if isinstance(rows, list) else []
+        return jobs.of_node(node, self.ask([node], "kvmcluster.job").get(node))
+
+    def look(self, node: str) -> tuple[list[dict[str, Any]], NodeFacts]:
+        """Return the migrations that a node reports, and its facts after that."""
+        asked = self.clock.now().timestamp()
+        questions = {"kvmcluster.job": [], "kvmcluster.facts": [False, False]}
+        sent = self.ask_in_turn(node, questions)
+        answered = self.clock.now().timestamp()
+        facts = node_report.parse(node, sent.get("kvmcluster.facts"), asked, answered)
+        return jobs.of_node(node, sent.get("kvmcluster.job")), facts
 
     def remembered(self, node: str) -> list[dict[str, Any]] | None:
         """Return the migrations in a node's history; None if it does not respond."""
         reported = self.ask([node], "kvmcluster.history", None, records.MOST).get(node)
-        rows = reported.get("history") if isinstance(reported, dict) else None
-        return records.chosen(rows, None, records.MOST) if isinstance(rows, list) else None
+        return records.of_node(reported)

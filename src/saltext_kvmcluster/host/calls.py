@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent import futures
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -22,3 +24,14 @@ def in_thread(call: Callable[[], _T]) -> Future[_T]:
 
     threading.Thread(target=work, daemon=True).start()
     return future
+
+
+def side_by_side(call: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Run a call for each of some numbers, each in a thread, until all have ended.
+
+    What one of them raises is raised then. What ends the program does not wait for them.
+    """
+    running = [in_thread(functools.partial(call, number)) for number in numbers]
+    futures.wait(running)
+    for one in running:
+        one.result()

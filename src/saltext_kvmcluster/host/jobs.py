@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.migration import jobs, migration, progress
 from saltext_kvmcluster.core.migration.jobs import JobObservation
 from saltext_kvmcluster.core.ownership import locations
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
-from saltext_kvmcluster.host import journal, notifier
+from saltext_kvmcluster.host import departing, journal, notifier
 from saltext_kvmcluster.host.hypervisor import Hypervisor
 
 
@@ -37,6 +37,8 @@ def under_way(here: str, guest: str | None) -> list[dict[str, Any]]:
             notifier.statuses(),
             datetime.now(timezone.utc),
         )
+        moving = {row["uuid"] for row in found}
+        found += [row for row in departing.queued() if row["uuid"] not in moving]
         mine = [row for row in found if guest in (None, row["guest"])]
         if guest is not None and not mine and observations[0].sighting is Sighting.ABSENT:
             raise migration.no_such_guest(guest, here)

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import functools
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -54,6 +55,8 @@ KEEPALIVE = (5, 3)
 # Seconds between two attempts to connect. A daemon that systemd starts at each attempt, and that
 # fails, stays below the 5 starts in 10 s at which systemd gives up on it.
 PAUSE = 3.0
+# There is one event loop, whichever thread needs it first.
+_STARTING = threading.Lock()
 # Seconds between two looks at a guest that is paused for migration: no event tells that its job is
 # over and it is not resumed.
 JOB_INTERVAL = 5.0
@@ -308,9 +311,14 @@ def _awaited(call: Callable[[], _T], late: Callable[[], None]) -> _T:
     return future.result()
 
 
-@functools.cache
 def _run_loop() -> None:
     """Run libvirt's event loop in a thread, for connections that are made afterwards."""
+    with _STARTING:
+        _loop()
+
+
+@functools.cache
+def _loop() -> None:
     libvirt = load_libvirt()
     libvirt.virEventRegisterDefaultImpl()
 

@@ -24,6 +24,8 @@ from saltext_kvmcluster.host import bootid, files, locks
 FOLDER = f"{locks.RUN}/kvmcluster"
 PROCESS = "process"
 """The key of the process that writes a status file."""
+LAST = ("ended", "refused")
+"""What is notified last of a migration: nothing goes on then, though its process may."""
 WAITING = 32
 # Seconds for the last events to be fired.
 FAREWELL = 2.0
@@ -55,8 +57,11 @@ def event_sender(
             # Before the file, which takes as long as the disk does: the last event has little time.
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
-            left.add(_path(data))
-            _write(_path(data), data)
+            if data.get("what") in LAST:
+                _remove(_path(data))
+            else:
+                left.add(_path(data))
+                _write(_path(data), data)
 
     def notify(kind: str, data: Mapping[str, Any]) -> None:
         with contextlib.suppress(queue.Full):
@@ -71,8 +76,7 @@ def event_sender(
             waiting.put_nowait(None)
         thread.join(FAREWELL)
         for path in tuple(left):
-            with contextlib.suppress(WorldError):
-                files.remove(path)
+            _remove(path)
 
 
 def statuses() -> list[dict[str, Any]]:
@@ -100,6 +104,11 @@ def _write(path: str, data: Mapping[str, Any]) -> None:
     with contextlib.suppress(Exception):
         text = json.dumps({**data, PROCESS: bootid.process(os.getpid())})
         files.apply(FilePlan(path, text, 0o600, "root", {}))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(WorldError):
+        files.remove(path)
 
 
 def _path(data: Mapping[str, Any]) -> str:

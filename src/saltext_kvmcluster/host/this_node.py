@@ -29,6 +29,7 @@ from saltext_kvmcluster.engine.environment import Call, Environment, Journal
 from saltext_kvmcluster.host import (
     bootid,
     cordons,
+    departing,
     examiner,
     files,
     guard_facts,
@@ -138,6 +139,7 @@ def environment(
             leaving=leaving.leaving,
             reboots=libvirt_events.reboots,
             keeper=lambda move: keeper.keeper(here, pillar, move),
+            withdraw=departing.withdraw,
             detours=detours.__getitem__,
             notify=notify,
             side_by_side=_side_by_side,

@@ -6,18 +6,21 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 import salt.cache
 import salt.client
+import salt.utils.event
 import salt.utils.jid
 from salt.exceptions import SaltClientError, SaltException
 
 from saltext_kvmcluster.core import silence
 from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.applying.course import Begun
-from saltext_kvmcluster.core.drain import maintenance
+from saltext_kvmcluster.core.drain import departures, maintenance
+from saltext_kvmcluster.core.drain.departures import Hint
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
@@ -65,12 +68,13 @@ class SaltNodes(Fleet):
         self._returns: Any = None
         self._cache: Any = None
         self._silences = silence.Memory()
+        self._bus: Any = None
 
     def __enter__(self) -> SaltNodes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._returns = None
+        self._returns = self._bus = None
         self._open.close()
 
     def ask(
@@ -95,10 +99,35 @@ class SaltNodes(Fleet):
         sent, meanwhile
             As ``Fleet.ask`` has them.
         """
-        nodes, end = list(nodes), self.clock.monotonic() + within
+        how = {"kwarg": named}
+        return self._asked(list(nodes), function, arguments, within, sent, meanwhile, how)
+
+    def ask_in_turn(
+        self, node: str, questions: Mapping[str, Sequence[Any]], within: float = QUESTION
+    ) -> dict[str, Any]:
+        """Ask a node several questions, in this order, by one job; see ``Fleet.ask_in_turn``."""
+        arguments = [list(given) for given in questions.values()]
+        found = self._asked([node], list(questions), arguments, within).get(node)
+        # The minion's option multifunc_ordered makes it a list.
+        answers = dict(zip(questions, found, strict=False)) if isinstance(found, list) else found
+        if not isinstance(answers, dict):
+            return {}
+        return {key: in_a_line(answers[key]) for key in questions if answers.get(key) is not None}
+
+    def _asked(
+        self,
+        nodes: list[str],
+        function: str | list[str],
+        arguments: Sequence[Any],
+        within: float,
+        sent: Callable[[], None] | None = None,
+        meanwhile: Meanwhile | None = None,
+        how: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        end = self.clock.monotonic() + within
         if not nodes:
             return {}
-        how = {"kwarg": named, "tgt_type": "list", "timeout": self.opts["timeout"]}
+        how = {**(how or {}), "tgt_type": "list", "timeout": self.opts["timeout"]}
         try:
             with self.client() as client:
                 job = client.run_job(nodes, function, arguments, listen=True, **how)
@@ -117,19 +146,25 @@ class SaltNodes(Fleet):
         """Wait for every node in full again."""
         self._silences = silence.Memory()
 
-    def dispatch(self, move: Move) -> str:
-        """Have a guest's node migrate it. The job has an id beforehand, to be asked about."""
-        return self.begin(move.source, "kvmcluster.migrate", move.guest, move.destination)
+    def dispatch(self, source: str, moves: Sequence[Move]) -> str:
+        """Have a node carry out moves, which the job's id is the name of there."""
+        job = self.new_job()
+        self._listen()
+        self._begin(job, source, "kvmcluster.depart", [asdict(move) for move in moves], job)
+        return job
 
     def begin(self, node: str, function: str, *arguments: Any, **named: Any) -> str:
         """Have a node run a function. The job has an id beforehand, to be asked about."""
         job = self.new_job()
+        self._begin(job, node, function, *arguments, **named)
+        return job
+
+    def _begin(self, job: str, node: str, function: str, *arguments: Any, **named: Any) -> None:
         how = {"tgt_type": "list", "jid": job, "kwarg": named}
         # A new client each time: a master that was restarted has another key.
         with self.client() as client, contextlib.suppress(SaltException):
             # Whether it was sent is found out as for a node that does not respond.
             client.run_job([node], function, list(arguments), **how)
-        return job
 
     def publish(
         self,
@@ -148,6 +183,30 @@ class SaltNodes(Fleet):
             # What follows is Salt's advice for its own command lines.
             why = one_line(str(error)).partition(". ")[0]
             raise WorldError(f"the master does not take jobs: {why}") from None
+
+    def hints(self) -> list[Hint]:
+        """Return what events say of migrations; none where the bus cannot be listened to."""
+        found = []
+        try:
+            while self._bus and (event := self._bus.get_event(full=True, no_block=True)):
+                found.append(departures.hint(self.cluster.name, event["tag"], event["data"]))
+        except Exception as error:
+            self._is_deaf(error)
+        return [hint for hint in found if hint]
+
+    def _listen(self) -> None:
+        """Begin to listen to events, unless that is done already."""
+        try:
+            if self._bus is None:
+                bus = salt.utils.event.get_master_event(self.opts, self.opts["sock_dir"])
+                self._bus = self._open.enter_context(bus)
+        except Exception as error:
+            self._is_deaf(error)
+
+    def _is_deaf(self, error: Exception) -> None:
+        """Go on without events, which a master that was restarted sends elsewhere."""
+        log.info("kvmcluster: events cannot be read: %r", error)
+        self._bus = None
 
     def returns(self, job: str) -> Mapping[str, Any]:
         """Return by node what the job cache holds of a job."""
@@ -249,6 +308,13 @@ class SaltNodes(Fleet):
         now = self.clock.monotonic()
         self._silences.note(wait.silent(now), {*found, *listener.responded}, now)
         return found
+
+
+def in_a_line(answer: Any) -> Any:
+    """Return an answer to one of several questions; of an error, which is a traceback, its text."""
+    if isinstance(answer, str) and answer.startswith("Traceback"):
+        return f"ERROR: {(answer.strip().splitlines()[-1]).partition(': ')[2]}"
+    return answer
 
 
 def late(client: Any, job: Mapping[str, Any] | None, node: str) -> Any:

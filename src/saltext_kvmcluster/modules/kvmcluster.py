@@ -23,7 +23,7 @@ from saltext_kvmcluster import doors
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.applying import running
 from saltext_kvmcluster.core.cordons import LEAVING, Cordon, checked_reason
-from saltext_kvmcluster.core.drain import maintenance, updates
+from saltext_kvmcluster.core.drain import departures, maintenance, updates
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.facts import highstate
 from saltext_kvmcluster.core.facts.questions import Part
@@ -42,6 +42,7 @@ from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.core.untrusted import from_json
 from saltext_kvmcluster.engine import (
     canceller,
+    departer,
     fencer,
     freezer,
     inquiry,
@@ -58,9 +59,11 @@ from saltext_kvmcluster.engine.leaver import Leaver
 from saltext_kvmcluster.host import (
     accounts,
     bootid,
+    calls,
     collector,
     cordons,
     deeds,
+    departing,
     examiner,
     jobs,
     journal,
@@ -267,6 +270,73 @@ def migrate(
     with _environment(cluster.with_options(wanted)) as env:
         done = migrator.migrate(env, guest, destination, wanted, limit, within).to_dict()
     return _ended(done, done["result"] == migration.MOVED)
+
+
+@doors.salt_errors
+def depart(moves: list[dict[str, str]], id: str) -> dict[str, Any]:
+    """Migrate guests from this node to peers, side by side; for ``salt-run kvmcluster.drain``.
+
+    Each migration is that of ``kvmcluster.migrate``, with its own checks and its own slot, and
+    begins in this order. After the first that fails or is cancelled no further one begins. If this
+    call is killed, the migrations that were begun continue.
+
+    moves
+        Rows of ``{guest, uuid, destination}``.
+
+    id
+        The id by which to ask for them: ``kvmcluster.departed``. The same one a second time
+        begins nothing.
+
+    Returns what ``kvmcluster.departed`` returns, once all that was begun has ended.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.depart '[{"guest": "web1", "uuid": "…", "destination": "node2"}]' 1
+    """
+    cluster, here = doors.member_cluster(__pillar__, __opts__["id"], __context__), __opts__["id"]
+    wanted, known = departures.moves_of(cluster, here, moves), departures.id_of(id)
+    list_ = departing.Departing(known, cluster, wanted)
+    if not list_.begin():
+        return departing.told(known)
+    root = __pillar__.get(clusters.ROOT)
+    workers = min(cluster.migration.max_outgoing, len(wanted))
+    with notifier.event_sender(cluster.name, here, __salt__["event.send"]) as notify:
+        departer.depart(
+            list_,
+            lambda: this_node.environment(cluster, here, notify, root),
+            workers,
+            calls.side_by_side,
+        )
+    return list_.answer()
+
+
+@doors.salt_errors
+def departed(id: str, stop: bool = False) -> dict[str, Any]:
+    """Return what became of the migrations of a ``kvmcluster.depart``, whether it runs or not.
+
+    An id that is not known here begins nothing afterwards either.
+
+    id
+        The id that it was given.
+
+    stop
+        Whether none of them is to begin any more. Those that were begun go on. Default: false.
+
+    Returns ``{id, known, open, stopped, moves: [{guest, uuid, source, destination, state,
+    result}]}``. ``known``: whether there was such a call since the node was booted; ``open``:
+    whether it runs; ``stopped``: whether nothing further begins. ``state`` is ``waits``, ``begun``
+    or ``ended``; then ``result`` is what ``kvmcluster.history`` keeps of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.departed 20261130094500123456
+    """
+    doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    return departing.told(departures.id_of(id), doors.flag(stop, "stop"))
 
 
 @doors.salt_errors

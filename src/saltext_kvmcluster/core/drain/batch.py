@@ -1,8 +1,8 @@
 """Many migrations of one plan: which is next, what came of each, when to plan anew.
 
 A plan holds for as long as all goes well. The first migration that fails makes the rest of it
-stale: what kept one guest away may keep the others away, too. So nothing further is dispatched
-before there is a new plan; what a node has received already it begins when it has a slot.
+stale: what kept one guest away may keep the others away, too. So nothing further is begun before
+there is a new plan.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from saltext_kvmcluster.core.migration.migration import CANCELLED, MOVED, NOT_MO
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable
 
-AHEAD = 2
-"""How many more than may run at once are dispatched to a source, so that the next are ready."""
 ATTEMPTS = 3
 """To how many nodes, one after another, a guest's migration is attempted."""
 SHOWN = ("guest", "uuid", "source", "destination", "result", "reason", "elapsed", "downtime_ms")
@@ -29,15 +27,18 @@ SHOWN = ("guest", "uuid", "source", "destination", "result", "reason", "elapsed"
 class Batch:
     """The moves of a plan, and of those that replace it, within the cluster's limits.
 
-    ``in_flight`` are the moves that were dispatched and have no result yet, by guest. ``ended``
-    are results as `migrate` returns them. ``avoid`` are, by guest, the nodes to which its
-    migration failed, ``given_up`` the guests that are not retried, each with the reason.
-    ``others`` are the moves that others started, as the nodes reported them, by guest; ``known``
-    all guests of all plans.
+    ``in_flight`` are the moves that were begun, or handed over to their node, and have no result
+    yet, by guest. Of these, ``idle`` are not begun as far as is known, and ``arrived`` are said to
+    have moved: both are for people. ``ended`` are results as `migrate` returns them. ``avoid`` are,
+    by guest, the nodes to which its migration failed, ``given_up`` the guests that are not retried,
+    each with the reason. ``others`` are the moves that others started, as the nodes reported them,
+    by guest; ``known`` all guests of all plans.
     """
 
     cluster: Cluster
     in_flight: dict[str, Move] = field(default_factory=dict)
+    idle: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
     ended: list[dict[str, Any]] = field(default_factory=list)
     avoid: dict[str, list[str]] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
@@ -56,18 +57,33 @@ class Batch:
         self.is_stale = False
 
     def due(self) -> Move | None:
-        """Return the next move that the limits allow, and count it as dispatched."""
+        """Return the next move that the limits allow, and count it as begun."""
         limits = self.cluster.migration
         leaving = Counter(move.source for move in self.in_flight.values())
         arriving = Counter(move.destination for move in self.in_flight.values())
         for step in () if self.is_stale else self.waiting:
             move = step.move
-            full = leaving[move.source] >= limits.max_outgoing + AHEAD
-            if not full and arriving[move.destination] < limits.max_incoming + AHEAD:
+            full = leaving[move.source] >= limits.max_outgoing
+            if not full and arriving[move.destination] < limits.max_incoming:
                 self.waiting.remove(step)
                 self.in_flight[move.guest] = move
                 return move
         return None
+
+    def hand_over(self) -> dict[str, list[Move]]:
+        """Return the moves that wait, by source; each source carries out its own, in this order."""
+        lists: dict[str, list[Move]] = {}
+        while self.waiting and not self.is_stale:
+            move = self.waiting.pop(0).move
+            self.in_flight[move.guest] = move
+            self.idle.add(move.guest)
+            lists.setdefault(move.source, []).append(move)
+        return lists
+
+    def take_back(self, guest: str) -> None:
+        """Take in that a move was not begun, and is not any more by the list of its node."""
+        del self.in_flight[guest]
+        self.is_stale = True
 
     def end(self, guest: str, result: Mapping[str, Any]) -> None:
         """Take in the result of a move.
@@ -76,6 +92,7 @@ class Batch:
         result is unknown.
         """
         move = self.in_flight.pop(guest)
+        self.arrived.discard(guest)
         result = _about(move, result)
         self.ended.append({**dict.fromkeys(SHOWN), **dict(result), **asdict(move)})
         if result["result"] == MOVED:

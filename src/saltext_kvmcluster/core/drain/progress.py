@@ -83,7 +83,10 @@ class BatchProgress:
 
 def of(batch: Batch, began: str, elapsed: float) -> BatchProgress:
     """Return how far a batch is."""
-    moved = {row["guest"] for row in batch.moved}
+    arrived = batch.arrived & batch.in_flight.keys()
+    idle = (batch.idle & batch.in_flight.keys()) - arrived
+    begun = [move for guest, move in batch.in_flight.items() if guest not in idle | arrived]
+    moved = {row["guest"] for row in batch.moved} | arrived
     to_move = {step.move.guest for step in batch.waiting} | batch.in_flight.keys()
     tried = {row["guest"] for row in batch.ended}
     stays = (batch.stuck.keys() | batch.given_up.keys()) - moved
@@ -91,9 +94,9 @@ def of(batch: Batch, began: str, elapsed: float) -> BatchProgress:
         total=len(moved | to_move | tried),
         moved=len(moved),
         failed=len(batch.failed),
-        waiting=len(batch.waiting),
+        waiting=len(batch.waiting) + len(idle),
         stuck=len(stays),
-        in_flight=tuple(batch.in_flight.values()),
+        in_flight=tuple(begun),
         is_stale=batch.is_stale,
         began=began,
         elapsed=round(elapsed, 1),

@@ -24,9 +24,8 @@ ROUNDS = 5
 there that the plan did not know."""
 MOST = 1000
 INTERRUPTED = (
-    "interrupted: no further migrations are dispatched; those that were dispatched go on, or begin"
-    " when there is a slot; to list them: salt-run kvmcluster.job; to end one: salt-run"
-    " kvmcluster.cancel GUEST"
+    "interrupted: no further migrations are begun; those that were begun go on; to list them:"
+    " salt-run kvmcluster.job; to end one: salt-run kvmcluster.cancel GUEST"
 )
 
 
@@ -35,7 +34,7 @@ class PlanReport:
     """What a plan is, or what came of it when it was carried out.
 
     ``plan``: the steps at the beginning. ``left``: the guests that are still active on a node that
-    is drained, None if not known. ``detail``: why nothing more was dispatched. ``under_way``: the
+    is drained, None if not known. ``detail``: why nothing more was begun. ``under_way``: the
     moves without a result. ``elapsed`` is in seconds. ``cordon``: what cordons a node that was
     drained; ``uncordoned``: whether a node that was undrained had been cordoned. ``missing``: what
     the report of a drain may lack, and why; ``known``: all guests of its plans. ``standby``:
@@ -132,7 +131,7 @@ def reported(
     left
         The guests that are still active on the node, None if that is not known.
     detail
-        Why nothing more was dispatched.
+        Why nothing more was begun.
     """
     stuck = {**batch.stuck, **batch.given_up}
     return PlanReport(
@@ -286,10 +285,10 @@ def not_reported(facts: NodeFacts) -> str:
 
 
 def uncordoned_meanwhile(facts: NodeFacts) -> str:
-    """Return why nothing more is dispatched if a node was uncordoned; empty if it was not."""
+    """Return why nothing more is begun if a node was uncordoned; empty if it was not."""
     if not is_open(facts):
         return ""
-    return f"{facts.node} was uncordoned during the drain; no further migrations are dispatched"
+    return f"{facts.node} was uncordoned during the drain; no further migrations are begun"
 
 
 def stopped(node: str, reason: str, error: Exception) -> WorldError:

@@ -77,6 +77,12 @@ def merged(reported: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: str(row["guest"]))
 
 
+def of_node(node: str, answer: object) -> list[dict[str, Any]]:
+    """Return the migrations that a node reports; none if it does not."""
+    rows = answer.get("jobs") if isinstance(answer, Mapping) else None
+    return merged({node: rows}) if isinstance(rows, list) else []
+
+
 def sender(guest: str, reported: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:
     """Return the node from which a guest is migrating; WorldError if it is not."""
     for node, rows in reported.items():

@@ -54,6 +54,12 @@ def merged(
     return chosen(ordered, None, limit)
 
 
+def of_node(answer: object) -> list[dict[str, Any]] | None:
+    """Return the migrations in the history that a node sends; None if it does not."""
+    rows = answer.get("history") if isinstance(answer, Mapping) else None
+    return chosen(rows, None, MOST) if isinstance(rows, list) else None
+
+
 def settled(entry: Entry, owner: str | None, reason: str) -> dict[str, Any]:
     """Return the record of a migration whose result was found only after it had ended."""
     move = entry.move
