@@ -259,7 +259,7 @@ class Daemon:
         self.world, self.node = world, node
         self.up, self.stopped, self.life = True, False, 0
         self.domains, self.connections, self.frozen, self.reported, self.calls = {}, [], [], [], []
-        self.logs = {}
+        self.logs, self.watched = {}, {}
         world.daemons[node] = self
 
     # Faults
@@ -418,18 +418,41 @@ class Daemon:
         yield 0.002
 
     def press_power(self, uuid):
-        domain = self.find(uuid)
-        if not domain.qemu:
-            raise LibvirtError("Requested operation is not valid: domain is not running")
-        if domain.guest.obeys:
-            self.world.after(self.world.some(0.5, 8.0), lambda: self._power_pressed(domain.guest))
+        guest = self._running(uuid).guest
+        if guest.obeys:
+            self.world.after(self.world.some(0.5, 8.0), lambda: self._power_pressed(guest))
 
-    def _power_pressed(self, guest):
-        """The guest has shut itself down, wherever it runs by now."""
+    def _power_pressed(self, guest, restarts=None):
+        """The guest has shut itself down, wherever it runs by now.
+
+        restarts
+            The QEMU whose daemon starts it anew then.
+        """
         for qemu in guest.running:
-            qemu.die(sim.OPERATOR, "shut down")
+            if qemu is restarts and self.up:
+                self.reset(guest.uuid)
+            else:
+                qemu.die(sim.OPERATOR, "shut down")
         if guest.alive and not guest.running:
-            self.world.after(0.5, lambda: self._power_pressed(guest))
+            self.world.after(0.5, lambda: self._power_pressed(guest, restarts))
+
+    def press_reboot(self, uuid):
+        qemu = self._running(uuid)
+        if qemu.guest.obeys:
+            pressed = self.world.some(0.5, 8.0)
+            self.world.after(pressed, lambda: self._power_pressed(qemu.guest, qemu))
+
+    def reset(self, uuid):
+        """Reset a guest: its QEMU stays, and who watches it is notified."""
+        self.world.note(f"{self._running(uuid)}: reset")
+        for call in self.watched.get(uuid, ()):
+            call.end()
+
+    def _running(self, uuid):
+        qemu = self.find(uuid).qemu
+        if not qemu:
+            raise LibvirtError("Requested operation is not valid: domain is not running")
+        return qemu
 
     def _log(self, guest, words):
         """What libvirt appends to a guest's log, with the time of a clock that nobody may trust."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -149,12 +148,21 @@ class Minion:
             examine=self._examine,
             lock=self._lock,
             leaving=self._leaving,
-            reboots=lambda uuid: contextlib.nullcontext(Future()),
+            reboots=self._reboots,
             keeper=lambda move: contextlib.nullcontext(),
             withdraw=self._withdraw,
             detours=lambda node: (self.detoured[node],),
             notify=lambda kind, data: self.reported.append((kind, data)),
         )
+
+    @contextlib.contextmanager
+    def _reboots(self, uuid):
+        call, calls = Call(), self.world.daemons[self.here].watched.setdefault(uuid, [])
+        calls.append(call)
+        try:
+            yield call
+        finally:
+            calls.remove(call)
 
     def call(self, carry, again=None, fallible=True):
         """Make one call of the environment; what was planned for it happens.
@@ -557,6 +565,14 @@ class Libvirt(Remote):
     def press_power(self, uuid):
         self._touched(self._guest(uuid), f"the power button on {self.node}")
         self._ask(lambda daemon: daemon.press_power(uuid))
+
+    def press_reboot(self, uuid):
+        self._touched(self._guest(uuid), f"the power button on {self.node}")
+        self._ask(lambda daemon: daemon.press_reboot(uuid))
+
+    def reset(self, uuid):
+        self._touched(self._guest(uuid), f"a reset on {self.node}")
+        self._ask(lambda daemon: daemon.reset(uuid))
 
     def note(self, uuid, namespace, text):
         self._ask(lambda daemon: daemon.find(uuid))
