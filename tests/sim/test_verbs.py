@@ -43,6 +43,9 @@ class Played(Fleet):
         self.most = max(self.most, len(running))
         return guest
 
+    def hints(self):
+        return []
+
     def returns(self, job):
         node, since = self.begun[job]
         seconds, what = self.plays[job]
