@@ -1,5 +1,6 @@
 """Failover as RGManager did it: what the pillar of a cluster.conf makes Pacemaker do instead."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,41 @@ def test_a_guest_whose_recovery_was_disable_is_left_off_for_good(tmp_path):
     # A node's death is none of its own failures.
     other = Scheduler(cluster, tmp_path)
     assert other.lose([other.play()["oracle"]])["oracle"]
+
+
+PINNED = {"ha": True, "only": ["n3"]}
+FREE = {"ha": True}
+
+
+@pytest.mark.parametrize(
+    ("guests", "together"),
+    [
+        ({**dict.fromkeys("abc", PINNED), "x": FREE}, [["a", "x"], ["b", "x"], ["c", "x"]]),
+        ({**dict.fromkeys("abc", PINNED), "x": FREE}, [["x", "a", "b", "c"]]),
+        ({"x": FREE, **dict.fromkeys("abc", PINNED)}, [["x", "a", "b", "c"]]),
+        (
+            {**dict.fromkeys("abc", PINNED), "y": {"ha": {"with": ["x"]}}, "x": FREE},
+            [["a", "y"], ["b", "y"], ["c", "y"]],
+        ),
+    ],
+)
+def test_no_guest_that_runs_is_moved_for_its_group_and_it_starts_there(guests, together, tmp_path):
+    def pillar(with_):
+        return parser.from_pillar(
+            {
+                "kvmcluster": {
+                    "name": "lab",
+                    "nodes": {"n1": {}, "n2": {}, "n3": {}},
+                    "ha": {"manage": False},
+                    "guests": {"path": "/guests", "list": guests, "with": with_},
+                }
+            }
+        )
+
+    apart = Scheduler(pillar([]), tmp_path)
+    first = apart.play()
+    assert first["x"] != "n3"
+    grouped = Scheduler(pillar(together), tmp_path)
+    grouped.cib.replace(grouped.cib.find("status"), copy.deepcopy(apart.cib.find("status")))
+    assert grouped.play() == first
+    assert {*Scheduler(pillar(together), tmp_path).play().values()} == {"n3"}

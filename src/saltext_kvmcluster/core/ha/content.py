@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from saltext_kvmcluster.core.errors import InputError
+from saltext_kvmcluster.core.pillar import groups
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Listed
 from saltext_kvmcluster.core.pillar.ha import (
     DISABLE,
@@ -27,7 +28,7 @@ PROVIDER, AGENT = "kvmcluster", "VirtualDomain"
 SECRET = "lrm://"
 """In place of a parameter: its value is in a file of each node, as cibsecret(8) keeps it."""
 INFINITY = "INFINITY"
-STICKINESS, STEP, NEAR = 100, 1000, 50
+STICKINESS, STEP, NEAR = 100, 1000, 1
 FENCING, GUESTS = "fencing", "guests"
 """The parts of the content, each of which is put in as a whole."""
 RESOURCES, CONSTRAINTS, TOPOLOGY = "resources", "constraints", "fencing-topology"
@@ -263,14 +264,17 @@ def _relations(cluster: Cluster, managed: Mapping[str, GuestHa]) -> Iterator[Pie
 def _together(cluster: Cluster, managed: Mapping[str, GuestHa]) -> Iterator[Piece]:
     """Yield what has the groups of ``guests: with`` start on one node, where one can take them.
 
-    The score is below any stickiness, so that a guest that runs is not moved for it, and below any
-    preference; and it is finite, so that none is off for it.
+    Of each group one guest leads, and each other one has one score only, of 1. So no sum of scores
+    reaches a stickiness, and no guest that runs is moved for its group; nor does what a score is
+    worth to the leader, to which Pacemaker adds a millionth of each ``only`` of the others. It is
+    below any preference, and finite, so that none is off for it.
     """
-    for group in cluster.guests.with_:
-        first, *others = [guest for guest in group if guest in managed] or [""]
-        for other in others:
-            if first not in managed[other].with_ and other not in managed[first].with_:
-                yield _colocation(other, "near", first, str(NEAR))
+    named = {guest for group in cluster.guests.with_ for guest in group}
+    for whole in dict.fromkeys(groups.kept_together(cluster.guests).values()):
+        # Who has a ``with`` of its own follows that one.
+        leaders = [guest for guest in managed if guest in whole and not managed[guest].with_]
+        for other in leaders[1:] if named & whole else ():
+            yield _colocation(other, "near", leaders[0], str(NEAR))
 
 
 def _order(guest: str, other: str) -> Piece:
