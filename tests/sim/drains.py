@@ -77,7 +77,7 @@ class Drains:
         else:
             self._note(report)
             waits = [row["guest"] for written in fleet.written for row in written.queued()]
-            if waits and not fleet.was_lost and self.salt.reaches(node):
+            if waits and "did not confirm" not in report.detail:
                 self.world.violation("wrong", f"the drain is over, and {waits} still wait")
             if not others:
                 self._check(report, node, there)

@@ -390,7 +390,7 @@ def node_that_goes_on_after_a_failure(patch):
 
 
 def interrupted_drain_that_stops_nothing(patch):
-    patch.setattr(dispatcher.Dispatcher, "stop", lambda self: None)
+    patch.setattr(dispatcher.Dispatcher, "stop", lambda self: {})
 
 
 def drain_that_takes_unknown_for_empty(patch):

@@ -95,6 +95,19 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
         assert reported(made, left, detail)["ok"] is False
 
 
+def test_nothing_counts_as_stopped_that_its_node_did_not_confirm():
+    stop = "did not confirm that it begins no further migrations; to stop it: salt node1"
+    assert report.ending("", False, {}) == ""
+    assert report.ending("", True, {}) == report.INTERRUPTED
+    for detail, interrupted, begins in (
+        ("", True, "interrupted: node1 "),
+        ("", False, "node1 "),
+        ("no plan", True, "no plan; node1 "),
+    ):
+        found = report.ending(detail, interrupted, {"77": "node1"})
+        assert found == f"{begins}{stop} kvmcluster.departed 77 stop=True"
+
+
 def test_each_guest_has_one_place_whatever_failed_before():
     ends = {"source": "node1", "elapsed": 2.0, "downtime_ms": 31}
     failed = [

@@ -26,7 +26,8 @@ class _Job:
     """A list that was handed over; ``moves`` are those without a result, by guest.
 
     ``asked``: when its node was asked for it last; ``alive``: when it responded last. ``stopped``:
-    whether it is known that nothing further of it is begun.
+    whether it is known that nothing further of it is begun. ``lost``: whether its node no longer
+    told of it.
     """
 
     id: str
@@ -35,6 +36,7 @@ class _Job:
     asked: float
     alive: float
     stopped: bool = False
+    lost: bool = False
 
 
 class Dispatcher:
@@ -54,7 +56,7 @@ class Dispatcher:
     def gather(self) -> None:
         """Take in what has ended, and what was not begun and is not any more."""
         self._listen()
-        for job in list(self._jobs):
+        for job in [job for job in self._jobs if job.moves]:
             try:
                 found = self._news(job)
             except WorldError as error:
@@ -63,15 +65,24 @@ class Dispatcher:
                 found = None
             if found:
                 self._take_in(job, found)
-        self._jobs = [job for job in self._jobs if job.moves]
+        self._forget()
 
-    def stop(self) -> None:
-        """Have the nodes begin nothing further, and take in what was not begun."""
+    def stop(self) -> dict[str, str]:
+        """Have the nodes begin nothing further, and take in what was not begun.
+
+        Returns the lists, by id, that may go on: their nodes did not confirm it; with each node.
+        """
         for job in self._jobs:
             found = None if job.stopped else self._told(job, stop=True)
+            job.stopped = job.stopped or found is not None
             if found and found.known:
                 self._take_in(job, found)
-        self._jobs = [job for job in self._jobs if job.moves]
+        self._forget()
+        return {job.id: job.source for job in self._jobs if not job.stopped}
+
+    def _forget(self) -> None:
+        """Forget the lists that are over; one that was lost may go on until it is stopped."""
+        self._jobs = [job for job in self._jobs if job.moves or (job.lost and not job.stopped)]
 
     def _listen(self) -> None:
         """Take hints: of what went well for those who watch, of what did not as a reason to ask."""
@@ -115,6 +126,7 @@ class Dispatcher:
 
     def _take_in(self, job: _Job, found: Reported) -> None:
         job.stopped = job.stopped or found.stopped
+        job.lost = job.lost or found is GONE
         for guest, move in [*job.moves.items()]:
             if guest in found.results:
                 self._end(job, move, found.results[guest])

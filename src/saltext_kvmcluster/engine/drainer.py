@@ -239,12 +239,13 @@ class _PlanRunner:
     def _report(
         self, first: Placement, detail: str, left: list[str] | None, kind: str, node: str = ""
     ) -> PlanReport:
+        unstopped = self._dispatcher.stop()
         return report.reported(
             kind,
             first,
             self._batch,
             left,
-            detail or (report.INTERRUPTED if self._console.interrupted() else ""),
+            report.ending(detail, self._console.interrupted(), unstopped),
             self._clock.monotonic() - self._began,
             node,
         )

@@ -180,7 +180,7 @@ def hint(cluster: str, tag: object, data: object) -> Hint | None:
     return Hint(node, guest, has_moved, what in ("ended", "refused") and not has_moved)
 
 
-GONE = Reported(known=False, open=False, stopped=True)
+GONE = Reported(known=False, open=False, stopped=False)
 """What is known of departures whose node does not tell."""
 
 

@@ -1,0 +1,77 @@
+"""Lists of moves that are with their nodes: none is forgotten that may still go on."""
+
+from types import SimpleNamespace
+
+import pytest
+from batches import batch, move
+
+from saltext_kvmcluster.core.drain import departures
+from saltext_kvmcluster.core.ownership import locations
+from saltext_kvmcluster.engine import dispatcher
+from saltext_kvmcluster.engine.dispatcher import LOST, Dispatcher
+
+ROWS = [{"guest": "a", "state": departures.WAITS}]
+
+
+class Nodes:
+    """A node with one list; ``silent``: it does not answer, but a peer tells where its guests are.
+
+    ``stops`` counts how often it was told to stop.
+    """
+
+    def __init__(self):
+        self.clock = SimpleNamespace(monotonic=lambda: self.time)
+        self.time, self.silent, self.stops, self.known = 0.0, False, 0, True
+
+    def dispatch(self, source, moves):
+        return "77"
+
+    def hints(self):
+        return []
+
+    def returned(self, job, node):
+        return None
+
+    def departed(self, node, job, stop=False):
+        self.stops += stop and not self.silent
+        flags = {"known": self.known, "open": self.known, "stopped": stop or not self.known}
+        told = {"kind": departures.KIND, "id": job, **flags, "moves": ROWS if self.known else []}
+        return None if self.silent else told
+
+    def settled(self, one):
+        found = {"owner": one.source, "reason": "it runs there"}
+        return locations.settled(one, found)
+
+
+@pytest.fixture
+def handed_over():
+    nodes, moves = Nodes(), batch(move("a"))
+    made = Dispatcher(nodes, moves)
+    made.dispatch()
+    return nodes, moves, made
+
+
+def test_a_node_that_does_not_answer_has_not_stopped(handed_over):
+    nodes, moves, made = handed_over
+    nodes.silent = True
+    assert made.stop() == {"77": "node1"}
+    nodes.silent = False
+    assert made.stop() == {} and moves.in_flight == {}, "what was not begun is taken back"
+
+
+def test_a_list_that_was_given_up_is_stopped_once_its_node_answers(handed_over):
+    nodes, moves, made = handed_over
+    nodes.silent, nodes.time = True, LOST + dispatcher.QUIET
+    made.gather()
+    assert moves.in_flight == {} and "may still do so" in moves.given_up["a"]
+    assert made.stop() == {"77": "node1"}
+    nodes.silent = False
+    assert made.stop() == {} and nodes.stops == 1
+    assert made.stop() == {} and nodes.stops == 1, "it is forgotten"
+
+
+def test_a_list_that_never_arrived_is_stopped_once(handed_over):
+    nodes, moves, made = handed_over
+    nodes.known = False
+    assert made.stop() == {} and made.stop() == {} and nodes.stops == 1
+    assert [*moves.in_flight] == ["a"], "all nodes are asked for it, before it counts as not moved"
