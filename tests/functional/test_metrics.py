@@ -1,10 +1,14 @@
 """Figures as text for node_exporter and Prometheus, their file, and what contrib/ has for them."""
 
+import argparse
+import importlib.machinery
+import importlib.util
 import json
 import os
 import pathlib
 import re
 import stat
+import subprocess
 import sys
 from datetime import datetime, timezone
 
@@ -199,6 +203,27 @@ def test_the_plugin_tells_the_four_codes_apart(tmp_path, printed, code, words):
     script.chmod(0o755)
     plugin = [sys.executable, CONTRIB / "check_kvmcluster", "--salt-run", str(script)]
     assert words in sh(*map(str, plugin), code=code)
+
+
+def test_the_plugin_does_not_wait_for_what_it_may_not_end_as_with_sudo(monkeypatch):
+    loader = importlib.machinery.SourceFileLoader("plugin", str(CONTRIB / "check_kvmcluster"))
+    plugin = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(plugin)
+    begun, kill = [], subprocess.Popen.kill
+
+    def refuse(process):
+        begun.append(process)
+        raise PermissionError
+
+    monkeypatch.setattr(subprocess.Popen, "kill", refuse)
+    wanted = {"salt_run": "sh -c 'exec sleep 60'", "cluster": None, "timeout": 0.2}
+    try:
+        code, lines = plugin.checked(argparse.Namespace(**wanted))
+        assert (code, "within 0.2 seconds" in lines[0]) == (3, True)
+        assert begun[0].poll() is None, "it still runs"
+    finally:
+        kill(begun[0])
+        begun[0].communicate()
 
 
 def test_the_plugin_does_not_take_silence_for_ok():
