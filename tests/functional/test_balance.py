@@ -1,6 +1,7 @@
 """A balance by schedule on a real master: what it keeps in the master's cache, who is at work."""
 
 import os
+from pathlib import Path
 
 import pytest
 import salt.config
@@ -40,6 +41,14 @@ def test_nothing_is_moved_while_another_run_is_at_work_or_a_node_does_not_tell(m
         )
     finally:
         run.close()
+    damaged = Path(master.opts["cachedir"]) / runs.BANK / "test" / "1.p"
+    damaged.parent.mkdir(parents=True, exist_ok=True)
+    damaged.write_bytes(b"\xc1")
+    try:
+        error = master.data("kvmcluster.balance", "scheduled=true", code=1)["error"]
+        assert "it is not known whether another run is at work" in error
+    finally:
+        damaged.unlink()
     cache = balances.BalanceMemories(master.opts, "test")._cache
     cache.store(f"{holds.BANK}/test", "beta", bootid.process(os.getpid()))
     try:

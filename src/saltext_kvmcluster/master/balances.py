@@ -15,6 +15,7 @@ from saltext_kvmcluster.core.drain.scheduled import Memory
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.events import events
 from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.text import one_line
 from saltext_kvmcluster.engine import balancer
 from saltext_kvmcluster.host import bootid
 from saltext_kvmcluster.master import holds, rollings, runs, terminal
@@ -30,8 +31,9 @@ def balance(opts: Mapping[str, Any], functions: Functions, nodes: SaltNodes) -> 
     """Do what the pillar wants of a balance by schedule; log and fire what it came to."""
     with nodes:
         name = nodes.cluster.name
-        held = at_work(opts, nodes.cluster)
         with terminal.publishing(opts, name, "balance") as console:
+            # Of two that begin at once, each finds the other one.
+            held = at_work(opts, nodes.cluster)
             memories = BalanceMemories(opts, name)
             found = balancer.scheduled_balance(nodes, console, memories, held).to_dict()
     log.info("cluster %s: balance: %s", name, found["scheduled"]["why"])
@@ -79,9 +81,22 @@ class BalanceMemories:
 
 
 def at_work(opts: Mapping[str, Any], cluster: Cluster) -> str:
-    """Return which other run is at work on this master; empty if none is."""
+    """Return which other run is at work on this master; empty if none is.
+
+    WorldError if that cannot be read: it is not none.
+    """
+    try:
+        return _at_work(opts, cluster)
+    except (OSError, SaltException) as error:
+        raise WorldError(
+            "nothing was moved: the master's cache fails, so that it is not known whether another"
+            f" run is at work: {one_line(str(error))}"
+        ) from None
+
+
+def _at_work(opts: Mapping[str, Any], cluster: Cluster) -> str:
     own = os.getpid()
-    for run in runs.published(opts, cluster.name):
+    for run in runs.read(opts, cluster.name):
         if run.pid != str(own) and bootid.is_alive(run.process):
             return f"another run is at work on this master: {run.name}"
     held = salt.cache.factory(opts)

@@ -1,6 +1,7 @@
 """What the runs of this master are at, in Salt's cache: other processes show it to who watches.
 
-It is for people alone: nothing is decided by it, and that it cannot be written stops no run.
+It is for people, and that it cannot be written stops no run. By it alone a balance by schedule
+leaves guests where they are.
 """
 
 from __future__ import annotations
@@ -77,14 +78,19 @@ class Publisher:
 
 
 def published(opts: Mapping[str, Any], cluster: str) -> list[Run]:
+    """Return the runs of a cluster as ``read``, for people; none if they cannot be read."""
+    try:
+        return read(opts, cluster)
+    except (OSError, SaltException) as error:
+        log.warning("kvmcluster: how far other runs are cannot be read: %s", error)
+        return []
+
+
+def read(opts: Mapping[str, Any], cluster: str) -> list[Run]:
     """Return the runs of a cluster that have not taken themselves back, the oldest first.
 
     Whether one still goes on shows its process alone.
     """
     cache, bank = salt.cache.factory(opts), f"{BANK}/{cluster}"
-    try:
-        found = [runs.parse(cache.fetch(bank, key)) for key in cache.list(bank)]
-    except (OSError, SaltException) as error:
-        log.warning("kvmcluster: how far other runs are cannot be read: %s", error)
-        return []
+    found = [runs.parse(cache.fetch(bank, key)) for key in cache.list(bank)]
     return sorted((run for run in found if run), key=lambda run: run.began)
