@@ -100,6 +100,23 @@ def test_a_row_that_is_none_is_left_out():
     assert jobs.merged(reported) == [row]
 
 
+def test_what_a_node_of_an_earlier_version_reports_is_not_left_out():
+    """A drain that did not know of it would dispatch the guest once more."""
+    (row,) = under_way(SENDING)
+    older = {key: value for key, value in row.items() if key != "reason"}
+    assert jobs.merged({"node1": [older]}) == [{**row, "reason": None}]
+    assert jobs.sender("web1", {"node1": [older]}, {}) == "node1"
+
+
+def test_a_figure_that_is_none_is_not_known():
+    (row,) = under_way(SENDING)
+    odd = {"percentage": "x", "rate": [], "elapsed": "1", "slot": -1, "stalled": "no"}
+    reported = {"node1": [{**row, **odd, "reason": "\x1b[31m"}]}
+    assert jobs.merged(reported) == [
+        {**row, **dict.fromkeys(odd), "reason": "\ufffd[31m"},
+    ]
+
+
 def test_of_two_halves_the_source_knows_more():
     arriving = jobs.JobObservation(
         Observation(Sighting.RUNNING, "web1", UUID, job=verdicts.INCOMING), None

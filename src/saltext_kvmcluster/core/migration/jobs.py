@@ -24,6 +24,12 @@ KEYS = (
     *("remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle"),
     *("stalled", "elapsed", "slot", "reason"),
 )
+_TEXTS = ("guest", "uuid", "source", "destination", "phase", "reason")
+_FIGURES = (
+    *("rate", "dirty_rate", "remaining", "expected_end", "expected_downtime_ms", "downtime_ms"),
+    *("iteration", "throttle", "elapsed"),
+)
+_NEEDED = ("guest", "uuid", "phase")
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ def under_way(
 def merged(reported: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
     """Return the migrations that several nodes report, each once: its source reports more.
 
-    By guest.
+    By guest. A figure that is none counts as not known, and so does a key of a later version.
     """
-    rows = [dict(row) for rows in reported.values() for row in rows if _is_row(row)]
+    rows = [row for rows in reported.values() for row in map(_parsed, rows) if row]
     sent = {row["uuid"] for row in rows if row["phase"] != ARRIVING}
     found = [row for row in rows if row["phase"] != ARRIVING or row["uuid"] not in sent]
     return sorted(found, key=lambda row: str(row["guest"]))
@@ -86,19 +92,23 @@ def of_node(node: str, answer: object) -> list[dict[str, Any]]:
 def sender(guest: str, reported: Mapping[str, Iterable[Any]], silent: Mapping[str, str]) -> str:
     """Return the node from which a guest is migrating; WorldError if it is not."""
     for node, rows in reported.items():
-        sent = [row for row in rows if _is_row(row) and row["phase"] != CHECKING]
+        sent = [row for row in map(_parsed, rows) if row and row["phase"] != CHECKING]
         if any((row["guest"], row["source"]) == (guest, node) for row in sent):
             return node
     hidden = "".join(f"; no information from {node}: {detail}" for node, detail in silent.items())
     raise WorldError(f"no node that responded has a migration of {guest} under way{hidden}")
 
 
-def _is_row(row: object) -> bool:
-    sent = Reader(row)
-    return all(
-        sent.has(key) and isinstance(sent.at(key).value, (str, int, float, type(None)))
-        for key in KEYS
-    )
+def _parsed(row: object) -> dict[str, Any] | None:
+    """Return a migration that a node reports, with all KEYS; None if it is none."""
+    sent = Reader(row, lenient=True)
+    found: dict[str, Any] = dict.fromkeys(KEYS)
+    found |= {key: sent.at(key).line(default=None) for key in _TEXTS}
+    found |= {key: sent.at(key).number(default=None) for key in _FIGURES}
+    found["percentage"] = sent.at("percentage").whole(default=None, most=100)
+    found["slot"] = sent.at("slot").whole(default=None)
+    found["stalled"] = sent.at("stalled").flag(default=None)
+    return None if any(found[key] is None for key in _NEEDED) else found
 
 
 def _row(

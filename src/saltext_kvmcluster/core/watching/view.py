@@ -13,11 +13,9 @@ from saltext_kvmcluster.core.drain.runs import Run
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.migration import jobs
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.core.untrusted import Reader
 
 SILENT, ASKED, OK = "silent", "asked", "ok"
 """States of a node: it does not answer; it was not heard yet, and has time left; it answers."""
-_FIGURES = ("rate", "dirty_rate", "remaining", "expected_end", "elapsed", "downtime_ms")
 NEWEST = 10
 """Migrations that ended, of those that were seen under way."""
 
@@ -105,7 +103,7 @@ def migrations(answers: Mapping[str, object], silent: Collection[str]) -> list[d
         for node, answer in answers.items()
         if node not in silent and (rows := _rows(answer))
     }
-    found = map(_checked, jobs.merged({node: rows["jobs"] for node, rows in told.items()}))
+    found = jobs.merged({node: rows["jobs"] for node, rows in told.items()})
     return sorted(found, key=lambda row: (str(row["source"]), row["slot"] or 0, row["guest"]))
 
 
@@ -187,21 +185,6 @@ def ends(
         and (row["source"], row["destination"])
         == (missed[uuid]["source"], missed[uuid]["destination"])
     ]
-
-
-def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a migration as a node told of it; a value that is none counts as not known."""
-    read = Reader(row, lenient=True)
-    return {
-        "guest": read.at("guest").line(default="?"),
-        "uuid": read.at("uuid").line(default=""),
-        "phase": read.at("phase").line(default=""),
-        "stalled": read.at("stalled").flag(default=None),
-        "percentage": read.at("percentage").whole(default=None, most=100),
-        "slot": read.at("slot").whole(default=None),
-        **{key: read.at(key).line(default=None) for key in ("source", "destination", "reason")},
-        **{key: read.at(key).number(default=None) for key in _FIGURES},
-    }
 
 
 def _rows(answer: object) -> Mapping[str, Any] | None:
