@@ -87,7 +87,7 @@ def test_several_questions_are_one_job_and_an_error_is_a_line(nodes):
 def test_what_is_handed_over_to_a_node_is_told_and_returned(nodes):
     before = nodes.new_job()
     move = Move("web1", "uuid", "alpha", "beta")
-    job = nodes.dispatch("alpha", [move])
+    job = nodes.dispatch("alpha", [move], False)
     until(lambda: departures.parse(nodes.returned(job, "alpha"), job), "no return", 60)
     found = departures.parse(nodes.returned(job, "alpha"), job)
     assert found.results["web1"]["result"] == NOT_MOVED and not found.open and found.stopped

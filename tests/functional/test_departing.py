@@ -13,7 +13,7 @@ import pytest
 from saltext_kvmcluster.core.drain import departures
 from saltext_kvmcluster.core.migration.migration import MOVED, Move
 from saltext_kvmcluster.core.pillar import parser
-from saltext_kvmcluster.host import departing
+from saltext_kvmcluster.host import cordons, departing
 from saltext_kvmcluster.host.departing import Departing
 
 ID = "20301130094500123456"
@@ -80,6 +80,13 @@ def test_after_a_stop_was_answered_nothing_further_begins():
     found = told(stop=True)
     assert found.stopped and found.is_never_begun("web2") and not found.is_never_begun("web1")
     assert made.next() is None and not made.is_more() and departing.queued() == []
+
+
+def test_a_list_for_a_cordoned_node_begins_nothing_on_another_one():
+    assert cordons.current() is None
+    made = Departing(ID, CLUSTER, MOVES, while_cordoned=True)
+    assert made.begin() and made.next() is None
+    assert told().stopped and told().is_never_begun("web1")
 
 
 def test_a_guest_that_waits_can_be_withdrawn_and_one_that_was_begun_cannot():

@@ -179,7 +179,7 @@ class PlayedFleet(Fleet):
     def returns(self, job):
         return self.play.returns.get(job, {})
 
-    def dispatch(self, source, moves):
+    def dispatch(self, source, moves, while_cordoned):
         raise AssertionError(f"no guest is moved where SLS are applied, and it sent {moves}")
 
     def hints(self):

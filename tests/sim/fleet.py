@@ -91,13 +91,15 @@ class Written:
 
     def __init__(self, salt, job, moves):
         self._salt, self._job = salt, job
-        self._departures, self._cancelled = Departures(salt.run.cluster, moves), {}
+        self._departures, self._cancelled = Departures(salt.run.cluster, moves, True), {}
         self._stop, self.open, self._failed = False, True, False
 
     def next(self):
         worker = self._job.minions[self._salt.world.task]
-        move = self._departures.next(Wishes(self._stop, self._cancelled))
-        if move and (self._stop or self._failed or move.uuid in self._cancelled):
+        is_cordoned = self._salt.shelves[self._job.node].cordon is not None
+        move = self._departures.next(Wishes(self._stop, self._cancelled), is_cordoned)
+        forbidden = self._stop or self._failed or not is_cordoned
+        if move and (forbidden or move.uuid in self._cancelled):
             self._salt.world.violation("wrong", f"{move} is begun, although nothing further is to")
         worker.begun, worker.guest = None, move.guest if move else ""
         return move
@@ -343,7 +345,8 @@ class SimulatedFleet(Fleet):
             lambda: self._of_each(list(nodes), lambda node: verb(node, *arguments), within)
         )
 
-    def dispatch(self, source, moves):
+    def dispatch(self, source, moves, while_cordoned):
+        assert while_cordoned, "all lists of these runs are of drains"
         for move in moves:
             self.salt.drains.check_dispatch(self, move)
         sent = []

@@ -23,7 +23,7 @@ class Store:
 
     def next(self):
         with self.lock:
-            return self.departures.next(Wishes())
+            return self.departures.next(Wishes(), is_cordoned=False)
 
     def is_more(self):
         with self.lock:

@@ -19,8 +19,8 @@ def leaving(*names):
     return Departures(cluster(), [move(name) for name in names])
 
 
-def begun(made, wished=NONE):
-    return [one.guest for one in iter(lambda: made.next(wished), None)]
+def begun(made, wished=NONE, is_cordoned=True):
+    return [one.guest for one in iter(lambda: made.next(wished, is_cordoned), None)]
 
 
 def moved(name, how=MOVED):
@@ -48,6 +48,15 @@ def test_as_many_begin_as_a_node_may_send_and_the_next_when_one_has_ended():
     made.end(move("b"), moved("b"))
     assert begun(made) == ["c"]
     assert states(made) == {"a": BEGUN, "b": ENDED, "c": BEGUN, "d": WAITS}
+
+
+def test_a_drain_begins_nothing_on_a_node_that_is_not_cordoned_any_more():
+    made = Departures(cluster(), [move(name) for name in "abcd"], while_cordoned=True)
+    assert begun(made) == ["a", "b"]
+    made.end(move("a"), moved("a"))
+    assert begun(made, is_cordoned=False) == [] and made.to_dict()["stopped"]
+    assert begun(made) == [], "cordoned again, by another drain with a list of its own"
+    assert begun(leaving("a"), is_cordoned=False) == ["a"], "a balance does not need that"
 
 
 @pytest.mark.parametrize("how", [NOT_MOVED, "unknown"])

@@ -23,7 +23,7 @@ class Nodes:
         self.clock = SimpleNamespace(monotonic=lambda: self.time)
         self.time, self.silent, self.stops, self.known = 0.0, False, 0, True
 
-    def dispatch(self, source, moves):
+    def dispatch(self, source, moves, while_cordoned):
         return "77"
 
     def hints(self):

@@ -40,17 +40,22 @@ class _Job:
 
 
 class Dispatcher:
-    """The lists of a batch that are with their nodes."""
+    """The lists of a batch that are with their nodes.
 
-    def __init__(self, fleet: Fleet, batch: Batch) -> None:
+    while_cordoned
+        Whether they are wanted only as long as their nodes are cordoned.
+    """
+
+    def __init__(self, fleet: Fleet, batch: Batch, while_cordoned: bool = False) -> None:
         self._fleet, self._clock, self._batch = fleet, fleet.clock, batch
+        self._while_cordoned = while_cordoned
         self._jobs: list[_Job] = []
 
     def dispatch(self) -> None:
         """Hand over what waits."""
         for source, moves in self._batch.hand_over().items():
             now = self._clock.monotonic()
-            job = self._fleet.dispatch(source, moves)
+            job = self._fleet.dispatch(source, moves, self._while_cordoned)
             self._jobs.append(_Job(job, source, {move.guest: move for move in moves}, now, now))
 
     def gather(self) -> None:

@@ -72,7 +72,7 @@ def drain(
     cordon = report.cordon_of(here, first.get("kvmcluster.cordon"))
     plan = _leaving(fleet, here, jobs.of_node(here, first.get("kvmcluster.job")))
     try:
-        done = _PlanRunner(fleet, console, plan).drained(here, cordon.since)
+        done = _PlanRunner(fleet, console, plan, while_cordoned=True).drained(here, cordon.since)
     except KvmclusterError as error:
         raise report.stopped(here, why, error) from None
     return _ended(fleet, done, cordon, why)
@@ -174,7 +174,7 @@ def _leaving(fleet: Fleet, here: str, under_way: Sequence[dict[str, Any]] | None
         others = report.others(rows, batch.in_flight, here)
         batch.others |= {move.guest: move for move in others}
         world, ready = fleet.placeable(source=here)
-        if batch.ended and report.is_open(world.nodes[here]):
+        if batch.known and report.is_open(world.nodes[here]):
             return report.nothing(batch)
         in_flight = [*batch.in_flight.values(), *others]
         return placement.drain(world, ready, here, batch.avoid, in_flight)
@@ -204,13 +204,15 @@ def _balancing(fleet: Fleet, most: int) -> Planner:
 class _PlanRunner:
     """Carries out a plan, and those that replace it."""
 
-    def __init__(self, fleet: Fleet, console: Console, plan: Planner) -> None:
+    def __init__(
+        self, fleet: Fleet, console: Console, plan: Planner, while_cordoned: bool = False
+    ) -> None:
         self._fleet, self._clock, self._console = fleet, fleet.clock, console
         self._plan = plan
         self._began = self._clock.monotonic()
         self._since = self._clock.now().isoformat(timespec="seconds")
         self._batch = Batch(fleet.cluster)
-        self._dispatcher = Dispatcher(fleet, self._batch)
+        self._dispatcher = Dispatcher(fleet, self._batch, while_cordoned)
 
     def done(self) -> PlanReport:
         """Carry the plan out; return what came of it."""

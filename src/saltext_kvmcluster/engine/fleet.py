@@ -96,10 +96,13 @@ class Fleet(ABC):
         return found
 
     @abstractmethod
-    def dispatch(self, source: str, moves: Sequence[Move]) -> str:
+    def dispatch(self, source: str, moves: Sequence[Move], while_cordoned: bool) -> str:
         """Have a node carry out moves away from it, by one job; return the job's id.
 
         Whether the node received the job is not known then.
+
+        while_cordoned
+            Whether none is to begin once the node is not cordoned any more.
         """
 
     @abstractmethod

@@ -22,7 +22,7 @@ from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.untrusted import from_json
-from saltext_kvmcluster.host import bootid, files, locks
+from saltext_kvmcluster.host import bootid, cordons, files, locks
 
 FOLDER = f"{locks.RUN}/kvmcluster-departures"
 PROCESS = "process"
@@ -33,8 +33,10 @@ KEPT = 86400.0
 class Departing:
     """Departures that this process carries out."""
 
-    def __init__(self, id: str, cluster: Cluster, moves: Sequence[Move]) -> None:
-        self._id, self._departures = id, Departures(cluster, moves)
+    def __init__(
+        self, id: str, cluster: Cluster, moves: Sequence[Move], while_cordoned: bool = False
+    ) -> None:
+        self._id, self._departures = id, Departures(cluster, moves, while_cordoned)
         self._process = bootid.process(os.getpid())
 
     def begin(self) -> bool:
@@ -49,7 +51,8 @@ class Departing:
     def next(self) -> Move | None:
         """Return the move to be begun now, None if there is none."""
         with _locked():
-            move = self._departures.next(departures.wishes(_read(_wishes(self._id))))
+            wished = departures.wishes(_read(_wishes(self._id)))
+            move = self._departures.next(wished, cordons.current() is not None)
             self._write()
         return move
 

@@ -146,11 +146,12 @@ class SaltNodes(Fleet):
         """Wait for every node in full again."""
         self._silences = silence.Memory()
 
-    def dispatch(self, source: str, moves: Sequence[Move]) -> str:
+    def dispatch(self, source: str, moves: Sequence[Move], while_cordoned: bool) -> str:
         """Have a node carry out moves, which the job's id is the name of there."""
         job = self.new_job()
         self._listen()
-        self._begin(job, source, "kvmcluster.depart", [asdict(move) for move in moves], job)
+        rows = [asdict(move) for move in moves]
+        self._begin(job, source, "kvmcluster.depart", rows, job, while_cordoned=while_cordoned)
         return job
 
     def begin(self, node: str, function: str, *arguments: Any, **named: Any) -> str:

@@ -273,7 +273,7 @@ def migrate(
 
 
 @doors.salt_errors
-def depart(moves: list[dict[str, str]], id: str) -> dict[str, Any]:
+def depart(moves: list[dict[str, str]], id: str, while_cordoned: bool = False) -> dict[str, Any]:
     """Migrate guests from this node to peers, side by side; for ``salt-run kvmcluster.drain``.
 
     Each migration is that of ``kvmcluster.migrate``, with its own checks and its own slot, and
@@ -287,6 +287,9 @@ def depart(moves: list[dict[str, str]], id: str) -> dict[str, Any]:
         The id by which to ask for them: ``kvmcluster.departed``. The same one a second time
         begins nothing.
 
+    while_cordoned
+        Whether none begins any more once this node is not cordoned. Default: false.
+
     Returns what ``kvmcluster.departed`` returns, once all that was begun has ended.
 
     CLI Example:
@@ -297,7 +300,9 @@ def depart(moves: list[dict[str, str]], id: str) -> dict[str, Any]:
     """
     cluster, here = doors.member_cluster(__pillar__, __opts__["id"], __context__), __opts__["id"]
     wanted, known = departures.moves_of(cluster, here, moves), departures.id_of(id)
-    list_ = departing.Departing(known, cluster, wanted)
+    list_ = departing.Departing(
+        known, cluster, wanted, doors.flag(while_cordoned, "while_cordoned")
+    )
     if not list_.begin():
         return departing.told(known)
     root = __pillar__.get(clusters.ROOT)

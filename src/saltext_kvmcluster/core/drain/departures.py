@@ -56,18 +56,23 @@ class Departures:
     """Which move is next, within the cluster's limits, and what became of each.
 
     After the first that fails, or is cancelled, nothing further is begun.
+
+    while_cordoned
+        Whether they are wanted only as long as their node is cordoned, as those of a drain.
     """
 
-    def __init__(self, cluster: Cluster, moves: Sequence[Move]) -> None:
-        self._batch = Batch(cluster)
+    def __init__(
+        self, cluster: Cluster, moves: Sequence[Move], while_cordoned: bool = False
+    ) -> None:
+        self._batch, self._while_cordoned = Batch(cluster), while_cordoned
         self._batch.follow(Placement(tuple(Step(move, "") for move in moves), {}))
         self._moves = {move.guest: move for move in moves}
         self._states = dict.fromkeys(self._moves, WAITS)
         self._results: dict[str, Mapping[str, Any]] = {}
 
-    def next(self, wished: Wishes) -> Move | None:
+    def next(self, wished: Wishes, is_cordoned: bool) -> Move | None:
         """Return the move to be begun now, None if there is none now."""
-        if wished.stop:
+        if wished.stop or (self._while_cordoned and not is_cordoned):
             self.stop()
         for guest, move in self._moves.items():
             if self._states[guest] == WAITS and move.uuid in wished.cancelled:
