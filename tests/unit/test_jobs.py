@@ -194,6 +194,13 @@ def test_a_plain_name_is_in_its_tag_as_it_is():
     )
 
 
+def test_a_figure_of_the_history_that_cannot_be_is_not_known():
+    """The report draws it: an axis up to infinity has no end."""
+    odd = {"elapsed": 1.7e308, "downtime_ms": -(10**30), "memory_bytes": 10**400}
+    (row,) = records.chosen([{**RECORD, **odd}], None, 5)
+    assert row == {**RECORD, **dict.fromkeys(odd)}
+
+
 def test_an_event_stays_small():
     data = events.small({"reason": "x\n" * 9999, "elapsed": 1.5, "stalled": None})
     assert len(data["reason"]) < 600 and "\n" not in data["reason"]

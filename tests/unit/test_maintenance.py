@@ -297,6 +297,13 @@ def test_nodes_are_at_least_one_and_each_once():
         maintenance.some_slses(None)
 
 
+def test_a_run_that_an_earlier_version_began_is_not_forgotten():
+    """It would begin with the nodes that are done, and beside a process that is at work."""
+    run = Rolling(("updates",), "always", {"node1": "2026-11-30T10:00:00+00:00"}, 5.0, "1:2:3")
+    older = {key: one for key, one in run.to_dict().items() if key not in ("began", "counted")}
+    assert rolling.parse(older) == run
+
+
 def test_what_is_written_down_is_read_again():
     done = rolling.with_done(run(), "node1", NOW + 60)
     assert rolling.parse(done.to_dict()) == done

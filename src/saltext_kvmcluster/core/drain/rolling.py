@@ -48,7 +48,10 @@ class Rolling:
 
 
 def parse(data: object) -> Rolling | None:
-    """Return a rolling run that was saved; None if it cannot be read."""
+    """Return a rolling run that was saved; None if it cannot be read.
+
+    One of an earlier version has not counted its nodes.
+    """
     try:
         return Rolling(
             tuple(map(str, data["sls"])),  # type: ignore[index]
@@ -57,8 +60,8 @@ def parse(data: object) -> Rolling | None:
             float(data["at"]),  # type: ignore[index]
             str(data["process"]),  # type: ignore[index]
             {str(node): str(what) for node, what in data["reports"].items()},  # type: ignore[index]
-            float(data["began"]),  # type: ignore[index]
-            int(data["counted"]),  # type: ignore[index]
+            float(data.get("began", 0.0)),  # type: ignore[attr-defined]
+            int(data.get("counted", 0)),  # type: ignore[attr-defined]
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

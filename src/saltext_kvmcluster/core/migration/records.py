@@ -17,6 +17,8 @@ from saltext_kvmcluster.core.untrusted import MAX_TEXT, Reader
 
 TEXTS = ("guest", "uuid", "source", "destination", "owner", "result", "reason", "started")
 FIGURES = ("elapsed", "downtime_ms", "memory_bytes", "iterations")
+GREATEST = 1 << 60
+"""What is more is no figure: an exbibyte, or some billion years."""
 _NEEDED = ("guest", "source", "destination", "result", "started")
 MOST = 1000
 BY_WORD, BY_WORD_UNSEEN = "started", "start_unknown"
@@ -131,5 +133,6 @@ def number_of(limit: object) -> int:
 def _row(record: object) -> dict[str, Any] | None:
     kept = Reader(record, lenient=True)
     row: dict[str, Any] = {key: kept.at(key).line(default=None, most=MAX_TEXT) for key in TEXTS}
-    row.update({key: kept.at(key).number(default=None) for key in FIGURES})
+    figures = {key: kept.at(key).number(default=None) for key in FIGURES}
+    row.update({key: None if abs(one or 0) > GREATEST else one for key, one in figures.items()})
     return None if any(row[key] is None for key in _NEEDED) else row
