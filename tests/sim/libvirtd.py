@@ -272,6 +272,8 @@ class Daemon:
         self.life += 1
         self.frozen, self.reported = [], []
         self.drop_clients()
+        for call in [call for calls in self.watched.values() for call in calls]:
+            call.end("Cannot recv data: Connection reset by peer")
         for domain in self.domains.values():
             domain.autodestroy, domain.completed = None, None
             domain.changed = Answer()
@@ -446,7 +448,8 @@ class Daemon:
         """Reset a guest: its QEMU stays, and who watches it is notified."""
         self.world.note(f"{self._running(uuid)}: reset")
         for call in self.watched.get(uuid, ()):
-            call.end()
+            if not call.done():
+                call.end()
 
     def _running(self, uuid):
         qemu = self.find(uuid).qemu

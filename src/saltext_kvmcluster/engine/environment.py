@@ -191,13 +191,13 @@ class Environment:
     it, None where that is not known. ``fencing``: whom it fenced, None where it does not tell.
     ``lock``: the exclusive right to move this guest from its source; its holder may take it again.
     ``leaving``: watches a guest of this node while the context lasts. ``reboots``: what is done
-    once a guest of this node, by its UUID, has rebooted in the context; WorldError if that
-    cannot be seen. ``keeper``: something outside of this process that completes a strict
-    handover if this process ends in the context. ``withdraw``: has a guest not depart that waits
-    here to (its UUID, who requests it), and returns whether there was one. ``detours``: a node's
-    libvirt by each of its further names. ``notify``: takes an event's kind and data, which may get
-    lost. ``side_by_side``: what a function returns for each of some nodes. ``process``: this
-    process, as ``bootid.process`` has it; empty if nobody asks for it.
+    once a guest of this node, by its UUID, has rebooted in the context, and failed once that can no
+    longer be seen; WorldError if it cannot be seen at all. ``keeper``: something outside of this
+    process that completes a strict handover if this process ends in the context. ``withdraw``: has
+    a guest not depart that waits here to (its UUID, who requests it), and returns whether there was
+    one. ``detours``: a node's libvirt by each of its further names. ``notify``: takes an event's
+    kind and data, which may get lost. ``side_by_side``: what a function returns for each of some
+    nodes. ``process``: this process, as ``bootid.process`` has it; empty if nobody asks for it.
     """
 
     cluster: Cluster

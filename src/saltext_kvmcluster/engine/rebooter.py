@@ -39,7 +39,8 @@ def reboot(env: Environment, guest: str, timeout: float, reset: bool = False) ->
         try:
             with env.reboots(found.uuid) as seen:
                 steps = _rebooted(env, own, found, seen, timeout, reset)
-                return guest_reboots.ended(found, own.sight(found.uuid), here, seen.done(), steps)
+                last = own.sight(found.uuid)
+                return guest_reboots.ended(found, last, here, _has_rebooted(seen), steps)
         except WorldError as error:
             raise WorldError(f"{guest} was not rebooted: {error}") from None
 
@@ -51,7 +52,8 @@ def _rebooted(
     steps = _tried(own, found.uuid, "press_reboot")
     last = _until_reset(env, own, found.uuid, seen, timeout)
     if seen.done() or last.sighting in OFF:
-        return steps
+        # Where it could no longer be seen, it may have reacted, and is not reset.
+        return [*steps, *_lost(seen)]
     steps.append(f"it did not react within {timeout:g} s to its power button")
     if not reset:
         return steps
@@ -59,7 +61,19 @@ def _rebooted(
         return [*steps, f"it was not reset: it is {last.job or last.sighting.value}"]
     failed = _tried(own, found.uuid, "reset")
     _until_reset(env, own, found.uuid, seen, SETTLING)
-    return [*steps, *(failed or ["it was reset, as requested"])]
+    return [*steps, *(failed or ["it was reset, as requested"]), *_lost(seen)]
+
+
+def _has_rebooted(seen: Call) -> bool | None:
+    """Return whether the guest was reset; None if that could no longer be seen."""
+    if not seen.done():
+        return False
+    return None if seen.exception() else True
+
+
+def _lost(seen: Call) -> list[str]:
+    lost = seen.exception() if seen.done() else None
+    return [f"libvirt's events were lost: {lost}"] if lost else []
 
 
 def _until_reset(

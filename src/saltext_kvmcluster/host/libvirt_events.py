@@ -115,7 +115,8 @@ def stops(uuid: str, notify: Callable[[], None]) -> Iterator[None]:
 def reboots(uuid: str) -> Iterator[Future[None]]:
     """Yield what is done once a guest of this host has rebooted while the context lasts.
 
-    For a process that does not fork afterwards, as ``stops``. WorldError if that cannot be seen.
+    It fails once that can no longer be seen. For a process that does not fork afterwards, as
+    ``stops``. WorldError if it cannot be seen at all.
     """
     libvirt = load_libvirt()
     seen: Future[None] = Future()
@@ -124,8 +125,13 @@ def reboots(uuid: str) -> Iterator[Future[None]]:
         if not seen.done():
             seen.set_result(None)
 
+    def closed(connection: Any, reason: int, opaque: object) -> None:
+        if not seen.done():
+            seen.set_exception(WorldError(f"{LOCAL}: the connection ended"))
+
     def connect() -> Any:
         found = libvirt.open(LOCAL)
+        found.registerCloseCallback(closed, None)
         found.domainEventRegisterAny(
             found.lookupByUUIDString(uuid), libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, rebooted, None
         )
@@ -141,7 +147,7 @@ def reboots(uuid: str) -> Iterator[Future[None]]:
     try:
         yield seen
     finally:
-        in_thread(connection.close)
+        in_thread(lambda: _disconnect(connection))
 
 
 @contextlib.contextmanager
@@ -175,11 +181,6 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
     connection = _awaited(lambda: libvirt.open(LOCAL), late)
     reports = _Reports(notify)
 
-    def disconnect() -> None:
-        with contextlib.suppress(libvirt.libvirtError):
-            connection.unregisterCloseCallback()
-        connection.close()
-
     try:
         connection.registerCloseCallback(closed, None)
         connection.setKeepAlive(*KEEPALIVE)
@@ -196,7 +197,13 @@ def _watched(notify: Callable[[dict[str, Any]], None]) -> Iterator[Future[str]]:
         yield lost
     finally:
         reports.close()
-        in_thread(disconnect)
+        in_thread(lambda: _disconnect(connection))
+
+
+def _disconnect(connection: Any) -> None:
+    with contextlib.suppress(load_libvirt().libvirtError):
+        connection.unregisterCloseCallback()
+    connection.close()
 
 
 class _Reports:

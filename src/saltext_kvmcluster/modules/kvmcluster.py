@@ -910,8 +910,8 @@ def reboot_guest(guest: str, timeout: float = 120, reset: bool = False) -> dict[
         Default: false.
 
     Returns ``{guest, uuid, node, result, owner, reason}``. ``result`` is ``rebooted`` if libvirt
-    reported its reset and it runs, ``not_rebooted``, or ``unknown`` if libvirt does not answer. The
-    exit code is zero if it was rebooted.
+    reported its reset and it runs, ``not_rebooted``, or ``unknown`` if libvirt does not answer, or
+    could not report it: then it is not reset either. The exit code is zero if it was rebooted.
 
     CLI Example:
 

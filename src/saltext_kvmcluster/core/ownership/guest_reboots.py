@@ -63,18 +63,19 @@ def refusal(observation: Observation, here: str, definition: str) -> str:
 
 
 def ended(
-    before: Observation, after: Observation, here: str, seen: bool, steps: Sequence[str]
+    before: Observation, after: Observation, here: str, seen: bool | None, steps: Sequence[str]
 ) -> RebootResult:
     """Return what became of a guest that was to reboot.
 
     seen
-        Whether libvirt reported that it was reset.
+        Whether libvirt reported that it was reset; None if it could no longer report that.
     steps
         What was done, or failed, as sentences.
     """
     is_there = after.sighting not in (*verdicts.OFF, Sighting.UNREACHABLE)
-    well = seen and after.sighting is Sighting.RUNNING
-    unknown = after.sighting is Sighting.UNREACHABLE
+    runs = after.sighting is Sighting.RUNNING
+    well = seen and runs
+    unknown = after.sighting is Sighting.UNREACHABLE or (seen is None and runs)
     state = after.detail or after.sighting.value
     now = f"it {'has rebooted' if seen else 'was not seen to reboot'}, and is {state} on {here}"
     return RebootResult(
