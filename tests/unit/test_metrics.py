@@ -1,6 +1,8 @@
 """Figures for monitoring: each is what was seen, and what was not seen has none."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_problems import guest, nodes
@@ -32,6 +34,16 @@ def figures(*found, **named):
         for family in metrics.families(snapshot(*found, **named))
         for labels, value in family.samples
     }
+
+
+def test_the_page_has_every_kind_of_problem_and_how_many_figures_a_cluster_has():
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    seen = figures(nodes())
+    kinds = {labels[0] for name, *labels in seen if name == "problems"}
+    assert kinds <= {*re.findall(r"`(\w+)`", page)}
+    own = ("observation_timestamp_seconds", "observation_duration_seconds")
+    of_cluster = [one for one in seen if one[0] in (*own, "problems", "listed_guests")]
+    assert f"and {len(of_cluster)} for the cluster" in page
 
 
 def test_what_nodes_told_is_told():
