@@ -204,6 +204,32 @@ def test_it_moves_once_it_has_lasted_and_counts_before_it_moves(carried):
     assert tables.render(done).startswith("DUE  mode apply: ")
 
 
+def test_what_took_long_counts_from_when_it_ended(carried, monkeypatch):
+    fleet, kept = Fleet(BROKEN, replace(APPLY, lasts=0)), Kept()
+    carried_out = balancer.drainer.carried_out
+
+    def slowly(*arguments):
+        done = carried_out(*arguments)
+        fleet.clock.time += timedelta(seconds=3500)
+        return done
+
+    monkeypatch.setattr(balancer.drainer, "carried_out", slowly)
+    assert looked(fleet, kept)["scheduled"]["due"]
+    assert len(kept.memory.recent(fleet.clock.time.timestamp() + 600)) == 1
+
+
+def test_of_a_node_whose_memory_is_not_known_no_imbalance_is_made(carried):
+    fleet, kept = Fleet(BROKEN, replace(APPLY, lasts=0)), Kept()
+    for change in ({"memory_kib": None}, {"free_kib": None}):
+        nodes = fleet.world.nodes
+        blind = {**nodes, "node3": replace(nodes["node3"], **change)}
+        fleet.world = World(fleet.cluster, blind)
+        found = looked(fleet, kept)["scheduled"]
+        assert found["why"].startswith("the memory of node3 is not known")
+        assert found["imbalance"] is None and not found["due"]
+        fleet.world = World(fleet.cluster, nodes)
+
+
 def test_no_more_moves_than_an_hour_has_left(carried):
     fleet, kept = Fleet(BROKEN, APPLY), Kept()
     looked(fleet, kept)

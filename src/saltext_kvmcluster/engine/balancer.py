@@ -69,7 +69,8 @@ def scheduled_balance(
 
     done = drainer.carried_out(fleet, console, once)
     attempts = len(done.moved) + len(done.failed) + len(done.under_way)
-    memories.save(memory.with_moves(at, attempts))
+    # They may have taken long, and the last one was begun later.
+    memories.save(memory.with_moves(fleet.clock.now().timestamp(), attempts))
     return ScheduledBalance(look, done)
 
 

@@ -104,6 +104,11 @@ def hindrance(world: World) -> str:
     silent = [node for node, facts in world.nodes.items() if facts.guests is None]
     if silent:
         return f"no response from {listed(silent)}: nothing is moved by itself meanwhile"
+    unknown = [
+        node for node, one in world.nodes.items() if not one.memory_kib or one.free_kib is None
+    ]
+    if unknown:
+        return f"the memory of {listed(unknown)} is not known, so that the imbalance is not, either"
     busy = sorted({one.name for one in world.guests if one.observation.job})
     if busy:
         return f"{listed(map(printable, busy))} is migrating, or has another job"
