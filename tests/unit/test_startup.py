@@ -327,7 +327,15 @@ def test_who_must_wait_waits_until_time_is_up():
             startup.refuse_unless_waiting(REQUEST, replace(waits, may=may), is_over)
     garbled = replace(REQUEST, detail="it is no XML")
     with pytest.raises(InputError, match=r"\Ait is no XML\Z"):
-        startup.refuse_unless_waiting(garbled, replace(waits, may=May.REFUSED), is_over=False)
+        refused = startup.Decision(May.REFUSED, "it is no XML; no response from node2")
+        startup.refuse_unless_waiting(garbled, refused, is_over=False)
+
+
+def test_what_the_pillar_forbids_does_not_hide_that_a_guest_runs_twice():
+    elsewhere = replace(REQUEST, detail="web1 may not run on node1")
+    twice = startup.Decision(May.REFUSED, "it runs on node2 and node3")
+    with pytest.raises(WorldError, match="it runs on node2 and node3"):
+        startup.refuse_unless_waiting(elsewhere, twice, is_over=False)
 
 
 UNGUARDED = ("vda, nbd:web1: QEMU's locks do not reach other nodes on a nbd disk",)

@@ -159,10 +159,11 @@ def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Dec
 def refuse_unless_waiting(request: Request, decision: Decision, is_over: bool) -> None:
     """Raise if a guest that does not run must not start, or time is up; return if it may wait.
 
-    InputError where its definition is what forbids it, otherwise WorldError.
+    InputError where its definition or the pillar is what forbids it, otherwise WorldError, as where
+    it is active on two nodes.
     """
     refused = decision.may in (May.REFUSED, May.UNDEFINED)
-    if refused and request.detail and not request.cordoned:
+    if refused and request.detail and decision.sentence.startswith(request.detail):
         raise InputError(request.detail)
     if refused or is_over:
         raise refusal(request, decision.sentence)
