@@ -108,6 +108,13 @@ def test_what_a_node_of_an_earlier_version_reports_is_not_left_out():
     assert jobs.sender("web1", {"node1": [older]}, {}) == "node1"
 
 
+def test_one_of_whose_progress_nothing_is_known_is_not_left_out():
+    """libvirt may show a job, and nothing of how far it is."""
+    (row,) = under_way(SENDING)
+    assert jobs.merged({"node1": [{**row, "phase": None}]}) == [{**row, "phase": None}]
+    assert jobs.sender("web1", {"node1": [{**row, "phase": None}]}, {}) == "node1"
+
+
 def test_a_figure_that_is_none_is_not_known():
     (row,) = under_way(SENDING)
     odd = {"percentage": "x", "rate": [], "elapsed": "1", "slot": -1, "stalled": "no"}

@@ -29,7 +29,7 @@ _FIGURES = (
     *("rate", "dirty_rate", "remaining", "expected_end", "expected_downtime_ms", "downtime_ms"),
     *("iteration", "throttle", "elapsed"),
 )
-_NEEDED = ("guest", "uuid", "phase")
+_NEEDED = ("guest", "uuid")
 
 
 @dataclass(frozen=True)
