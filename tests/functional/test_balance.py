@@ -27,6 +27,12 @@ def master(kvm, salt_run):
     return found
 
 
+def test_an_argument_that_would_not_count_is_refused(master):
+    for word in ("test=true", "most=2"):
+        error = master.data("kvmcluster.balance", "scheduled=true", word, code=1)["error"]
+        assert error.startswith(f"{word[:4]}: with scheduled=True the pillar decides")
+
+
 def scheduled(master):
     return master.data("kvmcluster.balance", "scheduled=true")
 

@@ -27,6 +27,19 @@ BANK = "kvmcluster/balance"
 log = logging.getLogger(__name__)
 
 
+def refuse_arguments(**given: object) -> None:
+    """Raise InputError for an argument of a balance that is none by schedule: it would not count.
+
+    Above all ``test``, by which nothing would be said to move.
+    """
+    for key, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{key}: with scheduled=True the pillar decides, by kvmcluster:balance; leave it"
+                " out. What would be moved now: salt-run kvmcluster.balance"
+            )
+
+
 def balance(opts: Mapping[str, Any], functions: Functions, nodes: SaltNodes) -> dict[str, Any]:
     """Do what the pillar wants of a balance by schedule; log and fire what it came to."""
     with nodes:

@@ -792,7 +792,10 @@ def undrain(
 
 @_reported
 def balance(
-    most: int = 4, test: bool = True, scheduled: bool = False, cluster: str | None = None
+    most: int | None = None,
+    test: bool | None = None,
+    scheduled: bool = False,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Propose the few moves that mend groups and even out the nodes' load most, or make them.
 
@@ -808,8 +811,8 @@ def balance(
         Only show the plan. Default: true.
 
     scheduled
-        For Salt's scheduler: act as the pillar's ``kvmcluster:balance`` wants it, in place of
-        ``most`` and ``test``: in its mode, only at its times, only if something is due and has
+        For Salt's scheduler: act as the pillar's ``kvmcluster:balance`` wants it, so that ``most``
+        and ``test`` are refused: in its mode, only at its times, only if something is due and has
         lasted, and no more than so many moves an hour. Nothing is moved while a node of the cluster
         is silent, a guest migrates, Pacemaker acts on a guest, or another run is at work on this
         master. Each move fires an event ``kvmcluster/CLUSTER/balance/NODE/GUEST``. Default: false.
@@ -829,11 +832,12 @@ def balance(
         salt-run kvmcluster.balance most=2 test=False
         salt-run kvmcluster.balance scheduled=True
     """
-    dry, by_schedule = doors.flag(test, "test"), doors.flag(scheduled, "scheduled")
-    if by_schedule:
+    if doors.flag(scheduled, "scheduled"):
+        balances.refuse_arguments(most=most, test=test)
         return balances.balance(__opts__, __salt__, _nodes(cluster))
+    number, dry = 4 if most is None else most, test is None or doors.flag(test, "test")
     with _nodes(cluster) as nodes, _console(nodes, "balance", test=dry) as console:
-        return drainer.balance(nodes, console, most, dry).to_dict()
+        return drainer.balance(nodes, console, number, dry).to_dict()
 
 
 @_reported

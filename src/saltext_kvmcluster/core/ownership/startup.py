@@ -159,8 +159,7 @@ def last_decision(decision: Decision, lost: Sequence[str], is_over: bool) -> Dec
 def refuse_unless_waiting(request: Request, decision: Decision, is_over: bool) -> None:
     """Raise if a guest that does not run must not start, or time is up; return if it may wait.
 
-    InputError where its definition or the pillar is what forbids it, otherwise WorldError, as where
-    it is active on two nodes.
+    InputError where its definition or the pillar is what forbids it, otherwise WorldError.
     """
     refused = decision.may in (May.REFUSED, May.UNDEFINED)
     if refused and request.detail and decision.sentence.startswith(request.detail):
