@@ -108,7 +108,9 @@ def _parsed(row: object) -> dict[str, Any] | None:
     found["percentage"] = sent.at("percentage").whole(default=None, most=100)
     found["slot"] = sent.at("slot").whole(default=None)
     found["stalled"] = sent.at("stalled").flag(default=None)
-    return None if any(found[key] is None for key in _NEEDED) else found
+    # Without a phase: libvirt may show a job before it tells how far it is.
+    is_odd = sent.at("phase").value is not None and found["phase"] is None
+    return None if is_odd or any(found[key] is None for key in _NEEDED) else found
 
 
 def _row(
