@@ -305,7 +305,7 @@ def places_of(reported):
             journal=lambda node: SimpleNamespace(asked_to_cancel=cancelled),
             notify=reported,
         )
-        return lambda move: slots(env, move, within)
+        return lambda move: slots(env, move, within, lambda: False)
 
     yield make
     for shell in shells:

@@ -96,13 +96,24 @@ class Written:
 
     def next(self):
         worker = self._job.minions[self._salt.world.task]
-        is_cordoned = self._salt.shelves[self._job.node].cordon is not None
-        move = self._departures.next(Wishes(self._stop, self._cancelled), is_cordoned)
+        wished, is_cordoned = self._wished()
+        move = self._departures.next(wished, is_cordoned)
         forbidden = self._stop or self._failed or not is_cordoned
         if move and (forbidden or move.uuid in self._cancelled):
             self._salt.world.violation("wrong", f"{move} is begun, although nothing further is to")
         worker.begun, worker.guest = None, move.guest if move else ""
         return move
+
+    def _wished(self):
+        is_cordoned = self._salt.shelves[self._job.node].cordon is not None
+        return Wishes(self._stop, self._cancelled), is_cordoned
+
+    def is_stopped(self):
+        return self._departures.is_stopped(*self._wished())
+
+    def put_back(self, move):
+        self._job.minions[self._salt.world.task].guest = ""
+        self._departures.put_back(move)
 
     def is_more(self):
         return self._departures.is_more

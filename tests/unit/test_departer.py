@@ -8,7 +8,7 @@ import pytest
 from batches import cluster, move
 
 from saltext_kvmcluster.core.drain.departures import ENDED, WAITS, Departures, Wishes
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import Unwanted, WorldError
 from saltext_kvmcluster.core.migration.migration import MOVED, NOT_MOVED
 from saltext_kvmcluster.engine import departer, migrator
 from saltext_kvmcluster.host import calls
@@ -33,6 +33,14 @@ class Store:
         with self.lock:
             self.departures.end(one, result)
 
+    def is_stopped(self):
+        with self.lock:
+            return self.departures.is_stopped(Wishes(), is_cordoned=False)
+
+    def put_back(self, one):
+        with self.lock:
+            self.departures.put_back(one)
+
     def stop(self):
         with self.lock:
             self.departures.stop()
@@ -51,7 +59,7 @@ def departed(monkeypatch):
     opened = []
 
     def depart(store, **acts):
-        def migrate(env, guest, destination, options):
+        def migrate(env, guest, destination, options, is_unwanted):
             acts.get(guest, lambda: None)()
             data = {"guest": guest, "uuid": f"uuid of {guest}", "result": MOVED, "reason": ""}
             return SimpleNamespace(record=lambda: {**data, "owner": destination})
@@ -98,6 +106,24 @@ def test_a_refusal_is_a_result_and_stops_the_rest(departed):
     assert store.rows()["a"]["result"]["result"] == NOT_MOVED
     assert store.rows()["a"]["result"]["reason"] == "no room"
     assert store.departures.to_dict()["stopped"]
+
+
+def test_what_waits_for_a_slot_when_the_list_stops_is_not_begun(departed):
+    store, waits = Store(*"abc"), threading.Event()
+
+    def refuse():
+        assert waits.wait(20)
+        raise WorldError("no room")
+
+    def wait():
+        waits.set()
+        while not store.is_stopped():
+            pass
+        raise Unwanted("it was stopped")
+
+    departed(store, a=refuse, b=wait)
+    assert store.states() == {"a": ENDED, "b": WAITS, "c": WAITS}
+    assert store.next() is None
 
 
 def test_a_worker_that_breaks_leaves_its_move_open_and_begins_no_other(departed):

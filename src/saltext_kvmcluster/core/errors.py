@@ -17,6 +17,10 @@ class Answered(WorldError):
     """libvirt's QEMU driver reports that a migration failed: no answer between daemons was lost."""
 
 
+class Unwanted(WorldError):
+    """A migration that waited for a slot was not begun: nobody wants it any more."""
+
+
 class AtWork(WorldError):
     """Another command holds the lock of the guest on a node; ``holder``: what is known of it."""
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from saltext_kvmcluster.core.drain import departures
-from saltext_kvmcluster.core.errors import KvmclusterError
+from saltext_kvmcluster.core.errors import KvmclusterError, Unwanted
 from saltext_kvmcluster.core.migration.migration import Move
 from saltext_kvmcluster.engine import migrator
 from saltext_kvmcluster.engine.environment import Environment
@@ -31,6 +31,12 @@ class Store(Protocol):
 
     def end(self, move: Move, result: Mapping[str, Any]) -> None:
         """Write down what became of a move; never raises."""
+
+    def put_back(self, move: Move) -> None:
+        """Write down that a move was not begun after all; never raises."""
+
+    def is_stopped(self) -> bool:
+        """Whether nothing further is to be begun."""
 
     def stop(self) -> None:
         """Begin nothing further; never raises."""
@@ -70,16 +76,22 @@ def _work(store: Store, env: Environment) -> None:
     while True:
         move = store.next()
         if move:
-            store.end(move, _migrated(env, move))
+            _migrate(store, env, move)
         elif store.is_more():
             env.clock.wait(None, POLL)
         else:
             return
 
 
-def _migrated(env: Environment, move: Move) -> dict[str, Any]:
-    options = env.cluster.migration.options
+def _migrate(store: Store, env: Environment, move: Move) -> None:
+    options, unwanted = env.cluster.migration.options, store.is_stopped
     try:
-        return migrator.migrate(env, move.guest, move.destination, options).record()
+        done = migrator.migrate(
+            env, move.guest, move.destination, options, is_unwanted=unwanted
+        ).record()
+    except Unwanted:
+        store.put_back(move)
+        return
     except KvmclusterError as error:
-        return departures.refused(move, str(error))
+        done = departures.refused(move, str(error))
+    store.end(move, done)

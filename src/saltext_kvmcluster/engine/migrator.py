@@ -59,6 +59,7 @@ def migrate(
     options: Options,
     patience: float = 60.0,
     within: float | None = None,
+    is_unwanted: Callable[[], bool] = lambda: False,
 ) -> MigrationResult:
     """Move a guest from this node to a peer and return what was observed on both afterwards.
 
@@ -66,8 +67,10 @@ def migrate(
         Seconds to keep observing, after libvirt's call ended, while the owner is not certain.
     within
         Seconds to wait for its slots, 0 to be refused instead; None for the options' timeout.
+    is_unwanted
+        Whether nobody wants it any more, while it waits for its slots.
 
-    InputError or WorldError means that nothing was begun.
+    InputError or WorldError means that nothing was begun; Unwanted, that it was given up so.
     """
     migration.named(guest, "guest")
     node = migration.target(env.cluster, env.here, destination)
@@ -78,7 +81,7 @@ def migrate(
         with _refusal_reported(env, move):
             _refuse_unsettled(env, move)
             findings = env.examine(move)
-            if held.enter_context(queue.slots(env, move, wait)):
+            if held.enter_context(queue.slots(env, move, wait, is_unwanted)):
                 findings = env.examine(move)
             # Until now Pacemaker has guarded the guest, if it manages it.
             taken = taking.enter_context(holding.of_move(env, move))

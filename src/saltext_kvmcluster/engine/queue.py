@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from saltext_kvmcluster.core.events import events
@@ -17,22 +17,33 @@ POLL = 0.5
 
 
 @contextlib.contextmanager
-def slots(env: Environment, move: Move, within: float) -> Iterator[bool]:
+def slots(
+    env: Environment, move: Move, within: float, is_unwanted: Callable[[], bool]
+) -> Iterator[bool]:
     """Hold a migration's slots for as long as the context lasts; yield whether it had to wait.
 
     within
         Seconds to wait for them; 0 to refuse it instead.
+    is_unwanted
+        Whether to wait no longer: then Unwanted is raised.
     """
     end = env.clock.monotonic() + within
     waited = False
     with contextlib.ExitStack() as held:
         for queue in queues.queues(env.cluster, move):
             held.callback(env.tickets(queue.node).release, queue)
-            waited |= _waited(env, queue, move, within, end)
+            waited |= _waited(env, queue, move, within, end, is_unwanted)
         yield waited
 
 
-def _waited(env: Environment, queue: Queue, move: Move, within: float, end: float) -> bool:
+def _waited(
+    env: Environment,
+    queue: Queue,
+    move: Move,
+    within: float,
+    end: float,
+    is_unwanted: Callable[[], bool],
+) -> bool:
     """Wait for a slot; return whether that was necessary."""
     tickets = env.tickets(queue.node)
     at = _standing(env, queue, move, tickets.take(queue, move))
@@ -45,6 +56,8 @@ def _waited(env: Environment, queue: Queue, move: Move, within: float, end: floa
         is_over = env.clock.monotonic() >= end
         cancelled = env.journal(env.here).asked_to_cancel(move.uuid)
         queues.refuse_to_wait(move, at, cancelled, within, is_over)
+        if is_unwanted():
+            raise queues.unwanted(move, at)
         env.clock.wait(None, POLL)
         at = _standing(env, queue, move, tickets.observe(queue))
     return waited

@@ -51,10 +51,18 @@ class Departing:
     def next(self) -> Move | None:
         """Return the move to be begun now, None if there is none."""
         with _locked():
-            wished = departures.wishes(_read(_wishes(self._id)))
-            move = self._departures.next(wished, cordons.current() is not None)
+            move = self._departures.next(*self._wished())
             self._write()
         return move
+
+    def is_stopped(self) -> bool:
+        """Whether nothing further is to be begun."""
+        with _locked():
+            return self._departures.is_stopped(*self._wished())
+
+    def _wished(self) -> tuple[Wishes, bool]:
+        """Return what others want of them, and whether this node is cordoned."""
+        return departures.wishes(_read(_wishes(self._id))), cordons.current() is not None
 
     def is_more(self) -> bool:
         """Whether something may have to be begun later."""
@@ -65,6 +73,11 @@ class Departing:
         """Write down what became of a move."""
         with self._noted():
             self._departures.end(move, result)
+
+    def put_back(self, move: Move) -> None:
+        """Write down that a move was not begun after all."""
+        with self._noted():
+            self._departures.put_back(move)
 
     def stop(self) -> None:
         """Begin nothing further."""

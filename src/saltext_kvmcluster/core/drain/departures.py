@@ -72,8 +72,7 @@ class Departures:
 
     def next(self, wished: Wishes, is_cordoned: bool) -> Move | None:
         """Return the move to be begun now, None if there is none now."""
-        if wished.stop or (self._while_cordoned and not is_cordoned):
-            self.stop()
+        self.is_stopped(wished, is_cordoned)
         for guest, move in self._moves.items():
             if self._states[guest] == WAITS and move.uuid in wished.cancelled:
                 who = wished.cancelled[move.uuid]
@@ -82,6 +81,17 @@ class Departures:
         if due:
             self._states[due.guest] = BEGUN
         return due
+
+    def is_stopped(self, wished: Wishes, is_cordoned: bool) -> bool:
+        """Whether nothing further is to be begun, from now on."""
+        if wished.stop or (self._while_cordoned and not is_cordoned):
+            self.stop()
+        return self._batch.is_stale
+
+    def put_back(self, move: Move) -> None:
+        """Take in that a move was not begun after all, since they were stopped."""
+        del self._batch.in_flight[move.guest]
+        self._states[move.guest] = WAITS
 
     @property
     def is_more(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saltext_kvmcluster.core import verdicts
-from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.errors import Unwanted, WorldError
 from saltext_kvmcluster.core.migration.migration import CANCELLED, Move
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.text import printable
@@ -101,6 +101,12 @@ def standing(queue: Queue, move: Move, detail: str, jobs: Mapping[str, str]) -> 
     found = {**others, **known}
     found.pop(move.uuid, None)
     return Standing(queue, max(0, len(found) - queue.limit + 1), tuple(found.values()), odd)
+
+
+def unwanted(move: Move, at: Standing) -> Unwanted:
+    """Return that a migration waits no longer, since nobody wants it any more."""
+    sent = f"{move.guest} was not migrated to {move.destination}"
+    return Unwanted(f"{sent}: it was stopped while it waited for a slot; {at}")
 
 
 def refuse_to_wait(move: Move, at: Standing, cancelled: str, within: float, is_over: bool) -> None:
