@@ -100,11 +100,16 @@ def test_each_guest_has_what_its_own_node_returned_however_late():
     assert not data["ok"] and 400 <= fleet.time < 430
 
 
-@pytest.mark.parametrize("what", ["gone", "dead"])
-def test_what_no_node_returned_is_unknown_and_ends(what):
+@pytest.mark.parametrize(
+    "what, why",
+    [("gone", "node1 does not run its job now"), ("dead", "no response from node1")],
+)
+def test_what_no_node_returned_is_unknown_and_ends(what, why):
     fleet = Played({"web1": (3, what), "web2": (1, STOPPED)})
     data = done(fleet)
     assert results(data) == {"web1": "unknown", "web2": "stopped"} and not data["ok"]
+    reason = data["guests"][0]["reason"]
+    assert reason == f"{why}; it may go on: salt-run jobs.lookup_jid web1"
     assert fleet.time <= verbs.LOST + 2 * verbs.QUIET
 
 

@@ -174,7 +174,10 @@ def _ended(fleet: Fleet, verb: str, job: _Begun) -> Row | None:
         job.alive = job.asked
     if is_there is False:
         answer = fleet.returned(job.id, target.node)
-        return results.of_answer(verb, target, answer)
+        if answer is not None:
+            return results.of_answer(verb, target, answer)
+        # It may wait in a queue of the minion's, where Salt does not look for it.
+        return results.not_awaited(target, job.id, f"{target.node} does not run its job now")
     if job.asked - job.alive < LOST:
         return None
     return results.not_awaited(target, job.id, f"no response from {target.node}")
