@@ -250,6 +250,8 @@ THERE = Target("web1", "node1", "running on node1")
         ("start", None, False, "unknown"),
         ("start", ["started"], False, "unknown"),
         ("shutdown", "Minion did not return. [No response]", False, "unknown"),
+        ("shutdown", "The minion function caused an exception: Trace…", False, "unknown"),
+        ("freeze", "Traceback (most recent call last):\nKeyError: 'x'", False, "unknown"),
     ],
 )
 def test_only_what_the_node_reports_counts(verb, answer, ok, result):

@@ -113,11 +113,17 @@ def ended(answer: object) -> dict[str, Any] | None:
     """
     if isinstance(answer, Mapping) and is_ending(answer):
         return dict(answer)
-    # Salt also returns text for a missing response or a failed program: neither means that nothing
-    # was begun.
-    if isinstance(answer, str) and answer and not _BROKEN.search(answer):
+    if isinstance(answer, str) and answer and not is_broken(answer):
         raise WorldError(_text(answer))
     return None
+
+
+def is_broken(answer: str) -> bool:
+    """Whether a text is Salt's for a missing response or a failed program.
+
+    Neither means that nothing was begun.
+    """
+    return _BROKEN.search(answer) is not None
 
 
 def is_ending(answer: object) -> bool:

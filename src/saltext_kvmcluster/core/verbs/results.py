@@ -107,7 +107,11 @@ def of_answer(verb: str, target: Target, answer: object) -> Row:
         if not heard.heard:
             reason = f"no response from {target.node}; to see: salt-run kvmcluster.status"
             return Row(target.guest, target.node, False, UNKNOWN, reason)
-        return Row(target.guest, target.node, False, REFUSED, heard.observation.detail)
+        why = heard.observation.detail
+        if locations.is_broken(str(answer)):
+            reason = f"{target.node} failed amid it: {why}; to see: salt-run kvmcluster.status"
+            return Row(target.guest, target.node, False, UNKNOWN, reason)
+        return Row(target.guest, target.node, False, REFUSED, why)
     sent = Reader(answer, lenient=True)
     if verb in (targets.FREEZE, targets.UNFREEZE):
         return _of_freeze(verb, target, sent)
