@@ -150,6 +150,17 @@ def test_a_guest_without_ha_is_no_reason():
     assert ha_refusals.refused(one) == ()
 
 
+@pytest.mark.parametrize(("only", "refused"), [("node1", False), ("node2", True)])
+def test_a_guest_that_runs_outside_of_its_only_is_moved_before_pacemaker_does(only, refused):
+    """Pacemaker would stop it where no node that only names is there to take it."""
+    one = ha_cases.with_ha(of_list={"web1": {"ha": True, "only": [only]}})
+    found = [each for each in ha_refusals.refused(one) if each.id == "guest.only"]
+    assert bool(found) is refused
+    for each in found:
+        assert each.guests == ("web1",) and "it runs on node1" in each.issue.sentence
+        assert "salt-run kvmcluster.balance" in each.issue.remedy
+
+
 def test_a_node_that_does_not_respond_refuses():
     one = ha_cases.with_ha(ha_cases.placed("node1", guests=(guest(),)), silent("node2", "off"))
     found = ha_refusals.refused(one)

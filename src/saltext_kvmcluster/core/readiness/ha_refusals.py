@@ -10,7 +10,7 @@ from saltext_kvmcluster.core.findings import BLOCK, Issue
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.readiness.checks.base import World
 from saltext_kvmcluster.core.readiness.report import BY_ID, GroupedFinding
-from saltext_kvmcluster.core.text import printable
+from saltext_kvmcluster.core.text import listed, printable
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 OF_NODES = (
@@ -62,6 +62,20 @@ def _of_guests(world: World) -> Iterator[_Found]:
         for name, guest in known.items():
             for issue in BY_ID[check].find(world, guest):
                 yield check, name, issue
+    for name, guest in known.items():
+        for issue in _outside(world, guest):
+            yield "guest.only", name, issue
+
+
+def _outside(world: World, guest: GuestFacts) -> Iterator[Issue]:
+    """Yield that a guest runs where Pacemaker would not leave it."""
+    only = world.cluster.guests.only(guest.name)
+    if guest.active and only and guest.node not in only:
+        yield Issue(
+            f"it runs on {guest.node}, and its only names {listed(only)}: Pacemaker would move it"
+            " at once, or stop it where none of them can take it",
+            "move it first: salt-run kvmcluster.balance test=False; or change its only",
+        )
 
 
 def _grouped(found: Iterator[_Found], of_guests: bool) -> Iterator[GroupedFinding]:

@@ -207,7 +207,9 @@ def only(world: World, asked: tuple[str, ...], offered: str) -> Iterator[Issue]:
     """Whether the guest's ``only`` in the pillar, if there is one, names the destination.
 
     It forbids a start there as well. Where a guest runs already it stays, whatever ``only`` says;
-    ``kvmcluster.status`` notes it, and ``kvmcluster.balance`` moves it to a node that it names.
+    ``kvmcluster.status`` notes it, and ``kvmcluster.balance`` moves it to a node that it names. The
+    states of high availability refuse a guest with ``ha`` that runs elsewhere: Pacemaker would move
+    it at once, or stop it.
     """
     if offered not in asked:
         yield Issue(f"its only in the pillar names {listed(asked)}, and not the destination")
