@@ -1,13 +1,14 @@
 """Lists of moves that are with their nodes: none is forgotten that may still go on."""
 
+from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-from batches import batch, move
+from batches import batch, cluster, move, plan
 
 from saltext_kvmcluster.core.drain import departures
 from saltext_kvmcluster.core.ownership import locations
-from saltext_kvmcluster.engine import dispatcher
+from saltext_kvmcluster.engine import dispatcher, drainer
 from saltext_kvmcluster.engine.dispatcher import LOST, Dispatcher
 
 ROWS = [{"guest": "a", "state": departures.WAITS}]
@@ -75,3 +76,30 @@ def test_a_list_that_never_arrived_is_stopped_once(handed_over):
     nodes.known = False
     assert made.stop() == {} and made.stop() == {} and nodes.stops == 1
     assert [*moves.in_flight] == ["a"], "all nodes are asked for it, before it counts as not moved"
+
+
+class GivesBack(Nodes):
+    """A node that begins nothing of any list, as one that cannot write it down."""
+
+    def __init__(self):
+        super().__init__()
+        self.cluster, self.lists = cluster(), 0
+        self.clock.now = lambda: datetime(2030, 1, 1, tzinfo=timezone.utc)
+        self.clock.wait = lambda call, seconds: None
+
+    def dispatch(self, source, moves, while_cordoned):
+        self.lists += 1
+        assert self.lists < 100, "it goes on for ever"
+        return "77"
+
+    def returned(self, job, node):
+        flags = {"known": True, "open": False, "stopped": True}
+        return {"kind": departures.KIND, "id": job, **flags, "moves": ROWS}
+
+
+def test_a_node_that_begins_nothing_is_not_asked_for_ever():
+    nodes = GivesBack()
+    console = SimpleNamespace(interrupted=lambda: False, plan=print, progress=print)
+    done = drainer.carried_out(nodes, console, lambda batch: plan(move("a")))
+    assert not done.ok and "nothing was begun" in done.detail
+    assert nodes.lists == drainer.IN_VAIN + 1

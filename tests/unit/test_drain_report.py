@@ -7,7 +7,7 @@ import worlds
 from batches import batch, begun, cluster, move, plan, result
 
 from saltext_kvmcluster.core.cordons import Cordon
-from saltext_kvmcluster.core.drain import report
+from saltext_kvmcluster.core.drain import endings, report
 from saltext_kvmcluster.core.errors import InputError, WorldError
 from saltext_kvmcluster.core.facts.nodefacts import silent
 from saltext_kvmcluster.core.migration.migration import CANCELLED, MOVED, NOT_MOVED, UNKNOWN, Move
@@ -88,7 +88,7 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
         (["b"], {}, ""),
         (None, {}, ""),
         ([], {}, "no facts"),
-        ([], {}, report.INTERRUPTED),
+        ([], {}, endings.INTERRUPTED),
         ([], {"b": "frozen"}, ""),
     ):
         made.stuck = stuck
@@ -97,14 +97,14 @@ def test_it_is_drained_only_if_nobody_is_seen_to_be_left():
 
 def test_nothing_counts_as_stopped_that_its_node_did_not_confirm():
     stop = "did not confirm that it begins no further migrations; to stop it: salt node1"
-    assert report.ending("", False, {}) == ""
-    assert report.ending("", True, {}) == report.INTERRUPTED
+    assert endings.ending("", False, {}) == ""
+    assert endings.ending("", True, {}) == endings.INTERRUPTED
     for detail, interrupted, begins in (
         ("", True, "interrupted: node1 "),
         ("", False, "node1 "),
         ("no plan", True, "no plan; node1 "),
     ):
-        found = report.ending(detail, interrupted, {"77": "node1"})
+        found = endings.ending(detail, interrupted, {"77": "node1"})
         assert found == f"{begins}{stop} kvmcluster.departed 77 stop=True"
 
 

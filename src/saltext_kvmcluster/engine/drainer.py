@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from saltext_kvmcluster.core import cordons
 from saltext_kvmcluster.core.applying import course
 from saltext_kvmcluster.core.cordons import Cordon
-from saltext_kvmcluster.core.drain import placement, progress, report
+from saltext_kvmcluster.core.drain import endings, placement, progress, report
 from saltext_kvmcluster.core.drain.batch import Batch
 from saltext_kvmcluster.core.drain.placement import Placement
 from saltext_kvmcluster.core.drain.progress import BatchProgress
@@ -30,6 +30,9 @@ SILENT = 60.0
 a restart of the master, minions need some time to reconnect."""
 AGAIN, PATIENCE = 5.0, 180.0
 """Seconds between attempts to plan anew, and for how long in vain."""
+
+IN_VAIN = 3
+"""After so many plans in a row of which no node has begun anything, there is no further one."""
 
 Planner = Callable[[Batch], Placement]
 """Takes what was done so far; returns a plan for what is left."""
@@ -247,7 +250,7 @@ class _PlanRunner:
             first,
             self._batch,
             left,
-            report.ending(detail, self._console.interrupted(), unstopped),
+            endings.ending(detail, self._console.interrupted(), unstopped),
             self._clock.monotonic() - self._began,
             node,
         )
@@ -265,9 +268,16 @@ class _PlanRunner:
         Returns why the rest could not be planned anew, empty if it could.
         """
         failing: float | None = None
+        vain, ended = 0, -1
         while not self._console.interrupted():
             if self._batch.is_stale:
                 self._dispatcher.stop()
+                if failing is None:
+                    # Else it would go on for ever where a node gives everything back.
+                    vain = vain + 1 if len(self._batch.ended) == ended else 0
+                    ended = len(self._batch.ended)
+                if vain >= IN_VAIN:
+                    return endings.in_vain(vain)
                 detail, now = self._planned_anew(), self._clock.monotonic()
                 failing = (now if failing is None else failing) if detail else None
                 if failing is not None and now - failing >= PATIENCE:

@@ -23,11 +23,6 @@ ROUNDS = 5
 """How often the node is checked at the end, and the rest planned anew, while guests are found
 there that the plan did not know."""
 MOST = 1000
-INTERRUPTED = (
-    "interrupted: no further migrations are begun; those that were begun go on; to list them:"
-    " salt-run kvmcluster.job; to end one: salt-run kvmcluster.cancel GUEST"
-)
-GOES_ON = "{node} did not confirm that it begins no further migrations; to stop it: {command}"
 
 
 @dataclass(frozen=True)
@@ -151,22 +146,6 @@ def reported(
         known=batch.known,
         notes=first.notes,
     )
-
-
-def ending(detail: str, is_interrupted: bool, unstopped: Mapping[str, str]) -> str:
-    """Return why nothing more is begun, and which nodes may begin more; empty if all is over.
-
-    unstopped
-        The lists of migrations that were not seen to be stopped, by id: the node of each.
-    """
-    goes_on = [
-        GOES_ON.format(node=node, command=f"salt {node} kvmcluster.departed {id} stop=True")
-        for id, node in unstopped.items()
-    ]
-    if is_interrupted and not detail:
-        detail = "" if goes_on else INTERRUPTED
-        goes_on[:1] = [f"interrupted: {one}" for one in goes_on[:1]]
-    return "; ".join([*([detail] if detail else []), *goes_on])
 
 
 def of_drain(
