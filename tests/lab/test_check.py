@@ -49,6 +49,7 @@ ELSEWHERE = {
     ("storage.cache", UNKNOWN): READ,
     ("guest.blockers", UNKNOWN): READ,
     ("guest.frozen", UNKNOWN): READ,
+    ("guest.only", UNKNOWN): PLAIN_GUESTS,
     ("guest.guard", UNKNOWN): READ,
     ("guest.handover", UNKNOWN): READ,
 }
@@ -285,6 +286,19 @@ def test_libvirts_own_handover_is_not_for_a_disk_that_nothing_guards(lab, observ
     # The other guest of the lab is on a file system whose locks reach the other nodes.
     assert (finding["outcome"], set(finding["guests"])) == (PROBLEM, {"lun", "nbd"})
     assert "vda" in finding["sentence"] and "handover=strict" in finding["remedy"]
+
+
+def test_a_guest_goes_to_no_node_that_its_only_leaves_out(lab, observed):
+    try:
+        with lab.pillar() as pillar:
+            pillar.cluster["guests"]["list"]["web"]["only"] = ["node1", "node2"]
+            pillar.save()
+            lab.refresh_pillar()
+            (finding,) = reported(observed.check(lab), "guest.only")
+    finally:
+        lab.refresh_pillar()
+    where = (finding["outcome"], finding["guests"], finding["destinations"])
+    assert where == (PROBLEM, ["web"], ["node3"])
 
 
 def test_every_check_was_seen_with_every_outcome(observed):

@@ -23,8 +23,7 @@ TAG = "kvmcluster/lab/migration/{}/{}"
 ROW = {
     "guest", "uuid", "source", "destination", "phase", "percentage", "rate", "dirty_rate",
     "remaining", "expected_end", "expected_downtime_ms", "downtime_ms", "iteration", "throttle",
-    "stalled", "elapsed",
-    "slot",
+    "stalled", "elapsed", "slot", "reason",
 }  # fmt: skip
 
 

@@ -233,6 +233,11 @@ def test_the_state_tells_the_worst_first_and_is_well_only_if_all_are():
     assert "would change: node1" in outcome.state_return("x", [well], True)["comment"]
     brief = outcome.state_return("x", [well, same], False, brief=True)
     assert brief["changes"] == {"node1": ["ran"]}
+    file = {"added": ["node1 a"], "removed": [], "replaced": ["node2 ssh-rsa SHA256:x -> y"]}
+    keys = {"k": {"result": True, "comment": "known_hosts changed", "changes": {"hosts": file}}}
+    key = outcome.state_return("x", [Outcome("node1", DONE, "", keys)], False, brief=True)
+    shown = ["known_hosts changed", "hosts: replaced: node2 ssh-rsa SHA256:x -> y"]
+    assert key["changes"] == {"node1": shown}, "another key of a node is shown"
     failed = outcome.state_return("x", [well, bad], False, brief=True)
     assert failed["changes"]["ret"]["node3"] == BROKEN, "what failed is told whole"
     refused = Outcome("node1", REFUSED, "nothing was applied: x")

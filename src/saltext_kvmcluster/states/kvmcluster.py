@@ -822,8 +822,8 @@ def applied(
         The cluster's name; needed only where the master has several.
 
     brief
-        Whether to tell of each node only what states that changed something say, unless one failed.
-        Default: false.
+        Whether to tell of each node only what states that changed something say, with what was
+        replaced or removed in files, unless one failed. Default: false.
 
     .. code-block:: yaml
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ REFUSED, UNKNOWN, OVER, FAILED, DONE = "refused", "unknown", "over", "failed", "
 """Nothing was begun; it may still run or wait; it is over without a result; it failed; it is well.
 The order is that in which they are reported."""
 _ORDER = (UNKNOWN, OVER, FAILED, REFUSED, DONE)
+TAKEN = ("replaced", "removed")
+"""The lists of a file's changes that a brief report shows whole; what was added, it does not."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def state_return(
     printed the same way.
 
     brief
-        Whether they have only what states that changed something say, unless one failed.
+        Whether they have only what states that changed something say, with what was replaced or
+        removed in files, unless one failed.
     """
     known = sorted(outcomes, key=lambda one: _ORDER.index(one.result))
     bad = [one for one in known if one.result != DONE]
@@ -145,10 +148,19 @@ def state_return(
 def _said(returned: object) -> list[str]:
     """Return what the states say that changed something, or would."""
     return [
-        one_line(str(state.get("comment", "")), 200)
+        line
         for state in _states(returned)
-        if state.get("changes")
+        if (changes := state.get("changes"))
+        for line in (one_line(str(state.get("comment", "")), 200), *_taken(changes))
     ]
+
+
+def _taken(changes: object) -> Iterator[str]:
+    """Yield what was replaced or removed in files: a key that is another one now is no detail."""
+    for file, change in changes.items() if isinstance(changes, Mapping) else ():
+        for how in TAKEN if isinstance(change, Mapping) else ():
+            for entry in change.get(how) or ():
+                yield one_line(f"{file}: {how}: {entry}", 200)
 
 
 def _well(done: list[Outcome], changed: list[str], test: bool) -> str:
