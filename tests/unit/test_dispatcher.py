@@ -23,6 +23,7 @@ class Nodes:
     def __init__(self):
         self.clock = SimpleNamespace(monotonic=lambda: self.time)
         self.time, self.silent, self.stops, self.known = 0.0, False, 0, True
+        self.state = departures.WAITS
 
     def dispatch(self, source, moves, while_cordoned):
         return "77"
@@ -36,7 +37,8 @@ class Nodes:
     def departed(self, node, job, stop=False):
         self.stops += stop and not self.silent
         flags = {"known": self.known, "open": self.known, "stopped": stop or not self.known}
-        told = {"kind": departures.KIND, "id": job, **flags, "moves": ROWS if self.known else []}
+        rows = [{"guest": "a", "state": self.state}] if self.known else []
+        told = {"kind": departures.KIND, "id": job, **flags, "moves": rows}
         return None if self.silent else told
 
     def settled(self, one):
@@ -76,6 +78,21 @@ def test_a_list_that_never_arrived_is_stopped_once(handed_over):
     nodes.known = False
     assert made.stop() == {} and made.stop() == {} and nodes.stops == 1
     assert [*moves.in_flight] == ["a"], "all nodes are asked for it, before it counts as not moved"
+
+
+def test_a_text_refuses_only_what_its_node_does_not_know(handed_over):
+    """As where the list arrived twice, and the second one could not have the lock."""
+    nodes, moves, made = handed_over
+    nodes.returned = lambda job, node: "ERROR: another run of kvmcluster holds the lock"
+    nodes.state = departures.BEGUN
+    made.gather()
+    assert [*moves.in_flight] == ["a"] and not moves.ended
+    nodes.silent = True
+    made.gather()
+    assert [*moves.in_flight] == ["a"] and not moves.ended
+    nodes.silent = nodes.known = False
+    made.gather()
+    assert [row["reason"] for row in moves.failed] == ["another run of kvmcluster holds the lock"]
 
 
 class GivesBack(Nodes):

@@ -65,9 +65,7 @@ class Dispatcher:
             try:
                 found = self._news(job)
             except WorldError as error:
-                for move in [*job.moves.values()]:
-                    self._end(job, move, departures.refused(move, str(error)))
-                found = None
+                found = self._refused(job, str(error))
             if found:
                 self._take_in(job, found)
         self._forget()
@@ -116,6 +114,18 @@ class Dispatcher:
             return found
         done = self._returned(job)  # It may have done so since.
         return done if done and not done.open else found or GONE
+
+    def _refused(self, job: _Job, reason: str) -> Reported | None:
+        """Take in that nothing was begun, as a node says, unless it knows the list all the same.
+
+        That is so where it arrived twice, and the second one was refused.
+        """
+        found = self._told(job, stop=True)
+        if found and not found.known:
+            for move in [*job.moves.values()]:
+                self._end(job, move, departures.refused(move, reason))
+            return None
+        return found or (None if self._clock.monotonic() - job.alive < LOST else GONE)
 
     def _returned(self, job: _Job) -> Reported | None:
         return departures.returned(self._fleet.returned(job.id, job.source), job.id)
