@@ -113,6 +113,18 @@ def test_a_notification_becomes_an_event_and_a_status_until_the_end(fired):
     assert notifier.statuses() == []
 
 
+def test_what_came_after_the_end_of_a_migration_is_left_alone(fired):
+    """A list of moves goes on, while the guest of one of them is moved again by others."""
+    path = pathlib.Path(f"{notifier.FOLDER}/{UUID}.json")
+    with notify(lambda tag, data: fired.append(tag)) as say:
+        say("migration", TOLD)
+        say("migration", {**TOLD, "what": "ended"})
+        until(lambda: len(fired) == 2 and not path.exists(), "its status was not removed")
+        path.write_text(json.dumps({**TOLD, "process": bootid.process(os.getpid())}))
+    assert notifier.statuses() == [TOLD]
+    path.unlink()
+
+
 def test_the_status_of_a_killed_process_is_ignored_and_no_clock_decides(fired):
     path = pathlib.Path(f"{notifier.FOLDER}/{UUID}.json")
     with notify(lambda tag, data: fired.append(tag)) as say:

@@ -58,6 +58,7 @@ def event_sender(
             with contextlib.suppress(Exception):
                 fire(events.tag(cluster, kind, here, str(data["guest"])), events.small(data))
             if data.get("what") in LAST:
+                left.discard(_path(data))
                 _remove(_path(data))
             else:
                 left.add(_path(data))

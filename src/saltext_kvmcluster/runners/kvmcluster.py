@@ -710,8 +710,9 @@ def drain(
     standby once it is empty; if no other node of Pacemaker's takes guests, nothing is done.
 
     The node stays cordoned, over a reboot too, until ``kvmcluster.undrain``: nothing starts on it
-    and nothing moves to it. An interrupted drain continues when it is called again. Ctrl-C
-    ends the display; moves that are under way continue.
+    and nothing moves to it. An interrupted drain continues when it is called again. At
+    Ctrl-C the node begins no further moves; those that are under way continue. If this process is
+    killed, the node carries out its list; uncordoned, it begins nothing further of it.
 
     node
         The node's minion id.

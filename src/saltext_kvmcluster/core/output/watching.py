@@ -101,7 +101,7 @@ def _run(row: Mapping[str, Any]) -> str:
         return f"AT WORK  {row['name']} (process {row['pid']}): {row['line']}"
     return (
         f"KILLED  {row['name']} (process {row['pid']}), without a report; it said last:"
-        f" {row['line']}; what it began goes on; to continue: {row['remedy']}"
+        f" {row['line']}; what nodes have of it goes on; to continue: {row['remedy']}"
     )
 
 
