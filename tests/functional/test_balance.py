@@ -76,4 +76,7 @@ def test_what_is_remembered_outlives_the_process_and_what_is_damaged_is_not_noth
     memories._cache.store(balances.BANK, "test", {"moves": "none"})
     with pytest.raises(WorldError, match=r"cannot be counted: .*salt-run cache\.flush"):
         memories.load()
+    (Path(master.opts["cachedir"]) / balances.BANK / "test.p").write_bytes(b"")
+    with pytest.raises(WorldError, match=r"cannot be counted: "):
+        memories.load()
     memories._cache.flush(balances.BANK, "test")

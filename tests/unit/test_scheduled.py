@@ -95,8 +95,8 @@ def test_moves_of_an_hour_are_counted_and_survive_what_is_kept():
 
 
 def test_nothing_kept_is_no_memory_and_what_cannot_be_read_is_not_nothing():
-    assert scheduled.memory_of({}) == scheduled.memory_of(None) == Memory()
-    for raw in (["x"], {"since": None, "last": 1.0, "moves": 3}, {"moves": []}):
+    assert scheduled.memory_of({}) == Memory()
+    for raw in (None, ["x"], {"since": None, "last": 1.0, "moves": 3}, {"moves": []}):
         with pytest.raises(InputError):
             scheduled.memory_of(raw)
 

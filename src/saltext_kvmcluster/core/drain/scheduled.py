@@ -54,8 +54,12 @@ class Memory:
 
 
 def memory_of(raw: object) -> Memory:
-    """Return what was remembered, by its data; InputError where that is none."""
-    if not raw:
+    """Return what was remembered, by its data; InputError where that is none.
+
+    Salt's cache has an empty mapping where nothing was stored, and None for a file that is empty:
+    one that a crash of the machine has left.
+    """
+    if raw == {}:
         return Memory()
     sent = Reader(raw)
     moves = tuple(item.number() for item in sent.at("moves").items())
