@@ -221,10 +221,10 @@ def stopped_by_what_is_here(patch):
 
 def slots_never_freed(patch):
     @contextlib.contextmanager
-    def slots(env, move, within):
+    def slots(env, move, within, is_unwanted):
         end = env.clock.monotonic() + within
         wanted = queues.queues(env.cluster, move)
-        waited = [queue._waited(env, one, move, within, end) for one in wanted]
+        waited = [queue._waited(env, one, move, within, end, is_unwanted) for one in wanted]
         yield any(waited)
 
     patch.setattr(queue, "slots", slots)
