@@ -131,6 +131,16 @@ def test_a_damaged_file_is_known_to_be_one(text):
     assert departing.queued() == [] and not Departing(ID, CLUSTER, MOVES).begin()
 
 
+def test_what_is_wished_of_a_list_that_goes_on_is_not_forgotten():
+    """However old it is: the clock may have been set."""
+    made = begun()
+    assert told(stop=True).stopped
+    long_ago = time.time() - 2 * departing.KEPT
+    os.utime(FOLDER / f"{ID}.wishes", (long_ago, long_ago))
+    assert Departing("1", CLUSTER, MOVES).begin()
+    assert made.next() is None
+
+
 def test_old_ones_are_forgotten():
     begun().answer()
     path, long_ago = FOLDER / f"{ID}.json", time.time() - 2 * departing.KEPT

@@ -163,12 +163,13 @@ def _forget_old() -> None:
     for name in files.children(FOLDER):
         path = f"{FOLDER}/{name}"
         with contextlib.suppress(OSError, WorldError):
-            if time.time() - os.stat(path).st_mtime > KEPT and not _is_alive(path):
+            is_old = time.time() - os.stat(path).st_mtime > KEPT
+            if is_old and not _is_alive(name.partition(".")[0]):
                 files.remove(path)
 
 
-def _is_alive(path: str) -> bool:
-    return bootid.is_alive(str((_read(path) or {}).get(PROCESS, "")))
+def _is_alive(id: str) -> bool:
+    return bootid.is_alive(str((_read(_path(id)) or {}).get(PROCESS, "")))
 
 
 def _read(path: str) -> dict[str, Any] | None:
