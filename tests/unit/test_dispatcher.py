@@ -86,11 +86,12 @@ def test_a_text_refuses_only_what_its_node_does_not_know(handed_over):
     nodes.returned = lambda job, node: "ERROR: another run of kvmcluster holds the lock"
     nodes.state = departures.BEGUN
     made.gather()
-    assert [*moves.in_flight] == ["a"] and not moves.ended
-    nodes.silent = True
+    made.gather()
+    assert [*moves.in_flight] == ["a"] and not moves.ended and nodes.stops == 1
+    nodes.silent, nodes.time = True, dispatcher.QUIET
     made.gather()
     assert [*moves.in_flight] == ["a"] and not moves.ended
-    nodes.silent = nodes.known = False
+    nodes.silent, nodes.known, nodes.time = False, False, 2 * dispatcher.QUIET
     made.gather()
     assert [row["reason"] for row in moves.failed] == ["another run of kvmcluster holds the lock"]
 

@@ -120,6 +120,8 @@ class Dispatcher:
 
         That is so where it arrived twice, and the second one was refused.
         """
+        if job.stopped and self._clock.monotonic() - job.asked < QUIET:
+            return None
         found = self._told(job, stop=True)
         if found and not found.known:
             for move in [*job.moves.values()]:
