@@ -73,7 +73,7 @@ def test_leases_from_nothing(lab):
     assert "qemu-lockd.conf" in dry["node2"]["changes"], dry
     assert lab.exec("node1", "ls", FOLDER).count("kvmcluster-leases") == 0
     one, real = orchestrate(lab)
-    assert one["result"] is True, one
+    assert one["result"] is True, one["comment"]
     for node in lab.nodes:
         added = real[node]["changes"]["qemu-lockd.conf"]["added"]
         assert f'file_lockspace_dir = "{LEASES}"' in added, real[node]
