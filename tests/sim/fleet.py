@@ -92,21 +92,21 @@ class Written:
     def __init__(self, salt, job, moves):
         self._salt, self._job = salt, job
         self._departures, self._cancelled = Departures(salt.run.cluster, moves, True), {}
-        self._stop, self.open, self._failed = False, True, False
+        self._stop, self.open, self._failed, self._cordons = False, True, False, set()
 
     def next(self):
         worker = self._job.minions[self._salt.world.task]
-        wished, is_cordoned = self._wished()
-        move = self._departures.next(wished, is_cordoned)
-        forbidden = self._stop or self._failed or not is_cordoned
+        wished, cordon = self._wished()
+        self._cordons.add(cordon)
+        move = self._departures.next(wished, cordon)
+        forbidden = self._stop or self._failed or not cordon or len(self._cordons) > 1
         if move and (forbidden or move.uuid in self._cancelled):
             self._salt.world.violation("wrong", f"{move} is begun, although nothing further is to")
         worker.begun, worker.guest = None, move.guest if move else ""
         return move
 
     def _wished(self):
-        is_cordoned = self._salt.shelves[self._job.node].cordon is not None
-        return Wishes(self._stop, self._cancelled), is_cordoned
+        return Wishes(self._stop, self._cancelled), self._salt.shelves[self._job.node].cordon
 
     def is_stopped(self):
         return self._departures.is_stopped(*self._wished())

@@ -23,7 +23,7 @@ class Store:
 
     def next(self):
         with self.lock:
-            return self.departures.next(Wishes(), is_cordoned=False)
+            return self.departures.next(Wishes(), None)
 
     def is_more(self):
         with self.lock:
@@ -35,7 +35,7 @@ class Store:
 
     def is_stopped(self):
         with self.lock:
-            return self.departures.is_stopped(Wishes(), is_cordoned=False)
+            return self.departures.is_stopped(Wishes(), None)
 
     def put_back(self, one):
         with self.lock:

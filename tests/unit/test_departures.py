@@ -1,10 +1,13 @@
 """The moves that a node carries out by itself: which is next, and what its word is worth."""
 
+from dataclasses import replace
+
 import pytest
 from batches import cluster, move, result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain import departures
 from saltext_kvmcluster.core.drain.departures import BEGUN, ENDED, WAITS, Departures, Hint, Wishes
 from saltext_kvmcluster.core.errors import InputError, WorldError
@@ -13,14 +16,15 @@ from saltext_kvmcluster.core.migration.migration import CANCELLED, MOVED, NOT_MO
 
 ID = "20301130094500123456"
 NONE = Wishes()
+CORDON = Cordon("2030-11-30T09:45:00.123+00:00", "a drain")
 
 
 def leaving(*names):
     return Departures(cluster(), [move(name) for name in names])
 
 
-def begun(made, wished=NONE, is_cordoned=True):
-    return [one.guest for one in iter(lambda: made.next(wished, is_cordoned), None)]
+def begun(made, wished=NONE, cordon=CORDON):
+    return [one.guest for one in iter(lambda: made.next(wished, cordon), None)]
 
 
 def moved(name, how=MOVED):
@@ -54,9 +58,20 @@ def test_a_drain_begins_nothing_on_a_node_that_is_not_cordoned_any_more():
     made = Departures(cluster(), [move(name) for name in "abcd"], while_cordoned=True)
     assert begun(made) == ["a", "b"]
     made.end(move("a"), moved("a"))
-    assert begun(made, is_cordoned=False) == [] and made.to_dict()["stopped"]
+    assert begun(made, cordon=None) == [] and made.to_dict()["stopped"]
     assert begun(made) == [], "cordoned again, by another drain with a list of its own"
-    assert begun(leaving("a"), is_cordoned=False) == ["a"], "a balance does not need that"
+    assert begun(leaving("a"), cordon=None) == ["a"], "a balance does not need that"
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [(replace(CORDON, reason="more"), ["c"]), (replace(CORDON, since="2030-11-30T09:46:00Z"), [])],
+)
+def test_a_cordon_that_nobody_saw_replaced_ends_the_list_of_a_drain_too(now, wanted):
+    made = Departures(cluster(), [move(name) for name in "abc"], while_cordoned=True)
+    begun(made)
+    made.end(move("a"), moved("a"))
+    assert begun(made, cordon=now) == wanted
 
 
 @pytest.mark.parametrize("how", [NOT_MOVED, "unknown"])

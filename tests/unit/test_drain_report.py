@@ -67,11 +67,14 @@ def test_a_drain_in_which_no_guest_can_leave_says_that_the_node_is_cordoned_all_
 
 
 def test_that_somebody_opened_it_meanwhile_is_told():
-    assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=())).startswith(
-        "node1 was uncordoned"
-    )
-    assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=None)) == "", "not known"
-    assert report.uncordoned_meanwhile(worlds.node("node1", cordoned=(Cordon("", ""),))) == ""
+    def told(*cordons, **facts):
+        node = worlds.node("node1", **{"cordoned": cordons, **facts})
+        return report.uncordoned_meanwhile(node, SINCE)
+
+    assert told().startswith("node1 was uncordoned")
+    assert told(Cordon("2030-11-30T12:00:00+00:00", "anew")).startswith("node1 was uncordoned")
+    assert told(cordoned=None) == "", "not known"
+    assert told(Cordon(SINCE, "another reason")) == told(Cordon("", "cannot be read")) == ""
 
 
 def reported(made, left, detail=""):

@@ -6,6 +6,7 @@ its text says since when and why. So it outlives a reboot, and every way to reac
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,6 +61,17 @@ def kept(known: Cordon | None, wanted: str) -> str:
     first, ours = known.reason if known else "", (ORCHESTRATION, LEAVING)
     is_given = wanted != DRAINED and not wanted.startswith(ours)
     return wanted if not first or (is_given and first.startswith(ours)) else first
+
+
+def was_lifted(now: Collection[Cordon] | None, since: str) -> bool:
+    """Whether a node was uncordoned; by now it may be cordoned for something else.
+
+    now
+        What cordons it, None where that is not known.
+    since
+        Since when it was cordoned.
+    """
+    return now is not None and not any(cordon.since in ("", since) for cordon in now)
 
 
 def remedy(node: str) -> str:

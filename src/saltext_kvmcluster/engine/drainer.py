@@ -73,7 +73,8 @@ def drain(
         return report.proposed(report.DRAIN, fleet.cluster, plan(Batch(fleet.cluster)), here)
     first = fleet.ask_in_turn(here, {"kvmcluster.cordon": [why], "kvmcluster.job": []})
     cordon = report.cordon_of(here, first.get("kvmcluster.cordon"))
-    plan = _leaving(fleet, here, jobs.of_node(here, first.get("kvmcluster.job")))
+    under_way = jobs.of_node(here, first.get("kvmcluster.job"))
+    plan = _leaving(fleet, here, cordon.since, under_way)
     try:
         done = _PlanRunner(fleet, console, plan, while_cordoned=True).drained(here, cordon.since)
     except KvmclusterError as error:
@@ -164,9 +165,13 @@ def carried_out(fleet: Fleet, console: Console, plan: Planner) -> PlanReport:
     return _PlanRunner(fleet, console, plan).done()
 
 
-def _leaving(fleet: Fleet, here: str, under_way: Sequence[dict[str, Any]] | None = None) -> Planner:
+def _leaving(
+    fleet: Fleet, here: str, since: str = "", under_way: Sequence[dict[str, Any]] | None = None
+) -> Planner:
     """Return what plans the moves away from a node.
 
+    since
+        Since when it is cordoned: it is planned anew only as long as it stays so.
     under_way
         The migrations that it has just reported, for the first plan; None to ask for them.
     """
@@ -177,7 +182,7 @@ def _leaving(fleet: Fleet, here: str, under_way: Sequence[dict[str, Any]] | None
         others = report.others(rows, batch.in_flight, here)
         batch.others |= {move.guest: move for move in others}
         world, ready = fleet.placeable(source=here)
-        if batch.known and report.is_open(world.nodes[here]):
+        if batch.known and cordons.was_lifted(world.nodes[here].cordoned, since):
             return report.nothing(batch)
         in_flight = [*batch.in_flight.values(), *others]
         return placement.drain(world, ready, here, batch.avoid, in_flight)
@@ -233,7 +238,7 @@ class _PlanRunner:
         for is_last in [*[False] * report.ROUNDS, True]:
             facts = self._at_the_end(node, since)
             left = report.active(facts)
-            detail = detail or report.uncordoned_meanwhile(facts)
+            detail = detail or report.uncordoned_meanwhile(facts, since)
             if detail or self._console.interrupted() or is_last or not batch.is_stale:
                 break
             detail = self._carried_out()

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain import departures
 from saltext_kvmcluster.core.drain.departures import Departures, Wishes
 from saltext_kvmcluster.core.errors import WorldError
@@ -60,9 +61,9 @@ class Departing:
         with _locked():
             return self._departures.is_stopped(*self._wished())
 
-    def _wished(self) -> tuple[Wishes, bool]:
-        """Return what others want of them, and whether this node is cordoned."""
-        return departures.wishes(_read(_wishes(self._id))), cordons.current() is not None
+    def _wished(self) -> tuple[Wishes, Cordon | None]:
+        """Return what others want of them, and what cordons this node."""
+        return departures.wishes(_read(_wishes(self._id))), cordons.current()
 
     def is_more(self) -> bool:
         """Whether something may have to be begun later."""

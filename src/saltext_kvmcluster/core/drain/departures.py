@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from saltext_kvmcluster.core.cordons import Cordon
 from saltext_kvmcluster.core.drain.batch import Batch
 from saltext_kvmcluster.core.drain.placement import Placement
 from saltext_kvmcluster.core.drain.plan import Step
@@ -58,21 +59,27 @@ class Departures:
     After the first that fails, or is cancelled, nothing further is begun.
 
     while_cordoned
-        Whether they are wanted only as long as their node is cordoned, as those of a drain.
+        Whether they are wanted only as long as their node is cordoned, as those of a drain. One
+        that is uncordoned and cordoned again is cordoned for something else.
     """
 
     def __init__(
         self, cluster: Cluster, moves: Sequence[Move], while_cordoned: bool = False
     ) -> None:
         self._batch, self._while_cordoned = Batch(cluster), while_cordoned
+        self._since: str | None = None
         self._batch.follow(Placement(tuple(Step(move, "") for move in moves), {}))
         self._moves = {move.guest: move for move in moves}
         self._states = dict.fromkeys(self._moves, WAITS)
         self._results: dict[str, Mapping[str, Any]] = {}
 
-    def next(self, wished: Wishes, is_cordoned: bool) -> Move | None:
-        """Return the move to be begun now, None if there is none now."""
-        self.is_stopped(wished, is_cordoned)
+    def next(self, wished: Wishes, cordon: Cordon | None) -> Move | None:
+        """Return the move to be begun now, None if there is none now.
+
+        cordon
+            What cordons the node now.
+        """
+        self.is_stopped(wished, cordon)
         for guest, move in self._moves.items():
             if self._states[guest] == WAITS and move.uuid in wished.cancelled:
                 who = wished.cancelled[move.uuid]
@@ -82,11 +89,16 @@ class Departures:
             self._states[due.guest] = BEGUN
         return due
 
-    def is_stopped(self, wished: Wishes, is_cordoned: bool) -> bool:
+    def is_stopped(self, wished: Wishes, cordon: Cordon | None) -> bool:
         """Whether nothing further is to be begun, from now on."""
-        if wished.stop or (self._while_cordoned and not is_cordoned):
+        if wished.stop or (self._while_cordoned and not self._is_first(cordon)):
             self.stop()
         return self._batch.is_stale
+
+    def _is_first(self, cordon: Cordon | None) -> bool:
+        if cordon and self._since is None:
+            self._since = cordon.since
+        return cordon is not None and cordon.since == self._since
 
     def put_back(self, move: Move) -> None:
         """Take in that a move was not begun after all, since they were stopped."""

@@ -267,11 +267,6 @@ def of_others(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list
     return sorted(names.difference(known))
 
 
-def is_open(facts: NodeFacts) -> bool:
-    """Whether a node reports that it is not cordoned."""
-    return facts.cordoned == ()
-
-
 def not_reported(facts: NodeFacts) -> str:
     """Return why the guests of a node are not known; empty if they are."""
     if facts.guests is not None:
@@ -280,9 +275,9 @@ def not_reported(facts: NodeFacts) -> str:
     return f"{facts.node} did not report its guests{why and ': '}{why}"
 
 
-def uncordoned_meanwhile(facts: NodeFacts) -> str:
+def uncordoned_meanwhile(facts: NodeFacts, since: str) -> str:
     """Return why nothing more is begun if a node was uncordoned; empty if it was not."""
-    if not is_open(facts):
+    if not cordons.was_lifted(facts.cordoned, since):
         return ""
     return f"{facts.node} was uncordoned during the drain; no further migrations are begun"
 
