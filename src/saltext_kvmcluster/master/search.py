@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.facts import nodefacts
 from saltext_kvmcluster.core.facts.nodefacts import NodeFacts
 from saltext_kvmcluster.core.verbs import selection
 from saltext_kvmcluster.core.verbs.selection import Words
@@ -29,8 +30,10 @@ def of_guests(
     name = selection.cluster_of(asked, seen)
     facts = seen[name][1]
     if all(one.guests is None for one in facts.values()):
+        suspect = f"; {nodefacts.NOBODY}" if nodefacts.nobody_answers(facts) else ""
         raise WorldError(
-            f"no node of cluster {name} tells its guests; nothing was done{selection.hidden(facts)}"
+            f"no node of cluster {name} tells its guests; nothing was done{suspect}"
+            f"{selection.hidden(facts)}"
         )
     return next(nodes for nodes in found if nodes.cluster.name == name), facts
 
