@@ -154,7 +154,7 @@ def node(name, place, guests, reached):
         },
         written=token,
         tokens={
-            (folder, f"node{writer}"): f"token of node{writer} in {folder}"
+            (folder, f"node{writer}"): (f"token of node{writer} in {folder}",)
             for folder in FOLDERS
             for writer in range(3)
         },

@@ -1,5 +1,6 @@
 """What facts are gathered with: programs in a batch, and files left on storage that is shared."""
 
+import concurrent.futures
 import os
 import secrets
 import shlex
@@ -81,6 +82,18 @@ def test_no_link_leads_elsewhere(tmp_path):
     files.leave(str(tmp_path / ".kvmcluster"), "node1", "text")
     assert target.read_text() == "precious"
     assert (tmp_path / ".kvmcluster" / "node1").read_text() == "text"
+
+
+def test_checks_at_the_same_time_read_each_their_own_token(tmp_path):
+    folder = str(tmp_path)
+    old = f"{secrets.token_hex(16)} 1000"
+    files.leave(os.path.join(folder, tokens.TOKENS), "node1", old)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda _: tokens.write_tokens([folder], "node1"), range(8)))
+    assert not any(errors for _, errors in runs)
+    written = {one[folder] for one, _ in runs}
+    read = collector.answer({"tokens": {folder: ["node1"]}})["tokens"][folder]["node1"]
+    assert set(read.splitlines()) == written and len(written) == 8
 
 
 def test_what_a_link_in_place_of_a_token_leads_to_is_not_passed_on(tmp_path):

@@ -202,15 +202,15 @@ def test_how_it_was_asked_is_not_for_the_node_to_say():
 
 
 def test_an_answer_is_merged():
-    token = "a" * 32 + " 1000"
+    token, other = "a" * 32 + " 1000", "b" * 32 + " 1001"
     answer = {
         "paths": {"/a": {"kind": "file"}, "/b": {"kind": "ghost"}},
-        "tokens": {"/srv": {"node2": token, "node3": "root:x:0:0"}},
+        "tokens": {"/srv": {"node2": f"{token}\n{other}", "node3": "root:x:0:0"}},
         "cpus": {"<cpu/>": "no such feature"},
     }
     found = node_report.answered(parsed(), answer)
     assert found.observed == {"/a": nodefacts.Inspection("file")}
-    assert found.tokens == {("/srv", "node2"): token}
+    assert found.tokens == {("/srv", "node2"): (token, other), ("/srv", "node3"): ()}
     assert found.daemon.cpus == {"<cpu/>": "no such feature"}
 
 

@@ -130,7 +130,7 @@ def node(name="node1", nodes=NODES[:2], **changes):
         peers={peer: LoginResults(cells(peer), "refused") for peer in nodes if peer != name},
         observed={IMAGE: Inspection("file")},
         written={IMAGES: f"token of {name}"},
-        tokens={(IMAGES, peer): f"token of {peer}" for peer in nodes},
+        tokens={(IMAGES, peer): (f"token of {peer}",) for peer in nodes},
     )
     return replace(good, **changes)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
+import hashlib
 import os
 import secrets
 import time
@@ -13,13 +15,18 @@ from concurrent.futures import wait
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.facts import node_report
 from saltext_kvmcluster.core.migration.migration import Move
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import files, locks
 from saltext_kvmcluster.host.calls import in_thread
 from saltext_kvmcluster.host.node_access import Outputs
 
 TOKENS = ".kvmcluster"
 # Seconds for shared storage to take a token; where it hangs, a write never returns.
 TOKENS_TIME = 10
+KEPT, MOST = 120, node_report.MOST_TOKENS
+"""Seconds for which a token stays beside newer ones, and how many there are at most: checks that
+run at the same time each need their own."""
+LONGEST = 1000
+"""Bytes of a file with tokens."""
 
 
 def token_name(node: str, move: Move | None = None) -> str:
@@ -43,9 +50,7 @@ def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dic
     """Write a token of that name into each folder; return them, and why some were not written."""
 
     def write(folder: str) -> str:
-        token = f"{secrets.token_hex(16)} {int(time.time())}"
-        files.leave(os.path.join(folder, TOKENS), name, token)
-        return token
+        return _written(os.path.join(folder, TOKENS), name)
 
     calls = {folder: in_thread(functools.partial(write, folder)) for folder in sorted(set(folders))}
     wait(calls.values(), TOKENS_TIME)
@@ -58,6 +63,23 @@ def write_tokens(folders: Iterable[str], name: str) -> tuple[dict[str, str], dic
         except WorldError as error:
             detail[folder] = str(error)
     return written, detail
+
+
+def _written(folder: str, name: str) -> str:
+    """Add a token to those of a file that are not old; return it."""
+    where = hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    with locks.lock(f"kvmcluster-tokens-{where}", TOKENS_TIME):
+        now, before = int(time.time()), ""
+        with contextlib.suppress(WorldError):
+            before = files.tail(os.path.join(folder, name), LONGEST)
+        token = f"{secrets.token_hex(16)} {now}"
+        young = [one for one in node_report.tokens(before) if abs(now - _second(one)) <= KEPT]
+        files.leave(folder, name, "\n".join([*young[1 - MOST :], token]))
+    return token
+
+
+def _second(token: str) -> int:
+    return int(token.partition(" ")[2] or 0)
 
 
 def token_commands(
@@ -76,7 +98,7 @@ def token_commands(
             path = os.path.join(tokens, token_name(writer, move))
             wanted[f"read {path}"] = (
                 *("find", "-P", path, "-maxdepth", "0", "-type", "f"),
-                *("-exec", "head", "-c", "100", "{}", ";"),
+                *("-exec", "head", "-c", str(LONGEST), "{}", ";"),
             )
     return wanted
 
@@ -84,7 +106,7 @@ def token_commands(
 def tokens_read(
     asked: Mapping[str, Sequence[str]], found: Outputs, move: Move | None
 ) -> dict[str, dict[str, str]]:
-    """Return the tokens that were read.
+    """Return the tokens that were read, one a line.
 
     Others can write in that folder, so nothing but a token is passed on, such as a link's target.
     """
@@ -92,7 +114,6 @@ def tokens_read(
     for folder, writers in asked.items():
         for writer in writers:
             path = os.path.join(folder, TOKENS, token_name(writer, move))
-            text = found[f"read {path}"].stdout.strip()
-            if node_report.is_token(text):
-                tokens.setdefault(folder, {})[writer] = text
+            if kept := node_report.tokens(found[f"read {path}"].stdout):
+                tokens.setdefault(folder, {})[writer] = "\n".join(kept)
     return tokens

@@ -36,6 +36,7 @@ NO_RETURN = "Minion did not return"
 BY_SALT = re.compile(r"\AERROR( executing '[^']*')?: ")
 """What Salt puts before the text of an error."""
 MAX_FOLDERS = 1000
+MOST_TOKENS = 16
 LONGEST_UPTIME = 100 * 366 * 86400.0
 TOKEN = re.compile(r"[0-9a-f]{32}( \d{1,12})?\Z", re.ASCII)
 KINDS = ("file", "block", "directory", "other", "nothing")
@@ -98,11 +99,10 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
             observed[path] = Inspection(kind)
         if kind and real != path:
             links[path] = real
-    tokens = {
-        (folder, writer): str(token.value)
+    found_tokens = {
+        (folder, writer): tokens(token.value)
         for folder, read in reply.at("tokens").fields(optional=True).items()
         for writer, token in read.fields(optional=True).items()
-        if is_token(token.value)
     }
     names = {
         name: tuple(address.line(default="") for address in found.items(optional=True))
@@ -121,7 +121,7 @@ def answered(facts: NodeFacts, answer: object) -> NodeFacts:
     if found and links:
         found = replace(found, links={**found.links, **links})
     return replace(
-        facts, daemon=daemon, storage=found, observed=observed, tokens=tokens, names=names
+        facts, daemon=daemon, storage=found, observed=observed, tokens=found_tokens, names=names
     )
 
 
@@ -130,6 +130,12 @@ def _enums(sent: Reader) -> dict[str, frozenset[str]]:
         name: frozenset(value.line(default="") for value in values.items(optional=True))
         for name, values in sent.fields(optional=True).items()
     }
+
+
+def tokens(value: object) -> tuple[str, ...]:
+    """Return the tokens in a text that was read on shared storage, one a line."""
+    lines = value.splitlines() if isinstance(value, str) else ()
+    return tuple(filter(is_token, lines[-MOST_TOKENS:]))
 
 
 def is_token(value: object) -> bool:

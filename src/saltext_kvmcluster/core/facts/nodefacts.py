@@ -5,7 +5,7 @@ A value that could not be had is None, with the reason beside it: no response is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -180,7 +180,7 @@ class NodeFacts:
     if it is not cordoned. ``resolves`` are the addresses that its host name has on it. ``bridges``
     says of each network device whether it is up. ``listening`` are the TCP ports in use.
     ``starters`` start guests at its next boot. ``ssh`` holds the issues of its ssh checks, by the
-    check's id. ``observed`` holds the paths that it was asked about, ``tokens`` the fresh token
+    check's id. ``observed`` holds the paths that it was asked about, ``tokens`` the young tokens
     that it read in each folder, by folder and writer.
     """
 
@@ -210,7 +210,7 @@ class NodeFacts:
     """The token that it wrote, by folder."""
     write_errors: Mapping[str, str] = field(default_factory=dict)
     """Why it could write no token, by folder."""
-    tokens: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    tokens: Mapping[tuple[str, str], Collection[str]] = field(default_factory=dict)
     definitions: Mapping[str, str] = field(default_factory=dict)
     """For each guest of the pillar's list: the definition's text, empty if the node has none."""
     definition_notes: Mapping[str, str] = field(default_factory=dict)

@@ -214,9 +214,9 @@ class World:
         return self._witnesses[key]
 
     def _seen(self, node: NodeFacts, folder: str) -> Iterable[str]:
-        for (at, writer), token in node.tokens.items():
+        for (at, writer), tokens in node.tokens.items():
             known = self.nodes.get(writer)
-            if at == folder and known and known.written.get(folder) == token:
+            if at == folder and known and known.written.get(folder) in tokens:
                 yield writer
 
     @cached_property
