@@ -33,7 +33,7 @@ test: dev  ## install all that is needed and run every tier
 # These two tiers use no plugin, and loading them costs a third of the first one; nor a log.
 CORE_TESTS := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/pytest -p no:logging
 unit: $(STAMP)  ## core only: no process, no file
-	$(CORE_TESTS) tests/unit
+	$(CORE_TESTS) -m "not nightly" tests/unit
 
 sim: $(STAMP)  ## the real engine in a simulated world in which anything fails
 	$(CORE_TESTS) tests/sim
