@@ -118,6 +118,7 @@ lab: dev  ## bring the lab up and leave it for you (lab/ctl down ends it)
 	$(PYTHON) lab/ctl up
 
 bench: dev  ## side-by-side measurements
+	$(BIN)/python benchmarks/versions.py
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/readiness.py
