@@ -17,7 +17,7 @@ packages:
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,metrics,watch,tests,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,metrics,watch,tests,lint,package]'
 	touch $(STAMP)
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy --strict
@@ -129,6 +129,9 @@ bench: dev  ## side-by-side measurements
 	$(BIN)/python benchmarks/handover.py
 	$(BIN)/python benchmarks/drain.py
 
+changelog: $(STAMP)  ## what the fragments in changelog/ make of CHANGELOG.md
+	@$(BIN)/towncrier build --draft --version unreleased 2>/dev/null
+
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python tools/docs_checks.py > docs/checks.md
@@ -136,4 +139,4 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly browser faults debian13 demo demo-ha kills operations lab bench docs
+.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly browser faults debian13 demo demo-ha kills operations lab bench changelog docs
