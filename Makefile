@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
 
 dev: packages venv  ## install Debian packages, the guest image and the virtual environment
 
@@ -99,8 +99,14 @@ browser: $(STAMP)  ## the page of a cluster in a real Chromium
 faults: dev  ## 300 (FAULTS) real migrations with faults; goes on where it stopped
 	$(BIN)/python tests/lab/series.py $(SERIES)
 
+MAIN := $(patsubst %,tests/lab/test_%.py,migrate handover check definitions_kept options contract) \
+  tests/lab/test_trust.py::test_a_prepare_waits_for_penalties
+
+lab-main: demo  ## the demo and the lab's main tests
+	$(BIN)/pytest --durations=10 $(MAIN)
+
 debian13:  ## the demo and the lab's main tests in a Debian 13 system of their own
-	$(PYTHON) lab/debian13
+	$(PYTHON) lab/debian trixie -- make lab-main
 
 demo: dev  ## the whole setup, step by step
 	$(BIN)/python lab/demo
@@ -139,4 +145,5 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
 	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
 
-.PHONY: help dev packages venv lint test unit sim simulate functional functional-reactor functional-master functional-applied functional-minion functional-node lab-tests nightly browser faults debian13 demo demo-ha kills operations lab bench changelog docs
+# All but files are names of what is to be done.
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*/\1/p' $(MAKEFILE_LIST))

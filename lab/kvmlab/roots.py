@@ -1,34 +1,23 @@
-#!/usr/bin/env python3
-"""lab/debian13: the demo and the lab's main tests on Debian 13, on a machine that runs another one.
+"""Whole Debian systems of any suite beside this machine's own, each made once by debootstrap.
 
-The system is made once by debootstrap, in .cache/debian13, from the mirror that this machine's apt
-uses. The checkout is copied into it at each run. Everything runs in mount and PID namespaces of its
-own, and ends with them.
-
-  lab/debian13                    run the demo and the lab's main tests
-  lab/debian13 -- make unit       run a command there, in the copy of the checkout
-  lab/debian13 --remove           remove the system
+Each is in .cache/debian/SUITE, from the mirror that this machine's apt uses. The checkout is copied
+into it at each run, and runs in mount and PID namespaces of its own, which end with the command.
 """
 
 import fcntl
 import os
 import shutil
 import subprocess
-import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.dont_write_bytecode = True
+from . import install
+from .plan import CHECKOUT, LabError
+from .processes import run
 
-from kvmlab import install
-from kvmlab.plan import CHECKOUT, LabError
-from kvmlab.processes import run
-
-SUITE = "trixie"
-FOLDER = CHECKOUT / ".cache" / "debian13"
-ROOT = FOLDER / "root"
-# Moved here from where debootstrap made it, so that what is here is whole.
-UNFINISHED = FOLDER / "unfinished"
+# What every suite is made by; a debootstrap that is older than a suite knows it by no name.
+SCRIPT = Path("/usr/share/debootstrap/scripts/sid")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # What the README asks for, and a first process that ends orphans.
 PACKAGES = ["ca-certificates", "make", "procps", "python3", "python3-venv", "tini"]
@@ -36,59 +25,81 @@ PACKAGES = ["ca-certificates", "make", "procps", "python3", "python3-venv", "tin
 COPY = Path("/opt/kvmcluster")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # What was installed for the system in there stays from run to run.
-KEPT = {".venv", ".cache"}
-FILES = ("migrate", "handover", "check", "definitions_kept", "options", "contract")
-PENALTIES = "tests/lab/test_trust.py::test_a_prepare_waits_for_penalties"
-LAB_TESTS = " ".join([*(f"tests/lab/test_{name}.py" for name in FILES), PENALTIES])
-MAIN = f"make demo && .venv/bin/pytest --durations=10 {LAB_TESTS}"
+KEPT = {".venv", ".nox", ".cache"}
 
 
-def main(words):
-    if words == ["--remove"]:
-        with alone():
-            remove(ROOT, UNFINISHED)
-        return 0
-    if words[:1] not in ([], ["--"]) or words == ["--"]:
-        raise LabError("unknown arguments; want nothing, --remove, or -- and a command\n" + __doc__)
+@dataclass(frozen=True)
+class Root:
+    """One such system."""
+
+    suite: str
+
+    @property
+    def folder(self):
+        return CHECKOUT / ".cache" / "debian" / self.suite
+
+    @property
+    def path(self):
+        return self.folder / "root"
+
+    @property
+    def unfinished(self):
+        """Moved from here to its path when it is whole."""
+        return self.folder / "unfinished"
+
+    def inside(self, path):
+        """A path in there, as it is reached from here."""
+        return self.path / str(path).lstrip("/")
+
+
+def run_inside(root, command):
+    """Run a command in the copy of the checkout; return its exit code."""
     install.need_root()
-    with alone() as lock:
-        if not ROOT.exists():
-            make_root()
-        copy_checkout()
-        copy_access()
-        return enter(words[1:] or ["sh", "-ec", MAIN], lock)
+    with alone(root) as lock:
+        if not root.path.exists():
+            make(root)
+        copy_checkout(root)
+        copy_access(root)
+        return enter(root, command, lock)
 
 
-def alone():
+def remove(root):
+    install.need_root()
+    with alone(root):
+        remove_folders(root.path, root.unfinished)
+
+
+@contextmanager
+def alone(root):
     """Keep runs apart; the lock's file stays open in all that a run starts."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    lock = open(FOLDER / "lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise LabError(f"another run uses {ROOT}; wait until it ends") from error
-    return lock
+    root.folder.mkdir(parents=True, exist_ok=True)
+    with open(root.folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError(f"another run uses {root.path}; wait until it ends") from error
+        yield lock
 
 
-def make_root():
+def make(root):
     if not shutil.which("debootstrap"):
         run("apt-get", "update", "--quiet", timeout=600)
         install.install_packages(["debootstrap"])
     if not KEYRING.exists():
         raise LabError(f"{KEYRING} is missing; install debian-archive-keyring")
-    remove(UNFINISHED)
+    remove_folders(root.unfinished)
     mirror = debian_mirror()
-    print(f"Debian {SUITE}: debootstrap from {mirror}, once", flush=True)
+    print(f"Debian {root.suite}: debootstrap from {mirror}, once", flush=True)
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     # It mounts /proc in there, and what kills it must not leave that behind.
     private = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     run(
-        *(*private, *command, f"--keyring={KEYRING}", SUITE, UNFINISHED, mirror),
+        *(*private, *command, f"--keyring={KEYRING}", root.suite, root.unfinished, mirror, SCRIPT),
         title="debootstrap",
         timeout=1800,
         env={**os.environ, **proxies()},
     )
-    UNFINISHED.rename(ROOT)
+    root.unfinished.rename(root.path)
 
 
 def debian_mirror():
@@ -114,7 +125,7 @@ def apt_setting(name):
     return run("apt-config", "shell", "VALUE", name).strip().removeprefix("VALUE=").strip("'")
 
 
-def remove(*folders):
+def remove_folders(*folders):
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for folder in folders:
         for mount in mounts:
@@ -124,9 +135,9 @@ def remove(*folders):
             run("rm", "-rf", "--one-file-system", folder, timeout=600)
 
 
-def copy_checkout():
+def copy_checkout(root):
     """Replace the copy by the checkout as it is now, but for what was installed in there."""
-    target = inside(COPY)
+    target = root.inside(COPY)
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         if path.name not in KEPT:
@@ -139,19 +150,15 @@ def copy_checkout():
             shutil.copy2(source, target / name, follow_symlinks=False)
 
 
-def copy_access():
+def copy_access(root):
     """Let apt and pip in there reach what this machine's reach, in the same way."""
     dump = run("apt-config", "dump", "Acquire").splitlines()
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check-")
     lines = [line for line in dump if line.startswith(wanted)]
-    inside("/etc/apt/apt.conf.d/50machine").write_text("\n".join([*lines, ""]))
+    root.inside("/etc/apt/apt.conf.d/50machine").write_text("\n".join([*lines, ""]))
     for path in ("/etc/resolv.conf", CERTIFICATES):
         if Path(path).exists():
-            shutil.copyfile(path, inside(path))
-
-
-def inside(path):
-    return ROOT / str(path).lstrip("/")
+            shutil.copyfile(path, root.inside(path))
 
 
 ENTER = """
@@ -171,7 +178,7 @@ exec "$@"
 """
 
 
-def enter(command, lock):
+def enter(root, command, lock):
     """Run a command in the root, in the copy of the checkout; return its exit code.
 
     The PID namespace ends with its first process, and so does all that runs in there; that process
@@ -189,16 +196,7 @@ def enter(command, lock):
     line = [
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
-        *("sh", "-ec", ENTER, "sh", str(ROOT), str(COPY)),
+        *("sh", "-ec", ENTER, "sh", str(root.path), str(COPY)),
         *("tini", "-s", "--", *command),
     ]
     return subprocess.run(line, env=environment, pass_fds=[lock.fileno()]).returncode
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except LabError as error:
-        sys.exit(f"lab/debian13: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
