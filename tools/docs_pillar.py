@@ -13,10 +13,10 @@ from saltext_kvmcluster.core.pillar.clusters import (
     Listed,
     Migration,
     Node,
-    Ssh,
 )
 from saltext_kvmcluster.core.pillar.ha import Device, Fencing, GuestHa, Ha, QuorumDevice
 from saltext_kvmcluster.core.pillar.options import Options
+from saltext_kvmcluster.core.pillar.ssh import Ssh
 
 HEAD = """\
 # The pillar

@@ -28,14 +28,14 @@ CASES = parameters("authorized_keys")
 @pytest.mark.parametrize("case", CASES)
 def test_the_file_becomes_what_the_case_wants(case):
     found, mine, before, after = parts_of(case)
-    assert login_keys.wanted(found, mine, before).text == after
+    assert login_keys.wanted(found, mine, before, case["uncovered"]).text == after
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_changes_are_told_as_the_case_says(case):
     found, mine, before, _ = parts_of(case)
     detail = with_keys(case["changes"])
-    wanted = login_keys.wanted(found, mine, before)
+    wanted = login_keys.wanted(found, mine, before, case["uncovered"])
     refused = {**mine.refused, **wanted.refused}
     assert {key: words for key, words in wanted.changes.to_dict().items() if words} == {
         key: words for key, words in detail.items() if key != "refused"
@@ -48,13 +48,17 @@ def test_the_changes_are_told_as_the_case_says(case):
 @pytest.mark.parametrize("case", CASES)
 def test_a_second_run_changes_nothing(case):
     found, mine, before, after = parts_of(case)
-    again = login_keys.wanted(found, mine, after)
+    again = login_keys.wanted(found, mine, after, case["uncovered"])
     assert (again.text, again.changes) == (after, Changes())
-    assert list(again.refused) == list(login_keys.wanted(found, mine, before).refused)
+    assert list(again.refused) == list(
+        login_keys.wanted(found, mine, before, case["uncovered"]).refused
+    )
 
 
 def test_a_key_that_two_members_always_had_stays_with_both():
-    held = "".join(f"{KEYS['other']} kvmcluster/marathon/{node}\n" for node in ("node1", "node2"))
+    held = "".join(
+        f"restrict {KEYS['other']} kvmcluster/marathon/{node}\n" for node in ("node1", "node2")
+    )
     wanted = login_keys.wanted(FOUND, read(FOUND, node1=KEYS["other"]), held)
     assert wanted.refused == {} and wanted.text == f"{blocks.BEGIN}{held}{blocks.END}"
 
@@ -93,7 +97,8 @@ HANDMADE = [
     for end in ("", "\r")
 ]
 TAGGED = [
-    f"{key} kvmcluster/{name}/{node}"
+    f"{options}{key} kvmcluster/{name}/{node}"
+    for options in ("", "restrict ", 'restrict,from="192.0.2.0/24" ', 'pty,command="x \\" y" ')
     for key in [*CLAIMS, KEYS["dsa"], KEYS["node4"]]
     for name in ("marathon", "sprint")
     for node in [*MEMBERS, "node4"]
@@ -125,6 +130,8 @@ def block_of(text):
     head, _, rest = text.partition(blocks.BEGIN)
     inside, _, tail = rest.partition(blocks.END)
     lines = [line.rsplit(" kvmcluster/marathon/", 1) for line in inside.splitlines()]
+    assert all(key.startswith("restrict ssh-") for key, _ in lines)
+    lines = [(key.removeprefix("restrict "), node) for key, node in lines]
     return {node: key for key, node in lines}, head, tail
 
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from material import CASES, cases, cluster, parameters
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.clusters import Cluster, Guests, Migration, Node, Ssh
+from saltext_kvmcluster.core.pillar.clusters import Cluster, Guests, Migration, Node
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.parser import from_pillar
+from saltext_kvmcluster.core.pillar.ssh import Ssh
 
 
 @pytest.mark.parametrize("case", parameters("pillar", lambda case: "error" in case))
@@ -38,6 +39,7 @@ def test_every_key_arrives_in_the_model():
             key="/srv/keys/id_cluster",
             key_type="ed25519",
             host_patterns=("marathon-*", "*.example.com", "192.0.2.1?"),
+            from_=("192.0.2.0/24", "198.51.100.11", "2001:db8::/64"),
             exclusive=True,
             manage_sshd=True,
         ),
@@ -62,7 +64,7 @@ def test_every_key_arrives_in_the_model():
 
 def test_what_is_left_out_has_the_documented_default():
     found = cluster("node1")
-    assert found.ssh == Ssh("root", None, "rsa", (), False, False)
+    assert found.ssh == Ssh("root", None, "rsa", (), (), False, False)
     assert found.guests == Guests("shared")
     assert found.migration == Migration(Options(), 2, 2)
     assert found.nodes["node1"] == Node("node1", ("node1",), "node1")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from saltext_kvmcluster.core.errors import WorldError
-from saltext_kvmcluster.host.node_access import Outputs
+
+if TYPE_CHECKING:
+    from saltext_kvmcluster.host.node_access import Outputs
 
 NOT_FOUND = 2
 """getent's exit code for a name that has no address."""
@@ -18,6 +21,15 @@ def address(name: str) -> str:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         raise WorldError(f"{name} does not resolve on this node: {error.strerror}") from None
+
+
+def addresses(name: str) -> list[str]:
+    """Return the addresses of a name on this host, none if it cannot be resolved."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def name_commands(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

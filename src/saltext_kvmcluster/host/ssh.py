@@ -28,7 +28,7 @@ _LOST = commands.Outcome(None, "", "the login ended before the program did")
 def probe(name: str, timeout: float) -> logins.LoginProbe:
     """Log in to a peer by one name, as libvirt does, and run nothing there."""
     begun = time.monotonic()
-    outcome = commands.run([*_dial(name, timeout), "true"], timeout + 2, limit=PROBE_LIMIT)
+    outcome = commands.run([*dial(name, timeout), "true"], timeout + 2, limit=PROBE_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
     return logins.LoginProbe(
         outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed
@@ -56,7 +56,7 @@ def run_all(
         return {}
     mark = secrets.token_hex(8)
     outcome = commands.run(
-        [*_dial(name, timeout), f"sh -c {shlex.quote(_script(wanted.values(), mark))}"],
+        [*dial(name, timeout), f"sh -c {shlex.quote(_script(wanted.values(), mark))}"],
         timeout,
         limit,
     )
@@ -151,7 +151,7 @@ class Session:
 
     def _tried(self) -> logins.LoginProbe:
         begun = time.monotonic()
-        line = ["sh"] if self.name is None else [*_dial(self.name, self.timeout), "sh"]
+        line = ["sh"] if self.name is None else [*dial(self.name, self.timeout), "sh"]
         shell = self._end.enter_context(commands.held(line, BATCH_LIMIT))
         mark = secrets.token_hex(8)
         hello = f"LC_ALL=C; export LC_ALL; printf '\\000{mark}';\n"
@@ -173,7 +173,7 @@ def over(name: str, arguments: Sequence[str], timeout: float) -> list[str]:
     timeout
         Seconds to wait for the connection.
     """
-    return [*_dial(name, timeout), shlex.join(arguments)]
+    return [*dial(name, timeout), shlex.join(arguments)]
 
 
 def _script(wanted: Iterable[Sequence[str]], mark: str) -> str:
@@ -227,14 +227,14 @@ def _explained(name: str, probe: logins.LoginProbe, timeout: float) -> logins.Lo
     """
     if logins.cause(probe, encrypted_key=False) != logins.DROPPED:
         return probe
-    dial = _dial(name, timeout)
-    asked = commands.run([dial[0], "-v", *dial[1:], "true"], timeout + 2, limit=PROBE_LIMIT)
+    line = dial(name, timeout)
+    asked = commands.run([line[0], "-v", *line[1:], "true"], timeout + 2, limit=PROBE_LIMIT)
     if logins.PENALTY not in asked.stderr:
         return probe
     return replace(probe, stderr=f"{probe.stderr.rstrip()}\n{logins.PENALTY}\n")
 
 
-def _dial(name: str, timeout: float) -> list[str]:
+def dial(name: str, timeout: float) -> list[str]:
     """Return the beginning of a command line that logs in to a peer as libvirt does."""
     return [
         *("ssh", "-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no", "-o", "ControlPath=none"),

@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.fileplan import FilePlan, plan_file
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.trust import sshd
 from saltext_kvmcluster.core.trust.identity import PublicKey, parse_host_key
-from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.host import commands, files, resolver
 from saltext_kvmcluster.host.keys import public_half
 
 SSHD = "/usr/sbin/sshd"
@@ -91,7 +91,7 @@ def connections(peers: Sequence[Node]) -> list[tuple[str, str]]:
     """Return the connections (host, address) for which sshd's settings have to be queried."""
     if not any(sshd.depends_on_peer(files.read(path).text or "") for path in _sshd_files()):
         return sshd.one_connection(peers)
-    return sshd.all_connections(peers, _addresses)
+    return sshd.all_connections(peers, resolver.addresses)
 
 
 def issues(
@@ -184,15 +184,6 @@ def _sshd_files() -> list[str]:
 
 def _host_public(path: str) -> str | None:
     return files.read(path).text if path.endswith(".pub") else public_half(path)[0]
-
-
-def _addresses(name: str) -> list[str]:
-    """Return the addresses of a name, none if this host cannot resolve it."""
-    try:
-        found = socket.getaddrinfo(name, 22, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    return [str(entry[4][0]) for entry in found]
 
 
 def _local_address(address: str) -> str:

@@ -32,7 +32,7 @@ from saltext_kvmcluster.core.trust import (
     pinned_hosts,
     sshd,
 )
-from saltext_kvmcluster.core.trust.identity import PublicKey
+from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 from saltext_kvmcluster.host import accounts, files, keys, locks, ssh_client, sshd_settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ def authorized_keys(name: str) -> dict[str, Any]:
     One owned block holds the keys; former keys go wherever in the file they stand, and so do
     keys commented ``login@name`` of a member that carry no options, since they were put there by
     hand before; all other lines stay byte for byte (with ``kvmcluster:ssh:exclusive`` they go,
-    too). A member that never published has no entry: a warning says so. Where sshd does
+    too). A member that never published has no entry: a warning says so. The keys of the block
+    allow neither forwarding nor a terminal, and logins from ``kvmcluster:ssh:from`` alone; of a
+    member that this would keep out, by its names' addresses or by where it logs in from now, the
+    line stays as it is, and the state fails and says what to add. Where sshd does
     not read the file or refuses the login, the state fails with the remedy, or writes
     ``/etc/ssh/sshd_config.d/00-kvmcluster.conf`` if ``kvmcluster:ssh:manage_sshd`` is true.
 
@@ -710,14 +713,14 @@ def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     path = os.path.join(account.home, ".ssh", login_keys.AUTHORIZED_KEYS)
     found = files.read(path, account.login)
-    wanted = login_keys.wanted(cluster, identities, found.text or "")
+    wanted, kept_out, unasked = _login_keys(cluster, identities, found.text or "")
     plans = [plan_file(path, found, wanted, 0o600, account.login)]
     drop_ins, problems = sshd_settings.plan_drop_in(cluster, account, __opts__["id"])
     refused = {**identities.refused, **wanted.refused}
     done = _carry_out(
         plans + drop_ins,
-        [*problems, *blocks.refusals(refused)],
-        blocks.absences(cluster, identities, wanted.text),
+        [*problems, *kept_out, *blocks.refusals(refused)],
+        [*blocks.absences(cluster, identities, wanted.text), *unasked],
     )
     if not __opts__["test"]:
         try:
@@ -725,6 +728,22 @@ def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
         except WorldError as error:
             done = {**done, "result": False, "comment": f"{error}\n{done['comment']}"}
     return done
+
+
+def _login_keys(
+    cluster: Cluster, identities: Identities, present: str
+) -> tuple[Wanted, list[str], list[str]]:
+    """Return the wanted keys, whom ``from`` would have kept out, and who could not be asked."""
+    wanted = login_keys.wanted(cluster, identities, present)
+    limited = login_keys.to_be_limited(cluster, present) if wanted.text != present else {}
+    if not limited:
+        return wanted, [], []
+    from saltext_kvmcluster.host import login_sources
+
+    kept_out, unasked = login_sources.uncovered(cluster, __opts__["id"], limited)
+    if kept_out:
+        wanted = login_keys.wanted(cluster, identities, present, kept_out)
+    return wanted, [*kept_out.values()], unasked
 
 
 def _known_hosts(cluster: Cluster) -> dict[str, Any]:

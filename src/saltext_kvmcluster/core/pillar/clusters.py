@@ -15,14 +15,13 @@ from saltext_kvmcluster.core.pillar.ha import GuestHa, Ha
 from saltext_kvmcluster.core.pillar.names import HOST
 from saltext_kvmcluster.core.pillar.options import Options
 from saltext_kvmcluster.core.pillar.schema import described
+from saltext_kvmcluster.core.pillar.ssh import Ssh
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
 from saltext_kvmcluster.core.validate import FLAG, LIST, one_of, whole
 
 ROOT = "kvmcluster"
-KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
 DEFINITIONS = ("shared", "defined")
 LETTERS = "letters, digits, '.', '_' and '-'"
-ACCOUNT = "a Unix account's name"
 # As many ports as libvirt sets aside for guests that arrive: qemu.conf's migration_port_min, _max.
 MOST_AT_ONCE = 64
 MOST_SPARE = 8
@@ -52,54 +51,6 @@ class Node:
             " guests' memory.",
             "the minion id",
         )
-    )
-
-
-@dataclass(frozen=True)
-class Ssh:
-    """How nodes log in to each other (pillar ``kvmcluster:ssh``)."""
-
-    login: str = field(
-        default="root",
-        metadata=described(
-            ACCOUNT,
-            "The account to which peers log in. libvirt's daemon connects as root and logs in as"
-            " this account.",
-        ),
-    )
-    key: str | None = field(
-        default=None,
-        metadata=described(
-            "an absolute path",
-            "The cluster key. It must not be the login's everyday key.",
-            "~login/.ssh/id_rsa_cluster, or id_ed25519_cluster with key_type ed25519",
-        ),
-    )
-    key_type: str = field(
-        default="rsa", metadata=described(one_of(tuple(KEY_TYPES)), "rsa (4096 bits) or ed25519.")
-    )
-    host_patterns: tuple[str, ...] = field(
-        default=(),
-        metadata=described(
-            LIST,
-            "Further ssh_config patterns for the Host block. Only needed to reach nodes by names"
-            " that are not listed above; host keys are not pinned for such names.",
-        ),
-    )
-    exclusive: bool = field(
-        default=False,
-        metadata=described(
-            FLAG, "true: authorized_keys2 contains the cluster's keys and nothing else."
-        ),
-    )
-    manage_sshd: bool = field(
-        default=False,
-        metadata=described(
-            FLAG,
-            "true: if sshd does not read authorized_keys2 (RHEL, Fedora) or refuses the login, a"
-            " drop-in in /etc/ssh/sshd_config.d changes that. false: the state fails and says what"
-            " to do. The drop-in stays when this is set to false again; remove it by hand.",
-        ),
     )
 
 

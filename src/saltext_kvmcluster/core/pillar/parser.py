@@ -21,11 +21,10 @@ from saltext_kvmcluster.core.pillar import (
     ha_relations,
     options,
     places,
+    ssh,
 )
 from saltext_kvmcluster.core.pillar.clusters import (
-    ACCOUNT,
     DEFINITIONS,
-    KEY_TYPES,
     LETTERS,
     LONGEST_WITHIN,
     MOST_AT_ONCE,
@@ -38,16 +37,14 @@ from saltext_kvmcluster.core.pillar.clusters import (
     Listed,
     Migration,
     Node,
-    Ssh,
 )
-from saltext_kvmcluster.core.pillar.names import guest_name, host_name, host_pattern, minion_id
+from saltext_kvmcluster.core.pillar.names import guest_name, host_name, minion_id
 from saltext_kvmcluster.core.pillar.options import Options
-from saltext_kvmcluster.core.pillar.paths import definition_path, key_path, lease_path
+from saltext_kvmcluster.core.pillar.paths import definition_path, lease_path
 from saltext_kvmcluster.core.pillar.schema import keys_of
 from saltext_kvmcluster.core.validate import shown
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
-_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 
 
 def from_pillar(pillar: object) -> Cluster:
@@ -77,7 +74,7 @@ def from_pillar(pillar: object) -> Cluster:
     return Cluster(
         name=name,
         nodes=nodes,
-        ssh=_ssh(top.get("ssh")),
+        ssh=ssh.parse(top.get("ssh"), f"{ROOT}:ssh"),
         guests=guests,
         migration=_migration(top.get("migration")),
         ha=ha,
@@ -118,24 +115,6 @@ def _node(node_id: object, body: object, path: str) -> Node:
     names = [host_name(name, f"{here}:names") for name in validate.items(fields, "names", here)]
     migration = host_name(fields.get("migration", known), f"{here}:migration")
     return Node(str(node_id), tuple(dict.fromkeys([known, *names, migration])), migration)
-
-
-def _ssh(raw: object) -> Ssh:
-    path = f"{ROOT}:ssh"
-    fields = validate.section(raw, path, keys_of(Ssh), may_be_empty=True)
-    default = Ssh()
-    key = fields.get("key")
-    return Ssh(
-        login=validate.matching(fields, "login", path, _LOGIN, ACCOUNT, default.login),
-        key=None if key is None else key_path(key, f"{path}:key"),
-        key_type=validate.choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
-        host_patterns=tuple(
-            host_pattern(item, f"{path}:host_patterns")
-            for item in validate.items(fields, "host_patterns", path)
-        ),
-        exclusive=validate.flag(fields, "exclusive", path, default.exclusive),
-        manage_sshd=validate.flag(fields, "manage_sshd", path, default.manage_sshd),
-    )
 
 
 def _guests(raw: object, nodes: Mapping[str, Node]) -> Guests:

@@ -6,7 +6,8 @@ import posixpath
 from dataclasses import dataclass
 
 from saltext_kvmcluster.core.errors import InputError
-from saltext_kvmcluster.core.pillar.clusters import KEY_TYPES, ROOT, Cluster
+from saltext_kvmcluster.core.pillar.clusters import ROOT, Cluster
+from saltext_kvmcluster.core.pillar.ssh import KEY_TYPES
 from saltext_kvmcluster.core.trust.identity import PublicKey, parse_cluster_key
 
 PILLAR_PATH = f"{ROOT}:ssh:key"

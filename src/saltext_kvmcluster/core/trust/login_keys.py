@@ -7,65 +7,36 @@ Foreign lines stay byte for byte.
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
+from saltext_kvmcluster.core.trust import key_options
 from saltext_kvmcluster.core.trust.blocks import (
     BEGIN,
     END,
-    TAG,
     KeyChanges,
     key_label,
-    owned_lines,
-    split_lines,
     tag,
 )
-from saltext_kvmcluster.core.trust.identity import Identities, PublicKey, parse_public_key
+from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
+from saltext_kvmcluster.core.trust.key_lines import Line, held_lines, parse
 
 AUTHORIZED_KEYS = "authorized_keys2"
-_KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\Z")
-_OPTIONS = re.compile(
-    r"""((?:\\"|\\(?!")|[^ \t"\\]|"(?:\\"|\\(?!")|[^"\\])*")+)[ \t]+(.*)\Z""", re.DOTALL
-)
 _ADDRESS = re.compile(r"[0-9.]+\Z|.*:")
+MAX_OPTIONS = 120
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One line of an authorized_keys file, as far as it can be parsed.
-
-    ``key`` may be of any type, not only one that a node may have.
-    """
-
-    raw: str
-    blank: bool = False
-    key: PublicKey | None = None
-    options: bool = False
-    comment: str = ""
-    inside: bool = False
-    number: int = 0
-
-    @property
-    def node(self) -> str | None:
-        """The node that our tag names."""
-        match = TAG.match(self.comment)
-        return match.group(1) if match else None
-
-    @property
-    def ours(self) -> bool:
-        """Whether the line is in our block or has our tag."""
-        return self.inside or self.node is not None
-
-
-def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
+def wanted(
+    cluster: Cluster, identities: Identities, present: str, uncovered: Collection[str] = ()
+) -> Wanted:
     """Return the wanted ``authorized_keys2``: one block of ours, all members' keys, no former ones.
+
+    Each line of the block has the options of ``key_options.text``.
 
     Outside the block a line is removed if it has our tag, if it repeats a key of the block, if it
     holds a key that the block now drops, or if it has no options and its comment is ``login@name``
@@ -75,17 +46,25 @@ def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
 
     A key that is already here under another comment or under none, or that another node has, is
     refused: it is not known to be the node's, and adopting it could lock out its owner.
+
+    uncovered
+        The nodes that ``kvmcluster:ssh:from`` would keep out: their lines let in from where they
+        do now. One without a line gets none, and keys from before let it in, and stay.
     """
     published = {node: item.cluster_key for node, item in identities.accepted.items()}
-    if len(set(published.values())) == len(cluster.nodes) and present == _block(cluster, published):
+    is_whole = len(set(published.values())) == len(cluster.nodes) and not uncovered
+    if is_whole and present == _block(cluster, published, {}):
         return Wanted(present)
-    lines = _parse(present)
-    held = _held(lines)
+    lines = parse(present)
+    ours = held_lines(lines)
+    held = {node: line.key for node, line in ours.items() if line.key}
     refused = _unfit(cluster, identities, lines, held)
-    known = {node: key for node, key in published.items() if node not in refused}
+    out = {*refused, *(node for node in uncovered if node not in held)}
+    known = {node: key for node, key in published.items() if node not in out}
     all_keys = {**held, **known}
     entries = {node: all_keys[node] for node in cluster.nodes if node in all_keys}
-    block = _block(cluster, entries)
+    kept = {node: key_options.kept(ours[node].options) for node in uncovered if node in ours}
+    block = _block(cluster, entries, kept)
     keys = {*held.values(), *entries.values()}
     former = _former_comments(cluster, held, known)
     doomed = {
@@ -94,7 +73,20 @@ def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
         if line.key and not line.ours and (line.key in keys or _is_former(line, former))
     }
     text = block if cluster.ssh.exclusive else _with_block(lines, block, doomed)
-    return Wanted(text, _changes(cluster, lines, held, entries, doomed), refused)
+    changes = _changes(cluster, lines, held, entries, doomed)
+    replaced = (*changes.replaced, *_other_options(cluster, ours, entries, kept))
+    return Wanted(text, replace(changes, replaced=replaced), refused)
+
+
+def to_be_limited(cluster: Cluster, present: str) -> dict[str, bool]:
+    """Return the nodes whose line has not the wanted ``from`` yet, and whether they have a line."""
+    held = held_lines(parse(present))
+    options = key_options.text(cluster.ssh.from_)
+    return {
+        node: node in held
+        for node in (cluster.nodes if cluster.ssh.from_ else ())
+        if node not in held or held[node].options != options
+    }
 
 
 def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tuple[int, str]]:
@@ -102,7 +94,7 @@ def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tu
 
     A key of a member whose identity is not known counts as its own.
     """
-    for line in _parse(present):
+    for line in parse(present):
         if not line.key or not line.node or f"/{cluster.name}/" not in line.comment:
             continue
         known = identities.accepted.get(line.node)
@@ -112,64 +104,31 @@ def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tu
             yield line.number, f"a former key of {line.node}"
 
 
+def unrestricted(
+    cluster: Cluster, identities: Identities, present: str
+) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line that lets a member's key do more than our line, and why.
+
+    present
+        Another authorized_keys file: sshd uses the first line, of all files, that lets a key in.
+    """
+    owners = {item.cluster_key: node for node, item in identities.accepted.items()}
+    for line in parse(present):
+        owner = owners.get(line.key) if line.key else None
+        if owner and key_options.lets_more(line.options, cluster.ssh.from_):
+            wanted = "restrict and from" if cluster.ssh.from_ else "restrict"
+            yield line.number, f"the key of {owner} without {wanted}, which so do not hold"
+
+
 def own_keys(present: str) -> str:
     """Return the lines of an ``authorized_keys2`` that are ours, and those that repeat our keys."""
-    lines = _parse(present)
+    lines = parse(present)
     keys = {line.key for line in lines if line.ours and line.key}
     return "".join(line.raw for line in lines if line.ours or line.key in keys)
 
 
-def _parse(text: str) -> list[_Line]:
-    lines = split_lines(text)
-    return [
-        _parse_line(raw, inside, number)
-        for number, (raw, inside) in enumerate(zip(lines, owned_lines(lines), strict=True), start=1)
-    ]
-
-
-def _parse_line(raw: str, inside: bool, number: int) -> _Line:
-    stripped = raw.strip(" \t\r\n")
-    if not stripped or stripped.startswith("#"):
-        return _Line(raw, blank=True, inside=inside, number=number)
-    options, rest = _without_options(stripped)
-    kind, blob, comment = (*re.split(r"[ \t]+", rest, maxsplit=2), "", "", "")[:3]
-    return _Line(raw, False, _any_key(kind, blob), bool(options), comment, inside, number)
-
-
-def _without_options(line: str) -> tuple[str, str]:
-    """Split a line into its options and the rest, as sshd does.
-
-    Spaces inside quotes do not end the options, and a backslash escapes nothing but a quote.
-    """
-    if _KEY_TYPE.match(re.split(r"[ \t]", line, maxsplit=1)[0]):
-        return "", line
-    match = _OPTIONS.match(line)
-    return (match.group(1), match.group(2)) if match else (line, "")
-
-
-def _any_key(kind: str, blob: str) -> PublicKey | None:
-    """Return the key of a line that a person wrote, of any type and size."""
-    if not _KEY_TYPE.match(kind):
-        return None
-    try:
-        raw = base64.b64decode(blob.encode("ascii"), validate=True)
-    except ValueError:
-        return None
-    return PublicKey(kind, base64.b64encode(raw).decode())
-
-
-def _held(lines: Iterable[_Line]) -> dict[str, PublicKey]:
-    """Return the key that our lines hold for each node, the block's before any stray one."""
-    held: dict[str, PublicKey] = {}
-    for line in sorted(lines, key=lambda line: not line.inside):
-        if line.node and line.key:
-            with contextlib.suppress(InputError):
-                held.setdefault(line.node, parse_public_key(str(line.key)))
-    return held
-
-
 def _unfit(
-    cluster: Cluster, identities: Identities, lines: list[_Line], held: Mapping[str, PublicKey]
+    cluster: Cluster, identities: Identities, lines: list[Line], held: Mapping[str, PublicKey]
 ) -> dict[str, str]:
     """Return the nodes whose key may not be theirs, each with the reason.
 
@@ -210,10 +169,10 @@ def _unfit(
 
 
 def _strangers(
-    cluster: Cluster, lines: Iterable[_Line], held: Mapping[str, PublicKey], known: Iterable[str]
-) -> dict[PublicKey, list[_Line]]:
+    cluster: Cluster, lines: Iterable[Line], held: Mapping[str, PublicKey], known: Iterable[str]
+) -> dict[PublicKey, list[Line]]:
     """Return the foreign lines without another reason to be removed, by key."""
-    strangers: dict[PublicKey, list[_Line]] = {}
+    strangers: dict[PublicKey, list[Line]] = {}
     if cluster.ssh.exclusive:
         return strangers
     keys, former = set(held.values()), _former_comments(cluster, held, known)
@@ -223,7 +182,7 @@ def _strangers(
     return strangers
 
 
-def _stranger(cluster: Cluster, node: str, lines: Iterable[_Line]) -> _Line | None:
+def _stranger(cluster: Cluster, node: str, lines: Iterable[Line]) -> Line | None:
     """Return the first line whose comment does not show that the key was created on the node."""
     return next((line for line in lines if not _made_on(cluster, node, line.comment)), None)
 
@@ -256,16 +215,22 @@ def _former_comments(
     return {f"{cluster.ssh.login}@{name}".lower() for name in names}
 
 
-def _is_former(line: _Line, comments: set[str]) -> bool:
+def _is_former(line: Line, comments: set[str]) -> bool:
     return not line.options and line.comment.lower() in comments
 
 
-def _block(cluster: Cluster, entries: Mapping[str, PublicKey]) -> str:
-    lines = (f"{entries[node]} {tag(cluster, node)}\n" for node in cluster.nodes if node in entries)
+def _block(cluster: Cluster, entries: Mapping[str, PublicKey], kept: Mapping[str, str]) -> str:
+    """Return the block with all entries; ``kept`` are the nodes with options of their own."""
+    usual = key_options.text(cluster.ssh.from_)
+    lines = (
+        f"{kept.get(node, usual)} {entries[node]} {tag(cluster, node)}\n"
+        for node in cluster.nodes
+        if node in entries
+    )
     return "".join([BEGIN, *lines, END])
 
 
-def _with_block(lines: list[_Line], block: str, doomed: set[int]) -> str:
+def _with_block(lines: list[Line], block: str, doomed: set[int]) -> str:
     """Put the block where the old one began, or at the end, and leave out the doomed lines."""
     at = next((index for index, line in enumerate(lines) if line.inside), len(lines))
     kept = [line.raw for line in lines[:at] if not line.ours and line.number not in doomed]
@@ -277,7 +242,7 @@ def _with_block(lines: list[_Line], block: str, doomed: set[int]) -> str:
 
 def _changes(
     cluster: Cluster,
-    lines: list[_Line],
+    lines: list[Line],
     held: Mapping[str, PublicKey],
     entries: Mapping[str, PublicKey],
     doomed: set[int],
@@ -303,3 +268,21 @@ def _changes(
             )
             changes.removed.append(f"{what} (line {line.number})")
     return changes.changes()
+
+
+def _other_options(
+    cluster: Cluster,
+    ours: Mapping[str, Line],
+    entries: Iterable[str],
+    kept: Mapping[str, str],
+) -> Iterator[str]:
+    """Yield whose options change, and how; most nodes' change alike."""
+    usual = key_options.text(cluster.ssh.from_)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for node in entries:
+        new = kept.get(node, usual)
+        if node in ours and ours[node].options != new:
+            alike.setdefault((ours[node].options or "none", new), []).append(node)
+    for pair, nodes in alike.items():
+        old, new = (one_line(options, MAX_OPTIONS) for options in pair)
+        yield f"{listed(nodes, MAX_NAMES)}: options {old} -> {new}"

@@ -137,19 +137,24 @@ def label(labels: Mapping[str, str | None]) -> list[Issue]:
 def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) -> list[Issue]:
     """Return the keys of former members, and former keys of members, that still let in.
 
+    And those of members in other files than ours, where they may do more.
+
     texts
         The authorized_keys files of the login, by path.
     """
-    return [
-        Issue(
-            f"{path}, line {number}: {why}",
-            TRUST
-            if path.endswith(login_keys.AUTHORIZED_KEYS)
-            else f"delete line {number} of {path}",
-        )
-        for path, text in texts.items()
-        for number, why in login_keys.stale(cluster, identities, text)
-    ]
+    issues = []
+    for path, text in texts.items():
+        ours = path.endswith(login_keys.AUTHORIZED_KEYS)
+        found = dict(login_keys.unrestricted(cluster, identities, text)) if not ours else {}
+        found.update(login_keys.stale(cluster, identities, text))
+        issues += [
+            Issue(
+                f"{path}, line {number}: {why}",
+                TRUST if ours else f"delete line {number} of {path}",
+            )
+            for number, why in sorted(found.items())
+        ]
+    return issues
 
 
 def names(cluster: Cluster, here: str) -> Sequence[str]:

@@ -1,0 +1,94 @@
+"""How nodes log in to each other: what the pillar says of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.pillar import networks
+from saltext_kvmcluster.core.pillar.names import host_pattern
+from saltext_kvmcluster.core.pillar.paths import key_path
+from saltext_kvmcluster.core.pillar.schema import described, keys_of
+from saltext_kvmcluster.core.validate import FLAG, LIST, one_of
+
+KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
+ACCOUNT = "a Unix account's name"
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How nodes log in to each other (pillar ``kvmcluster:ssh``)."""
+
+    login: str = field(
+        default="root",
+        metadata=described(
+            ACCOUNT,
+            "The account to which peers log in. libvirt's daemon connects as root and logs in as"
+            " this account.",
+        ),
+    )
+    key: str | None = field(
+        default=None,
+        metadata=described(
+            "an absolute path",
+            "The cluster key. It must not be the login's everyday key.",
+            "~login/.ssh/id_rsa_cluster, or id_ed25519_cluster with key_type ed25519",
+        ),
+    )
+    key_type: str = field(
+        default="rsa", metadata=described(one_of(tuple(KEY_TYPES)), "rsa (4096 bits) or ed25519.")
+    )
+    host_patterns: tuple[str, ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "Further ssh_config patterns for the Host block. Only needed to reach nodes by names"
+            " that are not listed above; host keys are not pinned for such names.",
+        ),
+    )
+    from_: tuple[str, ...] = field(
+        default=(),
+        metadata=described(
+            LIST,
+            "Addresses and networks, as 192.0.2.11 and 192.0.2.0/24, from which peers log in: the"
+            " cluster's keys let nobody in from anywhere else. It has to cover every address that a"
+            " name of a node has. Where addresses change, first give the old and the new ones.",
+            "none, from anywhere",
+        ),
+    )
+    exclusive: bool = field(
+        default=False,
+        metadata=described(
+            FLAG, "true: authorized_keys2 contains the cluster's keys and nothing else."
+        ),
+    )
+    manage_sshd: bool = field(
+        default=False,
+        metadata=described(
+            FLAG,
+            "true: if sshd does not read authorized_keys2 (RHEL, Fedora) or refuses the login, a"
+            " drop-in in /etc/ssh/sshd_config.d changes that. false: the state fails and says what"
+            " to do. The drop-in stays when this is set to false again; remove it by hand.",
+        ),
+    )
+
+
+def parse(raw: object, path: str) -> Ssh:
+    """Return what the pillar says; ``raw`` is the value of the key at ``path``."""
+    fields = validate.section(raw, path, keys_of(Ssh), may_be_empty=True)
+    default = Ssh()
+    key = fields.get("key")
+    return Ssh(
+        login=validate.matching(fields, "login", path, _LOGIN, ACCOUNT, default.login),
+        key=None if key is None else key_path(key, f"{path}:key"),
+        key_type=validate.choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
+        host_patterns=tuple(
+            host_pattern(item, f"{path}:host_patterns")
+            for item in validate.items(fields, "host_patterns", path)
+        ),
+        from_=networks.parse(validate.items(fields, "from", path), f"{path}:from"),
+        exclusive=validate.flag(fields, "exclusive", path, default.exclusive),
+        manage_sshd=validate.flag(fields, "manage_sshd", path, default.manage_sshd),
+    )
