@@ -20,10 +20,24 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,metrics,watch,tests,lint,package]'
 	touch $(STAMP)
 
-lint: $(STAMP)  ## ruff (format and lint) and mypy --strict
+lint: $(STAMP)  ## ruff (format and lint), mypy --strict, and the package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) --no-print-directory package
+
+package: $(STAMP)  ## sdist and wheel in dist/, checked
+	rm -rf dist
+	@# What git has, the sdist has; where there is no git, this is an sdist.
+	test ! -e .git || $(BIN)/check-manifest --no-build-isolation
+	@log=$$($(BIN)/python -m build --no-isolation 2>&1) || { echo "$$log"; exit 1; }
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/pyroma --min 10 --skip-tests AuthorEmail dist/*.tar.gz
+	$(BIN)/python tools/package_check.py dist
+
+release-check: package  ## whether what is in dist/ may be published: tag, changelog, URLs
+	$(BIN)/python tools/package_check.py dist --release
 
 test: dev  ## install all that is needed and run every tier
 	$(MAKE) --no-print-directory --jobs 2 --output-sync lint unit sim
