@@ -157,7 +157,8 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_checks.py > docs/checks.md
 	$(BIN)/python tools/docs_pillar.py > docs/pillar.md
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
-	$(BIN)/sphinx-build --quiet -W -b html docs docs/_build
+	$(BIN)/sphinx-build --quiet -W --keep-going -E -b html docs docs/_build
+	$(BIN)/python tools/docs_links.py docs/_build
 
 # All but files are names of what is to be done.
 .PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*/\1/p' $(MAKEFILE_LIST))

@@ -1,10 +1,36 @@
 """Sphinx configuration; built by ``make docs``."""
 
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+sys.path[:0] = [str(PROJECT / "docs" / "_ext"), str(PROJECT / "tools")]
+
+_package = metadata("saltext-kvmcluster")
+
 project = "saltext-kvmcluster"
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+release = version = _package["Version"]
+copyright = f"2026 {_package['Author']}"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "doors"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-html_theme = "furo"
+# The changelog's first release is a heading of the third level.
+suppress_warnings = ["myst.header"]
 exclude_patterns = ["_build"]
-autodoc_member_order = "bysource"
+add_function_parentheses = False
 add_module_names = False
+# An example of a command line has no language, or `console`; what is printed is no program.
+highlight_language = "none"
+
+html_theme = "furo"
+html_title = f"saltext-kvmcluster {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_domain_indices = False
+html_copy_source = False
+html_show_sphinx = False
+# Of a session only what is typed.
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+copybutton_line_continuation_character = "\\"

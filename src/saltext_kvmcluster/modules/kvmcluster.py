@@ -321,7 +321,7 @@ def depart(moves: list[dict[str, str]], id: str, while_cordoned: bool = False) -
 def departed(id: str, stop: bool = False) -> dict[str, Any]:
     """Return what became of the migrations of a ``kvmcluster.depart``, whether it runs or not.
 
-    An id that is not known here begins nothing afterwards either.
+    For ``salt-run kvmcluster.drain``. An id that is not known here begins nothing afterwards.
 
     id
         The id that it was given.
@@ -770,8 +770,9 @@ def start_assigned(
 def startable(guest: str) -> dict[str, Any]:
     """Return whether a guest of this node could be started here again if it were off.
 
-    It has a definition where the pillar says, that is of the same guest, and no node has anything
-    that forbids the start, as ``kvmcluster.start`` has it. Nothing is changed.
+    For ``salt-run kvmcluster.evacuate``. It has a definition where the pillar says, that is of the
+    same guest, and no node has anything that forbids the start, as ``kvmcluster.start`` has it.
+    Nothing is changed.
 
     guest
         The guest's name, exactly.
@@ -822,6 +823,8 @@ def restart_crashed() -> dict[str, Any]:
 @doors.salt_errors
 def responds(nodes: str | list[str]) -> dict[str, Any]:
     """Return whether nodes respond, as this node sees them: by ssh or ping, under any name.
+
+    For ``salt-run kvmcluster.evacuate off=true`` and ``salt-run kvmcluster.fence_test``.
 
     nodes
         The minion id of a node, or a list of several.
@@ -1082,7 +1085,7 @@ def standby(reason: str) -> dict[str, Any]:
 def unstandby() -> dict[str, Any]:
     """Have Pacemaker start guests on this node again, if ``kvmcluster.standby`` kept it from that.
 
-    A node that a person has put on standby stays so.
+    For ``salt-run kvmcluster.undrain``. A node that a person has put on standby stays so.
 
     Returns ``{cluster, node, ok, standby, changed}``: ``changed`` is whether it was on standby by
     us.
@@ -1266,12 +1269,13 @@ def boot() -> dict[str, Any]:
 def reboot(boot: str) -> dict[str, Any]:
     """Reboot this node, unless it is not cordoned, a guest is active on it, or a state runs there.
 
+    For ``salt-run kvmcluster.reboot``, which waits until the node is back.
+
     boot
         The current boot, from ``kvmcluster.boot``: a node that was rebooted meanwhile is not
         rebooted again.
 
     Returns ``{cluster, node, boot, detail}``, if the response is sent before the node goes down.
-    ``salt-run kvmcluster.reboot`` reboots a node and waits until it is back.
 
     CLI Example:
 

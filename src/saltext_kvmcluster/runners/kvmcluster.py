@@ -1691,6 +1691,8 @@ def rolling(
 def rolling_done(node: str, report: str = "", cluster: str | None = None) -> dict[str, Any]:
     """Record that a rolling run is done with a node; after the last one it is deleted.
 
+    For the orchestration ``kvmcluster.orch.rolling``.
+
     node
         The node's minion id.
 
