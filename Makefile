@@ -92,6 +92,10 @@ LAB := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd, QEMU, Salt, GlusterFS
 	$(LAB) -m "not nightly" tests/lab
 
+# On Debian 13: lab/debian trixie -- make lab-pair VENV=...
+lab-pair: dev  ## a selection of the lab's tests, for a pair of Salt and Python (VENV)
+	KVMCLUSTER_VENV=$(abspath $(VENV)) $(BIN)/pytest --durations=10 -m pair tests/lab
+
 nightly: test  ## make test, and what takes too long for it: series of kills, starts and faults, ...
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(LAB) tests/lab/test_kill.py tests/lab/test_start.py
 	$(BIN)/pytest tests/unit --hypothesis-profile=nightly

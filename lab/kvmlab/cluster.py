@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-from . import install, network, pacemaker, salting, services
+from . import install, network, pacemaker, salting, services, systems
 from .plan import (
     MASTER,
     MAX_NODES,
@@ -68,26 +68,34 @@ def only_one(lab, blocked=None):
         yield
 
 
-def up(size, ha, say):
+def up(size, ha, say, own=None):
     """Build a lab.
 
     ha
         Who sets up Pacemaker: ``lab``, or ``ha``, whoever uses it; empty for a lab without.
+    own
+        The systems of those nodes that are to have another one than the machine.
     """
+    own = own or {}
     if not 1 <= size <= MAX_NODES:
         raise LabError(f"--nodes {size}: between 1 and {MAX_NODES}")
     lab = Lab(lab_name(), size)
     check_machine([*CLUSTER_PROGRAMS, *(PACEMAKER_PROGRAMS if ha else [])])
     check_guest_image()
+    if strangers := set(own) - set(lab.places):
+        raise LabError(f"{min(strangers)}: this lab will have {', '.join(lab.places)}")
     with only_one(lab):
-        if is_whole(lab, ha, say):
+        if is_whole(lab, ha, own, say):
             return
-        started = time.monotonic()
-        try:
-            build(lab, ha, say)
-        except BaseException:
-            remove(lab)
-            raise
+        with systems.held(own) as kept:
+            for place, system in own.items():
+                system.check(place)
+            started = time.monotonic()
+            try:
+                build(lab, ha, own, say, kept)
+            except BaseException:
+                remove(lab)
+                raise
     say(f"lab {lab.name!r} is up: master and {size} nodes, {time.monotonic() - started:.0f} s")
     say("try: lab/ctl status; lab/ctl salt -- '*' test.ping; lab/ctl guest web1 --on node1")
 
@@ -112,7 +120,7 @@ def check_guest_image():
         raise LabError("there is no guest image yet; run lab/ctl install")
 
 
-def is_whole(lab, ha, say):
+def is_whole(lab, ha, own, say):
     """True for a lab that is all there, False where there is none; a half one is refused."""
     if find(lab, "switch") is None:
         if lab.state.exists():
@@ -125,6 +133,8 @@ def is_whole(lab, ha, say):
         raise LabError(f"a lab of {there.size} nodes is up; run lab/ctl down first")
     if ha != ha_of(there):
         raise LabError("the lab that is up differs in Pacemaker; run lab/ctl down first")
+    if own != systems.read(there):
+        raise LabError("the lab that is up differs in its systems; run lab/ctl down first")
     say(f"lab {lab.name!r} is up already: master and {lab.size} nodes")
     return True
 
@@ -145,8 +155,9 @@ def missing_parts(lab):
     return missing
 
 
-def build(lab, ha, say):
+def build(lab, ha, own, say, kept):
     lab.logs.mkdir(parents=True)
+    systems.write(lab, own)
     lab.board.mkdir()
     if ha == "lab":
         pacemaker.make_key(lab)
@@ -156,7 +167,7 @@ def build(lab, ha, say):
     salting.write_pillar(lab)
     path = lab.logs / "lab"
     with open(path, "wb") as log:
-        root = birth(lab, "switch", stdout=log, stderr=log)
+        root = birth(lab, "switch", stdout=log, stderr=log, pass_fds=kept)
     with open(path) as progress:
         deadline = time.monotonic() + LIMIT
         while not lab.ready.exists():

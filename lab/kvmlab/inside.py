@@ -7,9 +7,9 @@ import sys
 import time
 from contextlib import suppress
 
-from . import disks, fencing, hypervisor, network, pacemaker, power, room, salting, storage
-from .plan import GUESTS, MASTER, LabError, hosts_file, venv
-from .processes import BOOT, assemble, birth, entering, find, inside_path, run, run_in, wait_until
+from . import disks, fencing, hypervisor, network, pacemaker, power, room, salting, storage, systems
+from .plan import GUESTS, MASTER, LabError, hosts_file
+from .processes import BOOT, birth, entering, find, inside_path, run, run_in, wait_until
 from .services import OF_CLUSTER, start_here
 
 # Seconds for minions to answer, twice; see LIMIT of cluster.py.
@@ -70,9 +70,8 @@ def switch(lab):
 
 
 def start_place(lab, place):
-    start = birth if place == MASTER else assemble
     with open(lab.logs / place, "wb") as log:
-        return start(lab, place, stdout=subprocess.PIPE, stderr=log)
+        return systems.start(lab, place, stdout=subprocess.PIPE, stderr=log)
 
 
 def last_lines(path, count=5):
@@ -117,7 +116,7 @@ def is_ready(lab, node):
 
 
 def silent_minions(lab):
-    command = [venv() / "bin" / "salt", "--static", "--out=json", "--timeout=3", "*", "test.ping"]
+    command = ["salt", "--static", "--out=json", "--timeout=3", "*", "test.ping"]
     try:
         answers = json.loads(run_in(lab, MASTER, *command))
     except (LabError, ValueError):

@@ -95,6 +95,11 @@ class Lab:
         return self.state / f"{node}.deaf"
 
     @property
+    def systems(self):
+        """Which places have another system, or another Salt, than the machine; see systems.py."""
+        return self.state / "systems"
+
+    @property
     def ready(self):
         """Exists once the lab is whole."""
         return self.state / "ready"
@@ -141,11 +146,16 @@ def venv():
     return Path(os.environ.get("KVMCLUSTER_VENV", CHECKOUT / ".venv")).absolute()
 
 
-def clean_environment():
-    """What every program of the lab gets, whatever the caller's shell has set."""
+def clean_environment(own_venv=None):
+    """What every program of the lab gets, whatever the caller's shell has set.
+
+    own_venv
+        The virtual environment of the program's place, where that has another one.
+    """
+    own_venv = own_venv or venv()
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {
-        "PATH": f"{venv()}/bin:{system}",
+        "PATH": f"{own_venv}/bin:{system}",
         "HOME": "/root",
         "USER": "root",
         "LOGNAME": "root",
@@ -153,7 +163,7 @@ def clean_environment():
         "LANG": "C.UTF-8",
         "TERM": os.environ.get("TERM", "dumb"),
         "KVMCLUSTER_LAB": lab_name(),
-        "KVMCLUSTER_VENV": str(venv()),
+        "KVMCLUSTER_VENV": str(own_venv),
     }
 
 

@@ -61,16 +61,13 @@ def birth(lab, role, namespaces=NAMESPACES, **options):
     return launch(["unshare", *namespaces, "--fork", *first_process(lab, role)], **options)
 
 
-def assemble(lab, node, **options):
-    """Start what of a node outlives its reboots, and boots it."""
-    words = ["machine", lab.name, str(lab.size), node]
-    return launch(["unshare", *MACHINE, sys.executable, "-B", INSIDE, *words], **options)
-
-
-def launch(command, **options):
-    environment = clean_environment()
+def launch(command, env=None, **options):
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment, **options
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env=env or clean_environment(),
+        **options,
     )
 
 
@@ -157,6 +154,16 @@ def end(pid, number=signal.SIGKILL):
         wait_until(lambda: is_over(parent), 30, f"process {parent} does not end")
 
 
+def venv_of(pid):
+    """The virtual environment that a first process was told of, None if it cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    told = [word.partition("=")[2] for word in words if word.startswith("KVMCLUSTER_VENV=")]
+    return told[0] if told else None
+
+
 def entering(pid, command, directory="/root", interrupts=False):
     """The command that runs a command in all the namespaces of pid.
 
@@ -166,7 +173,7 @@ def entering(pid, command, directory="/root", interrupts=False):
     interrupts
         Whether Ctrl-C is the command's own, though the caller ignores it.
     """
-    environment = [f"{key}={value}" for key, value in clean_environment().items()]
+    environment = [f"{key}={value}" for key, value in clean_environment(venv_of(pid)).items()]
     return [
         "nsenter",
         "--target",

@@ -54,13 +54,29 @@ class Root:
 
 def run_inside(root, command):
     """Run a command in the copy of the checkout; return its exit code."""
+    with current(root) as lock:
+        return enter(root, command, lock)
+
+
+@contextmanager
+def ready(root):
+    """A system in which all is installed that a node of a lab needs."""
+    with current(root) as lock:
+        if enter(root, ["make", "--no-print-directory", "dev"], lock):
+            raise LabError(f"Debian {root.suite}: make dev failed in {root.path}")
+        yield lock
+
+
+@contextmanager
+def current(root):
+    """The system with the checkout as it is now; for whoever holds the lock."""
     install.need_root()
     with alone(root) as lock:
         if not root.path.exists():
             make(root)
         copy_checkout(root)
         copy_access(root)
-        return enter(root, command, lock)
+        yield lock
 
 
 def remove(root):

@@ -5,7 +5,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from .plan import CHECKOUT, MASTER, LabError, venv
+from .plan import CHECKOUT, MASTER, LabError
 from .processes import find, is_over, need, processes_in, run, run_in, stat, wait_until
 
 MINION = CHECKOUT / "lab" / "salt-minion"
@@ -30,8 +30,8 @@ def start_commands(service):
             ["sh", "-c", f"! grep -qs {LOCKD} || pidof virtlockd || virtlockd --daemon"],
             ["libvirtd", "--daemon"],
         ],
-        "minion": [daemon("minion", str(venv() / "bin" / "python3"), str(MINION))],
-        "salt-master": [daemon("master", str(venv() / "bin" / "salt-master"))],
+        "minion": [daemon("minion", "python3", str(MINION))],
+        "salt-master": [daemon("master", "salt-master")],
         "glusterd": [["glusterd"]],
         "corosync": [daemon("corosync", "corosync", "-f")],
         "pacemaker": [daemon("pacemaker", "env", *PACEMAKER_LOG, "pacemakerd")],

@@ -52,7 +52,7 @@ class Agent:
     def __init__(self, lab, place):
         words = [AGENT, "salt"] if place == MASTER else [AGENT]
         self._process = subprocess.Popen(
-            [*PROGRAM, "exec", place, "--", sys.executable, *map(str, words)],
+            [*PROGRAM, "exec", place, "--", "python3", *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=lab.environment,

@@ -138,6 +138,7 @@ def restart(lab, node="node1"):
     lab.exec(node, "sh", "-c", line, check=False)
 
 
+@pytest.mark.pair
 def test_a_guest_that_crashes_starts_and_is_stopped_is_told_so(lab, heard):
     lab.ctl("kill", "node1", f"qemu:{GUEST}")
     (data,) = heard.expect(("guest", "node1", "crashed"))

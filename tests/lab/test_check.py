@@ -138,6 +138,7 @@ def row(data, guest):
     return found
 
 
+@pytest.mark.pair
 def test_what_is_said_to_be_movable_moves(lab, observed):
     data = observed.check(lab)
     assert (data["ok"], data["movable"], data["moves"]) == (True, 6, 6), data["findings"]
@@ -219,6 +220,7 @@ def test_each_mistake_is_found_and_its_remedy_fixes_it(lab, observed, group):
         assert not [finding for finding in after["findings"] if mistake.is_in(finding)], mistake
 
 
+@pytest.mark.pair
 def test_a_closed_node_is_no_destination_and_no_fault(lab, observed):
     lab.salt("node2", "kvmcluster.cordon", "new memory")
     try:

@@ -137,6 +137,7 @@ def seen_once(lab):
     assert twice == []
 
 
+@pytest.mark.pair
 def test_all_leave_and_the_node_stays_closed(lab):
     plan = lab.run("kvmcluster.drain", "node1", "test=True")
     assert {step["guest"] for step in plan["plan"]} == {"web1", "web2", "db1"}
@@ -170,6 +171,7 @@ def test_all_leave_and_the_node_stays_closed(lab):
     assert where(lab) == {name: [node] for name, node in HOME.items()}
 
 
+@pytest.mark.pair
 def test_guests_leave_a_node_that_shuts_down(lab):
     """As its unit calls it: the node itself moves them, and uncordons itself at its next boot."""
     unit = pathlib.Path(__file__).parents[2] / "states/kvmcluster/files/kvmcluster-leave.service"

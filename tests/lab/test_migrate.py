@@ -113,6 +113,7 @@ def device_of(lab, node, address_of):
     return next(line.split()[1] for line in shown if f" {address}/" in line)
 
 
+@pytest.mark.pair
 def test_it_moves_round_all_nodes_and_writes_on(lab):
     written, downtimes = lab.record(GUEST)["last"], []
     for source, destination in (("node1", "node2"), ("node2", "node3"), ("node3", "node1")):
@@ -157,6 +158,7 @@ def test_memory_goes_over_the_migration_network(lab):
     assert sum(grown.values()) < answer["memory_bytes"] / 3, grown
 
 
+@pytest.mark.pair
 @pytest.mark.parametrize(
     ("guest", "destination", "words"),
     [
@@ -198,6 +200,7 @@ def test_refused_where_the_destination_has_its_uuid(lab):
     assert "guest.uuid" in answer and "impostor" in answer and "guest.name" not in answer
 
 
+@pytest.mark.pair
 def test_refused_with_the_exit_code_of_a_failure(lab):
     assert lab.salt_code("node1", "kvmcluster.migrate", NEIGHBOUR, "node1") != 0
 
@@ -286,6 +289,7 @@ def test_a_job_that_nobody_of_ours_began_is_respected(lab):
     lab.exec(source, "virsh", "migrate-setspeed", GUEST, "10000")
 
 
+@pytest.mark.pair
 def test_a_cancelled_migration_has_not_moved_it(lab):
     source, destination = route(lab)
     with slow_migration(lab, source, destination) as call:
@@ -323,6 +327,7 @@ def test_killed_libvirt_at_the_destination(lab):
     assert agrees(lab, call.end())
 
 
+@pytest.mark.pair
 def test_killed_libvirt_at_the_source(lab):
     source, destination = route(lab)
     with slow_migration(lab, source, destination) as call:

@@ -121,6 +121,7 @@ def test_a_reinstalled_node_is_trusted_again_after_its_minions_start(lab):
     assert detail(lab, "its trust is complete again")
 
 
+@pytest.mark.pair
 def test_a_migration_whose_destinations_libvirtd_was_killed_is_settled(lab):
     lab.exec("node1", "virsh", "migrate-setspeed", GUEST, "1")
     call = labs.Call(lab.salt, "node1", "kvmcluster.migrate", GUEST, "node2", "patience=5")

@@ -315,6 +315,7 @@ def test_no_second_autostart_remains_where_every_node_keeps_a_definition(lab):
         lab.exec(node, "virsh", "undefine", GUEST)
 
 
+@pytest.mark.pair
 def test_a_killed_job_is_gone_on_from_another_node(lab):
     source, destination, third = route(lab)
     with slow_migration(lab, source, destination, BY_LIBVIRT, patience=KILLED):

@@ -28,6 +28,7 @@ def published_again(lab):
     assert all(state["result"] and "warnings" not in state for state in states.values()), states
 
 
+@pytest.mark.pair
 def test_one_command_makes_every_login_good(prepared_lab, first_prepare):
     assert all(state["result"] for state in first_prepare.values())
     matrix = prepared_lab.run("kvmcluster.ssh_matrix")
@@ -35,6 +36,7 @@ def test_one_command_makes_every_login_good(prepared_lab, first_prepare):
     assert "OK: 18 of 18 logins good" in first_prepare["ssh"]["comment"]
 
 
+@pytest.mark.pair
 def test_a_second_run_changes_nothing(lab):
     before = {node: [lab.read(node, path) for path in TRUST_FILES] for node in lab.nodes}
     again = lab.prepare()
@@ -63,6 +65,7 @@ def test_test_mode_predicts_exactly_what_the_real_run_does(lab):
     assert changes(lab.apply("node1", "kvmcluster")) == {name: {} for name in real}
 
 
+@pytest.mark.pair
 def test_a_reinstalled_node_is_repaired_by_one_prepare(lab):
     lab.ctl("reinstall", "node2")
     assert cell(lab, "node1", "node2-mig")["cause"] == "host key changed"
@@ -124,6 +127,7 @@ def test_silence_in_the_mine_removes_nothing_and_is_named(lab):
     published_again(lab)
 
 
+@pytest.mark.pair
 @pytest.mark.parametrize("stranger", ["node3", "another"])
 def test_a_node_that_speaks_for_another_is_refused_by_name(lab, stranger):
     before = [lab.read("node1", path) for path in TRUST_FILES]

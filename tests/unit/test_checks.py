@@ -68,6 +68,15 @@ def towards_libvirt(version):
     return there(daemon=worlds.daemon("node2", libvirt=version))
 
 
+def between_libvirts(source, destination):
+    here, there = (
+        worlds.daemon("node1", libvirt=source),
+        worlds.daemon("node2", libvirt=destination),
+    )
+    return world(at(daemon=here), node("node2", daemon=there))
+
+
+ZSTD = {"parallel": 2, "compression": "zstd"}
 SERVICE = Starters("libvirt-guests, ON_BOOT=start", "ON_BOOT=ignore")
 
 
@@ -296,6 +305,16 @@ CASES = [
             (OK, 11_004_000, {"post_copy": True}),
             (OK, 11_001_000, {"post_copy": True}),
             (OK, 0, {"post_copy": True}),
+        )
+    ),
+    *(
+        ("node.versions", outcome, optioned(between_libvirts(*versions), **options))
+        for outcome, versions, options in (
+            (OK, (11_003_000, 9_004_000), ZSTD),
+            (PROBLEM, (11_003_000, 9_000_000), ZSTD),
+            (PROBLEM, (9_000_000, 11_003_000), ZSTD),
+            (OK, (9_000_000, 9_000_000), {"compression": "xbzrle"}),
+            (UNKNOWN, (11_003_000, 0), {"parallel": 2, "compression": "zlib"}),
         )
     ),
     ("node.versions", UNKNOWN, world(at(), NO_DAEMON)),

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
-from saltext_kvmcluster.core.pillar.options import NO_COMPRESSION, Options
+from saltext_kvmcluster.core.pillar.options import (
+    NO_COMPRESSION,
+    PARALLEL_COMPRESSIONS,
+    Options,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ def plan(
             **({"DEST_XML": copy} if copy else {}),
         },
     )
+
+
+def least_libvirt(options: Options) -> int:
+    """Return the version of libvirt, on both nodes, that the options take; 0 for any.
+
+    9.4.0 has zlib and zstd (its NEWS.rst); an older destination refuses them once it is asked.
+    """
+    return 9_004_000 if options.compression in PARALLEL_COMPRESSIONS else 0
 
 
 def dies_of_resumption(libvirt: int) -> bool:

@@ -27,16 +27,20 @@ MIB = 1024
 
 
 class Machine(NamedTuple):
-    """What a guest needs of QEMU: ARCH/TYPE and machine type; and the QEMU that it runs on.
+    """What a guest needs of QEMU: ARCH/TYPE and machine type; and the versions that it runs on.
 
-    ``post_copy``: whether it may be moved by that, without the risk being accepted. ``parts`` are
-    those that only newer versions migrate, each with the versions.
+    ``post_copy``: whether it may be moved by that, without the risk being accepted.
+    ``compression``: the one that takes libvirt of the version ``least``, if that is not 0.
+    ``parts`` are those that only newer versions migrate, each with the versions.
     """
 
     kind: str
     type: str
     qemu: int
     post_copy: bool
+    compression: str
+    least: int
+    libvirt: int
     parts: tuple[tuple[str, Versions], ...] = ()
 
 
@@ -81,9 +85,11 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
 
     A destination whose libvirt cannot resume a broken post-copy migration is refused with
     ``post_copy``: the guest would be lost with the first fault of the network. So is one that is
-    too old for a device that only newer versions migrate.
+    too old for a device that only newer versions migrate, and either node for a compression that
+    its libvirt does not have.
     """
     yield from devices.too_old(asked.parts, Versions(offered.libvirt, offered.qemu))
+    yield from _without_compression(asked, offered)
     if asked.post_copy and plans.dies_of_resumption(offered.libvirt):
         yield Issue(
             f"post_copy is true, and libvirt on the destination is {version(offered.libvirt)}:"
@@ -111,6 +117,22 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
         )
 
 
+def _without_compression(asked: Machine, offered: Machines) -> Iterable[Issue]:
+    for node, libvirt in (("source", asked.libvirt), ("destination", offered.libvirt)):
+        if libvirt and libvirt < asked.least:
+            yield Issue(
+                f"compression is {asked.compression}, which takes libvirt {version(asked.least)},"
+                f" and the {node} has {version(libvirt)}",
+                "compression=none for this call, or in the pillar until all nodes have newer ones",
+            )
+        elif not libvirt and asked.least:
+            yield unknown(
+                f"compression is {asked.compression}, and it is not known whether libvirt on the"
+                f" {node} has it",
+                f"on the {node}: virsh version",
+            )
+
+
 def machine(world: World, guest: GuestFacts) -> Hashable:
     """Return the kind of guest, its machine type, the QEMU that it runs on; and how it is moved."""
     found = guest.guest
@@ -120,9 +142,16 @@ def machine(world: World, guest: GuestFacts) -> Hashable:
     options = world.cluster.migration.options
     runs = guest.observation.sighting is Sighting.RUNNING
     post_copy = runs and options.post_copy and not options.force_post_copy
-    parts = devices.bound_to_versions(found)
-    kind = f"{found.arch}/{found.type}"
-    return Machine(kind, found.machine, here.qemu if here else 0, post_copy, parts)
+    return Machine(
+        f"{found.arch}/{found.type}",
+        found.machine,
+        here.qemu if here else 0,
+        post_copy,
+        options.compression,
+        plans.least_libvirt(options),
+        here.libvirt if here else 0,
+        devices.bound_to_versions(found),
+    )
 
 
 def machines(world: World, node: NodeFacts) -> Hashable:
