@@ -156,6 +156,13 @@ bench: dev  ## side-by-side measurements
 changelog: $(STAMP)  ## what the fragments in changelog/ make of CHANGELOG.md
 	@$(BIN)/towncrier build --draft --version unreleased 2>/dev/null
 
+wheelhouse:  ## wheels for nodes in dist/wheelhouse: PYTHONS="..." here, or SUITES="..." in Debians of their own
+ifdef SUITES
+	for suite in $(SUITES); do $(PYTHON) tools/wheelhouse.py --suite $$suite || exit; done
+else
+	$(PYTHON) tools/wheelhouse.py $(PYTHONS)
+endif
+
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python tools/docs_checks.py > docs/checks.md

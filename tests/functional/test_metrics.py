@@ -143,7 +143,7 @@ def test_what_lies_there_and_is_not_ours_stays(tmp_path):
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(InputError, match=r"salt-pip install 'saltext-kvmcluster\[metrics\]'"):
+    with pytest.raises(InputError, match=r"python\S* -m pip install prometheus-client;"):
         exposition.text(families())
 
 

@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
+from saltext_kvmcluster.core import installing
 from saltext_kvmcluster.core.errors import Answered, WorldError
 from saltext_kvmcluster.core.text import one_line
+from saltext_kvmcluster.host import interpreter
 from saltext_kvmcluster.host.calls import in_thread
 
 _T = TypeVar("_T")
@@ -117,9 +119,9 @@ def load_libvirt() -> Any:
         libvirt = importlib.import_module("libvirt")
     except ImportError as error:
         raise WorldError(
-            f"libvirt-python is missing for {sys.executable} ({error}): where Salt comes from the"
-            " distribution, install its python3-libvirt; else 'salt-pip install libvirt-python',"
-            " which needs gcc, pkg-config and libvirt's headers (Debian libvirt-dev, RHEL"
+            f"libvirt-python is missing for {sys.executable} ({error}):"
+            f" {installing.command('libvirt-python', interpreter.this_one())}; where pip has no"
+            " wheel of it, it needs gcc, pkg-config and libvirt's headers (Debian libvirt-dev, RHEL"
             " libvirt-devel)"
         ) from None
     libvirt.registerErrorHandler(lambda context, error: None, None)

@@ -12,13 +12,14 @@ import pwd
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from saltext_kvmcluster.core import installing
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.migration.totals import Spread
 from saltext_kvmcluster.core.monitoring import metrics
 from saltext_kvmcluster.core.monitoring.metrics import Family
 from saltext_kvmcluster.core.text import printable
-from saltext_kvmcluster.host import files
+from saltext_kvmcluster.host import files, interpreter
 
 ENDING = ".prom"
 MODE = 0o644
@@ -34,8 +35,8 @@ def client_library() -> Any:
     except ImportError as error:
         raise InputError(
             f"kvmcluster.metrics needs prometheus_client in the master's Python ({error}):"
-            " salt-pip install 'saltext-kvmcluster[metrics]', or pip in the environment where"
-            " Salt is; a later call finds it"
+            f" {installing.command('prometheus-client', interpreter.this_one())}; a later call"
+            " finds it"
         ) from None
     return prometheus_client
 
