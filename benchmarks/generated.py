@@ -12,7 +12,7 @@ def pillar(size):
         f"node{n}": {"names": [f"node{n}.bench.example"], "migration": f"node{n}-mig"}
         for n in range(1, size + 1)
     }
-    return {"kvmcluster": {"name": "bench", "nodes": nodes}}
+    return {"kvmcluster": {"name": "bench", "nodes": nodes, "ssh": {"unsigned": "accept"}}}
 
 
 def mine(size):

@@ -153,6 +153,7 @@ def fresh(pristine):
     """The node before anything was done: no ~/.ssh, the distribution's sshd."""
     clear_mounts()
     NOTED.unlink(missing_ok=True)
+    NOTED.with_name("identities.json").unlink(missing_ok=True)
     shutil.rmtree(SSH, ignore_errors=True)
     os.chmod("/root", 0o700)
     if contents(ETC_SSH) != contents(pristine):

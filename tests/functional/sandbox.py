@@ -237,10 +237,38 @@ def published(keys, node, login="root"):
         {"key": " ".join(path.read_text().split()[:2])}
         for path in sorted(ETC_SSH.glob("ssh_host_*.pub"))
     ]
-    return {
+    data = {
         "node": node,
         "login": login,
         "cluster_key": " ".join((keys / f"{node}.pub").read_text().split()[:2]),
         "host_keys": host_keys,
         "time": "2026-01-01T00:00:00+00:00",
     }
+    return signed(data, keys / node)
+
+
+def signed(data, *paths, cluster="test", namespace="kvmcluster-identity"):
+    """Return an identity with the signatures of private keys over what it says."""
+    text = "".join(
+        f"{line}\n"
+        for line in (
+            "kvmcluster identity 1",
+            f"cluster {cluster}",
+            f"node {data['node']}",
+            f"login {data['login']}",
+            *(f"key {data[name]}" for name in ("cluster_key", "next_key") if name in data),
+            *(f"host {one['key']}" for one in data["host_keys"]),
+            f"time {data['time']}",
+        )
+    )
+    made = [
+        subprocess.run(
+            ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(path)],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for path in paths
+    ]
+    return {**data, "signatures": made}

@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import pytest
-from sandbox import ETC_SSH, SSH, sh, ssh, world
+from sandbox import ETC_SSH, SSH, sh, signed, ssh, world
 
 NAMES = ("alpha", "alpha.example.com", "beta", "Beta.example.com", "beta.example.com", "beta-mig")
 CONFIG = SSH / "config"
@@ -66,7 +66,8 @@ def test_a_changed_host_key_is_replaced_in_words(member, filed, keys):
     member.good("known_hosts")
     other = " ".join((keys / "other.pub").read_text().split()[:2])
     entries = [e for e in filed["beta"]["host_keys"] if "ed25519" not in e["key"]]
-    member.publish("beta", {**filed["beta"], "host_keys": [*entries, {"key": other}]})
+    changed = {**filed["beta"], "host_keys": [*entries, {"key": other}]}
+    member.publish("beta", signed(changed, keys / "beta"))
     done = member.good("known_hosts")
     assert any("beta" in line for line in done["changes"][HOSTS.name]["replaced"])
     assert other in sh("ssh-keygen", "-F", "beta", "-f", HOSTS)

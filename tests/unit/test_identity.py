@@ -64,7 +64,7 @@ def test_good_data_is_accepted_and_only_its_keys_are_written(case):
     assert found.refused == {} and "node2" in found.accepted
     written = "".join(files_after(mine))
     bare = " ".join(mine["node2"]["cluster_key"].split()[:2])
-    assert f"\n{bare} kvmcluster/marathon/node2\n" in written
+    assert f"\nrestrict {bare} kvmcluster/marathon/node2\n" in written
     for entry in mine["node2"]["host_keys"]:
         assert written.count(f"node2,192.0.2.12 {entry['key']} kvmcluster/marathon/node2\n") == 1
     assert case.get("leak", "no such text") not in written

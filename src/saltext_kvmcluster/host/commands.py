@@ -63,7 +63,9 @@ class _Output:
     overflowed: bool = False
 
 
-def run(arguments: Sequence[str], timeout: float = 30.0, limit: int = LIMIT) -> Outcome:
+def run(
+    arguments: Sequence[str], timeout: float = 30.0, limit: int = LIMIT, given: Sequence[str] = ()
+) -> Outcome:
     """Run a program and return what it did, whatever its exit code.
 
     timeout
@@ -71,13 +73,21 @@ def run(arguments: Sequence[str], timeout: float = 30.0, limit: int = LIMIT) -> 
     limit
         Bytes of standard output, and of standard error, that are kept. A program that prints
         more is killed; its outcome then has code None and says that it overflowed.
+    given
+        Texts that it reads: the first one as its standard input, all of them as files, by the
+        placeholders ``{0}``, ``{1}`` in the arguments. They are in memory, and in no folder.
 
     If a program ends but leaves its output open to another, that is waited for only briefly.
     WorldError if the program is not installed. Output is decoded as UTF-8, with a replacement
     character for every invalid byte.
     """
     end = time.monotonic() + timeout
-    process = _start(arguments)
+    with contextlib.ExitStack() as stack:
+        texts = [stack.enter_context(_in_memory(text)) for text in given]
+        if texts:
+            paths = {f"{{{at}}}": f"/dev/fd/{text}" for at, text in enumerate(texts)}
+            arguments = [paths.get(word, word) for word in arguments]
+        process = _start(arguments, texts[0] if texts else subprocess.DEVNULL, keep=texts)
     try:
         output = _collect(process, end, limit)
     finally:
@@ -233,10 +243,28 @@ def _tried(arguments: Sequence[str], end: float, limit: int) -> Outcome:
         return Outcome(None, "", str(error))
 
 
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[int]:
+    """Open a file without a name, with a text to be read."""
+    descriptor = os.memfd_create("kvmcluster")
+    try:
+        os.pwrite(descriptor, text.encode("utf-8", "surrogateescape"), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _start(
-    arguments: Sequence[str], stdin: int = subprocess.DEVNULL, output: int = subprocess.PIPE
+    arguments: Sequence[str],
+    stdin: int = subprocess.DEVNULL,
+    output: int = subprocess.PIPE,
+    keep: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, its output piped to us."""
+    """Start a program in a session of its own, its output piped to us.
+
+    keep
+        Descriptors that it has, too.
+    """
     environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C", "HOME": os.path.expanduser("~")}
     try:
         return subprocess.Popen(
@@ -247,6 +275,7 @@ def _start(
             stderr=output,
             env=environment,
             start_new_session=True,
+            pass_fds=keep,
         )
     except FileNotFoundError:
         raise NotInstalled(f"{arguments[0]} is not installed{_package(arguments[0])}") from None

@@ -70,6 +70,7 @@ from saltext_kvmcluster.host import (
     kept_returns,
     keys,
     notifier,
+    proofs,
     salt_queues,
     silent_peers,
     ssh,
@@ -116,10 +117,11 @@ def __virtual__() -> str:
 
 @doors.salt_errors
 def identity() -> dict[str, Any]:
-    """Return this node's identity: public key, host keys, fingerprints, login, time.
+    """Return this node's identity: public key, host keys, fingerprints, login, time, signatures.
 
-    The mine function of every node. Public data only. It fails while the cluster key is missing
-    or unfit, so that the mine keeps what was published last.
+    The mine function of every node. Public data only. It is signed with the cluster key, which
+    proves to others that the node holds it; with an OpenSSH before 8.1 it is not. It fails
+    while the cluster key is missing or unfit, so that the mine keeps what was published last.
 
     CLI Example:
 
@@ -136,9 +138,9 @@ def identity() -> dict[str, Any]:
         cluster_key=keyfile.parsed(found, cluster),
         host_keys=sshd_settings.host_keys(),
         login=cluster.ssh.login,
-        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        time=datetime.now(timezone.utc).isoformat(),
     )
-    return {"kind": "identity", **own.to_dict()}
+    return {"kind": "identity", **proofs.signed(cluster, own, [found.path]).to_dict()}
 
 
 @doors.salt_errors

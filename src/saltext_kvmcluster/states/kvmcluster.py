@@ -28,12 +28,20 @@ from saltext_kvmcluster.core.trust import (
     blocks,
     client_config,
     keyfile,
-    login_keys,
     pinned_hosts,
     sshd,
 )
-from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
-from saltext_kvmcluster.host import accounts, files, keys, locks, ssh_client, sshd_settings
+from saltext_kvmcluster.core.trust.identity import PublicKey
+from saltext_kvmcluster.host import (
+    accounts,
+    files,
+    keys,
+    locks,
+    login_file,
+    proofs,
+    ssh_client,
+    sshd_settings,
+)
 
 if TYPE_CHECKING:
     from saltext_kvmcluster.core.drain.ledger import Ledger
@@ -711,16 +719,12 @@ def _public_half(cluster: Cluster, found: keyfile.KeyFile, key: PublicKey) -> Fi
 def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     account = accounts.account(cluster.ssh.login)
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
-    path = os.path.join(account.home, ".ssh", login_keys.AUTHORIZED_KEYS)
-    found = files.read(path, account.login)
-    wanted, kept_out, unasked = _login_keys(cluster, identities, found.text or "")
-    plans = [plan_file(path, found, wanted, 0o600, account.login)]
+    found = login_file.plan(cluster, __opts__["id"], account, identities, not __opts__["test"])
     drop_ins, problems = sshd_settings.plan_drop_in(cluster, account, __opts__["id"])
-    refused = {**identities.refused, **wanted.refused}
     done = _carry_out(
-        plans + drop_ins,
-        [*problems, *kept_out, *blocks.refusals(refused)],
-        [*blocks.absences(cluster, identities, wanted.text), *unasked],
+        [found.plan, *drop_ins],
+        [*problems, *found.kept_out, *blocks.refusals(found.refused)],
+        [*blocks.absences(cluster, identities, found.plan.text), *found.unasked],
     )
     if not __opts__["test"]:
         try:
@@ -730,29 +734,18 @@ def _authorized_keys(cluster: Cluster) -> dict[str, Any]:
     return done
 
 
-def _login_keys(
-    cluster: Cluster, identities: Identities, present: str
-) -> tuple[Wanted, list[str], list[str]]:
-    """Return the wanted keys, whom ``from`` would have kept out, and who could not be asked."""
-    wanted = login_keys.wanted(cluster, identities, present)
-    limited = login_keys.to_be_limited(cluster, present) if wanted.text != present else {}
-    if not limited:
-        return wanted, [], []
-    from saltext_kvmcluster.host import login_sources
-
-    kept_out, unasked = login_sources.uncovered(cluster, __opts__["id"], limited)
-    if kept_out:
-        wanted = login_keys.wanted(cluster, identities, present, kept_out)
-    return wanted, [*kept_out.values()], unasked
-
-
 def _known_hosts(cluster: Cluster) -> dict[str, Any]:
     identities = doors.mine_identities(cluster, __salt__["mine.get"], __context__)
     plans = []
     for account in _client_accounts(cluster):
         path = os.path.join(account.home, ".ssh", pinned_hosts.KNOWN_HOSTS)
         found = files.read(path, account.login)
-        wanted = pinned_hosts.wanted(cluster, identities, found.text or "")
+        text = found.text or ""
+        wanted = pinned_hosts.wanted(cluster, identities, text)
+        if wanted.text != text:
+            asked = pinned_hosts.unproven(identities, text)
+            identities = proofs.judged(cluster, identities, asked, not __opts__["test"])
+            wanted = pinned_hosts.wanted(cluster, identities, text)
         plans.append(plan_file(path, found, wanted, 0o600, account.login))
     absences = blocks.absences(cluster, identities, plans[0].text)
     return _carry_out(plans, blocks.refusals(identities.refused), absences)

@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.validate import FLAG, LIST, one_of
 
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
 ACCOUNT = "a Unix account's name"
+UNSIGNED = ("accept", "refuse")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 
 
@@ -73,6 +74,15 @@ class Ssh:
             " to do. The drop-in stays when this is set to false again; remove it by hand.",
         ),
     )
+    unsigned: str = field(
+        default="refuse",
+        metadata=described(
+            one_of(UNSIGNED),
+            "accept: new keys of a node are taken over without the proof that it holds the private"
+            " ones, for as long as it has an older release of this, or an OpenSSH before 8.1."
+            " refuse: they are not; what is in place stays, and the state fails.",
+        ),
+    )
 
 
 def parse(raw: object, path: str) -> Ssh:
@@ -91,4 +101,5 @@ def parse(raw: object, path: str) -> Ssh:
         from_=networks.parse(validate.items(fields, "from", path), f"{path}:from"),
         exclusive=validate.flag(fields, "exclusive", path, default.exclusive),
         manage_sshd=validate.flag(fields, "manage_sshd", path, default.manage_sshd),
+        unsigned=validate.choice(fields, "unsigned", path, UNSIGNED, default.unsigned),
     )

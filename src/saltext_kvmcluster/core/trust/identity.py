@@ -28,6 +28,8 @@ MAX_KEY_TEXT = 4096
 MAX_COMMENT = 256
 MAX_FIELD = 256
 MAX_HOST_KEYS = 16
+MAX_SIGNATURE = 8192
+SIGNATURE = "-----BEGIN SSH SIGNATURE-----"
 
 _CURVES = {
     "ecdsa-sha2-nistp256": (b"nistp256", 65),
@@ -57,13 +59,24 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class Identity:
-    """What one node published, validated."""
+    """What one node published, validated.
+
+    ``next_key`` is the key that is to replace the cluster key; ``signatures`` are those of its
+    keys, in their order, none of a node that does not sign. They are not verified.
+    """
 
     node: str
     cluster_key: PublicKey
     host_keys: tuple[PublicKey, ...]
     login: str
     time: str
+    next_key: PublicKey | None = None
+    signatures: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """The keys by which the node may log in: one, and two while it is replaced."""
+        return (self.cluster_key, self.next_key) if self.next_key else (self.cluster_key,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the identity as plain data, as in the mine."""
@@ -72,10 +85,12 @@ class Identity:
             "login": self.login,
             "cluster_key": str(self.cluster_key),
             "cluster_fingerprint": self.cluster_key.fingerprint,
+            **({"next_key": str(self.next_key)} if self.next_key else {}),
             "host_keys": [
                 {"key": str(key), "fingerprint": key.fingerprint} for key in self.host_keys
             ],
             "time": self.time,
+            **({"signatures": list(self.signatures)} if self.signatures else {}),
         }
 
 
@@ -118,12 +133,15 @@ def parse_identity(node: str, data: object, login: str) -> Identity:
     published_login = sent.at("login").text(most=MAX_FIELD)
     if published_login != login:
         raise InputError(f"its key is for login {published_login[:40]!r}, not for {login}")
+    key = parse_cluster_key(sent.at("cluster_key").text(most=MAX_KEY_TEXT))
     return Identity(
         node=node,
-        cluster_key=parse_cluster_key(sent.at("cluster_key").text(most=MAX_KEY_TEXT)),
+        cluster_key=key,
         host_keys=_host_keys(sent.at("host_keys")),
         login=published_login,
         time=_time(sent.at("time").text(most=MAX_FIELD)),
+        next_key=_next_key(sent.at("next_key").text("", most=MAX_KEY_TEXT), key),
+        signatures=_signatures(sent.at("signatures")),
     )
 
 
@@ -249,6 +267,23 @@ def _host_keys(sent: Reader) -> tuple[PublicKey, ...]:
         except InputError as error:
             raise InputError(f"host_keys: {error}") from None
     return tuple(dict.fromkeys(keys))
+
+
+def _next_key(text: str, present: PublicKey) -> PublicKey | None:
+    if not text:
+        return None
+    key = parse_cluster_key(text)
+    if key == present:
+        raise InputError("next_key: it is the cluster key itself")
+    return key
+
+
+def _signatures(sent: Reader) -> tuple[str, ...]:
+    texts = [one.text(most=MAX_SIGNATURE) for one in sent.items(optional=True, most=2)]
+    for text in texts:
+        if not (text.startswith(SIGNATURE) and text.isascii()):
+            raise InputError("signatures: want those that ssh-keygen makes")
+    return tuple(texts)
 
 
 def _time(text: str) -> str:

@@ -84,12 +84,21 @@ def _any_key(kind: str, blob: str) -> PublicKey | None:
     return PublicKey(kind, base64.b64encode(raw).decode())
 
 
-def held_lines(lines: Iterable[Line]) -> dict[str, Line]:
-    """Return our line for each node, with its key, the block's before any stray one."""
-    held: dict[str, Line] = {}
+def held_lines(lines: Iterable[Line]) -> dict[str, tuple[Line, ...]]:
+    """Return our lines for each node, with their keys: those of the block, or else a stray one.
+
+    A node has two while its key is replaced by another one.
+    """
+    held: dict[str, dict[PublicKey, Line]] = {}
     for line in sorted(lines, key=lambda line: not line.inside):
-        if line.node and line.key:
+        if line.node and line.key and (line.inside or line.node not in held):
             with contextlib.suppress(InputError):
                 key = parse_public_key(str(line.key))
-                held.setdefault(line.node, replace(line, key=key))
-    return held
+                held.setdefault(line.node, {}).setdefault(key, replace(line, key=key))
+    return {node: tuple(lines.values()) for node, lines in held.items()}
+
+
+def held_keys(text: str) -> dict[str, tuple[PublicKey, ...]]:
+    """Return the keys by which the lines of ours let each node in."""
+    held = held_lines(parse(text))
+    return {node: tuple(line.key for line in lines if line.key) for node, lines in held.items()}

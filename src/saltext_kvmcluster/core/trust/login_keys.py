@@ -15,7 +15,7 @@ from dataclasses import replace
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
-from saltext_kvmcluster.core.trust import key_options
+from saltext_kvmcluster.core.trust import key_options, proofs
 from saltext_kvmcluster.core.trust.blocks import (
     BEGIN,
     END,
@@ -24,11 +24,13 @@ from saltext_kvmcluster.core.trust.blocks import (
     tag,
 )
 from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
-from saltext_kvmcluster.core.trust.key_lines import Line, held_lines, parse
+from saltext_kvmcluster.core.trust.key_lines import Line, held_keys, held_lines, parse
 
 AUTHORIZED_KEYS = "authorized_keys2"
 _ADDRESS = re.compile(r"[0-9.]+\Z|.*:")
 MAX_OPTIONS = 120
+
+Keys = tuple[PublicKey, ...]
 
 
 def wanted(
@@ -51,21 +53,21 @@ def wanted(
         The nodes that ``kvmcluster:ssh:from`` would keep out: their lines let in from where they
         do now. One without a line gets none, and keys from before let it in, and stay.
     """
-    published = {node: item.cluster_key for node, item in identities.accepted.items()}
-    is_whole = len(set(published.values())) == len(cluster.nodes) and not uncovered
+    published = {node: item.keys for node, item in identities.accepted.items()}
+    is_whole = _are_settled(cluster, published) and not uncovered
     if is_whole and present == _block(cluster, published, {}):
         return Wanted(present)
     lines = parse(present)
     ours = held_lines(lines)
-    held = {node: line.key for node, line in ours.items() if line.key}
+    held = held_keys(present)
     refused = _unfit(cluster, identities, lines, held)
     out = {*refused, *(node for node in uncovered if node not in held)}
     known = {node: key for node, key in published.items() if node not in out}
     all_keys = {**held, **known}
     entries = {node: all_keys[node] for node in cluster.nodes if node in all_keys}
-    kept = {node: key_options.kept(ours[node].options) for node in uncovered if node in ours}
+    kept = {node: key_options.kept(ours[node][0].options) for node in uncovered if node in ours}
     block = _block(cluster, entries, kept)
-    keys = {*held.values(), *entries.values()}
+    keys = {key for keys in (*held.values(), *entries.values()) for key in keys}
     former = _former_comments(cluster, held, known)
     doomed = {
         line.number
@@ -85,8 +87,18 @@ def to_be_limited(cluster: Cluster, present: str) -> dict[str, bool]:
     return {
         node: node in held
         for node in (cluster.nodes if cluster.ssh.from_ else ())
-        if node not in held or held[node].options != options
+        if any(line.options != options for line in held.get(node, (Line(""),)))
     }
+
+
+def unproven(cluster: Cluster, identities: Identities, present: str) -> list[str]:
+    """Return the nodes whose identities would change something, or that publish another's key."""
+    held, copied = held_keys(present), proofs.copied(identities)
+    return [
+        node
+        for node, one in identities.accepted.items()
+        if node in copied or set(one.keys) != set(held.get(node, ()))
+    ]
 
 
 def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tuple[int, str]]:
@@ -100,7 +112,7 @@ def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tu
         known = identities.accepted.get(line.node)
         if line.node not in cluster.nodes:
             yield line.number, f"the key of {line.node}, which is no longer a member"
-        elif known and known.cluster_key != line.key:
+        elif known and line.key not in known.keys:
             yield line.number, f"a former key of {line.node}"
 
 
@@ -112,7 +124,7 @@ def unrestricted(
     present
         Another authorized_keys file: sshd uses the first line, of all files, that lets a key in.
     """
-    owners = {item.cluster_key: node for node, item in identities.accepted.items()}
+    owners = {key: node for node, item in identities.accepted.items() for key in item.keys}
     for line in parse(present):
         owner = owners.get(line.key) if line.key else None
         if owner and key_options.lets_more(line.options, cluster.ssh.from_):
@@ -127,8 +139,14 @@ def own_keys(present: str) -> str:
     return "".join(line.raw for line in lines if line.ours or line.key in keys)
 
 
+def _are_settled(cluster: Cluster, published: Mapping[str, Keys]) -> bool:
+    """Whether every member published its keys, and no two of them the same one."""
+    keys = [key for keys in published.values() for key in keys]
+    return len(published) == len(cluster.nodes) and len(set(keys)) == len(keys)
+
+
 def _unfit(
-    cluster: Cluster, identities: Identities, lines: list[Line], held: Mapping[str, PublicKey]
+    cluster: Cluster, identities: Identities, lines: list[Line], held: Mapping[str, Keys]
 ) -> dict[str, str]:
     """Return the nodes whose key may not be theirs, each with the reason.
 
@@ -137,16 +155,19 @@ def _unfit(
     """
     publishers: dict[PublicKey, list[str]] = {}
     for node, identity in identities.accepted.items():
-        publishers.setdefault(identity.cluster_key, []).append(node)
+        for key in identity.keys:
+            publishers.setdefault(key, []).append(node)
     unfit: dict[str, str] = {}
     while True:
         fit = {key: [n for n in nodes if n not in unfit] for key, nodes in publishers.items()}
         known = {node for nodes in fit.values() for node in nodes}
-        keepers = {held[node]: node for node in cluster.nodes if node in held and node not in known}
+        keepers = {
+            key: node for node in cluster.nodes if node not in known for key in held.get(node, ())
+        }
         strangers = _strangers(cluster, lines, held, known)
         more = {}
         for key, nodes in fit.items():
-            holders = [node for node in publishers[key] if held.get(node) == key]
+            holders = [node for node in publishers[key] if key in held.get(node, ())]
             for node in nodes:
                 if len(publishers[key]) > 1 and holders != [node]:
                     other = next(item for item in publishers[key] if item != node)
@@ -169,13 +190,14 @@ def _unfit(
 
 
 def _strangers(
-    cluster: Cluster, lines: Iterable[Line], held: Mapping[str, PublicKey], known: Iterable[str]
+    cluster: Cluster, lines: Iterable[Line], held: Mapping[str, Keys], known: Iterable[str]
 ) -> dict[PublicKey, list[Line]]:
     """Return the foreign lines without another reason to be removed, by key."""
     strangers: dict[PublicKey, list[Line]] = {}
     if cluster.ssh.exclusive:
         return strangers
-    keys, former = set(held.values()), _former_comments(cluster, held, known)
+    keys = {key for keys in held.values() for key in keys}
+    former = _former_comments(cluster, held, known)
     for line in lines:
         if line.key and not line.ours and line.key not in keys and not _is_former(line, former):
             strangers.setdefault(line.key, []).append(line)
@@ -206,9 +228,7 @@ def _shorts(node: Node) -> set[str]:
     return {name.lower().partition(".")[0] for name in node.names if not _ADDRESS.match(name)}
 
 
-def _former_comments(
-    cluster: Cluster, held: Mapping[str, PublicKey], known: Iterable[str]
-) -> set[str]:
+def _former_comments(cluster: Cluster, held: Iterable[str], known: Iterable[str]) -> set[str]:
     """Return the comments of keys from before: those of former members and of known members."""
     names = {node for node in held if node not in cluster.nodes}
     names.update(name for node in known for name in cluster.nodes[node].names)
@@ -219,13 +239,13 @@ def _is_former(line: Line, comments: set[str]) -> bool:
     return not line.options and line.comment.lower() in comments
 
 
-def _block(cluster: Cluster, entries: Mapping[str, PublicKey], kept: Mapping[str, str]) -> str:
+def _block(cluster: Cluster, entries: Mapping[str, Keys], kept: Mapping[str, str]) -> str:
     """Return the block with all entries; ``kept`` are the nodes with options of their own."""
     usual = key_options.text(cluster.ssh.from_)
     lines = (
-        f"{kept.get(node, usual)} {entries[node]} {tag(cluster, node)}\n"
+        f"{kept.get(node, usual)} {key} {tag(cluster, node)}\n"
         for node in cluster.nodes
-        if node in entries
+        for key in entries.get(node, ())
     )
     return "".join([BEGIN, *lines, END])
 
@@ -243,18 +263,18 @@ def _with_block(lines: list[Line], block: str, doomed: set[int]) -> str:
 def _changes(
     cluster: Cluster,
     lines: list[Line],
-    held: Mapping[str, PublicKey],
-    entries: Mapping[str, PublicKey],
+    held: Mapping[str, Keys],
+    entries: Mapping[str, Keys],
     doomed: set[int],
 ) -> Changes:
     changes = KeyChanges()
     for node in dict.fromkeys([*entries, *held]):
-        old, new = held.get(node), entries.get(node)
-        if old and new and old != new:
-            changes.replaced.append(f"{node} {key_label(old)} -> {key_label(new)}")
+        old, new = held.get(node, ()), entries.get(node, ())
+        if len(old) == len(new) == 1 and old != new:
+            changes.replaced.append(f"{node} {key_label(old[0])} -> {key_label(new[0])}")
         else:
-            changes.compare(node, [old] if old else [], [new] if new else [])
-    detail = Counter([*held.values()])
+            changes.compare(node, old, new)
+    detail = Counter(key for keys in held.values() for key in keys)
     for line in lines:
         if line.ours and line.key and detail[line.key]:
             detail[line.key] -= 1
@@ -272,7 +292,7 @@ def _changes(
 
 def _other_options(
     cluster: Cluster,
-    ours: Mapping[str, Line],
+    ours: Mapping[str, tuple[Line, ...]],
     entries: Iterable[str],
     kept: Mapping[str, str],
 ) -> Iterator[str]:
@@ -281,8 +301,9 @@ def _other_options(
     alike: dict[tuple[str, str], list[str]] = {}
     for node in entries:
         new = kept.get(node, usual)
-        if node in ours and ours[node].options != new:
-            alike.setdefault((ours[node].options or "none", new), []).append(node)
+        for options in dict.fromkeys(line.options for line in ours.get(node, ())):
+            if options != new:
+                alike.setdefault((options or "none", new), []).append(node)
     for pair, nodes in alike.items():
         old, new = (one_line(options, MAX_OPTIONS) for options in pair)
         yield f"{listed(nodes, MAX_NAMES)}: options {old} -> {new}"

@@ -30,6 +30,16 @@ def wanted(cluster: Cluster, identities: Identities, present: str) -> Wanted:
     return Wanted(_text(cluster, keys), changes.changes())
 
 
+def unproven(identities: Identities, present: str) -> list[str]:
+    """Return the nodes whose identities would change their host keys."""
+    held = _parse(present)
+    return [
+        node
+        for node, one in identities.accepted.items()
+        if set(one.host_keys) != set(held.get(node, ("", ()))[1])
+    ]
+
+
 def _text(cluster: Cluster, keys: Mapping[str, Iterable[PublicKey]]) -> str:
     lines = (
         f"{_names(cluster, node)} {key} {tag(cluster, node)}\n"

@@ -12,10 +12,11 @@ from saltext_kvmcluster.core.trust.identity import Identity, parse_identity
 
 
 def same_keys(one: Identity | None, other: Identity | None) -> bool:
-    """Whether two identities of a node agree in all but their time."""
+    """Whether two identities of a node agree in all but their time, and are signed alike."""
     if one is None or other is None:
         return one is other
-    return one.cluster_key == other.cluster_key and set(one.host_keys) == set(other.host_keys)
+    signed = len(one.signatures) == len(other.signatures)
+    return signed and one.keys == other.keys and set(one.host_keys) == set(other.host_keys)
 
 
 def reported_identities(
