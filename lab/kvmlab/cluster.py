@@ -1,6 +1,7 @@
 """A lab's life, seen from outside: up, down, status."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from .plan import (
     MAX_NODES,
     Lab,
     LabError,
+    home,
     host_number,
     lab_name,
     networks_of,
@@ -68,15 +70,19 @@ def only_one(lab, blocked=None):
         yield
 
 
-def up(size, ha, say, own=None):
+def up(size, ha, say, own=None, login="root"):
     """Build a lab.
 
     ha
         Who sets up Pacemaker: ``lab``, or ``ha``, whoever uses it; empty for a lab without.
     own
         The systems of those nodes that are to have another one than the machine.
+    login
+        The account that nodes log in to on their peers.
     """
     own = own or {}
+    if not re.fullmatch("[a-z][a-z0-9]{0,15}", login):
+        raise LabError(f"--login {login!r}: use 1 to 16 of the characters a-z and 0-9")
     if not 1 <= size <= MAX_NODES:
         raise LabError(f"--nodes {size}: between 1 and {MAX_NODES}")
     lab = Lab(lab_name(), size)
@@ -85,14 +91,14 @@ def up(size, ha, say, own=None):
     if strangers := set(own) - set(lab.places):
         raise LabError(f"{min(strangers)}: this lab will have {', '.join(lab.places)}")
     with only_one(lab):
-        if is_whole(lab, ha, own, say):
+        if is_whole(lab, ha, own, login, say):
             return
         with systems.held(own) as kept:
             for place, system in own.items():
                 system.check(place)
             started = time.monotonic()
             try:
-                build(lab, ha, own, say, kept)
+                build(lab, ha, own, login, say, kept)
             except BaseException:
                 remove(lab)
                 raise
@@ -120,7 +126,7 @@ def check_guest_image():
         raise LabError("there is no guest image yet; run lab/ctl install")
 
 
-def is_whole(lab, ha, own, say):
+def is_whole(lab, ha, own, login, say):
     """True for a lab that is all there, False where there is none; a half one is refused."""
     if find(lab, "switch") is None:
         if lab.state.exists():
@@ -135,6 +141,8 @@ def is_whole(lab, ha, own, say):
         raise LabError("the lab that is up differs in Pacemaker; run lab/ctl down first")
     if own != systems.read(there):
         raise LabError("the lab that is up differs in its systems; run lab/ctl down first")
+    if login != there.login:
+        raise LabError(f"the lab that is up has login {there.login}; run lab/ctl down first")
     say(f"lab {lab.name!r} is up already: master and {lab.size} nodes")
     return True
 
@@ -155,7 +163,7 @@ def missing_parts(lab):
     return missing
 
 
-def build(lab, ha, own, say, kept):
+def build(lab, ha, own, login, say, kept):
     lab.logs.mkdir(parents=True)
     systems.write(lab, own)
     lab.board.mkdir()
@@ -164,6 +172,8 @@ def build(lab, ha, own, say, kept):
     if ha == "ha":
         lab.ha.touch()
     (lab.state / "size").write_text(f"{lab.size}\n")
+    if login != "root":
+        (lab.state / "login").write_text(login)
     salting.write_pillar(lab)
     path = lab.logs / "lab"
     with open(path, "wb") as log:
@@ -255,7 +265,11 @@ def reinstall(lab, node):
         raise LabError("the master cannot be reinstalled")
     run_in(lab, node, "sh", "-ec", "rm -f /etc/ssh/ssh_host_*; ssh-keygen -A")
     # What is mounted below /root (a Python, a checkout) cannot be deleted, and is not visited.
-    run_in(lab, node, "sh", "-c", "find /root -xdev -mindepth 1 -delete 2>/dev/null; true")
+    emptied = ["/root", home(lab.login)]
+    run_in(
+        *(lab, node, "sh", "-c"),
+        f"find {' '.join(map(str, emptied))} -xdev -mindepth 1 -delete 2>/dev/null; true",
+    )
     found, _ = services.running(lab, node)
     if found["sshd"]:
         services.kill(lab, node, "sshd")

@@ -7,7 +7,19 @@ import sys
 import time
 from contextlib import suppress
 
-from . import disks, fencing, hypervisor, network, pacemaker, power, room, salting, storage, systems
+from . import (
+    accounts,
+    disks,
+    fencing,
+    hypervisor,
+    network,
+    pacemaker,
+    power,
+    room,
+    salting,
+    storage,
+    systems,
+)
 from .plan import GUESTS, MASTER, LabError, hosts_file
 from .processes import BOOT, birth, entering, find, inside_path, run, run_in, wait_until
 from .services import OF_CLUSTER, start_here
@@ -132,9 +144,13 @@ def furnish_place(lab, place):
 
 def master(lab):
     furnish_place(lab, MASTER)
+    # All that lies in /run of the machine is out of sight after that.
+    user = "root" if lab.login == "root" else accounts.MASTER_USER
     room.boot(extra_paths=[lab.pillar])
     os.symlink(lab.pillar, salting.MASTER_PILLAR)
-    salting.write_master_config()
+    salting.write_master_config(user)
+    if user != "root":
+        accounts.make_master()
     start_here("salt-master")
     storage.configure()
     start_here("glusterd")
@@ -151,6 +167,8 @@ def machine(lab, name):
     salting.write_minion_config(name)
     room.ssh_server()
     hypervisor.configure()
+    if lab.login != "root":
+        accounts.make(lab.login)
     power.install()
     if lab.pacemaker.exists():
         pacemaker.configure(lab)

@@ -82,6 +82,12 @@ class Lab:
         return self.state / "ha"
 
     @property
+    def login(self):
+        """The account that nodes log in to on their peers."""
+        path = self.state / "login"
+        return path.read_text() if path.exists() else "root"
+
+    @property
     def has_fencing(self):
         return self.pacemaker.exists() or self.ha.exists()
 
@@ -103,6 +109,10 @@ class Lab:
     def ready(self):
         """Exists once the lab is whole."""
         return self.state / "ready"
+
+
+def home(login):
+    return Path("/root" if login == "root" else f"/home/{login}")
 
 
 def lab_name():

@@ -18,12 +18,13 @@ def write_config(name, values):
     (SALT / name).write_text(json.dumps(values, indent=2) + "\n")
 
 
-def write_master_config():
+def write_master_config(user):
     states = [str(CHECKOUT / "states"), str(CHECKOUT / "lab" / "states")]
     write_config(
         "master",
         {
             "interface": NETWORKS["management"].address(host_number("master")),
+            "user": user,
             "auto_accept": True,
             "file_roots": {"base": states},
             "pillar_roots": {"base": [MASTER_PILLAR]},
@@ -73,6 +74,7 @@ def write_pillar(lab):
                 "nodes": nodes,
                 # The lab's guests get their memory past libvirt (see guests.py).
                 "guests": {"definitions": "shared", "passthrough": ["*"]},
+                **({} if lab.login == "root" else {"ssh": {"login": lab.login, "sudo": True}}),
             },
             "mine_functions": {"kvmcluster.identity": []},
         },

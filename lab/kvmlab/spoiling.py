@@ -1,7 +1,7 @@
 """What is wrong with a node though all its processes run, and how it is mended."""
 
 from . import power
-from .plan import MASTER, Lab, LabError
+from .plan import MASTER, Lab, LabError, home
 from .processes import find, run_in
 
 # Of the lab, not of the product: its known hosts are put aside, and come back as they were.
@@ -16,8 +16,8 @@ SPOILING = {
         f"rm -f /etc/ssh/banner {SSHD_DROP_IN}; {RELOAD_SSHD}",
     ),
     "noise": (
-        "echo 'echo Welcome to $(hostname)' > /root/.bashrc",
-        "rm -f /root/.bashrc",
+        "echo 'echo Welcome to $(hostname)' > {home}/.bashrc",
+        "rm -f {home}/.bashrc",
     ),
     # All of a node's file systems but the shared one are one tmpfs.
     "disk": (
@@ -42,15 +42,19 @@ def spoil(lab, node, kind):
     if kind in OUTSIDE:
         OUTSIDE[kind](lab, node).touch()
     else:
-        run_in(lab, node, "sh", "-ec", SPOILING[kind][0])
+        _run(lab, node, SPOILING[kind][0])
 
 
 def mend(lab, node, kind):
     if node == MASTER:
         raise LabError(f"{node} cannot be spoilt; only nodes can")
     if kind in SPOILING:
-        run_in(lab, node, "sh", "-ec", SPOILING[kind][1])
+        _run(lab, node, SPOILING[kind][1])
         return
     OUTSIDE[kind](lab, node).unlink(missing_ok=True)
     if kind == BOOT and not find(lab, node):
         power.wait_for(lab, node)
+
+
+def _run(lab, node, script):
+    run_in(lab, node, "sh", "-ec", script.replace("{home}", str(home(lab.login))))

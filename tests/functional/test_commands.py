@@ -159,7 +159,7 @@ def test_a_claim_that_cannot_be_made_is_not_one_that_another_has(tmp_path):
 
 
 def test_each_node_has_a_claim_of_its_own_for_each_guest():
-    assert claims.lock_path("root", "/root", "node2", UUID) == f"/run/kvmcluster-start-{UUID}.lock"
-    other = claims.lock_path("virt", ".", "node2", UUID)
+    assert claims.lock_path(True, "/root", "node2", UUID) == f"/run/kvmcluster-start-{UUID}.lock"
+    other = claims.lock_path(False, ".", "node2", UUID)
     assert other == f"./.ssh/kvmcluster-start-{UUID}-node2.lock"
     assert claims.command("/run/x", "node1", 60.5)[-3:] == ["/run/x", "node1", "60"]

@@ -320,7 +320,7 @@ def test_an_odd_claim_answers_at_once(kind, tmp_path):
 
 def test_who_was_up_is_told_by_the_history_and_by_claims(both):
     own, peer = both
-    path = pathlib.Path(claims.lock_path("root", "/root", "node1", UUID))
+    path = pathlib.Path(claims.lock_path(True, "/root", "node1", UUID))
     record = {"guest": "web1", "uuid": UUID, "source": "node1", "destination": "node2"}
     try:
         assert own.contacts() == peer.contacts() == []

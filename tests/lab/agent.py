@@ -141,6 +141,7 @@ def load_salt():
     import salt.scripts
     import salt.transport.tcp
     import salt.utils.args
+    import salt.utils.verify
 
     import saltext_kvmcluster.runners.kvmcluster  # noqa: F401
 
@@ -150,17 +151,22 @@ def load_salt():
         main = {"salt": salt.scripts.salt_main, "salt-run": salt.scripts.salt_run}
         return main[words[0]]()
 
+    def configured():
+        """Return the master's configuration; this process becomes its account's, as commands do."""
+        opts = salt.config.client_config("/etc/salt/master")
+        assert salt.utils.verify.check_user(opts["user"])
+        return opts
+
     def ask(nodes, function, arguments, patience):
         """Print what nodes returned, by node, as JSON."""
         given = salt.utils.args.parse_input(arguments)
-        with salt.client.LocalClient("/etc/salt/master") as client:
+        with salt.client.LocalClient(mopts=configured()) as client:
             found = client.cmd(nodes, function, given, timeout=patience, tgt_type="list")
         print(json.dumps(found))
 
     def run(function, arguments):
         """Print what a runner's function returned, as JSON."""
-        opts = salt.config.client_config("/etc/salt/master")
-        with salt.runner.RunnerClient(opts) as client:
+        with salt.runner.RunnerClient(configured()) as client:
             found = client.cmd(function, arguments, print_event=False)
         if isinstance(found, dict) and set(found) == {"data", "outputter"}:
             found = found["data"]

@@ -29,6 +29,9 @@ CTL = ROOT / "lab" / "ctl"
 PROGRAM = (sys.executable, str(CTL))
 AGENT = pathlib.Path(__file__).with_name("agent.py")
 MASTER = "master"
+# The account that nodes log in to on their peers, and where its keys are; see `lab/ctl up --login`.
+LOGIN = os.environ.get("KVMCLUSTER_LAB_LOGIN", "root")
+HOME = "/root" if LOGIN == "root" else f"/home/{LOGIN}"
 VOLUME = "/srv/guests"
 PREPARE = ("state.orchestrate", "kvmcluster.orch.prepare")
 # What a guest's record may show, and a whole record does not.
@@ -215,7 +218,7 @@ class Lab:
         arrives paused, and is resumed when the lock is free.
         """
         words = ("virsh", "migrate", "--live", "--p2p", "--suspend", *flags, guest)
-        self.exec(source, *words, f"qemu+ssh://root@{destination}-mig/system")
+        self.exec(source, *words, f"qemu+ssh://{LOGIN}@{destination}-mig/system")
         resume = ("exec", destination, "--", "virsh", "resume", guest)
         until(
             # By its exit code: it prints an empty line when it fails.

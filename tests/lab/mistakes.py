@@ -5,6 +5,8 @@ import shlex
 import uuid
 from collections.abc import Callable
 
+from labs import HOME
+
 VOLUME = "/srv/guests"
 LOCAL = "/var/lib/libvirt/images"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
@@ -470,7 +472,7 @@ HOSTS = [
 
 # Ssh: fixed from the last to the first, since the first remedy wants all logins good
 
-SSH, DROP_IN = "/root/.ssh", "/etc/ssh/sshd_config.d/00-site.conf"
+SSH, DROP_IN = f"{HOME}/.ssh", "/etc/ssh/sshd_config.d/00-site.conf"
 FORMER = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdVDQ4u4AFUBFs7Nn8QTC6bdU1o9eX7Bn6nR7R3Kb5W"
     " kvmcluster/lab/node9"
@@ -516,9 +518,9 @@ LOGINS = [
         "ssh.config",
         "stricthostkeychecking is false, not true",
         {"nodes": ["node1"]},
-        on("node1", f"printf 'Host *\\n StrictHostKeyChecking no\\n' > {SSH}/config"),
+        on("node1", "printf 'Host *\\n StrictHostKeyChecking no\\n' > /root/.ssh/config"),
         remedy="apply the state kvmcluster.trust",
-        cure=each(on("node1", f"rm -f {SSH}/config {SSH}/known_hosts"), trust("node1")),
+        cure=each(on("node1", "rm -f /root/.ssh/config /root/.ssh/known_hosts"), trust("node1")),
     ),
     Mistake(
         "ssh.reach",
@@ -532,9 +534,9 @@ LOGINS = [
         "ssh.noise",
         "a login prints something: welcome",
         {"nodes": ["node2"], "destinations": ["node1"]},
-        append("node1", "/root/.bashrc", "echo welcome"),
+        append("node1", f"{HOME}/.bashrc", "echo welcome"),
         remedy="silence the login's shell start-up files",
-        cure=on("node1", "rm /root/.bashrc"),
+        cure=on("node1", f"rm {HOME}/.bashrc"),
     ),
     Mistake(
         "ssh.stale",

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 
 import pytest
-from labs import PROGRAM, until
+from labs import HOME, PROGRAM, until
 
 INTERVAL = 3
 # Seconds after which something has been told, unless the machine is busy.
@@ -14,7 +14,7 @@ MOST = INTERVAL + 2
 # Seconds in which a minion answers or tells, on however busy a machine, that waits for no daemon.
 HELD_UP = 30
 GUEST = "watched"
-KEYS = "/root/.ssh/authorized_keys2"
+KEYS = f"{HOME}/.ssh/authorized_keys2"
 OBSERVER = "^[^ ]*python[^ ]* -c # kvmcluster's observer"
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from labs import LOGIN
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools"))
 
@@ -18,7 +19,7 @@ DEFINITION = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domai
 <name>t</name><uuid>11111111-1111-1111-1111-111111111119</uuid><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
 <features><acpi/>{features}</features>{domain}<devices>{devices}</devices>{arguments}</domain>"""
-URIS = ("qemu+ssh://root@node2/system?no_tty=1", "tcp:node2-mig")
+URIS = (f"qemu+ssh://{LOGIN}@node2/system?no_tty=1", "tcp:node2-mig")
 
 
 def text(row):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from labs import LOGIN
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
@@ -60,7 +61,7 @@ class Bench:
     def begin(self, source, destination, *flags, live=True, **parameters):
         name = f"{destination}-mig"
         ways = ("LIVE", "PEER2PEER") if live else ("PEER2PEER",)
-        connection = f"qemu+ssh://root@{name}/system?no_tty=1"
+        connection = f"qemu+ssh://{LOGIN}@{name}/system?no_tty=1"
         given = {"URI": f"tcp:{name}", **parameters}
         return source, self.ask(source, "begin", self.uuid, [*ways, *flags], connection, given)
 

@@ -9,14 +9,19 @@ import os
 import random
 import time
 
+from labs import HOME
+
 SSH = "/root/.ssh"
-FILES = ("authorized_keys2", "kvmcluster_known_hosts", "kvmcluster_config", "config")
+FILES = (
+    f"{HOME}/.ssh/authorized_keys2",
+    *(f"{SSH}/{name}" for name in ("kvmcluster_known_hosts", "kvmcluster_config", "config")),
+)
 KILLS = int(os.environ.get("KVMCLUSTER_KILLS", "2"))
 APPLY = ("salt-call", "--out=quiet", "state.apply", "kvmcluster")
 
 
 def contents(lab):
-    script = f'cd {SSH}; for f in {" ".join(FILES)}; do cat "$f"; printf "\\0"; done'
+    script = f'for f in {" ".join(FILES)}; do cat "$f"; printf "\\0"; done'
     return tuple(lab.exec("node1", "sh", "-c", script).split("\0")[:-1])
 
 
@@ -75,4 +80,4 @@ def test_a_kill_at_any_moment_leaves_whole_files_and_ssh_working(lab):
         applied = lab.apply("node1", "kvmcluster")
     print(f"{hit} runs were killed and {number - hit} ended before it, seed {seed}")
     assert applied["kvmcluster-key"]["result"]
-    assert not lab.exec("node1", "find", SSH, "-name", ".*kvmcluster*").split()
+    assert not lab.exec("node1", "find", SSH, f"{HOME}/.ssh", "-name", ".*kvmcluster*").split()

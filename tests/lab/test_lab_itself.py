@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from labs import LOGIN
 
 ROOT = Path(__file__).resolve().parents[2]
 # By this Python: another may be a wrapper, which costs as much again.
@@ -272,7 +273,7 @@ def trust_each_other(*nodes):
 
 def migrate(guest, source, destination):
     """As labs.Lab.move_by_hand, where this is explained."""
-    uri = f"qemu+ssh://root@{destination}/system"
+    uri = f"qemu+ssh://{LOGIN}@{destination}/system"
     ctl("exec", source, "--", "virsh", "migrate", "--live", "--p2p", "--suspend", guest, uri)
     on(destination, f"timeout 10 sh -c 'until virsh resume {guest}; do sleep 0.1; done'")
 

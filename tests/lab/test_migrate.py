@@ -9,7 +9,7 @@ import re
 import time
 
 import pytest
-from labs import Call, until
+from labs import LOGIN, Call, until
 
 GUEST, NEIGHBOUR = "web", "web-1"
 SLOW = 8  # MiB/s: makes a migration last over ten seconds, so that it has a middle
@@ -279,7 +279,7 @@ def test_a_job_that_nobody_of_ours_began_is_respected(lab):
     source, destination = route(lab)
     # It is canceled in the end, and must not end before the refusal on a busy machine.
     lab.exec(source, "virsh", "migrate-setspeed", GUEST, "1")
-    uri = f"qemu+ssh://root@{destination}-mig/system"
+    uri = f"qemu+ssh://{LOGIN}@{destination}-mig/system"
     words = ("virsh", "migrate", "--live", "--p2p", GUEST, uri)
     by_hand = Call(lab.exec, source, *words, check=False)
     middle(lab, source, by_hand.ended)

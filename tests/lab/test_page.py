@@ -5,6 +5,7 @@ first line of what virsh said and took the pipe's exit status for the answer; kv
 """
 
 import pytest
+from labs import HOME, LOGIN
 
 GUEST = "marathon"
 FOLDER = "/root/rgmanager"
@@ -20,8 +21,9 @@ exit $rv
 """
 # The page's own settings for ssh, with known hosts that are empty at first.
 CONFIG = f"""Host *
+    User {LOGIN}
     StrictHostKeyChecking no
-    IdentityFile /root/.ssh/id_rsa_cluster
+    IdentityFile {HOME}/.ssh/id_rsa_cluster
     UserKnownHostsFile {FOLDER}/known_hosts
 """
 # libvirt's client of those days left ssh its own standard error; today's keeps it to itself.

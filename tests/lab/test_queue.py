@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from labs import PROGRAM, Call, until
+from labs import LOGIN, PROGRAM, Call, until
 from limits import Watch, limits
 
 GUESTS = {f"guest{number}": f"node{number % 3 + 1}" for number in range(6)}
@@ -152,7 +152,7 @@ def test_a_migration_that_somebody_began_by_hand_has_a_place(lab):
     source, destination = at["guest0"], next(node for node in lab.nodes if node != at["guest0"])
     neighbour = next(name for name, node in at.items() if node not in (source, destination))
     lab.exec(source, "virsh", "migrate-setspeed", "guest0", "2")
-    uri = f"qemu+ssh://root@{destination}-mig/system"
+    uri = f"qemu+ssh://{LOGIN}@{destination}-mig/system"
     line = f"virsh migrate --live --p2p guest0 {uri} tcp:{destination}-mig"
     with limits(lab, 1, 1):
         # Why it may fail, see labs.Lab.move_by_hand.

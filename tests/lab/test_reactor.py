@@ -9,12 +9,12 @@ import time
 
 import labs
 import pytest
-from labs import PROGRAM
+from labs import HOME, PROGRAM
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGURATION = "/etc/salt/master.d/kvmcluster.conf"
 LOG = "/var/log/salt/master"
-KEYS = "/root/.ssh/authorized_keys2"
+KEYS = f"{HOME}/.ssh/authorized_keys2"
 JOURNAL = "/var/lib/kvmcluster/journal"
 SPOOL = "/var/cache/salt/master/kvmcluster"
 GUEST = "web"

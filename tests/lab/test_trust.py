@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from labs import HOME, LOGIN
 from mistakes import restart
 
+# libvirt's daemon logs in as root does.
 SSH = "/root/.ssh"
-KEYS = f"{SSH}/authorized_keys2"
+KEY = f"{HOME}/.ssh/id_rsa_cluster"
+KEYS = f"{HOME}/.ssh/authorized_keys2"
 HOSTS = f"{SSH}/kvmcluster_known_hosts"
 CONFIG = f"{SSH}/kvmcluster_config"
 TRUST_FILES = (KEYS, HOSTS, CONFIG, f"{SSH}/config")
@@ -45,10 +48,10 @@ def test_a_second_run_changes_nothing(lab):
 
 
 def test_private_keys_are_nowhere_but_on_their_node(lab):
-    private = lab.read("node1", f"{SSH}/id_rsa_cluster").splitlines()[3]
+    private = lab.read("node1", KEY).splitlines()[3]
     for node in ("node2", "node3", "master"):
         found = lab.exec(
-            node, "grep", "-rlsF", private, "/root", "/etc", "/var", "/run", check=False
+            node, "grep", "-rlsF", private, "/root", "/home", "/etc", "/var", "/run", check=False
         )
         assert not found.strip()
 
@@ -98,8 +101,8 @@ def test_a_prepare_waits_for_penalties(lab):
 
 
 def test_a_node_that_leaves_the_pillar_leaves_no_trace(lab):
-    key = lab.read("node3", f"{SSH}/id_rsa_cluster.pub").split()[1]
-    lab.write("node1", "/tmp/line", f"ssh-rsa {key} root@node3\n")
+    key = lab.read("node3", f"{KEY}.pub").split()[1]
+    lab.write("node1", "/tmp/line", f"ssh-rsa {key} {LOGIN}@node3\n")
     lab.exec("node1", "sh", "-c", f"cat /tmp/line {KEYS} > /tmp/both; cat /tmp/both > {KEYS}")
     with lab.pillar() as pillar:
         del pillar.cluster["nodes"]["node3"]
@@ -157,7 +160,7 @@ def test_the_users_own_star_block_does_not_win(lab):
     lab.write("node1", f"{SSH}/config", "Host *\n  User nobody\n  StrictHostKeyChecking no\n")
     lab.apply("node1", "kvmcluster.trust")
     observed = lab.exec("node1", "ssh", "-G", "node2.lab.example")
-    assert "\nuser root\n" in f"\n{observed}" and "stricthostkeychecking true" in observed
+    assert f"\nuser {LOGIN}\n" in f"\n{observed}" and "stricthostkeychecking true" in observed
     assert "\nuser nobody\n" in "\n" + lab.exec("node1", "ssh", "-G", "elsewhere.example")
     lab.exec("node1", "rm", f"{SSH}/config")
     lab.apply("node1", "kvmcluster.trust")
@@ -209,16 +212,15 @@ def test_an_unknown_name_an_unknown_host_key_and_a_lost_key_are_named(lab):
 
 
 def test_a_passphrase_and_noise_are_named(lab):
-    key = f"{SSH}/id_rsa_cluster"
-    lab.exec("node1", "ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", key)
+    lab.exec("node1", "ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", KEY)
     assert cell(lab, "node1", "node2")["cause"] == "passphrase asked"
     failed = lab.apply("node1", "kvmcluster.key")["kvmcluster-key"]
     assert failed["result"] is False and "passphrase" in failed["comment"]
-    lab.exec("node1", "ssh-keygen", "-q", "-p", "-P", "secret", "-N", "", "-f", key)
-    lab.write("node2", "/root/.bashrc", "echo hello\n")
+    lab.exec("node1", "ssh-keygen", "-q", "-p", "-P", "secret", "-N", "", "-f", KEY)
+    lab.write("node2", f"{HOME}/.bashrc", "echo hello\n")
     noisy = cell(lab, "node1", "node2")
     assert (noisy["cause"], noisy["detail"]) == ("noise", "hello")
-    lab.exec("node2", "rm", "/root/.bashrc")
+    lab.exec("node2", "rm", f"{HOME}/.bashrc")
 
 
 def test_errors_are_sentences(lab):

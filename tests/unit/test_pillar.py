@@ -36,6 +36,7 @@ def test_every_key_arrives_in_the_model():
         {one[0]: Node(one[0], one, one[-1]), two[0]: Node(two[0], two, two[-1])},
         Ssh(
             login="virt",
+            sudo=True,
             key="/srv/keys/id_cluster",
             key_type="ed25519",
             host_patterns=("marathon-*", "*.example.com", "192.0.2.1?"),
@@ -64,7 +65,7 @@ def test_every_key_arrives_in_the_model():
 
 def test_what_is_left_out_has_the_documented_default():
     found = cluster("node1")
-    assert found.ssh == Ssh("root", None, "rsa", (), (), False, False)
+    assert found.ssh == Ssh("root", False, None, "rsa", (), (), False, False)
     assert found.guests == Guests("shared")
     assert found.migration == Migration(Options(), 2, 2)
     assert found.nodes["node1"] == Node("node1", ("node1",), "node1")

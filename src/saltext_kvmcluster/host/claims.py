@@ -61,22 +61,25 @@ def command(path: str, here: str, seconds: float) -> list[str]:
     return ["sh", "-c", SCRIPT, "sh", path, here, str(int(seconds))]
 
 
-def lock_path(login: str, home: str, node: str, uuid: str) -> str:
+def lock_path(is_root: bool, home: str, node: str, uuid: str) -> str:
     """Return the file by which a guest is claimed on a node.
 
+    is_root
+        Whether every node of the cluster claims it there as root.
     home
         The login's home there; ``.`` where a login begins. It may be shared: so each node has a
         file of its own.
     """
-    if login == "root":
+    if is_root:
         return f"/run/kvmcluster-start-{uuid}.lock"
     return f"{home}/.ssh/kvmcluster-start-{uuid}-{node}.lock"
 
 
 def _command(cluster: Cluster, here: str, node: str, uuid: str, seconds: float) -> list[str]:
-    account = accounts.account(cluster.ssh.login)
+    account, is_root = accounts.account(cluster.ssh.login), cluster.ssh.is_root
     home = account.home if node == here else "."
-    line = command(lock_path(account.login, home, node, uuid), here, seconds)
+    line = command(lock_path(is_root, home, node, uuid), here, seconds)
     if node != here:
+        line = [*cluster.ssh.becomes_root, *line]
         return ssh.over(cluster.nodes[node].migration, line, RESPONSE_TIME)
-    return line if account.login == "root" else ["runuser", "-u", account.login, "--", *line]
+    return line if is_root else ["runuser", "-u", account.login, "--", *line]

@@ -18,7 +18,10 @@ JOINING, PAUSE = 60.0, 2.0
 
 def refuse(cluster: Cluster, here: str, guests: Collection[str]) -> None:
     """Raise WorldError if Pacemaker would not see some of these guests where they run."""
-    agents = {node: _lacking(None if node == here else node) for node in cluster.nodes}
+    agents = {
+        node: _lacking(ssh.Session(None if node == here else node, cluster.ssh.becomes_root))
+        for node in cluster.nodes
+    }
     end = time.monotonic() + JOINING
     with contextlib.closing(ssh.Session()) as shell:
         while True:
@@ -30,9 +33,9 @@ def refuse(cluster: Cluster, here: str, guests: Collection[str]) -> None:
         raise WorldError("; ".join(why))
 
 
-def _lacking(peer: str | None) -> str:
+def _lacking(session: ssh.Session) -> str:
     """Return why a node has no resource agent of ours; empty if it has one."""
-    with contextlib.closing(ssh.Session(peer)) as shell:
+    with contextlib.closing(session) as shell:
         try:
             done = shell.run_all(AGENTS)[AGENT]
         except WorldError as error:

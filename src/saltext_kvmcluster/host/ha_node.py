@@ -53,7 +53,7 @@ def key_plan(cluster: Cluster, here: str, test: bool) -> FilePlan:
         Whether it is only planned: then no peer need have one yet.
     """
     found = files.read(corosync_conf.AUTHKEY)
-    theirs, silent = _keys_of(cluster.peers(here))
+    theirs, silent = _keys_of(cluster.peers(here), cluster.ssh.becomes_root)
     kinds = {key: listed(nodes) for key, nodes in theirs.items()}
     if found.text is not None:
         own = found.text.encode("utf-8", "surrogateescape")
@@ -90,13 +90,15 @@ def _key(found: FileState, key: bytes) -> FilePlan:
     return plan_file(corosync_conf.AUTHKEY, found, wanted, 0o400, "root")
 
 
-def _keys_of(peers: Sequence[Node]) -> tuple[dict[bytes, list[str]], dict[str, str]]:
+def _keys_of(
+    peers: Sequence[Node], ahead: Sequence[str]
+) -> tuple[dict[bytes, list[str]], dict[str, str]]:
     """Return which key peers have, and why it is not known of which."""
     keys: dict[bytes, list[str]] = {}
     silent = {}
     for peer in peers:
         try:
-            done = ssh.run_all(peer.id, {"key": _SHOWN})["key"]
+            done = ssh.run_all(peer.id, {"key": _SHOWN}, ahead=ahead)["key"]
         except WorldError as error:
             silent[peer.id] = str(error)
             continue

@@ -41,7 +41,10 @@ def this_host() -> NodeAccess:
 def peer_host(cluster: Cluster, peer: Node) -> NodeAccess:
     """Return the access to a peer, by its migration name as a migration uses it."""
     uri = plans.connection_uri(cluster.ssh.login, peer)
-    return NodeAccess(functools.partial(ssh.run_all, peer.migration), Hypervisor(uri))
+    return NodeAccess(
+        functools.partial(ssh.run_all, peer.migration, ahead=cluster.ssh.becomes_root),
+        Hypervisor(uri),
+    )
 
 
 def run_in_parts(access: NodeAccess, wanted: Mapping[str, Sequence[str]]) -> Outputs:

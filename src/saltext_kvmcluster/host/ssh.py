@@ -25,10 +25,15 @@ RETRY_PAUSES = (0.5, 2.0)
 _LOST = commands.Outcome(None, "", "the login ended before the program did")
 
 
-def probe(name: str, timeout: float) -> logins.LoginProbe:
-    """Log in to a peer by one name, as libvirt does, and run nothing there."""
+def probe(name: str, timeout: float, ahead: Sequence[str] = ()) -> logins.LoginProbe:
+    """Log in to a peer by one name, as libvirt does, and run nothing there.
+
+    ahead
+        Words ahead of the shell there; see Ssh.becomes_root.
+    """
     begun = time.monotonic()
-    outcome = commands.run([*dial(name, timeout), "true"], timeout + 2, limit=PROBE_LIMIT)
+    wanted = [*ahead, "sh", "-c", "true"] if ahead else ["true"]
+    outcome = commands.run(over(name, wanted, timeout), timeout + 2, limit=PROBE_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
     return logins.LoginProbe(
         outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed
@@ -45,9 +50,16 @@ def echoes(name: str, timeout: float) -> bool:
 
 
 def run_all(
-    name: str, wanted: Mapping[str, Sequence[str]], timeout: float = 30.0, limit: int = BATCH_LIMIT
+    name: str,
+    wanted: Mapping[str, Sequence[str]],
+    timeout: float = 30.0,
+    limit: int = BATCH_LIMIT,
+    ahead: Sequence[str] = (),
 ) -> dict[str, commands.Outcome]:
     """Run programs on a peer over one login and return what each one did; see commands.run_all.
+
+    ahead
+        Words ahead of the shell there; see Ssh.becomes_root.
 
     WorldError, with the named cause, if the login fails. Programs without an outcome when the
     login ended have code None.
@@ -56,7 +68,7 @@ def run_all(
         return {}
     mark = secrets.token_hex(8)
     outcome = commands.run(
-        [*dial(name, timeout), f"sh -c {shlex.quote(_script(wanted.values(), mark))}"],
+        over(name, [*ahead, "sh", "-c", _script(wanted.values(), mark)], timeout),
         timeout,
         limit,
     )
@@ -74,13 +86,18 @@ class Session:
     Any failure ends it, and the next request logs in again. Threads take turns.
     """
 
-    def __init__(self, name: str | None = None, timeout: float = 10.0) -> None:
+    def __init__(
+        self, name: str | None = None, ahead: Sequence[str] = (), timeout: float = 10.0
+    ) -> None:
         """Name a peer, or None for this host.
 
+        ahead
+            Words ahead of the shell on a peer; see Ssh.becomes_root.
         timeout
             Seconds for a login.
         """
         self.name = name
+        self._ahead = ahead
         self.timeout = timeout
         self._probed = logins.LoginProbe(None, "", "", 0.0)
         self._shell: commands.Held | None = None
@@ -151,7 +168,9 @@ class Session:
 
     def _tried(self) -> logins.LoginProbe:
         begun = time.monotonic()
-        line = ["sh"] if self.name is None else [*dial(self.name, self.timeout), "sh"]
+        line = ["sh"]
+        if self.name is not None:
+            line = over(self.name, [*self._ahead, "sh"], self.timeout)
         shell = self._end.enter_context(commands.held(line, BATCH_LIMIT))
         mark = secrets.token_hex(8)
         hello = f"LC_ALL=C; export LC_ALL; printf '\\000{mark}';\n"
@@ -243,7 +262,7 @@ def dial(name: str, timeout: float) -> list[str]:
 
 
 def probe_peers(
-    login_targets: logins.Targets, timeout: float, time_limit: float
+    login_targets: logins.Targets, timeout: float, time_limit: float, ahead: Sequence[str] = ()
 ) -> dict[tuple[str, str], logins.LoginProbe]:
     """Probe logins to the given names of nodes; return the results by node id and name.
 
@@ -254,6 +273,8 @@ def probe_peers(
         Seconds for one login.
     time_limit
         Seconds for all; a login not started by then is not in the result.
+    ahead
+        Words ahead of the shell there; see Ssh.becomes_root.
     """
     end = time.monotonic() + time_limit
 
@@ -261,7 +282,7 @@ def probe_peers(
         observed: dict[tuple[str, str], logins.LoginProbe] = {}
         for name in names:
             if time.monotonic() < end:
-                observed[(node.id, name)] = _probe_again(name, timeout, end)
+                observed[(node.id, name)] = _probe_again(name, timeout, end, ahead)
         return observed
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -269,14 +290,14 @@ def probe_peers(
         return {key: probe for of_node in observed for key, probe in of_node.items()}
 
 
-def _probe_again(name: str, timeout: float, end: float) -> logins.LoginProbe:
+def _probe_again(name: str, timeout: float, end: float, ahead: Sequence[str]) -> logins.LoginProbe:
     """Probe; if sshd dropped the login (MaxStartups), wait and retry while time is left."""
     for pause in RETRY_PAUSES:
-        observed = probe(name, timeout)
+        observed = probe(name, timeout, ahead)
         if not _is_dropped(observed) or time.monotonic() + pause >= end:
             return _explained(name, observed, timeout)
         time.sleep(pause)
-    return _explained(name, probe(name, timeout), timeout)
+    return _explained(name, probe(name, timeout, ahead), timeout)
 
 
 def _is_dropped(probe: logins.LoginProbe) -> bool:

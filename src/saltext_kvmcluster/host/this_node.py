@@ -107,7 +107,7 @@ def environment(
         for node in cluster.nodes.values()
     }
     shells = {
-        node.id: Session(None if node.id == here else node.migration)
+        node.id: Session(None if node.id == here else node.migration, cluster.ssh.becomes_root)
         for node in cluster.nodes.values()
     }
     journals: dict[str, Journal] = {
@@ -208,12 +208,12 @@ class _Locks:
     """Refuses a second call for the same guest of a node while the first is at work.
 
     libvirt's job lock alone would let the second one wait, and act on an old observation. A peer's
-    lock is taken by the login that is open anyway; one that is not root's cannot take it.
+    lock is taken by the login that is open anyway, if that is root's.
     """
 
     def __init__(self, cluster: Cluster, here: str, shells: Mapping[str, Session]) -> None:
         self._here, self._shells = here, shells
-        self._is_root = cluster.ssh.login == "root"
+        self._is_root = cluster.ssh.is_root
         self._held: set[tuple[str, str]] = set()
 
     @contextlib.contextmanager

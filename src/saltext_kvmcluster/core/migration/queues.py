@@ -65,8 +65,8 @@ class Standing:
 def queues(cluster: Cluster, move: Move) -> tuple[Queue, Queue]:
     """Return the queues in which a migration waits, in this order: see above."""
     limits = cluster.migration
-    # Tickets of the destination are held over ssh: other logins than root keep them at home.
-    home = "/run" if cluster.ssh.login == "root" else ".ssh"
+    # Tickets of the destination are held over ssh: who is not root there keeps them at home.
+    home = "/run" if cluster.ssh.is_root else ".ssh"
     return (
         Queue(move.source, OUTGOING, limits.max_outgoing, "/run/kvmcluster-outgoing"),
         Queue(

@@ -71,10 +71,16 @@ def from_pillar(pillar: object) -> Cluster:
             f"{ROOT}:guests:list:{guest.name}:ha: nothing would start it elsewhere: there is no"
             f" {ROOT}:ha"
         )
+    login = ssh.parse(top.get("ssh"), f"{ROOT}:ssh")
+    if ha and not login.is_root:
+        raise InputError(
+            f"{ROOT}:ha: it takes root on the peers, and their login is {login.login}: set"
+            f" {ROOT}:ssh:sudo to true, once {login.login} may use sudo there"
+        )
     return Cluster(
         name=name,
         nodes=nodes,
-        ssh=ssh.parse(top.get("ssh"), f"{ROOT}:ssh"),
+        ssh=login,
         guests=guests,
         migration=_migration(top.get("migration")),
         ha=ha,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from saltext_kvmcluster.core import validate
+from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar import networks
 from saltext_kvmcluster.core.pillar.names import host_pattern
 from saltext_kvmcluster.core.pillar.paths import key_path
@@ -28,6 +29,14 @@ class Ssh:
             ACCOUNT,
             "The account to which peers log in. libvirt's daemon connects as root and logs in as"
             " this account.",
+        ),
+    )
+    sudo: bool = field(
+        default=False,
+        metadata=described(
+            FLAG,
+            "true: with a login that is not root, what peers run over ssh is run by sudo, without a"
+            " password. false: whatever on a peer needs root fails, and is named.",
         ),
     )
     key: str | None = field(
@@ -84,14 +93,32 @@ class Ssh:
         ),
     )
 
+    @property
+    def is_root(self) -> bool:
+        """Whether what peers run over ssh is run as root."""
+        return self.login == "root" or self.sudo
+
+    @property
+    def becomes_root(self) -> tuple[str, ...]:
+        """The words ahead of what is run on a peer; as libvirt, sudo never asks for a password."""
+        return ("sudo", "-n") if self.sudo else ()
+
 
 def parse(raw: object, path: str) -> Ssh:
     """Return what the pillar says; ``raw`` is the value of the key at ``path``."""
     fields = validate.section(raw, path, keys_of(Ssh), may_be_empty=True)
     default = Ssh()
     key = fields.get("key")
+    login = validate.matching(fields, "login", path, _LOGIN, ACCOUNT, default.login)
+    sudo = validate.flag(fields, "sudo", path, default.sudo)
+    if sudo and login == "root":
+        raise InputError(
+            f"{path}:sudo: the login is root, which needs no sudo; remove the key, or name another"
+            f" login in {path}:login"
+        )
     return Ssh(
-        login=validate.matching(fields, "login", path, _LOGIN, ACCOUNT, default.login),
+        login=login,
+        sudo=sudo,
         key=None if key is None else key_path(key, f"{path}:key"),
         key_type=validate.choice(fields, "key_type", path, tuple(KEY_TYPES), default.key_type),
         host_patterns=tuple(

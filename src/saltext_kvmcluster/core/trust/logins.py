@@ -29,6 +29,7 @@ PASSPHRASE = "passphrase asked"
 NO_ALGORITHM = "no common algorithm"
 DROPPED = "dropped"
 REFUSED_FOR_NOW = "refused for now"
+NOT_ROOT = "sudo refused"
 # What sshd of OpenSSH 9.8 and newer answers instead of its banner; ssh shows it with -v alone.
 PENALTY = "Not allowed at this time"
 
@@ -77,6 +78,9 @@ REMEDIES = {
     NO_ALGORITHM: "let ssh here and sshd there have one in common, as the message says",
     DROPPED: "sshd there is overloaded (MaxStartups) or broken; read its log",
     "bad configuration": "correct ssh's configuration here as in the message",
+    NOT_ROOT: "install sudo there and let the login run sh by it, without a password: LOGIN"
+    " ALL=(root) NOPASSWD: /bin/sh (visudo -f /etc/sudoers.d/kvmcluster); or set"
+    " kvmcluster:ssh:sudo to false",
     NOISE: "silence the login's shell start-up files there for non-interactive shells",
     FAILED: "see ssh's message",
     NOT_TRIED: "time ran out; give a longer time_limit",
@@ -134,7 +138,7 @@ def cause(probe: LoginProbe, encrypted_key: bool) -> str:
     if probe.code == 0:
         return NOISE if probe.stdout else OK
     if probe.code not in (None, SSH_FAILED):
-        return FAILED
+        return NOT_ROOT if re.search(r"(?m)^(\S+:.* )?sudo: ", probe.stderr) else FAILED
     found = next((name for name, text in CAUSES if re.search(text, probe.stderr)), None)
     if found == KEY_NOT_ACCEPTED and encrypted_key:
         return PASSPHRASE
