@@ -27,11 +27,11 @@ lint: $(STAMP)  ## ruff (format and lint), mypy --strict, and the package
 	$(MAKE) --no-print-directory package
 
 package: $(STAMP)  ## sdist and wheel in dist/, checked
-	rm -rf dist
+	rm -f dist/*.whl dist/*.tar.gz
 	@# What git has, the sdist has; where there is no git, this is an sdist.
 	test ! -e .git || $(BIN)/check-manifest --no-build-isolation
 	@log=$$($(BIN)/python -m build --no-isolation 2>&1) || { echo "$$log"; exit 1; }
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/pyroma --min 10 --skip-tests AuthorEmail dist/*.tar.gz
 	$(BIN)/python tools/package_check.py dist
