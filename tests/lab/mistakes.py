@@ -454,7 +454,7 @@ HOSTS = [
     ),
     Mistake(
         "node.versions",
-        "QEMU on the destination does not support machine type pc-i440fx-7",
+        "does not support machine type pc-i440fx-7",
         {"guests": ["web"], "destinations": ["node3"]},
         other_qemu("node3", "s/pc-i440fx-7/pc-i440fx-6/"),
         remedy="install the source's version of QEMU",

@@ -317,6 +317,8 @@ CASES = [
             (UNKNOWN, (11_003_000, 0), {"parallel": 2, "compression": "zlib"}),
         )
     ),
+    ("node.versions", PROBLEM, there(daemon=worlds.daemon("node2", refuses={UUID: "no ps2"}))),
+    ("node.versions", OK, there(daemon=worlds.daemon("node2", refuses={OTHER: "no ps2"}))),
     ("node.versions", UNKNOWN, world(at(), NO_DAEMON)),
     ("node.versions", UNKNOWN, here(BROKEN)),
     ("node.uuid", OK, GOOD),

@@ -11,7 +11,13 @@ from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.events import transitions
 from saltext_kvmcluster.core.migration.plans import Plan
 from saltext_kvmcluster.core.verdicts import BOOT, ENDLESS, INCOMING, OUTGOING, Sighting
-from saltext_kvmcluster.host import hypervisor, libvirt_connection, libvirt_domains, libvirt_events
+from saltext_kvmcluster.host import (
+    hypervisor,
+    libvirt_connection,
+    libvirt_cpu,
+    libvirt_domains,
+    libvirt_events,
+)
 
 libvirt = pytest.importorskip("libvirt")
 RUNNING, OFF = [libvirt.VIR_DOMAIN_RUNNING, 1], [libvirt.VIR_DOMAIN_SHUTOFF, 1]
@@ -161,6 +167,23 @@ def test_a_guest_that_does_not_answer_hides_no_other(monkeypatch):
     assert (first["name"], first["sighting"]) == ("hung", Sighting.RUNNING.value)
     assert "no response from" in first["error"] and first["job"] == ENDLESS
     assert (second["name"], second["xml"]) == ("web1", "<domain/>")
+
+
+@pytest.mark.parametrize(
+    ("code", "known"),
+    [
+        (libvirt.VIR_ERR_CONFIG_UNSUPPORTED, True),
+        (libvirt.VIR_ERR_XML_ERROR, True),
+        (libvirt.VIR_ERR_NO_SUPPORT, False),
+        (libvirt.VIR_ERR_ACCESS_DENIED, False),
+    ],
+)
+def test_only_what_a_daemon_says_of_a_definition_speaks_against_it(code, known):
+    def refuse(kind, text):
+        raise Failure(code)
+
+    why = libvirt_cpu.definition_issue(SimpleNamespace(domainXMLToNative=refuse), "<domain/>")
+    assert ("libvirt's words" in why) == known
 
 
 def test_a_daemon_that_does_not_answer_is_no_guests_trouble(monkeypatch):

@@ -126,7 +126,25 @@ def observe_move(
         )
     finally:
         tokens.remove_tokens(own.written, move)
-    return follow_up.answered(world, answers)
+    return _with_refusal(follow_up.answered(world, answers), move, libvirts)
+
+
+def _with_refusal(world: World, move: Move, libvirts: Mapping[str, Hypervisor]) -> World:
+    """Add what a destination with an older libvirt than the source's says of the definition.
+
+    libvirt would say so once it has begun, and then mostly reports the end of its connection.
+    """
+    own, there = (world.nodes[node].daemon for node in (move.source, move.destination))
+    if own is None or there is None or there.libvirt >= own.libvirt:
+        return world
+    try:
+        definition = libvirts[move.source].migratable(move.uuid)
+        why = libvirts[move.destination].definition_issue(definition)
+    except WorldError:
+        return world
+    daemon = replace(there, refuses={move.uuid: why} if why else {})
+    node = replace(world.nodes[move.destination], daemon=daemon)
+    return World(world.cluster, {**world.nodes, move.destination: node})
 
 
 def _definition(hypervisor: Hypervisor, uuid: str) -> Guest | None:

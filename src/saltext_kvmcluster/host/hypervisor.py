@@ -21,7 +21,7 @@ from saltext_kvmcluster.host.libvirt_connection import (
     load_libvirt,
     version,
 )
-from saltext_kvmcluster.host.libvirt_cpu import cpu_issue, emulator_devices
+from saltext_kvmcluster.host.libvirt_cpu import cpu_issue, definition_issue, emulator_devices
 from saltext_kvmcluster.host.libvirt_domains import (
     may_have_job,
     observe,
@@ -338,10 +338,12 @@ class Hypervisor(Facts):
 
     def emulator_devices(self, asked: Mapping[str, str]) -> dict[str, list[str]] | None:
         """Return which devices an emulator of this host has; see core.facts.emulators.parse."""
-        known = self._capabilities
-        return self._ask(
-            lambda found: emulator_devices(found, asked, known or found.getCapabilities())
-        )
+        text = self._capabilities
+        return self._ask(lambda one: emulator_devices(one, asked, text or one.getCapabilities()))
+
+    def definition_issue(self, text: str) -> str:
+        """Return why libvirt of this host does not take a definition; see libvirt_cpu."""
+        return self._ask(lambda found: definition_issue(found, text))
 
 
 def _let_run(domain: Any) -> None:

@@ -1,4 +1,4 @@
-"""Whether this host's libvirt can run a guest's CPU, and which devices its QEMU has."""
+"""Whether a host's libvirt can run a guest's CPU, takes its definition, has its devices."""
 
 from __future__ import annotations
 
@@ -31,6 +31,24 @@ def cpu_issue(connection: Any, asked: Mapping[str, str], capabilities: str) -> s
         if error.get_error_code() == libvirt.VIR_ERR_CPU_INCOMPATIBLE or _NO_MODEL in words:
             return words
         return None
+    return ""
+
+
+def definition_issue(connection: Any, definition: str) -> str:
+    """Return why libvirt does not take a definition, empty if it does or cannot tell.
+
+    It makes the QEMU command line of it, for which it reads and verifies all of it, and starts
+    nothing (qemuConnectDomainXMLToNative). An older libvirt does not know all that a newer one has.
+    """
+    libvirt = load_libvirt()
+    try:
+        connection.domainXMLToNative("qemu-argv", definition)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (
+            libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+            libvirt.VIR_ERR_XML_ERROR,
+        ):
+            return error_text(error)
     return ""
 
 

@@ -147,6 +147,9 @@ class Daemon:
     """The values of each enum of the emulators asked about, by questions.emulator_key."""
     tsc: int = 0
     """The frequency of the host's time stamp counter in Hz where it cannot be scaled, else 0."""
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    """Why its libvirt does not take a guest's definition, by UUID: of one that is to move here from
+    a newer libvirt."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from saltext_kvmcluster.core import verdicts
 from saltext_kvmcluster.core.facts.nodefacts import GuestFacts
@@ -11,6 +11,7 @@ from saltext_kvmcluster.core.guest.blocker import Blocker, Versions
 from saltext_kvmcluster.core.guest.blockers import block_job
 from saltext_kvmcluster.core.guest.domainxml import Guest
 from saltext_kvmcluster.core.readiness.checks.base import World
+from saltext_kvmcluster.core.text import version
 
 REMOVE = "remove it: virsh edit GUEST, then restart the guest"
 
@@ -54,6 +55,42 @@ def too_old(parts: Iterable[tuple[str, Versions]], there: Versions) -> Iterator[
                 f"{what}: not known whether the destination has {since}, which that takes",
                 "on the destination: virsh version",
             )
+
+
+def without_compression(
+    compression: str, least: int, libvirts: Mapping[str, int]
+) -> Iterator[Issue]:
+    """Yield an issue for each node whose libvirt is too old for a compression.
+
+    libvirts
+        The versions of both, by what they are.
+    """
+    for node, libvirt in libvirts.items():
+        if libvirt and libvirt < least:
+            yield Issue(
+                f"compression is {compression}, which takes libvirt {version(least)}, and the"
+                f" {node} has {version(libvirt)}",
+                "compression=none for this call, or in the pillar until all nodes have newer ones",
+            )
+        elif least and not libvirt:
+            yield unknown(
+                f"compression is {compression}, and it is not known whether libvirt on the {node}"
+                " has it",
+                f"on the {node}: virsh version",
+            )
+
+
+def not_taken(why: str, here: int, there: int) -> Issue:
+    """Return the issue of a destination that does not take a guest's definition.
+
+    here, there
+        The versions of libvirt, of which the destination's is the older one.
+    """
+    return Issue(
+        f"libvirt on the destination, {version(there)}, does not take its definition: {why}",
+        "remove that from the guest (virsh edit), and restart it; or migrate it only to nodes with"
+        f" libvirt {version(here)} or newer",
+    )
 
 
 def job_remedy(facts: GuestFacts) -> str:

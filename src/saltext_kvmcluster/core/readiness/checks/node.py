@@ -31,7 +31,8 @@ class Machine(NamedTuple):
 
     ``post_copy``: whether it may be moved by that, without the risk being accepted.
     ``compression``: the one that takes libvirt of the version ``least``, if that is not 0.
-    ``parts`` are those that only newer versions migrate, each with the versions.
+    ``parts`` are those that only newer versions migrate, each with the versions. ``uuid`` is the
+    guest's where a node was asked about its definition, else empty.
     """
 
     kind: str
@@ -42,14 +43,19 @@ class Machine(NamedTuple):
     least: int
     libvirt: int
     parts: tuple[tuple[str, Versions], ...] = ()
+    uuid: str = ""
 
 
 class Machines(NamedTuple):
-    """What a node's QEMU offers: machine types by ARCH/TYPE, and its version; and libvirt's."""
+    """What a node's QEMU offers: machine types by ARCH/TYPE, and its version; and libvirt's.
+
+    ``refuses``: why its libvirt does not take a definition, by the guest's UUID.
+    """
 
     types: frozenset[tuple[str, frozenset[str]]]
     qemu: int
     libvirt: int
+    refuses: frozenset[tuple[str, str]] = frozenset()
 
 
 def daemon(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -86,10 +92,12 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
     A destination whose libvirt cannot resume a broken post-copy migration is refused with
     ``post_copy``: the guest would be lost with the first fault of the network. So is one that is
     too old for a device that only newer versions migrate, and either node for a compression that
-    its libvirt does not have.
+    its libvirt does not have. Before a migration, a destination whose libvirt is older than the
+    source's is asked whether it takes the guest's definition.
     """
     yield from devices.too_old(asked.parts, Versions(offered.libvirt, offered.qemu))
-    yield from _without_compression(asked, offered)
+    pair = {"source": asked.libvirt, "destination": offered.libvirt}
+    yield from devices.without_compression(asked.compression, asked.least, pair)
     if asked.post_copy and plans.dies_of_resumption(offered.libvirt):
         yield Issue(
             f"post_copy is true, and libvirt on the destination is {version(offered.libvirt)}:"
@@ -101,12 +109,15 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
     types = dict(offered.types).get(asked.kind)
     if types is None or (asked.type and asked.type not in types):
         what = f"guests of {asked.kind}" if types is None else f"machine type {asked.type}"
+        number = f", {version(offered.qemu)}," if offered.qemu else ""
         yield Issue(
-            f"QEMU on the destination does not support {what}",
+            f"QEMU on the destination{number} does not support {what}",
             "install the source's version of QEMU, or a newer one, on the destination; or define"
             " the"
             " guest with a machine type that all nodes have, and restart it",
         )
+    elif why := dict(offered.refuses).get(asked.uuid):
+        yield devices.not_taken(why, asked.libvirt, offered.libvirt)
     elif asked.qemu and offered.qemu and offered.qemu < asked.qemu:
         yield Issue(
             f"QEMU is older on the destination, {version(offered.qemu)}, than on the source,"
@@ -117,22 +128,6 @@ def versions(world: World, asked: Machine, offered: Machines) -> Iterable[Issue]
         )
 
 
-def _without_compression(asked: Machine, offered: Machines) -> Iterable[Issue]:
-    for node, libvirt in (("source", asked.libvirt), ("destination", offered.libvirt)):
-        if libvirt and libvirt < asked.least:
-            yield Issue(
-                f"compression is {asked.compression}, which takes libvirt {version(asked.least)},"
-                f" and the {node} has {version(libvirt)}",
-                "compression=none for this call, or in the pillar until all nodes have newer ones",
-            )
-        elif not libvirt and asked.least:
-            yield unknown(
-                f"compression is {asked.compression}, and it is not known whether libvirt on the"
-                f" {node} has it",
-                f"on the {node}: virsh version",
-            )
-
-
 def machine(world: World, guest: GuestFacts) -> Hashable:
     """Return the kind of guest, its machine type, the QEMU that it runs on; and how it is moved."""
     found = guest.guest
@@ -141,6 +136,7 @@ def machine(world: World, guest: GuestFacts) -> Hashable:
     here = world.nodes[guest.node].daemon
     options = world.cluster.migration.options
     runs = guest.observation.sighting is Sighting.RUNNING
+    uuid = guest.observation.uuid
     post_copy = runs and options.post_copy and not options.force_post_copy
     return Machine(
         f"{found.arch}/{found.type}",
@@ -151,6 +147,9 @@ def machine(world: World, guest: GuestFacts) -> Hashable:
         plans.least_libvirt(options),
         here.libvirt if here else 0,
         devices.bound_to_versions(found),
+        uuid
+        if any(one.daemon and uuid in one.daemon.refuses for one in world.nodes.values())
+        else "",
     )
 
 
@@ -159,7 +158,8 @@ def machines(world: World, node: NodeFacts) -> Hashable:
     if node.daemon is None:
         return None
     daemon = node.daemon
-    return Machines(frozenset(daemon.machines.items()), daemon.qemu, daemon.libvirt)
+    types = frozenset(daemon.machines.items())
+    return Machines(types, daemon.qemu, daemon.libvirt, frozenset(daemon.refuses.items()))
 
 
 def uuid(world: World, source: NodeFacts, destination: NodeFacts) -> Iterable[Issue]:
