@@ -1,9 +1,17 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 PYTHON ?= python3
+# Another pair of Salt and Python: make unit PYTHON=python3.10 SALT=3006 VENV=.nox/3006-3.10
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+SALT :=
+EXTRAS = libvirt,metrics,watch,tests$(if $(SALT),,$(TOOLS))
+TOOLS := ,lint,package
+ifneq ($(VENV),.venv)
+# The lab and its sandbox run what is in there.
+export KVMCLUSTER_VENV := $(abspath $(VENV))
+endif
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -17,8 +25,13 @@ packages:
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt,metrics,watch,tests,lint,package]'
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+	  --editable '.[$(EXTRAS)]' $(if $(SALT),'salt==$(SALT).*')
 	touch $(STAMP)
+
+versions: $(STAMP)
+	@$(BIN)/python -c 'import importlib.metadata as found, platform; print( \
+	  "Salt", found.version("salt"), "on Python", platform.python_version())'
 
 lint: $(STAMP)  ## ruff (format and lint), mypy --strict, and the package
 	$(BIN)/ruff format --check .
@@ -94,7 +107,10 @@ lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd,
 
 # On Debian 13: lab/debian trixie -- make lab-pair VENV=...
 lab-pair: dev  ## a selection of the lab's tests, for a pair of Salt and Python (VENV)
-	KVMCLUSTER_VENV=$(abspath $(VENV)) $(BIN)/pytest --durations=10 -m pair tests/lab
+	$(BIN)/pytest --durations=10 -m pair tests/lab
+
+matrix:  ## unit and functional tests on every other pair of Salt and Python: 40 minutes on 2 cores
+	$(PYTHON) tools/matrix.py
 
 nightly: test  ## make test, and what takes too long for it: series of kills, starts and faults, ...
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(LAB) tests/lab/test_kill.py tests/lab/test_start.py

@@ -105,8 +105,8 @@ def build_guest(metapackage, say):
         unpacked = unpack_kernel(image, scratch)
         say("guest initramfs: compiling lab/guest/recorder.c")
         INITRAMFS.write_bytes(build_initramfs(unpacked, scratch))
-        kernel = next(unpacked.glob("boot/vmlinuz-*"))
-        shutil.copyfile(kernel, KERNEL)
+        kernels = ("boot/vmlinuz-*", "lib/modules/*/vmlinuz")
+        shutil.copyfile(next(path for at in kernels for path in unpacked.glob(at)), KERNEL)
 
 
 def newest_kernel(metapackage):
@@ -119,7 +119,9 @@ def newest_kernel(metapackage):
 
 def unpack_kernel(image, scratch):
     """The kernel and all its modules below one directory, without installing anything."""
-    packages = [image, image.replace("linux-image-", "linux-modules-")]
+    # Which of these there are, and what is in which, differs between releases.
+    kinds = ("image", "binary", "base", "modules")
+    packages = [image.replace("linux-image-", f"linux-{kind}-") for kind in kinds]
     # By exact name: +, which such names have, means something in a regular expression.
     known = [name for name in packages if name in run("apt-cache", "pkgnames", name).split()]
     # The unprivileged account that apt downloads with may not write here.

@@ -92,8 +92,9 @@ def alone(root):
     with open(root.folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LabError(f"another run uses {root.path}; wait until it ends") from error
+        except BlockingIOError:
+            print(f"another run uses {root.path}; waiting until it ends", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
 
 

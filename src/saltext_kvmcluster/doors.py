@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import textwrap
 import time
@@ -72,6 +73,9 @@ def checks_arguments(function: Callable[..., _T], command: str) -> Callable[...,
     return wrapped
 
 
+_OPTIONS_LINE = re.compile(r"^( *)\|options\|\n", re.MULTILINE)
+
+
 def takes_options(function: Callable[..., _T]) -> Callable[..., _T]:
     """Give a function the options of a migration, each None if it is left out.
 
@@ -92,15 +96,19 @@ def takes_options(function: Callable[..., _T]) -> Callable[..., _T]:
     # Salt follows __wrapped__ to a function's innermost signature, which takes anything.
     del wrapped.__wrapped__
     wrapped.__dict__["__signature__"] = signature
-    wrapped.__doc__ = (function.__doc__ or "").replace("    |options|\n", _options_text())
+    wrapped.__doc__ = _OPTIONS_LINE.sub(_options_text, function.__doc__ or "")
     return wrapped
 
 
-def _options_text() -> str:
-    """Return what a docstring says of the options."""
-    wrap = textwrap.TextWrapper(width=100, initial_indent=" " * 8, subsequent_indent=" " * 8)
+def _options_text(line: re.Match[str]) -> str:
+    """Return what a docstring says of the options, as far from the margin as the line.
+
+    Python takes the indentation of a docstring away since 3.13.
+    """
+    wrap = textwrap.TextWrapper(width=96, initial_indent="    ", subsequent_indent="    ")
     keys = arguments(options.Options)
-    return "\n".join(f"    {key.name}\n{wrap.fill(key.text)}\n" for key in keys)
+    text = "\n".join(f"{key.name}\n{wrap.fill(key.text)}\n" for key in keys)
+    return textwrap.indent(text, line[1])
 
 
 def member_cluster(pillar: Mapping[str, Any], node_id: str, context: dict[str, Any]) -> Cluster:

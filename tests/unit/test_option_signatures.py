@@ -1,5 +1,7 @@
 """The doors' parameters for the options of a migration: declared once, and seen by Salt."""
 
+import inspect
+
 import pytest
 import salt.utils.args
 
@@ -20,8 +22,9 @@ def test_salt_reads_every_option_in_signature_and_docstring(function, rest):
     spec = salt.utils.args.get_function_argspec(function)
     assert spec.args == ["guest", "destination", *options.ARGUMENTS, *rest]
     assert (spec.varargs, spec.keywords) == (None, doors.OTHERS)
-    assert all(f"\n    {key}\n        " in function.__doc__ for key in options.ARGUMENTS)
-    assert "|options|" not in function.__doc__
+    text = inspect.cleandoc(function.__doc__)
+    assert all(f"\n{key}\n    " in text for key in options.ARGUMENTS)
+    assert "|options|" not in text
 
 
 @doors.takes_options
@@ -31,6 +34,18 @@ def asked(guest, destination, wait=True, **named):
     |options|
     """
     return guest, destination, wait, named
+
+
+@pytest.mark.parametrize("margin", ["    ", ""], ids=["before Python 3.13", "since"])
+def test_what_is_said_of_options_is_as_far_from_the_margin_as_its_place(margin):
+    def plain(guest, destination):
+        pass
+
+    plain.__doc__ = f"Do it.\n\n{margin}|options|\n\n{margin}wait\n{margin}    Whether to.\n"
+    lines = doors.takes_options(plain).__doc__.splitlines()
+    assert lines[2] == f"{margin}live" and lines[3].startswith(f"{margin}    ")
+    assert all(line.startswith(margin) for line in lines[1:] if line)
+    assert all(f"{margin}{key}" in lines for key in options.ARGUMENTS)
 
 
 def test_options_arrive_by_name_however_they_are_given():
