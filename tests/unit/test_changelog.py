@@ -12,7 +12,7 @@ KINDS = re.findall(
     (PROJECT / "pyproject.toml").read_text(encoding="utf-8"),
     re.M,
 )
-NAME = re.compile(rf"(\+[a-z0-9][a-z0-9-]*|[0-9]+)\.({'|'.join(KINDS)})(\.[0-9]+)?\.md")
+NAME = re.compile(rf"(\+[a-z0-9][a-z0-9_-]*|[0-9]+)\.({'|'.join(KINDS)})(\.[0-9]+)?\.md")
 # Longer ones are documentation, which has a page of its own.
 LONGEST = 600
 
