@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+from saltext_kvmcluster import supported
 from saltext_kvmcluster.core import validate
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError
 from saltext_kvmcluster.core.pillar import clusters, options, parser
@@ -25,6 +26,14 @@ _T = TypeVar("_T")
 
 OTHERS = "unknown"
 """What Salt's documentation shows for the names that a function does not know, and refuses."""
+
+
+def virtual(opts: Mapping[str, Any]) -> str | tuple[bool, str]:
+    """Return the name of our modules on a node, or why Salt is not to load them."""
+    if opts.get("proxy"):
+        # It would act on the host that the proxy runs on.
+        return False, f"kvmcluster: not on a proxy minion; {supported.NEEDS_A_MINION}"
+    return "kvmcluster"
 
 
 def salt_errors(function: Callable[..., _T]) -> Callable[..., _T]:

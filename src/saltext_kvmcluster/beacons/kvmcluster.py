@@ -34,8 +34,8 @@ __pillar__: dict[str, Any]
 __salt__: dict[str, Callable[..., Any]]
 
 
-def __virtual__() -> str:
-    return __virtualname__
+def __virtual__() -> str | tuple[bool, str]:
+    return doors.virtual(__opts__)
 
 
 def validate(config: object) -> tuple[bool, str]:

@@ -111,8 +111,8 @@ __outputter__ = {
 }
 
 
-def __virtual__() -> str:
-    return __virtualname__
+def __virtual__() -> str | tuple[bool, str]:
+    return doors.virtual(__opts__)
 
 
 @doors.salt_errors

@@ -61,8 +61,8 @@ _RUNNERS, _LEDGER = "kvmcluster.runners", "kvmcluster.ledger"
 _INTERRUPTED = "kvmcluster.interrupted"
 
 
-def __virtual__() -> str:
-    return __virtualname__
+def __virtual__() -> str | tuple[bool, str]:
+    return doors.virtual(__opts__)
 
 
 def key_present(name: str) -> dict[str, Any]:
