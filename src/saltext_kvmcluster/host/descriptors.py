@@ -121,8 +121,9 @@ def account_folder(folder: str, owner: str) -> Iterator[int]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        reason = "is a link" if os.path.islink(folder) else error.strerror
-        raise WorldError(f"{folder} cannot be opened as a folder: {reason}; move it away") from None
+        detail = "is a link" if os.path.islink(folder) else reason(error)
+        remedy = "" if is_denied(error) else "; move it away"
+        raise WorldError(f"{folder} cannot be opened as a folder: {detail}{remedy}") from None
     try:
         found = owner_name(os.fstat(directory).st_uid)
         if found not in ("root", owner):
@@ -131,6 +132,19 @@ def account_folder(folder: str, owner: str) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+def is_denied(error: OSError) -> bool:
+    """Whether this process's account lacks a right, which root would have."""
+    return error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0
+
+
+def reason(error: OSError) -> str:
+    """Return why something failed; where the account lacks a right, with it and what to do."""
+    if not is_denied(error):
+        return error.strerror or str(error)
+    account = owner_name(os.geteuid())
+    return f"{error.strerror} to account {account}, as which this runs; give it access (chown)"
 
 
 def _stay(folder: str, owner: str, directory: int) -> None:

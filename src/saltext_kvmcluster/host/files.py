@@ -26,6 +26,7 @@ from saltext_kvmcluster.host.descriptors import (
     open_regular,
     opened,
     patiently,
+    reason,
     resolved,
     state_of,
 )
@@ -56,7 +57,7 @@ def read(path: str, owner: str | None = None, most: int = MAX_SIZE) -> FileState
     except FileNotFoundError:
         return FileState()
     except OSError as error:
-        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be read: {reason(error)}") from None
 
 
 def read_argument(path: str, most: int) -> bytes:
@@ -75,7 +76,7 @@ def read_argument(path: str, most: int) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from None
 
 
 def tail(path: str, most: int) -> str:
@@ -87,7 +88,7 @@ def tail(path: str, most: int) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be read: {reason(error)}") from None
 
 
 def flush(path: str) -> None:
@@ -97,7 +98,7 @@ def flush(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be read: {reason(error)}") from None
     try:
         _confirm(path, "read", descriptor)
     finally:
@@ -111,7 +112,7 @@ def exists(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise WorldError(f"{path} cannot be read: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be read: {reason(error)}") from None
     return True
 
 
@@ -157,7 +158,7 @@ def listed(folder: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise WorldError(f"{folder} cannot be read: {error.strerror}") from None
+        raise WorldError(f"{folder} cannot be read: {reason(error)}") from None
 
 
 def children(folder: str) -> list[str]:
@@ -168,8 +169,8 @@ def children(folder: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        reason = "it is not a folder; move it away" if _is_other(folder) else error.strerror
-        raise WorldError(f"{folder} cannot be read: {reason}") from None
+        why = "it is not a folder; move it away" if _is_other(folder) else reason(error)
+        raise WorldError(f"{folder} cannot be read: {why}") from None
 
 
 def remove(path: str) -> None:
@@ -183,7 +184,7 @@ def remove(path: str) -> None:
     except IsADirectoryError:
         raise WorldError(f"{path} cannot be removed: it is a folder; move it away") from None
     except OSError as error:
-        raise WorldError(f"{path} cannot be removed: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be removed: {reason(error)}") from None
 
 
 def remove_empty(folder: str) -> None:
@@ -202,7 +203,7 @@ def mark(path: str) -> None:
             os.mkdir(os.path.dirname(path), 0o700)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | _OWN, 0o600))
     except OSError as error:
-        raise WorldError(f"{path} cannot be made: {error.strerror}") from None
+        raise WorldError(f"{path} cannot be made: {reason(error)}") from None
 
 
 def keep(folder: str, names: Iterable[str]) -> None:
@@ -245,7 +246,7 @@ def ensure_folder(folder: str, owner: str) -> None:
     except FileNotFoundError:
         raise WorldError(f"{folder} cannot be made: there is no {parent}; make it first") from None
     except OSError as error:
-        raise WorldError(f"{folder} cannot be made: {error.strerror}") from None
+        raise WorldError(f"{folder} cannot be made: {reason(error)}") from None
     label(folder)
 
 
@@ -340,7 +341,7 @@ def _put(plan: FilePlan, place: Callable[..., None]) -> None:
     except FileExistsError:
         raise WorldError(f"{path} already exists and was not changed") from None
     except OSError as error:
-        raise WorldError(f"{path} cannot be written: {error.strerror}; it is unchanged") from None
+        raise WorldError(f"{path} cannot be written, it is unchanged: {reason(error)}") from None
 
 
 def _confirm(path: str, what: str, directory: int) -> None:

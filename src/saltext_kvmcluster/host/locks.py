@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from saltext_kvmcluster.core import holders
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.holders import Holder, Process
+from saltext_kvmcluster.host.descriptors import is_denied, reason
 
 RUN = "/run"  # not /run/lock, where any account may take a lock's name first
 # Opening a named pipe must not wait for its other end.
@@ -42,7 +43,8 @@ def lock(name: str = "kvmcluster", timeout: float = 60.0, folder: str = RUN) -> 
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OWN, 0o600)
     except OSError as error:
-        raise WorldError(f"{path} cannot be opened: {error.strerror}; move it away") from None
+        detail = reason(error) if is_denied(error) else f"{error.strerror}; move it away"
+        raise WorldError(f"{path} cannot be opened: {detail}") from None
     try:
         _take(path, descriptor, timeout)
         try:
