@@ -65,6 +65,8 @@ def salt_factories_config():
         "code_dir": str(CHECKOUT),
         "inject_sitecustomize": False,
         "slow_stop": False,
+        # What is started beside much else takes its time; that is no failure.
+        "start_timeout": 600,
     }
 
 
