@@ -18,7 +18,18 @@ from saltext_kvmcluster.core.text import MAX_NAMES, listed
 FLAG = "true or false"
 LIST = "a list"
 
-_SHORT = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python 3.14 shows its address instead, earlier ones raise.
+        try:
+            repr(x)
+        except ValueError:
+            return "a number too long to be shown"
+        return super().repr_int(x, level)
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 LONGEST_REASON = 500
@@ -193,10 +204,7 @@ def shown(value: object) -> str:
     """Return a value as a short text, however large, deep or odd it is."""
     if value is None:
         return "nothing"
-    try:
-        return _SHORT.repr(value)
-    except ValueError:
-        return "a number too long to be shown"
+    return _SHORT.repr(value)
 
 
 def reason(value: object, what: str) -> str:
