@@ -10,8 +10,10 @@ sys.path[:0] = [str(PROJECT / "docs" / "_ext"), str(PROJECT / "tools")]
 _package = metadata("saltext-kvmcluster")
 
 project = "saltext-kvmcluster"
-release = version = _package["Version"]
-copyright = f"2026 {_package['Author']}"
+release = _package["Version"]
+# Without the commit, which is long.
+version = release.partition("+")[0]
+copyright = f"2026 {_package['Author']}. Version {release}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "doors"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
@@ -24,7 +26,7 @@ add_module_names = False
 highlight_language = "none"
 
 html_theme = "furo"
-html_title = f"saltext-kvmcluster {release}"
+html_title = f"saltext-kvmcluster {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_domain_indices = False

@@ -318,7 +318,9 @@ def _field(block: list[str], names: set[str]) -> list[str]:
     first = block[0]
     indented = len(block) > 1 and block[1].startswith(" ")
     if indented and _NAMES.fullmatch(first) and set(first.split(", ")) <= names:
-        return [f":param {first}:", *block[1:]]
+        # Sphinx would take the first of two names for a type: each is a field of its own.
+        each = ([f":param {name}:", *block[1:]] for name in first.split(", "))
+        return [line for field in each for line in field]
     if first.startswith("Returns "):
         body = [first.removeprefix("Returns "), *block[1:]]
         return [":returns:", *(f"    {line}" if line else "" for line in body)]

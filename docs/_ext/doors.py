@@ -23,9 +23,9 @@ from sphinx.util.nodes import make_refnode
 PythonDomain.label = "Salt"
 
 FUNCTION = re.compile(
-    r"^(?:(salt-run)\s+|(salt(?:-call)?)\s+(?:\S+\s+)*?)?kvmcluster\.(\w+)(?=[\s(]|$)"
+    r"^(?:(salt-run)\s+(?:-\S+\s+)*|(salt(?:-call)?)\s+(?:\S+\s+)*?)?kvmcluster\.(\w+)(?=[\s(]|$)"
 )
-ORCHESTRATION = re.compile(r"^(?:salt-run\s+state\.orchestrate\s+)?(kvmcluster\.(?:orch|ha)\.\w+)")
+SLS = re.compile(r"^(?:salt.*\bstate\.\w+\s+)?(kvmcluster(?:\.\w+)+)(?=\s|$)")
 ON_A_NODE = re.compile(r"^ (on (a|its|their|the) nodes?|there)\b")
 KINDS = ("runner", "module", "state")
 
@@ -92,13 +92,15 @@ class Links(SphinxPostTransform):
 
     def _link(self, literal):
         text = literal.astext()
-        found = self._function(literal, text) or self._place(text)
+        if self.env.docname == "commands" and _is_in_last_column(literal):
+            # What stands before each of them is said above the table.
+            text = f"salt-run kvmcluster.{text}"
+        before = _neighbour(literal, -1)
+        sls = self._sls(text) if "state." in text or before.endswith("SLS ") else None
+        found = sls or self._function(literal, text) or self._sls(text) or self._place(text)
         if found:
-            docname, anchor = found
-            link = make_refnode(
-                self.app.builder, self.env.docname, docname, anchor, literal.deepcopy()
-            )
-            literal.replace_self(link)
+            builder, here = self.app.builder, self.env.docname
+            literal.replace_self(make_refnode(builder, here, *found, literal.deepcopy()))
 
     def _function(self, literal, text):
         match = FUNCTION.match(text)
@@ -116,26 +118,37 @@ class Links(SphinxPostTransform):
         """Return the doors to look at, the one that is meant first."""
         if run or node:
             return ("runner",) if run else ("module",)
-        after = literal.next_node(nodes.Text, descend=False, siblings=True)
-        if after and ON_A_NODE.match(after.astext()):
+        if ON_A_NODE.match(_neighbour(literal, 1)):
             return ("module",)
         own = self.env.docname.removeprefix("ref/")
         return sorted(KINDS, key=lambda kind: kind != own)
 
+    def _sls(self, text):
+        match = SLS.match(text)
+        return self.env.doors_places.get(match.group(1)) if match else None
+
     def _place(self, text):
-        """Return where an SLS, a check or a key of the pillar is described."""
+        """Return where a check or a key of the pillar is described."""
         places = self.env.doors_places
-        orchestration = ORCHESTRATION.match(text)
-        if orchestration:
-            return places.get(orchestration.group(1))
-        if text in places:
-            return places[text]
         path = text.split(": ")[0]
-        while path.startswith("kvmcluster:"):
+        while ":" in path:
             if path in places:
                 return places[path]
             path = path.rpartition(":")[0]
-        return None
+        # The bare name of all of it may mean anything.
+        return places.get(text) if text != "kvmcluster" else None
+
+
+def _neighbour(literal, step):
+    """Return the text right before or after a literal."""
+    beside = literal.parent.children
+    at = beside.index(literal) + step
+    return beside[at].astext() if 0 <= at < len(beside) else ""
+
+
+def _is_in_last_column(literal):
+    entries = [one for one in _above(literal) if isinstance(one, nodes.entry)]
+    return any(one is one.parent.children[-1] for one in entries)
 
 
 def _above(node):
