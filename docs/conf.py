@@ -17,9 +17,7 @@ copyright = f"2026 {_package['Author']}. Version {release}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "doors"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-# The changelog's first release is a heading of the third level.
-suppress_warnings = ["myst.header"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "unreleased.md"]
 add_function_parentheses = False
 add_module_names = False
 # An example of a command line has no language, or `console`; what is printed is no program.
