@@ -71,9 +71,18 @@ def test_what_is_no_way_to_dial_is_refused(wanted):
 
 def test_every_cause_has_been_seen():
     observed = {param.values[0]["cause"] for param in CASES}
-    assert observed == {*(name for name, _ in logins.CAUSES), *logins.REMEDIES, "ok"} - {
-        "not tried"
-    }
+    ours = {logins.NOT_TRIED, logins.NOT_FROM_HERE}
+    assert observed == {*(name for name, _ in logins.CAUSES), *logins.REMEDIES, "ok"} - ours
+
+
+def test_a_login_from_an_address_that_is_not_permitted_names_it():
+    denied = logins.LoginProbe(255, "", "root@node2: Permission denied (publickey).", 0.1)
+    cell = logins.cell("node2", "node2", denied, False, uncovered="203.0.113.7")
+    assert cell["cause"] == "address not permitted"
+    assert cell["detail"].endswith(" / this node logs in from 203.0.113.7")
+    assert "kvmcluster:ssh:from" in cell["remedy"]
+    down = logins.LoginProbe(255, "", "Connection refused", 0.1)
+    assert logins.cell("node2", "node2", down, False, uncovered="203.0.113.7")["cause"] == "refused"
 
 
 def test_a_login_that_was_not_tried_is_not_good():

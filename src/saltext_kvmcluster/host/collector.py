@@ -134,7 +134,9 @@ def gather_source(
         folders = _shared_folders([*_storage_of([guest]), *_leases(found)], found)
         written, detail = write_tokens(folders, token_name(move.source, move))
         reported.update(ssh=trusted.result(), written=written, write_errors=detail)
-        cell = ssh.cell_of(peer.id, peer.migration, login.result(), is_encrypted(key))
+        cell = ssh.cell_of(
+            peer.id, peer.migration, login.result(), is_encrypted(key), cluster.ssh.from_
+        )
         reported["peers"] = {peer.id: {"cells": [cell], "names": [peer.migration], **port.result()}}
         return reported
 

@@ -52,6 +52,6 @@ def plan(
     from saltext_kvmcluster.host import login_sources
 
     kept_out, unasked = login_sources.uncovered(cluster, here, limited)
-    if kept_out:
-        wanted = login_keys.wanted(cluster, identities, text, kept_out)
-    return planned(wanted, tuple(kept_out.values()), tuple(unasked))
+    if as_before := {*kept_out, *unasked}:
+        wanted = login_keys.wanted(cluster, identities, text, as_before)
+    return planned(wanted, tuple(kept_out.values()), tuple(unasked.values()))

@@ -17,8 +17,8 @@ LOGIN_TIME = 5.0
 
 def uncovered(
     cluster: Cluster, here: str, limited: Mapping[str, bool]
-) -> tuple[dict[str, str], list[str]]:
-    """Return whom the wanted ``from`` would keep out, with remedies, and who could not be asked.
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return whom the wanted ``from`` would keep out, and who cannot be asked, each with remedies.
 
     limited
         The nodes whose lines are to be limited, and whether they have a line now: those that have

@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.core.pillar import networks
 from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.trust import logins
-from saltext_kvmcluster.host import commands, ssh_client
+from saltext_kvmcluster.host import commands, resolver, ssh_client
 
 WORKERS = 16
 PROBE_LIMIT = 65536
@@ -231,12 +232,29 @@ def _login_error(name: str, probe: logins.LoginProbe) -> str:
 
 
 def cell_of(
-    peer: str, name: str, probe: logins.LoginProbe | None, encrypted_key: bool
+    peer: str,
+    name: str,
+    probe: logins.LoginProbe | None,
+    encrypted_key: bool,
+    allowed: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return one cell of the matrix, see logins.cell, with this host's settings in a failed one."""
+    """Return one cell of the matrix, see logins.cell, with this host's settings in a failed one.
+
+    allowed
+        The addresses and networks from which peers let us in; none for everywhere.
+    """
     failed = probe is not None and logins.cause(probe, encrypted_key)
     note = ssh_client.note(name, failed) if failed else ""
-    return logins.cell(peer, name, probe, encrypted_key, note)
+    out = _uncovered(name, allowed) if failed == logins.KEY_NOT_ACCEPTED else ""
+    return logins.cell(peer, name, probe, encrypted_key, note, out)
+
+
+def _uncovered(name: str, allowed: Sequence[str]) -> str:
+    """Return the address from which this host logs in to a name, if that is not allowed."""
+    with contextlib.suppress(WorldError):
+        own = networks.address(resolver.local_address(resolver.address(name)))
+        return "" if not allowed or own is None or networks.covers(allowed, own) else str(own)
+    return ""
 
 
 def _explained(name: str, probe: logins.LoginProbe, timeout: float) -> logins.LoginProbe:

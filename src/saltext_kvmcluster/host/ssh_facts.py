@@ -110,7 +110,9 @@ def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dic
     return {
         peer.id: {
             "cells": [
-                ssh.cell_of(peer.id, name, observed.get((peer.id, name)), encrypted)
+                ssh.cell_of(
+                    peer.id, name, observed.get((peer.id, name)), encrypted, cluster.ssh.from_
+                )
                 for name in names
             ],
             "names": [] if tuple(names) == tuple(peer.names) else list(names),

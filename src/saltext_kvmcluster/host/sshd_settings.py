@@ -6,7 +6,6 @@ import contextlib
 import glob
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -46,7 +45,9 @@ def effective_settings(
     login: str, host: str, address: str, config: str = SSHD_CONFIG
 ) -> sshd.Settings:
     """Return sshd's own reading of its configuration for one connection (``sshd -T -C``)."""
-    connection = f"user={login},host={host},addr={address},laddr={_local_address(address)},lport=22"
+    connection = (
+        f"user={login},host={host},addr={address},laddr={resolver.local_address(address)},lport=22"
+    )
     files.ensure_folder("/run/sshd", "root")
     outcome = commands.run([SSHD, "-T", "-C", connection, "-f", config])
     if outcome.code != 0:
@@ -184,14 +185,3 @@ def _sshd_files() -> list[str]:
 
 def _host_public(path: str) -> str | None:
     return files.read(path).text if path.endswith(".pub") else public_half(path)[0]
-
-
-def _local_address(address: str) -> str:
-    """Return the local address to which a peer of that address connects; nothing is sent."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 22))
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"

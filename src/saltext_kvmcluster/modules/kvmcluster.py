@@ -203,7 +203,7 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
         cluster.ssh.becomes_root,
     )
     cells = [
-        ssh.cell_of(peer.id, name, observed.get((peer.id, name)), encrypted)
+        ssh.cell_of(peer.id, name, observed.get((peer.id, name)), encrypted, cluster.ssh.from_)
         for peer, names in named.items()
         for name in names
     ]

@@ -25,6 +25,7 @@ TIMED_OUT = "timed out"
 FAILED = "failed"
 NOT_TRIED = "not tried"
 KEY_NOT_ACCEPTED = "key not accepted"
+NOT_FROM_HERE = "address not permitted"
 PASSPHRASE = "passphrase asked"
 NO_ALGORITHM = "no common algorithm"
 DROPPED = "dropped"
@@ -73,6 +74,7 @@ REMEDIES = {
     TIMED_OUT: "check the network and firewall between the two nodes",
     "no route": "check the network between the two nodes",
     KEY_NOT_ACCEPTED: "apply kvmcluster.trust there, after mine.send kvmcluster.identity here",
+    NOT_FROM_HERE: "add the address to kvmcluster:ssh:from, then apply kvmcluster.trust there",
     PASSPHRASE: "apply kvmcluster.key here and follow its error message",
     REFUSED_FOR_NOW: _for_now(None),
     NO_ALGORITHM: "let ssh here and sshd there have one in common, as the message says",
@@ -161,14 +163,24 @@ def response(name: str, probe: LoginProbe, echoes: bool) -> str:
 
 
 def cell(
-    peer: str, name: str, probe: LoginProbe | None, encrypted_key: bool, note: str = ""
+    peer: str,
+    name: str,
+    probe: LoginProbe | None,
+    encrypted_key: bool,
+    note: str = "",
+    uncovered: str = "",
 ) -> dict[str, Any]:
     """Return one cell of the matrix as plain data; without a probe it was not tried.
 
     note
         Which settings of this host's own may be behind a failure; see client_settings.note.
+    uncovered
+        The address from which this host logs in there, if ``kvmcluster:ssh:from`` does not cover
+        it: ssh itself is told no more than that its key is not accepted.
     """
     found = cause(probe, encrypted_key) if probe else NOT_TRIED
+    if found == KEY_NOT_ACCEPTED and uncovered:
+        found, note = NOT_FROM_HERE, f"this node logs in from {uncovered}"
     probe = probe or LoginProbe(None, "", "", 0.0)
     first, second = probe.stderr, probe.stdout
     detail = second or first if found == NOISE else first or second

@@ -42,13 +42,13 @@ def uncovered(cluster: Cluster, seen: Seen) -> dict[str, str]:
     return found
 
 
-def unasked(failures: Mapping[str, str]) -> list[str]:
-    """Return which nodes could not be asked from where their logins come."""
-    return [
-        f"{node} could not be asked from where it logs in, so only its names' addresses were"
-        f" compared with kvmcluster:ssh:from: {one_line(why)}"
+def unasked(failures: Mapping[str, str]) -> dict[str, str]:
+    """Return the nodes that could not be asked from where their logins come, and what of them."""
+    return {
+        node: f"{node} could not be asked from where it logs in, so kvmcluster:ssh:from does not"
+        f" hold for its key yet; apply this again once it can be: {one_line(why)}"
         for node, why in failures.items()
-    ]
+    }
 
 
 def by_names(

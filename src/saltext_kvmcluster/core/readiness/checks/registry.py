@@ -109,7 +109,7 @@ REGISTRY = (
     ),
     Check(
         "ssh.stale",
-        "no key of a former member, and no former key of a member, is left",
+        "no key of a former member, no former key of a member, and none without restrict is left",
         TRUST,
         NODE,
         ssh.reported_by_node("ssh.stale"),
