@@ -16,9 +16,9 @@ def pairs(*wanted):
     return nox.parametrize("pair", [nox.param(pair, id=pair.name) for pair in wanted])
 
 
-def make(session, pair, *targets):
+def make(session, pair, *targets, suite=""):
     try:
-        session.run(*matrix.command(pair, targets))
+        session.run(*matrix.command(pair, targets, suite))
     except matrix.NotAvailable as error:
         session.error(f"NOT AVAILABLE: {error}")
 
@@ -43,7 +43,7 @@ def tests(session, pair):
 
 
 @nox.session(python=False)
-@pairs(matrix.PAIRS[0], matrix.PAIRS[-1])
+@pairs(*dict(matrix.LABS))
 def lab(session, pair):
-    """A selection of the lab's tests, with the oldest and the newest Salt and Python."""
-    make(session, pair, "lab-pair")
+    """A selection of the lab's tests: the oldest pair on this system, a new one on Debian 13."""
+    make(session, pair, "lab-pair", suite=dict(matrix.LABS)[pair])

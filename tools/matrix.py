@@ -1,4 +1,4 @@
-"""Unit and functional tests on every pair of Salt and Python, and a table of what came of it.
+"""The tests on every pair of Salt and Python, and a table of what came of it.
 
 ``make matrix`` runs all pairs but the one that ``make test`` runs; nox runs one by its name.
 An interpreter is looked for on PATH and among pyenv's versions, activated or not; where there is
@@ -49,6 +49,8 @@ PAIRS = (
     *(Pair("3008", python) for python in ("3.10", "3.11", "3.12", "3.13", "3.14")),
 )
 NEWEST = PAIRS[-1].salt
+# What passes the lab's selection, and in which Debian; empty for this machine's own system.
+LABS = ((PAIRS[0], ""), (Pair(NEWEST, "3.13"), SUITES["3.13"]))
 
 
 class NotAvailable(Exception):
@@ -95,23 +97,27 @@ def candidates(version: str) -> Iterator[Path]:
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True)
 
 
-def command(pair: Pair, targets: Sequence[str]) -> list[str]:
-    """Return what runs targets of the Makefile with a pair."""
+def command(pair: Pair, targets: Sequence[str], suite: str = "") -> list[str]:
+    """Return what runs targets of the Makefile with a pair.
+
+    suite
+        The Debian in which; empty for this machine's system, if that has the Python.
+    """
     words = ["make", "--no-print-directory", *targets]
     words += [f"SALT={pair.salt}", f"VENV=.nox/{pair.name}"]
-    found = interpreter(pair.python)
+    found = interpreter(pair.python) if not suite else None
     if found:
         return [*words, f"PYTHON={found}"]
-    return [*debian(pair.python), *words, f"PYTHON=python{pair.python}"]
+    return [*debian(pair.python, suite), *words, f"PYTHON=python{pair.python}"]
 
 
-def debian(version: str) -> list[str]:
+def debian(version: str, suite: str = "") -> list[str]:
     """Return what runs a command on a Debian that has this Python."""
     name = f"python{version}"
     how = f"get it by pyenv install {version}, or packages {name}, {name}-venv and {name}-dev"
     missing = f"no {name} with venv and headers on PATH or among pyenv's versions"
-    suite = SUITES.get(version)
-    if suite is None:
+    suite = suite or SUITES.get(version, "")
+    if not suite:
         raise NotAvailable(f"{missing}; {how}")
     place = [sys.executable, "lab/debian", suite, "--"]
     done = subprocess.run(
@@ -123,8 +129,8 @@ def debian(version: str) -> list[str]:
     return place
 
 
-def run(pair: Pair, step: str, targets: Sequence[str]) -> Outcome:
-    words = command(pair, targets)
+def run(pair: Pair, step: str, targets: Sequence[str], suite: str = "") -> Outcome:
+    words = command(pair, targets, suite)
     log = LOGS / f"{pair.name}-{step}.log"
     # Each of these is a make of its own, whatever options this one was called with.
     ours = ("MAKE", "MFLAGS")
@@ -202,6 +208,11 @@ def main(pairs: Sequence[Pair]) -> int:
                 outcomes.append(run(pair, "unit", ("unit",)))
                 waiting.append(lane.submit(run, pair, "functional", ("functional",)))
     outcomes += [future.result() for future in waiting]
+    for pair, suite in LABS:
+        try:
+            outcomes.append(run(pair, "lab", ("lab-pair",), suite))
+        except NotAvailable as error:
+            missing.setdefault(pair, f"lab: {error}")
     print("\n" + table(outcomes, missing, usual))
     print("\n" + verdict(outcomes, missing))
     return 1 if any(outcome.code for outcome in outcomes) else 0

@@ -43,7 +43,6 @@ def reboot(lab, guest):
     until(lambda: lab.record(guest)["boots"] == before + 1, f"{guest} wrote after its reboot")
 
 
-@pytest.mark.pair
 @pytest.mark.nightly
 def test_every_verb_finds_its_guest_and_reports_what_it_saw(cluster):
     lab = cluster
