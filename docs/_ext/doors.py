@@ -52,7 +52,8 @@ class Function(PyFunction):
     def add_target_and_index(self, name_cls, sig, signode):
         self.options["no-index-entry"] = True
         super().add_target_and_index(name_cls, sig, signode)
-        entry = f"{name_cls[0]} ({self.options['module']})"
+        name = name_cls[0].removeprefix("kvmcluster.")
+        entry = f"{name} ({self.options['module']})"
         self.indexnode["entries"].append(("single", entry, signode["ids"][0], "", None))
 
 
