@@ -7,6 +7,10 @@ from pathlib import Path
 PROJECT = Path(__file__).parent.parent
 sys.path[:0] = [str(PROJECT / "docs" / "_ext"), str(PROJECT / "tools")]
 
+# Of what is not released yet; "make docs" writes it, and other ways of building do without.
+_unreleased = PROJECT / "docs" / "unreleased.md"
+if not _unreleased.exists():
+    _unreleased.write_text("## Unreleased\n", encoding="utf-8")
 _package = metadata("saltext-kvmcluster")
 
 project = "saltext-kvmcluster"
