@@ -123,6 +123,8 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	  $(MAKE) --no-print-directory faults
 	KVMCLUSTER_OPERATIONS_FILE=$(CURDIR)/.cache/operations-$$(git rev-parse HEAD).jsonl \
 	  $(MAKE) --no-print-directory operations
+	KVMCLUSTER_TRUST_KILLS_FILE=$(CURDIR)/.cache/trust-kills-$$(git rev-parse HEAD).jsonl \
+	  $(MAKE) --no-print-directory trust-kills
 	$(MAKE) --no-print-directory debian13
 
 browser: $(STAMP)  ## the page of a cluster in a real Chromium
@@ -150,6 +152,9 @@ demo-ha: dev  ## nodes fail, and their guests come back: Corosync, Pacemaker, fe
 
 kills: dev  ## 20 nodes that fail while Pacemaker guards their guests; goes on where it stopped
 	$(BIN)/python tests/lab/kills.py
+
+trust-kills: dev  ## 200 kills amid changes of ssh's files, and no login fails; goes on where it stopped
+	$(BIN)/python tests/lab/trust_kills.py
 
 operations: dev  ## 100 random operations on guests that Pacemaker manages; goes on where it stopped
 	$(BIN)/python tests/lab/operations.py
