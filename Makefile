@@ -184,6 +184,12 @@ else
 	$(PYTHON) tools/wheelhouse.py $(PYTHONS)
 endif
 
+deb:  ## the Debian package in dist/deb, built, checked and installed in Debians of their own (SUITES)
+	for suite in $(or $(SUITES),bookworm trixie); do \
+	  $(PYTHON) lab/debian $$suite -- tools/deb.sh .cache/deb && mkdir -p dist/deb/$$suite && \
+	  cp .cache/debian/$$suite/root/opt/kvmcluster/.cache/deb/*.deb dist/deb/$$suite || exit; \
+	done
+
 docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python tools/docs_checks.py > docs/checks.md

@@ -11,6 +11,8 @@ import sys
 
 import salt
 
+from saltext_kvmcluster.host import interpreter
+
 NEEDS_A_MINION = "each node needs a salt-minion of its own"
 THIN = "code-checksum"
 """A file of what salt-ssh puts on a host, two folders above Salt itself."""
@@ -30,11 +32,12 @@ def refusal(platform: str, by_ssh: bool) -> str:
 
 
 def check() -> None:
-    """Raise ImportError where the extension does not work."""
+    """Raise ImportError where the extension does not work, or what the doors import is missing."""
     above = os.path.dirname(os.path.dirname(os.path.dirname(salt.__file__)))
     reason = refusal(sys.platform, os.path.exists(os.path.join(above, THIN)))
     if reason:
         raise ImportError(reason)
+    interpreter.need("lxml")
 
 
 check()

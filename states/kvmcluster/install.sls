@@ -16,6 +16,7 @@ SETTINGS = {"wheels": "salt://kvmcluster-wheels", "index": None, "version": None
 EXTENSION = "saltext-kvmcluster"
 # With what it depends on; Salt brings Jinja.
 PACKAGES = (EXTENSION, "lxml", "libvirt-python")
+RESTART = "kvmcluster-minion-restart"
 CACHE = "/var/cache/kvmcluster-wheels"
 
 
@@ -193,31 +194,29 @@ def is_there(requirement):
 
 
 def finished(found):
-    """Add what loads the new code: jobs that a restart would end are none, see KillMode."""
+    """Add what makes the daemons drop the code that they have loaded."""
     (function,) = found["kvmcluster-installed"]
     changed = {"onchanges": [{function.partition(".")[0]: "kvmcluster-installed"}]}
     if __salt__["service.available"]("salt-master"):
         found["kvmcluster-master"] = notice(
             "restart salt-master, too: systemctl restart salt-master", changed
         )
-    if can_restart():
-        # Not at once, which would keep this job from reporting what it did.
-        restart = "systemd-run --on-active=10 systemctl restart salt-minion"
-        found["kvmcluster-minion"] = {
-            "cmd.run": as_list({"name": restart, "order": "last", **changed})
-        }
+    if Path("/run/systemd/system").is_dir() and __salt__["service.available"]("salt-minion"):
+        found["kvmcluster-minion"] = {"cmd.run": as_list({"name": restart(), **changed})}
     else:
-        found["kvmcluster-minion"] = notice(
-            "restart this minion when no migration is under way", changed
-        )
+        found["kvmcluster-minion"] = notice("restart this minion when it runs no job", changed)
     return found
 
 
-def can_restart():
-    """Whether the minion is systemd's, and its jobs, migrations among them, outlive a restart."""
-    if not Path("/run/systemd/system").is_dir() or not __salt__["service.available"]("salt-minion"):
-        return False
-    return __salt__["service.show"]("salt-minion").get("KillMode") == "process"
+def restart():
+    """A minion that restarts ends its jobs, a migration's among them: wait for all, this one too."""
+    folder = Path(sys.RELENV) if is_onedir() else Path(sys.executable).parent
+    salt_call = f"{folder / 'salt-call'} --config-dir={opts['config_dir']} --local --out=json"
+    waits = f"until {salt_call} saltutil.running | grep -q '\\[\\]'; do sleep 5; done"
+    return (
+        f"systemctl is-active --quiet {RESTART} || systemd-run --collect --unit={RESTART}"
+        f' sh -c "{waits}; systemctl restart salt-minion"'
+    )
 
 
 def notice(text, requisites):

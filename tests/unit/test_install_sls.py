@@ -33,15 +33,15 @@ class Node:
 
     def __init__(self, monkeypatch):
         self.sls = loaded()
-        self.there, self.files, self.running, self.services = {}, list(WHEELS), [], {}
+        self.there, self.files, self.running, self.services = {}, list(WHEELS), [], set()
         self.sls.pillar, self.sls.__env__ = {"kvmcluster": {}}, "base"
+        self.sls.opts = {"config_dir": "/etc/salt"}
         self.sls.__salt__ = {
             "cp.list_master": lambda saltenv, prefix: [
                 path for path in self.files if path.startswith(prefix)
             ],
             "saltutil.is_running": lambda pattern: [{"fun": fun} for fun in self.running],
             "service.available": lambda name: name in self.services,
-            "service.show": lambda name: {"KillMode": self.services[name]},
         }
         monkeypatch.setattr(self.sls, "distribution", lambda: "debian-12")
         monkeypatch.setattr(self.sls, "version_of", self.there.get)
@@ -123,14 +123,17 @@ def test_nothing_is_replaced_below_a_running_job(node):
     assert "kvmcluster-installed" in node.states(), "there is nothing to do"
 
 
-@pytest.mark.parametrize("mode", ["process", "control-group"])
-def test_a_minion_is_restarted_where_its_jobs_outlive_that(node, monkeypatch, mode):
-    monkeypatch.setattr(node.sls.Path, "is_dir", lambda path: True)
-    node.services = {"salt-minion": mode, "salt-master": mode}
+@pytest.mark.parametrize("is_systemd", [True, False])
+def test_a_minion_is_restarted_when_it_runs_no_job(node, monkeypatch, is_systemd):
+    monkeypatch.setattr(node.sls.Path, "is_dir", lambda path: is_systemd)
+    node.services = {"salt-minion", "salt-master"}
     states = node.states()
-    function, restart = states["kvmcluster-minion"]
-    assert function == ("cmd.run" if mode == "process" else "test.show_notification")
-    assert restart["onchanges"] == [{"pip": "kvmcluster-installed"}]
+    function, given = states["kvmcluster-minion"]
+    assert given["onchanges"] == [{"pip": "kvmcluster-installed"}]
+    if is_systemd:
+        assert function == "cmd.run" and "until " in given["name"]
+    else:
+        assert function == "test.show_notification" and "runs no job" in given["text"]
     assert "restart salt-master" in states["kvmcluster-master"][1]["text"]
 
 

@@ -27,6 +27,12 @@ def test_it_is_what_every_door_imports_first(monkeypatch):
         supported.check()
 
 
+def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs lxml, which is missing for .*install"):
+        supported.check()
+
+
 @pytest.mark.parametrize("door", ["modules", "states", "beacons"])
 def test_a_proxy_minion_is_told_why_there_is_nothing(monkeypatch, door):
     module = importlib.import_module(f"saltext_kvmcluster.{door}.kvmcluster")

@@ -13,6 +13,7 @@ PACKAGED = MappingProxyType(
             "dnf": "python3-libvirt",
             "zypper": "python3-libvirt-python",
         },
+        "lxml": dict.fromkeys(("apt", "dnf", "zypper"), "python3-lxml"),
         "prometheus-client": {
             "apt": "python3-prometheus-client",
             "dnf": "python3-prometheus_client",
