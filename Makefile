@@ -116,6 +116,7 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	KVMCLUSTER_KILLS=200 KVMCLUSTER_STARTS=100 $(LAB) tests/lab/test_kill.py tests/lab/test_start.py
 	$(BIN)/pytest tests/unit --hypothesis-profile=nightly
 	$(LAB) -m nightly tests/lab
+	$(MAKE) --no-print-directory lab-login
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m nightly $(REACTOR)
 	$(MAKE) --no-print-directory browser
 	$(MAKE) --no-print-directory simulate
@@ -126,6 +127,11 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	KVMCLUSTER_TRUST_KILLS_FILE=$(CURDIR)/.cache/trust-kills-$$(git rev-parse HEAD).jsonl \
 	  $(MAKE) --no-print-directory trust-kills
 	$(MAKE) --no-print-directory debian13
+
+LOGIN := $(patsubst %,tests/lab/test_%.py,trust migrate recover start handover check)
+
+lab-login: dev  ## the lab's main tests where nodes log in as another account than root, the master runs as salt
+	KVMCLUSTER_LAB_LOGIN=migrator $(LAB) -m "not nightly" $(LOGIN)
 
 browser: $(STAMP)  ## the page of a cluster in a real Chromium
 	$(PYTHON) lab/ctl install --browser

@@ -1,5 +1,6 @@
 """A login that is not root: its files, root's files for dialling as it, and an evil owner."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -7,8 +8,13 @@ import pwd
 import pytest
 from sandbox import SSH, published, put_key, sh, ssh, world
 
+from saltext_kvmcluster.core.errors import WorldError
+from saltext_kvmcluster.host import ssh as logins
+
 STATES = ("key_present", "authorized_keys", "known_hosts", "ssh_config")
 ETC = pathlib.Path("/etc")
+RULE = ETC / "sudoers.d" / "kvmcluster"
+AHEAD = ("sudo", "-n")
 
 
 @pytest.fixture
@@ -40,6 +46,45 @@ def test_files_are_the_accounts_and_root_dials_as_it(member, migrator):
         assert sh("ssh", "-T", "-o", "BatchMode=yes", name, "id -un") == "migrator\n"
     login_targets = ("runuser", "-u", "migrator", "--", "ssh", "-T", "-o", "BatchMode=yes")
     assert sh(*login_targets, "beta", "id -un") == "migrator\n"
+
+
+def test_what_needs_root_is_run_by_sudo_or_refused_by_name(member, migrator):
+    for state in STATES[1:]:
+        assert member.state(state)["result"] is True
+    member.pillar(login="migrator", sudo=True)
+    cells = member.call("kvmcluster.ssh_check", timeout=5)["cells"]
+    assert {cell["cause"] for cell in cells} == {"sudo refused"}
+    assert "NOPASSWD: /bin/sh" in cells[0]["remedy"] and "sudo: " in cells[0]["detail"]
+    with (
+        contextlib.closing(logins.Session("beta", AHEAD)) as session,
+        pytest.raises(WorldError, match="sudo refused: sudo: "),
+    ):
+        session.run("true")
+    RULE.write_text("migrator ALL=(root) NOPASSWD: /bin/sh\n")
+    try:
+        assert member.call("kvmcluster.ssh_check", timeout=5)["ok"]
+        with contextlib.closing(logins.Session("beta", AHEAD)) as session:
+            assert session.run("id -u").stdout == "0\n"
+        assert logins.run_all("beta", {"": ["id", "-u"]}, ahead=AHEAD)[""].stdout == "0\n"
+        assert logins.run_all("beta", {"": ["id", "-un"]})[""].stdout == "migrator\n"
+    finally:
+        RULE.unlink()
+
+
+def test_an_account_that_may_not_use_libvirt_is_named(member, migrator):
+    for state in STATES[1:]:
+        assert member.state(state)["result"] is True
+    virsh = pathlib.Path("/usr/local/bin/virsh")
+    try:
+        for words, cause in (("Permission denied", "libvirt refused"), ("No such file", "ok")):
+            virsh.write_text(
+                f'#!/bin/sh\necho "error: Failed to connect socket: {words}" >&2; exit 1\n'
+            )
+            virsh.chmod(0o755)
+            cells = member.call("kvmcluster.ssh_check", timeout=5)["cells"]
+            assert {cell["cause"] for cell in cells} == {cause}, cells
+    finally:
+        virsh.unlink()
 
 
 def test_a_key_is_made_for_the_account(kvm, migrator):

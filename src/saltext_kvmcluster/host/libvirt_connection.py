@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from saltext_kvmcluster.core import installing
 from saltext_kvmcluster.core.errors import Answered, WorldError
 from saltext_kvmcluster.core.text import one_line
+from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.host import interpreter
 from saltext_kvmcluster.host.calls import in_thread
 
@@ -27,6 +28,9 @@ _T = TypeVar("_T")
 LOCAL = "qemu:///system"
 # Above the 30 s for which libvirt itself waits for its lock on a domain.
 TIME_LIMIT = 35.0
+# How libvirt refuses an account, by its socket or by polkit.
+REFUSED = r"libvirt-sock.*Permission denied|authentication (unavailable|failed)"
+REMEDY = logins.REMEDIES[logins.NO_LIBVIRT]
 # What is added to libvirt's error, by a pattern that is found in it.
 EXPLAINED = {
     # After a failure, a daemon that closes its connection to a peer may report that instead.
@@ -109,7 +113,8 @@ def explained(words: str) -> str:
 
 
 def error_text(error: Any) -> str:
-    return one_line(error.get_error_message() or str(error))
+    words = one_line(error.get_error_message() or str(error))
+    return f"{words}; {REMEDY}" if re.search(REFUSED, words) else words
 
 
 @functools.cache

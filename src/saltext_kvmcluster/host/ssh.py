@@ -26,14 +26,13 @@ RETRY_PAUSES = (0.5, 2.0)
 _LOST = commands.Outcome(None, "", "the login ended before the program did")
 
 
-def probe(name: str, timeout: float, ahead: Sequence[str] = ()) -> logins.LoginProbe:
-    """Log in to a peer by one name, as libvirt does, and run nothing there.
+def probe(name: str, timeout: float, wanted: Sequence[str] = ("true",)) -> logins.LoginProbe:
+    """Log in to a peer by one name, as libvirt does.
 
-    ahead
-        Words ahead of the shell there; see Ssh.becomes_root.
+    wanted
+        What is run there; see logins.trial.
     """
     begun = time.monotonic()
-    wanted = [*ahead, "sh", "-c", "true"] if ahead else ["true"]
     outcome = commands.run(over(name, wanted, timeout), timeout + 2, limit=PROBE_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
     return logins.LoginProbe(
@@ -280,7 +279,7 @@ def dial(name: str, timeout: float) -> list[str]:
 
 
 def probe_peers(
-    login_targets: logins.Targets, timeout: float, time_limit: float, ahead: Sequence[str] = ()
+    login_targets: logins.Targets, timeout: float, time_limit: float, wanted: Sequence[str]
 ) -> dict[tuple[str, str], logins.LoginProbe]:
     """Probe logins to the given names of nodes; return the results by node id and name.
 
@@ -291,8 +290,8 @@ def probe_peers(
         Seconds for one login.
     time_limit
         Seconds for all; a login not started by then is not in the result.
-    ahead
-        Words ahead of the shell there; see Ssh.becomes_root.
+    wanted
+        What is run there; see logins.trial.
     """
     end = time.monotonic() + time_limit
 
@@ -300,7 +299,7 @@ def probe_peers(
         observed: dict[tuple[str, str], logins.LoginProbe] = {}
         for name in names:
             if time.monotonic() < end:
-                observed[(node.id, name)] = _probe_again(name, timeout, end, ahead)
+                observed[(node.id, name)] = _probe_again(name, timeout, end, wanted)
         return observed
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -308,14 +307,14 @@ def probe_peers(
         return {key: probe for of_node in observed for key, probe in of_node.items()}
 
 
-def _probe_again(name: str, timeout: float, end: float, ahead: Sequence[str]) -> logins.LoginProbe:
+def _probe_again(name: str, timeout: float, end: float, wanted: Sequence[str]) -> logins.LoginProbe:
     """Probe; if sshd dropped the login (MaxStartups), wait and retry while time is left."""
     for pause in RETRY_PAUSES:
-        observed = probe(name, timeout, ahead)
+        observed = probe(name, timeout, wanted)
         if not _is_dropped(observed) or time.monotonic() + pause >= end:
             return _explained(name, observed, timeout)
         time.sleep(pause)
-    return _explained(name, probe(name, timeout, ahead), timeout)
+    return _explained(name, probe(name, timeout, wanted), timeout)
 
 
 def _is_dropped(probe: logins.LoginProbe) -> bool:

@@ -105,7 +105,7 @@ def peers_seen(cluster: Cluster, login_targets: logins.Targets) -> dict[str, dic
     with ThreadPoolExecutor() as pool:
         tried = pool.map(migration_port, login_targets)
         encrypted = keys.key_file(keyfile.key_path(cluster, account.home), account).encrypted
-        observed = ssh.probe_peers(login_targets, LOGIN_TIME, PEERS_TIME, cluster.ssh.becomes_root)
+        observed = ssh.probe_peers(login_targets, LOGIN_TIME, PEERS_TIME, logins.trial(cluster.ssh))
         ports = dict(zip(login_targets, tried, strict=True))
     return {
         peer.id: {

@@ -181,9 +181,9 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
     refuses_for}``; the exit code is non-zero unless every cell is good. ``refuses_for``: for how
     many seconds sshd here may refuse an address after failed logins. ``cause`` is ``ok`` or one of:
     no such name, refused, host key changed, host key unknown, timed out, no answer, no route, key
-    not accepted, passphrase asked, refused for now, sudo refused, no common algorithm, dropped, bad
-    configuration, noise, not tried, failed. ``detail`` is ssh's message, and which settings of this
-    node's own, by file and line, may be behind the failure.
+    not accepted, passphrase asked, refused for now, sudo refused, libvirt refused, no common
+    algorithm, dropped, bad configuration, noise, not tried, failed. ``detail`` is ssh's message,
+    and which settings of this node's own, by file and line, may be behind the failure.
 
     CLI Example:
 
@@ -200,7 +200,7 @@ def ssh_check(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
         named,
         doors.seconds(timeout, "timeout"),
         doors.seconds(time_limit, "time_limit"),
-        cluster.ssh.becomes_root,
+        logins.trial(cluster.ssh),
     )
     cells = [
         ssh.cell_of(peer.id, name, observed.get((peer.id, name)), encrypted, cluster.ssh.from_)

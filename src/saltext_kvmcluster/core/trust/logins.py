@@ -14,6 +14,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
+from saltext_kvmcluster.core.pillar.ssh import Ssh
 from saltext_kvmcluster.core.text import printable
 from saltext_kvmcluster.core.untrusted import Reader
 
@@ -31,6 +32,7 @@ NO_ALGORITHM = "no common algorithm"
 DROPPED = "dropped"
 REFUSED_FOR_NOW = "refused for now"
 NOT_ROOT = "sudo refused"
+NO_LIBVIRT = "libvirt refused"
 # What sshd of OpenSSH 9.8 and newer answers instead of its banner; ssh shows it with -v alone.
 PENALTY = "Not allowed at this time"
 
@@ -83,6 +85,8 @@ REMEDIES = {
     NOT_ROOT: "install sudo there and let the login run sh by it, without a password: LOGIN"
     " ALL=(root) NOPASSWD: /bin/sh (visudo -f /etc/sudoers.d/kvmcluster); or set"
     " kvmcluster:ssh:sudo to false",
+    NO_LIBVIRT: "let the login use libvirt there: add it to the group libvirt, or allow it"
+    " org.libvirt.unix.manage in polkit (docs/login.md)",
     NOISE: "silence the login's shell start-up files there for non-interactive shells",
     FAILED: "see ssh's message",
     NOT_TRIED: "time ran out; give a longer time_limit",
@@ -108,7 +112,12 @@ RETRIED = (DROPPED, REFUSED_FOR_NOW)
 MAX_DETAIL = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
 
-SSH_FAILED = 255
+SSH_FAILED, LIBVIRT_REFUSED = 255, 77
+# Where there is virsh: does libvirt refuse the account? Whatever else fails is another check's.
+_USES_LIBVIRT = (
+    "e=$(LC_ALL=C timeout 3 virsh -q -c qemu:///system uri 2>&1 </dev/null) || case $e in"
+    f' *ermission\\ denied* | *uthentication*) echo "$e" >&2; exit {LIBVIRT_REFUSED} ;; esac'
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,14 @@ class LoginProbe:
     stderr: str
     seconds: float
     overflowed: bool = False
+
+
+def trial(login: Ssh) -> tuple[str, ...]:
+    """Return what is run to try a login: nothing, or what shows that an account may do its part."""
+    if login.login == "root":
+        return ("true",)
+    sudo = f"{' '.join(login.becomes_root)} sh -c true || exit; " if login.sudo else ""
+    return ("sh", "-c", f"{sudo}{_USES_LIBVIRT}")
 
 
 def cause(probe: LoginProbe, encrypted_key: bool) -> str:
@@ -140,7 +157,9 @@ def cause(probe: LoginProbe, encrypted_key: bool) -> str:
     if probe.code == 0:
         return NOISE if probe.stdout else OK
     if probe.code not in (None, SSH_FAILED):
-        return NOT_ROOT if re.search(r"(?m)^(\S+:.* )?sudo: ", probe.stderr) else FAILED
+        if re.search(r"(?m)^(\S+:.* )?sudo: ", probe.stderr):
+            return NOT_ROOT
+        return NO_LIBVIRT if probe.code == LIBVIRT_REFUSED else FAILED
     found = next((name for name, text in CAUSES if re.search(text, probe.stderr)), None)
     if found == KEY_NOT_ACCEPTED and encrypted_key:
         return PASSPHRASE
