@@ -169,8 +169,8 @@ class ChangeOver:
             for name in FILES
             if after[name] not in (before[name], new[name])
         ]
-        if seen["last"].removeprefix("ended "):
-            wrong += [seen["last"]] if seen["last"].startswith("ended") else []
+        if not seen["killed"] and seen["last"] != "ended ":
+            wrong.append(seen["last"] or "the run broke off")
         if after == new:
             self.at[node] = (self.at[node] + 1) % len(self.STEPS)
         return {
@@ -234,6 +234,7 @@ def work_off(name, count):
     lab = Lab(os.environ.get("KVMCLUSTER_LAB", "trust-kills"))
     common = {"series": name, "revision": revision()}
     try:
+        lab.ctl("down")
         lab.ctl("up", timeout=300)
         failed = [step for step, state in lab.prepare().items() if not state["result"]]
         if failed:
