@@ -160,6 +160,22 @@ def test_a_compression_that_one_of_both_lacks_is_refused_by_name(lab, source):
     assert lab.running(GUEST) == [source]
 
 
+def test_post_copy_is_refused_towards_a_daemon_that_dies_of_its_resumption(lab):
+    if not 11_002_000 <= libvirt(lab, NEW) < 11_004_000:
+        pytest.skip(f"libvirt {libvirt(lab, NEW)} does not die of it")
+    brought(lab, OLD)
+    answer = lab.salt(OLD, "kvmcluster.migrate", GUEST, NEW, "post_copy=true")
+    assert isinstance(answer, str) and "that daemon dies when it is resumed" in answer, answer
+    assert lab.running(GUEST) == [OLD]
+
+
+def test_post_copy_towards_the_older_one(lab):
+    brought(lab, NEW)
+    answer = lab.salt(NEW, "kvmcluster.migrate", GUEST, OLD, "post_copy=true")
+    assert answer["result"] == "moved", answer
+    assert lab.running(GUEST) == [OLD]
+
+
 def test_a_drain_takes_along_who_can_go_and_names_who_cannot(lab):
     brought(lab, NEW)
     plan = lab.run("kvmcluster.drain", NEW, "test=True")
