@@ -63,6 +63,21 @@ def both(own):
     shell.close()
 
 
+class AsNobody:
+    """A login that is not root."""
+
+    name = "node2"
+
+    def run_all(self, wanted, timeout):
+        as_nobody = ("runuser", "-u", "nobody", "--")
+        return commands.run_all({key: [*as_nobody, *line] for key, line in wanted.items()})
+
+
+def test_a_login_that_may_not_read_it_is_told_what_to_do(own):
+    with pytest.raises(WorldError, match="Permission denied; set kvmcluster:ssh:sudo"):
+        PeersJournal(AsNobody()).entries()
+
+
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
 def test_an_odd_entry_concerns_its_guest_alone_and_is_named(both, make):
     path = FOLDER / f"{OTHER}.json"

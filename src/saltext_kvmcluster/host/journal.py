@@ -203,8 +203,11 @@ class PeersJournal:
         # An entry may be cleared meanwhile.
         vanished = reported.stderr.endswith("No such file or directory")
         if reported.code != 0 and not (parts and vanished):
+            detail = one_line(reported.stderr)
+            remedy = "; set kvmcluster:ssh:sudo (docs/login.md), or run this there"
             raise WorldError(
-                f"the journal of {self.name} could not be read: {one_line(reported.stderr)}"
+                f"the journal of {self.name} could not be read: {detail}"
+                f"{remedy if detail.endswith('Permission denied') else ''}"
             )
         (root, _), *found = zip(parts[0::2], parts[1::2], strict=False)
         if not root.startswith("d"):
