@@ -133,7 +133,7 @@ LOGIN := $(patsubst %,tests/lab/test_%.py,trust migrate recover start handover c
 lab-login: dev  ## the lab's main tests where nodes log in as another account than root, the master runs as salt
 	KVMCLUSTER_LAB_LOGIN=migrator $(LAB) -m "not nightly" $(LOGIN)
 
-browser: $(STAMP)  ## the page of a cluster in a real Chromium
+browser: docs  ## the page of a cluster and the documentation in a real Chromium
 	$(PYTHON) lab/ctl install --browser
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest tests/browser

@@ -31,6 +31,7 @@ html_theme = "furo"
 html_title = f"saltext-kvmcluster {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(PROJECT / "docs" / "_static" / "scorer.js")
 html_domain_indices = False
 html_copy_source = False
 html_show_sphinx = False

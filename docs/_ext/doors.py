@@ -67,15 +67,38 @@ class Door(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
-def mark_keys(app, doctree):
-    """Give each key of the pillar's page an anchor: its path."""
+def index_keys(app, doctree):
+    """Give each key of the pillar's page an anchor, its path, and put it into the index."""
     if app.env.docname != "pillar":
         return
     for section in doctree.findall(nodes.section):
-        path = section[0].astext()
         for term in section.findall(nodes.term):
             if term.parent.parent.parent is section:
-                term["ids"].append(nodes.make_id(f"{path}:{term.astext()}"))
+                _index(app, term, f"{section[0].astext()}:{term.astext()}")
+
+
+def index_tasks(app, doctree):
+    """Put what somebody sees into the index, so that the search leads to its row."""
+    if app.env.docname != "tasks":
+        return
+    for body in doctree.findall(nodes.tbody):
+        for row in body.children:
+            seen = row[0].astext().partition(":")[0]
+            _index(app, row, re.sub(r"^(an?|the) ", "", seen))
+
+
+def _index(app, node, name):
+    """Make a node a place to go to, of the index and of what the search finds first."""
+    anchor = nodes.make_id(name)
+    node["ids"].append(anchor)
+    entry = ("single", name, anchor, "main", None)
+    # The index has gathered its entries before, the search does so later.
+    app.env.get_domain("index").entries[app.env.docname].append(entry)
+    _section(node).append(addnodes.index(entries=[entry]))
+
+
+def _section(node):
+    return next(one for one in _above(node) if isinstance(one, nodes.section))
 
 
 class Links(SphinxPostTransform):
@@ -197,7 +220,8 @@ def gather(app, env):
 def setup(app):
     app.add_directive("kvmcluster-function", Function)
     app.add_directive("kvmcluster-door", Door)
-    app.connect("doctree-read", mark_keys)
+    app.connect("doctree-read", index_keys)
+    app.connect("doctree-read", index_tasks)
     app.connect("doctree-read", mark_languages)
     app.connect("env-updated", gather)
     app.add_post_transform(Links)
