@@ -212,7 +212,10 @@ def restart():
     """A minion that restarts ends its jobs, a migration's among them: wait for all, this one too."""
     folder = Path(sys.RELENV) if is_onedir() else Path(sys.executable).parent
     salt_call = f"{folder / 'salt-call'} --config-dir={opts['config_dir']} --local --out=json"
-    waits = f"until {salt_call} saltutil.running | grep -q '\\[\\]'; do sleep 5; done"
+    # The second look is quick, so that no job begins between it and the restart unseen; the first
+    # one removes what ended jobs left in the folder.
+    idle = f"! ls -A {opts['cachedir']}/proc | grep -q ."
+    waits = f"until {salt_call} saltutil.running | grep -q '\\[\\]' && {idle}; do sleep 5; done"
     return (
         f"systemctl is-active --quiet {RESTART} || systemd-run --collect --unit={RESTART}"
         f' sh -c "{waits}; systemctl restart salt-minion"'

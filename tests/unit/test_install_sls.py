@@ -35,7 +35,7 @@ class Node:
         self.sls = loaded()
         self.there, self.files, self.running, self.services = {}, list(WHEELS), [], set()
         self.sls.pillar, self.sls.__env__ = {"kvmcluster": {}}, "base"
-        self.sls.opts = {"config_dir": "/etc/salt"}
+        self.sls.opts = {"config_dir": "/etc/salt", "cachedir": "/var/cache/salt/minion"}
         self.sls.__salt__ = {
             "cp.list_master": lambda saltenv, prefix: [
                 path for path in self.files if path.startswith(prefix)
