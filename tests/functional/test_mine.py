@@ -5,7 +5,7 @@ import re
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
-from sandbox import ETC_SSH, SSH, sh
+from sandbox import ETC_SSH, HOST_KEYS, SSH, sh
 
 
 def fingerprint(path):
@@ -21,7 +21,7 @@ def test_an_identity_is_what_ssh_keygen_sees_and_nothing_else(member):
     assert (detail["node"], detail["login"]) == ("alpha", "root")
     assert detail["cluster_fingerprint"] == fingerprint(SSH / "id_rsa_cluster.pub")
     assert {entry["fingerprint"] for entry in detail["host_keys"]} == {
-        fingerprint(path) for path in ETC_SSH.glob("ssh_host_*.pub")
+        fingerprint(path) for path in HOST_KEYS
     }
 
 
