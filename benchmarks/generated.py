@@ -21,6 +21,11 @@ def mine(size):
     return {f"node{n}": _identity(f"node{n}") for n in range(1, size + 1)}
 
 
+def signed(identities):
+    """Return identities with what has the size of a signature, once their keys are in place."""
+    return {node: {**one, "signatures": [_signature()]} for node, one in identities.items()}
+
+
 def _identity(node):
     cluster_key = _rsa(4096)
     host_keys = [_rsa(3072), _ed25519(), _ecdsa()]
@@ -32,6 +37,13 @@ def _identity(node):
         "host_keys": [{"key": str(key), "fingerprint": key.fingerprint} for key in host_keys],
         "time": "2026-01-01T00:00:00+00:00",
     }
+
+
+def _signature():
+    """Return what has the form and the size of a signature by an RSA key of 4096 bits."""
+    body = base64.b64encode(random.randbytes(1090)).decode()
+    lines = "\n".join(body[at : at + 70] for at in range(0, len(body), 70))
+    return f"-----BEGIN SSH SIGNATURE-----\n{lines}\n-----END SSH SIGNATURE-----\n"
 
 
 def _rsa(bits):

@@ -80,6 +80,7 @@ def trust(folder, size, rounds):
     config = minion(folder, size)
     bare = statistics.median(seconds(lambda: ssh_g()) for _ in range(20))
     salt_call(config, ["state.apply", "kvmcluster.trust"])
+    (folder / "mine").write_bytes(msgpack.packb(generated.signed(generated.mine(size))))
     configured = statistics.median(seconds(lambda: ssh_g()) for _ in range(20))
     ready_made(folder)
     runs = {

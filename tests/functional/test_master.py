@@ -9,7 +9,7 @@ import time
 import pytest
 import salt.config
 import yaml
-from sandbox import NODES, SSH, sentence
+from sandbox import NODES, SSH, sentence, sh, ssh
 
 from saltext_kvmcluster.core import silence
 from saltext_kvmcluster.core.pillar import parser
@@ -322,3 +322,39 @@ def test_a_report_is_written_as_a_whole_and_replaces_nothing_else(master, tmp_pa
         detail = master.text("kvmcluster.report", f"path={path}", code=1)
         assert detail.startswith("ERROR: path: ") and why in detail and detail.count("\n") == 1
     assert file.read_text() == "mine"
+
+
+def fingerprint(path):
+    return sh("ssh-keygen", "-l", "-f", path).split()[1]
+
+
+def test_a_key_is_replaced_and_no_node_accepts_the_former_one(member, master):
+    for state in ("authorized_keys", "known_hosts", "ssh_config"):
+        assert member.state(state)["result"] is True
+    old = fingerprint(SSH / "id_rsa_cluster")
+    planned = master.text("kvmcluster.rotate", "alpha", "test=True")
+    assert f"would     alpha: its key {old} would be replaced" in planned
+    assert master.data("kvmcluster.rotate", "*")["test"] is True
+    assert fingerprint(SSH / "id_rsa_cluster") == old
+    done = master.text("kvmcluster.rotate", "alpha")
+    new = fingerprint(SSH / "id_rsa_cluster")
+    assert f"replaced  alpha: {old} -> {new}\nOK: 1 key replaced in cluster test\n" in done
+    assert member.call("kvmcluster.rotation", "alpha")["accepted"] == [new] != [old]
+    assert not list(SSH.glob("*.next*")) and ssh("beta") == "in\n"
+
+
+def test_a_key_that_no_silent_node_would_accept_is_not_replaced(member, impatient, sleeper):
+    member.pillar(raw=pillar("test", *NODES, sleeper))
+    for node in NODES:
+        member.run(node, "saltutil.refresh_pillar", wait=True)
+    old = fingerprint(SSH / "id_rsa_cluster")
+    detail = impatient.text("kvmcluster.rotate", "alpha", code=1)
+    assert f"PROBLEM   alpha: refused: {sleeper}: no response" in detail
+    assert "salt-run kvmcluster.rotate alpha" in detail
+    assert fingerprint(SSH / "id_rsa_cluster") == old and not list(SSH.glob("*.next*"))
+
+
+@pytest.mark.parametrize("asked", ["nobody", "z*", "", "[]", "7", "a\x1bb"])
+def test_a_key_of_no_node_is_refused_in_one_line(member, master, asked):
+    detail = master.text("kvmcluster.rotate", asked, code=1)
+    assert detail.startswith("ERROR: ") and len(detail.strip().splitlines()) == 1

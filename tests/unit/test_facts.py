@@ -422,7 +422,7 @@ def test_keys_of_former_members_and_former_keys_of_members_are_stale():
     found = cluster("node1", "node2")
     known = read_identities(found, {"node1": published("node1"), "node2": published("node2")})
     text = "".join(
-        f"{key} {comment}\n"
+        f"restrict {key} {comment}\n"
         for key, comment in (
             (KEYS["node1"], tag(found, "node1")),
             (KEYS["other"], tag(found, "node2")),

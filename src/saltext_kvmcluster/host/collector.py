@@ -36,6 +36,7 @@ from saltext_kvmcluster.host import (
     keys,
     libvirt_answers,
     pacemaker_view,
+    rotating,
     shutdowns,
     ssh,
 )
@@ -187,12 +188,14 @@ def gather_host(node: str) -> dict[str, Any]:
 
 
 def own_state(cluster: Cluster, node: str) -> dict[str, Any]:
-    """Return this node's journal, its pillar, and what it knows of listed guests."""
+    """Return this node's journal, pillar and key, and what it knows of listed guests."""
     return {
         "journal": list(journal.known(node).unread),
         "pillar": dict(cluster.parts),
         "shutdowns": shutdowns.noted(cluster.guests.list),
         "logged": shutdowns.logged(cluster.guests.list),
+        "key_age": rotating.age(cluster),
+        "key_replaced": rotating.replaced_since(),
     }
 
 

@@ -42,9 +42,7 @@ _WORKSHOP = ".kvmcluster-work-"
 
 
 def read(path: str, owner: str | None = None, most: int = MAX_SIZE) -> FileState:
-    """Return a file as it is; an empty state if there is none. WorldError if it cannot be read.
-
-    Bytes that are not UTF-8 are kept, as surrogates.
+    """Return a file as it is, invalid UTF-8 as surrogates; an empty state if there is none.
 
     owner
         The account whose file it must be: refuses what ``apply`` would refuse, so that no plan is
@@ -61,11 +59,7 @@ def read(path: str, owner: str | None = None, most: int = MAX_SIZE) -> FileState
 
 
 def read_argument(path: str, most: int) -> bytes:
-    """Return a file named in an argument; InputError if it cannot be read.
-
-    most
-        Bytes to read; one more is returned of a longer file.
-    """
+    """Return the first bytes of a file named in an argument, and one more; or InputError."""
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):
@@ -94,15 +88,12 @@ def tail(path: str, most: int) -> str:
 def flush(path: str) -> None:
     """Have the disk keep what is in a file, if there is one; WorldError if it does not."""
     try:
-        descriptor = open_regular(path)
+        with open(open_regular(path), "rb") as file:
+            _confirm(path, "read", file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise WorldError(f"{path} cannot be read: {reason(error)}") from None
-    try:
-        _confirm(path, "read", descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def exists(path: str) -> bool:
@@ -187,6 +178,24 @@ def remove(path: str) -> None:
         raise WorldError(f"{path} cannot be removed: {reason(error)}") from None
 
 
+def take_place(source: str, target: str, owner: str) -> None:
+    """Put a key pair in the place of another one beside it; ssh takes either at each moment.
+
+    It offers what the public half beside a key says, or the key itself where there is none.
+    """
+    folder, (new, old) = os.path.dirname(target), map(os.path.basename, (source, target))
+    try:
+        with account_folder(folder, owner) as directory:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{old}.pub", dir_fd=directory)
+            os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{new}.pub", f"{old}.pub", src_dir_fd=directory, dst_dir_fd=directory)
+            _confirm(target, "replaced", directory)
+    except OSError as error:
+        raise WorldError(f"{target} cannot be replaced: {reason(error)}") from None
+
+
 def remove_empty(folder: str) -> None:
     """Remove a folder if nothing is in it."""
     with contextlib.suppress(OSError):
@@ -207,11 +216,10 @@ def mark(path: str) -> None:
 
 
 def keep(folder: str, names: Iterable[str]) -> None:
-    """Make a folder of mode 0700 and empty files in it, each unless it exists.
+    """Make a folder of mode 0700 and empty files in it, each unless it exists; WorldError if not.
 
-    On storage that others write, too, where the owner does not matter; a file that is there keeps
-    its inode, which others may have locked. When this returns, a crash does not remove them.
-    WorldError if one cannot be made.
+    On storage that others write, where the owner does not matter; a file that is there keeps its
+    inode, which others may have locked. When this returns, a crash does not remove them.
     """
     parent, own = os.path.split(folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -251,11 +259,10 @@ def ensure_folder(folder: str, owner: str) -> None:
 
 
 def leave(folder: str, name: str, text: str) -> None:
-    """Put a small file, readable by all, into our folder on shared storage.
+    """Put a small file, readable by all, into our folder on shared storage, made if missing.
 
-    The folder is made where it is missing. Others write such storage, too, and its server may
-    map root to another account: so the owner of the folder and the files does not matter, no
-    symbolic link is followed below the parent folder, and a failure leaves the old file.
+    Others write there, too, and its server may map root to another account: so owners do not
+    matter, no link is followed below the parent folder, and a failure leaves the old file.
     """
     parent, own = os.path.split(folder)
     try:

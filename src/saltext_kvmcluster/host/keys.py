@@ -8,10 +8,17 @@ import stat
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
+from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.pillar.paths import EVERYDAY_KEYS
-from saltext_kvmcluster.core.trust import sshd
+from saltext_kvmcluster.core.trust import keyfile, sshd
 from saltext_kvmcluster.core.trust.keyfile import RSA_BITS, KeyFile
-from saltext_kvmcluster.host import commands, descriptors, files
+from saltext_kvmcluster.host import accounts, commands, descriptors, files
+
+
+def cluster_key(cluster: Cluster) -> tuple[str, sshd.Account]:
+    """Return the path of the cluster key, and the account that it is for."""
+    account = accounts.account(cluster.ssh.login)
+    return keyfile.key_path(cluster, account.home), account
 
 
 def key_file(path: str, account: sshd.Account) -> KeyFile:

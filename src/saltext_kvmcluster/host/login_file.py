@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from saltext_kvmcluster.core.fileplan import FilePlan, Wanted, plan_file
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import login_keys
-from saltext_kvmcluster.core.trust.identity import Identities
+from saltext_kvmcluster.core.trust import key_lines, login_keys
+from saltext_kvmcluster.core.trust.identity import Identities, PublicKey
 from saltext_kvmcluster.core.trust.sshd import Account
-from saltext_kvmcluster.host import files, proofs
+from saltext_kvmcluster.host import accounts, files, locks, proofs
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,21 @@ def plan(
     if as_before := {*kept_out, *unasked}:
         wanted = login_keys.wanted(cluster, identities, text, as_before)
     return planned(wanted, tuple(kept_out.values()), tuple(unasked.values()))
+
+
+def accept(cluster: Cluster, here: str, identities: Identities, node: str) -> str:
+    """Change the file as one node's identity wants it; return why that is refused."""
+    account = accounts.account(cluster.ssh.login)
+    with locks.lock():
+        found = plan(cluster, here, account, identities, remember=True)
+        if found.plan.changes:
+            files.apply(found.plan)
+    return found.refused.get(node, "")
+
+
+def accepted(cluster: Cluster, node: str) -> tuple[PublicKey, ...]:
+    """Return the keys by which the lines of ours let a node in."""
+    account = accounts.account(cluster.ssh.login)
+    path = os.path.join(account.home, ".ssh", login_keys.AUTHORIZED_KEYS)
+    text = files.read(path, account.login).text or ""
+    return key_lines.held_keys(text).get(node, ())

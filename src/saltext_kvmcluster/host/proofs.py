@@ -10,16 +10,32 @@ from datetime import datetime, timezone
 
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import proofs
+from saltext_kvmcluster.core.trust import keyfile, proofs
 from saltext_kvmcluster.core.trust.identity import Identities, Identity, PublicKey
+from saltext_kvmcluster.core.trust.rotation import SUFFIX
 from saltext_kvmcluster.core.untrusted import from_json
-from saltext_kvmcluster.host import commands, files
+from saltext_kvmcluster.host import commands, files, keys, rotating
 
 TIMES = f"{files.LASTING}/identities.json"
 """The time of the identity of each node from which something was taken last."""
 WORKERS = 4
 TIME_LIMIT = 10.0
 _TOO_OLD = ("illegal option", "unknown option", "invalid option")
+
+
+def own(cluster: Cluster, here: str, host_keys: tuple[PublicKey, ...]) -> Identity:
+    """Return the identity of this node, signed; again if its key was replaced meanwhile."""
+    while True:
+        path, account = keys.cluster_key(cluster)
+        beside = rotating.next_key(cluster, path, account)
+        key = keyfile.parsed(keys.key_file(path, account), cluster)
+        after = None if beside == key else beside
+        now = datetime.now(timezone.utc).isoformat()
+        identity = Identity(here, key, host_keys, cluster.ssh.login, now, after)
+        paths = [path, path + SUFFIX] if after else [path]
+        found = signed(cluster, identity, paths)
+        if not after or rotating.next_key(cluster, path, account) == after:
+            return found
 
 
 def signed(cluster: Cluster, identity: Identity, paths: Collection[str]) -> Identity:

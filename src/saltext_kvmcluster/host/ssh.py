@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import secrets
 import shlex
@@ -19,6 +20,8 @@ from saltext_kvmcluster.core.pillar.clusters import Node
 from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.host import commands, resolver, ssh_client
 
+Key = tuple[str, str]
+"""The path of a private key, and its fingerprint."""
 WORKERS = 16
 PROBE_LIMIT = 65536
 BATCH_LIMIT = 16 * 1024 * 1024
@@ -26,18 +29,26 @@ RETRY_PAUSES = (0.5, 2.0)
 _LOST = commands.Outcome(None, "", "the login ended before the program did")
 
 
-def probe(name: str, timeout: float, wanted: Sequence[str] = ("true",)) -> logins.LoginProbe:
+def probe(
+    name: str, timeout: float, wanted: Sequence[str] = ("true",), key: Key | None = None
+) -> logins.LoginProbe:
     """Log in to a peer by one name, as libvirt does.
 
     wanted
         What is run there; see logins.trial.
+    key
+        Offered before the cluster key; a login by another one is a failure.
     """
     begun = time.monotonic()
-    outcome = commands.run(over(name, wanted, timeout), timeout + 2, limit=PROBE_LIMIT)
+    line = over(name, wanted, timeout)
+    if key:
+        line = [line[0], "-v", "-o", "IdentitiesOnly=yes", "-i", key[0], *line[1:]]
+    outcome = commands.run(line, timeout + 2, limit=PROBE_LIMIT)
     seconds = round(time.monotonic() - begun, 3)
-    return logins.LoginProbe(
+    found = logins.LoginProbe(
         outcome.code, outcome.stdout, outcome.stderr, seconds, outcome.overflowed
     )
+    return logins.by_key(found, key[1]) if key else found
 
 
 def echoes(name: str, timeout: float) -> bool:
@@ -279,7 +290,11 @@ def dial(name: str, timeout: float) -> list[str]:
 
 
 def probe_peers(
-    login_targets: logins.Targets, timeout: float, time_limit: float, wanted: Sequence[str]
+    login_targets: logins.Targets,
+    timeout: float,
+    time_limit: float,
+    wanted: Sequence[str],
+    key: Key | None = None,
 ) -> dict[tuple[str, str], logins.LoginProbe]:
     """Probe logins to the given names of nodes; return the results by node id and name.
 
@@ -292,14 +307,17 @@ def probe_peers(
         Seconds for all; a login not started by then is not in the result.
     wanted
         What is run there; see logins.trial.
+    key
+        The key to log in with, if it is not the cluster key.
     """
+    one = functools.partial(probe, timeout=timeout, wanted=wanted, key=key)
     end = time.monotonic() + time_limit
 
     def names_of(node: Node, names: Sequence[str]) -> dict[tuple[str, str], logins.LoginProbe]:
         observed: dict[tuple[str, str], logins.LoginProbe] = {}
         for name in names:
             if time.monotonic() < end:
-                observed[(node.id, name)] = _probe_again(name, timeout, end, wanted)
+                observed[(node.id, name)] = _probe_again(one, name, timeout, end)
         return observed
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -307,14 +325,16 @@ def probe_peers(
         return {key: probe for of_node in observed for key, probe in of_node.items()}
 
 
-def _probe_again(name: str, timeout: float, end: float, wanted: Sequence[str]) -> logins.LoginProbe:
+def _probe_again(
+    one: Callable[[str], logins.LoginProbe], name: str, timeout: float, end: float
+) -> logins.LoginProbe:
     """Probe; if sshd dropped the login (MaxStartups), wait and retry while time is left."""
     for pause in RETRY_PAUSES:
-        observed = probe(name, timeout, wanted)
+        observed = one(name)
         if not _is_dropped(observed) or time.monotonic() + pause >= end:
             return _explained(name, observed, timeout)
         time.sleep(pause)
-    return _explained(name, probe(name, timeout, wanted), timeout)
+    return _explained(name, one(name), timeout)
 
 
 def _is_dropped(probe: logins.LoginProbe) -> bool:

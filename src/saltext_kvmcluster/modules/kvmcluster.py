@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 import salt.defaults.exitcodes
@@ -37,7 +36,7 @@ from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import overview
 from saltext_kvmcluster.core.readiness.checks.node import OUT_OF_SIGHT
 from saltext_kvmcluster.core.trust import keyfile, logins
-from saltext_kvmcluster.core.trust.identity import Identity
+from saltext_kvmcluster.core.trust.identity import MINE_FUNCTION
 from saltext_kvmcluster.core.trust.logins import login_targets
 from saltext_kvmcluster.core.untrusted import from_json
 from saltext_kvmcluster.engine import (
@@ -69,8 +68,10 @@ from saltext_kvmcluster.host import (
     journal,
     kept_returns,
     keys,
+    login_file,
     notifier,
     proofs,
+    rotating,
     salt_queues,
     silent_peers,
     ssh,
@@ -131,16 +132,138 @@ def identity() -> dict[str, Any]:
         salt '*' mine.send kvmcluster.identity
     """
     cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
-    account = accounts.account(cluster.ssh.login)
-    found = keys.key_file(keyfile.key_path(cluster, account.home), account)
-    own = Identity(
-        node=__opts__["id"],
-        cluster_key=keyfile.parsed(found, cluster),
-        host_keys=sshd_settings.host_keys(),
-        login=cluster.ssh.login,
-        time=datetime.now(timezone.utc).isoformat(),
-    )
-    return {"kind": "identity", **proofs.signed(cluster, own, [found.path]).to_dict()}
+    found = proofs.own(cluster, __opts__["id"], sshd_settings.host_keys())
+    return {"kind": "identity", **found.to_dict()}
+
+
+@doors.salt_errors
+def rotation(node: str) -> dict[str, Any]:
+    """Return by which keys a node may log in here; there, also how far their replacement is.
+
+    For ``salt-run kvmcluster.rotate``.
+
+    node
+        The node's minion id.
+
+    Returns ``{node, accepted, refused, own}``: ``accepted`` are fingerprints; ``own``, on the node
+    itself, is ``{key, next, former, problem}``: the fingerprints of its key, of the one that is to
+    replace it, and of the one that was recorded when that was begun.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' kvmcluster.rotation node1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    return _rotation(cluster, cluster.node(str(node)).id)
+
+
+@doors.salt_errors
+def rotation_accept(node: str) -> dict[str, Any]:
+    """Let a node log in here by the keys that it has published, and by no other key of its.
+
+    For ``salt-run kvmcluster.rotate``. What else there is to change in the trust stays as it is.
+
+    node
+        The node's minion id.
+
+    Returns what ``kvmcluster.rotation`` returns; ``refused`` says why its identity was refused.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' kvmcluster.rotation_accept node1
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    name = cluster.node(str(node)).id
+    published = doors.mine_identities(cluster, __salt__["mine.get"], {}).only(name)
+    return _rotation(cluster, name, login_file.accept(cluster, __opts__["id"], published, name))
+
+
+@doors.salt_errors
+def rotation_begin() -> dict[str, Any]:
+    """Make a second key beside this node's cluster key, and publish both.
+
+    For ``salt-run kvmcluster.rotate``. The cluster key stays what it is.
+
+    Returns what ``kvmcluster.rotation`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.rotation_begin
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    rotating.begin(cluster, __opts__["id"])
+    return _rotation(cluster, __opts__["id"], _publish())
+
+
+@doors.salt_errors
+def rotation_swap(timeout: float = 10, time_limit: float = 120) -> dict[str, Any]:
+    """Put the second key in place of the cluster key, if it opens every peer by every name.
+
+    For ``salt-run kvmcluster.rotate``. If one login by it alone fails, nothing is replaced. Then it
+    waits until no login is under way that began before, and publishes the key.
+
+    timeout
+        Seconds for one login. Default: 10.
+
+    time_limit
+        Seconds for all logins. Default: 120.
+
+    Returns what ``kvmcluster.rotation`` returns, and ``cells`` as ``kvmcluster.ssh_check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.rotation_swap
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    limits = doors.seconds(timeout, "timeout"), doors.seconds(time_limit, "time_limit")
+    cells = rotating.swap(cluster, __opts__["id"], *limits)
+    return {**_rotation(cluster, __opts__["id"], _publish()), "cells": cells}
+
+
+@doors.salt_errors
+def rotation_end() -> dict[str, Any]:
+    """Forget the replacement of this node's cluster key: no node accepts the former one any more.
+
+    For ``salt-run kvmcluster.rotate``.
+
+    Returns what ``kvmcluster.rotation`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'node1' kvmcluster.rotation_end
+    """
+    cluster = doors.member_cluster(__pillar__, __opts__["id"], __context__)
+    rotating.end(cluster)
+    return _rotation(cluster, __opts__["id"])
+
+
+def _publish() -> str:
+    """Have the mine hold this node's identity; return why it may not."""
+    if __salt__["mine.send"](MINE_FUNCTION):
+        return ""
+    return "the master did not take its identity into the mine"
+
+
+def _rotation(cluster: Cluster, node: str, refused: str = "") -> dict[str, Any]:
+    """Return by which keys a node may log in here, and what it has itself."""
+    here = __opts__["id"]
+    own = {"own": dataclasses.asdict(rotating.own_key(cluster))} if here == node else {}
+    return {
+        **_of_this_node("key_rotation", cluster),
+        "accepted": [key.fingerprint for key in login_file.accepted(cluster, node)],
+        "refused": refused,
+        **own,
+    }
 
 
 @doors.salt_errors

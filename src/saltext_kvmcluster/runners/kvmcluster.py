@@ -32,6 +32,7 @@ from saltext_kvmcluster.core.pillar.names import guest_name
 from saltext_kvmcluster.core.readiness import ha_refusals, move_findings
 from saltext_kvmcluster.core.rgmanager import clusterconf, pillar_text
 from saltext_kvmcluster.core.text import one_line
+from saltext_kvmcluster.core.trust import rotation
 from saltext_kvmcluster.core.trust.identity import Identity
 from saltext_kvmcluster.core.verbs import access, selection, targets
 from saltext_kvmcluster.engine import (
@@ -39,6 +40,7 @@ from saltext_kvmcluster.engine import (
     drainer,
     evacuation,
     fencing_test,
+    rotator,
     takeover,
     verbs,
 )
@@ -1643,6 +1645,57 @@ def reboot(
         raise InputError("when: it is for a node; leave it out for guests")
     named = {"timeout": limit or 120.0, "reset": resets}
     return _acted(targets.REBOOT, guest or name, dry, cluster, "kvmcluster.reboot_guest", named)
+
+
+@_reported
+def rotate(
+    node: str | list[str], test: bool | None = None, cluster: str | None = None
+) -> dict[str, Any]:
+    """Replace the cluster key of nodes by a new one, with no moment in which a login fails.
+
+    One node after another: the node makes a second key beside its own and publishes both; every
+    node accepts both; the node logs in to every other one, by every name, with the second key
+    alone; then that takes the place of the first one, which is removed from every node. Each step
+    is observed. Whatever ends it, at any moment every node accepts the key that the node has, and
+    the same command continues. Nothing is replaced unless all nodes have answered; a node that is
+    silent afterwards has the former key removed by the same command, by ``kvmcluster.orch.prepare``
+    or a highstate. Migrations go on.
+
+    It is not for a key that somebody else has: see docs/recovery.md.
+
+    node
+        The node's minion id; several with commas, a list, or a pattern as ``node*``.
+
+    test
+        Only show what would be done. Default: true for more than one node, else false; then
+        nothing is done, and the exit code is 1.
+
+    cluster
+        The cluster's name; needed only where names do not decide.
+
+    Returns ``{cluster, ok, test, nodes, retcode}``: ``nodes`` has ``{node, result, ok, former, key,
+    left, reason}`` for each: ``result`` is ``replaced``, ``left`` (replaced, and the nodes in
+    ``left`` may still accept the former key), ``refused``, ``failed``, ``interrupted`` or
+    ``planned``. After the first that is not replaced no further one is begun.
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmcluster.rotate node1
+        salt-run kvmcluster.rotate 'node*' test=False
+    """
+    words = rotation.words(node)
+    dry = None if test is None else doors.flag(test, "test")
+    exact = next((word for word in words if not rotation.is_pattern(word)), None)
+    with _nodes_of(exact, cluster) as nodes:
+        work = rotation.named(nodes.cluster, words)
+        dry = len(work) > 1 if dry is None else dry
+        with _console(nodes, "rotate", work[0], dry) as console:
+            done = rotator.rotate(nodes, console, work, dry)
+        return {**done, "ok": done["ok"] and not (dry and test is None)}
 
 
 @_reported

@@ -212,6 +212,8 @@ def _parsed(node: str, sent: Reader, asked: float, answered: float) -> NodeFacts
         }
         if sent.has("logged")
         else None,
+        key_age=sent.at("key_age").number(default=None),
+        key_replaced=sent.at("key_replaced").line(default=""),
         deeds=deeds.parse(sent.at("deeds")),
     )
 

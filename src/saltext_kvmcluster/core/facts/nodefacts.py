@@ -246,6 +246,10 @@ class NodeFacts:
     """When a guest was shut down there by kvmcluster.shutdown, in ISO 8601."""
     logged: Mapping[str, float] | None = None
     """When libvirt wrote its log of a guest there last, in seconds by the node's clock."""
+    key_age: float | None = None
+    """How old the file of its cluster key is, in seconds by its own clock; None if not known."""
+    key_replaced: str = ""
+    """Since when its cluster key is being replaced; empty if it is not."""
     deeds: Deeds | None = None
     """Its migrations, None if it was not asked for them, or did not tell them itself."""
 

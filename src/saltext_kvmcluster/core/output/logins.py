@@ -29,6 +29,31 @@ def publication(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rotation(data: Mapping[str, Any]) -> str:
+    """Return what became of the keys of nodes, the worst first."""
+    lines = []
+    for one in sorted(data["nodes"], key=lambda one: bool(one["ok"])):
+        if one["result"] == "planned":
+            how = {
+                "fresh": f"its key {one['key']} would be replaced",
+                "begun": f"the replacement of {one['former']} was begun, and would be continued",
+                "swapped": f"{one['former']} would be removed from every node",
+            }[one["reason"]]
+            lines.append(f"would     {one['node']}: {how}")
+        elif one["ok"]:
+            lines.append(f"replaced  {one['node']}: {one['former']} -> {one['key']}")
+        else:
+            lines.append(f"PROBLEM   {one['node']}: {one['result']}: {one['reason']}")
+            lines.append(f"          to continue: salt-run kvmcluster.rotate {one['node']}")
+    done = sum(one["ok"] for one in data["nodes"])
+    if data["test"]:
+        consent = "; nothing was done; to do it: add test=False" if len(data["nodes"]) > 1 else ""
+        return "\n".join([*lines, f"{counted(len(data['nodes']), 'key')} to replace{consent}"])
+    return "\n".join(
+        [*lines, f"{verdict(data)}: {counted(done, 'key')} replaced in cluster {data['cluster']}"]
+    )
+
+
 def row(data: Mapping[str, Any]) -> str:
     """Return the logins from one node."""
     return matrix(

@@ -70,6 +70,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "report": page.report,
     "restored": plans.restored,
     "rolling": maintenance.rolling,
+    "rotation": logins.rotation,
     "shutdown": guests.start_or_shutdown,
     "sls_check": maintenance.sls_check,
     "ssh_matrix": logins.matrix,

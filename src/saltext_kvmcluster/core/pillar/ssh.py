@@ -15,6 +15,8 @@ from saltext_kvmcluster.core.validate import FLAG, LIST, one_of
 
 KEY_TYPES = {"rsa": "ssh-rsa", "ed25519": "ssh-ed25519"}
 ACCOUNT = "a Unix account's name"
+MOST_DAYS = 36500
+AGE = validate.whole(1, MOST_DAYS, "days")
 UNSIGNED = ("accept", "refuse")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 
@@ -92,6 +94,15 @@ class Ssh:
             " refuse: they are not; what is in place stays, and the state fails.",
         ),
     )
+    key_age: int | None = field(
+        default=None,
+        metadata=described(
+            AGE,
+            "How old a cluster key may be until kvmcluster.status notes that it is to be replaced."
+            " Its age is that of its file: since it was made, copied, or last changed.",
+            "none, keys do not age",
+        ),
+    )
 
     @property
     def is_root(self) -> bool:
@@ -128,5 +139,8 @@ def parse(raw: object, path: str) -> Ssh:
         from_=networks.parse(validate.items(fields, "from", path), f"{path}:from"),
         exclusive=validate.flag(fields, "exclusive", path, default.exclusive),
         manage_sshd=validate.flag(fields, "manage_sshd", path, default.manage_sshd),
+        key_age=None
+        if fields.get("key_age") is None
+        else validate.number(fields, "key_age", path, (1, MOST_DAYS), 0, "days"),
         unsigned=validate.choice(fields, "unsigned", path, UNSIGNED, default.unsigned),
     )

@@ -12,7 +12,7 @@ from saltext_kvmcluster.core.findings import BLOCK, PROBLEM, SEE, Issue
 from saltext_kvmcluster.core.guest.disks import Disk, Source
 from saltext_kvmcluster.core.pacemaker.managers import ManagerIndex
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import problems
+from saltext_kvmcluster.core.readiness import key_notes, problems
 from saltext_kvmcluster.core.readiness.checks.base import GUEST, World
 from saltext_kvmcluster.core.readiness.checks.registry import REGISTRY
 from saltext_kvmcluster.core.storage import shared_storage
@@ -192,6 +192,7 @@ def _node(facts: NodeFacts) -> dict[str, Any]:
         "active": active,
         "memory_kib": facts.memory_kib,
         "free_kib": facts.free_kib,
+        "key_age": key_notes.days(facts),
         "cpus": (facts.daemon.threads or None) if facts.daemon else None,
     }
 

@@ -14,7 +14,7 @@ from saltext_kvmcluster.core.pacemaker.managers import Manager
 from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.readiness import rules
+from saltext_kvmcluster.core.readiness import key_notes, rules
 from saltext_kvmcluster.core.readiness.checks.node import restart_daemon, restart_minion
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.verdicts import Sighting
@@ -104,6 +104,7 @@ def notes(cluster: Cluster, nodes: Nodes) -> list[str]:
         *leftovers.standbys_of_others(_views(nodes)),
         *_starting(nodes, at_home=True),
         *_strangers(cluster, nodes),
+        *key_notes.notes(cluster, nodes),
         *rules.broken(cluster, nodes),
     ]
 

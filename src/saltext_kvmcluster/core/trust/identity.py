@@ -102,6 +102,14 @@ class Identities:
     refused: Mapping[str, str]
     missing: tuple[str, ...]
 
+    def only(self, node: str) -> Identities:
+        """Return what is known of one node, as if nothing were of all others: theirs stays."""
+        accepted = {name: one for name, one in self.accepted.items() if name == node}
+        refused = {name: why for name, why in self.refused.items() if name == node}
+        known = {*accepted, *refused}
+        others = (*self.accepted, *self.refused, *self.missing)
+        return Identities(accepted, refused, tuple(name for name in others if name not in known))
+
 
 def read_identities(cluster: Cluster, mine: object) -> Identities:
     """Sort the mine's answer into accepted, refused and missing identities of the members.

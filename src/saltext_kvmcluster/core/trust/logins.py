@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
@@ -113,6 +113,7 @@ MAX_DETAIL = 300
 FORGETTING = ("ssh-keygen -f", "remove with:")
 
 SSH_FAILED, LIBVIRT_REFUSED = 255, 77
+_ACCEPTED = "Server accepts key:"
 # Where there is virsh: does libvirt refuse the account? Whatever else fails is another check's.
 _USES_LIBVIRT = (
     "e=$(LC_ALL=C timeout 3 virsh -q -c qemu:///system uri 2>&1 </dev/null) || case $e in"
@@ -166,6 +167,17 @@ def cause(probe: LoginProbe, encrypted_key: bool) -> str:
     if found:
         return found
     return TIMED_OUT if probe.code is None else FAILED
+
+
+def by_key(probe: LoginProbe, fingerprint: str) -> LoginProbe:
+    """Return a login by ``ssh -v`` as failed unless the last key that was accepted is that one."""
+    lines = probe.stderr.splitlines()
+    accepted = [line for line in lines if _ACCEPTED in line]
+    plain = "\n".join(line for line in lines if not line.startswith("debug"))
+    if probe.code == 0 and fingerprint not in (accepted[-1].split() if accepted else ()):
+        detail = f"Permission denied: it let in by another key than {fingerprint}"
+        return replace(probe, code=SSH_FAILED, stderr=detail)
+    return replace(probe, stderr=plain)
 
 
 def response(name: str, probe: LoginProbe, echoes: bool) -> str:

@@ -1,0 +1,155 @@
+"""The replacement of this node's cluster key, step by step; see core.trust.rotation.
+
+Each step does nothing that was done before, so any of them can be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
+from saltext_kvmcluster.core.fileplan import FilePlan
+from saltext_kvmcluster.core.pillar.clusters import Cluster
+from saltext_kvmcluster.core.trust import blocks, keyfile, logins, rotation
+from saltext_kvmcluster.core.trust.identity import PublicKey
+from saltext_kvmcluster.core.trust.rotation import SUFFIX, Begun, OwnKey
+from saltext_kvmcluster.core.trust.sshd import Account
+from saltext_kvmcluster.host import files, keys, locks, ssh
+
+RECORD = f"{files.LASTING}/rotation.json"
+LOGIN_LASTS = 30.0
+"""Seconds after which a login that was begun has ended, one way or the other."""
+_POLL = 0.2
+
+
+def next_key(cluster: Cluster, path: str, account: Account) -> PublicKey | None:
+    """Return the key that is to replace the one at ``path``; None if there is none that can."""
+    if not os.path.lexists(path + SUFFIX):
+        return None
+    with contextlib.suppress(KvmclusterError):
+        return keyfile.parsed(keys.key_file(path + SUFFIX, account), cluster)
+    return None
+
+
+def own_key(cluster: Cluster) -> OwnKey:
+    """Return this node's key, the one beside it, and whether a replacement was begun."""
+    path, account = keys.cluster_key(cluster)
+    begun = rotation.record(files.read(RECORD).text)
+    former = begun.former if begun else ""
+    beside = next_key(cluster, path, account)
+    after = beside.fingerprint if beside else ""
+    try:
+        if os.path.islink(path):
+            raise InputError(
+                f"{path} is a link to {os.path.realpath(path)}, which is not replaced: put the key"
+                " itself there, or replace it by hand (docs/recovery.md)"
+            )
+        key = keyfile.parsed(keys.key_file(path, account), cluster)
+    except KvmclusterError as error:
+        return OwnKey("", after, former, str(error))
+    return OwnKey(key.fingerprint, after, former)
+
+
+def age(cluster: Cluster) -> float | None:
+    """Return how old the file of this node's key is, in seconds, None if that is not known."""
+    with contextlib.suppress(KvmclusterError, OSError):
+        return max(0.0, time.time() - os.stat(keys.cluster_key(cluster)[0]).st_mtime)
+    return None
+
+
+def replaced_since() -> str:
+    """Return since when this node's key is being replaced, empty if it is not."""
+    with contextlib.suppress(KvmclusterError):
+        begun = rotation.record(files.read(RECORD).text)
+        return begun.since if begun else ""
+    return ""
+
+
+def begin(cluster: Cluster, here: str) -> None:
+    """Record that the key is to be replaced, and make the next one beside it."""
+    path, account = keys.cluster_key(cluster)
+    with locks.lock():
+        own = own_key(cluster)
+        if own.problem:
+            raise WorldError(own.problem)
+        if own.phase == rotation.FRESH:
+            since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            text = Begun(since, own.key).to_text()
+            files.ensure_folder(files.LASTING, "root")
+            files.apply(FilePlan(RECORD, text, 0o600, "root", {}))
+        if own.phase != rotation.SWAPPED and not own.next:
+            for half in (path + SUFFIX, f"{path}{SUFFIX}.pub"):
+                files.remove(half)
+            comment = blocks.tag(cluster, here)
+            keys.make_key(path + SUFFIX, cluster.ssh.key_type, comment, account.login)
+
+
+def swap(cluster: Cluster, here: str, timeout: float, limit: float) -> list[dict[str, Any]]:
+    """Put the next key in place of the present one if it opens every peer by every name.
+
+    Returns the logins by the next key alone; none if it is in its place already.
+
+    timeout, limit
+        Seconds for one login, and for all.
+    """
+    path, account = keys.cluster_key(cluster)
+    own = own_key(cluster)
+    cells: list[dict[str, Any]] = []
+    if own.next and own.next != own.key:
+        named = logins.by_every_name(cluster, here)
+        with_next = (path + SUFFIX, own.next)
+        observed = ssh.probe_peers(named, timeout, limit, ("true",), with_next)
+        cells = [
+            ssh.cell_of(peer.id, name, observed.get((peer.id, name)), False)
+            for peer, names in named.items()
+            for name in names
+        ]
+        if not all(cell["ok"] for cell in cells):
+            return cells
+    with locks.lock():
+        now = own_key(cluster)
+        if now.next and now.next == own.next:
+            files.take_place(path + SUFFIX, path, account.login)
+    _await_logins(path)
+    return cells
+
+
+def end(cluster: Cluster) -> None:
+    """Remove the record, as the former key is removed everywhere, and what a kill left."""
+    path, account = keys.cluster_key(cluster)
+    with locks.lock():
+        if not os.path.lexists(path + SUFFIX):
+            files.remove(f"{path}{SUFFIX}.pub")
+        public = keys.public_half(path)[0]
+        if public and not os.path.lexists(f"{path}.pub"):
+            files.create(FilePlan(f"{path}.pub", f"{public}\n", 0o644, account.login, {}))
+        files.remove(RECORD)
+
+
+def _await_logins(path: str) -> None:
+    """Wait until no login is under way that may still use the former key.
+
+    The former key was replaced when the file at ``path`` last changed.
+    """
+    replaced = os.stat(path).st_ctime
+    end = replaced + LOGIN_LASTS
+    while (now := time.time()) < end and any(now - age <= replaced + 1 for age in _ssh_ages()):
+        time.sleep(_POLL)
+
+
+def _ssh_ages() -> list[float]:
+    """Return for how many seconds each ssh client of this host runs."""
+    ages = []
+    up = float((files.read("/proc/uptime").text or "0").split()[0])
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(KvmclusterError, OSError, ValueError, IndexError):
+                text = files.read(f"/proc/{name}/stat").text or ""
+                if "(ssh)" in text:
+                    ticks = int(text.rpartition(")")[2].split()[19])
+                    ages.append(up - ticks / os.sysconf("SC_CLK_TCK"))
+    return ages
