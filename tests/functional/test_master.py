@@ -334,7 +334,7 @@ def test_a_key_is_replaced_and_no_node_accepts_the_former_one(member, master):
     old = fingerprint(SSH / "id_rsa_cluster")
     planned = master.text("kvmcluster.rotate", "alpha", "test=True")
     assert f"would     alpha: its key {old} would be replaced" in planned
-    assert master.data("kvmcluster.rotate", "*")["test"] is True
+    assert "to do it: add test=False" in master.text("kvmcluster.rotate", "*", code=1)
     assert fingerprint(SSH / "id_rsa_cluster") == old
     done = master.text("kvmcluster.rotate", "alpha")
     new = fingerprint(SSH / "id_rsa_cluster")
