@@ -57,6 +57,10 @@ class NotAvailable(Exception):
     """What is missing here, and how to get it."""
 
 
+Missing = dict[tuple[Pair, str], str]
+"""Why a pair's step could not be run here."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of one step with one pair."""
@@ -163,13 +167,14 @@ def row(outcome: Outcome) -> str:
     return f"{where}{outcome.text}  ({outcome.seconds:.0f} s)"
 
 
-def table(outcomes: Sequence[Outcome], missing: dict[Pair, str], usual: Pair) -> str:
+def table(outcomes: Sequence[Outcome], missing: Missing, usual: Pair) -> str:
     lines = [f"{'Salt':6}{'Python':8}{'tier':12}what came of it"]
     for pair in PAIRS:
         if pair == usual:
             lines.append(f"{pair.salt:6}{pair.python:8}{'all':12}make test runs this pair")
-        if pair in missing:
-            lines.append(f"{pair.salt:6}{pair.python:8}{'all':12}NOT AVAILABLE: {missing[pair]}")
+        for (which, step), reason in missing.items():
+            if which == pair:
+                lines.append(f"{pair.salt:6}{pair.python:8}{step:12}NOT AVAILABLE: {reason}")
         for outcome in outcomes:
             if outcome.pair == pair:
                 lines.append(row(outcome))
@@ -177,11 +182,11 @@ def table(outcomes: Sequence[Outcome], missing: dict[Pair, str], usual: Pair) ->
     return "\n".join(lines)
 
 
-def verdict(outcomes: Sequence[Outcome], missing: dict[Pair, str]) -> str:
+def verdict(outcomes: Sequence[Outcome], missing: Missing) -> str:
     bad = [f"{one.pair.name} {one.step}" for one in outcomes if one.code]
     said = f"failed: {', '.join(bad)}" if bad else "all that ran passed"
     if missing:
-        said += f"; not available: {', '.join(pair.name for pair in missing)}"
+        said += f"; not available: {', '.join(f'{pair.name} {step}' for pair, step in missing)}"
     return said
 
 
@@ -192,7 +197,7 @@ def main(pairs: Sequence[Pair]) -> int:
     """
     usual = Pair(NEWEST, "{}.{}".format(*sys.version_info))
     outcomes: list[Outcome] = []
-    missing: dict[Pair, str] = {}
+    missing: Missing = {}
     waiting: list[Future[Outcome]] = []
     (PROJECT / LOGS).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as lane:
@@ -202,7 +207,7 @@ def main(pairs: Sequence[Pair]) -> int:
             try:
                 outcomes.append(run(pair, "install", ("dev", "versions")))
             except NotAvailable as error:
-                missing[pair] = str(error)
+                missing[pair, "all"] = str(error)
                 continue
             if outcomes[-1].code == 0:
                 outcomes.append(run(pair, "unit", ("unit",)))
@@ -212,7 +217,7 @@ def main(pairs: Sequence[Pair]) -> int:
         try:
             outcomes.append(run(pair, "lab", ("lab-pair",), suite))
         except NotAvailable as error:
-            missing.setdefault(pair, f"lab: {error}")
+            missing[pair, "lab"] = str(error)
     print("\n" + table(outcomes, missing, usual))
     print("\n" + verdict(outcomes, missing))
     return 1 if any(outcome.code for outcome in outcomes) else 0

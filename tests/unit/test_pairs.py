@@ -56,7 +56,7 @@ def test_the_table_has_every_pair_whatever_became_of_it():
         *(outcome("unit", "= 2 passed in 1s =", pair=pair) for pair in matrix.PAIRS[:-1]),
         outcome("functional", FUNCTIONAL, code=2),
     ]
-    lines = matrix.table(outcomes, {NEW: REASON}, USUAL).splitlines()
+    lines = matrix.table(outcomes, {(NEW, "all"): REASON}, USUAL).splitlines()
     for pair in matrix.PAIRS:
         assert any(line.split()[:2] == [pair.salt, pair.python] for line in lines), pair
     assert f"3008  3.14    all         NOT AVAILABLE: {REASON}" in lines
@@ -67,9 +67,12 @@ def test_the_table_has_every_pair_whatever_became_of_it():
 def test_the_verdict_names_what_failed_and_what_was_not_run():
     good, bad = outcome("unit"), outcome("functional", FUNCTIONAL, code=2)
     assert matrix.verdict([good], {}) == "all that ran passed"
-    assert matrix.verdict([good], {NEW: REASON}) == "all that ran passed; not available: 3008-3.14"
-    assert matrix.verdict([good, bad], {NEW: REASON}) == (
-        "failed: 3006-3.10 functional; not available: 3008-3.14"
+    assert (
+        matrix.verdict([good], {(NEW, "all"): REASON})
+        == "all that ran passed; not available: 3008-3.14 all"
+    )
+    assert matrix.verdict([good, bad], {(NEW, "all"): REASON}) == (
+        "failed: 3006-3.10 functional; not available: 3008-3.14 all"
     )
 
 
