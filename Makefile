@@ -201,7 +201,7 @@ docs: $(STAMP)  ## the documentation as HTML, in docs/_build
 	$(BIN)/python tools/docs_checks.py > docs/checks.md
 	$(BIN)/python tools/docs_pillar.py > docs/pillar.md
 	$(BIN)/python tools/docs_blockers.py > docs/blockers.md
-	$(BIN)/towncrier build --draft --version Unreleased 2>/dev/null | sed 's,](docs/,](,' > docs/unreleased.md
+	set -o pipefail; $(BIN)/towncrier build --draft --version Unreleased 2>/dev/null | sed 's,](docs/,](,' > docs/unreleased.md
 	$(BIN)/sphinx-build --quiet -W --keep-going -E -b html docs docs/_build
 	$(BIN)/python tools/docs_links.py docs/_build
 

@@ -3,6 +3,7 @@
 #   salt '*' state.apply kvmcluster.install
 # It needs nothing but Salt, so it works where the extension is missing, and again where an upgrade of
 # Salt left it behind. docs/installation.md has the pillar kvmcluster_install and what it prints.
+import functools
 import importlib.metadata
 import platform
 import re
@@ -37,14 +38,16 @@ def states():
     folder = settings["wheels"].removeprefix("salt://").strip("/") + "/" + distribution()
     files = [] if settings["index"] else offered(folder)
     if is_managed():
-        return finished(from_packages(folder, files))
+        return finished(from_packages(settings, folder, files))
     wanted = wanted_packages(settings, folder, files)
-    refuse_while_busy(wanted)
+    refuse_while_busy(all(map(is_there, wanted)))
     source = {"index_url": settings["index"]} if settings["index"] else offline()
     installed = {
         "pkgs": wanted,
         # salt-pip of some releases would install a second Salt beside the first.
         "extra_args": ["--no-deps"],
+        # An older pip would ask its default index for a newer self.
+        "env_vars": {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         "reload_modules": True,
         **source,
     }
@@ -116,19 +119,34 @@ def is_node():
     return "kvmcluster" in pillar
 
 
-def from_packages(folder, files):
+def from_packages(settings, folder, files):
     """Where Salt runs on the distribution's Python: packages, ours from the file server if there."""
-    name = "python3-" + EXTENSION
-    ours = sorted(file for file in files if file.startswith(name + "_") and file.endswith(".deb"))
-    needed = ["python3-libvirt"] if is_node() else []
-    source = {"sources": [{name: f"salt://{folder}/{ours[-1]}"}]} if ours else {"pkgs": [name]}
+    name, version = "python3-" + EXTENSION, settings["version"]
+    ours = [file for file in files if re.fullmatch(f"{name}_[^_]+_all\\.deb", file)]
+    debs = {file.split("_")[1]: file for file in ours}
+    fitting = [found for found in debs if version in (None, found, upstream(found))]
+    if debs and not fitting:
+        raise Refused(f"salt://{folder} has {name} {', '.join(sorted(debs))}, and not {version}")
+    there = __salt__["pkg.version"](name)
+    if fitting:
+        best = max(fitting, key=functools.cmp_to_key(__salt__["pkg.version_cmp"]))
+        source = {"sources": [{name: f"salt://{folder}/{debs[best]}"}]}
+        refuse_while_busy(there == best)
+    else:
+        source = {"pkgs": [{name: f"{version}-*"} if version else name]}
+        refuse_while_busy(bool(there) and version in (None, upstream(there)))
     found = {"kvmcluster-installed": {"pkg.installed": as_list({**source, "reload_modules": True})}}
-    if needed:
-        found["kvmcluster-libvirt"] = {"pkg.installed": [{"pkgs": needed}]}
+    if is_node():
+        found["kvmcluster-libvirt"] = {"pkg.installed": [{"pkgs": ["python3-libvirt"]}]}
         found["kvmcluster-installed"]["pkg.installed"] += [
             {"require": [{"pkg": "kvmcluster-libvirt"}]}
         ]
     return found
+
+
+def upstream(version):
+    """Return the version of what a package of Debian's holds."""
+    return version.rpartition("-")[0]
 
 
 def wanted_packages(settings, folder, files):
@@ -176,9 +194,13 @@ def is_missing(package):
     return version_of(package) is None
 
 
-def refuse_while_busy(wanted):
-    """Nothing is replaced below a job that is running, since that loads parts of it as it goes."""
-    if is_missing(EXTENSION) or all(map(is_there, wanted)):
+def refuse_while_busy(is_settled):
+    """Nothing is replaced below a job that is running, since that loads parts of it as it goes.
+
+    is_settled
+        Whether all that is wanted is there.
+    """
+    if is_missing(EXTENSION) or is_settled:
         return
     running = sorted({data["fun"] for data in __salt__["saltutil.is_running"]("kvmcluster.*")})
     if running:
@@ -209,7 +231,10 @@ def finished(found):
 
 
 def restart():
-    """A minion that restarts ends its jobs, a migration's among them: wait for all, this one too."""
+    """A minion that restarts ends its jobs, a migration's among them: wait for all, this one too.
+
+    One that does not run, as where Salt has no master, is not started.
+    """
     folder = Path(sys.RELENV) if is_onedir() else Path(sys.executable).parent
     salt_call = f"{folder / 'salt-call'} --config-dir={opts['config_dir']} --local --out=json"
     # The second look is quick, so that no job begins between it and the restart unseen; the first
@@ -218,7 +243,7 @@ def restart():
     waits = f"until {salt_call} saltutil.running | grep -q '\\[\\]' && {idle}; do sleep 5; done"
     return (
         f"systemctl is-active --quiet {RESTART} || systemd-run --collect --unit={RESTART}"
-        f' sh -c "{waits}; systemctl restart salt-minion"'
+        f' sh -c "{waits}; systemctl try-restart salt-minion"'
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import wheelhouse
+from packaging.version import Version
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SLS = CHECKOUT / "states" / "kvmcluster" / "install.sls"
@@ -137,15 +138,50 @@ def test_a_minion_is_restarted_when_it_runs_no_job(node, monkeypatch, is_systemd
     assert "restart salt-master" in states["kvmcluster-master"][1]["text"]
 
 
-def test_the_distributions_python_gets_packages(node, monkeypatch):
+def deb(version):
+    return f"python3-saltext-kvmcluster_{version}-1_all.deb"
+
+
+@pytest.fixture
+def managed(node, monkeypatch):
     monkeypatch.setattr(node.sls, "is_managed", lambda: True)
-    function, installed = node.states()["kvmcluster-installed"]
+    node.packages = {}
+    node.sls.__salt__ |= {
+        "pkg.version": lambda name: node.packages.get(name, ""),
+        "pkg.version_cmp": lambda one, other: (Version(one) > Version(other)) * 2 - 1,
+    }
+    return node
+
+
+def test_the_distributions_python_gets_packages(managed):
+    function, installed = managed.states()["kvmcluster-installed"]
     assert function == "pkg.installed" and installed["pkgs"] == ["python3-saltext-kvmcluster"]
-    assert node.states()["kvmcluster-libvirt"][1]["pkgs"] == ["python3-libvirt"]
-    name = "python3-saltext-kvmcluster_0.10.0-1_all.deb"
-    node.files.append(f"{FOLDER}/{name}")
-    _, installed = node.states()["kvmcluster-installed"]
-    assert installed["sources"] == [{"python3-saltext-kvmcluster": f"salt://{FOLDER}/{name}"}]
+    assert managed.states()["kvmcluster-libvirt"][1]["pkgs"] == ["python3-libvirt"]
+    managed.files += [f"{FOLDER}/{deb('0.10.0')}", f"{FOLDER}/{deb('0.9.0')}"]
+    _, installed = managed.states()["kvmcluster-installed"]
+    newest = f"salt://{FOLDER}/{deb('0.10.0')}"
+    assert installed["sources"] == [{"python3-saltext-kvmcluster": newest}]
+
+
+def test_the_pillars_version_is_also_that_of_a_package(managed):
+    managed.sls.pillar["kvmcluster_install"] = {"version": "0.9.0"}
+    _, installed = managed.states()["kvmcluster-installed"]
+    assert installed["pkgs"] == [{"python3-saltext-kvmcluster": "0.9.0-*"}]
+    managed.files.append(f"{FOLDER}/{deb('0.10.0')}")
+    assert "has python3-saltext-kvmcluster 0.10.0-1, and not 0.9.0" in managed.refusal()
+    managed.files.append(f"{FOLDER}/{deb('0.9.0')}")
+    _, installed = managed.states()["kvmcluster-installed"]
+    older = f"salt://{FOLDER}/{deb('0.9.0')}"
+    assert installed["sources"] == [{"python3-saltext-kvmcluster": older}]
+
+
+def test_no_package_is_replaced_below_a_running_job(managed):
+    managed.running = ["kvmcluster.migrate"]
+    managed.there["saltext-kvmcluster"] = "0.9.0"
+    managed.packages["python3-saltext-kvmcluster"] = "0.9.0-1"
+    assert "kvmcluster-installed" in managed.states(), "what is there is kept"
+    managed.files.append(f"{FOLDER}/{deb('0.10.0')}")
+    assert "in the middle of kvmcluster.migrate:" in managed.refusal()
 
 
 def test_it_installs_what_the_package_depends_on(node):

@@ -134,6 +134,12 @@ class World:
         return reported[sorted(reported)[(len(reported) - 1) // 2]] if reported else None
 
     @cached_property
+    def refused(self) -> frozenset[str]:
+        """The UUIDs of guests whose definition a node's libvirt does not take."""
+        daemons = [node.daemon for node in self.nodes.values() if node.daemon]
+        return frozenset(uuid for daemon in daemons for uuid in daemon.refuses)
+
+    @cached_property
     def free_ports(self) -> Mapping[str, bool | None]:
         """Whether a node has a free port for migrations, None where that is not known."""
         return {node.node: _has_free_port(node) for node in self.nodes.values()}

@@ -147,9 +147,7 @@ def machine(world: World, guest: GuestFacts) -> Hashable:
         plans.least_libvirt(options),
         here.libvirt if here else 0,
         devices.bound_to_versions(found),
-        uuid
-        if any(one.daemon and uuid in one.daemon.refuses for one in world.nodes.values())
-        else "",
+        uuid if uuid in world.refused else "",
     )
 
 
