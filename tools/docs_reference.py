@@ -79,8 +79,8 @@ DOORS: dict[str, Door] = {
             ),
             Group(
                 "Setting up",
-                "What ``kvmcluster.orch.prepare`` does step by step, and what leads there.",
-                ("members", "publish", "ssh_matrix", "import_cluster_conf"),
+                "The steps of ``kvmcluster.orch.prepare``, what leads there, and a key's replacement.",
+                ("members", "publish", "ssh_matrix", "rotate", "import_cluster_conf"),
             ),
             Group(
                 "High availability",
@@ -163,6 +163,11 @@ DOORS: dict[str, Door] = {
                     "fence_devices",
                     "fence",
                     "reboot",
+                    "rotation",
+                    "rotation_accept",
+                    "rotation_begin",
+                    "rotation_swap",
+                    "rotation_end",
                 ),
                 plumbing=True,
             ),

@@ -149,6 +149,8 @@ def rotation(node: str) -> dict[str, Any]:
     itself, is ``{key, next, former, problem}``: the fingerprints of its key, of the one that is to
     replace it, and of the one that was recorded when that was begun.
 
+    .. versionadded:: 0.1.0
+
     CLI Example:
 
     .. code-block:: bash
@@ -170,6 +172,8 @@ def rotation_accept(node: str) -> dict[str, Any]:
 
     Returns what ``kvmcluster.rotation`` returns; ``refused`` says why its identity was refused.
 
+    .. versionadded:: 0.1.0
+
     CLI Example:
 
     .. code-block:: bash
@@ -189,6 +193,8 @@ def rotation_begin() -> dict[str, Any]:
     For ``salt-run kvmcluster.rotate``. The cluster key stays what it is.
 
     Returns what ``kvmcluster.rotation`` returns.
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -216,6 +222,8 @@ def rotation_swap(timeout: float = 10, time_limit: float = 120) -> dict[str, Any
 
     Returns what ``kvmcluster.rotation`` returns, and ``cells`` as ``kvmcluster.ssh_check``.
 
+    .. versionadded:: 0.1.0
+
     CLI Example:
 
     .. code-block:: bash
@@ -235,6 +243,8 @@ def rotation_end() -> dict[str, Any]:
     For ``salt-run kvmcluster.rotate``.
 
     Returns what ``kvmcluster.rotation`` returns.
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
