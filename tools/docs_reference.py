@@ -79,7 +79,7 @@ DOORS: dict[str, Door] = {
             ),
             Group(
                 "Setting up",
-                "The steps of ``kvmcluster.orch.prepare``, what leads there, and a key's replacement.",
+                "The steps of ``kvmcluster.orch.prepare``, what leads there, and new keys.",
                 ("members", "publish", "ssh_matrix", "rotate", "import_cluster_conf"),
             ),
             Group(
