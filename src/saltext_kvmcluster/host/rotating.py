@@ -46,7 +46,7 @@ def own_key(cluster: Cluster) -> OwnKey:
         if os.path.islink(path):
             raise InputError(
                 f"{path} is a link to {os.path.realpath(path)}, which is not replaced: put the key"
-                " itself there, or replace it by hand (docs/recovery.md)"
+                " itself there, or replace it by hand (docs/security.md)"
             )
         key = keyfile.parsed(keys.key_file(path, account), cluster)
     except KvmclusterError as error:

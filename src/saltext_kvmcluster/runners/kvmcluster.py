@@ -1661,7 +1661,7 @@ def rotate(
     silent afterwards has the former key removed by the same command, by ``kvmcluster.orch.prepare``
     or a highstate. Migrations go on.
 
-    It is not for a key that somebody else has: see docs/recovery.md.
+    It is not for a key that somebody else has: see docs/security.md.
 
     node
         The node's minion id; several with commas, a list, or a pattern as ``node*``.
