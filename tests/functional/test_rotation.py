@@ -1,6 +1,7 @@
 """The steps by which a node replaces its cluster key, on this node alone, with a real sshd."""
 
 import os
+import shutil
 import threading
 import time
 
@@ -84,7 +85,22 @@ def test_a_login_that_began_before_is_waited_for(trusting):
     assert waited[0] == "in\n" and ended > waited[1] - 0.5
 
 
-@pytest.mark.parametrize("left", ["public half", "record", "next key", "damaged next key"])
+def test_a_second_key_that_no_replacement_made_is_neither_published_nor_used(trusting, keys):
+    shutil.copy(keys / "other", NEXT)
+    assert "next_key" not in trusting.call("kvmcluster.identity")
+    trusting.call("kvmcluster.rotation_swap")
+    begun = trusting.call("kvmcluster.rotation_begin")["own"]
+    assert begun["next"] == fingerprint(NEXT) != fingerprint(keys / "other")
+    assert begun["key"] == begun["former"] == fingerprint(KEY)
+
+
+def test_a_replacement_that_was_begun_meanwhile_is_not_forgotten(trusting):
+    begun = trusting.call("kvmcluster.rotation_begin")["own"]
+    assert trusting.call("kvmcluster.rotation_end")["own"] == begun
+    assert trusting.call("kvmcluster.identity")["next_key"]
+
+
+@pytest.mark.parametrize("left", ["public half", "next key", "damaged next key"])
 def test_what_a_kill_leaves_is_continued(trusting, left):
     old = trusting.call("kvmcluster.rotation_begin")["own"]["key"]
     if left == "next key":

@@ -120,7 +120,10 @@ def test_a_prepare_in_the_middle_drops_neither_key(lab):
     lab.prepare()
     two = [old, fingerprint(lab, "node1", f"{KEY}.next")]
     assert accepted(lab, "node1") == only(*two) and logins(lab) == []
-    assert "is being replaced since" in lab.ctl("salt-run", "--", "kvmcluster.status").stdout
+    assert (
+        "the replacement of node1's key, begun "
+        in lab.ctl("salt-run", "--", "kvmcluster.status").stdout
+    )
     rotate(lab, "node1")
     assert accepted(lab, "node1") == only(fingerprint(lab, "node1"))
 

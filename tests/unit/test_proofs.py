@@ -5,7 +5,10 @@ from datetime import datetime, timezone
 import pytest
 from material import KEYS, TIME, cluster, published, read
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.trust import login_keys, pinned_hosts, proofs
+from saltext_kvmcluster.host import commands
+from saltext_kvmcluster.host import proofs as signing
 
 FOUND = cluster("node1", "node2", "node3")
 ALL = {node: published(node) for node in FOUND.nodes}
@@ -82,3 +85,23 @@ def test_a_statement_is_of_one_cluster_one_node_and_all_that_is_taken_from_it():
         ),
     ]
     assert len({first, *others}) == 6
+
+
+def test_of_two_keys_that_are_not_proven_both_are_named():
+    two = published("node2", next_key=KEYS["node1"])
+    _, found = judged({"node1": "", "node2": "a signature is missing"}, node2=two)
+    both = " and ".join(
+        str(read(FOUND, node2=two).accepted["node2"].keys[at].fingerprint) for at in (0, 1)
+    )
+    assert (
+        f"the cluster keys {both}, one of which node1 publishes, too: a" in found.refused["node2"]
+    )
+
+
+def test_a_host_that_is_too_busy_accuses_nobody_and_publishes_nothing(monkeypatch):
+    monkeypatch.setattr(commands, "run", lambda *_, **__: commands.Outcome(None, "", ""))
+    data = published("node2", signatures=["-----BEGIN SSH SIGNATURE-----"])
+    found = signing.judged(FOUND, read(FOUND, **{**ALL, "node2": data}), ["node2"], False)
+    assert "ssh-keygen did not verify it within" in found.refused["node2"]
+    with pytest.raises(WorldError, match="did not sign"):
+        signing.signed(FOUND, BEFORE.accepted["node1"], ["/root/.ssh/id_rsa_cluster"])

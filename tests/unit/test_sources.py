@@ -6,7 +6,7 @@ import pytest
 from material import KEYS, cluster, read
 
 from saltext_kvmcluster.core.pillar import networks
-from saltext_kvmcluster.core.trust import key_options, login_keys, sources
+from saltext_kvmcluster.core.trust import key_options, login_keys, sources, sshcheck
 
 NAMES = {"node2": ["192.0.2.12", "node2.example.com"]}
 
@@ -69,7 +69,8 @@ def test_who_would_be_kept_out_is_named_with_what_to_add():
     found = sources.uncovered(within("192.0.2.0/24", "203.0.113.7"), seen)
     assert found == {
         "node2": "node2 logs in from 198.51.100.12 (its name node2-mig), which kvmcluster:ssh:from"
-        " does not cover: add 198.51.100.12 there; until then its line stays as it is"
+        " does not cover: add 198.51.100.12 there; until then its line lets in from where it did,"
+        " too"
     }
     assert sources.uncovered(within("192.0.2.0/24", "198.51.100.0/24", "203.0.113.7"), seen) == {}
 
@@ -110,26 +111,50 @@ def test_only_lines_without_the_wanted_networks_are_to_be_limited():
     [
         ("", "restrict"),
         ("restrict", "restrict"),
-        ('restrict,from="192.0.2.0/24"', 'restrict,from="192.0.2.0/24"'),
-        ('FROM="192.0.2.0/24,2001:DB8::/64",pty', 'restrict,from="192.0.2.0/24,2001:db8::/64"'),
+        ('restrict,from="192.0.2.0/24"', 'restrict,from="192.0.2.0/24,203.0.113.7"'),
+        ('restrict,from="203.0.113.7,192.0.2.1"', 'restrict,from="203.0.113.7,192.0.2.1"'),
+        (
+            'FROM="192.0.2.0/24,2001:DB8::/64",pty',
+            'restrict,from="192.0.2.0/24,2001:db8::/64,203.0.113.7"',
+        ),
         ('from="*.example.com"', "restrict"),
         ('from="192.0.2.11/24"', "restrict"),
         ('command="from=\\"192.0.2.1\\"",pty', "restrict"),
     ],
 )
-def test_a_line_that_stays_lets_in_from_where_it_did(options, kept):
-    assert key_options.kept(options) == kept
+def test_a_line_that_stays_lets_in_from_where_it_did_and_from_where_it_should(options, kept):
+    assert key_options.kept(options, ("203.0.113.7",)) == kept
+    assert key_options.kept(kept, ("203.0.113.7",)) == kept
+
+
+def test_nodes_that_moved_before_the_pillar_had_it_let_each_other_in_again():
+    """Neither can be asked by the other, for as long as its line has the old addresses alone."""
+    old, new = within("192.0.2.0/24"), within("198.51.100.0/24")
+    mine = read(old, node1=KEYS["node1"], node2=KEYS["node2"])
+    before = login_keys.wanted(old, mine, "").text
+    after = login_keys.wanted(new, mine, before, ["node1", "node2"]).text
+    assert after.count('restrict,from="192.0.2.0/24,198.51.100.0/24" ') == 2
+    assert list(login_keys.to_be_limited(new, after)) == ["node1", "node2"]
+    assert login_keys.wanted(new, mine, after).text == login_keys.wanted(new, mine, "").text
+
+
+def test_a_line_that_stays_keeps_any_number_of_networks():
+    old, new = ([f"{first}.{at}.0.0/16" for at in range(64)] for first in (10, 11))
+    options = key_options.kept(key_options.text(old), new)
+    assert options == key_options.kept(options, new) == key_options.text([*old, *new])
 
 
 KEY = KEYS["node2"]
+WHY = "it lets in node2 by its cluster key without restrict and from, and so undoes these"
 
 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (f"{KEY} me@laptop", "the key of node2 without restrict and from"),
-        (f"restrict {KEY}", "the key of node2 without restrict and from"),
-        (f'from="192.0.2.12" {KEY}', "the key of node2 without restrict and from"),
+        (f"{KEY} me@laptop", WHY),
+        (f"restrict {KEY}", WHY),
+        (f'from="192.0.2.12" {KEY}', WHY),
+        (f'from="192.0.2.12",restrict,pty {KEY}', WHY),
         (f'from="192.0.2.12",restrict,command="x" {KEY}', None),
         (f"{KEYS['admin']} admin@laptop", None),
         ("# nothing", None),
@@ -137,5 +162,17 @@ KEY = KEYS["node2"]
 )
 def test_a_line_elsewhere_that_opens_more_to_a_members_key_is_named(line, why):
     found = within("192.0.2.0/24")
-    named = list(login_keys.unrestricted(found, read(found, node2=KEY), f"#\n{line}\n"))
+    mine = read(found, node2=KEY)
+    ours = login_keys.wanted(found, mine, "").text
+    named = list(login_keys.unrestricted(found, mine, f"#\n{line}\n", ours))
     assert [(number, text[: len(why)]) for number, text in named] == ([(2, why)] if why else [])
+
+
+def test_a_line_elsewhere_is_not_to_be_deleted_while_it_alone_lets_a_member_in():
+    found = within("192.0.2.0/24")
+    mine = read(found, node2=KEY)
+    files = {"/root/.ssh/authorized_keys": f"{KEY} me@laptop\n", "/root/.ssh/authorized_keys2": ""}
+    assert sshcheck.stale(found, mine, files) == []
+    files["/root/.ssh/authorized_keys2"] = login_keys.wanted(found, mine, "").text
+    (issue,) = sshcheck.stale(found, mine, files)
+    assert "line 1" in issue.remedy

@@ -50,8 +50,7 @@ class _Rotation:
         if seen.own.phase != rotation.SWAPPED:
             seen, why = self._replace()
             if why:
-                done = "interrupted" if self.console.interrupted() else "failed"
-                return rotation.row(self.node, done, seen, former, why=why)
+                return self._failed(seen, former, why)
         return self._clear(former)
 
     def _replace(self) -> tuple[Look, str]:
@@ -70,14 +69,20 @@ class _Rotation:
         """Have every node accept the new key alone, and the record removed."""
         seen, why = self._step("kvmcluster.rotation_swap", "uses the new key")
         if why or seen.own is None:
-            return rotation.row(self.node, "failed", seen, former, why=why)
+            return self._failed(seen, former, why)
         key = seen.own.key
         seen = self._accepted(lambda found: found.beyond(key))
         if left := seen.beyond(key):
             why = rotation.left_sentence(left, seen.failed)
             return rotation.row(self.node, "left", seen, former, left, why)
         _, why = self._step("kvmcluster.rotation_end", "is done")
-        return rotation.row(self.node, "failed" if why else "replaced", seen, former, why=why)
+        if why:
+            return self._failed(seen, former, why)
+        return rotation.row(self.node, "replaced", seen, former)
+
+    def _failed(self, seen: Look, former: str, why: str) -> dict[str, Any]:
+        done = "interrupted" if self.console.interrupted() else "failed"
+        return rotation.row(self.node, done, seen, former, why=why)
 
     def _accepted(self, missing: Any) -> Look:
         """Have all nodes accept what the node has published; ask those again that lag behind."""

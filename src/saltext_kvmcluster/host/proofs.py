@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.trust import keyfile, proofs
@@ -49,6 +50,8 @@ def signed(cluster: Cluster, identity: Identity, paths: Collection[str]) -> Iden
     for path in paths:
         line = ["ssh-keygen", "-q", "-Y", "sign", "-n", proofs.NAMESPACE, "-f", path]
         outcome = commands.run(line, TIME_LIMIT, given=[text])
+        if outcome.code is None:
+            raise WorldError(f"ssh-keygen did not sign with {path} within {TIME_LIMIT:g} s")
         if outcome.code != 0:
             return identity
         made.append(outcome.stdout)
@@ -97,6 +100,8 @@ def _verified(text: str, key: PublicKey, signature: str) -> str | None:
     outcome = commands.run([*line, "-f", "{1}", "-s", "{2}"], TIME_LIMIT, given=given)
     if outcome.code == 0:
         return ""
+    if outcome.code is None:
+        return f"ssh-keygen did not verify it within {TIME_LIMIT:g} s"
     if any(word in outcome.stderr for word in _TOO_OLD):
         return None
     return f"its signature is not that key's over what it publishes ({key.type})"

@@ -27,8 +27,11 @@ _POLL = 0.2
 
 
 def next_key(cluster: Cluster, path: str, account: Account) -> PublicKey | None:
-    """Return the key that is to replace the one at ``path``; None if there is none that can."""
-    if not os.path.lexists(path + SUFFIX):
+    """Return the key that is to replace the one at ``path``; None if there is none that can.
+
+    A file that no replacement made is none: whose it is, and who has it, is not known.
+    """
+    if not os.path.lexists(path + SUFFIX) or not replaced_since():
         return None
     with contextlib.suppress(KvmclusterError):
         return keyfile.parsed(keys.key_file(path + SUFFIX, account), cluster)
@@ -76,16 +79,17 @@ def begin(cluster: Cluster, here: str) -> None:
         own = own_key(cluster)
         if own.problem:
             raise WorldError(own.problem)
+        if own.phase == rotation.SWAPPED or own.next:
+            return
+        for half in (path + SUFFIX, f"{path}{SUFFIX}.pub"):
+            files.remove(half)
         if own.phase == rotation.FRESH:
             since = datetime.now(timezone.utc).isoformat(timespec="seconds")
             text = Begun(since, own.key).to_text()
             files.ensure_folder(files.LASTING, "root")
             files.apply(FilePlan(RECORD, text, 0o600, "root", {}))
-        if own.phase != rotation.SWAPPED and not own.next:
-            for half in (path + SUFFIX, f"{path}{SUFFIX}.pub"):
-                files.remove(half)
-            comment = blocks.tag(cluster, here)
-            keys.make_key(path + SUFFIX, cluster.ssh.key_type, comment, account.login)
+        comment = blocks.tag(cluster, here)
+        keys.make_key(path + SUFFIX, cluster.ssh.key_type, comment, account.login)
 
 
 def swap(cluster: Cluster, here: str, timeout: float, limit: float) -> list[dict[str, Any]]:
@@ -119,9 +123,14 @@ def swap(cluster: Cluster, here: str, timeout: float, limit: float) -> list[dict
 
 
 def end(cluster: Cluster) -> None:
-    """Remove the record, as the former key is removed everywhere, and what a kill left."""
+    """Remove the record, as the former key is removed everywhere, and what a kill left.
+
+    Nothing is done while there is a second key: another replacement was begun meanwhile.
+    """
     path, account = keys.cluster_key(cluster)
     with locks.lock():
+        if next_key(cluster, path, account):
+            return
         if not os.path.lexists(path + SUFFIX):
             files.remove(f"{path}{SUFFIX}.pub")
         public = keys.public_half(path)[0]

@@ -165,7 +165,8 @@ def rotation(node: str) -> dict[str, Any]:
 def rotation_accept(node: str) -> dict[str, Any]:
     """Let a node log in here by the keys that it has published, and by no other key of its.
 
-    For ``salt-run kvmcluster.rotate``. What else there is to change in the trust stays as it is.
+    For ``salt-run kvmcluster.rotate``. The keys of other nodes, and all other files, stay as they
+    are; ``authorized_keys2`` becomes what the pillar wants of it otherwise.
 
     node
         The node's minion id.

@@ -1651,7 +1651,7 @@ def reboot(
 def rotate(
     node: str | list[str], test: bool | None = None, cluster: str | None = None
 ) -> dict[str, Any]:
-    """Replace the cluster key of nodes by a new one, with no moment in which a login fails.
+    """Replace the cluster key of nodes by a new one, with no moment in which a node is not let in.
 
     One node after another: the node makes a second key beside its own and publishes both; every
     node accepts both; the node logs in to every other one, by every name, with the second key

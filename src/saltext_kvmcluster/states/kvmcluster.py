@@ -89,7 +89,7 @@ def authorized_keys(name: str) -> dict[str, Any]:
     too). A member that never published has no entry: a warning says so. The keys of the block
     allow neither forwarding nor a terminal, and logins from ``kvmcluster:ssh:from`` alone; of a
     member that this would keep out, by its names' addresses or by where it logs in from now, the
-    line stays as it is, and the state fails and says what to add. Where sshd does
+    line lets in from where it did, too, and the state fails and says what to add. Where sshd does
     not read the file or refuses the login, the state fails with the remedy, or writes
     ``/etc/ssh/sshd_config.d/00-kvmcluster.conf`` if ``kvmcluster:ssh:manage_sshd`` is true.
 

@@ -23,8 +23,8 @@ def notes(cluster: Cluster, nodes: Mapping[str, NodeFacts]) -> Iterator[str]:
         age = days(facts)
         if facts.key_replaced:
             yield (
-                f"the key of {node} is being replaced since {facts.key_replaced}; if nobody does"
-                f" that now: {rotation.COMMAND} {node}"
+                f"the replacement of {node}'s key, begun {facts.key_replaced}, is not finished;"
+                f" unless it runs now: {rotation.COMMAND} {node}"
             )
         elif most is not None and age is not None and age > most:
             yield (

@@ -13,6 +13,7 @@ from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar import networks
 
 RESTRICT, FROM = "restrict", "from"
+_GIVEN_BACK = {"agent-forwarding", "port-forwarding", "pty", "user-rc", "x11-forwarding"}
 _OPTION = re.compile(r'([A-Za-z0-9-]+)(?:="((?:\\"|[^"])*)")?(?:,|\Z)')
 
 
@@ -25,16 +26,25 @@ def text(entries: Sequence[str]) -> str:
     return f'{RESTRICT},{FROM}="{",".join(entries)}"' if entries else RESTRICT
 
 
-def kept(options: str) -> str:
-    """Return our options with a line's own ``from``, if that is one that we could have written."""
+def kept(options: str, entries: Sequence[str]) -> str:
+    """Return our options with a line's own ``from`` and these entries besides.
+
+    Without the entries, nodes whose addresses changed would keep each other out for good: none
+    could be asked by the others. A ``from`` that we could not have written is left out.
+    """
     values = [value for name, value in _OPTION.findall(options) if name.lower() == FROM]
     try:
-        return text(networks.parse(values[0].split(",") if values else (), FROM))
+        own = [networks.parse([one], FROM)[0] for one in (values[0].split(",") if values else ())]
     except InputError:
-        return text(())
+        own = []
+    return text(tuple(dict.fromkeys([*own, *entries])) if own else ())
 
 
 def lets_more(options: str, entries: Sequence[str]) -> bool:
     """Whether a line with some options lets a key do more than our line with these entries."""
     names = [name.lower() for name, _ in _OPTION.findall(options)]
-    return RESTRICT not in names or (bool(entries) and FROM not in names)
+    return (
+        RESTRICT not in names
+        or not _GIVEN_BACK.isdisjoint(names)
+        or (bool(entries) and FROM not in names)
+    )

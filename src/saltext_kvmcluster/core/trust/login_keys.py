@@ -51,7 +51,8 @@ def wanted(
 
     uncovered
         The nodes that ``kvmcluster:ssh:from`` would keep out: their lines let in from where they
-        do now. One without a line gets none, and keys from before let it in, and stay.
+        do now, and from there. One without a line gets none, and keys from before let it in, and
+        stay.
     """
     published = {node: item.keys for node, item in identities.accepted.items()}
     is_whole = _are_settled(cluster, published) and not uncovered
@@ -65,7 +66,11 @@ def wanted(
     known = {node: key for node, key in published.items() if node not in out}
     all_keys = {**held, **known}
     entries = {node: all_keys[node] for node in cluster.nodes if node in all_keys}
-    kept = {node: key_options.kept(ours[node][0].options) for node in uncovered if node in ours}
+    kept = {
+        node: key_options.kept(ours[node][0].options, cluster.ssh.from_)
+        for node in uncovered
+        if node in ours
+    }
     block = _block(cluster, entries, kept)
     keys = {key for keys in (*held.values(), *entries.values()) for key in keys}
     former = _former_comments(cluster, held, known)
@@ -117,19 +122,31 @@ def stale(cluster: Cluster, identities: Identities, present: str) -> Iterator[tu
 
 
 def unrestricted(
-    cluster: Cluster, identities: Identities, present: str
+    cluster: Cluster, identities: Identities, present: str, own: str
 ) -> Iterator[tuple[int, str]]:
     """Yield the number of each line that lets a member's key do more than our line, and why.
 
     present
         Another authorized_keys file: sshd uses the first line, of all files, that lets a key in.
+    own
+        Our file: a key that is not in there yet is let in by the other line alone.
     """
-    owners = {key: node for node, item in identities.accepted.items() for key in item.keys}
+    held = held_keys(own)
+    owners = {
+        key: node
+        for node, item in identities.accepted.items()
+        for key in item.keys
+        if key in held.get(node, ())
+    }
     for line in parse(present):
         owner = owners.get(line.key) if line.key else None
         if owner and key_options.lets_more(line.options, cluster.ssh.from_):
             wanted = "restrict and from" if cluster.ssh.from_ else "restrict"
-            yield line.number, f"the key of {owner} without {wanted}, which so do not hold"
+            undone = f"so undoes these in {AUTHORIZED_KEYS}"
+            yield (
+                line.number,
+                f"it lets in {owner} by its cluster key without {wanted}, and {undone}",
+            )
 
 
 def own_keys(present: str) -> str:

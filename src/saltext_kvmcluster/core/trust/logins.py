@@ -175,7 +175,7 @@ def by_key(probe: LoginProbe, fingerprint: str) -> LoginProbe:
     accepted = [line for line in lines if _ACCEPTED in line]
     plain = "\n".join(line for line in lines if not line.startswith("debug"))
     if probe.code == 0 and fingerprint not in (accepted[-1].split() if accepted else ()):
-        detail = f"Permission denied: it let in by another key than {fingerprint}"
+        detail = f"Permission denied: {fingerprint} is not the key that let in"
         return replace(probe, code=SSH_FAILED, stderr=detail)
     return replace(probe, stderr=plain)
 

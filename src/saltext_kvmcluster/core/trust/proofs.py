@@ -105,8 +105,11 @@ def taken(
 
 
 def _unproven(identity: Identity, why: str | None, others: Collection[str]) -> str:
-    whose = f", which {min(others)} publishes, too" if others else ""
-    key = f"the cluster key {identity.cluster_key.fingerprint}{whose}"
+    several = len(identity.keys) > 1
+    key = f"the cluster key{'s' if several else ''} "
+    key += " and ".join(key.fingerprint for key in identity.keys)
+    if others:
+        key += f", {'one of ' if several else ''}which {min(others)} publishes, too"
     if why:
         return f"it does not prove that it holds {key}: {why}"
     return (

@@ -122,7 +122,7 @@ def look(cluster: Cluster, node: str, answers: Mapping[str, Any]) -> Look:
         try:
             sent = _answer(answers.get(here))
             keys = sent.at("accepted").items(most=100)
-            accepted[here] = tuple(sorted(key.text(most=MAX_FIELD) for key in keys))
+            accepted[here] = tuple(sorted(key.line(most=MAX_FIELD) for key in keys))
             if why := sent.at("refused").line(""):
                 failed[here] = why
                 del accepted[here]
@@ -145,7 +145,7 @@ def refusal(cluster: Cluster, node: str, seen: Look) -> str:
     if seen.own.problem:
         return f"{node}: {seen.own.problem}; nothing was changed"
     if seen.failed and seen.own.phase != SWAPPED:
-        return f"{unknown(seen.failed)}; they would lose {node}: nothing was replaced"
+        return f"{unknown(seen.failed)}; what they accept is not known: nothing was replaced"
     return ""
 
 
@@ -216,6 +216,6 @@ def _answer(value: object) -> Reader:
 
 def _own(sent: Reader) -> OwnKey:
     key, after, former = (
-        sent.at(name).text("", most=MAX_FIELD) for name in ("key", "next", "former")
+        sent.at(name).line("", most=MAX_FIELD) for name in ("key", "next", "former")
     )
     return OwnKey(key, after, former, sent.at("problem").line(""))

@@ -37,7 +37,8 @@ def uncovered(cluster: Cluster, seen: Seen) -> dict[str, str]:
             which = listed((f"{at} ({how})" for at, how in missing.items()), MAX_NAMES)
             found[node] = (
                 f"{node} logs in from {which}, which kvmcluster:ssh:from does not cover: add"
-                f" {listed(map(str, missing), MAX_NAMES)} there; until then its line stays as it is"
+                f" {listed(map(str, missing), MAX_NAMES)} there; until then its line lets in from"
+                " where it did, too"
             )
     return found
 

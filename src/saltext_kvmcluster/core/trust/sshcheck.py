@@ -143,9 +143,10 @@ def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) ->
         The authorized_keys files of the login, by path.
     """
     issues = []
+    own = "".join(text for path, text in texts.items() if _is_ours(path))
     for path, text in texts.items():
-        ours = path.endswith(login_keys.AUTHORIZED_KEYS)
-        found = dict(login_keys.unrestricted(cluster, identities, text)) if not ours else {}
+        ours = _is_ours(path)
+        found = {} if ours else dict(login_keys.unrestricted(cluster, identities, text, own))
         found.update(login_keys.stale(cluster, identities, text))
         issues += [
             Issue(
@@ -155,6 +156,10 @@ def stale(cluster: Cluster, identities: Identities, texts: Mapping[str, str]) ->
             for number, why in sorted(found.items())
         ]
     return issues
+
+
+def _is_ours(path: str) -> bool:
+    return path.endswith(login_keys.AUTHORIZED_KEYS)
 
 
 def names(cluster: Cluster, here: str) -> Sequence[str]:

@@ -1,0 +1,55 @@
+"""A key is replaced: what nodes answer to that is looked at as what others wrote."""
+
+import types
+
+import pytest
+from material import cluster
+
+from saltext_kvmcluster.core.output import tables
+from saltext_kvmcluster.core.trust import rotation
+from saltext_kvmcluster.engine import rotator
+
+FOUND = cluster("node1", "node2")
+FORGED = "\x1b[2J\nreplaced  node2: a -> b"
+
+
+def answer(key="b", former="", after="", accepted=("a",), **more):
+    own = {"key": key, "next": after, "former": former, "problem": ""}
+    return {"accepted": list(accepted), "refused": "", "own": own, **more}
+
+
+@pytest.mark.parametrize("field", ["key", "former", "next"])
+def test_a_nodes_fingerprints_cannot_write_lines_of_the_report(field):
+    own = {"key": "a", "next": "b", "former": "a", field: FORGED}
+    sent = {"accepted": [FORGED], "own": own}
+    seen = rotation.look(FOUND, "node1", {"node1": sent, "node2": {"accepted": [FORGED]}})
+    assert all(key.isprintable() for keys in seen.accepted.values() for key in keys)
+    row = rotation.row("node1", "replaced", seen, seen.own.former)
+    text = tables.render(rotation.result(FOUND, [row], False))
+    assert len(text.splitlines()) == 2 and "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    "sent", [5, [], "no\x1b[2J", {"accepted": "x"}, {"accepted": [1]}, {"accepted": [], "own": 5}]
+)
+def test_what_is_no_answer_refuses_and_is_told_on_one_line(sent):
+    seen = rotation.look(FOUND, "node1", {"node1": sent, "node2": answer()})
+    why = rotation.refusal(FOUND, "node1", seen)
+    assert "node1 itself does not tell of its key" in why and why.isprintable()
+
+
+class Nodes:
+    """Two nodes whose replacement is at its last steps."""
+
+    cluster, all = FOUND, list(FOUND.nodes)
+
+    def ask(self, nodes, function, *arguments, **named):
+        own = answer(former="a", accepted=["b"])
+        return {node: own if node == "node1" else {"accepted": ["b"]} for node in nodes}
+
+
+@pytest.mark.parametrize(("interrupted", "result"), [(False, "replaced"), (True, "interrupted")])
+def test_what_is_interrupted_at_the_end_is_told_as_that(interrupted, result):
+    console = types.SimpleNamespace(interrupted=lambda: interrupted, show=lambda line: None)
+    done = rotator.rotate(Nodes(), console, ["node1"], False)
+    assert [row["result"] for row in done["nodes"]] == [result]
