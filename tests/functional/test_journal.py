@@ -76,6 +76,10 @@ class AsNobody:
 def test_a_login_that_may_not_read_it_is_told_what_to_do(own):
     with pytest.raises(WorldError, match="Permission denied; set kvmcluster:ssh:sudo"):
         PeersJournal(AsNobody()).entries()
+    # The folder above it is root's alone, so that the journal seems not to be there.
+    with pytest.raises(WorldError, match=r"could not be cleared: .*Permission denied"):
+        PeersJournal(AsNobody()).clear(UUID)
+    assert (FOLDER / f"{UUID}.json").exists()
 
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)

@@ -42,7 +42,7 @@ def by_all(cluster, move, peer):
 
 
 def by_few(cluster, move, peer):
-    shells = {move.source: Session(), peer.id: Session(peer.migration)}
+    shells = {move.source: Session(), peer.id: Session(peer.migration, cluster.ssh.becomes_root)}
     uri = plans.connection_uri(cluster.ssh.login, peer)
     libvirts = {move.source: Hypervisor(), peer.id: Hypervisor(uri)}
     try:

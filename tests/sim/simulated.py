@@ -842,7 +842,12 @@ class Journal(Remote):
 
         if writes and self.node != self.minion.here:
             raise WorldError(f"the journal of {self.node} is only written there")
+        self._refuse_login()
         return self.minion.call(carried)
+
+    def _refuse_login(self):
+        if self.node != self.minion.here and not self.minion.cluster.ssh.is_root:
+            raise WorldError(f"the journal of {self.node}: Permission denied")
 
     def entries(self):
         return self._ask(lambda shelf: Kept(tuple(shelf.entries.values())))
@@ -855,6 +860,7 @@ class Journal(Remote):
 
     def advance(self, least):
         """Count, in no time: it is one more question over a login that is open anyway."""
+        self._refuse_login()
         world, shelf = self.world, self.minion.shelves[self.node]
         here = self.minion.here
         if self.node in world.full or self.node in world.dark:

@@ -14,6 +14,7 @@ from saltext_kvmcluster.core.facts.nodefacts import GuestFacts, NodeFacts, silen
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.readiness import overview, problems
+from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.verdicts import Observation, Sighting
 
 START = "to start it: salt node1 kvmcluster.start"
@@ -416,6 +417,13 @@ def test_a_node_whose_libvirt_is_down_is_not_called_unreachable():
         "node3: its libvirt does not respond: refused; on node3: systemctl restart libvirtd (or"
         " virtqemud), and read its journal"
     )
+
+
+def test_a_libvirt_that_refuses_the_login_is_not_to_be_restarted():
+    remedy = logins.REMEDIES[logins.NO_LIBVIRT]
+    refused = f"authentication unavailable; {remedy}"
+    (problem,) = told(nodes(node3={"guests": None, "daemon_detail": refused}))
+    assert problem == f"node3: its libvirt does not respond: {refused}"
 
 
 def test_a_minion_that_answers_with_an_error_is_not_called_silent():

@@ -31,7 +31,7 @@ def ended(
 ) -> Recovery:
     """End what was left of a guest that was recovered; return it with each step.
 
-    The caller has locked the guest on every node that responds.
+    The caller has locked the guest on every node that responds, which takes root there.
 
     observations
         The last one of every node.
@@ -58,7 +58,8 @@ def _steps(
     if wanted is None:
         return []
     step = holding.GIVE_BACK if wanted.mark else LOOK_AGAIN
-    why = leftovers.forbids_end(done.result, done.owner, observations)
+    why = env.cluster.ssh.lacks_root
+    why = why or leftovers.forbids_end(done.result, done.owner, observations)
     if why:
         return [Step(step, env.here, False, f"not done: {why}")]
     try:

@@ -56,6 +56,9 @@ def start(
     """
     began, since = env.clock.now(), env.clock.monotonic()
     declared_offline = startup.declared_offline(env.cluster, env.here, force_unreachable)
+    # A peer's journal, if it cannot be cleared, may complete a migration of it later.
+    if declared_offline and (why := env.cluster.ssh.lacks_root):
+        raise InputError(f"force_unreachable: {why}")
     peers = Peers(env, env.cluster.nodes)
     request, text = _request(peers, guest, declared_offline, force_unguarded)
     done = _settled(peers, request, text, since + timeout, by_hand)

@@ -60,7 +60,9 @@ def _recovered(env: Environment, guest: str, patience: float) -> Recovery:
         case.observations = here | case.unreachable(case.silent, answering)
         done = case.recovery(settlements.no_responses(case.guest, case.observations), [])
         return leftovers.ended(env, done, case.observations, answering)
-    with inquiry.locked(env, case.guest, case.uuid, answering) as taken:
+    # A peer's locks take root.
+    to_lock = answering if env.cluster.ssh.is_root else ()
+    with inquiry.locked(env, case.guest, case.uuid, to_lock) as taken:
         if not taken:
             case.read_again(answering)
             case.find_manager(answering)
@@ -158,6 +160,8 @@ class _Case:
     def settled(self, patience: float) -> Recovery:
         """Judge, act, and judge again by new observations."""
         settlement = self.judged_patiently(patience)
+        if not self.env.cluster.ssh.is_root and self.env.here not in self.entries:
+            return self.recovery(settlements.left_to_its_source(settlement), [])
         actions = self.carried_out(settlement)
         # It may go on, or have ended, even if libvirt reported an error.
         if any(one.step == Do.RESUME_POST_COPY.value for one in actions):

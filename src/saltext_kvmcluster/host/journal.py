@@ -49,8 +49,9 @@ _CONTACTS = {
     ),
 }
 _SEQUENCE_LOCK = "kvmcluster-sequence"
-# Removes files of folder $1, and has the disk confirm it.
-_CLEAR = '[ -d "$1" ] || exit 0; rm -f -- "$2" "$3" && sync "$1"'
+# Removes files of folder $1, and has the disk confirm it. To a login that may not look into the
+# folder above, it is none: so it is rm that tells.
+_CLEAR = 'rm -f -- "$2" "$3" || exit; [ ! -d "$1" ] || sync "$1"'
 # As ``Journal.advance``, by the file $1, for a number above $2.
 _ADVANCE = r"""
 umask 077

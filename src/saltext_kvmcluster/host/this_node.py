@@ -135,7 +135,7 @@ def environment(
             control=lambda node: pacemaker_control.Control(shells[node]),
             fencing=lambda node: pacemaker_view.fenced(shells[node]),
             examine=lambda move: _examined(cluster, move, shells, libvirts),
-            lock=_Locks(cluster, here, shells),
+            lock=_Locks(here, shells),
             leaving=leaving.leaving,
             reboots=libvirt_events.reboots,
             keeper=lambda move: keeper.keeper(here, pillar, move),
@@ -208,12 +208,11 @@ class _Locks:
     """Refuses a second call for the same guest of a node while the first is at work.
 
     libvirt's job lock alone would let the second one wait, and act on an old observation. A peer's
-    lock is taken by the login that is open anyway, if that is root's.
+    lock is taken by the login that is open anyway; it takes root.
     """
 
-    def __init__(self, cluster: Cluster, here: str, shells: Mapping[str, Session]) -> None:
+    def __init__(self, here: str, shells: Mapping[str, Session]) -> None:
         self._here, self._shells = here, shells
-        self._is_root = cluster.ssh.is_root
         self._held: set[tuple[str, str]] = set()
 
     @contextlib.contextmanager
@@ -225,7 +224,7 @@ class _Locks:
         with contextlib.ExitStack() as stack:
             if move.source == self._here:
                 stack.enter_context(_locked(move))
-            elif self._is_root:
+            else:
                 shell = self._shells[move.source]
                 stack.enter_context(_locked_there(move, shell, self._here))
             self._held.add(claim)

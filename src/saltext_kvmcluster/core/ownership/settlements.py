@@ -159,6 +159,22 @@ def no_responses(guest: str, observations: Mapping[str, Observation]) -> Settlem
     return Settlement(Verdict(Owner.UNKNOWN, sentence), UNKNOWN, needs=needs)
 
 
+def left_to_its_source(settlement: Settlement) -> Settlement:
+    """Return what remains where neither the locks nor the journals of the peers can be had.
+
+    A node that has the migration in its own journal settles it under its own lock, as that of a
+    migration is. Any other could act beside it.
+    """
+    if not settlement.actions:
+        return settlement
+    left = ", ".join(f"{action.do.value} on {action.node}" for action in settlement.actions)
+    need = (
+        f"root on the peers, so that nothing else is done to it meanwhile, to {left}: set"
+        " kvmcluster:ssh:sudo (docs/login.md), or run this on the source of its migration"
+    )
+    return replace(settlement, actions=(), needs=(*settlement.needs, need))
+
+
 def commands(
     cluster: Cluster,
     guest: str,

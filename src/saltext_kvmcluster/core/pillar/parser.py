@@ -72,11 +72,8 @@ def from_pillar(pillar: object) -> Cluster:
             f" {ROOT}:ha"
         )
     login = ssh.parse(top.get("ssh"), f"{ROOT}:ssh")
-    if ha and not login.is_root:
-        raise InputError(
-            f"{ROOT}:ha: it takes root on the peers, and their login is {login.login}: set"
-            f" {ROOT}:ssh:sudo to true, once {login.login} may use sudo there"
-        )
+    if ha and login.lacks_root:
+        raise InputError(f"{ROOT}:ha: {login.lacks_root}")
     return Cluster(
         name=name,
         nodes=nodes,

@@ -110,6 +110,16 @@ class Ssh:
         return self.login == "root" or self.sudo
 
     @property
+    def lacks_root(self) -> str:
+        """Why nothing can be done that takes root on the peers; empty if it can."""
+        if self.is_root:
+            return ""
+        return (
+            f"it takes root on the peers, and their login is {self.login}: set kvmcluster:ssh:sudo"
+            f" to true, once {self.login} may use sudo there (docs/login.md)"
+        )
+
+    @property
     def becomes_root(self) -> tuple[str, ...]:
         """The words ahead of what is run on a peer; as libvirt, sudo never asks for a password."""
         return ("sudo", "-n") if self.sudo else ()

@@ -15,7 +15,7 @@ from saltext_kvmcluster.core.pacemaker.model import Pacemaker
 from saltext_kvmcluster.core.pillar import agreement
 from saltext_kvmcluster.core.pillar.clusters import Cluster
 from saltext_kvmcluster.core.readiness import key_notes, rules
-from saltext_kvmcluster.core.readiness.checks.node import restart_daemon, restart_minion
+from saltext_kvmcluster.core.readiness.checks.node import restart_minion, silent_daemon
 from saltext_kvmcluster.core.text import MAX_NAMES, listed, printable
 from saltext_kvmcluster.core.verdicts import Sighting
 
@@ -164,7 +164,8 @@ def _silence(facts: NodeFacts, pillars: Mapping[str, str]) -> Iterator[str]:
         if facts.detail and facts.answered:
             yield f"{node} answered, but did not report its guests: {wrong or facts.detail}"
         elif silent and facts.daemon_detail and not facts.detail:
-            yield f"{node}: its libvirt does not respond: {silence(facts)}; {restart_daemon(node)}"
+            why, remedy = silent_daemon(facts)
+            yield f"{node}: its libvirt does not respond: {why}; {remedy}"
         elif silent:
             yield f"{node} is unreachable: {silence(facts)}; if it is up: {restart_minion(node)}"
         return

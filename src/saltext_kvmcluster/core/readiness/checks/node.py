@@ -15,6 +15,7 @@ from saltext_kvmcluster.core.migration import plans
 from saltext_kvmcluster.core.readiness.checks import devices
 from saltext_kvmcluster.core.readiness.checks.base import NO_DESTINATION, UNREAD, World, unreported
 from saltext_kvmcluster.core.text import listed, version
+from saltext_kvmcluster.core.trust import logins
 from saltext_kvmcluster.core.verdicts import Sighting
 
 CLOCK_LIMIT = 5.0
@@ -69,10 +70,8 @@ def daemon(world: World, node: NodeFacts) -> Iterable[Issue]:
             f"salt {node.node} test.ping; then, on a peer, kvmcluster.ssh_check",
         )
     elif node.daemon is None:
-        yield Issue(
-            f"no response from its libvirt daemon: {node.daemon_detail}",
-            "on that node: systemctl restart libvirtd (or virtqemud), and read its journal",
-        )
+        why, remedy = silent_daemon(node)
+        yield Issue(f"no response from its libvirt daemon: {why}", remedy)
 
 
 def cordon(world: World, node: NodeFacts) -> Iterable[Issue]:
@@ -314,9 +313,13 @@ def minion(world: World, node: NodeFacts) -> Iterable[Issue]:
         yield Issue(f"{node.minion_process}: {OUT_OF_SIGHT}", restart_minion(node.node))
 
 
-def restart_daemon(node: str) -> str:
-    """Return how a libvirt daemon that does not respond is started again."""
-    return f"on {node}: systemctl restart libvirtd (or virtqemud), and read its journal"
+def silent_daemon(node: NodeFacts) -> tuple[str, str]:
+    """Return why a libvirt daemon does not respond, and what to do; it may refuse the login."""
+    remedy = logins.REMEDIES[logins.NO_LIBVIRT]
+    why = node.daemon_detail.removesuffix(f"; {remedy}")
+    if why == node.daemon_detail:
+        remedy = f"on {node.node}: systemctl restart libvirtd (or virtqemud), and read its journal"
+    return why, remedy
 
 
 def restart_minion(node: str) -> str:
