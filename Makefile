@@ -118,7 +118,7 @@ nightly: test  ## make test, and what takes too long for it: series of kills, st
 	$(LAB) -m nightly tests/lab
 	$(MAKE) --no-print-directory lab-login
 	$(PYTHON) lab/ctl sandbox -- $(BIN)/pytest -m nightly $(REACTOR)
-	$(MAKE) --no-print-directory browser
+	$(MAKE) --no-print-directory docs browser
 	$(MAKE) --no-print-directory simulate
 	KVMCLUSTER_FAULTS_FILE=$(CURDIR)/.cache/faults-$$(git rev-parse HEAD).jsonl \
 	  $(MAKE) --no-print-directory faults
