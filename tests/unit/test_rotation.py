@@ -5,9 +5,11 @@ import types
 import pytest
 from material import cluster
 
+from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.output import tables
 from saltext_kvmcluster.core.trust import rotation
 from saltext_kvmcluster.engine import rotator
+from saltext_kvmcluster.host import rotating
 
 FOUND = cluster("node1", "node2")
 FORGED = "\x1b[2J\nreplaced  node2: a -> b"
@@ -43,9 +45,35 @@ class Nodes:
 
     cluster, all = FOUND, list(FOUND.nodes)
 
+    def __init__(self, **own):
+        self.own, self.asked = answer(former="a", accepted=["b"]), []
+        self.own["own"].update(own)
+
     def ask(self, nodes, function, *arguments, **named):
-        own = answer(former="a", accepted=["b"])
-        return {node: own if node == "node1" else {"accepted": ["b"]} for node in nodes}
+        self.asked.append(function)
+        if function == "kvmcluster.rotation_swap":
+            self.own["own"]["next"] = ""
+        accepted = {"accepted": self.own["accepted"]}
+        return {node: self.own if node == "node1" else accepted for node in nodes}
+
+
+QUIET = types.SimpleNamespace(interrupted=lambda: False, show=lambda line: None)
+
+
+def test_a_second_key_that_is_gone_has_replaced_nothing():
+    nodes = Nodes(key="a", next="b")
+    nodes.own["accepted"] = ["a", "b"]
+    (row,) = rotator.rotate(nodes, QUIET, ["node1"], False)["nodes"]
+    assert row["result"] == "failed" and "its own was not replaced" in row["reason"]
+    assert nodes.asked[-1] == "kvmcluster.rotation_swap"
+
+
+def test_a_key_that_cannot_be_used_is_named_before_anything_is_tried(monkeypatch):
+    gone = rotation.OwnKey("", "", "", "it does not exist")
+    monkeypatch.setattr(rotating, "own_key", lambda _: gone)
+    monkeypatch.setattr(rotating.keys, "cluster_key", lambda _: ("/nowhere/id", None))
+    with pytest.raises(WorldError, match="it does not exist"):
+        rotating.swap(FOUND, "node1", 1, 1)
 
 
 @pytest.mark.parametrize(("interrupted", "result"), [(False, "replaced"), (True, "interrupted")])

@@ -71,6 +71,8 @@ class _Rotation:
         if why or seen.own is None:
             return self._failed(seen, former, why)
         key = seen.own.key
+        if key == former:
+            return self._failed(seen, former, "the second key is gone; its own was not replaced")
         seen = self._accepted(lambda found: found.beyond(key))
         if left := seen.beyond(key):
             why = rotation.left_sentence(left, seen.failed)

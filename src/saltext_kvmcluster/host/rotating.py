@@ -102,6 +102,8 @@ def swap(cluster: Cluster, here: str, timeout: float, limit: float) -> list[dict
     """
     path, account = keys.cluster_key(cluster)
     own = own_key(cluster)
+    if own.problem:
+        raise WorldError(own.problem)
     cells: list[dict[str, Any]] = []
     if own.next and own.next != own.key:
         named = logins.by_every_name(cluster, here)
