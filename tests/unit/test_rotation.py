@@ -7,7 +7,7 @@ from material import cluster
 
 from saltext_kvmcluster.core.errors import WorldError
 from saltext_kvmcluster.core.output import tables
-from saltext_kvmcluster.core.trust import rotation
+from saltext_kvmcluster.core.trust import logins, rotation
 from saltext_kvmcluster.engine import rotator
 from saltext_kvmcluster.host import rotating
 
@@ -81,3 +81,22 @@ def test_what_is_interrupted_at_the_end_is_told_as_that(interrupted, result):
     console = types.SimpleNamespace(interrupted=lambda: interrupted, show=lambda line: None)
     done = rotator.rotate(Nodes(), console, ["node1"], False)
     assert [row["result"] for row in done["nodes"]] == [result]
+
+
+def test_one_reason_of_several_nodes_is_said_once():
+    seen = rotation.Look(rotation.OwnKey("a"), {}, {"node1": "why", "node2": "why"})
+    assert rotation.refusal(FOUND, "node1", seen).startswith("node1, node2: why; ")
+
+
+def test_what_comes_after_a_failure_is_named_as_not_begun():
+    nodes = Nodes(key="a", next="b")
+    nodes.own["accepted"] = ["a", "b"]
+    done = rotator.rotate(nodes, QUIET, ["node1", "node2"], False)
+    assert [row["result"] for row in done["nodes"]] == ["failed", "not begun"]
+    text = tables.render(done)
+    assert "PROBLEM   node2: not begun" in text and text.count("then: ") == 1
+
+
+def test_a_login_by_a_key_that_fails_is_not_told_with_the_version_of_ssh():
+    probe = logins.LoginProbe(255, "", "OpenSSH_9.2p1, OpenSSL 3\ndebug1: x\nssh: no route\n", 0.1)
+    assert logins.by_key(probe, "SHA256:x").stderr == "ssh: no route"

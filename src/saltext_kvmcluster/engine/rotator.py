@@ -24,11 +24,12 @@ class Console(Protocol):
 
 def rotate(nodes: Fleet, console: Console, work: Sequence[str], test: bool) -> dict[str, Any]:
     """Replace the keys of nodes, and return what became of each; the first that fails ends it."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for node in work:
-        rows.append(_Rotation(nodes, console, node).run(test))
-        if not rows[-1]["ok"] and not test:
+        if rows and not rows[-1]["ok"] and not test:
+            rows += [rotation.not_begun(one) for one in work[len(rows) :]]
             break
+        rows.append(_Rotation(nodes, console, node).run(test))
     return rotation.result(nodes.cluster, rows, test)
 
 
@@ -61,8 +62,8 @@ class _Rotation:
         two = [seen.own.key, seen.own.next]
         seen = self._accepted(lambda found: found.without(two))
         if missing := seen.without(two):
-            told = rotation.unknown(seen.failed) or "they did not take over the second key"
-            return seen, f"{listed(missing)}: not known to accept both keys: {told}"
+            told = rotation.unknown(seen.failed)
+            return seen, told or f"{listed(missing)} did not take over the second key"
         return self._step("kvmcluster.rotation_swap", "logs in everywhere with the new key")
 
     def _clear(self, former: str) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class _Rotation:
     def _step(self, function: str, what: str) -> tuple[Look, str]:
         """Have the node itself do something; return what it has then, and why it failed."""
         if self.console.interrupted():
-            return rotation.look(self.nodes.cluster, self.node, {}), "interrupted"
+            return rotation.look(self.nodes.cluster, self.node, {}), rotation.ON_REQUEST
         self.console.show(f"{self.node}: {what}")
         answers = self.nodes.ask([self.node], function, within=ACTION)
         seen = rotation.look(self.nodes.cluster, self.node, answers)

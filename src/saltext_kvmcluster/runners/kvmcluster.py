@@ -1675,8 +1675,8 @@ def rotate(
 
     Returns ``{cluster, ok, test, nodes, retcode}``: ``nodes`` has ``{node, result, ok, former, key,
     left, reason}`` for each: ``result`` is ``replaced``, ``left`` (replaced, and the nodes in
-    ``left`` may still accept the former key), ``refused``, ``failed``, ``interrupted`` or
-    ``planned``. After the first that is not replaced no further one is begun.
+    ``left`` may still accept the former key), ``refused``, ``failed``, ``interrupted``,
+    ``not begun`` or ``planned``. After the first that is not replaced no further one is begun.
 
     .. versionadded:: 0.1.0
 

@@ -44,10 +44,13 @@ def rotation(data: Mapping[str, Any]) -> str:
             lines.append(f"replaced  {one['node']}: {one['former']} -> {one['key']}")
         else:
             lines.append(f"PROBLEM   {one['node']}: {one['result']}: {one['reason']}")
-            lines.append(f"          to continue: salt-run kvmcluster.rotate {one['node']}")
+            if one["result"] != "not begun":
+                lines.append(f"          then: salt-run kvmcluster.rotate {one['node']}")
     done = sum(one["ok"] for one in data["nodes"])
     if data["test"]:
-        consent = "; nothing was done; to do it: add test=False" if len(data["nodes"]) > 1 else ""
+        consent = "; nothing was done"
+        if len(data["nodes"]) > 1:
+            consent += "; to do it: add test=False"
         return "\n".join([*lines, f"{counted(len(data['nodes']), 'key')} to replace{consent}"])
     return "\n".join(
         [*lines, f"{verdict(data)}: {counted(done, 'key')} replaced in cluster {data['cluster']}"]

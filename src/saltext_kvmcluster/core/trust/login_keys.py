@@ -182,28 +182,37 @@ def _unfit(
             key: node for node in cluster.nodes if node not in known for key in held.get(node, ())
         }
         strangers = _strangers(cluster, lines, held, known)
-        more = {}
+        more: dict[str, str] = {}
         for key, nodes in fit.items():
             holders = [node for node in publishers[key] if key in held.get(node, ())]
             for node in nodes:
+                why = ""
                 if len(publishers[key]) > 1 and holders != [node]:
                     other = next(item for item in publishers[key] if item != node)
-                    more[node] = f"is also published by {other}"
+                    why = f"is also published by {other}{_remedy(node)}"
                 elif node in holders:
                     continue
                 elif key in keepers:
-                    more[node] = f"belongs to {keepers[key]}"
+                    why = f"belongs to {keepers[key]}{_remedy(node)}"
                 elif line := _stranger(cluster, node, strangers.get(key, ())):
-                    more[node] = (
+                    why = (
                         f"is already in {AUTHORIZED_KEYS}, line {line.number},"
                         f" {f'as {line.comment!r}' if line.comment else 'without a comment'};"
                         " if it is the node's, delete that line"
                     )
-                if node in more:
-                    more[node] = f"its cluster key {key.fingerprint} {more[node]}"
+                if why:
+                    more.setdefault(node, f"its cluster key {key.fingerprint} {why}")
         if not more:
             return unfit
         unfit.update(more)
+
+
+def _remedy(node: str) -> str:
+    """Return what to do where a node may have a copy of another one's key."""
+    return (
+        f"; if {node} has a copy of that key: move both halves of it away there, then run:"
+        " salt-run state.orchestrate kvmcluster.orch.prepare"
+    )
 
 
 def _strangers(

@@ -173,7 +173,7 @@ def by_key(probe: LoginProbe, fingerprint: str) -> LoginProbe:
     """Return a login by ``ssh -v`` as failed unless the last key that was accepted is that one."""
     lines = probe.stderr.splitlines()
     accepted = [line for line in lines if _ACCEPTED in line]
-    plain = "\n".join(line for line in lines if not line.startswith("debug"))
+    plain = "\n".join(line for line in lines if not line.startswith(("debug", "OpenSSH_")))
     if probe.code == 0 and fingerprint not in (accepted[-1].split() if accepted else ()):
         detail = f"Permission denied: {fingerprint} is not the key that let in"
         return replace(probe, code=SSH_FAILED, stderr=detail)

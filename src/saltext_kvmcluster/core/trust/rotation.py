@@ -15,7 +15,7 @@ from typing import Any
 
 from saltext_kvmcluster.core.errors import InputError
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.text import MAX_NAMES, listed, one_line
+from saltext_kvmcluster.core.text import MAX_NAMES, by_cause, listed, one_line
 from saltext_kvmcluster.core.trust.identity import MAX_FIELD
 from saltext_kvmcluster.core.untrusted import Reader, from_json
 from saltext_kvmcluster.core.validate import shown
@@ -25,6 +25,7 @@ SUFFIX = ".next"
 """What the path of the second key ends with while it is beside the first one."""
 COMMAND = "salt-run kvmcluster.rotate"
 MAX_LOGINS = 10_000
+ON_REQUEST = "ended on request, between two steps"
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,16 @@ def refusal(cluster: Cluster, node: str, seen: Look) -> str:
     if seen.own.problem:
         return f"{node}: {seen.own.problem}; nothing was changed"
     if seen.failed and seen.own.phase != SWAPPED:
-        return f"{unknown(seen.failed)}; what they accept is not known: nothing was replaced"
+        return (
+            f"{unknown(seen.failed)}; nothing was replaced, since what a node accepts that does not"
+            " tell it is not known: bring it back, or take it out of the pillar"
+        )
     return ""
 
 
 def unknown(failed: Mapping[str, str]) -> str:
     """Return which nodes did not do their part, and why."""
-    return "; ".join(f"{node}: {why}" for node, why in failed.items())
+    return "; ".join(f"{listed(nodes)}: {why}" for why, nodes in by_cause(failed).items())
 
 
 def bad_logins(answer: object) -> list[str]:
@@ -182,7 +186,7 @@ def row(
 
     done
         ``replaced``, ``left`` (replaced, but not removed everywhere), ``refused``, ``failed``,
-        ``interrupted`` or ``planned``.
+        ``interrupted``, ``not begun`` or ``planned``.
     """
     return {
         "node": node,
@@ -193,6 +197,11 @@ def row(
         "left": list(left),
         "reason": why,
     }
+
+
+def not_begun(node: str) -> dict[str, Any]:
+    """Return what became of a key that comes after one which was not replaced."""
+    return row(node, "not begun", Look(None, {}), why="one before it was not replaced")
 
 
 def left_sentence(nodes: Sequence[str], failed: Mapping[str, str]) -> str:
