@@ -59,7 +59,9 @@ def refreshed(salt_session, **beacons):
     """Give alpha a pillar with beacons, and return when its minion works with that."""
     raw = {"kvmcluster": {"name": "test", "nodes": NODES}, "beacons": beacons}
     salt_session.pillar("alpha", raw=raw)
-    assert salt_session.run("alpha", "saltutil.refresh_pillar", wait=True)
+    # Salt 3006 runs its beacons by the pillar of the refresh before.
+    for _ in range(2):
+        assert salt_session.run("alpha", "saltutil.refresh_pillar", wait=True)
 
 
 @pytest.fixture
