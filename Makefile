@@ -109,7 +109,7 @@ lab-tests: $(STAMP)  ## whole clusters, three side by side: real sshd, libvirtd,
 lab-pair: dev  ## a selection of the lab's tests, for a pair of Salt and Python (VENV)
 	$(BIN)/pytest --durations=10 -m pair tests/lab
 
-matrix:  ## unit and functional tests on every other pair of Salt and Python, the lab's on two: 40 minutes on 2 cores
+matrix:  ## unit and functional tests on every other pair of Salt and Python, the lab's on two
 	$(PYTHON) tools/matrix.py
 
 nightly: test  ## make test, and what takes too long for it: series of kills, starts and faults, ...
