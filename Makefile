@@ -159,7 +159,7 @@ demo-ha: dev  ## nodes fail, and their guests come back: Corosync, Pacemaker, fe
 kills: dev  ## 20 nodes that fail while Pacemaker guards their guests; goes on where it stopped
 	$(BIN)/python tests/lab/kills.py
 
-trust-kills: dev  ## 200 kills amid changes of ssh's files, and no login fails; goes on where it stopped
+trust-kills: dev  ## 200 kills amid changes of ssh's files, 200 amid rotate, and no login fails; goes on where it stopped
 	$(BIN)/python tests/lab/trust_kills.py
 
 operations: dev  ## 100 random operations on guests that Pacemaker manages; goes on where it stopped

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from sandbox import SSH, sh, ssh
 
 from saltext_kvmcluster.core.trust import rotation
+from saltext_kvmcluster.host import rotating
 
 KEY, NEXT = SSH / "id_rsa_cluster", SSH / "id_rsa_cluster.next"
 KEYS = SSH / "authorized_keys2"
@@ -125,3 +127,32 @@ def test_a_key_behind_a_link_is_not_replaced_and_the_reason_is_told(trusting):
     KEY.symlink_to(real)
     own = trusting.call("kvmcluster.rotation", "alpha")["own"]
     assert f"{KEY} is a link to {real}" in own["problem"]
+
+
+def test_a_login_that_has_offered_the_former_key_signs_with_the_next_one(
+    trusting, monkeypatch, tmp_path
+):
+    trusting.call("kvmcluster.rotation_begin")
+    accept(trusting)
+    go, said = tmp_path / "go", tmp_path / "said"
+    proxy = f"""until test -e {go}; do sleep 0.02; done
+        exec 3<> /dev/tcp/%h/%p; cat <&3 & exec cat >&3""".replace("\n", ";", 1)
+    login = ["ssh", "-v", "-E", str(said), "-o", f"ProxyCommand=bash -c '{proxy}'", "beta"]
+    under_way = []
+
+    def waited(changed):
+        """Instead of waiting for logins: begin one ahead of the swap, go on with it after that."""
+        if not under_way:
+            under_way.append(subprocess.Popen([*login, "echo in"], stdout=subprocess.PIPE))
+            while not said.exists() or f"identity file {NEXT} type" not in said.read_text():
+                time.sleep(0.02)
+        elif not go.exists():
+            go.touch()
+            assert under_way[0].communicate(timeout=60)[0] == b"in\n", said.read_text()
+
+    monkeypatch.setattr(rotating, "_await_logins", waited)
+    assert trusting.call("kvmcluster.rotation_swap")["own"]["next"] == ""
+    assert go.exists() and f"private key {KEY} contents do not match" in said.read_text()
+    trusting.call("kvmcluster.rotation_end")
+    assert str(NEXT) not in (SSH / "kvmcluster_config").read_text()
+    assert trusting.good("ssh_config")["changes"] == {}

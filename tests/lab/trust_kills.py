@@ -2,11 +2,13 @@
 
 As a program (``make trust-kills``) it goes on where the last call stopped: KVMCLUSTER_LAB says
 which lab, KVMCLUSTER_TRUST_KILLS_FILE where what came of each kill is appended as a line of JSON.
-After each kill all files have to be whole, and every login good; in between, and during the kills,
-every node tries its logins in a loop of its own.
+After each kill all files have to be whole, and every login good; a killed command has to complete
+when it is repeated; in between, and during the kills, every node tries its logins in a loop of its
+own.
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -14,20 +16,21 @@ import pathlib
 import random
 import re
 import statistics
-import subprocess
 import sys
 import time
 import traceback
+from typing import ClassVar
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "lab")]
 
-from labs import PROGRAM, Call, Lab, until  # noqa: E402
+from labs import Call, Lab, until  # noqa: E402
+from rotation_kills import Rotation  # noqa: E402
 from series import revision  # noqa: E402
+from trust_runs import Disorder, Runner  # noqa: E402
 
 SSH = "/root/.ssh"
 FILES = ("authorized_keys2", "kvmcluster_known_hosts", "kvmcluster_config", "config")
-RUNNER = HERE / "trust_runner.py"
 NETWORKS = ["192.0.2.0/24", "198.51.100.0/24"]
 ADDRESSES = [f"{network}.{10 + k}" for network in ("192.0.2", "198.51.100") for k in (1, 2, 3)]
 LOOP = """
@@ -39,10 +42,6 @@ while :; do for name in {names}; do
 done; sleep 1; done
 """
 EACH = "for n in {names}; do (ssh -n -T -o BatchMode=yes $n true || echo $n failed) & done; wait"
-
-
-class Disorder(Exception):
-    """The lab is not as it has to be before a kill."""
 
 
 class Logins:
@@ -95,44 +94,14 @@ def contents(lab, node):
     return dict(zip(FILES, texts, strict=True))
 
 
-class Runner:
-    """Applies the states of trust on a node and kills them; see trust_runner.py."""
-
-    def __init__(self, lab, node):
-        self._process = subprocess.Popen(
-            [*PROGRAM, "exec", node, "--", sys.executable, str(RUNNER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=lab.environment,
-            text=True,
-        )
-
-    def await_ready(self):
-        self._read()
-
-    def run(self, **request):
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def _read(self):
-        line = self._process.stdout.readline()
-        if not line:
-            raise Disorder("the runner has ended")
-        return json.loads(line)
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-
-
 class ChangeOver:
     """``kvmcluster.trust`` from lines without options to ``restrict``, ``from``, another, and back.
 
     Each node goes through the steps by itself, so that the nodes are mixed in every way.
     """
 
+    SSH: ClassVar = {}
+    """What ``kvmcluster:ssh`` is as the lab is prepared."""
     STEPS = (None, [], NETWORKS, ADDRESSES, [])
     """What ``kvmcluster:ssh:from`` is; None: the lines are those of a release without options."""
 
@@ -181,6 +150,10 @@ class ChangeOver:
             "wrong": wrong,
         }
 
+    def completed(self, tale, chance):
+        """Nothing is repeated: the next run begins where this one was killed."""
+        return []
+
     def moment(self, chance):
         """Half of the kills are at what is done to a file, half at any time."""
         if chance.random() < 0.5:
@@ -200,7 +173,7 @@ def with_options(text, entries):
     return re.sub(r"(?m)^(restrict\S* )?(?=ssh-)", lambda _: f"{options} ", text)
 
 
-SERIES = {"change-over": ChangeOver}
+SERIES = {"change-over": ChangeOver, "rotate": Rotation}
 
 
 # ---- many of them
@@ -222,8 +195,10 @@ def tried(series, logins, chance):
     begun = time.monotonic()
     try:
         tale = series.run(chance)
-        _, failed = logins.counted()
-        tale["wrong"] += [f"a login failed: {line}" for line in [*logins.each(chance), *failed]]
+        failed = logins.each(chance)
+        tale["wrong"] += series.completed(tale, chance)
+        failed += logins.counted()[1]
+        tale["wrong"] += [f"a login failed: {line}" for line in failed]
     except Exception:
         tale = {"disorder": traceback.format_exc()[-2000:]}
     return {**tale, "load": os.getloadavg()[0], "seconds": round(time.monotonic() - begun, 2)}
@@ -236,10 +211,15 @@ def work_off(name, count):
     try:
         lab.ctl("down")
         lab.ctl("up", timeout=300)
-        failed = [step for step, state in lab.prepare().items() if not state["result"]]
-        if failed:
-            raise Disorder(f"not prepared: {failed}")
-        with contextlib.ExitStack() as stack, lab.pillar() as pillar, Logins(lab) as logins:
+        with contextlib.ExitStack() as stack:
+            pillar = stack.enter_context(lab.pillar())
+            pillar.cluster.setdefault("ssh", {}).update(SERIES[name].SSH)
+            pillar.save()
+            lab.refresh_pillar()
+            failed = [step for step, state in lab.prepare().items() if not state["result"]]
+            if failed:
+                raise Disorder(f"not prepared: {failed}")
+            logins = stack.enter_context(Logins(lab))
             series = SERIES[name](lab, pillar)
             stack.callback(series.close)
             series.begin()
@@ -267,7 +247,8 @@ def outcome(tale):
         return "the lab is not in order: " + tale["disorder"].strip().splitlines()[-1]
     what = "killed" if tale["killed"] else "over before"
     file = "new" if tale["written"] else "old"
-    seen = f"{tale['node']} {what} at {tale['after']} s, {tale['last']}, file {file}"
+    step = f" {tale['step']} of {tale['of']}" if "step" in tale else ""
+    seen = f"{tale['node']}{step} {what} at {tale['after']} s, {tale['last']}, file {file}"
     return "; ".join(tale["wrong"]) or seen
 
 
@@ -287,10 +268,12 @@ def table(name):
     )
     wrong = sum(bool(tale["wrong"]) for tale in tales)
     middle = statistics.median(tale["seconds"] for tale in tales)
+    steps = collections.Counter(tale["step"] for tale in hit if "step" in tale)
+    of = "; ".join(f"{count} in {step}" for step, count in sorted(steps.items()))
     return (
         f"{name}: {len(hit)} runs killed, {len(tales) - len(hit)} were over before; {len(deeds)} as"
         f" a file was being written; file old {len(hit) - new}, new {new}; {logins} logins in the"
-        f" loops; wrong {wrong}; a kill took {middle} s (median)"
+        f" loops; wrong {wrong}; a kill took {middle} s (median)" + (f"; {of}" if of else "")
     )
 
 

@@ -178,24 +178,6 @@ def remove(path: str) -> None:
         raise WorldError(f"{path} cannot be removed: {reason(error)}") from None
 
 
-def take_place(source: str, target: str, owner: str) -> None:
-    """Put a key pair in the place of another one beside it; ssh takes either at each moment.
-
-    It offers what the public half beside a key says, or the key itself where there is none.
-    """
-    folder, (new, old) = os.path.dirname(target), map(os.path.basename, (source, target))
-    try:
-        with account_folder(folder, owner) as directory:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{old}.pub", dir_fd=directory)
-            os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{new}.pub", f"{old}.pub", src_dir_fd=directory, dst_dir_fd=directory)
-            _confirm(target, "replaced", directory)
-    except OSError as error:
-        raise WorldError(f"{target} cannot be replaced: {reason(error)}") from None
-
-
 def remove_empty(folder: str) -> None:
     """Remove a folder if nothing is in it."""
     with contextlib.suppress(OSError):

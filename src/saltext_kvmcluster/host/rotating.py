@@ -14,11 +14,11 @@ from typing import Any
 from saltext_kvmcluster.core.errors import InputError, KvmclusterError, WorldError
 from saltext_kvmcluster.core.fileplan import FilePlan
 from saltext_kvmcluster.core.pillar.clusters import Cluster
-from saltext_kvmcluster.core.trust import blocks, keyfile, logins, rotation
+from saltext_kvmcluster.core.trust import blocks, client_config, keyfile, logins, rotation
 from saltext_kvmcluster.core.trust.identity import PublicKey
 from saltext_kvmcluster.core.trust.rotation import SUFFIX, Begun, OwnKey
 from saltext_kvmcluster.core.trust.sshd import Account
-from saltext_kvmcluster.host import files, keys, locks, ssh
+from saltext_kvmcluster.host import accounts, files, keys, locks, ssh
 
 RECORD = f"{files.LASTING}/rotation.json"
 LOGIN_LASTS = 30.0
@@ -81,8 +81,7 @@ def begin(cluster: Cluster, here: str) -> None:
             raise WorldError(own.problem)
         if own.phase == rotation.SWAPPED or own.next:
             return
-        for half in (path + SUFFIX, f"{path}{SUFFIX}.pub"):
-            files.remove(half)
+        _remove_next(path)
         if own.phase == rotation.FRESH:
             since = datetime.now(timezone.utc).isoformat(timespec="seconds")
             text = Begun(since, own.key).to_text()
@@ -116,11 +115,17 @@ def swap(cluster: Cluster, here: str, timeout: float, limit: float) -> list[dict
         ]
         if not all(cell["ok"] for cell in cells):
             return cells
+        with locks.lock():
+            changed = _offer(cluster, path, both=True)
+        _await_logins(changed)
+        with locks.lock():
+            if own_key(cluster).next == own.next:
+                _take_place(path, account.login)
+    _await_logins(os.stat(path).st_ctime)
     with locks.lock():
         now = own_key(cluster)
-        if now.next and now.next == own.next:
-            files.take_place(path + SUFFIX, path, account.login)
-    _await_logins(path)
+        if now.next and now.next == now.key:
+            _remove_next(path)
     return cells
 
 
@@ -138,17 +143,51 @@ def end(cluster: Cluster) -> None:
         public = keys.public_half(path)[0]
         if public and not os.path.lexists(f"{path}.pub"):
             files.create(FilePlan(f"{path}.pub", f"{public}\n", 0o644, account.login, {}))
+        _offer(cluster, path, both=os.path.lexists(path + SUFFIX))
         files.remove(RECORD)
 
 
-def _await_logins(path: str) -> None:
-    """Wait until no login is under way that may still use the former key.
+def _offer(cluster: Cluster, path: str, both: bool) -> float:
+    """Have ssh offer the next key, too, or no more; return when that was last changed."""
+    changed = 0.0
+    for account in map(accounts.account, dict.fromkeys(["root", cluster.ssh.login])):
+        rules = os.path.join(account.home, ".ssh", client_config.CONFIG)
+        text = files.read(rules, account.login).text
+        if text is None:
+            continue
+        wanted = client_config.offering(text, path, both)
+        if wanted != text:
+            files.apply(FilePlan(rules, wanted, 0o600, account.login, {}))
+        changed = max(changed, os.stat(rules).st_ctime)
+    return changed
 
-    The former key was replaced when the file at ``path`` last changed.
+
+def _take_place(path: str, login: str) -> None:
+    """Put a copy of the next key in place of the present one; ssh takes either at each moment.
+
+    It offers what the public half beside a key says, or the key itself where there is none.
     """
-    replaced = os.stat(path).st_ctime
-    end = replaced + LOGIN_LASTS
-    while (now := time.time()) < end and any(now - age <= replaced + 1 for age in _ssh_ages()):
+    private, public = (files.read(f"{path}{SUFFIX}{end}", login).text for end in ("", ".pub"))
+    files.remove(f"{path}.pub")
+    files.apply(FilePlan(path, private or "", 0o600, login, {}))
+    if public:
+        files.apply(FilePlan(f"{path}.pub", public, 0o644, login, {}))
+
+
+def _remove_next(path: str) -> None:
+    for half in (path + SUFFIX, f"{path}{SUFFIX}.pub"):
+        files.remove(half)
+
+
+def _await_logins(changed: float) -> None:
+    """Wait until no login is under way that began before something changed.
+
+    An ssh that runs for longer than a login lasts is logged in: a migration, or a person.
+    """
+    begin, end = changed - LOGIN_LASTS, changed + LOGIN_LASTS
+    while (now := time.time()) < end and any(
+        begin <= now - age <= changed + 1 for age in _ssh_ages()
+    ):
         time.sleep(_POLL)
 
 

@@ -32,6 +32,7 @@ from saltext_kvmcluster.core.trust import (
     sshd,
 )
 from saltext_kvmcluster.core.trust.identity import PublicKey
+from saltext_kvmcluster.core.trust.rotation import SUFFIX
 from saltext_kvmcluster.host import (
     accounts,
     files,
@@ -754,6 +755,7 @@ def _known_hosts(cluster: Cluster) -> dict[str, Any]:
 def _ssh_config(cluster: Cluster) -> dict[str, Any]:
     key = keyfile.key_path(cluster, accounts.account(cluster.ssh.login).home)
     newer = ssh_client.known(client_config.NEWER)
+    both = os.path.lexists(key + SUFFIX)
     plans = []
     for account in _client_accounts(cluster):
         folder = os.path.join(account.home, ".ssh")
@@ -762,7 +764,7 @@ def _ssh_config(cluster: Cluster) -> dict[str, Any]:
             for name in (pinned_hosts.KNOWN_HOSTS, client_config.CONFIG, client_config.USER_CONFIG)
         )
         found = files.read(rules, account.login)
-        wanted = client_config.wanted(cluster, key, hosts, found.text or "", newer)
+        wanted = client_config.wanted(cluster, key, hosts, found.text or "", newer, both)
         plans.append(plan_file(rules, found, wanted, 0o600, account.login))
         found = files.read(own, account.login)
         wanted = client_config.with_include(found.text or "", rules)

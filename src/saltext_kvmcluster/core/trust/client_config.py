@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from saltext_kvmcluster.core.fileplan import Changes, Wanted
 from saltext_kvmcluster.core.pillar.clusters import Cluster, Node
 from saltext_kvmcluster.core.trust.blocks import BEGIN, END, owned_lines, split_lines
+from saltext_kvmcluster.core.trust.rotation import SUFFIX
 
 CONFIG = "kvmcluster_config"
 USER_CONFIG = "config"
@@ -26,7 +27,12 @@ NEWER = (
 
 
 def wanted(
-    cluster: Cluster, key: str, known_hosts_path: str, present: str, newer: Iterable[str] = NEWER
+    cluster: Cluster,
+    key: str,
+    known_hosts_path: str,
+    present: str,
+    newer: Iterable[str] = NEWER,
+    both: bool = False,
 ) -> Wanted:
     """Return the wanted client configuration for every name of every member.
 
@@ -44,6 +50,8 @@ def wanted(
     newer
         Those of NEWER that ssh knows here. An unknown one in our file would end ssh for every host,
         since ``IgnoreUnknown`` holds only where its rule does.
+    both
+        Whether a second key is beside the first one, see ``offering``.
     """
     options = (
         "IgnoreUnknown *",
@@ -84,7 +92,21 @@ def wanted(
     hosts = list(_host_lines(_host_patterns(cluster)))
     aliases = "".join(_alias(node) for node in cluster.nodes.values())
     text = BEGIN + "".join(f"{line}\n{body}" for line in hosts) + aliases + END
+    text = offering(text, key, both)
     return Wanted(text) if text == present else Wanted(text, _config_changes(present, text))
+
+
+def offering(text: str, key: str, both: bool) -> str:
+    """Return our file with a login that offers a key, and the one beside it if there are both.
+
+    ssh reads the public half as it begins, and the private one when it is to sign: a login that
+    is under way when the second key takes the first one's place cannot sign with that one any
+    more. It then goes on with the second, which is still where it was.
+    """
+    one = f"    IdentityFile {_quoted(key)}\n"
+    two = f"{one}    IdentityFile {_quoted(key + SUFFIX)}\n"
+    alone = text.replace(two, one)
+    return alone.replace(one, two) if both else alone
 
 
 def with_include(present: str, include: str) -> Wanted:
@@ -163,14 +185,14 @@ def _config_changes(present: str, text: str) -> Changes:
 
 def _config_parts(text: str) -> tuple[dict[str, None], dict[str, str]]:
     hosts: dict[str, None] = {}
-    options: dict[str, str] = {}
+    options: dict[str, dict[str, None]] = {}
     for line in text.splitlines():
         keyword, _, value = line.strip().partition(" ")
         if keyword == "Host":
             hosts.update(dict.fromkeys(value.split()))
         elif keyword not in ("", ALIAS) and not keyword.startswith("#"):
-            options[keyword] = value
-    return hosts, options
+            options.setdefault(keyword, {})[value] = None
+    return hosts, {keyword: ", ".join(values) for keyword, values in options.items()}
 
 
 def _directives(text: str) -> bool:

@@ -2,7 +2,8 @@
 
 A second key is made beside the first one, and published with it; every node accepts both; the node
 logs in everywhere with the second one alone; only then it takes the first one's place; and then the
-first one is removed everywhere. At each moment every node accepts the key that the node has.
+first one is removed everywhere. At each moment every node accepts the key that the node has, and a
+login that is under way finds one of the two as it was.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class OwnKey:
         """How far it is; without a record, and with another key than the recorded one."""
         if not self.former:
             return FRESH
-        return BEGUN if self.next or self.key == self.former else SWAPPED
+        if self.key == self.former or self.next not in ("", self.key):
+            return BEGUN
+        return SWAPPED
 
 
 @dataclass(frozen=True)
