@@ -62,15 +62,11 @@ class Salt:
         opts = salt.config.minion_config(minions["alpha"].config_file)
         opts["master_uri"] = f"tcp://127.0.0.1:{opts['master_port']}"
         opts["grains"] = salt.loader.grains(opts)
-        opts["pillar"] = {"a": "dictionary that is changed in place"}
         self.functions = salt.loader.minion_mods(opts)
         self.states = {
             test: salt.loader.states({**opts, "test": test}, self.functions, {}, {})
             for test in (False, True)
         }
-        # Salt 3006 gives each loader a copy of the options.
-        loaders = (self.functions, *self.states.values())
-        self.alphas_pillars = [loader.pack["__pillar__"] for loader in loaders]
 
     def full(self, node, function, *arguments, **named):
         """Return what a minion answered, with its exit code."""
@@ -92,9 +88,9 @@ class Salt:
     def pillar(self, *nodes, raw=None, **ssh):
         """Write the pillar: the cluster with these ssh settings, or ``raw`` as it is."""
         data = {"kvmcluster": {"name": "test", "nodes": NODES, "ssh": ssh}} if raw is None else raw
-        for pillar in self.alphas_pillars:
-            pillar.clear()
-            pillar.update(data)
+        # Salt 3006 gives each loader a copy of the options, and 3008 one that cannot be cleared.
+        for loader in (self.functions, *self.states.values()):
+            loader.pack["__pillar__"] = data
         for node in nodes or NODES:
             (SALT / "pillar" / f"{node}.sls").write_text(f"#!json\n{json.dumps(data)}")
 
