@@ -16,7 +16,7 @@ PACKAGES = [
     *("glusterfs-client", "glusterfs-server", "libc6-dev", "openssh-client", "openssh-server"),
     *("libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-dev"),
     *("pkg-config", "python3-dev", "python3-venv", "qemu-system-x86", "qemu-utils"),
-    *("iputils-ping", "kmod", "tcpdump", "sudo", "tini", "util-linux", "xz-utils", "zstd"),
+    *("iputils-ping", "kmod", "tcpdump", "sudo", "tini", "util-linux", "xauth", "xz-utils", "zstd"),
     *("prometheus", "prometheus-node-exporter"),
 ]
 # In which nightly tests open the page of a cluster; for nothing else.

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 
 import pytest
 from sandbox import NODES, SSH, sh, ssh
@@ -75,10 +74,7 @@ ATTEMPTS = [
     through_a_port_there,
     with_an_agent,
     on_a_terminal,
-    pytest.param(
-        with_a_display,
-        marks=pytest.mark.skipif(not shutil.which("xauth"), reason="sshd needs xauth for X11"),
-    ),
+    with_a_display,
     with_a_script_of_the_login,
 ]
 
